@@ -1,0 +1,36 @@
+"""Explain image networks as they are deployed: numpy and one inference runtime, no training framework.
+
+from xai_deploy import Explainer
+explanation = Explainer("resnet50.xai").explain(image, method="reciprocam")
+"""
+
+from .bundle import Bundle, Manifest
+from .errors import XaiError
+from .explainer import Explainer, Explanation
+from .images import read_image, write_image
+from .methods import methods as _methods
+
+__all__ = [
+    "Bundle",
+    "Explainer",
+    "Explanation",
+    "Manifest",
+    "XaiError",
+    "backend_names",
+    "method_names",
+    "read_image",
+    "write_image",
+]
+__version__ = "0.1.0"
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of all explanation methods."""
+    return tuple(_methods)
+
+
+def backend_names() -> tuple[str, ...]:
+    """The names of all backends, installed or not."""
+    from .backends import backends
+
+    return tuple(backends)

@@ -1,0 +1,5 @@
+"""Inference runtimes behind one protocol; one file each, found by name."""
+
+from .base import Backend, Config, Session, backends, create
+
+__all__ = ["Backend", "Config", "Session", "backends", "create"]

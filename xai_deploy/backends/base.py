@@ -1,0 +1,111 @@
+"""The protocol that every runtime fills: a backend opens ONNX bytes as a session, a session maps tensors to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendNotInstalledError, UnknownBackendError
+from ..registry import Registry
+
+HostTensor: TypeAlias = NDArray[Any]
+Precision = Literal["f32", "tf32", "f16", "bf16"]
+
+
+@runtime_checkable
+class DeviceTensor(Protocol):
+    """A tensor that a session left in the device's memory; `numpy()` copies it to the host."""
+
+    def numpy(self) -> HostTensor: ...
+
+
+Tensor: TypeAlias = HostTensor | DeviceTensor
+
+
+def to_host(tensor: Tensor) -> HostTensor:
+    """The tensor as a NumPy array."""
+    return tensor if isinstance(tensor, np.ndarray) else tensor.numpy()
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a backend runs.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1", "gpu", "npu", "auto", or a name that only this runtime knows.
+        precision: Arithmetic on the device. "f32" unless asked: runtimes' own defaults may be TF32, bf16 or f16.
+        threads: Intra-operator threads; None leaves the runtime's choice.
+        cache: Folder for compiled models, where the runtime has such a cache.
+        hint: "latency" or "throughput".
+        properties: Passed to the runtime as they are.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "f32"
+    threads: int | None = None
+    cache: str | None = None
+    hint: Literal["latency", "throughput"] = "latency"
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """One opened graph. `run` may be called from several threads at once."""
+
+    def run(self, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
+        """Run the graph.
+
+        Args:
+            feeds: Every input by name; the first dimension is the batch. Inputs that the graph ignores are dropped.
+            fetch: Names of the outputs wanted.
+
+        Returns:
+            The outputs, in host memory, or on the device where the runtime keeps them there.
+
+        Raises:
+            RuntimeFailure: The runtime failed.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A runtime on a device."""
+
+    def open(self, model: bytes) -> Session:
+        """Open a graph from the bytes of an ONNX file.
+
+        Raises:
+            DeviceError: The device can't be used.
+            RuntimeFailure: The runtime refuses the graph.
+        """
+        ...
+
+
+Factory = Callable[[Config], Backend]
+backends: Registry[Factory] = Registry(__package__)
+
+
+def create(name: str | None, config: Config) -> tuple[str, Backend]:
+    """The backend `name`, or with None the first one whose runtime is installed; and its name.
+
+    Raises:
+        UnknownBackendError: No backend of this name.
+        BackendNotInstalledError: Its runtime is not installed.
+        DeviceError: The device is not there.
+    """
+    if name is None:
+        for candidate in backends:
+            try:
+                return create(candidate, config)
+            except BackendNotInstalledError:
+                continue
+        raise BackendNotInstalledError(
+            "no inference runtime is installed; pip install 'xai-deploy[onnxruntime]' or 'xai-deploy[openvino]'"
+        )
+    factory = backends.get(name)
+    if factory is None:
+        raise UnknownBackendError(f"no backend {name!r}; there are {', '.join(backends)}")
+    return name, factory(config)

@@ -1,0 +1,140 @@
+"""Every error that xai-deploy raises on purpose. One tree, one line each: what is wrong, where, what to do.
+
+XaiError
+├── BundleError                 the bundle on disk
+│   ├── NotABundleError         no such folder, or no manifest in it
+│   ├── ManifestError           the manifest is not what format 1 says
+│   ├── FormatVersionError      written by a newer exporter
+│   ├── IntegrityError          a byte differs from what the manifest recorded
+│   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
+│   └── MissingRoleError        the method needs a graph that this bundle does not hold
+├── InputError                  what the caller handed over
+│   ├── ImageFileError          an image file that cannot be read, or is incomplete
+│   ├── ImageTooLargeError      an image whose header announces more pixels than allowed
+│   ├── ShapeError              wrong rank, channels or size
+│   ├── DtypeError              neither uint8 pixels nor floats
+│   ├── NonFiniteInputError     NaN or infinity in the input
+│   └── TargetError             the class to explain
+│       ├── UnknownClassError   an index out of range
+│       └── UnknownLabelError   a label the bundle does not list, or lists twice
+├── MethodError
+│   ├── UnknownMethodError      no such method
+│   ├── OptionError             no such option, or a value it does not take
+│   └── NotApplicableError      the method is not defined for this network
+├── BackendError
+│   ├── UnknownBackendError     no such backend
+│   ├── BackendNotInstalledError  its runtime is not installed
+│   ├── DeviceError             the device is not there (never a silent fallback)
+│   └── RuntimeFailure          the runtime refused the graph or failed while running it
+└── NonFiniteOutputError        the network or a map gave NaN or infinity
+"""
+
+from __future__ import annotations
+
+
+class XaiError(Exception):
+    """Base of every error raised on purpose by xai-deploy and xai-deploy-exporters."""
+
+
+class BundleError(XaiError):
+    """Something is wrong with the bundle on disk."""
+
+
+class NotABundleError(BundleError):
+    """The path is not a folder with a `manifest.json`."""
+
+
+class ManifestError(BundleError):
+    """The manifest is not valid JSON, or not what format 1 says."""
+
+
+class FormatVersionError(BundleError):
+    """The bundle was written in a format that this version does not know."""
+
+
+class IntegrityError(BundleError):
+    """A file of the bundle differs from what the manifest recorded."""
+
+
+class UnsafePathError(BundleError):
+    """The manifest names something other than a plain file directly inside the bundle."""
+
+
+class MissingRoleError(BundleError):
+    """The bundle holds no graph of a role that the method needs."""
+
+
+class InputError(XaiError):
+    """What the caller handed over can't be explained."""
+
+
+class ImageFileError(InputError):
+    """An image file can't be read, or is incomplete."""
+
+
+class ImageTooLargeError(InputError):
+    """An image's header announces more pixels than the limit."""
+
+
+class ShapeError(InputError):
+    """An array has the wrong rank, channels or size."""
+
+
+class DtypeError(InputError):
+    """An array holds neither uint8 pixels nor floats."""
+
+
+class NonFiniteInputError(InputError):
+    """The input holds NaN or infinity."""
+
+
+class TargetError(InputError):
+    """The class to explain can't be told."""
+
+
+class UnknownClassError(TargetError):
+    """A class index is out of range."""
+
+
+class UnknownLabelError(TargetError):
+    """A label that the bundle does not list, or lists more than once."""
+
+
+class MethodError(XaiError):
+    """The method can't be used as asked."""
+
+
+class UnknownMethodError(MethodError):
+    """No method of this name."""
+
+
+class OptionError(MethodError):
+    """The method has no such option, or the option does not take this value."""
+
+
+class NotApplicableError(MethodError):
+    """The method is not defined for this network."""
+
+
+class BackendError(XaiError):
+    """The inference runtime can't be used as asked."""
+
+
+class UnknownBackendError(BackendError):
+    """No backend of this name."""
+
+
+class BackendNotInstalledError(BackendError):
+    """The backend's runtime is not installed."""
+
+
+class DeviceError(BackendError):
+    """The device asked for is not there, or can't do what was asked of it."""
+
+
+class RuntimeFailure(BackendError):
+    """The runtime refused a graph, or failed while running it."""
+
+
+class NonFiniteOutputError(XaiError):
+    """The network, or a method's map, gave NaN or infinity."""

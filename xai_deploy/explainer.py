@@ -1,0 +1,251 @@
+"""Explainer: bundle + backend + method -> Explanation. The only place where methods meet backends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import heatmap as _heatmap
+from . import targets as _targets
+from .backends import Config, Session, create
+from .bundle import Bundle
+from .errors import NonFiniteOutputError, TargetError, XaiError
+from .forward import ForwardPass, Network
+from .methods import Method
+from .methods import create as create_method
+from .methods.base import options_of, require_roles
+from .preprocess import Images, as_list, prepare, view
+from .targets import Target
+
+Array = NDArray[np.float32]
+MethodSpec: TypeAlias = str | tuple[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What one method says about one target, for N images.
+
+    Attributes:
+        heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros.
+        raw: [N,h,w] float32, the method's own values before resize and min-max (at input size where the method's
+            formula is, as Score-CAM's).
+        logits: [N,classes] float32, before a final Softmax or Sigmoid.
+        outputs: The network's own outputs, by name.
+        target: [N] int64, the class explained.
+        method: The method's name.
+        options: All its options, defaults included.
+        seconds: Wall time of the method on all N images, the forward pass that methods share included.
+    """
+
+    heatmap: Array
+    raw: Array
+    logits: Array
+    outputs: dict[str, NDArray[Any]]
+    target: NDArray[np.int64]
+    method: str
+    options: dict[str, Any]
+    seconds: float
+    _bundle: Bundle
+
+    def overlay(self, images: Images, opacity: float = 0.5) -> list[NDArray[np.uint8]]:
+        """The heatmaps laid over the images they explain.
+
+        Args:
+            images: The uint8 RGB images that were explained, of any size.
+            opacity: Share of the colour, 0 to 1.
+
+        Returns:
+            One RGB [h,w,3] uint8 picture per image: the part of it that the network saw, at its own resolution.
+        """
+        spec = self._bundle.manifest.input
+        pairs = zip(as_list(images), self.heatmap, strict=True)
+        return [_heatmap.overlay(view(image, spec), heat, opacity) for image, heat in pairs]
+
+
+class Explainer:
+    """Explains a deployed network. Sessions are opened when first needed and kept; calls from several threads are safe.
+
+    Args:
+        bundle: Path of a bundle written by xai-export.
+        backend: "onnxruntime", "openvino", or None for the first that is installed.
+        device: "cpu", "cuda", "cuda:1", "gpu", "npu", "auto", or a name that only the backend knows. A device that is
+            not there is an error; nothing falls back.
+        precision: "f32" on every device unless asked otherwise ("tf32" on CUDA, "f16" or "bf16" on OpenVINO).
+        threads: Threads within an operator; None leaves the runtime's choice.
+        batch_size: The largest batch that any graph is given; bounds the memory.
+        cache: Folder for compiled models (OpenVINO, TensorRT).
+        hint: "latency" or "throughput".
+        properties: Passed to the runtime as they are.
+        progress: Show progress bars at a terminal.
+
+    Attributes:
+        bundle: The opened bundle.
+        labels: One label per class, or nothing where they are not known.
+        backend: The name of the backend in use.
+        device: The device asked for, which is the one in use.
+
+    Raises:
+        BundleError: The folder is not an intact bundle.
+        BackendError: The backend or the device can't be used.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        backend: str | None = None,
+        device: str = "cpu",
+        *,
+        precision: Literal["f32", "tf32", "f16", "bf16"] = "f32",
+        threads: int | None = None,
+        batch_size: int = 16,
+        cache: str | None = None,
+        hint: Literal["latency", "throughput"] = "latency",
+        properties: Mapping[str, str] | None = None,
+        progress: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise XaiError(f"batch_size is at least 1, not {batch_size}")
+        self.bundle = Bundle.open(bundle)
+        self.labels = self.bundle.labels
+        self.device = device
+        self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._network = Network(self.bundle.manifest, self._session, batch_size, progress)
+
+    def explain(
+        self, images: Images, method: str = "reciprocam", target: Target = None, **options: object
+    ) -> Explanation:
+        """Explain images by one method.
+
+        Args:
+            images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
+                the network's own input shape, one or a batch, taken as already preprocessed.
+            method: A method's name, see `xai_deploy.method_names`.
+            target: A class index, a label, or one of these per image; None or -1: the predicted class.
+            **options: The method's options.
+
+        Raises:
+            InputError, MethodError, BackendError, NonFiniteOutputError: See `xai_deploy.errors`.
+        """
+        batch = as_list(images)
+        if len(_targets.expand([target], len(batch), self.bundle.manifest.classes, self.labels)) != 1:
+            raise TargetError(f"explain takes one target; for {target!r} call explain_many")
+        return self.explain_many(batch, [(method, options)], [target])[0]
+
+    def explain_many(
+        self, images: Images, methods: Sequence[MethodSpec] = ("reciprocam",), targets: Sequence[Target] = (None,)
+    ) -> list[Explanation]:
+        """Explain images by several methods and for several targets, with one run of the head.
+
+        Args:
+            images: As for `explain`.
+            methods: Names, or pairs of a name and its options.
+            targets: Each as for `explain`; "topK" stands for the K best classes of each image, in turn.
+
+        Returns:
+            One Explanation per method and target, the targets varying fastest.
+        """
+        manifest = self.bundle.manifest
+        named: list[tuple[str, Method]] = []
+        for spec in methods:
+            name, options = (spec, {}) if isinstance(spec, str) else spec
+            method = create_method(name, options)
+            require_roles(name, method, manifest.graphs)
+            named.append((name, method))
+        batch = as_list(images)
+        wanted = _targets.expand(targets, len(batch), manifest.classes, self.labels)
+        parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
+        return self._join(parts, named, len(wanted))
+
+    def predict(self, images: Images) -> NDArray[np.float32]:
+        """The logits [N,classes] of images, as for `explain`."""
+        batch = as_list(images)
+        return np.concatenate([self._forward([batch[i] for i in rows]).logits for rows in self._rows(len(batch))])
+
+    def _rows(self, count: int) -> Iterator[range]:
+        step = self._network.batch_size
+        return (range(start, min(start + step, count)) for start in range(0, count, step))
+
+    def _forward(self, images: Sequence[NDArray[Any]]) -> ForwardPass:
+        spec = self.bundle.manifest.input
+        return ForwardPass(self._network, np.stack([prepare(image, spec) for image in images]))
+
+    def _chunk(
+        self,
+        images: Sequence[NDArray[Any]],
+        rows: range,
+        named: Sequence[tuple[str, Method]],
+        wanted: Sequence[Target | _targets.Rank],
+    ) -> _Part:
+        """All methods and targets for the images in `rows`."""
+        started = time.perf_counter()
+        forward = self._forward([images[i] for i in rows])
+        logits = forward.logits
+        chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
+        targets = np.stack([_targets.resolve(target, logits, self.labels) for target in chosen])
+        shared = time.perf_counter() - started
+        maps, seconds = [], []
+        for name, method in named:
+            started = time.perf_counter()
+            raw = method.maps(forward, targets)
+            if not np.isfinite(raw).all():
+                raise NonFiniteOutputError(f"{name}: the map holds NaN or infinity")
+            maps.append(raw)
+            seconds.append(time.perf_counter() - started + shared)
+        return _Part(logits, forward.outputs, targets, maps, seconds)
+
+    def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
+        spec = self.bundle.manifest.input
+        logits = np.concatenate([part.logits for part in parts])
+        outputs = {
+            output.name: np.concatenate([part.outputs[output.tensor] for part in parts])
+            for output in self.bundle.manifest.outputs
+        }
+        explanations = []
+        for m, (name, method) in enumerate(named):
+            seconds = sum(part.seconds[m] for part in parts)
+            for t in range(count):
+                raw = np.concatenate([part.maps[m][t] for part in parts])
+                explanations.append(
+                    Explanation(
+                        heatmap=_heatmap.heatmap(raw, spec.height, spec.width),
+                        raw=raw,
+                        logits=logits,
+                        outputs=outputs,
+                        target=np.concatenate([part.targets[t] for part in parts]),
+                        method=name,
+                        options=options_of(method),
+                        seconds=seconds,
+                        _bundle=self.bundle,
+                    )
+                )
+        return explanations
+
+    def _session(self, role: str) -> Session:
+        """The opened graph of a role; opened by the first thread that asks."""
+        session = self._sessions.get(role)
+        if session is None:
+            with self._lock:
+                session = self._sessions.get(role)
+                if session is None:
+                    session = self._sessions[role] = self._backend.open(self.bundle.graph(role))
+        return session
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one chunk of images gave."""
+
+    logits: Array
+    outputs: dict[str, NDArray[Any]]
+    targets: NDArray[np.int64]  # [T,n]
+    maps: list[Array]  # per method [T,n,h,w]
+    seconds: list[float]  # per method

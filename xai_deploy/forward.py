@@ -1,0 +1,169 @@
+"""One chunk of images on its way through head and tail: what methods see of the network (`methods.base.Forward`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends.base import Session, Tensor, to_host
+from .bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Manifest
+from .errors import NonFiniteOutputError, RuntimeFailure
+from .progress import progress
+
+Array = NDArray[np.float32]
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class _lazy(Generic[V]):
+    """A property that is computed once. Unlike `functools.cached_property` before Python 3.12 it takes no lock, which
+    would hold back all other threads' forward passes."""
+
+    def __init__(self, compute: Callable[[Any], V]) -> None:
+        self._compute = compute
+
+    def __get__(self, instance: object, owner: type) -> V:
+        value = self._compute(instance)
+        instance.__dict__[self._compute.__name__] = value  # found before this descriptor from now on
+        return value
+
+
+class Network:
+    """The opened graphs of a bundle, and what is computed once per network.
+
+    Args:
+        manifest: The bundle's manifest.
+        session: Role -> opened graph.
+        batch_size: The largest batch any graph is given.
+        show_progress: Show progress bars at a terminal.
+    """
+
+    def __init__(
+        self, manifest: Manifest, session: Callable[[str], Session], batch_size: int, show_progress: bool
+    ) -> None:
+        self.manifest = manifest
+        self.session = session
+        self.batch_size = batch_size
+        self.show_progress = show_progress
+        self.sides = tuple(side.name for side in manifest.side)
+
+    @_lazy
+    def classifier(self) -> Array:
+        """The weight [K,classes] of the linear layer behind the pooling.
+
+        `pixelwise-tail` is that weight applied at each position, so unit vectors along K, laid out on the positions,
+        give the weight back exactly, row by row, on any runtime.
+        """
+        channels, h, w = self.manifest.target.shape
+        rows: list[Array] = []
+        for start in range(0, channels, h * w * self.batch_size):
+            units = np.arange(start, min(start + h * w * self.batch_size, channels))
+            image, position = np.divmod(units - start, h * w)
+            probe = np.zeros((image[-1] + 1, channels, h * w), dtype=self.manifest.target.dtype)
+            probe[image, units, position] = 1
+            logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
+            rows.append(logits[image, position])
+        return np.concatenate(rows)
+
+    def run(self, role: str, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
+        """Run one graph of the bundle."""
+        return self.session(role).run(feeds, fetch)
+
+    def scores(self, role: str, feeds: Mapping[str, Tensor], output: str) -> Array:
+        """Run one graph for its scores, [b, ..., classes] float32 on the host."""
+        return self.checked(to_host(self.run(role, feeds, [output])[output]))
+
+    def checked(self, scores: NDArray[Any]) -> Array:
+        """The scores [..., classes] as float32, if they are finite and as many as the manifest says."""
+        if scores.ndim < 2 or scores.shape[-1] != self.manifest.classes:
+            raise RuntimeFailure(
+                f"a graph gave scores {scores.shape} for the manifest's {self.manifest.classes} classes"
+            )
+        if not np.isfinite(scores).all():
+            raise NonFiniteOutputError(
+                "the network's logits hold NaN or infinity; is the input preprocessed as it expects?"
+            )
+        return np.asarray(scores, np.float32)
+
+
+class ForwardPass:
+    """The `methods.base.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
+
+    def __init__(self, network: Network, x: NDArray[Any]) -> None:
+        self._network = network
+        self.x = x
+        self.batch_size = network.batch_size
+        self.image_size = (network.manifest.input.height, network.manifest.input.width)
+
+    @_lazy
+    def _head(self) -> dict[str, Tensor]:
+        """The head's outputs, where the runtime left them (on a device: in its memory)."""
+        return self._run_head(self.x)
+
+    @_lazy
+    def activation(self) -> Array:
+        """The activation on the host, [n,K,h,w] float32."""
+        host = to_host(self._head[ACTIVATION])
+        expected = (len(self.x), *self._network.manifest.target.shape)
+        if host.shape != expected:
+            raise RuntimeFailure(f"the head gave an activation of shape {host.shape}, the manifest says {expected}")
+        return np.asarray(host, np.float32)
+
+    @_lazy
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """Every output of the tail on the host, by tensor name; `logits` among them."""
+        names = dict.fromkeys([LOGITS, *(output.tensor for output in self._network.manifest.outputs)])
+        results = self._network.run("tail", self._head, list(names))
+        return {name: to_host(tensor) for name, tensor in results.items()}
+
+    @_lazy
+    def logits(self) -> Array:
+        """[n,classes] float32."""
+        return self._network.checked(self.outputs[LOGITS])
+
+    @_lazy
+    def _host_sides(self) -> dict[str, NDArray[Any]]:
+        return {name: to_host(self._head[name]) for name in self._network.sides}
+
+    def has(self, role: str) -> bool:
+        """Whether the bundle holds a graph of this role."""
+        return role in self._network.manifest.graphs
+
+    def tail(self, activation: Array, image: NDArray[np.int64]) -> Array:
+        """Logits [b,classes] of other activations; row i takes the side tensors of image `image[i]`."""
+        feeds: dict[str, Tensor] = {ACTIVATION: activation.astype(self._network.manifest.target.dtype, copy=False)}
+        feeds |= {name: side[image] for name, side in self._host_sides.items()}
+        return self._network.scores("tail", feeds, LOGITS)
+
+    def network(self, x: NDArray[Any]) -> Array:
+        """Logits [b,classes] of other inputs: head, then tail, without a stop on the host."""
+        return self._network.scores("tail", self._run_head(x), LOGITS)
+
+    def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
+        """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
+        spec = self._network.manifest.input
+        layered = masks[:, None] if spec.layout == "NCHW" else masks[..., None]
+        masked: NDArray[Any] = self.x[image] * layered
+        if spec.dtype == "uint8":
+            masked = np.rint(masked, out=masked)
+        return masked.astype(spec.dtype, copy=False)
+
+    def pixel_logits(self) -> Array:
+        """[n,h*w,classes] from `pixelwise-tail`."""
+        feeds = {ACTIVATION: self._head[ACTIVATION]}
+        return self._network.scores("pixelwise-tail", feeds, PIXEL_LOGITS)
+
+    def classifier(self) -> Array:
+        """[K,classes], computed once per network."""
+        return self._network.classifier
+
+    def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
+        """The steps, with a bar at a terminal where the engine was asked for one."""
+        return progress(steps, total, label, self._network.show_progress)
+
+    def _run_head(self, x: NDArray[Any]) -> dict[str, Tensor]:
+        feeds: dict[str, Tensor] = {self._network.manifest.input.name: x}
+        return self._network.run("head", feeds, [ACTIVATION, *self._network.sides])

@@ -1,0 +1,166 @@
+"""What a method is, and what it may ask of a forward pass.
+
+A method is a frozen dataclass: its fields are its options, `maps` is its formula. To add one, add one file that
+registers one; nothing else is edited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import schema
+from ..errors import NotApplicableError, OptionError, UnknownMethodError
+from ..registry import Registry
+
+Array = NDArray[np.float32]
+Index = NDArray[np.int64]
+T = TypeVar("T")
+
+
+class Forward(Protocol):
+    """One chunk of n images on its way through the network; each part is computed when first asked for, and once."""
+
+    @property
+    def x(self) -> NDArray[Any]:
+        """The network's input, [n, ...] in its own layout and dtype."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the network's input in pixels."""
+
+    @property
+    def batch_size(self) -> int:
+        """The largest batch that a graph should be given."""
+
+    @property
+    def activation(self) -> Array:
+        """The activation at the target layer, [n,K,h,w]."""
+
+    @property
+    def logits(self) -> Array:
+        """The logits, [n,classes]."""
+
+    def has(self, role: str) -> bool:
+        """Whether the bundle holds a graph of this role."""
+
+    def tail(self, activation: Array, image: Index) -> Array:
+        """Logits [b,classes] of other activations [b,K,h,w]; row i takes the side tensors of image `image[i]`."""
+
+    def network(self, x: NDArray[Any]) -> Array:
+        """Logits [b,classes] of other inputs [b, ...]: one full inference."""
+
+    def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
+        """Image `image`, in the network's layout, times each mask of [b,H,W] in [0,1]: [b, ...]."""
+
+    def pixel_logits(self) -> Array:
+        """From `pixelwise-tail`: A_p . w_c at every position p, [n,h*w,classes]; no bias."""
+
+    def classifier(self) -> Array:
+        """From `pixelwise-tail`: the weight [K,classes] of the linear layer behind global average pooling."""
+
+    def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
+        """The steps, shown as a progress bar where one is wanted."""
+
+
+class Method(Protocol):
+    """An explanation method with its options fixed.
+
+    Attributes:
+        roles: The graphs it needs beyond head and tail -> what to tell the user where the bundle lacks one.
+    """
+
+    roles: ClassVar[Mapping[str, str]]
+
+    def maps(self, forward: Forward, targets: Index) -> Array:
+        """Raw maps, before resize and min-max.
+
+        Args:
+            forward: The chunk of n images.
+            targets: Class indices, [T,n]: T targets for each image.
+
+        Returns:
+            [T,n,h,w] float32 (a method whose formula is at input size gives [T,n,H,W]).
+        """
+        ...
+
+
+methods: Registry[type[Method]] = Registry(__package__)
+
+
+def create(name: str, options: Mapping[str, object]) -> Method:
+    """The method `name` with these options.
+
+    Args:
+        name: As registered, for example "score-cam".
+        options: Field name -> value; strings are read as the field's type, so a command line can hand them on.
+
+    Raises:
+        UnknownMethodError: No such method.
+        OptionError: No such option, or a value it does not take.
+    """
+    cls = methods.get(name)
+    if cls is None:
+        close = difflib.get_close_matches(name, list(methods), 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise UnknownMethodError(f"no method {name!r}{hint}; there are {', '.join(methods)}")
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for option in options:
+        if option not in known:
+            offer = f"it has {', '.join(known)}" if known else "it has none"
+            raise OptionError(f"{name}: no option {option!r}; {offer}")
+    try:
+        values = {key: _from_text(hints[key], value) for key, value in options.items()}
+        return schema.load(cls, values, name)
+    except schema.SchemaError as error:
+        raise OptionError(str(error)) from None
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax over the last axis (classes), without overflow."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: Array = exponents / exponents.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def options_of(method: Method) -> dict[str, Any]:
+    """The options of a method, by name."""
+    fields = dataclasses.fields(method)  # type: ignore[arg-type]
+    return {field.name: getattr(method, field.name) for field in fields}
+
+
+def require_roles(name: str, method: Method, roles: Collection[str]) -> None:
+    """Refuse a method whose graphs the bundle does not hold.
+
+    Raises:
+        NotApplicableError: Says which graph is missing, why, and what to do.
+    """
+    for role, advice in method.roles.items():
+        if role not in roles:
+            raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {advice}")
+
+
+def _from_text(hint: Any, value: object) -> object:
+    """Read a string as the option's type: numbers, booleans, none."""
+    if not isinstance(value, str):
+        return value
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    if types.NoneType in kinds and value.lower() == "none":
+        return None
+    if bool in kinds and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value

@@ -1,0 +1,112 @@
+"""ReciproCAM: a class's score from one position of the feature map at a time (Byun & Lee, 2022, arXiv:2209.14074)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from .base import Array, Forward, Index, methods, softmax
+from .cam import class_scores
+
+# 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
+_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
+
+
+@methods.register("reciprocam")
+@dataclass(frozen=True)
+class ReciproCam:
+    """raw_n = score_c(tail(M_n * A)), one mask M_n for each of the h*w positions n of the feature map; no ReLU.
+
+    Needs one head run and h*w tail runs. Where global average pooling and one linear layer follow the cut, the same map
+    is a signed CAM plus a constant (pixel mask, logit score) and costs one small matrix product.
+
+    Attributes:
+        score: "logit" (the poster's text; OpenVINO XAI for CNNs) or "softmax" (the authors' code).
+        mask: "pixel": the position itself. "gaussian": its 3x3 neighbourhood, weighted [[1,2,1],[2,4,2],[1,2,1]]/16 and
+            clipped at the borders (OpenVINO XAI for ViTs). "gaussian-centre": the position's own feature copied over
+            that weighted neighbourhood (the authors' `is_gaussian`).
+    """
+
+    score: Literal["logit", "softmax"] = "logit"
+    mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
+
+    roles: ClassVar[Mapping[str, str]] = {}
+
+    def maps(self, forward: Forward, targets: Index) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        h, w = forward.activation.shape[2:]
+        masks = position_masks(h, w, self.mask)
+        if not forward.has("pixelwise-tail"):
+            return self._by_masking(forward, targets, masks)
+        if self.score == "logit":
+            return self._logit_after_pooling(forward, targets, masks)
+        return self._softmax_after_pooling(forward, targets, masks)
+
+    def _by_masking(self, forward: Forward, targets: Index, masks: Array) -> Array:
+        """The definition: every masked activation through the tail, in batches."""
+        activation = forward.activation
+        n, _, h, w = activation.shape
+        raw = np.empty((len(targets), n * h * w), dtype=np.float32)
+        starts = range(0, n * h * w, forward.batch_size)
+        for start in forward.progress(starts, len(starts), "reciprocam"):
+            rows = np.arange(start, min(start + forward.batch_size, n * h * w))
+            image, position = np.divmod(rows, h * w)
+            if self.mask == "gaussian-centre":
+                y, x = np.divmod(position, w)
+                features = activation[image, :, y, x][:, :, None, None]
+            else:
+                features = activation[image]
+            scores = _score(forward.tail(features * masks[position], image), self.score)
+            raw[:, rows] = np.take_along_axis(scores, targets[:, image].T, axis=1).T
+        return raw.reshape(len(targets), n, h, w)
+
+    def _logit_after_pooling(self, forward: Forward, targets: Index, masks: Array) -> Array:
+        """With tail(A) = mean_p(A_p) . W + b, only column c of W matters: y_n = (M s)_n / hw + b, s_p = A_p . w_c."""
+        scores = class_scores(forward, targets)  # [T,n,h,w]
+        flat = scores.reshape(*targets.shape, -1)
+        bias = np.take_along_axis(forward.logits, targets.T, axis=1).T - flat.mean(axis=-1)
+        raw: Array = _pool(flat[..., None], masks, self.mask)[..., 0] + bias[..., None]
+        return raw.reshape(scores.shape)
+
+    def _softmax_after_pooling(self, forward: Forward, targets: Index, masks: Array) -> Array:
+        """The same for all classes at once, and a softmax over them at each position."""
+        n, _, h, w = forward.activation.shape
+        scores = forward.pixel_logits()  # [n,hw,classes]
+        bias = forward.logits - scores.mean(axis=1)
+        probabilities = _score(_pool(scores, masks, self.mask) + bias[:, None], "softmax")
+        raw = [probabilities[np.arange(n), :, target] for target in targets]
+        return np.stack(raw).reshape(len(targets), n, h, w)
+
+
+def position_masks(h: int, w: int, mask: str) -> Array:
+    """The masks M_n of every position n of an h x w map, [h*w,1,h,w]: one position, or a kernel clipped at borders."""
+    masks = np.zeros((h * w, 1, h + 2, w + 2), dtype=np.float32)
+    n = np.arange(h * w)
+    y, x = np.divmod(n, w)
+    if mask == "pixel":
+        masks[n, 0, y + 1, x + 1] = 1
+    else:
+        for dy in range(3):
+            for dx in range(3):
+                masks[n, 0, y + dy, x + dx] = _KERNEL[dy, dx]
+    return masks[:, :, 1:-1, 1:-1]
+
+
+def _pool(scores: Array, masks: Array, mask: str) -> Array:
+    """Mean over positions of the masked map: scores [...,hw,C] -> [...,hw,C], one row per mask."""
+    count = np.float32(len(masks))
+    pooled: Array
+    if mask == "pixel":  # the matrix of all masks is the identity
+        pooled = scores / count
+    elif mask == "gaussian":
+        pooled = np.matmul(masks.reshape(len(masks), -1) / count, scores)
+    else:
+        pooled = scores * (masks.sum(axis=(1, 2, 3)) / count)[:, None]
+    return pooled
+
+
+def _score(logits: Array, score: str) -> Array:
+    return softmax(logits) if score == "softmax" else logits

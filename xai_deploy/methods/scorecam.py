@@ -1,0 +1,81 @@
+"""Score-CAM: channels weighted by what the network makes of them (Wang et al., CVPR-W 2020, arXiv:1910.01279)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from .. import resample
+from ..errors import OptionError
+from ..heatmap import normalise
+from .base import Array, Forward, Index, methods, softmax
+
+
+@methods.register("score-cam")
+@dataclass(frozen=True)
+class ScoreCam:
+    """L = ReLU(sum_k weight_k A_k), weight_k = f(x * M_k)_c - f(x_b)_c, M_k = minmax(up(A_k)).
+
+    The defaults are the authors' code: f is the softmax probability, no baseline term, channels whose map is constant
+    are left out, and the sum runs over the upsampled, not normalised A_k, so that the raw map has the input's size.
+    Each channel costs one inference; K of them are streamed in batches, for all targets at once, and a constant channel
+    costs none.
+
+    Attributes:
+        score: "softmax" probability, or "logit".
+        baseline: "zeros" subtracts f(0) from every weight (the paper's "channel-wise increase of confidence").
+        channel_softmax: pytorch-grad-cam's variant: weights = softmax over the channels of the raw logits, constant
+            channels taking part with a mask of zeros, sum over the maps at the activation's own size. It needs
+            score="logit" and no baseline.
+
+    Raises:
+        OptionError: `channel_softmax` with another score or a baseline.
+    """
+
+    score: Literal["softmax", "logit"] = "softmax"
+    baseline: Literal["zeros"] | None = None
+    channel_softmax: bool = False
+
+    roles: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        if self.channel_softmax and (self.score != "logit" or self.baseline is not None):
+            raise OptionError("score-cam: channel_softmax takes raw logits; give score='logit' and no baseline with it")
+
+    def maps(self, forward: Forward, targets: Index) -> Array:
+        """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""
+        return np.stack([self._image(forward, i, targets[:, i]) for i in range(len(forward.x))], axis=1)
+
+    def _image(self, forward: Forward, image: int, targets: Index) -> Array:
+        activation = forward.activation[image]  # [K,h,w]
+        varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
+        weights = np.zeros((len(targets), len(activation)), dtype=np.float32)
+        for channels, logits in self._masked_passes(forward, image, varying):
+            weights[:, channels] = self._scores(logits)[:, targets].T
+        if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
+            empty = np.zeros((1, *forward.image_size), dtype=np.float32)
+            at_zero = self._scores(forward.network(forward.masked_input(image, empty)))[0, targets]
+            if self.baseline == "zeros":
+                weights[:, varying] -= at_zero[:, None]
+            else:
+                weights[:, np.ptp(activation, axis=(1, 2)) == 0] = at_zero[:, None]
+        if self.channel_softmax:
+            weights = softmax(weights)
+        maps = np.tensordot(weights, activation, 1)  # [T,h,w]
+        if not self.channel_softmax:
+            maps = resample.resize(maps, *forward.image_size)  # linear: the resized sum is the sum of the resized
+        return np.maximum(maps, 0)
+
+    def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
+        """The channels in batches, each with the logits of the image under their masks."""
+        starts = range(0, len(channels), forward.batch_size)
+        for start in forward.progress(starts, len(starts), "score-cam"):
+            batch = channels[start : start + forward.batch_size]
+            masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
+            yield batch, forward.network(forward.masked_input(image, masks))
+
+    def _scores(self, logits: Array) -> Array:
+        return softmax(logits) if self.score == "softmax" else logits

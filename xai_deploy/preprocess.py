@@ -1,0 +1,136 @@
+"""8-bit images -> the network's input tensor, as the manifest says; and the part of an image that the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import resample
+from .bundle import Input
+from .errors import DtypeError, NonFiniteInputError, ShapeError
+
+Pixels = NDArray[np.uint8]
+Images = NDArray[np.generic] | Sequence[NDArray[np.generic]]
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL and OpenCV
+
+
+def as_list(images: Images) -> list[NDArray[np.generic]]:
+    """One or many images -> a list of single ones: uint8 [h,w], [h,w,1] or [h,w,3], or float with the network's shape.
+
+    Raises:
+        ShapeError: Nothing was given, or an array is of no image's rank.
+    """
+    if isinstance(images, (str, bytes)) or not hasattr(images, "__len__"):
+        raise DtypeError("images are arrays, one or many; xai_deploy.read_image reads a file")
+    if isinstance(images, np.ndarray):
+        single = 3 if images.dtype.kind == "f" or (images.ndim == 3 and images.shape[-1] in (1, 3)) else 2
+        if images.ndim not in (single, single + 1, 4):
+            raise ShapeError(f"an array of shape {images.shape} is neither an image nor a batch of images")
+        images = [images] if images.ndim == single else list(images)
+    if len(images) == 0:
+        raise ShapeError("no image was given")
+    try:
+        return [np.asarray(image) for image in images]
+    except ValueError:  # nested lists of uneven lengths
+        raise DtypeError("images are arrays, one or many; one of these is not") from None
+
+
+def prepare(image: NDArray[np.generic], spec: Input) -> NDArray[np.generic]:
+    """One image -> one input of the network.
+
+    Args:
+        image: uint8 RGB [h,w,3] (or grey [h,w], [h,w,1]) of any size; or floats in the network's own layout
+            (`spec.image_shape`), taken as already preprocessed.
+        spec: The manifest's input.
+
+    Returns:
+        Array of `spec.image_shape` and `spec.dtype`.
+
+    Raises:
+        ShapeError, DtypeError, NonFiniteInputError: The image is not one of the above.
+    """
+    if image.dtype == np.uint8:
+        return _from_pixels(image, spec)
+    if image.dtype.kind != "f":
+        raise DtypeError(f"images are uint8 pixels or preprocessed floats, not {image.dtype}")
+    if image.shape != spec.image_shape:
+        raise ShapeError(
+            f"a preprocessed image for this network has shape {spec.image_shape} ({spec.layout[1:]}), not {image.shape}"
+        )
+    if spec.dtype == "uint8":
+        raise DtypeError("this network takes uint8 pixels; hand over uint8 images, not floats")
+    with np.errstate(over="ignore"):  # what overflows a smaller type is infinite there
+        image = np.asarray(image, dtype=spec.dtype)
+    if not np.isfinite(image).all():
+        raise NonFiniteInputError("the input holds NaN or infinity")
+    return image
+
+
+def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float, float]:
+    """The part of an image of height x width that reaches the network: (top, left, height, width) in its own pixels."""
+    side = spec.preprocess.resize
+    if side == "stretch":
+        return 0.0, 0.0, float(height), float(width)
+    resized_height, resized_width = _shorter_to(height, width, side)
+    top, left = _crop_corner(resized_height, resized_width, spec)
+    down, across = height / resized_height, width / resized_width
+    return top * down, left * across, spec.height * down, spec.width * across
+
+
+def view(image: NDArray[np.generic], spec: Input) -> Pixels:
+    """The part of an RGB or grey uint8 image that reaches the network, at the image's own resolution: RGB [h,w,3]."""
+    pixels = _as_rgb(image)
+    top, left, height, width = (round(v) for v in crop_box(pixels.shape[0], pixels.shape[1], spec))
+    return np.ascontiguousarray(pixels[top : top + max(height, 1), left : left + max(width, 1)])
+
+
+def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[np.generic]:
+    pixels = _as_rgb(image)
+    height, width = pixels.shape[:2]
+    how = spec.preprocess
+    size = (spec.height, spec.width) if how.resize == "stretch" else _shorter_to(height, width, how.resize)
+    corner = (0, 0) if how.resize == "stretch" else _crop_corner(*size, spec)
+    part = (*corner, spec.height, spec.width)
+    planes = resample.resize(np.moveaxis(pixels, -1, 0), *size, how.interpolation, how.antialias, part=part)
+    if size != (height, width):
+        planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
+    if how.color == "BGR":
+        planes = planes[::-1]
+    elif how.color == "GRAY":
+        planes = np.rint(np.tensordot(_LUMA, planes, 1))[None]
+    if planes.shape[0] != spec.channels:
+        raise ShapeError(f"the network takes {spec.channels} channels, a {how.color} image has {planes.shape[0]}")
+    mean = np.array(how.mean, np.float32)[:, None, None]
+    std = np.array(how.std, np.float32)[:, None, None]
+    planes = (planes * np.float32(how.scale) - mean) / std
+    if spec.dtype == "uint8":
+        planes = np.clip(np.rint(planes), 0, 255)
+    if spec.layout == "NHWC":
+        planes = np.moveaxis(planes, 0, -1)
+    return np.ascontiguousarray(planes, dtype=spec.dtype)
+
+
+def _as_rgb(image: NDArray[np.generic]) -> Pixels:
+    if image.dtype != np.uint8:
+        raise DtypeError(f"an image has uint8 pixels, not {image.dtype}")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or 0 in image.shape:
+        raise ShapeError(f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {image.shape}")
+    rgb: Pixels = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.uint8, copy=False)
+    return rgb
+
+
+def _shorter_to(height: int, width: int, side: int) -> tuple[int, int]:
+    """Both sides, the shorter one becoming `side`; the longer is cut to whole pixels, as torchvision does."""
+    if height <= width:
+        return side, int(side * width / height)
+    return int(side * height / width), side
+
+
+def _crop_corner(height: int, width: int, spec: Input) -> tuple[int, int]:
+    """Corner of the centre crop, rounded as torchvision does."""
+    return round((height - spec.height) / 2.0), round((width - spec.width) / 2.0)

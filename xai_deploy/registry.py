@@ -1,0 +1,57 @@
+"""Name -> object, filled by the modules of one package, so that no list has to be kept in step (law 2).
+
+A module registers what it defines with the decorator; the registry imports every module of its package the first
+time a name is looked up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What the modules of `package` have registered, by name."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._items: dict[str, T] = {}
+        self._lock = threading.Lock()
+        self._complete = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: enter the object under `name`.
+
+        Raises:
+            ValueError: The name is taken; two files that claim one name are a mistake, not a choice.
+        """
+
+        def enter(item: T) -> T:
+            if name in self._items:
+                raise ValueError(f"{self._package}: {name!r} is registered twice")
+            self._items[name] = item
+            return item
+
+        return enter
+
+    def get(self, name: str) -> T | None:
+        """The object registered under `name`, or None."""
+        self._import_all()
+        return self._items.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self._import_all()
+        return iter(sorted(self._items))
+
+    def _import_all(self) -> None:
+        with self._lock:
+            if not self._complete:
+                package = importlib.import_module(self._package)
+                for module in pkgutil.iter_modules(package.__path__):
+                    importlib.import_module(f"{self._package}.{module.name}")
+                self._complete = True

@@ -1,0 +1,91 @@
+"""Separable image resampling in NumPy: one weight matrix per axis, two matrix products.
+
+With `antialias` it equals PIL's (and torchvision's) resize up to PIL's rounding to 8 bits between the two axes;
+without, it is plain interpolation with half-pixel centres, `align_corners=False`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@lru_cache(maxsize=16)
+def weights(
+    source: int,
+    size: int,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    part: tuple[int, int] | None = None,
+) -> tuple[int, Array]:
+    """The matrix that resamples an axis of length `source` to length `size`.
+
+    The output pixel i has its centre at c = (i + 0.5) * source / size in source coordinates and takes the source pixels
+    j with weight f((j + 0.5 - c) / s), normalised to sum 1; s = max(source / size, 1) with antialiasing, else 1. Beyond
+    the border the edge pixel repeats (plain interpolation) or the filter is cut (antialiased), as the references do.
+
+    Args:
+        source: Length of the axis now.
+        size: Length wanted.
+        interpolation: "nearest", "bilinear" (triangle) or "bicubic" (Keys; a = -0.5 antialiased, -0.75 plain, as
+            PIL and OpenCV have it).
+        antialias: Widen the filter when shrinking.
+        part: (first, count) of the output pixels wanted; None for all. A crop of an enlarged panorama costs the crop.
+
+    Returns:
+        The first source pixel that matters, and the matrix [count, source pixels from there on that matter].
+    """
+    start, count = part or (0, size)
+    centre = (np.arange(start, start + count) + 0.5) * (source / size)
+    stretch = max(source / size, 1.0) if antialias else 1.0
+    reach = 2.0 * stretch + 1  # of the widest filter, and rounding
+    low = min(max(int(centre[0] - reach), 0), source - 1)
+    high = min(max(int(centre[-1] + reach) + 1, low + 1), source)
+    matrix = np.zeros((count, high - low))
+    rows = np.arange(count)
+    if interpolation == "nearest":
+        matrix[rows, (2 * (start + rows) + 1) * source // (2 * size) - low] = 1  # floor of the centre, exactly
+    elif antialias:
+        # PIL takes the pixels whose centres lie within the support, which the filter's zeros do on their own
+        matrix = _kernel(interpolation, (np.arange(low, high) + 0.5 - centre[:, None]) / stretch, a=-0.5)
+        matrix /= matrix.sum(axis=1, keepdims=True)
+    else:
+        first = np.floor(centre - 0.5).astype(int)
+        for offset in (0, 1) if interpolation == "bilinear" else (-1, 0, 1, 2):
+            weight = _kernel(interpolation, first + offset + 0.5 - centre, a=-0.75)
+            np.add.at(matrix, (rows, np.clip(first + offset, 0, source - 1) - low), weight)
+    return low, matrix.astype(np.float32)
+
+
+def _kernel(interpolation: str, t: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    t = np.abs(t)
+    if interpolation == "bilinear":
+        return np.maximum(1 - t, 0)
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t < 1, near, np.where(t < 2, far, 0))
+
+
+def resize(
+    maps: NDArray[np.generic],
+    height: int,
+    width: int,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    *,
+    part: tuple[int, int, int, int] | None = None,
+) -> Array:
+    """Resample [..., h, w] to [..., height, width], float32; `part` asks for (top, left, rows, columns) of it alone."""
+    source_height, source_width = maps.shape[-2:]
+    top, left, rows, columns = part or (0, 0, height, width)
+    if (source_height, source_width) == (height, width):
+        return np.ascontiguousarray(maps[..., top : top + rows, left : left + columns], dtype=np.float32)
+    y, down = weights(source_height, height, interpolation, antialias, (top, rows))
+    x, across = weights(source_width, width, interpolation, antialias, (left, columns))
+    needed = maps[..., y : y + down.shape[1], x : x + across.shape[1]].astype(np.float32, copy=False)
+    resized: Array = down @ (needed @ across.T)
+    return resized
