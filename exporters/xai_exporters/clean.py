@@ -1,0 +1,132 @@
+"""From a source's graph to one that can be cut: standard operators, constants folded, one symbolic batch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import onnxscript.optimizer
+
+from .errors import BatchError, GraphError, RequestError
+from .passes.dynamic_batch import make_batch_dynamic
+from .passes.opset import to_common_opset
+from .passes.shape_arithmetic import reduce_shape_arithmetic
+from .passes.supported import require_standard_ops
+from .runtime import Measured, measure
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CleanGraph:
+    """A graph ready to be cut.
+
+    Attributes:
+        model: The model; its graph has one input, with batch "N".
+        image_shape: One image in the network's own layout.
+        shapes: Of every tensor.
+        batch: The value that holds the batch [1], where shape arithmetic needs it.
+        was_fixed: The source had a fixed batch.
+    """
+
+    model: ir.Model
+    image_shape: tuple[int, int, int]
+    shapes: Measured
+    batch: ir.Value | None
+    was_fixed: bool
+
+    @property
+    def graph(self) -> ir.Graph:
+        return self.model.graph
+
+
+def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> CleanGraph:
+    """Run all passes.
+
+    Args:
+        proto: The source as ONNX; not changed.
+        input_shape: (C,H,W) asked for, or None.
+
+    Raises:
+        GraphError: The graph holds what can't be handled.
+        RequestError: The input's shape is not known, or not the one asked for.
+        BatchError: The network does not take several images at once.
+    """
+    model = ir.from_proto(to_common_opset(proto))
+    common.InlinePass()(model)
+    common.RemoveInitializersFromInputsPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    graph = model.graph
+    image_shape = _bind_input(graph, input_shape)
+    was_fixed = make_batch_dynamic(model)
+    _forget_shapes(graph)
+    _fold(model)
+    require_standard_ops(model)
+    common.NameFixPass()(model)
+    for index, node in enumerate(graph):
+        node.name = node.name or f"{node.op_type}_{index}"
+    try:
+        shapes = measure(model, image_shape)
+    except GraphError as error:
+        if not was_fixed:
+            raise
+        raise BatchError(
+            "the source is exported for one fixed batch, and can't be made to take several images at once; export it "
+            f"again with a symbolic batch (torch: dynamic_shapes; tf2onnx: leave the batch unset). {error}"
+        ) from error
+    reduce_shape_arithmetic(model, shapes)
+    _fold(model)
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
+    image = graph.inputs[0]
+    batch = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
+    return CleanGraph(model, image_shape, measure(model, image_shape), batch, was_fixed)
+
+
+def _fold(model: ir.Model) -> None:
+    """Fold constants, drop what nothing uses. QuantizeLinear and DequantizeLinear stay: they are the network's meaning."""
+    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    model.graph.sort()
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    """Drop recorded shapes of intermediate tensors and outputs: they may hold the old, fixed batch."""
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+
+
+def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Bind the image's size; returns one image's shape in the network's own layout."""
+    if len(graph.inputs) != 1:
+        names = ", ".join(str(v.name) for v in graph.inputs) or "none"
+        raise GraphError(
+            f"the network has {len(graph.inputs)} inputs ({names}); xai-export explains networks of one image input"
+        )
+    image = graph.inputs[0]
+    if image.shape is None or len(image.shape) != 4:
+        raise GraphError(f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions")
+    dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims[1:]]
+    if asked is not None:
+        channels_last = dims[2] == asked[0] and dims[0] != asked[0]
+        wanted = (*asked[1:], asked[0]) if channels_last else asked
+        for position, (have, want) in enumerate(zip(dims, wanted, strict=True), 1):
+            if have is not None and have != want:
+                raise RequestError(
+                    f"--input-shape {','.join(map(str, asked))} does not fit the input {image.name!r} {image.shape}: "
+                    f"dimension {position} is fixed to {have}"
+                )
+        bound = wanted
+    elif None in dims:
+        raise RequestError(
+            f"the input {image.name!r} has shape {image.shape}; say the image's size with --input-shape C,H,W"
+        )
+    else:
+        bound = tuple(d for d in dims if d is not None)  # type: ignore[assignment]
+    image.shape = ir.Shape([image.shape[0], *bound])
+    return bound[0], bound[1], bound[2]

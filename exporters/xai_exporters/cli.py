@@ -1,0 +1,260 @@
+"""xai-export: trained network -> bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xai_deploy.errors import XaiError
+
+from .costs import Candidate
+from .pipeline import ROLES, Export, Say, export, list_layers
+from .preprocess import PRESETS
+from .request import Request, load_config
+
+_EPILOG = """examples:
+  xai-export resnet50.pt --split layer4
+  xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
+  xai-export model.onnx --list-layers
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    level = logging.WARNING if not options.verbose else logging.INFO if options.verbose == 1 else logging.DEBUG
+    logging.basicConfig(level=level if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    try:
+        request = _request(options)
+        with _steps(options.quiet or options.json) as say:
+            if options.list_layers:
+                cuts = list_layers(request, say)
+            else:
+                done = export(request, say)
+    except XaiError as error:
+        print(f"xai-export: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("xai-export: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    if options.list_layers:
+        _print_layers(cuts, options.json)
+    elif options.json:
+        print(json.dumps(_as_json(done), indent=1))
+    elif not options.quiet:
+        _print_summary(done)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="xai-export",
+        description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors or ONNX file")
+    add("--split", metavar="LAYER", help="module path, node or tensor to cut at (default: auto, the last activation)")
+    add(
+        "-o",
+        "--output-path",
+        type=Path,
+        metavar="NAME.xai",
+        help="bundle folder to write (default: SOURCE's name + .xai)",
+    )
+    add("--overwrite", action="store_true", default=None, help="replace an existing bundle")
+    add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
+    add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
+    add("--name", help="the network's name in the manifest")
+    network = parser.add_argument_group("the network")
+    add = network.add_argument
+    add(
+        "--arch",
+        metavar="MODULE:CALLABLE",
+        help="builds the network of a state dict; FILE.py:CALLABLE or a torchvision name",
+    )
+    add(
+        "--trust-pickle", action="store_true", default=None, help="load a pickled module, which runs code from the file"
+    )
+    add(
+        "--input-shape",
+        type=_shape,
+        metavar="C,H,W",
+        help="one image (default: what the source says; for torch 3,224,224)",
+    )
+    add("--output", metavar="NAME", help="the output to explain, where the network has several")
+    add("--labels", type=Path, metavar="FILE", help="text file with one label a line")
+    add(
+        "--roles",
+        type=_words,
+        metavar="ROLE[,ROLE]",
+        help=f"graphs to write beside head and tail ({', '.join(ROLES[2:])})",
+    )
+    image = parser.add_argument_group("preprocessing, for the manifest")
+    add = image.add_argument
+    add(
+        "--preprocess",
+        choices=PRESETS,
+        help="preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)",
+    )
+    add("--resize", type=_resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
+    add("--interpolation", choices=("bilinear", "bicubic", "nearest"))
+    add(
+        "--antialias",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="widen the filter when shrinking (as PIL)",
+    )
+    add("--color", choices=("RGB", "BGR", "GRAY"), help="channel order the network takes")
+    add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
+    add("--mean", type=_floats, metavar="R,G,B")
+    add("--std", type=_floats, metavar="R,G,B")
+    add = parser.add_argument
+    add("--json", action="store_true", help="print the summary as JSON")
+    add("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
+    add("--version", action="version", version=f"xai-deploy-exporters {__version__}")
+    return parser
+
+
+_FIELDS = ("resize", "interpolation", "antialias", "color", "scale", "mean", "std")
+_PLAIN = (
+    "split", "output_path", "overwrite", "name", "arch", "trust_pickle", "input_shape", "output", "labels", "roles", "preprocess",
+)  # fmt: skip
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """Options over the config file's values."""
+    values: dict[str, Any] = load_config(options.config) if options.config else {}
+    values |= {key: getattr(options, key) for key in _PLAIN if getattr(options, key) is not None}
+    fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}
+    values["preprocess_fields"] = {**values.get("preprocess_fields", {}), **fields}
+    return Request(**{**values, "source": options.source})
+
+
+@contextmanager
+def _steps(silent: bool) -> Iterator[Say]:
+    """A spinner that names the current step, at a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield lambda step: None
+        return
+    with console.status("starting") as status:
+        yield lambda step: status.update(f"{step} ...")
+
+
+def _print_layers(cuts: Sequence[Candidate], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([cut.__dict__ for cut in cuts], indent=1))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title, justify in (("layer", "left"), ("operator", "left"), ("K x h x w", "right"), ("side tensors", "right")):
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("work before", justify="right")
+    table.add_column("after", justify="right")
+    for cut in cuts:
+        sides = ", ".join(" x ".join(map(str, side)) for side in cut.sides) or "-"
+        shares = (f"{100 * cut.before:.1f} %", f"{100 * cut.after:.1f} %")
+        table.add_row(", ".join(cut.names), cut.op, " x ".join(map(str, cut.shape)), sides, *shares)
+    console = _console()
+    console.print(table, soft_wrap=not console.is_terminal)
+    console.print(
+        f"\n{len(cuts)} cuts. Work is counted in multiply-adds; 'after' is repeated for each position by ReciproCAM.",
+        style="dim",
+    )
+
+
+def _as_json(done: Export) -> dict[str, Any]:
+    return {
+        "bundle": str(done.path),
+        "source": done.kind,
+        "batch_was_fixed": done.batch_was_fixed,
+        "difference": {"source": done.verified.source, "framework": done.verified.framework},
+        "size": done.size,
+        "seconds": round(done.seconds, 3),
+        "manifest": json.loads(done.manifest.to_bytes()),
+    }
+
+
+def _print_summary(done: Export) -> None:
+    manifest = done.manifest
+    spec, target = manifest.input, manifest.target
+    console = _console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("source", done.kind)
+    size = f"{spec.channels} x {spec.height} x {spec.width}"
+    table.add_row("input", f"{spec.name}: {size}, {spec.layout}, {spec.dtype}" + (
+        "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
+    how = spec.preprocess
+    geometry = "stretched" if how.resize == "stretch" else f"shorter side {how.resize}, centre crop"
+    numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
+    table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
+    table.add_row("layer", f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}" + (
+        f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""))  # fmt: skip
+    table.add_row("classes", f"{manifest.classes}" + ("" if manifest.labels else " (no labels)"))
+    table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))
+    against = f"source {done.verified.source:.1e}"
+    if done.verified.framework is not None:
+        against += f", torch {done.verified.framework:.1e}"
+    table.add_row("verified", f"relative difference to the {against}; 3 images at once as 3 singles")
+    console.print(table)
+    if how.assumed:
+        console.print("Preprocessing was not stated and is assumed: check it, or give --preprocess.", style="yellow")
+    console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {done.seconds:.1f} s.", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Standard output; as wide as the terminal, or wide enough for a line where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    same = len(set(values)) == 1
+    return f"{values[0]:g}" if same else "/".join(f"{v:g}" for v in values)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not C,H,W") from None
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _resize(text: str) -> int | str:
+    if text == "stretch":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor 'stretch'") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What each possible cut costs: its shape, its side tensors, the multiply-adds before and after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from .clean import CleanGraph
+from .graphs import ancestors, attribute, descendants
+from .layers import module_outputs
+from .logits import Logits
+from .split import find_layout, side_tensors
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A legal cut.
+
+    Attributes:
+        names: Module paths that stand for it, outermost first; else the node's name.
+        tensor: The tensor's name.
+        op: The operator that gives it.
+        shape: (K,h,w).
+        sides: Shapes of the side tensors.
+        before: Share of the network's multiply-adds in the head, 0 to 1.
+        after: Share in the tail.
+    """
+
+    names: tuple[str, ...]
+    tensor: str
+    op: str
+    shape: tuple[int, int, int]
+    sides: tuple[tuple[int, ...], ...]
+    before: float
+    after: float
+
+
+def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
+    """Every tensor [N,K,h,w] of floats with more than one position, between the image and the logits."""
+    graph = clean.graph
+    modules: dict[ir.Value, list[str]] = {}
+    for path, values in module_outputs(graph).items():
+        if len(values) == 1:
+            modules.setdefault(values[0], []).append(path)
+    macs = {node: multiply_adds(node, clean) for node in graph}
+    total = sum(macs.values()) or 1
+    leading = ancestors([logits.value])
+    from_image = descendants(graph.inputs)
+    found = []
+    for node in graph:
+        for value in node.outputs:
+            shape = clean.shapes.per_image(value.name)
+            legal = value in leading and value in from_image and value is not logits.value
+            if (
+                not legal
+                or shape is None
+                or len(shape) != 3
+                or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+            ):
+                continue
+            if find_layout(value) == "NHWC":
+                shape = (shape[2], shape[0], shape[1])
+            if shape[1] * shape[2] < 2:
+                continue
+            sides = side_tensors(clean, value, [logits.value])
+            side_shapes = [clean.shapes.per_image(side.name) for side in sides]
+            if None in side_shapes:
+                continue
+            head = {v.producer() for v in ancestors([value, *sides])}
+            tail = {v.producer() for v in descendants([value]) & leading if v is not value}
+            found.append(
+                Candidate(
+                    names=tuple(modules.get(value, [str(node.name)])),
+                    tensor=str(value.name),
+                    op=node.op_type,
+                    shape=shape,
+                    sides=tuple(s for s in side_shapes if s is not None),
+                    before=sum(macs[n] for n in head if n is not None) / total,
+                    after=sum(macs[n] for n in tail if n is not None) / total,
+                )
+            )
+    return found
+
+
+def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
+    """Multiply-adds of one node for one image: convolutions and matrix products, which is where the time goes."""
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return 0
+    shape = clean.shapes.two
+    x, w, out = (shape.get(str(v.name)) for v in (node.inputs[0], node.inputs[1], node.outputs[0]) if v is not None)
+    weight = node.inputs[1]
+    if w is None and weight is not None and weight.shape is not None:
+        w = tuple(d for d in weight.shape if isinstance(d, int))
+    if x is None or w is None or out is None:
+        return 0
+    if node.op_type == "Conv":
+        return math.prod(out) * math.prod(w[1:]) // 2  # w: [M, C/group, kernel]
+    if node.op_type == "ConvTranspose":
+        return math.prod(x) * math.prod(w[1:]) // 2  # w: [C, M/group, kernel]
+    inner = x[-2] if node.op_type == "Gemm" and attribute(node, "transA", 0) else x[-1]
+    return math.prod(out) * inner // 2

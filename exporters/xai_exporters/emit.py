@@ -1,0 +1,58 @@
+"""The op builder: nodes and constants with explicit, readable names (`grad/layer4.2/conv2`, `tail/layout`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+
+class Emitter:
+    """Adds nodes to a graph.
+
+    Every value made here is named `scope/name`; a name that is taken gets a number. (Names made up by onnx-ir may
+    collide with initializers registered later, so nothing is left unnamed.)
+    """
+
+    def __init__(self, graph: ir.Graph, scope: str) -> None:
+        self.graph = graph
+        self.scope = scope
+        self._taken = {value.name for node in graph for value in node.outputs}
+        self._taken |= {value.name for value in graph.inputs} | set(graph.initializers)
+
+    def node(
+        self, op: str, inputs: Sequence[ir.Value | None], name: str, attributes: Mapping[str, Any] | None = None
+    ) -> ir.Value:
+        """Append a node with one output and return the output."""
+        unique = self._name(name)
+        node = ir.node(op, list(inputs), attributes=dict(attributes or {}), name=unique)
+        node.outputs[0].name = unique
+        self.graph.append(node)
+        return node.outputs[0]
+
+    def constant(self, array: np.ndarray[Any, Any], name: str) -> ir.Value:
+        """Register an initializer."""
+        unique = self._name(name)
+        value = ir.Value(
+            name=unique,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            const_value=ir.tensor(array, name=unique),
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def ints(self, values: Sequence[int], name: str) -> ir.Value:
+        """An int64 vector, as shapes and axes are."""
+        return self.constant(np.array(values, dtype=np.int64), name)
+
+    def _name(self, name: str) -> str:
+        base = unique = f"{self.scope}/{name}"
+        number = 1
+        while unique in self._taken:
+            number += 1
+            unique = f"{base}_{number}"
+        self._taken.add(unique)
+        return unique

@@ -1,0 +1,62 @@
+"""Every error that the exporters raise on purpose; all are `xai_deploy.errors.XaiError`.
+
+ExportError
+├── RequestError              an option that does not fit, or does not fit the network
+├── SourceError               the source file
+│   ├── UnknownSourceError    not a format that xai-export reads
+│   ├── UntrustedSourceError  reading it would run code from the file
+│   └── ArchitectureError     the weights' architecture is unknown, or does not fit them
+├── LayerError                no such layer, an ambiguous one, or one that can't be cut
+├── GraphError                the graph holds what a bundle can't
+├── BatchError                the network can't take several images at once
+├── VerificationError         the parts do not reproduce the source
+└── OutputError               the bundle can't be written where asked
+"""
+
+from __future__ import annotations
+
+from xai_deploy.errors import XaiError
+
+
+class ExportError(XaiError):
+    """Base of the exporters' errors."""
+
+
+class RequestError(ExportError):
+    """An option does not fit, or does not fit the network."""
+
+
+class SourceError(ExportError):
+    """The source file can't be used."""
+
+
+class UnknownSourceError(SourceError):
+    """The file is of no format that xai-export reads."""
+
+
+class UntrustedSourceError(SourceError):
+    """Reading the file would run code that it carries."""
+
+
+class ArchitectureError(SourceError):
+    """The weights' architecture is not known, or does not fit them."""
+
+
+class LayerError(ExportError):
+    """No such layer, an ambiguous one, or one where the network can't be cut."""
+
+
+class GraphError(ExportError):
+    """The graph holds something that a bundle can't."""
+
+
+class BatchError(ExportError):
+    """The network can't take several images at once."""
+
+
+class VerificationError(ExportError):
+    """Head and tail do not reproduce the source's output."""
+
+
+class OutputError(ExportError):
+    """The bundle can't be written where it was asked for."""

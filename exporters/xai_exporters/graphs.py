@@ -1,0 +1,88 @@
+"""Questions asked of an ONNX graph, and its way to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from .errors import GraphError
+
+IR_VERSION = 10  # read by every runtime that reads opset 18-21; onnxruntime 1.31 stops at 13
+
+_LIMIT = (1 << 31) - (1 << 20)  # protobuf's 2 GB, and room for the structure around the weights
+
+
+def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array behind an initializer or a Constant node, or None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """An attribute's value, or the operator's default."""
+    attr = node.attributes.get(name)
+    return default if attr is None else attr.value
+
+
+def data_inputs(node: ir.Node) -> list[ir.Value]:
+    """The inputs of a node that are not constants."""
+    return [v for v in node.inputs if v is not None and constant_of(v) is None]
+
+
+def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Every value computed from one of these, themselves included."""
+    return _closure(values, lambda v: (o for node, _ in v.uses() for o in node.outputs))
+
+
+def ancestors(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Every value that one of these is computed from, themselves included."""
+
+    def before(value: ir.Value) -> Iterable[ir.Value]:
+        producer = value.producer()
+        return () if producer is None else (v for v in producer.inputs if v is not None)
+
+    return _closure(values, before)
+
+
+def _closure(values: Iterable[ir.Value], step: Callable[[ir.Value], Iterable[ir.Value]]) -> set[ir.Value]:
+    found, pending = set(), list(values)
+    while pending:
+        value = pending.pop()
+        if value not in found:
+            found.add(value)
+            pending.extend(step(value))
+    return found
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """Serialise, weights inside, the same bytes each time.
+
+    Raises:
+        GraphError: The weights exceed what one protobuf file can hold (2 GB).
+    """
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if size > _LIMIT:
+        raise GraphError(f"the graph's weights take {size >> 20} MiB; a self-contained ONNX file holds at most 2 GB")
+    return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+
+
+def make_model(graph: ir.Graph) -> ir.Model:
+    """A model around a graph, stripped of everything but the graph: no metadata, no intermediate shapes."""
+    for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if not value.is_graph_output():
+                value.shape = value.type = None
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
+    graph.metadata_props.clear()
+    graph.doc_string = None
+    return ir.Model(graph, ir_version=IR_VERSION, producer_name="xai-deploy-exporters")

@@ -1,0 +1,86 @@
+"""Layer names: module path, node name or tensor name -> the tensor to cut at."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from .errors import LayerError
+
+_DYNAMO_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def module_paths(node: ir.Node) -> list[str]:
+    """The module paths a node lies in, outermost first; empty where the exporter left none.
+
+    torch's exporter records them in the node's metadata (["", "layer3", "layer3.0", "conv2d_7"]); its older one in the
+    node's name ("/layer3/layer3.0/conv1/Conv").
+    """
+    recorded = node.metadata_props.get(_DYNAMO_SCOPES)
+    if recorded is not None:
+        try:
+            scopes = ast.literal_eval(recorded)
+        except (ValueError, SyntaxError):
+            return []
+        return [str(scope) for scope in scopes[:-1] if scope]
+    name = node.name or ""
+    if not name.startswith("/"):
+        return []
+    paths: list[str] = []
+    for part in name.split("/")[1:-1]:
+        outer = f"{paths[-1]}." if paths else ""
+        paths.append(part if part.startswith(outer) else outer + part)
+    return paths
+
+
+def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
+    """Module path -> the tensors computed inside the module and used outside it."""
+    found: dict[str, list[ir.Value]] = {}
+    inside = {node: frozenset(module_paths(node)) for node in graph}
+    for node, paths in inside.items():
+        for value in node.outputs:
+            for path in paths:
+                if value.is_graph_output() or any(path not in inside[user] for user, _ in value.uses()):
+                    found.setdefault(path, []).append(value)
+    return found
+
+
+def find_layer(graph: ir.Graph, name: str) -> ir.Value:
+    """The tensor that `name` stands for: a module path first, then a tensor, then a node.
+
+    Raises:
+        LayerError: Nothing matches (the nearest names are listed), or a module has several outputs.
+    """
+    modules = module_outputs(graph)
+    if name in modules:
+        outputs = modules[name]
+        if len(outputs) == 1:
+            return outputs[0]
+        names = ", ".join(repr(str(v.name)) for v in outputs[:5])
+        raise LayerError(
+            f"the module {name!r} has {len(outputs)} outputs in the graph: split at one of the tensors {names}"
+        )
+    tensors = {str(v.name): v for node in graph for v in node.outputs}
+    if name in tensors:
+        return tensors[name]
+    nodes = {str(node.name): node for node in graph}
+    if name in nodes:
+        if len(nodes[name].outputs) != 1:
+            names = ", ".join(repr(str(v.name)) for v in nodes[name].outputs)
+            raise LayerError(f"the node {name!r} has several outputs: split at one of {names}")
+        return nodes[name].outputs[0]
+    if name in {str(v.name) for v in graph.inputs}:
+        raise LayerError(f"{name!r} is the network's input; split at an activation behind it")
+    raise LayerError(no_such_layer(name, [*modules, *tensors, *nodes]))
+
+
+def no_such_layer(name: str, known: Iterable[str]) -> str:
+    """The message for a name that matches nothing, with the nearest ones."""
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, names, 5, cutoff=0.4)
+    near += [n for n in names if name and (name in n or n in name) and n not in near][: 5 - len(near)]
+    hint = f"the nearest are {', '.join(map(repr, near))}" if near else "nothing is named like it"
+    return f"no layer {name!r} in this network; {hint} (--list-layers shows all)"

@@ -1,0 +1,75 @@
+"""Find the logits: what the network computes before a final Softmax or Sigmoid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from .clean import CleanGraph
+from .errors import GraphError, RequestError
+
+# What may stand between the network's probability function and its output without changing which class is which.
+_TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+_PROBABILITIES = {"Softmax", "Sigmoid", "LogSoftmax", "HardSigmoid"}
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The explained output.
+
+    Attributes:
+        value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
+        output: The network's output behind them.
+        kind: What that output holds.
+        classes: Number of classes.
+    """
+
+    value: ir.Value
+    output: ir.Value
+    kind: Literal["logits", "probabilities", "other"]
+    classes: int
+
+
+def find_logits(clean: CleanGraph, name: str | None) -> Logits:
+    """The logits behind the output `name` (None: the only output).
+
+    Raises:
+        RequestError: There are several outputs and none was named, or no such output.
+        GraphError: The output is not one score per class.
+    """
+    outputs = {str(v.name): v for v in clean.graph.outputs}
+    if name is None and len(outputs) > 1:
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+    if name is not None and name not in outputs:
+        raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
+    output = outputs[name] if name is not None else clean.graph.outputs[0]
+    value, probability = output, None
+    behind = output
+    while (producer := behind.producer()) is not None and producer.inputs[0] is not None:
+        behind = producer.inputs[0]
+        if producer.op_type in _PROBABILITIES:
+            value, probability = behind, producer.op_type
+            break
+        if producer.op_type not in _TRANSPARENT:
+            break
+    classes = _classes(clean, value)
+    if classes is None:
+        shape = clean.shapes.per_image(value.name)
+        raise GraphError(
+            f"the output {output.name!r} has shape [N, {', '.join(map(str, shape or ('?',)))}]; a classifier gives one score "
+            "per class. Name another with --output, or export the classifier alone"
+        )
+    kind: Literal["logits", "probabilities", "other"] = "logits"
+    if probability is not None:
+        kind = "other" if probability == "LogSoftmax" else "probabilities"
+    return Logits(value, output, kind, classes)
+
+
+def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
+    """Scores per image, where all dimensions but one are 1."""
+    shape = clean.shapes.per_image(value.name)
+    if shape is None or not shape or sum(d != 1 for d in shape) > 1:
+        return None
+    return max(shape)

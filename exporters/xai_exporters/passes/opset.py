@@ -1,0 +1,44 @@
+"""Bring a model to opset 18, up or down; a newer one whose operators do not allow it keeps its own."""
+
+from __future__ import annotations
+
+import logging
+
+import onnx
+import onnx.version_converter
+
+from ..errors import GraphError
+
+log = logging.getLogger(__name__)
+
+OPSET = 18
+
+
+def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at opset 18 where its operators allow.
+
+    1. Opset 18 already: returned as it is.
+    2. Older: converted up; a failure is an error, for older operators have other meanings.
+    3. Newer: converted down; where an operator has no older form (Gelu of opset 20), the model keeps its opset.
+
+    Node metadata (module paths) is carried over by output name, which the converter drops.
+
+    Raises:
+        GraphError: An older model can't be converted up.
+    """
+    version = next((i.version for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    if version == OPSET:
+        return model
+    try:
+        converted = onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises bare RuntimeErrors, and worse
+        if version < OPSET:
+            raise GraphError(f"the model has opset {version} and can't be brought to {OPSET}: {error}") from error
+        log.info("the model keeps opset %d: %s", version, error)
+        return model
+    metadata = {output: node.metadata_props for node in model.graph.node for output in node.output}
+    for node in converted.graph.node:
+        for output in node.output:
+            if output in metadata and not node.metadata_props:
+                node.metadata_props.extend(metadata[output])
+    return converted

@@ -1,0 +1,59 @@
+"""Reduce arithmetic on shapes to arithmetic on the batch.
+
+With the image size bound, only the batch varies, so every shape is an affine function of it. From the measured shapes:
+
+1. A Reshape to a computed shape, of which at most one entry grows with the batch, gets a constant with -1 there.
+2. Every other Shape(x) becomes factor * Shape(image)[0] + offset.
+
+After this a graph cut in two needs no shape from beside the cut: the tail takes the batch from its activation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Emitter
+from ..graphs import attribute, constant_of
+from ..runtime import Measured
+
+
+def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> None:
+    """Rewrite the graph in place. What is left of Shape is at most one node, Shape(image)[0:1]."""
+    graph = model.graph
+    [image] = graph.inputs
+    emit = Emitter(graph, "shape")
+    batch: ir.Value | None = None
+    for node in list(graph):
+        output = node.outputs[0]
+        if node.op_type == "Reshape" and constant_of(node.inputs[1]) is None:
+            two, three = (np.array(s[str(output.name)], dtype=np.int64) for s in (shapes.two, shapes.three))
+            if np.count_nonzero(two != three) <= 1 and 0 not in two:
+                node.replace_input_with(1, emit.constant(np.where(two == three, two, -1), str(node.name)))
+                node.attributes.pop("allowzero", None)
+        elif node.op_type == "Shape" and node.inputs[0] is not None:
+            name = str(node.inputs[0].name)
+            span = slice(attribute(node, "start", 0), attribute(node, "end", None))
+            two, three = (np.array(s[name], dtype=np.int64)[span] for s in (shapes.two, shapes.three))
+            factor = three - two
+            offset = two - 2 * factor
+            if not factor.any():
+                replacement = emit.constant(offset, f"{node.name}/constant")
+            else:
+                if batch is None:
+                    batch = emit.node("Shape", [image], "batch", {"start": 0, "end": 1})
+                    _to_front(graph, batch)
+                scaled = emit.node("Mul", [batch, emit.constant(factor, f"{node.name}/factor")], f"{node.name}/scaled")
+                replacement = emit.node(
+                    "Add", [scaled, emit.constant(offset, f"{node.name}/offset")], f"{node.name}/affine"
+                )
+            output.replace_all_uses_with(replacement, replace_graph_outputs=True)
+            graph.remove(node, safe=True)
+    graph.sort()
+
+
+def _to_front(graph: ir.Graph, value: ir.Value) -> None:
+    node = value.producer()
+    assert node is not None
+    graph.remove(node)
+    graph.insert_before(graph[0], node)

@@ -1,0 +1,202 @@
+"""The whole way: source -> clean graph -> cut -> head and tail -> bundle, verified before it appears."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from xai_deploy.bundle import FORMAT, Bundle, Graph, Manifest, Output, Side, TargetLayer
+
+from .clean import CleanGraph, clean
+from .costs import Candidate, candidates
+from .errors import GraphError, RequestError
+from .graphs import make_model, to_bytes
+from .layers import find_layer
+from .logits import Logits, find_logits
+from .passes.opset import OPSET
+from .pixelwise import find_linear, pixelwise_tail
+from .preprocess import describe_input
+from .request import Request, check
+from .sources import Network, load_source
+from .split import Cut, Parts, auto_layer, find_layout, plan_cut, side_names, split
+from .verify import Verified, verify
+from .writer import check_destination, staged_bundle
+
+ROLES = ("head", "tail", "pixelwise-tail")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export did: the bundle's path and manifest, what the source was, how well it is reproduced, how long it took."""
+
+    path: Path
+    manifest: Manifest
+    kind: str
+    verified: Verified
+    batch_was_fixed: bool
+    size: int
+    seconds: float
+
+
+def export(request: Request, say: Say = lambda step: None) -> Export:
+    """Export a network.
+
+    Args:
+        request: What to export and how.
+        say: Told each step as it begins.
+
+    Raises:
+        ExportError: One of its kinds; nothing is left behind.
+    """
+    started = time.perf_counter()
+    check(request)
+    if unknown := set(request.roles) - set(ROLES):
+        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(ROLES)}")
+    path = request.output_path or Path(f"{request.source.stem}.xai")
+    check_destination(path, request.overwrite)
+    say("reading the network")
+    network = load_source(request)
+    say("cleaning the graph")
+    graph, target, logits = _prepare(network, request)
+    say("cutting")
+    cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
+    parts = split(graph, cut, logits)
+    graphs = {"head": parts.head, "tail": parts.tail}
+    linear = find_linear(parts.tail, cut.shape)
+    if linear is not None and (linear.weight is not None or cut.shape[0] == logits.classes):
+        assert target.dtype is not None
+        graphs["pixelwise-tail"] = pixelwise_tail(linear, cut.shape, logits.classes, target.dtype)
+    wanted = {"head", "tail", *(request.roles or graphs)}
+    contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items() if role in wanted}
+    manifest = _manifest(request, network, graph, cut, logits, parts, [role for role in graphs if role in wanted])
+    if request.labels is not None:
+        contents["labels.txt"] = _labels(request.labels, logits.classes)
+    say("writing and verifying")
+    source = network.proto if network.tap is None else _without_output(network, network.tap)
+    with staged_bundle(path, manifest, contents, request.overwrite) as staging:
+        bundle = Bundle.open(staging)
+        verified = verify(bundle, source, network)
+    size = sum(record.size for record in bundle.manifest.files.values())
+    seconds = time.perf_counter() - started
+    return Export(path, bundle.manifest, network.kind, verified, graph.was_fixed, size, seconds)
+
+
+def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:
+    """Every legal cut of a network, in the graph's order."""
+    check(request)
+    say("reading the network")
+    network = load_source(replace(request, split="auto"))
+    say("measuring the graph")
+    graph = clean(network.proto, request.input_shape)
+    return candidates(graph, find_logits(graph, request.output))
+
+
+def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, Logits]:
+    """The clean graph, the tensor to cut at (the tap taken off the outputs), and the logits."""
+    graph = clean(network.proto, request.input_shape)
+    tap = None
+    if network.tap is not None:
+        tap = next(v for v in graph.graph.outputs if v.name == network.tap)
+        graph.graph.outputs.remove(tap)
+        while (
+            (producer := tap.producer()) is not None
+            and producer.op_type == "Identity"
+            and producer.inputs[0] is not None
+        ):
+            tap = producer.inputs[0]
+        if request.split not in {v.name for node in graph.graph for v in node.outputs}:
+            graph.shapes.rename(str(tap.name), request.split)
+            tap.name = request.split
+    logits = find_logits(graph, request.output)
+    if tap is not None:
+        return graph, tap, logits
+    return (
+        graph,
+        auto_layer(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split),
+        logits,
+    )
+
+
+def _manifest(
+    request: Request, network: Network, clean: CleanGraph, cut: Cut, logits: Logits, parts: Parts, roles: list[str]
+) -> Manifest:
+    from . import __version__
+
+    [image] = clean.graph.inputs
+    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
+        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
+    layout = _input_layout(clean, request)
+    opset = clean.graph.opset_imports.get("", OPSET)
+    outputs = tuple(
+        Output(
+            name=str(value.name),
+            tensor=parts.tensors[str(value.name)],
+            shape=clean.shapes.two[str(value.name)][1:],
+            kind=logits.kind if value is logits.output else "other",
+        )
+        for value in clean.graph.outputs
+    )
+    sides = tuple(
+        Side(name, clean.shapes.two[str(side.name)][1:], side.dtype.numpy().name if side.dtype else "float32")
+        for name, side in zip(side_names(cut), cut.sides, strict=True)
+    )
+    assert cut.target.dtype is not None
+    return Manifest(
+        format=FORMAT,
+        digest="",
+        producer=f"xai-deploy-exporters {__version__}",
+        name=request.name or request.source.stem,
+        input=describe_input(
+            request, str(image.name), image.dtype.numpy().name, clean.image_shape, layout, network.preprocess
+        ),
+        target=TargetLayer(
+            asked=request.split,
+            tensor=str(cut.target.name),
+            shape=cut.shape,
+            dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
+            layout=cut.layout,
+        ),
+        classes=logits.classes,
+        outputs=outputs,
+        graphs={role: Graph(f"{role}.onnx", opset) for role in roles},
+        side=sides,
+        labels="labels.txt" if request.labels is not None else None,
+    )
+
+
+def _input_layout(clean: CleanGraph, request: Request) -> str:
+    """NCHW or NHWC, told by the operators behind the input, or else by which end has 1 or 3 channels."""
+    first, _, last = clean.image_shape
+    told = find_layout(clean.graph.inputs[0])
+    if told is None:
+        told = "NHWC" if last in (1, 3) and first not in (1, 3) else "NCHW"
+    return told
+
+
+def _labels(path: Path, classes: int) -> bytes:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: can't be read as text ({error})") from None
+    if len(lines) != classes:
+        raise RequestError(
+            f"{path}: {len(lines)} labels for {classes} classes; one label a line, in the classes' order"
+        )
+    return ("\n".join(line.strip() for line in lines) + "\n").encode()
+
+
+def _without_output(network: Network, name: str) -> onnx.ModelProto:
+    """The source graph without the tap."""
+    model = onnx.ModelProto()
+    model.CopyFrom(network.proto)
+    kept = [output for output in model.graph.output if output.name != name]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return model

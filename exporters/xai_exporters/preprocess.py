@@ -1,0 +1,74 @@
+"""What the manifest says of the input's preprocessing: a preset, single fields on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from xai_deploy.bundle import Input, Preprocess
+
+from .errors import RequestError
+from .request import Request
+
+PRESETS = ("imagenet", "tf", "none")
+
+
+def describe_input(
+    request: Request, name: str, dtype: str, image_shape: tuple[int, int, int], layout: str, default: str | None
+) -> Input:
+    """The manifest's input.
+
+    Args:
+        request: The export; its preset and single fields win.
+        name: The input's name in the graph.
+        dtype: Its element type.
+        image_shape: One image in the network's own layout.
+        layout: "NCHW" or "NHWC".
+        default: The source's own preset.
+
+    Raises:
+        RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
+    """
+    channels = image_shape[0] if layout == "NCHW" else image_shape[2]
+    height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
+    assumed = request.preprocess is None and not request.preprocess_fields
+    values = _preset(preset, channels, height, width) | {"assumed": assumed}
+    known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
+    for key, value in request.preprocess_fields.items():
+        if key not in known:
+            raise RequestError(f"preprocessing has no field {key!r}; it has {', '.join(sorted(known))}")
+        values[key] = tuple(map(float, value)) if key in ("mean", "std") else value
+    for key in ("mean", "std"):
+        if len(values[key]) == 1:
+            values[key] = values[key] * channels
+        if len(values[key]) != channels:
+            raise RequestError(f"--{key} needs {channels} values, one per channel of the input; got {len(values[key])}")
+    if 0.0 in values["std"]:
+        raise RequestError("--std must not be zero")
+    if isinstance(values["resize"], int) and values["resize"] < max(height, width):
+        raise RequestError(f"--resize {values['resize']} is smaller than the input, {height} x {width}")
+    expected = 1 if values["color"] == "GRAY" else 3
+    if channels != expected:
+        raise RequestError(f"the input has {channels} channels; {values['color']} images have {expected}")
+    how = Preprocess(**values)
+    return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+
+
+def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]:
+    """A preset's fields.
+
+    imagenet: shorter side to 8/7 of the input, centre crop, [0,1], ImageNet's mean and std (torchvision's recipe; grey
+    input: mean 0, std 1). tf: the same geometry, x / 127.5 - 1 (Keras' and TF-slim's). none: stretched, pixels as they are.
+    """
+    color = "GRAY" if channels == 1 else "RGB"
+    plain = {"color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+    crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
+    if name == "imagenet":
+        statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if channels == 3 else {}
+        return {"resize": "stretch", **plain, **crop, "scale": 1 / 255, **statistics}
+    if name == "tf":
+        return {"resize": "stretch", **plain, **crop, "scale": 1 / 127.5, "mean": (1.0,) * channels}
+    if name == "none":
+        return {"resize": "stretch", **plain, "scale": 1.0}
+    raise RequestError(f"no preset {name!r} for --preprocess; there are {', '.join(PRESETS)}")

@@ -1,0 +1,104 @@
+"""What the user asks of an export: one dataclass, from the command line, from Python, or from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import RequestError
+
+_PATHS = ("source", "labels", "output_path")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An export.
+
+    Attributes:
+        source: The trained network's file.
+        split: Module path, node name or tensor name to cut at; "auto": the last 4-D activation before pooling.
+        output_path: The bundle folder to write; None: the source's name + ".xai" in the current folder.
+        overwrite: Replace an existing bundle.
+        name: The network's name in the manifest; None: the source's file name.
+        arch: "MODULE:CALLABLE", "FILE.py:CALLABLE" or a torchvision name; builds the network for a state dict.
+        trust_pickle: Allow a pickled network to be loaded, which runs code from the file.
+        input_shape: (C,H,W) of one image; needed where the source does not say.
+        output: The source's output to explain, where there are several.
+        preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
+        preprocess_fields: Single fields of `xai_deploy.bundle.Preprocess` that replace the preset's.
+        labels: Text file with one label a line.
+        roles: Graphs to write; empty: all that apply.
+    """
+
+    source: Path
+    split: str = "auto"
+    output_path: Path | None = None
+    overwrite: bool = False
+    name: str | None = None
+    arch: str | None = None
+    trust_pickle: bool = False
+    input_shape: tuple[int, int, int] | None = None
+    output: str | None = None
+    preprocess: str | None = None
+    preprocess_fields: Mapping[str, Any] = field(default_factory=dict)
+    labels: Path | None = None
+    roles: tuple[str, ...] = ()
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a TOML file into keyword arguments of `Request`.
+
+    Keys are the command line's long options (`input-shape`, `labels`, ...); a table `[preprocess]` holds the fields of the
+    preprocessing. Paths are relative to the file.
+
+    Raises:
+        RequestError: The file can't be read, or holds a key or a value that is not an option's.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: can't be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: not valid TOML ({error})") from None
+    values: dict[str, Any] = {}
+    known = {f.name for f in dataclasses.fields(Request)} - {"preprocess_fields"}
+    hints = typing.get_type_hints(Request)
+    for key, value in document.items():
+        option = key.replace("-", "_")
+        if option == "preprocess" and isinstance(value, dict):
+            values["preprocess"] = value.pop("preset", None)
+            values["preprocess_fields"] = value
+            continue
+        if option not in known:
+            raise RequestError(f"{path}: unknown key {key!r}; keys are xai-export's long options")
+        if option in _PATHS:
+            if not isinstance(value, str):
+                raise RequestError(f"{path}: {key} is a file's path")
+            values[option] = path.parent / value
+        elif isinstance(value, list):
+            values[option] = tuple(value)
+        elif isinstance(value, bool) != (hints[option] is bool):
+            raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
+        else:
+            values[option] = value
+    return values
+
+
+def check(request: Request) -> None:
+    """What the types alone do not say.
+
+    Raises:
+        RequestError: An option's value is out of range.
+    """
+    shape = request.input_shape
+    if shape is not None and (len(shape) != 3 or not all(type(s) is int and s > 0 for s in shape)):
+        raise RequestError(f"--input-shape takes channels,height,width, for example 3,224,224; got {shape}")
+    for option in ("split", "name", "arch", "output"):
+        value = getattr(request, option)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise RequestError(f"--{option} takes a name; got {value!r}")

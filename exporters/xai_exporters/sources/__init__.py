@@ -1,0 +1,45 @@
+"""Source formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
+
+Files are told apart by their content, never by their ending.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Protocol, cast
+
+from ..errors import UnknownSourceError
+from ..request import Request
+from .base import Network, SourceFile
+
+__all__ = ["Network", "SourceFile", "load_source"]
+
+
+class Source(Protocol):
+    """What a source module defines."""
+
+    def matches(self, file: SourceFile) -> bool:
+        """Whether the file is of this format."""
+        ...
+
+    def load(self, file: SourceFile, request: Request) -> Network:
+        """The network as ONNX."""
+        ...
+
+
+def load_source(request: Request) -> Network:
+    """Read the trained network.
+
+    Raises:
+        SourceError: The file is missing, of no known format, damaged, or needs an option.
+    """
+    file = SourceFile.open(request.source)
+    modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    for module in modules:
+        if hasattr(module, "matches") and module.matches(file):
+            return cast(Source, module).load(file, request)
+    raise UnknownSourceError(
+        f"{file.path}: not a trained network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
+        "ONNX); export a Keras or TensorFlow network with tf2onnx first"
+    )

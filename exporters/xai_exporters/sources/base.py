@@ -1,0 +1,65 @@
+"""What a source gives, and the first look into its file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import SourceError
+
+Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network as ONNX.
+
+    Attributes:
+        proto: The graph.
+        kind: What the source was, for people ("torch state dict, torchvision resnet50").
+        preprocess: Preset to assume where nobody states one.
+        tap: Name of an extra graph output that carries the target layer, where the source could tap it.
+        reference: The source framework's own forward pass: x [N,...] -> outputs by name.
+    """
+
+    proto: onnx.ModelProto
+    kind: str
+    preprocess: str | None = None
+    tap: str | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file, its first bytes, and the names in it if it is a zip archive (less the archive's root folder)."""
+
+    path: Path
+    head: bytes
+    entries: frozenset[str]
+
+    @classmethod
+    def open(cls, path: Path) -> SourceFile:
+        """Look into a file.
+
+        Raises:
+            SourceError: It is missing or can't be read.
+        """
+        try:
+            with open(path, "rb") as file:
+                head = file.read(64)
+        except OSError as error:
+            raise SourceError(f"{path}: can't be read ({error.strerror})") from None
+        entries: frozenset[str] = frozenset()
+        if head.startswith(b"PK"):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    entries = frozenset(name.partition("/")[2] for name in archive.namelist())
+            except (zipfile.BadZipFile, OSError) as error:
+                raise SourceError(f"{path}: a damaged or truncated archive ({error})") from None
+        return cls(path, head, entries)

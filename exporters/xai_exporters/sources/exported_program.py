@@ -1,0 +1,65 @@
+"""A torch.export program, `.pt2`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..errors import RequestError, SourceError
+from ..request import Request
+from .base import Network, SourceFile
+from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs
+
+
+def matches(file: SourceFile) -> bool:
+    """A zip archive of the pt2 kind."""
+    return "archive_format" in file.entries and any(n.startswith("models/") for n in file.entries)
+
+
+def load(file: SourceFile, request: Request) -> Network:
+    """Load the program and export it; module paths are in the program's metadata.
+
+    A program of one fixed batch is exported as it is; the passes make its batch symbolic where that can be done.
+
+    Raises:
+        SourceError: The program can't be loaded or exported.
+        RequestError: `input_shape` is not the program's.
+    """
+    torch = import_torch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pytree deprecations inside torch
+        try:
+            program = torch.export.load(file.path)
+            module = program.module(check_guards=False)
+        except Exception as error:  # torch.export documents no exception types
+            raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
+        inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+        if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim != 4:
+            raise SourceError(
+                f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image"
+            )
+        shape = tuple(int(d) for d in inputs[0].meta["val"].shape[1:] if isinstance(d, int))
+        if request.input_shape is not None and len(shape) == 3 and shape != request.input_shape:
+            raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
+        try:
+            exported = torch.onnx.export(
+                program, dynamo=True, opset_version=OPSET, input_names=[IMAGE], verbose=False, optimize=True
+            )
+        except Exception as error:
+            raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error
+    model = exported.model
+    batch_fixed = model.graph.inputs[0].shape is None or isinstance(model.graph.inputs[0].shape[0], int)
+    names = [str(v.name) for v in model.graph.outputs]
+
+    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            runs = [torch.from_numpy(x[i : i + 1]) for i in range(len(x))] if batch_fixed else [torch.from_numpy(x)]
+            results = [list(named_outputs(module(run)).values()) for run in runs]
+            return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
+
+    return Network(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)

@@ -1,0 +1,66 @@
+"""An ONNX file, whichever framework wrote it; external data is read only from beside the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+import onnx.external_data_helper as external
+from google.protobuf.message import DecodeError
+
+from ..errors import SourceError
+from ..request import Request
+from .base import Network, SourceFile
+
+
+def matches(file: SourceFile) -> bool:
+    """A protobuf message that starts with ModelProto's ir_version (field 1) or, rarely, its producer (field 2)."""
+    return file.head[:1] in (b"\x08", b"\x12") and _parse(file.path) is not None
+
+
+def load(file: SourceFile, request: Request) -> Network:
+    """Read the model with its external data.
+
+    Raises:
+        SourceError: External data that is missing or lies outside the model's folder, or an invalid model.
+    """
+    model = _parse(file.path)
+    assert model is not None  # `matches` has parsed it
+    folder = file.path.resolve().parent
+    for tensor in external._get_all_tensors(model):
+        if external.uses_external_data(tensor):
+            _require_beside(tensor, folder, file.path)
+    try:
+        external.load_external_data_for_model(model, str(folder))
+    except Exception as error:  # onnx raises several types for short or malformed data
+        raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise SourceError(f"{file.path}: not a valid ONNX model ({str(error).splitlines()[0]})") from None
+    except ValueError:
+        pass  # above protobuf's 2 GB: the writer says so with the reason
+    producer = f" from {model.producer_name}" if model.producer_name else ""
+    return Network(model, f"ONNX{producer}")
+
+
+def _parse(path: Path) -> onnx.ModelProto | None:
+    try:
+        model = onnx.load_model(path, load_external_data=False, format="protobuf")
+    except (DecodeError, OSError, ValueError):
+        return None
+    return model if model.ir_version and model.graph.node else None
+
+
+def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> None:
+    """External data is a plain file in the model's own folder (or below); anything else is refused."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    path = folder / location
+    outside = os.path.isabs(location) or folder not in path.resolve().parents
+    if not location or outside or path.is_symlink():
+        raise SourceError(
+            f"{model}: tensor {tensor.name!r} names data at {location!r}, outside the model's folder; refused"
+        )
+    if not path.is_file():
+        raise SourceError(f"{model}: its data file {location!r} is missing; put it beside the model")

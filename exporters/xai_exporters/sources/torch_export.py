@@ -1,0 +1,197 @@
+"""A live torch module -> ONNX, with the target layer tapped by a forward hook where the layer is a module."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..errors import LayerError, SourceError
+from ..layers import no_such_layer
+from ..request import Request
+from .base import Network
+
+IMAGE = "image"
+OPSET = 18
+_TAP = "xai_tap"
+_CALL = re.compile(r"(.+)#(\d+)")
+
+
+def import_torch() -> Any:
+    """torch, of a version whose weights_only loading is safe.
+
+    Raises:
+        SourceError: torch is missing or too old.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise SourceError("this source needs torch; pip install 'xai-deploy-exporters[torch]'") from None
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 10):
+        raise SourceError(
+            f"torch {torch.__version__} can be made to run code from weight files; use torch 2.10 or later"
+        )
+    return torch
+
+
+def example_input(request: Request) -> Any:
+    """Two images of noise, [2,C,H,W]; 3 x 224 x 224 unless asked otherwise."""
+    torch = import_torch()
+    return torch.rand((2, *(request.input_shape or (3, 224, 224))), generator=torch.Generator().manual_seed(0))
+
+
+def export_module(module: Any, request: Request, kind: str) -> Network:
+    """Export a module in evaluation mode.
+
+    If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. It is exact
+    where names are not: for a convolution whose BatchNorm would be folded into it, for Dropout, for a module called twice
+    ("relu#2" is the second call).
+
+    Raises:
+        LayerError: The submodule is not called, is called several times, or gives no tensor.
+        SourceError: The module does not run, or torch can't export it.
+    """
+    torch = import_torch()
+    module = module.eval().float()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    path, call = request.split, None
+    modules = dict(module.named_modules())
+    if path not in modules and (match := _CALL.fullmatch(path)) and match[1] in modules:
+        path, call = match[1], int(match[2])
+    tapped = path if path in modules and path else None
+    if tapped is None and path != "auto" and _is_module_path(path, modules):
+        raise LayerError(no_such_layer(path, [name for name in modules if name]))
+    example = example_input(request)
+    wrapper = _tapping(torch, module, tapped, call)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # deprecations inside torch's exporter are not the user's
+        try:
+            outputs = named_outputs(wrapper(example)[0])
+        except LayerError:
+            raise
+        except Exception as error:  # the user's own forward code
+            raise SourceError(
+                f"{request.source}: the network does not run on images of shape {tuple(example.shape[1:])} "
+                f"({first_line(error)}); give its --input-shape"
+            ) from error
+        names = list(outputs)
+        try:
+            exported = torch.onnx.export(
+                wrapper,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                input_names=[IMAGE],
+                output_names=[*names, _TAP] if tapped else names,
+                verbose=False,
+            )
+        except Exception as error:  # torch.export documents no exception types
+            raise SourceError(
+                f"{request.source}: torch can't export the network ({first_line(error)}); "
+                "try a TorchScript archive (torch.jit.trace) or your own ONNX export as the source"
+            ) from error
+    model = exported.model
+    _unwrap_names(model)
+
+    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
+
+    return Network(ir.to_proto(model), kind, "imagenet", _TAP if tapped else None, reference)
+
+
+def named_outputs(output: Any) -> dict[str, Any]:
+    """A module's output as tensors by name: a dict's keys, a named tuple's fields, or "output", "output_1", ...
+
+    Raises:
+        SourceError: Something in it is not a tensor.
+    """
+    torch = import_torch()
+    if isinstance(output, torch.Tensor):
+        return {"output": output}
+    if isinstance(output, dict):
+        named = dict(output)
+    elif hasattr(output, "_asdict"):
+        named = output._asdict()
+    elif isinstance(output, (tuple, list)):
+        named = {f"output_{i}" if i else "output": v for i, v in enumerate(output)}
+    else:
+        named = {"output": output}
+    named = {str(name): value for name, value in named.items() if value is not None}
+    if not named or not all(isinstance(value, torch.Tensor) for value in named.values()):
+        raise SourceError("the network's output is not a tensor, nor a flat dict or tuple of tensors")
+    return named
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _tapping(torch: Any, module: Any, path: str | None, call: int | None) -> Any:
+    """A module that gives (output,) or (output, output of the submodule at `path`)."""
+
+    class Tapping(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = module
+
+        def forward(self, image: Any) -> Any:
+            if path is None:
+                return (self.net(image),)
+            seen: list[Any] = []
+            # cloned, or an in-place ReLU behind the layer would overwrite what was seen
+            hook = self.net.get_submodule(path).register_forward_hook(
+                lambda _module, _args, out: seen.append(out.clone() if isinstance(out, torch.Tensor) else out)
+            )
+            try:
+                output = self.net(image)
+            finally:
+                hook.remove()
+            return output, _chosen(torch, seen, path, call)
+
+    return Tapping().eval()
+
+
+def _chosen(torch: Any, seen: list[Any], path: str, call: int | None) -> Any:
+    if not seen:
+        raise LayerError(f"the module {path!r} is never called in the forward pass; split at another")
+    if call is None and len(seen) > 1:
+        raise LayerError(
+            f"the module {path!r} is called {len(seen)} times; choose one: {path}#1 ... {path}#{len(seen)}"
+        )
+    if not 1 <= (call or 1) <= len(seen):
+        raise LayerError(f"the module {path!r} is called {len(seen)} times; there is no call #{call}")
+    chosen = seen[(call or 1) - 1]
+    if not isinstance(chosen, torch.Tensor):
+        raise LayerError(
+            f"the module {path!r} gives a {type(chosen).__name__}, not one tensor; split at a module inside it"
+        )
+    return chosen
+
+
+def _is_module_path(name: str, modules: Mapping[str, Any]) -> bool:
+    """Whether a name can only be meant as a module path: its first part is a module."""
+    return name.partition(".")[0] in modules
+
+
+def _unwrap_names(model: ir.Model) -> None:
+    """Take the wrapper's "net." off module paths and weights."""
+    for node in model.graph:
+        recorded = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        if recorded is not None:
+            scopes = [str(s) for s in ast.literal_eval(recorded)]
+            kept = [s.removeprefix("net.") for s in scopes if s != "net"]
+            node.metadata_props["pkg.torch.onnx.name_scopes"] = repr(kept)
+    for value in list(model.graph.initializers.values()):
+        if value.name is not None and value.name.startswith("net."):
+            value.name = value.name.removeprefix("net.")

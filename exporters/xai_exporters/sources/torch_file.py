@@ -1,0 +1,65 @@
+"""A file written by torch.save: a state dict, a checkpoint that holds one, or a pickled module."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from ..errors import SourceError, UntrustedSourceError
+from ..request import Request
+from .architecture import network_from_weights
+from .base import Network, SourceFile
+from .torch_export import export_module, import_torch
+
+_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)
+
+
+def matches(file: SourceFile) -> bool:
+    """A zip archive with data.pkl that is not TorchScript, or torch's old pickle."""
+    return ("data.pkl" in file.entries and "constants.pkl" not in file.entries) or file.head.startswith(_LEGACY)
+
+
+def load(file: SourceFile, request: Request) -> Network:
+    """Read the weights without running code from the file; a whole module only if the user trusts it.
+
+    Raises:
+        UntrustedSourceError: The file holds more than tensors, and `trust_pickle` is not set.
+        SourceError: The file is damaged, or holds neither weights nor a module.
+    """
+    torch = import_torch()
+    try:
+        content: Any = torch.load(file.path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not request.trust_pickle:
+            what = str(error).partition("GLOBAL ")[2].split(" ")[0]
+            raise UntrustedSourceError(
+                f"{file.path}: holds Python objects{f' ({what})' if what else ''}, and loading them runs code from the file. "
+                "Save a state dict instead (torch.save(model.state_dict(), ...)), or give --trust-pickle if you trust its origin"
+            ) from None
+        content = _load_trusted(file)
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise SourceError(f"{file.path}: damaged or truncated ({error})") from None
+    if isinstance(content, torch.nn.Module):
+        return export_module(content, request, f"torch module {type(content).__name__}")
+    if isinstance(content, dict):
+        for key in ("model", "net", "state_dict"):
+            if isinstance(content.get(key), torch.nn.Module):
+                return export_module(content[key], request, f"torch module {type(content[key]).__name__}")
+        return network_from_weights(content, file, request)
+    raise SourceError(f"{file.path}: holds a {type(content).__name__}; a state dict or a module is needed")
+
+
+def _load_trusted(file: SourceFile) -> Any:
+    """Unpickle. The module's own class must be importable; the current folder is searched, as Python does."""
+    import os
+    import sys
+
+    torch = import_torch()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return torch.load(file.path, map_location="cpu", weights_only=False)
+    except Exception as error:  # whatever the pickled code raises
+        raise SourceError(
+            f"{file.path}: can't be unpickled ({error}); are the classes it names importable from here?"
+        ) from error

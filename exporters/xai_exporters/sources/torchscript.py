@@ -1,0 +1,57 @@
+"""A TorchScript archive. Only torch's older exporter takes it; everything about that exporter stays in this file."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import SourceError
+from ..request import Request
+from .base import Network, SourceFile
+from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs
+
+
+def matches(file: SourceFile) -> bool:
+    """A zip archive with compiled code."""
+    return "constants.pkl" in file.entries and any(name.startswith("code/") for name in file.entries)
+
+
+def load(file: SourceFile, request: Request) -> Network:
+    """Load the archive and export it; module paths survive in node names ("/layer4/layer4.1/conv2/Conv").
+
+    Raises:
+        SourceError: The archive can't be loaded, run, or exported.
+    """
+    torch = import_torch()
+    example = example_input(request)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit and this exporter warn of their removal
+        try:
+            module = torch.jit.load(file.path, map_location="cpu").eval()
+            with torch.no_grad():
+                names = list(named_outputs(module(example)))
+            torch.onnx.export(
+                module,
+                (example,),
+                buffer,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[IMAGE],
+                output_names=names,
+                dynamic_axes={name: {0: "N"} for name in [IMAGE, *names]},
+            )
+        except Exception as error:  # TorchScript raises its own types, and RuntimeError for everything else
+            raise SourceError(f"{file.path}: the TorchScript network can't be exported: {first_line(error)}") from error
+
+    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
+
+    return Network(onnx.load_from_string(buffer.getvalue()), "TorchScript archive", "imagenet", reference=reference)

@@ -1,0 +1,127 @@
+"""Run what was written against the source: on ONNX Runtime, on noise images, one at a time and three at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from xai_deploy.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle, Input
+
+from .errors import BatchError, VerificationError
+from .runtime import open_session, run
+from .sources import Network
+
+TOLERANCE = 1e-4
+"""Largest difference allowed, relative to the output's largest magnitude."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Largest relative differences: against the source graph, and against the source framework where there is one."""
+
+    source: float
+    framework: float | None
+
+
+def noise_images(spec: Input, count: int) -> NDArray[Any]:
+    """Images of uniform noise as the network would get them, [count, ...]."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, spec.channels, spec.height, spec.width))
+    mean = np.array(spec.preprocess.mean)[:, None, None]
+    std = np.array(spec.preprocess.std)[:, None, None]
+    x = (pixels * spec.preprocess.scale - mean) / std
+    if spec.dtype == "uint8":
+        x = np.clip(np.rint(x), 0, 255)
+    if spec.layout == "NHWC":
+        x = x.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(x, dtype=spec.dtype)
+
+
+def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verified:
+    """Check that the bundle's graphs reproduce the source, for single images and for three at once.
+
+    Args:
+        bundle: The written bundle.
+        source: The source graph as it came, before any pass, without a tap.
+        network: The source; its framework's forward pass is compared too.
+
+    Raises:
+        VerificationError: A difference above `TOLERANCE`.
+        BatchError: Singles agree, three at once do not.
+    """
+    manifest = bundle.manifest
+    spec = manifest.input
+    images = noise_images(spec, 3)
+    tensors = {output.name: output.tensor for output in manifest.outputs}
+    head = open_session(bundle.graph("head"), "the head")
+    tail = open_session(bundle.graph("tail"), "the tail")
+
+    def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+        between = run(head, {spec.name: x}, "the head")
+        used = {i.name for i in tail.get_inputs()}
+        return between, run(tail, {k: v for k, v in between.items() if k in used}, "the tail")
+
+    original = open_session(source.SerializeToString(), "the source")
+    source_name = original.get_inputs()[0].name
+    expected = [run(original, {source_name: images[i : i + 1]}, "the source") for i in range(3)]
+    singles = [parts(images[i : i + 1])[1] for i in range(3)]
+    worst = max(
+        _difference(got[tensor], want[name], name)
+        for got, want in zip(singles, expected, strict=True)
+        for name, tensor in tensors.items()
+    )
+    if worst > TOLERANCE:
+        raise VerificationError(
+            f"head and tail differ from the source by {worst:.1e} of the output's largest magnitude (at most {TOLERANCE:.0e} is "
+            "allowed): this network can't be cut faithfully here; please report it"
+        )
+    between, together = parts(images)
+    for name, tensor in tensors.items():
+        want = np.concatenate([e[name] for e in expected])
+        difference = _difference(together[tensor], want, name)
+        worst = max(worst, difference)
+        if difference > TOLERANCE:
+            raise BatchError(
+                f"three images at once give other outputs than one at a time (difference {difference:.1e}): the source's "
+                "batch can't be made symbolic; export it again with a symbolic batch"
+            )
+    _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS])
+    framework = None
+    if network.reference is not None:
+        reference = network.reference(images)
+        framework = max(_difference(together[tensors[n]], value, n) for n, value in reference.items() if n in tensors)
+        if framework > TOLERANCE:
+            raise VerificationError(
+                f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
+                f"{TOLERANCE:.0e} is allowed): the export to ONNX is not faithful; please report it"
+            )
+    return Verified(worst, framework)
+
+
+def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any]) -> None:
+    """logits - mean over positions of pixel_logits is the bias: the same for every image."""
+    if not bundle.has("pixelwise-tail"):
+        return
+    session = open_session(bundle.graph("pixelwise-tail"), "the pixelwise tail")
+    scores = run(session, {ACTIVATION: activation}, "the pixelwise tail")[PIXEL_LOGITS]
+    bias = logits - scores.mean(axis=1)
+    scale = max(np.abs(logits).max(), np.abs(scores).max())
+    if np.abs(bias - bias[:1]).max() > TOLERANCE * scale:
+        raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
+
+
+def _difference(got: NDArray[Any], want: NDArray[Any], name: str) -> float:
+    """Largest difference relative to the largest magnitude wanted."""
+    if got.shape != want.shape:
+        raise VerificationError(f"output {name!r} has shape {got.shape}, the source gives {want.shape}")
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    if not np.isfinite(want).all():
+        raise VerificationError(
+            f"the source's output {name!r} holds NaN or infinity on noise images; is its training finished?"
+        )
+    scale = float(np.abs(want).max())
+    return float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())
