@@ -336,10 +336,13 @@ def _read_plain(path: Path, limit: int) -> bytes:
         raise
     except OSError as error:
         raise UnsafePathError(f"{path}: can't be read as a plain file ({error.strerror})") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnsafePathError(f"{path}: is not a plain file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnsafePathError(f"{path}: is not a plain file")
         if status.st_size > limit:
             raise IntegrityError(f"{path}: larger than the {limit} bytes it may have; copy the bundle again")
-        return file.read(limit + 1)
+        return file.read(
+            status.st_size + 1
+        )  # never by `limit`, which an attacker may have written; one more shows growth

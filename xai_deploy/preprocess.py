@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def as_list(images: Images) -> list[NDArray[np.generic]]:
         raise DtypeError("images are arrays, one or many; one of these is not") from None
 
 
-def prepare(image: NDArray[np.generic], spec: Input) -> NDArray[np.generic]:
+def prepare(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     """One image -> one input of the network.
 
     Args:
@@ -87,7 +88,7 @@ def view(image: NDArray[np.generic], spec: Input) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + max(height, 1), left : left + max(width, 1)])
 
 
-def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[np.generic]:
+def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     pixels = _as_rgb(image)
     height, width = pixels.shape[:2]
     how = spec.preprocess

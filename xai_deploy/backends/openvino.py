@@ -85,23 +85,26 @@ class OpenVinoSession:
         """See `Session.run`."""
         arrays = {name: np.ascontiguousarray(to_host(tensor)) for name, tensor in feeds.items()}
         single = all(array.shape[:1] == (1,) for array in arrays.values())
-        request, inputs = self._request(single)
+        request, inputs, count = self._request(single)
+        arrays = {name: array for name, array in arrays.items() if name in inputs}
         try:
-            request.infer({n: a for n, a in arrays.items() if n in inputs}, share_inputs=True)
+            if len(arrays) < count:  # OpenVINO would compute with whatever the memory holds
+                raise ValueError(f"it needs the inputs {', '.join(sorted(inputs))}")
+            request.infer(arrays, share_inputs=True)
             return {name: request.get_tensor(name).data.copy() for name in fetch}
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO failed while running a graph: {error}") from error
 
-    def _request(self, single: bool) -> tuple[Any, set[str]]:
-        """This thread's infer request, and the inputs that compiling has left it."""
-        requests: dict[bool, tuple[Any, set[str]]] = self._requests.__dict__.setdefault("by_batch", {})
+    def _request(self, single: bool) -> tuple[Any, set[str], int]:
+        """This thread's infer request, and the names and the number of the inputs that compiling has left it."""
+        requests: dict[bool, tuple[Any, set[str], int]] = self._requests.__dict__.setdefault("by_batch", {})
         if single not in requests:
             with self._lock:
                 if single not in self._compiled:
                     self._compiled[single] = self._compile(single)
             compiled = self._compiled[single]
             names = {name for port in compiled.inputs for name in port.get_names()}
-            requests[single] = (compiled.create_infer_request(), names)
+            requests[single] = (compiled.create_infer_request(), names, len(compiled.inputs))
         return requests[single]
 
     def _compile(self, single: bool) -> Any:

@@ -1,0 +1,393 @@
+"""xai-explain from the outside: files, report, exit statuses, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xai_deploy import Explainer, bundle, heatmap, read_image, write_image
+from xai_deploy.cli import explain
+from xai_deploy.cli.contact_sheet import TILE
+
+from . import tiny
+from .conftest import Bundles
+
+
+@pytest.fixture
+def work(bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `net.xai` and `photos` of three images, two of them with one stem; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundles("pooled").path, tmp_path / "net.xai")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("cat.png", (40, 50, 3)), ("cat.bmp", (64, 64, 3)), ("dog.png", (300, 400, 3))):
+        write_image(tmp_path / "photos" / name, rng.integers(0, 256, shape, dtype=np.uint8))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / ".hidden.png").write_text("no image")
+    return tmp_path
+
+
+def report(out: Path = Path("xai-output")) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((out / "results.json").read_bytes())
+    return loaded
+
+
+def test_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain.main(["net.xai", "photos"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["photos/cat.bmp", "photos/cat.png", "photos/dog.png"]
+    assert lines[3].startswith("3 images in ")
+    assert lines[3].endswith("; compare xai-output/contact-sheet.png, all in xai-output/results.json")
+    found = report()
+    assert [image["name"] for image in found["images"]] == ["cat", "cat-2", "dog"]
+    explainer = Explainer("net.xai", "onnxruntime")
+    wanted = {"contact-sheet.png", "results.json"}
+    for image in found["images"]:
+        pixels = read_image(image["file"])
+        e = explainer.explain(pixels)
+        best = image["prediction"][0]
+        assert best["class"] == e.logits[0].argmax() == e.target[0]
+        assert best["label"] == tiny.LABELS[best["class"]]
+        assert best["logit"] == pytest.approx(float(e.logits[0].max()), abs=1e-4)
+        assert best["probability"] == pytest.approx(float(e.outputs["scores"][0].max()), abs=1e-5)
+        assert len(image["prediction"]) == 5
+        (entry,) = image["explanations"]
+        assert (entry["method"], entry["target"]) == ("reciprocam", best["class"])
+        assert entry["options"] == {"score": "logit", "mask": "pixel"}
+        assert entry["seconds"] > 0
+        assert entry["overlay"] == f"{image['name']}--reciprocam--{best['class']}.png"
+        np.testing.assert_allclose(np.load(f"xai-output/{entry['raw']}"), e.raw[0], atol=1e-5)
+        overlay = read_image(f"xai-output/{entry['overlay']}").astype(int)
+        assert np.abs(overlay - heatmap.overlay(pixels, e.heatmap[0])).max() <= 3
+        wanted |= {entry["overlay"], entry["raw"]}
+    assert {path.name for path in Path("xai-output").iterdir()} == wanted
+    assert found["backend"] == "onnxruntime"
+    assert found["device"] == "cpu"
+    assert found["bundle"]["name"] == "tiny-pooled"
+    assert set(found["versions"]) == {"xai-deploy", "python", "numpy", "onnxruntime"}
+    assert found["skipped"] == []
+    assert found["contact_sheets"] == ["contact-sheet.png"]
+
+
+def test_methods_and_targets(work: Path, backend: str) -> None:
+    arguments = ["net.xai", "photos/dog.png", "-m", "cam,reciprocam:score=softmax:mask=gaussian", "-m", "reciprocam"]
+    arguments += ["--method", "score-cam", "-t", "beagle", "-t", "0", "-t", "top2", "--target", "-1", "-b", backend]
+    assert explain.main([*arguments, "-o", "out", "-q", "--batch-size", "3", "--threads", "1"]) == 0
+    (image,) = report(Path("out"))["images"]
+    entries = image["explanations"]
+    order = [prediction["class"] for prediction in image["prediction"]]
+    assert [entry["target"] for entry in entries] == [2, 0, order[0], order[1], order[0]] * 4
+    assert [entry["method"] for entry in entries[::5]] == ["cam", "reciprocam", "reciprocam", "score-cam"]
+    assert entries[5]["options"] == {"score": "softmax", "mask": "gaussian"}
+    assert entries[5]["raw"] == "dog--reciprocam+mask=gaussian+score=softmax--2.npy"
+    assert entries[10]["raw"] == "dog--reciprocam--2.npy"
+    e = Explainer("net.xai", backend).explain(
+        read_image("photos/dog.png"), "reciprocam", 2, score="softmax", mask="gaussian"
+    )
+    np.testing.assert_allclose(np.load("out/dog--reciprocam+mask=gaussian+score=softmax--2.npy"), e.raw[0], atol=1e-5)
+    assert np.load("out/dog--score-cam--2.npy").shape == (tiny.HEIGHT, tiny.WIDTH)
+    assert entries[0]["label"] == "beagle"
+    assert report(Path("out"))["backend"] == backend
+    sheet = read_image("out/contact-sheet.png")
+    assert sheet.shape[1] > 21 * TILE
+
+
+def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain.main(["net.xai", "photos/cat.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report()
+
+
+def test_quiet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain.main(["net.xai", "photos/cat.png", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_classes_without_labels(work: Path, tmp_path: Path) -> None:
+    tiny.write(tmp_path / "bare.xai", labels=())
+    assert explain.main(["bare.xai", "photos/cat.png", "-t", "3"]) == 0
+    (image,) = report()["images"]
+    assert image["explanations"][0]["label"] == "class 3"
+    assert image["prediction"][0]["label"] == f"class {image['prediction'][0]['class']}"
+
+
+def test_assumed_preprocessing_is_told(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.write(tmp_path / "guess.xai", preprocess=bundle.Preprocess(scale=tiny.SCALE, assumed=True))
+    assert explain.main(["guess.xai", "photos/cat.png"]) == 0
+    assert "xai-explain: warning: the bundle's preprocessing was assumed at export" in capsys.readouterr().err
+    assert explain.main(["guess.xai", "photos/cat.png", "--overwrite", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_crop_and_small_images(work: Path, tmp_path: Path) -> None:
+    tiny.write(tmp_path / "crop.xai", preprocess=bundle.Preprocess(resize=24, scale=tiny.SCALE))
+    assert explain.main(["crop.xai", "photos/cat.bmp"]) == 0
+    (image,) = report()["images"]
+    assert read_image(f"xai-output/{image['explanations'][0]['overlay']}").shape == (43, 53, 3)
+    sheet = read_image("xai-output/contact-sheet.png")
+    assert sheet.shape[1] == 2 * TILE + 16 + 2 * 24  # tiles are of one width however small the image
+    assert sheet.std(axis=(0, 1)).min() > 20
+
+
+def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run what must fail with one line; return that line."""
+    assert explain.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line: str = captured.err
+    assert line.startswith("xai-explain: error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.xai", "photos"], "none.xai: no such folder"),
+        (["photos", "photos"], "photos: no manifest.json in it"),
+        (["net.xai", "none.png"], "none.png: no such file"),
+        (["net.xai", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
+        (["net.xai", "net.xai"], "net.xai: no image files directly in this folder"),
+        (["net.xai", "photos", "-m", "gradcam"], "no method 'gradcam'"),
+        (["net.xai", "photos", "-m", "cam,"], "no method ''"),
+        (["net.xai", "photos", "-m", "cam:relu"], "an option is written METHOD:NAME=VALUE, not 'relu'"),
+        (["net.xai", "photos", "-m", "cam:relu=perhaps"], "cam.relu: expected bool, got str"),
+        (["net.xai", "photos", "-m", "cam:mask=pixel"], "cam: no option 'mask'; it has relu"),
+        (["net.xai", "photos", "-t", "5"], "class 5 does not exist"),
+        (["net.xai", "photos", "-t", "beagel"], "the nearest are 'beagle'"),
+        (["net.xai", "photos", "-t", "crane"], "label 'crane' stands for classes 3, 4"),
+        (["net.xai", "photos", "-t", "top6"], "target 'top6': the network has 5 classes"),
+        (["net.xai", "photos", "-d", "cuda", "-b", "openvino"], "OpenVINO here has no device 'cuda'"),
+        (["net.xai", "photos", "-d", "npu"], "ONNX Runtime here has no device 'npu'"),
+        (["net.xai", "photos", "--precision", "bf16"], "computes in f32, not 'bf16'"),
+        (
+            ["net.xai", "photos", "--max-pixels", "1999"],
+            "photos/cat.bmp: its header announces 64 x 64 pixels, the limit",
+        ),
+        (["net.xai", "photos", "-o", "photos"], "the results would lie among the images"),
+        (["net.xai", "photos", "-o", "photos/notes.txt"], "photos/notes.txt: File exists"),
+        (["net.xai", "photos", "-o", "photos/notes.txt/x"], "Not a directory"),
+    ],
+)
+def test_bad_input(work: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in bad(arguments, capsys)
+    assert not Path("xai-output").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["net.xai"],
+        ["net.xai", "photos", "--opacity", "1.5"],
+        ["net.xai", "photos", "--batch-size", "0"],
+        ["net.xai", "photos", "--backend", "tensorflow"],
+        ["net.xai", "photos", "--nonsense"],
+    ],
+)
+def test_bad_usage(work: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        explain.main(arguments)
+    assert caught.value.code == 2
+    assert "xai-explain: error: " in capsys.readouterr().err
+
+
+def test_bad_image_among_good_ones(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Path("photos/cat.png").read_bytes()
+    Path("photos/broken.png").write_bytes(data[:-20])
+    Path("photos/empty.jpg").touch()
+    assert "photos/broken.png: the image is truncated or damaged" in bad(["net.xai", "photos"], capsys)
+    assert not Path("xai-output").exists()
+    assert explain.main(["net.xai", "photos", "--skip-bad"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "xai-explain: error: photos/broken.png: the image is truncated or damaged; copy or save it again (skipped)",
+        "xai-explain: error: photos/empty.jpg: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it to one of these"
+        " (skipped)",
+    ]
+    assert "3 images, 2 skipped in " in captured.out
+    found = report()
+    assert [image["file"] for image in found["images"]] == ["photos/cat.bmp", "photos/cat.png", "photos/dog.png"]
+    assert [skipped["file"] for skipped in found["skipped"]] == ["photos/broken.png", "photos/empty.jpg"]
+
+
+def test_nothing_but_bad_images(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.png").touch()
+    assert explain.main(["net.xai", "a.png", "none.png", "--skip-bad"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "xai-explain: error: none of the 2 images can be read"
+    assert not Path("xai-output").exists()
+
+
+def test_results_are_not_overwritten_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain.main(["net.xai", "photos/cat.png"]) == 0
+    before = Path("xai-output/results.json").read_bytes()
+    capsys.readouterr()
+    line = bad(["net.xai", "photos/dog.png"], capsys)
+    assert "xai-output/results.json: exists; choose another folder with -o, or give --overwrite" in line
+    assert Path("xai-output/results.json").read_bytes() == before
+    assert explain.main(["net.xai", "photos/dog.png", "--overwrite"]) == 0
+    assert [image["name"] for image in report()["images"]] == ["dog"]
+
+
+def test_options_between_the_images(work: Path) -> None:
+    assert explain.main(["net.xai", "photos/dog.png", "-q", "photos/cat.png", "-o", "out", "photos/dog.png"]) == 0
+    assert [image["name"] for image in report(Path("out"))["images"]] == ["dog", "cat"]
+
+
+def test_interrupted(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Explainer, "explain_many", interrupt)
+    assert explain.main(["net.xai", "photos"]) == 130
+    assert capsys.readouterr().err == "xai-explain: interrupted\n"
+
+
+def test_a_failed_write_leaves_no_fragment(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert "No space left on device" in bad(["net.xai", "photos"], capsys)
+    assert list(Path("xai-output").iterdir()) == []
+
+
+def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen images: two pages, and never more than four of them at a time in the engine."""
+    rng = np.random.default_rng(1)
+    Path("many").mkdir()
+    for number in range(15):
+        write_image(f"many/{number:02}.png", rng.integers(0, 256, (20, 25, 3), dtype=np.uint8))
+    sizes: list[int] = []
+    explain_many = Explainer.explain_many
+
+    def watch(self: Explainer, images: Any, *rest: Any) -> Any:
+        sizes.append(len(images))
+        return explain_many(self, images, *rest)
+
+    monkeypatch.setattr(Explainer, "explain_many", watch)
+    assert explain.main(["net.xai", "many", "--batch-size", "4", "-q"]) == 0
+    assert sizes == [4, 4, 4, 3]
+    found = report()
+    assert found["contact_sheets"] == ["contact-sheet.png", "contact-sheet-2.png"]
+    first, second = (read_image(f"xai-output/{page}") for page in found["contact_sheets"])
+    assert first.shape[1] == second.shape[1]
+    assert first.shape[0] > 3 * second.shape[0]
+
+
+def test_chunks_are_bounded_in_pixels(work: Path) -> None:
+    from xai_deploy.cli.arguments import Bad, read_chunks
+
+    paths = [Path("photos/dog.png")] * 5 + [Path("none.png"), Path("photos/cat.png")]
+    chunks = list(read_chunks(paths, 16, 10**9, pixels=300_000))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 3]
+    assert isinstance(chunks[2][1], Bad)
+
+
+def test_odd_names(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Names with line ends, terminal codes, other scripts, broken encodings, and 200 letters."""
+    names = [b"a\nb.png", b"\x1b[31mred.png", "猫 é.png".encode(), b"caf\xe9.png", b"x" * 200 + b".png"]
+    for name in names:
+        shutil.copy("photos/cat.png", os.fsdecode(name))
+    assert explain.main(["net.xai", *(os.fsdecode(name) for name in names)]) == 0
+    out = capfdbinary.readouterr().out
+    assert out.count(b"\n") == len(names) + 1
+    assert b"\x1b" not in out
+    images = report()["images"]
+    assert [os.fsencode(image["file"]) for image in images] == names
+    for image in images:
+        assert (Path("xai-output") / image["explanations"][0]["overlay"]).is_file()
+
+
+def test_list_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        explain.main(["--list-methods"])
+    assert not caught.value.code
+    assert capsys.readouterr().out.splitlines() == [
+        "cam",
+        "  cam:relu=true|false  (default true)",
+        "reciprocam",
+        "  reciprocam:score=logit|softmax  (default logit)",
+        "  reciprocam:mask=pixel|gaussian|gaussian-centre  (default pixel)",
+        "score-cam",
+        "  score-cam:score=softmax|logit  (default softmax)",
+        "  score-cam:baseline=zeros|none  (default none)",
+        "  score-cam:channel_softmax=true|false  (default false)",
+    ]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        explain.main(["--version"])
+    assert capsys.readouterr().out == "xai-explain 0.1.0\n"
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    root = str(Path(explain.__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    command = [sys.executable, "-W", "error", "-m", "xai_deploy.cli.explain", *arguments]
+    return subprocess.run(command, env=environment, text=True, check=False, timeout=60, capture_output=True, **options)
+
+
+def test_as_a_process(work: Path) -> None:
+    finished = run("net.xai", "photos", "--method", "reciprocam,score-cam")
+    assert finished.returncode == 0
+    assert finished.stderr == ""
+    assert finished.stdout.count("\n") == 4
+    assert len(report()["images"]) == 3
+    finished = run("net.xai", "photos/notes.txt", "-o", "other")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("xai-explain: error: photos/notes.txt: not a PNG")
+    assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_terminal_without_unicode(work: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.write(work / "odd.xai", labels=("猫", "犬", "é", "\U0001f600", "x"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    finished = run("odd.xai", "photos", *arguments)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.isascii()
+    if arguments:
+        assert json.loads(finished.stdout) == report()
+
+
+def test_broken_pipe(work: Path) -> None:
+    root = str(Path(explain.__file__).parents[2])
+    reader, writer = os.pipe()
+    os.close(reader)
+    finished = subprocess.run(
+        [sys.executable, "-m", "xai_deploy.cli.explain", "net.xai", "photos"],
+        env=os.environ | {"PYTHONPATH": root},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert finished.returncode == 141
+    assert finished.stderr == b""
+    assert report()["images"]
+
+
+def test_sheet_with_too_many_columns(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ",".join(
+        f"reciprocam:score={score}:mask={mask}"
+        for score in ("logit", "softmax")
+        for mask in ("pixel", "gaussian", "gaussian-centre")
+    )
+    assert explain.main(["net.xai", "photos/cat.png", "-m", methods, "-t", "top5"]) == 0
+    assert "the contact sheet has no room for all 30 maps" in capsys.readouterr().err
+    assert len(report()["images"][0]["explanations"]) == 30
+    assert read_image("xai-output/contact-sheet.png").shape[1] == 24 * (TILE + 16) - 16 + 48

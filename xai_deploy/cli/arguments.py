@@ -1,0 +1,141 @@
+"""What the command line asks for: images, methods with their options, targets; and names for the results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ImageFileError, InputError, OptionError
+from ..images import SUFFIXES, Pixels, read_image
+from ..targets import Target
+
+
+@dataclass(frozen=True)
+class MethodRequest:
+    """A method with its options as written.
+
+    Attributes:
+        name: The method's name.
+        options: Option -> value, both as text, sorted by option.
+    """
+
+    name: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Distinct for distinct options, and fit for a file name: "reciprocam+score=softmax"."""
+        return "+".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+
+def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
+    """["cam,reciprocam:score=softmax"] -> the methods, each once.
+
+    Raises:
+        OptionError: An option is not written as NAME=VALUE.
+    """
+    requests = []
+    for text in (part.strip() for entry in texts for part in entry.split(",")):
+        name, *pairs = text.split(":")
+        options = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not (key and equals):
+                raise OptionError(f"{text!r}: an option is written METHOD:NAME=VALUE, not {pair!r}")
+            options[key] = value
+        request = MethodRequest(name, dict(sorted(options.items())))
+        if request not in requests:
+            requests.append(request)
+    return requests
+
+
+def parse_target(text: str) -> Target:
+    """A class index where the text is a number; labels and "topK" stay as they are."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
+    """The files named, and the image files directly in the folders named, in order, each once.
+
+    Raises:
+        ImageFileError: A folder that can't be read or holds no image.
+        InputError: A folder of images is also the one for the results.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if not path.is_dir():
+            found.append(path)
+            continue
+        if out.exists() and out.samefile(path):
+            raise InputError(f"{path}: the results would lie among the images; choose another folder with -o")
+        try:
+            inside = sorted(
+                entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+            )
+        except OSError as error:
+            raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
+        if not inside:
+            raise ImageFileError(f"{path}: no image files directly in this folder ({', '.join(sorted(SUFFIXES))})")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for the results of each image: its stem, numbered where another image has the same."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        stem = name = path.stem[:60]  # file names end at 255 bytes, and more follows
+        number = 2
+        while name.casefold() in taken:  # case counts for nothing on some file systems
+            name = f"{stem}-{number}"
+            number += 1
+        taken.add(name.casefold())
+        names[path] = name
+    return names
+
+
+@dataclass(frozen=True)
+class Bad:
+    """An image that can't be read, and why."""
+
+    path: Path
+    reason: InputError
+
+
+def read_chunks(
+    paths: Iterable[Path], count: int, max_pixels: int, pixels: int = 50_000_000
+) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
+    """Images in chunks of at most `count` and, beyond one image, at most `pixels`: what is in memory at a time."""
+    chunk: list[tuple[Path, Pixels] | Bad] = []
+    held = 0
+    for path in paths:
+        try:
+            image = read_image(path, max_pixels)
+        except InputError as error:
+            chunk.append(Bad(path, error))
+            continue
+        size = image.shape[0] * image.shape[1]
+        if chunk and (len(chunk) >= count or held + size > pixels):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append((path, image))
+        held += size
+    if chunk:
+        yield chunk
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".part-{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

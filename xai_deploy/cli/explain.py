@@ -1,0 +1,348 @@
+"""xai-explain: heatmaps for image files: pictures, arrays, a JSON report, and a contact sheet that compares methods."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import logging
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from ..images import MAX_PIXELS, Pixels, encode_image, opencv
+from ..methods import methods
+from ..methods.base import softmax
+from ..preprocess import view
+from ..progress import progress
+from .arguments import Bad, find_images, parse_methods, parse_target, put, read_chunks, unique_names
+from .contact_sheet import ContactSheet, Tile, fit, printable
+
+PROGRAM = "xai-explain"
+BAD_INPUT = 2
+INTERRUPTED = 130  # 128 + SIGINT
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal can't show
+    arguments = _parser().parse_intermixed_args(argv)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    logger = logging.getLogger("xai_deploy")
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
+    try:
+        report = _Run(arguments).report()
+        _show(report, arguments)
+    except BrokenPipeError:  # whoever read our output has seen enough; the results are on disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except XaiError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        logger.removeHandler(handler)
+    return 0
+
+
+class _Run:
+    """One call of the command: reads, explains and writes image by image, so that memory does not grow with them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.out = Path(arguments.out)
+        self.methods = parse_methods(arguments.method or ["reciprocam"])
+        self.targets = [parse_target(text) for text in arguments.target or ["-1"]]
+        results = self.out / "results.json"
+        if results.exists() and not arguments.overwrite:
+            raise XaiError(f"{results}: exists; choose another folder with -o, or give --overwrite")
+        self.paths = find_images(arguments.image, self.out)
+        self.names = unique_names(self.paths)
+        self.explainer = Explainer(
+            arguments.bundle,
+            arguments.backend,
+            arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            cache=arguments.cache,
+            progress=not arguments.quiet,
+        )
+        manifest = self.explainer.bundle.manifest
+        if manifest.input.preprocess.assumed:
+            log.warning(
+                "the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again "
+                "with the network's own mean, std and resize"
+            )
+        title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
+        self.sheet = ContactSheet(
+            self.out / "contact-sheet.png", title, lambda path, page: put(path, encode_image(page))
+        )
+        self.images: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, str]] = []
+
+    def report(self) -> dict[str, Any]:
+        """Explain everything, write the files, and return what `results.json` holds."""
+        started = time.perf_counter()
+        _silence_opencv()
+        step = min(self.arguments.batch_size, 16)
+        chunks = read_chunks(self.paths, step, self.arguments.max_pixels)
+        shown = not self.arguments.quiet and len(self.paths) > step
+        for chunk in progress(chunks, -(-len(self.paths) // step), "images", shown):
+            for bad in (item for item in chunk if isinstance(item, Bad)):
+                self._skip(bad)
+            good = [item for item in chunk if not isinstance(item, Bad)]
+            if good:
+                self._explain(*zip(*good, strict=True))
+        if not self.images:
+            raise XaiError(f"none of the {len(self.paths)} images can be read")
+        self.sheet.flush()
+        report = self._describe(time.perf_counter() - started)
+        put(self.out / "results.json", _json(report))
+        return report
+
+    def _skip(self, bad: Bad) -> None:
+        if not self.arguments.skip_bad:
+            raise bad.reason
+        log.error("%s (skipped)", printable(str(bad.reason)))
+        self.skipped.append({"file": str(bad.path), "reason": str(bad.reason)})
+
+    def _explain(self, paths: tuple[Path, ...], pictures: tuple[Pixels, ...]) -> None:
+        specs = [(method.name, method.options) for method in self.methods]
+        explanations = self.explainer.explain_many(pictures, specs, self.targets)
+        self.out.mkdir(parents=True, exist_ok=True)
+        count = len(explanations) // len(self.methods)  # targets, "topK" written out
+        if not self.images and not self.sheet.fits(1 + len(explanations)):
+            log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
+        for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
+            logits = explanations[0].logits[i]
+            prediction = self._prediction(logits)
+            seen = view(picture, self.explainer.bundle.manifest.input)
+            tile = fit(seen)
+            best = prediction[0]
+            row = [Tile(tile, path.name, f"{best['label']}  {_percent(best['probability'])}")]
+            headings = ["image|file, predicted class"]
+            entries = []
+            for number, explanation in enumerate(explanations):
+                method, nth = self.methods[number // count], number % count
+                entry = self._entry(explanation, i, f"{self.names[path]}--{method.title}", seen)
+                entries.append(entry)
+                heat = heatmap.overlay(tile, explanation.heatmap[i], self.arguments.opacity)
+                row.append(Tile(heat, entry["label"], _percent(entry["probability"])))
+                title, _, options = method.title.partition("+")
+                wanted = f"target {nth + 1}" if count > 1 else ""
+                headings.append(f"{title}|{', '.join(filter(None, [options.replace('+', ', '), wanted]))}")
+            self.sheet.add(headings, row)
+            self.images.append(
+                {"file": str(path), "name": self.names[path], "prediction": prediction, "explanations": entries}
+            )
+
+    def _entry(self, explanation: Explanation, i: int, stem: str, seen: Pixels) -> dict[str, Any]:
+        """Write the two files of one explanation of image i; return its place in the report."""
+        target = int(explanation.target[i])
+        files = f"{stem}--{target}"
+        picture = heatmap.overlay(seen, explanation.heatmap[i], self.arguments.opacity)
+        put(self.out / f"{files}.png", encode_image(picture))
+        raw = io.BytesIO()
+        np.save(raw, explanation.raw[i])
+        put(self.out / f"{files}.npy", raw.getvalue())
+        return {
+            "method": explanation.method,
+            "options": explanation.options,
+            "target": target,
+            "label": self._label(target),
+            "probability": float(softmax(explanation.logits[i])[target]),
+            "seconds": explanation.seconds / len(explanation.target),  # all targets of the method together
+            "overlay": f"{files}.png",
+            "raw": f"{files}.npy",
+        }
+
+    def _prediction(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """The five best classes."""
+        probabilities = softmax(logits)
+        return [
+            {
+                "class": int(index),
+                "label": self._label(index),
+                "probability": float(probabilities[index]),
+                "logit": float(logits[index]),
+            }
+            for index in np.argsort(-logits, kind="stable")[:5]
+        ]
+
+    def _label(self, index: int) -> str:
+        labels = self.explainer.labels
+        return (labels[index] if labels else "") or f"class {index}"
+
+    def _describe(self, seconds: float) -> dict[str, Any]:
+        manifest = self.explainer.bundle.manifest
+        backend = self.explainer.backend
+        return {
+            "bundle": {
+                "path": str(self.arguments.bundle),
+                "name": manifest.name,
+                "layer": manifest.target.asked,
+                "digest": manifest.digest,
+            },
+            "backend": backend,
+            "device": self.arguments.device,
+            "precision": self.arguments.precision,
+            "versions": {
+                "xai-deploy": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+            },
+            "seconds": seconds,
+            "images": self.images,
+            "skipped": self.skipped,
+            "contact_sheets": [page.name for page in self.sheet.pages],
+        }
+
+
+def _fail(reason: str) -> int:
+    print(f"{PROGRAM}: error: {printable(reason)}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Print the report as JSON, or a summary for people."""
+    if arguments.json:
+        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: a terminal's encoding can't spoil it
+    elif not arguments.quiet:
+        for image in report["images"]:
+            best = image["prediction"][0]
+            print(printable(f"{image['file']}: {best['label']}, {_percent(best['probability'])}"))
+        count, out = len(report["images"]), Path(arguments.out)
+        skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
+        print(
+            printable(
+                f"{count} image{'s' * (count != 1)}{skipped} in {report['seconds']:.1f} s; "
+                f"compare {out / report['contact_sheets'][0]}, all in {out / 'results.json'}"
+            )
+        )
+    sys.stdout.flush()
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.1f} %"
+
+
+def _json(report: dict[str, Any]) -> bytes:
+    # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _silence_opencv() -> None:
+    """OpenCV writes warnings about damaged files to standard error, past Python; ours say more."""
+    logging_of = getattr(opencv().utils, "logging", None)
+    if logging_of is not None:
+        logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
+
+
+class _Line(logging.Formatter):
+    """One record, one line: "xai-explain: warning: ..."."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{PROGRAM}: {record.levelname.lower()}: {record.getMessage()}"
+
+
+class _ListMethods(argparse.Action):
+    """Like --version: print and leave, whatever else is missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for name in method_names():
+            cls: Any = methods.get(name)
+            print(name)
+            for option in dataclasses.fields(cls):
+                kind = (
+                    re.sub(r"Literal\[|[\]\"' ]", "", str(option.type)).replace(",", "|").replace("bool", "true|false")
+                )
+                print(f"  {name}:{option.name}={kind.lower()}  (default {str(option.default).lower()})")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Explain what a deployed image network sees: heatmaps for image files, by one or several methods.",
+        epilog="example: xai-explain resnet50.xai photos/ --method reciprocam,score-cam --target top2 -o explained",
+    )
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="folder written by xai-export")
+    add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
+    add(
+        "-m",
+        "--method",
+        action="append",
+        metavar="M[,M...]",
+        help="method, or several; options follow colons, as in reciprocam:score=softmax (default: reciprocam)",
+    )
+    add(
+        "-t",
+        "--target",
+        action="append",
+        metavar="ID|LABEL|topK",
+        help="class to explain; may be repeated (default: each image's predicted class)",
+    )
+    add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
+    add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
+    add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
+    add("--threads", type=_positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
+    add("--batch-size", type=_positive, default=16, metavar="N", help="largest batch (default: 16)")
+    add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
+    add(
+        "--max-pixels",
+        type=_positive,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger images (default: %(default)s)",
+    )
+    add("--opacity", type=_share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
+    add("-o", "--out", default="xai-output", metavar="OUT", help="folder for the results (default: xai-output)")
+    add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
+    add("--skip-bad", action="store_true", help="report images that can't be read and go on with the others")
+    add("--json", action="store_true", help="print the report as JSON instead of a summary")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("-v", "--verbose", action="store_true", help="print more of what happens")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("--list-methods", action=_ListMethods, nargs=0, help="list the methods and their options, and exit")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"between 0 and 1, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
