@@ -135,10 +135,12 @@ class Explainer:
         Raises:
             InputError, MethodError, BackendError, NonFiniteOutputError: See `xai_deploy.errors`.
         """
-        batch = as_list(images)
-        if len(_targets.expand([target], len(batch), self.bundle.manifest.classes, self.labels)) != 1:
+        if (
+            isinstance(target, str)
+            and len(_targets.expand([target], 1, self.bundle.manifest.classes, self.labels)) != 1
+        ):
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
-        return self.explain_many(batch, [(method, options)], [target])[0]
+        return self.explain_many(images, [(method, options)], [target])[0]
 
     def explain_many(
         self, images: Images, methods: Sequence[MethodSpec] = ("reciprocam",), targets: Sequence[Target] = (None,)
@@ -176,7 +178,8 @@ class Explainer:
 
     def _forward(self, images: Sequence[NDArray[Any]]) -> ForwardPass:
         spec = self.bundle.manifest.input
-        return ForwardPass(self._network, np.stack([prepare(image, spec) for image in images]))
+        inputs = [prepare(image, spec) for image in images]
+        return ForwardPass(self._network, inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
 
     def _chunk(
         self,
@@ -204,23 +207,23 @@ class Explainer:
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
         spec = self.bundle.manifest.input
-        logits = np.concatenate([part.logits for part in parts])
+        logits = _joined([part.logits for part in parts])
         outputs = {
-            output.name: np.concatenate([part.outputs[output.tensor] for part in parts])
+            output.name: _joined([part.outputs[output.tensor] for part in parts])
             for output in self.bundle.manifest.outputs
         }
         explanations = []
         for m, (name, method) in enumerate(named):
             seconds = sum(part.seconds[m] for part in parts)
             for t in range(count):
-                raw = np.concatenate([part.maps[m][t] for part in parts])
+                raw = _joined([part.maps[m][t] for part in parts])
                 explanations.append(
                     Explanation(
                         heatmap=_heatmap.heatmap(raw, spec.height, spec.width),
                         raw=raw,
                         logits=logits,
                         outputs=outputs,
-                        target=np.concatenate([part.targets[t] for part in parts]),
+                        target=_joined([part.targets[t] for part in parts]),
                         method=name,
                         options=options_of(method),
                         seconds=seconds,
@@ -238,6 +241,10 @@ class Explainer:
                 if session is None:
                     session = self._sessions[role] = self._backend.open(self.bundle.graph(role))
         return session
+
+
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,14 @@ class Network:
         self.batch_size = batch_size
         self.show_progress = show_progress
         self.sides = tuple(side.name for side in manifest.side)
+        self.tail_outputs = tuple(dict.fromkeys([LOGITS, *(output.tensor for output in manifest.outputs)]))
 
     @_lazy
     def classifier(self) -> Array:
-        """The weight [K,classes] of the linear layer behind the pooling.
+        """The weight [classes,K] of the linear layer behind the pooling; a target's row lies together in memory.
 
         `pixelwise-tail` is that weight applied at each position, so unit vectors along K, laid out on the positions,
-        give the weight back exactly, row by row, on any runtime.
+        give the weight back exactly, column by column, on any runtime.
         """
         channels, h, w = self.manifest.target.shape
         rows: list[Array] = []
@@ -66,7 +67,7 @@ class Network:
             probe[image, units, position] = 1
             logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
             rows.append(logits[image, position])
-        return np.concatenate(rows)
+        return np.ascontiguousarray(np.concatenate(rows).T)
 
     def run(self, role: str, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
         """Run one graph of the bundle."""
@@ -115,8 +116,7 @@ class ForwardPass:
     @_lazy
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
-        names = dict.fromkeys([LOGITS, *(output.tensor for output in self._network.manifest.outputs)])
-        results = self._network.run("tail", self._head, list(names))
+        results = self._network.run("tail", self._head, self._network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @_lazy
@@ -157,7 +157,7 @@ class ForwardPass:
         return self._network.scores("pixelwise-tail", feeds, PIXEL_LOGITS)
 
     def classifier(self) -> Array:
-        """[K,classes], computed once per network."""
+        """[classes,K], computed once per network."""
         return self._network.classifier
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:

@@ -31,11 +31,13 @@ _STRIP = 512  # rows of a picture coloured at a time: a photograph of 100 megapi
 
 
 def normalise(maps: Array) -> Array:
-    """Min-max each map of [..., H, W] to [0,1]; a constant map becomes all zeros, never NaN."""
+    """Min-max each map of [..., H, W] to [0,1], in place; a constant map becomes all zeros, never NaN."""
     low = maps.min(axis=(-2, -1), keepdims=True)
     spread = maps.max(axis=(-2, -1), keepdims=True) - low
-    scaled: Array = np.divide(maps - low, spread, out=np.zeros_like(maps, dtype=np.float32), where=spread > 0)
-    return scaled
+    spread[spread == 0] = 1
+    maps -= low
+    maps /= spread
+    return maps
 
 
 def heatmap(raw: Array, height: int, width: int) -> Array:
@@ -43,9 +45,10 @@ def heatmap(raw: Array, height: int, width: int) -> Array:
 
     A map that is constant before the resize is all zeros: rounding in the resize must not be blown up to a pattern.
     """
-    flat = np.ptp(raw, axis=(-2, -1)) == 0
     maps = normalise(resample.resize(raw, height, width))
-    maps[flat] = 0
+    flat = raw.min(axis=(-2, -1)) == raw.max(axis=(-2, -1))
+    if flat.any():
+        maps[flat] = 0
     return maps
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
+_ONE_THREAD = 1 << 18  # multiply-adds; above it OpenBLAS calls its other threads
+
 
 @lru_cache(maxsize=16)
 def weights(
@@ -79,13 +81,27 @@ def resize(
     *,
     part: tuple[int, int, int, int] | None = None,
 ) -> Array:
-    """Resample [..., h, w] to [..., height, width], float32; `part` asks for (top, left, rows, columns) of it alone."""
+    """Resample [..., h, w] to a new [..., height, width], float32; `part` asks for (top, left, rows, columns) alone."""
     source_height, source_width = maps.shape[-2:]
     top, left, rows, columns = part or (0, 0, height, width)
     if (source_height, source_width) == (height, width):
-        return np.ascontiguousarray(maps[..., top : top + rows, left : left + columns], dtype=np.float32)
+        return np.array(maps[..., top : top + rows, left : left + columns], dtype=np.float32, order="C")
     y, down = weights(source_height, height, interpolation, antialias, (top, rows))
     x, across = weights(source_width, width, interpolation, antialias, (left, columns))
     needed = maps[..., y : y + down.shape[1], x : x + across.shape[1]].astype(np.float32, copy=False)
-    resized: Array = down @ (needed @ across.T)
-    return resized
+    return _product(down, needed @ across.T)
+
+
+def _product(down: Array, maps: Array) -> Array:
+    """down @ maps, in blocks of rows small enough that OpenBLAS stays on the calling thread, where the blocks are few.
+
+    Its other threads would go on spinning after the product, and take cores from the inference that follows.
+    """
+    rows = _ONE_THREAD // (down.shape[1] * maps.shape[-1])
+    if rows < 8 or rows >= len(down):
+        whole: Array = down @ maps
+        return whole
+    product = np.empty((*maps.shape[:-2], len(down), maps.shape[-1]), dtype=np.float32)
+    for start in range(0, len(down), rows):
+        np.matmul(down[start : start + rows], maps, out=product[..., start : start + rows, :])
+    return product

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+type_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)
+"""The fields' types of a dataclass; resolving them anew would cost each request a fifth of a millisecond."""
 
 
 class SchemaError(ValueError):
@@ -28,7 +33,7 @@ def load(cls: type[T], data: object, where: str) -> T:
     """
     if not isinstance(data, dict):
         raise SchemaError(f"{where}: expected an object, got {_kind(data)}")
-    hints = typing.get_type_hints(cls)
+    hints = type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(data) - set(fields)):
         raise SchemaError(f"{where}: unknown key {unknown[0]!r}")

@@ -54,9 +54,11 @@ def resolve(target: Target | Rank, logits: NDArray[np.float32], labels: Sequence
     if isinstance(target, Rank):
         order = np.argsort(-logits, axis=1, kind="stable")
         return order[:, target].astype(np.int64)
-    wanted = [target] * count if is_single(target) else list(target)  # type: ignore[arg-type]
-    indices = np.array([_index(one, classes, labels) for one in wanted], dtype=np.int64)
-    return np.where(indices < 0, logits.argmax(axis=1), indices).astype(np.int64)
+    if is_single(target):
+        indices = np.full(count, _index(target, classes, labels), dtype=np.int64)
+    else:
+        indices = np.array([_index(one, classes, labels) for one in target], dtype=np.int64)  # type: ignore[union-attr]
+    return np.where(indices < 0, logits.argmax(axis=1), indices) if (indices < 0).any() else indices
 
 
 def is_single(target: object) -> bool:

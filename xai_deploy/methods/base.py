@@ -11,6 +11,7 @@ import difflib
 import types
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -64,7 +65,7 @@ class Forward(Protocol):
         """From `pixelwise-tail`: A_p . w_c at every position p, [n,h*w,classes]; no bias."""
 
     def classifier(self) -> Array:
-        """From `pixelwise-tail`: the weight [K,classes] of the linear layer behind global average pooling."""
+        """From `pixelwise-tail`: the weight [classes,K] of the linear layer behind global average pooling."""
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, shown as a progress bar where one is wanted."""
@@ -106,12 +107,21 @@ def create(name: str, options: Mapping[str, object]) -> Method:
         UnknownMethodError: No such method.
         OptionError: No such option, or a value it does not take.
     """
+    return _build(name, options) if options else _with_defaults(name)
+
+
+@lru_cache  # a method is immutable, and most requests take the defaults
+def _with_defaults(name: str) -> Method:
+    return _build(name, {})
+
+
+def _build(name: str, options: Mapping[str, object]) -> Method:
     cls = methods.get(name)
     if cls is None:
         close = difflib.get_close_matches(name, list(methods), 1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise UnknownMethodError(f"no method {name!r}{hint}; there are {', '.join(methods)}")
-    hints = typing.get_type_hints(cls)
+    hints = schema.type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for option in options:
         if option not in known:

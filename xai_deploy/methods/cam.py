@@ -38,6 +38,7 @@ def class_scores(forward: Forward, targets: Index) -> Array:
     """sum_k w_k^c A_k at every position: [T,n,h,w] for targets c [T,n]."""
     activation = forward.activation
     n, channels, h, w = activation.shape
-    weights = forward.classifier().T[targets]  # [T,n,K]
-    scores: Array = np.matmul(weights.transpose(1, 0, 2), activation.reshape(n, channels, h * w))  # [n,T,hw]
-    return scores.transpose(1, 0, 2).reshape(*targets.shape, h, w)
+    weights = forward.classifier()[targets]  # [T,n,K]
+    # einsum, not matmul: BLAS threads would go on spinning into the next inference
+    scores: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
+    return scores.reshape(*targets.shape, h, w)

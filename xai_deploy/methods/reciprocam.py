@@ -37,15 +37,13 @@ class ReciproCam:
 
     def maps(self, forward: Forward, targets: Index) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        h, w = forward.activation.shape[2:]
-        masks = position_masks(h, w, self.mask)
         if not forward.has("pixelwise-tail"):
-            return self._by_masking(forward, targets, masks)
+            return self._by_masking(forward, targets)
         if self.score == "logit":
-            return self._logit_after_pooling(forward, targets, masks)
-        return self._softmax_after_pooling(forward, targets, masks)
+            return self._logit_after_pooling(forward, targets)
+        return self._softmax_after_pooling(forward, targets)
 
-    def _by_masking(self, forward: Forward, targets: Index, masks: Array) -> Array:
+    def _by_masking(self, forward: Forward, targets: Index) -> Array:
         """The definition: every masked activation through the tail, in batches."""
         activation = forward.activation
         n, _, h, w = activation.shape
@@ -59,52 +57,49 @@ class ReciproCam:
                 features = activation[image, :, y, x][:, :, None, None]
             else:
                 features = activation[image]
-            scores = _score(forward.tail(features * masks[position], image), self.score)
-            raw[:, rows] = np.take_along_axis(scores, targets[:, image].T, axis=1).T
+            scores = _score(forward.tail(features * position_masks(position, h, w, self.mask), image), self.score)
+            raw[:, rows] = scores[np.arange(len(rows)), targets[:, image]]
         return raw.reshape(len(targets), n, h, w)
 
-    def _logit_after_pooling(self, forward: Forward, targets: Index, masks: Array) -> Array:
+    def _logit_after_pooling(self, forward: Forward, targets: Index) -> Array:
         """With tail(A) = mean_p(A_p) . W + b, only column c of W matters: y_n = (M s)_n / hw + b, s_p = A_p . w_c."""
         scores = class_scores(forward, targets)  # [T,n,h,w]
-        flat = scores.reshape(*targets.shape, -1)
-        bias = np.take_along_axis(forward.logits, targets.T, axis=1).T - flat.mean(axis=-1)
-        raw: Array = _pool(flat[..., None], masks, self.mask)[..., 0] + bias[..., None]
+        h, w = scores.shape[2:]
+        flat = scores.reshape(*targets.shape, h * w)
+        bias = forward.logits[np.arange(targets.shape[1]), targets] - flat.mean(axis=-1)
+        raw: Array = _pool(flat[..., None], h, w, self.mask)[..., 0] + bias[..., None]
         return raw.reshape(scores.shape)
 
-    def _softmax_after_pooling(self, forward: Forward, targets: Index, masks: Array) -> Array:
+    def _softmax_after_pooling(self, forward: Forward, targets: Index) -> Array:
         """The same for all classes at once, and a softmax over them at each position."""
         n, _, h, w = forward.activation.shape
         scores = forward.pixel_logits()  # [n,hw,classes]
         bias = forward.logits - scores.mean(axis=1)
-        probabilities = _score(_pool(scores, masks, self.mask) + bias[:, None], "softmax")
+        probabilities = _score(_pool(scores, h, w, self.mask) + bias[:, None], "softmax")
         raw = [probabilities[np.arange(n), :, target] for target in targets]
         return np.stack(raw).reshape(len(targets), n, h, w)
 
 
-def position_masks(h: int, w: int, mask: str) -> Array:
-    """The masks M_n of every position n of an h x w map, [h*w,1,h,w]: one position, or a kernel clipped at borders."""
-    masks = np.zeros((h * w, 1, h + 2, w + 2), dtype=np.float32)
-    n = np.arange(h * w)
-    y, x = np.divmod(n, w)
+def position_masks(position: Index, h: int, w: int, mask: str) -> Array:
+    """The masks M_n of positions n [b] of an h x w map, [b,1,h,w]: one position, or a 3x3 kernel clipped at the borders."""
+    b = np.arange(len(position))
+    y, x = np.divmod(position, w)
+    masks = np.zeros((len(position), 1, h + 2, w + 2), dtype=np.float32)
     if mask == "pixel":
-        masks[n, 0, y + 1, x + 1] = 1
+        masks[b, 0, y + 1, x + 1] = 1
     else:
         for dy in range(3):
             for dx in range(3):
-                masks[n, 0, y + dy, x + dx] = _KERNEL[dy, dx]
+                masks[b, 0, y + dy, x + dx] = _KERNEL[dy, dx]
     return masks[:, :, 1:-1, 1:-1]
 
 
-def _pool(scores: Array, masks: Array, mask: str) -> Array:
-    """Mean over positions of the masked map: scores [...,hw,C] -> [...,hw,C], one row per mask."""
-    count = np.float32(len(masks))
-    pooled: Array
-    if mask == "pixel":  # the matrix of all masks is the identity
-        pooled = scores / count
-    elif mask == "gaussian":
-        pooled = np.matmul(masks.reshape(len(masks), -1) / count, scores)
-    else:
-        pooled = scores * (masks.sum(axis=(1, 2, 3)) / count)[:, None]
+def _pool(scores: Array, h: int, w: int, mask: str) -> Array:
+    """Mean over positions of the masked map: scores [...,h*w,C] -> [...,h*w,C], one row per mask."""
+    if mask == "pixel":
+        return scores / np.float32(h * w)
+    masks = position_masks(np.arange(h * w), h, w, mask).reshape(h * w, h * w) / np.float32(h * w)
+    pooled: Array = np.matmul(masks, scores) if mask == "gaussian" else scores * masks.sum(axis=1)[:, None]
     return pooled
 
 
