@@ -1,0 +1,110 @@
+"""The network in models/, as its user would: exported and explained by the two commands, and held against its true boxes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.localisation import box_mask, energy_gain
+from xai_deploy import Explainer, read_image
+
+
+def command(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run an installed console command."""
+    program = Path(sys.executable).parent / name
+    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module")
+def model(root: Path) -> Path:
+    return root / "models" / "clutter_digits"
+
+
+@pytest.fixture(scope="module", params=["onnx", "state dict"])
+def bundle(request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    common = ["--config", model / "export.toml", "--split", "stage3", "-o", "digits.xai"]
+    source: list[object] = [model / "clutter_digits.onnx"]
+    if request.param == "state dict":
+        source = [model / "clutter_digits.pt", "--arch", f"{model / 'network.py'}:clutter_net"]
+    result = command("xai-export", *source, *common, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "verified" in result.stdout
+    return folder / "digits.xai"
+
+
+def samples(model: Path) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads((model / "samples" / "boxes.json").read_text())
+    return entries
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_predictions_and_labels(bundle: Path, model: Path, backend: str) -> None:
+    explainer = Explainer(bundle, backend)
+    entries = samples(model)
+    images = [read_image(model / "samples" / entry["image"]) for entry in entries]
+    predicted = explainer.predict(images).argmax(axis=1)
+    assert [explainer.labels[i] for i in predicted] == [entry["label"] for entry in entries]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("method", ["reciprocam", "score-cam", "cam"])
+def test_maps_lie_on_the_digits(bundle: Path, model: Path, method: str, backend: str) -> None:
+    """Every map's highest point is in the true box, and its energy there far above a uniform map's."""
+    entries = samples(model)
+    images = [read_image(model / "samples" / entry["image"]) for entry in entries]
+    e = Explainer(bundle, backend).explain(images, method)
+    gains = []
+    for heatmap, entry in zip(e.heatmap, entries, strict=True):
+        mask = box_mask([entry["box"]], 64, 64)
+        inside, uniform = energy_gain(heatmap, mask)
+        gains.append(inside / uniform)
+        left, top, right, bottom = entry["box"]
+        grown = box_mask([(left - 4, top - 4, right + 4, bottom + 4)], 64, 64)  # by half a cell of the 8 x 8 map
+        assert grown[np.unravel_index(heatmap.argmax(), heatmap.shape)], entry["image"]
+    assert np.mean(gains) > 2.5
+
+
+def test_wrong_class_gives_another_map(bundle: Path, model: Path) -> None:
+    """The maps explain the class asked for, not the image alone."""
+    image = read_image(model / "samples" / samples(model)[0]["image"])
+    for method in ("reciprocam", "score-cam", "cam"):
+        ours, other = Explainer(bundle).explain_many([image], [method], ["top2"])
+        assert ours.target != other.target
+        assert np.corrcoef(ours.heatmap.ravel(), other.heatmap.ravel())[0, 1] < 0.999
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_command_line(bundle: Path, model: Path, tmp_path: Path, backend: str) -> None:
+    methods = "reciprocam,reciprocam:score=softmax:mask=gaussian,score-cam,cam"
+    options = ["--method", methods, "--target", "top2", "--backend", backend, "-o", "out"]
+    result = command("xai-explain", bundle, model / "samples", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(report["images"]) == 12
+    for image in report["images"]:
+        assert len(image["explanations"]) == 4 * 2
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 12 * 8
+    assert (tmp_path / "out" / "contact-sheet.png").stat().st_size > 10_000
+
+
+def test_a_changed_byte_is_one_line_and_status_2(bundle: Path, model: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.xai"
+    damaged.mkdir()
+    for file in bundle.iterdir():
+        data = bytearray(file.read_bytes())
+        if file.name == "tail.onnx":
+            data[len(data) // 2] ^= 1
+        (damaged / file.name).write_bytes(data)
+    result = command("xai-explain", damaged, model / "samples", "-o", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "tail.onnx: changed since the bundle was written" in result.stderr
+    assert not (tmp_path / "out").exists()
