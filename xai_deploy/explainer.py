@@ -193,7 +193,8 @@ class Explainer:
         forward = self._forward([images[i] for i in rows])
         logits = forward.logits
         chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
-        targets = np.stack([_targets.resolve(target, logits, self.labels) for target in chosen])
+        resolved = [_targets.resolve(target, logits, self.labels) for target in chosen]
+        targets = resolved[0][None] if len(resolved) == 1 else np.stack(resolved)
         shared = time.perf_counter() - started
         maps, seconds = [], []
         for name, method in named:

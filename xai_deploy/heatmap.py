@@ -43,13 +43,9 @@ def normalise(maps: Array) -> Array:
 def heatmap(raw: Array, height: int, width: int) -> Array:
     """Raw maps [N,h,w] -> heatmaps [N,height,width] in [0,1]: bilinear resize (half-pixel centres), min-max per image.
 
-    A map that is constant before the resize is all zeros: rounding in the resize must not be blown up to a pattern.
+    A constant map is all zeros: its minimum is taken off before the resize too, which would round a constant unevenly.
     """
-    maps = normalise(resample.resize(raw, height, width))
-    flat = raw.min(axis=(-2, -1)) == raw.max(axis=(-2, -1))
-    if flat.any():
-        maps[flat] = 0
-    return maps
+    return normalise(resample.resize(raw - raw.min(axis=(-2, -1), keepdims=True), height, width))
 
 
 def colorize(heatmaps: Array) -> Pixels:

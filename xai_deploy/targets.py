@@ -55,10 +55,10 @@ def resolve(target: Target | Rank, logits: NDArray[np.float32], labels: Sequence
         order = np.argsort(-logits, axis=1, kind="stable")
         return order[:, target].astype(np.int64)
     if is_single(target):
-        indices = np.full(count, _index(target, classes, labels), dtype=np.int64)
-    else:
-        indices = np.array([_index(one, classes, labels) for one in target], dtype=np.int64)  # type: ignore[union-attr]
-    return np.where(indices < 0, logits.argmax(axis=1), indices) if (indices < 0).any() else indices
+        index = _index(target, classes, labels)
+        return logits.argmax(axis=1) if index < 0 else np.full(count, index, dtype=np.int64)
+    indices = np.array([_index(one, classes, labels) for one in target], dtype=np.int64)  # type: ignore[union-attr]
+    return np.where(indices < 0, logits.argmax(axis=1), indices)
 
 
 def is_single(target: object) -> bool:
