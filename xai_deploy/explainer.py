@@ -25,6 +25,8 @@ from .preprocess import Images, as_list, prepare, view
 from .targets import Target
 
 Array = NDArray[np.float32]
+MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
+
 MethodSpec: TypeAlias = str | tuple[str, Mapping[str, object]]
 
 
@@ -112,6 +114,8 @@ class Explainer:
     ) -> None:
         if batch_size < 1:
             raise XaiError(f"batch_size is at least 1, not {batch_size}")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads}")
         self.bundle = Bundle.open(bundle)
         self.labels = self.bundle.labels
         self.device = device

@@ -278,6 +278,12 @@ def test_batch_size_is_positive(bundles: Bundles) -> None:
         Explainer(bundles("pooled").path, "onnxruntime", batch_size=0)
 
 
+@pytest.mark.parametrize("threads", [0, 100_000])
+def test_number_of_threads_is_sane(bundles: Bundles, threads: int) -> None:
+    with pytest.raises(XaiError, match=f"threads are 1 to 1024, not {threads}"):
+        Explainer(bundles("pooled").path, "onnxruntime", threads=threads)
+
+
 def test_constant_map_is_zeros(explainer: Explainer) -> None:
     e = explainer.explain(np.zeros((1, 3, 16, 20), np.float32), "reciprocam")  # the same feature everywhere
     assert np.ptp(e.raw) == 0
