@@ -6,11 +6,13 @@ import logging
 from dataclasses import dataclass
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from .errors import BatchError, GraphError, RequestError
+from .graphs import name_outputs
 from .passes.dynamic_batch import make_batch_dynamic
 from .passes.opset import to_common_opset
 from .passes.shape_arithmetic import reduce_shape_arithmetic
@@ -55,8 +57,10 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
         RequestError: The input's shape is not known, or not the one asked for.
         BatchError: The network does not take several images at once.
     """
+    if proto.functions:  # before the opset's conversion, which drops them
+        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     model = ir.from_proto(to_common_opset(proto))
-    common.InlinePass()(model)
+    _use_one_domain_name(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
@@ -87,11 +91,22 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
 
 def _fold(model: ir.Model) -> None:
     """Fold constants, drop what nothing uses. QuantizeLinear and DequantizeLinear stay: they are the network's meaning."""
+    outputs = [str(v.name) for v in model.graph.outputs]
     onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.IdentityEliminationPass()(model)
+    name_outputs(model.graph, outputs)
     common.RemoveUnusedNodesPass()(model)
     model.graph.sort()
+
+
+def _use_one_domain_name(graph: ir.Graph) -> None:
+    """The standard operators' domain has two names: "" and "ai.onnx"."""
+    if "ai.onnx" in graph.opset_imports:
+        graph.opset_imports[""] = graph.opset_imports.pop("ai.onnx")
+    for node in graph:
+        if node.domain == "ai.onnx":
+            node.domain = ""
 
 
 def _forget_shapes(graph: ir.Graph) -> None:

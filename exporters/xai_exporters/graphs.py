@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -59,6 +59,16 @@ def _closure(values: Iterable[ir.Value], step: Callable[[ir.Value], Iterable[ir.
     return found
 
 
+def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Name the outputs; a tensor that is an output twice (the tap of a layer that is one) becomes two tensors."""
+    for i, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
+        if value in graph.outputs[:i]:
+            again = ir.node("Identity", [value], name=f"{name}/again")
+            graph.append(again)
+            graph.outputs[i] = again.outputs[0]
+        graph.outputs[i].name = name
+
+
 def to_bytes(model: ir.Model) -> bytes:
     """Serialise, weights inside, the same bytes each time.
 
@@ -68,21 +78,26 @@ def to_bytes(model: ir.Model) -> bytes:
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if size > _LIMIT:
         raise GraphError(f"the graph's weights take {size >> 20} MiB; a self-contained ONNX file holds at most 2 GB")
-    return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]  # shapes of intermediate tensors and weights
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def make_model(graph: ir.Graph) -> ir.Model:
-    """A model around a graph, stripped of everything but the graph: no metadata, no intermediate shapes."""
+    """A model around a graph, stripped of everything but the graph, its weights in the order of their names."""
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
-            if not value.is_graph_output():
-                value.shape = value.type = None
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
         value.doc_string = None
     graph.metadata_props.clear()
     graph.doc_string = None
+    weights = sorted(graph.initializers.items())  # a graph that was cut out of another has them in the order of a set
+    graph.initializers.clear()
+    graph.initializers.update(weights)
+    for domain in [d for d in graph.opset_imports if d]:  # of operators that are not there any more
+        del graph.opset_imports[domain]
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="xai-deploy-exporters")

@@ -39,7 +39,7 @@ def module_paths(node: ir.Node) -> list[str]:
 def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
     """Module path -> the tensors computed inside the module and used outside it."""
     found: dict[str, list[ir.Value]] = {}
-    inside = {node: frozenset(module_paths(node)) for node in graph}
+    inside = {node: dict.fromkeys(module_paths(node)) for node in graph}  # in order, outermost first
     for node, paths in inside.items():
         for value in node.outputs:
             for path in paths:

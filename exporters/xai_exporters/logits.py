@@ -12,6 +12,7 @@ from .errors import GraphError, RequestError
 
 # What may stand between the network's probability function and its output without changing which class is which.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _PROBABILITIES = {"Softmax", "Sigmoid", "LogSoftmax", "HardSigmoid"}
 
 
@@ -54,6 +55,10 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
             break
         if producer.op_type not in _TRANSPARENT:
             break
+    while value.dtype not in _FLOATS and (producer := value.producer()) is not None and producer.inputs[0] is not None:
+        if producer.op_type not in _TRANSPARENT:
+            break
+        value = producer.inputs[0]  # behind a final QuantizeLinear or Cast: scores, not codes
     classes = _classes(clean, value)
     if classes is None:
         shape = clean.shapes.per_image(value.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from .errors import GraphError, RequestError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .logits import Logits, find_logits
-from .passes.opset import OPSET
 from .pixelwise import find_linear, pixelwise_tail
 from .preprocess import describe_input
 from .request import Request, check
@@ -75,7 +74,8 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
         graphs["pixelwise-tail"] = pixelwise_tail(linear, cut.shape, logits.classes, target.dtype)
     wanted = {"head", "tail", *(request.roles or graphs)}
     contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items() if role in wanted}
-    manifest = _manifest(request, network, graph, cut, logits, parts, [role for role in graphs if role in wanted])
+    opsets = {role: g.opset_imports[""] for role, g in graphs.items() if role in wanted}
+    manifest = _manifest(request, network, graph, cut, logits, parts, opsets)
     if request.labels is not None:
         contents["labels.txt"] = _labels(request.labels, logits.classes)
     say("writing and verifying")
@@ -111,7 +111,8 @@ def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, 
             and producer.inputs[0] is not None
         ):
             tap = producer.inputs[0]
-        if request.split not in {v.name for node in graph.graph for v in node.outputs}:
+        named = tap.is_graph_output() or tap in graph.graph.inputs  # keeps the name it has outside
+        if not named and request.split not in {v.name for node in graph.graph for v in node.outputs}:
             graph.shapes.rename(str(tap.name), request.split)
             tap.name = request.split
     logits = find_logits(graph, request.output)
@@ -125,7 +126,13 @@ def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, 
 
 
 def _manifest(
-    request: Request, network: Network, clean: CleanGraph, cut: Cut, logits: Logits, parts: Parts, roles: list[str]
+    request: Request,
+    network: Network,
+    clean: CleanGraph,
+    cut: Cut,
+    logits: Logits,
+    parts: Parts,
+    opsets: Mapping[str, int],
 ) -> Manifest:
     from . import __version__
 
@@ -133,7 +140,6 @@ def _manifest(
     if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
         raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
     layout = _input_layout(clean, request)
-    opset = clean.graph.opset_imports.get("", OPSET)
     outputs = tuple(
         Output(
             name=str(value.name),
@@ -154,7 +160,12 @@ def _manifest(
         producer=f"xai-deploy-exporters {__version__}",
         name=request.name or request.source.stem,
         input=describe_input(
-            request, str(image.name), image.dtype.numpy().name, clean.image_shape, layout, network.preprocess
+            request,
+            str(parts.head.inputs[0].name),
+            image.dtype.numpy().name,
+            clean.image_shape,
+            layout,
+            network.preprocess,
         ),
         target=TargetLayer(
             asked=request.split,
@@ -165,7 +176,7 @@ def _manifest(
         ),
         classes=logits.classes,
         outputs=outputs,
-        graphs={role: Graph(f"{role}.onnx", opset) for role in roles},
+        graphs={role: Graph(f"{role}.onnx", opset) for role, opset in opsets.items()},
         side=sides,
         labels="labels.txt" if request.labels is not None else None,
     )

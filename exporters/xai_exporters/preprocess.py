@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import typing
 from typing import Any
 
 from xai_deploy.bundle import Input, Preprocess
@@ -38,7 +40,7 @@ def describe_input(
     for key, value in request.preprocess_fields.items():
         if key not in known:
             raise RequestError(f"preprocessing has no field {key!r}; it has {', '.join(sorted(known))}")
-        values[key] = tuple(map(float, value)) if key in ("mean", "std") else value
+        values[key] = _checked(key, value)
     for key in ("mean", "std"):
         if len(values[key]) == 1:
             values[key] = values[key] * channels
@@ -53,6 +55,38 @@ def describe_input(
         raise RequestError(f"the input has {channels} channels; {values['color']} images have {expected}")
     how = Preprocess(**values)
     return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+
+
+def _checked(key: str, value: Any) -> Any:
+    """A field's value, of the type that the manifest takes.
+
+    Raises:
+        RequestError: It is none of the field's values.
+    """
+    choices = typing.get_args(typing.get_type_hints(Preprocess)[key])
+    if key in ("mean", "std"):
+        if isinstance(value, (list, tuple)) and all(map(_is_number, value)):
+            return tuple(map(float, value))
+        raise RequestError(f"--{key} takes numbers, one per channel; got {value!r}")
+    if key == "scale":
+        if _is_number(value) and value != 0:
+            return float(value)
+        raise RequestError(f"--scale takes a number that is not zero; got {value!r}")
+    if key == "antialias":
+        if isinstance(value, bool):
+            return value
+        raise RequestError(f"antialias is true or false; got {value!r}")
+    if key == "resize":
+        if value == "stretch" or type(value) is int:
+            return value
+        raise RequestError(f"--resize takes a number of pixels or 'stretch'; got {value!r}")
+    if value not in choices:
+        raise RequestError(f"--{key} is one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]:

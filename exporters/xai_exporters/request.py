@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import RequestError
 
+_LISTS = ("input_shape", "roles")
 _PATHS = ("source", "labels", "output_path")
 
 
@@ -80,12 +81,10 @@ def load_config(path: Path) -> dict[str, Any]:
             if not isinstance(value, str):
                 raise RequestError(f"{path}: {key} is a file's path")
             values[option] = path.parent / value
-        elif isinstance(value, list):
-            values[option] = tuple(value)
-        elif isinstance(value, bool) != (hints[option] is bool):
+        elif isinstance(value, list) != (option in _LISTS) or isinstance(value, bool) != (hints[option] is bool):
             raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
         else:
-            values[option] = value
+            values[option] = tuple(value) if isinstance(value, list) else value
     return values
 
 
@@ -102,3 +101,5 @@ def check(request: Request) -> None:
         value = getattr(request, option)
         if value is not None and (not isinstance(value, str) or not value):
             raise RequestError(f"--{option} takes a name; got {value!r}")
+    if not all(isinstance(role, str) for role in request.roles):
+        raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")

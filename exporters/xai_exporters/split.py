@@ -73,6 +73,8 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
     Raises:
         LayerError: Says what stands against the cut.
     """
+    if target in clean.graph.inputs:
+        raise LayerError(f"{name!r} gives the image as it is; split at an activation behind it")
     image_shape = clean.shapes.per_image(target.name)
     if image_shape is None or len(image_shape) != 3:
         shape = clean.shapes.two.get(str(target.name), ())

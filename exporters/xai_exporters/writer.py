@@ -61,7 +61,10 @@ def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes],
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
         yield staging
-        _move(staging, path)
+        try:
+            _move(staging, path)
+        except OSError as error:
+            raise OutputError(f"{path}: can't be put in place ({error.strerror})") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -72,13 +75,12 @@ def _move(staging: Path, path: Path) -> None:
         os.rename(staging, path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.absolute().parent))
-    os.rename(path, old / path.name)
     try:
+        os.rename(path, old / path.name)
         os.rename(staging, path)
-    except OSError as error:
-        os.rename(old / path.name, path)
-        raise OutputError(f"{path}: can't be replaced ({error.strerror})") from None
     finally:
+        if not path.exists():  # failed or interrupted in between
+            os.rename(old / path.name, path)
         shutil.rmtree(old, ignore_errors=True)
 
 

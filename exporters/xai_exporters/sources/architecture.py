@@ -127,8 +127,8 @@ def _builder(arch: str) -> tuple[Callable[..., Any], str]:
                 sys.path.insert(0, os.getcwd())
             module = importlib.import_module(module_name)
         build = getattr(module, attribute)
-    except (ImportError, AttributeError, FileNotFoundError) as error:
-        raise ArchitectureError(f"--arch {arch}: {error}") from error
+    except Exception as error:  # the user's own module
+        raise ArchitectureError(f"--arch {arch}: {first_line(error)}") from error
     if not callable(build):
         raise ArchitectureError(f"--arch {arch}: {attribute} is not callable")
     return build, arch

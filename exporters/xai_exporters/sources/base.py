@@ -60,6 +60,6 @@ class SourceFile:
             try:
                 with zipfile.ZipFile(path) as archive:
                     entries = frozenset(name.partition("/")[2] for name in archive.namelist())
-            except (zipfile.BadZipFile, OSError) as error:
+            except Exception as error:  # zipfile lets whatever the damage causes through
                 raise SourceError(f"{path}: a damaged or truncated archive ({error})") from None
         return cls(path, head, entries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import RequestError, SourceError
 from ..request import Request
 from .base import Network, SourceFile
-from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs
+from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
 
 
 def matches(file: SourceFile) -> bool:
@@ -30,10 +29,10 @@ def load(file: SourceFile, request: Request) -> Network:
         RequestError: `input_shape` is not the program's.
     """
     torch = import_torch()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pytree deprecations inside torch
+    with quiet():
         try:
-            program = torch.export.load(file.path)
+            with open(file.path, "rb") as opened:  # torch refuses a path of another ending
+                program = torch.export.load(opened)
             module = program.module(check_guards=False)
         except Exception as error:  # torch.export documents no exception types
             raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
@@ -52,14 +51,18 @@ def load(file: SourceFile, request: Request) -> Network:
         except Exception as error:
             raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error
     model = exported.model
-    batch_fixed = model.graph.inputs[0].shape is None or isinstance(model.graph.inputs[0].shape[0], int)
+    batch = inputs[0].meta["val"].shape[0]
     names = [str(v.name) for v in model.graph.outputs]
 
+    def results_of(images: Any) -> list[Any]:
+        return list(named_outputs(module(images)).values())
+
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            runs = [torch.from_numpy(x[i : i + 1]) for i in range(len(x))] if batch_fixed else [torch.from_numpy(x)]
-            results = [list(named_outputs(module(run)).values()) for run in runs]
+        with torch.no_grad(), quiet():
+            if not isinstance(batch, int):
+                return dict(zip(names, [v.numpy() for v in results_of(torch.from_numpy(x))], strict=True))
+            repeated = [torch.from_numpy(image[None].repeat(batch, axis=0)) for image in x]  # as often as it takes
+            results = [[value[:1] for value in results_of(images)] for images in repeated]
             return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
 
     return Network(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)

@@ -27,6 +27,8 @@ def load(file: SourceFile, request: Request) -> Network:
     """
     model = _parse(file.path)
     assert model is not None  # `matches` has parsed it
+    if not _is_text(model.graph):
+        raise SourceError(f"{file.path}: damaged; a name in it is not text")
     folder = file.path.resolve().parent
     for tensor in external._get_all_tensors(model):
         if external.uses_external_data(tensor):
@@ -51,6 +53,14 @@ def _parse(path: Path) -> onnx.ModelProto | None:
     except (DecodeError, OSError, ValueError):
         return None
     return model if model.ir_version and model.graph.node else None
+
+
+def _is_text(graph: onnx.GraphProto) -> bool:
+    """Whether all names are text; protobuf gives bytes where they are not."""
+    names = [value.name for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    return all(isinstance(name, str) for name in names)
 
 
 def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> None:

@@ -27,6 +27,6 @@ def load(file: SourceFile, request: Request) -> Network:
         raise SourceError(f"{file.path}: needs safetensors; pip install 'xai-deploy-exporters[torch]'") from None
     try:
         weights = load_file(file.path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise SourceError(f"{file.path}: damaged or truncated ({error})") from None
     return network_from_weights(weights, file, request)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..errors import LayerError, SourceError
+from ..graphs import name_outputs
 from ..layers import no_such_layer
 from ..request import Request
 from .base import Network
@@ -40,6 +43,19 @@ def import_torch() -> Any:
     return torch
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch's own warnings and logs (deprecations inside its exporters, tracebacks of what is raised) from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def example_input(request: Request) -> Any:
     """Two images of noise, [2,C,H,W]; 3 x 224 x 224 unless asked otherwise."""
     torch = import_torch()
@@ -58,7 +74,10 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
         SourceError: The module does not run, or torch can't export it.
     """
     torch = import_torch()
-    module = module.eval().float()
+    try:
+        module = module.eval().float()
+    except Exception as error:  # unpickled from a damaged file, or by another version of its class
+        raise SourceError(f"{request.source}: not a usable module ({first_line(error)})") from error
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     path, call = request.split, None
@@ -70,8 +89,7 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
         raise LayerError(no_such_layer(path, [name for name in modules if name]))
     example = example_input(request)
     wrapper = _tapping(torch, module, tapped, call)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # deprecations inside torch's exporter are not the user's
+    with quiet(), torch.no_grad():
         try:
             outputs = named_outputs(wrapper(example)[0])
         except LayerError:
@@ -100,6 +118,7 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
             ) from error
     model = exported.model
     _unwrap_names(model)
+    name_outputs(model.graph, [*names, _TAP] if tapped else names)
 
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad():
@@ -169,9 +188,10 @@ def _chosen(torch: Any, seen: list[Any], path: str, call: int | None) -> Any:
         raise LayerError(
             f"the module {path!r} is called {len(seen)} times; choose one: {path}#1 ... {path}#{len(seen)}"
         )
-    if not 1 <= (call or 1) <= len(seen):
-        raise LayerError(f"the module {path!r} is called {len(seen)} times; there is no call #{call}")
-    chosen = seen[(call or 1) - 1]
+    number = 1 if call is None else call
+    if not 1 <= number <= len(seen):
+        raise LayerError(f"the module {path!r} is called {len(seen)} times; there is no call #{number}")
+    chosen = seen[number - 1]
     if not isinstance(chosen, torch.Tensor):
         raise LayerError(
             f"the module {path!r} gives a {type(chosen).__name__}, not one tensor; split at a module inside it"

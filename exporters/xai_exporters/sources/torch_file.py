@@ -9,7 +9,7 @@ from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
 from .base import Network, SourceFile
-from .torch_export import export_module, import_torch
+from .torch_export import export_module, first_line, import_torch
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)
 
@@ -28,7 +28,8 @@ def load(file: SourceFile, request: Request) -> Network:
     """
     torch = import_torch()
     try:
-        content: Any = torch.load(file.path, map_location="cpu", weights_only=True)
+        with open(file.path, "rb") as opened:  # by its content; from a path, torch goes by the ending
+            content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not request.trust_pickle:
             what = str(error).partition("GLOBAL ")[2].split(" ")[0]
@@ -37,8 +38,8 @@ def load(file: SourceFile, request: Request) -> Network:
                 "Save a state dict instead (torch.save(model.state_dict(), ...)), or give --trust-pickle if you trust its origin"
             ) from None
         content = _load_trusted(file)
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise SourceError(f"{file.path}: damaged or truncated ({error})") from None
+    except Exception as error:  # damaged pickles raise anything
+        raise SourceError(f"{file.path}: damaged or truncated ({first_line(error)})") from None
     if isinstance(content, torch.nn.Module):
         return export_module(content, request, f"torch module {type(content).__name__}")
     if isinstance(content, dict):
@@ -58,8 +59,9 @@ def _load_trusted(file: SourceFile) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return torch.load(file.path, map_location="cpu", weights_only=False)
+        with open(file.path, "rb") as opened:
+            return torch.load(opened, map_location="cpu", weights_only=False)
     except Exception as error:  # whatever the pickled code raises
         raise SourceError(
-            f"{file.path}: can't be unpickled ({error}); are the classes it names importable from here?"
+            f"{file.path}: can't be unpickled ({first_line(error)}); are the classes it names importable from here?"
         ) from error

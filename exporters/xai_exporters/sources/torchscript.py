@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..request import Request
 from .base import Network, SourceFile
-from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs
+from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 
 
 def matches(file: SourceFile) -> bool:
@@ -30,8 +29,7 @@ def load(file: SourceFile, request: Request) -> Network:
     torch = import_torch()
     example = example_input(request)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit and this exporter warn of their removal
+    with quiet():
         try:
             module = torch.jit.load(file.path, map_location="cpu").eval()
             with torch.no_grad():
@@ -50,8 +48,7 @@ def load(file: SourceFile, request: Request) -> Network:
             raise SourceError(f"{file.path}: the TorchScript network can't be exported: {first_line(error)}") from error
 
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet():
             return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
 
     return Network(onnx.load_from_string(buffer.getvalue()), "TorchScript archive", "imagenet", reference=reference)

@@ -1,0 +1,78 @@
+"""To opset 18 and back: the numbers stay, the module paths stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from xai_exporters.errors import GraphError
+from xai_exporters.passes.opset import to_common_opset
+
+from .. import nets
+from .. import onnx_nets as o
+from ..checks import close, onnxruntime, reference
+from ..running import dynamo_onnx
+
+IMAGES = np.random.default_rng(3).standard_normal((2, *nets.SHAPE)).astype(np.float32)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    return int(model.opset_import[0].version)
+
+
+@pytest.mark.parametrize("version", [8, 9, 11, 13, 16, 17, 18, 19, 20, 21, 22])
+def test_numbers_stay(version: int) -> None:
+    b = o.Build(version)
+    x = b("Softmax", b.linear(b.pooled(b.features())), axis=1, out="out")
+    model = b.model(x)
+    before = model.SerializeToString()
+    got = to_common_opset(model)
+    assert model.SerializeToString() == before
+    assert opset(got) == 18
+    images = {"image": IMAGES}
+    close(reference(got, images)["out"], onnxruntime(before, images)["out"], 1e-6)
+
+
+@pytest.mark.parametrize(("version", "axes"), [(11, "attribute"), (17, "attribute"), (18, "input")])
+def test_axes_become_an_input(version: int, axes: str) -> None:
+    b = o.Build(version)
+    if axes == "attribute":
+        b("ReduceMean", "image", axes=[1, 2], keepdims=0, out="out")
+    else:
+        b("ReduceMean", "image", b.weight([1, 2]), keepdims=0, out="out")
+    got = to_common_opset(b.model("out"))
+    close(reference(got, {"image": IMAGES})["out"], IMAGES.mean((1, 2)))
+
+
+@pytest.mark.parametrize("version", [20, 21])
+def test_an_operator_without_an_older_form_keeps_the_opset(version: int) -> None:
+    b = o.Build(version)
+    b("Gelu", "image", out="out")
+    model = b.model("out", ranks={"out": (o.FLOAT, ("n", *nets.SHAPE))})
+    assert to_common_opset(model) is model
+
+
+def test_opset_18_is_returned_as_it_is() -> None:
+    model = o.classifier()
+    assert to_common_opset(model) is model
+
+
+def test_an_old_operator_that_can_not_be_converted() -> None:
+    b = o.Build(8)
+    b("Upsample", "image", b.weight(np.array([1, 1, 2, 2], np.float32)), mode="nearest", out="out")
+    model = b.model("out")
+    with pytest.raises(GraphError, match="the model has opset 8 and can't be brought to 18"):
+        to_common_opset(model)
+
+
+def test_module_paths_are_carried_over(tmp_path: Path) -> None:
+    model = dynamo_onnx(nets.randomise(nets.Residual()), tmp_path, opset=20)
+    assert opset(model) == 20
+    got = to_common_opset(model)
+    assert opset(got) == 18
+    before = {n.output[0]: sorted(str(p) for p in n.metadata_props) for n in model.graph.node}
+    after = {n.output[0]: sorted(str(p) for p in n.metadata_props) for n in got.graph.node}
+    assert any(before.values())
+    assert after == before

@@ -1,0 +1,59 @@
+"""What a bundle may not hold is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+from xai_exporters.errors import GraphError
+from xai_exporters.passes.supported import require_standard_ops
+
+from .. import onnx_nets as o
+from ..running import export_onnx, left_behind
+
+
+def custom() -> onnx.ModelProto:
+    b = o.Build()
+    x = b("FusedConv", b.features(), domain="com.microsoft", name="fused")
+    return b.model(b.linear(b.pooled(x), out="scores"), imports=[helper.make_opsetid("com.microsoft", 1)])
+
+
+def control_flow() -> onnx.ModelProto:
+    b = o.Build()
+    features = b.features()
+    condition = b("Greater", b("ReduceSum", "image", keepdims=0), b.weight(0.0))
+    b.nodes.append(helper.make_node("Cast", [condition], ["yes"], to=onnx.TensorProto.BOOL))
+    out = [helper.make_tensor_value_info("branch", o.FLOAT, None)]
+    same = helper.make_graph([helper.make_node("Identity", [features], ["branch"])], "then", [], out)
+    other = helper.make_graph([helper.make_node("Neg", [features], ["branch"])], "else", [], out)
+    x = b("If", "yes", name="choice", then_branch=same, else_branch=other)
+    return b.model(b.linear(b.pooled(x), out="scores"))
+
+
+def test_custom_operator(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"node 'fused' is com\.microsoft\.FusedConv, which only some runtimes know"):
+        export_onnx(tmp_path, custom())
+    assert left_behind(tmp_path) == []
+
+
+def test_control_flow(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match="node 'choice' is If: control flow can't be cut"):
+        export_onnx(tmp_path, control_flow())
+
+
+@pytest.mark.parametrize("model", [o.classifier, o.residual, o.keras, o.quantised, o.channels_last])
+def test_standard_operators_pass_unchanged(model: object) -> None:
+    assert callable(model)
+    held = ir.from_proto(model())
+    before = ir.to_proto(held).SerializeToString(deterministic=True)
+    require_standard_ops(held)
+    assert ir.to_proto(held).SerializeToString(deterministic=True) == before
+
+
+def test_unused_import_of_another_domain_is_dropped(tmp_path: Path) -> None:
+    done = export_onnx(tmp_path, o.classifier(imports=[helper.make_opsetid("com.microsoft", 1)]))
+    for file in done.path.glob("*.onnx"):
+        assert [i.domain for i in onnx.load(file).opset_import] == [""]

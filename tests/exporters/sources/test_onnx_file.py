@@ -1,0 +1,230 @@
+"""ONNX in the styles of several exporters, and external data that may not be read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from xai_exporters import Request, export
+from xai_exporters.errors import GraphError, RequestError, SourceError, UnknownSourceError
+
+from .. import nets
+from .. import onnx_nets as o
+from ..checks import check_bundle, forward, hooked, source_reference
+from ..running import dynamo_onnx, export_onnx, left_behind, onnx_request
+
+STYLES: dict[str, Callable[[], onnx.ModelProto]] = {
+    "opset 18": o.classifier,
+    "opset 11": lambda: o.classifier(11),
+    "opset 13": lambda: o.classifier(13),
+    "opset 20": lambda: o.classifier(20),
+    "opset 21": lambda: o.classifier(21),
+    "torch's older exporter": o.residual,
+    "tf2onnx": o.keras,
+    "channels last": o.channels_last,
+    "shape arithmetic": o.shape_flatten,
+    "initializers as inputs": o.initializers_as_inputs,
+    "function": o.with_function,
+    "function, opset 17": lambda: o.with_function(17),
+    "function, opset 20": lambda: o.with_function(20),
+    "batch 1, Reshape": o.folded_by_batch,
+    "batch 1, Reshape with -1": lambda: o.folded_by_batch(infer=True),
+    "batch 1, Flatten": lambda: o.folded_by_batch(flatten=True),
+    "batch 4, Flatten": lambda: o.folded_by_batch(batch=4, flatten=True),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_style(tmp_path: Path, style: str) -> None:
+    model = STYLES[style]()
+    done = export_onnx(tmp_path, model, preprocess="none")
+    assert done.kind == "ONNX"
+    assert done.batch_was_fixed == style.startswith("batch")
+    bundle = check_bundle(done.path, source_reference(model))
+    assert {graph.opset for graph in bundle.manifest.graphs.values()} == {18}
+    assert bundle.manifest.input.layout == ("NHWC" if style == "tf2onnx" else "NCHW")
+    assert bundle.manifest.input.preprocess.scale == 1
+    assert bundle.has("pixelwise-tail")
+
+
+def test_batch_of_several_in_the_reshape(tmp_path: Path) -> None:
+    model = o.folded_by_batch(batch=4)
+    done = export_onnx(tmp_path, model)
+    assert done.batch_was_fixed
+    check_bundle(done.path, source_reference(o.folded_by_batch()))  # the same weights, at batch 1
+
+
+def test_dynamo_metadata_names_the_layers(tmp_path: Path) -> None:
+    net = nets.randomise(nets.Residual())
+    done = export_onnx(tmp_path, dynamo_onnx(net, tmp_path), split="layer1")
+    assert done.kind == "ONNX from pytorch"
+    check_bundle(done.path, forward(net, done.manifest.outputs[0].name), hooked(net, "layer1"))
+
+
+@pytest.mark.parametrize("opset", [20, 21])
+def test_gelu_keeps_its_opset(tmp_path: Path, opset: int) -> None:
+    b = o.Build(opset)
+    model = b.model(b.linear(b.pooled(b("Gelu", b.features(), name="gelu")), out="scores"))
+    done = export_onnx(tmp_path, model)
+    assert {role: g.opset for role, g in done.manifest.graphs.items()} == {
+        "head": opset,
+        "tail": opset,
+        "pixelwise-tail": 18,
+    }
+    bundle = check_bundle(done.path, source_reference(model))
+    for role, graph in done.manifest.graphs.items():
+        [opset_import] = onnx.load_from_string(bundle.graph(role)).opset_import
+        assert (opset_import.domain, opset_import.version) == ("", graph.opset)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_standard_domain_by_its_other_name(tmp_path: Path, opset: int) -> None:
+    model = o.classifier(opset)
+    model.opset_import[0].domain = "ai.onnx"
+    done = export_onnx(tmp_path, model)
+    [opset_import] = onnx.load(done.path / "head.onnx").opset_import
+    assert (opset_import.domain, opset_import.version) == ("", 18)
+    check_bundle(done.path, source_reference(o.classifier(opset)))
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    model = o.classifier()
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    done = export_onnx(tmp_path, model)
+    assert (done.manifest.input.dtype, done.manifest.target.dtype) == ("float16", "float16")
+    check_bundle(done.path, source_reference(model), tolerance=5e-3)  # half precision has eleven bits
+
+
+def with_data(folder: Path, location: str = "weights.bin") -> onnx.ModelProto:
+    """A network whose weights lie in `folder/weights.bin`, but say that they lie at `location`."""
+    model = o.classifier()
+    onnx.save(model, folder / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    saved = onnx.load(folder / "net.onnx", load_external_data=False)
+    for tensor in saved.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    (folder / "net.onnx").write_bytes(saved.SerializeToString())
+    return saved
+
+
+def test_external_data_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with_data(source)
+    monkeypatch.chdir(tmp_path)
+    done = export(Request(Path("source/net.onnx"), output_path=tmp_path / "net.xai"))
+    check_bundle(done.path, source_reference(o.classifier()))
+    for file in done.path.glob("*.onnx"):
+        assert all(not t.external_data for t in onnx.load(file, load_external_data=False).graph.initializer)
+
+
+@pytest.mark.parametrize("where", ["absolute", "parent", "symlink", "symlink inside", "linked folder", "empty"])
+def test_external_data_outside_is_refused(tmp_path: Path, where: str) -> None:
+    source, outside = tmp_path / "source", tmp_path / "outside"
+    source.mkdir()
+    outside.mkdir()
+    locations = {
+        "absolute": str(outside / "weights.bin"),
+        "parent": "../outside/weights.bin",
+        "symlink": "link.bin",
+        "symlink inside": "inside.bin",
+        "linked folder": "folder/weights.bin",
+        "empty": "",
+    }
+    with_data(source, locations[where])
+    (source / "weights.bin").rename(outside / "weights.bin")
+    (source / "copy.bin").write_bytes((outside / "weights.bin").read_bytes())
+    (source / "inside.bin").symlink_to(source / "copy.bin")
+    (source / "link.bin").symlink_to(outside / "weights.bin")
+    (source / "folder").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(SourceError, match=r"names data at .* outside the model's folder; refused"):
+        export(Request(source / "net.onnx", output_path=tmp_path / "net.xai"))
+    assert not (tmp_path / "net.xai").exists()
+
+
+def test_external_data_missing_or_short(tmp_path: Path) -> None:
+    with_data(tmp_path)
+    os.truncate(tmp_path / "weights.bin", 10)
+    with pytest.raises(SourceError, match="its external data can't be read"):
+        export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(SourceError, match=r"its data file 'weights\.bin' is missing; put it beside the model"):
+        export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
+
+
+def invalid() -> onnx.ModelProto:
+    model = o.classifier()
+    model.graph.node[0].op_type = "NoSuchOperator"
+    return model
+
+
+def not_text() -> onnx.ModelProto:
+    data = o.classifier().SerializeToString()
+    return onnx.load_from_string(data.replace(b"conv_0_out", b"conv\xff0_out"))
+
+
+def several_inputs() -> onnx.ModelProto:
+    return o.classifier(more_inputs=[helper.make_tensor_value_info("size", o.FLOAT, ("N", 2))])
+
+
+def unknown_size() -> onnx.ModelProto:
+    return o.classifier(shape=("N", 3, "H", "W"))
+
+
+def vector_input() -> onnx.ModelProto:
+    b = o.Build()
+    return b.model(b("MatMul", "image", b.draw(6, 5), out="scores"), shape=("N", 6))
+
+
+def doubles() -> onnx.ModelProto:
+    b = o.Build()
+    x = b("Cast", "image", to=o.FLOAT)
+    return b.model(b.linear(b.pooled(b.features(x)), out="scores"), dtype=onnx.TensorProto.DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        (invalid, SourceError, "not a valid ONNX model .*NoSuchOperator"),
+        (not_text, SourceError, "damaged; a name in it is not text"),
+        (several_inputs, GraphError, r"the network has 2 inputs \(image, size\)"),
+        (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
+        (unknown_size, RequestError, r"has shape \[N,3,H,W\]; say the image's size with --input-shape C,H,W"),
+        (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),
+        (onnx.ModelProto, UnknownSourceError, "not a trained network"),
+    ],
+)
+def test_refused(tmp_path: Path, model: Callable[[], onnx.ModelProto], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        export_onnx(tmp_path, model())
+    assert left_behind(tmp_path) == []
+
+
+def test_size_from_the_request(tmp_path: Path) -> None:
+    model = unknown_size()
+    done = export_onnx(tmp_path, model, input_shape=(3, 18, 22))
+    assert done.manifest.input.image_shape == (3, 18, 22)
+    check_bundle(done.path, source_reference(model))
+    with pytest.raises(RequestError, match=r"--input-shape 1,18,22 does not fit .* dimension 1 is fixed to 3"):
+        export_onnx(tmp_path, model, input_shape=(1, 18, 22), overwrite=True)
+    keras = o.keras()
+    for d, name in zip(keras.graph.input[0].type.tensor_type.shape.dim[1:3], "HW", strict=True):
+        d.dim_param = name
+    done = export_onnx(tmp_path, keras, input_shape=(3, 18, 22), overwrite=True)
+    assert done.manifest.input.image_shape == (18, 22, 3)
+
+
+def test_onnx_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    request = onnx_request(tmp_path, o.classifier())
+    assert export(request).verified.framework is None

@@ -1,0 +1,108 @@
+"""The manifest's preprocessing: presets, single fields, and what does not fit the input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xai_exporters import Request
+from xai_exporters.errors import RequestError
+from xai_exporters.preprocess import describe_input
+
+from xai_deploy.bundle import Input, Preprocess
+
+NCHW, SQUARE, GREY = (3, 16, 20), (3, 224, 224), (1, 28, 28)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def described(
+    shape: tuple[int, int, int] = SQUARE,
+    layout: str = "NCHW",
+    default: str | None = "imagenet",
+    dtype: str = "float32",
+    **o: Any,
+) -> Input:
+    return describe_input(Request(Path("net"), **o), "image", dtype, shape, layout, default)
+
+
+@pytest.mark.parametrize(
+    ("shape", "preset", "expected"),
+    [
+        (SQUARE, "imagenet", Preprocess(resize=256, scale=1 / 255, mean=MEAN, std=STD)),
+        (NCHW, "imagenet", Preprocess(resize="stretch", scale=1 / 255, mean=MEAN, std=STD)),
+        (GREY, "imagenet", Preprocess(resize=32, color="GRAY", scale=1 / 255, mean=(0.0,), std=(1.0,))),
+        (SQUARE, "tf", Preprocess(resize=256, scale=1 / 127.5, mean=(1.0, 1.0, 1.0))),
+        (GREY, "tf", Preprocess(resize=32, color="GRAY", scale=1 / 127.5, mean=(1.0,), std=(1.0,))),
+        (SQUARE, "none", Preprocess(resize="stretch", scale=1.0)),
+    ],
+)
+def test_presets(shape: tuple[int, int, int], preset: str, expected: Preprocess) -> None:
+    assert described(shape, preprocess=preset).preprocess == expected
+
+
+def test_tf_maps_pixels_to_plus_and_minus_one() -> None:
+    how = described(preprocess="tf").preprocess
+    assert [(p * how.scale - how.mean[0]) / how.std[0] for p in (0, 255)] == pytest.approx([-1, 1], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("default", "dtype", "scale", "assumed"),
+    [("imagenet", "float32", 1 / 255, True), (None, "float32", 1.0, True), ("imagenet", "uint8", 1.0, True)],
+)
+def test_assumed_where_nobody_states_it(default: str | None, dtype: str, scale: float, assumed: bool) -> None:
+    how = described(default=default, dtype=dtype).preprocess
+    assert (how.scale, how.assumed) == (scale, assumed)
+    assert not described(default=default, dtype=dtype, preprocess="none").preprocess.assumed
+    assert not described(default=default, preprocess_fields={"scale": 2}).preprocess.assumed
+
+
+def test_layout() -> None:
+    one = described((16, 20, 3), "NHWC")
+    assert (one.channels, one.height, one.width, one.layout, one.image_shape) == (3, 16, 20, "NHWC", (16, 20, 3))
+
+
+def test_single_fields_over_the_preset() -> None:
+    fields = {
+        "resize": 300, "interpolation": "bicubic", "antialias": False, "color": "BGR", "scale": 1, "mean": [0.5], "std": (1, 2, 4),
+    }  # fmt: skip
+    how = described(preprocess="tf", preprocess_fields=fields).preprocess
+    assert how == Preprocess(300, "bicubic", False, "BGR", 1.0, (0.5, 0.5, 0.5), (1.0, 2.0, 4.0))
+    assert all(type(v) is float for v in (how.scale, *how.mean, *how.std))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"colour": "RGB"}, "preprocessing has no field 'colour'; it has antialias, color, interpolation, mean"),
+        ({"assumed": True}, "preprocessing has no field 'assumed'"),
+        ({"mean": (0.5, 0.5)}, "--mean needs 3 values, one per channel of the input; got 2"),
+        ({"std": ()}, "--std needs 3 values"),
+        ({"std": (1, 0, 1)}, "--std must not be zero"),
+        ({"mean": "abc"}, "--mean takes numbers, one per channel; got 'abc'"),
+        ({"mean": 0.5}, "--mean takes numbers"),
+        ({"mean": (float("nan"),)}, "--mean takes numbers"),
+        ({"std": (True,)}, "--std takes numbers"),
+        ({"scale": "1/255"}, "--scale takes a number that is not zero; got '1/255'"),
+        ({"scale": 0}, "--scale takes a number"),
+        ({"scale": float("inf")}, "--scale takes a number"),
+        ({"resize": 200}, "--resize 200 is smaller than the input, 224 x 224"),
+        ({"resize": "crop"}, "--resize takes a number of pixels or 'stretch'; got 'crop'"),
+        ({"resize": True}, "--resize takes a number"),
+        ({"antialias": 1}, "antialias is true or false; got 1"),
+        ({"interpolation": "lanczos"}, "--interpolation is one of bilinear, bicubic, nearest; got 'lanczos'"),
+        ({"interpolation": ["bilinear"]}, "--interpolation is one of"),
+        ({"color": "rgb"}, "--color is one of RGB, BGR, GRAY; got 'rgb'"),
+        ({"color": "GRAY"}, "the input has 3 channels; GRAY images have 1"),
+    ],
+)
+def test_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        described(preprocess_fields=fields)
+
+
+def test_channels_that_no_image_has() -> None:
+    with pytest.raises(RequestError, match="the input has 4 channels; RGB images have 3"):
+        described((4, 16, 16))
+    with pytest.raises(RequestError, match="no preset 'torch' for --preprocess; there are imagenet, tf, none"):
+        described(preprocess="torch")
