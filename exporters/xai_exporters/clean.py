@@ -59,7 +59,10 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     """
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
-    model = ir.from_proto(to_common_opset(proto))
+    try:
+        model = ir.from_proto(to_common_opset(proto))
+    except (ir.serde.SerdeError, ValueError, TypeError) as error:
+        raise GraphError(f"the ONNX graph is damaged: {' '.join(str(error).split())[:200]}") from error
     _use_one_domain_name(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -44,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except XaiError as error:
         print(f"xai-export: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Exception as error:  # not one of ours: still one line, with the traceback for who asks
+        logging.getLogger(__name__).info("unexpected error", exc_info=True)
+        reason = " ".join(str(error).split())[:300]
+        print(
+            f"xai-export: error: unexpected {type(error).__name__}: {reason} (-v shows where; please report it)",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("xai-export: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -126,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--color", choices=("RGB", "BGR", "GRAY"), help="channel order the network takes")
     add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
-    add("--mean", type=_floats, metavar="R,G,B")
-    add("--std", type=_floats, metavar="R,G,B")
+    add("--mean", type=_floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
+    add("--std", type=_floats, metavar="A,B,C", help="likewise")
     add = parser.add_argument
     add("--json", action="store_true", help="print the summary as JSON")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
@@ -146,6 +154,8 @@ def _request(options: argparse.Namespace) -> Request:
     """Options over the config file's values."""
     values: dict[str, Any] = load_config(options.config) if options.config else {}
     values |= {key: getattr(options, key) for key in _PLAIN if getattr(options, key) is not None}
+    if options.preprocess is not None:
+        values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
     fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}
     values["preprocess_fields"] = {**values.get("preprocess_fields", {}), **fields}
     return Request(**{**values, "source": options.source})
@@ -188,6 +198,7 @@ def _as_json(done: Export) -> dict[str, Any]:
         "bundle": str(done.path),
         "source": done.kind,
         "batch_was_fixed": done.batch_was_fixed,
+        "dropped_outputs": list(done.dropped_outputs),
         "difference": {"source": done.verified.source, "framework": done.verified.framework},
         "size": done.size,
         "seconds": round(done.seconds, 3),
@@ -219,8 +230,14 @@ def _print_summary(done: Export) -> None:
         against += f", torch {done.verified.framework:.1e}"
     table.add_row("verified", f"relative difference to the {against}; 3 images at once as 3 singles")
     console.print(table)
+    if done.dropped_outputs:
+        console.print(
+            f"Left out, for they are not one result per image: {', '.join(done.dropped_outputs)}.", style="yellow"
+        )
     if how.assumed:
-        console.print("Preprocessing was not stated and is assumed: check it, or give --preprocess.", style="yellow")
+        console.print(
+            "Preprocessing was not stated in full and is assumed: check it, or give --preprocess.", style="yellow"
+        )
     console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {done.seconds:.1f} s.", soft_wrap=True)
 
 

@@ -64,7 +64,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                 shape = (shape[2], shape[0], shape[1])
             if shape[1] * shape[2] < 2:
                 continue
-            sides = side_tensors(clean, value, [logits.value])
+            sides = side_tensors(clean, value, [logits.value, *graph.outputs])
             side_shapes = [clean.shapes.per_image(side.name) for side in sides]
             if None in side_shapes:
                 continue

@@ -80,6 +80,8 @@ def to_bytes(model: ir.Model) -> bytes:
         raise GraphError(f"the graph's weights take {size >> 20} MiB; a self-contained ONNX file holds at most 2 GB")
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]  # shapes of intermediate tensors and weights
+    for noted in (*proto.graph.initializer, *(a for node in proto.graph.node for a in node.attribute)):
+        noted.ClearField("doc_string")  # may hold anything, paths among it
     return bytes(proto.SerializeToString(deterministic=True))
 
 

@@ -82,5 +82,6 @@ def no_such_layer(name: str, known: Iterable[str]) -> str:
     names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, names, 5, cutoff=0.4)
     near += [n for n in names if name and (name in n or n in name) and n not in near][: 5 - len(near)]
-    hint = f"the nearest are {', '.join(map(repr, near))}" if near else "nothing is named like it"
-    return f"no layer {name!r} in this network; {hint} (--list-layers shows all)"
+    hint = "the nearest are" if near else "nothing is named like it; among others there are"
+    offer = ", ".join(map(repr, near or names[:3] + names[-3:]))
+    return f"no layer {name!r} in this network; {hint} {offer} (--list-layers shows all)"

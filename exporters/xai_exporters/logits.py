@@ -9,11 +9,13 @@ import onnx_ir as ir
 
 from .clean import CleanGraph
 from .errors import GraphError, RequestError
+from .graphs import descendants
 
 # What may stand between the network's probability function and its output without changing which class is which.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _PROBABILITIES = {"Softmax", "Sigmoid", "LogSoftmax", "HardSigmoid"}
+_ACTIVATIONS: dict[str, Literal["softmax", "sigmoid", "none"]] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Logits:
         value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
         output: The network's output behind them.
         kind: What that output holds.
+        activation: What stands between the logits and that output.
         classes: Number of classes.
     """
 
     value: ir.Value
     output: ir.Value
     kind: Literal["logits", "probabilities", "other"]
+    activation: Literal["softmax", "sigmoid", "none"]
     classes: int
 
 
@@ -69,7 +73,24 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
     kind: Literal["logits", "probabilities", "other"] = "logits"
     if probability is not None:
         kind = "other" if probability == "LogSoftmax" else "probabilities"
-    return Logits(value, output, kind, classes)
+    return Logits(value, output, kind, _ACTIVATIONS.get(probability or "", "none"), classes)
+
+
+def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
+    """Take off the graph the outputs that are not one result per image: constants, statistics over the batch.
+
+    Returns:
+        Their names.
+    """
+    data = descendants(clean.graph.inputs)
+    dropped = [
+        v
+        for v in clean.graph.outputs
+        if v is not logits.output and (v not in data or clean.shapes.per_image(v.name) is None)
+    ]
+    for value in dropped:
+        clean.graph.outputs.remove(value)
+    return tuple(str(v.name) for v in dropped)
 
 
 def _classes(clean: CleanGraph, value: ir.Value) -> int | None:

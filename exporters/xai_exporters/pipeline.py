@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +12,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, Bundle, Graph, Manifest, Output, Side, TargetLayer
+from xai_deploy.bundle import FORMAT, Graph, Manifest, Output, Side, TargetLayer
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .errors import GraphError, RequestError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
-from .logits import Logits, find_logits
+from .logits import Logits, drop_foreign_outputs, find_logits
 from .pixelwise import find_linear, pixelwise_tail
 from .preprocess import describe_input
 from .request import Request, check
@@ -40,6 +41,7 @@ class Export:
     kind: str
     verified: Verified
     batch_was_fixed: bool
+    dropped_outputs: tuple[str, ...]
     size: int
     seconds: float
 
@@ -63,7 +65,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     say("reading the network")
     network = load_source(request)
     say("cleaning the graph")
-    graph, target, logits = _prepare(network, request)
+    graph, target, logits, dropped = _prepare(network, request)
     say("cutting")
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, logits)
@@ -80,12 +82,11 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
         contents["labels.txt"] = _labels(request.labels, logits.classes)
     say("writing and verifying")
     source = network.proto if network.tap is None else _without_output(network, network.tap)
-    with staged_bundle(path, manifest, contents, request.overwrite) as staging:
-        bundle = Bundle.open(staging)
+    with staged_bundle(path, manifest, contents, request.overwrite) as bundle:
         verified = verify(bundle, source, network)
     size = sum(record.size for record in bundle.manifest.files.values())
     seconds = time.perf_counter() - started
-    return Export(path, bundle.manifest, network.kind, verified, graph.was_fixed, size, seconds)
+    return Export(path, bundle.manifest, network.kind, verified, graph.was_fixed, dropped, size, seconds)
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:
@@ -95,11 +96,13 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     network = load_source(replace(request, split="auto"))
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape)
-    return candidates(graph, find_logits(graph, request.output))
+    logits = find_logits(graph, request.output)
+    drop_foreign_outputs(graph, logits)
+    return candidates(graph, logits)
 
 
-def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, Logits]:
-    """The clean graph, the tensor to cut at (the tap taken off the outputs), and the logits."""
+def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, Logits, tuple[str, ...]]:
+    """The clean graph, the tensor to cut at (the tap taken off the outputs), the logits, and the outputs left out."""
     graph = clean(network.proto, request.input_shape)
     tap = None
     if network.tap is not None:
@@ -116,13 +119,10 @@ def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, 
             graph.shapes.rename(str(tap.name), request.split)
             tap.name = request.split
     logits = find_logits(graph, request.output)
-    if tap is not None:
-        return graph, tap, logits
-    return (
-        graph,
-        auto_layer(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split),
-        logits,
-    )
+    dropped = drop_foreign_outputs(graph, logits)
+    if tap is None:
+        tap = auto_layer(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
+    return graph, tap, logits, dropped
 
 
 def _manifest(
@@ -146,6 +146,7 @@ def _manifest(
             tensor=parts.tensors[str(value.name)],
             shape=clean.shapes.two[str(value.name)][1:],
             kind=logits.kind if value is logits.output else "other",
+            activation=logits.activation if value is logits.output else "none",
         )
         for value in clean.graph.outputs
     )
@@ -158,7 +159,7 @@ def _manifest(
         format=FORMAT,
         digest="",
         producer=f"xai-deploy-exporters {__version__}",
-        name=request.name or request.source.stem,
+        name=request.name or os.fsencode(request.source.stem).decode("utf-8", "replace"),
         input=describe_input(
             request,
             str(parts.head.inputs[0].name),
@@ -193,13 +194,15 @@ def _input_layout(clean: CleanGraph, request: Request) -> str:
 
 def _labels(path: Path, classes: int) -> bytes:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: can't be read as text ({error})") from None
     if len(lines) != classes:
         raise RequestError(
             f"{path}: {len(lines)} labels for {classes} classes; one label a line, in the classes' order"
         )
+    if not all(line.strip() for line in lines):
+        raise RequestError(f"{path}: line {next(i for i, line in enumerate(lines, 1) if not line.strip())} is empty")
     return ("\n".join(line.strip() for line in lines) + "\n").encode()
 
 

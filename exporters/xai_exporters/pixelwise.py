@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xai_deploy.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS
 
 from .emit import Emitter
-from .graphs import attribute, constant_of
+from .graphs import ancestors, attribute, constant_of
 from .split import reduced_axes
 
 _VIEWS = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
@@ -33,15 +33,14 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
     """The linear layer of a tail that is global average pooling and at most one such layer; None for any other tail.
 
     Args:
-        tail: A finished tail graph without side tensors.
+        tail: A finished tail graph; what does not lead to the logits (other outputs) is no matter.
         shape: (K,h,w) of its activation.
     """
-    if len(tail.inputs) != 1:
-        return None
+    leading = ancestors([v for v in tail.outputs if v.name == LOGITS])
     axes = [0, 1, 2, 3]  # where the activation's axes N,K,h,w have gone
     value, pooled, weight = tail.inputs[0], False, None
     while value.name != LOGITS:
-        users = list(value.uses())
+        users = [(node, position) for node, position in value.uses() if node.outputs[0] in leading]
         if len(users) != 1 or (users[0][1] != 0 and users[0][0].op_type != "Add"):
             return None
         node, position = users[0]

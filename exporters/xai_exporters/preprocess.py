@@ -34,7 +34,8 @@ def describe_input(
     channels = image_shape[0] if layout == "NCHW" else image_shape[2]
     height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
     preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
-    assumed = request.preprocess is None and not request.preprocess_fields
+    # a field alone states nothing of the others; these four together leave nothing of weight to guess
+    assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
     values = _preset(preset, channels, height, width) | {"assumed": assumed}
     known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
     for key, value in request.preprocess_fields.items():
@@ -42,6 +43,8 @@ def describe_input(
             raise RequestError(f"preprocessing has no field {key!r}; it has {', '.join(sorted(known))}")
         values[key] = _checked(key, value)
     for key in ("mean", "std"):
+        if values["color"] == "BGR" and key not in request.preprocess_fields:
+            values[key] = values[key][::-1]  # presets are in RGB order, the manifest in the network's
         if len(values[key]) == 1:
             values[key] = values[key] * channels
         if len(values[key]) != channels:

@@ -101,5 +101,7 @@ def check(request: Request) -> None:
         value = getattr(request, option)
         if value is not None and (not isinstance(value, str) or not value):
             raise RequestError(f"--{option} takes a name; got {value!r}")
+        if isinstance(value, str) and not value.isprintable():  # bytes that are no text among them
+            raise RequestError(f"--{option} takes printable text; got {value!r}")
     if not all(isinstance(role, str) for role in request.roles):
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")

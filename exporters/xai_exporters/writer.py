@@ -1,22 +1,27 @@
 """Write a bundle: whole or not at all.
 
-Everything goes into a hidden temporary folder beside the destination, the manifest last; one rename makes it a bundle.
-A process killed at any moment leaves at most that hidden folder, which holds no readable bundle under a bundle's name.
+Everything goes into a hidden temporary folder beside the destination; once it is verified the manifest follows, and one
+rename makes it a bundle.
+A process killed before that leaves at most the hidden folder without a manifest, which the next export takes away.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from xai_deploy.bundle import MANIFEST, Manifest, file_records
+from xai_deploy.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
 
 from .errors import OutputError
+
+_LEFTOVER_AGE = 3600  # seconds
 
 
 def check_destination(path: Path, overwrite: bool) -> None:
@@ -35,8 +40,8 @@ def check_destination(path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Path]:
-    """Write the bundle to a temporary folder, hand that out to be verified, then move it into place.
+def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
+    """Write the files to a temporary folder, hand them out to be verified, then add the manifest and move it into place.
 
     Args:
         path: Where the bundle shall be.
@@ -48,6 +53,7 @@ def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes],
         OutputError: The folder can't be written.
     """
     check_destination(path, overwrite)
+    _remove_leftovers(path)
     try:
         staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
     except OSError as error:
@@ -56,17 +62,28 @@ def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes],
         try:
             for name, data in contents.items():
                 _write(staging / name, data)
-            _write(staging / MANIFEST, replace(manifest, files=file_records(contents)).to_bytes())
             staging.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide the bundle from a server's user
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
-        yield staging
+        whole = replace(manifest, files=file_records(contents)).to_bytes()
+        yield Bundle(staging, parse_manifest(whole))
         try:
+            _write(staging / MANIFEST, whole)
             _move(staging, path)
         except OSError as error:
             raise OutputError(f"{path}: can't be put in place ({error.strerror})") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed exports to the same destination left, an hour ago or more: younger ones may still be at work."""
+    for folder in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        try:
+            if time.time() - folder.stat().st_mtime > _LEFTOVER_AGE:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # gone in the meantime
+            continue
 
 
 def _move(staging: Path, path: Path) -> None:

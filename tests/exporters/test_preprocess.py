@@ -54,7 +54,16 @@ def test_assumed_where_nobody_states_it(default: str | None, dtype: str, scale: 
     how = described(default=default, dtype=dtype).preprocess
     assert (how.scale, how.assumed) == (scale, assumed)
     assert not described(default=default, dtype=dtype, preprocess="none").preprocess.assumed
-    assert not described(default=default, preprocess_fields={"scale": 2}).preprocess.assumed
+    assert described(default=default, preprocess_fields={"scale": 2, "color": "BGR"}).preprocess.assumed
+    whole = {"resize": "stretch", "scale": 2, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    assert not described(default=default, preprocess_fields=whole).preprocess.assumed
+
+
+def test_a_presets_statistics_follow_the_networks_channel_order() -> None:
+    how = described(preprocess="imagenet", preprocess_fields={"color": "BGR"}).preprocess
+    assert (how.mean, how.std) == ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
+    how = described(preprocess="imagenet", preprocess_fields={"color": "BGR", "mean": [1, 2, 3]}).preprocess
+    assert how.mean == (1.0, 2.0, 3.0)
 
 
 def test_layout() -> None:

@@ -40,6 +40,6 @@ def load_source(request: Request) -> Network:
         if hasattr(module, "matches") and module.matches(file):
             return cast(Source, module).load(file, request)
     raise UnknownSourceError(
-        f"{file.path}: not a trained network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
+        f"{file.path}: damaged, or no network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
         "ONNX); export a Keras or TensorFlow network with tf2onnx first"
     )

@@ -201,7 +201,7 @@ def doubles() -> onnx.ModelProto:
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
         (unknown_size, RequestError, r"has shape \[N,3,H,W\]; say the image's size with --input-shape C,H,W"),
         (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),
-        (onnx.ModelProto, UnknownSourceError, "not a trained network"),
+        (onnx.ModelProto, UnknownSourceError, "damaged, or no network"),
     ],
 )
 def test_refused(tmp_path: Path, model: Callable[[], onnx.ModelProto], error: type[Exception], says: str) -> None:
