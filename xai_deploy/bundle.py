@@ -33,6 +33,7 @@ from .errors import (
     NotABundleError,
     UnsafePathError,
 )
+from .onnx_guard import check_graph
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -122,12 +123,22 @@ class Side:
 
 @dataclass(frozen=True)
 class Output:
-    """An output of the source network: its own name, and the tail's tensor that holds it."""
+    """An output of the source network.
+
+    Attributes:
+        name: Its own name.
+        tensor: The tail's tensor that holds it.
+        shape: Without the batch.
+        kind: What it holds.
+        activation: What stands between the logits and this output, where it is the one explained: the first whose kind
+            is not "other".
+    """
 
     name: str
     tensor: str
     shape: tuple[int, ...]
     kind: Literal["logits", "probabilities", "other"]
+    activation: Literal["softmax", "sigmoid", "none"] = "none"
 
 
 @dataclass(frozen=True)
@@ -303,10 +314,21 @@ class Bundle:
 
         Raises:
             MissingRoleError: The bundle has none.
+            IntegrityError: The file changed, or is not an ONNX graph.
+            UnsafePathError: It refers to other files.
         """
         if not self.has(role):
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
-        return self.read(self.manifest.graphs[role].file)
+        file = self.manifest.graphs[role].file
+        data = self.read(file)
+        check_graph(data, str(self.path / file))
+        return data
+
+    @property
+    def activation(self) -> str:
+        """What the network puts on the logits it is explained by: "softmax", "sigmoid" or "none"."""
+        explained = (output.activation for output in self.manifest.outputs if output.kind != "other")
+        return next(explained, "none")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from . import heatmap as _heatmap
 from . import targets as _targets
 from .backends import Config, Session, create
 from .bundle import Bundle
-from .errors import NonFiniteOutputError, TargetError, XaiError
+from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .forward import ForwardPass, Network
 from .methods import Method
 from .methods import create as create_method
@@ -65,10 +66,20 @@ class Explanation:
 
         Returns:
             One RGB [h,w,3] uint8 picture per image: the part of it that the network saw, at its own resolution.
+
+        Raises:
+            InputError: Not the images that were explained.
+            OptionError: An opacity outside 0 to 1.
         """
         spec = self._bundle.manifest.input
-        pairs = zip(as_list(images), self.heatmap, strict=True)
-        return [_heatmap.overlay(view(image, spec), heat, opacity) for image, heat in pairs]
+        batch = as_list(images)
+        if len(batch) != len(self.heatmap):
+            raise ShapeError(f"{len(batch)} images for {len(self.heatmap)} heatmaps; give the images explained")
+        if not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
+            raise OptionError(f"opacity is a number from 0 to 1, not {opacity!r}")
+        return [
+            _heatmap.overlay(view(image, spec), heat, opacity) for image, heat in zip(batch, self.heatmap, strict=True)
+        ]
 
 
 class Explainer:
@@ -112,10 +123,12 @@ class Explainer:
         properties: Mapping[str, str] | None = None,
         progress: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise XaiError(f"batch_size is at least 1, not {batch_size}")
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads}")
+        if type(batch_size) is not int or batch_size < 1:
+            raise XaiError(f"batch_size is at least 1, not {batch_size!r}")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+            raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads!r}")
+        if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
+            raise XaiError(f"{cache}: is a file; the cache is a folder")
         self.bundle = Bundle.open(bundle)
         self.labels = self.bundle.labels
         self.device = device
@@ -153,7 +166,7 @@ class Explainer:
 
         Args:
             images: As for `explain`.
-            methods: Names, or pairs of a name and its options.
+            methods: Names, or pairs of a name and its options; a name alone is one method.
             targets: Each as for `explain`; "topK" stands for the K best classes of each image, in turn.
 
         Returns:
@@ -161,8 +174,7 @@ class Explainer:
         """
         manifest = self.bundle.manifest
         named: list[tuple[str, Method]] = []
-        for spec in methods:
-            name, options = (spec, {}) if isinstance(spec, str) else spec
+        for name, options in _specs(methods):
             method = create_method(name, options)
             require_roles(name, method, manifest.graphs)
             named.append((name, method))
@@ -246,6 +258,28 @@ class Explainer:
                 if session is None:
                     session = self._sessions[role] = self._backend.open(self.bundle.graph(role))
         return session
+
+
+def _specs(methods: Sequence[MethodSpec]) -> list[tuple[str, Mapping[str, object]]]:
+    """Each method's name and options.
+
+    Raises:
+        OptionError: Something that is neither a name nor a pair of a name and options.
+    """
+    if isinstance(methods, str):
+        methods = [methods]
+    if not isinstance(methods, Sequence) or len(methods) == 0:
+        raise OptionError(f"methods are a list of names, or of pairs of a name and options, not {methods!r}")
+    specs: list[tuple[str, Mapping[str, object]]] = []
+    for spec in methods:
+        match spec:
+            case str():
+                specs.append((spec, {}))
+            case (str() as name, Mapping() as options):
+                specs.append((name, options))
+            case _:
+                raise OptionError(f"a method is a name, or a pair of a name and options, not {spec!r}")
+    return specs
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:

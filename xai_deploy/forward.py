@@ -151,10 +151,14 @@ class ForwardPass:
             masked = np.rint(masked, out=masked)
         return masked.astype(spec.dtype, copy=False)
 
-    def pixel_logits(self) -> Array:
-        """[n,h*w,classes] from `pixelwise-tail`."""
-        feeds = {ACTIVATION: self._head[ACTIVATION]}
-        return self._network.scores("pixelwise-tail", feeds, PIXEL_LOGITS)
+    def pixel_logits(self, image: int) -> Array:
+        """[h*w,classes] of one image from `pixelwise-tail`."""
+        activation = self._head[ACTIVATION]
+        if len(self.x) > 1:  # a tensor on a device can't be cut
+            part = self.activation[image : image + 1]
+            activation = part.astype(self._network.manifest.target.dtype, copy=False)
+        scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)[0]
+        return scores
 
     def classifier(self) -> Array:
         """[classes,K], computed once per network."""

@@ -1,13 +1,17 @@
 """Image files through OpenCV (extra `image`): the header is read and judged before anything is decoded.
 
 OpenCV decodes a truncated file to a half grey picture without a word, and a 109 kB PNG can unpack to 5 GB. So size and
-completeness come from the header first; only formats whose header is understood here are read.
+completeness come from the header first; only formats whose header is understood here are read. What the decoders
+behind OpenCV complain of, they write to standard error; it is caught there, and a damaged file refused.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
+import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,13 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", 
 
 _FILE_LIMIT = 1 << 30  # bytes
 _SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
+
+
+# Bytes between the last scan and the end marker 0xd9 are padding that some cameras write: nothing is missing.
+_DAMAGE = re.compile(
+    rb"Premature end of JPEG|Corrupt JPEG data: (?!\d+ extraneous bytes before marker 0xd9)|libpng error"
+)
+_stderr_lock = threading.Lock()
 
 
 class _Incomplete(Exception):
@@ -74,14 +85,33 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Pi
             f"{path}: its header announces {width} x {height} pixels, the limit is {max_pixels}; "
             "scale it down or raise the limit"
         )
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
+    image, complaints = _decode(cv2, data)
+    if image is None or _DAMAGE.search(complaints):
         raise ImageFileError(f"{path}: the image is truncated or damaged; copy or save it again")
     rgb: Pixels = np.ascontiguousarray(image[:, :, ::-1])
     return rgb
+
+
+def _decode(cv2: Any, data: bytes) -> tuple[Any, bytes]:
+    """The decoded image, or None; and what the decoder wrote to standard error meanwhile, which is not passed on."""
+    pixels = np.frombuffer(data, np.uint8)
+    with _stderr_lock, tempfile.TemporaryFile() as caught:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            kept = None
+        try:
+            if kept is not None:
+                os.dup2(caught.fileno(), 2)
+            image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+        except cv2.error:
+            image = None
+        finally:
+            if kept is not None:
+                os.dup2(kept, 2)
+                os.close(kept)
+        caught.seek(0)
+        return image, caught.read()
 
 
 def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
@@ -141,23 +171,33 @@ def _png(data: bytes) -> tuple[int, int]:
     return width, height
 
 
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan, FF00 and the restart markers FFD0 to FFD7 are data
+
+
 def _jpeg(data: bytes) -> tuple[int, int]:
-    position, size = 2, None
-    while True:  # segments: FF, marker, length, data; the scan runs to the closing FFD9
+    position, size, scans = 2, None, 0
+    while True:  # segments: FF, marker, length, data; behind the header of a scan its data, up to the next marker
         while data[position] == 0xFF and data[position + 1] == 0xFF:
             position += 1
         if data[position] != 0xFF:
             raise _Incomplete
         marker = data[position + 1]
-        if marker == 0xDA:
+        if marker == 0xD9:
             break
+        if marker == 0xD8:  # another image begins before this one has ended
+            raise _Incomplete
         if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, position + 5)
             size = (width, height)
         position += 2 + (
             0 if marker == 0x01 or marker in range(0xD0, 0xD9) else struct.unpack_from(">H", data, position + 2)[0]
         )
-    if size is None or data.rfind(b"\xff\xd9") < position:
+        if marker == 0xDA:
+            behind = _JPEG_MARKER.search(data, position)
+            if behind is None:
+                raise _Incomplete
+            position, scans = behind.start(), scans + 1
+    if size is None or scans == 0:
         raise _Incomplete
     return size
 

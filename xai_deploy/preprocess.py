@@ -21,16 +21,23 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PI
 def as_list(images: Images) -> list[NDArray[np.generic]]:
     """One or many images -> a list of single ones: uint8 [h,w], [h,w,1] or [h,w,3], or float with the network's shape.
 
+    An array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
+
     Raises:
-        ShapeError: Nothing was given, or an array is of no image's rank.
+        ShapeError: Nothing was given, or an array has no image's rank or channels.
     """
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__"):
         raise DtypeError("images are arrays, one or many; xai_deploy.read_image reads a file")
     if isinstance(images, np.ndarray):
-        single = 3 if images.dtype.kind == "f" or (images.ndim == 3 and images.shape[-1] in (1, 3)) else 2
-        if images.ndim not in (single, single + 1, 4):
+        pixels = images.dtype.kind != "f"
+        if images.ndim not in ((2, 3, 4) if pixels else (3, 4)):
             raise ShapeError(f"an array of shape {images.shape} is neither an image nor a batch of images")
-        images = [images] if images.ndim == single else list(images)
+        if pixels and images.ndim == 3 and images.shape[-1] not in (1, 3):
+            raise ShapeError(
+                f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {images.shape}; "
+                "give several grey images as a list"
+            )
+        images = list(images) if images.ndim == 4 else [images]
     if len(images) == 0:
         raise ShapeError("no image was given")
     try:

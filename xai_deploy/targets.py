@@ -27,9 +27,13 @@ def expand(targets: Sequence[Target], images: int, classes: int, labels: Sequenc
     """Write "topK" out as K targets; check everything before the network has run.
 
     Raises:
-        TargetError: A class that does not exist, a label that is not listed, something that is neither, or not as many
+        TargetError: No target, a class that does not exist, a label that is not listed, something that is neither, or not as many
             targets as images.
     """
+    if is_single(targets):
+        raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
+    if len(targets) == 0:
+        raise TargetError("no target was given")
     expanded: list[Target | Rank] = []
     for target in targets:
         top = _TOP.fullmatch(target) if isinstance(target, str) and target not in labels else None
@@ -78,7 +82,7 @@ def _index(target: object, classes: int, labels: Sequence[str]) -> int:
         return int(target)
     if not isinstance(target, str):
         raise TargetError(f"a target is a class index or a label, not {target!r}")
-    found = [i for i, label in enumerate(labels) if label.casefold() == target.casefold()]
+    found = [i for i, label in enumerate(labels) if target and label.casefold() == target.casefold()]
     if len(found) == 1:
         return found[0]
     if len(found) > 1:

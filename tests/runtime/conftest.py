@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pytest
 import torch
 
-from xai_deploy import Explainer
+from xai_deploy import Explainer, write_image
 
 from . import tiny
 
@@ -41,3 +44,17 @@ def backend(request: pytest.FixtureRequest) -> str:
 def explainer(bundles: Bundles) -> Explainer:
     """The pooled network on ONNX Runtime."""
     return Explainer(bundles("pooled").path, "onnxruntime")
+
+
+@pytest.fixture
+def work(bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `net.xai` and `photos` of three images, two of them with one stem; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundles("pooled").path, tmp_path / "net.xai")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in (("cat.png", (40, 50, 3)), ("cat.bmp", (64, 64, 3)), ("dog.png", (300, 400, 3))):
+        write_image(tmp_path / "photos" / name, rng.integers(0, 256, shape, dtype=np.uint8))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    (tmp_path / "photos" / ".hidden.png").write_text("no image")
+    return tmp_path

@@ -18,21 +18,6 @@ from xai_deploy.cli import explain
 from xai_deploy.cli.contact_sheet import TILE
 
 from . import tiny
-from .conftest import Bundles
-
-
-@pytest.fixture
-def work(bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with `net.xai` and `photos` of three images, two of them with one stem; the working directory."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(bundles("pooled").path, tmp_path / "net.xai")
-    (tmp_path / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    for name, shape in (("cat.png", (40, 50, 3)), ("cat.bmp", (64, 64, 3)), ("dog.png", (300, 400, 3))):
-        write_image(tmp_path / "photos" / name, rng.integers(0, 256, shape, dtype=np.uint8))
-    (tmp_path / "photos" / "notes.txt").write_text("no image")
-    (tmp_path / "photos" / ".hidden.png").write_text("no image")
-    return tmp_path
 
 
 def report(out: Path = Path("xai-output")) -> dict[str, Any]:
@@ -198,7 +183,9 @@ def test_bad_usage(work: Path, arguments: list[str], capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as caught:
         explain.main(arguments)
     assert caught.value.code == 2
-    assert "xai-explain: error: " in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert line.startswith("xai-explain: error: ")
+    assert line.count("\n") == 1
 
 
 def test_bad_image_among_good_ones(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +247,7 @@ def test_a_failed_write_leaves_no_fragment(
 
     monkeypatch.setattr(Path, "replace", full)
     assert "No space left on device" in bad(["net.xai", "photos"], capsys)
-    assert list(Path("xai-output").iterdir()) == []
+    assert not Path("xai-output").exists()
 
 
 def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from xai_deploy.cli.arguments import MethodRequest, parse_methods, unique_names
+import pytest
+
+from xai_deploy.cli.arguments import MethodRequest, parse_methods, parse_target, unique_names
 
 
 def test_parse_methods() -> None:
@@ -20,3 +23,17 @@ def test_parse_methods() -> None:
 def test_unique_names() -> None:
     paths = [Path(name) for name in ("a/x.png", "b/x.png", "x-2.png", "X.bmp", "y.z.png")]
     assert list(unique_names(paths).values()) == ["x", "x-2", "x-2-2", "X-3", "y.z"]
+
+
+def test_names_are_cut_by_bytes() -> None:
+    for letter in ("x", "猫", "\udce9"):
+        name = unique_names([Path(f"{letter * 80}.png")])[Path(f"{letter * 80}.png")]
+        assert set(name) == {letter}
+        assert len(os.fsencode(name)) <= 100
+
+
+@pytest.mark.parametrize(
+    ("text", "target"), [("3", 3), ("-1", -1), ("0_3", "0_3"), (" 3", " 3"), ("٣", "٣"), ("+3", "+3"), ("", "")]
+)
+def test_parse_target(text: str, target: int | str) -> None:
+    assert parse_target(text) == target

@@ -233,3 +233,35 @@ def test_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(BackendNotInstalledError, match=r"pip install 'xai-deploy\[image\]'"):
         images.read_image(tmp_path / "a.png")
+
+
+def test_jpeg_cut_in_half_with_an_end_marker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its layout is in order; that half of its data are missing, libjpeg alone knows."""
+    for options in ({}, {"progressive": True}):
+        stream = io.BytesIO()
+        Image.fromarray(picture(200, 300)).save(stream, "JPEG", quality=95, **options)
+        data = stream.getvalue()
+        (tmp_path / "a.jpg").write_bytes(data)
+        assert read_image(tmp_path / "a.jpg").shape == (200, 300, 3)
+        for tail in (b"\xff\xd9", data, b"\xff\xd9" + data):
+            (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + tail)
+            with pytest.raises(ImageFileError, match=r"a\.jpg: the image is truncated or damaged"):
+                read_image(tmp_path / "a.jpg")
+    assert capfd.readouterr().err == ""
+
+
+def test_jpeg_with_more_behind_it(tmp_path: Path) -> None:
+    """A thumbnail in front, restart markers within, and whatever a camera appends."""
+    stream = io.BytesIO()
+    Image.fromarray(picture()).save(stream, "JPEG", quality=95, restart_marker_blocks=1)
+    data = stream.getvalue()
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(data) + 2) + data
+    (tmp_path / "a.jpg").write_bytes(data[:2] + thumbnail + data[2:] + data + b"more")
+    assert np.abs(read_image(tmp_path / "a.jpg") - picture().astype(int)).max() <= 16
+
+
+def test_standard_error_comes_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(encoded("png"))
+    read_image(tmp_path / "a.png")
+    os.write(2, b"still here\n")
+    assert capfd.readouterr().err == "still here\n"

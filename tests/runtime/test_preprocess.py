@@ -143,7 +143,9 @@ def test_one_or_many() -> None:
     grey, rgb, floats = np.zeros((8, 9), np.uint8), np.zeros((8, 9, 3), np.uint8), np.zeros((3, 8, 9), np.float32)
     for single in (grey, rgb, floats):
         assert [image.shape for image in as_list(single)] == [single.shape]
-        assert [image.shape for image in as_list(np.stack([single, single]))] == [single.shape] * 2
+        assert [image.shape for image in as_list([single, single])] == [single.shape] * 2
+        if single.ndim == 3:
+            assert [image.shape for image in as_list(np.stack([single, single]))] == [single.shape] * 2
     mixed = as_list([rgb, np.zeros((100, 50, 3), np.uint8), grey])
     assert [image.shape for image in mixed] == [(8, 9, 3), (100, 50, 3), (8, 9)]
 
@@ -198,3 +200,10 @@ def test_refused_batches(images: Any, error: type[Exception], message: str) -> N
 def test_channels_do_not_fit() -> None:
     with pytest.raises(ShapeError, match="takes 1 channels, a RGB image has 3"):
         prepare(pixels(32, 36), spec(Preprocess(mean=(0.0,), std=(1.0,)), channels=1))
+
+
+@pytest.mark.parametrize("shape", [(32, 36, 4), (3, 32, 36), (5, 32, 36), (1, 32, 36)])
+def test_array_that_could_be_a_batch_of_greys(shape: tuple[int, ...]) -> None:
+    """RGBA images and planes first are not a batch of narrow grey images."""
+    with pytest.raises(ShapeError, match=r"an image has shape \[h,w,3\].*give several grey images as a list"):
+        as_list(np.zeros(shape, np.uint8))

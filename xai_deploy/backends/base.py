@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendNotInstalledError, UnknownBackendError
+from ..errors import BackendError, BackendNotInstalledError, DeviceError, UnknownBackendError
 from ..registry import Registry
 
 HostTensor: TypeAlias = NDArray[Any]
 Precision = Literal["f32", "tf32", "f16", "bf16"]
+Hint = Literal["latency", "throughput"]
 
 
 @runtime_checkable
@@ -24,6 +26,11 @@ class DeviceTensor(Protocol):
 
 
 Tensor: TypeAlias = HostTensor | DeviceTensor
+
+
+def one_line(error: Exception) -> str:
+    """What a runtime says, without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def to_host(tensor: Tensor) -> HostTensor:
@@ -42,14 +49,39 @@ class Config:
         cache: Folder for compiled models, where the runtime has such a cache.
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
+
+    Raises:
+        DeviceError: A device that is not text, or a precision or hint that does not exist.
+        BackendError: A cache that is not a folder, or properties that are not a mapping.
     """
 
     device: str = "cpu"
     precision: Precision = "f32"
     threads: int | None = None
     cache: str | None = None
-    hint: Literal["latency", "throughput"] = "latency"
+    hint: Hint = "latency"
     properties: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.device, str):
+            raise DeviceError(f"a device is a name such as 'cpu', not {self.device!r}")
+        for what, value, known in (
+            ("precision", self.precision, get_args(Precision)),
+            ("hint", self.hint, get_args(Hint)),
+        ):
+            if value not in known:
+                raise DeviceError(f"no {what} {value!r}; there are {', '.join(known)}")
+        if not isinstance(self.properties, Mapping):
+            raise BackendError(f"properties map names to values, not {self.properties!r}")
+
+    def make_cache(self) -> str | None:
+        """Make the folder for compiled models, if one is wanted; its path."""
+        if self.cache is not None:
+            try:
+                Path(self.cache).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BackendError(f"{self.cache}: can't be the cache's folder ({error.strerror})") from None
+        return self.cache
 
 
 class Session(Protocol):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
-from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, to_host
+from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
 log = logging.getLogger(__name__)
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_REMOTE = "AzureExecutionProvider"  # in every build; it calls web services and leaves a local graph to the CPU
 
 
 @backends.register("onnxruntime")
@@ -45,11 +45,15 @@ class OnnxRuntime:
         self.provider = _PROVIDERS.get(device.lower(), device)
         self._cuda = self.provider == _PROVIDERS["cuda"]
         self._index = int(index) if index.isdecimal() else 0
-        available = ort.get_available_providers()
+        available = [provider for provider in ort.get_available_providers() if provider != _REMOTE]
         if self.provider not in available or index != (str(self._index) if self._cuda and index else ""):
             raise DeviceError(
                 f"ONNX Runtime here has no device {config.device!r}; it has {', '.join(available)}"
                 + ("; CUDA comes with 'xai-deploy[gpu]'" if self._cuda else "")
+            )
+        if config.properties and self.provider == _PROVIDERS["cpu"]:
+            raise DeviceError(
+                f"{self.provider} takes no properties, and ONNX Runtime would ignore them; leave them out"
             )
         allowed = ("f32", "tf32") if self._cuda else ("f32",)
         if config.precision not in allowed:
@@ -72,16 +76,15 @@ class OnnxRuntime:
         if self._cuda:
             provider_options = {"device_id": str(self._index), "use_tf32": str(int(self._config.precision == "tf32"))}
         provider_options |= self._config.properties
-        if self._config.cache is not None and self.provider == "TensorrtExecutionProvider":
-            Path(self._config.cache).mkdir(parents=True, exist_ok=True)
-            provider_options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": self._config.cache}
+        if self.provider == "TensorrtExecutionProvider" and (cache := self._config.make_cache()):
+            provider_options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": cache}
         providers: list[Any] = [(self.provider, provider_options)]
         if self.provider != "CPUExecutionProvider":
             providers.append("CPUExecutionProvider")
         try:
             session = self._ort.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises its own, undocumented exception types
-            raise RuntimeFailure(f"ONNX Runtime can't open the graph on {self.provider}: {error}") from error
+            raise RuntimeFailure(f"ONNX Runtime can't open the graph on {self.provider}: {one_line(error)}") from error
         if session.get_providers()[0] != self.provider:
             raise DeviceError(
                 f"ONNX Runtime could not load {self.provider} and would have fallen back to "
@@ -105,7 +108,7 @@ class HostSession:
             arrays = {name: to_host(tensor) for name, tensor in feeds.items() if name in self._inputs}
             results = self._session.run(list(fetch), arrays)
         except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {error}") from error
+            raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {one_line(error)}") from error
         return dict(zip(fetch, results, strict=True))
 
 
@@ -133,7 +136,7 @@ class BoundSession:
             self._session.run_with_iobinding(binding)
             values = binding.get_outputs()
         except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {error}") from error
+            raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {one_line(error)}") from error
         return {name: _OnDevice(value) for name, value in zip(fetch, values, strict=True)}
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
-from .base import Config, HostTensor, Session, Tensor, backends, to_host
+from .base import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
 
@@ -57,9 +56,8 @@ class OpenVino:
         }
         if config.threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = config.threads
-        if config.cache is not None:
-            Path(config.cache).mkdir(parents=True, exist_ok=True)
-            self._properties["CACHE_DIR"] = config.cache
+        if cache := config.make_cache():
+            self._properties["CACHE_DIR"] = cache
         self._properties |= config.properties
 
     def open(self, model: bytes) -> Session:
@@ -67,7 +65,7 @@ class OpenVino:
         try:
             network = self._core.read_model(io.BytesIO(model))
         except Exception as error:
-            raise RuntimeFailure(f"OpenVINO can't read the graph: {error}") from error
+            raise RuntimeFailure(f"OpenVINO can't read the graph: {one_line(error)}") from error
         return OpenVinoSession(self._ov, self._core, network, self._device, self._properties)
 
 
@@ -89,7 +87,7 @@ class OpenVinoSession:
         try:
             return request.run(arrays, fetch)
         except Exception as error:
-            raise RuntimeFailure(f"OpenVINO failed while running a graph: {error}") from error
+            raise RuntimeFailure(f"OpenVINO failed while running a graph: {one_line(error)}") from error
 
     def _request(self, single: bool) -> _Request:
         """This thread's infer request for a batch of one, or of any size."""
@@ -113,7 +111,7 @@ class OpenVinoSession:
             compiled = self._core.compile_model(network, self._device, self._properties)
             precisions = _precisions(compiled)
         except Exception as error:
-            raise RuntimeFailure(f"OpenVINO can't compile the graph for {self._device}: {error}") from error
+            raise RuntimeFailure(f"OpenVINO can't compile the graph for {self._device}: {one_line(error)}") from error
         wanted = self._properties["INFERENCE_PRECISION_HINT"]
         if precisions != {wanted}:
             raise DeviceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +54,7 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
 
 def parse_target(text: str) -> Target:
     """A class index where the text is a number; labels and "topK" stay as they are."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
 def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
@@ -91,7 +89,10 @@ def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        stem = name = path.stem[:60]  # file names end at 255 bytes, and more follows
+        stem = path.stem
+        while len(os.fsencode(stem)) > 100:  # bytes; file names end at 255, and more follows
+            stem = stem[:-1]
+        name = stem
         number = 2
         while name.casefold() in taken:  # case counts for nothing on some file systems
             name = f"{stem}-{number}"
@@ -129,13 +130,3 @@ def read_chunks(
         held += size
     if chunk:
         yield chunk
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".part-{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

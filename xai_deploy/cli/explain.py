@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ from ..methods import methods
 from ..methods.base import softmax
 from ..preprocess import view
 from ..progress import progress
-from .arguments import Bad, find_images, parse_methods, parse_target, put, read_chunks, unique_names
+from .arguments import Bad, find_images, parse_methods, parse_target, read_chunks, unique_names
 from .contact_sheet import ContactSheet, Tile, fit, printable
+from .results import REPORT, Results
 
 PROGRAM = "xai-explain"
 BAD_INPUT = 2
@@ -47,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
     try:
-        report = _Run(arguments).report()
+        run = _Run(arguments)
+        with run.results:
+            report = run.report()
         _show(report, arguments)
     except BrokenPipeError:  # whoever read our output has seen enough; the results are on disk
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,14 +73,8 @@ class _Run:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.out = Path(arguments.out)
         self.methods = parse_methods(arguments.method or ["reciprocam"])
         self.targets = [parse_target(text) for text in arguments.target or ["-1"]]
-        results = self.out / "results.json"
-        if results.exists() and not arguments.overwrite:
-            raise XaiError(f"{results}: exists; choose another folder with -o, or give --overwrite")
-        self.paths = find_images(arguments.image, self.out)
-        self.names = unique_names(self.paths)
         self.explainer = Explainer(
             arguments.bundle,
             arguments.backend,
@@ -87,6 +85,9 @@ class _Run:
             cache=arguments.cache,
             progress=not arguments.quiet,
         )
+        self.results = Results(Path(arguments.out), arguments.overwrite)
+        self.paths = find_images(arguments.image, self.results.out)
+        self.names = unique_names(self.paths)
         manifest = self.explainer.bundle.manifest
         if manifest.input.preprocess.assumed:
             log.warning(
@@ -95,7 +96,7 @@ class _Run:
             )
         title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
         self.sheet = ContactSheet(
-            self.out / "contact-sheet.png", title, lambda path, page: put(path, encode_image(page))
+            Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
         )
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
@@ -117,7 +118,7 @@ class _Run:
             raise XaiError(f"none of the {len(self.paths)} images can be read")
         self.sheet.flush()
         report = self._describe(time.perf_counter() - started)
-        put(self.out / "results.json", _json(report))
+        self.results.publish(_json(report))
         return report
 
     def _skip(self, bad: Bad) -> None:
@@ -129,7 +130,6 @@ class _Run:
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[Pixels, ...]) -> None:
         specs = [(method.name, method.options) for method in self.methods]
         explanations = self.explainer.explain_many(pictures, specs, self.targets)
-        self.out.mkdir(parents=True, exist_ok=True)
         count = len(explanations) // len(self.methods)  # targets, "topK" written out
         if not self.images and not self.sheet.fits(1 + len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
@@ -139,7 +139,7 @@ class _Run:
             seen = view(picture, self.explainer.bundle.manifest.input)
             tile = fit(seen)
             best = prediction[0]
-            row = [Tile(tile, path.name, f"{best['label']}  {_percent(best['probability'])}")]
+            row = [Tile(tile, path.name, f"{best['label']}  {_likelihood(best)}")]
             headings = ["image|file, predicted class"]
             entries = []
             for number, explanation in enumerate(explanations):
@@ -147,7 +147,7 @@ class _Run:
                 entry = self._entry(explanation, i, f"{self.names[path]}--{method.title}", seen)
                 entries.append(entry)
                 heat = heatmap.overlay(tile, explanation.heatmap[i], self.arguments.opacity)
-                row.append(Tile(heat, entry["label"], _percent(entry["probability"])))
+                row.append(Tile(heat, entry["label"], _likelihood(entry)))
                 title, _, options = method.title.partition("+")
                 wanted = f"target {nth + 1}" if count > 1 else ""
                 headings.append(f"{title}|{', '.join(filter(None, [options.replace('+', ', '), wanted]))}")
@@ -161,16 +161,16 @@ class _Run:
         target = int(explanation.target[i])
         files = f"{stem}--{target}"
         picture = heatmap.overlay(seen, explanation.heatmap[i], self.arguments.opacity)
-        put(self.out / f"{files}.png", encode_image(picture))
+        self.results.write(f"{files}.png", encode_image(picture))
         raw = io.BytesIO()
         np.save(raw, explanation.raw[i])
-        put(self.out / f"{files}.npy", raw.getvalue())
+        self.results.write(f"{files}.npy", raw.getvalue())
         return {
             "method": explanation.method,
             "options": explanation.options,
             "target": target,
             "label": self._label(target),
-            "probability": float(softmax(explanation.logits[i])[target]),
+            **self._likelihood(explanation.logits[i], target),
             "seconds": explanation.seconds / len(explanation.target),  # all targets of the method together
             "overlay": f"{files}.png",
             "raw": f"{files}.npy",
@@ -178,16 +178,19 @@ class _Run:
 
     def _prediction(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
         """The five best classes."""
-        probabilities = softmax(logits)
-        return [
-            {
-                "class": int(index),
-                "label": self._label(index),
-                "probability": float(probabilities[index]),
-                "logit": float(logits[index]),
-            }
-            for index in np.argsort(-logits, kind="stable")[:5]
-        ]
+        best = np.argsort(-logits, kind="stable")[:5]
+        return [{"class": int(index), "label": self._label(index), **self._likelihood(logits, index)} for index in best]
+
+    def _likelihood(self, logits: NDArray[np.float32], index: int) -> dict[str, float | None]:
+        """A class's probability, None where the network has a single output that is no probability; and its logit."""
+        activation, logit = self.explainer.bundle.activation, float(logits[index])
+        if activation == "sigmoid":
+            probability = 0.5 * (1 + math.tanh(logit / 2))  # the sigmoid, without overflow
+        elif activation == "none" and len(logits) == 1:
+            return {"probability": None, "logit": logit}
+        else:
+            probability = float(softmax(logits)[index])
+        return {"probability": probability, "logit": logit}
 
     def _label(self, index: int) -> str:
         labels = self.explainer.labels
@@ -231,20 +234,23 @@ def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
     elif not arguments.quiet:
         for image in report["images"]:
             best = image["prediction"][0]
-            print(printable(f"{image['file']}: {best['label']}, {_percent(best['probability'])}"))
+            print(printable(f"{image['file']}: {best['label']}, {_likelihood(best)}"))
         count, out = len(report["images"]), Path(arguments.out)
         skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
         print(
             printable(
                 f"{count} image{'s' * (count != 1)}{skipped} in {report['seconds']:.1f} s; "
-                f"compare {out / report['contact_sheets'][0]}, all in {out / 'results.json'}"
+                f"compare {out / report['contact_sheets'][0]}, all in {out / REPORT}"
             )
         )
     sys.stdout.flush()
 
 
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.1f} %"
+def _likelihood(entry: dict[str, Any]) -> str:
+    """An entry's probability as people read it, or its logit where it has none."""
+    if entry["probability"] is None:
+        return f"logit {entry['logit']:.3g}"
+    return f"{100 * entry['probability']:.1f} %"
 
 
 def _json(report: dict[str, Any]) -> bytes:
@@ -282,8 +288,14 @@ class _ListMethods(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other error; `--help` shows the usage."""
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Explain what a deployed image network sees: heatmaps for image files, by one or several methods.",
         epilog="example: xai-explain resnet50.xai photos/ --method reciprocam,score-cam --target top2 -o explained",

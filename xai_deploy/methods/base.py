@@ -61,8 +61,8 @@ class Forward(Protocol):
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image`, in the network's layout, times each mask of [b,H,W] in [0,1]: [b, ...]."""
 
-    def pixel_logits(self) -> Array:
-        """From `pixelwise-tail`: A_p . w_c at every position p, [n,h*w,classes]; no bias."""
+    def pixel_logits(self, image: int) -> Array:
+        """From `pixelwise-tail`: A_p . w_c at every position p of image `image`, [h*w,classes]; no bias."""
 
     def classifier(self) -> Array:
         """From `pixelwise-tail`: the weight [classes,K] of the linear layer behind global average pooling."""
@@ -156,6 +156,16 @@ def require_roles(name: str, method: Method, roles: Collection[str]) -> None:
     for role, advice in method.roles.items():
         if role not in roles:
             raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {advice}")
+
+
+def require_varying_score(name: str, score: str, forward: Forward) -> None:
+    """Refuse a softmax over a single class.
+
+    Raises:
+        NotApplicableError: Says what to do.
+    """
+    if score == "softmax" and forward.logits.shape[-1] == 1:
+        raise NotApplicableError(f"{name}: score 'softmax' is always 1 for a network of one class; give score='logit'")
 
 
 def _from_text(hint: Any, value: object) -> object:

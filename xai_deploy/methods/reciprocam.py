@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from .base import Array, Forward, Index, methods, softmax
+from .base import Array, Forward, Index, methods, require_varying_score, softmax
 from .cam import class_scores
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
@@ -24,7 +24,8 @@ class ReciproCam:
     is a signed CAM plus a constant (pixel mask, logit score) and costs one small matrix product.
 
     Attributes:
-        score: "logit" (the poster's text; OpenVINO XAI for CNNs) or "softmax" (the authors' code).
+        score: "logit" (the poster's text; OpenVINO XAI for CNNs) or "softmax" (the authors' code). For a multi-label
+            network (sigmoid) "logit" is the sensible choice; "softmax" stays what it says.
         mask: "pixel": the position itself. "gaussian": its 3x3 neighbourhood, weighted [[1,2,1],[2,4,2],[1,2,1]]/16 and
             clipped at the borders (OpenVINO XAI for ViTs). "gaussian-centre": the position's own feature copied over
             that weighted neighbourhood (the authors' `is_gaussian`).
@@ -37,6 +38,7 @@ class ReciproCam:
 
     def maps(self, forward: Forward, targets: Index) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
+        require_varying_score("reciprocam", self.score, forward)
         if not forward.has("pixelwise-tail"):
             return self._by_masking(forward, targets)
         if self.score == "logit":
@@ -71,13 +73,16 @@ class ReciproCam:
         return raw.reshape(scores.shape)
 
     def _softmax_after_pooling(self, forward: Forward, targets: Index) -> Array:
-        """The same for all classes at once, and a softmax over them at each position."""
+        """The same for all classes at once, and a softmax over them at each position; one image at a time in memory."""
         n, _, h, w = forward.activation.shape
-        scores = forward.pixel_logits()  # [n,hw,classes]
-        bias = forward.logits - scores.mean(axis=1)
-        probabilities = _score(_pool(scores, h, w, self.mask) + bias[:, None], "softmax")
-        raw = [probabilities[np.arange(n), :, target] for target in targets]
-        return np.stack(raw).reshape(len(targets), n, h, w)
+        raw = np.empty((len(targets), n, h * w), dtype=np.float32)
+        for image in range(n):
+            scores = forward.pixel_logits(image)  # [hw,classes]
+            bias = forward.logits[image] - scores.mean(axis=0)
+            pooled = _pool(scores, h, w, self.mask)
+            pooled += bias
+            raw[:, image] = softmax(pooled)[:, targets[:, image]].T
+        return raw.reshape(len(targets), n, h, w)
 
 
 def position_masks(position: Index, h: int, w: int, mask: str) -> Array:
@@ -96,11 +101,23 @@ def position_masks(position: Index, h: int, w: int, mask: str) -> Array:
 
 def _pool(scores: Array, h: int, w: int, mask: str) -> Array:
     """Mean over positions of the masked map: scores [...,h*w,C] -> [...,h*w,C], one row per mask."""
-    if mask == "pixel":
-        return scores / np.float32(h * w)
-    masks = position_masks(np.arange(h * w), h, w, mask).reshape(h * w, h * w) / np.float32(h * w)
-    pooled: Array = np.matmul(masks, scores) if mask == "gaussian" else scores * masks.sum(axis=1)[:, None]
+    pooled: Array = scores / np.float32(h * w)
+    if mask == "gaussian":
+        pooled = _smooth(pooled.reshape(*scores.shape[:-2], h, w, scores.shape[-1])).reshape(scores.shape)
+    elif mask == "gaussian-centre":
+        pooled *= _smooth(np.ones((h, w, 1), np.float32)).reshape(h * w, 1)  # the part of the kernel inside the map
     return pooled
+
+
+def _smooth(maps: Array) -> Array:
+    """Each position's 3x3 neighbourhood under the kernel, zeros beyond the borders: [...,h,w,C]."""
+    h, w = maps.shape[-3:-1]
+    padded = np.pad(maps, [(0, 0)] * (maps.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
+    smooth = np.zeros_like(maps)
+    for dy in range(3):
+        for dx in range(3):
+            smooth += _KERNEL[dy, dx] * padded[..., dy : dy + h, dx : dx + w, :]
+    return smooth
 
 
 def _score(logits: Array, score: str) -> Array:

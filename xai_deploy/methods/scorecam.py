@@ -11,7 +11,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .base import Array, Forward, Index, methods, softmax
+from .base import Array, Forward, Index, methods, require_varying_score, softmax
 
 
 @methods.register("score-cam")
@@ -25,7 +25,8 @@ class ScoreCam:
     costs none.
 
     Attributes:
-        score: "softmax" probability, or "logit".
+        score: "softmax" probability, or "logit". For a multi-label network (sigmoid) "logit" is the sensible choice;
+            "softmax" stays what it says.
         baseline: "zeros" subtracts f(0) from every weight (the paper's "channel-wise increase of confidence").
         channel_softmax: pytorch-grad-cam's variant: weights = softmax over the channels of the raw logits, constant
             channels taking part with a mask of zeros, sum over the maps at the activation's own size. It needs
@@ -47,6 +48,7 @@ class ScoreCam:
 
     def maps(self, forward: Forward, targets: Index) -> Array:
         """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""
+        require_varying_score("score-cam", self.score, forward)
         return np.stack([self._image(forward, i, targets[:, i]) for i in range(len(forward.x))], axis=1)
 
     def _image(self, forward: Forward, image: int, targets: Index) -> Array:

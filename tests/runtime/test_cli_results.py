@@ -1,0 +1,55 @@
+"""xai-explain: likelihoods by the network's own activation, and what becomes of earlier results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xai_deploy import bundle
+from xai_deploy.cli import explain
+
+from . import tiny
+from .test_cli import bad, report
+
+
+def test_sigmoid_network(work: Path) -> None:
+    outputs = (bundle.Output("scores", "scores", (tiny.CLASSES,), "probabilities", "sigmoid"),)
+    tiny.write(work / "multi.xai", changes={"outputs": outputs})
+    assert explain.main(["multi.xai", "photos/cat.png", "-t", "top2"]) == 0
+    (image,) = report()["images"]
+    for entry in (*image["prediction"], *image["explanations"]):
+        assert entry["probability"] == pytest.approx(1 / (1 + np.exp(-entry["logit"])))
+
+
+def test_likelihood_of_one_class_without_activation(work: Path) -> None:
+    run_ = explain._Run(explain._parser().parse_args(["net.xai", "photos/cat.png"]))
+    found = run_._likelihood(np.array([1.25], np.float32), 0)
+    assert found == {"probability": None, "logit": 1.25}
+    assert explain._likelihood(found) == "logit 1.25"
+
+
+def test_bundle_is_checked_before_earlier_results(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("xai-output").mkdir()
+    Path("xai-output/results.json").touch()
+    assert "none.xai: no such folder" in bad(["none.xai", "photos"], capsys)
+    assert "results.json: exists" in bad(["net.xai", "photos"], capsys)
+
+
+def test_overwriting_leaves_nothing_stale(work: Path) -> None:
+    assert explain.main(["net.xai", "photos", "-m", "cam"]) == 0
+    assert explain.main(["net.xai", "photos/dog.png", "-t", "1", "--overwrite"]) == 0
+    wanted = ["contact-sheet.png", "dog--reciprocam--1.npy", "dog--reciprocam--1.png", "results.json"]
+    assert sorted(path.name for path in Path("xai-output").iterdir()) == wanted
+
+
+def test_failing_part_way_leaves_the_earlier_results(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain.main(["net.xai", "photos/dog.png"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("xai-output").iterdir()}
+    capsys.readouterr()
+    Path("photos/z.png").write_bytes(Path("photos/cat.png").read_bytes()[:-20])
+    bad(["net.xai", "photos", "--overwrite", "--batch-size", "1"], capsys)
+    assert {path.name: path.read_bytes() for path in Path("xai-output").iterdir()} == before
