@@ -3,6 +3,7 @@ not even there; the core imports with numpy alone."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -36,7 +37,11 @@ for e in explainer.explain_many(images, xai_deploy.method_names(), [-1, 3]):
 @pytest.fixture(scope="module")
 def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(root)]
+    source = folder / "source"  # a copy: another worker may be building from the same tree
+    shutil.copytree(root / "xai_deploy", source / "xai_deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / file, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))
 
