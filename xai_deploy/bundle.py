@@ -6,6 +6,11 @@ with the digest field blank. The graphs:
 - `head`: network input -> `activation` [N,K,h,w] and the side tensors that pass beside the cut;
 - `tail`: `activation` and side tensors -> `logits` [N,classes] (before a final Softmax or Sigmoid) and the network's
   outputs;
+- `gradient` (where every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
+  float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
+  vector of the target, of the predicted class for target -1, or the seed itself for target -2;
+- `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
+  `gradient` in the shape and layout of the input;
 - `pixelwise-tail` (only where global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 
@@ -40,6 +45,11 @@ MANIFEST = "manifest.json"
 ACTIVATION = "activation"
 LOGITS = "logits"
 PIXEL_LOGITS = "pixel_logits"
+TARGET = "target"
+SEED = "seed"
+GRADIENT = "gradient"
+RELEVANCE = "relevance"
+PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
 
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest with 100,000 classes' worth of anything is far below
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
@@ -143,10 +153,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file of the bundle."""
+    """One ONNX file of the bundle.
+
+    Attributes:
+        file: Its name.
+        opset: Version of the standard operators.
+        start: What it takes: the network's input, or the activation and its side tensors.
+    """
 
     file: str
     opset: int
+    start: Literal["image", "activation"] = "activation"
 
 
 @dataclass(frozen=True)
@@ -159,7 +176,8 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`. `composites` names the relevance graphs; `labels` the text file with one label a line."""
+    """`manifest.json`. `left_out`: role -> why this network has no such graph. `composites` names the relevance graphs;
+    `labels` the text file with one label a line."""
 
     format: int
     digest: str
@@ -170,6 +188,7 @@ class Manifest:
     classes: int
     outputs: tuple[Output, ...]
     graphs: dict[str, Graph]
+    left_out: dict[str, str] = field(default_factory=dict)
     side: tuple[Side, ...] = ()
     composites: dict[str, str] = field(default_factory=dict)
     labels: str | None = None

@@ -13,6 +13,7 @@ import onnxscript.optimizer
 
 from .errors import BatchError, GraphError, RequestError
 from .graphs import name_outputs
+from .passes.counted_gather import reduce_counted_gathers
 from .passes.dynamic_batch import make_batch_dynamic
 from .passes.opset import to_common_opset
 from .passes.shape_arithmetic import reduce_shape_arithmetic
@@ -76,7 +77,7 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     for index, node in enumerate(graph):
         node.name = node.name or f"{node.op_type}_{index}"
     try:
-        shapes = measure(model, image_shape)
+        shapes = measure(model)
     except GraphError as error:
         if not was_fixed:
             raise
@@ -86,10 +87,12 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
         ) from error
     reduce_shape_arithmetic(model, shapes)
     _fold(model)
+    if reduce_counted_gathers(model, measure(model)):
+        _fold(model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
     image = graph.inputs[0]
     batch = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
-    return CleanGraph(model, image_shape, measure(model, image_shape), batch, was_fixed)
+    return CleanGraph(model, image_shape, measure(model), batch, was_fixed)
 
 
 def _fold(model: ir.Model) -> None:

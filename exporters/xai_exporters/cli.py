@@ -17,9 +17,10 @@ from rich.table import Table
 from xai_deploy.errors import XaiError
 
 from .costs import Candidate
-from .pipeline import ROLES, Export, Say, export, list_layers
+from .pipeline import Export, Say, export, list_layers
 from .preprocess import PRESETS
 from .request import Request, load_config
+from .roles import ROLES
 
 _EPILOG = """examples:
   xai-export resnet50.pt --split layer4
@@ -115,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         "--roles",
         type=_words,
         metavar="ROLE[,ROLE]",
-        help=f"graphs to write beside head and tail ({', '.join(ROLES[2:])})",
+        help=f"graphs to write beside head and tail ({', '.join([r for r in ROLES if r not in ('head', 'tail')])})",
     )
+    add("--input-gradient", action="store_true", default=None, help="write the graph of the gradient at the image, too")
+    add("--guided", action="store_true", default=None, help="write the graph of guided backpropagation, too")
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(
@@ -230,6 +233,13 @@ def _print_summary(done: Export) -> None:
         against += f", torch {done.verified.framework:.1e}"
     table.add_row("verified", f"relative difference to the {against}; 3 images at once as 3 singles")
     console.print(table)
+    for role, reason in manifest.left_out.items():
+        console.print(f"No {role} graph: {reason}.", style="yellow")
+    for role in done.verified.dead:
+        console.print(
+            f"The {role} is zero on noise images: the predicted class does not depend on {target.asked!r}; split earlier.",
+            style="yellow",
+        )
     if done.dropped_outputs:
         console.print(
             f"Left out, for they are not one result per image: {', '.join(done.dropped_outputs)}.", style="yellow"

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from .clean import CleanGraph
+from .errors import LayerError
 from .graphs import ancestors, attribute, descendants
 from .layers import module_outputs
+from .layouts import find_grid
 from .logits import Logits
-from .split import find_layout, side_tensors
+from .split import side_tensors
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Candidate:
 
 
 def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
-    """Every tensor [N,K,h,w] of floats with more than one position, between the image and the logits."""
+    """Every tensor of floats that holds an activation of more than one position, between the image and the logits."""
     graph = clean.graph
     modules: dict[ir.Value, list[str]] = {}
     for path, values in module_outputs(graph).items():
@@ -51,18 +53,14 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
     found = []
     for node in graph:
         for value in node.outputs:
-            shape = clean.shapes.per_image(value.name)
             legal = value in leading and value in from_image and value is not logits.value
-            if (
-                not legal
-                or shape is None
-                or len(shape) != 3
-                or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-            ):
+            if not legal or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
                 continue
-            if find_layout(value) == "NHWC":
-                shape = (shape[2], shape[0], shape[1])
-            if shape[1] * shape[2] < 2:
+            try:
+                grid = find_grid(clean.shapes, value, str(value.name))
+            except LayerError:
+                continue
+            if grid is None or grid.shape[1] * grid.shape[2] < 2:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])
             side_shapes = [clean.shapes.per_image(side.name) for side in sides]
@@ -75,7 +73,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                     names=tuple(modules.get(value, [str(node.name)])),
                     tensor=str(value.name),
                     op=node.op_type,
-                    shape=shape,
+                    shape=grid.shape,
                     sides=tuple(s for s in side_shapes if s is not None),
                     before=sum(macs[n] for n in head if n is not None) / total,
                     after=sum(macs[n] for n in tail if n is not None) / total,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class Emitter:
         self.scope = scope
         self._taken = {value.name for node in graph for value in node.outputs}
         self._taken |= {value.name for value in graph.inputs} | set(graph.initializers)
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     def node(
         self, op: str, inputs: Sequence[ir.Value | None], name: str, attributes: Mapping[str, Any] | None = None
@@ -48,6 +49,13 @@ class Emitter:
         """An int64 vector, as shapes and axes are."""
         return self.constant(np.array(values, dtype=np.int64), name)
 
+    def shared(self, array: np.ndarray[Any, Any]) -> ir.Value:
+        """An initializer of this content; the same one each time."""
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.constant(array, f"constant/{len(self._shared)}")
+        return self._shared[key]
+
     def _name(self, name: str) -> str:
         base = unique = f"{self.scope}/{name}"
         number = 1
@@ -56,3 +64,32 @@ class Emitter:
             unique = f"{base}_{number}"
         self._taken.add(unique)
         return unique
+
+
+class Ops:
+    """ONNX's operators as methods: `op.Conv(x, w, pads=[1, 1, 1, 1])` appends a node and returns its output.
+
+    Numbers and arrays among the inputs become constants: floats, and arrays of them, of the type `floats`; ints and lists
+    of ints int64, as shapes and axes are. None leaves an optional input out. Keyword arguments are attributes.
+    """
+
+    def __init__(self, emit: Emitter, name: str, floats: np.dtype[Any]) -> None:
+        self.emit = emit
+        self._name = name
+        self.floats = floats
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        if not op_type[:1].isupper():
+            raise AttributeError(op_type)
+
+        def append(*inputs: Any, **attributes: Any) -> ir.Value:
+            values = [x if x is None or isinstance(x, ir.Value) else self.emit.shared(self._array(x)) for x in inputs]
+            return self.emit.node(op_type, values, f"{self._name}/{op_type}", attributes)
+
+        return append
+
+    def _array(self, content: Any) -> np.ndarray[Any, Any]:
+        array = np.asarray(content)
+        if array.dtype.kind == "f":
+            return array.astype(self.floats)
+        return array.astype(np.int64) if array.dtype.kind in "iu" or array.size == 0 else array

@@ -8,6 +8,7 @@ ExportError
 │   └── ArchitectureError     the weights' architecture is unknown, or does not fit them
 ├── LayerError                no such layer, an ambiguous one, or one that can't be cut
 ├── GraphError                the graph holds what a bundle can't
+│   └── RuleError             an operator that can't be differentiated, or has no rule
 ├── BatchError                the network can't take several images at once
 ├── VerificationError         the parts do not reproduce the source
 └── OutputError               the bundle can't be written where asked
@@ -48,6 +49,10 @@ class LayerError(ExportError):
 
 class GraphError(ExportError):
     """The graph holds something that a bundle can't."""
+
+
+class RuleError(GraphError):
+    """An operator on the way from the logits to the target has no rule, or not for the case at hand."""
 
 
 class BatchError(ExportError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -57,6 +57,17 @@ def _closure(values: Iterable[ir.Value], step: Callable[[ir.Value], Iterable[ir.
             found.add(value)
             pending.extend(step(value))
     return found
+
+
+def rename(graph: ir.Graph, names: Mapping[ir.Value, str]) -> None:
+    """Give values new names; another value that has one of them steps aside."""
+    taken = set(names.values())
+    others = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+    for value in others:
+        if value.name in taken and names.get(value) != value.name:
+            value.name = f"{value.name}/inner"
+    for value, name in names.items():
+        value.name = name
 
 
 def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:

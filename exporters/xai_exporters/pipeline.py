@@ -12,23 +12,23 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, Graph, Manifest, Output, Side, TargetLayer
+from xai_deploy.bundle import FORMAT, Graph, Manifest, Output, TargetLayer
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .errors import GraphError, RequestError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
+from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
-from .pixelwise import find_linear, pixelwise_tail
 from .preprocess import describe_input
 from .request import Request, check
+from .roles import ROLES, Material, build_graphs, check_roles
 from .sources import Network, load_source
-from .split import Cut, Parts, auto_layer, find_layout, plan_cut, side_names, split
+from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, verify
 from .writer import check_destination, staged_bundle
 
-ROLES = ("head", "tail", "pixelwise-tail")
 Say = Callable[[str], None]
 
 
@@ -58,8 +58,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     """
     started = time.perf_counter()
     check(request)
-    if unknown := set(request.roles) - set(ROLES):
-        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(ROLES)}")
+    check_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
     check_destination(path, request.overwrite)
     say("reading the network")
@@ -69,15 +68,11 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     say("cutting")
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, logits)
-    graphs = {"head": parts.head, "tail": parts.tail}
-    linear = find_linear(parts.tail, cut.shape)
-    if linear is not None and (linear.weight is not None or cut.shape[0] == logits.classes):
-        assert target.dtype is not None
-        graphs["pixelwise-tail"] = pixelwise_tail(linear, cut.shape, logits.classes, target.dtype)
-    wanted = {"head", "tail", *(request.roles or graphs)}
-    contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items() if role in wanted}
-    opsets = {role: g.opset_imports[""] for role, g in graphs.items() if role in wanted}
-    manifest = _manifest(request, network, graph, cut, logits, parts, opsets)
+    say("deriving the graphs")
+    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts))
+    contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
+    opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
+    manifest = replace(_manifest(request, network, graph, cut, logits, parts, opsets), left_out=left_out)
     if request.labels is not None:
         contents["labels.txt"] = _labels(request.labels, logits.classes)
     say("writing and verifying")
@@ -150,10 +145,6 @@ def _manifest(
         )
         for value in clean.graph.outputs
     )
-    sides = tuple(
-        Side(name, clean.shapes.two[str(side.name)][1:], side.dtype.numpy().name if side.dtype else "float32")
-        for name, side in zip(side_names(cut), cut.sides, strict=True)
-    )
     assert cut.target.dtype is not None
     return Manifest(
         format=FORMAT,
@@ -173,12 +164,13 @@ def _manifest(
             tensor=str(cut.target.name),
             shape=cut.shape,
             dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
-            layout=cut.layout,
+            layout=cut.grid.layout,
+            prefix_tokens=cut.grid.prefix,
         ),
         classes=logits.classes,
         outputs=outputs,
-        graphs={role: Graph(f"{role}.onnx", opset) for role, opset in opsets.items()},
-        side=sides,
+        graphs={role: Graph(f"{role}.onnx", opset, ROLES[role].start) for role, opset in opsets.items()},
+        side=tuple(side_tensors_of(cut, clean)),
         labels="labels.txt" if request.labels is not None else None,
     )
 

@@ -17,7 +17,7 @@ from xai_deploy.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS
 
 from .emit import Emitter
 from .graphs import ancestors, attribute, constant_of
-from .split import reduced_axes
+from .layouts import reduced_axes
 
 _VIEWS = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 

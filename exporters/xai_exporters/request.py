@@ -33,7 +33,9 @@ class Request:
         preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
         preprocess_fields: Single fields of `xai_deploy.bundle.Preprocess` that replace the preset's.
         labels: Text file with one label a line.
-        roles: Graphs to write; empty: all that apply.
+        roles: Graphs to write; empty: all that apply and need not be asked for.
+        input_gradient: Write the graph of the gradient at the image, too.
+        guided: Write the graph of guided backpropagation, too.
     """
 
     source: Path
@@ -49,6 +51,8 @@ class Request:
     preprocess_fields: Mapping[str, Any] = field(default_factory=dict)
     labels: Path | None = None
     roles: tuple[str, ...] = ()
+    input_gradient: bool = False
+    guided: bool = False
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ same is a constant, what grows is a multiple of the batch; no inference rule can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,15 @@ class Measured:
 
     two: dict[str, tuple[int, ...]]
     three: dict[str, tuple[int, ...]]
+
+    def dims(self, value: ir.Value) -> tuple[int | None, ...]:
+        """A tensor's shape, None where a dimension grows with the batch; constants' shapes are their own."""
+        name = str(value.name)
+        if name not in self.two:
+            if value.const_value is None:
+                raise KeyError(f"{name!r} was not measured")
+            return tuple(map(int, value.const_value.shape.numpy()))
+        return tuple(a if a == b else None for a, b in zip(self.two[name], self.three[name], strict=True))
 
     def rename(self, old: str, new: str) -> None:
         """Follow a tensor to its new name."""
@@ -78,24 +87,48 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
         raise GraphError(f"ONNX Runtime can't run {what}: {error}") from error
 
 
-def measure(model: ir.Model, image_shape: tuple[int, ...]) -> Measured:
-    """The shape of every tensor of the model at batch 2 and 3.
+def measure(model: ir.Model) -> Measured:
+    """The shape of every tensor of the model at batch 2 and 3, wherever its inputs' shapes say "N".
 
     Raises:
         GraphError: The network does not run at these batches.
     """
+    names = [str(v.name) for node in model.graph for v in node.outputs if v.name]
+    names += [str(v.name) for v in model.graph.inputs]
+    probes = [onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]) for i, name in enumerate(names)]
+    measured = _probe(model, probes, [p.output[0] for p in probes], (2, 3))
+    two, three = ({n: tuple(map(int, s)) for n, s in zip(names, run, strict=True)} for run in measured)
+    return Measured(two, three)
+
+
+def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDArray[Any]]:
+    """The values of some tensors for a batch of zeros.
+
+    Raises:
+        GraphError: The network does not run at this batch.
+    """
+    [run] = _probe(model, [], names, (batch,))
+    return dict(zip(names, run, strict=True))
+
+
+def _probe(
+    model: ir.Model, nodes: Sequence[onnx.NodeProto], fetch: Sequence[str], batches: Sequence[int]
+) -> list[list[NDArray[Any]]]:
+    """Run a model with further nodes on zeros, at each batch, for the tensors `fetch`."""
     proto = ir.to_proto(model)
-    [image] = model.graph.inputs
-    names = [str(v.name) for node in model.graph for v in node.outputs if v.name] + [str(image.name)]
     del proto.graph.output[:]
-    for i, name in enumerate(names):
-        proto.graph.node.append(onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]))
-        proto.graph.output.append(onnx.helper.make_tensor_value_info(f"xai/shape/{i}", onnx.TensorProto.INT64, None))
+    proto.graph.node.extend(nodes)
+    proto.graph.output.extend(onnx.helper.make_tensor_value_info(f, onnx.TensorProto.INT64, None) for f in fetch)
     session = open_session(proto.SerializeToString(), "the network")
-    dtype = image.dtype.numpy() if image.dtype is not None else np.float32
-    shapes = []
-    for batch in (2, 3):
-        zeros = np.zeros((batch, *image_shape), dtype=dtype)
-        results = run(session, {str(image.name): zeros}, f"the network on {batch} images").values()
-        shapes.append({name: tuple(map(int, shape)) for name, shape in zip(names, results, strict=True) if name})
-    return Measured(*shapes)
+    results = []
+    for batch in batches:
+        zeros = {str(value.name): _zeros(value, batch) for value in model.graph.inputs}
+        found = run(session, zeros, f"the network on {batch} images")
+        results.append([found[name] for name in fetch])
+    return results
+
+
+def _zeros(value: ir.Value, batch: int) -> NDArray[Any]:
+    assert value.shape is not None
+    shape = [d if isinstance(d, int) else batch for d in value.shape.dims]
+    return np.zeros(shape, dtype=value.dtype.numpy() if value.dtype is not None else np.float32)

@@ -6,32 +6,19 @@ constants, nor descendants, nor made from the batch alone (those the tail comput
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
 
-from xai_deploy.bundle import ACTIVATION, LOGITS
+from xai_deploy.bundle import ACTIVATION, GRADIENT, LOGITS, RELEVANCE, SEED, TARGET, Side
 
 from .clean import CleanGraph
 from .emit import Emitter
 from .errors import LayerError
-from .graphs import ancestors, attribute, constant_of, data_inputs, descendants
+from .graphs import ancestors, descendants, rename
+from .layouts import Grid, find_grid, find_layout, from_channels_first, to_channels_first
 from .logits import Logits
-
-Layout = Literal["NCHW", "NHWC"]
-
-_CHANNELS_FIRST = {
-    "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool",
-    "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "LRN", "DepthToSpace", "SpaceToDepth", "Resize",
-}  # fmt: skip
-_ELEMENTWISE = {
-    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Mish",
-    "Softplus", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Clip", "Min", "Max", "Sum", "Identity", "Dropout", "Cast",
-    "QuantizeLinear", "DequantizeLinear", "Concat",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,15 +27,19 @@ class Cut:
 
     Attributes:
         target: The tensor.
-        shape: (K,h,w) of the activation, channels first.
-        layout: The tensor's own layout.
-        sides: The side tensors, in the graph's order.
+        grid: How it holds the activation.
+        sides: The tensors that pass beside the cut, in the graph's order. In the bundle the target's own prefix tokens come
+            behind them, as one more.
     """
 
     target: ir.Value
-    shape: tuple[int, int, int]
-    layout: Layout
+    grid: Grid
     sides: tuple[ir.Value, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K,h,w) of the activation."""
+        return self.grid.shape
 
 
 @dataclass(frozen=True)
@@ -75,11 +66,12 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
     """
     if target in clean.graph.inputs:
         raise LayerError(f"{name!r} gives the image as it is; split at an activation behind it")
-    image_shape = clean.shapes.per_image(target.name)
-    if image_shape is None or len(image_shape) != 3:
+    grid = find_grid(clean.shapes, target, name)
+    if grid is None:
         shape = clean.shapes.two.get(str(target.name), ())
         raise LayerError(
-            f"{name!r} has shape {['N', *shape[1:]]}: a layer to explain gives [N,K,h,w]; --list-layers shows those that do"
+            f"{name!r} has shape {['N', *shape[1:]]}: a layer to explain gives [N,K,h,w], or tokens of an image's patches "
+            "[N,T,K]; --list-layers shows those that do"
         )
     if target.dtype is not None and target.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         raise LayerError(f"{name!r} holds {target.dtype.name}, not floats; split behind its DequantizeLinear")
@@ -92,10 +84,7 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
                 f"the cut at {name!r} needs {side.name!r} beside it, whose shape {clean.shapes.two.get(str(side.name))} "
                 "does not start with the batch; split at another layer"
             )
-    layout = find_layout(target) or "NCHW"
-    first, second, third = image_shape
-    shape = (third, first, second) if layout == "NHWC" else (first, second, third)
-    return Cut(target, shape, layout, sides)
+    return Cut(target, grid, sides)
 
 
 def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
@@ -151,46 +140,69 @@ def split(clean: CleanGraph, cut: Cut, logits: Logits) -> Parts:
 
 def _finish_head(head: ir.Graph, cut: Cut, clean: CleanGraph) -> None:
     emit = Emitter(head, "head")
-    outputs = list(head.outputs)
-    if cut.layout == "NHWC":
-        outputs[0] = emit.node("Transpose", [outputs[0]], "channels_first", {"perm": [0, 3, 1, 2]})
+    target, *sides = head.outputs
+    activation, *prefix = to_channels_first(emit, target, cut.grid)
+    outputs = [activation, *sides, *prefix]
     outputs = [emit.node("Identity", [v], "image") if v in head.inputs else v for v in outputs]
     _replace_outputs(head, outputs)
-    _rename(head, dict(zip(outputs, [ACTIVATION, *side_names(cut)], strict=True)))
+    rename(head, dict(zip(outputs, [ACTIVATION, *side_names(cut)], strict=True)))
     _declare(head.inputs[0], clean.image_shape, head.inputs[0].dtype)
-    for value, source, shape in zip(outputs, [cut.target, *cut.sides], _shapes(cut, clean), strict=True):
-        _declare(value, shape, source.dtype)
+    for value, (shape, dtype) in zip(outputs, _passed(cut, clean), strict=True):
+        _declare(value, shape, dtype)
 
 
 def _finish_tail(
     tail: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
 ) -> dict[str, str]:
     """Name inputs and outputs; returns own output name -> tail tensor."""
-    emit = Emitter(tail, "tail")
-    flat = tail.outputs[0]
-    _rename(tail, dict(zip(tail.inputs, [ACTIVATION, *side_names(cut)], strict=True)))
-    if cut.layout == "NHWC":
-        activation = tail.inputs[0]
-        users = list(activation.uses())
-        native = emit.node("Transpose", [activation], "channels_last", {"perm": [0, 2, 3, 1]})
-        for user, position in users:
-            user.replace_input_with(position, native)
+    if cut.grid.layout != "NCHW":
+        native, activation = tail.inputs[0], ir.Value(name="activation/new")
+        tail.inputs[0] = activation
+        prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None
+        if prefix is not None:
+            tail.inputs.append(prefix)
+        native.replace_all_uses_with(from_channels_first(Emitter(tail, "tail"), activation, prefix, cut.grid))
+        tail.sort()
+    rename(tail, dict(zip(tail.inputs, [ACTIVATION, *side_names(cut)], strict=True)))
+    for value, (shape, dtype) in zip(tail.inputs, _passed(cut, clean), strict=True):
+        _declare(value, shape, dtype)
+    return _finish_outputs(tail, cut, clean, logits, outputs)
+
+
+def whole(clean: CleanGraph, cut: Cut, logits: Logits) -> ir.Graph:
+    """The network uncut: image -> `logits` and the network's outputs, called as the tail calls them."""
+    graph = clean.graph
+    ends = list(dict.fromkeys([logits.value, *graph.outputs]))
+    copy = ir.convenience.extract(graph, graph.inputs, ends)
+    copied = dict(zip(ends, copy.outputs, strict=True))
+    _declare(copy.inputs[0], clean.image_shape, graph.inputs[0].dtype)
+    _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
+    return copy
+
+
+def _finish_outputs(
+    graph: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
+) -> dict[str, str]:
+    """Name and declare the outputs, the logits first; returns own output name -> tensor.
+
+    An output that has one of the bundle's own names gets another one.
+    """
+    emit = Emitter(graph, "tail")
+    flat = graph.outputs[0]
     if clean.shapes.per_image(logits.value.name) != (logits.classes,):
         flat = emit.node("Reshape", [flat, emit.ints([-1, logits.classes], "logits_shape")], "logits")
     results: dict[ir.Value, str] = {flat: LOGITS}
     _declare(flat, (logits.classes,), logits.value.dtype)
+    reserved = (ACTIVATION, LOGITS, TARGET, SEED, GRADIENT, RELEVANCE, *side_names(cut))
     tensors = {}
     for name, source, value in outputs:
-        result = emit.node("Identity", [value], "passed_on") if value in tail.inputs else value
-        reserved = name in (ACTIVATION, LOGITS, *side_names(cut))
-        tensors[name] = results.setdefault(result, f"output/{name}" if reserved else name)
+        result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value
+        tensors[name] = results.setdefault(result, f"output/{name}" if name in reserved else name)
         if result is not flat:
             _declare(result, clean.shapes.two[str(source.name)][1:], source.dtype)
-    _replace_outputs(tail, list(results))
-    _rename(tail, results)
-    for value, source, shape in zip(tail.inputs, [cut.target, *cut.sides], _shapes(cut, clean), strict=True):
-        _declare(value, shape, source.dtype)
-    tail.sort()
+    _replace_outputs(graph, list(results))
+    rename(graph, results)
+    graph.sort()
     return tensors
 
 
@@ -202,8 +214,20 @@ def _batch_from_activation(tail: ir.Graph) -> None:
     tail.sort()
 
 
-def _shapes(cut: Cut, clean: CleanGraph) -> list[tuple[int, ...]]:
-    return [cut.shape, *(clean.shapes.two[str(side.name)][1:] for side in cut.sides)]
+def _passed(cut: Cut, clean: CleanGraph) -> list[tuple[tuple[int, ...], ir.DataType | None]]:
+    """Shape (without the batch) and element type of what head gives to tail: the activation, the side tensors."""
+    own = clean.shapes.two[str(cut.target.name)][1:]
+    prefix = [((cut.grid.prefix, own[1]), cut.target.dtype)] if cut.grid.prefix else []
+    sides = [(clean.shapes.two[str(side.name)][1:], side.dtype) for side in cut.sides]
+    return [(cut.shape, cut.target.dtype), *sides, *prefix]
+
+
+def side_tensors_of(cut: Cut, clean: CleanGraph) -> list[Side]:
+    """The side tensors as the manifest records them."""
+    return [
+        Side(name, shape, dtype.numpy().name if dtype else "float32")
+        for name, (shape, dtype) in zip(side_names(cut), _passed(cut, clean)[1:], strict=True)
+    ]
 
 
 def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None) -> None:
@@ -216,102 +240,40 @@ def _replace_outputs(graph: ir.Graph, outputs: Sequence[ir.Value]) -> None:
     graph.outputs.extend(outputs)
 
 
-def _rename(graph: ir.Graph, names: Mapping[ir.Value, str]) -> None:
-    """Give values new names; another value that has one of them steps aside."""
-    taken = set(names.values())
-    others = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
-    for value in others:
-        if value.name in taken and names.get(value) != value.name:
-            value.name = f"{value.name}/inner"
-    for value, name in names.items():
-        value.name = name
-
-
 def side_names(cut: Cut) -> list[str]:
     """The side tensors' names in the bundle."""
-    return [f"side_{i}" for i in range(len(cut.sides))]
-
-
-def find_layout(value: ir.Value) -> Layout | None:
-    """Whether a 4-D activation is [N,K,h,w] or [N,h,w,K], told by the operators around it; None where nothing tells.
-
-    Elementwise operators are looked through, consumers first: what comes next is what reads the layout.
-    """
-    pending, seen = [value], set()
-    while pending:
-        current = pending.pop(0)
-        if current in seen:
-            continue
-        seen.add(current)
-        for node, position in current.uses():
-            told = _read_as(node, position)
-            if told is not None:
-                return told
-            if node.op_type in _ELEMENTWISE:
-                pending.extend(node.outputs)
-    current = value
-    while (producer := current.producer()) is not None:
-        if producer.op_type in _CHANNELS_FIRST:
-            return "NCHW"
-        if producer.op_type in ("MatMul", "LayerNormalization"):
-            return "NHWC"
-        if producer.op_type == "Transpose":
-            perm = list(attribute(producer, "perm", []))
-            return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(perm))  # type: ignore[return-value]
-        inputs = data_inputs(producer)
-        if producer.op_type not in _ELEMENTWISE or not inputs:
-            return None
-        current = inputs[0]
-    return None
-
-
-def _read_as(node: ir.Node, position: int) -> Layout | None:
-    """The layout in which a node reads its input."""
-    if node.op_type in _CHANNELS_FIRST and position == 0:
-        return "NCHW"
-    if node.op_type == "LayerNormalization":
-        return "NHWC" if attribute(node, "axis", -1) in (-1, 3) else None
-    if node.op_type == "MatMul" and position == 0 and constant_of(node.inputs[1]) is not None:
-        return "NHWC"
-    if node.op_type == "Transpose":
-        return {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}.get(tuple(attribute(node, "perm", [])))  # type: ignore[return-value]
-    if node.op_type == "ReduceMean":
-        axes = reduced_axes(node)
-        return "NCHW" if axes == (2, 3) else "NHWC" if axes == (1, 2) else None
-    return None
-
-
-def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes of a reduction over a 4-D tensor, not negative and sorted; None where they are not constant."""
-    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if axes is None:
-        listed = attribute(node, "axes", None)
-        if listed is None:
-            return None
-        axes = np.array(listed)
-    return tuple(sorted(int(a) % 4 for a in axes))
+    return [f"side_{i}" for i in range(len(cut.sides) + bool(cut.grid.prefix))]
 
 
 def auto_layer(clean: CleanGraph, logits: Logits) -> ir.Value:
-    """The last 4-D activation before global pooling or flattening that needs no side tensor.
+    """The last 4-D activation before global pooling or flattening that needs no side tensor; in a network that attends
+    between tokens after it, the last normalised tokens that attention reads.
+
+    (Behind the last attention the patch tokens of a ViT lead nowhere: only the class token is read.)
 
     Raises:
-        LayerError: There is none, or the network works on tokens behind it.
+        LayerError: There is neither.
     """
     leading = ancestors([logits.value])
     candidates = [v for node in clean.graph for v in node.outputs if v in leading]
     for value in reversed(candidates):
+        attends = any(node.op_type == "Softmax" for node in _nodes_between(value, logits.value))
         shape = clean.shapes.per_image(value.name)
-        layout = find_layout(value) if shape is not None and len(shape) == 3 else None
-        if shape is None or layout is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        if shape is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             continue
-        height, width = shape[1:] if layout == "NCHW" else shape[:2]
-        if height * width > 1 and not side_tensors(clean, value, [logits.value]):
-            if any(node.op_type == "Softmax" for node in _nodes_between(value, logits.value)):
-                break
-            return value
+        if attends:
+            producer = value.producer()
+            if producer is None or producer.op_type != "LayerNormalization" or len(shape) != 2:
+                continue
+            if find_grid(clean.shapes, value, "auto") is not None:
+                return value
+        elif len(shape) == 3 and (layout := find_layout(value)) is not None:
+            height, width = shape[1:] if layout == "NCHW" else shape[:2]
+            if height * width > 1 and not side_tensors(clean, value, [logits.value]):
+                return value
     raise LayerError(
-        "no 4-D activation leads straight to the logits; name a layer with --split (--list-layers shows them)"
+        "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
+        "(--list-layers shows them)"
     )
 
 

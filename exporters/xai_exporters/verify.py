@@ -10,7 +10,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from xai_deploy.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle, Input
+from xai_deploy.bundle import (
+    ACTIVATION,
+    GRADIENT,
+    LOGITS,
+    PIXEL_LOGITS,
+    PREDICTED,
+    RELEVANCE,
+    SEED,
+    TARGET,
+    Bundle,
+    Input,
+)
 
 from .errors import BatchError, VerificationError
 from .runtime import open_session, run
@@ -23,10 +34,17 @@ rounds at 5e-4, and the runtime computes parts of such a network in float32, oth
 
 @dataclass(frozen=True)
 class Verified:
-    """Largest relative differences: against the source graph, and against the source framework where there is one."""
+    """What the check found.
+
+    Attributes:
+        source: Largest relative difference to the source graph.
+        framework: The same to the source framework, where there is one.
+        dead: Roles whose graph gave nothing but zeros: the predicted class does not depend on what it starts from.
+    """
 
     source: float
     framework: float | None
+    dead: tuple[str, ...] = ()
 
 
 def noise_images(spec: Input, count: int) -> NDArray[Any]:
@@ -90,6 +108,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
                 "batch can't be made symbolic; export it again with a symbolic batch"
             )
     _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
+    dead = _verify_backward(bundle, {spec.name: images}, between, together[LOGITS], tolerance)
     framework = None
     if network.reference is not None:
         reference = network.reference(images)
@@ -99,7 +118,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
                 f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
                 f"{tolerance:.0e} is allowed): the export to ONNX is not faithful; please report it"
             )
-    return Verified(worst, framework)
+    return Verified(worst, framework, dead)
 
 
 def _run_source(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -122,6 +141,37 @@ def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[
     scale = max(np.abs(logits).max(), np.abs(scores).max())
     if np.abs(bias - bias[:1]).max() > tolerance * scale:
         raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
+
+
+def _verify_backward(
+    bundle: Bundle,
+    image: Mapping[str, NDArray[Any]],
+    activation: Mapping[str, NDArray[Any]],
+    logits: NDArray[Any],
+    tolerance: float,
+) -> tuple[str, ...]:
+    """Graphs that propagate back give the tail's logits again, and finite values.
+
+    Returns:
+        The roles that gave nothing but zeros.
+    """
+    dead = []
+    for role, graph in bundle.manifest.graphs.items():
+        session = open_session(bundle.graph(role), f"the {role} graph")
+        feeds: dict[str, NDArray[Any]] = {**(image if graph.start == "image" else activation)}
+        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
+        feeds[SEED] = np.zeros(logits.shape, np.float32)
+        names = {i.name for i in session.get_inputs()}
+        if TARGET not in names:
+            continue
+        results = run(session, {k: v for k, v in feeds.items() if k in names}, f"the {role} graph")
+        difference = _difference(results[LOGITS], logits, LOGITS)
+        arrived = next(v for name, v in results.items() if name in (GRADIENT, RELEVANCE))
+        if difference > tolerance or not np.isfinite(arrived).all():
+            raise VerificationError(f"the {role} graph does not reproduce the logits, or gives NaN; please report it")
+        if not arrived.any():
+            dead.append(role)
+    return tuple(dead)
 
 
 def _difference(got: NDArray[Any], want: NDArray[Any], name: str) -> float:

@@ -51,7 +51,7 @@ MODELS: list[Callable[[], ModelProto]] = [o.shape_flatten, expand_by_shape, fold
 def test_numbers_stay_and_one_shape_is_left(build: Callable[[], ModelProto]) -> None:
     source = build()
     model = ir.from_proto(source)
-    reduce_shape_arithmetic(model, measure(model, nets.SHAPE))
+    reduce_shape_arithmetic(model, measure(model))
     got = ir.to_proto(model)
     left = [n for n in got.graph.node if n.op_type == "Shape"]
     assert [(list(n.input), {a.name: a.i for a in n.attribute}) for n in left] in (
@@ -65,7 +65,7 @@ def test_numbers_stay_and_one_shape_is_left(build: Callable[[], ModelProto]) -> 
 
 def test_a_reshape_gets_a_constant() -> None:
     model = ir.from_proto(o.shape_flatten())
-    reduce_shape_arithmetic(model, measure(model, nets.SHAPE))
+    reduce_shape_arithmetic(model, measure(model))
     [reshape] = [n for n in model.graph if n.op_type == "Reshape"]
     shape = ir.convenience.get_const_tensor(reshape.inputs[1]) if reshape.inputs[1] else None
     assert shape is not None

@@ -76,6 +76,7 @@ def test_gelu_keeps_its_opset(tmp_path: Path, opset: int) -> None:
         "head": opset,
         "tail": opset,
         "pixelwise-tail": 18,
+        "gradient": opset,
     }
     bundle = check_bundle(done.path, source_reference(model))
     for role, graph in done.manifest.graphs.items():

@@ -1,0 +1,91 @@
+"""The reverse walker: from the logits back to a target tensor, by the rules of a table.
+
+One walk serves every kind of propagation. The table says what an operator does to what comes from behind: its gradient
+(`vjp`: vector-Jacobian product), or its relevance. The walker itself does only what all have in common:
+
+1. It visits the nodes between target and logits in reverse order, and no others: nothing is computed that leads nowhere.
+2. Where a tensor is used several times, what comes back along the uses is added up.
+3. Where a rule says that its operator broadcasts, the result is summed to the shape of the input.
+
+The rules read tensors of the forward graph where they are; nothing is computed twice that is there already.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from .emit import Emitter, Ops
+from .errors import RuleError
+from .rules import RuleTable, Step, floats_of
+from .runtime import Measured
+from .shapes import unbroadcast
+
+
+def propagate(
+    graph: ir.Graph,
+    start: ir.Value,
+    seed: ir.Value,
+    target: ir.Value,
+    table: RuleTable,
+    shapes: Measured,
+    scope: str = "grad",
+) -> ir.Value:
+    """Add to a graph what its table propagates from `start` back to `target`.
+
+    Args:
+        graph: The forward graph, its nodes in order; changed in place.
+        start: Where the walk begins: the logits.
+        seed: What stands there, of the shape of `start`: for gradients dL/d(start).
+        target: Where it ends.
+        table: The rules.
+        shapes: Of the graph's tensors.
+        scope: First part of the names of the new nodes.
+
+    Returns:
+        What arrives, of the target's shape: for gradients dL/d(target).
+
+    Raises:
+        RuleError: An operator on the way has no rule, or `start` does not depend on `target`.
+    """
+    emit = Emitter(graph, scope)
+    nodes = list(graph)
+    leading = _leading(nodes, target, table)
+    arrived: dict[ir.Value, list[ir.Value]] = {start: [seed]}
+    for node in reversed(nodes):
+        leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
+        if not leads or not any(y in arrived for y in node.outputs):
+            continue
+        op, rule, step = (
+            Ops(emit, str(node.name), floats_of(node.outputs[0])),
+            table.find(node),
+            Step(node, shapes, leads),
+        )
+        dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
+        results = rule.function(op, step, *dys)
+        for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):
+            if dx is None or position not in leads:
+                continue
+            x = step.input(position)
+            part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
+            arrived.setdefault(x, []).append(part)
+    total = _total(Ops(emit, str(target.name), floats_of(target)), arrived.pop(target, []))
+    if total is None:
+        raise RuleError(f"nothing of {start.name!r} reaches {target.name!r}: no operator between them lets it through")
+    return total
+
+
+def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: RuleTable) -> set[ir.Value]:
+    """The tensors through which something can come back to the target."""
+    leading = {target}
+    for node in nodes:
+        if not table.stops(node) and any(x in leading for x in node.inputs):
+            leading.update(node.outputs)
+    return leading
+
+
+def _total(op: Ops, parts: Sequence[ir.Value]) -> ir.Value | None:
+    """The sum of what came back along the uses of one tensor."""
+    return functools.reduce(op.Add, parts) if parts else None

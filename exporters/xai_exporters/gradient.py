@@ -1,0 +1,79 @@
+"""The graph roles that propagate back from the logits: forward graph -> forward graph and what arrives at its first input.
+
+Both `target` and `seed` start the walk: s = the unit vector of class `target`, of the predicted class where `target` is -1
+(found inside the graph, so that nobody runs it twice), or `seed` where `target` is -2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from xai_deploy.bundle import BY_SEED, GRADIENT, LOGITS, PREDICTED, SEED, TARGET
+
+from .backward import propagate
+from .emit import Emitter, Ops
+from .errors import GraphError
+from .graphs import IR_VERSION, rename
+from .rules import RuleTable, floats_of
+from .runtime import measure
+from .vjp.table import vjp
+
+
+def gradient_graph(forward: ir.Graph, classes: int, table: RuleTable = vjp) -> ir.Graph:
+    """The forward graph with d(s . logits)/d(first input) as a further output `gradient`.
+
+    Args:
+        forward: activation or image (and side tensors) -> `logits` [N,classes] and other outputs; not changed.
+        classes: Number of classes.
+        table: The gradient rules.
+
+    Returns:
+        The forward's inputs, `target` int64 [N], `seed` float32 [N,classes] -> the forward's outputs, `gradient`.
+
+    Raises:
+        RuleError: An operator on the way has no rule.
+        GraphError: The network's input has a name that the graph needs.
+    """
+    return backward_graph(forward, classes, table, GRADIENT)
+
+
+def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str) -> ir.Graph:
+    """As `gradient_graph`, for any table of rules; the further output is called `name`."""
+    if forward.inputs[0].name in (TARGET, SEED):
+        raise GraphError(
+            f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
+        )
+    graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
+    inner = {
+        value: f"{value.name}/inner" for node in graph for value in node.outputs if value.name in (TARGET, SEED, name)
+    }
+    rename(graph, inner)
+    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
+        copy.shape, copy.type = value.shape, value.type
+    shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
+    [logits] = [v for v in graph.outputs if v.name == LOGITS]
+    source = graph.inputs[0]
+    seed = _seed(graph, logits, classes)
+    arrived = propagate(graph, logits, seed, source, table, shapes, scope=name)
+    result = Emitter(graph, name).node("Identity", [arrived], "result")
+    result.name, result.shape, result.type = name, source.shape, source.type
+    graph.outputs.append(result)
+    common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
+    graph.sort()
+    return graph
+
+
+def _seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
+    """The inputs `target` and `seed`, and s [N,classes] made of them, in the logits' element type."""
+    target = ir.Value(name=TARGET, shape=ir.Shape(["N"]), type=ir.TensorType(ir.DataType.INT64))
+    seed = ir.Value(name=SEED, shape=ir.Shape(["N", classes]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.extend([target, seed])
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    column = op.Unsqueeze(target, [1])
+    predicted = op.ArgMax(logits, axis=1, keepdims=1)
+    chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
+    unit = op.Where(op.Equal(np.arange(classes)[None], chosen), 1.0, 0.0)
+    given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
+    return op.Where(op.Equal(column, BY_SEED), given, unit)

@@ -1,0 +1,33 @@
+"""Shapes in which the batch is open, and what rules do with them."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import onnx_ir as ir
+
+from .emit import Ops
+
+Dims: TypeAlias = tuple[int | None, ...]
+"""A shape; None stands where a dimension grows with the batch."""
+
+
+def reshape(op: Ops, value: ir.Value, dims: Dims, like: ir.Value) -> ir.Value:
+    """`value` in the shape of `like`, which is `dims`: a constant, as every runtime likes it, where one entry is open."""
+    if dims.count(None) > 1 or 0 in dims:
+        return op.Reshape(value, op.Shape(like))
+    return op.Reshape(value, [-1 if d is None else d for d in dims])
+
+
+def expand(op: Ops, value: ir.Value, dims: Dims) -> ir.Value:
+    """`value` broadcast to `dims`; along the open dimensions it already has its size."""
+    return op.Expand(value, [1 if d is None else d for d in dims])
+
+
+def unbroadcast(op: Ops, value: ir.Value, have: Dims, want: Dims, like: ir.Value) -> ir.Value:
+    """Sum over the axes along which a tensor of the shape `want` was broadcast to `have`: the adjoint of broadcasting."""
+    extra = len(have) - len(want)
+    axes = [i for i, d in enumerate(have) if i < extra or (want[i - extra] == 1 and d != 1)]
+    if axes:
+        value = op.ReduceSum(value, axes, keepdims=1)
+    return reshape(op, value, want, like) if extra else value

@@ -1,0 +1,147 @@
+"""Activation functions y = f(x): dx = dy f'(x), by the output y where the derivative is known from it.
+
+Reading y and not x keeps x free: runtimes fuse an activation into the convolution before it as long as nothing else
+reads what lies between. At a kink the derivative is torch's: 0 for Relu at 0 and for Clip at its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from .table import vjp
+
+
+@vjp("Relu")
+def relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = dy where y > 0."""
+    return op.Where(op.Greater(step.y, 0.0), dy, 0.0)
+
+
+@vjp("LeakyRelu")
+def leaky_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = dy where x > 0, alpha dy elsewhere."""
+    return op.Where(op.Greater(step.x, 0.0), dy, op.Mul(dy, float(step.attr("alpha", 0.01))))
+
+
+@vjp("ThresholdedRelu")
+def thresholded_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = dy where x > alpha."""
+    return op.Where(op.Greater(step.x, float(step.attr("alpha", 1.0))), dy, 0.0)
+
+
+@vjp("PRelu", broadcasts=True)
+def prelu(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
+    """y = x where x > 0, slope x elsewhere."""
+    x, slope = step.x, step.input(1)
+    positive = op.Greater(x, 0.0)
+    return [op.Where(positive, dy, op.Mul(dy, slope)), op.Where(positive, 0.0, op.Mul(dy, x))]
+
+
+@vjp("Elu")
+def elu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = alpha (e^x - 1) for x <= 0, so y' = y + alpha."""
+    alpha = float(step.attr("alpha", 1.0))
+    return op.Mul(dy, op.Where(op.Greater(step.x, 0.0), 1.0, op.Add(step.y, alpha)))
+
+
+@vjp("Celu")
+def celu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = alpha (e^(x/alpha) - 1) for x <= 0, so y' = y/alpha + 1."""
+    alpha = float(step.attr("alpha", 1.0))
+    return op.Mul(dy, op.Where(op.Greater(step.x, 0.0), 1.0, op.Add(op.Div(step.y, alpha), 1.0)))
+
+
+@vjp("Selu")
+def selu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = gamma x for x > 0, gamma alpha (e^x - 1) elsewhere, so y' = y + gamma alpha."""
+    alpha = float(step.attr("alpha", 1.67326319217681884765625))
+    gamma = float(step.attr("gamma", 1.05070102214813232421875))
+    return op.Mul(dy, op.Where(op.Greater(step.x, 0.0), gamma, op.Add(step.y, gamma * alpha)))
+
+
+@vjp("Sigmoid")
+def sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = y (1 - y)."""
+    return op.Mul(dy, op.Mul(step.y, op.Sub(1.0, step.y)))
+
+
+@vjp("HardSigmoid")
+def hard_sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = clip(alpha x + beta, 0, 1): y' = alpha where 0 < y < 1."""
+    inside = op.And(op.Greater(step.y, 0.0), op.Less(step.y, 1.0))
+    return op.Where(inside, op.Mul(dy, float(step.attr("alpha", 0.2))), 0.0)
+
+
+@vjp("HardSwish")
+def hard_swish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x clip(x/6 + 1/2, 0, 1): y' = x/3 + 1/2 where -3 < x < 3, 0 below, 1 above."""
+    x = step.x
+    slope = op.Where(op.Less(x, 3.0), op.Add(op.Div(x, 3.0), 0.5), 1.0)
+    return op.Where(op.Greater(x, -3.0), op.Mul(dy, slope), 0.0)
+
+
+@vjp("Tanh")
+def tanh(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = 1 - y^2."""
+    return op.Mul(dy, op.Sub(1.0, op.Mul(step.y, step.y)))
+
+
+@vjp("Softplus")
+def softplus(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = log(1 + e^x): y' = sigmoid(x)."""
+    return op.Mul(dy, op.Sigmoid(step.x))
+
+
+@vjp("Softsign")
+def softsign(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x / (1 + |x|): y' = (1 - |y|)^2."""
+    root = op.Sub(1.0, op.Abs(step.y))
+    return op.Mul(dy, op.Mul(root, root))
+
+
+@vjp("Mish")
+def mish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x t, t = tanh(softplus(x)): y' = t + x sigmoid(x) (1 - t^2)."""
+    x = step.x
+    t = op.Tanh(op.Softplus(x))
+    return op.Mul(dy, op.Add(t, op.Mul(op.Mul(x, op.Sigmoid(x)), op.Sub(1.0, op.Mul(t, t)))))
+
+
+@vjp("Swish")
+def swish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x s, s = sigmoid(alpha x): y' = s + alpha y (1 - s)."""
+    alpha = float(step.attr("alpha", 1.0))
+    s = op.Sigmoid(op.Mul(step.x, alpha))
+    return op.Mul(dy, op.Add(s, op.Mul(op.Mul(step.y, alpha), op.Sub(1.0, s))))
+
+
+@vjp("Erf")
+def erf(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = 2/sqrt(pi) e^(-x^2)."""
+    slope = op.Mul(op.Exp(op.Neg(op.Mul(step.x, step.x))), 2 / math.sqrt(math.pi))
+    return op.Mul(dy, slope)
+
+
+@vjp("Gelu")
+def gelu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x Phi(x): y' = Phi(x) + x phi(x), with the normal distribution's Phi(x) = (1 + erf(x/sqrt(2)))/2.
+
+    approximate="tanh": y = x (1 + t)/2, t = tanh(c (x + 0.044715 x^3)), c = sqrt(2/pi):
+    y' = (1 + t)/2 + x (1 - t^2) c (1 + 3 * 0.044715 x^2)/2.
+    """
+    x = step.x
+    square = op.Mul(x, x)
+    if step.attr("approximate", "none") == "tanh":
+        c = math.sqrt(2 / math.pi)
+        t = op.Tanh(op.Mul(op.Mul(x, op.Add(op.Mul(square, 0.044715), 1.0)), c))
+        inner = op.Mul(op.Add(op.Mul(square, 3 * 0.044715), 1.0), c / 2)
+        slope = op.Add(op.Mul(op.Add(t, 1.0), 0.5), op.Mul(op.Mul(x, op.Sub(1.0, op.Mul(t, t))), inner))
+    else:
+        distribution = op.Mul(op.Add(op.Erf(op.Mul(x, math.sqrt(0.5))), 1.0), 0.5)
+        density = op.Mul(op.Exp(op.Mul(square, -0.5)), 1 / math.sqrt(2 * math.pi))
+        slope = op.Add(distribution, op.Mul(x, density))
+    return op.Mul(dy, slope)

@@ -1,0 +1,143 @@
+"""Elementwise arithmetic, with broadcasting: a rule's values have the output's shape, the walker sums them down."""
+
+from __future__ import annotations
+
+import functools
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..graphs import constant_of
+from ..rules import Step
+from .table import vjp
+
+
+@vjp("Add", "Sum", broadcasts=True)
+def add(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
+    """y = sum of the inputs."""
+    return [dy] * len(step.node.inputs)
+
+
+@vjp("Sub", broadcasts=True)
+def sub(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a - b."""
+    return [dy, op.Neg(dy) if 1 in step.leads else None]
+
+
+@vjp("Mul", broadcasts=True)
+def mul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a b."""
+    a, b = step.x, step.input(1)
+    return [op.Mul(dy, b) if 0 in step.leads else None, op.Mul(dy, a) if 1 in step.leads else None]
+
+
+@vjp("Div", broadcasts=True)
+def div(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a / b: dy/b and -dy y/b."""
+    share = op.Div(dy, step.input(1))
+    return [share, op.Neg(op.Mul(share, step.y)) if 1 in step.leads else None]
+
+
+@vjp("Pow", broadcasts=True)
+def power(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a^b: dy b a^(b-1) and dy y log(a)."""
+    a, b = step.x, step.input(1)
+    da = db = None
+    if 0 in step.leads:
+        exponent = constant_of(b)
+        if exponent is not None and exponent.size == 1:
+            p = float(exponent.reshape(()))
+            below = a if p == 2 else step.y if p == 1 else op.Pow(a, p - 1)
+            da = None if p == 0 else dy if p == 1 else op.Mul(dy, op.Mul(below, p))
+        else:
+            b = op.Cast(b, to=int(ir.DataType.from_numpy(op.floats)))  # may be integers
+            da = op.Mul(dy, op.Mul(b, op.Pow(a, op.Sub(b, 1.0))))
+    if 1 in step.leads:
+        db = op.Mul(dy, op.Mul(step.y, op.Log(a)))
+    return [da, db]
+
+
+@vjp("Sqrt")
+def sqrt(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = 1 / (2 y)."""
+    return op.Div(op.Mul(dy, 0.5), step.y)
+
+
+@vjp("Reciprocal")
+def reciprocal(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = -y^2."""
+    return op.Neg(op.Mul(dy, op.Mul(step.y, step.y)))
+
+
+@vjp("Exp")
+def exp(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = y."""
+    return op.Mul(dy, step.y)
+
+
+@vjp("Log")
+def log(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = 1/x."""
+    return op.Div(dy, step.x)
+
+
+@vjp("Sin")
+def sin(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = cos(x)."""
+    return op.Mul(dy, op.Cos(step.x))
+
+
+@vjp("Cos")
+def cos(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = -sin(x)."""
+    return op.Neg(op.Mul(dy, op.Sin(step.x)))
+
+
+@vjp("Abs")
+def absolute(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = sign(x), 0 at 0."""
+    return op.Mul(dy, op.Sign(step.x))
+
+
+@vjp("Neg")
+def neg(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y' = -1."""
+    return op.Neg(dy)
+
+
+@vjp("Mean", broadcasts=True)
+def mean(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
+    """y = the inputs' mean, elementwise."""
+    share = op.Mul(dy, 1 / len(step.node.inputs))
+    return [share] * len(step.node.inputs)
+
+
+@vjp("Min", "Max", broadcasts=True)
+def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """dy goes to the inputs that equal y, in equal shares (as torch.maximum divides a tie)."""
+    one = [op.Where(op.Equal(step.input(i), step.y), 1.0, 0.0) for i in range(len(step.node.inputs))]
+    share = op.Div(dy, functools.reduce(op.Add, one))
+    return [op.Mul(share, equal) if i in step.leads else None for i, equal in enumerate(one)]
+
+
+@vjp("Clip")
+def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = dy where min < y < max. At a bound 0, as torch's Relu6 has it."""
+    step.only_first()
+    low, high = step.optional(1), step.optional(2)
+    if low is not None:
+        dy = op.Where(op.Greater(step.y, low), dy, 0.0)
+    if high is not None:
+        dy = op.Where(op.Less(step.y, high), dy, 0.0)
+    return dy
+
+
+@vjp("Where", broadcasts=True)
+def where(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a where the condition holds, else b."""
+    condition = step.x
+    return [
+        None,
+        op.Where(condition, dy, 0.0) if 1 in step.leads else None,
+        op.Where(condition, 0.0, dy) if 2 in step.leads else None,
+    ]

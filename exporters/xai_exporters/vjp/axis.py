@@ -1,0 +1,52 @@
+"""The transposes of picking positions along an axis, and of a matrix along it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..emit import Ops
+
+_ROUNDS = 4  # one Gather per round; where positions are picked more often than that, a matrix product is shorter
+
+
+def from_positions(op: Ops, dy: ir.Value, axis: int, rank: int, positions: NDArray[Any], size: int) -> ir.Value:
+    """The transpose of y = x[positions] along an axis of `size`: dx[p] = sum of dy[i] over all i with positions[i] = p.
+
+    Written as the inverse picking: dx = dy[inverse], with a zero put behind dy for positions that were not picked, and one
+    round more for each time that a position is picked again. (ScatterElements with addition is not portable.)
+    """
+    counts = np.bincount(positions, minlength=size)
+    if counts.max() > _ROUNDS:
+        picked = (positions[:, None] == np.arange(size)).astype(op.floats)  # [picked, size]
+        return along(op, dy, axis, rank, picked)
+    if counts.min() == counts.max() == 1:
+        return op.Gather(dy, np.argsort(positions), axis=axis)
+    behind = [0] * (2 * rank)
+    behind[rank + axis] = 1
+    padded = op.Pad(dy, behind, 0.0)
+    order = np.argsort(positions, kind="stable")
+    first = np.cumsum(counts) - counts
+    parts = []
+    for turn in range(counts.max()):
+        again = counts > turn
+        inverse = np.full(size, len(positions))
+        inverse[again] = order[first[again] + turn]
+        parts.append(op.Gather(padded, inverse, axis=axis))
+    return functools.reduce(op.Add, parts)
+
+
+def along(op: Ops, value: ir.Value, axis: int, rank: int, matrix: NDArray[Any]) -> ir.Value:
+    """value [..., n, ...] times matrix [n,m] along an axis: [..., m, ...]."""
+    matrix = np.ascontiguousarray(matrix)
+    if axis == rank - 1:
+        return op.MatMul(value, matrix)
+    if axis == rank - 2:
+        return op.MatMul(np.ascontiguousarray(matrix.T), value)
+    perm = [i for i in range(rank) if i != axis] + [axis]
+    product = op.MatMul(op.Transpose(value, perm=perm), matrix)
+    return op.Transpose(product, perm=[int(i) for i in np.argsort(perm)])

@@ -1,0 +1,89 @@
+"""Convolutions. The gradient with respect to the input is the transposed convolution of dy with the same weight."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import Dims
+from .table import vjp
+from .window import Window, find_transposed_window, find_window, fit, transpose
+
+
+@vjp("Conv")
+def conv(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = transposed convolution of dy; for stride 1 a convolution with the rotated weight."""
+    step.only_first()
+    weight = step.input(1)
+    dims = step.dims(weight)
+    return transposed_conv(op, dy, weight, dims, find_window(step, _kernel(dims)), int(step.attr("group", 1)))
+
+
+@vjp("ConvTranspose")
+def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = convolution of dy with the same weight, of which the node is the transpose."""
+    step.only_first()
+    weight = step.input(1)
+    window = find_transposed_window(step, _kernel(step.dims(weight)))
+    rank = len(window.kernel)
+    dy = fit(op, dy, (0,) * rank, tuple(min(e, 0) for e in window.end))  # what no window reads
+    return op.Conv(
+        dy,
+        weight,
+        kernel_shape=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=[*window.begin, *(max(e, 0) for e in window.end)],
+        group=int(step.attr("group", 1)),
+    )
+
+
+def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window: Window, group: int) -> ir.Value:
+    """The transpose of a convolution: [N,O,*result] -> [N,I,*source].
+
+    With stride 1 that is a convolution with the weight rotated by 180 degrees and its channels exchanged, at the forward's
+    speed (a ConvTranspose takes 1.3-3 times as long on both runtimes); the rotated weight is a node over the one
+    initializer, which runtimes fold as they load.
+
+    Args:
+        op: Where nodes are written.
+        dy: [N,O,*result].
+        weight: [O,I/group,*kernel].
+        dims: Its shape.
+        window: The convolution's window.
+        group: Its groups.
+    """
+    if set(window.strides) != {1}:
+        return transpose(op, dy, weight, window, group)
+    before = tuple(k - 1 - b for k, b in zip(window.span, window.begin, strict=True))
+    after = tuple(k - 1 - e for k, e in zip(window.span, window.end, strict=True))
+    dx = op.Conv(
+        dy,
+        _rotated(op, weight, dims, group),
+        kernel_shape=window.kernel,
+        dilations=window.dilations,
+        pads=[max(p, 0) for p in (*before, *after)],
+        group=group,
+    )
+    return fit(op, dx, tuple(min(p, 0) for p in before), tuple(min(p, 0) for p in after))
+
+
+def _rotated(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
+    """[O,I/group,*kernel] -> [I,O/group,*kernel], each kernel rotated by 180 degrees."""
+    outputs, inputs, *kernel = (d or 1 for d in dims)
+    axes = [2 + i for i, k in enumerate(kernel) if k > 1]
+    if axes:
+        weight = op.Slice(weight, [-1] * len(axes), [-(1 << 62)] * len(axes), axes, [-1] * len(axes))
+    spatial = range(2, 2 + len(kernel))
+    if group == 1:
+        return op.Transpose(weight, perm=[1, 0, *spatial])
+    if outputs == group and inputs == 1:
+        return weight
+    weight = op.Reshape(weight, [group, outputs // group, inputs, *kernel])
+    weight = op.Transpose(weight, perm=[0, 2, 1, *(1 + i for i in spatial)])
+    return op.Reshape(weight, [group * inputs, outputs // group, *kernel])
+
+
+def _kernel(dims: Dims) -> tuple[int, ...]:
+    return tuple(d or 1 for d in dims[2:])

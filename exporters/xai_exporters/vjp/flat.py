@@ -1,0 +1,12 @@
+"""Operators without a gradient: those on integers and truth values, and steps, whose derivative is 0 almost everywhere."""
+
+from __future__ import annotations
+
+from .table import vjp
+
+vjp.flat(
+    "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "OneHot", "EyeLike", "RandomNormalLike", "RandomUniformLike"
+)
+vjp.flat("ArgMax", "ArgMin", "IsNaN", "IsInf")
+vjp.flat("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor")
+vjp.flat("Floor", "Ceil", "Round", "Sign")

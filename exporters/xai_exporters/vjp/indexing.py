@@ -1,0 +1,95 @@
+"""Operators that pick values by index; their gradient puts them back.
+
+Indices that are constants become an inverse picking (`axis.from_positions`), which every runtime runs. Computed ones take
+the Scatter operators with addition, which few runtimes beyond onnxruntime and OpenVINO run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..graphs import constant_of
+from ..rules import Step
+from ..shapes import reshape
+from .axis import from_positions
+from .table import vjp
+
+
+@vjp("Gather")
+def gather(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x[..., indices, ...] along an axis."""
+    x, dims = step.x, step.dims(step.x)
+    axis = step.axis(step.attr("axis", 0))
+    indices, shape = constant_of(step.input(1)), step.dims(step.input(1))
+    rank, size = len(dims), dims[axis]
+    if indices is not None and size is not None:
+        if indices.size == 1:  # one position, as of a class token
+            position = int(indices.reshape(())) % size
+            flat = reshape(op, dy, (*dims[:axis], 1, *dims[axis + 1 :]), x)
+            pads = [0] * (2 * rank)
+            pads[axis], pads[rank + axis] = position, size - 1 - position
+            return op.Pad(flat, pads, 0.0)
+        if indices.ndim > 1:
+            dy = reshape(op, dy, (*dims[:axis], indices.size, *dims[axis + 1 :]), x)
+        return from_positions(op, dy, axis, rank, indices.reshape(-1) % size, size)
+    if axis != 0 or len(shape) != 1:
+        raise step.refuse("its indices are computed, and not a list along the first axis")
+    rows = op.Unsqueeze(step.input(1), [1])
+    return op.ScatterND(_zeros(op, x), rows, dy, reduction="add")
+
+
+@vjp("GatherElements")
+def gather_elements(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y[i] = x[index[i]] along an axis, for each of the other positions."""
+    axis = step.axis(step.attr("axis", 0))
+    return op.ScatterElements(_zeros(op, step.x), step.input(1), dy, axis=axis, reduction="add")
+
+
+@vjp("GatherND")
+def gather_nd(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x[index], the index's last axis holding coordinates; the first `batch_dims` axes are common to both."""
+    return op.ScatterND(_zeros(op, step.x), _coordinates(op, step), dy, reduction="add")
+
+
+def _coordinates(op: Ops, step: Step) -> ir.Value:
+    """The indices of GatherND with the coordinates along the common axes written out before them."""
+    indices, common = step.input(1), int(step.attr("batch_dims", 0))
+    if common == 0:
+        return indices
+    rank = len(step.dims(indices))
+    shape = op.Concat(op.Shape(indices, start=0, end=rank - 1), [1], axis=0)
+    columns = []
+    for axis in range(common):
+        count = op.Squeeze(op.Shape(indices, start=axis, end=axis + 1), [0])
+        along = op.Reshape(op.Range(np.int64(0), count, np.int64(1)), [1] * axis + [-1] + [1] * (rank - axis - 1))
+        columns.append(op.Expand(along, shape))
+    return op.Concat(*columns, indices, axis=rank - 1)
+
+
+@vjp("ScatterND")
+def scatter_nd(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = x with updates in its place: there dy goes to the updates and not to x (to both where they are added)."""
+    indices, updates = step.input(1), step.input(2)
+    dx = dy if _adds(step) else op.ScatterND(dy, indices, _zeros(op, updates))
+    return [dx, None, op.GatherND(dy, indices)]
+
+
+@vjp("ScatterElements")
+def scatter_elements(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """As ScatterND, along an axis."""
+    indices, updates, axis = step.input(1), step.input(2), step.axis(step.attr("axis", 0))
+    dx = dy if _adds(step) else op.ScatterElements(dy, indices, _zeros(op, updates), axis=axis)
+    return [dx, None, op.GatherElements(dy, indices, axis=axis)]
+
+
+def _adds(step: Step) -> bool:
+    reduction = step.attr("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise step.refuse(f"it combines values by {reduction!r}; only 'none' and 'add' have a rule")
+    return bool(reduction == "add")
+
+
+def _zeros(op: Ops, like: ir.Value) -> ir.Value:
+    return op.Expand(0.0, op.Shape(like))

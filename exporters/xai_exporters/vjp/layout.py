@@ -1,0 +1,167 @@
+"""Operators that move values about without changing them: their gradient moves them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import reshape
+from .axis import from_positions
+from .table import vjp
+
+
+@vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def view(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Back to the input's shape."""
+    return reshape(op, dy, step.dims(step.x), step.x)
+
+
+@vjp("Identity", "Dropout")
+def identity(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
+    """y = x; Dropout does nothing in inference."""
+    return dy
+
+
+@vjp("Cast")
+def cast(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Back to the input's element type."""
+    dtype = step.x.dtype
+    if dtype is None:
+        raise step.refuse("the element type of its input is not known")
+    return op.Cast(dy, to=int(dtype))
+
+
+@vjp("Transpose")
+def transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """The inverse permutation; without one the axes are reversed."""
+    rank = len(step.dims(step.x))
+    return op.Transpose(dy, perm=[int(i) for i in np.argsort(step.attr("perm", list(range(rank))[::-1]))])
+
+
+@vjp("Expand", broadcasts=True)
+def expand(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Broadcasting; the walker sums it up."""
+    return dy
+
+
+@vjp("Concat")
+def concat(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """Each input gets its slice."""
+    axis = step.axis(step.attr("axis"))
+    results: list[ir.Value | None] = []
+    start = 0
+    for i in range(len(step.node.inputs)):
+        size = step.dims(step.input(i))[axis]
+        if size is None:
+            raise step.refuse("it concatenates along the batch")
+        results.append(op.Slice(dy, [start], [start + size], [axis]) if i in step.leads else None)
+        start += size
+    return results
+
+
+@vjp("Split")
+def split(op: Ops, step: Step, *dys: ir.Value | None) -> ir.Value:
+    """The pieces joined again; a piece that leads nowhere gives zeros."""
+    pieces = [op.Expand(0.0, op.Shape(y)) if dy is None else dy for y, dy in zip(step.node.outputs, dys, strict=True)]
+    return op.Concat(*pieces, axis=step.axis(step.attr("axis", 0)))
+
+
+@vjp("Slice")
+def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Zeros around a slice of step 1; for other steps each value back to its position."""
+    dims = step.dims(step.x)
+    starts, ends, axes, steps = (step.constant(i) for i in range(1, 5))
+    assert starts is not None
+    assert ends is not None
+    if axes is None:
+        axes = np.arange(len(starts))
+    if steps is None:
+        steps = np.ones(len(starts), np.int64)
+    before, after = [0] * len(dims), [0] * len(dims)
+    for start, end, axis, stride in zip(*(map(int, a) for a in (starts, ends, axes, steps)), strict=True):
+        axis, size = axis % len(dims), dims[axis]
+        if size is None:
+            if (start, stride) == (0, 1) and end >= 1 << 31:
+                continue
+            raise step.refuse("it slices along the batch")
+        positions = range(size)[slice(start, end if stride > 0 or end >= -size else None, stride)]
+        if stride == 1:
+            before[axis], after[axis] = positions.start, size - positions.stop
+        else:
+            dy = from_positions(op, dy, axis, len(dims), np.array(positions), size)
+    return op.Pad(dy, [*before, *after], 0.0) if any(before + after) else dy
+
+
+@vjp("Pad")
+def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Constant padding is cut off again; reflected, edge and wrapped values are added where they came from."""
+    step.only_first()
+    dims = step.dims(step.x)
+    rank = len(dims)
+    amounts, axes = step.constant(1), step.constant(3)
+    if amounts is None:
+        amounts = np.asarray(step.attr("pads"))
+    axes = np.arange(rank) if axes is None else axes % rank
+    mode = step.attr("mode", "constant")
+    starts, ends = [0] * rank, [0] * rank
+    for axis, before, after in zip(axes, amounts[: len(axes)], amounts[len(axes) :], strict=True):
+        size, before, after = dims[axis], int(before), int(after)
+        if before == after == 0:
+            continue
+        if size is None:
+            raise step.refuse("it pads along the batch")
+        if mode == "constant":
+            starts[axis], ends[axis] = before, after
+        else:
+            positions = np.arange(-min(before, 0), size + min(after, 0))
+            positions = np.pad(positions, (max(before, 0), max(after, 0)), mode=mode)
+            dy = from_positions(op, dy, int(axis), rank, positions, size)
+    return _crop(op, dy, starts, ends)
+
+
+def _crop(op: Ops, value: ir.Value, before: Sequence[int], after: Sequence[int]) -> ir.Value:
+    """Take off (negative: put on, as zeros) so much before and after along each axis."""
+    axes = [i for i, pair in enumerate(zip(before, after, strict=True)) if max(pair) > 0]
+    if axes:
+        ends = [-max(after[i], 0) or 1 << 62 for i in axes]
+        value = op.Slice(value, [max(before[i], 0) for i in axes], ends, axes)
+    if min(*before, *after) < 0:
+        value = op.Pad(value, [max(-p, 0) for p in (*before, *after)], 0.0)
+    return value
+
+
+@vjp("Tile")
+def tile(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """The sum over the copies."""
+    repeats, dims = step.constant(1), step.dims(step.x)
+    assert repeats is not None
+    split_shape: list[int] = []
+    for count, size in zip(map(int, repeats), dims, strict=True):
+        if size is None and count > 1:
+            raise step.refuse("it repeats the batch")
+        split_shape += [count, -1 if size is None else size]
+    copies = [2 * i for i, count in enumerate(repeats)]
+    return op.ReduceSum(op.Reshape(dy, split_shape), copies, keepdims=0)
+
+
+@vjp("DepthToSpace")
+def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """[N,C*b*b,h,w] -> [N,C,h*b,w*b], undone; the channels are ordered b,b,C (DCR) or C,b,b (CRD)."""
+    _, channels, h, w = step.dims(step.x)
+    b = int(step.attr("blocksize"))
+    if channels is None or h is None or w is None:
+        raise step.refuse("a size other than the batch is open")
+    c = channels // (b * b)
+    blocks = op.Reshape(dy, [-1, c, h, b, w, b])
+    perm = [0, 3, 5, 1, 2, 4] if step.attr("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
+    return op.Reshape(op.Transpose(blocks, perm=perm), [-1, channels, h, w])
+
+
+@vjp("SpaceToDepth")
+def space_to_depth(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """DepthToSpace in its order b,b,C is the inverse."""
+    return op.DepthToSpace(dy, blocksize=int(step.attr("blocksize")))

@@ -1,0 +1,114 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import string
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import Dims, expand, reshape, unbroadcast
+from .table import vjp
+
+
+@vjp("Gemm")
+def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = alpha A' B' + beta C, where A' is A or its transpose: dA' = alpha dy B'^T, dB' = alpha A'^T dy, dC = beta dy."""
+    a, b, c = step.x, step.input(1), step.optional(2)
+    alpha, beta = float(step.attr("alpha", 1.0)), float(step.attr("beta", 1.0))
+    trans_a, trans_b = step.attr("transA", 0), step.attr("transB", 0)
+    da = db = dc = None
+    if 0 in step.leads and trans_a:
+        da = op.Gemm(b, dy, alpha=alpha, transA=trans_b, transB=1)
+    elif 0 in step.leads:
+        da = op.Gemm(dy, b, alpha=alpha, transB=1 - trans_b)
+    if 1 in step.leads and trans_b:
+        db = op.Gemm(dy, a, alpha=alpha, transA=1, transB=trans_a)
+    elif 1 in step.leads:
+        db = op.Gemm(a, dy, alpha=alpha, transA=1 - trans_a)
+    if 2 in step.leads and c is not None:
+        dc = unbroadcast(op, op.Mul(dy, beta), step.dims(step.y), step.dims(c), c)
+    return [da, db, dc]
+
+
+@vjp("MatMul")
+def matmul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = A B, batches broadcast: dA = dy B^T, dB = A^T dy. A vector is a matrix of one row (A) or one column (B)."""
+    a, b = step.x, step.input(1)
+    dims_a, dims_b = step.dims(a), step.dims(b)
+    rows = (1, *dims_a) if len(dims_a) == 1 else dims_a
+    columns = (*dims_b, 1) if len(dims_b) == 1 else dims_b
+    matrix_a = op.Unsqueeze(a, [0]) if len(dims_a) == 1 else a
+    matrix_b = op.Unsqueeze(b, [-1]) if len(dims_b) == 1 else b
+    if len(dims_b) == 1:
+        dy = op.Unsqueeze(dy, [-1])
+    if len(dims_a) == 1:
+        dy = op.Unsqueeze(dy, [-2])
+    batch = _batch(rows[:-2], columns[:-2])
+    da = db = None
+    if 0 in step.leads:
+        da = op.MatMul(dy, _transposed(op, matrix_b, columns))
+        da = unbroadcast(op, da, (*batch, *rows[-2:]), rows, matrix_a)
+        da = reshape(op, da, dims_a, a) if rows != dims_a else da
+    if 1 in step.leads:
+        db = op.MatMul(_transposed(op, matrix_a, rows), dy)
+        db = unbroadcast(op, db, (*batch, *columns[-2:]), columns, matrix_b)
+        db = reshape(op, db, dims_b, b) if columns != dims_b else db
+    return [da, db]
+
+
+def _batch(a: Dims, b: Dims) -> Dims:
+    """The broadcast of two batches of matrices."""
+    length = max(len(a), len(b))
+    a, b = (1,) * (length - len(a)) + a, (1,) * (length - len(b)) + b
+    return tuple(q if p == 1 else p for p, q in zip(a, b, strict=True))
+
+
+def _transposed(op: Ops, matrix: ir.Value, dims: Dims) -> ir.Value:
+    rank = len(dims)
+    return op.Transpose(matrix, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+@vjp("Einsum")
+def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """The gradient of one operand is the einsum of dy with the other operands; what is summed in it alone is repeated."""
+    terms, result = _equation(step)
+    results: list[ir.Value | None] = []
+    for i, term in enumerate(terms):
+        if i not in step.leads:
+            results.append(None)
+            continue
+        if len(set(term)) != len(term):
+            raise step.refuse(f"the operand {term!r} takes a diagonal")
+        others = [(t, step.input(j)) for j, t in enumerate(terms) if j != i]
+        known = set(result).union(*(t for t, _ in others))
+        kept = "".join(c for c in term if c in known)
+        dx = op.Einsum(dy, *(v for _, v in others), equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
+        sizes = {c: d for t, v in [(result, step.y), *others] for c, d in zip(t, step.dims(v), strict=True) if d != 1}
+        want = tuple(d for c, d in zip(term, step.dims(step.input(i)), strict=True) if c in known)
+        dx = unbroadcast(op, dx, tuple(sizes.get(c, 1) for c in kept), want, dx)
+        if kept != term:
+            dx = op.Unsqueeze(dx, [p for p, c in enumerate(term) if c not in known])
+            dx = expand(op, dx, step.dims(step.input(i)))
+        results.append(dx)
+    return results
+
+
+def _equation(step: Step) -> tuple[list[str], str]:
+    """The operands' and the result's letters, the ellipsis written out, the implicit result written down."""
+    equation = str(step.attr("equation")).replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    terms = left.split(",")
+    if "..." in equation:
+        ranks = [len(step.dims(step.input(i))) - len(t.replace("...", "")) for i, t in enumerate(terms) if "..." in t]
+        if len(set(ranks)) > 1:
+            raise step.refuse("its ellipses stand for different numbers of dimensions")
+        free = "".join(c for c in string.ascii_letters if c not in equation)[: ranks[0]]
+        terms, result = [t.replace("...", free) for t in terms], result.replace("...", free)
+    else:
+        free = ""
+    if not arrow:
+        letters = "".join(terms)
+        result = free + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in free))
+    return terms, result

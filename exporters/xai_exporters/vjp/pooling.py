@@ -1,0 +1,148 @@
+"""Poolings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import expand, reshape
+from .table import vjp
+from .window import Sizes, Window, find_window, fit, spatial, spread
+
+
+@vjp("MaxPool")
+def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
+    """dy goes to the first maximum of its window, in row-major order (as torch has it).
+
+    Offset by offset of the kernel: the input there, a strided slice, is compared with the output; where it is equal it
+    takes what is left of dy. The parts are put back at their positions by `_fold`. Exact on ties, overlapping windows,
+    padding and ceil mode; no operator beyond Slice, Equal, Where, Pad, Concat.
+    """
+    window = find_window(step, tuple(step.attr("kernel_shape")))
+    lowest = float(np.finfo(op.floats).min)
+    padded = fit(op, step.x, window.begin, tuple(max(e, 0) for e in window.end), lowest)
+    parts = {}
+    for offset in itertools.product(*map(range, window.kernel)):
+        starts = [m * d for m, d in zip(offset, window.dilations, strict=True)]
+        ends = [i + (o - 1) * s + 1 for i, o, s in zip(starts, window.result, window.strides, strict=True)]
+        here = op.Slice(padded, starts, ends, window.axes, list(window.strides))
+        hit = op.Equal(here, step.y)
+        parts[tuple(starts)] = op.Where(hit, dy, 0.0)
+        dy = op.Where(hit, 0.0, dy)
+    return _fold(op, step, parts, window)
+
+
+def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> ir.Value:
+    """Add up parts [N,C,*result], part p at the positions p + stride * o of the padded input; [N,C,*source].
+
+    The positions fall into one grid per phase (p mod stride). Within a phase parts are shifted against each other by whole
+    cells and added; then the phases are interleaved.
+    """
+    rank = len(window.kernel)
+    cells = tuple(
+        (max(p[i] for p in parts) // s) + o for i, (s, o) in enumerate(zip(window.strides, window.result, strict=True))
+    )
+    phases: dict[Sizes, ir.Value] = {}
+    for start, part in parts.items():
+        phase = tuple(p % s for p, s in zip(start, window.strides, strict=True))
+        shift = tuple(p // s for p, s in zip(start, window.strides, strict=True))
+        rest = tuple(c - o - q for c, o, q in zip(cells, window.result, shift, strict=True))
+        placed = fit(op, part, shift, rest)
+        phases[phase] = op.Add(phases[phase], placed) if phase in phases else placed
+    empty = None
+    for phase in itertools.product(*map(range, window.strides)):
+        if phase not in phases:  # the stride is larger than the kernel: no window reads there
+            empty = op.Expand(0.0, op.Shape(next(iter(phases.values())))) if empty is None else empty
+            phases[phase] = empty
+    batch, channels = step.dims(step.x)[:2]
+    sizes = list(cells)
+    for axis in reversed(range(rank)):
+        stride = window.strides[axis]
+        sizes[axis] *= stride
+        if stride > 1:
+            rows: dict[Sizes, list[ir.Value]] = {}
+            for phase in sorted(phases):
+                rows.setdefault(phase[:axis] + phase[axis + 1 :], []).append(op.Unsqueeze(phases[phase], [3 + axis]))
+            shape = [-1 if batch is None else batch, channels or -1, *sizes]
+            phases = {key: op.Reshape(op.Concat(*row, axis=3 + axis), shape) for key, row in rows.items()}
+        else:
+            phases = {phase[:axis] + phase[axis + 1 :]: value for phase, value in phases.items()}
+    [whole] = phases.values()
+    after = tuple(i + b - n for i, b, n in zip(window.source, window.begin, sizes, strict=True))
+    return fit(op, whole, tuple(-b for b in window.begin), after)
+
+
+@vjp("AveragePool")
+def average_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = sum over the window / its number of inputs: dy / number, summed over the windows that hold an input."""
+    window = find_window(step, tuple(step.attr("kernel_shape")))
+    return spread(op, op.Div(dy, _counts(step, window).astype(op.floats)), window, step.dims(step.x))
+
+
+def _counts(step: Step, window: Window) -> np.ndarray:
+    """How many inputs each window averages over, [1,1,*result]; with count_include_pad those in the padding asked for
+    count too (those that ceil mode adds behind it do not)."""
+    rank = len(window.kernel)
+    before, after = (0,) * rank, (0,) * rank
+    if step.attr("count_include_pad", 0):
+        before = window.begin
+        stated = step.attr("pads") if _explicit(step) else None
+        after = tuple(max(e, 0) for e in window.end) if stated is None else tuple(stated[rank:])
+    counts = np.ones((1, 1))
+    for axis in range(rank):
+        starts = np.arange(window.result[axis]) * window.strides[axis] - window.begin[axis]
+        reads = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        valid = (reads >= -before[axis]) & (reads < window.source[axis] + after[axis])
+        counts = counts[..., None] * valid.sum(axis=1)
+    return counts
+
+
+def _explicit(step: Step) -> bool:
+    return step.attr("auto_pad", "NOTSET") in ("NOTSET", b"NOTSET")
+
+
+@vjp("GlobalAveragePool")
+def global_average_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = mean over the positions."""
+    return expand(op, op.Div(dy, float(math.prod(spatial(step, step.x)))), step.dims(step.x))
+
+
+@vjp("GlobalMaxPool")
+def global_max_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dy goes to the first maximum."""
+    dims = step.dims(step.x)
+    positions = math.prod(spatial(step, step.x))
+    flat = op.Reshape(step.x, [0, 0, positions])
+    first = op.ArgMax(flat, axis=2, keepdims=1)
+    hit = op.Equal(np.arange(positions).reshape(1, 1, positions), first)
+    share = op.Where(hit, op.Reshape(dy, [0, 0, 1]), 0.0)
+    return reshape(op, share, dims, step.x)
+
+
+@vjp("LpPool")
+def lp_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = (sum |x|^p)^(1/p): dx = sign(x) |x|^(p-1) times the sum of dy y^(1-p) over the windows; 0 where y = 0."""
+    window = find_window(step, tuple(step.attr("kernel_shape")))
+    return _lp(op, step, lambda g: spread(op, g, window, step.dims(step.x)), dy)
+
+
+@vjp("GlobalLpPool")
+def global_lp_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """As LpPool, with one window over everything."""
+    return _lp(op, step, lambda g: expand(op, g, step.dims(step.x)), dy)
+
+
+def _lp(op: Ops, step: Step, back: Callable[[ir.Value], ir.Value], dy: ir.Value) -> ir.Value:
+    p = float(step.attr("p", 2))
+    if p == 1:
+        return op.Mul(op.Sign(step.x), back(dy))
+    positive = op.Greater(step.y, 0.0)
+    scaled = op.Where(positive, op.Mul(dy, op.Pow(op.Where(positive, step.y, 1.0), 1 - p)), 0.0)
+    power = step.x if p == 2 else op.Mul(op.Sign(step.x), op.Pow(op.Abs(step.x), p - 1))
+    return op.Mul(power, back(scaled))

@@ -1,0 +1,57 @@
+"""Resize: interpolation is linear and separable, y = R x along each axis, so dx = R^T dy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..emit import Ops
+from ..graphs import IR_VERSION
+from ..rules import Step
+from ..runtime import open_session, run
+from .axis import along
+from .table import vjp
+
+
+@vjp("Resize")
+def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """dx = R^T dy along each axis; exact for every mode and coordinate transformation, for R is measured."""
+    step.only_first()
+    if step.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise step.refuse("tf_crop_and_resize reads a region; resize the whole")
+    source, result = step.dims(step.x), step.dims(step.y)
+    listed = step.attr("axes") or list(range(len(source)))
+    scales = step.constant(2)
+    for position, axis in enumerate(a % len(source) for a in listed):
+        n, m = source[axis], result[axis]
+        if n is None or m is None:
+            continue  # the batch is never resized
+        scale = None if scales is None or scales.size == 0 else float(scales[position])
+        if n != m or (scale or 1.0) != 1.0:
+            dy = along(op, dy, axis, len(source), _matrix(step, n, m, scale).T)
+    return dy
+
+
+def _matrix(step: Step, n: int, m: int, scale: float | None) -> NDArray[Any]:
+    """R [m,n] of one axis: what the operator makes of each unit vector, on the runtime that the bundle is verified on."""
+    kept = ("coordinate_transformation_mode", "mode", "nearest_mode", "cubic_coeff_a", "exclude_outside", "antialias")
+    attributes = {k: step.attr(k) for k in kept if step.attr(k) is not None}
+    scales = [1.0, 1.0, 1.0, scale] if scale is not None else []
+    sizes = [n, 1, 1, m]
+    initializers = [onnx.numpy_helper.from_array(np.array(scales, np.float32), "scales")]
+    inputs = ["x", "", "scales"]
+    if scale is None:
+        initializers.append(onnx.numpy_helper.from_array(np.array(sizes, np.int64), "sizes"))
+        inputs.append("sizes")
+    node = onnx.helper.make_node("Resize", inputs, ["y"], **attributes)
+    one, two = (onnx.helper.make_tensor_value_info(v, onnx.TensorProto.FLOAT, None) for v in "xy")
+    graph = onnx.helper.make_graph([node], "resize", [one], [two], initializers)
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+    units = np.eye(n, dtype=np.float32).reshape(n, 1, 1, n)
+    session = open_session(model.SerializeToString(), "a resize")
+    return run(session, {"x": units}, "a resize")["y"].reshape(n, m).T

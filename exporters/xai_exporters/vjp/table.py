@@ -1,0 +1,7 @@
+"""The table of gradient rules."""
+
+from __future__ import annotations
+
+from ..rules import RuleTable
+
+vjp = RuleTable("xai_exporters.vjp")

@@ -1,0 +1,176 @@
+"""The sliding window of convolutions and poolings, with everything that attributes may leave to defaults resolved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import Dims
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Output position o reads inputs o * stride + m * dilation - begin, m = 0 ... kernel - 1, along each spatial axis.
+
+    Attributes:
+        kernel, strides, dilations: One entry per spatial axis.
+        begin: Padding before the first input.
+        source: Size of the input.
+        result: Size of the output.
+    """
+
+    kernel: Sizes
+    strides: Sizes
+    dilations: Sizes
+    begin: Sizes
+    source: Sizes
+    result: Sizes
+
+    @property
+    def end(self) -> Sizes:
+        """Padding that the last window reaches behind the input; negative where it ends before the last one."""
+        spans = zip(self.result, self.strides, self.span, self.source, self.begin, strict=True)
+        return tuple((o - 1) * s + k - i - b for o, s, k, i, b in spans)
+
+    @property
+    def span(self) -> Sizes:
+        """Extent of the kernel, dilation included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def axes(self) -> list[int]:
+        """The spatial axes of [N,C,...]."""
+        return list(range(2, 2 + len(self.kernel)))
+
+
+def pads(begin: Sizes, end: Sizes) -> list[int]:
+    """Padding as the attribute `pads` has it."""
+    return [*begin, *end]
+
+
+def find_window(step: Step, kernel: Sizes) -> Window:
+    """The window of a convolution or pooling node.
+
+    Raises:
+        RuleError: A spatial size grows with the batch.
+    """
+    source, result = spatial(step, step.x), spatial(step, step.y)
+    strides, dilations = _sizes(step, "strides", len(kernel)), _sizes(step, "dilations", len(kernel))
+    auto = _text(step.attr("auto_pad", "NOTSET"))
+    begin = tuple(int(p) for p in step.attr("pads", [0] * 2 * len(kernel))[: len(kernel)])
+    if auto != "NOTSET":
+        spans = zip(result, strides, kernel, dilations, source, strict=True)
+        total = [max((o - 1) * s + (k - 1) * d + 1 - i, 0) for o, s, k, d, i in spans]
+        begin = tuple(0 if auto == "VALID" else t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total)
+    return Window(kernel, strides, dilations, begin, source, result)
+
+
+def find_transposed_window(step: Step, kernel: Sizes) -> Window:
+    """The window of the convolution of which a ConvTranspose node is the transpose: its source is the node's output."""
+    small, big = spatial(step, step.x), spatial(step, step.y)
+    strides, dilations = _sizes(step, "strides", len(kernel)), _sizes(step, "dilations", len(kernel))
+    extra = [int(p) for p in step.attr("output_padding", [0] * len(kernel))]
+    auto = _text(step.attr("auto_pad", "NOTSET"))
+    begin = tuple(int(p) for p in step.attr("pads", [0] * 2 * len(kernel))[: len(kernel)])
+    if auto == "VALID":
+        begin = (0,) * len(kernel)
+    elif auto != "NOTSET" or step.attr("output_shape") is not None:
+        spans = zip(small, strides, kernel, dilations, extra, big, strict=True)
+        total = [(i - 1) * s + e + (k - 1) * d + 1 - o for i, s, k, d, e, o in spans]
+        begin = tuple(t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total)
+    return Window(kernel, strides, dilations, begin, big, small)
+
+
+def spatial(step: Step, value: ir.Value) -> Sizes:
+    """The sizes behind batch and channels.
+
+    Raises:
+        RuleError: One grows with the batch.
+    """
+    dims = step.dims(value)[2:]
+    if None in dims:
+        raise step.refuse("a spatial size grows with the batch")
+    return tuple(d for d in dims if d is not None)
+
+
+def fit(op: Ops, value: ir.Value, begin: Sizes, end: Sizes, fill: float = 0.0) -> ir.Value:
+    """Pad the spatial axes (negative: crop) by so much before and after."""
+    axes = list(range(2, 2 + len(begin)))
+    if any(p < 0 for p in (*begin, *end)):
+        starts = [max(-p, 0) for p in begin]
+        ends = [-max(-p, 0) or 1 << 62 for p in end]
+        value = op.Slice(value, starts, ends, axes)
+    if any(p > 0 for p in (*begin, *end)):
+        value = op.Pad(value, [max(p, 0) for p in (0, 0, *begin, 0, 0, *end)], fill)
+    return value
+
+
+def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
+    """The transpose of summing over windows: each input gets the sum of the outputs whose windows hold it.
+
+    Args:
+        op: Where nodes are written.
+        value: [N,C,*result].
+        window: The window.
+        dims: Of the input, [N,C,*source].
+
+    Returns:
+        [N,C,*source]. Three forms, the fastest first: repetition where windows tile the input; the sum over the rotated
+        window where the stride is 1; a ConvTranspose with a kernel of ones, per channel as a batch of its own
+        (a grouped one is not portable).
+    """
+    rank = len(window.kernel)
+    tiled = window.kernel == window.strides and not any(window.begin) and set(window.dilations) == {1}
+    if tiled:
+        value = op.Unsqueeze(value, [3 + 2 * i for i in range(rank)])
+        value = op.Expand(value, [1, 1, *(n for k in window.kernel for n in (1, k))])
+        covered = [o * k for o, k in zip(window.result, window.kernel, strict=True)]
+        value = op.Reshape(value, _open(dims, covered))
+        return fit(op, value, (0,) * rank, tuple(-e for e in window.end))
+    if set(window.strides) == {1} and set(window.dilations) == {1}:
+        before = tuple(k - 1 - b for k, b in zip(window.kernel, window.begin, strict=True))
+        after = tuple(k - 1 - e for k, e in zip(window.kernel, window.end, strict=True))
+        inside = op.AveragePool(
+            fit(op, value, tuple(min(p, 0) for p in before), tuple(min(p, 0) for p in after)),
+            kernel_shape=window.kernel,
+            pads=[max(p, 0) for p in (*before, *after)],
+            count_include_pad=1,
+        )
+        return op.Mul(inside, float(math.prod(window.kernel)))
+    single = op.Reshape(value, [-1, 1, *window.result])
+    ones = op.Expand(1.0, [1, 1, *window.kernel])
+    return op.Reshape(transpose(op, single, ones, window, 1), _open(dims, window.source))
+
+
+def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group: int) -> ir.Value:
+    """ConvTranspose from the window's result to exactly its source; inputs that no window reads get 0."""
+    end = tuple(max(e, 0) for e in window.end)
+    rest = tuple(max(-e, 0) for e in window.end)
+    value = op.ConvTranspose(
+        value,
+        weight,
+        kernel_shape=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=pads(window.begin, end),
+        group=group,
+    )
+    return fit(op, value, (0,) * len(rest), rest)
+
+
+def _open(dims: Dims, sizes: Sizes | list[int]) -> list[int]:
+    return [-1 if dims[0] is None else dims[0], dims[1] or -1, *sizes]
+
+
+def _sizes(step: Step, name: str, rank: int) -> Sizes:
+    return tuple(int(s) for s in step.attr(name, [1] * rank))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
