@@ -8,6 +8,7 @@ from ..emit import Ops
 from ..rules import Step
 from ..shapes import Dims
 from .table import vjp
+from .weights import anew
 from .window import Window, find_transposed_window, find_window, fit, transpose
 
 
@@ -28,14 +29,16 @@ def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     window = find_transposed_window(step, _kernel(step.dims(weight)))
     rank = len(window.kernel)
     dy = fit(op, dy, (0,) * rank, tuple(min(e, 0) for e in window.end))  # what no window reads
+    dims, group = step.dims(weight), int(step.attr("group", 1))
+    square = (dims[0] or 0) // group == dims[1]
     return op.Conv(
         dy,
-        weight,
+        anew(op, weight, dims) if square else weight,
         kernel_shape=window.kernel,
         strides=window.strides,
         dilations=window.dilations,
         pads=[*window.begin, *(max(e, 0) for e in window.end)],
-        group=int(step.attr("group", 1)),
+        group=group,
     )
 
 
@@ -55,7 +58,8 @@ def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window:
         group: Its groups.
     """
     if set(window.strides) != {1}:
-        return transpose(op, dy, weight, window, group)
+        square = (dims[0] or 0) // group == dims[1]
+        return transpose(op, dy, anew(op, weight, dims) if square else weight, window, group)
     before = tuple(k - 1 - b for k, b in zip(window.span, window.begin, strict=True))
     after = tuple(k - 1 - e for k, e in zip(window.span, window.end, strict=True))
     dx = op.Conv(

@@ -10,12 +10,13 @@ from ..emit import Ops
 from ..rules import Step
 from ..shapes import Dims, expand, reshape, unbroadcast
 from .table import vjp
+from .weights import anew
 
 
 @vjp("Gemm")
 def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = alpha A' B' + beta C, where A' is A or its transpose: dA' = alpha dy B'^T, dB' = alpha A'^T dy, dC = beta dy."""
-    a, b, c = step.x, step.input(1), step.optional(2)
+    a, b, c = _operand(op, step, 0), _operand(op, step, 1), step.optional(2)
     alpha, beta = float(step.attr("alpha", 1.0)), float(step.attr("beta", 1.0))
     trans_a, trans_b = step.attr("transA", 0), step.attr("transB", 0)
     da = db = dc = None
@@ -32,11 +33,19 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     return [da, db, dc]
 
 
+def _operand(op: Ops, step: Step, position: int) -> ir.Value:
+    """An operand of the product, to be used transposed; see `weights.anew` for a square weight."""
+    value = step.input(position)
+    dims = step.dims(value)
+    square = len(dims) > 1 and dims[-1] == dims[-2]
+    return anew(op, value, dims) if square and position not in step.leads else value
+
+
 @vjp("MatMul")
 def matmul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = A B, batches broadcast: dA = dy B^T, dB = A^T dy. A vector is a matrix of one row (A) or one column (B)."""
-    a, b = step.x, step.input(1)
-    dims_a, dims_b = step.dims(a), step.dims(b)
+    a, b = _operand(op, step, 0), _operand(op, step, 1)
+    dims_a, dims_b = step.dims(step.x), step.dims(step.input(1))
     rows = (1, *dims_a) if len(dims_a) == 1 else dims_a
     columns = (*dims_b, 1) if len(dims_b) == 1 else dims_b
     matrix_a = op.Unsqueeze(a, [0]) if len(dims_a) == 1 else a

@@ -1,0 +1,334 @@
+"""The gradient graph of torchvision's classification networks against torch autograd in float64.
+
+    python -m tests.networks.gradients [NAME ...]     prints the table; scripts/check_gradients writes it to docs/
+
+Each network is seeded, its statistics, scales and biases randomised; both cuts come from live hooks, so that nothing here
+shares names or graphs with the product. Two images: one target given, one left to the graph (-1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino
+import torch
+import torchvision
+from numpy.typing import NDArray
+from xai_exporters.clean import clean
+from xai_exporters.errors import ExportError
+from xai_exporters.gradient import gradient_graph
+from xai_exporters.graphs import make_model, to_bytes
+from xai_exporters.logits import find_logits
+from xai_exporters.runtime import open_session
+from xai_exporters.split import plan_cut, split
+
+from xai_deploy.bundle import ACTIVATION, GRADIENT, SEED, TARGET
+from xai_deploy.progress import progress
+
+TOLERANCE = 1e-4
+LIMIT = 2 << 30  # bytes of weights in one ONNX file
+
+# family -> last stage, early stage
+LAYERS = {
+    "alexnet": ("features", "features.2"),
+    "convnext": ("features", "features.1"),
+    "densenet": ("features", "features.denseblock1"),
+    "efficientnet": ("features", "features.2"),
+    "googlenet": ("inception5b", "inception3a"),
+    "inception": ("Mixed_7c", "Mixed_5b"),
+    "maxvit": ("blocks", "blocks.0"),
+    "mnasnet": ("layers", "layers.8"),
+    "mobilenet": ("features", "features.3"),
+    "regnet": ("trunk_output", "trunk_output.block1"),
+    "resnet": ("layer4", "layer1"),
+    "resnext": ("layer4", "layer1"),
+    "wide": ("layer4", "layer1"),
+    "shufflenet": ("conv5", "stage2"),
+    "squeezenet": ("features", "features.4"),
+    "swin": ("features", "features.1"),
+    "vgg": ("features", "features.6"),
+    "vit": ("encoder.layers.encoder_layer_{last}.ln_1", "encoder.layers.encoder_layer_1.ln_1"),
+}
+SIZES = {"vit": 224, "maxvit": 224, "inception": 96}  # others 64
+ONE_SIZE = {"vit_h_14": 518}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cut of one network.
+
+    Attributes:
+        network, layer: What was cut.
+        shape: (K,h,w) of the activation; layout of the tensor.
+        operators: Distinct operators of the tail.
+        nodes: Nodes of the gradient graph.
+        errors: Runtime -> largest difference to torch, relative to the gradient's largest magnitude.
+        reason: Why there is no gradient.
+    """
+
+    network: str
+    layer: str
+    shape: str = ""
+    operators: tuple[str, ...] = ()
+    nodes: int = 0
+    errors: tuple[tuple[str, float], ...] = ()
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.errors) and all(error <= TOLERANCE for _, error in self.errors)
+
+
+def layers_of(name: str, network: torch.nn.Module) -> tuple[str, str]:
+    """The last and the early stage of a network, as module paths."""
+    last, early = LAYERS[re.split(r"[_\d]", name)[0]]
+    if "{last}" in last:
+        last = last.format(last=len(network.get_submodule("encoder.layers")) - 1)  # type: ignore[arg-type]
+    return last, early
+
+
+def size_of(name: str) -> int:
+    """Side of the square images in pixels."""
+    return ONE_SIZE.get(name) or SIZES.get(re.split(r"[_\d]", name)[0], 64)
+
+
+def build(name: str) -> torch.nn.Module:
+    """A seeded network whose every parameter differs from zero and one."""
+    torch.manual_seed(0)
+    options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options).eval()
+    generator = torch.Generator().manual_seed(1)
+
+    def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(like.shape, generator=generator) * (high - low) + low
+
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if (
+                parameter.numel() > 1 and parameter.min() == parameter.max()
+            ):  # scales 1, biases 0, layer scales 1e-6, heads 0
+                if parameter.ndim == 2:
+                    parameter.copy_(uniform(parameter, -1, 1) / parameter.shape[1] ** 0.5)
+                elif parameter.max() == 0:
+                    parameter.copy_(uniform(parameter, -0.3, 0.3))
+                else:
+                    parameter.copy_(uniform(parameter, 0.5, 1.5))
+                    parameter.view(-1)[::5] *= -1
+        for name_, buffer in network.named_buffers():
+            if name_.endswith("running_mean"):
+                buffer.copy_(uniform(buffer, -0.3, 0.3))
+            elif name_.endswith("running_var"):
+                buffer.copy_(uniform(buffer, 0.5, 1.5))
+    return network
+
+
+def check(name: str, layers: tuple[str, ...] | None = None, size: int | None = None) -> list[Result]:
+    """The gradient at each layer of a network (None: the last and an early stage) on both runtimes."""
+    network, size = build(name), size or size_of(name)
+    layers = layers or layers_of(name, network)
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(2))
+    _calibrate(network, torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(3)))
+    proto, outputs = _export(network, layers, x)
+    wanted, targets = _autograd(network, layers, x)
+    del network
+    results = []
+    for layer, tap, want in zip(layers, outputs, wanted, strict=True):
+        try:
+            results.append(_check_layer(name, layer, proto, outputs, tap, x.numpy(), targets, want))
+        except ExportError as error:
+            results.append(Result(name, layer, reason=str(error)))
+    return results
+
+
+@torch.no_grad()
+def _calibrate(network: torch.nn.Module, x: torch.Tensor) -> None:
+    """Run the BatchNorms' inputs once and take their statistics (perturbed) so that no signal dies or explodes in depth."""
+    handles = []
+
+    def adapt(module: Any, inputs: Any) -> None:
+        [value] = inputs
+        axes = [i for i in range(value.ndim) if i != 1]
+        module.running_mean.copy_(value.mean(axes) + 0.1 * module.running_mean)
+        module.running_var.copy_(value.var(axes) * (0.5 + module.running_var.clamp(0.5, 1.5)) + 1e-3)
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            handles.append(module.register_forward_pre_hook(adapt))
+    network(x)
+    for handle in handles:
+        handle.remove()
+
+
+class _Tapped(torch.nn.Module):
+    def __init__(self, network: torch.nn.Module, layers: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.layers = network, layers
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen: dict[str, torch.Tensor] = {}
+        with _hooked(self.network, self.layers, lambda layer, out: seen.__setitem__(layer, out.clone())):
+            y = self.network(image)
+        return (y, *(seen[layer] for layer in self.layers))
+
+
+@contextlib.contextmanager
+def _hooked(network: torch.nn.Module, layers: tuple[str, ...], function: Any) -> Iterator[None]:
+    handles = [
+        network.get_submodule(layer).register_forward_hook(lambda _m, _i, out, layer=layer: function(layer, out))
+        for layer in layers
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def _export(network: torch.nn.Module, layers: tuple[str, ...], x: torch.Tensor) -> tuple[Any, list[str]]:
+    taps = [f"tap_{i}" for i in range(len(layers))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Tapped(network, layers).eval(),
+            (x,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=18,
+            input_names=["image"],
+            output_names=["output", *taps],
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto, taps
+
+
+def _autograd(
+    network: torch.nn.Module, layers: tuple[str, ...], x: torch.Tensor
+) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(layer: str, out: torch.Tensor) -> torch.Tensor:
+        seen[layer] = out.clone()
+        seen[layer].retain_grad()
+        return seen[layer].clone()  # what comes next may write into it in place
+
+    with _hooked(network.double(), layers, keep):
+        y = network(x.double().requires_grad_())
+    targets = torch.tensor([y.shape[1] // 2, int(y[1].argmax())])
+    y[[0, 1], targets].sum().backward()
+    return [seen[layer].grad.numpy() for layer in layers], targets.numpy()  # type: ignore[union-attr]
+
+
+def _check_layer(
+    name: str,
+    layer: str,
+    proto: Any,
+    taps: list[str],
+    tap: str,
+    x: NDArray[Any],
+    targets: NDArray[np.int64],
+    want: NDArray[Any],
+) -> Result:
+    graph = clean(proto, None)
+    for value in [v for v in graph.graph.outputs if v.name in taps]:
+        graph.graph.outputs.remove(value)
+        if value.name == tap:
+            target = value
+    while (producer := target.producer()) is not None and producer.op_type == "Identity":
+        assert producer.inputs[0] is not None
+        target = producer.inputs[0]
+    logits = find_logits(graph, None)
+    cut = plan_cut(graph, target, logits, graph.graph.outputs, layer)
+    parts = split(graph, cut, logits)
+    model = to_bytes(make_model(gradient_graph(parts.tail, logits.classes)))
+    head = open_session(to_bytes(make_model(parts.head)), "the head", optimise=True)
+    names = [o.name for o in head.get_outputs()]
+    feeds = dict(zip(names, head.run(names, {"image": x}), strict=True))
+    feeds[TARGET], feeds[SEED] = np.array([targets[0], -1]), np.zeros((2, logits.classes), np.float32)
+    if cut.grid.layout == "NHWC":
+        want = want.transpose(0, 3, 1, 2)
+    elif cut.grid.layout == "NTC":
+        want = want[:, cut.grid.prefix :].transpose(0, 2, 1).reshape(2, *cut.shape)
+    errors = []
+    for runtime, run in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
+        got = run(model, feeds)
+        errors.append((runtime, float(np.abs(got - want).max() / np.abs(want).max())))
+    operators = tuple(sorted({node.op_type for node in parts.tail}))
+    shape = f"{cut.grid.layout} {' x '.join(map(str, cut.shape))}"
+    nodes = len(onnx.load_from_string(model).graph.node)
+    assert feeds[ACTIVATION].shape == (2, *cut.shape)
+    return Result(name, layer, shape, operators, nodes, tuple(errors))
+
+
+def _onnxruntime(model: bytes, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    session = open_session(model, "the gradient graph", optimise=True)
+    names = {i.name for i in session.get_inputs()}
+    result: NDArray[Any] = session.run([GRADIENT], {k: v for k, v in feeds.items() if k in names})[0]
+    return result
+
+
+def _openvino(model: bytes, feeds: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    names = {name for i in compiled.inputs for name in i.names}
+    result: NDArray[Any] = compiled({k: v for k, v in feeds.items() if k in names})[GRADIENT].copy()
+    return result
+
+
+def names() -> list[str]:
+    """Every classification network of torchvision whose weights fit in 2 GB."""
+    found = torchvision.models.list_models(module=torchvision.models)
+    sizes = {name: torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"] * 4 for name in found}
+    return [name for name in found if sizes[name] < LIMIT]
+
+
+def table(results: list[Result]) -> str:
+    """The results as a Markdown table."""
+    rows = [
+        "| Network | Cut | Activation | Operators of the tail | Nodes | onnxruntime | OpenVINO | |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
+    for r in results:
+        errors = dict(r.errors)
+        cells = [f"{errors[k]:.1e}" if k in errors else "-" for k in ("onnxruntime", "openvino")]
+        verdict = "pass" if r.passed else r.reason or "above 1e-4"
+        rows.append(
+            f"| {r.network} | {r.layer} | {r.shape} | {' '.join(r.operators)} | {r.nodes} | {' | '.join(cells)} | {verdict} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.single:
+        sys.stdout.write(f"RESULTS {check(options.networks[0])!r}\n")
+        return
+    results: list[Result] = []
+    chosen = options.networks or names()
+    for name in progress(chosen, len(chosen), "networks", shown=True):  # a process each, which gives its memory back
+        command = [sys.executable, "-W", "ignore", "-m", "tests.networks.gradients", "--single", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULTS ")]
+        found = (
+            eval(lines[0].removeprefix("RESULTS ")) if lines else [Result(name, "?", reason=done.stderr.strip()[-200:])]
+        )
+        results += found
+        for result in found:
+            logging.getLogger(__name__).warning("%s %s: %s", name, result.layer, "pass" if result.passed else result)
+    sys.stdout.write(table(results) + "\n")
+
+
+if __name__ == "__main__":
+    main()

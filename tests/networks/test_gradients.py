@@ -1,0 +1,33 @@
+"""A representative dozen of torchvision's networks, at small inputs; `scripts/check_gradients` checks all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from .gradients import TOLERANCE, check
+
+CASES = {
+    "resnet18": 64,
+    "vgg11_bn": 32,
+    "mobilenet_v3_small": 64,
+    "squeezenet1_1": 48,
+    "densenet121": 64,
+    "googlenet": 48,
+    "shufflenet_v2_x0_5": 48,
+    "efficientnet_b0": 48,
+    "regnet_y_400mf": 64,
+    "mnasnet0_5": 48,
+    "convnext_tiny": 48,
+    "swin_t": 64,
+    "vit_b_32": 224,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_is_torch_autograds(case: str) -> None:
+    results = check(case, size=CASES[case])
+    assert len(results) == 2
+    for result in results:
+        assert not result.reason
+        assert {runtime for runtime, _ in result.errors} == {"onnxruntime", "openvino"}
+        assert max(error for _, error in result.errors) <= TOLERANCE, result
