@@ -9,9 +9,11 @@ from .errors import XaiError
 from .explainer import Explainer, Explanation
 from .images import read_image, write_image
 from .methods import methods as _methods
+from .targets import Contrast
 
 __all__ = [
     "Bundle",
+    "Contrast",
     "Explainer",
     "Explanation",
     "Manifest",

@@ -361,6 +361,11 @@ class Bundle:
         return tuple(lines)
 
 
+def propagates_back(role: str) -> bool:
+    """Whether a role's graph takes a target and a seed, and gives what arrives from them."""
+    return "gradient" in role or "relevance" in role
+
+
 def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:
     """Size and sha256 of each file, as the manifest records them."""
     return {name: FileRecord(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}

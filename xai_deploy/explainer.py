@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from . import targets as _targets
 from .backends import Config, Session, create
-from .bundle import Bundle
+from .bundle import Bundle, propagates_back
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .forward import ForwardPass, Network
 from .methods import Method
 from .methods import create as create_method
 from .methods.base import options_of, require_roles
 from .preprocess import Images, as_list, prepare, view
+from .seeds import Seed
 from .targets import Target
 
 Array = NDArray[np.float32]
@@ -41,7 +42,8 @@ class Explanation:
             formula is, as Score-CAM's).
         logits: [N,classes] float32, before a final Softmax or Sigmoid.
         outputs: The network's own outputs, by name.
-        target: [N] int64, the class explained.
+        target: [N] int64, the class explained; of a seed by hand the class of its largest weight.
+        versus: [N] int64, the class that it is contrasted with; None where there is no contrast.
         method: The method's name.
         options: All its options, defaults included.
         seconds: Wall time of the method on all N images, the forward pass that methods share included.
@@ -52,6 +54,7 @@ class Explanation:
     logits: Array
     outputs: dict[str, NDArray[Any]]
     target: NDArray[np.int64]
+    versus: NDArray[np.int64] | None
     method: str
     options: dict[str, Any]
     seconds: float
@@ -146,7 +149,8 @@ class Explainer:
             images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
                 the network's own input shape, one or a batch, taken as already preprocessed.
             method: A method's name, see `xai_deploy.method_names`.
-            target: A class index, a label, or one of these per image; None or -1: the predicted class.
+            target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), or one of these per image; None or
+                -1: the predicted class; floats [classes] or [N,classes]: a seed by hand.
             **options: The method's options.
 
         Raises:
@@ -176,7 +180,7 @@ class Explainer:
         named: list[tuple[str, Method]] = []
         for name, options in _specs(methods):
             method = create_method(name, options)
-            require_roles(name, method, manifest.graphs)
+            require_roles(name, method, manifest)
             named.append((name, method))
         batch = as_list(images)
         wanted = _targets.expand(targets, len(batch), manifest.classes, self.labels)
@@ -207,20 +211,24 @@ class Explainer:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
         forward = self._forward([images[i] for i in rows])
-        logits = forward.logits
         chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
-        resolved = [_targets.resolve(target, logits, self.labels) for target in chosen]
-        targets = resolved[0][None] if len(resolved) == 1 else np.stack(resolved)
+        classes, count = self.bundle.manifest.classes, len(rows)
+        back = next((role for _, method in named for role in method.roles if propagates_back(role)), None)
+        if back is not None:
+            known = _targets.known_classes(chosen[0], count, classes, self.labels)
+            if known is not None:
+                forward.prime(back, known)  # logits come with it: no other pass is run for them
+        seeds = [_targets.resolve(t, count, classes, self.labels, lambda: forward.logits) for t in chosen]
         shared = time.perf_counter() - started
         maps, seconds = [], []
         for name, method in named:
             started = time.perf_counter()
-            raw = method.maps(forward, targets)
+            raw = method.maps(forward, seeds)
             if not np.isfinite(raw).all():
                 raise NonFiniteOutputError(f"{name}: the map holds NaN or infinity")
             maps.append(raw)
             seconds.append(time.perf_counter() - started + shared)
-        return _Part(logits, forward.outputs, targets, maps, seconds)
+        return _Part(forward.logits, forward.outputs, seeds, maps, seconds)
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
         spec = self.bundle.manifest.input
@@ -240,7 +248,8 @@ class Explainer:
                         raw=raw,
                         logits=logits,
                         outputs=outputs,
-                        target=_joined([part.targets[t] for part in parts]),
+                        target=_joined([part.seeds[t].target for part in parts]),
+                        versus=_versus([part.seeds[t] for part in parts]),
                         method=name,
                         options=options_of(method),
                         seconds=seconds,
@@ -282,6 +291,13 @@ def _specs(methods: Sequence[MethodSpec]) -> list[tuple[str, Mapping[str, object
     return specs
 
 
+def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
+    found = [seed.versus for seed in seeds]
+    if all(versus is None for versus in found):
+        return None
+    return np.concatenate([np.full(len(s.classes), -1) if v is None else v for s, v in zip(seeds, found, strict=True)])
+
+
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -292,6 +308,6 @@ class _Part:
 
     logits: Array
     outputs: dict[str, NDArray[Any]]
-    targets: NDArray[np.int64]  # [T,n]
+    seeds: list[Seed]
     maps: list[Array]  # per method [T,n,h,w]
     seconds: list[float]  # per method

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Session, Tensor, to_host
-from .bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Manifest
+from .bundle import ACTIVATION, BY_SEED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest
 from .errors import NonFiniteOutputError, RuntimeFailure
 from .progress import progress
+from .seeds import Index, Seed
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
@@ -98,6 +99,7 @@ class ForwardPass:
         self.x = x
         self.batch_size = network.batch_size
         self.image_size = (network.manifest.input.height, network.manifest.input.width)
+        self._arrived: dict[tuple[str, tuple[bytes, bytes]], Array] = {}
 
     @_lazy
     def _head(self) -> dict[str, Tensor]:
@@ -164,6 +166,58 @@ class ForwardPass:
         """[classes,K], computed once per network."""
         return self._network.classifier
 
+    def prime(self, role: str, classes: Index) -> None:
+        """Run a graph that propagates back before anything else asks for logits: they come with it.
+
+        Args:
+            role: The graph; a method is going to ask it for this seed.
+            classes: [n], -1 for the predicted class.
+        """
+        result = self._run_back(role, classes, None)
+        predicted = self.logits.argmax(axis=1)
+        self._arrived[role, _key(Seed.of_class(np.where(classes < 0, predicted, classes)))] = result
+
+    def backward(self, role: str, seed: Seed) -> Array:
+        """What a graph that propagates back gives for a seed, float32 on the host: d(s . logits)/d(activation) from
+        `gradient`, [n,K,h,w]; from a graph that starts at the image [n, ...] in the input's own layout."""
+        key = role, _key(seed)
+        if key not in self._arrived:
+            if seed.is_class:
+                self._arrived[key] = self._run_back(role, seed.classes[:, 0], None)
+            else:
+                target = np.full(len(seed.classes), BY_SEED, np.int64)
+                self._arrived[key] = self._run_back(role, target, seed.dense(self._network.manifest.classes))
+        return self._arrived[key]
+
+    def at(self, x: NDArray[Any]) -> ForwardPass:
+        """The forward pass of other inputs [b, ...]."""
+        return ForwardPass(self._network, x.astype(self._network.manifest.input.dtype, copy=False))
+
+    def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
+        """An array of the input's shape [n, ...] as [n,C,H,W]."""
+        return x if self._network.manifest.input.layout == "NCHW" else x.transpose(0, 3, 1, 2)
+
+    @property
+    def black(self) -> Array:
+        """A black image as the network gets it, [1, ...] float32."""
+        spec = self._network.manifest.input
+        color: Array = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
+        image = np.broadcast_to(color[:, None, None], (spec.channels, spec.height, spec.width))
+        return np.ascontiguousarray(image if spec.layout == "NCHW" else image.transpose(1, 2, 0))[None]
+
+    def _run_back(self, role: str, target: Index, seed: Array | None) -> Array:
+        network = self._network
+        graph = network.manifest.graphs[role]
+        feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
+        feeds[TARGET] = target
+        feeds[SEED] = np.zeros((len(target), network.manifest.classes), np.float32) if seed is None else seed
+        name = GRADIENT if "gradient" in role else RELEVANCE
+        missing = () if "outputs" in self.__dict__ else network.tail_outputs
+        results = network.run(role, feeds, [name, *missing])
+        if missing:
+            self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
+        return np.asarray(to_host(results[name]), np.float32)
+
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal where the engine was asked for one."""
         return progress(steps, total, label, self._network.show_progress)
@@ -171,3 +225,7 @@ class ForwardPass:
     def _run_head(self, x: NDArray[Any]) -> dict[str, Tensor]:
         feeds: dict[str, Tensor] = {self._network.manifest.input.name: x}
         return self._network.run("head", feeds, [ACTIVATION, *self._network.sides])
+
+
+def _key(seed: Seed) -> tuple[bytes, bytes]:
+    return seed.classes.tobytes(), seed.weights.tobytes()

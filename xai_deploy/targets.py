@@ -1,22 +1,38 @@
-"""Which class a map explains: from what the caller wrote to class indices per image."""
+"""Which class a map explains: from what the caller wrote to seeds."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TargetError, UnknownClassError, UnknownLabelError
+from .seeds import Seed
 
-Target: TypeAlias = int | str | Sequence[int | str | None] | NDArray[np.integer] | None
-"""A class index, a label, or one of these per image; None or -1: the predicted class; "top3": the three best, in turn.
+
+@dataclass(frozen=True)
+class Contrast:
+    """Why `target` rather than `versus`: the difference of their scores. Each is a class index or a label; None or -1: the
+    predicted class."""
+
+    target: int | str | None
+    versus: int | str | None
+
+
+One: TypeAlias = int | str | Contrast | None
+Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
+"""A class index, a label, "A vs B" or a `Contrast`, or one of these per image; None or -1: the predicted class; "top3": the
+three best, in turn; floats [classes] or [N,classes]: a seed by hand, the score being the sum of weight times logit.
 """
 
 _TOP = re.compile(r"top([1-9]\d*)")
+_VERSUS = re.compile(r"(.+?) vs (.+)")
+_INDEX = re.compile(r"-?[0-9]{1,18}")
 
 
 class Rank(int):
@@ -27,8 +43,8 @@ def expand(targets: Sequence[Target], images: int, classes: int, labels: Sequenc
     """Write "topK" out as K targets; check everything before the network has run.
 
     Raises:
-        TargetError: No target, a class that does not exist, a label that is not listed, something that is neither, or not as many
-            targets as images.
+        TargetError: No target, a class that does not exist, a label that is not listed, something that is neither, not as many
+            targets as images, or a seed that is none.
     """
     if is_single(targets):
         raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
@@ -42,34 +58,104 @@ def expand(targets: Sequence[Target], images: int, classes: int, labels: Sequenc
             if count > classes:
                 raise UnknownClassError(f"target {target!r}: the network has {classes} classes")
             expanded += [Rank(rank) for rank in range(count)]
+        elif (seed := _floats(target)) is not None:
+            expanded.append(_check_seed(seed, images, classes))
         else:
             several = [target] if is_single(target) else list(target)  # type: ignore[arg-type]
             if not is_single(target) and len(several) != images:
                 raise TargetError(f"{len(several)} targets for {images} images; give one for all, or one per image")
             for one in several:
-                _index(one, classes, labels)
+                _pair(one, classes, labels)
             expanded.append(target)
     return expanded
 
 
-def resolve(target: Target | Rank, logits: NDArray[np.float32], labels: Sequence[str]) -> NDArray[np.int64]:
-    """Class indices [N] for logits [N,classes]; `target` has passed `expand`."""
-    count, classes = logits.shape
+def known_classes(target: Target | Rank, images: int, classes: int, labels: Sequence[str]) -> NDArray[np.int64] | None:
+    """The classes [n] of a target before the network has run, -1 for the predicted class; None for a seed of another kind."""
     if isinstance(target, Rank):
-        order = np.argsort(-logits, axis=1, kind="stable")
-        return order[:, target].astype(np.int64)
-    if is_single(target):
-        index = _index(target, classes, labels)
-        return logits.argmax(axis=1) if index < 0 else np.full(count, index, dtype=np.int64)
-    indices = np.array([_index(one, classes, labels) for one in target], dtype=np.int64)  # type: ignore[union-attr]
-    return np.where(indices < 0, logits.argmax(axis=1), indices)
+        return np.full(images, -1) if target == 0 else None
+    if _floats(target) is not None:
+        return None
+    pairs = [_pair(one, classes, labels) for one in ([target] * images if is_single(target) else target)]  # type: ignore[union-attr]
+    if any(versus is not None for _, versus in pairs):
+        return None
+    return np.array([index for index, _ in pairs], dtype=np.int64)
+
+
+def resolve(
+    target: Target | Rank, images: int, classes: int, labels: Sequence[str], logits: Callable[[], NDArray[np.float32]]
+) -> Seed:
+    """The seed of n images; `target` has passed `expand`.
+
+    Args:
+        target: What the caller wrote, for these images.
+        images: n.
+        classes: Number of classes.
+        labels: One label per class, or nothing.
+        logits: Gives the logits [n,classes]; asked only where the target depends on the prediction.
+    """
+    if isinstance(target, Rank):
+        order = np.argsort(-logits(), axis=1, kind="stable")
+        return Seed.of_class(order[:, target].astype(np.int64))
+    if (seed := _floats(target)) is not None:
+        return Seed.by_hand(np.broadcast_to(seed, (images, classes)).astype(np.float32))
+    pairs = [_pair(one, classes, labels) for one in ([target] * images if is_single(target) else target)]  # type: ignore[union-attr]
+    chosen = np.array([index for index, _ in pairs], dtype=np.int64)
+    against = np.array([index if versus is None else versus for index, versus in pairs], dtype=np.int64)
+    if min(chosen.min(), against.min()) < 0:
+        predicted = logits().argmax(axis=1)
+        chosen, against = np.where(chosen < 0, predicted, chosen), np.where(against < 0, predicted, against)
+    contrasted = np.array([versus is not None for _, versus in pairs])
+    if not contrasted.any():
+        return Seed.of_class(chosen)
+    seed_ = Seed.contrast(chosen, against)
+    seed_.weights[~contrasted, 1] = 0
+    return seed_
 
 
 def is_single(target: object) -> bool:
     """Whether one target stands for all images."""
     if isinstance(target, np.ndarray):
-        return target.ndim == 0
+        return target.ndim == (1 if target.dtype.kind == "f" else 0)
     return isinstance(target, (str, bytes)) or not isinstance(target, Sequence)
+
+
+def _floats(target: object) -> NDArray[Any] | None:
+    """A seed by hand, or None for any other target."""
+    return target if isinstance(target, np.ndarray) and target.dtype.kind == "f" else None
+
+
+def _check_seed(seed: NDArray[Any], images: int, classes: int) -> NDArray[np.float32]:
+    if seed.shape not in ((classes,), (images, classes)):
+        raise TargetError(
+            f"a seed by hand has a weight for each class, [{classes}] or [{images},{classes}]; this one has shape "
+            f"{list(seed.shape)}"
+        )
+    if not np.isfinite(seed).all():
+        raise TargetError("a seed by hand holds NaN or infinity")
+    if not seed.reshape(-1, classes).any(axis=1).all():
+        raise TargetError("a seed by hand is all zeros: there is nothing to explain")
+    return seed.astype(np.float32)
+
+
+def _pair(target: object, classes: int, labels: Sequence[str]) -> tuple[int, int | None]:
+    """One target as a class index and the one it is contrasted with, or None; -1 for the predicted class.
+
+    Raises:
+        TargetError: See `expand`.
+    """
+    if isinstance(target, str) and (parts := _VERSUS.fullmatch(target)) and not _is_label(target, labels):
+        target = Contrast(*(int(p) if _INDEX.fullmatch(p) and not _is_label(p, labels) else p for p in parts.groups()))
+    if not isinstance(target, Contrast):
+        return _index(target, classes, labels), None
+    index, versus = (_index(one, classes, labels) for one in (target.target, target.versus))
+    if index == versus:
+        raise TargetError(f"class {target.target!r} is contrasted with itself")
+    return index, versus
+
+
+def _is_label(text: str, labels: Sequence[str]) -> bool:
+    return any(label.casefold() == text.casefold() for label in labels)
 
 
 def _index(target: object, classes: int, labels: Sequence[str]) -> int:

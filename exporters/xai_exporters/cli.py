@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -148,20 +149,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _FIELDS = ("resize", "interpolation", "antialias", "color", "scale", "mean", "std")
-_PLAIN = (
-    "split", "output_path", "overwrite", "name", "arch", "trust_pickle", "input_shape", "output", "labels", "roles", "preprocess",
-)  # fmt: skip
 
 
 def _request(options: argparse.Namespace) -> Request:
     """Options over the config file's values."""
     values: dict[str, Any] = load_config(options.config) if options.config else {}
-    values |= {key: getattr(options, key) for key in _PLAIN if getattr(options, key) is not None}
+    given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
+    values |= {key: value for key, value in given.items() if value is not None}
     if options.preprocess is not None:
         values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
     fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}
     values["preprocess_fields"] = {**values.get("preprocess_fields", {}), **fields}
-    return Request(**{**values, "source": options.source})
+    return Request(**values)
 
 
 @contextmanager

@@ -137,7 +137,10 @@ def test_auto_refuses_token_networks(tmp_path: Path) -> None:
     x = b("Reshape", b.features(), b.weight([0, o.CHANNELS, 80]))
     attention = b("Softmax", b("MatMul", b("Transpose", x, perm=[0, 2, 1]), x))
     x = b("ReduceMean", b("MatMul", x, attention), b.weight([2]), keepdims=0)
-    with pytest.raises(LayerError, match="no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split"):
+    with pytest.raises(
+        LayerError,
+        match="no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split",
+    ):
         export_onnx(tmp_path, b.model(b.linear(x, out="scores")))
 
 

@@ -147,7 +147,8 @@ class _Run:
                 entry = self._entry(explanation, i, f"{self.names[path]}--{method.title}", seen)
                 entries.append(entry)
                 heat = heatmap.overlay(tile, explanation.heatmap[i], self.arguments.opacity)
-                row.append(Tile(heat, entry["label"], _likelihood(entry)))
+                against = f" vs {entry['versus_label']}" if entry["versus_label"] else ""
+                row.append(Tile(heat, entry["label"] + against, _likelihood(entry)))
                 title, _, options = method.title.partition("+")
                 wanted = f"target {nth + 1}" if count > 1 else ""
                 headings.append(f"{title}|{', '.join(filter(None, [options.replace('+', ', '), wanted]))}")
@@ -159,7 +160,8 @@ class _Run:
     def _entry(self, explanation: Explanation, i: int, stem: str, seen: Pixels) -> dict[str, Any]:
         """Write the two files of one explanation of image i; return its place in the report."""
         target = int(explanation.target[i])
-        files = f"{stem}--{target}"
+        versus = -1 if explanation.versus is None else int(explanation.versus[i])
+        files = f"{stem}--{target}" + (f"-vs-{versus}" if versus >= 0 else "")
         picture = heatmap.overlay(seen, explanation.heatmap[i], self.arguments.opacity)
         self.results.write(f"{files}.png", encode_image(picture))
         raw = io.BytesIO()
@@ -170,6 +172,8 @@ class _Run:
             "options": explanation.options,
             "target": target,
             "label": self._label(target),
+            "versus": versus if versus >= 0 else None,
+            "versus_label": self._label(versus) if versus >= 0 else None,
             **self._likelihood(explanation.logits[i], target),
             "seconds": explanation.seconds / len(explanation.target),  # all targets of the method together
             "overlay": f"{files}.png",
@@ -314,8 +318,8 @@ def _parser() -> argparse.ArgumentParser:
         "-t",
         "--target",
         action="append",
-        metavar="ID|LABEL|topK",
-        help="class to explain; may be repeated (default: each image's predicted class)",
+        metavar="ID|LABEL|topK|A vs B",
+        help="class to explain, or to contrast with another; may be repeated (default: each image's predicted class)",
     )
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")

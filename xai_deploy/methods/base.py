@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -18,12 +18,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import schema
+from ..bundle import Manifest
 from ..errors import NotApplicableError, OptionError, UnknownMethodError
 from ..registry import Registry
+from ..seeds import Array, Index, Seed
 
-Array = NDArray[np.float32]
-Index = NDArray[np.int64]
+__all__ = [
+    "GRADIENT_ADVICE",
+    "INPUT_ADVICE",
+    "Array",
+    "Forward",
+    "Index",
+    "Method",
+    "Seed",
+    "create",
+    "methods",
+    "options_of",
+    "require_roles",
+    "require_varying_score",
+    "softmax",
+]
+
 T = TypeVar("T")
+
+GRADIENT_ADVICE = {"gradient": "export the network again, without --roles or with --roles gradient"}
+INPUT_ADVICE = {"input-gradient": "export the network again with --input-gradient"}
 
 
 class Forward(Protocol):
@@ -67,6 +86,20 @@ class Forward(Protocol):
     def classifier(self) -> Array:
         """From `pixelwise-tail`: the weight [classes,K] of the linear layer behind global average pooling."""
 
+    def backward(self, role: str, seed: Seed) -> Array:
+        """What arrives from the seed: from `gradient` d(s . logits)/d(activation) [n,K,h,w]; from `input-gradient` and
+        `guided-gradient` the same at the input, [n, ...] in its own layout."""
+
+    def at(self, x: NDArray[Any]) -> Forward:
+        """The forward pass of other inputs [b, ...]."""
+
+    def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
+        """An array of the input's shape [n, ...] as [n,C,H,W]."""
+
+    @property
+    def black(self) -> Array:
+        """A black image as the network gets it, [1, ...]."""
+
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, shown as a progress bar where one is wanted."""
 
@@ -80,12 +113,12 @@ class Method(Protocol):
 
     roles: ClassVar[Mapping[str, str]]
 
-    def maps(self, forward: Forward, targets: Index) -> Array:
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Raw maps, before resize and min-max.
 
         Args:
             forward: The chunk of n images.
-            targets: Class indices, [T,n]: T targets for each image.
+            seeds: T of them, each for all n images.
 
         Returns:
             [T,n,h,w] float32 (a method whose formula is at input size gives [T,n,H,W]).
@@ -147,15 +180,16 @@ def options_of(method: Method) -> dict[str, Any]:
     return {field.name: getattr(method, field.name) for field in fields}
 
 
-def require_roles(name: str, method: Method, roles: Collection[str]) -> None:
+def require_roles(name: str, method: Method, manifest: Manifest) -> None:
     """Refuse a method whose graphs the bundle does not hold.
 
     Raises:
         NotApplicableError: Says which graph is missing, why, and what to do.
     """
     for role, advice in method.roles.items():
-        if role not in roles:
-            raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {advice}")
+        if role not in manifest.graphs:
+            reason = manifest.left_out.get(role, advice)
+            raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
 
 
 def require_varying_score(name: str, score: str, forward: Forward) -> None:

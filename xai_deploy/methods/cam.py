@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from .base import Array, Forward, Index, methods
+from .base import Array, Forward, Seed, methods
 
 
 @methods.register("cam")
@@ -28,17 +28,21 @@ class Cam:
         "layer; cut there (xai-export --split auto) or take reciprocam"
     }
 
-    def maps(self, forward: Forward, targets: Index) -> Array:
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        maps = class_scores(forward, targets)
+        maps = class_scores(forward, seeds)
         return np.maximum(maps, 0) if self.relu else maps
 
 
-def class_scores(forward: Forward, targets: Index) -> Array:
-    """sum_k w_k^c A_k at every position: [T,n,h,w] for targets c [T,n]."""
-    activation = forward.activation
+def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
+    """sum_k w_k^c A_k at every position: [T,n,h,w] for T seeds."""
+    weights = np.stack([seed.combine(forward.classifier()) for seed in seeds])  # [T,n,K]
+    return weighted_sum(weights, forward.activation)
+
+
+def weighted_sum(weights: Array, activation: Array) -> Array:
+    """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w]."""
     n, channels, h, w = activation.shape
-    weights = forward.classifier()[targets]  # [T,n,K]
     # einsum, not matmul: BLAS threads would go on spinning into the next inference
-    scores: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
-    return scores.reshape(*targets.shape, h, w)
+    maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
+    return maps.reshape(*weights.shape[:2], h, w)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from .base import Array, Forward, Index, methods, require_varying_score, softmax
+from .base import Array, Forward, Index, Seed, methods, require_varying_score, softmax
 from .cam import class_scores
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
@@ -36,20 +36,20 @@ class ReciproCam:
 
     roles: ClassVar[Mapping[str, str]] = {}
 
-    def maps(self, forward: Forward, targets: Index) -> Array:
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         require_varying_score("reciprocam", self.score, forward)
         if not forward.has("pixelwise-tail"):
-            return self._by_masking(forward, targets)
+            return self._by_masking(forward, seeds)
         if self.score == "logit":
-            return self._logit_after_pooling(forward, targets)
-        return self._softmax_after_pooling(forward, targets)
+            return self._logit_after_pooling(forward, seeds)
+        return self._softmax_after_pooling(forward, seeds)
 
-    def _by_masking(self, forward: Forward, targets: Index) -> Array:
+    def _by_masking(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """The definition: every masked activation through the tail, in batches."""
         activation = forward.activation
         n, _, h, w = activation.shape
-        raw = np.empty((len(targets), n * h * w), dtype=np.float32)
+        raw = np.empty((len(seeds), n * h * w), dtype=np.float32)
         starts = range(0, n * h * w, forward.batch_size)
         for start in forward.progress(starts, len(starts), "reciprocam"):
             rows = np.arange(start, min(start + forward.batch_size, n * h * w))
@@ -60,29 +60,32 @@ class ReciproCam:
             else:
                 features = activation[image]
             scores = _score(forward.tail(features * position_masks(position, h, w, self.mask), image), self.score)
-            raw[:, rows] = scores[np.arange(len(rows)), targets[:, image]]
-        return raw.reshape(len(targets), n, h, w)
+            for t, seed in enumerate(seeds):
+                raw[t, rows] = seed.rows(image).of(scores)
+        return raw.reshape(len(seeds), n, h, w)
 
-    def _logit_after_pooling(self, forward: Forward, targets: Index) -> Array:
+    def _logit_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """With tail(A) = mean_p(A_p) . W + b, only column c of W matters: y_n = (M s)_n / hw + b, s_p = A_p . w_c."""
-        scores = class_scores(forward, targets)  # [T,n,h,w]
-        h, w = scores.shape[2:]
-        flat = scores.reshape(*targets.shape, h * w)
-        bias = forward.logits[np.arange(targets.shape[1]), targets] - flat.mean(axis=-1)
+        scores = class_scores(forward, seeds)  # [T,n,h,w]
+        count, n, h, w = scores.shape
+        flat = scores.reshape(count, n, h * w)
+        bias = np.stack([seed.of(forward.logits) for seed in seeds]) - flat.mean(axis=-1)
         raw: Array = _pool(flat[..., None], h, w, self.mask)[..., 0] + bias[..., None]
         return raw.reshape(scores.shape)
 
-    def _softmax_after_pooling(self, forward: Forward, targets: Index) -> Array:
+    def _softmax_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """The same for all classes at once, and a softmax over them at each position; one image at a time in memory."""
         n, _, h, w = forward.activation.shape
-        raw = np.empty((len(targets), n, h * w), dtype=np.float32)
+        raw = np.empty((len(seeds), n, h * w), dtype=np.float32)
         for image in range(n):
             scores = forward.pixel_logits(image)  # [hw,classes]
             bias = forward.logits[image] - scores.mean(axis=0)
             pooled = _pool(scores, h, w, self.mask)
             pooled += bias
-            raw[:, image] = softmax(pooled)[:, targets[:, image]].T
-        return raw.reshape(len(targets), n, h, w)
+            shares = softmax(pooled)
+            for t, seed in enumerate(seeds):
+                raw[t, image] = seed.rows(np.array([image])).of(shares)
+        return raw.reshape(len(seeds), n, h, w)
 
 
 def position_masks(position: Index, h: int, w: int, mask: str) -> Array:

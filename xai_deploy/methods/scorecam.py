@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .base import Array, Forward, Index, methods, require_varying_score, softmax
+from .base import Array, Forward, Index, Seed, methods, require_varying_score, softmax
 
 
 @methods.register("score-cam")
@@ -46,20 +46,23 @@ class ScoreCam:
         if self.channel_softmax and (self.score != "logit" or self.baseline is not None):
             raise OptionError("score-cam: channel_softmax takes raw logits; give score='logit' and no baseline with it")
 
-    def maps(self, forward: Forward, targets: Index) -> Array:
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""
         require_varying_score("score-cam", self.score, forward)
-        return np.stack([self._image(forward, i, targets[:, i]) for i in range(len(forward.x))], axis=1)
+        return np.stack(
+            [self._image(forward, i, [seed.rows(np.array([i])) for seed in seeds]) for i in range(len(forward.x))],
+            axis=1,
+        )
 
-    def _image(self, forward: Forward, image: int, targets: Index) -> Array:
+    def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
         activation = forward.activation[image]  # [K,h,w]
         varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
-        weights = np.zeros((len(targets), len(activation)), dtype=np.float32)
+        weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, logits in self._masked_passes(forward, image, varying):
-            weights[:, channels] = self._scores(logits)[:, targets].T
+            weights[:, channels] = self._explained(logits, seeds)
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
             empty = np.zeros((1, *forward.image_size), dtype=np.float32)
-            at_zero = self._scores(forward.network(forward.masked_input(image, empty)))[0, targets]
+            at_zero = self._explained(forward.network(forward.masked_input(image, empty)), seeds)[:, 0]
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
@@ -79,5 +82,7 @@ class ScoreCam:
             masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
             yield batch, forward.network(forward.masked_input(image, masks))
 
-    def _scores(self, logits: Array) -> Array:
-        return softmax(logits) if self.score == "softmax" else logits
+    def _explained(self, logits: Array, seeds: Sequence[Seed]) -> Array:
+        """The explained scores [T,b] of logits [b,classes]."""
+        scores = softmax(logits) if self.score == "softmax" else logits
+        return np.stack([seed.of(scores) for seed in seeds])

@@ -1,0 +1,28 @@
+"""Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .cam import weighted_sum
+
+
+@methods.register("grad-cam")
+@dataclass(frozen=True)
+class GradCam:
+    """L = ReLU(sum_k w_k A_k), w_k = mean_ij g_kij, with g = dy_c/dA of the logit (equations 1 and 2).
+
+    With global average pooling and one linear layer behind the cut it is CAM, divided by the number of positions.
+    """
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])
+        return np.maximum(weighted_sum(weights, forward.activation), 0)

@@ -1,0 +1,95 @@
+"""Grad-CAM++ (Chattopadhyay et al., WACV 2018, arXiv:1710.11063) and its smoothed form (Omeiza et al. 2019, arXiv:1908.01224)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .cam import weighted_sum
+from .elsewhere import check_noise, gradients_at, noisy
+
+
+@methods.register("grad-cam++")
+@dataclass(frozen=True)
+class GradCamPlusPlus:
+    """L = ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij),
+    alpha = g^2 / (2 g^2 + (sum_ab A_kab) g^3), 0 where the denominator is 0 (equation 19).
+
+    Attributes:
+        eps: Added to the denominator. None, the authors' form: with global average pooling and one linear layer behind the
+            cut, 2 g^2 is about 3e-7, and any epsilon would make the map. 1e-6 reproduces pytorch-grad-cam.
+
+    Raises:
+        OptionError: An epsilon that is not positive.
+    """
+
+    eps: float | None = None
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not self.eps > 0:
+            raise OptionError(f"grad-cam++: eps is a small positive number, or none; not {self.eps}")
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        activation = forward.activation
+        weights = []
+        for seed in seeds:
+            g = forward.backward("gradient", seed).astype(np.float64)  # its cube would vanish in float32
+            weights.append(_weights(g, g * g, g * g * g, activation, self.eps))
+        return np.maximum(weighted_sum(np.stack(weights), activation), 0)
+
+
+@methods.register("smooth-grad-cam++")
+@dataclass(frozen=True)
+class SmoothGradCamPlusPlus:
+    """Grad-CAM++ of derivatives averaged over noisy copies of the image: alpha takes the means of g^2 and g^3, w_k the mean of
+    g; the activation is that of the image itself.
+
+    Attributes:
+        samples: Noisy copies, at least 1.
+        sigma: Standard deviation of the noise, as a share of the image's own range (max - min of the network's input).
+        seed: Of the noise.
+
+    Raises:
+        OptionError: No sample, or a negative sigma.
+    """
+
+    samples: int = 25
+    sigma: float = 0.15
+    seed: int = 0
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def __post_init__(self) -> None:
+        check_noise("smooth-grad-cam++", self.samples, self.sigma, self.seed)
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        activation = forward.activation
+        moments = np.zeros((3, len(seeds), *activation.shape))
+        noise = noisy("smooth-grad-cam++", forward, self.sigma, self.seed)
+        for t, _, image, g in gradients_at(forward, "gradient", seeds, noise, self.samples, "smooth-grad-cam++"):
+            for power in range(3):
+                np.add.at(moments[power, t], image, g.astype(np.float64) ** (power + 1))
+        moments /= self.samples
+        weights = np.stack([_weights(g, g2, g3, activation, None) for g, g2, g3 in moments.swapaxes(0, 1)])
+        return np.maximum(weighted_sum(weights, activation), 0)
+
+
+def _weights(
+    g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float | None
+) -> Array:
+    """w_k [n,K] of g, g^2, g^3 [n,K,h,w]."""
+    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]
+    below = 2 * squared + total * cubed + (eps or 0.0)
+    alpha = np.divide(squared, below, out=np.zeros_like(squared), where=below != 0)
+    weights: Array = (alpha * np.maximum(g, 0)).sum(axis=(2, 3)).astype(np.float32)
+    return weights

@@ -1,0 +1,56 @@
+"""Guided backpropagation (Springenberg et al. 2015, arXiv:1412.6806) and guided Grad-CAM (Selvaraju et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .. import resample
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .gradcam import GradCam
+from .saliency import Channels, over_channels
+
+_ADVICE = {"guided-gradient": "export the network again with --guided"}
+
+
+@methods.register("guided-backprop")
+@dataclass(frozen=True)
+class GuidedBackprop:
+    """The gradient at the pixels with every rectifier letting through only what is positive on both ways.
+
+    Attributes:
+        channels: How colours become one map, see `saliency.over_channels`.
+    """
+
+    channels: Channels = "max-abs"
+
+    roles: ClassVar[Mapping[str, str]] = _ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        return np.stack([over_channels(forward, forward.backward("guided-gradient", s), self.channels) for s in seeds])
+
+
+@methods.register("guided-grad-cam")
+@dataclass(frozen=True)
+class GuidedGradCam:
+    """Guided backpropagation times the Grad-CAM map, resized to the input (section 3.2).
+
+    Attributes:
+        channels: How colours become one map, see `saliency.over_channels`.
+    """
+
+    channels: Channels = "max-abs"
+
+    roles: ClassVar[Mapping[str, str]] = _ADVICE | GRADIENT_ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        coarse = resample.resize(GradCam().maps(forward, seeds), *forward.image_size)
+        fine = GuidedBackprop(self.channels).maps(
+            forward, seeds
+        )  # the map is not negative, and the same for all colours
+        return fine * coarse

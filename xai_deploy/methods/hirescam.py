@@ -1,0 +1,25 @@
+"""HiResCAM (Draelos & Carin 2020, arXiv:2011.08891)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+
+
+@methods.register("hires-cam")
+@dataclass(frozen=True)
+class HiResCam:
+    """L = ReLU(sum_k g_k * A_k), elementwise: nothing is averaged over positions."""
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        maps = [np.einsum("nkhw,nkhw->nhw", forward.backward("gradient", s), forward.activation) for s in seeds]
+        raw: Array = np.maximum(np.stack(maps), 0)
+        return raw

@@ -1,0 +1,82 @@
+"""Integrated gradients (Sundararajan et al., ICML 2017, arXiv:1703.01365)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import OptionError
+from .base import INPUT_ADVICE, Array, Forward, Index, Seed, methods
+from .elsewhere import floats, gradients_at
+from .saliency import Channels, over_channels
+
+log = logging.getLogger(__name__)
+
+_GAP = 0.05  # of the score's change; above it the map is said to be unfinished
+
+
+@methods.register("integrated-gradients")
+@dataclass(frozen=True)
+class IntegratedGradients:
+    """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da (equation 1), by Gauss-Legendre quadrature: exact for
+    polynomials of degree 2 steps - 1 along the way, where a Riemann sum is exact for constants.
+
+    Complete: the map's sum is y(x) - y(x0). A gap above 5 % is logged as a warning; more steps close it.
+
+    Attributes:
+        steps: Points on the way, at least 1.
+        baseline: x0: "zeros" of the network's input (the mean colour, as a rule), or a "black" image.
+        channels: How colours become one map; only "sum" is complete.
+
+    Raises:
+        OptionError: No step.
+    """
+
+    steps: int = 50
+    baseline: Literal["zeros", "black"] = "zeros"
+    channels: Channels = "sum"
+
+    roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise OptionError(f"integrated-gradients: steps are at least 1, not {self.steps}")
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        x = floats("integrated-gradients", forward).astype(np.float32)
+        start = forward.black if self.baseline == "black" else np.zeros_like(x[:1])
+        nodes, shares = np.polynomial.legendre.leggauss(self.steps)
+        points, shares = (nodes + 1) / 2, shares / 2  # from [-1,1] to [0,1]
+
+        def inputs(sample: Index, image: Index) -> NDArray[Any]:
+            way = points[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1))
+            return start + way * (x[image] - start)
+
+        total = np.zeros((len(seeds), *x.shape))
+        for t, sample, image, g in gradients_at(
+            forward, "input-gradient", seeds, inputs, self.steps, "integrated-gradients"
+        ):
+            np.add.at(total[t], image, g * shares[sample].reshape(-1, *(1,) * (x.ndim - 1)))
+        total *= x - start
+        self._check_completeness(forward, seeds, start, total)
+        return np.stack([over_channels(forward, values, self.channels) for values in total])
+
+    def _check_completeness(self, forward: Forward, seeds: Sequence[Seed], start: Array, total: NDArray[Any]) -> None:
+        below = forward.at(start)
+        for seed, values in zip(seeds, total, strict=True):
+            first = seed.rows(np.zeros(1, np.int64))
+            below.backward("input-gradient", first)  # its logits come with it
+            change = seed.of(forward.logits) - seed.of(np.repeat(below.logits, len(forward.x), axis=0))
+            gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), 1e-6)
+            if gap.max() > _GAP:
+                log.warning(
+                    "integrated-gradients: the map's sum misses the change of the score by %.0f %%; give more steps (now %d)",
+                    100 * gap.max(),
+                    self.steps,
+                )

@@ -1,0 +1,28 @@
+"""LayerCAM (Jiang et al., IEEE TIP 2021, equation 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+
+
+@methods.register("layer-cam")
+@dataclass(frozen=True)
+class LayerCam:
+    """L = ReLU(sum_k ReLU(g_k) * A_k), elementwise."""
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        maps = []
+        for seed in seeds:
+            positive = np.maximum(forward.backward("gradient", seed), 0)
+            maps.append(np.einsum("nkhw,nkhw->nhw", positive, forward.activation))
+        raw: Array = np.maximum(np.stack(maps), 0)
+        return raw

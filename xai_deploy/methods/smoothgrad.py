@@ -1,0 +1,49 @@
+"""SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import INPUT_ADVICE, Array, Forward, Seed, methods
+from .elsewhere import check_noise, gradients_at, noisy
+from .saliency import Channels, over_channels
+
+
+@methods.register("smoothgrad")
+@dataclass(frozen=True)
+class SmoothGrad:
+    """The mean of dy/dx over noisy copies of the image, then as `gradient`.
+
+    Attributes:
+        samples: Noisy copies, at least 1.
+        sigma: Standard deviation of the noise, as a share of the image's own range (max - min of the network's input).
+        seed: Of the noise.
+        squared: The mean of the squares instead (SmoothGrad-squared, Hooker et al. 2019, arXiv:1806.10758).
+        channels: How colours become one map, see `saliency.over_channels`.
+
+    Raises:
+        OptionError: No sample, or a negative sigma.
+    """
+
+    samples: int = 50
+    sigma: float = 0.15
+    seed: int = 0
+    squared: bool = False
+    channels: Channels = "max-abs"
+
+    roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
+
+    def __post_init__(self) -> None:
+        check_noise("smoothgrad", self.samples, self.sigma, self.seed)
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        total = np.zeros((len(seeds), *forward.x.shape))
+        inputs = noisy("smoothgrad", forward, self.sigma, self.seed)
+        for t, _, image, g in gradients_at(forward, "input-gradient", seeds, inputs, self.samples, "smoothgrad"):
+            np.add.at(total[t], image, g * g if self.squared else g)
+        return np.stack([over_channels(forward, mean, self.channels) for mean in total / self.samples])

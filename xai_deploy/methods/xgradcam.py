@@ -1,0 +1,30 @@
+"""XGrad-CAM (Fu et al., BMVC 2020, arXiv:2008.02312)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .cam import weighted_sum
+
+
+@methods.register("xgrad-cam")
+@dataclass(frozen=True)
+class XGradCam:
+    """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij (equation 8); 0 where a channel's sum is 0."""
+
+    roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        activation = forward.activation
+        total = activation.sum(axis=(2, 3), dtype=np.float64)
+        weights = []
+        for seed in seeds:
+            above = np.einsum("nkhw,nkhw->nk", forward.backward("gradient", seed), activation, dtype=np.float64)
+            weights.append(np.divide(above, total, out=np.zeros_like(above), where=total != 0).astype(np.float32))
+        return np.maximum(weighted_sum(np.stack(weights), activation), 0)

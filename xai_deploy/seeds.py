@@ -1,0 +1,88 @@
+"""What is explained: a weighted sum of class scores, one class in the plainest case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """The score to explain, of n images: s = sum_m weights_m * scores[classes_m].
+
+    A class is one term of weight 1; "why a rather than b" is s_a - s_b, two terms; a seed made by hand has one term per
+    class. Methods that propagate back start from it, methods that look at scores take `of` them; all are linear in it.
+
+    Attributes:
+        classes: [n,m] int64.
+        weights: [n,m] float32.
+    """
+
+    classes: Index
+    weights: Array
+
+    @classmethod
+    def of_class(cls, index: Index) -> Seed:
+        """One class per image, [n]."""
+        return cls(index[:, None], np.ones((len(index), 1), np.float32))
+
+    @classmethod
+    def contrast(cls, index: Index, versus: Index) -> Seed:
+        """`index` rather than `versus`, [n] each."""
+        weights = np.tile(np.array([[1, -1]], np.float32), (len(index), 1))
+        return cls(np.stack([index, versus], axis=1), weights)
+
+    @classmethod
+    def by_hand(cls, weights: Array) -> Seed:
+        """A weight for each class, [n,classes]."""
+        return cls(np.tile(np.arange(weights.shape[1]), (len(weights), 1)), weights)
+
+    @cached_property
+    def is_class(self) -> bool:
+        """Whether it is one class per image."""
+        return bool(self.classes.shape[1] == 1)
+
+    @cached_property
+    def target(self) -> Index:
+        """The class of the largest weight, [n]."""
+        largest: Index = self.classes[np.arange(len(self.classes)), self.weights.argmax(axis=1)]
+        return largest
+
+    @property
+    def versus(self) -> Index | None:
+        """The class that a contrast is drawn with, [n], -1 for an image without one; None where no image has one."""
+        if self.classes.shape[1] != 2 or not np.isin(self.weights[:, 1], (0, -1)).all() or not self.weights[:, 1].any():
+            return None
+        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)
+
+    def rows(self, image: Index) -> Seed:
+        """The seed of a batch whose row i belongs to image `image[i]`."""
+        return Seed(self.classes[image], self.weights[image])
+
+    def of(self, scores: Array) -> Array:
+        """The explained score: scores [n,...,classes] -> [n,...]; a seed of one image serves any n."""
+        n, terms = self.classes.shape
+        between = (1,) * (scores.ndim - 2)
+        picked = np.take_along_axis(scores, self.classes.reshape(n, *between, terms), axis=-1)
+        if self.is_class:
+            return picked[..., 0]
+        summed: Array = (picked * self.weights.reshape(n, *between, terms)).sum(axis=-1)
+        return summed
+
+    def combine(self, rows: Array) -> Array:
+        """The same sum of per-class vectors: rows [classes,K] -> [n,K]."""
+        if self.is_class:
+            return rows[self.classes[:, 0]]
+        return np.stack([np.einsum("m,mk->k", w, rows[c]) for c, w in zip(self.classes, self.weights, strict=True)])
+
+    def dense(self, classes: int) -> Array:
+        """A weight for each class, [n,classes]."""
+        weights = np.zeros((len(self.classes), classes), np.float32)
+        np.add.at(weights, (np.arange(len(weights))[:, None], self.classes), self.weights)
+        return weights
