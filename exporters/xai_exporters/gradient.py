@@ -16,7 +16,7 @@ from .backward import propagate
 from .emit import Emitter, Ops
 from .errors import GraphError
 from .graphs import IR_VERSION, rename
-from .rules import RuleTable, floats_of
+from .rules import FLOATS, RuleTable, floats_of
 from .runtime import measure
 from .vjp.table import vjp
 
@@ -58,7 +58,11 @@ def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str)
     seed = _seed(graph, logits, classes)
     arrived = propagate(graph, logits, seed, source, table, shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
-    result.name, result.shape, result.type = name, source.shape, source.type
+    floats = (
+        source.dtype if source.dtype in FLOATS else logits.dtype
+    )  # of an image of integers: as the network computes
+    result.name, result.shape = name, source.shape
+    result.type = ir.TensorType(floats or ir.DataType.FLOAT)
     graph.outputs.append(result)
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()

@@ -34,7 +34,7 @@ Result: TypeAlias = ir.Value | Sequence[ir.Value | None] | None
 RuleFunction: TypeAlias = Callable[..., Result]
 F = TypeVar("F", bound=RuleFunction)
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class RuleTable:
         if node.op_type in self._flat or (self._over is not None and self._over.stops(node)):
             return True
         dtype = node.outputs[0].dtype
-        return dtype is not None and dtype not in _FLOATS and node.op_type not in ("QuantizeLinear", "Identity")
+        return dtype is not None and dtype not in FLOATS and node.op_type not in ("QuantizeLinear", "Identity")
 
     def __iter__(self) -> Any:
         """The operators that have a rule, sorted."""
@@ -203,4 +203,4 @@ class RuleTable:
 def floats_of(value: ir.Value) -> np.dtype[Any]:
     """The element type for constants beside a tensor: its own, float32 where it is not known or holds codes."""
     dtype = value.dtype
-    return dtype.numpy() if dtype in _FLOATS and dtype is not None else np.dtype(np.float32)
+    return dtype.numpy() if dtype in FLOATS and dtype is not None else np.dtype(np.float32)

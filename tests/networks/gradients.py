@@ -52,7 +52,7 @@ LAYERS = {
     "efficientnet": ("features", "features.2"),
     "googlenet": ("inception5b", "inception3a"),
     "inception": ("Mixed_7c", "Mixed_5b"),
-    "maxvit": ("blocks", "blocks.0"),
+    "maxvit": ("blocks.3", "blocks.0"),
     "mnasnet": ("layers", "layers.8"),
     "mobilenet": ("features", "features.3"),
     "regnet": ("trunk_output", "trunk_output.block1"),
@@ -66,7 +66,7 @@ LAYERS = {
     "vit": ("encoder.layers.encoder_layer_{last}.ln_1", "encoder.layers.encoder_layer_1.ln_1"),
 }
 SIZES = {"vit": 224, "maxvit": 224, "inception": 96}  # others 64
-ONE_SIZE = {"vit_h_14": 518}
+ONE_SIZE = {"regnet_x_16gf": 32, "regnet_x_32gf": 32}  # so wide that at 64 some ReLU's input is always near 0
 
 
 @dataclass(frozen=True)

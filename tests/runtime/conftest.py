@@ -23,13 +23,14 @@ Bundles: TypeAlias = Callable[..., tiny.Tiny]
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     """kind, pixelwise -> the tiny bundle; not to be changed by a test."""
-    written: dict[tuple[tiny.Kind, bool], tiny.Tiny] = {}
+    written: dict[tuple[tiny.Kind, bool, bool], tiny.Tiny] = {}
 
-    def get(kind: tiny.Kind = "pooled", pixelwise: bool = True) -> tiny.Tiny:
-        if (kind, pixelwise) not in written:
+    def get(kind: tiny.Kind = "pooled", pixelwise: bool = True, gradients: bool = False) -> tiny.Tiny:
+        key = kind, pixelwise, gradients
+        if key not in written:
             folder = tmp_path_factory.mktemp("bundles") / f"{kind}.xai"
-            written[kind, pixelwise] = tiny.write(folder, kind, pixelwise=pixelwise)
-        return written[kind, pixelwise]
+            written[key] = tiny.write(folder, kind, pixelwise=pixelwise, gradients=gradients)
+        return written[key]
 
     return get
 

@@ -19,6 +19,7 @@ from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFail
 from xai_deploy.forward import ForwardPass, Network
 from xai_deploy.methods.reciprocam import ReciproCam
 from xai_deploy.registry import Registry
+from xai_deploy.seeds import Seed
 
 from . import oracles, tiny
 from .conftest import Bundles
@@ -202,9 +203,9 @@ def test_bound_session(bundles: Bundles, kind: tiny.Kind, count: int) -> None:
     network = Network(opened.manifest, sessions.__getitem__, 7, False)
     forward = ForwardPass(network, x)
     np.testing.assert_allclose(forward.logits, net.logits(x).numpy(), atol=1e-4)
-    targets = np.full((1, count), 1)
+    seeds = [Seed.of_class(np.full(count, 1))]
     for score in ("logit", "softmax"):
-        raw = ReciproCam(score=score).maps(forward, targets)[0]
+        raw = ReciproCam(score=score).maps(forward, seeds)[0]
         wanted = oracles.reciprocam(net, x, 1, score, "pixel")
         np.testing.assert_allclose(raw, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
     strided = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)

@@ -22,6 +22,7 @@ from xai_deploy.errors import (
 )
 from xai_deploy.methods import create
 from xai_deploy.methods.base import require_varying_score
+from xai_deploy.seeds import Seed
 
 from . import tiny
 from .conftest import Bundles
@@ -118,10 +119,10 @@ def test_softmax_of_one_class() -> None:
         logits = np.zeros((2, 1), np.float32)
 
     forward: Any = OneClass()
-    targets = np.zeros((1, 2), np.int64)
+    seeds = [Seed.of_class(np.zeros(2, np.int64))]
     for method in (create("reciprocam", {"score": "softmax"}), create("score-cam", {})):
         with pytest.raises(NotApplicableError, match="score 'softmax' is always 1 for a network of one class; give"):
-            method.maps(forward, targets)
+            method.maps(forward, seeds)
     require_varying_score("score-cam", "logit", forward)
 
 

@@ -109,7 +109,9 @@ ANYTHING = (
     | st.integers()
     | st.text()
     | st.floats()
-    | st.sampled_from(["top1", "top2", "top9", "top0", "Beagle", *LABELS])
+    | st.sampled_from(
+        ["top1", "top2", "top9", "top0", "Beagle", "beagle vs 1", "-1 vs crane", "1 vs 1", " vs ", *LABELS]
+    )
     | st.lists(st.none() | st.integers(-3, 7) | st.sampled_from(LABELS) | st.lists(st.integers()), max_size=4)
 )
 
@@ -121,15 +123,20 @@ def test_any_target(wanted: list[targets.Target], images: int) -> None:
     logits = np.random.default_rng(images).standard_normal((images, 5)).astype(np.float32)
     with contextlib.suppress(TargetError):
         for target in targets.expand(wanted, images, 5, LABELS):
-            indices = targets.resolve(target, logits, LABELS)
-            assert indices.shape == (images,)
-            assert indices.dtype == np.int64
-            assert ((indices >= 0) & (indices < 5)).all()
+            seed = targets.resolve(target, images, 5, LABELS, lambda: logits)
+            assert seed.classes.shape == seed.weights.shape
+            assert seed.classes.dtype == np.int64
+            assert ((seed.classes >= 0) & (seed.classes < 5)).all()
+            assert seed.target.shape == (images,)
+            known = targets.known_classes(target, images, 5, LABELS)
+            if known is not None:
+                assert np.array_equal(seed.target, np.where(known < 0, logits.argmax(axis=1), known))
 
 
 def test_top_k_is_in_order_and_a_label_comes_first() -> None:
     logits = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 1, 1]], np.float32)
-    top = [targets.resolve(t, logits, ()).tolist() for t in targets.expand(["top3"], 2, 5, ())]
+    expanded = targets.expand(["top3"], 2, 5, ())
+    top = [targets.resolve(t, 2, 5, (), lambda: logits).target.tolist() for t in expanded]
     assert top == [[1, 0], [3, 2], [2, 1]]  # of equal logits the lower index first
     assert targets.expand(["top1"], 2, 5, LABELS) == ["top1"]
-    assert targets.resolve("top1", logits, LABELS).tolist() == [3, 3]
+    assert targets.resolve("top1", 2, 5, LABELS, lambda: logits).target.tolist() == [3, 3]

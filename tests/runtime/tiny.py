@@ -13,9 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.compose
+import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from xai_exporters.gradient import gradient_graph
+from xai_exporters.graphs import make_model
+from xai_exporters.guided import guided_gradient_graph
 
 from xai_deploy import bundle as b
 
@@ -96,15 +101,18 @@ def write(
     kind: Kind = "pooled",
     *,
     pixelwise: bool = True,
+    gradients: bool = False,
     labels: tuple[str, ...] = LABELS,
     preprocess: b.Preprocess | None = None,
     changes: Mapping[str, Any] | None = None,
     extra: Mapping[str, bytes] | None = None,
 ) -> Tiny:
-    """Write a bundle; `changes` replace fields of the manifest, `extra` adds files."""
+    """Write a bundle; `changes` replace fields of the manifest, `extra` adds files, `gradients` the graphs that propagate."""
     graphs = {"head": _head(kind), "tail": _tail(kind)}
     if pixelwise and kind != "residual":
         graphs["pixelwise-tail"] = _pixelwise()
+    if gradients:
+        graphs |= _gradients(kind)
     contents = {f"{role}.onnx": model.SerializeToString() for role, model in graphs.items()}
     if labels:
         contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
@@ -129,7 +137,10 @@ def write(
         target=b.TargetLayer("layer", "relu", (CHANNELS, H, W), "float32"),
         classes=CLASSES,
         outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities"),),
-        graphs={role: b.Graph(f"{role}.onnx", 18) for role in graphs},
+        graphs={
+            role: b.Graph(f"{role}.onnx", 18, "image" if role.startswith(("head", "input", "guided")) else "activation")
+            for role in graphs
+        },
         side=side,
         labels="labels.txt" if labels else None,
         files=b.file_records(contents),
@@ -209,6 +220,19 @@ def _pixelwise() -> onnx.ModelProto:
     ]
     output = helper.make_tensor_value_info("pixel_logits", TensorProto.FLOAT, ["N", H * W, CLASSES])
     return _model(nodes, [_map("activation")], [output])
+
+
+def _gradients(kind: Kind) -> dict[str, onnx.ModelProto]:
+    """The graphs that propagate back, by the exporters' own rules: the tests compare them with torch."""
+    tail, between = _tail(kind), ["activation", *(["side/0"] if kind == "residual" else [])]
+    whole = onnx.compose.merge_models(_head(kind), tail, io_map=[(name, name) for name in between])
+    forward, image = (ir.from_proto(model).graph for model in (tail, whole))
+    graphs = {
+        "gradient": gradient_graph(forward, CLASSES),
+        "input-gradient": gradient_graph(image, CLASSES),
+        "guided-gradient": guided_gradient_graph(image, CLASSES),
+    }
+    return {role: ir.to_proto(make_model(graph)) for role, graph in graphs.items()}
 
 
 def _map(name: str) -> onnx.ValueInfoProto:

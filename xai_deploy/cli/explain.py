@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names, schema
 from ..images import MAX_PIXELS, Pixels, encode_image, opencv
 from ..methods import methods
 from ..methods.base import softmax
@@ -283,11 +283,12 @@ class _ListMethods(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         for name in method_names():
             cls: Any = methods.get(name)
+            hints = schema.type_hints(cls)
             print(name)
             for option in dataclasses.fields(cls):
-                kind = (
-                    re.sub(r"Literal\[|[\]\"' ]", "", str(option.type)).replace(",", "|").replace("bool", "true|false")
-                )
+                hint = re.sub(r"typing\.|<class |>", "", str(hints[option.name]))
+                hint = re.sub(r"Optional\[(.*)\]", r"\1|none", hint)
+                kind = re.sub(r"Literal\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
                 print(f"  {name}:{option.name}={kind.lower()}  (default {str(option.default).lower()})")
         parser.exit()
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Ops
-from ..rules import Step
+from ..rules import FLOATS, Step
 from ..shapes import reshape
 from .axis import from_positions
 from .table import vjp
@@ -28,11 +28,11 @@ def identity(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value
 
 @vjp("Cast")
 def cast(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """Back to the input's element type."""
+    """Back to the input's element type; an image of integers gets its gradient in floats."""
     dtype = step.x.dtype
     if dtype is None:
         raise step.refuse("the element type of its input is not known")
-    return op.Cast(dy, to=int(dtype))
+    return op.Cast(dy, to=int(dtype)) if dtype in FLOATS else dy
 
 
 @vjp("Transpose")
@@ -82,8 +82,8 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     if steps is None:
         steps = np.ones(len(starts), np.int64)
     before, after = [0] * len(dims), [0] * len(dims)
-    for start, end, axis, stride in zip(*(map(int, a) for a in (starts, ends, axes, steps)), strict=True):
-        axis, size = axis % len(dims), dims[axis]
+    for start, end, counted, stride in zip(*(map(int, a) for a in (starts, ends, axes, steps)), strict=True):
+        axis, size = counted % len(dims), dims[counted]
         if size is None:
             if (start, stride) == (0, 1) and end >= 1 << 31:
                 continue
@@ -108,8 +108,8 @@ def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     axes = np.arange(rank) if axes is None else axes % rank
     mode = step.attr("mode", "constant")
     starts, ends = [0] * rank, [0] * rank
-    for axis, before, after in zip(axes, amounts[: len(axes)], amounts[len(axes) :], strict=True):
-        size, before, after = dims[axis], int(before), int(after)
+    for axis, before, after in zip(*(map(int, a) for a in (axes, *np.split(amounts, 2))), strict=True):
+        size = dims[axis]
         if before == after == 0:
             continue
         if size is None:
