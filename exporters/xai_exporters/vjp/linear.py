@@ -96,7 +96,10 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
         dx = op.Einsum(dy, *(v for _, v in others), equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
         sizes = {c: d for t, v in [(result, step.y), *others] for c, d in zip(t, step.dims(v), strict=True) if d != 1}
         want = tuple(d for c, d in zip(term, step.dims(step.input(i)), strict=True) if c in known)
-        dx = unbroadcast(op, dx, tuple(sizes.get(c, 1) for c in kept), want, dx)
+        have = tuple(sizes.get(c, 1) for c in kept)
+        dx = unbroadcast(op, dx, have, want, dx)
+        if any(h == 1 != w for h, w in zip(have, want, strict=True)):  # every other operand is repeated along it
+            dx = expand(op, dx, want)
         if kept != term:
             dx = op.Unsqueeze(dx, [p for p, c in enumerate(term) if c not in known])
             dx = expand(op, dx, step.dims(step.input(i)))

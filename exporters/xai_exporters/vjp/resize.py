@@ -32,7 +32,7 @@ def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
             continue  # the batch is never resized
         scale = None if scales is None or scales.size == 0 else float(scales[position])
         if n != m or (scale or 1.0) != 1.0:
-            dy = along(op, dy, axis, len(source), _matrix(step, n, m, scale).T)
+            dy = along(op, dy, axis, len(source), _matrix(step, n, m, scale))
     return dy
 
 

@@ -1,0 +1,162 @@
+"""Operators that onnx's reference evaluator computes in float32, wrongly, or not at all: small float64 ones, by definition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference.op_run import OpRun
+
+Array = NDArray[Any]
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+class Erf(OpRun):
+    def _run(self, x: Array) -> tuple[Array]:
+        return (_erf(x),)
+
+
+class Gelu(OpRun):
+    def _run(self, x: Array, approximate: str | None = None) -> tuple[Array]:
+        if approximate == "tanh":
+            return (x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,)
+        return (x * (1 + _erf(x / np.sqrt(2))) / 2,)
+
+
+class ConvTranspose(OpRun):
+    """Each input value spreads the kernel over the output."""
+
+    def _run(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: Any = None,
+        group: int | None = None,
+        kernel_shape: Any = None,
+        output_padding: Any = None,
+        output_shape: Any = None,
+        pads: Any = None,
+        strides: Any = None,
+    ) -> tuple[Array]:
+        kernel = w.shape[2:]
+        rank = len(kernel)
+        strides, dilations = strides or [1] * rank, dilations or [1] * rank
+        extra, pads, group = output_padding or [0] * rank, pads or [0] * 2 * rank, group or 1
+        full = [
+            (i - 1) * s + e + (k - 1) * d + 1
+            for i, s, e, k, d in zip(x.shape[2:], strides, extra, kernel, dilations, strict=True)
+        ]
+        auto = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad or "NOTSET"
+        if output_shape is not None or auto.startswith("SAME"):
+            wanted = output_shape or [i * s for i, s in zip(x.shape[2:], strides, strict=True)]
+            total = [f - o for f, o in zip(full, wanted, strict=True)]
+            begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+            pads = [*begin, *(t - p for t, p in zip(total, begin, strict=True))]
+        elif auto == "VALID":
+            pads = [0] * 2 * rank
+        per = x.shape[1] // group
+        y = np.zeros((x.shape[0], w.shape[1] * group, *full), x.dtype)
+        for m in itertools.product(*map(range, kernel)):
+            at = tuple(
+                slice(i * d, i * d + (n - 1) * s + 1, s)
+                for i, d, n, s in zip(m, dilations, x.shape[2:], strides, strict=True)
+            )
+            for g in range(group):
+                tap = w[g * per : (g + 1) * per, :, *m]  # [per, outputs]
+                channels = slice(g * w.shape[1], (g + 1) * w.shape[1])
+                y[(slice(None), channels, *at)] += np.einsum("nc...,co->no...", x[:, g * per : (g + 1) * per], tap)
+        crop = tuple(slice(p, n - q) for p, q, n in zip(pads[:rank], pads[rank:], full, strict=True))
+        y = y[(slice(None), slice(None), *crop)]
+        if b is not None:
+            y = y + b.reshape(1, -1, *[1] * rank)
+        return (y,)
+
+
+class LRN(OpRun):
+    def _run(
+        self, x: Array, alpha: float | None = None, beta: float | None = None, bias: float | None = None, size: int = 1
+    ) -> tuple[Array]:
+        a, b, k = (d if v is None else v for v, d in ((alpha, 1e-4), (beta, 0.75), (bias, 1.0)))
+        squares = np.zeros_like(x)
+        for c in range(x.shape[1]):
+            first, last = max(0, c - (size - 1) // 2), min(x.shape[1] - 1, c + size // 2)
+            squares[:, c] = (x[:, first : last + 1] ** 2).sum(axis=1)
+        return (x / (k + a / size * squares) ** b,)
+
+
+class MeanVarianceNormalization(OpRun):
+    def _run(self, x: Array, axes: Any = None) -> tuple[Array]:
+        over = tuple(axes or (0, 2, 3))
+        centred = x - x.mean(axis=over, keepdims=True)
+        return (centred / (np.sqrt((centred**2).mean(axis=over, keepdims=True)) + 1e-9),)
+
+
+class GroupNormalization(OpRun):
+    def _run(
+        self,
+        x: Array,
+        scale: Array,
+        bias: Array,
+        epsilon: float | None = None,
+        num_groups: int = 1,
+        stash_type: Any = None,
+    ) -> tuple[Array]:
+        grouped = x.reshape(len(x), num_groups, -1)
+        centred = grouped - grouped.mean(axis=2, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(axis=2, keepdims=True) + (1e-5 if epsilon is None else epsilon))
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return ((centred / deviation).reshape(x.shape) * scale.reshape(shape) + bias.reshape(shape),)
+
+
+class LpNormalization(OpRun):
+    def _run(self, x: Array, axis: int | None = None, p: int | None = None) -> tuple[Array]:
+        return (x / np.linalg.norm(x, ord=p or 2, axis=-1 if axis is None else axis, keepdims=True),)
+
+
+class GlobalMaxPool(OpRun):
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class GlobalLpPool(OpRun):
+    def _run(self, x: Array, p: int | None = None) -> tuple[Array]:
+        power = p or 2
+        return ((np.abs(x) ** power).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / power),)
+
+
+class Pad(OpRun):
+    """Negative amounts cut off."""
+
+    def _run(
+        self, x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str | None = None
+    ) -> tuple[Array]:
+        amounts = np.zeros((x.ndim, 2), np.int64)
+        amounts[np.arange(x.ndim) if axes is None else axes] = np.asarray(pads).reshape(2, -1).T
+        cut = np.maximum(-amounts, 0)
+        x = x[tuple(slice(a, n - b) for (a, b), n in zip(cut, x.shape, strict=True))]
+        grown = np.maximum(amounts, 0)
+        if mode in (None, "constant"):
+            fill = 0 if value is None else np.asarray(value).item()
+            return (np.pad(x, grown, constant_values=fill).astype(x.dtype),)
+        modes: dict[str | None, Any] = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+        return (np.pad(x, grown, mode=modes[mode]),)
+
+
+REFERENCES: list[type[OpRun]] = [
+    Erf,
+    Gelu,
+    ConvTranspose,
+    LRN,
+    MeanVarianceNormalization,
+    GroupNormalization,
+    LpNormalization,
+    GlobalMaxPool,
+    GlobalLpPool,
+    Pad,
+]
