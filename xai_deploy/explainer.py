@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -43,7 +44,7 @@ class Explanation:
         logits: [N,classes] float32, before a final Softmax or Sigmoid.
         outputs: The network's own outputs, by name.
         target: [N] int64, the class explained; of a seed by hand the class of its largest weight.
-        versus: [N] int64, the class that it is contrasted with; None where there is no contrast.
+        versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None where none has one.
         method: The method's name.
         options: All its options, defaults included.
         seconds: Wall time of the method on all N images, the forward pass that methods share included.
@@ -213,22 +214,39 @@ class Explainer:
         forward = self._forward([images[i] for i in rows])
         chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
         classes, count = self.bundle.manifest.classes, len(rows)
-        back = next((role for _, method in named for role in method.roles if propagates_back(role)), None)
-        if back is not None:
-            known = _targets.known_classes(chosen[0], count, classes, self.labels)
-            if known is not None:
-                forward.prime(back, known)  # logits come with it: no other pass is run for them
+        self._prime(forward, chosen, named)
         seeds = [_targets.resolve(t, count, classes, self.labels, lambda: forward.logits) for t in chosen]
         shared = time.perf_counter() - started
         maps, seconds = [], []
         for name, method in named:
             started = time.perf_counter()
-            raw = method.maps(forward, seeds)
-            if not np.isfinite(raw).all():
-                raise NonFiniteOutputError(f"{name}: the map holds NaN or infinity")
+            with _naming(name):
+                raw = method.maps(forward, seeds)
+                if not np.isfinite(raw).all():
+                    raise NonFiniteOutputError("the map holds NaN or infinity")
             maps.append(raw)
             seconds.append(time.perf_counter() - started + shared)
         return _Part(forward.logits, forward.outputs, seeds, maps, seconds)
+
+    def _prime(
+        self, forward: ForwardPass, chosen: Sequence[Target | _targets.Rank], named: Sequence[tuple[str, Method]]
+    ) -> None:
+        """Run a graph that propagates back, if one is going to run anyway, before anything asks for logits: they come with
+        it, and no other pass is run for them."""
+        classes, count = self.bundle.manifest.classes, len(forward.x)
+        back = next(((name, role) for name, method in named for role in method.roles if propagates_back(role)), None)
+        if back is None:
+            return
+        with _naming(back[0]):
+            for target in chosen:
+                known = _targets.known_classes(target, count, classes, self.labels)
+                if known is not None:
+                    return forward.prime(back[1], known)
+            for target in chosen:
+                if not _targets.needs_logits(target, classes, self.labels):
+                    seed = _targets.resolve(target, count, classes, self.labels, lambda: forward.logits)
+                    forward.backward(back[1], seed)
+                    return None
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
         spec = self.bundle.manifest.input
@@ -295,7 +313,17 @@ def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
     found = [seed.versus for seed in seeds]
     if all(versus is None for versus in found):
         return None
-    return np.concatenate([np.full(len(s.classes), -1) if v is None else v for s, v in zip(seeds, found, strict=True)])
+    none = [np.full(len(seed.classes), -1, dtype=np.int64) for seed in seeds]
+    return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
+
+
+@contextlib.contextmanager
+def _naming(method: str) -> Iterator[None]:
+    """Say which method met NaN or infinity."""
+    try:
+        yield
+    except NonFiniteOutputError as error:
+        raise NonFiniteOutputError(f"{method}: {error}") from None
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:

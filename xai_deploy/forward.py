@@ -53,6 +53,11 @@ class Network:
         self.tail_outputs = tuple(dict.fromkeys([LOGITS, *(output.tensor for output in manifest.outputs)]))
 
     @_lazy
+    def no_seed(self) -> Array:
+        """Zeros [batch_size,classes], of which every run for a class is fed a part."""
+        return np.zeros((self.batch_size, self.manifest.classes), np.float32)
+
+    @_lazy
     def classifier(self) -> Array:
         """The weight [classes,K] of the linear layer behind the pooling; a target's row lies together in memory.
 
@@ -210,13 +215,17 @@ class ForwardPass:
         graph = network.manifest.graphs[role]
         feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
         feeds[TARGET] = target
-        feeds[SEED] = np.zeros((len(target), network.manifest.classes), np.float32) if seed is None else seed
+        feeds[SEED] = network.no_seed[: len(target)] if seed is None else seed
         name = GRADIENT if "gradient" in role else RELEVANCE
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         results = network.run(role, feeds, [name, *missing])
         if missing:
             self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
-        return np.asarray(to_host(results[name]), np.float32)
+            _ = self.logits  # of two errors the one about the logits says more
+        arrived = np.asarray(to_host(results[name]), np.float32)
+        if not np.isfinite(arrived).all():  # here, since a ReLU would make zeros of minus infinity
+            raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
+        return arrived
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal where the engine was asked for one."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .bundle import PREDICTED
 from .errors import TargetError, UnknownClassError, UnknownLabelError
 from .seeds import Seed
 
@@ -28,10 +29,12 @@ One: TypeAlias = int | str | Contrast | None
 Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
 """A class index, a label, "A vs B" or a `Contrast`, or one of these per image; None or -1: the predicted class; "top3": the
 three best, in turn; floats [classes] or [N,classes]: a seed by hand, the score being the sum of weight times logit.
+
+A text that is a label is that label; A and B are labels, or else indices.
 """
 
 _TOP = re.compile(r"top([1-9]\d*)")
-_VERSUS = re.compile(r"(.+?) vs (.+)")
+_VERSUS = re.compile(r" vs ", re.IGNORECASE)
 _INDEX = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -73,13 +76,21 @@ def expand(targets: Sequence[Target], images: int, classes: int, labels: Sequenc
 def known_classes(target: Target | Rank, images: int, classes: int, labels: Sequence[str]) -> NDArray[np.int64] | None:
     """The classes [n] of a target before the network has run, -1 for the predicted class; None for a seed of another kind."""
     if isinstance(target, Rank):
-        return np.full(images, -1) if target == 0 else None
+        return np.full(images, PREDICTED, dtype=np.int64) if target == 0 else None
     if _floats(target) is not None:
         return None
     pairs = [_pair(one, classes, labels) for one in ([target] * images if is_single(target) else target)]  # type: ignore[union-attr]
     if any(versus is not None for _, versus in pairs):
         return None
     return np.array([index for index, _ in pairs], dtype=np.int64)
+
+
+def needs_logits(target: Target | Rank, classes: int, labels: Sequence[str]) -> bool:
+    """Whether `resolve` asks for the logits."""
+    if isinstance(target, Rank) or _floats(target) is not None:
+        return isinstance(target, Rank)
+    pairs = [_pair(one, classes, labels) for one in ([target] if is_single(target) else target)]  # type: ignore[union-attr]
+    return any(PREDICTED in pair for pair in pairs)
 
 
 def resolve(
@@ -93,6 +104,9 @@ def resolve(
         classes: Number of classes.
         labels: One label per class, or nothing.
         logits: Gives the logits [n,classes]; asked only where the target depends on the prediction.
+
+    Raises:
+        TargetError: The predicted class of an image is contrasted with itself.
     """
     if isinstance(target, Rank):
         order = np.argsort(-logits(), axis=1, kind="stable")
@@ -108,6 +122,8 @@ def resolve(
     contrasted = np.array([versus is not None for _, versus in pairs])
     if not contrasted.any():
         return Seed.of_class(chosen)
+    if (same := contrasted & (chosen == against)).any():
+        raise TargetError(f"class {chosen[same][0]} is an image's predicted class and would be contrasted with itself")
     seed_ = Seed.contrast(chosen, against)
     seed_.weights[~contrasted, 1] = 0
     return seed_
@@ -131,11 +147,13 @@ def _check_seed(seed: NDArray[Any], images: int, classes: int) -> NDArray[np.flo
             f"a seed by hand has a weight for each class, [{classes}] or [{images},{classes}]; this one has shape "
             f"{list(seed.shape)}"
         )
-    if not np.isfinite(seed).all():
-        raise TargetError("a seed by hand holds NaN or infinity")
-    if not seed.reshape(-1, classes).any(axis=1).all():
-        raise TargetError("a seed by hand is all zeros: there is nothing to explain")
-    return seed.astype(np.float32)
+    with np.errstate(over="ignore"):
+        weights = seed.astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise TargetError("a seed by hand holds NaN or infinity, as float32")
+    if not weights.reshape(-1, classes).any(axis=1).all():
+        raise TargetError("a seed by hand is all zeros, as float32: there is nothing to explain")
+    return weights
 
 
 def _pair(target: object, classes: int, labels: Sequence[str]) -> tuple[int, int | None]:
@@ -144,14 +162,31 @@ def _pair(target: object, classes: int, labels: Sequence[str]) -> tuple[int, int
     Raises:
         TargetError: See `expand`.
     """
-    if isinstance(target, str) and (parts := _VERSUS.fullmatch(target)) and not _is_label(target, labels):
-        target = Contrast(*(int(p) if _INDEX.fullmatch(p) and not _is_label(p, labels) else p for p in parts.groups()))
+    if isinstance(target, str) and not _is_label(target, labels):
+        target = _read_contrast(target, labels) or target
     if not isinstance(target, Contrast):
         return _index(target, classes, labels), None
     index, versus = (_index(one, classes, labels) for one in (target.target, target.versus))
     if index == versus:
-        raise TargetError(f"class {target.target!r} is contrasted with itself")
+        what = "the predicted class" if index == PREDICTED else f"class {target.target!r}"
+        raise TargetError(f"{what} is contrasted with itself")
     return index, versus
+
+
+def _read_contrast(text: str, labels: Sequence[str]) -> Contrast | None:
+    """The two sides of "A vs B", or None where it is something else; labels may hold " vs " themselves.
+
+    Raises:
+        TargetError: It can be read in two ways.
+    """
+    cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
+    cuts = [cut for cut in cuts if all(cut)]
+    known = [cut for cut in cuts if all(_INDEX.fullmatch(side) or _is_label(side, labels) for side in cut)]
+    if len(known) > 1:
+        raise TargetError(f"target {text!r} can be read in {len(known)} ways; give indices")
+    if not cuts:
+        return None
+    return Contrast(*(int(s) if _INDEX.fullmatch(s) and not _is_label(s, labels) else s for s in (known or cuts)[0]))
 
 
 def _is_label(text: str, labels: Sequence[str]) -> bool:

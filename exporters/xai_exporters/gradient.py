@@ -52,6 +52,8 @@ def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str)
     rename(graph, inner)
     for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
         copy.shape, copy.type = value.shape, value.type
+    if any(value.dtype is None for node in graph for value in node.outputs):
+        common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     source = graph.inputs[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import OptionError
 from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
 from .cam import weighted_sum
-from .elsewhere import check_noise, gradients_at, noisy
+from .elsewhere import add_rows, check_noise, gradients_at, noisy
 
 
 @methods.register("grad-cam++")
@@ -42,8 +42,12 @@ class GradCamPlusPlus:
         activation = forward.activation
         weights = []
         for seed in seeds:
-            g = forward.backward("gradient", seed).astype(np.float64)  # its cube would vanish in float32
-            weights.append(_weights(g, g * g, g * g * g, activation, self.eps))
+            g = forward.backward("gradient", seed)
+            if self.eps is None:
+                weights.append(_exact_weights(g, activation))
+            else:
+                g = g.astype(np.float64)  # its cube would vanish in float32
+                weights.append(_weights(g, g * g, g * g * g, activation, self.eps))
         return np.maximum(weighted_sum(np.stack(weights), activation), 0)
 
 
@@ -52,6 +56,9 @@ class GradCamPlusPlus:
 class SmoothGradCamPlusPlus:
     """Grad-CAM++ of derivatives averaged over noisy copies of the image: alpha takes the means of g^2 and g^3, w_k the mean of
     g; the activation is that of the image itself.
+
+    alpha's numerator is the mean of g^2, as in Grad-CAM++, so that without noise the map is Grad-CAM++'s; torch-cam, which
+    does the same, calls that a correction of what the paper prints.
 
     Attributes:
         samples: Noisy copies, at least 1.
@@ -77,19 +84,30 @@ class SmoothGradCamPlusPlus:
         moments = np.zeros((3, len(seeds), *activation.shape))
         noise = noisy("smooth-grad-cam++", forward, self.sigma, self.seed)
         for t, _, image, g in gradients_at(forward, "gradient", seeds, noise, self.samples, "smooth-grad-cam++"):
-            for power in range(3):
-                np.add.at(moments[power, t], image, g.astype(np.float64) ** (power + 1))
+            power = first = g.astype(np.float64)
+            for moment in moments[:, t]:
+                add_rows(moment, image, power)
+                power = power * first
         moments /= self.samples
-        weights = np.stack([_weights(g, g2, g3, activation, None) for g, g2, g3 in moments.swapaxes(0, 1)])
+        weights = np.stack([_weights(g, g2, g3, activation, 0.0) for g, g2, g3 in moments.swapaxes(0, 1)])
         return np.maximum(weighted_sum(weights, activation), 0)
 
 
-def _weights(
-    g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float | None
-) -> Array:
-    """w_k [n,K] of g, g^2, g^3 [n,K,h,w]."""
+def _exact_weights(g: Array, activation: Array) -> Array:
+    """w_k [n,K] without epsilon: g^2 cancels, alpha = 1 / (2 + (sum_ab A_kab) g), and nothing can vanish in float32."""
+    below = g * activation.sum(axis=(2, 3), keepdims=True)
+    below += 2
+    positive = np.maximum(g, 0)
+    shares = np.divide(positive, below, out=positive, where=below != 0)
+    shares[below == 0] = 0
+    weights: Array = shares.sum(axis=(2, 3))
+    return weights
+
+
+def _weights(g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float) -> Array:
+    """w_k [n,K] of g, g^2, g^3 [n,K,h,w] float64."""
     total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]
-    below = 2 * squared + total * cubed + (eps or 0.0)
+    below = 2 * squared + total * cubed + eps
     alpha = np.divide(squared, below, out=np.zeros_like(squared), where=below != 0)
     weights: Array = (alpha * np.maximum(g, 0)).sum(axis=(2, 3)).astype(np.float32)
     return weights

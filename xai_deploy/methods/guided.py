@@ -50,7 +50,5 @@ class GuidedGradCam:
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
         coarse = resample.resize(GradCam().maps(forward, seeds), *forward.image_size)
-        fine = GuidedBackprop(self.channels).maps(
-            forward, seeds
-        )  # the map is not negative, and the same for all colours
-        return fine * coarse
+        fine = GuidedBackprop(self.channels).maps(forward, seeds)
+        return fine * coarse  # as good as colour by colour: the factor is not negative, and the same for all

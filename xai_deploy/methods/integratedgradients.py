@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import OptionError
 from .base import INPUT_ADVICE, Array, Forward, Index, Seed, methods
-from .elsewhere import floats, gradients_at
+from .elsewhere import add_rows, floats, gradients_at
 from .saliency import Channels, over_channels
 
 log = logging.getLogger(__name__)
@@ -62,18 +62,19 @@ class IntegratedGradients:
         for t, sample, image, g in gradients_at(
             forward, "input-gradient", seeds, inputs, self.steps, "integrated-gradients"
         ):
-            np.add.at(total[t], image, g * shares[sample].reshape(-1, *(1,) * (x.ndim - 1)))
+            add_rows(total[t], image, g * shares[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1)))
         total *= x - start
         self._check_completeness(forward, seeds, start, total)
         return np.stack([over_channels(forward, values, self.channels) for values in total])
 
     def _check_completeness(self, forward: Forward, seeds: Sequence[Seed], start: Array, total: NDArray[Any]) -> None:
         below = forward.at(start)
+        below.backward("input-gradient", seeds[0].rows(np.zeros(1, np.int64)))  # one run: its logits come with it
         for seed, values in zip(seeds, total, strict=True):
-            first = seed.rows(np.zeros(1, np.int64))
-            below.backward("input-gradient", first)  # its logits come with it
-            change = seed.of(forward.logits) - seed.of(np.repeat(below.logits, len(forward.x), axis=0))
-            gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), 1e-6)
+            high, low = seed.of(forward.logits), seed.of(np.repeat(below.logits, len(forward.x), axis=0))
+            change = high - low
+            rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12  # a change as small as that says nothing
+            gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), rounding)
             if gap.max() > _GAP:
                 log.warning(
                     "integrated-gradients: the map's sum misses the change of the score by %.0f %%; give more steps (now %d)",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from .base import INPUT_ADVICE, Array, Forward, Seed, methods
-from .elsewhere import check_noise, gradients_at, noisy
+from .elsewhere import add_rows, check_noise, gradients_at, noisy
 from .saliency import Channels, over_channels
 
 
@@ -45,5 +45,5 @@ class SmoothGrad:
         total = np.zeros((len(seeds), *forward.x.shape))
         inputs = noisy("smoothgrad", forward, self.sigma, self.seed)
         for t, _, image, g in gradients_at(forward, "input-gradient", seeds, inputs, self.samples, "smoothgrad"):
-            np.add.at(total[t], image, g * g if self.squared else g)
+            add_rows(total[t], image, g * g if self.squared else g)
         return np.stack([over_channels(forward, mean, self.channels) for mean in total / self.samples])

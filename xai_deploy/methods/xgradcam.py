@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..errors import OptionError
 from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
 from .cam import weighted_sum
 
@@ -15,14 +16,27 @@ from .cam import weighted_sum
 @methods.register("xgrad-cam")
 @dataclass(frozen=True)
 class XGradCam:
-    """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij (equation 8); 0 where a channel's sum is 0."""
+    """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij (equation 8); 0 where the denominator is 0.
+
+    Attributes:
+        eps: Added to the denominator. None, the paper's equation; 1e-7 reproduces pytorch-grad-cam, 1e-6 the authors' code.
+
+    Raises:
+        OptionError: An epsilon that is not positive.
+    """
+
+    eps: float | None = None
 
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not self.eps > 0:
+            raise OptionError(f"xgrad-cam: eps is a small positive number, or none; not {self.eps}")
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         activation = forward.activation
-        total = activation.sum(axis=(2, 3), dtype=np.float64)
+        total = activation.sum(axis=(2, 3), dtype=np.float64) + (self.eps or 0.0)
         weights = []
         for seed in seeds:
             above = np.einsum("nkhw,nkhw->nk", forward.backward("gradient", seed), activation, dtype=np.float64)

@@ -20,9 +20,18 @@ def view(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return reshape(op, dy, step.dims(step.x), step.x)
 
 
-@vjp("Identity", "Dropout")
-def identity(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
-    """y = x; Dropout does nothing in inference."""
+@vjp("Identity")
+def identity(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x."""
+    return dy
+
+
+@vjp("Dropout")
+def dropout(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
+    """y = x in inference."""
+    training = step.constant(2)
+    if training is not None and training.any():
+        raise step.refuse("it is in training mode; export the network in evaluation mode")
     return dy
 
 

@@ -22,7 +22,8 @@ def quantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     point = step.optional(2)
     zero = 0.0 if point is None else op.Cast(_shaped(op, step, point), to=int(ir.DataType.from_numpy(op.floats)))
     codes = op.Add(op.Round(op.Div(step.x, scale)), zero)
-    kind = step.y.dtype.numpy() if step.y.dtype is not None else np.dtype(np.uint8)
+    codes_type = (point if point is not None else step.y).dtype  # the zero point's; without one uint8
+    kind = codes_type.numpy() if codes_type is not None else np.dtype(np.uint8)
     limits = np.iinfo(kind)
     inside = op.And(op.GreaterOrEqual(codes, float(limits.min)), op.LessOrEqual(codes, float(limits.max)))
     return op.Where(inside, op.Div(dy, scale), 0.0)

@@ -55,6 +55,7 @@ class ConvTranspose(OpRun):
         auto = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad or "NOTSET"
         if output_shape is not None or auto.startswith("SAME"):
             wanted = output_shape or [i * s for i, s in zip(x.shape[2:], strides, strict=True)]
+            full = [max(f, o) for f, o in zip(full, wanted, strict=True)]  # a wanted size beyond the last input: zeros
             total = [f - o for f, o in zip(full, wanted, strict=True)]
             begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
             pads = [*begin, *(t - p for t, p in zip(total, begin, strict=True))]
@@ -68,7 +69,7 @@ class ConvTranspose(OpRun):
                 for i, d, n, s in zip(m, dilations, x.shape[2:], strides, strict=True)
             )
             for g in range(group):
-                tap = w[g * per : (g + 1) * per, :, *m]  # [per, outputs]
+                tap: Array = np.moveaxis(w, (0, 1), (-2, -1))[m][g * per : (g + 1) * per]  # [per, outputs]
                 channels = slice(g * w.shape[1], (g + 1) * w.shape[1])
                 y[(slice(None), channels, *at)] += np.einsum("nc...,co->no...", x[:, g * per : (g + 1) * per], tap)
         crop = tuple(slice(p, n - q) for p, q, n in zip(pads[:rank], pads[rank:], full, strict=True))

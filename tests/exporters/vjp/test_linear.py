@@ -42,7 +42,8 @@ CASES = [
          torch=lambda a, b: einsum("...ij,...jk->...ik", a, b)),
     Case("Einsum", (Free(("N", 3, 4)),), {"equation": "bij->bi"}, torch=lambda a: einsum("bij->bi", a)),
     Case("Einsum", (Free(("N", 3, 4)),), {"equation": "bij->jb"}, torch=lambda a: einsum("bij->jb", a)),
-    Case("Einsum", (Free((3, 4)), Free((5, 6)), Free((4,))), {"equation": "ij,kl,j->ik"}, torch=lambda *t: einsum("ij,kl,j->ik", *t)),
+    Case("Einsum", (Free((3, 4)), Free((5, 6)), Free((4,))), {"equation": "ij,kl,j->ik"},
+         torch=lambda *t: einsum("ij,kl,j->ik", *t)),
     Case("Einsum", (Free(("N", 1, 4)), Free(("N", 3, 4))), {"equation": "bij,bij->bj"}, reason="a broadcast letter"),
 ]  # fmt: skip
 

@@ -1,0 +1,213 @@
+"""A bundle whose gradient graphs are written by hand, node by node, and the same network in NumPy, float64.
+
+Independent of the exporters' rules and of torch: z = x V, a = relu(z) the activation [n,6,4,5], u = relu(a P),
+logits = u^2 Q + b. Channel 5 is all zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from xai_deploy import bundle as b
+
+from .tiny import CHANNELS, CLASSES, HEIGHT, LABELS, SCALE, WIDTH, H, W
+
+Kind = Literal["plain", "nhwc", "half", "minus-infinity"]
+Floats = NDArray[np.float64]
+
+_GRADIENT_ROLES = ("gradient", "input-gradient", "guided-gradient")
+
+
+def weights(kind: Kind = "plain") -> dict[str, NDArray[np.float32]]:
+    """V [pixels,K*h*w], P [K*h*w,24], Q [24,classes], b [classes]."""
+    rng = np.random.default_rng(254)
+    v = rng.standard_normal((3 * HEIGHT * WIDTH, CHANNELS * H * W)) / np.sqrt(3 * HEIGHT * WIDTH)
+    v.reshape(-1, CHANNELS, H * W)[:, 5] = 0
+    if kind == "nhwc":
+        v = v.reshape(3, HEIGHT, WIDTH, -1).transpose(1, 2, 0, 3).reshape(v.shape)
+    p, q = rng.standard_normal((CHANNELS * H * W, 24)) / 8, rng.standard_normal((24, CLASSES)) / 4
+    drawn = {"V": v, "P": p, "Q": q, "b": rng.standard_normal(CLASSES) / 4}
+    return {name: value.astype(np.float32) for name, value in drawn.items()}
+
+
+def inputs(kind: Kind, count: int) -> NDArray[np.float32]:
+    """Preprocessed inputs in the network's layout."""
+    shape = (count, HEIGHT, WIDTH, 3) if kind == "nhwc" else (count, 3, HEIGHT, WIDTH)
+    return np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+
+
+class Reference:
+    """The network in float64.
+
+    Attributes:
+        a: [n,K,h,w].
+        logits: [n,classes].
+    """
+
+    def __init__(self, kind: Kind, x: NDArray[Any]) -> None:
+        self.w = {name: value.astype(np.float64) for name, value in weights(kind).items()}
+        self.shape = x.shape
+        self.z = x.reshape(len(x), -1).astype(np.float64) @ self.w["V"]
+        flat = np.maximum(self.z, 0)
+        if kind == "half":
+            flat = flat.astype(np.float16).astype(np.float64)
+        self.u = np.maximum(flat @ self.w["P"], 0)
+        self.a: Floats = flat.reshape(len(x), CHANNELS, H, W)
+        self.logits: Floats = self.u**2 @ self.w["Q"] + self.w["b"]
+
+    def gradient(self, seed: Floats, guided: bool = False) -> Floats:
+        """d(seed . logits)/da, [n,K,h,w]."""
+        du = 2 * self.u * (seed @ self.w["Q"].T)
+        if guided:
+            du = du * (du > 0)
+        gradient: Floats = (du @ self.w["P"].T).reshape(self.a.shape)
+        return gradient
+
+    def input_gradient(self, seed: Floats, guided: bool = False) -> Floats:
+        """The same at the input, [n, ...] in its own layout."""
+        dz = self.gradient(seed, guided).reshape(len(self.z), -1) * (self.z > 0)
+        if guided:
+            dz = dz * (dz > 0)
+        gradient: Floats = (dz @ self.w["V"].T).reshape(self.shape)
+        return gradient
+
+
+def write(path: Path, kind: Kind = "plain") -> Path:
+    """Write the bundle."""
+    models = {role: _graph(role, kind) for role in ("head", "tail", *_GRADIENT_ROLES)}
+    contents = {f"{role}.onnx": model.SerializeToString() for role, model in models.items()}
+    contents["labels.txt"] = ("\n".join(LABELS) + "\n").encode()
+    manifest = b.Manifest(
+        format=b.FORMAT,
+        digest="",
+        producer="tests",
+        name=f"dense-{kind}",
+        input=b.Input(
+            name="image",
+            layout="NHWC" if kind == "nhwc" else "NCHW",
+            channels=3,
+            height=HEIGHT,
+            width=WIDTH,
+            dtype="float32",
+            preprocess=b.Preprocess(scale=SCALE),
+        ),
+        target=b.TargetLayer("layer", "relu", (CHANNELS, H, W), "float16" if kind == "half" else "float32"),
+        classes=CLASSES,
+        outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities", "softmax"),),
+        graphs={
+            role: b.Graph(f"{role}.onnx", 18, "activation" if role in ("tail", "gradient") else "image")
+            for role in models
+        },
+        labels="labels.txt",
+    )
+    path.mkdir(parents=True)
+    for name, data in contents.items():
+        (path / name).write_bytes(data)
+    (path / b.MANIFEST).write_bytes(replace(manifest, files=b.file_records(contents)).to_bytes())
+    return path
+
+
+def _graph(role: str, kind: Kind) -> onnx.ModelProto:
+    """Any of the roles: the forward part it needs, then the way back."""
+    nodes: list[onnx.NodeProto] = []
+
+    def node(op: str, sources: list[str], result: str, **attributes: Any) -> None:
+        nodes.append(helper.make_node(op, sources, [result], **attributes))
+
+    half, at_image = kind == "half", role not in ("tail", "gradient")
+    floats = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    pixels: list[str | int | None] = ["N", HEIGHT, WIDTH, 3] if kind == "nhwc" else ["N", 3, HEIGHT, WIDTH]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, pixels)
+    activation = helper.make_tensor_value_info("activation", floats, ["N", CHANNELS, H, W])
+    given, results = [image if at_image else activation], []
+    if at_image:
+        node("Flatten", ["image"], "x")
+        node("MatMul", ["x", "V"], "z")
+        node("Relu", ["z"], "flat")
+        node("Reshape", ["flat", "grid"], "relu" if half else "activation")
+        if half:
+            node("Cast", ["relu"], "activation", to=TensorProto.FLOAT16)
+    if role == "head":
+        return _model(nodes, given, [activation], kind)
+    node("Flatten", ["activation"], "column")
+    node("Cast", ["column"], "row", to=TensorProto.FLOAT)
+    node("MatMul", ["row", "P"], "v")
+    node("Relu", ["v"], "u")
+    node("Mul", ["u", "u"], "squared")
+    node("Gemm", ["squared", "Q", "b"], "logits")
+    node("Softmax", ["logits"], "scores", axis=1)
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", CLASSES]) for name in ("logits", "scores")]
+    if role in _GRADIENT_ROLES:
+        given.append(helper.make_tensor_value_info("target", TensorProto.INT64, ["N"]))
+        given.append(helper.make_tensor_value_info("seed", TensorProto.FLOAT, ["N", CLASSES]))
+        _way_back(node, role, kind)
+        shape: list[str | int | None] = pixels if at_image else ["N", CHANNELS, H, W]
+        results.append(helper.make_tensor_value_info("gradient", TensorProto.FLOAT if at_image else floats, shape))
+    return _model(nodes, given, results, kind)
+
+
+def _way_back(node: Any, role: str, kind: Kind) -> None:
+    node("ArgMax", ["logits"], "best", axis=1, keepdims=0)
+    node("Equal", ["target", "minus_one"], "is_predicted")
+    node("Where", ["is_predicted", "best", "target"], "class")
+    node("Unsqueeze", ["class", "axis"], "classes")
+    node("Equal", ["classes", "range"], "is_class")
+    node("Cast", ["is_class"], "unit", to=TensorProto.FLOAT)
+    node("Equal", ["target", "minus_two"], "is_seed")
+    node("Unsqueeze", ["is_seed", "axis"], "by_seed")
+    node("Where", ["by_seed", "seed", "unit"], "s")
+    node("MatMul", ["s", "Qt"], "dsquared")
+    node("Mul", ["dsquared", "u"], "halved")
+    node("Add", ["halved", "halved"], "du")
+    guided = role == "guided-gradient"
+    if guided:
+        node("Relu", ["du"], "du+")
+    node("MatMul", ["du+" if guided else "du", "Pt"], "da")
+    last = "da"
+    if role != "gradient":
+        node("Sign", ["flat"], "open")
+        node("Mul", ["da", "open"], "dz")
+        if guided:
+            node("Relu", ["dz"], "dz+")
+        node("MatMul", ["dz+" if guided else "dz", "Vt"], "dx")
+        last = "dx"
+    if kind == "minus-infinity":
+        node("Sub", [last, last], "nothing")
+        node("Log", ["nothing"], "endless")
+        last = "endless"
+    if role == "gradient" and kind == "half":
+        node("Cast", [last], "small", to=TensorProto.FLOAT16)
+        last = "small"
+    node("Reshape", [last, "grid" if role == "gradient" else "pixels"], "gradient")
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    given: list[onnx.ValueInfoProto],
+    results: list[onnx.ValueInfoProto],
+    kind: Kind,
+) -> onnx.ModelProto:
+    w = weights(kind)
+    constants: dict[str, NDArray[Any]] = {
+        **w,
+        **{f"{name}t": np.ascontiguousarray(w[name].T) for name in "VPQ"},
+        "grid": np.array([-1, CHANNELS, H, W]),
+        "pixels": np.array([-1, HEIGHT, WIDTH, 3] if kind == "nhwc" else [-1, 3, HEIGHT, WIDTH]),
+        "minus_one": np.array(-1),
+        "minus_two": np.array(-2),
+        "axis": np.array([1]),
+        "range": np.arange(CLASSES)[None],
+    }
+    used = {name for node in nodes for name in node.input}
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used]
+    graph = helper.make_graph(nodes, "dense", given, results, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,128 @@
+"""Seeds, and the targets that become seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xai_deploy import targets
+from xai_deploy.errors import TargetError, UnknownLabelError
+from xai_deploy.seeds import Seed
+
+LABELS = ("cat", "dog", "cat vs dog", "bird", "7")
+LOGITS = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 0, 3]], np.float32)
+
+
+def resolve(target: Any, labels: tuple[str, ...] = LABELS) -> Seed:
+    [expanded] = targets.expand([target], 2, 5, labels)
+    return targets.resolve(expanded, 2, 5, labels, lambda: LOGITS)
+
+
+SEEDS = {
+    "class": Seed.of_class(np.array([3, 0])),
+    "contrast": Seed.contrast(np.array([3, 0]), np.array([1, 4])),
+    "by hand": Seed.by_hand(np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_a_seed_is_a_weighted_sum(kind: str) -> None:
+    seed, rng = SEEDS[kind], np.random.default_rng(1)
+    weight = seed.dense(5)
+    assert weight.shape == (2, 5)
+    assert weight.dtype == np.float32
+    for between in ((), (4,), (3, 2)):
+        scores = rng.standard_normal((2, *between, 5)).astype(np.float32)
+        np.testing.assert_allclose(seed.of(scores), np.einsum("nc,n...c->n...", weight, scores), rtol=1e-5, atol=1e-6)
+    rows = rng.standard_normal((5, 7)).astype(np.float32)
+    np.testing.assert_allclose(seed.combine(rows), weight @ rows, rtol=1e-5, atol=1e-6)
+    batch = seed.rows(np.array([1, 1, 0]))
+    np.testing.assert_array_equal(batch.dense(5), weight[[1, 1, 0]])
+    scores = rng.standard_normal((4, 5)).astype(np.float32)  # the seed of one image serves any number of rows
+    np.testing.assert_allclose(seed.rows(np.array([1])).of(scores), scores @ weight[1], rtol=1e-5, atol=1e-6)
+    assert seed.classes.dtype == seed.target.dtype == np.int64
+
+
+def test_kinds_of_seeds() -> None:
+    assert [seed.is_class for seed in SEEDS.values()] == [True, False, False]
+    found = SEEDS["contrast"].versus
+    assert found is not None
+    assert found.tolist() == [1, 4]
+    assert SEEDS["class"].versus is SEEDS["by hand"].versus is None
+
+
+def test_the_weight_of_a_single_class_counts() -> None:
+    """A network of one class: its seed by hand looks like a class, and is not one."""
+    seed = Seed.by_hand(np.array([[-2.0]], np.float32))
+    assert not seed.is_class
+    assert seed.of(np.array([[3.0]], np.float32)).tolist() == [-6]
+    assert seed.combine(np.array([[1.0, 2.0]], np.float32)).tolist() == [[-2, -4]]
+
+
+@pytest.mark.parametrize("weights", [[0.5, -1.0], [-2.0, -1.0], [1.0, -0.5]])
+def test_a_seed_of_two_classes_is_no_contrast(weights: list[float]) -> None:
+    assert Seed.by_hand(np.array([weights], np.float32)).versus is None
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("cat vs dog", (2, None)),
+        ("CAT VS DOG", (2, None)),
+        ("dog vs Cat", (1, 0)),
+        ("dog VS 3", (1, 3)),
+        ("-1 vs 7", (1, 4)),  # label 7 is class 4
+        ("cat vs dog vs bird", (2, 3)),
+        ("bird vs cat vs dog", (3, 2)),
+    ],
+)
+def test_a_text_as_a_contrast(text: str, wanted: tuple[int, int | None]) -> None:
+    seed = targets.resolve(text, 1, 5, LABELS, lambda: LOGITS[:1])
+    assert seed.target.tolist() == [wanted[0]]
+    assert (None if seed.versus is None else seed.versus.tolist()) == (None if wanted[1] is None else [wanted[1]])
+
+
+def test_a_text_with_two_readings() -> None:
+    with pytest.raises(TargetError, match="target 'a vs b vs c' can be read in 2 ways; give indices"):
+        resolve("a vs b vs c", ("a", "b vs c", "a vs b", "c", "d"))
+
+
+@pytest.mark.parametrize("text", [" vs dog", "cat vs ", " vs "])
+def test_a_contrast_has_two_sides(text: str) -> None:
+    with pytest.raises(UnknownLabelError, match=f"no label '{text}'"):
+        resolve(text)
+
+
+def test_numbers_beyond_float32() -> None:
+    with pytest.raises(TargetError, match="NaN or infinity, as float32"):
+        resolve(np.array([1e300, 0, 0, 0, 0]))
+    with pytest.raises(TargetError, match="all zeros, as float32"):
+        resolve(np.array([1e-300, 0, 0, 0, 0]))
+    with pytest.raises(TargetError, match="all zeros"):
+        resolve(np.array([[1.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]))
+
+
+def test_whole_numbers_are_classes_and_floats_a_seed() -> None:
+    assert resolve([1, 2]).target.tolist() == [1, 2]
+    assert resolve(np.array([1, 2])).is_class
+    with pytest.raises(TargetError, match=r"a target is a class index or a label, not 0\.5"):
+        resolve([0.5, 1.0])
+    with pytest.raises(TargetError, match=r"\[5\] or \[2,5\]; this one has shape \[3, 5\]"):
+        resolve(np.ones((3, 5)))
+
+
+def test_when_the_logits_are_needed() -> None:
+    def refuse() -> Any:
+        raise AssertionError("asked for the logits")
+
+    free: list[Any] = [1, "cat", "cat vs 1", [0, targets.Contrast(1, 2)], np.ones(5)]
+    for target in free:
+        assert not targets.needs_logits(target, 5, LABELS)
+        targets.resolve(target, 2, 5, LABELS, refuse)
+    bound: list[Any] = [None, -1, "-1 vs 2", [0, None], [0, "1 vs -1"], targets.Rank(0)]
+    for target in bound:
+        assert targets.needs_logits(target, 5, LABELS)
+        with pytest.raises(AssertionError):
+            targets.resolve(target, 2, 5, LABELS, refuse)
