@@ -81,7 +81,7 @@ def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: RuleTable) -> se
     """The tensors through which something can come back to the target."""
     leading = {target}
     for node in nodes:
-        if not table.stops(node) and any(x in leading for x in node.inputs):
+        if any(x in leading for x in node.inputs) and not table.stops(node, leading):
             leading.update(node.outputs)
     return leading
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -174,14 +174,19 @@ class RuleTable:
             f'@{self._package.rpartition(".")[2]}("{node.op_type}") in a file of exporters/{folder}/'
         )
 
-    def stops(self, node: ir.Node) -> bool:
-        """Whether nothing propagates through a node: it is listed so, or gives no floats (codes of a quantised tensor do
-        stand for floats)."""
+    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
+        """Whether nothing propagates through a node: it is listed so, or makes integers of the floats that lead to the target.
+
+        The codes of a quantised tensor stand for floats: QuantizeLinear makes them, and Transpose, MaxPool and the like hand
+        them on.
+        """
         self._import_all()
-        if node.op_type in self._flat or (self._over is not None and self._over.stops(node)):
+        if node.op_type in self._flat or (self._over is not None and self._over.stops(node, leading)):
             return True
         dtype = node.outputs[0].dtype
-        return dtype is not None and dtype not in FLOATS and node.op_type not in ("QuantizeLinear", "Identity")
+        if dtype is None or dtype in FLOATS or node.op_type == "QuantizeLinear":
+            return False
+        return all(x.dtype is None or x.dtype in FLOATS for x in node.inputs if x is not None and x in leading)
 
     def __iter__(self) -> Any:
         """The operators that have a rule, sorted."""

@@ -65,6 +65,25 @@ def test_top1_on_photographs(bundles: dict[str, Path], shared_data: Path, name: 
     assert np.mean(predicted == np.array(classes)) >= least
 
 
+METHODS = ("reciprocam", "cam", "grad-cam", "grad-cam++", "xgrad-cam", "hires-cam", "layer-cam")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_int8_network_has_the_maps_of_its_float_twin(shared_data: Path, tmp_path: Path, backend: str) -> None:
+    """Straight through rounding, flat where it saturates: there a quantised network keeps its Relu6."""
+    images, _ = samples(shared_data)
+    explainers = []
+    for name in ("mobilenet_v2_int8", "mobilenet_v2"):
+        file, options, _, _ = NETWORKS[name]
+        options = {**options, "preprocess_fields": {"resize": 256}}
+        done = export(Request(shared_data / "weights" / file, output_path=tmp_path / f"{name}.xai", **options))
+        explainers.append(Explainer(done.path, backend))
+    quantised = explainers[0].explain(images[:12], "grad-cam")
+    plain = explainers[1].explain(images[:12], "grad-cam", target=quantised.target)
+    for ours, theirs in zip(quantised.heatmap, plain.heatmap, strict=True):
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_resnet20_checkpoint_agrees_with_its_own_onnx(shared_data: Path, tmp_path: Path, backend: str) -> None:
     """The .th checkpoint (state_dict inside, `module.` prefixes) against the ONNX file someone else made of it."""
@@ -85,7 +104,7 @@ def test_resnet20_checkpoint_agrees_with_its_own_onnx(shared_data: Path, tmp_pat
     results = []
     for path in (checkpoint.path, onnx.path):
         explainer = Explainer(path, backend)
-        results.append([explainer.predict(x), *(explainer.explain(x, m, target=3).raw for m in ("reciprocam", "cam"))])
+        results.append([explainer.predict(x), *(explainer.explain(x, m, target=3).raw for m in METHODS)])
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
@@ -104,6 +123,10 @@ def test_squeezenet_weights_agree_with_their_own_onnx(
     ("method", "network", "count"),
     [
         ("reciprocam", "mobilenet_v2", 41),
+        ("grad-cam", "mobilenet_v2", 41),
+        ("grad-cam", "mobilenet_v1_keras", 41),
+        ("grad-cam++", "squeezenet", 41),
+        ("layer-cam", "squeezenet", 41),
         (
             "score-cam",
             "mobilenet_v2" if FULL else "mobilenet_v1_keras",

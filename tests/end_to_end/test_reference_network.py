@@ -54,7 +54,9 @@ def test_predictions_and_labels(bundle: Path, model: Path, backend: str) -> None
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("method", ["reciprocam", "score-cam", "cam"])
+@pytest.mark.parametrize(
+    "method", ["reciprocam", "score-cam", "cam", "grad-cam", "grad-cam++", "xgrad-cam", "hires-cam", "layer-cam"]
+)
 def test_maps_lie_on_the_digits(bundle: Path, model: Path, method: str, backend: str) -> None:
     """Every map's highest point is in the true box, and its energy there far above a uniform map's."""
     entries = samples(model)
@@ -74,7 +76,7 @@ def test_maps_lie_on_the_digits(bundle: Path, model: Path, method: str, backend:
 def test_wrong_class_gives_another_map(bundle: Path, model: Path) -> None:
     """The maps explain the class asked for, not the image alone."""
     image = read_image(model / "samples" / samples(model)[0]["image"])
-    for method in ("reciprocam", "score-cam", "cam"):
+    for method in ("reciprocam", "score-cam", "cam", "grad-cam", "layer-cam"):
         ours, other = Explainer(bundle).explain_many([image], [method], ["top2"])
         assert ours.target != other.target
         assert np.corrcoef(ours.heatmap.ravel(), other.heatmap.ravel())[0, 1] < 0.999

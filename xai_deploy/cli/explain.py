@@ -149,9 +149,9 @@ class _Run:
                 heat = heatmap.overlay(tile, explanation.heatmap[i], self.arguments.opacity)
                 against = f" vs {entry['versus_label']}" if entry["versus_label"] else ""
                 row.append(Tile(heat, entry["label"] + against, _likelihood(entry)))
-                title, _, options = method.title.partition("+")
-                wanted = f"target {nth + 1}" if count > 1 else ""
-                headings.append(f"{title}|{', '.join(filter(None, [options.replace('+', ', '), wanted]))}")
+                below = [f"{key}={value}" for key, value in method.options.items()]
+                below += [f"target {nth + 1}"] if count > 1 else []
+                headings.append(f"{method.name}|{', '.join(below)}")
             self.sheet.add(headings, row)
             self.images.append(
                 {"file": str(path), "name": self.names[path], "prediction": prediction, "explanations": entries}
