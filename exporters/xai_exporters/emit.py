@@ -90,6 +90,6 @@ class Ops:
 
     def _array(self, content: Any) -> np.ndarray[Any, Any]:
         array = np.asarray(content)
-        if array.dtype.kind == "f":
-            return array.astype(self.floats)
-        return array.astype(np.int64) if array.dtype.kind in "iu" or array.size == 0 else array
+        if array.dtype.kind in "iu" or array.size == 0:  # an empty list, as a scalar's shape is, has no type of its own
+            return array.astype(np.int64)
+        return array.astype(self.floats) if array.dtype.kind == "f" else array

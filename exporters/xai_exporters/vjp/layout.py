@@ -99,7 +99,7 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
             raise step.refuse("it slices along the batch")
         positions = range(size)[slice(start, end if stride > 0 or end >= -size else None, stride)]
         if stride == 1:
-            before[axis], after[axis] = positions.start, size - positions.stop
+            before[axis], after[axis] = positions.start, size - positions.start - len(positions)
         else:
             dy = from_positions(op, dy, axis, len(dims), np.array(positions), size)
     return op.Pad(dy, [*before, *after], 0.0) if any(before + after) else dy

@@ -24,6 +24,8 @@ def quantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     codes = op.Add(op.Round(op.Div(step.x, scale)), zero)
     codes_type = (point if point is not None else step.y).dtype  # the zero point's; without one uint8
     kind = codes_type.numpy() if codes_type is not None else np.dtype(np.uint8)
+    if kind not in (np.uint8, np.int8, np.uint16, np.int16):
+        raise step.refuse(f"its codes are {kind}; only integers of 8 and 16 bits have a rule")
     limits = np.iinfo(kind)
     inside = op.And(op.GreaterOrEqual(codes, float(limits.min)), op.LessOrEqual(codes, float(limits.max)))
     return op.Where(inside, op.Div(dy, scale), 0.0)

@@ -14,7 +14,8 @@ from .table import vjp
 
 def _kept(op: Ops, step: Step, value: ir.Value) -> ir.Value:
     """A tensor of the output's shape with the reduced axes put back, of size 1."""
-    return value if step.attr("keepdims", 1) else op.Unsqueeze(value, reduced(step))
+    axes = reduced(step)
+    return value if step.attr("keepdims", 1) or not axes else op.Unsqueeze(value, axes)
 
 
 def reduced(step: Step) -> list[int]:
@@ -51,9 +52,12 @@ def reduce_mean(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 @vjp("ReduceMax", "ReduceMin")
 def reduce_extremum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dy in equal shares to all that equal the extremum (as torch.amax)."""
+    axes = reduced(step)
+    if not axes:  # which ReduceSum would take for all
+        return dy
     equal = op.Equal(step.x, _kept(op, step, step.y))
     one = op.Where(equal, 1.0, 0.0)
-    return op.Mul(one, op.Div(_kept(op, step, dy), op.ReduceSum(one, reduced(step), keepdims=1)))
+    return op.Mul(one, op.Div(_kept(op, step, dy), op.ReduceSum(one, axes, keepdims=1)))
 
 
 @vjp("ReduceL1")

@@ -23,6 +23,8 @@ def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     step.only_first()
     if step.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise step.refuse("tf_crop_and_resize reads a region; resize the whole")
+    if step.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise step.refuse("it keeps the aspect ratio, which OpenVINO does not do; give both sizes")
     source, result = step.dims(step.x), step.dims(step.y)
     listed = step.attr("axes") or list(range(len(source)))
     scales = step.constant(2)

@@ -1,12 +1,14 @@
-"""One operator, differentiated, against central differences and torch autograd in float64, and on both runtimes.
+"""One operator, differentiated: against central differences and torch autograd in float64, and on both runtimes.
 
-The graph that the exporter writes in float32 is turned into float64 as it is and run by `onnx.reference.ReferenceEvaluator`,
-whose own float64 weaknesses have substitutes here (`references`).
+The gradient graph is written three times: in float32 as the exporter does, for the runtimes; the same graph turned into
+float64, run by `onnx.reference.ReferenceEvaluator`, for the central differences; and over a float64 network, where not even
+a constant is rounded to float32, for torch. The evaluator's own weaknesses have substitutes (`references`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,16 +22,19 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.backward import propagate
-from xai_exporters.runtime import measure
+from xai_exporters.runtime import Measured, measure
 from xai_exporters.vjp.table import vjp
 
 from .references import REFERENCES
 
 Array = NDArray[Any]
-STEP = 1e-5  # of the central difference: its error is 1e-10 of the third derivative, rounding adds 1e-11
+Feeds = dict[str, Array]
+
+STEP = 1e-5  # of the central difference: truncation is 1e-10 of the third derivative, rounding 1e-11 of the value
 CENTRAL = 1e-6
-TORCH = 2e-7  # the graph's constants are float32, as 1/6 and 2/sqrt(pi) round there
-RUNTIME = 2e-5  # float32, relative to the largest magnitude
+TORCH = 1e-9
+RUNTIME = 1e-5  # float32, relative to the largest magnitude
+DIRECTIONS = 3
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Free:
 
     Attributes:
         shape: Its shape.
-        draw: "normal", "positive" (0.5 to 2), "distinct" (no two values closer than 0.05, so that no maximum changes),
-            "away" (normal, but nowhere within 0.1 of 0).
+        draw: "normal", "positive" (0.5 to 2), "distinct" (no two values closer than 0.05 and none closer than 0.01 to 0, so
+            that no maximum changes), "away" (normal, but nowhere within 0.1 of 0).
         scale: Factor on what is drawn.
     """
 
@@ -48,20 +53,32 @@ class Free:
     scale: float = 1.0
 
     def sample(self, batch: int, rng: np.random.Generator) -> Array:
+        """Values that float32 holds exactly, as float64."""
         shape = [batch if d == "N" else int(d) for d in self.shape]
         values: Array
         match self.draw:
             case "normal":
                 values = rng.standard_normal(shape)
             case "positive":
-                values = rng.uniform(0.5, 2.0, shape)
+                values = rng.uniform(0.5, 2, shape)
             case "away":
                 values = rng.standard_normal(shape)
                 values += 0.1 * np.sign(values)
             case "distinct":
                 count = int(np.prod(shape))
-                values = (rng.permutation(count) - count / 2 + 0.3).reshape(shape) * 0.05
-        return values.astype(np.float32).astype(np.float64) * self.scale
+                values = (rng.permutation(count) - count // 2 + 0.3).reshape(shape) * 0.05
+        return np.asarray(values * self.scale, np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input that is fed and not differentiated: indices, a condition."""
+
+    values: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
 
 
 @dataclass(frozen=True)
@@ -70,33 +87,44 @@ class Case:
 
     Attributes:
         op: The operator.
-        inputs: Free ones, constants, and None for one left out.
+        inputs: Free ones, given ones, constants, and None for one left out.
         attributes: Of the node.
         torch: The same function in torch, of the free inputs.
-        outputs: Number of outputs; the first is differentiated unless `output` says otherwise.
+        outputs: Number of outputs.
+        output: The one that is differentiated.
         opset: Version of the standard operators.
-        reason: Why OpenVINO is left out: it does not run the operator itself.
+        skip: Runtime -> why it is left out: it does not run the operator itself, or not by the standard.
         central: Tolerance of the central difference.
+        runtime: Tolerance of the runtimes.
+        exact: Tolerance against torch.
     """
 
     op: str
-    inputs: tuple[Free | Array | None, ...]
+    inputs: tuple[Free | Given | Array | None, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     torch: Callable[..., torch.Tensor] | None = None
     outputs: int = 1
     output: int = 0
     opset: int = 18
-    reason: str = ""
+    skip: Mapping[str, str] = field(default_factory=dict)
     central: float = CENTRAL
+    runtime: float = RUNTIME
+    exact: float = TORCH
 
     def __str__(self) -> str:
         shapes = ["x".join(map(str, i.shape)) if i is not None else "-" for i in self.inputs]
         options = [f"{k}={v}".replace(" ", "") for k, v in self.attributes.items()]
-        return " ".join([self.op, *shapes, *options])
+        return " ".join([self.op, *shapes, *options, *(["opset", str(self.opset)] if self.opset != 18 else [])])
 
     @property
     def free(self) -> list[int]:
+        """The positions of the inputs to differentiate with respect to."""
         return [i for i, value in enumerate(self.inputs) if isinstance(value, Free)]
+
+    def sample(self, batch: int, rng: np.random.Generator) -> Feeds:
+        """Every input that is fed."""
+        drawn = {f"x{i}": v.sample(batch, rng) for i, v in enumerate(self.inputs) if isinstance(v, Free)}
+        return drawn | {f"x{i}": v.values for i, v in enumerate(self.inputs) if isinstance(v, Given)}
 
 
 def forward_model(case: Case) -> onnx.ModelProto:
@@ -106,36 +134,40 @@ def forward_model(case: Case) -> onnx.ModelProto:
         names.append("" if value is None else f"x{i}")
         if isinstance(value, Free):
             inputs.append(helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, list(value.shape)))
+        elif isinstance(value, Given):
+            kind = helper.np_dtype_to_tensor_dtype(value.values.dtype)
+            inputs.append(helper.make_tensor_value_info(f"x{i}", kind, list(value.shape)))
         elif value is not None:
             constants.append(numpy_helper.from_array(value, f"x{i}"))
-    outputs = [f"y{i}" for i in range(case.outputs)]
-    node = helper.make_node(case.op, names, outputs, name="node", **case.attributes)
+    node = helper.make_node(case.op, names, [f"y{i}" for i in range(case.outputs)], name="node", **case.attributes)
     y = helper.make_tensor_value_info(f"y{case.output}", TensorProto.FLOAT, None)
     graph = helper.make_graph([node], "case", inputs, [y], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=10)
 
 
-def gradient_model(forward: onnx.ModelProto, x: str) -> onnx.ModelProto:
-    """inputs, dy -> y, dx."""
-    model = ir.from_proto(forward)
+def gradient_model(forward: onnx.ModelProto, x: str, shapes: Measured | None = None) -> onnx.ModelProto:
+    """inputs, dy -> the output y, dx: the forward graph and its gradient with respect to the input `x`.
+
+    Shapes are measured where they are not given (onnxruntime measures no float64 networks).
+    """
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(forward))  # for the types of the tensors between
     graph = model.graph
-    shapes = measure(model)
+    shapes = measure(model) if shapes is None else shapes
     y = graph.outputs[0]
     dims = ["N" if d is None else d for d in shapes.dims(y)]
-    y.shape, y.type = ir.Shape(dims), ir.TensorType(ir.DataType.FLOAT)
-    dy = ir.Value(name="dy", shape=ir.Shape(dims), type=ir.TensorType(ir.DataType.FLOAT))
+    y.shape = ir.Shape(dims)
+    dy = ir.Value(name="dy", shape=ir.Shape(dims), type=y.type)
     graph.inputs.append(dy)
     target = next(v for v in graph.inputs if v.name == x)
-    dx = propagate(graph, y, dy, target, vjp, shapes)
-    if dx is dy:  # the identity
-        [dx] = ir.node("Identity", [dy], name="same").outputs
-        producer = dx.producer()
-        assert producer is not None
-        graph.append(producer)
-    dx.name, dx.shape, dx.type = "dx", target.shape, ir.TensorType(ir.DataType.FLOAT)
+    arrived = propagate(graph, y, dy, target, vjp, shapes)
+    result = ir.node("Identity", [arrived], name="dx")  # dx may be dy itself
+    dx = result.outputs[0]
+    dx.name, dx.shape, dx.type = "dx", target.shape, target.type
+    graph.append(result)
     graph.outputs.append(dx)
     proto = ir.to_proto(model)
-    onnx.checker.check_model(proto, full_check=True)
+    if y.dtype == ir.DataType.FLOAT:  # Celu and others have no float64 form; the evaluator runs it all the same
+        onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
@@ -144,86 +176,219 @@ def to_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    for tensor in graph.initializer:
+    tensors = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    for tensor in (*graph.initializer, *tensors):
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for node in graph.node:
+        if node.op_type == "Resize":  # whose scales are float32 by definition
+            for name in node.input[1:3]:
+                for tensor in graph.initializer:
+                    if tensor.name == name:
+                        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), name))
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.DOUBLE
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
     return result
 
 
-def evaluate(model: onnx.ModelProto, feeds: dict[str, Array], output: str) -> Array:
-    """One output by the reference evaluator."""
-    results: Any = ReferenceEvaluator(model, new_ops=REFERENCES).run([output], feeds)
-    return np.asarray(results[0])
+def reference(model: onnx.ModelProto, output: str) -> Callable[[Feeds], Array]:
+    """One output as a function of the inputs, by the reference evaluator."""
+    evaluator = ReferenceEvaluator(model, new_ops=REFERENCES)
+    names = set(evaluator.input_names)
+
+    def function(feeds: Feeds) -> Array:
+        fed = {name: value for name, value in feeds.items() if name in names}
+        result: Array = np.asarray(evaluator.run([output], fed)[0])  # type: ignore[index]
+        return result
+
+    return function
+
+
+def evaluate(model: onnx.ModelProto, feeds: Feeds, output: str) -> Array:
+    """One output, once."""
+    return reference(model, output)(feeds)
+
+
+def onnxruntime_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds], Array]:
+    """One output as a function of the inputs, on ONNX Runtime as deployed: with its optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = {i.name for i in session.get_inputs()}
+    return lambda feeds: np.asarray(session.run([output], {k: v for k, v in feeds.items() if k in names})[0])
+
+
+def openvino_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds], Array]:
+    """One output as a function of the inputs, on OpenVINO."""
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = _core().compile_model(_core().read_model(model.SerializeToString()), "CPU", options)
+    names = {name for i in compiled.inputs for name in i.names}
+    return lambda feeds: np.array(compiled({k: v for k, v in feeds.items() if k in names})[output])
+
+
+@functools.cache
+def _core() -> Any:
+    return openvino.Core()
+
+
+RUNTIMES = {"onnxruntime": onnxruntime_function, "openvino": openvino_function}
+
+
+class Gradient:
+    """dx of one case for one of its inputs, on everything that runs it.
+
+    Args:
+        forward: The network, float32.
+        x: The input.
+        what: What it is, for messages.
+        skip: Runtimes that are left out.
+    """
+
+    def __init__(self, forward: onnx.ModelProto, x: str, what: str, skip: Mapping[str, str] | None = None) -> None:
+        self.x, self.what = x, what
+        shapes = measure(ir.from_proto(forward))
+        single, exact = gradient_model(forward, x, shapes), gradient_model(to_float64(forward), x, shapes)
+        assert [n.op_type for n in single.graph.node] == [n.op_type for n in exact.graph.node]
+        self.model, y = single, forward.graph.output[0].name
+        self.f = reference(to_float64(forward), y)
+        self.same = reference(to_float64(single), "dx")
+        self.exact = reference(exact, "dx")
+        self.runtimes = {name: make(single, "dx") for name, make in RUNTIMES.items() if name not in (skip or {})}
+
+    def against_central_differences(
+        self, feeds: Feeds, dy: Array, rng: np.random.Generator, tolerance: float = CENTRAL
+    ) -> None:
+        """sum(dx * direction) against the difference of sum(dy * f)."""
+        x, dx = feeds[self.x], self.same({**feeds, "dy": dy})
+        assert dx.shape == x.shape, f"{self.what}: dx has shape {dx.shape}, x {x.shape}"
+        assert dx.dtype == np.float64
+        noise = 1e-10 * float(np.abs(dy * self.f(feeds)).sum())
+        for _ in range(DIRECTIONS):
+            direction = rng.standard_normal(x.shape)
+            ends = [float((dy * self.f({**feeds, self.x: x + h * direction})).sum()) for h in (STEP, -STEP)]
+            numeric, analytic = (ends[0] - ends[1]) / (2 * STEP), float((dx * direction).sum())
+            scale = max(abs(numeric), 1e-2 * float(np.abs(dx * direction).sum()))
+            assert abs(numeric - analytic) <= tolerance * scale + noise, (
+                f"{self.what}, {self.x} {x.shape}: analytic {analytic!r}, numeric {numeric!r}"
+            )
+
+    def on_runtimes(self, feeds: Feeds, dy: Array, tolerance: float = RUNTIME) -> None:
+        """float32 on each runtime against float64."""
+        dx = self.same({**feeds, "dy": dy})
+        single = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in {**feeds, "dy": dy}.items()}
+        for name, function in self.runtimes.items():
+            got = function(single)
+            assert got.shape == dx.shape, f"{self.what}: {name} gives shape {got.shape}"
+            error = float(np.abs(got - dx).max(initial=0)) / max(float(np.abs(dx).max(initial=0)), 1e-3)
+            assert error <= tolerance, f"{self.what}, {self.x}: {name} differs by {error:.2g}"
+
+
+def torch_gradient(
+    function: Callable[..., torch.Tensor], values: Sequence[Array], dy: Array | None, position: int = 0
+) -> tuple[Array, Array]:
+    """y and dx by autograd in float64; dy is 1 where it is None."""
+    leaves = [torch.from_numpy(np.array(v, np.float64)).requires_grad_() for v in values]
+    y = function(*leaves)
+    y.backward(torch.ones_like(y) if dy is None else torch.from_numpy(dy))  # type: ignore[no-untyped-call]
+    gradient = leaves[position].grad
+    assert gradient is not None
+    return y.detach().numpy(), gradient.numpy()
 
 
 def check(case: Case, batches: tuple[int, ...] = (1, 3)) -> None:
-    """All comparisons of one case, for every free input."""
-    model = forward_model(case)
-    exact = to_float64(model)
+    """All comparisons of one case, for every free input, at each batch."""
     symbolic = any("N" in value.shape for value in case.inputs if isinstance(value, Free))
+    forward = forward_model(case)
     for position in case.free:
-        gradient = gradient_model(model, f"x{position}")
-        exact_gradient = to_float64(gradient)
+        gradient = Gradient(forward, f"x{position}", str(case), case.skip)
         for batch in batches if symbolic else (1,):
             rng = np.random.default_rng(batch)
-            feeds = {f"x{i}": v.sample(batch, rng) for i, v in enumerate(case.inputs) if isinstance(v, Free)}
-            y = evaluate(exact, feeds, f"y{case.output}")
-            dy = rng.standard_normal(y.shape)
-            dx = evaluate(exact_gradient, {**feeds, "dy": dy}, "dx")
-            x = feeds[f"x{position}"]
-            assert dx.shape == x.shape, f"{case}: dx has shape {dx.shape}"
-            assert dx.dtype == np.float64
-            for _ in range(3):
-                direction = rng.standard_normal(x.shape)
-                ends = [
-                    float((dy * evaluate(exact, {**feeds, f"x{position}": x + h * direction}, f"y{case.output}")).sum())
-                    for h in (STEP, -STEP)
-                ]
-                numeric, analytic = (ends[0] - ends[1]) / (2 * STEP), float((dx * direction).sum())
-                scale = max(abs(numeric), 1e-2 * float(np.abs(dx).max()) * x.size**0.5, 1e-3)
-                assert abs(numeric - analytic) <= case.central * scale, (
-                    f"{case}, input {position}, batch {batch}: analytic {analytic!r}, numeric {numeric!r}"
-                )
+            feeds = case.sample(batch, rng)
+            y = gradient.f(feeds)
+            dy = rng.standard_normal(y.shape).astype(np.float32).astype(np.float64)
+            gradient.against_central_differences(feeds, dy, rng, case.central)
+            gradient.on_runtimes(feeds, dy, case.runtime)
             if case.torch is not None:
-                _against_torch(case, position, feeds, dy, y, dx)
-            _on_runtimes(case, gradient, feeds, dy, dx)
+                against_torch(case, gradient, feeds, dy)
 
 
-def _against_torch(case: Case, position: int, feeds: dict[str, Array], dy: Array, y: Array, dx: Array) -> None:
+def check_at(case: Case, *values: Array) -> None:
+    """Where no central difference exists, at ties and kinks: torch's choice, in float64 and on both runtimes."""
     assert case.torch is not None
-    leaves = {i: torch.from_numpy(feeds[f"x{i}"]).requires_grad_() for i in case.free}
-    out = case.torch(*leaves.values())
-    assert np.abs(out.detach().numpy() - y).max() <= TORCH * max(np.abs(y).max(), 1), (
-        f"{case}: another function in torch"
-    )
-    out.backward(torch.from_numpy(dy))  # type: ignore[no-untyped-call]
-    wanted = leaves[position].grad
-    assert wanted is not None
-    assert np.abs(dx - wanted.numpy()).max() <= TORCH * max(float(wanted.abs().max()), 1e-3), f"{case}: not torch's"
+    forward = forward_model(case)
+    feeds = {f"x{i}": np.asarray(v, np.float64) for i, v in zip(case.free, values, strict=True)}
+    for position in case.free:
+        gradient = Gradient(forward, f"x{position}", str(case), case.skip)
+        dy = np.random.default_rng(0).standard_normal(gradient.f(feeds).shape).astype(np.float32).astype(np.float64)
+        against_torch(case, gradient, feeds, dy)
+        gradient.on_runtimes(feeds, dy, case.runtime)
 
 
-def _on_runtimes(case: Case, model: onnx.ModelProto, feeds: dict[str, Array], dy: Array, dx: Array) -> None:
-    single = {name: value.astype(np.float32) for name, value in {**feeds, "dy": dy}.items()}
-    data = model.SerializeToString()
-    limit = RUNTIME * max(float(np.abs(dx).max()), 1e-3)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = {i.name for i in session.get_inputs()}
-    got = session.run(["dx"], {k: v for k, v in single.items() if k in names})[0]
-    assert np.abs(got - dx).max() <= limit, f"{case}: onnxruntime differs by {np.abs(got - dx).max()}"
-    if case.reason:
-        return
-    compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+def against_torch(case: Case, gradient: Gradient, feeds: Feeds, dy: Array) -> None:
+    """y and dx against autograd, which differentiates the same function written by others."""
+    assert case.torch is not None
+    position = [f"x{i}" for i in case.free].index(gradient.x)
+    y, dx = torch_gradient(case.torch, [feeds[f"x{i}"] for i in case.free], dy, position)
+    mine, got = gradient.f(feeds), gradient.exact({**feeds, "dy": dy})
+    assert np.abs(y - mine).max() <= case.exact * max(np.abs(y).max(), 1), f"{case}: another function in torch"
+    error = float(np.abs(got - dx).max())
+    assert error <= case.exact * max(float(np.abs(dx).max()), 1e-3), (
+        f"{case}, {gradient.x}: torch's differs by {error:.2g}"
     )
-    names = {name for i in compiled.inputs for name in i.names}
-    got = compiled({k: v for k, v in single.items() if k in names})["dx"]
-    assert np.abs(got - dx).max() <= limit, f"{case}: OpenVINO differs by {np.abs(got - dx).max()}"
+
+
+def graph_model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Sequence[int | str]],
+    constants: Mapping[str, Array] | None = None,
+    output: str = "y",
+    opset: int = 18,
+) -> onnx.ModelProto:
+    """A network of several nodes, float32; nodes without a name get their operator's and number."""
+    for i, node in enumerate(nodes):
+        node.name = node.name or f"{node.op_type.lower()}{i}"
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in inputs.items()]
+    weights = [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
+    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    graph = helper.make_graph(list(nodes), "case", values, [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def check_graph(model: onnx.ModelProto, x: str = "x", batches: tuple[int, ...] = (1, 3)) -> None:
+    """Central differences and runtimes for a network of several nodes, with inputs of any batch."""
+    gradient = Gradient(model, x, " ".join(n.op_type for n in model.graph.node))
+    for batch in batches:
+        rng = np.random.default_rng(batch)
+        feeds = {
+            v.name: Free(tuple(d.dim_value or "N" for d in v.type.tensor_type.shape.dim), "away").sample(batch, rng)
+            for v in model.graph.input
+        }
+        dy = rng.standard_normal(gradient.f(feeds).shape).astype(np.float32).astype(np.float64)
+        gradient.against_central_differences(feeds, dy, rng)
+        gradient.on_runtimes(feeds, dy)
+
+
+def ints(*values: Any) -> Array:
+    """An int64 array, as indices, axes and shapes are."""
+    return np.array(values, np.int64)
+
+
+def f32(*values: Any) -> Array:
+    """A float32 array."""
+    return np.array(values, np.float32)
+
+
+def weights(seed: int = 0) -> Callable[..., Array]:
+    """A maker of seeded float32 arrays of a shape."""
+    rng = np.random.default_rng(seed)
+    return lambda *shape: rng.standard_normal(shape).astype(np.float32)
+
+
+def double(array: Array) -> torch.Tensor:
+    """A constant for torch."""
+    return torch.from_numpy(array.astype(np.float64))

@@ -83,7 +83,7 @@ class LRN(OpRun):
     def _run(
         self, x: Array, alpha: float | None = None, beta: float | None = None, bias: float | None = None, size: int = 1
     ) -> tuple[Array]:
-        a, b, k = (d if v is None else v for v, d in ((alpha, 1e-4), (beta, 0.75), (bias, 1.0)))
+        a, b, k = (float(d if v is None else v) for v, d in ((alpha, 1e-4), (beta, 0.75), (bias, 1.0)))
         squares = np.zeros_like(x)
         for c in range(x.shape[1]):
             first, last = max(0, c - (size - 1) // 2), min(x.shape[1] - 1, c + size // 2)
@@ -117,7 +117,69 @@ class GroupNormalization(OpRun):
 
 class LpNormalization(OpRun):
     def _run(self, x: Array, axis: int | None = None, p: int | None = None) -> tuple[Array]:
-        return (x / np.linalg.norm(x, ord=p or 2, axis=-1 if axis is None else axis, keepdims=True),)
+        norm = np.linalg.norm(x, ord=p or 2, axis=-1 if axis is None else axis, keepdims=True)
+        return (np.where(norm > 0, x / np.where(norm > 0, norm, 1), 0),)
+
+
+def _windows(x: Array, fill: float, options: dict[str, Any]) -> Array:
+    """[N,C,*result,*kernel]: what each window holds, `fill` where it reaches beyond the input."""
+    kernel = options["kernel_shape"]
+    rank = len(kernel)
+    strides, dilations = (options.get(name) or [1] * rank for name in ("strides", "dilations"))
+    pads, auto = options.get("pads") or [0] * 2 * rank, options.get("auto_pad") or "NOTSET"
+    for i in range(rank):
+        axis, n, span = 2 + i, x.shape[2 + i], (kernel[i] - 1) * dilations[i] + 1
+        begin, end = pads[i], pads[rank + i]
+        if auto != "NOTSET":
+            total = max((-(-n // strides[i]) - 1) * strides[i] + span - n, 0) if auto != "VALID" else 0
+            begin = total // 2 if auto == "SAME_UPPER" else -(-total // 2)
+            end = total - begin
+        steps = (n + begin + end - span) / strides[i]
+        count = int(np.ceil(steps) if options.get("ceil_mode") else steps) + 1
+        if (count - 1) * strides[i] >= n + begin:  # no window begins in the padding behind
+            count -= 1
+        width = [(0, 0)] * x.ndim
+        width[axis] = (begin, max(end, (count - 1) * strides[i] + span - n - begin))
+        at = np.arange(count)[:, None] * strides[i] + np.arange(kernel[i]) * dilations[i]
+        x = np.moveaxis(np.pad(x, width, constant_values=fill).take(at, axis=axis), axis + 1, -1)
+    return x
+
+
+def _over_kernel(x: Array) -> tuple[int, ...]:
+    return tuple(range(x.ndim - (x.ndim - 2) // 2, x.ndim))
+
+
+class MaxPool(OpRun):
+    """onnx's own fails on padding that differs between the two sides."""
+
+    def _run(self, x: Array, **options: Any) -> tuple[Array]:
+        windows = _windows(x, -np.inf, options)
+        return (windows.max(axis=_over_kernel(windows)),)
+
+
+class AveragePool(OpRun):
+    """onnx's own takes seconds. The padding asked for may count, what ceil mode adds behind it never does."""
+
+    def _run(self, x: Array, count_include_pad: int | None = None, **options: Any) -> tuple[Array]:
+        windows = _windows(x, 0.0, options)
+        inside = np.ones_like(x[:1, :1])
+        pads, rank = options.get("pads"), x.ndim - 2
+        if count_include_pad and pads and (options.get("auto_pad") or "NOTSET") == "NOTSET":
+            width = [(0, 0)] * 2 + [(pads[i], pads[rank + i]) for i in range(rank)]
+            counted = _windows(np.pad(inside, width, constant_values=1), 0.0, options | {"pads": [0] * 2 * rank})
+        else:
+            counted = _windows(inside, float(bool(count_include_pad)), options)
+        counts = counted.sum(axis=_over_kernel(counted))
+        y: Array = windows.sum(axis=_over_kernel(windows))
+        return (y / counts[:, :, *(slice(n) for n in y.shape[2:])],)
+
+
+class LpPool(OpRun):
+    """onnx's own takes seconds."""
+
+    def _run(self, x: Array, p: int | None = None, **options: Any) -> tuple[Array]:
+        windows = np.abs(_windows(x, 0.0, options)) ** (p or 2)
+        return (windows.sum(axis=_over_kernel(windows)) ** (1 / (p or 2)),)
 
 
 class GlobalMaxPool(OpRun):
@@ -157,6 +219,9 @@ REFERENCES: list[type[OpRun]] = [
     MeanVarianceNormalization,
     GroupNormalization,
     LpNormalization,
+    MaxPool,
+    AveragePool,
+    LpPool,
     GlobalMaxPool,
     GlobalLpPool,
     Pad,

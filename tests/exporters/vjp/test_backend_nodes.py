@@ -1,8 +1,13 @@
-"""The single-operator models that the onnx package ships for its backends' tests: cases nobody here wrote."""
+"""The single-operator models that the onnx package ships for its backends' tests: cases nobody here wrote.
+
+Each is differentiated with respect to its first float input; the others become constants. The shipped outputs also check the
+evaluator that the central differences run on, and its substitutes.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,115 +15,113 @@ import onnx
 import onnx.backend.test.loader
 import pytest
 from onnx import TensorProto, numpy_helper
-from xai_exporters.errors import ExportError
+from xai_exporters.errors import ExportError, RuleError
 from xai_exporters.passes.opset import to_common_opset
 from xai_exporters.vjp.table import vjp
 
 from .harness import STEP, evaluate, gradient_model, to_float64
 
-# Inputs at kinks (integers at ties, values at bounds), where a difference says nothing; shifted a little they pass or are left out
-NUDGE = 0.0123
+NUDGE = 0.0123  # integers, which are at ties and bounds, are moved off them
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
-VERDICTS: dict[str, dict[str, str]] = {}
-# MeanVarianceNormalization: the checker refuses its function. ReduceLogSumExp: its models are in double, which is not float32.
-NOT_CHECKED = {"MeanVarianceNormalization", "ReduceLogSumExp"}
-SKIPPED = {
-    f"test_resize_downsample_scales_{mode}_align_corners": "onnxruntime rounds the size before it divides by it"
-    for mode in ("linear", "cubic")
+CHECKED = "checked"
+# why a model says nothing -> the most models that may be so
+REASONS = {
+    "an input is empty": 42,
+    "no rule covers it": 27,  # training, cropping resizes, an aspect kept, diagonals, other reductions: test_refusals
+    "onnxruntime or the converter can't read it": 20,
+    "the checker infers another shape than the runtime, or none": 3,
+    "onnxruntime and the standard disagree": 2,
 }
+# onnxruntime rounds the size before it divides by it; the rule follows the runtime
+DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")}
+# MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale
+NEVER = {"MeanVarianceNormalization", "DequantizeLinear"}
+VERDICTS: dict[str, dict[str, str]] = {}
 
 
-def _models() -> list[Any]:
-    found = []
+def _cases() -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # making the cases overflows here and there
         cases = onnx.backend.test.loader.load_model_tests(kind="node")
+    rules = set(vjp)
+    found = []
     for case in cases:
-        model = case.model or onnx.load(f"{case.model_dir}/model.onnx")
-        nodes = model.graph.node
-        if len(nodes) != 1 or nodes[0].domain or nodes[0].op_type not in set(vjp):
+        model = case.model
+        if model is None or len(model.graph.node) != 1:
             continue
-        first = model.graph.input[0].type.tensor_type
+        [node] = model.graph.node
+        kinds = [v.type.tensor_type.elem_type for v in model.graph.input]
         result = model.graph.output[0].type.tensor_type.elem_type
-        if first.elem_type == result == TensorProto.FLOAT and nodes[0].input[0] == model.graph.input[0].name:
-            found.append((case, model))
+        if not node.domain and node.op_type in rules and set(kinds) & set(FLOATS) and result in FLOATS:
+            found.append(case)
     return found
 
 
-def _feeds(case: Any) -> dict[str, Any]:
-    model = case.model or onnx.load(f"{case.model_dir}/model.onnx")
-    names = [i.name for i in model.graph.input]
-    if case.data_sets:
-        return dict(zip(names, case.data_sets[0][0], strict=False))
-    feeds = {}
-    for i, name in enumerate(names):
-        tensor = onnx.TensorProto()
-        with open(f"{case.model_dir}/test_data_set_0/input_{i}.pb", "rb") as file:
-            tensor.ParseFromString(file.read())
-        feeds[name] = numpy_helper.to_array(tensor)
-    return feeds
+def _array(value: Any) -> Any:
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
 
 
-def _one(case: Any, model: onnx.ModelProto) -> str:
-    """ "checked", or why the model says nothing."""
-    feeds = _feeds(case)
-    if any(np.asarray(value).size == 0 for value in feeds.values()):
-        return "empty"
-    if case.name in SKIPPED:
-        return SKIPPED[case.name]
-    first, *others = model.graph.input
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.input[1:]
-    for value in others:  # all inputs but the first are the network's own constants
-        if value.name in feeds:
-            fixed.graph.initializer.append(numpy_helper.from_array(np.asarray(feeds[value.name]), value.name))
-    fixed.graph.node[0].name = "node"
-    fixed.ir_version = 10
-    del fixed.graph.output[1:]
+def _verdict(case: Any) -> str:
+    inputs, outputs = ([_array(v) for v in side] for side in case.data_sets[0][:2])
+    values = dict(zip([v.name for v in case.model.graph.input], inputs, strict=False))
+    if case.name in DISAGREE:
+        return "onnxruntime and the standard disagree"
+    if any(value.size == 0 for value in values.values()):
+        return "an input is empty"
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    model.ir_version = 10
+    model.graph.node[0].name = "node"
+    first = next(v for v in model.graph.input if v.type.tensor_type.elem_type in FLOATS)
+    for value in [v for v in model.graph.input if v.name != first.name]:
+        model.graph.input.remove(value)
+        model.graph.initializer.append(numpy_helper.from_array(values[value.name], value.name))
+    del model.graph.output[1:]
     try:
-        converted = to_common_opset(fixed)
-        gradient = gradient_model(converted, first.name)
-    except ExportError as error:  # a refusal in words, or the runtime does not run the operator
-        return f"refused: {str(error)[:60]}"
+        model = to_common_opset(model)
+        gradient = gradient_model(model, first.name)
+    except RuleError:
+        return "no rule covers it"
+    except ExportError:
+        return "onnxruntime or the converter can't read it"
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
-        return "the checker refuses the operator, or infers another shape than the runtime gives"
-    exact, exact_gradient = to_float64(converted), to_float64(gradient)
+        return "the checker infers another shape than the runtime, or none"
+    exact, exact_gradient, y = to_float64(model), to_float64(gradient), model.graph.output[0].name
+    given, shipped = values[first.name].astype(np.float64), outputs[0].astype(np.float64)
+    np.testing.assert_allclose(evaluate(exact, {first.name: given}, y), shipped, 1e-3, 1e-5, err_msg=case.name)
     rng = np.random.default_rng(0)
-    x = np.asarray(feeds[first.name], np.float64)
-    x = x + NUDGE * rng.uniform(0.5, 1.5, x.shape)
-    output = converted.graph.output[0].name
-    y = evaluate(exact, {first.name: x}, output)
-    if y.dtype != np.float64:
-        return "no float64 in the evaluator"
-    dy = rng.standard_normal(y.shape)
+    x = np.where(np.isfinite(given), given, 0.5) + NUDGE * rng.uniform(0.5, 1.5, given.shape)
+    dy = rng.standard_normal(shipped.shape)
     direction = rng.standard_normal(x.shape)
     dx = evaluate(exact_gradient, {first.name: x, "dy": dy}, "dx")
-    ends = [float((dy * evaluate(exact, {first.name: x + h * direction}, output)).sum()) for h in (STEP, -STEP)]
+    assert dx.shape == x.shape, case.name
+    ends = [float((dy * evaluate(exact, {first.name: x + h * direction}, y)).sum()) for h in (STEP, -STEP)]
     numeric, analytic = (ends[0] - ends[1]) / (2 * STEP), float((dx * direction).sum())
-    scale = max(abs(numeric), float(np.abs(dx).max()) * x.size**0.5 * 1e-2, 1e-3)
-    assert abs(numeric - analytic) <= 1e-5 * scale, f"{case.name}: analytic {analytic}, numeric {numeric}"
-    return "checked"
+    scale = max(abs(numeric), 1e-2 * float(np.abs(dx * direction).sum()))
+    # scales of a Resize that are no binary fractions: float32 coordinates in the runtime, float64 ones in the evaluator
+    tolerance = 1e-4 if model.graph.node[0].op_type == "Resize" else 1e-6
+    noise = 1e-10 * max(float(np.abs(dy * np.nan_to_num(shipped, posinf=0, neginf=0)).sum()), 1)
+    assert abs(numeric - analytic) <= tolerance * scale + noise, f"{case.name}: analytic {analytic}, numeric {numeric}"
+    return CHECKED
 
 
-MODELS = _models()
+CASES_OF_ONNX = _cases()
+OPERATORS = sorted({case.model.graph.node[0].op_type for case in CASES_OF_ONNX})
 
 
-def test_there_are_models() -> None:
-    assert len(MODELS) > 250
-
-
-@pytest.mark.parametrize("operator", sorted({model.graph.node[0].op_type for _, model in MODELS}))
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_operator(operator: str) -> None:
-    verdicts = VERDICTS.setdefault(operator, {})
-    for case, model in MODELS:
-        if model.graph.node[0].op_type == operator:
-            verdicts[case.name] = _one(case, model)
-    assert "checked" in verdicts.values() or operator in NOT_CHECKED, verdicts
+    found = VERDICTS.setdefault(operator, {})
+    for case in CASES_OF_ONNX:
+        if case.model.graph.node[0].op_type == operator:
+            found[case.name] = _verdict(case)
+    assert CHECKED in found.values() or operator in NEVER, found
 
 
 def test_most_were_checked() -> None:
-    if len(VERDICTS) < len({model.graph.node[0].op_type for _, model in MODELS}):
+    if len(VERDICTS) < len(OPERATORS):
         pytest.skip("only some of the operators were asked for")
-    verdicts = [verdict for found in VERDICTS.values() for verdict in found.values()]
-    assert sum(verdict == "checked" for verdict in verdicts) > 0.85 * len(verdicts)
+    counts = Counter(verdict for found in VERDICTS.values() for verdict in found.values())
+    assert counts.pop(CHECKED) > 380
+    assert not {k: n for k, n in counts.items() if n > REASONS[k]}

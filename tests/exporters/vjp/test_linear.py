@@ -1,53 +1,92 @@
-"""Matrix products."""
+"""Matrix products: `linear.py`, `weights.py`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from torch import einsum
+from onnx import helper
 
-from .harness import Case, Free, check
+from .harness import Case, Free, check, check_graph, double, graph_model, weights
 
-RNG = np.random.default_rng(0)
+W = weights()
+A46, B6, A66 = W(4, 6), W(6), W(6, 6)
 
 
-def weight(*shape: int) -> Any:
-    return RNG.standard_normal(shape).astype(np.float32)
+def einsum(equation: str, *inputs: Free) -> Case:
+    return Case("Einsum", inputs, {"equation": equation}, torch=lambda *t: torch.einsum(equation, *t))
 
 
 CASES = [
-    Case("Gemm", (Free(("N", 4)), weight(4, 6), weight(6))),
-    Case("Gemm", (Free(("N", 4)), weight(6, 4)), {"transB": 1}),
-    Case("Gemm", (Free(("N", 6)), weight(6, 6)), {"transB": 1}),
-    Case("Gemm", (Free(("N", 4)), weight(4, 6), weight(1, 6)), {"alpha": 0.5, "beta": 2.0}),
-    Case("Gemm", (Free((4, 3)), Free((4, 6)), Free((6,))), {"transA": 1, "alpha": 0.5, "beta": 2.0}),
-    Case("Gemm", (Free((4, 3)), Free((6, 4)), Free((3, 1))), {"transA": 1, "transB": 1}),
-    Case("Gemm", (Free((3, 4)), Free((6, 4))), {"transB": 1}),
-    Case("MatMul", (Free(("N", 3, 4)), weight(4, 6)), torch=None),
-    Case("MatMul", (Free(("N", 3, 6)), weight(6, 6))),
+    Case("Gemm", (Free(("N", 4)), A46, B6), torch=lambda a: a @ double(A46) + double(B6)),
+    Case("Gemm", (Free(("N", 4)), W(6, 4)), {"transB": 1}),
+    Case("Gemm", (Free(("N", 6)), A66, B6), {"transB": 1}, torch=lambda a: a @ double(A66).T + double(B6)),
+    Case("Gemm", (Free(("N", 6)), A66)),
+    Case("Gemm", (Free(("N", 4)), W(4, 6), W(1, 6)), {"alpha": 0.5, "beta": 2.0}),
+    Case("Gemm", (Free((4, 3)), Free((4, 6)), Free((6,))), {"transA": 1, "alpha": 0.5, "beta": 2.0},
+         torch=lambda a, b, c: 0.5 * (a.T @ b) + 2 * c),
+    Case("Gemm", (Free((4, 3)), Free((6, 4)), Free((3, 1))), {"transA": 1, "transB": 1, "alpha": 0.5},
+         torch=lambda a, b, c: 0.5 * (a.T @ b.T) + c),
+    Case("Gemm", (Free((3, 4)), Free((6, 4)), Free((1, 6))), {"transB": 1, "alpha": 0.5, "beta": 0.25},
+         torch=lambda a, b, c: 0.5 * (a @ b.T) + c / 4),
+    Case("Gemm", (Free((3, 4)), Free((4, 6)), Free((3, 6))), {"beta": 0.25}, torch=lambda a, b, c: a @ b + c / 4),
+    Case("Gemm", (Free((3, 4)), Free((4, 6)), Free(())), torch=lambda a, b, c: a @ b + c),
+    Case("MatMul", (Free(("N", 3, 4)), A46), torch=lambda a: a @ double(A46)),
+    Case("MatMul", (Free(("N", 3, 6)), A66), torch=lambda a: a @ double(A66)),
+    Case("MatMul", (A66, Free(("N", 6, 3))), torch=lambda b: double(A66) @ b),
     Case("MatMul", (Free(("N", 2, 3, 4)), Free(("N", 2, 4, 5))), torch=torch.matmul),
+    Case("MatMul", (Free(("N", 2, 4, 4)), Free(("N", 2, 4, 4))), torch=torch.matmul),
     Case("MatMul", (Free(("N", 2, 3, 4)), Free((4, 5))), torch=torch.matmul),
     Case("MatMul", (Free((3, 4)), Free(("N", 2, 4, 5))), torch=torch.matmul),
     Case("MatMul", (Free(("N", 1, 3, 4)), Free((2, 4, 5))), torch=torch.matmul),
+    Case("MatMul", (Free((2, 1, 3, 4)), Free((5, 4, 2))), torch=torch.matmul),
     Case("MatMul", (Free((4,)), Free(("N", 4, 5))), torch=torch.matmul),
     Case("MatMul", (Free(("N", 3, 4)), Free((4,))), torch=torch.matmul),
+    Case("MatMul", (Free((4,)), Free((4, 5))), torch=torch.matmul),
     Case("MatMul", (Free((4,)), Free((4,))), torch=torch.matmul),
-    Case("MatMul", (weight(5, 3), Free(("N", 3, 4)))),
-    Case("Einsum", (Free(("N", 3, 4)), Free(("N", 4, 5))), {"equation": "bij,bjk->bik"}, torch=torch.bmm),
-    Case("Einsum", (Free((3, 4)), Free((4, 5))), {"equation": "ij,jk"}, torch=lambda a, b: einsum("ij,jk", a, b)),
-    Case("Einsum", (Free(("N", 2, 3, 4)), Free(("N", 2, 4, 5))), {"equation": "...ij,...jk->...ik"}, reason="ellipsis",
-         torch=lambda a, b: einsum("...ij,...jk->...ik", a, b)),
-    Case("Einsum", (Free(("N", 3, 4)),), {"equation": "bij->bi"}, torch=lambda a: einsum("bij->bi", a)),
-    Case("Einsum", (Free(("N", 3, 4)),), {"equation": "bij->jb"}, torch=lambda a: einsum("bij->jb", a)),
-    Case("Einsum", (Free((3, 4)), Free((5, 6)), Free((4,))), {"equation": "ij,kl,j->ik"},
-         torch=lambda *t: einsum("ij,kl,j->ik", *t)),
-    Case("Einsum", (Free(("N", 1, 4)), Free(("N", 3, 4))), {"equation": "bij,bij->bj"}, reason="a broadcast letter"),
+    Case("MatMul", (W(5, 3), Free(("N", 3, 4)))),
+    einsum("bij,bjk->bik", Free(("N", 3, 4)), Free(("N", 4, 5))),
+    einsum("bij, bkj -> bik", Free(("N", 3, 4)), Free(("N", 5, 4))),
+    einsum("ij,jk", Free((3, 4)), Free((4, 5))),
+    einsum("ba,cb", Free((3, 4)), Free((5, 3))),  # implicit: letters sorted
+    einsum("...ij,...jk->...ik", Free(("N", 2, 3, 4)), Free(("N", 2, 4, 5))),
+    einsum("...ij,jk->...ik", Free(("N", 2, 3, 4)), Free((4, 5))),
+    einsum("...ij,...jk", Free(("N", 3, 4)), Free(("N", 4, 5))),
+    einsum("...i->...", Free(("N", 3, 4))),
+    einsum("bij->bi", Free(("N", 3, 4))),  # a lone letter
+    einsum("bij->jb", Free(("N", 3, 4))),
+    einsum("ij->", Free((3, 4))),
+    einsum("i,j->ij", Free((3,)), Free((4,))),
+    einsum("ij,kl,j->ik", Free((3, 4)), Free((5, 6)), Free((4,))),
+    einsum("bhid,bhjd->bhij", Free(("N", 2, 3, 4)), Free(("N", 2, 5, 4))),
+    einsum("bij,bij->bj", Free(("N", 1, 4)), Free(("N", 3, 4))),  # a broadcast letter
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rule(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_a_square_weight_is_read_both_ways(size: int) -> None:
+    """Forward as it is, backward transposed, with the forward result in use: OpenVINO must not mix up the two."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Mul", ["h", "h"], ["s"]),
+        helper.make_node("Gemm", ["s", "w", "b"], ["g"]),
+        helper.make_node("Mul", ["g", "g"], ["y"]),
+    ]
+    check_graph(graph_model(nodes, {"x": ["N", size]}, {"w": W(size, size), "b": W(size)}))
+
+
+def test_attention() -> None:
+    """softmax(Q K^T) V, all three from one tensor."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "q"], ["Q"]),
+        helper.make_node("MatMul", ["x", "k"], ["K"]),
+        helper.make_node("Transpose", ["K"], ["KT"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["Q", "KT"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["a"], axis=-1),
+        helper.make_node("MatMul", ["a", "x"], ["y"]),
+    ]
+    check_graph(graph_model(nodes, {"x": ["N", 5, 4]}, {"q": W(4, 4), "k": W(4, 4)}))

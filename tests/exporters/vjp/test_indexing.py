@@ -1,0 +1,62 @@
+"""Operators that pick and place values by index: `indexing.py`, `axis.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from .harness import Case, Free, Given, check, ints
+
+X = Free(("N", 4, 6, 8))
+PICKS = ints([0, 1, 2, 0], [2, 2, 0, 1])
+ROWS, COLUMNS = ints([0, 1], [3, 3], [2, 1]), ints([0, 3, 1], [2, 1, 0])
+HIT, SPREAD = ints([0, 1], [3, 2], [2, 1]), ints([0, 0], [3, 2], [2, 2])
+
+
+def scattered(x: torch.Tensor, dim: int, index: np.ndarray, values: torch.Tensor, add: bool = False) -> torch.Tensor:
+    where = torch.from_numpy(index)
+    return x.scatter_add(dim, where, values) if add else x.scatter(dim, where, values)
+
+
+CASES = [
+    Case("Gather", (X, ints(2, 0, 2, -1)), {"axis": 2}, torch=lambda x: x[:, :, [2, 0, 2, 5]]),
+    Case("Gather", (X, ints(1, 0, 3, 2)), {"axis": 1}, torch=lambda x: x[:, [1, 0, 3, 2]]),
+    Case("Gather", (X, ints(-1, 0)), {"axis": -1}, torch=lambda x: x[..., [7, 0]]),
+    Case("Gather", (X, ints(*[3] * 6, 1)), {"axis": 1}, torch=lambda x: x[:, [3] * 6 + [1]]),
+    Case("Gather", (X, ints(*[3] * 6, 1)), {"axis": 3}, torch=lambda x: x[..., [3] * 6 + [1]]),
+    Case("Gather", (X, ints(*[3] * 6, 1)), {"axis": 2}, torch=lambda x: x[:, :, [3] * 6 + [1]]),
+    Case("Gather", (X, np.array(-2, np.int64)), {"axis": 1}, torch=lambda x: x[:, 2]),
+    Case("Gather", (X, np.array(0, np.int32)), {"axis": 1}, torch=lambda x: x[:, 0]),
+    Case("Gather", (X, np.array([3], np.int64)), {"axis": -1}, torch=lambda x: x[..., 3:4]),
+    Case("Gather", (X, ints([2])), {"axis": 1}, torch=lambda x: x[:, [[2]]]),
+    Case("Gather", (X, ints([0, 1], [5, 1])), {"axis": 2}, torch=lambda x: x[:, :, [[0, 1], [5, 1]]]),
+    Case("Gather", (Free((5, 3)), ints(4, 4, 0)), torch=lambda x: x[[4, 4, 0]]),
+    Case("Gather", (Free((5, 3)), Given(ints(4, -1, 0, 2))), torch=lambda x: x[[4, 4, 0, 2]]),  # computed
+    Case("GatherElements", (Free((3, 4)), PICKS), torch=lambda x: x.gather(0, torch.from_numpy(PICKS))),
+    Case("GatherElements", (Free((3, 4)), ints([0, 1, 2, 0], [2, -2, 0, -1]))),
+    Case("GatherElements", (Free((3, 4)), ROWS), {"axis": 1}, torch=lambda x: x.gather(1, torch.from_numpy(ROWS))),
+    Case("GatherElements", (Free((3, 4)), Given(ROWS)), {"axis": 1}, torch=lambda x: x.gather(1, torch.from_numpy(ROWS))),
+    Case("GatherND", (Free((3, 4, 5)), ints([0, 1], [2, 3], [0, 1])), torch=lambda x: x[[0, 2, 0], [1, 3, 1]]),
+    Case("GatherND", (Free((3, 4, 5)), Given(ints([0, 1, 4], [2, 3, 0], [-1, 3, 0]))),
+         torch=lambda x: x[[0, 2, 2], [1, 3, 3], [4, 0, 0]]),
+    Case("GatherND", (Free((3, 4, 5)), ints([[0], [1]], [[3], [3]], [[2], [0]])), {"batch_dims": 1},
+         torch=lambda x: torch.stack([x[i, r] for i, r in enumerate([[0, 1], [3, 3], [2, 0]])])),
+    Case("GatherND", (Free((2, 3, 4, 5)), ints([[3], [0], [1]], [[2], [2], [0]])), {"batch_dims": 2},
+         torch=lambda x: torch.stack([x[0, [0, 1, 2], [3, 0, 1]], x[1, [0, 1, 2], [2, 2, 0]]])),
+    Case("GatherND", (Free((2, 3, 4)), Given(ints([[3], [0], [1]], [[2], [2], [0]]))), {"batch_dims": 2}),
+    Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))),
+         torch=lambda x, u: x.index_copy(0, torch.tensor([1, 3]), u)),
+    Case("ScatterND", (Free((4, 5)), Given(ints([1, 0], [3, 4])), Free((2,)))),
+    Case("ScatterND", (Free((4, 5)), ints([1, 0], [3, 4], [1, 0]), Free((3,))), {"reduction": "add"},
+         torch=lambda x, u: x.index_put((torch.tensor([1, 3, 1]), torch.tensor([0, 4, 0])), u, True)),
+    Case("ScatterElements", (Free((3, 4)), HIT, Free((3, 2))), {"axis": 1}, torch=lambda x, u: scattered(x, 1, HIT, u)),
+    Case("ScatterElements", (Free((4, 3)), COLUMNS, Free((2, 3))), torch=lambda x, u: scattered(x, 0, COLUMNS, u)),
+    Case("ScatterElements", (Free((3, 4)), SPREAD, Free((3, 2))), {"axis": -1, "reduction": "add"},
+         torch=lambda x, u: scattered(x, 1, SPREAD, u, True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rule(case: Case) -> None:
+    check(case)
