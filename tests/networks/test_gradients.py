@@ -8,7 +8,6 @@ from .gradients import TOLERANCE, check
 
 CASES = {
     "resnet18": 64,
-    "vgg11_bn": 32,
     "mobilenet_v3_small": 64,
     "squeezenet1_1": 48,
     "densenet121": 64,
