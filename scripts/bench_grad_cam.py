@@ -14,9 +14,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
 from pytorch_grad_cam import GradCAM
@@ -49,16 +49,16 @@ def main() -> None:
         jobs: dict[str, Callable[[], object]] = {"torch: plain": torch.no_grad()(lambda: network(image))}
         for layer in options.layers.split(","):
             cam = GradCAM(model=network, target_layers=[network.get_submodule(layer)])
-            jobs[f"torch: pytorch-grad-cam at {layer}"] = lambda cam=cam: cam(input_tensor=image, targets=targets)
+            jobs[f"torch: pytorch-grad-cam at {layer}"] = partial(cam, input_tensor=image, targets=targets)
         layers = options.layers.split(",")
         bundles = {layer: export(Request(weights, layer, Path(folder) / f"{layer}.xai")).path for layer in layers}
         feeds = {"image": x}
         for backend in ("onnxruntime", "openvino"):
             session = create(backend, Config())[1].open(plain.read_bytes())
-            jobs[f"{backend}: plain"] = lambda session=session: session.run(feeds, ["output"])
+            jobs[f"{backend}: plain"] = partial(session.run, feeds, ["output"])
             for layer, path in bundles.items():
                 explainer = Explainer(path, backend)
-                jobs[f"{backend}: grad-cam at {layer}"] = lambda e=explainer: e.explain(x, "grad-cam", np.array([1]))
+                jobs[f"{backend}: grad-cam at {layer}"] = partial(explainer.explain, x, "grad-cam", 1)
         times: dict[str, list[float]] = {job: [] for job in jobs}
         for run in range(options.runs + 3):
             for job, call in jobs.items():

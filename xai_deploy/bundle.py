@@ -49,6 +49,7 @@ TARGET = "target"
 SEED = "seed"
 GRADIENT = "gradient"
 RELEVANCE = "relevance"
+RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
 PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
 
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest with 100,000 classes' worth of anything is far below

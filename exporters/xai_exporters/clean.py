@@ -11,10 +11,13 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
+from xai_deploy.bundle import RESERVED
+
 from .errors import BatchError, GraphError, RequestError
 from .graphs import name_outputs
 from .passes.counted_gather import reduce_counted_gathers
 from .passes.dynamic_batch import make_batch_dynamic
+from .passes.fixed_values import fold_fixed_values
 from .passes.opset import to_common_opset
 from .passes.shape_arithmetic import reduce_shape_arithmetic
 from .passes.supported import require_standard_ops
@@ -69,6 +72,9 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
     image_shape = _bind_input(graph, input_shape)
+    image = graph.inputs[0]
+    if str(image.name) in RESERVED or str(image.name).startswith("side_"):
+        image.name = f"image/{image.name}"
     was_fixed = make_batch_dynamic(model)
     _forget_shapes(graph)
     _fold(model)
@@ -89,8 +95,9 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     _fold(model)
     if reduce_counted_gathers(model, measure(model)):
         _fold(model)
+    if fold_fixed_values(model):
+        _fold(model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
-    image = graph.inputs[0]
     batch = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, measure(model), batch, was_fixed)
 

@@ -234,7 +234,7 @@ def _print_summary(done: Export) -> None:
     console.print(table)
     for role, reason in manifest.left_out.items():
         console.print(f"No {role} graph: {reason}.", style="yellow")
-    for role in done.verified.dead:
+    for role in done.dead:
         console.print(
             f"The {role} is zero on noise images: the predicted class does not depend on {target.asked!r}; split earlier.",
             style="yellow",

@@ -15,7 +15,7 @@ from xai_deploy.bundle import BY_SEED, GRADIENT, LOGITS, PREDICTED, SEED, TARGET
 from .backward import propagate
 from .emit import Emitter, Ops
 from .errors import GraphError
-from .graphs import IR_VERSION, rename
+from .graphs import IR_VERSION, step_aside
 from .rules import FLOATS, RuleTable, floats_of
 from .runtime import measure
 from .vjp.table import vjp
@@ -46,10 +46,10 @@ def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str)
             f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
         )
     graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
-    inner = {
-        value: f"{value.name}/inner" for node in graph for value in node.outputs if value.name in (TARGET, SEED, name)
-    }
-    rename(graph, inner)
+    inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for value in inside:
+        if value.name in (TARGET, SEED, name):
+            step_aside(graph, value)
     for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
         copy.shape, copy.type = value.shape, value.type
     if any(value.dtype is None for node in graph for value in node.outputs):

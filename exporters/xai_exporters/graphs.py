@@ -65,9 +65,25 @@ def rename(graph: ir.Graph, names: Mapping[ir.Value, str]) -> None:
     others = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
     for value in others:
         if value.name in taken and names.get(value) != value.name:
-            value.name = f"{value.name}/inner"
+            step_aside(graph, value)
     for value, name in names.items():
         value.name = name
+
+
+def step_aside(graph: ir.Graph, value: ir.Value) -> None:
+    """Give up a name: "name/inner" instead.
+
+    An initializer is replaced by another one, for its tensor, name included, is shared with the source.
+    """
+    name = str(value.name)
+    if value.const_value is None or name not in graph.initializers:
+        value.name = f"{name}/inner"
+        return
+    tensor = ir.tensor(value.const_value.numpy(), name=f"{name}/inner")
+    inner = ir.Value(name=tensor.name, shape=value.shape, type=value.type, const_value=tensor)
+    value.replace_all_uses_with(inner)
+    del graph.initializers[name]
+    graph.register_initializer(inner)
 
 
 def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:

@@ -96,6 +96,8 @@ def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
 def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
     """Scores per image, where all dimensions but one are 1."""
     shape = clean.shapes.per_image(value.name)
-    if shape is None or not shape or sum(d != 1 for d in shape) > 1:
+    if shape == ():
+        return 1  # a binary head, squeezed
+    if shape is None or sum(d != 1 for d in shape) > 1:
         return None
     return max(shape)

@@ -16,17 +16,17 @@ from xai_deploy.bundle import FORMAT, Graph, Manifest, Output, TargetLayer
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
-from .errors import GraphError, RequestError
+from .errors import GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
 from .preprocess import describe_input
 from .request import Request, check
-from .roles import ROLES, Material, build_graphs, check_roles
+from .roles import ROLES, Material, asked_for, build_graphs, check_roles
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
-from .verify import Verified, verify
+from .verify import Verified, check_backward, verify
 from .writer import check_destination, staged_bundle
 
 Say = Callable[[str], None]
@@ -34,12 +34,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Export:
-    """What an export did: the bundle's path and manifest, what the source was, how well it is reproduced, how long it took."""
+    """What an export did: the bundle's path and manifest, what the source was, how well it is reproduced, which roles' graphs
+    gave nothing but zeros on noise images (the predicted class does not depend on the layer), how long it took."""
 
     path: Path
     manifest: Manifest
     kind: str
     verified: Verified
+    dead: tuple[str, ...]
     batch_was_fixed: bool
     dropped_outputs: tuple[str, ...]
     size: int
@@ -73,6 +75,16 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
     manifest = replace(_manifest(request, network, graph, cut, logits, parts, opsets), left_out=left_out)
+    wrong, dead = check_backward(contents, manifest)
+    for role, reason in wrong.items():
+        if asked_for(request, role):
+            raise VerificationError(f"the {role} graph can't be used: {reason}")
+        del contents[f"{role}.onnx"]
+    manifest = replace(
+        manifest,
+        graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
+        left_out=manifest.left_out | wrong,
+    )
     if request.labels is not None:
         contents["labels.txt"] = _labels(request.labels, logits.classes)
     say("writing and verifying")
@@ -81,7 +93,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
         verified = verify(bundle, source, network)
     size = sum(record.size for record in bundle.manifest.files.values())
     seconds = time.perf_counter() - started
-    return Export(path, bundle.manifest, network.kind, verified, graph.was_fixed, dropped, size, seconds)
+    return Export(path, bundle.manifest, network.kind, verified, dead, graph.was_fixed, dropped, size, seconds)
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:

@@ -79,6 +79,12 @@ def check_roles(request: Request) -> None:
         raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(ROLES)}")
 
 
+def asked_for(request: Request, name: str) -> bool:
+    """Whether a request names a role, or asks for it by its option."""
+    option = ROLES[name].asked
+    return name in request.roles or (option is not None and bool(getattr(request, option)))
+
+
 def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:
     """The graphs that a request wants and the network allows, and why others are left out.
 
@@ -91,7 +97,7 @@ def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Gra
     graphs: dict[str, ir.Graph] = {}
     left_out: dict[str, str] = {}
     for name, role in ROLES.items():
-        by_name = name in request.roles or (role.asked is not None and getattr(request, role.asked))
+        by_name = asked_for(request, name)
         by_default = role.asked is None and (not request.roles or name in ("head", "tail"))
         if not by_name and not by_default:
             continue

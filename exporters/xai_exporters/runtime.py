@@ -118,7 +118,7 @@ def _probe(
     proto = ir.to_proto(model)
     del proto.graph.output[:]
     proto.graph.node.extend(nodes)
-    proto.graph.output.extend(onnx.helper.make_tensor_value_info(f, onnx.TensorProto.INT64, None) for f in fetch)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # of any type
     session = open_session(proto.SerializeToString(), "the network")
     results = []
     for batch in batches:

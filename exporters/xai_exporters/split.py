@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xai_deploy.bundle import ACTIVATION, GRADIENT, LOGITS, RELEVANCE, SEED, TARGET, Side
+from xai_deploy.bundle import ACTIVATION, LOGITS, RESERVED, Side
 
 from .clean import CleanGraph
 from .emit import Emitter
@@ -161,7 +161,9 @@ def _finish_tail(
         prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None
         if prefix is not None:
             tail.inputs.append(prefix)
-        native.replace_all_uses_with(from_channels_first(Emitter(tail, "tail"), activation, prefix, cut.grid))
+        again = from_channels_first(Emitter(tail, "tail"), activation, prefix, cut.grid)
+        native.replace_all_uses_with(again, replace_graph_outputs=True)
+        outputs = [(name, source, again if value is native else value) for name, source, value in outputs]
         tail.sort()
     rename(tail, dict(zip(tail.inputs, [ACTIVATION, *side_names(cut)], strict=True)))
     for value, (shape, dtype) in zip(tail.inputs, _passed(cut, clean), strict=True):
@@ -193,7 +195,7 @@ def _finish_outputs(
         flat = emit.node("Reshape", [flat, emit.ints([-1, logits.classes], "logits_shape")], "logits")
     results: dict[ir.Value, str] = {flat: LOGITS}
     _declare(flat, (logits.classes,), logits.value.dtype)
-    reserved = (ACTIVATION, LOGITS, TARGET, SEED, GRADIENT, RELEVANCE, *side_names(cut))
+    reserved = (*RESERVED, *side_names(cut))
     tensors = {}
     for name, source, value in outputs:
         result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value

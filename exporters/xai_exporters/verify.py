@@ -21,9 +21,11 @@ from xai_deploy.bundle import (
     TARGET,
     Bundle,
     Input,
+    Manifest,
+    propagates_back,
 )
 
-from .errors import BatchError, VerificationError
+from .errors import BatchError, GraphError, VerificationError
 from .runtime import open_session, run
 from .sources import Network
 
@@ -34,17 +36,10 @@ rounds at 5e-4, and the runtime computes parts of such a network in float32, oth
 
 @dataclass(frozen=True)
 class Verified:
-    """What the check found.
-
-    Attributes:
-        source: Largest relative difference to the source graph.
-        framework: The same to the source framework, where there is one.
-        dead: Roles whose graph gave nothing but zeros: the predicted class does not depend on what it starts from.
-    """
+    """Largest relative differences: against the source graph, and against the source framework where there is one."""
 
     source: float
     framework: float | None
-    dead: tuple[str, ...] = ()
 
 
 def noise_images(spec: Input, count: int) -> NDArray[Any]:
@@ -81,8 +76,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
 
     def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
         between = run(head, {spec.name: x}, "the head")
-        used = {i.name for i in tail.get_inputs()}
-        return between, run(tail, {k: v for k, v in between.items() if k in used}, "the tail")
+        return between, run(tail, _used(tail, between), "the tail")
 
     original = open_session(source.SerializeToString(), "the source")
     expected = [_run_source(original, images[i : i + 1]) for i in range(3)]
@@ -108,7 +102,6 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
                 "batch can't be made symbolic; export it again with a symbolic batch"
             )
     _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
-    dead = _verify_backward(bundle, {spec.name: images}, between, together[LOGITS], tolerance)
     framework = None
     if network.reference is not None:
         reference = network.reference(images)
@@ -118,7 +111,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
                 f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
                 f"{tolerance:.0e} is allowed): the export to ONNX is not faithful; please report it"
             )
-    return Verified(worst, framework, dead)
+    return Verified(worst, framework)
 
 
 def _run_source(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -143,35 +136,48 @@ def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[
         raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
 
 
-def _verify_backward(
-    bundle: Bundle,
-    image: Mapping[str, NDArray[Any]],
-    activation: Mapping[str, NDArray[Any]],
-    logits: NDArray[Any],
-    tolerance: float,
-) -> tuple[str, ...]:
-    """Graphs that propagate back give the tail's logits again, and finite values.
+def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Run the graphs that propagate back on noise images: they give the tail's logits again, and finite values.
+
+    Args:
+        contents: The bundle's files, not yet written.
+        manifest: Its manifest.
 
     Returns:
-        The roles that gave nothing but zeros.
+        Role -> what is wrong with its graph, and the roles that gave nothing but zeros.
     """
-    dead = []
-    for role, graph in bundle.manifest.graphs.items():
-        session = open_session(bundle.graph(role), f"the {role} graph")
-        feeds: dict[str, NDArray[Any]] = {**(image if graph.start == "image" else activation)}
+    images = {manifest.input.name: noise_images(manifest.input, 3)}
+    between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
+    tail = open_session(contents["tail.onnx"], "the tail")
+    logits = run(tail, _used(tail, between), "the tail")[LOGITS]
+    wrong, dead = {}, []
+    for role, graph in manifest.graphs.items():
+        if not propagates_back(role):
+            continue
+        feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
         feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
         feeds[SEED] = np.zeros(logits.shape, np.float32)
-        names = {i.name for i in session.get_inputs()}
-        if TARGET not in names:
+        try:
+            session = open_session(contents[graph.file], f"the {role} graph")
+            results = run(session, _used(session, feeds), f"the {role} graph")
+            difference = _difference(results[LOGITS], logits, LOGITS)
+        except (GraphError, VerificationError) as error:
+            wrong[role] = str(error)
             continue
-        results = run(session, {k: v for k, v in feeds.items() if k in names}, f"the {role} graph")
-        difference = _difference(results[LOGITS], logits, LOGITS)
         arrived = next(v for name, v in results.items() if name in (GRADIENT, RELEVANCE))
-        if difference > tolerance or not np.isfinite(arrived).all():
-            raise VerificationError(f"the {role} graph does not reproduce the logits, or gives NaN; please report it")
-        if not arrived.any():
+        if difference > TOLERANCES[manifest.target.dtype]:
+            wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
+        elif not np.isfinite(arrived).all():
+            wrong[role] = "it gives NaN or infinity on noise images (a root or a logarithm of 0 on the way?)"
+        elif not arrived.any():
             dead.append(role)
-    return tuple(dead)
+    return wrong, tuple(dead)
+
+
+def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a session has inputs for."""
+    names = {i.name for i in session.get_inputs()}
+    return {name: value for name, value in feeds.items() if name in names}
 
 
 def _difference(got: NDArray[Any], want: NDArray[Any], name: str) -> float:

@@ -259,7 +259,9 @@ def _autograd(
 
     with _hooked(network, layers, keep):
         y = network(x.double().requires_grad_())
-    targets = torch.stack([y[0].topk(2).indices[1], y[1].argmax()])  # SqueezeNet's other logits may be dead behind a ReLU
+    targets = torch.stack(
+        [y[0].topk(2).indices[1], y[1].argmax()]
+    )  # SqueezeNet's other logits may be dead behind a ReLU
     y[[0, 1], targets].sum().backward()
     gradients = [seen[layer].grad.numpy() for layer in layers]  # type: ignore[union-attr]
     return [seen[layer].detach().numpy() for layer in layers], gradients, targets.numpy()

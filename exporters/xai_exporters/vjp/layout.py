@@ -13,6 +13,8 @@ from ..shapes import reshape
 from .axis import from_positions
 from .table import vjp
 
+_TO_THE_END = 1 << 24  # no batch is as large; tf2onnx writes 1e9 or the largest int32
+
 
 @vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def view(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
@@ -94,7 +96,7 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     for start, end, counted, stride in zip(*(map(int, a) for a in (starts, ends, axes, steps)), strict=True):
         axis, size = counted % len(dims), dims[counted]
         if size is None:
-            if (start, stride) == (0, 1) and end >= 1 << 31:
+            if (start, stride) == (0, 1) and end >= _TO_THE_END:
                 continue
             raise step.refuse("it slices along the batch")
         positions = range(size)[slice(start, end if stride > 0 or end >= -size else None, stride)]

@@ -19,7 +19,9 @@ def batch_normalization(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) 
     step.only_first()
     if step.attr("training_mode", 0):
         raise step.refuse("it is in training mode; export the network in evaluation mode")
-    factor = op.Div(step.input(1), op.Sqrt(op.Add(step.input(4), float(step.attr("epsilon", 1e-5)))))
+    kind = int(ir.DataType.from_numpy(op.floats))  # parameters may be float32 beside a float16 image
+    scale, variance = (op.Cast(step.input(i), to=kind) for i in (1, 4))
+    factor = op.Div(scale, op.Sqrt(op.Add(variance, float(step.attr("epsilon", 1e-5)))))
     return op.Mul(dy, op.Reshape(factor, [-1, *[1] * (len(step.dims(step.x)) - 2)]))
 
 

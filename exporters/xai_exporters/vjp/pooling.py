@@ -25,6 +25,8 @@ def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value
     padding and ceil mode; no operator beyond Slice, Equal, Where, Pad, Concat.
     """
     window = find_window(step, tuple(step.attr("kernel_shape")))
+    if window.kernel == window.source and set(window.result) == set(window.dilations) == {1} and not any(window.begin):
+        return global_max_pool(op, step, dy)
     lowest = float(np.finfo(op.floats).min)
     padded = fit(op, step.x, window.begin, tuple(max(e, 0) for e in window.end), lowest)
     parts = {}

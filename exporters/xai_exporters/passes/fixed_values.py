@@ -1,0 +1,62 @@
+"""Fold what is computed but always the same.
+
+Exporters compute the pads of a Pad, the ends of a Slice, the indices of a Gather by arithmetic that no folding resolves
+(ConstantOfShape, a Gather from a shape whose other entry is the batch). A tensor
+
+1. that a node which reads the image's content takes as an input,
+2. made from the batch alone or from constants, not from content, and not a weight that is kept quantised,
+3. of a few thousand entries at most,
+4. equal at batch 2 and at batch 3
+
+is a constant.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Emitter
+from ..graphs import constant_of, descendants
+from ..runtime import evaluate
+
+_LIMIT = 4096  # entries; pads, axes and indices are far below, computed weights stay computed
+_QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
+
+
+def fold_fixed_values(model: ir.Model) -> bool:
+    """Replace such tensors by initializers.
+
+    Returns:
+        Whether there were any.
+    """
+    graph = model.graph
+    [image] = graph.inputs
+    content = descendants([image]) - (descendants(_shapes_of(graph)) - descendants(_content_of(image)))
+    readers = [node for node in graph if any(y in content for y in node.outputs)]
+    found = [
+        value
+        for value in dict.fromkeys(x for node in readers for x in node.inputs if x is not None)
+        if value not in content
+        and constant_of(value) is None
+        and (producer := value.producer()) is not None
+        and producer.op_type not in _QUANTISED
+    ]
+    if not found:
+        return False
+    names = [str(value.name) for value in found]
+    two, three = (evaluate(model, names, batch) for batch in (2, 3))
+    emit, changed = Emitter(graph, "fixed"), False
+    for value, name in zip(found, names, strict=True):
+        if two[name].size <= _LIMIT and np.array_equal(two[name], three[name]):
+            value.replace_all_uses_with(emit.constant(two[name], name), replace_graph_outputs=True)
+            changed = True
+    return changed
+
+
+def _shapes_of(graph: ir.Graph) -> list[ir.Value]:
+    return [node.outputs[0] for node in graph if node.op_type in ("Shape", "Size")]
+
+
+def _content_of(image: ir.Value) -> list[ir.Value]:
+    return [v for node, _ in image.uses() if node.op_type not in ("Shape", "Size") for v in node.outputs]
