@@ -32,6 +32,7 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+from torchvision.models.vision_transformer import VisionTransformer
 from xai_exporters.clean import clean
 from xai_exporters.errors import ExportError
 from xai_exporters.gradient import gradient_graph
@@ -72,6 +73,7 @@ LAYERS = {
     "vgg": ("features", "features.6"),
     "vit": ("encoder.layers.encoder_layer_{last}.ln_1", "encoder.layers.encoder_layer_1.ln_1"),
 }
+TINY_VIT = "vit_tiny"  # torchvision's VisionTransformer, three layers of width 32: ViT-B fills 10 GB on this way
 SIZES = {"vit": 224, "maxvit": 224, "inception": 96}  # others 64
 
 
@@ -121,8 +123,15 @@ def size_of(name: str) -> int:
 def build(name: str) -> torch.nn.Module:
     """A seeded network whose every parameter differs from zero and one."""
     torch.manual_seed(0)
+    if name == TINY_VIT:
+        return _drawn(VisionTransformer(64, 16, 3, 2, 32, 64, num_classes=20).eval())
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options).eval()
+    return _drawn(network)
+
+
+def _drawn(network: torch.nn.Module) -> torch.nn.Module:
+    """Give every parameter that is constant, and every statistic, values of its own."""
     generator = torch.Generator().manual_seed(1)
 
     def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -145,7 +154,7 @@ def build(name: str) -> torch.nn.Module:
                 buffer.copy_(uniform(buffer, -0.3, 0.3))
             elif name_.endswith("running_var"):
                 buffer.copy_(uniform(buffer, 0.5, 1.5))
-    return network
+    return network.requires_grad_(False)
 
 
 def check(name: str, layers: tuple[str, ...] | None = None, size: int | None = None) -> list[Result]:

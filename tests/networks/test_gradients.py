@@ -18,7 +18,7 @@ CASES = {
     "mnasnet0_5": 48,
     "convnext_tiny": 48,
     "swin_t": 64,
-    "vit_b_32": 224,
+    "vit_tiny": 64,
 }
 
 
