@@ -23,6 +23,7 @@ def test_packages_come_from_the_wheels(root: Path) -> None:
 def test_public_names() -> None:
     assert set(xai_deploy.__all__) == {
         "Bundle",
+        "Contrast",
         "Explainer",
         "Explanation",
         "Manifest",

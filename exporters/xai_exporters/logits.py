@@ -97,7 +97,7 @@ def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
     """Scores per image, where all dimensions but one are 1."""
     shape = clean.shapes.per_image(value.name)
     if shape == ():
-        return 1  # a binary head, squeezed
+        return 1 if value.dtype in _FLOATS else None  # a binary head, squeezed; integers are a class already
     if shape is None or sum(d != 1 for d in shape) > 1:
         return None
     return max(shape)
