@@ -31,10 +31,13 @@ REASONS = {
     "no rule covers it": 27,  # training, cropping resizes, an aspect kept, diagonals, other reductions: test_refusals
     "onnxruntime or the converter can't read it": 20,
     "the checker infers another shape than the runtime, or none": 3,
-    "onnxruntime and the standard disagree": 2,
+    "a runtime and the standard disagree": 3,
 }
 # onnxruntime rounds the size before it divides by it; the rule follows the runtime
-DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")}
+DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")} | {
+    # the evaluator counts the padding that ceil mode adds
+    "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True"
+}
 # MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale
 NEVER = {"MeanVarianceNormalization", "DequantizeLinear"}
 VERDICTS: dict[str, dict[str, str]] = {}
@@ -66,7 +69,7 @@ def _verdict(case: Any) -> str:
     inputs, outputs = ([_array(v) for v in side] for side in case.data_sets[0][:2])
     values = dict(zip([v.name for v in case.model.graph.input], inputs, strict=False))
     if case.name in DISAGREE:
-        return "onnxruntime and the standard disagree"
+        return "a runtime and the standard disagree"
     if any(value.size == 0 for value in values.values()):
         return "an input is empty"
     model = onnx.ModelProto()
