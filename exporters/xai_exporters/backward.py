@@ -58,11 +58,8 @@ def propagate(
         leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
         if not leads or not any(y in arrived for y in node.outputs):
             continue
-        op, rule, step = (
-            Ops(emit, str(node.name), floats_of(node.outputs[0])),
-            table.find(node),
-            Step(node, shapes, leads),
-        )
+        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))
+        rule, step = table.find(node), Step(node, shapes, leads)
         dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
         for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):

@@ -40,7 +40,17 @@ def gradient_graph(forward: ir.Graph, classes: int, table: RuleTable = vjp) -> i
 
 
 def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str) -> ir.Graph:
-    """As `gradient_graph`, for any table of rules; the further output is called `name`."""
+    """As `gradient_graph`, for any table of rules.
+
+    Args:
+        forward: As there.
+        classes: As there.
+        table: The rules.
+        name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
+
+    Raises:
+        RuleError, GraphError: As there.
+    """
     if forward.inputs[0].name in (TARGET, SEED):
         raise GraphError(
             f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
@@ -60,9 +70,8 @@ def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str)
     seed = _seed(graph, logits, classes)
     arrived = propagate(graph, logits, seed, source, table, shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
-    floats = (
-        source.dtype if source.dtype in FLOATS else logits.dtype
-    )  # of an image of integers: as the network computes
+    # the gradient at an image of integers is as the network computes
+    floats = source.dtype if source.dtype in FLOATS else logits.dtype
     result.name, result.shape = name, source.shape
     result.type = ir.TensorType(floats or ir.DataType.FLOAT)
     graph.outputs.append(result)

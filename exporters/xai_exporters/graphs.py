@@ -39,6 +39,12 @@ def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:
     return _closure(values, lambda v: (o for node, _ in v.uses() for o in node.outputs))
 
 
+def content_of(image: ir.Value) -> set[ir.Value]:
+    """Every value computed from what an image holds, not from its shape alone."""
+    readers = (node for node, _ in image.uses() if node.op_type not in ("Shape", "Size"))
+    return descendants(v for node in readers for v in node.outputs)
+
+
 def ancestors(values: Iterable[ir.Value]) -> set[ir.Value]:
     """Every value that one of these is computed from, themselves included."""
 

@@ -16,7 +16,7 @@ from xai_deploy.bundle import ACTIVATION, LOGITS, RESERVED, Side
 from .clean import CleanGraph
 from .emit import Emitter
 from .errors import LayerError
-from .graphs import ancestors, descendants, rename
+from .graphs import ancestors, content_of, descendants, rename
 from .layouts import Grid, find_grid, find_layout, from_channels_first, to_channels_first
 from .logits import Logits
 
@@ -92,7 +92,7 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
     after = descendants([target])
     data = descendants(clean.graph.inputs)
     if clean.batch is not None:
-        data -= descendants([clean.batch]) - descendants(_image_users(clean))
+        data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
     found: set[ir.Value] = set()
     pending, seen = list(ends), set()
     while pending:
@@ -109,12 +109,6 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
     return tuple(v for node in clean.graph for v in node.outputs if v in found) + tuple(
         v for v in clean.graph.inputs if v in found
     )
-
-
-def _image_users(clean: CleanGraph) -> list[ir.Value]:
-    """What is computed from the image's content, not from its batch."""
-    [image] = clean.graph.inputs
-    return [v for node, _ in image.uses() for v in node.outputs if v is not clean.batch]
 
 
 def split(clean: CleanGraph, cut: Cut, logits: Logits) -> Parts:

@@ -31,6 +31,7 @@ __all__ = [
     "Index",
     "Method",
     "Seed",
+    "check_epsilon",
     "create",
     "methods",
     "options_of",
@@ -190,6 +191,16 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
         if role not in manifest.graphs:
             reason = manifest.left_out.get(role, advice)
             raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
+
+
+def check_epsilon(name: str, eps: float | None) -> None:
+    """Refuse what is no epsilon.
+
+    Raises:
+        OptionError: It is not positive.
+    """
+    if eps is not None and not eps > 0:
+        raise OptionError(f"{name}: eps is a small positive number, or none; not {eps}")
 
 
 def require_varying_score(name: str, score: str, forward: Forward) -> None:

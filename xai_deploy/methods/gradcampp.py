@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OptionError
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, check_epsilon, methods
 from .cam import weighted_sum
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
 
@@ -34,8 +33,7 @@ class GradCamPlusPlus:
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:
-        if self.eps is not None and not self.eps > 0:
-            raise OptionError(f"grad-cam++: eps is a small positive number, or none; not {self.eps}")
+        check_epsilon("grad-cam++", self.eps)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""

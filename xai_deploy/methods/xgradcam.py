@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..errors import OptionError
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Seed, check_epsilon, methods
 from .cam import weighted_sum
 
 
@@ -30,8 +29,7 @@ class XGradCam:
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:
-        if self.eps is not None and not self.eps > 0:
-            raise OptionError(f"xgrad-cam: eps is a small positive number, or none; not {self.eps}")
+        check_epsilon("xgrad-cam", self.eps)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""

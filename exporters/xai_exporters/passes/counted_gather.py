@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Emitter
-from ..graphs import constant_of, descendants
+from ..graphs import constant_of, content_of
 from ..runtime import Measured, evaluate
 
 
@@ -28,7 +28,7 @@ def reduce_counted_gathers(model: ir.Model, shapes: Measured) -> bool:
     """
     graph = model.graph
     [image] = graph.inputs
-    from_content = descendants(v for node, _ in image.uses() if node.op_type != "Shape" for v in node.outputs)
+    from_content = content_of(image)
     found = []
     for node in graph:
         if node.op_type == "Gather":

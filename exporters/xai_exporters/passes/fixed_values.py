@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Emitter
-from ..graphs import constant_of, descendants
+from ..graphs import constant_of, content_of
 from ..runtime import evaluate
 
 _LIMIT = 4096  # entries; pads, axes and indices are far below, computed weights stay computed
@@ -32,7 +32,7 @@ def fold_fixed_values(model: ir.Model) -> bool:
     """
     graph = model.graph
     [image] = graph.inputs
-    content = descendants([image]) - (descendants(_shapes_of(graph)) - descendants(_content_of(image)))
+    content = content_of(image) | {image}
     readers = [node for node in graph if any(y in content for y in node.outputs)]
     found = [
         value
@@ -52,11 +52,3 @@ def fold_fixed_values(model: ir.Model) -> bool:
             value.replace_all_uses_with(emit.constant(two[name], name), replace_graph_outputs=True)
             changed = True
     return changed
-
-
-def _shapes_of(graph: ir.Graph) -> list[ir.Value]:
-    return [node.outputs[0] for node in graph if node.op_type in ("Shape", "Size")]
-
-
-def _content_of(image: ir.Value) -> list[ir.Value]:
-    return [v for node, _ in image.uses() if node.op_type not in ("Shape", "Size") for v in node.outputs]

@@ -29,11 +29,10 @@ def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     window = find_transposed_window(step, _kernel(step.dims(weight)))
     rank = len(window.kernel)
     dy = fit(op, dy, (0,) * rank, tuple(min(e, 0) for e in window.end))  # what no window reads
-    dims, group = step.dims(weight), int(step.attr("group", 1))
-    square = (dims[0] or 0) // group == dims[1]
+    group = int(step.attr("group", 1))
     return op.Conv(
         dy,
-        anew(op, weight, dims) if square else weight,
+        _apart(op, weight, step.dims(weight), group),
         kernel_shape=window.kernel,
         strides=window.strides,
         dilations=window.dilations,
@@ -58,8 +57,7 @@ def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window:
         group: Its groups.
     """
     if set(window.strides) != {1}:
-        square = (dims[0] or 0) // group == dims[1]
-        return transpose(op, dy, anew(op, weight, dims) if square else weight, window, group)
+        return transpose(op, dy, _apart(op, weight, dims, group), window, group)
     before = tuple(k - 1 - b for k, b in zip(window.span, window.begin, strict=True))
     after = tuple(k - 1 - e for k, e in zip(window.span, window.end, strict=True))
     dx = op.Conv(
@@ -71,6 +69,12 @@ def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window:
         group=group,
     )
     return fit(op, dx, tuple(min(p, 0) for p in before), tuple(min(p, 0) for p in after))
+
+
+def _apart(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
+    """The weight, to be used for the transpose of what the forward node does; see `weights.anew` where a group's is square."""
+    square = (dims[0] or 0) // group == dims[1]
+    return anew(op, weight, dims) if square else weight
 
 
 def _rotated(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:

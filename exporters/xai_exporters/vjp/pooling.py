@@ -13,7 +13,7 @@ from ..emit import Ops
 from ..rules import Step
 from ..shapes import expand, reshape
 from .table import vjp
-from .window import Sizes, Window, find_window, fit, spatial, spread
+from .window import Sizes, Window, find_window, fit, spatial, spatial_shape, spread
 
 
 @vjp("MaxPool")
@@ -62,7 +62,6 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
         if phase not in phases:  # the stride is larger than the kernel: no window reads there
             empty = op.Expand(0.0, op.Shape(next(iter(phases.values())))) if empty is None else empty
             phases[phase] = empty
-    batch, channels = step.dims(step.x)[:2]
     sizes = list(cells)
     for axis in reversed(range(rank)):
         stride = window.strides[axis]
@@ -71,7 +70,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
             rows: dict[Sizes, list[ir.Value]] = {}
             for phase in sorted(phases):
                 rows.setdefault(phase[:axis] + phase[axis + 1 :], []).append(op.Unsqueeze(phases[phase], [3 + axis]))
-            shape = [-1 if batch is None else batch, channels or -1, *sizes]
+            shape = spatial_shape(step.dims(step.x), sizes)
             phases = {key: op.Reshape(op.Concat(*row, axis=3 + axis), shape) for key, row in rows.items()}
         else:
             phases = {phase[:axis] + phase[axis + 1 :]: value for phase, value in phases.items()}

@@ -49,11 +49,6 @@ class Window:
         return list(range(2, 2 + len(self.kernel)))
 
 
-def pads(begin: Sizes, end: Sizes) -> list[int]:
-    """Padding as the attribute `pads` has it."""
-    return [*begin, *end]
-
-
 def find_window(step: Step, kernel: Sizes) -> Window:
     """The window of a convolution or pooling node.
 
@@ -131,7 +126,7 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
         value = op.Unsqueeze(value, [3 + 2 * i for i in range(rank)])
         value = op.Expand(value, [1, 1, *(n for k in window.kernel for n in (1, k))])
         covered = [o * k for o, k in zip(window.result, window.kernel, strict=True)]
-        value = op.Reshape(value, _open(dims, covered))
+        value = op.Reshape(value, spatial_shape(dims, covered))
         return fit(op, value, (0,) * rank, tuple(-e for e in window.end))
     if set(window.strides) == {1} and set(window.dilations) == {1}:
         before = tuple(k - 1 - b for k, b in zip(window.kernel, window.begin, strict=True))
@@ -145,7 +140,7 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
         return op.Mul(inside, float(math.prod(window.kernel)))
     single = op.Reshape(value, [-1, 1, *window.result])
     ones = op.Expand(1.0, [1, 1, *window.kernel])
-    return op.Reshape(transpose(op, single, ones, window, 1), _open(dims, window.source))
+    return op.Reshape(transpose(op, single, ones, window, 1), spatial_shape(dims, window.source))
 
 
 def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group: int) -> ir.Value:
@@ -158,13 +153,14 @@ def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group:
         kernel_shape=window.kernel,
         strides=window.strides,
         dilations=window.dilations,
-        pads=pads(window.begin, end),
+        pads=[*window.begin, *end],
         group=group,
     )
     return fit(op, value, (0,) * len(rest), rest)
 
 
-def _open(dims: Dims, sizes: Sizes | list[int]) -> list[int]:
+def spatial_shape(dims: Dims, sizes: Sizes | list[int]) -> list[int]:
+    """Batch and channels of `dims` with other spatial sizes, as Reshape takes them."""
     return [-1 if dims[0] is None else dims[0], dims[1] or -1, *sizes]
 
 
