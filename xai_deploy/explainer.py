@@ -22,7 +22,7 @@ from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, 
 from .forward import ForwardPass, Network
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import options_of, require_roles
+from .methods.base import options_of, require_roles, start_offset
 from .preprocess import Images, as_list, prepare, view
 from .seeds import Seed
 from .targets import Target
@@ -234,18 +234,25 @@ class Explainer:
         """Run a graph that propagates back, if one is going to run anyway, before anything asks for logits: they come with
         it, and no other pass is run for them."""
         classes, count = self.bundle.manifest.classes, len(forward.x)
-        back = next(((name, role) for name, method in named for role in method.roles if propagates_back(role)), None)
+        runs = (
+            (name, role, offset)
+            for name, method in named
+            for role in method.roles
+            if propagates_back(role) and (offset := start_offset(method, classes)) is not None
+        )
+        back = next(runs, None)
         if back is None:
             return
-        with _naming(back[0]):
+        name, role, offset = back
+        with _naming(name):
             for target in chosen:
                 known = _targets.known_classes(target, count, classes, self.labels)
                 if known is not None:
-                    return forward.prime(back[1], known)
+                    return forward.prime(role, known, offset)
             for target in chosen:
-                if not _targets.needs_logits(target, classes, self.labels):
+                if offset == 0 and not _targets.needs_logits(target, classes, self.labels):
                     seed = _targets.resolve(target, count, classes, self.labels, lambda: forward.logits)
-                    forward.backward(back[1], seed)
+                    forward.backward(role, seed)
                     return None
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:

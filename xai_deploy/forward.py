@@ -104,7 +104,7 @@ class ForwardPass:
         self.x = x
         self.batch_size = network.batch_size
         self.image_size = (network.manifest.input.height, network.manifest.input.width)
-        self._arrived: dict[tuple[str, tuple[bytes, bytes]], Array] = {}
+        self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}
 
     @_lazy
     def _head(self) -> dict[str, Tensor]:
@@ -134,6 +134,11 @@ class ForwardPass:
     @_lazy
     def _host_sides(self) -> dict[str, NDArray[Any]]:
         return {name: to_host(self._head[name]) for name in self._network.sides}
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network has."""
+        return self._network.manifest.classes
 
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
@@ -171,28 +176,39 @@ class ForwardPass:
         """[classes,K], computed once per network."""
         return self._network.classifier
 
-    def prime(self, role: str, classes: Index) -> None:
+    def prime(self, role: str, classes: Index, offset: float = 0.0) -> None:
         """Run a graph that propagates back before anything else asks for logits: they come with it.
 
         Args:
             role: The graph; a method is going to ask it for this seed.
             classes: [n], -1 for the predicted class.
+            offset: As for `backward`.
         """
-        result = self._run_back(role, classes, None)
+        result = self._run_back(role, classes, self._beside(len(classes), offset))
         predicted = self.logits.argmax(axis=1)
-        self._arrived[role, _key(Seed.of_class(np.where(classes < 0, predicted, classes)))] = result
+        seed = Seed.of_class(np.where(classes < 0, predicted, classes))
+        self._arrived[role, _key(seed), offset] = result
 
-    def backward(self, role: str, seed: Seed) -> Array:
+    def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
         """What a graph that propagates back gives for a seed, float32 on the host: d(s . logits)/d(activation) from
-        `gradient`, [n,K,h,w]; from a graph that starts at the image [n, ...] in the input's own layout."""
-        key = role, _key(seed)
+        `gradient`, the relevance of the activation from `relevance`, [n,K,h,w]; from a graph that starts at the image
+        [n, ...] in the input's own layout. `offset` is added to every class's weight."""
+        key = role, _key(seed), offset
         if key not in self._arrived:
             if seed.is_class:
-                self._arrived[key] = self._run_back(role, seed.classes[:, 0], None)
+                start = self._beside(len(seed.classes), offset)
+                self._arrived[key] = self._run_back(role, seed.classes[:, 0], start)
             else:
                 target = np.full(len(seed.classes), BY_SEED, np.int64)
-                self._arrived[key] = self._run_back(role, target, seed.dense(self._network.manifest.classes))
+                self._arrived[key] = self._run_back(
+                    role, target, seed.dense(self._network.manifest.classes) + np.float32(offset)
+                )
         return self._arrived[key]
+
+    def _beside(self, count: int, offset: float) -> Array:
+        """What the target's weight of 1 is added to, [n,classes]."""
+        zeros = self._network.no_seed[:count]
+        return zeros if offset == 0 else zeros + np.float32(offset)
 
     def at(self, x: NDArray[Any]) -> ForwardPass:
         """The forward pass of other inputs [b, ...]."""
@@ -210,12 +226,12 @@ class ForwardPass:
         image = np.broadcast_to(color[:, None, None], (spec.channels, spec.height, spec.width))
         return np.ascontiguousarray(image if spec.layout == "NCHW" else image.transpose(1, 2, 0))[None]
 
-    def _run_back(self, role: str, target: Index, seed: Array | None) -> Array:
+    def _run_back(self, role: str, target: Index, seed: Array) -> Array:
         network = self._network
         graph = network.manifest.graphs[role]
         feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
         feeds[TARGET] = target
-        feeds[SEED] = network.no_seed[: len(target)] if seed is None else seed
+        feeds[SEED] = seed
         name = GRADIENT if "gradient" in role else RELEVANCE
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         results = network.run(role, feeds, [name, *missing])

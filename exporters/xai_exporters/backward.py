@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from .emit import Emitter, Ops
 from .errors import RuleError
-from .rules import RuleTable, Step, floats_of
+from .rules import Step, Table, floats_of
 from .runtime import Measured
 from .shapes import unbroadcast
 
@@ -29,7 +29,7 @@ def propagate(
     start: ir.Value,
     seed: ir.Value,
     target: ir.Value,
-    table: RuleTable,
+    table: Table,
     shapes: Measured,
     scope: str = "grad",
 ) -> ir.Value:
@@ -74,7 +74,7 @@ def propagate(
     return total
 
 
-def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: RuleTable) -> set[ir.Value]:
+def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir.Value]:
     """The tensors through which something can come back to the target."""
     leading = {target}
     for node in nodes:

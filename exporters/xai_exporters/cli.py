@@ -20,8 +20,9 @@ from xai_deploy.errors import XaiError
 from .costs import Candidate
 from .pipeline import Export, Say, export, list_layers
 from .preprocess import PRESETS
+from .relevance.composite import composites
 from .request import Request, load_config
-from .roles import ROLES
+from .roles import roles_of
 
 _EPILOG = """examples:
   xai-export resnet50.pt --split layer4
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
     add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
     add("--name", help="the network's name in the manifest")
+    roles = roles_of(Request(Path()))
     network = parser.add_argument_group("the network")
     add = network.add_argument
     add(
@@ -117,10 +119,28 @@ def _parser() -> argparse.ArgumentParser:
         "--roles",
         type=_words,
         metavar="ROLE[,ROLE]",
-        help=f"graphs to write beside head and tail ({', '.join([r for r in ROLES if r not in ('head', 'tail')])})",
+        help=f"graphs to write beside head and tail ({', '.join(r for r in roles if r not in ('head', 'tail'))})",
     )
     add("--input-gradient", action="store_true", default=None, help="write the graph of the gradient at the image, too")
     add("--guided", action="store_true", default=None, help="write the graph of guided backpropagation, too")
+    add(
+        "--composite",
+        action="append",
+        metavar="NAME|FILE",
+        help=f"a further composite of relevance rules ({', '.join(composites())}) or a .toml file; repeatable",
+    )
+    add(
+        "--pixel-relevance",
+        action="store_true",
+        default=None,
+        help="write relevance down to the image, too (lrp, clrp, sglrp)",
+    )
+    add(
+        "--keep-batchnorm",
+        action="store_true",
+        default=None,
+        help="do not merge BatchNorm before relevance is propagated",
+    )
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(
@@ -156,6 +176,8 @@ def _request(options: argparse.Namespace) -> Request:
     values: dict[str, Any] = load_config(options.config) if options.config else {}
     given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
     values |= {key: value for key, value in given.items() if value is not None}
+    if options.composite is not None:
+        values["composite"] = tuple(options.composite)
     if options.preprocess is not None:
         values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
     fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}

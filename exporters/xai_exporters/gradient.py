@@ -1,22 +1,24 @@
 """The graph roles that propagate back from the logits: forward graph -> forward graph and what arrives at its first input.
 
-Both `target` and `seed` start the walk: s = the unit vector of class `target`, of the predicted class where `target` is -1
-(found inside the graph, so that nobody runs it twice), or `seed` where `target` is -2.
+Both `target` and `seed` start the walk: s = unit vector of class `target` + `seed`. For `target` -1 it is the predicted class,
+found inside the graph, so that nobody runs it twice; for -2 there is no class, and s is the seed alone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.bundle import BY_SEED, GRADIENT, LOGITS, PREDICTED, SEED, TARGET
+from xai_deploy.bundle import GRADIENT, LOGITS, PREDICTED, SEED, TARGET
 
 from .backward import propagate
 from .emit import Emitter, Ops
 from .errors import GraphError
 from .graphs import IR_VERSION, step_aside
-from .rules import FLOATS, RuleTable, floats_of
+from .rules import FLOATS, RuleTable, Table, floats_of
 from .runtime import measure
 from .vjp.table import vjp
 
@@ -36,16 +38,16 @@ def gradient_graph(forward: ir.Graph, classes: int, table: RuleTable = vjp) -> i
         RuleError: An operator on the way has no rule.
         GraphError: The network's input has a name that the graph needs.
     """
-    return backward_graph(forward, classes, table, GRADIENT)
+    return backward_graph(forward, classes, lambda _: table, GRADIENT)
 
 
-def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str) -> ir.Graph:
+def backward_graph(forward: ir.Graph, classes: int, table_for: Callable[[ir.Graph], Table], name: str) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
 
     Args:
         forward: As there.
         classes: As there.
-        table: The rules.
+        table_for: Gives the rules for the graph's copy that is walked.
         name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
 
     Raises:
@@ -68,7 +70,7 @@ def backward_graph(forward: ir.Graph, classes: int, table: RuleTable, name: str)
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     source = graph.inputs[0]
     seed = _seed(graph, logits, classes)
-    arrived = propagate(graph, logits, seed, source, table, shapes, scope=name)
+    arrived = propagate(graph, logits, seed, source, table_for(graph), shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
     # the gradient at an image of integers is as the network computes
     floats = source.dtype if source.dtype in FLOATS else logits.dtype
@@ -89,6 +91,6 @@ def _seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
     column = op.Unsqueeze(target, [1])
     predicted = op.ArgMax(logits, axis=1, keepdims=1)
     chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
-    unit = op.Where(op.Equal(np.arange(classes)[None], chosen), 1.0, 0.0)
+    unit = op.Where(op.Equal(np.arange(classes)[None], chosen), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
     given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
-    return op.Where(op.Equal(column, BY_SEED), given, unit)
+    return op.Add(unit, given)

@@ -41,7 +41,7 @@ def guided_gradient_graph(forward: ir.Graph, classes: int) -> ir.Graph:
             "guided backpropagation is defined by rectifiers (Relu, Relu6), and this network has none; take the plain "
             "gradient (--input-gradient)"
         )
-    return backward_graph(forward, classes, guided, GRADIENT)
+    return backward_graph(forward, classes, lambda _: guided, GRADIENT)
 
 
 def _rectifies(node: ir.Node) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, Graph, Manifest, Output, TargetLayer
+from xai_deploy.bundle import FORMAT, Graph, Input, Manifest, Output, TargetLayer
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
@@ -23,7 +23,7 @@ from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
 from .preprocess import describe_input
 from .request import Request, check
-from .roles import ROLES, Material, asked_for, build_graphs, check_roles
+from .roles import Material, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
@@ -67,14 +67,19 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     network = load_source(request)
     say("cleaning the graph")
     graph, target, logits, dropped = _prepare(network, request)
+    if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
+        raise RequestError(
+            f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
+        )
     say("cutting")
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, logits)
     say("deriving the graphs")
-    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts))
+    image = _input(request, network, graph, parts)
+    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image))
     contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
-    manifest = replace(_manifest(request, network, graph, cut, logits, parts, opsets), left_out=left_out)
+    manifest = replace(_manifest(request, image, graph, cut, logits, parts, opsets), left_out=left_out)
     wrong, dead = check_backward(contents, manifest)
     for role, reason in wrong.items():
         if asked_for(request, role):
@@ -83,6 +88,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     manifest = replace(
         manifest,
         graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
+        composites={role: name for role, name in manifest.composites.items() if role not in wrong},
         left_out=manifest.left_out | wrong,
     )
     if request.labels is not None:
@@ -132,9 +138,17 @@ def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, 
     return graph, tap, logits, dropped
 
 
+def _input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:
+    [image] = clean.graph.inputs
+    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
+        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
+    name, layout = str(parts.head.inputs[0].name), _input_layout(clean, request)
+    return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
+
+
 def _manifest(
     request: Request,
-    network: Network,
+    image: Input,
     clean: CleanGraph,
     cut: Cut,
     logits: Logits,
@@ -143,10 +157,7 @@ def _manifest(
 ) -> Manifest:
     from . import __version__
 
-    [image] = clean.graph.inputs
-    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
-        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
-    layout = _input_layout(clean, request)
+    roles = roles_of(request)
     outputs = tuple(
         Output(
             name=str(value.name),
@@ -163,14 +174,7 @@ def _manifest(
         digest="",
         producer=f"xai-deploy-exporters {__version__}",
         name=request.name or os.fsencode(request.source.stem).decode("utf-8", "replace"),
-        input=describe_input(
-            request,
-            str(parts.head.inputs[0].name),
-            image.dtype.numpy().name,
-            clean.image_shape,
-            layout,
-            network.preprocess,
-        ),
+        input=image,
         target=TargetLayer(
             asked=request.split,
             tensor=str(cut.target.name),
@@ -181,7 +185,8 @@ def _manifest(
         ),
         classes=logits.classes,
         outputs=outputs,
-        graphs={role: Graph(f"{role}.onnx", opset, ROLES[role].start) for role, opset in opsets.items()},
+        graphs={role: Graph(f"{role}.onnx", opset, roles[role].start) for role, opset in opsets.items()},
+        composites={role: composite for role in opsets if (composite := roles[role].composite) is not None},
         side=tuple(side_tensors_of(cut, clean)),
         labels="labels.txt" if request.labels is not None else None,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import RequestError
 
-_LISTS = ("input_shape", "roles")
+_LISTS = ("input_shape", "roles", "composite")
 _PATHS = ("source", "labels", "output_path")
 
 
@@ -36,6 +36,9 @@ class Request:
         roles: Graphs to write; empty: all that apply and need not be asked for.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
+        composite: Names or .toml files of further composites; each has relevance graphs of its own.
+        pixel_relevance: Write graphs whose relevance goes down to the image, too.
+        keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
     """
 
     source: Path
@@ -53,6 +56,9 @@ class Request:
     roles: tuple[str, ...] = ()
     input_gradient: bool = False
     guided: bool = False
+    composite: tuple[str, ...] = ()
+    pixel_relevance: bool = False
+    keep_batchnorm: bool = False
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -89,6 +95,11 @@ def load_config(path: Path) -> dict[str, Any]:
             raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
         else:
             values[option] = tuple(value) if isinstance(value, list) else value
+    if "composite" in values:
+        values["composite"] = tuple(
+            str(path.parent / given) if isinstance(given, str) and given.endswith(".toml") else given
+            for given in values["composite"]
+        )
     return values
 
 
@@ -109,3 +120,5 @@ def check(request: Request) -> None:
             raise RequestError(f"--{option} takes printable text; got {value!r}")
     if not all(isinstance(role, str) for role in request.roles):
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
+    if not all(isinstance(given, str) for given in request.composite):
+        raise RequestError(f"--composite takes names and files; got {request.composite!r}")

@@ -9,24 +9,30 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from xai_deploy.bundle import RELEVANCE, Input
+
 from .clean import CleanGraph
 from .errors import RequestError, RuleError
 from .gradient import gradient_graph
 from .guided import guided_gradient_graph
 from .logits import Logits
 from .pixelwise import find_linear, pixelwise_tail
+from .relevance.composite import DEFAULT, Composite, composite_name, load_composite
+from .relevance.facts import find_facts, is_nonnegative
+from .relevance.graph import relevance_graph
 from .request import Request
 from .split import Cut, Parts, whole
 
 
 @dataclass(frozen=True)
 class Material:
-    """What graphs are made of: the clean graph, where it is cut, what it is explained for, and its two parts."""
+    """What graphs are made of: the clean graph, where it is cut, what it is explained for, its two parts, and its input."""
 
     clean: CleanGraph
     cut: Cut
     logits: Logits
     parts: Parts
+    image: Input
 
     @cached_property
     def whole(self) -> ir.Graph:
@@ -42,11 +48,13 @@ class Role:
         build: Makes it; None where it does not apply to the network.
         start: What it takes: the image, or the activation and its side tensors.
         asked: The option of a request that asks for it; None: it is written unless `--roles` leaves it out.
+        composite: The composite of a role of relevance.
     """
 
     build: Callable[[Material], ir.Graph | None]
     start: Literal["image", "activation"] = "activation"
     asked: str | None = None
+    composite: str | None = None
 
 
 def _pixelwise_tail(material: Material) -> ir.Graph | None:
@@ -58,7 +66,36 @@ def _pixelwise_tail(material: Material) -> ir.Graph | None:
     return pixelwise_tail(linear, cut.shape, logits.classes, cut.target.dtype)
 
 
-ROLES: Mapping[str, Role] = {
+def _relevance(material: Material, request: Request, composite: Composite, from_image: bool) -> ir.Graph:
+    composite.check_names(material.clean.graph)
+    if from_image:
+        forward, nonnegative = material.whole, frozenset[str]()
+    else:
+        forward = material.parts.tail
+        find_facts(material.clean.graph)
+        cut = [material.cut.target, *material.cut.sides]
+        names = [str(value.name) for value in forward.inputs]
+        nonnegative = frozenset(n for n, value in zip(names, cut, strict=False) if is_nonnegative(value))
+    return relevance_graph(
+        forward,
+        material.logits.classes,
+        composite,
+        from_image,
+        nonnegative,
+        request.keep_batchnorm,
+        bounds(material.image),
+    )
+
+
+def _relevance_role(request: Request, given: str, from_image: bool) -> Role:
+    def build(material: Material) -> ir.Graph:
+        return _relevance(material, request, load_composite(given), from_image)
+
+    asked = "pixel_relevance" if from_image else None if given == DEFAULT else "composite"
+    return Role(build, "image" if from_image else "activation", asked, composite_name(given))
+
+
+_FIXED: Mapping[str, Role] = {
     "head": Role(lambda m: m.parts.head, "image"),
     "tail": Role(lambda m: m.parts.tail),
     "pixelwise-tail": Role(_pixelwise_tail),
@@ -69,20 +106,52 @@ ROLES: Mapping[str, Role] = {
 """Head and tail are in every bundle."""
 
 
+def roles_of(request: Request) -> dict[str, Role]:
+    """The roles that a request can have: the fixed ones, and two of relevance per composite.
+
+    Raises:
+        RequestError: A composite that does not exist, or two of one name.
+    """
+    roles = dict(_FIXED)
+    for given in dict.fromkeys((DEFAULT, *request.composite)):
+        name = composite_name(given)
+        for role, from_image in ((RELEVANCE, False), (f"pixel-{RELEVANCE}", True)):
+            full = role if given == DEFAULT else f"{role}-{name}"
+            if full in roles:
+                raise RequestError(f"--composite {given}: there are two composites called {name!r}")
+            roles[full] = _relevance_role(request, given, from_image)
+    return roles
+
+
 def check_roles(request: Request) -> None:
-    """Refuse a role that does not exist.
+    """Refuse a role that does not exist, and a composite that is not right.
 
     Raises:
         RequestError: Names it.
     """
-    if unknown := set(request.roles) - set(ROLES):
-        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(ROLES)}")
+    roles = roles_of(request)
+    for given in request.composite:
+        load_composite(given)
+    if unknown := set(request.roles) - set(roles):
+        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(roles)}")
 
 
 def asked_for(request: Request, name: str) -> bool:
     """Whether a request names a role, or asks for it by its option."""
-    option = ROLES[name].asked
+    option = roles_of(request)[name].asked
     return name in request.roles or (option is not None and bool(getattr(request, option)))
+
+
+def bounds(image: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the preprocessing makes of black and of white pixels, per channel, in order of size."""
+    ends = [
+        [
+            (pixel * image.preprocess.scale - m) / s
+            for m, s in zip(image.preprocess.mean, image.preprocess.std, strict=True)
+        ]
+        for pixel in (0, 255)
+    ]
+    return tuple(map(min, *ends)), tuple(map(max, *ends))
 
 
 def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:
@@ -96,7 +165,7 @@ def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Gra
     """
     graphs: dict[str, ir.Graph] = {}
     left_out: dict[str, str] = {}
-    for name, role in ROLES.items():
+    for name, role in roles_of(request).items():
         by_name = asked_for(request, name)
         by_default = role.asked is None and (not request.roles or name in ("head", "tail"))
         if not by_name and not by_default:

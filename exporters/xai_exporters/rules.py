@@ -19,7 +19,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -115,6 +115,16 @@ class Rule:
 
     function: RuleFunction
     broadcasts: bool
+
+
+class Table(Protocol):
+    """What the walker asks: the rule of each node, and where nothing goes on."""
+
+    def find(self, node: ir.Node) -> Rule:
+        """See `RuleTable.find`."""
+
+    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
+        """See `RuleTable.stops`."""
 
 
 class RuleTable:

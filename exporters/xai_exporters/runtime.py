@@ -39,6 +39,15 @@ class Measured:
         for shapes in (self.two, self.three):
             shapes[new] = shapes.pop(old)
 
+    def alias(self, name: str, like: ir.Value) -> None:
+        """Give a new tensor the shape of another one."""
+        for shapes in (self.two, self.three):
+            known = shapes.get(str(like.name))
+            if known is None:
+                assert like.const_value is not None
+                known = tuple(map(int, like.const_value.shape.numpy()))
+            shapes[name] = known
+
     def per_image(self, name: str | None) -> tuple[int, ...] | None:
         """The shape of one image's part where the first dimension is the batch and no other one grows; else None."""
         if name is None or name not in self.two:

@@ -10,9 +10,9 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
     "require_roles",
     "require_varying_score",
     "softmax",
+    "start_offset",
 ]
 
 T = TypeVar("T")
@@ -69,6 +70,10 @@ class Forward(Protocol):
     def logits(self) -> Array:
         """The logits, [n,classes]."""
 
+    @property
+    def classes(self) -> int:
+        """How many classes the network has."""
+
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
 
@@ -87,9 +92,10 @@ class Forward(Protocol):
     def classifier(self) -> Array:
         """From `pixelwise-tail`: the weight [classes,K] of the linear layer behind global average pooling."""
 
-    def backward(self, role: str, seed: Seed) -> Array:
-        """What arrives from the seed: from `gradient` d(s . logits)/d(activation) [n,K,h,w]; from `input-gradient` and
-        `guided-gradient` the same at the input, [n, ...] in its own layout."""
+    def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
+        """What arrives from the seed, `offset` added to the weight of every class: from `gradient` d(s . logits)/d(activation)
+        [n,K,h,w], from `relevance` the activation's relevance; from graphs that start at the image, as `input-gradient`, the
+        same there, [n, ...] in the input's own layout."""
 
     def at(self, x: NDArray[Any]) -> Forward:
         """The forward pass of other inputs [b, ...]."""
@@ -106,13 +112,11 @@ class Forward(Protocol):
 
 
 class Method(Protocol):
-    """An explanation method with its options fixed.
+    """An explanation method with its options fixed."""
 
-    Attributes:
-        roles: The graphs it needs beyond head and tail -> what to tell the user where the bundle lacks one.
-    """
-
-    roles: ClassVar[Mapping[str, str]]
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """The graphs it needs beyond head and tail -> what to tell the user where the bundle lacks one."""
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Raw maps, before resize and min-max.
@@ -191,6 +195,13 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
         if role not in manifest.graphs:
             reason = manifest.left_out.get(role, advice)
             raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
+
+
+def start_offset(method: Method, classes: int) -> float | None:
+    """What a method adds to the weight of every class before it propagates one class back: 0 unless the method has its own
+    `offset`; None where that depends on the logits, so that these have to be known first."""
+    own: Callable[[int], float | None] | None = getattr(method, "offset", None)
+    return 0.0 if own is None else own(classes)
 
 
 def check_epsilon(name: str, eps: float | None) -> None:

@@ -55,7 +55,12 @@ def load(file: SourceFile, request: Request) -> Network:
             raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
         try:
             exported = torch.onnx.export(
-                program, dynamo=True, opset_version=OPSET, input_names=[IMAGE], verbose=False, optimize=True
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[IMAGE],
+                verbose=False,
+                optimize=not request.keep_batchnorm,
             )
         except Exception as error:
             raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error

@@ -109,6 +109,7 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 input_names=[IMAGE],
                 output_names=[*names, _TAP] if tapped else names,
+                optimize=not request.keep_batchnorm,  # which merges it; constants are folded again in any case
                 verbose=False,
             )
         except Exception as error:  # torch.export documents no exception types

@@ -39,6 +39,8 @@ def load(file: SourceFile, request: Request) -> Network:
                 (example,),
                 buffer,
                 dynamo=False,
+                # as it is, in evaluation mode: the exporter's own "evaluation" merges BatchNorm
+                training=torch.onnx.TrainingMode.PRESERVE if request.keep_batchnorm else torch.onnx.TrainingMode.EVAL,
                 opset_version=OPSET,
                 input_names=[IMAGE],
                 output_names=names,

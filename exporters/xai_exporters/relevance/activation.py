@@ -1,0 +1,10 @@
+"""Elementwise functions of one tensor pass relevance as it is (Bach et al. 2015; Achtibat et al. 2024 for Gelu and its kin)."""
+
+from __future__ import annotations
+
+from .fixed_rules import Pass
+from .table import relevance
+
+relevance("Relu", "LeakyRelu", "ThresholdedRelu", "PRelu", "Elu", "Celu", "Selu", "Clip")(Pass())
+relevance("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Mish", "Swish", "Gelu", "Erf")(Pass())
+relevance("Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Sin", "Cos", "Abs", "Neg", "LogSoftmax")(Pass())

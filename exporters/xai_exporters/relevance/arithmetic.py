@@ -1,0 +1,59 @@
+"""Sums, products and quotients of tensors."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Result, Step
+from .facts import is_signal
+from .fixed_rules import give
+from .layer_rules import Zero
+from .table import relevance
+
+relevance("Add", "Sum", "Mean")(Zero())
+
+
+@relevance("Sub")
+def sub(op: Ops, step: Step, r: ir.Value) -> Result:
+    """As a sum; but x - mean(x), the first half of a normalisation, passes relevance to x."""
+    taken = step.input(1).producer()
+    if taken is not None and taken.op_type == "ReduceMean" and taken.inputs[0] is step.x and 0 in step.leads:
+        return give(op, step, r, 0)
+    return Zero()(op, step, r)
+
+
+@relevance("Mul")
+def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
+    """Two signals: half to each (Achtibat et al. 2024). One signal, or one tensor times an elementwise function of it
+    (x sigmoid(x), a Gelu written out): all to it."""
+    a, b = step.x, step.input(1)
+    if not (is_signal(a) and is_signal(b)) or _origin(a) is _origin(b):
+        return give(op, step, r, min(step.leads))
+    half = op.Mul(r, 0.5)
+    return [give(op, step, half, i)[i] if i in step.leads else None for i in (0, 1)]
+
+
+@relevance("Div")
+def div(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
+    """All to the numerator: the denominator is a normalising factor, and counts as constant. A constant over a signal: to
+    the signal."""
+    if is_signal(step.x):
+        return give(op, step, r, 0) if 0 in step.leads else []
+    return give(op, step, r, 1)
+
+
+def _origin(value: ir.Value) -> ir.Value:
+    """The tensor of which a value is an elementwise function: the first that several tensors, or something else, made."""
+    producer = value.producer()
+    if producer is None or producer.op_type not in _ELEMENTWISE:
+        return value
+    origins = [_origin(x) for x in producer.inputs if x is not None and is_signal(x)]
+    same = origins and all(origin is origins[0] for origin in origins)
+    return origins[0] if same else value
+
+
+_ELEMENTWISE = {
+    "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Log", "Neg",
+    "Abs", "Sqrt", "Reciprocal", "Pow", "Mul", "Div", "Add", "Sub", "Min", "Max", "Identity", "Cast",
+}  # fmt: skip

@@ -1,0 +1,66 @@
+"""What the rules want to know of a tensor: whether it carries a signal, and whether it is known to be nowhere negative."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..graphs import attribute, constant_of
+from ..vjp.table import vjp
+
+_SIGNAL, _NONNEGATIVE = "xai/signal", "xai/nonnegative"
+
+_ALWAYS = {
+    "Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Softplus", "Abs", "Sqrt", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+    "LpPool", "GlobalLpPool",
+}  # fmt: skip
+_IF_ALL_INPUTS = {
+    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Reshape",
+    "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Gather", "Expand",
+    "Tile", "Pad", "Add", "Sum", "Mean", "Mul", "Div", "Min", "Max", "Where", "DepthToSpace", "SpaceToDepth", "LRN",
+}  # fmt: skip
+
+
+def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> None:
+    """Note the facts on every tensor of a graph, its nodes in order.
+
+    Args:
+        graph: The forward graph.
+        nonnegative: Names of inputs that are known to be nowhere negative.
+    """
+    for value in graph.inputs:
+        value.meta[_SIGNAL], value.meta[_NONNEGATIVE] = True, value.name in nonnegative
+    for node in graph:
+        inputs = [x for x in node.inputs if x is not None]
+        signal = any(is_signal(x) for x in inputs) and not vjp.stops(node, inputs)
+        positive = _is_positive(node)
+        for value in node.outputs:
+            value.meta[_SIGNAL], value.meta[_NONNEGATIVE] = signal, positive
+
+
+def is_signal(value: ir.Value) -> bool:
+    """Whether a tensor depends on what the image holds; weights and shapes do not."""
+    return bool(value.meta.get(_SIGNAL, False))
+
+
+def is_nonnegative(value: ir.Value) -> bool:
+    """Whether a tensor is known to be nowhere negative."""
+    if _NONNEGATIVE in value.meta:
+        return bool(value.meta[_NONNEGATIVE])
+    array = constant_of(value)
+    return array is not None and array.dtype.kind in "fiu" and bool((array >= 0).all())
+
+
+def _is_positive(node: ir.Node) -> bool:
+    kind = node.op_type
+    if kind == "Clip":
+        low = node.inputs[1] if len(node.inputs) > 1 else None
+        return low is not None and is_nonnegative(low)
+    if kind == "ThresholdedRelu":
+        return float(attribute(node, "alpha", 1.0)) >= 0
+    if kind == "Resize":
+        first = node.inputs[0]
+        return attribute(node, "mode", "nearest") != "cubic" and first is not None and is_nonnegative(first)
+    inputs = [x for x in node.inputs if x is not None and (x.dtype is None or x.dtype.is_floating_point())]
+    if kind == "Max":
+        return any(is_nonnegative(x) for x in inputs)
+    return kind in _ALWAYS or (kind in _IF_ALL_INPUTS and all(is_nonnegative(x) for x in inputs))

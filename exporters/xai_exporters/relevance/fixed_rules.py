@@ -1,0 +1,61 @@
+"""Rules that look at no weights: pass, and winner takes all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Result, Step
+from ..shapes import unbroadcast
+from ..vjp.table import vjp
+from .facts import is_signal
+from .naming import named
+
+WINNERS = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min")
+
+
+@named("pass")
+@dataclass(frozen=True)
+class Pass:
+    """R_in = R: the identity rule of activations and normalisations. Of several inputs the first that leads takes all."""
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
+        return give(op, step, r, min(step.leads))
+
+
+@named("winner-takes-all")
+@dataclass(frozen=True)
+class WinnerTakesAll:
+    """R goes to the largest value of its window, the first of several: the VJP of a maximum."""
+
+    def __call__(self, op: Ops, step: Step, *rs: ir.Value | None) -> Result:
+        if step.node.op_type not in WINNERS:
+            raise step.refuse("the rule 'winner-takes-all' is for maxima")
+        r = next(r for r in rs if r is not None)
+        if sum(x is not None and is_signal(x) for x in step.node.inputs) == 1 and step.node.op_type in ("Max", "Min"):
+            return give(op, step, r, min(step.leads))  # with a constant: an activation
+        rule = vjp.find(step.node)
+        results = rule.function(op, step, *rs)
+        if not rule.broadcasts or isinstance(results, ir.Value):
+            return results
+        have = step.dims(step.y)
+        return [
+            None if part is None else unbroadcast(op, part, have, step.dims(step.input(i)), step.input(i))
+            for i, part in enumerate(results or [])
+        ]
+
+
+def give(op: Ops, step: Step, r: ir.Value, position: int) -> list[ir.Value | None]:
+    """All relevance to one input, summed where that was broadcast.
+
+    Raises:
+        RuleError: The node makes another shape of it.
+    """
+    x = step.input(position)
+    have, want = step.dims(step.y), step.dims(x)
+    fits = len(want) <= len(have) and all(w in (1, h) for h, w in zip(have[len(have) - len(want) :], want, strict=True))
+    if not fits:
+        raise step.refuse("relevance can't pass it as it is, for it changes the shape")
+    return [None] * position + [unbroadcast(op, r, have, want, x)]

@@ -1,0 +1,102 @@
+"""The roles of relevance: forward graph -> forward graph and the relevance that arrives at its first input."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from xai_deploy.bundle import RELEVANCE
+
+from ..gradient import backward_graph
+from ..rules import Rule, Table
+from ..vjp.table import vjp
+from .composite import Composite, resolve_bounds
+from .facts import find_facts
+from .layer import WEIGHTED
+from .merge_batchnorm import merge_batchnorm
+from .table import relevance
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The table of one graph: the rules of a composite, and what operators do by themselves.
+
+    Attributes:
+        composite: The composite.
+        first: The first layers with weights.
+    """
+
+    composite: Composite
+    first: frozenset[ir.Node]
+
+    def find(self, node: ir.Node) -> Rule:
+        """See `RuleTable.find`."""
+        rule = self.composite.rule_of(node, node in self.first)
+        return relevance.find(node) if rule is None else Rule(rule, broadcasts=False)
+
+    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
+        """See `RuleTable.stops`: where no gradient passes, no relevance does."""
+        return vjp.stops(node, leading)
+
+
+def relevance_graph(
+    forward: ir.Graph,
+    classes: int,
+    composite: Composite,
+    from_image: bool = False,
+    nonnegative: frozenset[str] = frozenset(),
+    keep_batchnorm: bool = False,
+    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+) -> ir.Graph:
+    """The forward graph with the relevance of its first input as a further output `relevance`.
+
+    Args:
+        forward: activation or image (and side tensors) -> `logits` [N,classes] and other outputs; not changed.
+        classes: Number of classes.
+        composite: The rules.
+        from_image: The first input is the image: the composite's rules for first layers hold.
+        nonnegative: Names of inputs that are nowhere negative, so that the negative halves of rules need not be computed.
+        keep_batchnorm: Leave BatchNormalizations as they are; they pass relevance on.
+        bounds: The least and the largest values of the image, one per channel, for z^B rules that ask for them.
+
+    Returns:
+        The forward's inputs, `target` int64 [N], `seed` float32 [N,classes] -> the forward's outputs, `relevance`.
+
+    Raises:
+        RuleError: An operator on the way has no rule, or one that does not fit it.
+        GraphError: The network's input has a name that the graph needs.
+    """
+    graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
+    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
+        copy.shape, copy.type = value.shape, value.type
+    if not keep_batchnorm:
+        merge_batchnorm(graph)
+
+    def table(walked: ir.Graph) -> Table:
+        find_facts(walked, nonnegative)
+        if not from_image:
+            return Assigned(composite, frozenset())
+        first = _first_layers(walked)
+        return Assigned(
+            resolve_bounds(composite, bounds, [node for node, bare in first.items() if not bare]), frozenset(first)
+        )
+
+    return backward_graph(graph, classes, table, RELEVANCE)
+
+
+def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
+    """The layers with weights that the image reaches through no other one, and whether it reaches them as it is."""
+    reached = {graph.inputs[0]: True}
+    first: dict[ir.Node, bool] = {}
+    for node in graph:
+        before = [reached[x] for x in node.inputs if x in reached]
+        if before and node.op_type in WEIGHTED:
+            first[node] = all(before)
+        elif before:
+            reached.update(dict.fromkeys(node.outputs, all(before) and node.op_type in _MOVES))
+    return first
+
+
+_MOVES = {"Identity", "Cast", "Transpose", "Dropout", "Pad"}

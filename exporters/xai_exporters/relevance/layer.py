@@ -1,0 +1,206 @@
+"""A linear layer z = W x (+ b), as the rules of relevance propagation see it.
+
+A rule is written in *terms*: a term is a modified forward z' = W' x' of the layer, a node of the same kind over modified
+inputs and weights, and its way back, x' * VJP(s). The VJP is the gradient table's (law 3), so that strides, pads, groups and
+shapes are written once. A rule then is shares of relevance: R_in = sum over terms of x' * W'^T (R / Z), Z = sum of z' (+ b).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..emit import Ops
+from ..rules import Step
+from ..shapes import unbroadcast
+from ..vjp.table import vjp
+from .facts import is_nonnegative, is_signal
+
+Part = Literal["all", "+", "-"]
+Back = Callable[[ir.Value], list[ir.Value]]
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+POOLINGS = {
+    "AveragePool": "AveragePool", "GlobalAveragePool": "GlobalAveragePool", "ReduceMean": "ReduceMean", "ReduceSum": "ReduceSum",
+    "MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool", "ReduceMax": "ReduceMean",
+}  # fmt: skip
+"""Poolings, and the linear one that shares a window out: a maximum in proportion to what is in its window."""
+SUMS = ("Add", "Sum", "Sub", "Mean")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A modified forward, and its way back: s -> x' * VJP(s), one value per signal of the layer."""
+
+    z: ir.Value
+    back: Back
+
+
+class Layer:
+    """A linear node of the forward graph.
+
+    Attributes:
+        op: Where nodes are written.
+        step: The node.
+        positions: Its inputs that are signals; relevance is shared out among them.
+        xs: Those inputs, a subtracted one with its sign changed.
+    """
+
+    def __init__(self, op: Ops, step: Step) -> None:
+        self.op, self.step = op, step
+        kind = step.node.op_type
+        inputs = step.node.inputs
+        self.positions = [i for i, x in enumerate(inputs) if x is not None and is_signal(x)]
+        self.xs = [step.input(i) for i in self.positions]
+        self._kind = "Add" if kind == "Sub" else POOLINGS.get(kind, kind)
+        if kind == "Sub" and 1 in self.positions:
+            at = self.positions.index(1)
+            self.xs[at] = self._like(op.Neg(self.xs[at]), self.xs[at])
+        self._weight: int | None = None
+        if kind in WEIGHTED:
+            operands = [i for i in range(len(inputs)) if i not in self.positions and not (kind != "Einsum" and i > 1)]
+            if len(self.positions) != 1 or len(operands) != 1:
+                raise step.refuse("a layer has one input and one weight")
+            self._weight = operands[0]
+
+    @property
+    def weight(self) -> ir.Value | None:
+        """The weight; None for poolings and sums, whose weights are the operator's own, and positive."""
+        return None if self._weight is None else self.step.input(self._weight)
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether every input is known to be nowhere negative."""
+        return self.step.node.op_type != "Sub" and all(is_nonnegative(x) for x in self.xs)
+
+    @functools.cached_property
+    def bias(self) -> ir.Value | None:
+        """What is added to W x, in a shape that broadcasts with it; None where nothing is."""
+        step, kind = self.step, self.step.node.op_type
+        given = step.optional(2)
+        if kind in ("Conv", "ConvTranspose") and given is not None:
+            return self.op.Reshape(given, [1, -1, *[1] * (len(step.dims(step.y)) - 2)])
+        if kind == "Gemm" and given is not None:
+            beta = float(step.attr("beta", 1.0))
+            return given if beta == 1 else self.op.Mul(given, beta)
+        uses = list(step.y.uses())
+        if kind in ("MatMul", "Einsum") and len(uses) == 1 and uses[0][0].op_type == "Add":
+            after = uses[0][0]
+            return next((x for x in after.inputs if x is not None and not is_signal(x) and x is not step.y), None)
+        return None
+
+    def terms(self, x: Part, w: Part) -> list[Term]:
+        """The term of a part of the input and a part of the weight; empty where it is known to be zero."""
+        if (x == "-" and self.nonnegative) or (w == "-" and self.weight is None):
+            return []
+        xs = [self.part(value, x) for value in self.xs]
+        weight = self.weight if self.weight is None else self.part(self.weight, w)
+        return [self.term(xs, weight)]
+
+    def term(self, xs: Sequence[ir.Value], weight: ir.Value | None) -> Term:
+        """The term of other inputs, and of another weight of the same shape."""
+        op, step = self.op, self.step
+        inputs = list(step.node.inputs[:2] if self._kind in WEIGHTED and self._kind != "Einsum" else step.node.inputs)
+        if step.node.op_type in SUMS:
+            inputs = list(xs)
+        else:
+            [inputs[self.positions[0]]] = xs
+        if self._weight is not None:
+            inputs[self._weight] = weight
+        if self._is_plain(inputs):
+            z = step.y
+        else:
+            z = self._like(
+                op.emit.node(self._kind, inputs, f"{step.node.name}/{self._kind}", self._attributes()), step.y
+            )
+        producer = z.producer()
+        assert producer is not None
+        leads = frozenset(range(len(xs)) if step.node.op_type in SUMS else self.positions)
+        modified = Step(producer, step.shapes, leads)
+        rule = vjp.find(producer)
+
+        def back(s: ir.Value) -> list[ir.Value]:
+            results = rule.function(op, modified, s)
+            parts = [results] if isinstance(results, ir.Value) else list(results or [])
+            arrived = []
+            for position, x in zip(sorted(leads), xs, strict=True):
+                part = parts[position]
+                assert part is not None
+                if rule.broadcasts:
+                    part = unbroadcast(op, part, step.dims(step.y), step.dims(x), x)
+                arrived.append(op.Mul(x, part))
+            return arrived
+
+        return Term(z, back)
+
+    def ones(self) -> list[ir.Value]:
+        """Inputs of 1."""
+        return [self.spread(1.0, x) for x in self.xs]
+
+    def spread(self, value: ir.Value | NDArray[Any] | float, x: ir.Value) -> ir.Value:
+        """A value that broadcasts with an input, in the input's shape; one for all images stays one."""
+        dims = self.step.dims(x)
+        return self._like(self.op.Expand(value, [1 if d is None else d for d in dims]), x)
+
+    def change(self, weight: Callable[[ir.Value], ir.Value]) -> ir.Value | None:
+        """The weight, changed elementwise."""
+        return None if self.weight is None else self._like(weight(self.weight), self.weight)
+
+    def divide(self, r: ir.Value, z: ir.Value, epsilon: float, nonnegative: bool = False) -> ir.Value:
+        """R / (z + epsilon sign(z)), sign(0) = 1; for epsilon = 0 R / z, and 0 where z is 0.
+
+        Below 1e-20 (in half precision below its smallest normal number) z counts as 0: the quotient would overflow.
+        """
+        op = self.op
+        if epsilon and nonnegative:
+            return op.Div(r, op.Add(z, epsilon))
+        if epsilon:
+            return op.Div(r, op.Where(op.Less(z, 0.0), op.Sub(z, epsilon), op.Add(z, epsilon)))
+        smallest = max(1e-20, float(np.finfo(op.floats).tiny))
+        known = op.Greater(z if nonnegative else op.Abs(z), smallest)
+        return op.Where(known, op.Div(r, z), 0.0)
+
+    def part(self, value: ir.Value, part: Part) -> ir.Value:
+        """A tensor, its positive or its negative part."""
+        if part == "all" or (part == "+" and is_nonnegative(value)):
+            return value
+        signed = self.op.Max(value, 0.0) if part == "+" else self.op.Min(value, 0.0)
+        return self._like(signed, value)
+
+    def _like(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        self.step.shapes.alias(str(value.name), like)
+        return value
+
+    def _is_plain(self, inputs: Sequence[ir.Value | None]) -> bool:
+        """Whether a term is the layer itself, so that its output is there already."""
+        node = self.step.node
+        given = [x for x in node.inputs if x is not None]
+        return self._kind == node.op_type and given == [x for x in inputs if x is not None]
+
+    def _attributes(self) -> dict[str, ir.Attr | object]:
+        node = self.step.node
+        if self._kind == node.op_type:
+            kept = dict(node.attributes)
+            kept.pop("beta", None)
+            if float(self.step.attr("alpha", 1.0)) < 0:
+                raise self.step.refuse("its alpha is negative")
+            return dict(kept)
+        if self.step.node.op_type == "Sub":
+            return {}
+        kept = {k: v for k, v in node.attributes.items() if k != "storage_order"}
+        if any(d != 1 for d in self.step.attr("dilations", [1])):
+            raise self.step.refuse("a dilated window can't be shared out in proportion")
+        kept.pop("dilations", None)
+        return dict(kept)
+
+
+def is_bilinear(step: Step) -> bool:
+    """Whether a node is a product of several signals, as in attention."""
+    operands = step.node.inputs if step.node.op_type == "Einsum" else step.node.inputs[:2]
+    return step.node.op_type in WEIGHTED and sum(x is not None and is_signal(x) for x in operands) > 1

@@ -1,0 +1,339 @@
+"""The rules of linear layers, written in the layer's terms (`layer`); s = R / Z with the stabiliser `epsilon`.
+
+Each is the formula of its source. `bias` says what becomes of a layer's bias in Z: "ignore" leaves it out, so that all
+relevance arrives; "include" lets it absorb its share, as Zennit (Anders et al. 2021, arXiv:2106.13200) has it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..rules import Result, Step
+from .fixed_rules import give
+from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
+from .naming import named
+from .products import bilinear
+
+Bias = Literal["ignore", "include"]
+Sign = Literal["+", "-"]
+Bound = float | tuple[float, ...] | Literal["sample", "input"]
+Shares = Callable[[Layer, ir.Value], Sequence[ir.Value] | None]
+
+
+def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
+    """R of a linear node's inputs. A product of two signals has a rule of its own (`products`); a constant that is added
+    takes nothing.
+
+    Raises:
+        RuleError: The node is not linear.
+    """
+    if step.node.op_type not in (*WEIGHTED, *POOLINGS, *SUMS, "Resize"):
+        raise step.refuse("a layer's rule was given to it, and it is no linear layer, pooling or sum")
+    if is_bilinear(step):
+        return bilinear(op, step, r)
+    layer = Layer(op, step)
+    if step.node.op_type in SUMS and len(layer.xs) == 1:
+        return give(op, step, r, min(step.leads))
+    results: list[ir.Value | None] = [None] * len(step.node.inputs)
+    for position, result in zip(layer.positions, shares(layer, r) or [], strict=False):
+        results[position] = result
+    return results
+
+
+def share(
+    layer: Layer,
+    terms: Sequence[Term],
+    r: ir.Value,
+    epsilon: float,
+    added: ir.Value | None = None,
+    nonnegative: bool = False,
+) -> list[ir.Value] | None:
+    """R shared out among terms in proportion to z' : sum of x' * VJP(R / Z), Z = sum of z' + `added`."""
+    if not terms:
+        return None
+    op = layer.op
+    zs = [term.z for term in terms] + ([] if added is None else [added])
+    s = layer.divide(r, functools.reduce(op.Add, zs), epsilon, nonnegative)
+    return _sum(op, [term.back(s) for term in terms])
+
+
+def _sum(op: Ops, parts: Sequence[list[ir.Value] | None]) -> list[ir.Value] | None:
+    known = [part for part in parts if part is not None]
+    return [functools.reduce(op.Add, values) for values in zip(*known, strict=True)] if known else None
+
+
+def _check(epsilon: float) -> None:
+    if not (epsilon >= 0 and math.isfinite(epsilon)):
+        raise ValueError(f"epsilon is a number from 0 on, not {epsilon:g}")
+
+
+@named("zero")
+@dataclass(frozen=True)
+class Zero:
+    """R_i = sum_j x_i w_ij R_j / z_j (Bach et al. 2015, equation 56). Of a sum of tensors: R a / (a + b)."""
+
+    epsilon: float = 0.0
+    bias: Bias = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            bias = layer.bias if self.bias == "include" else None
+            return share(layer, layer.terms("all", "all"), r, self.epsilon, bias)
+
+        return through(op, step, r, shares)
+
+
+@named("epsilon")
+@dataclass(frozen=True)
+class Epsilon(Zero):
+    """R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign(z_j)) (Bach et al. 2015, equation 58)."""
+
+    epsilon: float = 1e-6
+
+
+@named("gamma")
+@dataclass(frozen=True)
+class Gamma:
+    """The zero rule with w + gamma w+ for w (Montavon et al. 2019); meant for inputs that are not negative."""
+
+    gamma: float = 0.25
+    epsilon: float = 0.0
+    bias: Bias = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+        _check_gamma(self.gamma)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            term = layer.term(layer.xs, layer.change(lambda w: _more(op, w, self.gamma, "+")))
+            bias = _bias(layer, self.bias)
+            added = None if bias is None else _more(op, bias, self.gamma, "+")
+            return share(layer, [term], r, self.epsilon, added)
+
+        return through(op, step, r, shares)
+
+
+@named("generalized-gamma")
+@dataclass(frozen=True)
+class GeneralizedGamma:
+    """The gamma rule for inputs of any sign (Andeol et al. 2021, as in Zennit): where y > 0 contributions above zero are
+    strengthened, x+ (w + gamma w+) + x- (w + gamma w-); where y < 0 those below, x+ (w + gamma w-) + x- (w + gamma w+)."""
+
+    gamma: float = 0.25
+    epsilon: float = 0.0
+    bias: Bias = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+        _check_gamma(self.gamma)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            bias = _bias(layer, self.bias)
+            [plain] = layer.terms("all", "all")
+            y = plain.z if bias is None else op.Add(plain.z, bias)
+            parts = []
+            signs: tuple[Sign, Sign] = ("+", "-")
+            for sign, opposite, side in ((*signs, op.Greater(y, 0.0)), (*signs[::-1], op.Less(y, 0.0))):
+                terms = [self._term(layer, "+", sign)]
+                if not layer.nonnegative:
+                    terms.append(self._term(layer, "-", opposite))
+                added = None if bias is None else _more(op, bias, self.gamma, sign)
+                parts.append(share(layer, terms, op.Where(side, r, 0.0), self.epsilon, added))
+            return _sum(op, parts)
+
+        return through(op, step, r, shares)
+
+    def _term(self, layer: Layer, part: Sign, strengthened: Sign) -> Term:
+        xs = [layer.part(x, part) for x in layer.xs]
+        return layer.term(xs, layer.change(lambda w: _more(layer.op, w, self.gamma, strengthened)))
+
+
+@named("alpha-beta")
+@dataclass(frozen=True)
+class AlphaBeta:
+    """alpha * activating - beta * inhibiting share (Bach et al. 2015, equation 60): Z+ = w+ x+ + w- x-, Z- = w- x+ + w+ x-.
+
+    Bias: "include" puts b+ into Z+ and b- into Z-; "authors" the whole of a convolution's bias, twice, into Z, as the code of
+    Relevance-CAM does (once with each half of it).
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    epsilon: float = 0.0
+    bias: Bias | Literal["authors"] = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+        if not (self.alpha >= 1 and self.beta >= 0 and math.isclose(self.alpha - self.beta, 1)):
+            raise ValueError(f"alpha - beta has to be 1, beta not negative; not {self.alpha:g} and {self.beta:g}")
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            activating = [*layer.terms("+", "+"), *layer.terms("-", "-")]
+            above = r if self.alpha == 1 else op.Mul(r, self.alpha)
+            known = self.bias != "authors"
+            parts = [share(layer, activating, above, self.epsilon, self._added(layer, "+"), nonnegative=known)]
+            if self.beta:
+                inhibiting = [*layer.terms("+", "-"), *layer.terms("-", "+")]
+                parts.append(share(layer, inhibiting, op.Mul(r, -self.beta), self.epsilon, self._added(layer, "-")))
+            return _sum(op, parts)
+
+        return through(op, step, r, shares)
+
+    def _added(self, layer: Layer, part: Sign) -> ir.Value | None:
+        bias = None if self.bias == "ignore" else layer.bias
+        if bias is None or self.bias == "include":
+            return None if bias is None else _signed(layer.op, bias, part)
+        return layer.op.Mul(bias, 2.0) if layer.step.node.op_type == "Conv" else None
+
+
+@named("z-plus")
+@dataclass(frozen=True)
+class ZPlus:
+    """R_i = sum_j (x_i+ w_ij+ + x_i- w_ij-) R_j / Z_j, Z = w+ x+ + w- x- with one shared denominator: the alpha-beta rule with
+    alpha = 1, beta = 0. The z+ rule of Montavon et al. 2017 where x >= 0."""
+
+    epsilon: float = 0.0
+    bias: Bias | Literal["authors"] = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        return AlphaBeta(1.0, 0.0, self.epsilon, self.bias)(op, step, r)
+
+
+@named("proportional")
+@dataclass(frozen=True)
+class Proportional(ZPlus):
+    """A pooling's relevance in proportion to x+, R_i = x_i+ w_i R / sum x+ w (its z+ rule); of a maximum, too."""
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
+        if step.node.op_type not in (*POOLINGS, "Resize"):
+            raise step.refuse("the rule 'proportional' is for poolings")
+        return super().__call__(op, step, r)
+
+
+@named("z-box")
+@dataclass(frozen=True)
+class ZBox:
+    """For inputs in [l,h], the pixels: R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j / sum of the same (Montavon et al.
+    2017). Relevance that l and h take on themselves is subtracted, as there.
+
+    Attributes:
+        low, high: A number, one per channel; "sample": the least and the largest value of the image at hand; "input": what the
+            preprocessing makes of black and white.
+    """
+
+    low: Bound
+    high: Bound
+    epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            if layer.weight is None:
+                raise step.refuse("the rule 'z-box' is for layers with weights")
+            [x] = layer.xs
+            [whole] = layer.terms("all", "all")
+            below = layer.term([self._bound(layer, x, self.low, op.ReduceMin)], layer.change(lambda w: op.Max(w, 0.0)))
+            above = layer.term([self._bound(layer, x, self.high, op.ReduceMax)], layer.change(lambda w: op.Min(w, 0.0)))
+            s = layer.divide(r, op.Sub(op.Sub(whole.z, below.z), above.z), self.epsilon)
+            arrived = [term.back(s)[0] for term in (whole, below, above)]
+            return [op.Sub(op.Sub(arrived[0], arrived[1]), arrived[2])]
+
+        return through(op, step, r, shares)
+
+    def _bound(self, layer: Layer, x: ir.Value, bound: Bound, reduce: Callable[..., ir.Value]) -> ir.Value:
+        dims = layer.step.dims(x)
+        if bound == "sample":
+            return layer.spread(reduce(x, list(range(1, len(dims))), keepdims=1), x)
+        if isinstance(bound, tuple):
+            if len(bound) != dims[1]:
+                raise layer.step.refuse(
+                    f"the rule 'z-box' has bounds for {len(bound)} channels, its input has {dims[1]}"
+                )
+            return layer.spread(np.array(bound).reshape(1, -1, *[1] * (len(dims) - 2)), x)
+        assert isinstance(bound, float)  # "input" was resolved as the composite was bound to a network
+        return layer.spread(bound, x)
+
+
+@named("w-square")
+@dataclass(frozen=True)
+class WSquare:
+    """R_i = sum_j w_ij^2 R_j / sum_i w_ij^2 (Montavon et al. 2017): whatever the input."""
+
+    epsilon: float = 0.0
+    bias: Bias = "ignore"
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            _refuse_resize(step, "w-square")
+            bias = _bias(layer, self.bias)
+            term = layer.term(layer.ones(), layer.change(lambda w: op.Mul(w, w)))
+            return share(layer, [term], r, self.epsilon, None if bias is None else op.Mul(bias, bias), nonnegative=True)
+
+        return through(op, step, r, shares)
+
+
+@named("flat")
+@dataclass(frozen=True)
+class Flat:
+    """R_i = sum_j R_j / (number of inputs of j) (Lapuschkin et al. 2019): evenly, whatever input and weights."""
+
+    epsilon: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.epsilon)
+
+    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+        def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            _refuse_resize(step, "flat")
+            weight = None
+            if layer.weight is not None:
+                sizes = [d or 1 for d in step.dims(layer.weight)]
+                weight = layer.change(lambda _: op.Expand(1.0, sizes))
+            return share(layer, [layer.term(layer.ones(), weight)], r, self.epsilon, nonnegative=True)
+
+        return through(op, step, r, shares)
+
+
+def _refuse_resize(step: Step, rule: str) -> None:
+    if step.node.op_type == "Resize":
+        raise step.refuse(f"the rule {rule!r} is for layers with weights, poolings and sums")
+
+
+def _check_gamma(gamma: float) -> None:
+    if not (gamma > 0 and math.isfinite(gamma)):
+        raise ValueError(f"gamma is a positive number, not {gamma:g}")
+
+
+def _bias(layer: Layer, bias: str) -> ir.Value | None:
+    return layer.bias if bias == "include" else None
+
+
+def _signed(op: Ops, value: ir.Value, part: Sign) -> ir.Value:
+    return op.Max(value, 0.0) if part == "+" else op.Min(value, 0.0)
+
+
+def _more(op: Ops, value: ir.Value, gamma: float, part: Sign) -> ir.Value:
+    """value + gamma * its positive (negative) part."""
+    return op.Add(value, op.Mul(_signed(op, value, part), gamma))

@@ -1,0 +1,74 @@
+"""A canonizer: BatchNormalization merged into the layer before it.
+
+Relevance rules look at weights; a layer and its BatchNormalization are one linear map, and are taken as one (Montavon et al.
+2019; Zennit's canonizers). One that no layer alone precedes (DenseNet's comes before its convolution) stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..graphs import attribute, constant_of
+
+_LAYERS = ("Conv", "ConvTranspose", "Gemm")
+
+
+def merge_batchnorm(graph: ir.Graph) -> int:
+    """Merge where it can be done; the graph is changed in place.
+
+    Returns:
+        How many were merged.
+    """
+    merged = 0
+    for norm in [node for node in graph if node.op_type == "BatchNormalization"]:
+        layer = norm.inputs[0].producer() if norm.inputs[0] is not None else None
+        if layer is None or layer.op_type not in _LAYERS or len(list(layer.outputs[0].uses())) != 1:
+            continue
+        if layer.outputs[0].is_graph_output() or attribute(norm, "training_mode", 0):
+            continue
+        parts = _merged(layer, norm)
+        if parts is None:
+            continue
+        inputs = [layer.inputs[0], *(_constant(graph, f"{layer.name}/merged/{what}", array) for what, array in parts)]
+        attributes = [a for a in layer.attributes.values() if a.name != "beta"]
+        node = ir.Node("", layer.op_type, inputs, attributes, name=layer.name)
+        node.metadata_props.update(layer.metadata_props)
+        old, new = norm.outputs[0], node.outputs[0]
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+        graph.insert_before(norm, node)
+        old.name = f"{old.name}/unmerged"
+        if old.is_graph_output():
+            graph.outputs[list(graph.outputs).index(old)] = new
+        old.replace_all_uses_with(new)
+        graph.remove([norm, layer], safe=True)
+        merged += 1
+    return merged
+
+
+def _merged(layer: ir.Node, norm: ir.Node) -> list[tuple[str, NDArray[np.generic]]] | None:
+    """Weight and bias of both in one; None where one of them is computed."""
+    given = [constant_of(x) for x in (*layer.inputs[1:], *norm.inputs[1:]) if x is not None]
+    if any(array is None for array in given) or layer.inputs[0] is None:
+        return None
+    weight, *rest, scale, shift, mean, variance = (a.astype(np.float64) for a in given if a is not None)
+    bias = rest[0] * float(attribute(layer, "beta", 1.0)) if rest else 0.0
+    factor = scale / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
+    if layer.op_type == "Conv":
+        shaped = factor.reshape(-1, *[1] * (weight.ndim - 1))
+    elif layer.op_type == "Gemm":
+        shaped = factor[:, None] if attribute(layer, "transB", 0) else factor[None]
+    else:  # [inputs, outputs/group, ...]; a group's inputs lead to its own outputs
+        group = int(attribute(layer, "group", 1))
+        rows = factor.reshape(group, 1, weight.shape[1]).repeat(weight.shape[0] // group, axis=1)
+        shaped = rows.reshape(weight.shape[0], weight.shape[1], *[1] * (weight.ndim - 2))
+    kind = given[0].dtype  # type: ignore[union-attr]
+    return [("weight", (weight * shaped).astype(kind)), ("bias", ((bias - mean) * factor + shift).astype(kind))]
+
+
+def _constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,98 @@
+"""Rules by name, with parameters, as composites write them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import onnx_ir as ir
+
+from ..emit import Ops
+from ..errors import RequestError
+from ..rules import Result, Step
+
+
+class NamedRule(Protocol):
+    """A rule with its parameters fixed: a frozen dataclass, its fields the parameters."""
+
+    def __call__(self, op: Ops, step: Step, /, *rs: ir.Value | None) -> Result:
+        """R of each output -> R of each input; as a table's rule."""
+
+
+R = TypeVar("R")
+_RULES: dict[str, type[Any]] = {}
+
+
+def named(name: str) -> Callable[[type[R]], type[R]]:
+    """Decorator: the name of a rule.
+
+    Raises:
+        ValueError: It is taken.
+    """
+
+    def enter(cls: type[R]) -> type[R]:
+        if name in _RULES:
+            raise ValueError(f"the rule {name!r} is registered twice")
+        _RULES[name] = cls
+        return cls
+
+    return enter
+
+
+def make_rule(given: object, where: str) -> NamedRule:
+    """A rule from "name", or from {rule = "name", parameter = value, ...}.
+
+    Args:
+        given: What the composite says.
+        where: Where it says so, for messages.
+
+    Raises:
+        RequestError: No such rule or parameter, or a value that it does not take.
+    """
+    from . import fixed_rules, layer_rules  # noqa: F401  (they fill the names)
+
+    table: Mapping[str, Any] = (
+        {"rule": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
+    )
+    name = table.get("rule")
+    if not isinstance(name, str):
+        raise RequestError(f'{where}: a rule is "NAME" or {{rule = "NAME", ...}}, not {given!r}')
+    if name not in _RULES:
+        raise RequestError(f"{where}: no rule {name!r}; there are {', '.join(sorted(_RULES))}")
+    cls = _RULES[name]
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key == "rule":
+            continue
+        if key not in fields:
+            offer = f"it has {', '.join(fields)}" if fields else "it has none"
+            raise RequestError(f"{where}: {name} has no parameter {key!r}; {offer}")
+        values[key] = _checked(hints[key], value, f"{where}: {name}: {key}")
+    needed = [key for key, field in fields.items() if field.default is dataclasses.MISSING and key not in values]
+    if needed:
+        raise RequestError(f"{where}: {name} needs its parameter {needed[0]!r}")
+    try:
+        rule: NamedRule = cls(**values)
+    except ValueError as error:
+        raise RequestError(f"{where}: {name}: {error}") from None
+    return rule
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    """A value of a parameter's type: a number, one of some words, or a list of numbers."""
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
+    if isinstance(value, str) and value in words:
+        return value
+    if float in kinds and type(value) in (int, float):
+        return float(value)
+    numbers = any(typing.get_origin(kind) is tuple for kind in kinds)
+    if numbers and isinstance(value, list) and value and all(type(v) in (int, float) for v in value):
+        return tuple(map(float, value))
+    offer = [repr(word) for word in words] + ["a number"] * (float in kinds) + ["a list of numbers"] * numbers
+    raise RequestError(f"{where} is {' or '.join(offer)}, not {value!r}")

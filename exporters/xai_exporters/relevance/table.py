@@ -1,0 +1,7 @@
+"""The table of what operators do with relevance where a composite says nothing else."""
+
+from __future__ import annotations
+
+from ..rules import RuleTable
+
+relevance = RuleTable("xai_exporters.relevance")

@@ -1,0 +1,53 @@
+"""CLRP: contrastive LRP (Gu, Yang and Tresp, ACCV 2018, arXiv:1812.02100)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .base import Array, Forward, Seed, methods
+from .lrp import ROLE
+from .relevancecam import COMPOSITE, contrast, relevance_roles
+from .saliency import Channels, over_channels
+
+
+@methods.register("clrp")
+@dataclass(frozen=True)
+class Clrp:
+    """M = sum_c R_c at the pixels, from a start of 1 at the target and equal negative weights elsewhere: the relevance of the
+    target less that of its dual, all other classes (CLRP1, equation 3).
+
+    Attributes:
+        composite: The relevance graph, by the name of its composite.
+        others: Weight of each other of n classes: -1/(n-1), so that the start sums up to zero, or Relevance-CAM's -1/n.
+        relu: Keep, at each input value, max(0, R_target - R_dual), as the paper does; False keeps the sign.
+        channels: How colours become one map, see `saliency.over_channels`.
+    """
+
+    composite: str = COMPOSITE
+    others: Literal["1/(n-1)", "1/n"] = "1/(n-1)"
+    relu: bool = True
+    channels: Channels = "sum"
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """See `Method.roles`."""
+        return relevance_roles(ROLE, self.composite)
+
+    def offset(self, classes: int) -> float:
+        """a of `relevancecam.contrast`: a / (1 + a) = -1/(n-1) or -1/n; nothing to compare with where there is one class."""
+        if classes == 1:
+            return 0.0
+        return -1 / (classes + 1) if self.others == "1/n" else -1 / classes
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        [role] = self.roles
+        maps = []
+        for seed in seeds:
+            relevance = contrast(forward, role, seed, self.offset(forward.classes))
+            maps.append(over_channels(forward, np.maximum(relevance, 0) if self.relu else relevance, self.channels))
+        return np.stack(maps)

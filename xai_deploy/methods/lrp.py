@@ -1,0 +1,45 @@
+"""LRP: layer-wise relevance propagation down to the pixels (Bach et al., PLoS ONE 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .base import Array, Forward, Seed, methods
+from .relevancecam import COMPOSITE, relevance_roles
+from .saliency import Channels, over_channels
+
+ROLE = "pixel-relevance"
+
+
+@methods.register("lrp")
+@dataclass(frozen=True)
+class Lrp:
+    """M = sum_c R_c at the pixels, from a start of the target's logit at the target and 0 elsewhere (section 3).
+
+    Attributes:
+        composite: The relevance graph, by the name of its composite.
+        channels: How colours become one map, see `saliency.over_channels`.
+    """
+
+    composite: str = COMPOSITE
+    channels: Channels = "sum"
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """See `Method.roles`."""
+        return relevance_roles(ROLE, self.composite)
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W]; see `Method.maps`."""
+        [role] = self.roles
+        return np.stack([over_channels(forward, self._relevance(forward, role, seed), self.channels) for seed in seeds])
+
+    def _relevance(self, forward: Forward, role: str, seed: Seed) -> Array:
+        if seed.is_class:  # propagation is linear in its start: the logit comes with it, and is multiplied afterwards
+            relevance = forward.backward(role, seed)
+            logit = seed.of(forward.logits)
+            return relevance * logit.reshape(-1, *[1] * (relevance.ndim - 1))
+        return forward.backward(role, Seed.by_hand(seed.dense(forward.classes) * forward.logits))

@@ -1,0 +1,64 @@
+"""Relevance-CAM (Lee et al., CVPR 2021, "Relevance-CAM: Your Model Already Knows Where to Look")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .base import Array, Forward, Seed, methods
+from .cam import weighted_sum
+
+COMPOSITE = "relevance-cam"
+
+
+def relevance_roles(role: str, composite: str) -> Mapping[str, str]:
+    """The graph of a composite, and what to do where a bundle lacks it."""
+    option = " --pixel-relevance" if role.startswith("pixel") else ""
+    if composite == COMPOSITE:
+        return {role: f"export the network again with{option or ' --roles relevance, or without --roles'}"}
+    return {f"{role}-{composite}": f"export the network again with --composite {composite} (or its .toml file){option}"}
+
+
+def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
+    """Relevance of a class from a start of 1 at the class and equal weights at all others, summing up to zero or nearly so.
+
+    Propagation is linear in its start. So the start is given as unit vector + offset a for every class, which needs no
+    prediction beforehand, and the result is divided by the target's 1 + a. Another seed starts as it is: it says what to
+    compare.
+    """
+    if not seed.is_class:
+        return forward.backward(role, seed)
+    return forward.backward(role, seed, offset) / np.float32(1 + offset)
+
+
+@methods.register("relevance-cam")
+@dataclass(frozen=True)
+class RelevanceCam:
+    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij (equation 7), without a ReLU: R is the relevance of the activation, from a
+    start of 1 at the target and -1/n at each other of n classes (equation 5, as the authors' code has it).
+
+    Attributes:
+        composite: The relevance graph; "relevance-cam" holds the authors' rules.
+        contrast: False starts from the target alone, as plain LRP.
+    """
+
+    composite: str = COMPOSITE
+    contrast: bool = True
+
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """See `Method.roles`."""
+        return relevance_roles("relevance", self.composite)
+
+    def offset(self, classes: int) -> float:
+        """a of `contrast`: a / (1 + a) = -1/n."""
+        return -1 / (classes + 1) if self.contrast else 0.0
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,h,w]; see `Method.maps`."""
+        [role] = self.roles
+        offset = self.offset(forward.classes)
+        weights = [contrast(forward, role, seed, offset).mean(axis=(2, 3)) for seed in seeds]
+        return weighted_sum(np.stack(weights), forward.activation)
