@@ -63,8 +63,8 @@ def test_targets_and_seeds_row_by_row(dtype: Any) -> None:
     target = np.array([2, -1, -2, 0])
     feeds = {"activation": x, "target": target, "seed": seed}
     predicted = (np.maximum(x, 0).astype(np.float64) @ W).argmax(axis=1)
-    rows = np.eye(CLASSES)[[2, predicted[1], 0, 0]]
-    rows[2] = seed[2]
+    rows = np.eye(CLASSES)[[2, predicted[1], 0, 0]] + seed  # what is seeded comes on top of the class,
+    rows[2] = seed[2]  # and stands alone without one
     wanted = (rows @ W.T) * (x > 0)
     tolerance = 1e-5 if dtype == np.float32 else 5e-3
     session = onnxruntime.InferenceSession(data)
@@ -183,7 +183,7 @@ def test_square_weights_on_both_runtimes(size: int) -> None:
 
 def test_roles_of_an_export(tmp_path: Path) -> None:
     done = export_onnx(tmp_path, o.classifier())
-    assert set(done.manifest.graphs) == {"head", "tail", "pixelwise-tail", "gradient"}
+    assert set(done.manifest.graphs) == {"head", "tail", "pixelwise-tail", "gradient", "relevance"}
     assert not done.manifest.left_out
     assert done.dead == ()
     done = export_onnx(tmp_path, o.classifier(), overwrite=True, input_gradient=True, guided=True)
@@ -244,12 +244,12 @@ def test_unknown_role(tmp_path: Path) -> None:
 
 
 def test_a_dead_cut_is_said(tmp_path: Path) -> None:
-    """Where the logits do not change with the activation the gradient is zero, and the export says so."""
+    """Where the logits do not change with the activation, gradient and relevance are zero, and the export says so."""
     b = o.Build()
     features = b.features()
     hidden = b("Mul", b.pooled(features), b.weight(np.zeros(1, np.float32)))
     done = export_onnx(tmp_path, b.model(b.linear(hidden, out="scores")), split=features)
-    assert done.dead == ("gradient",)
+    assert done.dead == ("gradient", "relevance")
 
 
 def test_torch_source_has_the_gradient_too(tmp_path: Path) -> None:

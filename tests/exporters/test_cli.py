@@ -228,7 +228,7 @@ def test_one_real_process(here: Path, verbose: list[str]) -> None:
         nets.save(nets.randomise(nets.Plain()), here / "weights.pt")
         source = ["weights.pt", "--arch", nets.arch(nets.Plain), "--input-shape", "3,16,20"]
     command = [sys.executable, "-m", "xai_exporters.cli", *source, *verbose]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "Wrote" in done.stdout

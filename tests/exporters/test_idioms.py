@@ -171,9 +171,9 @@ def std_pooling() -> onnx.ModelProto:
 
 def test_a_gradient_of_nan_is_left_out_and_said(tmp_path: Path) -> None:
     done = exported(tmp_path, std_pooling(), split="r", input_gradient=False)
-    assert set(done.manifest.graphs) == {"head", "tail"}
+    assert set(done.manifest.graphs) == {"head", "tail", "relevance"}
     assert done.manifest.left_out["gradient"].startswith("it gives NaN or infinity on noise images")
-    assert {p.name for p in done.path.iterdir()} == {"manifest.json", "head.onnx", "tail.onnx"}
+    assert {p.name for p in done.path.iterdir()} == {"manifest.json", "head.onnx", "tail.onnx", "relevance.onnx"}
 
 
 def test_a_gradient_of_nan_that_was_asked_for_fails(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_every_cut_of_a_token_network(tmp_path: Path) -> None:
 
 def test_behind_the_last_attention_the_gradient_is_zero_and_said(tmp_path: Path) -> None:
     done = export(request(tmp_path, Vit(1).eval(), split="norm"))
-    assert done.dead == ("gradient",)
+    assert done.dead == ("gradient", "relevance")
 
 
 def test_tokens_behind_the_grid_are_refused(tmp_path: Path) -> None:

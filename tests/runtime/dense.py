@@ -1,7 +1,8 @@
-"""A bundle whose gradient graphs are written by hand, node by node, and the same network in NumPy, float64.
+"""A bundle whose graphs that propagate back are written by hand, node by node, and the same network in NumPy, float64.
 
 Independent of the exporters' rules and of torch: z = x V, a = relu(z) the activation [n,6,4,5], u = relu(a P),
-logits = u^2 Q + b. Channel 5 is all zeros.
+logits = u^2 Q + b. Channel 5 is all zeros. Relevance passes each matrix W by R_in = x * W^T (R z / (z^2 + 1/100)), z = W x: no
+rule that anybody uses, but linear in R and without a zero denominator, which is all that the runtime has to know.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ Kind = Literal["plain", "nhwc", "half", "minus-infinity"]
 Floats = NDArray[np.float64]
 
 _GRADIENT_ROLES = ("gradient", "input-gradient", "guided-gradient")
+_COMPOSITES = {
+    "relevance": "relevance-cam",
+    "pixel-relevance": "relevance-cam",
+    "relevance-other": "other",
+    "pixel-relevance-other": "other",
+}
+_AT_ACTIVATION = ("tail", "gradient", "relevance", "relevance-other")
 
 
 def weights(kind: Kind = "plain") -> dict[str, NDArray[np.float32]]:
@@ -53,7 +61,7 @@ class Reference:
 
     def __init__(self, kind: Kind, x: NDArray[Any]) -> None:
         self.w = {name: value.astype(np.float64) for name, value in weights(kind).items()}
-        self.shape = x.shape
+        self.x, self.shape = x.astype(np.float64), x.shape
         self.z = x.reshape(len(x), -1).astype(np.float64) @ self.w["V"]
         flat = np.maximum(self.z, 0)
         if kind == "half":
@@ -78,10 +86,28 @@ class Reference:
         gradient: Floats = (dz @ self.w["V"].T).reshape(self.shape)
         return gradient
 
+    def relevance(self, start: Floats, other: bool = False) -> Floats:
+        """What arrives at a, [n,K,h,w]; the composite "other" gives twice as much."""
+        u2, flat = self.u**2, self.a.reshape(len(self.a), -1)
+        relevance = u2 * (_shared(start, u2 @ self.w["Q"]) @ self.w["Q"].T)
+        relevance = flat * (_shared(relevance, flat @ self.w["P"]) @ self.w["P"].T)
+        return relevance.reshape(self.a.shape) * (2 if other else 1)
+
+    def pixel_relevance(self, start: Floats, other: bool = False) -> Floats:
+        """The same at the input, [n, ...] in its own layout."""
+        relevance = self.relevance(start, other).reshape(len(self.z), -1)
+        x = self.x.reshape(len(self.x), -1)
+        return (x * (_shared(relevance, self.z) @ self.w["V"].T)).reshape(self.shape)
+
+
+def _shared(relevance: Floats, z: Floats) -> Floats:
+    result: Floats = relevance * z / (z**2 + 0.01)
+    return result
+
 
 def write(path: Path, kind: Kind = "plain") -> Path:
     """Write the bundle."""
-    models = {role: _graph(role, kind) for role in ("head", "tail", *_GRADIENT_ROLES)}
+    models = {role: _graph(role, kind) for role in ("head", "tail", *_GRADIENT_ROLES, *_COMPOSITES)}
     contents = {f"{role}.onnx": model.SerializeToString() for role, model in models.items()}
     contents["labels.txt"] = ("\n".join(LABELS) + "\n").encode()
     manifest = b.Manifest(
@@ -102,9 +128,9 @@ def write(path: Path, kind: Kind = "plain") -> Path:
         classes=CLASSES,
         outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities", "softmax"),),
         graphs={
-            role: b.Graph(f"{role}.onnx", 18, "activation" if role in ("tail", "gradient") else "image")
-            for role in models
+            role: b.Graph(f"{role}.onnx", 18, "activation" if role in _AT_ACTIVATION else "image") for role in models
         },
+        composites=_COMPOSITES,
         labels="labels.txt",
     )
     path.mkdir(parents=True)
@@ -121,7 +147,7 @@ def _graph(role: str, kind: Kind) -> onnx.ModelProto:
     def node(op: str, sources: list[str], result: str, **attributes: Any) -> None:
         nodes.append(helper.make_node(op, sources, [result], **attributes))
 
-    half, at_image = kind == "half", role not in ("tail", "gradient")
+    half, at_image = kind == "half", role not in _AT_ACTIVATION
     floats = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     pixels: list[str | int | None] = ["N", HEIGHT, WIDTH, 3] if kind == "nhwc" else ["N", 3, HEIGHT, WIDTH]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, pixels)
@@ -144,25 +170,55 @@ def _graph(role: str, kind: Kind) -> onnx.ModelProto:
     node("Gemm", ["squared", "Q", "b"], "logits")
     node("Softmax", ["logits"], "scores", axis=1)
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", CLASSES]) for name in ("logits", "scores")]
-    if role in _GRADIENT_ROLES:
+    if role in (*_GRADIENT_ROLES, *_COMPOSITES):
         given.append(helper.make_tensor_value_info("target", TensorProto.INT64, ["N"]))
         given.append(helper.make_tensor_value_info("seed", TensorProto.FLOAT, ["N", CLASSES]))
-        _way_back(node, role, kind)
+        _start(node)
+        name = "gradient" if role in _GRADIENT_ROLES else "relevance"
+        (_way_back if name == "gradient" else _relevance_back)(node, role, kind)
         shape: list[str | int | None] = pixels if at_image else ["N", CHANNELS, H, W]
-        results.append(helper.make_tensor_value_info("gradient", TensorProto.FLOAT if at_image else floats, shape))
+        results.append(helper.make_tensor_value_info(name, TensorProto.FLOAT if at_image else floats, shape))
     return _model(nodes, given, results, kind)
 
 
-def _way_back(node: Any, role: str, kind: Kind) -> None:
+def _start(node: Any) -> None:
+    """s = unit vector of the class, none for -2, + seed."""
     node("ArgMax", ["logits"], "best", axis=1, keepdims=0)
     node("Equal", ["target", "minus_one"], "is_predicted")
     node("Where", ["is_predicted", "best", "target"], "class")
     node("Unsqueeze", ["class", "axis"], "classes")
     node("Equal", ["classes", "range"], "is_class")
     node("Cast", ["is_class"], "unit", to=TensorProto.FLOAT)
-    node("Equal", ["target", "minus_two"], "is_seed")
-    node("Unsqueeze", ["is_seed", "axis"], "by_seed")
-    node("Where", ["by_seed", "seed", "unit"], "s")
+    node("Add", ["unit", "seed"], "s")
+
+
+def _relevance_back(node: Any, role: str, kind: Kind) -> None:
+    def passed(relevance: str, x: str, matrix: str, result: str) -> None:
+        z, share = f"{matrix}/z", f"{matrix}/share"
+        node("MatMul", [x, matrix], z)
+        node("Mul", [z, z], f"{z}2")
+        node("Add", [f"{z}2", "hundredth"], f"{z}2+")
+        node("Div", [z, f"{z}2+"], f"{z}/ratio")
+        node("Mul", [relevance, f"{z}/ratio"], share)
+        node("MatMul", [share, f"{matrix}t"], f"{matrix}/back")
+        node("Mul", [x, f"{matrix}/back"], result)
+
+    passed("s", "squared", "Q", "Ru")
+    passed("Ru", "row", "P", "Ra")
+    last = "Ra"
+    if role.startswith("pixel"):
+        passed("Ra", "x", "V", "Rx")
+        last = "Rx"
+    if role.endswith("other"):
+        node("Add", [last, last], "twice")
+        last = "twice"
+    if kind == "half" and role in _AT_ACTIVATION:
+        node("Cast", [last], "small", to=TensorProto.FLOAT16)
+        last = "small"
+    node("Reshape", [last, "grid" if role in _AT_ACTIVATION else "pixels"], "relevance")
+
+
+def _way_back(node: Any, role: str, kind: Kind) -> None:
     node("MatMul", ["s", "Qt"], "dsquared")
     node("Mul", ["dsquared", "u"], "halved")
     node("Add", ["halved", "halved"], "du")
@@ -201,7 +257,7 @@ def _model(
         "grid": np.array([-1, CHANNELS, H, W]),
         "pixels": np.array([-1, HEIGHT, WIDTH, 3] if kind == "nhwc" else [-1, 3, HEIGHT, WIDTH]),
         "minus_one": np.array(-1),
-        "minus_two": np.array(-2),
+        "hundredth": np.array(0.01, np.float32),
         "axis": np.array([1]),
         "range": np.arange(CLASSES)[None],
     }

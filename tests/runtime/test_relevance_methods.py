@@ -1,0 +1,194 @@
+"""Relevance-CAM, LRP, CLRP and SGLRP on graphs written by hand, against the formulas of methods.md in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xai_deploy import Explainer
+from xai_deploy import bundle as b
+from xai_deploy.errors import NotApplicableError, OptionError
+
+from . import dense, tiny
+from .test_dense import close, unit
+from .test_methods import counting
+
+Floats = NDArray[np.float64]
+KINDS: list[dense.Kind] = ["plain", "nhwc"]
+N = tiny.CLASSES
+HAND = np.array([1.0, -0.5, 0.25, 0.0, 0.75])
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kind -> bundle; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("dense-relevance")
+    kinds: tuple[dense.Kind, ...] = ("plain", "nhwc", "half")
+    return {kind: dense.write(folder / f"{kind}.xai", kind) for kind in kinds}
+
+
+def against(classes: Any, other: float) -> Floats:
+    """1 at the target, `other` at every other class."""
+    start: Floats = np.where(unit(classes) == 1, 1.0, other)
+    return start
+
+
+def plane(kind: dense.Kind, relevance: Floats) -> Floats:
+    summed: Floats = relevance.sum(3 if kind == "nhwc" else 1)
+    return summed
+
+
+def softmax(logits: Floats) -> Floats:
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    shares: Floats = e / e.sum(1, keepdims=True)
+    return shares
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", [*KINDS, "half"])
+def test_relevance_cam(paths: dict[str, Path], backend: str, kind: dense.Kind, count: int) -> None:
+    x = dense.inputs(kind, count)
+    net = dense.Reference(kind, x)
+    explainer = Explainer(paths[kind], backend)
+    targets = [2, None, HAND]
+    found = explainer.explain_many(x, ["relevance-cam"], targets)
+    starts = [
+        against([2] * count, -1 / N),
+        against(net.logits.argmax(1), -1 / N),
+        np.tile(HAND, (count, 1)),  # a seed by hand says itself what to compare
+    ]
+    for explanation, start in zip(found, starts, strict=True):
+        alpha = net.relevance(start).mean((2, 3), keepdims=True)
+        close(explanation.raw, (alpha * net.a).sum(1), 1e-5 if kind != "half" else 5e-3)
+
+
+def test_relevance_cam_without_a_contrast(paths: dict[str, Path], backend: str) -> None:
+    x = dense.inputs("plain", 2)
+    net = dense.Reference("plain", x)
+    found = Explainer(paths["plain"], backend).explain(x, "relevance-cam", [4, 1], contrast=False)
+    close(found.raw, (net.relevance(unit([4, 1])).mean((2, 3), keepdims=True) * net.a).sum(1))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_pixels(paths: dict[str, Path], backend: str, kind: dense.Kind, count: int) -> None:
+    x = dense.inputs(kind, count)
+    net = dense.Reference(kind, x)
+    explainer = Explainer(paths[kind], backend)
+    top = net.logits.argmax(1)
+    p = softmax(net.logits)
+    chosen = p[np.arange(count), top][:, None]
+    cases: dict[tuple[str, tuple[tuple[str, object], ...]], Floats] = {
+        ("lrp", ()): unit(top) * net.logits,
+        ("sglrp", ()): np.where(unit(top) == 1, chosen * (1 - chosen), -chosen * p),
+        ("clrp", (("relu", False),)): against(top, -1 / (N - 1)),
+        ("clrp", (("relu", False), ("others", "1/n"))): against(top, -1 / N),
+    }
+    for (method, options), start in cases.items():
+        wanted = plane(kind, net.pixel_relevance(start))
+        for target in (None, top.tolist()):
+            close(explainer.explain(x, method, target, **dict(options)).raw, wanted, 2e-5)
+    dual = np.maximum(net.pixel_relevance(against(top, -1 / (N - 1))), 0)
+    close(explainer.explain(x, "clrp").raw, plane(kind, dual), 2e-5)
+
+
+def test_channels(paths: dict[str, Path]) -> None:
+    x = dense.inputs("plain", 2)
+    relevance = dense.Reference("plain", x).pixel_relevance(unit([0, 3]) * dense.Reference("plain", x).logits)
+    explainer = Explainer(paths["plain"], "onnxruntime")
+    close(explainer.explain(x, "lrp", [0, 3], channels="sum-abs").raw, np.abs(relevance).sum(1))
+    close(explainer.explain(x, "lrp", [0, 3], channels="max-abs").raw, np.abs(relevance).max(1))
+
+
+def test_seeds_by_hand_and_contrasts_at_the_pixels(paths: dict[str, Path], backend: str) -> None:
+    x = dense.inputs("plain", 2)
+    net = dense.Reference("plain", x)
+    explainer = Explainer(paths["plain"], backend)
+    weights = np.tile(HAND, (2, 1))
+    p = softmax(net.logits)
+    starts = {
+        "lrp": weights * net.logits,
+        "clrp": weights,
+        "sglrp": weights * p - (weights * p).sum(1, keepdims=True) * p,
+    }
+    for method, start in starts.items():
+        options: dict[str, object] = {"relu": False} if method == "clrp" else {}
+        close(explainer.explain(x, method, HAND, **options).raw, plane("plain", net.pixel_relevance(start)), 2e-5)
+    versus = unit([1, 1]) - unit([3, 3])
+    close(explainer.explain(x, "lrp", "1 vs 3").raw, plane("plain", net.pixel_relevance(versus * net.logits)), 2e-5)
+
+
+def test_composites_choose_the_graph(paths: dict[str, Path], backend: str) -> None:
+    x = dense.inputs("plain", 1)
+    net = dense.Reference("plain", x)
+    explainer = Explainer(paths["plain"], backend)
+    close(
+        explainer.explain(x, "lrp", 1, composite="other").raw,
+        plane("plain", net.pixel_relevance(unit([1]) * net.logits, other=True)),
+    )
+    alpha = net.relevance(against([1], -1 / N), other=True).mean((2, 3), keepdims=True)
+    close(explainer.explain(x, "relevance-cam", 1, composite="other").raw, (alpha * net.a).sum(1))
+
+
+@pytest.mark.parametrize("target", [None, 3])
+def test_one_run_of_head_and_graph(paths: dict[str, Path], target: int | None) -> None:
+    """The prediction is found inside the graph, the contrast included: no run of the tail beside it."""
+    explainer = Explainer(paths["plain"], "onnxruntime")
+    seen = {role: counting(explainer, role) for role in ("head", "tail", "relevance")}
+    explainer.explain(dense.inputs("plain", 2), "relevance-cam", target)
+    assert {role: session.batches for role, session in seen.items()} == {"head": [2], "tail": [], "relevance": [2]}
+
+
+def test_several_targets_share_the_head(paths: dict[str, Path]) -> None:
+    explainer = Explainer(paths["plain"], "onnxruntime")
+    seen = {role: counting(explainer, role) for role in ("head", "tail", "relevance")}
+    explainer.explain_many(dense.inputs("plain", 3), ["relevance-cam"], [0, 1, 4])
+    assert {role: session.batches for role, session in seen.items()} == {
+        "head": [3],
+        "tail": [],
+        "relevance": [3, 3, 3],
+    }
+
+
+def test_missing_graphs_say_what_to_do(paths: dict[str, Path], tmp_path: Path) -> None:
+    explainer = Explainer(paths["plain"], "onnxruntime")
+    x = dense.inputs("plain", 1)
+    for method, composite, message in (
+        ("relevance-cam", "mine", r"no 'relevance-mine' graph; export the network again with --composite mine"),
+        (
+            "lrp",
+            "mine",
+            r"no 'pixel-relevance-mine' graph; .* --composite mine \(or its .toml file\) --pixel-relevance",
+        ),
+    ):
+        with pytest.raises(NotApplicableError, match=message):
+            explainer.explain(x, method, composite=composite)
+    stripped = dense.write(tmp_path / "stripped.xai")
+    manifest = b.parse_manifest((stripped / b.MANIFEST).read_bytes())
+    kept = {role: graph for role, graph in manifest.graphs.items() if "relevance" not in role}
+    (stripped / b.MANIFEST).write_bytes(replace(manifest, graphs=kept, composites={}).to_bytes())
+    bare = Explainer(stripped, "onnxruntime")
+    for method, message in (
+        ("relevance-cam", "no 'relevance' graph; export the network again with --roles relevance, or without --roles"),
+        ("clrp", "no 'pixel-relevance' graph; export the network again with --pixel-relevance"),
+    ):
+        with pytest.raises(NotApplicableError, match=message):
+            bare.explain(x, method)
+    with pytest.raises(OptionError, match=r"clrp\.others: expected one of"):
+        explainer.explain(x, "clrp", others="2/n")
+
+
+def test_a_start_that_is_divided_by_one_class() -> None:
+    """Of one class nothing is left to compare with: the start is the class itself, not 0/0."""
+    from xai_deploy.methods import create
+    from xai_deploy.methods.base import start_offset
+
+    assert start_offset(create("clrp", {}), 1) == 0
+    assert start_offset(create("relevance-cam", {}), 1) == -0.5
+    assert start_offset(create("sglrp", {}), 1) is None
+    assert start_offset(create("grad-cam", {}), 1) == 0
