@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--backend", default="onnxruntime,openvino")
     parser.add_argument("--methods", default="reciprocam,cam")
     parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--warmup", type=int, default=5, help="runs that are not counted; 1 for methods that take minutes")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -47,11 +48,11 @@ def main() -> None:
             chosen = dict(pair.split("=") for pair in pairs)
             jobs[method] = partial(explainer.explain, x, name, 1, **chosen)
         times: dict[str, list[float]] = {job: [] for job in jobs}
-        for run in range(options.runs + 5):
+        for run in range(options.runs + options.warmup):
             for job, call in jobs.items():
                 started = time.perf_counter()
                 call()
-                if run >= 5:
+                if run >= options.warmup:
                     times[job].append(time.perf_counter() - started)
         base = statistics.median(times["plain"])
         for job, seconds in times.items():

@@ -8,9 +8,11 @@ with the digest field blank. The graphs:
   outputs;
 - `gradient` (where every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
   float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
-  vector of the target, of the predicted class for target -1, or the seed itself for target -2;
+  vector of the target (of the predicted class for target -1, none for target -2) + the seed;
 - `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
   `gradient` in the shape and layout of the input;
+- `relevance`, `relevance-COMPOSITE`: as `gradient`, with `relevance` [N,K,h,w] for the gradient: what arrives of s by the
+  composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request) likewise at the input;
 - `pixelwise-tail` (only where global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 

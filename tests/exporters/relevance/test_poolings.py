@@ -1,0 +1,164 @@
+"""Poolings, reductions, resizes and sums of tensors as linear layers, against the dense oracle; maxima."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from ..vjp.harness import f32, graph_model, ints
+from .layers import EXACT, FLOAT32, LayerCase, check
+from .running import NOTHING, Relevance, composite_of, distance
+
+Array = NDArray[Any]
+
+
+def average(*shape: int, **attributes: Any) -> LayerCase:
+    return LayerCase("AveragePool", ("N", *shape), (), attributes)
+
+
+def resize(scales: tuple[float, ...], **attributes: Any) -> LayerCase:
+    return LayerCase("Resize", ("N", 2, 3, 4), (None, f32(*scales)), attributes)
+
+
+POOLINGS = [
+    average(2, 5, 6, kernel_shape=[2, 2], strides=[2, 2]),
+    average(2, 5, 6, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+    average(2, 5, 6, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1),
+    average(2, 6, 5, kernel_shape=[3, 2], strides=[2, 1], pads=[0, 1, 1, 0]),
+    average(2, 6, 5, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
+    average(2, 6, 6, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+    average(2, 9, kernel_shape=[3], strides=[2]),
+    LayerCase("GlobalAveragePool", ("N", 3, 3, 4)),
+    LayerCase("ReduceMean", ("N", 3, 3, 4), (ints(2, 3),), {"keepdims": 0}),
+    LayerCase("ReduceMean", ("N", 3, 5), (ints(-1),), {"keepdims": 1}),
+    LayerCase("ReduceMean", ("N", 3, 5), (ints(1),), {"keepdims": 0}),
+    LayerCase("ReduceSum", ("N", 3, 3, 4), (ints(1, 2),), {"keepdims": 0}),
+    resize((1, 1, 2, 2), mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    resize((1, 1, 2, 2), mode="linear"),
+    resize((1, 1, 2, 1.5), mode="linear", coordinate_transformation_mode="align_corners"),
+]
+
+
+@pytest.mark.parametrize("case", POOLINGS, ids=str)
+def test_pooling(case: LayerCase) -> None:
+    check(case)
+
+
+IMAGE: tuple[int | str, ...] = ("N", 2, 3, 4)
+SUMS = [
+    LayerCase("Add", IMAGE, more=(IMAGE,)),
+    LayerCase("Add", IMAGE, more=(("N", 2, 1, 1),)),
+    LayerCase("Add", ("N", 1, 4), more=(("N", 3, 4),)),
+    LayerCase("Sub", IMAGE, more=(IMAGE,)),
+    LayerCase("Sub", ("N", 2, 1, 4), more=(IMAGE,)),
+    LayerCase("Sum", IMAGE, more=(IMAGE, ("N", 2, 3, 1), IMAGE)),
+    LayerCase("Mean", IMAGE, more=(IMAGE, IMAGE)),
+]
+
+
+@pytest.mark.parametrize("case", SUMS, ids=str)
+def test_sum(case: LayerCase) -> None:
+    check(case)
+
+
+def net(*nodes: onnx.NodeProto, inputs: dict[str, Any] | None = None, **constants: Array) -> onnx.ModelProto:
+    return graph_model(nodes, inputs or {"x": IMAGE}, constants)
+
+
+def node(op: str, inputs: str, out: str = "y", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), out.split(), **attributes)
+
+
+def agree(relevance: Relevance, feeds: dict[str, Array], **want: Array) -> None:
+    """What arrives at the targets: float64, and both runtimes; each of a list of composites gives the same."""
+    for where in ("exact", *relevance.runtimes):
+        got = relevance.exact(feeds) if where == "exact" else relevance.on(where, feeds)
+        for name, array in want.items():
+            for key, value in got.items():
+                if key.partition("/")[2] == name:
+                    error = distance(value, array)
+                    assert error <= (EXACT if where == "exact" else FLOAT32), f"{key}, {where}: differs by {error:.2g}"
+
+
+def draw(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32).astype(np.float64)
+
+
+def test_defaults_of_poolings_are_proportional() -> None:
+    """x+ / sum x+; a window without a positive value gives nothing."""
+    x, r = draw(3, 2, 4, 6), draw(3, 2, 2, 3, seed=1)
+    x[0, 0, :2, :2] = -np.abs(x[0, 0, :2, :2])
+    rows = np.maximum(x, 0).reshape(3, 2, 2, 2, 3, 2)
+    total = rows.sum(axis=(3, 5), keepdims=True)
+    want = (rows / np.where(total == 0, np.inf, total) * r[:, :, :, None, :, None]).reshape(x.shape)
+    model = net(node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2]), inputs={"x": ["N", 2, 4, 6]})
+    agree(Relevance(model), {"x": x, "r": r}, x=want)
+    whole = np.maximum(x, 0) / np.maximum(x, 0).sum(axis=(2, 3), keepdims=True)
+    r = draw(3, 2, 1, 1, seed=2)
+    for pooling, constants in (
+        (node("GlobalAveragePool", "x"), {}),
+        (node("ReduceMean", "x axes"), {"axes": ints(2, 3)}),
+        (node("ReduceSum", "x axes"), {"axes": ints(2, 3)}),
+    ):
+        agree(Relevance(net(pooling, inputs={"x": ["N", 2, 4, 6]}, **constants)), {"x": x, "r": r}, x=whole * r)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_maxima_take_all(kernel: int) -> None:
+    """Also where several composites say so by name; overlapping windows add up; the first of several equal ones wins."""
+    x = draw(3, 2, 7, 7)
+    x[1, 0] = 1  # ties
+    steps = (7 - kernel) // 2 + 1
+    r = draw(3, 2, steps, steps, seed=1)
+    want = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(r.shape):
+        window = x[n, c, 2 * i : 2 * i + kernel, 2 * j : 2 * j + kernel]
+        a, b = np.unravel_index(window.argmax(), window.shape)
+        want[n, c, 2 * i + a, 2 * j + b] += r[n, c, i, j]
+    model = net(node("MaxPool", "x", kernel_shape=[kernel] * 2, strides=[2, 2]), inputs={"x": ["N", 2, 7, 7]})
+    agree(Relevance(model, [NOTHING, composite_of({"MaxPool": "winner-takes-all"})]), {"x": x, "r": r}, x=want)
+
+
+@pytest.mark.parametrize("pads", [0, 1])
+def test_maxima_in_proportion(pads: int) -> None:
+    x, r = draw(3, 2, 7, 7), draw(3, 2, 3 + pads, 3 + pads, seed=1)
+    model = net(
+        node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], pads=[pads] * 4), inputs={"x": ["N", 2, 7, 7]}
+    )
+    above = np.maximum(np.pad(x, [(0, 0), (0, 0), (pads, pads), (pads, pads)]), 0)
+    want = np.zeros_like(above)
+    for n, c, i, j in np.ndindex(r.shape):
+        here = (n, c, slice(2 * i, 2 * i + 3), slice(2 * j, 2 * j + 3))
+        want[here] += above[here] / above[here].sum() * r[n, c, i, j]
+    want = want[:, :, pads : 7 + pads, pads : 7 + pads]
+    agree(Relevance(model, [composite_of({"MaxPool": "proportional"})]), {"x": x, "r": r}, x=want)
+
+
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax", "ReduceMin"])
+def test_maxima_over_everything(op: str) -> None:
+    x, r = draw(3, 2, 3, 4), draw(3, 2, 1, 1, seed=1)
+    constants = {"axes": ints(2, 3)} if op != "GlobalMaxPool" else {}
+    extreme = (np.min if op == "ReduceMin" else np.max)(x, axis=(2, 3), keepdims=True)
+    model = net(node(op, "x axes" if constants else "x"), **constants)
+    agree(Relevance(model), {"x": x, "r": r}, x=np.where(x == extreme, r, 0))
+    if op != "ReduceMin":
+        whole = np.maximum(x, 0)
+        want = whole / whole.sum(axis=(2, 3), keepdims=True) * r
+        agree(Relevance(model, [composite_of({op: "proportional"})]), {"x": x, "r": r}, x=want)
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_the_larger_of_two_tensors_takes_all(op: str) -> None:
+    a, b, r = draw(3, 2, 3, 4), draw(3, 2, 3, 1, seed=1), draw(3, 2, 3, 4, seed=2)
+    model = net(node(op, "x b"), inputs={"x": IMAGE, "b": ["N", 2, 3, 1]})
+    won = a > b if op == "Max" else a < b
+    feeds = {"x": a, "b": b, "r": r}
+    want = {"x": np.where(won, r, 0), "b": np.where(won, 0, r).sum(axis=3, keepdims=True)}
+    agree(Relevance(model, targets=("x", "b")), feeds, **want)
+    with_constant = net(node(op, "c x"), c=f32(0.1))  # an activation
+    agree(Relevance(with_constant), {"x": a, "r": r}, x=r)
