@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--backend", default="onnxruntime,openvino")
     parser.add_argument("--methods", default="reciprocam,cam")
     parser.add_argument("--runs", type=int, default=60)
-    parser.add_argument("--warmup", type=int, default=5, help="runs that are not counted; 1 for methods that take minutes")
+    parser.add_argument(
+        "--warmup", type=int, default=5, help="runs that are not counted; 1 for methods that take minutes"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -55,7 +55,18 @@ def test_predictions_and_labels(bundle: Path, model: Path, backend: str) -> None
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
-    "method", ["reciprocam", "score-cam", "cam", "grad-cam", "grad-cam++", "xgrad-cam", "hires-cam", "layer-cam"]
+    "method",
+    [
+        "reciprocam",
+        "score-cam",
+        "cam",
+        "grad-cam",
+        "grad-cam++",
+        "xgrad-cam",
+        "hires-cam",
+        "layer-cam",
+        "relevance-cam",
+    ],
 )
 def test_maps_lie_on_the_digits(bundle: Path, model: Path, method: str, backend: str) -> None:
     """Every map's highest point is in the true box, and its energy there far above a uniform map's."""
@@ -76,7 +87,7 @@ def test_maps_lie_on_the_digits(bundle: Path, model: Path, method: str, backend:
 def test_wrong_class_gives_another_map(bundle: Path, model: Path) -> None:
     """The maps explain the class asked for, not the image alone."""
     image = read_image(model / "samples" / samples(model)[0]["image"])
-    for method in ("reciprocam", "score-cam", "cam", "grad-cam", "layer-cam"):
+    for method in ("reciprocam", "score-cam", "cam", "grad-cam", "layer-cam", "relevance-cam"):
         ours, other = Explainer(bundle).explain_many([image], [method], ["top2"])
         assert ours.target != other.target
         assert np.corrcoef(ours.heatmap.ravel(), other.heatmap.ravel())[0, 1] < 0.999
@@ -95,6 +106,66 @@ def test_command_line(bundle: Path, model: Path, tmp_path: Path, backend: str) -
         assert len(image["explanations"]) == 4 * 2
     assert len(list((tmp_path / "out").glob("*.npy"))) == 12 * 8
     assert (tmp_path / "out" / "contact-sheet.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_relevance_from_the_command_line(model: Path, tmp_path: Path, backend: str) -> None:
+    """A composite by name and one from a file, at the activation and at the pixels."""
+    (tmp_path / "mine.toml").write_text(
+        'base = "epsilon-plus"\n[nodes]\n"stage3.1" = {rule = "gamma", gamma = 0.5}\n', encoding="utf-8"
+    )
+    source = [model / "clutter_digits.pt", "--arch", f"{model / 'network.py'}:clutter_net"]
+    options = ["--config", model / "export.toml", "--composite", "mine.toml", "--composite", "epsilon-gamma-box"]
+    for keep in ([], ["--keep-batchnorm"]):
+        more = ["--split", "stage2", "--pixel-relevance", "-o", "net.xai", "--overwrite", *keep]
+        result = command("xai-export", *source, *options, *more, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        manifest = json.loads((tmp_path / "net.xai" / "manifest.json").read_text())
+        assert {role: name for role, name in manifest["composites"].items() if not role.startswith("pixel")} == {
+            "relevance": "relevance-cam",
+            "relevance-mine": "mine",
+            "relevance-epsilon-gamma-box": "epsilon-gamma-box",
+        }
+        assert set(manifest["composites"]) < set(manifest["graphs"])
+        methods = (
+            "relevance-cam,relevance-cam:composite=mine,lrp,lrp:composite=mine,clrp:composite=epsilon-gamma-box,sglrp"
+        )
+        explain = ["--method", methods, "--target", "top2", "--backend", backend, "-o", "out", "--overwrite"]
+        result = command("xai-explain", "net.xai", model / "samples", *explain, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert len(list((tmp_path / "out").glob("*.npy"))) == 12 * 6 * 2
+        entries = samples(model)
+        images = [read_image(model / "samples" / entry["image"]) for entry in entries]
+        for method in ("relevance-cam", "lrp"):
+            e = Explainer(tmp_path / "net.xai", backend).explain(images, method)
+            gains = []
+            for raw, entry in zip(e.raw, entries, strict=True):
+                scale = 64 // raw.shape[0]
+                positive = np.kron(np.maximum(raw, 0), np.ones((scale, scale)))
+                inside, uniform = energy_gain(positive, box_mask([entry["box"]], 64, 64))
+                gains.append(inside / uniform)
+            assert np.mean(gains) > 1.5, (method, keep, gains)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--composite", "epsilon"], "no composite 'epsilon'"),
+        (["--composite", "none.toml"], "none.toml: can't be read (No such file or directory)"),
+        (["--composite", "bad.toml"], "bad.toml: [ops] Conv: no rule 'zplus'; there are alpha-beta, epsilon"),
+        (["--composite", "far.toml"], "composite 'far': [nodes] 'layer9' fits nothing in this network"),
+        (["--keep-batchnorm"], "holds no BatchNormalization (any more)"),
+        (["--roles", "relevance-mine"], "no role 'relevance-mine'; there are head, tail"),
+    ],
+)
+def test_refusals_of_relevance(model: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "bad.toml").write_text('[ops]\nConv = "zplus"\n', encoding="utf-8")
+    (tmp_path / "far.toml").write_text('[nodes]\nlayer9 = "z-plus"\n', encoding="utf-8")
+    result = command("xai-export", model / "clutter_digits.onnx", *options, "-o", "net.xai", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert not (tmp_path / "net.xai").exists()
 
 
 def test_a_changed_byte_is_one_line_and_status_2(bundle: Path, model: Path, tmp_path: Path) -> None:

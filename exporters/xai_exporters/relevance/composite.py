@@ -11,7 +11,7 @@ A composite is a TOML file; those that come with this package lie in `composites
     Conv = {rule = "z-box", low = "input", high = "input"}
 
     [nodes]                        # module path, node or tensor name -> rule; of several that fit, the longest
-    "layer4.2" = "z-plus"
+    "layer4.2" = "z-plus"          # of a module: for its layers with weights ("proportional": for its poolings, ...)
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Composite:
 
     def rule_of(self, node: ir.Node, is_first: bool) -> NamedRule | None:
         """The rule of a node; None where the composite leaves it to the operator."""
-        named = [name for name in self.nodes if name in names_of(node)]
+        named = [name for name in self.nodes if self._holds(name, node)]
         if named:
             return self.nodes[max(named, key=len)]
         if is_first and node.op_type in self.first:
@@ -67,12 +67,20 @@ class Composite:
         Raises:
             RequestError: Names it, and the nearest that there are.
         """
-        known = {name: None for node in nodes for name in names_of(node)}
+        there = list(nodes)
+        known = {name: None for node in there for name in names_of(node)}
         for name in self.nodes:
-            if name not in known:
+            if not any(self._holds(name, node) for node in there):
                 near = difflib.get_close_matches(name, known, 3, cutoff=0.4)
                 hint = f"; the nearest are {', '.join(map(repr, near))}" if near else ""
-                raise RequestError(f"composite {self.name!r}: [nodes] {name!r} fits nothing in this network{hint}")
+                what = "holds no node that the rule is for" if name in known else "fits nothing in this network"
+                raise RequestError(f"composite {self.name!r}: [nodes] {name!r} {what}{'' if name in known else hint}")
+
+    def _holds(self, name: str, node: ir.Node) -> bool:
+        """Whether [nodes] means a node by a name: its own, or a module's, of which it means the nodes that the rule is for."""
+        if name == node.name or name in (y.name for y in node.outputs):
+            return True
+        return node.op_type in self.nodes[name].kinds and name in module_paths(node)
 
 
 def names_of(node: ir.Node) -> list[str]:

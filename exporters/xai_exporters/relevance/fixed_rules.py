@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx_ir as ir
 
@@ -21,6 +22,8 @@ WINNERS = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min")
 class Pass:
     """R_in = R: the identity rule of activations and normalisations. Of several inputs the first that leads takes all."""
 
+    kinds: ClassVar[tuple[str, ...]] = ()
+
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         return give(op, step, r, min(step.leads))
 
@@ -29,6 +32,8 @@ class Pass:
 @dataclass(frozen=True)
 class WinnerTakesAll:
     """R goes to the largest value of its window, the first of several: the VJP of a maximum."""
+
+    kinds: ClassVar[tuple[str, ...]] = WINNERS
 
     def __call__(self, op: Ops, step: Step, *rs: ir.Value | None) -> Result:
         if step.node.op_type not in WINNERS:

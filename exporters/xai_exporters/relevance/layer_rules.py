@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -83,6 +83,8 @@ class Zero:
     epsilon: float = 0.0
     bias: Bias = "ignore"
 
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
+
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
@@ -111,6 +113,8 @@ class Gamma:
     epsilon: float = 0.0
     bias: Bias = "ignore"
 
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
+
     def __post_init__(self) -> None:
         _check(self.epsilon)
         _check_gamma(self.gamma)
@@ -134,6 +138,8 @@ class GeneralizedGamma:
     gamma: float = 0.25
     epsilon: float = 0.0
     bias: Bias = "ignore"
+
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -175,6 +181,8 @@ class AlphaBeta:
     epsilon: float = 0.0
     bias: Bias | Literal["authors"] = "ignore"
 
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
+
     def __post_init__(self) -> None:
         _check(self.epsilon)
         if not (self.alpha >= 1 and self.beta >= 0 and math.isclose(self.alpha - self.beta, 1)):
@@ -209,6 +217,8 @@ class ZPlus:
     epsilon: float = 0.0
     bias: Bias | Literal["authors"] = "ignore"
 
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
+
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
@@ -220,6 +230,8 @@ class ZPlus:
 @dataclass(frozen=True)
 class Proportional(ZPlus):
     """A pooling's relevance in proportion to x+, R_i = x_i+ w_i R / sum x+ w (its z+ rule); of a maximum, too."""
+
+    kinds: ClassVar[tuple[str, ...]] = tuple(POOLINGS)
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         if step.node.op_type not in (*POOLINGS, "Resize"):
@@ -241,6 +253,8 @@ class ZBox:
     low: Bound
     high: Bound
     epsilon: float = 0.0
+
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
@@ -281,6 +295,8 @@ class WSquare:
     epsilon: float = 0.0
     bias: Bias = "ignore"
 
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
+
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
@@ -300,6 +316,8 @@ class Flat:
     """R_i = sum_j R_j / (number of inputs of j) (Lapuschkin et al. 2019): evenly, whatever input and weights."""
 
     epsilon: float = 0.0
+
+    kinds: ClassVar[tuple[str, ...]] = WEIGHTED
 
     def __post_init__(self) -> None:
         _check(self.epsilon)

@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import onnx_ir as ir
 
@@ -16,7 +16,13 @@ from ..rules import Result, Step
 
 
 class NamedRule(Protocol):
-    """A rule with its parameters fixed: a frozen dataclass, its fields the parameters."""
+    """A rule with its parameters fixed: a frozen dataclass, its fields the parameters.
+
+    Attributes:
+        kinds: The operators that it is for where a composite gives it to a module.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
 
     def __call__(self, op: Ops, step: Step, /, *rs: ir.Value | None) -> Result:
         """R of each output -> R of each input; as a table's rule."""

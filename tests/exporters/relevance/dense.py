@@ -118,9 +118,7 @@ def generalized_gamma(layer: Linear, x: Array, b: Array, _: bool, gamma: float =
     ]
 
 
-def alpha_beta(
-    layer: Linear, x: Array, b: Array, authors: bool, alpha: float = 2.0, beta: float = 1.0
-) -> list[Share]:
+def alpha_beta(layer: Linear, x: Array, b: Array, authors: bool, alpha: float = 2.0, beta: float = 1.0) -> list[Share]:
     c = layer.weight * x
     above, below = up(b), down(b)
     if authors:
@@ -147,12 +145,12 @@ def z_box(layer: Linear, x: Array, b: Array, _: bool, low: Any, high: Any) -> li
 
 
 def w_square(layer: Linear, x: Array, b: Array, _: bool) -> list[Share]:
-    c = layer.weight if layer.own else layer.weight**2
+    c = np.abs(layer.weight) if layer.own else layer.weight**2
     return [Share(c, c.sum(axis=1) + b**2)]
 
 
 def flat(layer: Linear, x: Array, b: Array, _: bool) -> list[Share]:
-    c = layer.weight if layer.own else (layer.weight != 0).astype(np.float64)
+    c = np.abs(layer.weight) if layer.own else (layer.weight != 0).astype(np.float64)
     return [Share(c, c.sum(axis=1))]
 
 
