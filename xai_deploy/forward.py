@@ -232,7 +232,7 @@ class ForwardPass:
         feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
         feeds[TARGET] = target
         feeds[SEED] = seed
-        name = GRADIENT if "gradient" in role else RELEVANCE
+        name = RELEVANCE if RELEVANCE in role else GRADIENT
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         results = network.run(role, feeds, [name, *missing])
         if missing:

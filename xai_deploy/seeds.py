@@ -49,6 +49,13 @@ class Seed:
         return bool(self.classes.shape[1] == 1 and self.weights.tolist() == [[1.0]] * len(self.weights))
 
     @cached_property
+    def classes_alone(self) -> NDArray[np.bool_]:
+        """The images whose seed is one class, [n]; beside another image's contrast its second term has weight 0."""
+        if self.classes.shape[1] > 2 or self.versus is None:
+            return np.full(len(self.classes), self.is_class)
+        return np.asarray(self.versus < 0)
+
+    @cached_property
     def target(self) -> Index:
         """The class of the largest weight, [n]."""
         largest: Index = self.classes[np.arange(len(self.classes)), self.weights.argmax(axis=1)]

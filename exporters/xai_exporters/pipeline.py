@@ -22,6 +22,7 @@ from .layers import find_layer
 from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
 from .preprocess import describe_input
+from .relevance.names import note_names
 from .request import Request, check
 from .roles import Material, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
@@ -72,6 +73,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
             f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
         )
     say("cutting")
+    note_names(graph.graph)
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, logits)
     say("deriving the graphs")

@@ -47,7 +47,7 @@ class Role:
     Attributes:
         build: Makes it; None where it does not apply to the network.
         start: What it takes: the image, or the activation and its side tensors.
-        asked: The option of a request that asks for it; None: it is written unless `--roles` leaves it out.
+        asked: The option of a request that asks for it.
         composite: The composite of a role of relevance.
     """
 
@@ -89,11 +89,17 @@ def _relevance(material: Material, request: Request, composite: Composite, from_
 
 def _relevance_role(request: Request, given: str, from_image: bool) -> Role:
     def build(material: Material) -> ir.Graph:
-        return _relevance(material, request, load_composite(given), from_image)
+        try:
+            return _relevance(material, request, load_composite(given), from_image)
+        except RuleError as error:
+            raise RuleError(f"composite {composite_name(given)!r}: {error}") from None
 
-    asked = "pixel_relevance" if from_image else None if given == DEFAULT else "composite"
+    asked = "pixel_relevance" if from_image else "composite" if given in request.composite else None
     return Role(build, "image" if from_image else "activation", asked, composite_name(given))
 
+
+DEFAULTS = ("head", "tail", "pixelwise-tail", "gradient", RELEVANCE)
+"""Written unless `--roles` leaves them out; head and tail are in every bundle."""
 
 _FIXED: Mapping[str, Role] = {
     "head": Role(lambda m: m.parts.head, "image"),
@@ -103,7 +109,6 @@ _FIXED: Mapping[str, Role] = {
     "input-gradient": Role(lambda m: gradient_graph(m.whole, m.logits.classes), "image", "input_gradient"),
     "guided-gradient": Role(lambda m: guided_gradient_graph(m.whole, m.logits.classes), "image", "guided"),
 }
-"""Head and tail are in every bundle."""
 
 
 def roles_of(request: Request) -> dict[str, Role]:
@@ -138,7 +143,10 @@ def check_roles(request: Request) -> None:
 
 def asked_for(request: Request, name: str) -> bool:
     """Whether a request names a role, or asks for it by its option."""
-    option = roles_of(request)[name].asked
+    roles = roles_of(request)
+    option, composite = roles[name].asked, roles[name].composite
+    if composite is not None and composite in {roles[role].composite for role in request.roles}:
+        return name in request.roles  # which of a composite's two is said there
     return name in request.roles or (option is not None and bool(getattr(request, option)))
 
 
@@ -167,7 +175,7 @@ def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Gra
     left_out: dict[str, str] = {}
     for name, role in roles_of(request).items():
         by_name = asked_for(request, name)
-        by_default = role.asked is None and (not request.roles or name in ("head", "tail"))
+        by_default = name in DEFAULTS and (not request.roles or name in ("head", "tail"))
         if not by_name and not by_default:
             continue
         try:

@@ -192,3 +192,48 @@ def test_a_start_that_is_divided_by_one_class() -> None:
     assert start_offset(create("relevance-cam", {}), 1) == -0.5
     assert start_offset(create("sglrp", {}), 1) is None
     assert start_offset(create("grad-cam", {}), 1) == 0
+
+
+def test_a_contrast_beside_a_class_changes_nothing_for_it(paths: dict[str, Path], backend: str) -> None:
+    """Each image starts as it would alone, whatever stands in its batch."""
+    x = dense.inputs("plain", 3)
+    explainer = Explainer(paths["plain"], backend)
+    targets: list[int | str | None] = [3, "1 vs 2", None]
+    for method in ("relevance-cam", "clrp", "lrp", "sglrp"):
+        together = explainer.explain(x, method, targets).raw
+        alone = [explainer.explain(x[i : i + 1], method, target).raw for i, target in enumerate(targets)]
+        close(together, np.concatenate(alone).astype(np.float64), 1e-5)
+
+
+class Confident:
+    """A forward pass whose relevance is its start."""
+
+    classes = 4
+
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        self.logits = logits
+
+    def backward(self, role: str, seed: Any, offset: float = 0.0) -> NDArray[np.float32]:
+        assert offset == 0
+        start: NDArray[np.float32] = seed.dense(self.classes)[:, :, None, None]
+        return start
+
+    def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
+        return x.transpose(0, 2, 1, 3)  # keeps the classes apart
+
+
+def test_sglrp_of_a_class_that_is_nearly_certain() -> None:
+    """p_t (1 - p_t) and -p_t p_j where 1 - p_t is far below float32's rounding of p_t."""
+    from xai_deploy.methods import create
+    from xai_deploy.seeds import Seed
+
+    logits = np.array([[20.0, 1.0, 0.0, -2.0], [0.5, 30.0, 0.0, 1.0]], np.float32)
+    p = softmax(logits.astype(np.float64))
+    for target in (0, 1, 3):
+        rest = p.copy()
+        rest[:, target] = 0
+        wanted = -p[:, [target]] * p
+        wanted[:, target] = p[:, target] * rest.sum(1)
+        forward: Any = Confident(logits)
+        found = create("sglrp", {}).maps(forward, [Seed.of_class(np.full(2, target))])[0][..., 0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)

@@ -28,9 +28,14 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
     prediction beforehand, and the result is divided by the target's 1 + a. Another seed starts as it is: it says what to
     compare.
     """
-    if not seed.is_class:
+    if seed.is_class:
+        return forward.backward(role, seed, offset) / np.float32(1 + offset)
+    alone = seed.classes_alone
+    if offset == 0 or not alone.any():
         return forward.backward(role, seed)
-    return forward.backward(role, seed, offset) / np.float32(1 + offset)
+    start = seed.dense(forward.classes)
+    start[alone] = (start[alone] + np.float32(offset)) / np.float32(1 + offset)
+    return forward.backward(role, Seed.by_hand(start))
 
 
 @methods.register("relevance-cam")

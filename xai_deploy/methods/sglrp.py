@@ -45,10 +45,17 @@ class Sglrp:
         if forward.classes == 1:
             raise NotApplicableError("sglrp: the softmax of a single class is always 1; take lrp")
         [role] = self.roles
-        p = softmax(forward.logits)
+        # In float64, and with the weight of the best class subtracted from all (softmax's gradient ignores a constant): 1 - p of
+        # a class that is nearly certain is then a sum of small numbers, and not the difference of two large ones.
+        p = softmax(forward.logits.astype(np.float64))
+        top = p.argmax(axis=1)[:, None]
         maps = []
         for seed in seeds:
             weights = seed.dense(forward.classes)
-            start = weights * p - (weights * p).sum(axis=1, keepdims=True) * p
-            maps.append(over_channels(forward, forward.backward(role, Seed.by_hand(start)), self.channels))
+            weights = weights - np.take_along_axis(weights, top, axis=1)
+            start = p * (weights - (weights * p).sum(axis=1, keepdims=True))
+            scale = np.maximum(np.abs(start).max(axis=1), np.finfo(np.float64).tiny)
+            relevance = forward.backward(role, Seed.by_hand((start / scale[:, None]).astype(np.float32)))
+            relevance = relevance * scale.astype(np.float32).reshape(-1, *[1] * (relevance.ndim - 1))
+            maps.append(over_channels(forward, relevance, self.channels))
         return np.stack(maps)

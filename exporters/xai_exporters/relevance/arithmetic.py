@@ -16,9 +16,14 @@ relevance("Add", "Sum", "Mean")(Zero())
 
 @relevance("Sub")
 def sub(op: Ops, step: Step, r: ir.Value) -> Result:
-    """As a sum; but x - mean(x), the first half of a normalisation, passes relevance to x."""
+    """As a sum; but x - mean(x), the first half of a normalisation, passes relevance to x, and so does x - max(x) of a softmax."""
     taken = step.input(1).producer()
-    if taken is not None and taken.op_type == "ReduceMean" and taken.inputs[0] is step.x and 0 in step.leads:
+    if (
+        taken is not None
+        and taken.op_type in ("ReduceMean", "ReduceMax")
+        and taken.inputs[0] is step.x
+        and 0 in step.leads
+    ):
         return give(op, step, r, 0)
     return Zero()(op, step, r)
 
@@ -30,6 +35,9 @@ def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     a, b = step.x, step.input(1)
     if not (is_signal(a) and is_signal(b)) or _origin(a) is _origin(b):
         return give(op, step, r, min(step.leads))
+    for i, factor in enumerate((b, a)):  # times the reciprocal of a signal: a quotient, see `div`
+        if _is_reciprocal(factor):
+            return give(op, step, r, i) if i in step.leads else []
     half = op.Mul(r, 0.5)
     return [give(op, step, half, i)[i] if i in step.leads else None for i in (0, 1)]
 
@@ -41,6 +49,14 @@ def div(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     if is_signal(step.x):
         return give(op, step, r, 0) if 0 in step.leads else []
     return give(op, step, r, 1)
+
+
+def _is_reciprocal(value: ir.Value) -> bool:
+    """Whether a value is one over a signal, or another constant over it."""
+    made = value.producer()
+    if made is None or made.op_type not in ("Reciprocal", "Div"):
+        return False
+    return made.op_type == "Reciprocal" or (made.inputs[0] is not None and not is_signal(made.inputs[0]))
 
 
 def _origin(value: ir.Value) -> ir.Value:

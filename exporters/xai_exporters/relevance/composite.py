@@ -21,16 +21,15 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from ..errors import RequestError, RuleError
-from ..layers import module_paths
 from .layer import POOLINGS, SUMS, WEIGHTED
 from .layer_rules import ZBox
+from .names import modules, names_of, own_names
 from .naming import NamedRule, make_rule
 from .table import relevance
 
@@ -78,14 +77,7 @@ class Composite:
 
     def _holds(self, name: str, node: ir.Node) -> bool:
         """Whether [nodes] means a node by a name: its own, or a module's, of which it means the nodes that the rule is for."""
-        if name == node.name or name in (y.name for y in node.outputs):
-            return True
-        return node.op_type in self.nodes[name].kinds and name in module_paths(node)
-
-
-def names_of(node: ir.Node) -> list[str]:
-    """What a node can be called: its name, its tensors' names, the modules it lies in."""
-    return [str(node.name), *(str(y.name) for y in node.outputs), *module_paths(node)]
+        return name in own_names(node) or (node.op_type in self.nodes[name].kinds and name in modules(node))
 
 
 def composites() -> list[str]:
@@ -115,7 +107,6 @@ def composite_name(given: str) -> str:
     return name
 
 
-@cache
 def load_composite(given: str) -> Composite:
     """A composite by name, or from a .toml file.
 
@@ -125,8 +116,8 @@ def load_composite(given: str) -> Composite:
     name = composite_name(given)
     path = _FOLDER / f"{name}.toml" if given == name else Path(given)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL
         raise RequestError(f"{given}: can't be read ({getattr(error, 'strerror', None) or error})") from None
     return parse_composite(text, name, given)
 
@@ -144,7 +135,7 @@ def parse_composite(text: str, name: str, where: str = "composite") -> Composite
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, and integers of thousands of digits
         raise RequestError(f"{where}: not valid TOML ({error})") from None
     for key, value in document.items():
         if key != "base" and key not in _TABLES:

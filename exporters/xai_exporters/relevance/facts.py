@@ -13,6 +13,7 @@ _ALWAYS = {
     "Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Softplus", "Abs", "Sqrt", "ReduceL1", "ReduceL2", "ReduceSumSquare",
     "LpPool", "GlobalLpPool",
 }  # fmt: skip
+_UNSIGNED = (ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64)
 _IF_ALL_INPUTS = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Reshape",
     "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Gather", "Expand",
@@ -60,7 +61,11 @@ def _is_positive(node: ir.Node) -> bool:
     if kind == "Resize":
         first = node.inputs[0]
         return attribute(node, "mode", "nearest") != "cubic" and first is not None and is_nonnegative(first)
+    if kind == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _UNSIGNED:
+        return True
     inputs = [x for x in node.inputs if x is not None and (x.dtype is None or x.dtype.is_floating_point())]
+    if not inputs:  # integers: of their signs nothing is known
+        return False
     if kind == "Max":
         return any(is_nonnegative(x) for x in inputs)
     return kind in _ALWAYS or (kind in _IF_ALL_INPUTS and all(is_nonnegative(x) for x in inputs))

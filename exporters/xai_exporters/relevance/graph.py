@@ -95,8 +95,13 @@ def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
         if before and node.op_type in WEIGHTED:
             first[node] = all(before)
         elif before:
-            reached.update(dict.fromkeys(node.outputs, all(before) and node.op_type in _MOVES))
+            reached.update(dict.fromkeys(node.outputs, all(before) and _moves(node)))
     return first
 
 
-_MOVES = {"Identity", "Cast", "Transpose", "Dropout", "Pad"}
+def _moves(node: ir.Node) -> bool:
+    """Whether a node leaves an image's values as they are: quantised and at once dequantised they are, to rounding."""
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if node.op_type == "DequantizeLinear":
+        return before is not None and before.op_type == "QuantizeLinear"
+    return node.op_type in {"Identity", "Cast", "Transpose", "Dropout", "Pad", "QuantizeLinear"}

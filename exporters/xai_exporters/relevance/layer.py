@@ -69,10 +69,15 @@ class Layer:
                 raise step.refuse("a layer has one input and one weight")
             self._weight = operands[0]
 
-    @property
+    @functools.cached_property
     def weight(self) -> ir.Value | None:
-        """The weight; None for poolings and sums, whose weights are the operator's own, and positive."""
-        return None if self._weight is None else self.step.input(self._weight)
+        """The weight, a Gemm's factor alpha included; None for poolings and sums, whose weights are the operator's own, and
+        positive."""
+        if self._weight is None:
+            return None
+        given, alpha = self.step.input(self._weight), float(self.step.attr("alpha", 1.0))
+        scaled = self.step.node.op_type == "Gemm" and alpha != 1
+        return self._like(self.op.Mul(given, alpha), given) if scaled else given
 
     @property
     def nonnegative(self) -> bool:
@@ -148,6 +153,11 @@ class Layer:
         dims = self.step.dims(x)
         return self._like(self.op.Expand(value, [1 if d is None else d for d in dims]), x)
 
+    def padded(self, value: ir.Value, pad: ir.Node, like: ir.Value) -> ir.Value:
+        """A value padded as a node pads its input."""
+        node = self.op.emit.node("Pad", [value, *pad.inputs[1:]], f"{self.step.node.name}/Pad", pad.attributes)
+        return self._like(node, like)
+
     def change(self, weight: Callable[[ir.Value], ir.Value]) -> ir.Value | None:
         """The weight, changed elementwise."""
         return None if self.weight is None else self._like(weight(self.weight), self.weight)
@@ -155,14 +165,17 @@ class Layer:
     def divide(self, r: ir.Value, z: ir.Value, epsilon: float, nonnegative: bool = False) -> ir.Value:
         """R / (z + epsilon sign(z)), sign(0) = 1; for epsilon = 0 R / z, and 0 where z is 0.
 
-        Below 1e-20 (in half precision below its smallest normal number) z counts as 0: the quotient would overflow.
+        Below 1e-20 (in half precision below its smallest normal number) z counts as 0, and epsilon too: the quotient would
+        overflow.
         """
         op = self.op
+        smallest = max(1e-20, float(np.finfo(op.floats).tiny))
+        if epsilon <= smallest:
+            epsilon = 0.0
         if epsilon and nonnegative:
             return op.Div(r, op.Add(z, epsilon))
         if epsilon:
             return op.Div(r, op.Where(op.Less(z, 0.0), op.Sub(z, epsilon), op.Add(z, epsilon)))
-        smallest = max(1e-20, float(np.finfo(op.floats).tiny))
         known = op.Greater(z if nonnegative else op.Abs(z), smallest)
         return op.Where(known, op.Div(r, z), 0.0)
 
@@ -186,11 +199,7 @@ class Layer:
     def _attributes(self) -> dict[str, ir.Attr | object]:
         node = self.step.node
         if self._kind == node.op_type:
-            kept = dict(node.attributes)
-            kept.pop("beta", None)
-            if float(self.step.attr("alpha", 1.0)) < 0:
-                raise self.step.refuse("its alpha is negative")
-            return dict(kept)
+            return {k: v for k, v in node.attributes.items() if node.op_type != "Gemm" or k not in ("alpha", "beta")}
         if self.step.node.op_type == "Sub":
             return {}
         kept = {k: v for k, v in node.attributes.items() if k != "storage_order"}

@@ -1,12 +1,14 @@
 """The rules of linear layers, written in the layer's terms (`layer`); s = R / Z with the stabiliser `epsilon`.
 
-Each is the formula of its source. `bias` says what becomes of a layer's bias in Z: "ignore" leaves it out, so that all
-relevance arrives; "include" lets it absorb its share, as Zennit (Anders et al. 2021, arXiv:2106.13200) has it.
+Each is the formula of its source. `bias` says what becomes of a layer's bias in Z: "ignore" leaves it out, so that it takes
+nothing (relevance still is lost where Z is 0 and the bias alone drives the output); "include" lets it absorb its share, as
+Zennit (Anders et al. 2021, arXiv:2106.13200) has it.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..emit import Ops
+from ..graphs import attribute
 from ..rules import Result, Step
 from .fixed_rules import give
 from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
@@ -24,6 +27,7 @@ from .products import bilinear
 
 Bias = Literal["ignore", "include"]
 Sign = Literal["+", "-"]
+LARGEST = 1e30  # of a parameter: float32 ends at 3e38
 Bound = float | tuple[float, ...] | Literal["sample", "input"]
 Shares = Callable[[Layer, ir.Value], Sequence[ir.Value] | None]
 
@@ -71,7 +75,7 @@ def _sum(op: Ops, parts: Sequence[list[ir.Value] | None]) -> list[ir.Value] | No
 
 
 def _check(epsilon: float) -> None:
-    if not (epsilon >= 0 and math.isfinite(epsilon)):
+    if not 0 <= epsilon < LARGEST:
         raise ValueError(f"epsilon is a number from 0 on, not {epsilon:g}")
 
 
@@ -88,7 +92,7 @@ class Zero:
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             bias = layer.bias if self.bias == "include" else None
             return share(layer, layer.terms("all", "all"), r, self.epsilon, bias)
@@ -119,7 +123,7 @@ class Gamma:
         _check(self.epsilon)
         _check_gamma(self.gamma)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             term = layer.term(layer.xs, layer.change(lambda w: _more(op, w, self.gamma, "+")))
             bias = _bias(layer, self.bias)
@@ -145,7 +149,7 @@ class GeneralizedGamma:
         _check(self.epsilon)
         _check_gamma(self.gamma)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             bias = _bias(layer, self.bias)
             [plain] = layer.terms("all", "all")
@@ -188,7 +192,7 @@ class AlphaBeta:
         if not (self.alpha >= 1 and self.beta >= 0 and math.isclose(self.alpha - self.beta, 1)):
             raise ValueError(f"alpha - beta has to be 1, beta not negative; not {self.alpha:g} and {self.beta:g}")
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             activating = [*layer.terms("+", "+"), *layer.terms("-", "-")]
             above = r if self.alpha == 1 else op.Mul(r, self.alpha)
@@ -222,7 +226,7 @@ class ZPlus:
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         return AlphaBeta(1.0, 0.0, self.epsilon, self.bias)(op, step, r)
 
 
@@ -258,8 +262,13 @@ class ZBox:
 
     def __post_init__(self) -> None:
         _check(self.epsilon)
+        numbers = [b if isinstance(b, tuple) else (b,) for b in (self.low, self.high) if not isinstance(b, str)]
+        if not all(math.isfinite(v) for bound in numbers for v in bound):
+            raise ValueError("low and high are finite numbers")
+        if len(numbers) == 2 and not all(low <= high for low, high in itertools.product(*numbers)):
+            raise ValueError(f"low lies below high, not {self.low} and {self.high}")
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             if layer.weight is None:
                 raise step.refuse("the rule 'z-box' is for layers with weights")
@@ -274,15 +283,23 @@ class ZBox:
         return through(op, step, r, shares)
 
     def _bound(self, layer: Layer, x: ir.Value, bound: Bound, reduce: Callable[..., ir.Value]) -> ir.Value:
+        """l or h in the shape of x; where x was padded, the padding is 0 in it, too."""
+        pad = x.producer()
+        if pad is not None and pad.op_type == "Pad" and attribute(pad, "mode", "constant") == "constant":
+            inner = pad.inputs[0]
+            assert inner is not None
+            return layer.padded(self._bound(layer, inner, bound, reduce), pad, x)
         dims = layer.step.dims(x)
+        batch = dims.index(None) if None in dims else 0
+        rest = [axis for axis in range(len(dims)) if axis != batch]  # channels first
         if bound == "sample":
-            return layer.spread(reduce(x, list(range(1, len(dims))), keepdims=1), x)
+            return layer.spread(reduce(x, rest, keepdims=1), x)
         if isinstance(bound, tuple):
-            if len(bound) != dims[1]:
+            if len(bound) != dims[rest[0]]:
                 raise layer.step.refuse(
-                    f"the rule 'z-box' has bounds for {len(bound)} channels, its input has {dims[1]}"
+                    f"the rule 'z-box' has bounds for {len(bound)} channels, its input has {dims[rest[0]]}"
                 )
-            return layer.spread(np.array(bound).reshape(1, -1, *[1] * (len(dims) - 2)), x)
+            return layer.spread(np.array(bound).reshape([-1 if axis == rest[0] else 1 for axis in range(len(dims))]), x)
         assert isinstance(bound, float)  # "input" was resolved as the composite was bound to a network
         return layer.spread(bound, x)
 
@@ -300,7 +317,7 @@ class WSquare:
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "w-square")
             bias = _bias(layer, self.bias)
@@ -322,7 +339,7 @@ class Flat:
     def __post_init__(self) -> None:
         _check(self.epsilon)
 
-    def __call__(self, op: Ops, step: Step, r: ir.Value) -> Result:
+    def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "flat")
             weight = None
@@ -340,7 +357,7 @@ def _refuse_resize(step: Step, rule: str) -> None:
 
 
 def _check_gamma(gamma: float) -> None:
-    if not (gamma > 0 and math.isfinite(gamma)):
+    if not 0 < gamma < LARGEST:
         raise ValueError(f"gamma is a positive number, not {gamma:g}")
 
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graphs import attribute, constant_of
+from .names import take_names
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -34,7 +35,7 @@ def merge_batchnorm(graph: ir.Graph) -> int:
         inputs = [layer.inputs[0], *(_constant(graph, f"{layer.name}/merged/{what}", array) for what, array in parts)]
         attributes = [a for a in layer.attributes.values() if a.name != "beta"]
         node = ir.Node("", layer.op_type, inputs, attributes, name=layer.name)
-        node.metadata_props.update(layer.metadata_props)
+        take_names(node, (layer, norm))
         old, new = norm.outputs[0], node.outputs[0]
         new.name, new.type, new.shape = old.name, old.type, old.shape
         graph.insert_before(norm, node)

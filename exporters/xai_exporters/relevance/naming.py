@@ -95,10 +95,19 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
     if isinstance(value, str) and value in words:
         return value
-    if float in kinds and type(value) in (int, float):
-        return float(value)
+    if float in kinds and (number := _number(value)) is not None:
+        return number
     numbers = any(typing.get_origin(kind) is tuple for kind in kinds)
-    if numbers and isinstance(value, list) and value and all(type(v) in (int, float) for v in value):
+    if numbers and isinstance(value, list) and value and all(_number(v) is not None for v in value):
         return tuple(map(float, value))
+    if type(value) is int:
+        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only one too large for a float gets here
     offer = [repr(word) for word in words] + ["a number"] * (float in kinds) + ["a list of numbers"] * numbers
     raise RequestError(f"{where} is {' or '.join(offer)}, not {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if type(value) in (int, float) else None
+    except OverflowError:
+        return None

@@ -91,9 +91,10 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
         if len(set(term)) != len(term):
             raise step.refuse(f"the operand {term!r} takes a diagonal")
         others = [(t, step.input(j)) for j, t in enumerate(terms) if j != i]
+        factors = [_square_apart(op, step, j) for j in range(len(terms)) if j != i]
         known = set(result).union(*(t for t, _ in others))
         kept = "".join(c for c in term if c in known)
-        dx = op.Einsum(dy, *(v for _, v in others), equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
+        dx = op.Einsum(dy, *factors, equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
         sizes = {c: d for t, v in [(result, step.y), *others] for c, d in zip(t, step.dims(v), strict=True) if d != 1}
         want = tuple(d for c, d in zip(term, step.dims(step.input(i)), strict=True) if c in known)
         have = tuple(sizes.get(c, 1) for c in kept)
@@ -105,6 +106,13 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
             dx = expand(op, dx, step.dims(step.input(i)))
         results.append(dx)
     return results
+
+
+def _square_apart(op: Ops, step: Step, position: int) -> ir.Value:
+    """An operand, as another constant where two of its sizes are the same; see `weights.anew`."""
+    value = step.input(position)
+    dims = [d for d in step.dims(value) if d != 1]
+    return anew(op, value, step.dims(value)) if position not in step.leads and len(set(dims)) < len(dims) else value
 
 
 def _equation(step: Step) -> tuple[list[str], str]:

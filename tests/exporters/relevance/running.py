@@ -129,7 +129,7 @@ class Relevance:
         self._functions: dict[str, Callable[[Feeds], list[Array]]] = {"reference": exact}
         for runtime in ("onnxruntime", "openvino"):
             if runtime not in skip:
-                self._functions[runtime] = _SESSIONS[runtime](self.single)
+                self._functions[runtime] = SESSIONS[runtime](self.single)
         self._names = [v.name for v in self.single.graph.output]
 
     @property
@@ -173,7 +173,7 @@ def _core() -> Any:
     return openvino.Core()
 
 
-_SESSIONS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+SESSIONS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
 
 
 def distance(got: Array, want: Array) -> float:

@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 import pytest
+from onnx.reference import ReferenceEvaluator
+from xai_exporters.relevance.composite import Composite
 
-from ..vjp.harness import weights
-from .running import Composite, Relevance, composite_of
+from ..vjp.harness import f32, to_float64, weights
+from ..vjp.references import REFERENCES
+from .running import Relevance, composite_of
 from .test_poolings import Array, draw, net, node
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-W = weights(7)
 
 
-def residual(scale: float = 1.0) -> onnx.ModelProto:
+def residual() -> onnx.ModelProto:
     """Conv-Relu-MaxPool, a residual block, a concatenation, global average pooling, two linear layers; no bias anywhere."""
+    W = weights(7)
     return net(
         node("Conv", "x w1", "conv1", pads=[1] * 4),
         node("Relu", "conv1", "relu1"),
@@ -38,7 +42,7 @@ def residual(scale: float = 1.0) -> onnx.ModelProto:
         node("Relu", "hidden", "relu5"),
         node("MatMul", "relu5 w7", "y"),
         inputs={"x": ("N", 3, 8, 10)},
-        w1=W(4, 3, 3, 3) * scale, w2=W(6, 4, 3, 3), w3=W(4, 3, 3, 3), w4=W(3, 4, 1, 1), w5=W(2, 4, 1, 1),
+        w1=W(4, 3, 3, 3), w2=W(6, 4, 3, 3), w3=W(4, 3, 3, 3) + f32(0.5), w4=W(3, 4, 1, 1), w5=W(2, 4, 1, 1),
         w6=W(5, 6), w7=W(6, 4),
     )  # fmt: skip
 
@@ -49,8 +53,10 @@ CUTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rule", ["z-plus", "zero", "flat", "w-square", "generalized-gamma", "alpha-beta", "epsilon"])
+@pytest.mark.parametrize("rule", ["z-plus", "zero", "gamma", "generalized-gamma", "epsilon"])
 def test_every_cut_holds_the_same(rule: str) -> None:
+    """(w-square and flat reach inputs of 0, of which the zero rule of sums keeps nothing; where nothing inhibits, alpha-beta
+    gives alpha times R.)"""
     options: Any = {"rule": rule} | ({"epsilon": 0.0} if rule == "epsilon" else {})
     check(composite_of(dict.fromkeys(LAYERS, options)))
 
@@ -61,7 +67,7 @@ def test_built_in_composites_conserve(base: str) -> None:
     check(composite_of({}, base=base))
 
 
-@pytest.mark.parametrize("base", ["epsilon-plus", "epsilon-gamma-box", "epsilon-alpha2-beta1"])
+@pytest.mark.parametrize("base", ["epsilon-plus", "epsilon-gamma-box"])
 def test_an_epsilon_takes_little(base: str) -> None:
     check(composite_of({}, base=base), 1e-3, 1e-3)
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..vjp.harness import weights
-from .layers import LayerCase, check
+from ..vjp.harness import f32, weights
+from .dense import propagate
+from .layers import LayerCase, check, rules_of
+from .running import Relevance, composite_of
 
 W = weights(3)
 
@@ -77,3 +79,21 @@ def test_gemm_with_factors(case: LayerCase) -> None:
 def test_a_weight_that_is_nowhere_negative() -> None:
     check(LayerCase("Conv", ("N", 2, 5, 5), (np.abs(W(3, 2, 3, 3)), W(3)), {"pads": [1] * 4}))
     check(LayerCase("Gemm", ("N", 5), (np.abs(W(5, 4)),)))
+
+
+def test_denominators_of_zero() -> None:
+    """Shares that cancel exactly, inputs of 0, weights of 0: nothing is shared out there, or epsilon stands alone."""
+    w = f32([1, 1, -2, 0, 1], [1, -1, 2, 0, 0], [0, 0, 0, 0, 0])  # inputs (rows) to outputs
+    case = LayerCase("Gemm", ("N", 3), (w, f32(0, 0, 0, 0, -1)))
+    rules = [rule for rule in rules_of(case) if rule["rule"] != "flat"]  # the oracle tells connections by their weights
+    relevance = Relevance(case.network(False), [composite_of({"Gemm": rule}) for rule in rules])
+    layer, _ = case.linear(1)
+    for x in ([1, -1, 3], [1, 1, 0], [0, 0, 0], [0, 0, 5], [-2, -1, 0.5]):
+        image, r = np.array([x], np.float64), np.array([[1.0, -2, 3, 4, 5]])
+        for where in ("exact", *relevance.runtimes):
+            feeds = {"x": image, "r": r}
+            got = relevance.exact(feeds) if where == "exact" else relevance.on(where, feeds)
+            for k, rule in enumerate(rules):
+                want = propagate(layer, rule, image[0], r[0])[None]
+                size = max(float(np.abs(want).max()), 1e-3)
+                assert np.abs(got[f"{k}/x"] - want).max() <= 2e-6 * size, f"{x}, {dict(rule)}, {where}"

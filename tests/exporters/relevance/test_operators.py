@@ -1,4 +1,4 @@
-"""What operators do with relevance by themselves, each against its formula written out: arithmetic, gates, normalisations, layout."""
+"""What operators do with relevance by themselves, against formulas written out: arithmetic, gates, normalisations, attention."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_normalisations_pass(op: str) -> None:
     x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 4, seed=1)
     constants = {"s": W(2), "b": W(2), "m": W(2), "v": np.abs(W(2))}
     names = {"BatchNormalization": "x s b m v", "InstanceNormalization": "x s b"}.get(op, "x")
-    options = {"size": 3} if op == "LRN" else {"axis": 1} if op == "LpNormalization" else {}
+    options: dict[str, Any] = {"size": 3} if op == "LRN" else {"axis": 1} if op == "LpNormalization" else {}
     used = {k: v for k, v in constants.items() if k in names.split()}
     agree(Relevance(net(node(op, names, **options), **used)), {"x": x, "r": r}, x=r)
 

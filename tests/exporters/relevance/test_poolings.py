@@ -67,7 +67,7 @@ def test_sum(case: LayerCase) -> None:
     check(case)
 
 
-def net(*nodes: onnx.NodeProto, inputs: dict[str, Any] | None = None, **constants: Array) -> onnx.ModelProto:
+def net(*nodes: onnx.NodeProto, inputs: Any = None, **constants: Array) -> onnx.ModelProto:
     return graph_model(nodes, inputs or {"x": IMAGE}, constants)
 
 

@@ -74,9 +74,11 @@ def test_a_square_weight_is_read_both_ways(size: int) -> None:
         helper.make_node("MatMul", ["x", "w"], ["h"]),
         helper.make_node("Mul", ["h", "h"], ["s"]),
         helper.make_node("Gemm", ["s", "w", "b"], ["g"]),
-        helper.make_node("Mul", ["g", "g"], ["y"]),
+        helper.make_node("Mul", ["g", "g"], ["q"]),
+        helper.make_node("Einsum", ["q", "v"], ["e"], equation="ni,oi->no"),
+        helper.make_node("Mul", ["e", "e"], ["y"]),
     ]
-    check_graph(graph_model(nodes, {"x": ["N", size]}, {"w": W(size, size), "b": W(size)}))
+    check_graph(graph_model(nodes, {"x": ["N", size]}, {"w": W(size, size), "v": W(size, size), "b": W(size)}))
 
 
 def test_attention() -> None:
