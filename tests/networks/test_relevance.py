@@ -83,12 +83,9 @@ class Network:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Network]:
-    held: list[Network] = []  # one at a time, their bundles hundreds of megabytes
-
+    @cache
     def get(name: str) -> Network:
-        if not held or held[0].source.stem != name:
-            held[:] = [Network(name, tmp_path_factory.mktemp(name))]
-        return held[0]
+        return Network(name, tmp_path_factory.mktemp(name))
 
     return get
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from xai_exporters.errors import RuleError
 
 from ..vjp.harness import f32, ints, weights
 from .running import NOTHING, Relevance, composite_of
@@ -151,6 +152,13 @@ def test_quotients_give_all_to_the_numerator() -> None:
     agree(Relevance(model), {"x": a, "r": r}, x=r)
     model = net(node("Div", "c x"), inputs={"x": ("N", 2, 1, 1)}, c=W(2, 3, 4))
     agree(Relevance(model), {"x": b, "r": r}, x=r.sum(axis=(2, 3), keepdims=True))
+
+
+def test_a_denominator_alone_gets_nothing() -> None:
+    """The numerator is a signal, too, but leads elsewhere."""
+    model = net(node("Div", "b x"), inputs={"x": IMAGE, "b": IMAGE})
+    with pytest.raises(RuleError, match="nothing of 'y' reaches 'x'"):
+        Relevance(model)
 
 
 def layer_norm(how: str) -> onnx.ModelProto:

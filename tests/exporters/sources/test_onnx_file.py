@@ -77,6 +77,7 @@ def test_gelu_keeps_its_opset(tmp_path: Path, opset: int) -> None:
         "tail": opset,
         "pixelwise-tail": 18,
         "gradient": opset,
+        "relevance": opset,
     }
     bundle = check_bundle(done.path, source_reference(model))
     for role, graph in done.manifest.graphs.items():
