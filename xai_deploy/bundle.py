@@ -41,6 +41,7 @@ from .errors import (
     UnsafePathError,
 )
 from .onnx_guard import check_graph
+from .randomised import Randomised
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -180,7 +181,7 @@ class FileRecord:
 @dataclass(frozen=True)
 class Manifest:
     """`manifest.json`. `left_out`: role -> why this network has no such graph. `composites` names the relevance graphs;
-    `labels` the text file with one label a line."""
+    `labels` the text file with one label a line; `randomised`, where it is there, which weights are random."""
 
     format: int
     digest: str
@@ -196,6 +197,7 @@ class Manifest:
     composites: dict[str, str] = field(default_factory=dict)
     labels: str | None = None
     files: dict[str, FileRecord] = field(default_factory=dict)
+    randomised: Randomised | None = None
 
     def to_bytes(self) -> bytes:
         """The manifest as written to disk, its digest filled in."""
@@ -204,7 +206,10 @@ class Manifest:
 
 
 def _encode(manifest: Manifest) -> bytes:
-    return (json.dumps(schema.dump(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    document = schema.dump(manifest)
+    if manifest.randomised is None:
+        del document["randomised"]  # as format 1 was written before it had the key
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
@@ -261,19 +266,14 @@ def _check(manifest: Manifest, where: str) -> None:
     for role in ("head", "tail"):
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
-    sizes = (
-        manifest.input.channels,
-        manifest.input.height,
-        manifest.input.width,
-        *manifest.target.shape,
-        manifest.classes,
-    )
-    if min(sizes) < 1:
+    image, preprocess = manifest.input, manifest.input.preprocess
+    if min(*image.image_shape, *manifest.target.shape, manifest.classes) < 1:
         raise ManifestError(f"{where}: sizes must be positive")
-    preprocess = manifest.input.preprocess
-    if not len(preprocess.mean) == len(preprocess.std) == manifest.input.channels or 0.0 in preprocess.std:
-        raise ManifestError(f"{where}: mean and std need {manifest.input.channels} values each, std none of them zero")
-    if isinstance(preprocess.resize, int) and preprocess.resize < max(manifest.input.height, manifest.input.width):
+    if manifest.randomised is not None and (fault := manifest.randomised.fault()) is not None:
+        raise ManifestError(f"{where}: randomised: {fault}")
+    if not len(preprocess.mean) == len(preprocess.std) == image.channels or 0.0 in preprocess.std:
+        raise ManifestError(f"{where}: mean and std need {image.channels} values each, std none of them zero")
+    if isinstance(preprocess.resize, int) and preprocess.resize < max(image.height, image.width):
         raise ManifestError(f"{where}: the shorter side is resized to {preprocess.resize}, smaller than the crop")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx.inliner
@@ -47,6 +47,13 @@ class CleanGraph:
     @property
     def graph(self) -> ir.Graph:
         return self.model.graph
+
+    def copy(self) -> CleanGraph:
+        """Another graph with the same weights, to be changed and cut apart from this one."""
+        model = self.model.clone()
+        shapes = Measured(dict(self.shapes.two), dict(self.shapes.three))
+        tensors = {v.name: v for node in model.graph for v in node.outputs}
+        return replace(self, model=model, shapes=shapes, batch=None if self.batch is None else tensors[self.batch.name])
 
 
 def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> CleanGraph:

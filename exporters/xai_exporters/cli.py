@@ -141,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="do not merge BatchNorm before relevance is propagated",
     )
+    add(
+        "--randomise",
+        type=int,
+        metavar="N",
+        help="write N further bundles, their weights random from the logits down step by step (sanity check)",
+    )
+    add("--randomise-seed", type=int, metavar="S", help="seed of the random weights (default: 0)")
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(
@@ -218,6 +225,7 @@ def _print_layers(cuts: Sequence[Candidate], as_json: bool) -> None:
 
 
 def _as_json(done: Export) -> dict[str, Any]:
+    further = {"randomised": [_as_json(one) for one in done.randomised]} if done.randomised else {}
     return {
         "bundle": str(done.path),
         "source": done.kind,
@@ -227,6 +235,7 @@ def _as_json(done: Export) -> dict[str, Any]:
         "size": done.size,
         "seconds": round(done.seconds, 3),
         "manifest": json.loads(done.manifest.to_bytes()),
+        **further,
     }
 
 
@@ -269,7 +278,25 @@ def _print_summary(done: Export) -> None:
         console.print(
             "Preprocessing was not stated in full and is assumed: check it, or give --preprocess.", style="yellow"
         )
-    console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {done.seconds:.1f} s.", soft_wrap=True)
+    for one in done.randomised:
+        _print_randomised(one, done, console)
+    seconds = done.seconds + sum(one.seconds for one in done.randomised)
+    console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {seconds:.1f} s.", soft_wrap=True)
+
+
+def _print_randomised(done: Export, beside: Export, console: Console) -> None:
+    """One line on a randomised bundle, and one on each graph that is not as the network's own."""
+    random = done.manifest.randomised
+    assert random is not None
+    count, last = len(random.layers), random.layers[-1]
+    layers = f"{last} is random" if count == 1 else f"{count} layers are random, down to {last}"
+    console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB): {layers}.", soft_wrap=True)
+    for role, reason in done.manifest.left_out.items():
+        if role not in beside.manifest.left_out:
+            console.print(f"No {role} graph in it: {reason}.", style="yellow")
+    for role in done.dead:
+        if role not in beside.dead:
+            console.print(f"Its {role} is zero on noise images: the random layers let nothing through.", style="yellow")
 
 
 def _console() -> Console:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,16 @@ import onnx
 import onnx_ir as ir
 
 from xai_deploy.bundle import FORMAT, Graph, Input, Manifest, Output, TargetLayer
+from xai_deploy.randomised import Randomised
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
-from .errors import GraphError, RequestError, VerificationError
+from .errors import ExportError, GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
+from .passes.randomise import find_layers, randomise
 from .preprocess import describe_input
 from .relevance.names import note_names
 from .request import Request, check
@@ -28,7 +31,7 @@ from .roles import Material, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
-from .writer import check_destination, staged_bundle
+from .writer import Stage, check_destination, randomised_path, staged_bundles
 
 Say = Callable[[str], None]
 
@@ -36,7 +39,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Export:
     """What an export did: the bundle's path and manifest, what the source was, how well it is reproduced, which roles' graphs
-    gave nothing but zeros on noise images (the predicted class does not depend on the layer), how long it took."""
+    gave nothing but zeros on noise images (the predicted class does not depend on the layer), how long it took; the same of
+    the bundles with random weights beside it, whose source is the network randomised."""
 
     path: Path
     manifest: Manifest
@@ -47,6 +51,7 @@ class Export:
     dropped_outputs: tuple[str, ...]
     size: int
     seconds: float
+    randomised: tuple[Export, ...] = ()
 
 
 def export(request: Request, say: Say = lambda step: None) -> Export:
@@ -63,15 +68,48 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     check(request)
     check_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
-    check_destination(path, request.overwrite)
+    steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
+    for destination in (path, *steps):
+        check_destination(destination, request.overwrite)
     say("reading the network")
     network = load_source(request)
     say("cleaning the graph")
-    graph, target, logits, dropped = _prepare(network, request)
+    graph = clean(network.proto, request.input_shape)
+    with staged_bundles(request.overwrite) as stage:
+        done = _export(request, network, graph.copy() if steps else graph, path, 0, stage, say)
+        done = replace(done, seconds=time.perf_counter() - started)
+        randomised = []
+        for step, destination in enumerate(steps, 1):
+            which = f"randomised {step} of {request.randomise}"
+            told = _prefixed(say, which)
+            try:
+                randomised.append(_export(request, network, graph.copy(), destination, step, stage, told))
+            except ExportError as error:
+                raise type(error)(f"{which}: {error}") from error
+    return replace(done, randomised=tuple(randomised))
+
+
+def _prefixed(say: Say, which: str) -> Say:
+    return lambda step: say(f"{which}: {step}")
+
+
+def _export(
+    request: Request, network: Network, graph: CleanGraph, path: Path, step: int, stage: Stage, say: Say
+) -> Export:
+    """Stage one bundle, verified: the network's own (step 0), or one of random weights."""
+    started = time.perf_counter()
+    target, logits, dropped = _prepare(graph, network, request)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
         )
+    random = None
+    if request.randomise is not None:
+        _check_layers(graph, request)
+    if step and request.randomise is not None:
+        seed, share = request.randomise_seed, Fraction(step, request.randomise)
+        random = Randomised(step, request.randomise, seed, tuple(randomise(graph.model, share, seed)))
+        network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
     say("cutting")
     note_names(graph.graph)
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
@@ -81,7 +119,10 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image))
     contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
-    manifest = replace(_manifest(request, image, graph, cut, logits, parts, opsets), left_out=left_out)
+    manifest = _manifest(request, image, graph, cut, logits, parts, opsets)
+    manifest = replace(manifest, left_out=left_out, randomised=random)
+    if random is not None:
+        manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
     wrong, dead = check_backward(contents, manifest)
     for role, reason in wrong.items():
         if asked_for(request, role):
@@ -97,11 +138,29 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
         contents["labels.txt"] = _labels(request.labels, logits.classes)
     say("writing and verifying")
     source = network.proto if network.tap is None else _without_output(network, network.tap)
-    with staged_bundle(path, manifest, contents, request.overwrite) as bundle:
-        verified = verify(bundle, source, network)
+    bundle = stage(path, manifest, contents)
+    verified = verify(bundle, source, network)
     size = sum(record.size for record in bundle.manifest.files.values())
     seconds = time.perf_counter() - started
     return Export(path, bundle.manifest, network.kind, verified, dead, graph.was_fixed, dropped, size, seconds)
+
+
+def _check_layers(graph: CleanGraph, request: Request) -> None:
+    """Refuse what can't be randomised in so many steps.
+
+    Raises:
+        RequestError: The network has fewer layers with weights than steps are asked for.
+    """
+    layers = len(find_layers(graph.graph))
+    if not layers:
+        raise RequestError(
+            f"--randomise: {request.source} has no layer with weights, or none that are not all one number"
+        )
+    if request.randomise is not None and request.randomise > layers:
+        raise RequestError(
+            f"--randomise {request.randomise}: {request.source} has {layers} layer(s) with weights, and each step randomises "
+            "one more at least"
+        )
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:
@@ -116,9 +175,8 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     return candidates(graph, logits)
 
 
-def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, Logits, tuple[str, ...]]:
-    """The clean graph, the tensor to cut at (the tap taken off the outputs), the logits, and the outputs left out."""
-    graph = clean(network.proto, request.input_shape)
+def _prepare(graph: CleanGraph, network: Network, request: Request) -> tuple[ir.Value, Logits, tuple[str, ...]]:
+    """The tensor to cut at (the tap taken off the outputs), the logits, and the outputs left out."""
     tap = None
     if network.tap is not None:
         tap = next(v for v in graph.graph.outputs if v.name == network.tap)
@@ -137,7 +195,7 @@ def _prepare(network: Network, request: Request) -> tuple[CleanGraph, ir.Value, 
     dropped = drop_foreign_outputs(graph, logits)
     if tap is None:
         tap = auto_layer(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
-    return graph, tap, logits, dropped
+    return tap, logits, dropped
 
 
 def _input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:

@@ -39,6 +39,8 @@ class Request:
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
         pixel_relevance: Write graphs whose relevance goes down to the image, too.
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
+        randomise: Write this many further bundles, whose weights are random from the logits down; see `passes.randomise`.
+        randomise_seed: Of their random numbers.
     """
 
     source: Path
@@ -59,6 +61,8 @@ class Request:
     composite: tuple[str, ...] = ()
     pixel_relevance: bool = False
     keep_batchnorm: bool = False
+    randomise: int | None = None
+    randomise_seed: int = 0
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -122,3 +126,9 @@ def check(request: Request) -> None:
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
     if not all(isinstance(given, str) for given in request.composite):
         raise RequestError(f"--composite takes names and files; got {request.composite!r}")
+    if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
+        raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
+    if type(request.randomise_seed) is not int or request.randomise_seed < 0:
+        raise RequestError(f"--randomise-seed takes a number, 0 or more; got {request.randomise_seed!r}")
+    if request.randomise is None and request.randomise_seed:
+        raise RequestError("--randomise-seed is for --randomise, which is not given")

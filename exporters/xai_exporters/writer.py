@@ -1,7 +1,7 @@
-"""Write a bundle: whole or not at all.
+"""Write bundles: whole or not at all.
 
 Everything goes into a hidden temporary folder beside the destination; once it is verified the manifest follows, and one
-rename makes it a bundle.
+rename makes it a bundle. Several that belong together wait for the last one to be verified.
 A process killed before that leaves at most the hidden folder without a manifest, which the next export takes away.
 """
 
@@ -12,10 +12,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from xai_deploy.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
 
@@ -39,41 +40,65 @@ def check_destination(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path.parent}: no such folder; create it first")
 
 
+def randomised_path(path: Path, step: int, of: int | None) -> Path:
+    """Where the bundle of a step of randomisation goes: beside the network's own."""
+    return path.with_name(f"{path.name.removesuffix('.xai')}.randomised-{step}-of-{of}.xai")
+
+
+class Stage(Protocol):
+    """Writes a bundle's files to a temporary folder and hands it out, to be verified."""
+
+    def __call__(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+        """Args: where the bundle shall be, its manifest (sizes and hashes are filled in here), every other file."""
+        ...
+
+
 @contextmanager
-def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
-    """Write the files to a temporary folder, hand them out to be verified, then add the manifest and move it into place.
+def staged_bundles(overwrite: bool) -> Iterator[Stage]:
+    """Stage bundles one after the other; at the end they get their manifests and move into place, all or none.
 
     Args:
-        path: Where the bundle shall be.
-        manifest: The manifest; sizes and hashes are filled in here.
-        contents: Every other file.
-        overwrite: Replace a bundle that is there.
+        overwrite: Replace bundles that are there.
 
     Raises:
-        OutputError: The folder can't be written.
+        OutputError: A folder can't be written.
     """
-    check_destination(path, overwrite)
-    _remove_leftovers(path)
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
-    except OSError as error:
-        raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
-    try:
+    staged: list[tuple[Path, Path, bytes]] = []
+
+    def stage(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+        check_destination(path, overwrite)
+        _remove_leftovers(path)
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        except OSError as error:
+            raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
+        whole = replace(manifest, files=file_records(contents)).to_bytes()
+        staged.append((staging, path, whole))
         try:
             for name, data in contents.items():
                 _write(staging / name, data)
             staging.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide the bundle from a server's user
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
-        whole = replace(manifest, files=file_records(contents)).to_bytes()
-        yield Bundle(staging, parse_manifest(whole))
+        return Bundle(staging, parse_manifest(whole))
+
+    try:
+        yield stage
         try:
-            _write(staging / MANIFEST, whole)
-            _move(staging, path)
+            for staging, _, whole in staged:
+                _write(staging / MANIFEST, whole)
+            _move([(staging, path) for staging, path, _ in staged])
         except OSError as error:
-            raise OutputError(f"{path}: can't be put in place ({error.strerror})") from None
+            raise OutputError(f"{staged[0][1]}: can't be put in place ({error.strerror})") from None
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove(staging for staging, _, _ in staged)
+
+
+@contextmanager
+def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
+    """One bundle alone; see `staged_bundles`."""
+    with staged_bundles(overwrite) as stage:
+        yield stage(path, manifest, contents)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -86,19 +111,29 @@ def _remove_leftovers(path: Path) -> None:
             continue
 
 
-def _move(staging: Path, path: Path) -> None:
-    """Rename into place; a bundle that is there steps aside first and is removed after."""
-    if not path.exists():
-        os.rename(staging, path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.absolute().parent))
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename all into place, or none; bundles that are there step aside first and are removed after."""
+    aside: dict[Path, Path] = {}
     try:
-        os.rename(path, old / path.name)
-        os.rename(staging, path)
-    finally:
-        if not path.exists():  # failed or interrupted in between
-            os.rename(old / path.name, path)
-        shutil.rmtree(old, ignore_errors=True)
+        for staging, path in moves:
+            if path.exists():
+                aside[path] = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.absolute().parent))
+                os.rename(path, aside[path] / path.name)
+            os.rename(staging, path)
+    except BaseException:  # failed or interrupted in between
+        for staging, path in reversed(moves):
+            if not staging.exists():
+                os.rename(path, staging)
+            if path in aside and (aside[path] / path.name).exists():
+                os.rename(aside[path] / path.name, path)
+        _remove(aside.values())
+        raise
+    _remove(aside.values())
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(path: Path, data: bytes) -> None:

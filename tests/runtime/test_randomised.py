@@ -1,0 +1,61 @@
+"""What a manifest says of random weights: there or not, read back as written, refused where it can't be."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from xai_deploy import Bundle, bundle
+from xai_deploy.errors import ManifestError
+from xai_deploy.randomised import Randomised
+
+from .conftest import Bundles
+
+
+@pytest.fixture
+def manifest(bundles: Bundles) -> bundle.Manifest:
+    return Bundle.open(bundles("pooled").path).manifest
+
+
+def test_a_trained_network_says_nothing(manifest: bundle.Manifest) -> None:
+    """The key is not even there: what reads format 1 without it reads the manifest."""
+    assert manifest.randomised is None
+    assert "randomised" not in json.loads(manifest.to_bytes())
+    assert bundle.parse_manifest(manifest.to_bytes()) == manifest
+
+
+def test_round_trip(manifest: bundle.Manifest) -> None:
+    random = Randomised(2, 3, 7, ("fc", "layer4"))
+    written = replace(manifest, randomised=random).to_bytes()
+    assert json.loads(written)["randomised"] == {"step": 2, "of": 3, "seed": 7, "layers": ["fc", "layer4"]}
+    assert bundle.parse_manifest(written).randomised == random
+
+
+@pytest.mark.parametrize(
+    ("random", "message"),
+    [
+        (Randomised(0, 3, 0, ("fc",)), "randomised: step 0 of 3 is no step"),
+        (Randomised(4, 3, 0, ("fc",)), "randomised: step 4 of 3 is no step"),
+        (Randomised(1, 1, -1, ("fc",)), "randomised: the seed -1 is negative"),
+        (Randomised(2, 2, 0, ("fc",)), "randomised: 1 randomised layers in step 2; each step has one more at least"),
+        (Randomised(1, 1, 0, ()), "randomised: 0 randomised layers in step 1"),
+        (Randomised(True, 1, 0, ("fc",)), "randomised.step: expected int, got bool"),
+        (Randomised(1, 1, 0, (1,)), "randomised.layers[0]: expected str, got int"),  # type: ignore[arg-type]
+    ],
+)
+def test_refused(manifest: bundle.Manifest, random: Randomised, message: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        bundle.parse_manifest(replace(manifest, randomised=random).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [({}, "the key 'step' is missing"), ({"step": 1, "of": 1, "seed": 0, "layers": ["fc"], "more": 1}, "unknown key")],
+)
+def test_wrong_keys(manifest: bundle.Manifest, value: object, message: str) -> None:
+    document = json.loads(manifest.to_bytes()) | {"randomised": value}
+    with pytest.raises(ManifestError, match=message):
+        bundle.parse_manifest(json.dumps(document).encode())
