@@ -14,11 +14,14 @@ XaiError
 │   ├── ShapeError              wrong rank, channels or size
 │   ├── DtypeError              neither uint8 pixels nor floats
 │   ├── NonFiniteInputError     NaN or infinity in the input
+│   ├── RecordingError          a recorded reference can't be read, or is of other images
+│   ├── TruthError              the ground truth can't be read, or does not fit the images
 │   └── TargetError             the class to explain
 │       ├── UnknownClassError   an index out of range
 │       └── UnknownLabelError   a label the bundle does not list, or lists twice
 ├── MethodError
 │   ├── UnknownMethodError      no such method
+│   ├── UnknownMetricError      no such metric
 │   ├── OptionError             no such option, or a value it does not take
 │   └── NotApplicableError      the method is not defined for this network
 ├── BackendError
@@ -88,6 +91,14 @@ class NonFiniteInputError(InputError):
     """The input holds NaN or infinity."""
 
 
+class RecordingError(InputError):
+    """A recorded reference can't be read, or is of other images."""
+
+
+class TruthError(InputError):
+    """The ground truth can't be read, or does not fit the images."""
+
+
 class TargetError(InputError):
     """The class to explain can't be told."""
 
@@ -101,11 +112,15 @@ class UnknownLabelError(TargetError):
 
 
 class MethodError(XaiError):
-    """The method can't be used as asked."""
+    """The method, or the metric, can't be used as asked."""
 
 
 class UnknownMethodError(MethodError):
     """No method of this name."""
+
+
+class UnknownMetricError(MethodError):
+    """No metric of this name."""
 
 
 class OptionError(MethodError):

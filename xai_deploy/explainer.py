@@ -22,8 +22,9 @@ from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, 
 from .forward import ForwardPass, Network
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import options_of, require_roles, start_offset
-from .preprocess import Images, as_list, prepare, view
+from .methods.base import require_roles, start_offset
+from .options import options_of
+from .preprocess import Images, Prepared, as_list, prepare, view
 from .seeds import Seed
 from .targets import Target
 
@@ -107,6 +108,8 @@ class Explainer:
         labels: One label per class, or nothing where they are not known.
         backend: The name of the backend in use.
         device: The device asked for, which is the one in use.
+        precision: The arithmetic asked for.
+        batch_size: The largest batch that any graph is given.
 
     Raises:
         BundleError: The folder is not an intact bundle.
@@ -136,6 +139,8 @@ class Explainer:
         self.bundle = Bundle.open(bundle)
         self.labels = self.bundle.labels
         self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
         self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
@@ -148,7 +153,7 @@ class Explainer:
 
         Args:
             images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
-                the network's own input shape, one or a batch, taken as already preprocessed.
+                the network's own input shape, one or a batch, taken as already preprocessed; or what `prepare` gave.
             method: A method's name, see `xai_deploy.method_names`.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), or one of these per image; None or
                 -1: the predicted class; floats [classes] or [N,classes]: a seed by hand.
@@ -188,23 +193,36 @@ class Explainer:
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
 
+    def check_target(self, target: Target) -> None:
+        """Refuse what is no target of this network, before any image is read.
+
+        Raises:
+            TargetError: A class that does not exist, a label that is not listed, or something that is neither.
+        """
+        _targets.expand([target], 1, self.bundle.manifest.classes, self.labels)
+
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
         batch = as_list(images)
         return np.concatenate([self._forward([batch[i] for i in rows]).logits for rows in self._rows(len(batch))])
 
+    def prepare(self, images: Images) -> Prepared:
+        """Images, as for `explain`, as the network gets them; `explain` and `predict` take that for images."""
+        spec = self.bundle.manifest.input
+        return Prepared(np.stack([prepare(image, spec) for image in as_list(images)]))
+
     def _rows(self, count: int) -> Iterator[range]:
         step = self._network.batch_size
         return (range(start, min(start + step, count)) for start in range(0, count, step))
 
-    def _forward(self, images: Sequence[NDArray[Any]]) -> ForwardPass:
+    def _forward(self, images: Sequence[NDArray[Any] | Prepared]) -> ForwardPass:
         spec = self.bundle.manifest.input
         inputs = [prepare(image, spec) for image in images]
         return ForwardPass(self._network, inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
 
     def _chunk(
         self,
-        images: Sequence[NDArray[Any]],
+        images: Sequence[NDArray[Any] | Prepared],
         rows: range,
         named: Sequence[tuple[str, Method]],
         wanted: Sequence[Target | _targets.Rank],

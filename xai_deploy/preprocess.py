@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,25 @@ from .bundle import Input
 from .errors import DtypeError, NonFiniteInputError, ShapeError
 
 Pixels = NDArray[np.uint8]
-Images = NDArray[np.generic] | Sequence[NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Inputs of the network, taken as they are.
+
+    Attributes:
+        x: [n, ...] in the network's own layout and dtype.
+    """
+
+    x: NDArray[Any]
+
+
+Images = NDArray[np.generic] | Sequence[NDArray[np.generic]] | Prepared
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL and OpenCV
 
 
-def as_list(images: Images) -> list[NDArray[np.generic]]:
+def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]:
     """One or many images -> a list of single ones: uint8 [h,w], [h,w,1] or [h,w,3], or float with the network's shape.
 
     An array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
@@ -26,6 +40,8 @@ def as_list(images: Images) -> list[NDArray[np.generic]]:
     Raises:
         ShapeError: Nothing was given, or an array has no image's rank or channels.
     """
+    if isinstance(images, Prepared):
+        return [Prepared(row) for row in images.x]
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__"):
         raise DtypeError("images are arrays, one or many; xai_deploy.read_image reads a file")
     if isinstance(images, np.ndarray):
@@ -46,7 +62,7 @@ def as_list(images: Images) -> list[NDArray[np.generic]]:
         raise DtypeError("images are arrays, one or many; one of these is not") from None
 
 
-def prepare(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
+def prepare(image: NDArray[np.generic] | Prepared, spec: Input) -> NDArray[Any]:
     """One image -> one input of the network.
 
     Args:
@@ -60,6 +76,13 @@ def prepare(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     Raises:
         ShapeError, DtypeError, NonFiniteInputError: The image is not one of the above.
     """
+    if isinstance(image, Prepared):
+        if (image.x.shape, image.x.dtype) != (spec.image_shape, np.dtype(spec.dtype)):
+            raise ShapeError(
+                f"a prepared image is {spec.dtype} {spec.image_shape}, not {image.x.dtype} {image.x.shape}; "
+                "prepare it for this network"
+            )
+        return image.x
     if image.dtype == np.uint8:
         return _from_pixels(image, spec)
     if image.dtype.kind != "f":
@@ -88,8 +111,10 @@ def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float,
     return top * down, left * across, spec.height * down, spec.width * across
 
 
-def view(image: NDArray[np.generic], spec: Input) -> Pixels:
+def view(image: NDArray[np.generic] | Prepared, spec: Input) -> Pixels:
     """The part of an RGB or grey uint8 image that reaches the network, at the image's own resolution: RGB [h,w,3]."""
+    if isinstance(image, Prepared):
+        raise DtypeError("an overlay needs the images themselves, not what was prepared from them")
     pixels = _as_rgb(image)
     top, left, height, width = (round(v) for v in crop_box(pixels.shape[0], pixels.shape[1], spec))
     return np.ascontiguousarray(pixels[top : top + max(height, 1), left : left + max(width, 1)])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
 from ..images import SUFFIXES, Pixels, read_image
-from ..targets import Target
+from ..schema import type_hints
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,19 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
     return requests
 
 
-def parse_target(text: str) -> Target:
+def describe_options(name: str, cls: Any) -> list[str]:
+    """A method or metric and its options, as a list of them shows it."""
+    hints = type_hints(cls)
+    lines = [name]
+    for option in dataclasses.fields(cls):
+        hint = re.sub(r"typing\.|<class |>", "", str(hints[option.name]))
+        hint = re.sub(r"(?:Optional|Union)\[(.*)\]", r"\1", hint.replace("Optional[", "Optional[none, "))
+        kind = re.sub(r"Literal\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
+        lines.append(f"  {name}:{option.name}={kind.lower()}  (default {str(option.default).lower()})")
+    return lines
+
+
+def parse_target(text: str) -> int | str:
     """A class index where the text is a number; labels and "topK" stay as they are."""
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 

@@ -3,69 +3,46 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import logging
 import math
-import os
 import platform
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names, schema
-from ..images import MAX_PIXELS, Pixels, encode_image, opencv
+from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from ..images import MAX_PIXELS, Pixels, encode_image
 from ..methods import methods
 from ..methods.base import softmax
 from ..preprocess import view
 from ..progress import progress
-from .arguments import Bad, find_images, parse_methods, parse_target, read_chunks, unique_names
+from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
+from .console import Parser, command, positive, share, silence_opencv
 from .contact_sheet import ContactSheet, Tile, fit, printable
 from .results import REPORT, Results
 
 PROGRAM = "xai-explain"
-BAD_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal can't show
-    arguments = _parser().parse_intermixed_args(argv)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line())
-    logger = logging.getLogger("xai_deploy")
-    logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
-    try:
-        run = _Run(arguments)
-        with run.results:
-            report = run.report()
-        _show(report, arguments)
-    except BrokenPipeError:  # whoever read our output has seen enough; the results are on disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except XaiError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        logger.removeHandler(handler)
-    return 0
+    return command(_parser(), _explain, argv)
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    run = _Run(arguments)
+    with run.results:
+        report = run.report()
+    _show(report, arguments)
 
 
 class _Run:
@@ -104,7 +81,7 @@ class _Run:
     def report(self) -> dict[str, Any]:
         """Explain everything, write the files, and return what `results.json` holds."""
         started = time.perf_counter()
-        _silence_opencv()
+        silence_opencv()
         step = min(self.arguments.batch_size, 16)
         chunks = read_chunks(self.paths, step, self.arguments.max_pixels)
         shown = not self.arguments.quiet and len(self.paths) > step
@@ -226,11 +203,6 @@ class _Run:
         }
 
 
-def _fail(reason: str) -> int:
-    print(f"{PROGRAM}: error: {printable(reason)}", file=sys.stderr)
-    return BAD_INPUT
-
-
 def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Print the report as JSON, or a summary for people."""
     if arguments.json:
@@ -247,7 +219,6 @@ def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
                 f"compare {out / report['contact_sheets'][0]}, all in {out / REPORT}"
             )
         )
-    sys.stdout.flush()
 
 
 def _likelihood(entry: dict[str, Any]) -> str:
@@ -263,44 +234,17 @@ def _json(report: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _silence_opencv() -> None:
-    """OpenCV writes warnings about damaged files to standard error, past Python; ours say more."""
-    logging_of = getattr(opencv().utils, "logging", None)
-    if logging_of is not None:
-        logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
-
-
-class _Line(logging.Formatter):
-    """One record, one line: "xai-explain: warning: ..."."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{PROGRAM}: {record.levelname.lower()}: {record.getMessage()}"
-
-
 class _ListMethods(argparse.Action):
     """Like --version: print and leave, whatever else is missing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         for name in method_names():
-            cls: Any = methods.get(name)
-            hints = schema.type_hints(cls)
-            print(name)
-            for option in dataclasses.fields(cls):
-                hint = re.sub(r"typing\.|<class |>", "", str(hints[option.name]))
-                hint = re.sub(r"Optional\[(.*)\]", r"\1|none", hint)
-                kind = re.sub(r"Literal\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
-                print(f"  {name}:{option.name}={kind.lower()}  (default {str(option.default).lower()})")
+            print("\n".join(describe_options(name, methods.get(name))))
         parser.exit()
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error; `--help` shows the usage."""
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog=PROGRAM,
         description="Explain what a deployed image network sees: heatmaps for image files, by one or several methods.",
         epilog="example: xai-explain resnet50.xai photos/ --method reciprocam,score-cam --target top2 -o explained",
@@ -325,40 +269,24 @@ def _parser() -> argparse.ArgumentParser:
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
-    add("--threads", type=_positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
-    add("--batch-size", type=_positive, default=16, metavar="N", help="largest batch (default: 16)")
+    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
+    add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
     add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
     add(
         "--max-pixels",
-        type=_positive,
+        type=positive,
         default=MAX_PIXELS,
         metavar="N",
         help="refuse larger images (default: %(default)s)",
     )
-    add("--opacity", type=_share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
+    add("--opacity", type=share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
     add("-o", "--out", default="xai-output", metavar="OUT", help="folder for the results (default: xai-output)")
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     add("--skip-bad", action="store_true", help="report images that can't be read and go on with the others")
     add("--json", action="store_true", help="print the report as JSON instead of a summary")
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("-v", "--verbose", action="store_true", help="print more of what happens")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_common()
     add("--list-methods", action=_ListMethods, nargs=0, help="list the methods and their options, and exit")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, not {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"between 0 and 1, not {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -6,10 +6,6 @@ registers one; nothing else is edited.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -17,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import schema
 from ..bundle import Manifest
 from ..errors import NotApplicableError, OptionError, UnknownMethodError
+from ..options import build, unknown
 from ..registry import Registry
 from ..seeds import Array, Index, Seed
 
@@ -34,7 +30,6 @@ __all__ = [
     "check_epsilon",
     "create",
     "methods",
-    "options_of",
     "require_roles",
     "require_varying_score",
     "softmax",
@@ -156,20 +151,8 @@ def _with_defaults(name: str) -> Method:
 def _build(name: str, options: Mapping[str, object]) -> Method:
     cls = methods.get(name)
     if cls is None:
-        close = difflib.get_close_matches(name, list(methods), 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UnknownMethodError(f"no method {name!r}{hint}; there are {', '.join(methods)}")
-    hints = schema.type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for option in options:
-        if option not in known:
-            offer = f"it has {', '.join(known)}" if known else "it has none"
-            raise OptionError(f"{name}: no option {option!r}; {offer}")
-    try:
-        values = {key: _from_text(hints[key], value) for key, value in options.items()}
-        return schema.load(cls, values, name)
-    except schema.SchemaError as error:
-        raise OptionError(str(error)) from None
+        raise UnknownMethodError(unknown("method", name, methods))
+    return build(cls, name, options)
 
 
 def softmax(logits: Array) -> Array:
@@ -177,12 +160,6 @@ def softmax(logits: Array) -> Array:
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: Array = exponents / exponents.sum(axis=-1, keepdims=True)
     return shares
-
-
-def options_of(method: Method) -> dict[str, Any]:
-    """The options of a method, by name."""
-    fields = dataclasses.fields(method)  # type: ignore[arg-type]
-    return {field.name: getattr(method, field.name) for field in fields}
 
 
 def require_roles(name: str, method: Method, manifest: Manifest) -> None:
@@ -195,6 +172,16 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
         if role not in manifest.graphs:
             reason = manifest.left_out.get(role, advice)
             raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
+
+
+def applicable(manifests: Sequence[Manifest]) -> list[str]:
+    """The methods for which all these bundles hold the graphs, but for those that are `slow`: tens of inferences or more."""
+    return [
+        name
+        for name in methods
+        if not getattr(methods.get(name), "slow", False)
+        and all(role in manifest.graphs for manifest in manifests for role in create(name, {}).roles)
+    ]
 
 
 def start_offset(method: Method, classes: int) -> float | None:
@@ -222,21 +209,3 @@ def require_varying_score(name: str, score: str, forward: Forward) -> None:
     """
     if score == "softmax" and forward.logits.shape[-1] == 1:
         raise NotApplicableError(f"{name}: score 'softmax' is always 1 for a network of one class; give score='logit'")
-
-
-def _from_text(hint: Any, value: object) -> object:
-    """Read a string as the option's type: numbers, booleans, none."""
-    if not isinstance(value, str):
-        return value
-    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    if types.NoneType in kinds and value.lower() == "none":
-        return None
-    if bool in kinds and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    for kind in (int, float):
-        if kind in kinds:
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-    return value

@@ -71,6 +71,7 @@ class SmoothGradCamPlusPlus:
     sigma: float = 0.15
     seed: int = 0
 
+    slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:

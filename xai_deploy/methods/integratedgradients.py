@@ -41,6 +41,7 @@ class IntegratedGradients:
     baseline: Literal["zeros", "black"] = "zeros"
     channels: Channels = "sum"
 
+    slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ class ScoreCam:
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
 
+    slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class SmoothGrad:
     squared: bool = False
     channels: Channels = "max-abs"
 
+    slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def __post_init__(self) -> None:
