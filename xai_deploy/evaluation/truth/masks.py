@@ -1,0 +1,111 @@
+"""Masks of objects: a folder of PNG files with the images' names and sizes, in folders like the images'.
+
+Any pixel with a channel above 0 is the object; transparency is ignored. A palette PNG, as Pascal VOC's, is read through its
+palette: black is the background, and VOC's cream border (255) counts as the object. With `value`, which needs a grey PNG
+of 8 bits, the pixels of that value are the object.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import OptionError, TruthError
+from ...images import read_image
+from .matching import Matcher
+from .reading import check_size, files_in
+
+_GREY, _GREY_ALPHA = 0, 4  # colour types of a PNG header
+
+
+class Masks:
+    """The masks of all images that have one.
+
+    Attributes:
+        source: "PNG masks".
+        path: Their folder.
+    """
+
+    source = "PNG masks"
+
+    def __init__(self, path: Path, files: list[Path], root: Path, value: int | None) -> None:
+        self.path = path
+        self._value = value
+        self._files = {file.relative_to(path).with_suffix("").as_posix(): file for file in files}
+        if len(self._files) < len(files):
+            raise TruthError(f"{path}: two masks of one name, .png and .PNG; remove one")
+        self._matcher = Matcher(self._files, root, by_stem=True, annotations=path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The PNG files."""
+        return tuple(self._files.values())
+
+    def __len__(self) -> int:
+        """Number of masks."""
+        return len(self._files)
+
+    def of(self, image: Path, height: int, width: int) -> NDArray[np.bool_] | None:
+        """The object's pixels [height,width] of one image; None where it has no mask.
+
+        Args:
+            image: The image's path, inside the images' root.
+            height: Its height in pixels, upright, as `read_image` gives it.
+            width: Its width.
+
+        Raises:
+            TruthError: It can't be told which image is meant, or the mask's size or kind does not fit.
+            ImageFileError: The mask is damaged.
+        """
+        name = self._matcher.find(image)
+        if name is None:
+            return None
+        file = self._files[name]
+        bits, colour = _header(file)
+        if bits == 16:
+            raise TruthError(f"{file}: has 16 bits per value, of which the lower would be lost; save it with 8")
+        if self._value is not None and (colour not in (_GREY, _GREY_ALPHA) or bits != 8):
+            raise TruthError(f"{file}: value {self._value} is looked for in a grey PNG of 8 bits; save it as one")
+        pixels = read_image(file)
+        check_size(pixels.shape[:2], (height, width), str(file), image)
+        if self._value is not None:
+            return np.asarray(pixels[..., 0] == self._value)
+        return np.asarray(pixels.any(axis=-1))
+
+
+def read_masks(path: str | os.PathLike[str], root: str | os.PathLike[str], value: int | None = None) -> Masks:
+    """Find the masks in a folder; each is read when it is asked for.
+
+    Args:
+        path: The folder of PNG files.
+        root: The folder of the images, whose names the masks have.
+        value: The grey value of the object, 0 to 255; None for everything that is not black.
+
+    Raises:
+        TruthError: No such folder, or no PNG file in it.
+        OptionError: No such value.
+    """
+    path = Path(path)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255):
+        raise OptionError(f"a mask's value is a whole number from 0 to 255, not {value!r}")
+    if not path.is_dir():
+        raise TruthError(f"{path}: not a folder; give the folder of the masks")
+    files = [file for file in files_in(path) if file.suffix.lower() == ".png"]
+    if not files:
+        raise TruthError(f"{path}: holds no PNG files; masks are PNG files with the images' names")
+    return Masks(path, files, Path(root), value)
+
+
+def _header(file: Path) -> tuple[int, int]:
+    """Bits per value and colour type of a PNG file."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(26)
+    except OSError as error:
+        raise TruthError(f"{file}: can't be read ({error.strerror})") from None
+    if len(head) < 26 or not head.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise TruthError(f"{file}: not a PNG file, despite its name; save the mask as PNG")
+    return head[24], head[25]

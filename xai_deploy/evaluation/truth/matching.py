@@ -1,0 +1,130 @@
+"""Which annotation belongs to which image: by the path relative to the images' root, else by the file name.
+
+1. An annotation that names an image's path relative to the root is that image's.
+2. Of the others, one whose path ends with the image's ("/home/me/set/a.jpg" for a.jpg), or the other way round ("a.jpg"
+   for left/a.jpg, a bare name), is the image's, if no other annotation and no other image under the root fits as well.
+3. Where the file name alone agrees and the folders contradict (left/a.jpg, right/a.jpg), nothing is guessed.
+
+Paths are compared with "/" for "\\" and in Unicode's composed form (NFC; macOS decomposes names). Nothing is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from ...errors import TruthError
+from ...images import SUFFIXES
+
+_Parts = tuple[str, ...]
+
+
+class Matcher:
+    """Finds the annotation of an image.
+
+    Args:
+        names: The annotations' names for their images.
+        root: The folder of the images.
+        by_stem: The names lack the files' endings.
+        annotations: Where the annotations are; pictures in such a folder inside the root (masks) are no images.
+    """
+
+    def __init__(self, names: Iterable[str], root: Path, by_stem: bool, annotations: Path) -> None:
+        if not root.is_dir():
+            raise TruthError(f"{root}: not a folder; give the folder of the images")
+        self._root = Path(os.path.abspath(root))
+        self._annotations = Path(os.path.abspath(annotations))
+        self._by_stem = by_stem
+        self._names: dict[_Parts, str] = {}
+        self._namesakes: dict[str, list[_Parts]] = defaultdict(list)
+        for name in names:
+            key = _parts(name)
+            if not key:
+                raise TruthError(f"{annotations}: an annotation has the empty image name {name!r}; correct it")
+            if key in self._names:
+                both = f"{self._names[key]!r} and {name!r}"
+                raise TruthError(f"{annotations}: {both} are one image annotated twice; join or remove one")
+            self._names[key] = name
+            self._namesakes[key[-1]].append(key)
+
+    def find(self, image: Path) -> str | None:
+        """The name, among the annotations', of this image; None where it is not annotated.
+
+        Raises:
+            TruthError: The image lies outside the root, or several annotations or images fit.
+        """
+        own = self._relative(image)
+        key = self._key(own)
+        images = self._images.get(key[-1], [])
+        if key in self._names:
+            twins = sorted({other for other in images if self._key(other) == key} | {own})
+            if len(twins) > 1:
+                raise self._ambiguous(self._names[key], twins)
+            return self._names[key]
+        taken = {self._key(other) for other in images}
+        free = [name for name in self._namesakes.get(key[-1], ()) if name not in taken]
+        fitting = [name for name in free if _fits(name, key)]
+        shown = "/".join(own)
+        if len(fitting) > 1:
+            both = " and ".join(repr(self._names[name]) for name in fitting[:2])
+            raise TruthError(f"{shown}: the annotations {both} both fit; {self._advice}")
+        if fitting:
+            rivals = {other for other in images if self._key(other) not in self._names}
+            twins = sorted({other for other in rivals if _fits(fitting[0], self._key(other))} | {own})
+            if len(twins) > 1:
+                raise self._ambiguous(self._names[fitting[0]], twins)
+            return self._names[fitting[0]]
+        if free and not self._rooted:
+            raise TruthError(f"{shown}: the annotation {self._names[free[0]]!r} names another folder; {self._advice}")
+        return None
+
+    @property
+    def _advice(self) -> str:
+        return f"name images in {self._annotations} by their paths inside {self._root}"
+
+    def _ambiguous(self, name: str, images: list[_Parts]) -> TruthError:
+        both = " and ".join("/".join(image) for image in images[:2])
+        return TruthError(f"the annotation {name!r} fits the images {both}; {self._advice}")
+
+    def _relative(self, image: Path) -> _Parts:
+        try:
+            return _parts(Path(os.path.abspath(image)).relative_to(self._root).as_posix())
+        except ValueError:
+            raise TruthError(f"{image}: lies outside the folder of the images, {self._root}") from None
+
+    def _key(self, image: _Parts) -> _Parts:
+        return (*image[:-1], PurePosixPath(image[-1]).stem) if self._by_stem else image
+
+    @cached_property
+    def _images(self) -> dict[str, list[_Parts]]:
+        """The images under the root, by the last part of their keys."""
+        images: dict[str, list[_Parts]] = defaultdict(list)
+        inside = self._annotations != self._root and self._annotations.is_dir()
+        for folder, folders, files in os.walk(self._root):
+            if inside:
+                folders[:] = [name for name in folders if Path(folder, name) != self._annotations]
+            for file in files:
+                if os.path.splitext(file)[1].lower() in SUFFIXES:
+                    parts = self._relative(Path(folder, file))
+                    images[self._key(parts)[-1]].append(parts)
+        return images
+
+    @cached_property
+    def _rooted(self) -> bool:
+        """Some annotation names an image's path relative to the root, so that the root is the right one."""
+        return any(self._key(image) in self._names for images in self._images.values() for image in images)
+
+
+def _fits(name: _Parts, image: _Parts) -> bool:
+    """One of the paths ends with the other."""
+    shared = min(len(name), len(image))
+    return name[-shared:] == image[-shared:]
+
+
+def _parts(path: str) -> _Parts:
+    normal = unicodedata.normalize("NFC", path).replace("\\", "/")
+    return tuple(part for part in normal.split("/") if part not in ("", "."))

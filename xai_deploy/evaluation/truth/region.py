@@ -1,0 +1,60 @@
+"""Ground truth of an image -> pixels of the network's input, through the resize and the crop of its preprocessing.
+
+Row i of an input of H rows has its centre at y = top + (i + 1/2) * height / H in the image's own pixels, where (top, left,
+height, width) is `preprocess.crop_box`; columns likewise. A pixel belongs to what its centre lies in; on an edge,
+to what begins there. Positions are rounded to a millionth of a pixel, so that 25/44 of 44 pixels is 25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import Input
+from ...preprocess import crop_box
+from .base import Box
+
+_DECIMALS = 6
+
+
+def region(boxes: Iterable[Box], height: int, width: int, spec: Input) -> NDArray[np.bool_]:
+    """Pixels of the network's input whose centres lie in any of the boxes.
+
+    A box partly outside the crop is cut; one wholly outside, or thinner than a pixel and between two centres, leaves
+    nothing.
+
+    Args:
+        boxes: Fractions of the whole upright image.
+        height: The image's height in pixels.
+        width: Its width.
+        spec: The manifest's input.
+
+    Returns:
+        [H,W] of the network's input.
+    """
+    y, x = _centres(height, width, spec)
+    inside = np.zeros((spec.height, spec.width), dtype=bool)
+    for box in boxes:
+        top, bottom = round(box.top * height, _DECIMALS), round(box.bottom * height, _DECIMALS)
+        left, right = round(box.left * width, _DECIMALS), round(box.right * width, _DECIMALS)
+        inside |= ((top <= y) & (y < bottom))[:, None] & ((left <= x) & (x < right))
+    return inside
+
+
+def mask_region(mask: NDArray[np.bool_], spec: Input) -> NDArray[np.bool_]:
+    """The mask [h,w] of an image at the centres of the pixels [H,W] of the network's input; False beyond the image."""
+    y, x = _centres(mask.shape[0], mask.shape[1], spec)
+    rows, columns = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    known = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
+    seen: NDArray[np.bool_] = mask[np.ix_(rows.clip(0, mask.shape[0] - 1), columns.clip(0, mask.shape[1] - 1))] & known
+    return seen
+
+
+def _centres(height: int, width: int, spec: Input) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """y [H] and x [W], in the image's pixels, of the centres of the input's rows and columns."""
+    top, left, seen_height, seen_width = crop_box(height, width, spec)
+    y = top + (np.arange(spec.height, dtype=np.float64) + 0.5) * (seen_height / spec.height)
+    x = left + (np.arange(spec.width, dtype=np.float64) + 0.5) * (seen_width / spec.width)
+    return y.round(_DECIMALS), x.round(_DECIMALS)

@@ -1,0 +1,73 @@
+"""YOLO txt: a folder with one file per image, of the image's name; a line "class cx cy w h" per box, in fractions.
+
+The box is [cx - w/2, cx + w/2] x [cy - h/2, cy + h/2]. A sixth number is a confidence, and is ignored; "class x1 y1 x2 y2
+x3 y3 ..." is a polygon, whose bounding box is taken. An empty file says that the image shows no object. The class is a
+number; a file classes.txt, with a name per line, in the same folder or one above it, gives their names. (The names in a
+data.yaml are not read.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import TruthError
+from .base import Annotations, Entry, Format, Label, Record, Source, formats
+from .reading import fraction, number, quoted, read_text
+
+_CLASSES = "classes.txt"
+_FILE_LIMIT = 1 << 24  # bytes
+_SHAPES = "expected 'class cx cy w h', or 'class x1 y1 x2 y2 x3 y3 ...' for a polygon"
+
+
+@formats.register("YOLO txt")
+class Yolo(Format):
+    """One file for each image, in folders like the images'."""
+
+    expects = "a folder of .txt files, one per image, with lines 'class cx cy w h'"
+
+    @classmethod
+    def recognises(cls, source: Source) -> bool:
+        return bool(_labels(source))
+
+    @classmethod
+    def read(cls, source: Source) -> Annotations:
+        names = {file.parent: _names(file) for file in source.ending(".txt") if file.name == _CLASSES}
+        records = []
+        for file in _labels(source):
+            known = next((names[folder] for folder in file.parents if folder in names), None)
+            lines = read_text(file, _FILE_LIMIT).splitlines()
+            places = ((f"{file}, line {index}", line.split()) for index, line in enumerate(lines, 1))
+            entries = tuple(_entry(words, known, where) for where, words in places if words)
+            records.append(Record(source.name(file), entries, str(file), fractions=True))
+        return Annotations(tuple(records), by_stem=True)
+
+
+def _labels(source: Source) -> list[Path]:
+    return [file for file in source.ending(".txt") if file.name != _CLASSES]
+
+
+def _names(file: Path) -> list[str]:
+    return [line.strip() for line in read_text(file, _FILE_LIMIT).rstrip().splitlines()]
+
+
+def _entry(words: list[str], names: list[str] | None, where: str) -> Entry:
+    numbers = [number(word, where) for word in words]
+    label = _label(words[0], names, where)
+    polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
+    if not polygon and len(numbers) not in (5, 6):
+        raise TruthError(f"{where}: has {len(numbers)} numbers; {_SHAPES}")
+    if not polygon:
+        return Entry.centred(numbers[1:5], label, where)
+    x, y = ([fraction(value, where) for value in numbers[first::2]] for first in (1, 2))
+    return Entry(min(x), min(y), max(x), max(y), label, where)
+
+
+def _label(word: str, names: list[str] | None, where: str) -> Label:
+    if not (word.isascii() and word.isdigit() and len(word) < 10):
+        raise TruthError(f"{where}: the class {quoted(word)} is not a whole number; {_SHAPES}")
+    index = int(word)
+    if names is None:
+        return index
+    if index >= len(names):
+        raise TruthError(f"{where}: class {index}, but {_CLASSES} has {len(names)} names; correct one of them")
+    return names[index]
