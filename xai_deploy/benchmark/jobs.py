@@ -1,0 +1,163 @@
+"""What is measured: a job names it, a bench opens what it needs and makes a call of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import Config, Session, create
+from ..backends.base import to_host
+from ..errors import InputError, RuntimeFailure
+from ..explainer import Explainer
+from ..images import read_image
+from ..onnx_guard import check_graph
+from ..preprocess import Prepared
+from ..targets import Target
+
+PLAIN = "plain"
+SEED = 0  # of the noise
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all jobs have in common.
+
+    Attributes:
+        device: As for `Explainer`.
+        threads: As for `Explainer`.
+        batch_size: As for `Explainer`: the largest batch that any graph is given.
+        model: ONNX file of the whole network, which plain inference then runs; None: the bundle's head and tail.
+        image: Image file that fills the batch; None: noise.
+        predicted: Explain the predicted classes instead of given ones.
+    """
+
+    device: str = "cpu"
+    threads: int | None = None
+    batch_size: int = 16
+    model: str | None = None
+    image: str | None = None
+    predicted: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to measure.
+
+    Attributes:
+        bundle: Path of the bundle.
+        backend: Name of the backend.
+        batch: How many images.
+        method: A method's name, or `PLAIN`: inference without an explanation.
+        options: The method's options, as pairs of name and value.
+        targets: How many targets; 0 for plain inference.
+    """
+
+    bundle: str
+    backend: str
+    batch: int
+    method: str = PLAIN
+    options: tuple[tuple[str, Any], ...] = ()
+    targets: int = 0
+
+
+class Bench:
+    """The bundles on one backend, each opened once, as a server has them.
+
+    Args:
+        backend: Its name.
+        settings: What all jobs have in common.
+    """
+
+    def __init__(self, backend: str, settings: Settings) -> None:
+        self.backend = backend
+        self.settings = settings
+        self._explainers: dict[str, Explainer] = {}
+        self._images: dict[tuple[str, int], Prepared] = {}
+        self._model: Session | None = None
+
+    def call(self, job: Job) -> Callable[[], object]:
+        """The job as a call, whose graphs are opened when it is first called (the whole model: at once).
+
+        Raises:
+            XaiError: The bundle, the image or the model can't be used.
+        """
+        explainer, images = self._explainer(job.bundle), self._batch(job.bundle, job.batch)
+        if job.method == PLAIN and self.settings.model is not None:
+            return partial(self._run_model, job.bundle, images.x)
+        if job.method == PLAIN:
+            return partial(explainer.predict, images)
+        targets: list[Target] = list(range(job.targets))
+        if self.settings.predicted:
+            targets = ["top" + str(job.targets)] if job.targets > 1 else [-1]
+        return partial(explainer.explain_many, images, [(job.method, dict(job.options))], targets)
+
+    def check_model(self, bundle: str, batch: int) -> None:
+        """Run the whole model beside the bundle.
+
+        Raises:
+            InputError: It does not take the bundle's input, or lacks one of its outputs.
+        """
+        explainer, images = self._explainer(bundle), self._batch(bundle, batch)
+        found = self._run_model(bundle, images.x)
+        explained = next((o.name for o in explainer.bundle.manifest.outputs if o.kind != "other"), None)
+        if explained is not None:
+            classes = found[explained].reshape(batch, -1).argmax(1)
+            if (classes != explainer.predict(images).argmax(1)).any():
+                log.warning("%s predicts other classes than %s; is it the same network?", self.settings.model, bundle)
+
+    def _explainer(self, bundle: str) -> Explainer:
+        if bundle not in self._explainers:
+            s = self.settings
+            self._explainers[bundle] = Explainer(
+                bundle, self.backend, s.device, threads=s.threads, batch_size=s.batch_size
+            )
+        return self._explainers[bundle]
+
+    def _batch(self, bundle: str, count: int) -> Prepared:
+        """Inputs of the network, [count, ...]: preprocessing is no part of what is measured."""
+        key = bundle, count
+        if key not in self._images:
+            explainer, rng = self._explainer(bundle), np.random.default_rng(SEED)
+            spec = explainer.bundle.manifest.input
+            noise: NDArray[Any]
+            if self.settings.image is not None:
+                one = explainer.prepare(read_image(self.settings.image)).x
+                self._images[key] = Prepared(np.repeat(one, count, axis=0))
+            elif spec.dtype == "uint8":
+                noise = rng.integers(0, 256, (count, *spec.image_shape), dtype=np.uint8)
+                self._images[key] = Prepared(noise)
+            else:
+                noise = rng.standard_normal((count, *spec.image_shape), dtype=np.float32)
+                self._images[key] = Prepared(noise.astype(spec.dtype))
+        return self._images[key]
+
+    def _run_model(self, bundle: str, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """The outputs of the whole model, on the host, as `Explainer.predict` gives its own."""
+        manifest, model = self._explainer(bundle).bundle.manifest, self.settings.model
+        assert model is not None
+        if self._model is None:
+            data = Path(model).read_bytes()
+            check_graph(data, model)
+            backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))[1]
+            try:
+                self._model = backend.open(data)
+            except RuntimeFailure as error:
+                raise RuntimeFailure(f"{model}: {error}") from None
+        outputs = [output.name for output in manifest.outputs]
+        try:
+            found = self._model.run({manifest.input.name: x}, outputs)
+            return {name: to_host(tensor) for name, tensor in found.items()}
+        except RuntimeFailure as error:
+            raise InputError(
+                f"{model}: does not take {bundle}'s input {manifest.input.name!r} {list(x.shape)}, or does not give its "
+                f"outputs {', '.join(outputs)} ({error})"
+            ) from None

@@ -1,0 +1,382 @@
+"""The benchmark: which jobs there are, measured, and what came out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..backends import Config, create
+from ..backends import backends as all_backends
+from ..bundle import Bundle, Manifest
+from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
+from ..explainer import MethodSpec
+from ..methods import methods as all_methods
+from ..methods.base import create as create_method
+from ..methods.base import require_roles
+from ..progress import progress
+from .jobs import PLAIN, Bench, Job, Settings
+from .memory import own_peak, peak_memory
+from .timing import Summary, interleave, summarise
+
+_SLOW_REASON = "costs tens of inferences or more; measured where it is named"
+_NO_PEAK = "this system does not tell a process's peak memory"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A bundle: its path, the network's name, the layer it is cut at, the manifest's digest."""
+
+    path: str
+    name: str
+    layer: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that was not measured, and why; `backend` is None where that holds for all."""
+
+    bundle: str
+    backend: str | None
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job costs.
+
+    Attributes:
+        bundle: Path of the bundle; None for plain inference by the whole model.
+        layer: Where it is cut.
+        backend: Name of the backend.
+        method: A method's name, or "plain".
+        options: The method's options that were given.
+        batch: How many images.
+        targets: How many targets; None for plain inference.
+        median_seconds: Of one call: all images, all targets.
+        iqr_seconds: Interquartile range; None of a single run.
+        ratio: Median of the ratios to plain inference at the same batch in the same round.
+        ratio_iqr: Interquartile range of these ratios.
+        peak_bytes: Peak of the host's memory in a process of its own; None where it was not measured.
+        extra_bytes: The same less plain inference's.
+    """
+
+    bundle: str | None
+    layer: str | None
+    backend: str
+    method: str
+    options: dict[str, Any]
+    batch: int
+    targets: int | None
+    median_seconds: float
+    iqr_seconds: float | None
+    ratio: float
+    ratio_iqr: float | None
+    peak_bytes: int | None = None
+    extra_bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The method with its options, as the command line takes it."""
+        return ":".join([self.method, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, and how.
+
+    Attributes:
+        bundles: What was compared.
+        plain: What plain inference is.
+        input: What the images are.
+        target: "given", or "predicted".
+        device: As for `Explainer`.
+        threads: As for `Explainer`.
+        batch_size: The largest batch that any graph was given.
+        runs: Rounds that were timed.
+        warmup: Runs before them.
+        versions: Of the packages at work.
+        no_memory: Why no peak is given; None where one is.
+        left_out: Methods that were not measured.
+        results: One for each job: backend, method, targets, batch, bundle, the last varying fastest.
+    """
+
+    bundles: list[Tested]
+    plain: str
+    input: str
+    target: str
+    device: str
+    threads: int | None
+    batch_size: int
+    runs: int
+    warmup: int
+    versions: dict[str, str]
+    no_memory: str | None
+    left_out: list[LeftOut]
+    results: list[Result]
+
+    def columns(self) -> dict[str, Callable[[Result], str]]:
+        """Heading -> cell: what tells the results of one backend apart. What is the same for all of them is no column."""
+        layers = {tested.path: tested.layer for tested in self.bundles}
+        if len(set(layers.values())) < len(layers):
+            layers = {path: path for path in layers}
+        found: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}
+        if len(layers) > 1:
+            found["cut at"] = lambda result: layers.get(result.bundle or "", "-")
+        if len({result.batch for result in self.results}) > 1:
+            found["batch"] = lambda result: str(result.batch)
+        if len({result.targets for result in self.results if result.targets}) > 1:
+            found["targets"] = lambda result: str(result.targets or "-")
+        return found
+
+
+def benchmark(
+    bundles: Sequence[str | os.PathLike[str]],
+    methods: Sequence[MethodSpec] | None = None,
+    backends: Sequence[str] | None = None,
+    *,
+    batches: Sequence[int] = (1,),
+    targets: Sequence[int] = (1,),
+    runs: int = 30,
+    warmup: int = 3,
+    device: str = "cpu",
+    threads: int | None = None,
+    model: str | os.PathLike[str] | None = None,
+    image: str | os.PathLike[str] | None = None,
+    predicted: bool = False,
+    memory: bool = True,
+    show_progress: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Report:
+    """Measure plain inference and explanations, with the same settings and in the same rounds.
+
+    Args:
+        bundles: Their paths; several are compared, usually one network cut at several layers.
+        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, but for the slow ones.
+        backends: Names; None: all that are installed.
+        batches: Numbers of images, each measured by itself.
+        targets: Numbers of distinct classes that one call explains, each measured by itself.
+        runs: Rounds that are timed.
+        warmup: Runs of each job before them, the first of which opens its graphs.
+        device: As for `Explainer`.
+        threads: As for `Explainer`.
+        model: ONNX file of the whole network: plain inference runs it; None: it runs each bundle's head and tail.
+        image: Image file that fills the batch; None: noise from a fixed seed.
+        predicted: Explain the best classes of each image, which have to be found first, instead of given ones.
+        memory: Measure peak memory, too, each job in a process of its own.
+        show_progress: Show progress bars at a terminal.
+        clock: Gives the time in seconds.
+
+    Raises:
+        XaiError: Something named does not exist, does not apply, or does not fit the other things.
+        OSError: The model can't be read.
+    """
+    for what, counts in (("runs", [runs]), ("warmup", [warmup]), ("batches", batches), ("targets", targets)):
+        if not counts or any(type(count) is not int or count < 1 for count in counts):
+            raise InputError(f"{what} are numbers from 1, not {counts!r}")
+    settings = Settings(
+        device,
+        threads,
+        max(16, *batches),
+        None if model is None else os.fspath(model),
+        None if image is None else os.fspath(image),
+        predicted,
+    )
+    opened = _open(bundles, max(targets))
+    chosen, left_out = _choose(opened, methods)
+    names = _backends(backends, Config(device, threads=threads))
+    no_memory = None if memory else "not asked for"
+    if memory and own_peak() is None:
+        no_memory = _NO_PEAK
+    results: list[Result] = []
+    for backend in names:
+        bench = Bench(backend, settings)
+        of_backend: list[Result] = []
+        for batch in dict.fromkeys(batches):
+            jobs = _jobs(chosen, backend, batch, list(dict.fromkeys(targets)), settings)
+            if model is not None:
+                for path in opened:
+                    bench.check_model(path, batch)
+            calls, failed = _opened(bench, jobs, strict=methods is not None)
+            left_out += [one for one in failed if one not in left_out]
+            label = f"{backend}, batch {batch}: "
+            seconds = interleave(
+                calls, runs, warmup - 1, clock=clock, label=label + "time", show_progress=show_progress
+            )
+            measured = progress(calls, len(calls), label + "memory", show_progress)
+            peaks = {} if no_memory else {job: _peak(job, settings) for job in measured}
+            for job in calls:
+                plain = _plain(job, settings, next(iter(opened)))
+                summary = summarise(seconds[job], seconds[plain])
+                of_backend.append(_result(job, summary, opened, settings, peaks.get(job), peaks.get(plain)))
+        results += _sorted(of_backend, list(opened))
+    return Report(
+        bundles=[Tested(path, m.name, m.target.asked, m.digest) for path, m in opened.items()],
+        plain="head and tail of the bundle" if settings.model is None else settings.model,
+        input="noise" if settings.image is None else settings.image,
+        target="predicted" if predicted else "given",
+        device=device,
+        threads=threads,
+        batch_size=settings.batch_size,
+        runs=runs,
+        warmup=warmup,
+        versions=_versions(names),
+        no_memory=no_memory,
+        left_out=left_out,
+        results=results,
+    )
+
+
+def _open(bundles: Sequence[str | os.PathLike[str]], targets: int) -> dict[str, Manifest]:
+    """Path -> manifest, each once; of networks with at least so many classes."""
+    opened = {os.fspath(path): Bundle.open(path).manifest for path in bundles}
+    if not opened:
+        raise InputError("no bundle was given")
+    for path, manifest in opened.items():
+        if targets > manifest.classes:
+            raise TargetError(f"{path}: {targets} distinct targets; the network has {manifest.classes} classes")
+    return opened
+
+
+def _choose(
+    opened: Mapping[str, Manifest], methods: Sequence[MethodSpec] | None
+) -> tuple[dict[str, list[tuple[str, dict[str, Any]]]], list[LeftOut]]:
+    """Bundle -> the methods to measure there, and those that nobody named and that were left out."""
+    if methods is not None:
+        specs = [(spec, {}) if isinstance(spec, str) else (spec[0], dict(spec[1])) for spec in methods]
+        if not specs:
+            raise InputError("no method was given")
+        for manifest in opened.values():
+            for name, options in specs:
+                require_roles(name, create_method(name, options), manifest)
+        return dict.fromkeys(opened, specs), []
+    chosen: dict[str, list[tuple[str, dict[str, Any]]]] = {path: [] for path in opened}
+    left_out: list[LeftOut] = []
+    for path, manifest in opened.items():
+        for name in all_methods:
+            try:
+                require_roles(name, create_method(name, {}), manifest)
+            except XaiError as error:
+                left_out.append(LeftOut(path, None, name, str(error)))
+                continue
+            if getattr(all_methods.get(name), "slow", False):
+                left_out.append(LeftOut(path, None, name, f"{name}: {_SLOW_REASON}"))
+            else:
+                chosen[path].append((name, {}))
+    return chosen, left_out
+
+
+def _backends(asked: Sequence[str] | None, config: Config) -> list[str]:
+    """The backends asked for, or all that are installed; each has the device."""
+    if asked is not None:
+        return [create(name, config)[0] for name in dict.fromkeys(asked)]
+    found = []
+    for name in all_backends:
+        try:
+            found.append(create(name, config)[0])
+        except BackendNotInstalledError:
+            continue
+    return found or [create(None, config)[0]]  # which says what to install
+
+
+def _plain(job: Job, settings: Settings, first: str) -> Job:
+    """The plain inference that a job is compared with: one for all bundles where the whole model runs it."""
+    bundle = job.bundle if settings.model is None else first
+    return replace(job, bundle=bundle, method=PLAIN, options=(), targets=0)
+
+
+def _jobs(
+    chosen: Mapping[str, list[tuple[str, dict[str, Any]]]],
+    backend: str,
+    batch: int,
+    targets: Sequence[int],
+    settings: Settings,
+) -> list[Job]:
+    """All jobs of one backend and batch, plain inference first."""
+    first = next(iter(chosen))
+    plain = [_plain(Job(path, backend, batch), settings, first) for path in chosen]
+    explained = [
+        Job(path, backend, batch, name, tuple(options.items()), count)
+        for path, methods in chosen.items()
+        for name, options in methods
+        for count in targets
+    ]
+    return list(dict.fromkeys(plain + explained))
+
+
+def _opened(bench: Bench, jobs: Sequence[Job], strict: bool) -> tuple[dict[Job, Callable[[], object]], list[LeftOut]]:
+    """The jobs as calls, each run once, which opens its graphs; and, unless `strict`, methods that failed."""
+    calls, failed = {}, []
+    for job in jobs:
+        call = bench.call(job)
+        try:
+            call()
+        except XaiError as error:
+            if strict or job.method == PLAIN:
+                raise
+            failed.append(LeftOut(job.bundle, bench.backend, job.method, str(error)))
+            continue
+        calls[job] = call
+    return calls, failed
+
+
+def _peak(job: Job, settings: Settings) -> int | None:
+    try:
+        return peak_memory(job, settings)
+    except XaiError as error:  # not worth losing the times for
+        log.warning("%s: %s", job.method, error)
+        return None
+
+
+def _sorted(results: list[Result], bundles: list[str]) -> list[Result]:
+    """What is compared next to each other: batches of a method, and of one batch the bundles."""
+    methods = list(dict.fromkeys(result.title for result in results))
+
+    def place(result: Result) -> tuple[int, ...]:
+        bundle = -1 if result.bundle is None else bundles.index(result.bundle)
+        return methods.index(result.title), result.targets or 0, result.batch, bundle
+
+    return sorted(results, key=place)
+
+
+def _result(
+    job: Job,
+    summary: Summary,
+    opened: Mapping[str, Manifest],
+    settings: Settings,
+    peak: int | None,
+    plain_peak: int | None,
+) -> Result:
+    whole = job.method == PLAIN and settings.model is not None
+    return Result(
+        bundle=None if whole else job.bundle,
+        layer=None if whole else opened[job.bundle].target.asked,
+        backend=job.backend,
+        method=job.method,
+        options=dict(job.options),
+        batch=job.batch,
+        targets=job.targets or None,
+        median_seconds=summary.median,
+        iqr_seconds=summary.iqr,
+        ratio=summary.ratio,
+        ratio_iqr=summary.ratio_iqr,
+        peak_bytes=peak,
+        extra_bytes=None if peak is None or plain_peak is None else peak - plain_peak,
+    )
+
+
+def _versions(backends: Sequence[str]) -> dict[str, str]:
+    own = {"xai-deploy": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    return own | {name: str(getattr(sys.modules.get(name), "__version__", "unknown")) for name in backends}

@@ -1,0 +1,162 @@
+"""xai-bench: what each method costs beside plain inference on this machine: time, memory, by batch, cut and targets."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from ..benchmark import LeftOut, Report, Result, benchmark, plot
+from ..benchmark.plot import require_matplotlib
+from .arguments import parse_methods
+from .console import Parser, command, positive, require_folder, silence_opencv, write_json
+from .contact_sheet import printable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return command(_parser(), _bench, argv)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    for path in (arguments.json, arguments.plot):
+        require_folder(path)  # before minutes of work, not after
+    if arguments.plot:
+        require_matplotlib(arguments.plot)
+    if arguments.image:
+        silence_opencv()
+    report = benchmark(
+        arguments.bundle,
+        [(method.name, method.options) for method in parse_methods(arguments.methods)] if arguments.methods else None,
+        [name for text in arguments.backend for name in text.split(",")] if arguments.backend else None,
+        batches=arguments.batch,
+        targets=arguments.targets,
+        runs=arguments.runs,
+        warmup=arguments.warmup,
+        device=arguments.device,
+        threads=arguments.threads,
+        model=arguments.model,
+        image=arguments.image,
+        predicted=arguments.predicted,
+        memory=not arguments.no_memory,
+        show_progress=not arguments.quiet,
+    )
+    if arguments.json:
+        write_json(dataclasses.asdict(report), arguments.json)
+    if arguments.plot:
+        plot(report, arguments.plot)
+    if not arguments.quiet and arguments.json != "-":
+        for line in _table(report):
+            print(printable(line))
+
+
+def _table(report: Report) -> list[str]:
+    """The report as people read it."""
+    cuts = "; ".join(f"{tested.name} cut at {tested.layer}" for tested in report.bundles)
+    threads = "the runtime's choice" if report.threads is None else report.threads
+    counts = {
+        "batch": {result.batch for result in report.results},
+        "targets": {result.targets for result in report.results if result.targets},
+    }
+    same = [f"{what}: {values.pop()}" for what, values in counts.items() if len(values) == 1]
+    lines = [
+        f"{cuts}; {report.device}, threads: {threads}",
+        "; ".join([f"input: {report.input}", *same, f"target: {report.target}"]),
+        f"plain inference: {report.plain}; {report.runs} runs each, interleaved, after {report.warmup} to warm up",
+    ]
+    for backend in dict.fromkeys(result.backend for result in report.results):
+        results = [result for result in report.results if result.backend == backend]
+        lines += ["", f"{backend} {report.versions[backend].partition('-')[0]}", *_rows(report, results)]
+    lines += ["", *_left_out(report.left_out)]
+    if any((result.iqr_seconds or 0) > result.median_seconds / 2 for result in report.results):
+        lines.append("some times scatter by more than half: is the machine busy with something else?")
+    if report.no_memory:
+        lines.append(f"no peak memory: {report.no_memory}")
+    return lines
+
+
+def _rows(report: Report, results: Sequence[Result]) -> list[str]:
+    columns = report.columns()
+    table = [[*columns, "median", "IQR", "x plain", *([] if report.no_memory else ["peak", "over plain"])]]
+    for result in results:
+        row = [cell(result) for cell in columns.values()]
+        row += [_ms(result.median_seconds), _ms(result.iqr_seconds), f"{result.ratio:.2f}"]
+        if not report.no_memory:
+            row += [_mb(result.peak_bytes, ""), _mb(result.extra_bytes, "+")]
+        table.append(row)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    words = len(
+        [heading for heading in columns if heading in ("method", "cut at")]
+    )  # to the left, numbers to the right
+    return [
+        "  ".join(
+            cell.ljust(width) if place < words else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.2f} ms"
+
+
+def _mb(count: int | None, sign: str) -> str:
+    return "-" if count is None else f"{count / 1e6:{sign}.0f} MB"
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    """One line for each reason, with the methods that it holds for."""
+    methods: dict[str, list[str]] = {}
+    for one in left_out:
+        names = methods.setdefault(one.reason.removeprefix(f"{one.method}: "), [])
+        if one.method not in names:
+            names.append(one.method)
+    return [f"left out: {', '.join(names)}: {reason}" for reason, names in methods.items()]
+
+
+def _counts(text: str) -> list[int]:
+    """ "1,2,4" -> [1, 2, 4]"""
+    return [positive(part) for part in text.split(",")]
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="xai-bench",
+        description="Measure what explanations cost beside plain inference, on this machine, with the settings deployed.",
+        epilog="example: xai-bench resnet50.xai --methods reciprocam,grad-cam --batch 1,4 --json costs.json",
+    )
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", nargs="+", help="folder written by xai-export; several are compared")
+    add(
+        "-m",
+        "--methods",
+        action="append",
+        metavar="M[,M...]",
+        help="methods, with options as in reciprocam:score=softmax (default: all that the bundle has the graphs for, but "
+        "those that cost tens of inferences or more)",
+    )
+    add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
+    add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
+    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
+    add("--batch", type=_counts, default=[1], metavar="N[,N...]", help="numbers of images (default: 1)")
+    add("--targets", type=_counts, default=[1], metavar="N[,N...]", help="numbers of classes explained (default: 1)")
+    add("--predicted", action="store_true", help="explain the best classes of each image instead of given ones")
+    add("--runs", type=positive, default=30, metavar="N", help="runs that are timed (default: 30)")
+    add("--warmup", type=positive, default=3, metavar="N", help="runs before them (default: 3)")
+    add(
+        "--model",
+        metavar="MODEL.onnx",
+        help="plain inference runs this whole network (default: the bundle's head and tail)",
+    )
+    add("--image", metavar="FILE", help="image that fills the batch (default: noise, always the same)")
+    add("--no-memory", action="store_true", help="leave out peak memory, which takes a process per method")
+    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')
+    parser.add_common()
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
