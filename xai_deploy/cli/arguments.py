@@ -61,7 +61,7 @@ def describe_options(name: str, cls: Any) -> list[str]:
     for option in dataclasses.fields(cls):
         hint = re.sub(r"typing\.|<class |>", "", str(hints[option.name]))
         hint = re.sub(r"Optional\[(.*)\]", r"\1|none", hint)
-        kind = re.sub(r"Literal\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
+        kind = re.sub(r"(?:Literal|Union)\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
         lines.append(f"  {name}:{option.name}={kind.lower()}  (default {str(option.default).lower()})")
     return lines
 
