@@ -19,8 +19,9 @@ class Rise:
     """L = 1/(N p) * sum_i f(x * M_i)_c M_i (equation 6): the black-box reference, N full inferences for each image.
 
     A mask M_i is a grid of `cells` x `cells` that are 1 with probability p, enlarged bilinearly to (cells + 1) / cells of
-    the image and cut to it at a random place, as in the authors' code; x is the preprocessed input. All images get the
-    same masks, streamed in batches, for all targets at once.
+    the image and cut to it at a random place, as in the authors' code, but that the grid's edge is repeated beyond its border,
+    theirs mirrored; x is the preprocessed input. All images get the same masks, streamed in batches of any size, for all
+    targets at once.
 
     Attributes:
         masks: N; the paper has 4000 to 8000.

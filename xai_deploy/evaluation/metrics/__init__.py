@@ -1,0 +1,5 @@
+"""What is measured of a map, one file per family of metrics, found by name."""
+
+from .base import Case, Column, Metric, create, metrics
+
+__all__ = ["Case", "Column", "Metric", "create", "metrics"]

@@ -1,0 +1,172 @@
+"""What a metric is, and what it may ask.
+
+A metric is a frozen dataclass: its fields are its options, `measure` is its formula. To add one, add one file that
+registers one; nothing else is edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import NotApplicableError, UnknownMetricError
+from ...explainer import Explainer
+from ...methods.base import softmax
+from ...options import build, unknown
+from ...preprocess import Prepared
+from ...registry import Registry
+
+T = TypeVar("T")
+Array: TypeAlias = NDArray[np.float32]
+Numbers: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = NDArray[np.int64]
+Region: TypeAlias = NDArray[np.bool_]
+Masking = Literal["input", "image"]
+"""What a map is multiplied with: the preprocessed input, or the image itself, so that 0 leaves black."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure per image, and what it becomes over a data set.
+
+    Attributes:
+        name: As in tables.
+        better: Which way is better; "" where neither is.
+        percent: The figure is in percent.
+        of_means: Makes the data set's figure from the means of other columns, by name; None: its own mean.
+    """
+
+    name: str
+    better: Literal["higher", "lower", ""]
+    percent: bool = False
+    of_means: Callable[[Mapping[str, Numbers]], Numbers] | None = None
+
+
+@dataclass(eq=False)
+class Case:
+    """The maps of n images by one method, each for one class.
+
+    Attributes:
+        explainer: The network.
+        method: The method's name and options.
+        x: The network's inputs [n, ...], in its own layout and dtype.
+        logits: [n,classes].
+        target: The classes explained, [n].
+        heatmaps: [n,H,W] in [0,1].
+        regions: Where the object is, [H,W], by its boxes; None for an image without any.
+        masks: The same by its mask.
+        randomised: The same network, more and more of its weights replaced by random ones, from the top.
+    """
+
+    explainer: Explainer
+    method: tuple[str, Mapping[str, object]]
+    x: NDArray[Any]
+    logits: Array
+    target: Index
+    heatmaps: Array
+    regions: Sequence[Region | None] = ()
+    masks: Sequence[Region | None] = ()
+    randomised: Sequence[Explainer] = ()
+    _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
+
+    def probability(self, logits: Array, image: Index) -> Numbers:
+        """p of the class explained: row i of logits [b,classes] belongs to image `image[i]`. Softmax, or the sigmoid of a
+        multi-label network.
+
+        Raises:
+            NotApplicableError: The network has one output that is no probability.
+        """
+        rows, target = np.arange(len(logits)), self.target[image]
+        if self.explainer.bundle.activation == "sigmoid":
+            return np.exp(-np.logaddexp(0, -logits[rows, target].astype(np.float64)))
+        if logits.shape[1] == 1:
+            raise NotApplicableError(
+                "the network has a single output that is no probability; leave out the metrics that need one "
+                "(average-drop, average-increase, insertion, deletion, adcc)"
+            )
+        return np.asarray(softmax(logits.astype(np.float64))[rows, target])
+
+    @property
+    def before(self) -> Numbers:
+        """p of the images as they are, [n]."""
+        return self.probability(self.logits, np.arange(len(self.x)))
+
+    def predict(self, x: NDArray[Any], image: Index) -> Numbers:
+        """p of other inputs [b, ...], of which row i takes the class of image `image[i]`."""
+        return self.probability(self.explainer.predict(Prepared(x)), image)
+
+    def masked(self, how: Masking) -> NDArray[Any]:
+        """x * map, [n, ...]."""
+        share = self.layered(self.heatmaps)
+        x = self.x * share if how == "input" else self.x * share + self.black * (1 - share)
+        return self.as_input(x)
+
+    def after(self, how: Masking) -> Numbers:
+        """p' = p of x * map, [n]."""
+        return self._once("after", how, lambda: self.predict(self.masked(how), np.arange(len(self.x))))
+
+    def again(self, how: Masking) -> Array:
+        """The method's heatmaps of x * map, for the same classes, [n,H,W]."""
+        return self._once("again", how, lambda: self.explain(self.masked(how), self.target))
+
+    def _once(self, what: str, how: Masking, compute: Callable[[], T]) -> T:
+        """Several metrics ask for the same."""
+        if (what, how) not in self._kept:
+            self._kept[what, how] = compute()
+        found: T = self._kept[what, how]
+        return found
+
+    def layered(self, maps: NDArray[Any]) -> NDArray[Any]:
+        """Maps [b,H,W], with an axis for the colours where the input has it."""
+        return maps[:, None] if self.explainer.bundle.manifest.input.layout == "NCHW" else maps[..., None]
+
+    def as_input(self, x: NDArray[Any]) -> NDArray[Any]:
+        """In the input's own dtype; for 8-bit pixels rounded and kept in their range, as `preprocess.prepare` does."""
+        dtype = self.explainer.bundle.manifest.input.dtype
+        return (np.clip(np.rint(x), 0, 255) if dtype == "uint8" else x).astype(dtype, copy=False)
+
+    @property
+    def black(self) -> Array:
+        """A black pixel as the network gets it, to be broadcast to x."""
+        spec = self.explainer.bundle.manifest.input
+        color = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
+        black: Array = color[None, :, None, None] if spec.layout == "NCHW" else color[None, None, None]
+        return black
+
+    def explain(self, x: NDArray[Any], target: Index, explainer: Explainer | None = None) -> Array:
+        """The method's heatmaps [n,H,W] of other inputs, for other classes, or of another network."""
+        name, options = self.method
+        return (explainer or self.explainer).explain(Prepared(x), name, target, **options).heatmap
+
+
+class Metric(Protocol):
+    """A metric with its options fixed."""
+
+    needs: ClassVar[frozenset[str]]
+    """What must be there beyond images: "boxes", "masks", "randomised"."""
+
+    def columns(self, randomised: int) -> Sequence[Column]:
+        """Its columns, where there are so many randomised networks."""
+
+    def measure(self, case: Case) -> Mapping[str, Numbers]:
+        """Its figures by column, [n] each; NaN where one is not defined. A column `of_means` has none."""
+
+
+metrics: Registry[type[Metric]] = Registry(__package__ or "")
+
+
+def create(name: str, options: Mapping[str, object]) -> Metric:
+    """The metric `name` with these options; strings are read as the option's type.
+
+    Raises:
+        UnknownMetricError: No such metric.
+        OptionError: No such option, or a value it does not take.
+    """
+    cls = metrics.get(name)
+    if cls is None:
+        raise UnknownMetricError(unknown("metric", name, metrics))
+    return build(cls, name, options)

@@ -1,0 +1,62 @@
+"""What becomes of the network's confidence when it sees only what the map shows (Chattopadhyay et al. 2018, arXiv:1710.11063)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from .base import Case, Column, Masking, Numbers, metrics
+
+
+@metrics.register("average-drop")
+@dataclass(frozen=True)
+class AverageDrop:
+    """100 mean(max(0, p - p') / p), p' on x * map. Percent, 0 to 100, lower is better.
+
+    Attributes:
+        masked: What is multiplied by the map, see `base.Masking`.
+    """
+
+    masked: Masking = "input"
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def columns(self, randomised: int) -> Sequence[Column]:
+        """See `Metric`."""
+        return (Column("average-drop", "lower", percent=True),)
+
+    def measure(self, case: Case) -> Mapping[str, Numbers]:
+        """See `Metric`."""
+        return {"average-drop": 100 * drop(case, self.masked)}
+
+
+@metrics.register("average-increase")
+@dataclass(frozen=True)
+class AverageIncrease:
+    """100 mean(p' > p), p' on x * map. Percent, 0 to 100, higher is better.
+
+    Attributes:
+        masked: What is multiplied by the map, see `base.Masking`.
+    """
+
+    masked: Masking = "input"
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def columns(self, randomised: int) -> Sequence[Column]:
+        """See `Metric`."""
+        return (Column("average-increase", "higher", percent=True),)
+
+    def measure(self, case: Case) -> Mapping[str, Numbers]:
+        """See `Metric`."""
+        return {"average-increase": np.where(case.after(self.masked) > case.before, 100.0, 0.0)}
+
+
+def drop(case: Case, masked: Masking) -> Numbers:
+    """max(0, p - p') / p per image, 0 to 1; 0 where p is 0, which can't drop."""
+    before = case.before
+    lost = np.maximum(before - case.after(masked), 0)
+    return np.divide(lost, before, out=np.zeros_like(before), where=before > 0)

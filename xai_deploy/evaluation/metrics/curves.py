@@ -1,0 +1,133 @@
+"""Insertion and Deletion: how fast the class comes and goes with the pixels the map ranks highest (Petsiuk et al. 2018,
+arXiv:1806.07421)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import OptionError
+from ...images import opencv
+from .base import Case, Column, Numbers, metrics
+
+Baseline = Literal["zeros", "black", "mean", "blur"]
+"""What stands where a pixel is not: 0 in the preprocessed input, a black pixel, the image's mean colour, or the input blurred
+as in RISE's code: by a Gaussian of standard deviation 5 that is reflected within 11 x 11 pixels, zeros beyond the border."""
+Steps = int | Literal["cells"]
+
+_BATCH = 32  # inputs made at a time
+
+
+@metrics.register("deletion")
+@dataclass(frozen=True)
+class Deletion:
+    """Area under p while pixels are deleted in descending saliency, in equal steps, over the share deleted; trapezoid.
+    0 to 1, lower is better.
+
+    Attributes:
+        steps: How many; "cells": one per cell of the target layer (ReciproCAM's code, which takes baseline=mean).
+        baseline: What replaces a pixel, see `Baseline`.
+    """
+
+    steps: Steps = 30
+    baseline: Baseline = "zeros"
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        _check("deletion", self.steps)
+
+    def columns(self, randomised: int) -> Sequence[Column]:
+        """See `Metric`."""
+        return (Column("deletion", "lower"),)
+
+    def measure(self, case: Case) -> Mapping[str, Numbers]:
+        """See `Metric`."""
+        return {"deletion": _areas(case, self.steps, self.baseline, inserting=False)}
+
+
+@metrics.register("insertion")
+@dataclass(frozen=True)
+class Insertion:
+    """Area under p while pixels are inserted into the baseline in descending saliency, as `deletion`. 0 to 1, higher is
+    better.
+
+    Attributes:
+        steps: See `deletion`.
+        baseline: What stands where a pixel is not yet, see `Baseline`.
+    """
+
+    steps: Steps = 30
+    baseline: Baseline = "blur"
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        _check("insertion", self.steps)
+
+    def columns(self, randomised: int) -> Sequence[Column]:
+        """See `Metric`."""
+        return (Column("insertion", "higher"),)
+
+    def measure(self, case: Case) -> Mapping[str, Numbers]:
+        """See `Metric`."""
+        return {"insertion": _areas(case, self.steps, self.baseline, inserting=True)}
+
+
+def _check(name: str, steps: Steps) -> None:
+    if steps != "cells" and steps < 1:
+        raise OptionError(f'{name}: steps are at least 1, or "cells", not {steps}')
+
+
+def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Numbers:
+    _, h, w = case.explainer.bundle.manifest.target.shape
+    size = case.heatmaps[0].size
+    count = min(h * w if steps == "cells" else steps, size)
+    taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # pixels, after each step
+    areas = np.empty(len(case.x))
+    for image, heat in enumerate(case.heatmaps):
+        rank = np.empty(size, np.int64)
+        rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(size)
+        rank = rank.reshape(heat.shape)
+        pixels, empty = case.x[image], _empty(case, image, baseline)
+        first, then = (empty, pixels) if inserting else (pixels, empty)
+        p = np.empty(count + 1)
+        for start in range(0, count + 1, _BATCH):
+            rows = slice(start, min(start + _BATCH, count + 1))
+            reached = case.layered(rank[None] < taken[rows, None, None])
+            p[rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
+        areas[image] = (0.5 * (p[1:] + p[:-1]) * np.diff(taken / size)).sum()
+    return areas
+
+
+def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:
+    """The baseline of one image, to be broadcast to its input."""
+    x = of.x[image]
+    spec = of.explainer.bundle.manifest.input
+    plane = (1, 2) if spec.layout == "NCHW" else (0, 1)
+    match baseline:
+        case "zeros":
+            return np.zeros_like(x)
+        case "black":
+            return of.as_input(np.broadcast_to(of.black[0], x.shape))
+        case "mean":
+            return of.as_input(np.broadcast_to(x.mean(axis=plane, keepdims=True, dtype=np.float64), x.shape))
+        case "blur":
+            planes = np.asarray(x if spec.layout == "NCHW" else np.moveaxis(x, -1, 0), np.float32)
+            cv2, kernel = opencv(), _blur_kernel()
+            blurred = np.stack([cv2.sepFilter2D(p, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for p in planes])
+            return of.as_input(blurred if spec.layout == "NCHW" else np.moveaxis(blurred, 0, -1))
+
+
+def _blur_kernel() -> Numbers:
+    """RISE's, [11]: a Gaussian of standard deviation 5 around the middle, cut at 20, what leaves the window reflected back."""
+    distance = np.arange(-20, 21)
+    gaussian = np.exp(-((distance / 5) ** 2) / 2)
+    place = (5 + distance) % 22  # the window and its mirror image, end to end
+    kernel = np.zeros(11)
+    np.add.at(kernel, np.minimum(place, 21 - place), gaussian / gaussian.sum())
+    return kernel
