@@ -1,0 +1,533 @@
+"""xai-evaluate from the outside: figures, tables, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from xai_deploy import Explainer, read_image
+from xai_deploy.bundle import Preprocess
+from xai_deploy.cli import evaluate
+from xai_deploy.errors import TargetError
+from xai_deploy.evaluation import Journal, Plan, Subject, metric_names
+from xai_deploy.evaluation import evaluate as evaluate_images
+from xai_deploy.similarity import spearman
+from xai_deploy.targets import Contrast
+
+from ..runtime import tiny
+from . import nets
+from .conftest import Refused, Run, pictures
+
+
+def test_table(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each figure with its interval, the choices, where the rest is; a network's name only where there are several."""
+    arguments = ["--images", "photos", "-m", "reciprocam,score-cam", "--metrics", "complexity,average-drop,adcc"]
+    assert evaluate.main(["net.xai", *arguments, "-o", "out"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    results = json.loads(Path("out/results.json").read_bytes())["results"]
+    lines = captured.out.splitlines()
+    assert lines[0].split() == ["complexity", "average-drop", "adcc", "adcc-of-means"]
+    for line, result in zip(lines[1:3], results, strict=True):
+        cells = re.findall(r"([-\d.]+) \[([-\d.]+), ([-\d.]+)\]", line)
+        assert line.split()[0] == result["method"]
+        figures = list(result["figures"].values())
+        assert len(cells) == 4
+        for cell, figure, digits in zip(cells, figures, (3, 1, 3, 3), strict=False):
+            assert cell == tuple(f"{figure[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    assert {len(line) for line in lines[1:3]} == {len(lines[0])}
+    assert lines[3:] == [
+        "",
+        "  complexity: no options",
+        "  average-drop: masked=input",
+        "  adcc: masked=input",
+        "  class explained: the predicted class of each image; p is the network's own probability, softmax or sigmoid",
+        "  intervals: 95 %, percentile bootstrap over the images, 1000 resamples",
+        "6 images; see out/report.html",
+    ]
+    nets.write(desk / "other.xai")
+    assert evaluate.main(["net.xai", "other.xai", *arguments, "-o", "both", "-t", "-1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[: line.index(":") + 1] for line in lines[1:5]] == ["net:", "net:", "other:", "other:"]
+    assert lines[6].split() == ["rank-correlation", "top10-overlap"]
+    assert lines[7].split()[-2:] == ["-", "-"]
+    assert "class explained: the predicted class of each image" in "".join(lines)
+
+
+def test_how_many_images_a_figure_is_of(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told where it is not defined for all."""
+    Path("boxes.csv").write_text("image,left,top,right,bottom\n" + "".join(f"000{n}.png,2,2,12,12\n" for n in range(2)))
+    run("--boxes", "boxes.csv", "--metrics", "complexity,energy-pointing")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert re.fullmatch(r"reciprocam +\S+ \[\S+, \S+\] +\S+ \[\S+, \S+\] n=2 +\S+ \[\S+, \S+\] n=2", line)
+    Path("boxes.csv").write_text("image,left,top,right,bottom\n0000.png,2,2,12,12\n")
+    run("--boxes", "boxes.csv", "--metrics", "energy-pointing", out="one")
+    assert re.fullmatch(r"reciprocam +\d\.\d{3} n=1 +\d\.\d{3} n=1", capsys.readouterr().out.splitlines()[1])
+
+
+def test_a_full_disk(desk: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a result is written: it is named, no fragment stays, and the next run goes on."""
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if "parquet" in path.name:
+            write(path, data[:100])
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        line = refused("net.xai", "--metrics", "complexity", "-o", "out")
+    assert line == "xai-evaluate: error: out/images.parquet: No space left on device\n"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["images.csv", "journal.jsonl"]
+    run()
+
+
+def test_json_and_quiet(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run("--json")
+    assert json.loads(capsys.readouterr().out) == found
+    run("-q", "--overwrite")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_default_metrics(desk: Path, run: Run) -> None:
+    """The papers', and those of boxes and masks where there are any."""
+    Path("boxes.csv").write_text("image,left,top,right,bottom,label\n0000.png,2,2,12,12,cat\n0001.png,2,2,12,12,\n")
+    shutil.copytree("photos", "masks")
+    plain = ["average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc"]
+    for number, (more, wanted) in enumerate(
+        [
+            ([], plain),
+            (["--boxes", "boxes.csv"], [*plain, "energy-pointing", "argmax-pointing", "iou"]),
+            (["--masks", "masks"], [*plain, "segmentation"]),
+        ]
+    ):
+        out = f"out{number}"
+        assert evaluate.main(["net.xai", "--images", "photos", "-m", "reciprocam", *more, "-o", out, "-q"]) == 0
+        assert [name for name, _ in json.loads(Path(out, "results.json").read_bytes())["plan"]["metrics"]] == wanted
+    assert set(wanted) <= set(metric_names())
+    figures = json.loads(Path("out1/results.json").read_bytes())["results"][0]["figures"]
+    assert figures["energy-pointing"]["count"] == 2
+    assert figures["average-drop"]["count"] == 6
+    page = Path("out1/report.html").read_text()
+    assert "<li>boxes: csv, boxes.csv; those of all objects in the image</li>" in page
+    assert "n=2" in page
+
+
+def test_default_methods(desk: Path, run: Run) -> None:
+    """All that every bundle has the graphs for, but for the slow ones."""
+    tiny.write(desk / "grad.xai", gradients=True)
+    arguments = ["--images", "photos", "--limit", "1", "--metrics", "complexity", "-q"]
+    assert evaluate.main(["grad.xai", *arguments, "-o", "a"]) == 0
+    assert evaluate.main(["grad.xai", "net.xai", *arguments, "-o", "b"]) == 0
+    several, few = (
+        {result["method"] for result in json.loads(Path(out, "results.json").read_bytes())["results"]} for out in "ab"
+    )
+    assert few < several
+    assert "grad-cam" in several - few
+    assert few == {"reciprocam"}
+
+
+def test_broken_images(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told, skipped and counted, whatever is wrong with them."""
+    Path("photos/a\x1b.png").write_bytes(Path("photos/0000.png").read_bytes()[:-20])
+    Path("photos/b.png").symlink_to("nowhere")
+    os.mkfifo("photos/c.png")
+    pictures(Path("photos/large"), 1, (30, 40))
+    found = run("--max-pixels", "1000")
+    captured = capsys.readouterr()
+    told = captured.err.splitlines()
+    assert [line.partition(": error: ")[2].partition(": ")[0] for line in told] == [
+        "photos/a?.png",
+        "photos/b.png",
+        "photos/c.png",
+        "photos/large/0000.png",
+    ]
+    assert all(line.endswith("(skipped)") for line in told)
+    assert "6 images, 4 skipped; see out/report.html" in captured.out
+    assert found["images"] == 6
+    assert [entry["image"] for entry in found["skipped"]] == ["a\x1b.png", "b.png", "c.png", "large/0000.png"]
+    assert "6 images of <code>photos</code>, 4 skipped." in Path("out/report.html").read_text()
+
+
+def test_nothing_but_broken_images(desk: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad").mkdir()
+    for number in range(20):
+        Path(f"bad/{number}.png").touch()
+    for _ in range(2):  # also when it goes on
+        assert evaluate.main(["net.xai", "--images", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 21
+        assert lines[-1] == "xai-evaluate: error: none of the 20 images can be read"
+    assert not Path("out/results.json").exists()
+
+
+def test_limit_and_seed(desk: Path, run: Run) -> None:
+    images = []
+    for number, more in enumerate((["--limit", "3"], ["--limit", "3", "--seed", "1"], ["--limit", "999"])):
+        run(*more, out=f"out{number}")
+        records = pyarrow.parquet.read_table(f"out{number}/images.parquet").to_pylist()
+        images.append([record["image"] for record in records])
+    assert [len(names) for names in images] == [3, 3, 6]
+    assert images[0] != images[1]
+
+
+def test_bundles_of_one_name(desk: Path, run: Run) -> None:
+    for folder in ("a", "b"):
+        nets.write(desk / folder / "net.xai", ord(folder))
+    found = run(bundles=("net.xai", "a/net.xai", "b/net.xai", "net.xai"))
+    assert [result["network"] for result in found["results"]] == ["net.xai", "a/net.xai", "b/net.xai"]
+
+
+def test_as_a_process(desk: Path) -> None:
+    """Warnings are told as the installed command tells them, and --quiet is obeyed."""
+    nets.write(desk / "guess.xai", assumed=True)
+    Path("photos/x.png").touch()
+    root = str(Path(evaluate.__file__).parents[2])
+    command = [sys.executable, "-W", "error", "-m", "xai_deploy.cli.evaluate", "guess.xai", "--images", "photos"]
+    command += ["-m", "reciprocam", "--metrics", "complexity"]
+    for quiet, count in ([], 2), (["-q"], 1):
+        finished = subprocess.run(
+            [*command, *quiet],
+            env=os.environ | {"PYTHONPATH": root},
+            text=True,
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
+        assert finished.returncode == 0
+        lines = finished.stderr.splitlines()[-count:]
+        assert lines[-1].startswith("xai-evaluate: error: photos/x.png: not a PNG")
+        if count == 2:
+            assert lines[0].startswith("xai-evaluate: warning: guess.xai: the preprocessing was assumed at export")
+    assert "bilinear, assumed" in Path("xai-evaluation/report.html").read_text()
+
+
+def test_no_torch(desk: Path) -> None:
+    """Neither torch nor onnx nor scipy is imported."""
+    code = (
+        "import sys; from xai_deploy.cli import evaluate; "
+        "assert evaluate.main(sys.argv[1:]) == 0; "
+        "print(sorted({'torch', 'onnx', 'onnx_ir', 'scipy', 'pandas', 'PIL'} & set(sys.modules)))"
+    )
+    root = str(Path(evaluate.__file__).parents[2])
+    arguments = ["net.xai", "--images", "photos", "-m", "reciprocam", "-q"]
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | {"PYTHONPATH": root},
+        text=True,
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (finished.stdout, finished.stderr) == ("['PIL']\n", "")  # matplotlib brings it
+
+
+class TestRandomised:
+    """Which bundles the sanity check takes."""
+
+    SANITY = ("--metrics", "sanity,complexity")
+
+    def test_in_their_order(self, desk: Path, run: Run) -> None:
+        """2 before 10; the figures are those of each step."""
+        layers = tuple(f"layer{n}" for n in range(12))
+        from xai_deploy.randomised import Randomised
+
+        for step in range(1, 12):
+            random = Randomised(step, 11, 0, layers)
+            nets.write(desk / f"net.randomised-{step}-of-11.xai", step, randomised=random)
+        run(*self.SANITY)
+        row = pyarrow.parquet.read_table("out/images.parquet").to_pylist()[0]
+        pixels = read_image(f"photos/{row['image']}")
+        own = Explainer("net.xai").explain(pixels)
+        for step in (1, 2, 10, 11):
+            other = Explainer(f"net.randomised-{step}-of-11.xai").explain(pixels, target=int(own.target[0]))
+            assert row[f"sanity-{step}"] == pytest.approx(float(spearman(own.heatmap, other.heatmap)[0]), abs=2e-3)
+
+    def test_of_several_sets_the_one_of_most_steps(
+        self, desk: Path, run: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for of in (2, 3):
+            nets.write_randomised(desk / "net.xai", of, 10 * of)
+        nets.write_randomised(desk / "net.xai", 5)[3].rename(desk / "elsewhere")  # 4 of 5 is missing
+        for lure in ("net2.randomised-1-of-9.xai", "xnet.randomised-1-of-1.xai", "net.randomised-x-of-y.xai"):
+            Path(lure).mkdir()
+        Path("net.randomised-01-of-1.xai").touch()
+        found = run(*self.SANITY)
+        (network,) = found["plan"]["networks"]
+        digests = [Explainer(f"net.randomised-{s}-of-3.xai").bundle.manifest.digest for s in (1, 2, 3)]
+        assert network["randomised"] == digests
+        assert [name for name in found["results"][0]["figures"] if name.startswith("sanity")] == [
+            "sanity-1",
+            "sanity-2",
+            "sanity-3",
+        ]
+        assert capsys.readouterr().err == (
+            "xai-evaluate: warning: net.xai: randomised bundles of 2 and of 3 and of 5 steps lie there; sanity takes those "
+            "of 3\n"
+        )
+
+    def test_however_the_bundle_is_named(
+        self, desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.move("net.xai", "n[e]*t.xai")
+        nets.write_randomised(desk / "n[e]*t.xai", 1)
+        nets.write_randomised(desk / "net.xai", 2)
+        for number, name in enumerate(("n[e]*t.xai", "n[e]*t.xai/", str(desk / "n[e]*t.xai"))):
+            found = run(*self.SANITY, bundles=(name,), out=f"out{number}")
+            assert len(found["plan"]["networks"][0]["randomised"]) == 1
+        monkeypatch.chdir(desk / "n[e]*t.xai")
+        found = run(*self.SANITY, bundles=(".",), images="../photos", out="../o")
+        assert len(found["plan"]["networks"][0]["randomised"]) == 1
+        assert capsys.readouterr().err == ""
+
+    def test_only_where_it_is_asked_for(self, desk: Path, run: Run) -> None:
+        Path("net.randomised-1-of-2.xai").mkdir()
+        assert run()["plan"]["networks"][0]["randomised"] == []
+
+    def test_of_two_networks_one_has_them(self, desk: Path, run: Run) -> None:
+        nets.write(desk / "other.xai", 1)
+        nets.write_randomised(desk / "other.xai", 2)
+        found = run(*self.SANITY, bundles=("net.xai", "other.xai"))
+        first, second = (result["figures"] for result in found["results"])
+        assert not any(name.startswith("sanity") for name in first)
+        assert {"sanity-1", "sanity-2"} <= set(second)
+
+    def test_none(self, refused: Refused) -> None:
+        line = refused("net.xai", *self.SANITY)
+        assert line.endswith(
+            "sanity: needs randomised bundles beside the bundle; export again with xai-export --randomise N\n"
+        )
+        assert not Path("xai-evaluation").exists()
+
+    def test_a_part(self, desk: Path, refused: Refused) -> None:
+        nets.write_randomised(desk / "net.xai", 3)[1].rename("elsewhere")
+        line = refused("net.xai", *self.SANITY)
+        assert "net.xai: of its 3 randomised bundles only 2 are there; export it again" in line
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda p: nets.write(p, 1), "is not step 2 of 3 in randomising"),  # a trained one under this name
+            (lambda p: shutil.copytree(p.with_name("net.randomised-1-of-3.xai"), p), "is not step 2 of 3"),
+            (lambda p: _randomised(p, 2, 4, 100), "is not step 2 of 3"),
+            (lambda p: _randomised(p, 2, 3, 100, classes=6), "is not step 2 of 3"),
+            (lambda p: _randomised(p, 2, 3, 100, size=(16, 24)), "is not step 2 of 3"),
+            (lambda p: _randomised(p, 2, 3, 7), "its randomised bundles are of several seeds"),
+            (lambda p: p.mkdir(), "no manifest.json in it"),
+        ],
+    )
+    def test_of_another_network(
+        self, desk: Path, refused: Refused, change: Callable[[Path], object], message: str
+    ) -> None:
+        nets.write_randomised(desk / "net.xai", 3)
+        shutil.rmtree("net.randomised-2-of-3.xai")
+        change(desk / "net.randomised-2-of-3.xai")
+        assert message in refused("net.xai", *self.SANITY)
+
+
+def _randomised(path: Path, step: int, of: int, seed: int, **options: object) -> None:
+    from xai_deploy.randomised import Randomised
+
+    nets.write(path, step, randomised=Randomised(step, of, seed, ("a", "b", "c")), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.xai"], "none.xai: no such folder; a bundle is a folder written by xai-export"),
+        (["photos"], "photos: no manifest.json in it"),
+        (["net.xai", "--images", "nowhere"], "nowhere: no such folder"),
+        (["net.xai", "--images", "net.xai"], "net.xai: no image files in this folder or below it"),
+        (["net.xai", "--images", "boxes.csv"], "boxes.csv: a file; give the folder of the images"),
+        (["net.xai", "-m", "gradcam"], "no method 'gradcam'"),
+        (["net.xai", "-m", "reciprocam,"], "no method ''"),
+        (["net.xai", "-m", "reciprocam:mask=circle"], "reciprocam.mask: expected one of 'pixel'"),
+        (["net.xai", "-m", "grad-cam"], "grad-cam: this bundle has no 'gradient' graph"),
+        (["net.xai", "--metrics", "droop"], "no metric 'droop'"),
+        (["net.xai", "--metrics", "deletion:steps=0"], 'deletion: steps are at least 1, or "cells", not 0'),
+        (["net.xai", "--metrics", "deletion:step=3"], "deletion: no option 'step'; it has steps, baseline"),
+        (["net.xai", "--metrics", "complexity:x=1"], "complexity: no option 'x'; it has none"),
+        (
+            ["net.xai", "--metrics", "deletion,deletion:steps=9"],
+            "deletion: given twice; a metric's columns are there once",
+        ),
+        (["net.xai", "--metrics", "iou"], "iou: needs boxes; give --boxes, or leave this metric out"),
+        (["net.xai", "--metrics", "segmentation"], "segmentation: needs masks; give --masks, or leave this metric out"),
+        (["net.xai", "--metrics", "segmentation", "--boxes", "boxes.csv"], "segmentation: needs masks"),
+        (["net.xai", "--boxes", "none.json"], "none.json: no such file or folder"),
+        (["net.xai", "--masks", "none"], "none: not a folder; give the folder of the masks"),
+        (["net.xai", "-t", "5"], "class 5 does not exist; the network has classes 0 to 4"),
+        (["net.xai", "-t", "owls"], "no label 'owls'; the nearest are 'owl'"),
+        (["net.xai", "plain.xai", "-t", "owl"], "label 'owl': this bundle has no labels"),
+        (["net.xai", "-t", "top3"], "target 'top3': metrics are of one class; give its index or its label"),
+        (["net.xai", "-t", "top1"], "target 'top1': metrics are of one class"),
+        (["net.xai", "-t", "cat vs dog"], "target 'cat vs dog': metrics are of one class"),
+        (["net.xai", "-t", "2 vs -1"], "target '2 vs -1': metrics are of one class"),
+        (["net.xai", "-o", "boxes.csv"], "boxes.csv: is a file; the results go to a folder"),
+        (["net.xai", "-o", "boxes.csv", "--overwrite"], "boxes.csv: is a file; the results go to a folder"),
+        (["net.xai", "-o", "boxes.csv/x"], "Not a directory"),
+        (["net.xai", "-b", "onnxruntime,"], "no backend ''"),
+        (["net.xai", "-b", "tensorrt"], "no backend 'tensorrt'"),
+        (["net.xai", "-d", "npu"], "ONNX Runtime here has no device 'npu'"),
+        (["net.xai", "--precision", "bf16"], "computes in f32, not 'bf16'"),
+        (["net.xai", "--limit", "0"], "argument --limit: at least 1, not 0"),
+        (["net.xai", "--seed", "-1", "--limit", "2"], "argument --seed: at least 0, not -1"),
+        (["net.xai", "--boxes-of", "none"], "argument --boxes-of: invalid choice: 'none'"),
+        ([], "the following arguments are required: BUNDLE"),
+        (["one.xai", "--metrics", "class-sensitivity"], "class-sensitivity: the network has a single class"),
+        (["one.xai", "--metrics", "average-drop"], "the network has a single output that is no probability; leave out"),
+    ],
+)
+def test_refused(desk: Path, refused: Refused, arguments: list[str], message: str) -> None:
+    nets.write(desk / "plain.xai", 1)
+    nets.write(desk / "one.xai", classes=1, activation="none")
+    Path("boxes.csv").write_text("image,left,top,right,bottom\n0000.png,2,2,12,12\n")
+    assert message in refused(*arguments)
+    assert not Path("xai-evaluation").exists()
+
+
+def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused) -> None:
+    """Told what differs, and nothing is lost; nor by an --overwrite that fails."""
+    run(out="xai-evaluation")
+    before = {path.name: path.read_bytes() for path in Path("xai-evaluation").iterdir()}
+    same = ("net.xai", "--metrics", "complexity")
+    other = nets.write(desk / "other" / "net.xai", 7)
+    shutil.copytree("photos", "copied")
+    Path("boxes.csv").write_text("image,left,top,right,bottom\n0000.png,2,2,12,12\n")
+    for more, what in [
+        (("net.xai", "--metrics", "average-drop"), "metrics"),
+        ((str(other), "--metrics", "complexity"), "networks"),
+        ((*same, "-m", "score-cam"), "methods"),
+        ((*same, "-t", "3"), "target"),
+        ((*same, "-b", "openvino"), "networks"),
+        ((*same, "--batch-size", "3"), "networks"),
+        ((*same, "--limit", "4"), "images"),
+        ((*same, "--boxes", "boxes.csv"), "boxes"),
+        ((*same, "--boxes-of", "class"), "boxes-of"),
+        ((*same, "--max-pixels", "9999"), "max-pixels"),
+        ((*same, "--masks", "copied"), "masks"),
+    ]:
+        line = refused(*more)
+        assert f"xai-evaluation/journal.jsonl: of an evaluation that differs in {what}; give --overwrite" in line
+    os.utime("photos/0000.png", (1, 1))
+    assert "differs in images; give --overwrite to begin anew, or another folder with -o" in refused(*same)
+    refused(*same, "--overwrite", "-m", "grad-cam")
+    nets.write(desk / "one.xai", classes=1, activation="none")
+    refused("one.xai", "--metrics", "average-drop", "--overwrite")  # found out in the first chunk
+    assert {path.name: path.read_bytes() for path in Path("xai-evaluation").iterdir()} == before
+    run("-t", "3", "--overwrite", out="xai-evaluation")
+    assert json.loads(Path("xai-evaluation/results.json").read_bytes())["plan"]["target"] == "3"
+
+
+def test_two_write_the_same_folder(desk: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the last result is in its place."""
+    replace = Path.replace
+    busy = []
+
+    def meanwhile(path: Path, target: Path) -> Path:
+        for more in ((), ("--overwrite",)):
+            monkeypatch.setattr(Path, "replace", replace)
+            busy.append(refused("net.xai", "--metrics", "complexity", "-o", "out", *more))
+            monkeypatch.setattr(Path, "replace", meanwhile)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    run()
+    assert len(busy) == 8
+    assert set(busy) == {
+        "xai-evaluate: error: out/journal.jsonl: another evaluation is writing there; wait for it, or give another folder "
+        "with -o\n"
+    }
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "pyarrow"])
+def test_missing_package(desk: Path, refused: Refused, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before anything is computed."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(evaluate, "_subjects", None)
+    line = refused("net.xai")
+    assert package in line
+    assert line.endswith('is not installed; pip install "xai-deploy[evaluate]"\n')
+
+
+def test_sigmoid_and_single_outputs(desk: Path, run: Run) -> None:
+    """A multi-label network, and one class told by a sigmoid: p is the sigmoid's."""
+    for name, classes in (("multi.xai", 4), ("one.xai", 1)):
+        nets.write(desk / name, 5, classes=classes, activation="sigmoid")
+        run("--metrics", "average-drop,deletion", bundles=(name,), out=name + "-out")
+        row = pyarrow.parquet.read_table(f"{name}-out/images.parquet").to_pylist()[0]
+        pixels = read_image(f"photos/{row['image']}")
+        explainer = Explainer(name)
+        explained = explainer.explain(pixels)
+        x = explainer.prepare(pixels).x
+        p, after = (
+            float(explainer.explain(i, target=row["target"]).outputs["scores"][0, row["target"]])
+            for i in (x, x * explained.heatmap[:, None])
+        )
+        assert row["average-drop"] == pytest.approx(100 * max(p - after, 0) / p, abs=1e-3)
+    assert evaluate.main(["one.xai", "--images", "photos", "-m", "reciprocam", "--metrics", "complexity", "-q"]) == 0
+
+
+def test_contrasts_from_python(desk: Path, tmp_path: Path) -> None:
+    subject = Subject("net", Explainer("net.xai"))
+    images = sorted(Path("photos").iterdir())
+    for target in (Contrast(1, 2), Contrast("cat", None)):
+        plan = Plan(Path("photos"), images, [("reciprocam", {})], [("complexity", {})], target)
+        with (
+            Journal(tmp_path / "j", plan.describe([subject])) as journal,
+            pytest.raises(TargetError, match="metrics are of one class"),
+        ):
+            evaluate_images([subject], plan, journal)
+
+
+def test_boxes_of_the_class(desk: Path, run: Run) -> None:
+    """By label or index; an image whose boxes are of other classes is not counted."""
+    Path("boxes.csv").write_text(
+        "image,left,top,right,bottom,label\n0000.png,0,0,10,16,DOG\n0001.png,0,0,10,16,1\n0002.png,0,0,20,16,cat\n0002.png,0,0,5,16,dog\n"
+        "0003.png,0,0,10,16,cat\n"
+    )
+    metrics = ("--boxes", "boxes.csv", "--metrics", "energy-pointing", "-t", "1")
+    shares = []
+    for which in ("all", "class"):
+        run(*metrics, "--boxes-of", which, out=which)
+        records = pyarrow.parquet.read_table(f"{which}/images.parquet").to_pylist()
+        shares.append([record["energy-uniform"] for record in records])
+    assert shares[0] == [0.5, 0.5, 1, 0.5, None, None]
+    assert shares[1][0] == 0.5
+    assert shares[1][2:] == [0.25, None, None, None]
+
+
+def test_assumed_preprocessing_is_told_once(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    nets.write(desk / "guess.xai", assumed=True)
+    assert Preprocess(assumed=True).assumed
+    run(bundles=("guess.xai",))
+    assert capsys.readouterr().err == (
+        "xai-evaluate: warning: guess.xai: the preprocessing was assumed at export, not stated; if predictions look wrong, "
+        "export again with the network's own mean, std and resize\n"
+    )
+
+
+def test_list_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main(["--list-metrics"])
+    assert not caught.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == list(metric_names())
+    assert "  average-drop:masked=input|image  (default input)" in lines
+    assert "  deletion:steps=int|cells  (default 30)" in lines
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--version"])
+    assert re.fullmatch(r"xai-evaluate \d+\.\d+\.\d+\n", capsys.readouterr().out)

@@ -1,0 +1,225 @@
+"""One self-contained HTML page: how it was measured, the figures, plots, and the best and worst maps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .. import heatmap
+from ..bundle import PREDICTED
+from ..errors import BackendNotInstalledError, InputError
+from ..images import encode_image, read_image
+from ..preprocess import view
+from .journal import Line
+from .metrics import Column
+from .run import Plan, Subject
+from .summary import RESAMPLES, Group
+
+EXAMPLES = 4  # best and worst maps of each method
+_SIDE = 224  # pixels of a picture in the report
+
+
+def require() -> tuple[Any, Any]:
+    """jinja2 and matplotlib, with its class of figures.
+
+    Raises:
+        BackendNotInstalledError: One of them is missing.
+    """
+    try:
+        import jinja2
+        import matplotlib
+        import matplotlib.figure
+    except ImportError as error:
+        raise BackendNotInstalledError(
+            f'the report needs {error.name}, which is not installed; pip install "xai-deploy[evaluate]"'
+        ) from None
+    return jinja2, matplotlib
+
+
+def html(
+    subjects: Sequence[Subject],
+    plan: Plan,
+    methods: Sequence[str],
+    rows: Sequence[Line],
+    groups: Sequence[Group],
+    columns: Sequence[Column],
+    skipped: Sequence[Line],
+) -> bytes:
+    """The page.
+
+    Args:
+        subjects: The networks; they explain the best and the worst images once more, for their pictures.
+        plan: What was measured.
+        methods: The methods' titles.
+        rows: All rows.
+        groups: Their summary.
+        columns: The columns of both.
+        skipped: The images that could not be read.
+
+    Raises:
+        BackendNotInstalledError: jinja2 or matplotlib is missing.
+    """
+    jinja2, matplotlib = require()
+    text = resources.files(__package__ or "").joinpath("report.html.jinja").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    shown = [
+        column for column in columns if any(column.name in group.figures for group in groups) and ":" not in column.name
+    ]
+    judge = next((column for column in shown if column.better and column.of_means is None), None)
+    page: str = environment.from_string(text).render(
+        networks=[_network(subject) for subject in subjects],
+        choices=choices(plan),
+        images=len({row["image"] for row in rows}),
+        root=str(plan.root),
+        columns=shown,
+        methods=methods,
+        groups=groups,
+        best={column.name: _best(groups, column) for column in shown},
+        plot=_plots(matplotlib, groups, [s.name for s in subjects], methods, shown),
+        examples=[
+            (
+                subjects[group.network].name,
+                methods[group.method],
+                _examples(subjects[group.network], plan, group, rows, judge),
+            )
+            for group in groups
+        ]
+        if judge
+        else [],
+        judge=judge,
+        skipped=skipped,
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def choices(plan: Plan) -> list[str]:
+    """What the figures depend on, in words: every metric with its options, the class explained, the ground truth."""
+    described = plan.describe([])
+    lines = [
+        f"{name}: " + (", ".join(f"{key}={value}" for key, value in options.items()) or "no options")
+        for name, options in described["metrics"]
+    ]
+    target = "the predicted class of each image" if plan.target in (None, PREDICTED) else f"class {plan.target!r}"
+    lines.append(f"class explained: {target}; p is the network's own probability, softmax or sigmoid")
+    if plan.boxes:
+        lines.append(f"boxes: {plan.boxes.source}, {plan.boxes.path}; those of {_OF[plan.boxes_of]}")
+    if plan.masks:
+        lines.append(f"masks: {plan.masks.source}, {plan.masks.path}")
+    lines.append(f"intervals: 95 %, percentile bootstrap over the images, {RESAMPLES} resamples")
+    return lines
+
+
+_OF = {"all": "all objects in the image", "class": "the class explained"}
+
+
+def _network(subject: Subject) -> dict[str, str]:
+    explainer = subject.explainer
+    manifest = explainer.bundle.manifest
+    how = manifest.input.preprocess
+    return {
+        "name": subject.name,
+        "layer": manifest.target.asked,
+        "backend": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
+        "input": f"{manifest.input.height} x {manifest.input.width}, resize {how.resize}, {how.interpolation}"
+        + ", assumed" * how.assumed,
+        "digest": manifest.digest[:16],
+    }
+
+
+def _best(groups: Sequence[Group], column: Column) -> float | None:
+    means = [f.mean for group in groups if (f := group.figures.get(column.name)) is not None and f.mean is not None]
+    if not column.better or len(means) < 2:
+        return None
+    return max(means) if column.better == "higher" else min(means)
+
+
+def _plots(
+    matplotlib: Any, groups: Sequence[Group], networks: Sequence[str], methods: Sequence[str], columns: Sequence[Column]
+) -> str:
+    """One panel of bars for each column, as SVG."""
+    names = [methods[g.method] + (f" | {networks[g.network]}" if len(networks) > 1 else "") for g in groups]
+    across = 3
+    down = -(-len(columns) // across)
+    # names hold what they like: no mathematics in "$", and no word where the font lacks a letter; ids that do not change
+    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "xai-evaluate"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        return _panels(
+            matplotlib.figure.Figure(figsize=(13, down * (0.9 + 0.24 * len(groups))), layout="constrained"),
+            (down, across),
+            groups,
+            ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names],
+            columns,
+        )
+
+
+def _panels(
+    figure: Any, grid: tuple[int, int], groups: Sequence[Group], names: Sequence[str], columns: Sequence[Column]
+) -> str:
+    down, across = grid
+    figure.get_layout_engine().set(h_pad=0.1)
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(columns) :]:
+        axis.set_axis_off()
+    for place, (axis, column) in enumerate(zip(axes.flat, columns, strict=False)):
+        found = [group.figures.get(column.name) for group in groups]
+        means = [f.mean if f and f.mean is not None else math.nan for f in found]  # no bar
+        low = [m - f.low if f and f.low is not None else 0.0 for m, f in zip(means, found, strict=True)]
+        high = [f.high - m if f and f.high is not None else 0.0 for m, f in zip(means, found, strict=True)]
+        errors = [[max(v, 0.0) for v in low], [max(v, 0.0) for v in high]]
+        axis.barh(range(len(groups)), means, xerr=errors, color="#3b6ea5", ecolor="#222", capsize=2, height=0.7)
+        axis.set_yticks(range(len(groups)), names if place % across == 0 else [])
+        axis.set_ylim(len(groups) - 0.5, -0.5)  # the first on top, also where it has no bar
+        unit = ", %" if column.percent else ""
+        axis.set_title(column.name + unit + (f" ({column.better} is better)" if column.better else ""), fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _examples(
+    subject: Subject, plan: Plan, group: Group, rows: Sequence[Line], judge: Column
+) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The best and the worst images of a method, by one column, with their maps."""
+    mine = [row for row in rows if (row["network"], row["method"]) == (group.network, group.method)]
+    known = [row for row in mine if row["values"].get(judge.name) is not None]
+    known.sort(key=lambda row: row["values"][judge.name], reverse=judge.better == "higher")
+    count = min(EXAMPLES, len(known) // 2)
+    parts = [("best", known[:count]), ("worst", known[len(known) - count :][::-1])]
+    shown = [(title, [p for row in part if (p := _picture(subject, plan, row, judge))]) for title, part in parts]
+    return [(title, pictures) for title, pictures in shown if pictures]
+
+
+def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[str, Any] | None:
+    """What the page shows of an image; None where the file has gone since it was measured."""
+    try:
+        pixels = read_image(Path(plan.root, row["image"]), plan.max_pixels)
+    except InputError:
+        return None
+    name, options = plan.methods[row["method"]]
+    explained = subject.explainer.explain(pixels, name, row["target"], **options)
+    seen = view(pixels, subject.explainer.bundle.manifest.input)
+    step = max(min(seen.shape[:2]) // _SIDE, max(seen.shape[:2]) // (4 * _SIDE), 1)
+    small = seen[::step, ::step]
+    labels = subject.explainer.labels
+    return {
+        "image": row["image"],
+        "value": row["values"][judge.name],
+        "label": (labels[row["target"]] if labels else "") or f"class {row['target']}",
+        "plain": _data(encode_image(small, ".jpg")),
+        "overlay": _data(encode_image(heatmap.overlay(small, explained.heatmap[0]), ".jpg")),
+    }
+
+
+def _data(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

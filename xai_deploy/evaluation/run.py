@@ -1,0 +1,320 @@
+"""Evaluate: every image by every method on every network, chunk by chunk, into the journal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__, resample
+from ..errors import InputError, OptionError, TargetError
+from ..explainer import Explainer, Explanation
+from ..images import MAX_PIXELS, read_image
+from ..methods import create as create_method
+from ..methods.base import require_roles
+from ..options import options_of
+from ..preprocess import Prepared
+from ..progress import progress
+from ..similarity import spearman, top_overlap
+from ..targets import One, Rank, expand, known_classes
+from . import metrics as _metrics
+from .journal import Journal, Line
+from .metrics import Case, Column, Metric
+from .truth import Box, Boxes, Masks, mask_region, region
+
+Spec = tuple[str, Mapping[str, object]]
+
+CHUNK = 16  # images; fixed, for what a runtime gives an image may depend, in the last bit, on what shares its batch
+
+COMPARED = (
+    Column("same-prediction", "higher", percent=True),
+    Column("rank-correlation", "higher"),
+    Column("top10-overlap", "higher"),
+)
+"""Columns of every network but the first: its maps beside the first's, for the class that the first explains. Not defined
+between networks that differ in their number of classes, but for a class given by its label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network under evaluation.
+
+    Attributes:
+        name: In tables; distinct.
+        explainer: The network on its runtime.
+        randomised: For `sanity`: the same network with more and more random weights.
+    """
+
+    name: str
+    explainer: Explainer
+    randomised: Sequence[Explainer] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        root: The folder of the images.
+        images: Their paths, inside `root`.
+        methods: Names and options.
+        metrics: Names and options.
+        target: The class explained; None: each network's own predicted class.
+        boxes: Where the objects are, or None.
+        masks: The same as masks, or None.
+        boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index; an image without
+            any is not counted.
+        max_pixels: Larger images are skipped.
+        progress: Show a progress bar at a terminal.
+    """
+
+    root: Path
+    images: Sequence[Path]
+    methods: Sequence[Spec]
+    metrics: Sequence[Spec]
+    target: One = None
+    boxes: Boxes | None = None
+    masks: Masks | None = None
+    boxes_of: Literal["all", "class"] = "all"
+    max_pixels: int = MAX_PIXELS
+    progress: bool = False
+    made: tuple[Metric, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
+        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True}
+        for (name, _), metric in zip(self.metrics, self.made, strict=True):
+            for need in metric.needs:
+                if not there[need]:
+                    raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
+
+    def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
+        """All that the figures depend on, as JSON."""
+        methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
+        return {
+            "version": __version__,
+            "networks": [_identity(subject) for subject in subjects],
+            "methods": methods,
+            "metrics": [[name, options_of(metric)] for (name, _), metric in zip(self.metrics, self.made, strict=True)],
+            "target": repr(self.target),
+            "images": _fingerprint(self.root, self.images),
+            "boxes": self.boxes.digest if self.boxes else None,
+            "boxes-of": self.boxes_of,
+            "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
+            "max-pixels": self.max_pixels,
+        }
+
+    def columns(self, subjects: Sequence[Subject]) -> list[Column]:
+        """The columns of the results, each once, in the order of the metrics."""
+        found: dict[str, Column] = {}
+        for metric in self.made:
+            for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
+                found.setdefault(column.name, column)
+        if len(subjects) > 1:
+            found.update((column.name, column) for column in COMPARED)
+        return list(found.values())
+
+
+def evaluate(subjects: Sequence[Subject], plan: Plan, journal: Journal) -> None:
+    """Measure what the journal does not hold yet.
+
+    Raises:
+        XaiError: A method or metric is not defined for a network, a ground truth does not fit, a network fails. An image
+            that can't be read is not among these: it is skipped, and the journal says so.
+    """
+    check(subjects, plan)
+    starts = range(0, len(plan.images), CHUNK)
+    todo = [start for start in starts if start // CHUNK not in journal.chunks]
+    for start in progress(todo, len(todo), "images", plan.progress and len(starts) > 1):
+        rows, skipped = _chunk(subjects, plan, plan.images[start : start + CHUNK])
+        journal.append(start // CHUNK, rows, skipped)
+
+
+def check(subjects: Sequence[Subject], plan: Plan) -> None:
+    """Refuse what can't be measured before anything is.
+
+    Raises:
+        NotApplicableError, OptionError: A method needs a graph that a bundle lacks, or a metric something else.
+        TargetError: A network has no such class, or the target is not one class: the metrics ask for its probability.
+    """
+    for subject in subjects:
+        classes, labels = subject.explainer.bundle.manifest.classes, subject.explainer.labels
+        wanted = expand([plan.target], 1, classes, labels)
+        if isinstance(wanted[0], Rank) or known_classes(wanted[0], 1, classes, labels) is None:
+            raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
+        for name, options in plan.methods:
+            require_roles(name, create_method(name, options), subject.explainer.bundle.manifest)
+    if not any(subject.randomised for subject in subjects):
+        for (name, _), metric in zip(plan.metrics, plan.made, strict=True):
+            if "randomised" in metric.needs:
+                raise OptionError(
+                    f"{name}: needs randomised bundles beside the bundle; export again with xai-export --randomise N"
+                )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One image, in what is left of it once all networks have their inputs."""
+
+    path: Path
+    size: tuple[int, int]
+    boxes: tuple[Box, ...] | None
+    mask: NDArray[np.bool_] | None
+    inputs: list[NDArray[Any]]  # one per network
+
+
+def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
+    images, skipped = [], []
+    for path in paths:
+        try:
+            pixels = read_image(path, plan.max_pixels)
+        except InputError as error:
+            skipped.append({"image": _relative(path, plan.root), "reason": str(error)})
+            continue
+        height, width = pixels.shape[:2]
+        images.append(
+            _Read(
+                path,
+                (height, width),
+                plan.boxes.of(path, height, width) if plan.boxes else None,
+                plan.masks.of(path, height, width) if plan.masks else None,
+                [subject.explainer.prepare(pixels).x[0] for subject in subjects],
+            )
+        )
+    rows: list[Line] = []
+    if images:
+        first: list[Explanation] | None = None
+        for number, subject in enumerate(subjects):
+            x = np.stack([image.inputs[number] for image in images])
+            explained = subject.explainer.explain_many(Prepared(x), plan.methods, [plan.target])
+            compared = _compare(subject, plan, x, explained, first) if first else [{} for _ in explained]
+            first = first or explained
+            for m, (explanation, beside) in enumerate(zip(explained, compared, strict=True)):
+                case = _case(subject, plan, plan.methods[m], x, explanation, images)
+                values: dict[str, NDArray[np.float64]] = {}
+                for metric in plan.made:
+                    if "randomised" not in metric.needs or subject.randomised:
+                        values.update(metric.measure(case))
+                rows += _rows(plan, number, m, case, images, {**values, **beside})
+    return rows, skipped
+
+
+def _case(
+    subject: Subject, plan: Plan, method: Spec, x: NDArray[Any], explanation: Explanation, images: Sequence[_Read]
+) -> Case:
+    spec = subject.explainer.bundle.manifest.input
+    regions, masks = [], []
+    for image, target in zip(images, explanation.target, strict=True):
+        boxes = image.boxes or ()
+        if plan.boxes_of == "class":
+            boxes = tuple(box for box in boxes if _names(box, int(target), subject.explainer.labels))
+        inside = region(boxes, *image.size, spec)
+        regions.append(inside if inside.any() else None)
+        covered = None if image.mask is None else mask_region(image.mask, spec)
+        masks.append(covered if covered is not None and covered.any() else None)
+    return Case(
+        subject.explainer,
+        method,
+        x,
+        explanation.logits,
+        explanation.target,
+        explanation.heatmap,
+        regions,
+        masks,
+        subject.randomised,
+    )
+
+
+def _names(box: Box, target: int, labels: Sequence[str]) -> bool:
+    """Whether a box is of the class explained."""
+    if isinstance(box.label, str):
+        return bool(labels) and box.label.casefold() == labels[target].casefold()
+    return box.label == target
+
+
+def _compare(
+    subject: Subject, plan: Plan, x: NDArray[Any], explained: Sequence[Explanation], first: Sequence[Explanation]
+) -> list[dict[str, NDArray[np.float64]]]:
+    """`COMPARED`, for each method."""
+    found = []
+    same_classes = explained[0].logits.shape[1] == first[0].logits.shape[1]
+    by_label = isinstance(plan.target, str)
+    if not (same_classes or by_label):  # a class here is another one there
+        return [{} for _ in explained]
+    agree = np.where(explained[0].logits.argmax(1) == first[0].logits.argmax(1), 100.0, 0.0 if same_classes else np.nan)
+    for method, own, reference in zip(plan.methods, explained, first, strict=True):
+        heat = own.heatmap
+        if not by_label and (other := np.flatnonzero(own.target != reference.target)).size:
+            name, options = method
+            again = subject.explainer.explain(Prepared(x[other]), name, reference.target[other], **options)
+            heat = heat.copy()
+            heat[other] = again.heatmap
+        if heat.shape != reference.heatmap.shape:
+            heat = resample.resize(heat, *reference.heatmap.shape[1:])
+        found.append(
+            {
+                "same-prediction": agree,
+                "rank-correlation": spearman(reference.heatmap, heat),
+                "top10-overlap": top_overlap(reference.heatmap, heat),
+            }
+        )
+    return found
+
+
+def _rows(
+    plan: Plan,
+    subject: int,
+    method: int,
+    case: Case,
+    images: Sequence[_Read],
+    values: Mapping[str, NDArray[np.float64]],
+) -> list[Line]:
+    rows = []
+    for i, image in enumerate(images):
+        figures = {name: float(column[i]) for name, column in values.items()}
+        rows.append(
+            {
+                "image": _relative(image.path, plan.root),
+                "network": subject,
+                "method": method,
+                "target": int(case.target[i]),
+                "predicted": int(case.logits[i].argmax()),
+                "values": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+            }
+        )
+    return rows
+
+
+def _identity(subject: Subject) -> dict[str, Any]:
+    explainer = subject.explainer
+    return {
+        "name": subject.name,
+        "digest": explainer.bundle.manifest.digest,
+        "backend": explainer.backend,
+        "device": explainer.device,
+        "precision": explainer.precision,
+        "batch": explainer.batch_size,
+        "randomised": [other.bundle.manifest.digest for other in subject.randomised],
+    }
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
+    """Of the files' names, sizes and times of change: reading a whole data set would take longer than a look at it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+            known = [status.st_size, status.st_mtime_ns]
+        except OSError:  # a broken link, which will be reported and skipped
+            known = []
+        digest.update(repr((_relative(path, root), known)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
