@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ class Prepared:
 Images = NDArray[np.generic] | Sequence[NDArray[np.generic]] | Prepared
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL and OpenCV
+
+
+@overload
+def as_list(images: NDArray[np.generic] | Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]: ...
+
+
+@overload
+def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]: ...
 
 
 def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]:
