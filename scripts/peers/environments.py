@@ -1,0 +1,52 @@
+"""An environment for each peer, with nothing in it but the peer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "tests" / "support" / "torchvision_schemas.py"
+
+
+class NotInstalledError(Exception):
+    """An environment could not be made; the message says why, in one line."""
+
+
+def make(folder: Path, requirements: tuple[str, ...]) -> Path:
+    """The Python of the environment in `folder`, made and filled unless it holds these requirements already.
+
+    Raises:
+        NotInstalledError: pip or venv refused.
+    """
+    python, done = folder / "bin" / "python", folder / "requirements.txt"
+    wanted = "\n".join(requirements) + "\n"
+    if done.exists() and done.read_text(encoding="utf-8") == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    _run(sys.executable, "-m", "venv", str(folder))
+    _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    if any(requirement.startswith("torchvision==") for requirement in requirements):
+        _register_schemas(python)
+    done.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def _register_schemas(python: Path) -> None:
+    """Let `import torchvision` succeed beside a torch build that its compiled half was not made for."""
+    if subprocess.run([python, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0:
+        return
+    site = Path(_run(str(python), "-c", "import site; print(site.getsitepackages()[0])").strip())
+    shutil.copy(SCHEMAS, site)
+    (site / "torchvision_schemas.pth").write_text("import torchvision_schemas\n", encoding="utf-8")
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+        told = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
+        raise NotInstalledError(re.sub(r"\S*/\S*", "...", told[-1])[:200])
+    return done.stdout

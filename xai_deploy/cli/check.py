@@ -1,0 +1,326 @@
+"""xai-check: does a deployed network still predict, and look, as its reference does?"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import Explainer, agreement, backend_names, recording
+from ..agreement import Explained, Figure, ImageAgreement, Limits
+from ..bundle import MANIFEST
+from ..errors import ImageFileError, InputError, OptionError, ShapeError
+from ..images import MAX_PIXELS, Pixels
+from ..methods import applicable, create
+from ..progress import progress
+from ..recording import Header, Recording, Request
+from .arguments import Bad, find_images, parse_methods, read_chunks
+from .console import Parser, command, positive, require_folder, share, silence_opencv, write_json
+from .contact_sheet import printable
+
+PROGRAM = "xai-check"
+DISAGREE = 1
+DEFAULT = ("reciprocam", "grad-cam", "relevance-cam")  # those of them for which both have the graphs
+_CHUNK = 16
+_COMPARING = ("backend", "device", "precision", "min_top1", "max_difference", "min_correlation", "min_overlap", "json")
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 1 where the networks disagree."""
+    return command(_parser(), _check, argv)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    silence_opencv()
+    for path in (arguments.json, arguments.record):
+        require_folder(path)
+    if arguments.record:
+        return _record(arguments)
+    _refuse(arguments, ("overwrite",), "only a recording is kept from being replaced; give --record")
+    if arguments.json not in (None, "-") and Path(arguments.json).is_dir():
+        raise InputError(f"{arguments.json}: is a folder; the report is a file")
+    if len(arguments.paths) < 2:
+        raise InputError("give REFERENCE, DEPLOYED and at least one image")
+    deployed_path, *images = arguments.paths
+    files = _find(images, "one REFERENCE and one DEPLOYED are compared")
+    reference = _Reference(arguments)
+    deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments)
+    classes = deployed.bundle.manifest.classes
+    if reference.classes != classes:
+        raise ShapeError(
+            f"the reference has {reference.classes} classes, the deployed network {classes}; they can't be compared"
+        )
+    methods = _methods(arguments, reference, deployed)
+    found: list[ImageAgreement] = []
+    for paths, pictures in _chunks(files, arguments):
+        names = [path.name if reference.recording else str(path) for path in paths]
+        wanted = reference.explain(names, pictures, methods)
+        got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
+        found += agreement.compare(names, wanted, got)
+    limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
+    figures = agreement.judge(found, limits)
+    passed = all(figure.passed for figure in figures)
+    report = {
+        "passed": passed,
+        "reference": reference.described,
+        "deployed": _described(deployed),
+        "methods": {title: [name, dict(options)] for title, (name, options) in methods.items()},
+        "figures": [asdict(figure) for figure in figures],
+        "images": [asdict(image) for image in found],
+    }
+    if arguments.json:
+        write_json(report, arguments.json)
+    if arguments.json != "-" and not arguments.quiet:
+        _show(figures, found, passed)
+    return 0 if passed else DISAGREE
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    """Write what the reference says of the images."""
+    out = Path(arguments.record)
+    _refuse(
+        arguments, _COMPARING, "nothing is compared with --record; the reference has its own --reference-... options"
+    )
+    if not arguments.paths:
+        raise InputError("with --record give REFERENCE and at least one image")
+    if out.suffix != ".npz":
+        raise InputError(f"{out}: --record takes the name of the file to write, which ends in .npz")
+    if out.exists() and not (arguments.overwrite and out.is_file()):
+        raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
+    files = _find(arguments.paths, "--record takes the REFERENCE alone")
+    names = [path.name for path in files]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{twice}: two images have this name, by which a recording knows them; rename one")
+    explainer = _open(arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments)
+    methods = _methods(arguments, None, explainer)
+    parts: list[Explained] = []
+    pixels: list[str] = []
+    for _, pictures in _chunks(files, arguments):
+        parts.append(agreement.explain(explainer, pictures, methods))
+        pixels += [recording.digest(picture) for picture in pictures]
+    described = _described(explainer)
+    written = {
+        title: Request(name, {key: str(value) for key, value in options.items()})
+        for title, (name, options) in methods.items()
+    }
+    header = Header(
+        recording.FORMAT,
+        described["name"],
+        described["digest"],
+        described["runtime"],
+        written,
+        tuple(names),
+        tuple(pixels),
+    )
+    Recording(header, recording.joined(parts)).save(out)
+    if not arguments.quiet:
+        print(printable(f"{len(names)} image{'s' * (len(names) > 1)} recorded in {out}"))
+    return 0
+
+
+class _Reference:
+    """The reference: a bundle, or a recording."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        path = Path(arguments.reference)
+        self.recording = None if path.is_dir() else recording.read(path)
+        self.explainer: Explainer | None = None
+        if self.recording is None:
+            self.explainer = _open(
+                arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments
+            )
+            self.described = _described(self.explainer)
+            self.classes = self.explainer.bundle.manifest.classes
+        else:
+            _refuse(
+                arguments, ("reference_backend", "reference_device"), "the reference is a recording and does not run"
+            )
+            header = self.recording.header
+            self.classes = self.recording.explained.logits.shape[1]
+            self.described = {"name": header.network, "digest": header.digest, "runtime": header.runtime}
+
+    def explain(
+        self, names: Sequence[str], pictures: Sequence[Pixels], methods: dict[str, agreement.Spec]
+    ) -> Explained:
+        if self.recording is not None:
+            every = self.recording.rows(names, pictures)
+            return Explained(every.logits, every.probabilities, {title: every.heatmaps[title] for title in methods})
+        assert self.explainer is not None
+        return agreement.explain(self.explainer, pictures, methods)
+
+
+def _open(path: str, backend: str | None, device: str, precision: Any, arguments: argparse.Namespace) -> Explainer:
+    return Explainer(
+        path,
+        backend,
+        device,
+        precision=precision,
+        threads=arguments.threads,
+        batch_size=arguments.batch_size,
+        cache=arguments.cache,
+    )
+
+
+def _methods(
+    arguments: argparse.Namespace, reference: _Reference | None, deployed: Explainer
+) -> dict[str, agreement.Spec]:
+    """Title -> name and options."""
+    asked = {request.title: (request.name, request.options) for request in parse_methods(arguments.methods or [])}
+    if reference is not None and reference.recording is not None:
+        recorded = {title: (each.name, each.options) for title, each in reference.recording.header.methods.items()}
+        if missing := next((title for title in asked if title not in recorded), None):
+            raise OptionError(f"{missing}: not recorded; the recording has {', '.join(recorded)}")
+        if asked:
+            return {title: recorded[title] for title in asked}
+        graphs = deployed.bundle.manifest.graphs
+        usable: dict[str, agreement.Spec] = {}
+        for title, (name, options) in recorded.items():
+            if all(role in graphs for role in create(name, options).roles):
+                usable[title] = (name, options)
+            else:
+                log.warning("%s: recorded, but the deployed network's bundle has no graph for it; left out", title)
+        return usable or dict(recorded)  # where none is left, the first one's refusal says what to do
+    if asked:
+        return dict(asked)
+    explainers = [deployed] if reference is None or reference.explainer is None else [deployed, reference.explainer]
+    there = applicable([explainer.bundle.manifest for explainer in explainers])
+    return {name: (name, {}) for name in DEFAULT if name in there}
+
+
+def _find(paths: Sequence[str], bundles: str) -> list[Path]:
+    """The image files; `bundles` says how many bundles go before them."""
+    try:
+        return find_images(paths, Path(os.devnull))
+    except ImageFileError:
+        if bundle := next((path for path in paths if (Path(path) / MANIFEST).is_file()), None):
+            raise InputError(f"{bundle}: is a bundle, among the images; {bundles}") from None
+        raise
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Refuse options that this call would not obey."""
+    parser = _parser()
+    for name in names:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise InputError(f"--{name.replace('_', '-')}: {why}")
+
+
+def _chunks(
+    found: Sequence[Path], arguments: argparse.Namespace
+) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
+    chunks = read_chunks(found, _CHUNK, arguments.max_pixels)
+    for chunk in progress(chunks, -(-len(found) // _CHUNK), "images", not arguments.quiet and len(found) > _CHUNK):
+        for item in chunk:
+            if isinstance(item, Bad):
+                raise item.reason
+        yield tuple(zip(*chunk, strict=True))
+
+
+def _described(explainer: Explainer) -> dict[str, Any]:
+    manifest = explainer.bundle.manifest
+    return {
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
+    }
+
+
+def _show(figures: Sequence[Figure], images: Sequence[ImageAgreement], passed: bool) -> None:
+    width = max(len(figure.name) for figure in figures)
+    print(f"{'':{width}}   value  worst tenth  limit")
+    for figure in figures:
+        worst = "" if figure.worst is None else f"{figure.worst:.3f}"
+        verdict = "" if figure.passed else "  FAILED"
+        print(f"{printable(figure.name):{width}}  {figure.value:6.3f}  {worst:>11}  {figure.limit:.3f}{verdict}")
+    worst_image = min(images, key=lambda image: min(image.top_overlap.values()))
+    differ = f"differ most on {worst_image.image}" if min(worst_image.top_overlap.values()) < 1 else "peak alike on all"
+    print(printable(f"{len(images)} image{'s' * (len(images) > 1)}; the maps {differ}"))
+    print("the networks agree" if passed else "the networks DISAGREE")
+
+
+def _parser() -> Parser:
+    limits = Limits()
+    parser = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s [options] REFERENCE DEPLOYED IMAGE [IMAGE ...]\n"
+        "       %(prog)s [options] --record FILE.npz REFERENCE IMAGE [IMAGE ...]",
+        description="Check that a deployed network predicts and looks as its reference does: the same predictions, and maps "
+        "alike for the class that the reference predicts. Exit status 1 where they disagree.",
+        epilog="examples: xai-check float32.xai int8.xai photos/; "
+        "xai-check --record reference.npz float32.xai photos/, then on the device: xai-check reference.npz int8.xai photos/",
+    )
+    add = parser.add_argument
+    add("reference", metavar="REFERENCE", help="bundle, or a recording made with --record")
+    add("paths", metavar="DEPLOYED IMAGE ...", nargs="*", help="bundle to check, then image files or folders of them")
+    add("--record", metavar="FILE.npz", help="write what REFERENCE says of the IMAGEs, with no DEPLOYED to compare")
+    add("--overwrite", action="store_true", help="replace a recording that is there")
+    add(
+        "-m",
+        "--methods",
+        action="append",
+        metavar="M[,M...]",
+        help=f"methods (default: of {', '.join(DEFAULT)} what both allow)",
+    )
+    add("--reference-backend", choices=backend_names(), help="runtime of the reference (default: the first installed)")
+    add("--reference-device", default="cpu", help="device of the reference (default: cpu)")
+    add(
+        "-b",
+        "--backend",
+        choices=backend_names(),
+        help="runtime of the deployed network (default: the first installed)",
+    )
+    add("-d", "--device", default="cpu", help="device of the deployed network (default: cpu)")
+    add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="its arithmetic (default: f32)")
+    add(
+        "--min-top1",
+        type=share,
+        default=limits.top1,
+        metavar="F",
+        help="least share of equal predictions (default: %(default)s)",
+    )
+    add(
+        "--max-difference",
+        type=share,
+        default=limits.probability_difference,
+        metavar="F",
+        help="largest mean difference of the probability (default: %(default)s)",
+    )
+    add(
+        "--min-correlation",
+        type=share,
+        default=limits.rank_correlation,
+        metavar="F",
+        help="least mean rank correlation of the maps (default: %(default)s)",
+    )
+    add(
+        "--min-overlap",
+        type=share,
+        default=limits.top_overlap,
+        metavar="F",
+        help="least mean overlap of the highest tenth of the maps (default: %(default)s)",
+    )
+    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
+    add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
+    add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
+    add(
+        "--max-pixels",
+        type=positive,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger images (default: %(default)s)",
+    )
+    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    parser.add_common()
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
