@@ -57,7 +57,23 @@ def describe_input(
     if channels != expected:
         raise RequestError(f"the input has {channels} channels; {values['color']} images have {expected}")
     how = Preprocess(**values)
+    if dtype == "uint8":
+        _check_range(how)
     return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+
+
+def _check_range(how: Preprocess) -> None:
+    """Refuse a preprocessing that a network of 8-bit pixels can't be fed with.
+
+    Raises:
+        RequestError: It leaves 0 to 255, or leaves nothing of it.
+    """
+    ends = [(pixel * how.scale - m) / s for pixel in (0, 255) for m, s in zip(how.mean, how.std, strict=True)]
+    if min(ends) < -0.5 or max(ends) > 255.5 or max(ends) - min(ends) < 2:
+        raise RequestError(
+            f"the input takes uint8 pixels, 0 to 255, and this preprocessing makes them {min(ends):.3g} to {max(ends):.3g}; "
+            "give --preprocess none, and --resize where the image is cropped"
+        )
 
 
 def _checked(key: str, value: Any) -> Any:

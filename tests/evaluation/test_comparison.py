@@ -98,7 +98,8 @@ def test_other_classes(desk: Path, run: Run, capsys: pytest.CaptureFixture[str])
         )
     found = run("-t", "dog", "--overwrite", bundles=("net.xai", "seven.xai"))
     assert capsys.readouterr().err == ""
-    assert set(found["results"][1]["figures"]) == {"complexity", "rank-correlation", "top10-overlap"}
+    assert set(found["results"][1]["figures"]) == {"complexity", "same-prediction", "rank-correlation", "top10-overlap"}
+    assert found["results"][1]["figures"]["same-prediction"]["mean"] is None
     assert {row["target"] for row in rows("net")} == {1}
     assert {row["target"] for row in rows("seven")} == {5}
     pixels = read_image("photos/0000.png")

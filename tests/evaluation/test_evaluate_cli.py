@@ -119,7 +119,7 @@ def test_default_metrics(desk: Path, run: Run) -> None:
     assert figures["energy-pointing"]["count"] == 2
     assert figures["average-drop"]["count"] == 6
     page = Path("out1/report.html").read_text()
-    assert "<li>boxes: csv, boxes.csv; those of all objects in the image</li>" in page
+    assert "<li>boxes: csv, boxes.csv, which names 2 of 6 images; those of all objects in the image</li>" in page
     assert "n=2" in page
 
 
@@ -208,7 +208,9 @@ def test_as_a_process(desk: Path) -> None:
         lines = finished.stderr.splitlines()[-count:]
         assert lines[-1].startswith("xai-evaluate: error: photos/x.png: not a PNG")
         if count == 2:
-            assert lines[0].startswith("xai-evaluate: warning: guess.xai: the preprocessing was assumed at export")
+            assert lines[0].startswith(
+                "xai-evaluate: warning: guess.xai: the bundle's preprocessing was assumed at export"
+            )
     assert "bilinear, assumed" in Path("xai-evaluation/report.html").read_text()
 
 
@@ -426,7 +428,7 @@ def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused
     refused("one.xai", "--metrics", "average-drop", "--overwrite")  # found out in the first chunk
     assert {path.name: path.read_bytes() for path in Path("xai-evaluation").iterdir()} == before
     run("-t", "3", "--overwrite", out="xai-evaluation")
-    assert json.loads(Path("xai-evaluation/results.json").read_bytes())["plan"]["target"] == "3"
+    assert json.loads(Path("xai-evaluation/results.json").read_bytes())["plan"]["target"] == 3
 
 
 def test_two_write_the_same_folder(desk: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,8 +514,8 @@ def test_assumed_preprocessing_is_told_once(desk: Path, run: Run, capsys: pytest
     assert Preprocess(assumed=True).assumed
     run(bundles=("guess.xai",))
     assert capsys.readouterr().err == (
-        "xai-evaluate: warning: guess.xai: the preprocessing was assumed at export, not stated; if predictions look wrong, "
-        "export again with the network's own mean, std and resize\n"
+        "xai-evaluate: warning: guess.xai: the bundle's preprocessing was assumed at export, not stated; if predictions look "
+        "wrong, export again with the network's own mean, std and resize\n"
     )
 
 

@@ -43,13 +43,14 @@ def test_means_by_hand() -> None:
 
 
 def test_groups_in_order() -> None:
-    """A row that lacks a column is as one whose figure is not defined; a column that nobody has is not there."""
+    """A row that lacks a column is as one whose figure is not defined; a column that nobody has is not there, one that nobody could
+    fill is."""
     rows = [row(4, 1, 0), row(1, 0, 1), row(2, 0, 0), row(3, 0, 1, b=None), {**row(0, 1, 1), "values": {"b": 5.0}}]
     groups = summary.summarise(rows, [A, B])
     found = [(g.network, g.method, {name: (f.mean, f.count) for name, f in g.figures.items()}) for g in groups]
     assert found == [
         (0, 0, {"a": (2, 1)}),
-        (0, 1, {"a": (2, 2)}),
+        (0, 1, {"a": (2, 2), "b": (None, 0)}),
         (1, 0, {"a": (4, 1)}),
         (1, 1, {"b": (5, 1)}),
     ]

@@ -115,3 +115,18 @@ def test_channels_that_no_image_has() -> None:
         described((4, 16, 16))
     with pytest.raises(RequestError, match="no preset 'torch' for --preprocess; there are imagenet, tf, none"):
         described(preprocess="torch")
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ({"preprocess": "tf"}, "-1 to 1"),
+        ({"preprocess": "imagenet"}, "-2.12 to 2.64"),
+        ({"preprocess_fields": {"scale": 2}}, "0 to 510"),
+        ({"preprocess_fields": {"mean": [1, 0, 0]}}, "-1 to 255"),
+    ],
+)
+def test_pixels_stay_pixels_where_the_input_takes_them(asked: dict[str, Any], made: str) -> None:
+    with pytest.raises(RequestError, match=f"makes them {made}; give --preprocess none"):
+        described(dtype="uint8", **asked)
+    assert described(dtype="uint8", preprocess="none", preprocess_fields={"resize": 256}).preprocess.scale == 1

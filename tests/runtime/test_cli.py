@@ -108,7 +108,7 @@ def test_classes_without_labels(work: Path, tmp_path: Path) -> None:
 def test_assumed_preprocessing_is_told(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write(tmp_path / "guess.xai", preprocess=bundle.Preprocess(scale=tiny.SCALE, assumed=True))
     assert explain.main(["guess.xai", "photos/cat.png"]) == 0
-    assert "xai-explain: warning: the bundle's preprocessing was assumed at export" in capsys.readouterr().err
+    assert "the bundle's preprocessing was assumed at export" in capsys.readouterr().err
     assert explain.main(["guess.xai", "photos/cat.png", "--overwrite", "-q"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -15,12 +15,12 @@ from .. import Explainer, agreement, backend_names, recording
 from ..agreement import Explained, Figure, ImageAgreement, Limits
 from ..bundle import MANIFEST
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
-from ..images import MAX_PIXELS, Pixels
+from ..images import Pixels
 from ..methods import applicable, create
 from ..progress import progress
 from ..recording import Header, Recording, Request
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, positive, require_folder, share, silence_opencv, write_json
+from .console import Parser, command, require_folder, share, silence_opencv, write_json
 from .contact_sheet import printable
 
 PROGRAM = "xai-check"
@@ -307,17 +307,8 @@ def _parser() -> Parser:
         metavar="F",
         help="least mean overlap of the highest tenth of the maps (default: %(default)s)",
     )
-    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
-    add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
-    add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
-    add(
-        "--max-pixels",
-        type=positive,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="refuse larger images (default: %(default)s)",
-    )
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    parser.add_resources()
     parser.add_common()
     return parser
 

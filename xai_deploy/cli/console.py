@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import XaiError, __version__
-from ..images import opencv
+from .. import Explainer, XaiError, __version__
+from ..images import MAX_PIXELS, opencv
 from .contact_sheet import printable
 
 BAD_INPUT = 2
@@ -21,11 +21,23 @@ INTERRUPTED = 130  # 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
+log = logging.getLogger(__name__)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, as every other error is; `--help` shows the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
+
+    def add_resources(self) -> None:
+        """What networks and images may take: threads, batches, compiled models, pixels."""
+        add = self.add_argument
+        add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
+        add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
+        add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
+        limit = "the largest image that is decoded (default: %(default)s)"
+        add("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=limit)
 
     def add_common(self) -> None:
         """The options that every command has; `command` obeys them."""
@@ -50,7 +62,13 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal can't show
-    arguments = parser.parse_intermixed_args(argv)
+    try:
+        try:
+            arguments = parser.parse_intermixed_args(argv)
+        finally:
+            sys.stdout.flush()  # what --help or a list of methods has printed
+    except BrokenPipeError:
+        return _unread()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(parser.prog))
     logger = logging.getLogger("xai_deploy")
@@ -60,8 +78,7 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
         status = work(arguments)
         sys.stdout.flush()  # here, where a broken pipe can still be told
     except BrokenPipeError:  # whoever read our output has seen enough; files are on disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return _unread()
     except XaiError as error:
         return _fail(parser.prog, str(error))
     except OSError as error:
@@ -110,11 +127,34 @@ def write_json(report: Any, path: str) -> None:
     Path(path).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
+def warn_of(explainer: Explainer, bundle: str) -> None:
+    """Say what a user of this bundle should know before believing its maps."""
+    manifest = explainer.bundle.manifest
+    if manifest.input.preprocess.assumed:
+        log.warning(
+            "%s: the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again with "
+            "the network's own mean, std and resize",
+            printable(bundle),
+        )
+    if manifest.randomised is not None:
+        log.warning(
+            "%s: %d of its layers have random weights, for the sanity check; its maps explain nothing",
+            printable(bundle),
+            len(manifest.randomised.layers),
+        )
+
+
 def silence_opencv() -> None:
     """OpenCV writes warnings about damaged files to standard error, past Python; ours say more."""
     logging_of = getattr(opencv().utils, "logging", None)
     if logging_of is not None:
         logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
+
+
+def _unread() -> int:
+    """Nobody reads the output any more: what is left of it goes nowhere, without a complaint at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def _fail(program: str, reason: str) -> int:

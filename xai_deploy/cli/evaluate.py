@@ -20,10 +20,9 @@ from ..evaluation.metrics import Column, metrics
 from ..evaluation.run import CHUNK, Plan, Subject, evaluate
 from ..evaluation.summary import Figure, Group
 from ..evaluation.truth import read_boxes, read_masks
-from ..images import MAX_PIXELS
 from ..methods import applicable
 from .arguments import MethodRequest, describe_options, parse_methods, parse_target
-from .console import Parser, command, positive, silence_opencv
+from .console import Parser, command, positive, silence_opencv, warn_of
 from .contact_sheet import printable
 
 JOURNAL = "journal.jsonl"
@@ -52,13 +51,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     described = plan.describe(subjects)
     with Journal(out / JOURNAL, described, arguments.overwrite) as journal:  # its lock is for the results, too
         if journal.chunks and not arguments.quiet:
-            chunks = -(-len(plan.images) // CHUNK)
-            print(
-                printable(f"going on with {out / JOURNAL}: {len(journal.chunks)} of {chunks} chunks are done"),
-                file=sys.stderr,
-            )
-        evaluate(subjects, plan, journal)
+            print(printable(f"going on with {out / JOURNAL}: {_kept(journal, plan)}"), file=sys.stderr)
+        try:
+            evaluate(subjects, plan, journal)
+        except KeyboardInterrupt:
+            print(printable(f"{_kept(journal, plan)} in {out / JOURNAL}; the same command goes on"), file=sys.stderr)
+            raise
         _write(arguments, out, subjects, plan, methods, described, journal)
+
+
+def _kept(journal: Journal, plan: Plan) -> str:
+    done = sum(len(plan.images[number * CHUNK : (number + 1) * CHUNK]) for number in journal.chunks)
+    return f"{done} of {len(plan.images)} images are done"
 
 
 def _write(
@@ -121,12 +125,8 @@ def _subjects(arguments: argparse.Namespace) -> list[Subject]:
             name = Path(bundle).name.removesuffix(".xai") or bundle
             if sum(Path(other).name.removesuffix(".xai") == name for other in bundles) > 1:
                 name = bundle
-            if made[0].bundle.manifest.input.preprocess.assumed:
-                log.warning(
-                    "%s: the preprocessing was assumed at export, not stated; if predictions look wrong, export again with "
-                    "the network's own mean, std and resize",
-                    printable(bundle),
-                )
+            if backend == backends[0]:
+                warn_of(made[0], bundle)
             found.append(Subject(name + f" ({made[0].backend})" * (len(backends) > 1), made[0], made[1:]))
     classes = [subject.explainer.bundle.manifest.classes for subject in found]
     for subject, count in zip(found, classes, strict=True):
@@ -308,18 +308,13 @@ def _parser() -> Parser:
     )
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
-    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
-    add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
-    add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
     add("--limit", type=positive, metavar="N", help="take N of the images, drawn at random (default: all)")
     add("--seed", type=_seed, default=0, help="of that draw (default: 0)")
-    add(
-        "--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help="skip larger images (default: %(default)s)"
-    )
     add("-o", "--out", default="xai-evaluation", metavar="OUT", help="folder for the results (default: xai-evaluation)")
     add("--overwrite", action="store_true", help="begin anew where OUT holds an evaluation")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
+    parser.add_resources()
     parser.add_common()
     return parser
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
-from ..images import MAX_PIXELS, Pixels, encode_image
+from ..images import Pixels, encode_image
 from ..methods import methods
 from ..methods.base import softmax
 from ..preprocess import view
 from ..progress import progress
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
-from .console import Parser, command, positive, share, silence_opencv
+from .console import Parser, command, share, silence_opencv, warn_of
 from .contact_sheet import ContactSheet, Tile, fit, printable
 from .results import REPORT, Results
 
@@ -66,11 +66,7 @@ class _Run:
         self.paths = find_images(arguments.image, self.results.out)
         self.names = unique_names(self.paths)
         manifest = self.explainer.bundle.manifest
-        if manifest.input.preprocess.assumed:
-            log.warning(
-                "the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again "
-                "with the network's own mean, std and resize"
-            )
+        warn_of(self.explainer, arguments.bundle)
         title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
         self.sheet = ContactSheet(
             Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
@@ -269,21 +265,12 @@ def _parser() -> Parser:
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
-    add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
-    add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
-    add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
-    add(
-        "--max-pixels",
-        type=positive,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="refuse larger images (default: %(default)s)",
-    )
     add("--opacity", type=share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
     add("-o", "--out", default="xai-output", metavar="OUT", help="folder for the results (default: xai-output)")
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     add("--skip-bad", action="store_true", help="report images that can't be read and go on with the others")
     add("--json", action="store_true", help="print the report as JSON instead of a summary")
+    parser.add_resources()
     parser.add_common()
     add("--list-methods", action=_ListMethods, nargs=0, help="list the methods and their options, and exit")
     return parser

@@ -83,7 +83,7 @@ def html(
         methods=methods,
         groups=groups,
         best={column.name: _best(groups, column) for column in shown},
-        plot=_plots(matplotlib, groups, [s.name for s in subjects], methods, shown),
+        plot="" if not shown else _plots(matplotlib, groups, [s.name for s in subjects], methods, shown),
         examples=[
             (
                 subjects[group.network].name,
@@ -109,8 +109,15 @@ def choices(plan: Plan) -> list[str]:
     ]
     target = "the predicted class of each image" if plan.target in (None, PREDICTED) else f"class {plan.target!r}"
     lines.append(f"class explained: {target}; p is the network's own probability, softmax or sigmoid")
+    if plan.boxes or plan.masks or any("sanity" in name or "class-s" in name for name, _ in plan.metrics):
+        lines.append(
+            "n: the images for which a figure is defined, where these are not all: an image without boxes or mask has no place, "
+            "a constant map no correlation"
+        )
     if plan.boxes:
-        lines.append(f"boxes: {plan.boxes.source}, {plan.boxes.path}; those of {_OF[plan.boxes_of]}")
+        known = sum(map(plan.boxes.has, plan.images))
+        where = f"{plan.boxes.source}, {plan.boxes.path}, which names {known} of {len(plan.images)} images"
+        lines.append(f"boxes: {where}; those of {_OF[plan.boxes_of]}")
     if plan.masks:
         lines.append(f"masks: {plan.masks.source}, {plan.masks.path}")
     lines.append(f"intervals: 95 %, percentile bootstrap over the images, {RESAMPLES} resamples")

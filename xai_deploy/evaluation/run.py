@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__, resample
-from ..errors import InputError, OptionError, TargetError
+from ..errors import InputError, OptionError, TargetError, TruthError
 from ..explainer import Explainer, Explanation
 from ..images import MAX_PIXELS, read_image
 from ..methods import create as create_method
@@ -101,7 +102,7 @@ class Plan:
             "networks": [_identity(subject) for subject in subjects],
             "methods": methods,
             "metrics": [[name, options_of(metric)] for (name, _), metric in zip(self.metrics, self.made, strict=True)],
-            "target": repr(self.target),
+            "target": self.target if isinstance(self.target, (int, str, type(None))) else repr(self.target),
             "images": _fingerprint(self.root, self.images),
             "boxes": self.boxes.digest if self.boxes else None,
             "boxes-of": self.boxes_of,
@@ -140,6 +141,7 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
     Raises:
         NotApplicableError, OptionError: A method needs a graph that a bundle lacks, or a metric something else.
+        TruthError: None of the images is annotated.
         TargetError: A network has no such class, or the target is not one class: the metrics ask for its probability.
     """
     for subject in subjects:
@@ -149,6 +151,12 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
             raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
         for name, options in plan.methods:
             require_roles(name, create_method(name, options), subject.explainer.bundle.manifest)
+    for truth in (plan.boxes, plan.masks):
+        if truth is not None and not any(map(truth.has, plan.images)):
+            raise TruthError(
+                f"{truth.path}: none of the {len(plan.images)} images is annotated there, {plan.images[0].name} for one; "
+                "names must be those of the files"
+            )
     if not any(subject.randomised for subject in subjects):
         for (name, _), metric in zip(plan.metrics, plan.made, strict=True):
             if "randomised" in metric.needs:
@@ -296,6 +304,7 @@ def _identity(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "digest": explainer.bundle.manifest.digest,
         "backend": explainer.backend,
+        "runtime": getattr(sys.modules.get(explainer.backend), "__version__", "unknown"),
         "device": explainer.device,
         "precision": explainer.precision,
         "batch": explainer.batch_size,

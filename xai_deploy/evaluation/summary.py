@@ -69,7 +69,8 @@ def summarise(all_rows: Iterable[Line], columns: Sequence[Column], seed: int = 0
             for column in columns
             if column.of_means is None
         }
-        present = [column for column in columns if column.of_means or np.isfinite(table[column.name]).any()]
+        measured = {name for row in members for name in row["values"]}
+        present = [column for column in columns if column.of_means or column.name in measured]
         groups.append(Group(network, method, figures(table, present, seed)))
     return groups
 

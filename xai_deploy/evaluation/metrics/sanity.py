@@ -15,13 +15,14 @@ from .base import Case, Column, Numbers, metrics
 @dataclass(frozen=True)
 class Sanity:
     """Spearman's rank correlation of the map with those of the same network as its layers are randomised from the top,
-    cascading: `sanity-1` with the first share of them random, the last with all. Must fall; NaN where a map is constant."""
+    cascading: `sanity-1` with the first share of them random, the last with all. Must fall towards 0: a map
+    turned into its opposite depends on the weights, too, so that neither sign is better; NaN where a map is constant."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"randomised"})
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """See `Metric`."""
-        return tuple(Column(f"sanity-{step + 1}", "lower") for step in range(randomised))
+        return tuple(Column(f"sanity-{step + 1}", "") for step in range(randomised))
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""

@@ -174,6 +174,10 @@ class Boxes:
         """Number of annotated images."""
         return len(self._records)
 
+    def has(self, image: Path) -> bool:
+        """Whether an image is annotated; it need not be opened for that."""
+        return self._matcher.find(image) is not None
+
     @property
     def digest(self) -> str:
         """Of all that is annotated."""

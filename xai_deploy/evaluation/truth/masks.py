@@ -48,6 +48,10 @@ class Masks:
         """Number of masks."""
         return len(self._files)
 
+    def has(self, image: Path) -> bool:
+        """Whether an image has a mask; neither is opened for that."""
+        return self._matcher.find(image) is not None
+
     def of(self, image: Path, height: int, width: int) -> NDArray[np.bool_] | None:
         """The object's pixels [height,width] of one image; None where it has no mask.
 
