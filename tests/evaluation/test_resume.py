@@ -204,12 +204,12 @@ def test_cut_anywhere(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_goes_on(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says so, and measures nothing twice;."""
+    """It says so, and measures nothing twice."""
     run()
     assert "going on" not in capsys.readouterr().err
     first = files("out")
     run()
-    assert capsys.readouterr().err == "going on with out/journal.jsonl: 1 of 1 chunks are done\n"
+    assert capsys.readouterr().err == "going on with out/journal.jsonl: 6 of 6 images are done\n"
     assert files("out") == first
     run("--overwrite")
     assert "going on" not in capsys.readouterr().err
@@ -229,7 +229,8 @@ def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", interrupt)
         assert evaluate.main(command("out")) == 130
-    assert capsys.readouterr().err == "xai-evaluate: interrupted\n"
+    kept = "16 of 40 images are done in out/journal.jsonl; the same command goes on"
+    assert capsys.readouterr().err == f"{kept}\nxai-evaluate: interrupted\n"
     assert lines(Path("out/journal.jsonl")) == 2
     assert evaluate.main(command("out")) == 0
     assert evaluate.main(command("undisturbed")) == 0

@@ -104,7 +104,7 @@ def test_twice_the_same_bytes(tmp_path: Path, source: str) -> None:
     assert contents(export(again).path) == first
     options = [str(request.source), "--split", request.split, "--input-shape", "3,16,20"]
     options += ["--arch", request.arch] if request.arch else []
-    for seed in ("1", "2"):
+    for seed in ("1", "2") if source == "onnx" else ("1",):  # torch's exporter takes four seconds
         path = tmp_path / f"process{seed}.xai"
         command = [sys.executable, "-m", "xai_exporters.cli", *options, "-o", str(path), "-q"]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}

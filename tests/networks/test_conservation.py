@@ -30,11 +30,9 @@ from . import gradients
 CASES = {
     "resnet18": (64, True, True),
     "squeezenet1_1": (48, True, True),
-    "googlenet": (48, True, True),
     "densenet121": (64, True, False),
     "mobilenet_v3_small": (64, False, False),
     "shufflenet_v2_x0_5": (48, True, False),
-    "efficientnet_b0": (48, False, False),
     "regnet_y_400mf": (64, True, False),
     "convnext_tiny": (48, False, False),
     "swin_t": (64, False, False),
@@ -47,9 +45,7 @@ def opened(name: str, size: int) -> list[tuple[Parts, int]]:
     """Head and tail at the last and at an early stage, and the number of classes."""
     network = gradients.build(name)
     layers = gradients.layers_of(name, network)
-    gradients._calibrate(
-        network, gradients._images(8, size, 3), damping=0.5 if name.startswith("efficientnet") else 1.0
-    )
+    gradients._calibrate(network, gradients._images(8, size, 3))
     proto, taps = gradients._export(network, layers, gradients._images(2, size, 2))
     parts = []
     for layer, tap in zip(layers, taps, strict=True):

@@ -1,6 +1,7 @@
 """Torchvision networks, exported from state dicts, against the live network in float64.
 
-Small inputs here; `scripts/check_networks` runs the same tests at full size, Score-CAM everywhere.
+Small inputs here, and a VGG with narrow dense layers; `scripts/check_networks` runs the same tests at full size, Score-CAM
+everywhere.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError
 
+from ..support import narrow_vgg
 from .oracle import Oracle, calibrate, randomise
 
 FULL = os.environ.get("XAI_FULL_SIZE") == "1"
@@ -59,12 +61,21 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     weight, score_cam = CASES[request.param]
     folder = tmp_path_factory.mktemp(name)
     torch.manual_seed(0)
-    network = randomise(torchvision.models.get_model(name, weights=None))
+    arch = None
+    if name == "vgg16_bn" and not FULL:  # 120 million weights otherwise
+        arch = f"{narrow_vgg.__file__}:vgg16_bn"
+    network = randomise(narrow_vgg.vgg16_bn() if arch else torchvision.models.get_model(name, weights=None))
     x = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     calibrate(network, x.float())
     torch.save(network.state_dict(), folder / f"{name}.pt")
     done = export(
-        Request(folder / f"{name}.pt", split=layer, output_path=folder / "net.xai", input_shape=(3, SIZE, SIZE))
+        Request(
+            folder / f"{name}.pt",
+            split=layer,
+            output_path=folder / "net.xai",
+            input_shape=(3, SIZE, SIZE),
+            arch=arch,
+        )
     )
     assert done.verified.framework is not None
     (folder / f"{name}.pt").unlink()

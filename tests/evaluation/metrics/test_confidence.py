@@ -222,10 +222,8 @@ def test_metrics_by_name_and_their_columns() -> None:
         "class-sensitivity",
         "complexity",
         "deletion",
-        "sanity-1",
-        "sanity-2",
     }
-    neither = {"adcc:coherency", "adcc:complexity", "adcc:drop", "energy-uniform"}
+    neither = {"adcc:coherency", "adcc:complexity", "adcc:drop", "energy-uniform", "sanity-1", "sanity-2"}
     assert {name for name, column in columns.items() if not column.better} == neither
     assert {name for name, column in columns.items() if column.percent} == {"average-drop", "average-increase"}
     assert [name for name, column in columns.items() if column.of_means] == ["adcc-of-means"]
