@@ -56,14 +56,17 @@ class Emitter:
             self._shared[key] = self.constant(array, f"constant/{len(self._shared)}")
         return self._shared[key]
 
-    def _name(self, name: str) -> str:
-        base = unique = f"{self.scope}/{name}"
-        number = 1
-        while unique in self._taken:
+    def unique(self, name: str) -> str:
+        """The name, or with a number where it is taken; taken from now on."""
+        free, number = name, 1
+        while free in self._taken:
             number += 1
-            unique = f"{base}_{number}"
-        self._taken.add(unique)
-        return unique
+            free = f"{name}_{number}"
+        self._taken.add(free)
+        return free
+
+    def _name(self, name: str) -> str:
+        return self.unique(f"{self.scope}/{name}")
 
 
 class Ops:

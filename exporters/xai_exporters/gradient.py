@@ -7,6 +7,7 @@ found inside the graph, so that nobody runs it twice; for -2 there is no class, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -22,26 +23,67 @@ from .rules import FLOATS, RuleTable, Table, floats_of
 from .runtime import measure
 from .vjp.table import vjp
 
+Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
+"""(graph, logits, classes) -> what stands at the logits when the walk begins, [N,classes] in their element type; adds the
+graph's inputs that it needs."""
 
-def gradient_graph(forward: ir.Graph, classes: int, table: RuleTable = vjp) -> ir.Graph:
+
+def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
+    """`target` and `seed` as inputs; see the module's docstring."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    unit = op.Where(_is_target(graph, op, logits, classes), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
+    seed = ir.Value(name=SEED, shape=ir.Shape(["N", classes]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(seed)
+    given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
+    return op.Add(unit, given)
+
+
+def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0.0) -> ir.Value:
+    """`target` as the one further input: 1 at it, `others` at every other class."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    return op.Where(_is_target(graph, op, logits, classes), 1.0, others)
+
+
+def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:
+    """Whether a class is the target, [N,classes]; the target becomes an input."""
+    target = ir.Value(name=TARGET, shape=ir.Shape(["N"]), type=ir.TensorType(ir.DataType.INT64))
+    graph.inputs.append(target)
+    column = op.Unsqueeze(target, [1])
+    predicted = op.ArgMax(logits, axis=1, keepdims=1)
+    chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
+    is_target: ir.Value = op.Equal(np.arange(classes)[None], chosen)
+    return is_target
+
+
+def gradient_graph(
+    forward: ir.Graph, classes: int, table: RuleTable = vjp, start: Start = by_target_and_seed
+) -> ir.Graph:
     """The forward graph with d(s . logits)/d(first input) as a further output `gradient`.
 
     Args:
         forward: activation or image (and side tensors) -> `logits` [N,classes] and other outputs; not changed.
         classes: Number of classes.
         table: The gradient rules.
+        start: What the walk begins with.
 
     Returns:
-        The forward's inputs, `target` int64 [N], `seed` float32 [N,classes] -> the forward's outputs, `gradient`.
+        The forward's inputs, and those of `start` (`target` int64 [N], `seed` float32 [N,classes]) -> the forward's outputs,
+        `gradient`.
 
     Raises:
         RuleError: An operator on the way has no rule.
         GraphError: The network's input has a name that the graph needs.
     """
-    return backward_graph(forward, classes, lambda _: table, GRADIENT)
+    return backward_graph(forward, classes, lambda _: table, GRADIENT, start)
 
 
-def backward_graph(forward: ir.Graph, classes: int, table_for: Callable[[ir.Graph], Table], name: str) -> ir.Graph:
+def backward_graph(
+    forward: ir.Graph,
+    classes: int,
+    table_for: Callable[[ir.Graph], Table],
+    name: str,
+    start: Start = by_target_and_seed,
+) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
 
     Args:
@@ -49,6 +91,7 @@ def backward_graph(forward: ir.Graph, classes: int, table_for: Callable[[ir.Grap
         classes: As there.
         table_for: Gives the rules for the graph's copy that is walked.
         name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
+        start: What the walk begins with.
 
     Raises:
         RuleError, GraphError: As there.
@@ -69,8 +112,7 @@ def backward_graph(forward: ir.Graph, classes: int, table_for: Callable[[ir.Grap
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     source = graph.inputs[0]
-    seed = _seed(graph, logits, classes)
-    arrived = propagate(graph, logits, seed, source, table_for(graph), shapes, scope=name)
+    arrived = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
     # the gradient at an image of integers is as the network computes
     floats = source.dtype if source.dtype in FLOATS else logits.dtype
@@ -80,17 +122,3 @@ def backward_graph(forward: ir.Graph, classes: int, table_for: Callable[[ir.Grap
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()
     return graph
-
-
-def _seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
-    """The inputs `target` and `seed`, and s [N,classes] made of them, in the logits' element type."""
-    target = ir.Value(name=TARGET, shape=ir.Shape(["N"]), type=ir.TensorType(ir.DataType.INT64))
-    seed = ir.Value(name=SEED, shape=ir.Shape(["N", classes]), type=ir.TensorType(ir.DataType.FLOAT))
-    graph.inputs.extend([target, seed])
-    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
-    column = op.Unsqueeze(target, [1])
-    predicted = op.ArgMax(logits, axis=1, keepdims=1)
-    chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
-    unit = op.Where(op.Equal(np.arange(classes)[None], chosen), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
-    given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
-    return op.Add(unit, given)

@@ -23,11 +23,12 @@ from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
+from .material import Material
 from .passes.randomise import find_layers, randomise
 from .preprocess import describe_input
 from .relevance.names import note_names
 from .request import Request, check
-from .roles import Material, asked_for, build_graphs, check_roles, roles_of
+from .roles import asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
@@ -83,7 +84,9 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
             which = f"randomised {step} of {request.randomise}"
             told = _prefixed(say, which)
             try:
-                randomised.append(_export(request, network, graph.copy(), destination, step, stage, told))
+                randomised.append(
+                    _export(request, network, graph.copy(), destination, step, stage, told)
+                )
             except ExportError as error:
                 raise type(error)(f"{which}: {error}") from error
     return replace(done, randomised=tuple(randomised))
@@ -116,7 +119,7 @@ def _export(
     parts = split(graph, cut, logits)
     say("deriving the graphs")
     image = _input(request, network, graph, parts)
-    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image))
+    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image, request.keep_batchnorm))
     contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
     manifest = _manifest(request, image, graph, cut, logits, parts, opsets)

@@ -36,22 +36,15 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
         tail: A finished tail graph; what does not lead to the logits (other outputs) is no matter.
         shape: (K,h,w) of its activation.
     """
-    leading = ancestors([v for v in tail.outputs if v.name == LOGITS])
-    axes = [0, 1, 2, 3]  # where the activation's axes N,K,h,w have gone
-    value, pooled, weight = tail.inputs[0], False, None
-    while value.name != LOGITS:
-        users = [(node, position) for node, position in value.uses() if node.outputs[0] in leading]
-        if len(users) != 1 or (users[0][1] != 0 and users[0][0].op_type != "Add"):
+    value = find_pooled(tail, shape)
+    weight = None
+    leading = _leading(tail)
+    while value is not None and value.name != LOGITS:
+        use = _only_use(value, leading)
+        if use is None:
             return None
-        node, position = users[0]
-        if not pooled:
-            if node.op_type == "Transpose":
-                axes = [axes[i] for i in attribute(node, "perm", [3, 2, 1, 0])]
-            elif _is_global_average(node, axes, shape):
-                pooled = True
-            elif node.op_type not in ("Identity", "Dropout"):
-                return None
-        elif node.op_type == "Add" and weight is not None:
+        node, position = use
+        if node.op_type == "Add" and weight is not None:
             if constant_of(node.inputs[1 - position]) is None:
                 return None
         elif node.op_type not in _VIEWS:
@@ -61,7 +54,41 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
             if weight is None:
                 return None
         value = node.outputs[0]
-    return Linear(weight) if pooled else None
+    return None if value is None else Linear(weight)
+
+
+def find_pooled(tail: ir.Graph, shape: tuple[int, int, int]) -> ir.Value | None:
+    """The activation's global average, where a tail takes it first and reads nothing else of the activation; else None.
+
+    Args:
+        tail: A finished tail graph.
+        shape: (K,h,w) of its activation.
+    """
+    leading = _leading(tail)
+    axes = [0, 1, 2, 3]  # where the activation's axes N,K,h,w have gone
+    value = tail.inputs[0]
+    while (use := _only_use(value, leading)) is not None:
+        node = use[0]
+        if _is_global_average(node, axes, shape):
+            return node.outputs[0]
+        if node.op_type == "Transpose":
+            axes = [axes[i] for i in attribute(node, "perm", [3, 2, 1, 0])]
+        elif node.op_type not in ("Identity", "Dropout"):
+            return None
+        value = node.outputs[0]
+    return None
+
+
+def _leading(tail: ir.Graph) -> set[ir.Value]:
+    return ancestors([v for v in tail.outputs if v.name == LOGITS])
+
+
+def _only_use(value: ir.Value, leading: set[ir.Value]) -> tuple[ir.Node, int] | None:
+    """The node that reads a tensor on the way to the logits, and as which input; None where it is not the one, as its data."""
+    users = [(node, position) for node, position in value.uses() if node.outputs[0] in leading]
+    if len(users) != 1 or (users[0][1] != 0 and users[0][0].op_type != "Add"):
+        return None
+    return users[0]
 
 
 def _is_global_average(node: ir.Node, axes: list[int], shape: tuple[int, int, int]) -> bool:

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import onnx_ir as ir
 
-from xai_deploy.bundle import RELEVANCE, Input
+from xai_deploy.bundle import RELEVANCE
 
-from .clean import CleanGraph
 from .errors import RequestError, RuleError
-from .gradient import gradient_graph
 from .guided import guided_gradient_graph
-from .logits import Logits
+from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
-from .relevance.composite import DEFAULT, Composite, composite_name, load_composite
-from .relevance.facts import find_facts, is_nonnegative
-from .relevance.graph import relevance_graph
+from .relevance.composite import DEFAULT, composite_name, load_composite
 from .request import Request
-from .split import Cut, Parts, whole
-
-
-@dataclass(frozen=True)
-class Material:
-    """What graphs are made of: the clean graph, where it is cut, what it is explained for, its two parts, and its input."""
-
-    clean: CleanGraph
-    cut: Cut
-    logits: Logits
-    parts: Parts
-    image: Input
-
-    @cached_property
-    def whole(self) -> ir.Graph:
-        """Image -> `logits` and the network's outputs, uncut."""
-        return whole(self.clean, self.cut, self.logits)
 
 
 @dataclass(frozen=True)
@@ -66,31 +44,10 @@ def _pixelwise_tail(material: Material) -> ir.Graph | None:
     return pixelwise_tail(linear, cut.shape, logits.classes, cut.target.dtype)
 
 
-def _relevance(material: Material, request: Request, composite: Composite, from_image: bool) -> ir.Graph:
-    composite.check_names(material.clean.graph)
-    if from_image:
-        forward, nonnegative = material.whole, frozenset[str]()
-    else:
-        forward = material.parts.tail
-        find_facts(material.clean.graph)
-        cut = [material.cut.target, *material.cut.sides]
-        names = [str(value.name) for value in forward.inputs]
-        nonnegative = frozenset(n for n, value in zip(names, cut, strict=False) if is_nonnegative(value))
-    return relevance_graph(
-        forward,
-        material.logits.classes,
-        composite,
-        from_image,
-        nonnegative,
-        request.keep_batchnorm,
-        bounds(material.image),
-    )
-
-
 def _relevance_role(request: Request, given: str, from_image: bool) -> Role:
     def build(material: Material) -> ir.Graph:
         try:
-            return _relevance(material, request, load_composite(given), from_image)
+            return material.relevance(load_composite(given), from_image)
         except RuleError as error:
             raise RuleError(f"composite {composite_name(given)!r}: {error}") from None
 
@@ -105,8 +62,8 @@ _FIXED: Mapping[str, Role] = {
     "head": Role(lambda m: m.parts.head, "image"),
     "tail": Role(lambda m: m.parts.tail),
     "pixelwise-tail": Role(_pixelwise_tail),
-    "gradient": Role(lambda m: gradient_graph(m.parts.tail, m.logits.classes)),
-    "input-gradient": Role(lambda m: gradient_graph(m.whole, m.logits.classes), "image", "input_gradient"),
+    "gradient": Role(lambda m: m.gradient(from_image=False)),
+    "input-gradient": Role(lambda m: m.gradient(from_image=True), "image", "input_gradient"),
     "guided-gradient": Role(lambda m: guided_gradient_graph(m.whole, m.logits.classes), "image", "guided"),
 }
 
@@ -148,18 +105,6 @@ def asked_for(request: Request, name: str) -> bool:
     if composite is not None and composite in {roles[role].composite for role in request.roles}:
         return name in request.roles  # which of a composite's two is said there
     return name in request.roles or (option is not None and bool(getattr(request, option)))
-
-
-def bounds(image: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the preprocessing makes of black and of white pixels, per channel, in order of size."""
-    ends = [
-        [
-            (pixel * image.preprocess.scale - m) / s
-            for m, s in zip(image.preprocess.mean, image.preprocess.std, strict=True)
-        ]
-        for pixel in (0, 255)
-    ]
-    return tuple(map(min, *ends)), tuple(map(max, *ends))
 
 
 def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from xai_deploy.bundle import RELEVANCE
 
-from ..gradient import backward_graph
+from ..gradient import Start, backward_graph, by_target_and_seed
 from ..rules import Rule, Table
 from ..vjp.table import vjp
 from .composite import Composite, resolve_bounds
@@ -49,6 +49,7 @@ def relevance_graph(
     nonnegative: frozenset[str] = frozenset(),
     keep_batchnorm: bool = False,
     bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    start: Start = by_target_and_seed,
 ) -> ir.Graph:
     """The forward graph with the relevance of its first input as a further output `relevance`.
 
@@ -60,9 +61,11 @@ def relevance_graph(
         nonnegative: Names of inputs that are nowhere negative, so that the negative halves of rules need not be computed.
         keep_batchnorm: Leave BatchNormalizations as they are; they pass relevance on.
         bounds: The least and the largest values of the image, one per channel, for z^B rules that ask for them.
+        start: What the walk begins with.
 
     Returns:
-        The forward's inputs, `target` int64 [N], `seed` float32 [N,classes] -> the forward's outputs, `relevance`.
+        The forward's inputs, and those of `start` (`target` int64 [N], `seed` float32 [N,classes]) -> the forward's outputs,
+        `relevance`.
 
     Raises:
         RuleError: An operator on the way has no rule, or one that does not fit it.
@@ -83,7 +86,7 @@ def relevance_graph(
             resolve_bounds(composite, bounds, [node for node, bare in first.items() if not bare]), frozenset(first)
         )
 
-    return backward_graph(graph, classes, table, RELEVANCE)
+    return backward_graph(graph, classes, table, RELEVANCE, start)
 
 
 def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
