@@ -13,6 +13,8 @@ with the digest field blank. The graphs:
   `gradient` in the shape and layout of the input;
 - `relevance`, `relevance-COMPOSITE`: as `gradient`, with `relevance` [N,K,h,w] for the gradient: what arrives of s by the
   composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request) likewise at the input;
+- `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
+  `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package;
 - `pixelwise-tail` (only where global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 
@@ -52,7 +54,9 @@ TARGET = "target"
 SEED = "seed"
 GRADIENT = "gradient"
 RELEVANCE = "relevance"
+SALIENCY = "saliency_map"
 RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
+FUSED = "fused-"  # begins the roles of graphs that give a map beside the network's outputs
 PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
 
 _MANIFEST_LIMIT = 64 << 20  # bytes; a manifest with 100,000 classes' worth of anything is far below
@@ -366,7 +370,7 @@ class Bundle:
 
 def propagates_back(role: str) -> bool:
     """Whether a role's graph takes a target and a seed, and gives what arrives from them."""
-    return "gradient" in role or "relevance" in role
+    return not role.startswith(FUSED) and ("gradient" in role or "relevance" in role)
 
 
 def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:

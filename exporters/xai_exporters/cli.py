@@ -18,6 +18,7 @@ from rich.table import Table
 from xai_deploy.errors import XaiError
 
 from .costs import Candidate
+from .fuse.base import fused as fused_methods
 from .pipeline import Export, Say, export, list_layers
 from .preprocess import PRESETS
 from .relevance.composite import composites
@@ -148,6 +149,23 @@ def _parser() -> argparse.ArgumentParser:
         help="write N further bundles, their weights random from the logits down step by step (sanity check)",
     )
     add("--randomise-seed", type=int, metavar="S", help="seed of the random weights (default: 0)")
+    fused = parser.add_argument_group("fused graphs: image -> the network's outputs and a saliency map, in one file")
+    add = fused.add_argument
+    add(
+        "--fuse",
+        action="append",
+        metavar="METHOD[,METHOD]",
+        help=f"write fused-METHOD.onnx ({', '.join(fused_methods)}); options as METHOD:NAME=VALUE",
+    )
+    add("--fixed-target", action="store_true", default=None, help="no input `target`: always the predicted class")
+    add("--map-size", choices=("activation", "input"), help="the map as the method gives it, or resized to the input")
+    add("--uint8", action="store_true", default=None, help="the map in 0-255 instead of [0,1]")
+    add(
+        "--embed-preprocess",
+        action="store_true",
+        default=None,
+        help="take uint8 images [N,height,width,3] of any size; resize and normalise in the graph",
+    )
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(
@@ -185,6 +203,8 @@ def _request(options: argparse.Namespace) -> Request:
     values |= {key: value for key, value in given.items() if value is not None}
     if options.composite is not None:
         values["composite"] = tuple(options.composite)
+    if options.fuse is not None:
+        values["fuse"] = tuple(part for given in options.fuse for part in _words(given))
     if options.preprocess is not None:
         values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
     fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}

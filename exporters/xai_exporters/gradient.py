@@ -39,9 +39,13 @@ def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Va
 
 
 def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0.0) -> ir.Value:
-    """`target` as the one further input: 1 at it, `others` at every other class."""
+    """`target` as the one further input: 1 at it, `others` at every other class; zeros for a number that is no class."""
     op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
-    return op.Where(_is_target(graph, op, logits, classes), 1.0, others)
+    is_target = _is_target(graph, op, logits, classes)
+    unit: ir.Value = op.Where(is_target, 1.0, 0.0)
+    if others == 0.0:
+        return unit
+    return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [1], keepdims=1))
 
 
 def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:

@@ -118,8 +118,9 @@ def to_bytes(model: ir.Model) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def make_model(graph: ir.Graph) -> ir.Model:
-    """A model around a graph, stripped of everything but the graph, its weights in the order of their names."""
+def make_model(graph: ir.Graph, notes: Mapping[str, str] | None = None) -> ir.Model:
+    """A model around a graph, stripped of everything but the graph, its weights in the order of their names, and what it says of
+    itself in `notes`."""
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -135,4 +136,5 @@ def make_model(graph: ir.Graph) -> ir.Model:
     graph.initializers.update(weights)
     for domain in [d for d in graph.opset_imports if d]:  # of operators that are not there any more
         del graph.opset_imports[domain]
-    return ir.Model(graph, ir_version=IR_VERSION, producer_name="xai-deploy-exporters")
+    name = "xai-deploy-exporters"
+    return ir.Model(graph, ir_version=IR_VERSION, producer_name=name, metadata_props=dict(notes or {}))

@@ -85,7 +85,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
             told = _prefixed(say, which)
             try:
                 randomised.append(
-                    _export(request, network, graph.copy(), destination, step, stage, told)
+                    _export(replace(request, fuse=()), network, graph.copy(), destination, step, stage, told)
                 )
             except ExportError as error:
                 raise type(error)(f"{which}: {error}") from error
@@ -120,7 +120,8 @@ def _export(
     say("deriving the graphs")
     image = _input(request, network, graph, parts)
     graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image, request.keep_batchnorm))
-    contents = {f"{role}.onnx": to_bytes(make_model(g)) for role, g in graphs.items()}
+    roles = roles_of(request)
+    contents = {f"{role}.onnx": to_bytes(make_model(g, roles[role].notes)) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
     manifest = _manifest(request, image, graph, cut, logits, parts, opsets)
     manifest = replace(manifest, left_out=left_out, randomised=random)

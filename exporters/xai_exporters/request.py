@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import RequestError
 
-_LISTS = ("input_shape", "roles", "composite")
+_LISTS = ("input_shape", "roles", "composite", "fuse")
 _PATHS = ("source", "labels", "output_path")
 
 
@@ -39,6 +39,11 @@ class Request:
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
         pixel_relevance: Write graphs whose relevance goes down to the image, too.
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
+        fuse: Methods to write as self-contained graphs, "METHOD" or "METHOD:OPTION=VALUE".
+        fixed_target: Fused graphs have no input `target`: always the predicted class.
+        map_size: "input" resizes the maps of fused graphs to the network's input; None leaves them as the method gives them.
+        uint8: The maps of fused graphs are 0-255.
+        embed_preprocess: Fused graphs take uint8 [N,height,width,3] of any size.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `passes.randomise`.
         randomise_seed: Of their random numbers.
     """
@@ -61,6 +66,11 @@ class Request:
     composite: tuple[str, ...] = ()
     pixel_relevance: bool = False
     keep_batchnorm: bool = False
+    fuse: tuple[str, ...] = ()
+    fixed_target: bool = False
+    map_size: str | None = None
+    uint8: bool = False
+    embed_preprocess: bool = False
     randomise: int | None = None
     randomise_seed: int = 0
 
@@ -126,6 +136,13 @@ def check(request: Request) -> None:
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
     if not all(isinstance(given, str) for given in request.composite):
         raise RequestError(f"--composite takes names and files; got {request.composite!r}")
+    if not all(isinstance(given, str) for given in request.fuse):
+        raise RequestError(f"--fuse takes names of methods; got {request.fuse!r}")
+    if request.map_size not in (None, "activation", "input"):
+        raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
+    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess"):
+        if getattr(request, option) and not request.fuse:
+            raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:

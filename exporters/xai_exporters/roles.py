@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import onnx_ir as ir
 
-from xai_deploy.bundle import RELEVANCE
+from xai_deploy.bundle import FUSED, RELEVANCE
 
-from .errors import RequestError, RuleError
+from .errors import GraphError, RequestError, RuleError
+from .fuse.base import Wanted, parse
+from .fuse.graph import Form, fused_graph, notes
 from .guided import guided_gradient_graph
 from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
@@ -27,12 +29,14 @@ class Role:
         start: What it takes: the image, or the activation and its side tensors.
         asked: The option of a request that asks for it.
         composite: The composite of a role of relevance.
+        notes: What its file says of itself.
     """
 
     build: Callable[[Material], ir.Graph | None]
     start: Literal["image", "activation"] = "activation"
     asked: str | None = None
     composite: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def _pixelwise_tail(material: Material) -> ir.Graph | None:
@@ -55,6 +59,18 @@ def _relevance_role(request: Request, given: str, from_image: bool) -> Role:
     return Role(build, "image" if from_image else "activation", asked, composite_name(given))
 
 
+def _fused_role(request: Request, wanted: Wanted) -> Role:
+    form = Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
+
+    def build(material: Material) -> ir.Graph:
+        try:
+            return fused_graph(material, wanted, form)
+        except GraphError as error:
+            raise GraphError(f"--fuse {wanted.name}: {error}") from None
+
+    return Role(build, "image", "fuse", notes=notes(wanted, form, request.split))
+
+
 DEFAULTS = ("head", "tail", "pixelwise-tail", "gradient", RELEVANCE)
 """Written unless `--roles` leaves them out; head and tail are in every bundle."""
 
@@ -72,7 +88,7 @@ def roles_of(request: Request) -> dict[str, Role]:
     """The roles that a request can have: the fixed ones, and two of relevance per composite.
 
     Raises:
-        RequestError: A composite that does not exist, or two of one name.
+        RequestError: A composite or a method that does not exist, or two of one name.
     """
     roles = dict(_FIXED)
     for given in dict.fromkeys((DEFAULT, *request.composite)):
@@ -82,6 +98,8 @@ def roles_of(request: Request) -> dict[str, Role]:
             if full in roles:
                 raise RequestError(f"--composite {given}: there are two composites called {name!r}")
             roles[full] = _relevance_role(request, given, from_image)
+    for wanted in parse(request.fuse):
+        roles[FUSED + wanted.name] = _fused_role(request, wanted)
     return roles
 
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from xai_deploy.bundle import (
     ACTIVATION,
+    FUSED,
     GRADIENT,
     LOGITS,
     PIXEL_LOGITS,
     PREDICTED,
     RELEVANCE,
+    SALIENCY,
     SEED,
     TARGET,
     Bundle,
@@ -102,6 +104,9 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
                 "batch can't be made symbolic; export it again with a symbolic batch"
             )
     _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
+    for role in manifest.graphs:
+        if role.startswith(FUSED):
+            _verify_fused(bundle, role, images, expected, tolerance)
     framework = None
     if network.reference is not None:
         reference = network.reference(images)
@@ -134,6 +139,29 @@ def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[
     scale = max(np.abs(logits).max(), np.abs(scores).max())
     if np.abs(bias - bias[:1]).max() > tolerance * scale:
         raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
+
+
+def _verify_fused(
+    bundle: Bundle, role: str, images: NDArray[Any], expected: list[Mapping[str, NDArray[Any]]], tolerance: float
+) -> None:
+    """A fused graph runs, gives the source's outputs again, and a map in its range."""
+    spec, what = bundle.manifest.input, f"the {role} graph"
+    session = open_session(bundle.graph(role), what)
+    embedded = session.get_modelmeta().custom_metadata_map["xai_preprocess"] == "embedded"
+    if embedded:
+        images = np.random.default_rng(0).integers(0, 256, (3, spec.height + 1, spec.width + 2, 3)).astype(np.uint8)
+    feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
+    results = run(session, _used(session, feeds), what)
+    saliency = results.pop(SALIENCY)
+    top = 255 if saliency.dtype == np.uint8 else 1
+    if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
+        raise VerificationError(f"{what} gives no map between 0 and {top} on noise images; please report it")
+    for name, got in results.items() if not embedded else ():
+        difference = _difference(got, np.concatenate([e[name] for e in expected]), name)
+        if difference > tolerance:
+            raise VerificationError(
+                f"{what}'s {name!r} differs from the source's by {difference:.1e}; please report it"
+            )
 
 
 def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -45,7 +45,7 @@ def opened(name: str, size: int) -> list[tuple[Parts, int]]:
     """Head and tail at the last and at an early stage, and the number of classes."""
     network = gradients.build(name)
     layers = gradients.layers_of(name, network)
-    gradients._calibrate(network, gradients._images(8, size, 3))
+    gradients._calibrate(network, gradients._images(8, size, 3), damping=1.0)
     proto, taps = gradients._export(network, layers, gradients._images(2, size, 2))
     parts = []
     for layer, tap in zip(layers, taps, strict=True):

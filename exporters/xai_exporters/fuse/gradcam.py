@@ -1,0 +1,27 @@
+"""Grad-CAM as a graph (Selvaraju et al., ICCV 2017, equations 1 and 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from .base import fused
+from .cam import weighted_sum
+from .net import Net
+
+
+@fused.register("grad-cam")
+@dataclass(frozen=True)
+class GradCam:
+    """L = ReLU(sum_k w_k A_k), w_k = mean_ij g_kij."""
+
+    at_pixels: ClassVar[bool] = False
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        op = net.op
+        weights = op.ReduceMean(net.gradient(), [2, 3], keepdims=0)
+        raw: ir.Value = op.Relu(weighted_sum(net, weights, net.activation))
+        return raw

@@ -1,0 +1,162 @@
+"""ReciproCAM as a graph (Byun & Lee, 2022, arXiv:2209.14074): as little of the tail per position as its form allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.bundle import ACTIVATION, LOGITS
+
+from ..errors import GraphError
+from ..graphs import IR_VERSION
+from ..pixelwise import find_linear, find_pooled
+from ..runtime import measure
+from .base import fused
+from .cam import class_scores
+from .net import Net
+from .rows import last_linear, matrix
+
+# 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
+_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
+_MOST_BYTES = 1 << 30
+"""Of the masked activations of one image, where the whole tail runs at each position."""
+
+
+@fused.register("reciprocam")
+@dataclass(frozen=True)
+class ReciproCam:
+    """raw_n = score_c(tail(M_n * A)), one mask M_n for each position n; no ReLU. Three forms, each exact:
+
+    1. Pooling and one linear layer behind the cut, score "logit": a signed CAM plus a constant, one row of the weight.
+    2. Pooling and anything behind it: the mean of M_n * A is A_n / hw, so what follows the pooling runs on h*w rows.
+    3. Any tail: on h*w masked copies of the activation, in one batch.
+
+    A last linear layer is asked for the target's logit alone; its bias shifts the map and is left out.
+
+    Attributes:
+        score: "logit" or "softmax".
+        mask: "pixel", "gaussian" or "gaussian-centre"; see the runtime method.
+    """
+
+    score: Literal["logit", "softmax"] = "logit"
+    mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
+
+    at_pixels: ClassVar[bool] = False
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        if self.score == "softmax" and net.classes == 1:
+            raise GraphError("reciprocam: the softmax of a single class is 1 everywhere; fuse reciprocam:score=logit")
+        tail = net.material.parts.tail
+        net.plain()
+        _, h, w = net.shape
+        if self.score == "logit" and find_linear(tail, net.shape) is not None:
+            scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
+            return net.op.Reshape(self._masked(net, scores), [-1, h, w])
+        pooled = find_pooled(tail, net.shape)
+        if pooled is not None and _reads_only(tail, pooled):
+            return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})
+        return self._score(net, tail.inputs[0], self._masked_copies(net))
+
+    def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
+        """The sum of M_n * maps at each n: maps [.,1,h,w] of any number; the mean is that by h*w, which shifts nothing."""
+        _, h, w = net.shape
+        if self.mask == "gaussian":
+            smooth: ir.Value = net.op.Conv(maps, _KERNEL[None, None], pads=[1, 1, 1, 1])
+            return smooth
+        if self.mask == "gaussian-centre":
+            weighted: ir.Value = net.op.Mul(maps, _masks(h, w, self.mask).sum(axis=(2, 3)).reshape(1, 1, h, w))
+            return weighted
+        return maps
+
+    def _pooled_rows(self, net: Net, pooled: ir.Value) -> ir.Value:
+        """The pooled masked activations, [N*h*w, ...] in the form of `pooled`."""
+        op, (channels, h, w) = net.op, net.shape
+        tail = net.material.parts.tail
+        maps = net.activation
+        if self.mask != "pixel":
+            planes = self._masked(net, op.Reshape(maps, [-1, 1, h, w]))
+            maps = op.Reshape(planes, [-1, channels, h, w])
+        rows = op.Transpose(op.Reshape(maps, [-1, channels, h * w]), perm=[0, 2, 1])
+        per_image = measure(ir.Model(tail, ir_version=IR_VERSION)).dims(pooled)[1:]
+        return op.Reshape(op.Mul(rows, 1 / (h * w)), [-1, *(d or 1 for d in per_image)])
+
+    def _masked_copies(self, net: Net) -> dict[str, ir.Value]:
+        """The tail's inputs for every position: masked activations [N*h*w,K,h,w], and the side tensors as often."""
+        op, (channels, h, w) = net.op, net.shape
+        size = 4 * channels * (h * w) ** 2
+        if size > _MOST_BYTES:
+            raise GraphError(
+                f"reciprocam: the tail is not pooling first, so that every one of {h * w} positions needs its own copy of the "
+                f"activation: {size >> 20} MiB per image, above {_MOST_BYTES >> 20}; split later, or use the runtime engine"
+            )
+        masks = _masks(h, w, self.mask)[None]  # [1,hw,1,h,w]
+        if self.mask == "gaussian-centre":
+            rows = op.Transpose(op.Reshape(net.activation, [-1, channels, h * w]), perm=[0, 2, 1])
+            features = op.Reshape(rows, [-1, h * w, channels, 1, 1])
+        else:
+            features = op.Unsqueeze(net.activation, [1])
+        feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
+        for value in net.material.parts.tail.inputs[1:]:
+            assert value.shape is not None
+            shape = [int(str(d)) for d in value.shape.dims[1:]]
+            side = op.Unsqueeze(net.between[str(value.name)], [1])
+            many = op.Expand(side, [1, h * w, *[1] * len(shape)])
+            feeds[str(value.name)] = op.Reshape(many, [-1, *shape])
+        return feeds
+
+    def _score(self, net: Net, start: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
+        """The score explained [N,h,w], from what the tail makes of h*w rows per image that enter it at `start`."""
+        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        inputs = [start, *tail.inputs[1:]] if start is tail.inputs[0] else [start]
+        linear = last_linear(tail, net.classes) if self.score == "logit" else None
+        if linear is not None and linear.hidden not in inputs:
+            hidden = _run(net, tail, inputs, linear.hidden, feeds)
+            rows, weights = op.Reshape(hidden, [-1, h * w, linear.width]), net.row(matrix(net, linear))
+        else:
+            [logits] = [v for v in tail.outputs if v.name == LOGITS]
+            scores = op.Reshape(_run(net, tail, inputs, logits, feeds), [-1, h * w, net.classes])
+            rows, weights = (op.Softmax(scores, axis=-1) if self.score == "softmax" else scores), net.unit
+        raw: ir.Value = op.Reshape(op.MatMul(rows, op.Unsqueeze(weights, [2])), [-1, h, w])
+        return raw
+
+
+def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
+    """One tensor of another copy of a part of the tail, float32."""
+    part = ir.convenience.extract(tail, inputs, [end])
+    dtype = inputs[0].dtype
+    cast = {
+        name: value if dtype in (None, ir.DataType.FLOAT) or value.dtype == dtype else net.op.Cast(value, to=int(dtype))
+        for name, value in feeds.items()
+        if dtype is not None
+    }
+    [result] = net.add(part, cast or feeds).values()
+    return net.floats(result)
+
+
+def _reads_only(tail: ir.Graph, pooled: ir.Value) -> bool:
+    """Whether the logits depend on the tail's inputs through `pooled` alone."""
+    reached, pending = set(), [v for v in tail.outputs if v.name == LOGITS]
+    while pending:
+        value = pending.pop()
+        if value is pooled or value in reached:
+            continue
+        reached.add(value)
+        producer = value.producer()
+        pending.extend(v for v in producer.inputs if v is not None) if producer is not None else None
+    return not reached & set(tail.inputs)
+
+
+def _masks(h: int, w: int, mask: str) -> NDArray[np.float32]:
+    """The masks M_n, [h*w,1,h,w]: one position, or a 3x3 kernel clipped at the borders."""
+    masks = np.zeros((h * w, h + 2, w + 2), np.float32)
+    for n, (y, x) in enumerate(np.ndindex(h, w)):
+        if mask == "pixel":
+            masks[n, y + 1, x + 1] = 1
+        else:
+            masks[n, y : y + 3, x : x + 3] = _KERNEL
+    return masks[:, None, 1:-1, 1:-1]
