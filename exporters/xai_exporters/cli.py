@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="take uint8 images [N,height,width,3] of any size; resize and normalise in the graph",
     )
+    add("--format", choices=("onnx", "openvino"), help="openvino: OpenVINO IR of them, too (default: onnx alone)")
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(

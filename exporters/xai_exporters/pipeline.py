@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, Graph, Input, Manifest, Output, TargetLayer
+from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, TargetLayer
 from xai_deploy.randomised import Randomised
 
 from .clean import CleanGraph, clean
@@ -24,6 +24,7 @@ from .layers import find_layer
 from .layouts import find_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
 from .material import Material
+from .openvino_ir import require_openvino, to_ir
 from .passes.randomise import find_layers, randomise
 from .preprocess import describe_input
 from .relevance.names import note_names
@@ -68,6 +69,8 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     started = time.perf_counter()
     check(request)
     check_roles(request)
+    if request.format == "openvino":
+        require_openvino()
     path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
     for destination in (path, *steps):
@@ -138,8 +141,14 @@ def _export(
         composites={role: name for role, name in manifest.composites.items() if role not in wrong},
         left_out=manifest.left_out | wrong,
     )
+    labels: list[str] = []
     if request.labels is not None:
-        contents["labels.txt"] = _labels(request.labels, logits.classes)
+        labels = _labels(request.labels, logits.classes)
+        contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
+    if request.format == "openvino":
+        for role in [role for role in manifest.graphs if role.startswith(FUSED)]:
+            xml, weights = to_ir(contents[f"{role}.onnx"], image, explained(manifest), labels, request.embed_preprocess)
+            contents |= {f"{role}.xml": xml, f"{role}.bin": weights}
     say("writing and verifying")
     source = network.proto if network.tap is None else _without_output(network, network.tap)
     bundle = stage(path, manifest, contents)
@@ -265,7 +274,12 @@ def _input_layout(clean: CleanGraph, request: Request) -> str:
     return told
 
 
-def _labels(path: Path, classes: int) -> bytes:
+def explained(manifest: Manifest) -> Output:
+    """The output whose scores are explained."""
+    return next((output for output in manifest.outputs if output.kind != "other"), manifest.outputs[0])
+
+
+def _labels(path: Path, classes: int) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
     except (OSError, UnicodeDecodeError) as error:
@@ -276,7 +290,7 @@ def _labels(path: Path, classes: int) -> bytes:
         )
     if not all(line.strip() for line in lines):
         raise RequestError(f"{path}: line {next(i for i, line in enumerate(lines, 1) if not line.strip())} is empty")
-    return ("\n".join(line.strip() for line in lines) + "\n").encode()
+    return [line.strip() for line in lines]
 
 
 def _without_output(network: Network, name: str) -> onnx.ModelProto:

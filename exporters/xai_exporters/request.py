@@ -44,6 +44,7 @@ class Request:
         map_size: "input" resizes the maps of fused graphs to the network's input; None leaves them as the method gives them.
         uint8: The maps of fused graphs are 0-255.
         embed_preprocess: Fused graphs take uint8 [N,height,width,3] of any size.
+        format: "openvino" writes fused graphs as OpenVINO IR, too.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `passes.randomise`.
         randomise_seed: Of their random numbers.
     """
@@ -71,6 +72,7 @@ class Request:
     map_size: str | None = None
     uint8: bool = False
     embed_preprocess: bool = False
+    format: str = "onnx"
     randomise: int | None = None
     randomise_seed: int = 0
 
@@ -140,8 +142,10 @@ def check(request: Request) -> None:
         raise RequestError(f"--fuse takes names of methods; got {request.fuse!r}")
     if request.map_size not in (None, "activation", "input"):
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
-    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess"):
-        if getattr(request, option) and not request.fuse:
+    if request.format not in ("onnx", "openvino"):
+        raise RequestError(f"--format is onnx or openvino, not {request.format!r}")
+    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess", "format"):
+        if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")

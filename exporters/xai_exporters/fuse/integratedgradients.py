@@ -44,8 +44,7 @@ class IntegratedGradients:
         op, spec, steps = net.op, net.material.image, self.steps
         if spec.dtype == "uint8":
             raise GraphError(
-                "integrated-gradients: the network takes uint8 images, between whose values there are none; export it with a "
-                "float input"
+                "the network takes uint8 images, between whose values there are none; export it with a float input"
             )
         net.plain()
         nodes, shares = np.polynomial.legendre.leggauss(steps)

@@ -50,7 +50,7 @@ class ReciproCam:
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
         if self.score == "softmax" and net.classes == 1:
-            raise GraphError("reciprocam: the softmax of a single class is 1 everywhere; fuse reciprocam:score=logit")
+            raise GraphError("the softmax of a single class is 1 everywhere; fuse reciprocam:score=logit")
         tail = net.material.parts.tail
         net.plain()
         _, h, w = net.shape
@@ -91,7 +91,7 @@ class ReciproCam:
         size = 4 * channels * (h * w) ** 2
         if size > _MOST_BYTES:
             raise GraphError(
-                f"reciprocam: the tail is not pooling first, so that every one of {h * w} positions needs its own copy of the "
+                f"the tail is not pooling first, so that every one of {h * w} positions needs its own copy of the "
                 f"activation: {size >> 20} MiB per image, above {_MOST_BYTES >> 20}; split later, or use the runtime engine"
             )
         masks = _masks(h, w, self.mask)[None]  # [1,hw,1,h,w]
@@ -128,13 +128,10 @@ class ReciproCam:
 def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
     """One tensor of another copy of a part of the tail, float32."""
     part = ir.convenience.extract(tail, inputs, [end])
-    dtype = inputs[0].dtype
-    cast = {
-        name: value if dtype in (None, ir.DataType.FLOAT) or value.dtype == dtype else net.op.Cast(value, to=int(dtype))
-        for name, value in feeds.items()
-        if dtype is not None
-    }
-    [result] = net.add(part, cast or feeds).values()
+    first, dtype = str(inputs[0].name), inputs[0].dtype or tail.inputs[0].dtype
+    if dtype == ir.DataType.FLOAT16:  # masks make float32 of it
+        feeds = {**feeds, first: net.op.Cast(feeds[first], to=int(dtype))}
+    [result] = net.add(part, feeds).values()
     return net.floats(result)
 
 

@@ -30,7 +30,7 @@ class LastLinear:
 
 
 def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
-    """The linear layer with a constant weight that gives a tail's logits, a row of it for each; None where something else does."""
+    """The linear layer of constant weight and bias that gives a tail's logits, a row for each; None where something else does."""
     [value] = [v for v in tail.outputs if v.name == LOGITS]
     node = value.producer()
     while node is not None and node.op_type in _VIEWS:
@@ -43,7 +43,7 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
     if node is None or len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
         return None
     weight = node.inputs[1].const_value
-    if weight is None:
+    if weight is None or any(x is not None and constant_of(x) is None for x in node.inputs[2:]):  # the bias
         return None
     shape = tuple(int(d) for d in weight.shape.numpy())
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):

@@ -35,9 +35,11 @@ class ScoreCam:
         channels, h, w = net.shape
         if channels > MOST_CHANNELS:
             raise GraphError(
-                f"score-cam is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
+                f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
                 f"this layer has {channels}; run score-cam with the runtime engine, or fuse another method"
             )
+        if self.score == "softmax" and net.classes == 1:
+            raise GraphError("the softmax of a single class is 1 everywhere; fuse score-cam:score=logit")
         op, (height, width), spec = net.op, net.size, net.material.image
         net.plain()
         activation = net.activation
