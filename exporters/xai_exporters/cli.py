@@ -18,12 +18,14 @@ from rich.table import Table
 from xai_deploy.errors import XaiError
 
 from .costs import Candidate
+from .errors import RequestError
 from .fuse.base import fused as fused_methods
 from .pipeline import Export, Say, export, list_layers
 from .preprocess import PRESETS
 from .relevance.composite import composites
 from .request import Request, load_config
 from .roles import roles_of
+from .serve.base import servers
 
 _EPILOG = """examples:
   xai-export resnet50.pt --split layer4
@@ -167,6 +169,14 @@ def _parser() -> argparse.ArgumentParser:
         help="take uint8 images [N,height,width,3] of any size; resize and normalise in the graph",
     )
     add("--format", choices=("onnx", "openvino"), help="openvino: OpenVINO IR of them, too (default: onnx alone)")
+    add(
+        "--serve-repo",
+        nargs=2,
+        metavar=("SERVER", "DIR"),
+        help=f"write a model repository of the plain and the fused networks ({', '.join(servers)})",
+    )
+    add("--web", type=Path, metavar="DIR", help="write a page that explains images in the browser, as static files")
+    add("--ort-web", type=Path, metavar="FILE|DIR", help="onnxruntime-web's package for it (default: fetched from npm)")
     image = parser.add_argument_group("preprocessing, for the manifest")
     add = image.add_argument
     add(
@@ -204,8 +214,12 @@ def _request(options: argparse.Namespace) -> Request:
     values |= {key: value for key, value in given.items() if value is not None}
     if options.composite is not None:
         values["composite"] = tuple(options.composite)
+    if options.serve_repo is not None:
+        values["serve_repo"] = options.serve_repo[0], Path(options.serve_repo[1])
     if options.fuse is not None:
         values["fuse"] = tuple(part for given in options.fuse for part in _words(given))
+        if not values["fuse"]:
+            raise RequestError(f"--fuse: no method is named; there are {', '.join(fused_methods)}")
     if options.preprocess is not None:
         values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
     fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}
@@ -253,6 +267,7 @@ def _as_json(done: Export) -> dict[str, Any]:
         "batch_was_fixed": done.batch_was_fixed,
         "dropped_outputs": list(done.dropped_outputs),
         "difference": {"source": done.verified.source, "framework": done.verified.framework},
+        "beside": [str(folder) for folder in done.beside],
         "size": done.size,
         "seconds": round(done.seconds, 3),
         "manifest": json.loads(done.manifest.to_bytes()),
@@ -301,6 +316,8 @@ def _print_summary(done: Export) -> None:
         )
     for one in done.randomised:
         _print_randomised(one, done, console)
+    for folder in done.beside:
+        console.print(f"Wrote {folder}.", soft_wrap=True)
     seconds = done.seconds + sum(one.seconds for one in done.randomised)
     console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {seconds:.1f} s.", soft_wrap=True)
 

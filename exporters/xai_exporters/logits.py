@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx_ir as ir
+
+from xai_deploy.bundle import Output
 
 from .clean import CleanGraph
 from .errors import GraphError, RequestError
@@ -35,6 +38,11 @@ class Logits:
     kind: Literal["logits", "probabilities", "other"]
     activation: Literal["softmax", "sigmoid", "none"]
     classes: int
+
+
+def explained(outputs: Sequence[Output]) -> Output:
+    """The output whose scores are explained: the first whose kind says so, else the first."""
+    return next((output for output in outputs if output.kind != "other"), outputs[0])
 
 
 def find_logits(clean: CleanGraph, name: str | None) -> Logits:

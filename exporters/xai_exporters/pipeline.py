@@ -18,18 +18,19 @@ from xai_deploy.randomised import Randomised
 
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
+from .delivery import check_delivery, deliver
 from .errors import ExportError, GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
-from .logits import Logits, drop_foreign_outputs, find_logits
+from .logits import Logits, drop_foreign_outputs, explained, find_logits
 from .material import Material
 from .openvino_ir import require_openvino, to_ir
 from .passes.randomise import find_layers, randomise
 from .preprocess import describe_input
 from .relevance.names import note_names
 from .request import Request, check
-from .roles import asked_for, build_graphs, check_roles, roles_of
+from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
@@ -40,9 +41,20 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Export:
-    """What an export did: the bundle's path and manifest, what the source was, how well it is reproduced, which roles' graphs
-    gave nothing but zeros on noise images (the predicted class does not depend on the layer), how long it took; the same of
-    the bundles with random weights beside it, whose source is the network randomised."""
+    """What an export did.
+
+    Attributes:
+        path, manifest: Of the bundle.
+        kind: What the source was.
+        verified: How well it is reproduced.
+        dead: Roles whose graphs gave nothing but zeros on noise images: the predicted class does not depend on the layer.
+        batch_was_fixed: The source's was; the bundle's is symbolic.
+        dropped_outputs: Those that are not one result per image.
+        size: Of the bundle's files, in bytes.
+        seconds: How long it took.
+        beside: The page and the server's repository.
+        randomised: The same of the bundles with random weights, whose source is the network randomised.
+    """
 
     path: Path
     manifest: Manifest
@@ -53,6 +65,7 @@ class Export:
     dropped_outputs: tuple[str, ...]
     size: int
     seconds: float
+    beside: tuple[Path, ...] = ()
     randomised: tuple[Export, ...] = ()
 
 
@@ -69,6 +82,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     started = time.perf_counter()
     check(request)
     check_roles(request)
+    check_delivery(request)
     if request.format == "openvino":
         require_openvino()
     path = request.output_path or Path(f"{request.source.stem}.xai")
@@ -122,9 +136,10 @@ def _export(
     parts = split(graph, cut, logits)
     say("deriving the graphs")
     image = _input(request, network, graph, parts)
-    graphs, left_out = build_graphs(request, Material(graph, cut, logits, parts, image, request.keep_batchnorm))
+    material = Material(graph, cut, logits, parts, image, request.keep_batchnorm)
+    graphs, left_out = build_graphs(request, material)
     roles = roles_of(request)
-    contents = {f"{role}.onnx": to_bytes(make_model(g, roles[role].notes)) for role, g in graphs.items()}
+    contents = {f"{role}.onnx": to_bytes(make_model(g, _notes(roles[role], cut))) for role, g in graphs.items()}
     opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
     manifest = _manifest(request, image, graph, cut, logits, parts, opsets)
     manifest = replace(manifest, left_out=left_out, randomised=random)
@@ -147,15 +162,27 @@ def _export(
         contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
     if request.format == "openvino":
         for role in [role for role in manifest.graphs if role.startswith(FUSED)]:
-            xml, weights = to_ir(contents[f"{role}.onnx"], image, explained(manifest), labels, request.embed_preprocess)
+            xml, weights = to_ir(
+                contents[f"{role}.onnx"], image, explained(manifest.outputs), labels, request.embed_preprocess
+            )
             contents |= {f"{role}.xml": xml, f"{role}.bin": weights}
     say("writing and verifying")
     source = network.proto if network.tap is None else _without_output(network, network.tap)
     bundle = stage(path, manifest, contents)
     verified = verify(bundle, source, network)
+    if not step:
+        deliver(request, bundle, material, say)
     size = sum(record.size for record in bundle.manifest.files.values())
     seconds = time.perf_counter() - started
-    return Export(path, bundle.manifest, network.kind, verified, dead, graph.was_fixed, dropped, size, seconds)
+    beside = (
+        () if step else tuple(folder for folder in (request.web, (request.serve_repo or (None, None))[1]) if folder)
+    )
+    return Export(path, bundle.manifest, network.kind, verified, dead, graph.was_fixed, dropped, size, seconds, beside)
+
+
+def _notes(role: Role, cut: Cut) -> dict[str, str]:
+    """What a fused file says of itself; "auto" is not what a layer is called."""
+    return {**role.notes, "xai_tensor": str(cut.target.name)} if role.notes else {}
 
 
 def _check_layers(graph: CleanGraph, request: Request) -> None:
@@ -272,11 +299,6 @@ def _input_layout(clean: CleanGraph, request: Request) -> str:
     if told is None:
         told = "NHWC" if last in (1, 3) and first not in (1, 3) else "NCHW"
     return told
-
-
-def explained(manifest: Manifest) -> Output:
-    """The output whose scores are explained."""
-    return next((output for output in manifest.outputs if output.kind != "other"), manifest.outputs[0])
 
 
 def _labels(path: Path, classes: int) -> list[str]:

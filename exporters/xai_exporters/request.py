@@ -12,8 +12,8 @@ from typing import Any
 
 from .errors import RequestError
 
-_LISTS = ("input_shape", "roles", "composite", "fuse")
-_PATHS = ("source", "labels", "output_path")
+_LISTS = ("input_shape", "roles", "composite", "fuse", "serve_repo")
+_PATHS = ("source", "labels", "output_path", "web", "ort_web")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Request:
         uint8: The maps of fused graphs are 0-255.
         embed_preprocess: Fused graphs take uint8 [N,height,width,3] of any size.
         format: "openvino" writes fused graphs as OpenVINO IR, too.
+        serve_repo: Kind of server, and the folder of its model repository to write.
+        web: Folder of the page to write.
+        ort_web: onnxruntime-web's package for the page, as a file or a folder; None: from the npm registry, or the cache.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `passes.randomise`.
         randomise_seed: Of their random numbers.
     """
@@ -73,6 +76,9 @@ class Request:
     uint8: bool = False
     embed_preprocess: bool = False
     format: str = "onnx"
+    serve_repo: tuple[str, Path] | None = None
+    web: Path | None = None
+    ort_web: Path | None = None
     randomise: int | None = None
     randomise_seed: int = 0
 
@@ -111,6 +117,9 @@ def load_config(path: Path) -> dict[str, Any]:
             raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
         else:
             values[option] = tuple(value) if isinstance(value, list) else value
+    if len(values.get("serve_repo", ())) == 2:
+        kind, folder = values["serve_repo"]
+        values["serve_repo"] = kind, path.parent / str(folder)
     if "composite" in values:
         values["composite"] = tuple(
             str(path.parent / given) if isinstance(given, str) and given.endswith(".toml") else given
@@ -144,9 +153,13 @@ def check(request: Request) -> None:
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
     if request.format not in ("onnx", "openvino"):
         raise RequestError(f"--format is onnx or openvino, not {request.format!r}")
-    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess", "format"):
+    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess", "format", "serve_repo", "web"):
         if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
+    if request.serve_repo is not None and len(request.serve_repo) != 2:
+        raise RequestError(f"--serve-repo takes the kind of server and a folder; got {request.serve_repo!r}")
+    if request.ort_web is not None and request.web is None:
+        raise RequestError("--ort-web is for --web, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:

@@ -12,7 +12,7 @@ from xai_deploy.bundle import FUSED, RELEVANCE
 
 from .errors import GraphError, RequestError, RuleError
 from .fuse.base import Wanted, parse
-from .fuse.graph import Form, fused_graph, notes
+from .fuse.graph import form_of, fused_graph, notes
 from .guided import guided_gradient_graph
 from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
@@ -60,7 +60,7 @@ def _relevance_role(request: Request, given: str, from_image: bool) -> Role:
 
 
 def _fused_role(request: Request, wanted: Wanted) -> Role:
-    form = Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
+    form = form_of(request)
 
     def build(material: Material) -> ir.Graph:
         try:

@@ -74,6 +74,6 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
             options[key] = value
         try:
             wanted[name] = Wanted(name, build(cls, name, options))
-        except OptionError as error:
+        except (OptionError, RequestError) as error:
             raise RequestError(f"--fuse {text}: {error}") from None
     return list(wanted.values())

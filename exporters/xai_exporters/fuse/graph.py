@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
@@ -14,6 +16,8 @@ from xai_deploy.options import options_of
 from ..errors import GraphError
 from ..graphs import IR_VERSION, rename
 from ..material import Material
+from ..relevance.composite import composite_name
+from ..request import Request
 from .base import Wanted
 from .embed import embed_preprocess
 from .net import Net
@@ -36,6 +40,11 @@ class Form:
     embed_preprocess: bool = False
 
 
+def form_of(request: Request) -> Form:
+    """What a request asks of its fused files."""
+    return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
+
+
 def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     """The graph of one method.
 
@@ -50,22 +59,33 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     for ours in (SALIENCY,) if form.fixed_target else (SALIENCY, TARGET):
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
+    net = _begin(material, form)
+    raw = wanted.method.raw(net)
+    return _end(net, {_finish(net, raw, wanted.method.at_pixels, form): SALIENCY})
+
+
+def plain_graph(material: Material, form: Form) -> ir.Graph:
+    """The network alone: image -> its own outputs, under their own names."""
+    net = _begin(material, replace(form, fixed_target=True))
+    net.plain()
+    return _end(net, {})
+
+
+def _begin(material: Material, form: Form) -> Net:
     net = Net(material, form.fixed_target)
     if form.embed_preprocess:
         embed_preprocess(net)
-    raw = wanted.method.raw(net)
-    saliency = _finish(net, raw, wanted.method.at_pixels, form)
-    _outputs(net, saliency)
-    common.RemoveUnusedNodesPass()(ir.Model(net.graph, ir_version=IR_VERSION))
-    net.graph.sort()
-    return net.graph
+    return net
 
 
 def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
     """What the file says of itself in its metadata, for whoever meets it alone."""
+    options = options_of(wanted.method)
+    if "composite" in options:
+        options["composite"] = composite_name(options["composite"])  # a file's path stays here
     return {
         "xai_method": wanted.name,
-        "xai_options": json.dumps(options_of(wanted.method)),
+        "xai_options": json.dumps(options),
         "xai_layer": layer,
         "xai_target": "predicted" if form.fixed_target else "input",
         "xai_preprocess": "embedded" if form.embed_preprocess else "outside",
@@ -86,7 +106,7 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
         shifted = net.resize(shifted, (h, w), (height, width))
         shifted = op.Sub(shifted, op.ReduceMin(shifted, [1, 2], keepdims=1))
     spread = op.ReduceMax(shifted, [1, 2], keepdims=1)
-    saliency = op.Div(shifted, op.Where(op.Greater(spread, 0.0), spread, 1.0))
+    saliency = op.Div(shifted, op.Max(spread, float(np.finfo(np.float32).tiny)))
     dtype = ir.DataType.FLOAT
     if form.uint8:
         dtype = ir.DataType.UINT8
@@ -95,8 +115,8 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
     return saliency
 
 
-def _outputs(net: Net, saliency: ir.Value) -> None:
-    """The network's own outputs under their own names, and the map."""
+def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
+    """The finished graph: the network's own outputs under their own names, and further ones."""
     names: dict[ir.Value, str] = {}
     for value in net.material.clean.graph.outputs:
         result = net.tensors[net.material.parts.tensors[str(value.name)]]
@@ -105,6 +125,13 @@ def _outputs(net: Net, saliency: ir.Value) -> None:
             again.shape, again.type = result.shape, result.type
             result = again
         names[result] = str(value.name)
-    names[saliency] = SALIENCY
+    names |= further
     net.graph.outputs.extend(names)
     rename(net.graph, names)
+    taken = {node.name for node in net.graph}
+    for value, name in names.items():
+        if (producer := value.producer()) is not None and name not in taken:
+            producer.name = name  # tract calls outputs by their nodes
+    common.RemoveUnusedNodesPass()(ir.Model(net.graph, ir_version=IR_VERSION))
+    net.graph.sort()
+    return net.graph

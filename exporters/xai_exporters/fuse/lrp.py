@@ -28,10 +28,12 @@ class Lrp:
 
     at_pixels: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        load_composite(self.composite)  # refused before the network is read
+
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        relevance = net.relevance(
-            load_composite(self.composite), from_image=True
-        )  # linear in its start: the logit follows
+        relevance = net.relevance(load_composite(self.composite), from_image=True)
+        # linear in its start: the logit follows
         logit = net.op.Reshape(net.logit, [-1, 1, 1, 1])
         return over_channels(net, net.op.Mul(relevance, logit), self.channels)

@@ -163,9 +163,9 @@ class Net:
     def row(self, matrix: ir.Value) -> ir.Value:
         """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
         op = self.op
-        known = op.And(op.GreaterOrEqual(self.chosen, 0), op.Less(self.chosen, self.classes))  # [N,1]
-        safe = op.Squeeze(op.Where(known, self.chosen, 0), [1])
-        row: ir.Value = op.Mul(op.Gather(matrix, safe, axis=0), op.Cast(known, to=_FLOAT))
+        inside = op.Max(op.Min(self.chosen, self.classes - 1), 0)  # [N,1]
+        known = op.Cast(op.Equal(inside, self.chosen), to=_FLOAT)
+        row: ir.Value = op.Mul(op.Gather(matrix, op.Squeeze(inside, [1]), axis=0), known)
         return row
 
     def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,11 +15,11 @@ from xai_deploy.bundle import ACTIVATION, LOGITS
 from ..errors import GraphError
 from ..graphs import IR_VERSION
 from ..pixelwise import find_linear, find_pooled
-from ..runtime import measure
+from ..runtime import Measured, measure
 from .base import fused
 from .cam import class_scores
 from .net import Net
-from .rows import last_linear, matrix
+from .rows import LastLinear, last_linear, matrix
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
@@ -52,14 +53,19 @@ class ReciproCam:
         if self.score == "softmax" and net.classes == 1:
             raise GraphError("the softmax of a single class is 1 everywhere; fuse reciprocam:score=logit")
         tail = net.material.parts.tail
-        net.plain()
         _, h, w = net.shape
         if self.score == "logit" and find_linear(tail, net.shape) is not None:
+            net.plain()
             scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
             return net.op.Reshape(self._masked(net, scores), [-1, h, w])
         pooled = find_pooled(tail, net.shape)
-        if pooled is not None and _reads_only(tail, pooled):
+        if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
+            linear = last_linear(tail, net.classes) if self.score == "logit" else None
+            if linear is not None and _reads_only(tail, linear.hidden, [str(v.name) for v in tail.outputs]):
+                return self._with_the_image(net, pooled, linear)
+            net.plain()
             return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})
+        net.plain()
         return self._score(net, tail.inputs[0], self._masked_copies(net))
 
     def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
@@ -73,6 +79,25 @@ class ReciproCam:
             return weighted
         return maps
 
+    def _with_the_image(self, net: Net, pooled: ir.Value, linear: LastLinear) -> ir.Value:
+        """Form 2 for a logit, the image itself as one more row: the weights before the last layer are read once, not twice."""
+        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
+        width = net.shape[0]
+        own = _run(net, tail, list(tail.inputs), pooled, net.between)
+        masked = op.Reshape(self._pooled_rows(net, pooled), [-1, h * w, width])
+        rows = op.Concat(masked, op.Reshape(own, [-1, 1, width]), axis=1)
+        flat = op.Reshape(rows, _per_image(shapes, pooled))
+        hidden = op.Reshape(
+            _run(net, tail, [pooled], linear.hidden, {str(pooled.name): flat}), [-1, h * w + 1, linear.width]
+        )
+        image = op.Reshape(op.Slice(hidden, [h * w], [h * w + 1], [1]), _per_image(shapes, linear.hidden))
+        rest = ir.convenience.extract(tail, [linear.hidden], tail.outputs)
+        net.tensors = net.add(rest, {str(linear.hidden.name): _as(net, image, linear.hidden)})
+        scores = op.MatMul(op.Slice(hidden, [0], [h * w], [1]), op.Unsqueeze(net.row(matrix(net, linear)), [2]))
+        raw: ir.Value = op.Reshape(scores, [-1, h, w])
+        return raw
+
     def _pooled_rows(self, net: Net, pooled: ir.Value) -> ir.Value:
         """The pooled masked activations, [N*h*w, ...] in the form of `pooled`."""
         op, (channels, h, w) = net.op, net.shape
@@ -82,8 +107,8 @@ class ReciproCam:
             planes = self._masked(net, op.Reshape(maps, [-1, 1, h, w]))
             maps = op.Reshape(planes, [-1, channels, h, w])
         rows = op.Transpose(op.Reshape(maps, [-1, channels, h * w]), perm=[0, 2, 1])
-        per_image = measure(ir.Model(tail, ir_version=IR_VERSION)).dims(pooled)[1:]
-        return op.Reshape(op.Mul(rows, 1 / (h * w)), [-1, *(d or 1 for d in per_image)])
+        shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
+        return op.Reshape(op.Mul(rows, 1 / (h * w)), _per_image(shapes, pooled))
 
     def _masked_copies(self, net: Net) -> dict[str, ir.Value]:
         """The tail's inputs for every position: masked activations [N*h*w,K,h,w], and the side tensors as often."""
@@ -125,22 +150,34 @@ class ReciproCam:
         return raw
 
 
-def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
+def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: Mapping[str, ir.Value]) -> ir.Value:
     """One tensor of another copy of a part of the tail, float32."""
     part = ir.convenience.extract(tail, inputs, [end])
-    first, dtype = str(inputs[0].name), inputs[0].dtype or tail.inputs[0].dtype
-    if dtype == ir.DataType.FLOAT16:  # masks make float32 of it
-        feeds = {**feeds, first: net.op.Cast(feeds[first], to=int(dtype))}
-    [result] = net.add(part, feeds).values()
+    first = str(inputs[0].name)
+    [result] = net.add(part, {**feeds, first: _as(net, feeds[first], inputs[0])}).values()
     return net.floats(result)
 
 
-def _reads_only(tail: ir.Graph, pooled: ir.Value) -> bool:
-    """Whether the logits depend on the tail's inputs through `pooled` alone."""
-    reached, pending = set(), [v for v in tail.outputs if v.name == LOGITS]
+def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:
+    """float32 in the element type of one of the tail's tensors."""
+    dtype = like.dtype or net.material.parts.tail.inputs[0].dtype
+    if dtype != ir.DataType.FLOAT16 or value.dtype == dtype:
+        return value
+    cast: ir.Value = net.op.Cast(value, to=int(dtype))
+    return cast
+
+
+def _per_image(shapes: Measured, value: ir.Value) -> list[int]:
+    """The shape of a tensor, its batch open."""
+    return [-1, *(d or 1 for d in shapes.dims(value)[1:])]
+
+
+def _reads_only(tail: ir.Graph, source: ir.Value, outputs: Collection[str]) -> bool:
+    """Whether outputs depend on the tail's inputs through `source` alone."""
+    reached, pending = set(), [v for v in tail.outputs if v.name in outputs]
     while pending:
         value = pending.pop()
-        if value is pooled or value in reached:
+        if value is source or value in reached:
             continue
         reached.add(value)
         producer = value.producer()

@@ -28,6 +28,9 @@ class RelevanceCam:
 
     at_pixels: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        load_composite(self.composite)  # refused before the network is read
+
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
         others = -1 / net.classes if self.contrast else 0.0

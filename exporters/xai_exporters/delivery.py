@@ -1,0 +1,67 @@
+"""What is made of a bundle's fused graphs for those who host them: a model repository for a server, a page for a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xai_deploy.bundle import FUSED, Bundle
+
+from .errors import RequestError
+from .fuse.graph import form_of, plain_graph
+from .graphs import make_model, to_bytes
+from .logits import explained
+from .material import Material
+from .openvino_ir import to_ir
+from .request import Request
+from .serve.base import Served, safe_name
+from .serve.repository import check_repository, write_repository
+from .web.ortweb import runtime_files
+from .web.site import check_site, write_site
+
+
+def check_delivery(request: Request) -> None:
+    """Refuse early what would be refused at the end.
+
+    Raises:
+        RequestError: No such kind of server.
+        OutputError: A destination exists, or its folder does not.
+    """
+    if request.serve_repo is not None:
+        kind, folder = request.serve_repo
+        check_repository(kind, folder, request.overwrite)
+    if request.web is not None:
+        check_site(request.web, request.overwrite)
+
+
+def deliver(request: Request, bundle: Bundle, material: Material, say: Callable[[str], None]) -> None:
+    """Write what was asked for, each folder whole or not at all.
+
+    Raises:
+        RequestError: The page's runtime can't be had, or the network is not one that a browser runs.
+        GraphError: A model that the server can't serve.
+        OutputError: A folder can't be written.
+    """
+    if request.web is not None:
+        say("making the page")
+        write_site(request.web, bundle, runtime_files(request.ort_web, say), request.overwrite)
+    if request.serve_repo is not None:
+        kind, folder = request.serve_repo
+        say("laying out the server's repository")
+        write_repository(kind, folder, served_models(request, bundle, material), request.overwrite)
+
+
+def served_models(request: Request, bundle: Bundle, material: Material) -> list[Served]:
+    """The plain network and each fused one beside it, called NAME and NAME-METHOD."""
+    manifest = bundle.manifest
+    plain = to_bytes(make_model(plain_graph(material, form_of(request))))
+    models = {"": plain} | {r.removeprefix(FUSED): bundle.graph(r) for r in manifest.graphs if r.startswith(FUSED)}
+    name, scores = safe_name(manifest.name), explained(manifest.outputs)
+    served = []
+    for method, model in models.items():
+        ir = None
+        if request.format == "openvino":
+            ir = to_ir(model, manifest.input, scores, bundle.labels, request.embed_preprocess)
+        served.append(Served(safe_name(f"{name}-{method}"), model, bundle.labels, ir, scores.name))
+    if len({one.name for one in served}) < len(served):
+        raise RequestError("--serve-repo: two methods would have one name on the server; fuse one at a time")
+    return served
