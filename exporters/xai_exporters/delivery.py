@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 from xai_deploy.bundle import FUSED, Bundle
 
@@ -19,13 +21,23 @@ from .web.ortweb import runtime_files
 from .web.site import check_site, write_site
 
 
-def check_delivery(request: Request) -> None:
+def check_delivery(request: Request, bundle: Path) -> None:
     """Refuse early what would be refused at the end.
 
+    Args:
+        request: What is asked for.
+        bundle: Where the bundle will be.
+
     Raises:
-        RequestError: No such kind of server.
+        RequestError: No such kind of server, or one folder for two things.
         OutputError: A destination exists, or its folder does not.
     """
+    places = {"the bundle": bundle, "--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
+    folders = {what: folder.absolute() for what, folder in places.items() if folder is not None}
+    for one, other in itertools.combinations(folders, 2):
+        first, second = folders[one], folders[other]
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
     if request.serve_repo is not None:
         kind, folder = request.serve_repo
         check_repository(kind, folder, request.overwrite)

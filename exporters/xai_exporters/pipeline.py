@@ -82,10 +82,10 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     started = time.perf_counter()
     check(request)
     check_roles(request)
-    check_delivery(request)
+    path = request.output_path or Path(f"{request.source.stem}.xai")
+    check_delivery(request, path)
     if request.format == "openvino":
         require_openvino()
-    path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
     for destination in (path, *steps):
         check_destination(destination, request.overwrite)

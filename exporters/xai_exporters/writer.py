@@ -69,7 +69,7 @@ def staged_bundles(overwrite: bool) -> Iterator[Stage]:
         check_destination(path, overwrite)
         _remove_leftovers(path)
         try:
-            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+            staging = _staging(path)
         except OSError as error:
             raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
         whole = replace(manifest, files=file_records(contents)).to_bytes()
@@ -77,7 +77,7 @@ def staged_bundles(overwrite: bool) -> Iterator[Stage]:
         try:
             for name, data in contents.items():
                 _write(staging / name, data)
-            staging.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide the bundle from a server's user
+            _open_to_readers(staging)
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
         return Bundle(staging, parse_manifest(whole))
@@ -92,6 +92,42 @@ def staged_bundles(overwrite: bool) -> Iterator[Stage]:
             raise OutputError(f"{staged[0][1]}: can't be put in place ({error.strerror})") from None
     finally:
         _remove(staging for staging, _, _ in staged)
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """A folder that is no bundle, whole or not at all, in the place of one that is there.
+
+    Args:
+        path: Where.
+        contents: Every file by its path within, with / between folders.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    _remove_leftovers(path)
+    try:
+        staging = _staging(path)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
+    try:
+        for name, data in contents.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            _write(staging / name, data)
+        _open_to_readers(staging)
+        _move([(staging, path)])
+    except OSError as error:
+        raise OutputError(f"{path}: can't be written ({error.strerror})") from None
+    finally:
+        _remove([staging])
+
+
+def _staging(path: Path) -> Path:
+    """A hidden temporary folder beside a destination."""
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+
+
+def _open_to_readers(folder: Path) -> None:
+    folder.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide it from a server's user
 
 
 @contextmanager

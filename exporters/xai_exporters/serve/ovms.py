@@ -1,0 +1,32 @@
+"""OpenVINO Model Server: config.json beside NAME/1/model.onnx, or model.xml and model.bin.
+
+Paths in the config are relative to it, so that the folder may be mounted anywhere. Shapes are not stated: the server keeps
+the model's own, whose batch (and size, where the preprocessing is embedded) is open. The precision is: on processors that have
+bfloat16 OpenVINO takes it otherwise, and the maps are no longer those of the float32 network. The server knows no labels;
+labels.txt lies beside the version for the clients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from .base import Served, model_files, read_tensors, servers
+
+_PLUGIN = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+@servers.register("ovms")
+def ovms(models: Sequence[Served]) -> Mapping[str, bytes]:
+    """Lay out a repository of OpenVINO Model Server.
+
+    Raises:
+        GraphError: A model has a fixed batch.
+    """
+    files: dict[str, bytes] = {}
+    for served in models:
+        read_tensors(served)
+        files |= model_files(served)
+    entries = [{"config": {"name": m.name, "base_path": m.name, "plugin_config": _PLUGIN}} for m in models]
+    files["config.json"] = (json.dumps({"model_config_list": entries}, indent=1) + "\n").encode()
+    return files
