@@ -21,15 +21,16 @@ from .web.ortweb import runtime_files
 from .web.site import check_site, write_site
 
 
-def check_delivery(request: Request, bundle: Path) -> None:
+def check_delivery(request: Request, bundle: Path, say: Callable[[str], None]) -> None:
     """Refuse early what would be refused at the end.
 
     Args:
         request: What is asked for.
         bundle: Where the bundle will be.
+        say: Told when a download begins.
 
     Raises:
-        RequestError: No such kind of server, or one folder for two things.
+        RequestError: No such kind of server, one folder for two things, or the page's runtime can't be had.
         OutputError: A destination exists, or its folder does not.
     """
     places = {"the bundle": bundle, "--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
@@ -43,6 +44,7 @@ def check_delivery(request: Request, bundle: Path) -> None:
         check_repository(kind, folder, request.overwrite)
     if request.web is not None:
         check_site(request.web, request.overwrite)
+        runtime_files(request.ort_web, say)  # in the cache from now on
 
 
 def deliver(request: Request, bundle: Bundle, material: Material, say: Callable[[str], None]) -> None:
@@ -67,7 +69,7 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
     manifest = bundle.manifest
     plain = to_bytes(make_model(plain_graph(material, form_of(request))))
     models = {"": plain} | {r.removeprefix(FUSED): bundle.graph(r) for r in manifest.graphs if r.startswith(FUSED)}
-    name, scores = safe_name(manifest.name), explained(manifest.outputs)
+    name, scores = safe_name(manifest.name), explained(manifest.outputs, manifest.classes)
     served = []
     for method, model in models.items():
         ir = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,9 +41,10 @@ class Logits:
     classes: int
 
 
-def explained(outputs: Sequence[Output]) -> Output:
-    """The output whose scores are explained: the first whose kind says so, else the first."""
-    return next((output for output in outputs if output.kind != "other"), outputs[0])
+def explained(outputs: Sequence[Output], classes: int) -> Output:
+    """The output whose scores are explained: the first whose kind says so, else the first of one score per class."""
+    told = [output for output in outputs if output.kind != "other"]
+    return (told or [output for output in outputs if math.prod(output.shape) == classes])[0]
 
 
 def find_logits(clean: CleanGraph, name: str | None) -> Logits:

@@ -83,7 +83,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     check(request)
     check_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
-    check_delivery(request, path)
+    check_delivery(request, path, say)
     if request.format == "openvino":
         require_openvino()
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
@@ -163,7 +163,11 @@ def _export(
     if request.format == "openvino":
         for role in [role for role in manifest.graphs if role.startswith(FUSED)]:
             xml, weights = to_ir(
-                contents[f"{role}.onnx"], image, explained(manifest.outputs), labels, request.embed_preprocess
+                contents[f"{role}.onnx"],
+                image,
+                explained(manifest.outputs, manifest.classes),
+                labels,
+                request.embed_preprocess,
             )
             contents |= {f"{role}.xml": xml, f"{role}.bin": weights}
     say("writing and verifying")

@@ -1,0 +1,35 @@
+/** Classes by name or number. */
+
+export const PREDICTED = -1;
+
+/** What to call each class, no two alike: the label, and its number where labels repeat. */
+export function classNames(labels) {
+  const times = new Map();
+  for (const label of labels) times.set(label, (times.get(label) ?? 0) + 1);
+  return labels.map((label, i) => (times.get(label) > 1 ? `${label} (${i})` : label));
+}
+
+/** What was typed -> class; PREDICTED for nothing, null where no class, or more than one, fits. */
+export function findClass(text, names) {
+  const wanted = text.trim().toLowerCase();
+  if (!wanted) return PREDICTED;
+  const lower = names.map((name) => name.toLowerCase());
+  if (lower.includes(wanted)) return lower.indexOf(wanted);
+  if (/^\d+$/.test(wanted)) return Number(wanted) < names.length ? Number(wanted) : null;
+  const fitting = lower.flatMap((name, i) => (name.includes(wanted) ? [i] : []));
+  return fitting.length === 1 ? fitting[0] : null;
+}
+
+/** Scores as the page shows them: probabilities, or the raw scores where there is no telling ("raw"). */
+export function likelihoods(scores, apply) {
+  if (apply === "none" || apply === "raw") return scores;
+  const most = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = apply === "softmax" ? Float64Array.from(scores, (s) => Math.exp(s - most)) : Float64Array.from(scores);
+  const sum = weights.reduce((a, b) => a + b, 0) || 1;
+  return weights.map((weight) => weight / sum);
+}
+
+/** The `count` classes of the highest scores, best first. */
+export function best(scores, count) {
+  return Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, count);
+}

@@ -1,0 +1,112 @@
+/**
+ * A picture -> the network's input, as `xai_deploy/preprocess.py`.
+ *
+ * A picture is {width, height, rows(top, count)}; `rows` gives RGBA bytes of whole rows, so that a large photograph is never
+ * held unpacked. `spec` is the bundle's input: {layout, channels, height, width, dtype, embedded, preprocess}.
+ */
+
+import { axis, rint } from "./resample.js";
+
+const LUMA = [0.299, 0.587, 0.114].map(Math.fround); // ITU-R BT.601
+const STRIP = 1 << 20; // pixels unpacked at a time
+
+/** Both sides, the shorter one becoming `side`; the longer is cut to whole pixels. */
+function shorterTo(height, width, side) {
+  return height <= width ? [side, Math.floor((side * width) / height)] : [Math.floor((side * height) / width), side];
+}
+
+/** [rows, columns] of the whole resized picture, and [top, left] of the part that is cut from it. */
+function geometry(height, width, spec) {
+  const { resize } = spec.preprocess;
+  if (resize === "stretch") return { size: [spec.height, spec.width], corner: [0, 0] };
+  const size = shorterTo(height, width, resize);
+  return { size, corner: [rint((size[0] - spec.height) / 2), rint((size[1] - spec.width) / 2)] };
+}
+
+/** The part of a picture that reaches the network, in its own pixels, rounded as the overlay of `xai-explain`. */
+export function seenPart({ height, width }, spec) {
+  if (spec.preprocess.resize === "stretch") return { top: 0, left: 0, height, width };
+  const { size, corner } = geometry(height, width, spec);
+  const [down, across] = [height / size[0], width / size[1]];
+  return {
+    top: rint(corner[0] * down),
+    left: rint(corner[1] * across),
+    height: Math.max(rint(spec.height * down), 1),
+    width: Math.max(rint(spec.width * across), 1),
+  };
+}
+
+/** @returns {{data: Float32Array|Uint8Array, dims: number[]}} a batch of one, in the layout and type of the file's input. */
+export function prepare(picture, spec) {
+  if (spec.embedded) return wholePicture(picture);
+  const planes = resampled(picture, spec);
+  const area = spec.height * spec.width;
+  const { color, scale, mean, std } = spec.preprocess;
+  let channels = [0, 1, 2].map((c) => planes.subarray(c * area, (c + 1) * area));
+  if (color === "BGR") channels.reverse();
+  if (color === "GRAY") {
+    const [r, g, b] = channels;
+    channels = [r.map((_, i) => rint(LUMA[0] * r[i] + LUMA[1] * g[i] + LUMA[2] * b[i]))];
+  }
+  const f = Math.fround; // the arithmetic of float32, step by step
+  const data = spec.dtype === "uint8" ? new Uint8ClampedArray(channels.length * area) : new Float32Array(channels.length * area);
+  channels.forEach((plane, c) => {
+    for (let i = 0; i < area; i++) {
+      const value = f(f(f(plane[i] * f(scale)) - f(mean[c])) / f(std[c]));
+      data[spec.layout === "NHWC" ? i * channels.length + c : c * area + i] = value; // clamped bytes round half to even
+    }
+  });
+  const dims = spec.layout === "NHWC" ? [1, spec.height, spec.width, channels.length] : [1, channels.length, spec.height, spec.width];
+  return { data: spec.dtype === "uint8" ? new Uint8Array(data.buffer) : data, dims };
+}
+
+/** Whole grey levels [3,height,width] of the part that reaches the network. */
+function resampled(picture, spec) {
+  const { interpolation, antialias } = spec.preprocess;
+  const { size, corner } = geometry(picture.height, picture.width, spec);
+  const across = axis(picture.width, size[1], interpolation, antialias, corner[1], spec.width);
+  const down = axis(picture.height, size[0], interpolation, antialias, corner[0], spec.height);
+  const top = Math.min(...down.map(({ first }) => first));
+  const rows = Math.max(...down.map(({ first, weights }) => first + weights.length)) - top;
+  const narrow = new Float32Array(3 * rows * spec.width);
+  const step = Math.max(1, Math.floor(STRIP / picture.width));
+  for (let start = 0; start < rows; start += step) {
+    const count = Math.min(step, rows - start);
+    const rgba = picture.rows(top + start, count);
+    for (let y = 0; y < count; y++) {
+      across.forEach(({ first, weights }, x) => {
+        const sum = [0, 0, 0];
+        let at = 4 * (y * picture.width + first);
+        for (const weight of weights) {
+          for (let c = 0; c < 3; c++) sum[c] += weight * rgba[at + c];
+          at += 4;
+        }
+        for (let c = 0; c < 3; c++) narrow[(c * rows + start + y) * spec.width + x] = sum[c];
+      });
+    }
+  }
+  const planes = new Float32Array(3 * spec.height * spec.width);
+  for (let c = 0; c < 3; c++) {
+    down.forEach(({ first, weights }, y) => {
+      for (let x = 0; x < spec.width; x++) {
+        let sum = 0;
+        for (let k = 0; k < weights.length; k++) sum += weights[k] * narrow[(c * rows + first - top + k) * spec.width + x];
+        planes[(c * spec.height + y) * spec.width + x] = Math.min(Math.max(rint(sum), 0), 255);
+      }
+    });
+  }
+  return planes;
+}
+
+/** RGB bytes [1,height,width,3], for graphs that hold the preprocessing themselves. */
+function wholePicture({ height, width, rows }) {
+  const data = new Uint8Array(height * width * 3);
+  const step = Math.max(1, Math.floor(STRIP / width));
+  for (let top = 0; top < height; top += step) {
+    const rgba = rows(top, Math.min(step, height - top));
+    for (let from = 0, to = 3 * top * width; from < rgba.length; from += 4, to += 3) {
+      for (let c = 0; c < 3; c++) data[to + c] = rgba[from + c];
+    }
+  }
+  return { data, dims: [1, height, width, 3] };
+}

@@ -1,0 +1,105 @@
+"""The page by keyboard, on a phone, and for eyes that need contrast, in headless Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import METHODS, Site, served
+from .opened import Opened
+
+pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
+from playwright.sync_api import Browser, expect
+
+
+def test_by_keyboard_alone(opened: Opened, sample: Path) -> None:
+    page = opened.ready()
+    press = page.keyboard.press
+    press("Tab")
+    expect(page.get_by_label("Choose a picture")).to_be_focused()
+    outline = page.locator(".drop label").evaluate("label => getComputedStyle(label).outlineStyle")
+    assert outline == "solid"  # the focus shows, though on the label of a field that is not seen
+    with page.expect_file_chooser() as chooser:
+        press("Space")
+    chooser.value.set_files(sample)
+    count = opened.last()["count"]
+    order = [page.get_by_role("button", name="Use the camera"), page.get_by_label("Method"), page.get_by_label("Class")]
+    for control in order:
+        press("Tab")
+        expect(control).to_be_focused()
+        if control is order[1]:
+            press("ArrowDown")
+            found = opened.last(count)
+            assert found["method"] == METHODS[1]
+    page.keyboard.type("seven")
+    press("Enter")
+    found = opened.last(found["count"])
+    assert (found["method"], found["target"]) == (METHODS[1], 7)
+    press("Tab")
+    expect(page.get_by_role("button", name="Predicted")).to_be_focused()
+    press("Space")
+    found = opened.last(found["count"])
+    assert found["target"] == 3
+    press("Tab")
+    before = opened.pixels()
+    press("ArrowRight")
+    assert (opened.pixels() != before).any()
+    expect(page.locator("#opacity-value")).to_have_text("55 %")
+    press("Tab")
+    press("Tab")
+    second = page.locator("#prediction button").nth(1)
+    expect(second).to_be_focused()
+    press("Enter")
+    found = opened.last(found["count"])
+    assert found["target"] == np.argsort(found["likelihoods"])[-2]
+    expect(second).to_be_focused()
+    assert second.get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_at_a_phone_s_width(browser: Browser, site: Site, sample: Path, scheme: str) -> None:
+    with served(site()[0]) as (address, _):
+        opened = Opened(
+            browser,
+            address,
+            viewport={"width": 360, "height": 740},
+            has_touch=True,
+            is_mobile=True,
+            color_scheme=scheme,
+        )
+        page = opened.ready()
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.get_by_role("button", name="Take the picture")).to_be_visible()
+        page.get_by_label("Choose a picture").set_input_files(sample)
+        opened.last()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for control in page.locator("button:visible, select, #class, .drop label, canvas").all():
+            box = control.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+            assert box["height"] >= 44 - 0.5  # what a finger hits
+        assert page.locator("body").evaluate(_LEAST_CONTRAST) >= 4.5  # WCAG 2.2 AA
+        opened.context.close()
+
+
+_LEAST_CONTRAST = """() => {
+  const luminance = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const colour = parse(getComputedStyle(element).backgroundColor);
+      if (colour.length === 3) return colour;
+    }
+    throw new Error("no background");
+  };
+  document.getElementById("error").textContent = "shown for its colour";
+  const ratios = Array.from(document.querySelectorAll("h1, h2, p, label, button, select, small, span, output, #error"))
+    .filter((element) => element.innerText?.trim() && element.checkVisibility())
+    .map((element) => [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))])
+    .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+  return Math.min(...ratios);
+}"""

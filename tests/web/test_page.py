@@ -1,0 +1,269 @@
+"""The page in headless Chromium, against the engine in Python on the same bundle."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xai_deploy import Explainer, heatmap, read_image
+from xai_deploy.preprocess import view
+
+from .conftest import ISOLATED, METHODS, Site, served
+from .opened import Opened
+
+pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
+from playwright.sync_api import Browser, Page, Worker, expect
+
+TOLERANCE = 1e-3  # of the map in [0,1]; issue 6
+
+CROPPED = {
+    "name": "cropped",
+    "methods": ("grad-cam", "gradient"),
+    "map_size": "input",
+    "preprocess_fields": (("resize", 80), ("interpolation", "bicubic"), ("color", "BGR")),
+}
+EMBEDDED = {"name": "embedded", "methods": ("grad-cam",), "embed_preprocess": True, "fixed_target": True}
+
+
+def plane(found: dict[str, Any]) -> NDArray[np.float32]:
+    return np.array(found["data"], np.float32).reshape(found["height"], found["width"])
+
+
+@pytest.mark.parametrize("target", ["", "seven"])
+def test_the_map_equals_python_s(opened: Opened, site: Site, sample: Path, target: str) -> None:
+    page = opened.ready()
+    page.get_by_label("Choose a picture").set_input_files(sample)
+    explainer = Explainer(site()[1], backend="onnxruntime")
+    count = opened.last()["count"]
+    if target:
+        page.get_by_label("Class").fill(target)
+        page.get_by_label("Class").press("Enter")
+        count = opened.last(count)["count"]
+    for i, method in enumerate(METHODS):
+        if i:
+            page.get_by_label("Method").select_option(method)
+        found = opened.last(count - (i == 0))
+        count = found["count"]
+        wanted = explainer.explain(read_image(sample), method=method, target=target or -1)
+        assert (found["method"], found["target"], found["predicted"]) == (
+            method,
+            wanted.target[0],
+            wanted.logits[0].argmax(),
+        )
+        np.testing.assert_allclose(plane(found["heatmap"]), wanted.heatmap[0], rtol=0, atol=TOLERANCE)
+        exponentials = np.exp(wanted.logits[0] - wanted.logits[0].max())
+        np.testing.assert_allclose(found["likelihoods"], exponentials / exponentials.sum(), rtol=0, atol=1e-5)
+        shown = page.locator("#time").inner_text()
+        label = target or "three"
+        assert re.match(rf"{re.escape(method)} for “{label}” \([\d.]+ %\): prediction and map in \d+ ms", shown)
+        pressed = page.locator("#prediction button[aria-pressed=true]").all_inner_texts()
+        assert [text.split("\n")[0] for text in pressed] in ([label], [])
+    page.get_by_role("button", name="Predicted").click()
+    assert opened.last(count)["target"] == 3
+
+
+@pytest.mark.parametrize("form", [CROPPED, EMBEDDED], ids=["cropped", "embedded"])
+def test_other_forms_of_the_file(browser: Browser, site: Site, photograph: Path, form: dict[str, Any]) -> None:
+    """Crop, colour order and filter; preprocessing in the graph; no target; a photograph on its side."""
+    folder, bundle = site(**form)
+    with served(folder) as (address, _):
+        opened = Opened(browser, address)
+        page = opened.ready()
+        page.get_by_label("Choose a picture").set_input_files(photograph)
+        found = opened.last()
+        wanted = Explainer(bundle, backend="onnxruntime").explain(read_image(photograph), method="grad-cam")
+        np.testing.assert_allclose(plane(found["heatmap"]), wanted.heatmap[0], rtol=0, atol=TOLERANCE)
+        assert found["map"]["height"] == (64 if "map_size" in form else 8)
+        fixed = "fixed_target" in form
+        assert page.get_by_label("Class").is_disabled() == fixed
+        assert page.locator("#prediction button").first.is_disabled() == fixed
+        if fixed:
+            assert page.locator("#class-hint").inner_text() == "This file always explains the predicted class."
+        opened.context.close()
+        assert opened.complaints == []
+
+
+def test_a_host_that_isolates_the_page_gives_it_threads(browser: Browser, site: Site, sample: Path) -> None:
+    folder, bundle = site()
+    with served(folder, ISOLATED) as (address, _):
+        opened = Opened(browser, address)
+        opened.ready().get_by_label("Choose a picture").set_input_files(sample)
+        found = opened.last()
+        assert opened.page.evaluate("crossOriginIsolated")
+        wanted = Explainer(bundle, backend="onnxruntime").explain(read_image(sample), method="grad-cam")
+        np.testing.assert_allclose(plane(found["heatmap"]), wanted.heatmap[0], rtol=0, atol=TOLERANCE)
+        opened.context.close()
+        assert opened.complaints == []
+
+
+def test_the_picture_equals_the_engine_s_overlay(opened: Opened, site: Site, sample: Path) -> None:
+    page = opened.ready()
+    page.get_by_label("Choose a picture").set_input_files(sample)
+    count = opened.last()["count"]
+    explainer = Explainer(site()[1], backend="onnxruntime")
+    heat = explainer.explain(read_image(sample), method="grad-cam").heatmap[0]
+    image = view(read_image(sample), explainer.bundle.manifest.input).repeat(8, axis=0).repeat(8, axis=1)
+    for opacity in (50, 0, 100, 20):
+        page.get_by_label("Opacity of the map").fill(str(opacity))
+        expect(page.locator("#opacity-value")).to_have_text(f"{opacity} %")
+        difference = np.abs(opened.pixels().astype(int) - heatmap.overlay(image, heat, opacity / 100))
+        assert difference.max() <= 5, f"opacity {opacity}"  # one shade of the palette
+        assert (difference > 2).mean() <= 1e-3, f"opacity {opacity}"  # 8-bit opacity, two roundings
+    assert opened.last()["count"] == count  # nothing is computed again
+
+
+def test_dropped_and_photographed_pictures(opened: Opened, sample: Path) -> None:
+    page = opened.ready()
+    bytes_ = base64.b64encode(sample.read_bytes()).decode()
+    transfer = page.evaluate_handle(
+        """(text) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], "three.png", { type: "image/png" }));
+          return transfer;
+        }""",
+        bytes_,
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    found = opened.last()
+    assert found["predicted"] == 3
+    page.dispatch_event("body", "drop", {"dataTransfer": page.evaluate_handle("new DataTransfer()")})
+    expect(page.get_by_role("alert")).to_have_text("That is no file. Drop a picture's file, or choose one.")
+
+    camera = page.get_by_role("button", name="Use the camera")
+    camera.click()
+    expect(page.get_by_role("button", name="Take the picture")).to_be_focused()
+    assert camera.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewfinder")).to_be_hidden()
+    expect(camera).to_be_focused()
+    camera.click()
+    page.get_by_role("button", name="Take the picture").click()
+    again = opened.last(found["count"])
+    assert again["map"] != found["map"]
+    assert page.locator("#video").evaluate("video => video.srcObject") is None  # the camera is off
+
+
+def test_without_a_camera(opened: Opened) -> None:
+    page = opened.ready()
+    for name, told in {"NotFoundError": "No camera was found", "NotAllowedError": "The camera was not allowed"}.items():
+        page.evaluate(
+            "(name) => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }",
+            name,
+        )
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.get_by_role("alert")).to_contain_text(told)
+        expect(page.locator("#viewfinder")).to_be_hidden()
+
+
+def test_wrong_files(opened: Opened, sample: Path, photograph: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    whole = sample.read_bytes()
+    Image.new("1", (12_000, 9_000)).save(tmp_path / "huge.png")
+    wrong = {
+        "notes.txt": (b"hello", "“notes.txt” is not a picture that this browser can read (it is text/plain)."),
+        "notes.png": (b"hello", "“notes.png” is not a picture that this browser can read."),
+        "empty.png": (b"", "“empty.png” is empty."),
+        "cut.png": (whole[: len(whole) // 2], "“cut.png” can't be decoded: it is cut off or damaged"),
+        "cut.jpg": (photograph.read_bytes()[:-3000], "“cut.jpg” can't be decoded: it is cut off or damaged"),
+        "huge.png": (
+            (tmp_path / "huge.png").read_bytes(),
+            "“huge.png” has 12000 x 9000 pixels, more than the page can take.",
+        ),
+    }
+    page = opened.ready()
+    for name, (data, message) in wrong.items():
+        (tmp_path / name).write_bytes(data)
+        page.get_by_label("Choose a picture").set_input_files(tmp_path / name)
+        expect(page.get_by_role("alert")).to_contain_text(message)
+        expect(page.get_by_role("status")).to_have_text("No picture yet.")
+    page.get_by_label("Choose a picture").set_input_files(sample)
+    assert opened.last()["predicted"] == 3
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_class_that_is_none(opened: Opened, sample: Path) -> None:
+    page = opened.ready()
+    page.get_by_label("Choose a picture").set_input_files(sample)
+    count = opened.last()["count"]
+    page.get_by_label("Class").fill("e")
+    page.get_by_label("Class").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("No class, or more than one, fits “e”.")
+    assert page.get_by_label("Class").get_attribute("aria-invalid") == "true"
+    page.get_by_label("Class").fill("8")
+    page.get_by_label("Class").press("Enter")
+    assert opened.last(count)["target"] == 8
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+_ATTEMPTS = """async (url) => {
+  new Image().src = url + "image";
+  navigator.sendBeacon(url + "beacon", "x");
+  await import(url + "module").catch(() => {});
+  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: url + "style" }));
+  const form = Object.assign(document.createElement("form"), { action: url + "form", method: "post", target: "_blank" });
+  document.body.append(form);
+  form.submit();
+  try { new WebSocket(url.replace("http", "ws")); } catch { /* as it should */ }
+  await new Promise((resolve) => setTimeout(resolve, 500));
+}"""
+
+
+def test_nothing_can_leave(browser: Browser, site: Site, sample: Path, tmp_path: Path) -> None:
+    """Neither the page nor its worker can reach another server, even if their code tried."""
+    with served(site()[0]) as (address, asked), served(tmp_path) as (elsewhere, asked_elsewhere):
+        opened = Opened(browser, address)
+        page = opened.ready()
+        page.get_by_label("Choose a picture").set_input_files(sample)
+        opened.last()
+        assert len(page.workers) == 1
+        places: list[Page | Worker] = [page, *page.workers]
+        for place in places:
+            assert (
+                place.evaluate(
+                    "(url) => fetch(url, { mode: 'no-cors' }).then(() => 'through', () => 'stopped')", elsewhere
+                )
+                == "stopped"
+            )
+        page.evaluate(_ATTEMPTS, elsewhere)
+        opened.context.close()
+        assert asked_elsewhere == []
+        assert asked  # the server's record works
+
+
+def test_an_incomplete_site_says_so(
+    browser: Browser, site: Site, sample: Path, photograph: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "site"
+    shutil.copytree(site()[0], folder)
+    (folder / "networks" / "fused-grad-cam.onnx").unlink()
+    with served(folder) as (address, _):
+        opened = Opened(browser, address)
+        page = opened.ready()
+        page.get_by_label("Choose a picture").set_input_files(sample)
+        missing = "The explanation failed: the site lacks networks/fused-grad-cam.onnx (404)"
+        expect(page.get_by_role("alert")).to_have_text(missing)
+        page.get_by_label("Method").select_option("reciprocam")
+        assert opened.last()["method"] == "reciprocam"
+        before = opened.pixels()
+        page.get_by_label("Method").select_option("grad-cam")
+        expect(page.get_by_role("alert")).to_have_text(missing)
+        page.get_by_label("Choose a picture").set_input_files(photograph)
+        expect(page.get_by_role("status")).to_be_empty()
+        page.get_by_label("Opacity of the map").fill("55")
+        assert (opened.pixels() != before).any()
+        page.get_by_label("Opacity of the map").fill("50")
+        np.testing.assert_array_equal(opened.pixels(), before)  # still the picture whose map it is
+        (folder / "config.json").unlink()
+        page.reload()
+        expect(page.get_by_role("alert")).to_contain_text(
+            "The page is incomplete (config.json: 404). Copy the whole folder"
+        )
+        opened.context.close()
