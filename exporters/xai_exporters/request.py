@@ -147,7 +147,7 @@ def check(request: Request) -> None:
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
     if not all(isinstance(given, str) for given in request.composite):
         raise RequestError(f"--composite takes names and files; got {request.composite!r}")
-    if not all(isinstance(given, str) for given in request.fuse):
+    if isinstance(request.fuse, str) or not all(isinstance(given, str) for given in request.fuse):
         raise RequestError(f"--fuse takes names of methods; got {request.fuse!r}")
     if request.map_size not in (None, "activation", "input"):
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")

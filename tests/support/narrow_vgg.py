@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torchvision
 from torch import nn
 
 
-def vgg16_bn() -> torch.nn.Module:
+def vgg16_bn() -> torchvision.models.VGG:
     """1000 classes, 64 hidden units."""
-    network = torchvision.models.vgg16_bn(weights=None)
+    network: torchvision.models.VGG = torchvision.models.vgg16_bn(weights=None)
     network.classifier = nn.Sequential(
         nn.Linear(512 * 49, 64),
         nn.ReLU(),

@@ -87,7 +87,7 @@ def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: 
         reach = size
         last = op.Mul(op.Sub(op.Mul(source, 2), 1), size)
         centre = op.Min(op.Max(centre, size), last)  # beyond the border the edge pixel repeats
-    distance = op.Cast(op.Abs(op.Sub(pixel, centre)), to=_FLOAT)
+    distance = op.Abs(op.Cast(op.Sub(pixel, centre), to=_FLOAT))  # OpenCV has no Abs of integers
     t = op.Div(distance, op.Cast(op.Mul(reach, 2), to=_FLOAT))
     matrix = op.Relu(op.Sub(1.0, t)) if how.interpolation == "bilinear" else _cubic(op, t)
     normalised: ir.Value = op.Div(matrix, op.ReduceSum(matrix, [1], keepdims=1))

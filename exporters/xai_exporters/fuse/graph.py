@@ -59,6 +59,8 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     for ours in (SALIENCY,) if form.fixed_target else (SALIENCY, TARGET):
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
+    if len(set(names)) < len(names):
+        raise GraphError("the network has an output called as its input; rename it")
     net = _begin(material, form)
     raw = wanted.method.raw(net)
     return _end(net, {_finish(net, raw, wanted.method.at_pixels, form): SALIENCY})

@@ -23,7 +23,8 @@ _FLOAT = int(ir.DataType.FLOAT)
 class Net:
     """A fused graph, written piece by piece: copies of head, tail and of the graphs that propagate back, and a method's nodes.
 
-    Copies share their weights, so that a network that stands twice in a graph is stored once.
+    Copies share their weights, so that a network that stands twice in a graph is stored once. `tensors`, from which the class
+    explained is found, are the outputs of the copy that `plain`, `gradient` or `relevance` adds: a method calls one of them first.
 
     Args:
         material: The network.
