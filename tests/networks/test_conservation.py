@@ -33,7 +33,6 @@ CASES = {
     "densenet121": (64, True, False),
     "mobilenet_v3_small": (64, False, False),
     "shufflenet_v2_x0_5": (48, True, False),
-    "regnet_y_400mf": (64, True, False),
     "convnext_tiny": (48, False, False),
     "swin_t": (64, False, False),
     "vit_tiny": (64, False, False),

@@ -32,7 +32,7 @@ CLASSES = 20
 TOLERANCE = 1e-4  # of the largest magnitude
 LEAD = 2e-6  # of a window's largest value over the next, in parts of the largest of all
 LOW, HIGH = (-2.0, -1.75, -1.5), (2.0, 2.25, 2.5)  # what the preprocessing makes of black and white
-STAGES = {"resnet18": "layer2", "vgg16": "features.16", "vgg16_bn": "features.23"}
+STAGES = {"resnet18": "layer2", "vgg16": "features.16"}
 COMPOSITES = ("epsilon-plus", "epsilon-gamma-box", "epsilon-alpha2-beta1")
 
 

@@ -81,15 +81,12 @@ def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: 
         nearest = op.Div(centre, op.Mul(size, 2))
         matrix = op.Cast(op.Equal(columns, nearest), to=_FLOAT)
         return matrix
-    if how.antialias:
-        reach = op.Max(size, source)  # the filter is as wide as the source pixels that one output pixel covers
-    else:
-        reach = size
-        last = op.Mul(op.Sub(op.Mul(source, 2), 1), size)
-        centre = op.Min(op.Max(centre, size), last)  # beyond the border the edge pixel repeats
+    # with antialiasing the filter is as wide as the source pixels that one output pixel covers
+    reach = op.Max(size, source) if how.antialias else size
     distance = op.Abs(op.Cast(op.Sub(pixel, centre), to=_FLOAT))  # OpenCV has no Abs of integers
     t = op.Div(distance, op.Cast(op.Mul(reach, 2), to=_FLOAT))
     matrix = op.Relu(op.Sub(1.0, t)) if how.interpolation == "bilinear" else _cubic(op, t)
+    # to sum 1: the edge pixel repeats beyond the border (plain), or the filter is cut there (antialiased)
     normalised: ir.Value = op.Div(matrix, op.ReduceSum(matrix, [1], keepdims=1))
     return normalised
 

@@ -119,15 +119,7 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
 
 def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
     """The finished graph: the network's own outputs under their own names, and further ones."""
-    names: dict[ir.Value, str] = {}
-    for value in net.material.clean.graph.outputs:
-        result = net.tensors[net.material.parts.tensors[str(value.name)]]
-        if result in names or result in net.graph.inputs:
-            again = net.op.Identity(result)
-            again.shape, again.type = result.shape, result.type
-            result = again
-        names[result] = str(value.name)
-    names |= further
+    names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
     net.graph.outputs.extend(names)
     rename(net.graph, names)
     taken = {node.name for node in net.graph}

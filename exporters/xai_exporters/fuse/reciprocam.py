@@ -61,7 +61,8 @@ class ReciproCam:
         pooled = find_pooled(tail, net.shape)
         if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
             linear = last_linear(tail, net.classes) if self.score == "logit" else None
-            if linear is not None and _reads_only(tail, linear.hidden, [str(v.name) for v in tail.outputs]):
+            names = [str(v.name) for v in tail.outputs]
+            if linear is not None and linear.hidden.name not in names and _reads_only(tail, linear.hidden, names):
                 return self._with_the_image(net, pooled, linear)
             net.plain()
             return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})

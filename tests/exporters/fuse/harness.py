@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
+import itertools
+import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from xai_exporters import Request, export
 from xai_exporters.fuse.base import fused
+from xai_exporters.relevance.composite import composites
 from xai_exporters.verify import noise_images
 
-from tests.exporters.checks import Array, Outputs, Runner, onnxruntime, open_vino
+from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer
 from xai_deploy.bundle import FUSED, SALIENCY, TARGET, Bundle
+from xai_deploy.preprocess import Prepared
 
-TOLERANCES = {onnxruntime: 1e-5, open_vino: 1e-4}  # of maps in [0,1]
-ALL = tuple(fused)
+
+@lru_cache(maxsize=16)
+def _session(model: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime(model: bytes, feeds: Mapping[str, Array]) -> Outputs:
+    """All outputs by name, computed by ONNX Runtime, in a session that is kept: files are run more than once here."""
+    session = _session(model)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+ORT: Mapping[Runner, float] = {onnxruntime: 1e-5}
+RUNTIMES: Mapping[Runner, float] = {**ORT, open_vino: 1e-4}
+"""Runtime -> largest difference of maps in [0,1]."""
+TARGETS = ((-1,), (1,), (0, -1, 2))
+METHODS = tuple(fused)
+IMAGES = {"resize": "stretch", "scale": 1 / 64, "mean": [2.0] * 3, "std": [1.0] * 3}
+"""Preprocessing that keeps the numbers in the network small, so that no softmax saturates."""
+
+
+def variants(name: str, product: bool = False) -> list[str]:
+    """ "METHOD:OPTION=VALUE..." for each value of each option of a fused method; "METHOD" for the defaults.
+
+    Args:
+        name: The method.
+        product: All combinations; otherwise one option at a time, the others as they are by default.
+    """
+    cls: Any = fused.get(name)
+    hints = typing.get_type_hints(cls)
+    values = {f.name: _values(f.name, hints[f.name], f.default) for f in fields(cls)}
+    defaults = {f.name: f.default for f in fields(cls)}
+    rows = itertools.product(*values.values()) if product else _one_at_a_time(values, defaults)
+    chosen = [{o: v for o, v in zip(values, row, strict=True) if v != defaults[o]} for row in rows]
+    spelt = [":".join([name, *(f"{o}={str(v).lower()}" for o, v in row.items())]) for row in chosen]
+    return list(dict.fromkeys([name, *spelt]))
+
+
+def _one_at_a_time(values: Mapping[str, list[object]], defaults: Mapping[str, object]) -> list[tuple[object, ...]]:
+    return [tuple({**defaults, option: value}.values()) for option in values for value in values[option]]
+
+
+def _values(option: str, hint: Any, default: Any) -> list[object]:
+    if option == "composite":
+        return list(composites())
+    if option == "steps":
+        return [1, 6]
+    if hint is bool:
+        return [True, False]
+    values = list(typing.get_args(hint))
+    assert default in values, f"say here which values {option!r} takes"
+    return values
 
 
 @dataclass(frozen=True)
@@ -39,25 +98,31 @@ class Fused:
         """Noise as the network gets it."""
         return noise_images(self.bundle.manifest.input, count)
 
-    def run(self, asked: str, x: Array, target: Sequence[int] | None, runner: Runner = onnxruntime) -> Outputs:
+    def run(self, asked: str, x: Array, target: Sequence[int] | None = None, runner: Runner = onnxruntime) -> Outputs:
         """All outputs of a fused file; None: it has no input `target`."""
         feeds = {self.bundle.manifest.input.name: x}
         if target is not None:
             feeds[TARGET] = np.array(target, np.int64)
         return runner(self.files[asked], feeds)
 
-    def raw(self, asked: str, x: Any, target: Sequence[int]) -> Array:
+    def raw(self, asked: str, x: Array, target: Sequence[int]) -> Array:
         """The engine's map before min-max, one image at a time."""
         name, options = spoken(asked)
-        maps = [self.engine.explain(image, name, target=t, **options).raw for image, t in zip(x, target, strict=True)]
-        return np.concatenate(maps)
+        rows = zip(np.split(x, len(x)), target, strict=True)
+        return np.concatenate([self.engine.explain(Prepared(one), name, target=t, **options).raw for one, t in rows])
+
+    def plain(self, x: Array) -> Outputs:
+        """The network's own outputs, as head and tail give them."""
+        between = onnxruntime(self.bundle.graph("head"), {self.bundle.manifest.input.name: x})
+        after = onnxruntime(self.bundle.graph("tail"), between)
+        return {output.name: after[output.tensor] for output in self.bundle.manifest.outputs}
 
 
-def spoken(asked: str) -> tuple[str, dict[str, object]]:
+def spoken(asked: str) -> tuple[str, dict[str, Any]]:
     """ "METHOD:OPTION=VALUE" as the engine takes it."""
     name, *pairs = asked.split(":")
-    words: dict[str, object] = {"true": True, "false": False, "True": True, "False": False}
-    options: dict[str, object] = {}
+    words: dict[str, object] = {"true": True, "false": False}
+    options: dict[str, Any] = {}
     for pair in pairs:
         key, value = pair.split("=", 1)
         options[key] = words.get(value, int(value) if value.isdigit() else value)
@@ -65,22 +130,25 @@ def spoken(asked: str) -> tuple[str, dict[str, object]]:
 
 
 def fuse(request: Request, *asked: str) -> Fused:
-    """Export once with the graphs that the engine needs, and as often as needed for variants of one method."""
-    rounds: list[dict[str, str]] = []
+    """Export once with the graphs that the engine needs for these, and as often as needed for variants of one method."""
+    rounds: list[dict[str, str]] = [{}]
     for text in asked:
         name = text.partition(":")[0]
-        free = next((r for r in rounds if name not in r), None)
-        if free is None:
-            rounds.append(free := {})
-        free[name] = text
-    files: dict[str, bytes] = {}
+        if all(name in methods for methods in rounds):
+            rounds.append({})
+        next(methods for methods in rounds if name not in methods)[name] = text
     path = request.output_path
     assert path is not None
-    composites = tuple(sorted({str(c) for a in asked if (c := spoken(a)[1].get("composite"))}))
-    for i, methods in enumerate(rounds or [{}]):
-        more: dict[str, Any] = {"roles": ("head", "tail"), "output_path": path.with_name(f"{path.stem}_{i}.xai")}
-        if i == 0:
-            more = {"input_gradient": True, "pixel_relevance": True, "composite": composites}
+    names = {text.partition(":")[0] for text in asked}
+    whole: dict[str, Any] = {
+        "input_gradient": bool(names & {"gradient", "integrated-gradients"}),
+        "pixel_relevance": "lrp" in names,
+        "composite": tuple(sorted({str(c) for a in asked if (c := spoken(a)[1].get("composite"))} - {"relevance-cam"})),
+    }
+    files: dict[str, bytes] = {}
+    for i, methods in enumerate(rounds):
+        beside: dict[str, Any] = {"roles": ("head", "tail"), "output_path": path.with_name(f"{path.stem}_{i}.xai")}
+        more = beside if i else whole
         done = export(replace(request, overwrite=True, fuse=tuple(methods.values()), **more))
         bundle = Bundle.open(done.path)
         files |= {text: bundle.graph(FUSED + name) for name, text in methods.items()}
@@ -88,9 +156,10 @@ def fuse(request: Request, *asked: str) -> Fused:
 
 
 def fuse_onnx(folder: Path, model: onnx.ModelProto, *asked: str, **options: Any) -> Fused:
-    """`fuse` of an ONNX source."""
+    """`fuse` of an ONNX source, cut at "layer"; `images` of small numbers where nothing else is said."""
     onnx.save(model, folder / "net.onnx")
-    return fuse(Request(folder / "net.onnx", **{"output_path": folder / "net.xai", **options}), *asked)
+    defaults = {"output_path": folder / "net.xai", "split": "layer", "preprocess_fields": IMAGES}
+    return fuse(Request(folder / "net.onnx", **{**defaults, **options}), *asked)
 
 
 def min_max(raw: Array) -> Array:
@@ -100,43 +169,49 @@ def min_max(raw: Array) -> Array:
     return np.asarray((raw - low) / np.where(high > low, high - low, 1))
 
 
-def compare(got: Array, raw: Array, tolerance: float, dtype: str = "float32") -> None:
+def compare(got: Array, raw: Array, tolerance: float, epsilon: float = 2.0**-21) -> None:
     """A map in [0,1] is the min-max of a raw map.
 
-    Rounding of a raw value of magnitude M shows as M / spread in the map: what a map that is nearly flat could show is
-    nothing to compare, so that the spread has to be a hundredth of M at least (or the raw map exactly constant).
+    Min-max multiplies the raw map's rounding by its magnitude over its spread: where four units in the last place of float32
+    (`epsilon`) come out above the tolerance, they are allowed. A spread below 1 / 5000 is nothing to compare, but for a map
+    that is 0 everywhere, as a ReLU leaves it.
     """
     assert got.shape == raw.shape
     assert got.dtype == np.float32
-    want = min_max(raw)
-    spread, most = np.ptp(raw, axis=(-2, -1)), np.abs(raw).max(axis=(-2, -1))
-    assert ((spread == 0) | (spread > 1e-2 * most)).all(), "nearly flat: nothing to compare"
     assert np.isfinite(got).all()
-    worst = float(np.abs(got - want).max())
-    assert worst <= tolerance, f"differs by {worst:.1e}"
+    spread, most = np.ptp(raw, axis=(-2, -1)), np.abs(raw).max(axis=(-2, -1))
+    assert not got[most == 0].any()
+    got, raw, spread, most = got[most > 0], raw[most > 0], spread[most > 0], most[most > 0]
+    assert (spread > 2e-4 * most).all(), f"nearly flat: a spread of {(spread / most).min():.1e} of it"
+    worst = np.abs(got - min_max(raw)).max(axis=(-2, -1))
+    assert (worst <= np.maximum(tolerance, epsilon * most / spread)).all(), f"differs by {worst.max():.1e}"
 
 
 def check(
     case: Fused,
     asked: str,
-    targets: Sequence[Sequence[int]] = ((-1,), (1,), (0, -1, 2)),
-    runners: Mapping[Runner, float] = TOLERANCES,
+    targets: Sequence[Sequence[int]] = TARGETS,
+    runtimes: Mapping[Runner, float] = ORT,
+    epsilon: float = 2.0**-21,
 ) -> None:
-    """A fused graph's maps are the engine's, its other outputs the network's, for these targets of 1 to 3 images."""
+    """A fused graph's maps are the engine's, its other outputs the network's, for these targets of one and more images."""
+    shown = False
     for target in targets:
         x = case.images(3)[: len(target)]
-        raw = case.raw(asked, x, target)
-        plain = plain_outputs(case, x)
-        for runner, tolerance in runners.items():
+        raw, plain = case.raw(asked, x, target), case.plain(x)
+        shown |= bool(raw.any())
+        for runner, tolerance in runtimes.items():
             got = case.run(asked, x, target, runner)
-            compare(got.pop(SALIENCY), raw, tolerance)
-            assert got.keys() == plain.keys()
+            assert list(got) == [*plain, SALIENCY]
+            compare(got.pop(SALIENCY), raw, tolerance, epsilon)
             for name, value in got.items():
-                np.testing.assert_allclose(value, plain[name], rtol=0, atol=tolerance * np.abs(plain[name]).max())
+                most = np.abs(plain[name].astype(np.float64)).max()
+                assert value.dtype == plain[name].dtype
+                np.testing.assert_allclose(value, plain[name], rtol=0, atol=max(tolerance, epsilon) * most)
+    assert shown, "all maps are 0: nothing to compare"
 
 
-def plain_outputs(case: Fused, x: Array) -> Outputs:
-    """The network's own outputs, as head and tail give them."""
-    between = onnxruntime(case.bundle.graph("head"), {case.bundle.manifest.input.name: x})
-    after = onnxruntime(case.bundle.graph("tail"), between)
-    return {output.name: after[output.tensor] for output in case.bundle.manifest.outputs}
+def evaluator(model: bytes, feeds: Mapping[str, Array]) -> Outputs:
+    """All outputs by name, computed by ONNX's reference evaluator."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0, where what comes of it is not taken
+        return reference(onnx.load_from_string(model), feeds)
