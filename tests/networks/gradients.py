@@ -32,6 +32,7 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 from xai_exporters.clean import clean
 from xai_exporters.errors import ExportError
@@ -73,6 +74,7 @@ LAYERS = {
     "vgg": ("features", "features.6"),
     "vit": ("encoder.layers.encoder_layer_{last}.ln_1", "encoder.layers.encoder_layer_1.ln_1"),
 }
+TINY_SWIN = "swin_tiny"  # torchvision's SwinTransformer, four stages of two blocks, 24 wide
 TINY_VIT = "vit_tiny"  # torchvision's VisionTransformer, three layers of width 32: ViT-B fills 10 GB on this way
 SIZES = {"vit": 224, "maxvit": 224, "inception": 96}  # others 64
 
@@ -125,6 +127,9 @@ def build(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     if name == TINY_VIT:
         return _drawn(VisionTransformer(64, 16, 3, 2, 32, 64, num_classes=20).eval())
+    if name == TINY_SWIN:
+        heads = [1, 2, 4, 8]
+        return _drawn(SwinTransformer([4, 4], 24, [2, 2, 2, 2], heads, [7, 7], num_classes=20).eval())
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options).eval()
     return _drawn(network)

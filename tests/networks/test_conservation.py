@@ -34,7 +34,7 @@ CASES = {
     "mobilenet_v3_small": (64, False, False),
     "shufflenet_v2_x0_5": (48, True, False),
     "convnext_tiny": (48, False, False),
-    "swin_t": (64, False, False),
+    "swin_tiny": (64, False, False),
     "vit_tiny": (64, False, False),
 }
 ALSO = {"resnet18", "mobilenet_v3_small", "vit_tiny"}  # also by the other composites
