@@ -1,0 +1,140 @@
+"""Runs a row on a runtime, and compares what comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from xai_deploy.bundle import SALIENCY
+
+from .base import Array, Tensors
+from .environments import Runtime
+from .rows import Row
+
+
+class TooSlowError(Exception):
+    """A runtime would take too long."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How a runtime did on a file.
+
+    Attributes:
+        difference: The largest.
+        tolerance: The largest that is right.
+        failed: Why there is no difference, or nothing.
+        version: The runtime's, where it came so far.
+    """
+
+    difference: float = 0.0
+    tolerance: float = 0.0
+    failed: str = ""
+    version: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """The runtime gave another result than it has to."""
+        return not self.failed and self.difference > self.tolerance
+
+
+def run(runtime: Runtime, row: Row, limit: float) -> Cell:
+    """Run all cases of a row.
+
+    Raises:
+        TooSlowError: It takes more than `limit` seconds.
+    """
+    if runtime.missing:
+        return Cell(failed=f"not installed: {runtime.missing}")
+    with tempfile.TemporaryDirectory() as results:
+        places = (str(row.file), json.dumps(row.names), str(row.cases), results)
+        environment = {**os.environ, "PYTHONPATH": str(runtime.folder)}
+        try:
+            ran = subprocess.run(
+                (*runtime.command, *places),
+                cwd=runtime.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TooSlowError(f"a method takes more than {limit:.0f} s") from None
+        told = Path(results, "version")
+        version = told.read_text(encoding="utf-8") if told.exists() else ""
+        if ran.returncode:
+            return Cell(failed=_ending(ran.returncode, ran.stderr), version=version)
+        return compare(row, Path(results), max(runtime.tolerance, row.tolerance), version)
+
+
+def compare(row: Row, results: Path, tolerance: float, version: str = "") -> Cell:
+    """The largest difference over all cases, of the map and of the other outputs."""
+    worst = 0.0
+    for case, plain in row.outputs.items():
+        error = results / f"{case}.error"
+        if error.exists():
+            return Cell(failed=f"{case}: {shortened(error.read_text(encoding='utf-8'))}", version=version)
+        found = load_file(results / f"{case}.safetensors")
+        try:
+            of_map = of_maps(_get(found, SALIENCY, row.maps[case][0]), row.maps[case])
+            of_outputs = [of_output(_get(found, name, value), value) for name, value in plain.items()]
+        except ValueError as wrong:
+            return Cell(failed=f"{case}: {wrong}", version=version)
+        worst = max(worst, of_map, *of_outputs)
+    return Cell(worst, tolerance, version=version)
+
+
+def of_maps(found: Array, expected: Sequence[Array]) -> float:
+    """The largest difference of maps [N,h,w] from the engine's, for each image from that of its backends which is nearer; of maps
+    in 0-255: beyond the half that rounding takes, over 255."""
+    distances = [np.abs(found.astype(np.float64) - one).max(axis=(1, 2)) for one in expected]
+    largest = float(np.min(distances, axis=0).max())
+    return max(0.0, largest - 0.5) / 255 if found.dtype == np.uint8 else largest
+
+
+def of_output(found: Array, expected: Array) -> float:
+    """The largest difference of an output, in parts of its largest magnitude."""
+    return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
+
+
+def engines(row: Row) -> float:
+    """How far the engine's backends are from each other on a row's maps."""
+    largest = max(float(np.abs(one - other).max()) for one, other in row.maps.values())
+    return largest / 255 if max(one.max() for one, _ in row.maps.values()) > 1 else largest
+
+
+def _get(found: Tensors, name: str, like: Array) -> Array:
+    """An output. Raises ValueError where it is not there, has another shape, or holds what is no number."""
+    if name not in found:
+        raise ValueError(f"no output {name!r}")
+    if found[name].shape != like.shape:
+        raise ValueError(f"{name!r} has shape {list(found[name].shape)}, not {list(like.shape)}")
+    if not np.isfinite(found[name]).all():
+        raise ValueError(f"{name!r} holds NaN or infinity")
+    return found[name]
+
+
+def shortened(message: str, length: int = 200) -> str:
+    """A runtime's message in one line without paths and terminal colours."""
+    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+    line = re.sub(r"(?<!\w)/\S*/", ".../", line).replace("|", "/")
+    return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def _ending(code: int, stderr: str) -> str:
+    """Why a worker stopped."""
+    if code < 0:
+        return f"ended by signal {-code}"
+    lines = [line for line in stderr.splitlines() if line.strip()] or ["no reason given"]
+    return shortened(lines[-1])

@@ -1,0 +1,159 @@
+"""What is run and what has to come out: files, inputs, and the engine's and the plain model's results for these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from safetensors.numpy import save_file
+from xai_exporters import Request, export
+from xai_exporters.fuse.base import fused
+
+from xai_deploy import Explainer, Explanation
+from xai_deploy.bundle import FUSED, PREDICTED, TARGET
+from xai_deploy.heatmap import normalise
+from xai_deploy.preprocess import prepare
+
+from .base import Array, Tensors
+from .networks import Network
+
+OPTIONS = {"integrated-gradients": {"steps": 8}}  # the default of 50 takes the reference evaluator minutes
+FORM_METHOD = "grad-cam"
+BACKENDS = ("onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fused file.
+
+    Attributes:
+        label: In the table.
+        file: The file.
+        cases: The folder of its inputs, one .safetensors file per case.
+        outputs: Case -> the plain model's outputs by name.
+        maps: Case -> the engine's map on each of its backends. Where the file's map is uint8, it is 255 times the float map, not
+            rounded.
+        tolerance: The largest difference that is right, where it is above the runtimes'.
+    """
+
+    label: str
+    file: Path
+    cases: Path
+    outputs: Mapping[str, Tensors]
+    maps: Mapping[str, Sequence[Array]]
+    tolerance: float = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """The file's outputs, in order."""
+        return [value.name for value in onnx.load(self.file).graph.output]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that a fused file can have, what makes it, and the map that it gives of what the engine says."""
+
+    label: str
+    request: Mapping[str, object]
+    map: Callable[[Explanation], Array]
+    tolerance: float = 0.0
+
+
+def _as_given(explanation: Explanation) -> Array:
+    return normalise(explanation.raw.copy())
+
+
+FORMS = (
+    Form("without `target` (`--fixed-target`)", {"fixed_target": True}, _as_given),
+    Form("map of the input's size (`--map-size input`)", {"map_size": "input"}, lambda e: e.heatmap),
+    Form("map in 0-255 (`--uint8`)", {"uint8": True}, lambda e: 255 * _as_given(e)),
+    # a resized pixel within float32's rounding of a half becomes its neighbour
+    Form("8-bit images of another size (`--embed-preprocess`)", {"embed_preprocess": True}, _as_given, tolerance=1e-3),
+)
+
+
+def method_rows(network: Network, folder: Path) -> Iterator[Row]:
+    """One row for each method."""
+    methods = [name for name in sorted(fused) if name not in network.without]
+    fuse = tuple(":".join([name, *(f"{k}={v}" for k, v in OPTIONS.get(name, {}).items())]) for name in methods)
+    bundle = _export(network, folder, {"fuse": fuse})
+    engines = [Explainer(bundle, backend=backend) for backend in BACKENDS]
+    inputs = np.stack([prepare(image, engines[0].bundle.manifest.input) for image in network.images])
+    cases = _cases(engines[0], inputs)
+    _save(folder / "cases", cases)
+    outputs = _plain(network, engines[0], inputs, cases)
+    for name in methods:
+        options = OPTIONS.get(name, {})
+        maps: dict[str, list[Array]] = {}
+        for case, feeds in cases.items():
+            given = inputs[: len(feeds[TARGET])]
+            maps[case] = [_as_given(e.explain(given, name, feeds[TARGET].tolist(), **options)) for e in engines]
+        yield Row(f"`{name}`", bundle / f"{FUSED}{name}.onnx", folder / "cases", outputs, maps)
+
+
+def form_rows(network: Network, folder: Path) -> Iterator[Row]:
+    """One row for each form of one method's file."""
+    for number, form in enumerate(FORMS):
+        place = folder / f"form-{number}"
+        place.mkdir()
+        bundle = _export(network, place, {"fuse": (FORM_METHOD,), **form.request})
+        engines = [Explainer(bundle, backend=backend) for backend in BACKENDS]
+        spec = engines[0].bundle.manifest.input
+        inputs = images = np.stack([prepare(image, spec) for image in network.images])
+        if "embed_preprocess" in form.request:
+            padded = [np.pad(image, ((0, 7), (5, 40), (0, 0)), mode="reflect") for image in network.images]
+            inputs, images = np.stack([prepare(image, spec) for image in padded]), np.stack(padded)
+        cases = _cases(engines[0], images)
+        if "fixed_target" in form.request:
+            cases = {case: feeds for case, feeds in cases.items() if feeds[TARGET][0] == PREDICTED}
+        maps = {
+            case: [form.map(e.explain(inputs[: len(f[TARGET])], FORM_METHOD, f[TARGET].tolist())) for e in engines]
+            for case, f in cases.items()
+        }
+        outputs = _plain(network, engines[0], inputs, cases)
+        if "fixed_target" in form.request:
+            cases = {case: {k: v for k, v in feeds.items() if k != TARGET} for case, feeds in cases.items()}
+        _save(place / "cases", cases)
+        file = bundle / f"{FUSED}{FORM_METHOD}.onnx"
+        yield Row(form.label, file, place / "cases", outputs, maps, form.tolerance)
+
+
+def _export(network: Network, folder: Path, request: Mapping[str, object]) -> Path:
+    """The bundle, with what the engine needs for every method."""
+    bundle = folder / "net.xai"
+    fields = {**network.request, "input_gradient": True, "pixel_relevance": True, **request}
+    export(Request(network.source, network.layer, bundle, **fields))
+    return bundle
+
+
+def _cases(engine: Explainer, images: Array) -> dict[str, Tensors]:
+    """One image and all of them; a class for each image given, and the predicted one asked for."""
+    name, classes = engine.bundle.manifest.input.name, engine.bundle.manifest.classes
+    cases = {}
+    for count in (1, len(images)):
+        given = (np.arange(count) * 3 + 2) % classes
+        for case, targets in (("given", given), ("predicted", np.full(count, PREDICTED))):
+            cases[f"batch{count}-{case}"] = {name: images[:count], TARGET: targets.astype(np.int64)}
+    return cases
+
+
+def _save(folder: Path, cases: Mapping[str, Tensors]) -> None:
+    folder.mkdir()
+    for name, feeds in cases.items():
+        save_file({key: np.ascontiguousarray(value) for key, value in feeds.items()}, folder / f"{name}.safetensors")
+
+
+def _plain(network: Network, engine: Explainer, inputs: Array, cases: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """Case -> the outputs of the network as it was before it was fused with anything."""
+    session = ort.InferenceSession(network.source, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    name = engine.bundle.manifest.input.name
+    each = [
+        session.run(names, {name: image[None]}) for image in inputs
+    ]  # one at a time: the source's batch may be fixed
+    whole = {output: np.concatenate(values) for output, values in zip(names, zip(*each, strict=True), strict=True)}
+    return {case: {k: v[: len(feeds[TARGET])] for k, v in whole.items()} for case, feeds in cases.items()}
