@@ -31,6 +31,8 @@ _EPILOG = """examples:
   xai-export resnet50.pt --split layer4
   xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
   xai-export model.onnx --list-layers
+  xai-export model.onnx --preprocess imagenet --fuse grad-cam --serve-repo triton repository/
+  xai-export model.onnx --preprocess imagenet --fuse reciprocam,grad-cam --web site/
 """
 
 
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME.xai",
         help="bundle folder to write (default: SOURCE's name + .xai)",
     )
-    add("--overwrite", action="store_true", default=None, help="replace an existing bundle")
+    add("--overwrite", action="store_true", default=None, help="replace an existing bundle, repository or page")
     add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
     add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
     add("--name", help="the network's name in the manifest")
@@ -160,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"write fused-METHOD.onnx ({', '.join(fused_methods)}); options as METHOD:NAME=VALUE",
     )
     add("--fixed-target", action="store_true", default=None, help="no input `target`: always the predicted class")
-    add("--map-size", choices=("activation", "input"), help="the map as the method gives it, or resized to the input")
+    add("--map-size", choices=("activation", "input"), help="the map as the method gives it (default), or resized")
     add("--uint8", action="store_true", default=None, help="the map in 0-255 instead of [0,1]")
     add(
         "--embed-preprocess",

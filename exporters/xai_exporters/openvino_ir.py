@@ -25,7 +25,7 @@ def require_openvino() -> None:
     try:
         import openvino  # noqa: F401
     except ImportError:
-        raise RequestError("--format openvino needs OpenVINO: pip install xai-deploy-exporters[openvino]") from None
+        raise RequestError("--format openvino needs OpenVINO: pip install openvino") from None
 
 
 def to_ir(model: bytes, image: Input, explained: Output, labels: Sequence[str], embedded: bool) -> tuple[bytes, bytes]:

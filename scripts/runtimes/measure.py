@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def run(runtime: Runtime, row: Row, limit: float) -> Cell:
         version = told.read_text(encoding="utf-8") if told.exists() else ""
         if ran.returncode:
             return Cell(failed=_ending(ran.returncode, ran.stderr), version=version)
-        return compare(row, Path(results), max(runtime.tolerance, row.tolerance), version)
+        return compare(row, Path(results), max(runtime.tolerance, row.tolerance, row.moves), version)
 
 
 def compare(row: Row, results: Path, tolerance: float, version: str = "") -> Cell:
@@ -87,31 +86,24 @@ def compare(row: Row, results: Path, tolerance: float, version: str = "") -> Cel
             return Cell(failed=f"{case}: {shortened(error.read_text(encoding='utf-8'))}", version=version)
         found = load_file(results / f"{case}.safetensors")
         try:
-            of_map = of_maps(_get(found, SALIENCY, row.maps[case][0]), row.maps[case])
-            of_outputs = [of_output(_get(found, name, value), value) for name, value in plain.items()]
+            in_map = of_map(_get(found, SALIENCY, row.maps[case]), row.maps[case])
+            in_outputs = [of_output(_get(found, name, value), value) for name, value in plain.items()]
         except ValueError as wrong:
             return Cell(failed=f"{case}: {wrong}", version=version)
-        worst = max(worst, of_map, *of_outputs)
+        worst = max(worst, in_map, *in_outputs)
     return Cell(worst, tolerance, version=version)
 
 
-def of_maps(found: Array, expected: Sequence[Array]) -> float:
-    """The largest difference of maps [N,h,w] from the engine's, for each image from that of its backends which is nearer; of maps
-    in 0-255: beyond the half that rounding takes, over 255."""
-    distances = [np.abs(found.astype(np.float64) - one).max(axis=(1, 2)) for one in expected]
-    largest = float(np.min(distances, axis=0).max())
-    return max(0.0, largest - 0.5) / 255 if found.dtype == np.uint8 else largest
+def of_map(found: Array, expected: Array) -> float:
+    """The largest difference of maps in [0,1]; of one in 0-255, beyond the half step that rounding takes."""
+    if found.dtype == np.uint8:
+        return max(0.0, float(np.abs(found - 255 * expected.astype(np.float64)).max()) - 0.5) / 255
+    return float(np.abs(found.astype(np.float64) - expected).max())
 
 
 def of_output(found: Array, expected: Array) -> float:
     """The largest difference of an output, in parts of its largest magnitude."""
     return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
-
-
-def engines(row: Row) -> float:
-    """How far the engine's backends are from each other on a row's maps."""
-    largest = max(float(np.abs(one - other).max()) for one, other in row.maps.values())
-    return largest / 255 if max(one.max() for one, _ in row.maps.values()) > 1 else largest
 
 
 def _get(found: Tensors, name: str, like: Array) -> Array:

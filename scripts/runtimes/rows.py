@@ -24,6 +24,8 @@ from .networks import Network
 OPTIONS = {"integrated-gradients": {"steps": 8}}  # the default of 50 takes the reference evaluator minutes
 FORM_METHOD = "grad-cam"
 BACKENDS = ("onnxruntime", "openvino")
+NOISE = 3e-7  # a few roundings of float32
+DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class Row:
         file: The file.
         cases: The folder of its inputs, one .safetensors file per case.
         outputs: Case -> the plain model's outputs by name.
-        maps: Case -> the engine's map on each of its backends. Where the file's map is uint8, it is 255 times the float map, not
-            rounded.
+        maps: Case -> the engine's map on ONNX Runtime, in [0,1].
+        moves: How far the engine's own map moves: from one of its backends to the other, and when its input changes by about
+            `NOISE` of itself.
         tolerance: The largest difference that is right, where it is above the runtimes'.
     """
 
@@ -44,7 +47,8 @@ class Row:
     file: Path
     cases: Path
     outputs: Mapping[str, Tensors]
-    maps: Mapping[str, Sequence[Array]]
+    maps: Mapping[str, Array]
+    moves: float
     tolerance: float = 0.0
 
     @property
@@ -70,7 +74,7 @@ def _as_given(explanation: Explanation) -> Array:
 FORMS = (
     Form("without `target` (`--fixed-target`)", {"fixed_target": True}, _as_given),
     Form("map of the input's size (`--map-size input`)", {"map_size": "input"}, lambda e: e.heatmap),
-    Form("map in 0-255 (`--uint8`)", {"uint8": True}, lambda e: 255 * _as_given(e)),
+    Form("map in 0-255 (`--uint8`)", {"uint8": True}, _as_given),
     # a resized pixel within float32's rounding of a half becomes its neighbour
     Form("8-bit images of another size (`--embed-preprocess`)", {"embed_preprocess": True}, _as_given, tolerance=1e-3),
 )
@@ -87,12 +91,8 @@ def method_rows(network: Network, folder: Path) -> Iterator[Row]:
     _save(folder / "cases", cases)
     outputs = _plain(network, engines[0], inputs, cases)
     for name in methods:
-        options = OPTIONS.get(name, {})
-        maps: dict[str, list[Array]] = {}
-        for case, feeds in cases.items():
-            given = inputs[: len(feeds[TARGET])]
-            maps[case] = [_as_given(e.explain(given, name, feeds[TARGET].tolist(), **options)) for e in engines]
-        yield Row(f"`{name}`", bundle / f"{FUSED}{name}.onnx", folder / "cases", outputs, maps)
+        maps, moves = _engine(engines, inputs, cases, name, _as_given)
+        yield Row(f"`{name}`", bundle / f"{FUSED}{name}.onnx", folder / "cases", outputs, maps, moves)
 
 
 def form_rows(network: Network, folder: Path) -> Iterator[Row]:
@@ -110,16 +110,38 @@ def form_rows(network: Network, folder: Path) -> Iterator[Row]:
         cases = _cases(engines[0], images)
         if "fixed_target" in form.request:
             cases = {case: feeds for case, feeds in cases.items() if feeds[TARGET][0] == PREDICTED}
-        maps = {
-            case: [form.map(e.explain(inputs[: len(f[TARGET])], FORM_METHOD, f[TARGET].tolist())) for e in engines]
-            for case, f in cases.items()
-        }
+        maps, moves = _engine(engines, inputs, cases, FORM_METHOD, form.map)
         outputs = _plain(network, engines[0], inputs, cases)
         if "fixed_target" in form.request:
             cases = {case: {k: v for k, v in feeds.items() if k != TARGET} for case, feeds in cases.items()}
         _save(place / "cases", cases)
         file = bundle / f"{FUSED}{FORM_METHOD}.onnx"
-        yield Row(form.label, file, place / "cases", outputs, maps, form.tolerance)
+        yield Row(form.label, file, place / "cases", outputs, maps, moves, form.tolerance)
+
+
+def _engine(
+    engines: Sequence[Explainer],
+    inputs: Array,
+    cases: Mapping[str, Tensors],
+    method: str,
+    to_map: Callable[[Explanation], Array],
+) -> tuple[dict[str, Array], float]:
+    """The engine's map of each case, and how far it moves; see `Row`."""
+
+    def run(engine: Explainer, x: Array) -> Array:
+        return to_map(engine.explain(x, method, targets, **OPTIONS.get(method, {})))
+
+    rng = np.random.default_rng(1)
+    maps, moves = {}, 0.0
+    for case, feeds in cases.items():
+        targets = feeds[TARGET].tolist()
+        x = inputs[: len(targets)]
+        maps[case] = run(engines[0], x)
+        if len(targets) == len(inputs):
+            near = [(x * (1 + NOISE * rng.standard_normal(x.shape))).astype(x.dtype) for _ in range(DRAWS)]
+            others = [run(engines[1], x), *(run(engines[0], y) for y in near)]
+            moves = max(moves, *(float(np.abs(other - maps[case]).max()) for other in others))
+    return maps, moves
 
 
 def _export(network: Network, folder: Path, request: Mapping[str, object]) -> Path:

@@ -19,13 +19,13 @@ class Table:
     Attributes:
         title: Its heading.
         rows: Label -> one cell per runtime.
-        engines: Label -> how far the engine's own two backends are from each other.
+        moves: Label -> how far the engine's own map moves; see `rows.Row`.
         without: Method left out -> why.
     """
 
     title: str
     rows: Mapping[str, Sequence[Cell]]
-    engines: Mapping[str, float]
+    moves: Mapping[str, float]
     without: Mapping[str, str]
 
 
@@ -40,12 +40,12 @@ def compose(command: str, date: str, runtimes: Sequence[Runtime], tables: Sequen
     for table in tables:
         parts += [f"### {table.title}", ""]
         parts += [
-            f"| | {' | '.join(runtime.title for runtime in runtimes)} | engine |",
+            f"| | {' | '.join(runtime.title for runtime in runtimes)} | engine moves |",
             f"|---|{'---|' * len(runtimes)}---|",
         ]
         for label, cells in table.rows.items():
             told = [_cell(runtime, cell, reasons) for runtime, cell in zip(runtimes, cells, strict=True)]
-            parts.append(f"| {label} | {' | '.join(told)} | {_number(table.engines[label])} |")
+            parts.append(f"| {label} | {' | '.join(told)} | {_number(table.moves[label])} |")
         parts.append("")
         if table.without:
             parts += [" ".join(f"`{name}` is left out: {reason}." for name, reason in table.without.items()), ""]

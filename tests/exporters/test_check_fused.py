@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 OUTPUTS = {"case": {"logits": np.array([[1, -4]], np.float32)}}
-MAPS = [np.zeros((1, 2, 2), np.float32), np.full((1, 2, 2), 0.5, np.float32)]
+MAP = np.array([[[0, 1], [0.5, 0.25]]], np.float32)
 
 Load = Callable[[str], ModuleType]
 
@@ -28,23 +29,19 @@ def load(monkeypatch: pytest.MonkeyPatch, root: Path) -> Load:
 
 @pytest.fixture
 def row(load: Load, tmp_path: Path) -> Any:
-    """A row whose engine gives 0 everywhere on one backend and 0.5 on the other."""
-    return load("rows").Row("x", tmp_path / "x.onnx", tmp_path, OUTPUTS, {"case": MAPS})
+    """A row of one case."""
+    return load("rows").Row("x", tmp_path / "x.onnx", tmp_path, OUTPUTS, {"case": MAP}, 0.0)
 
 
-def test_map_is_compared_with_the_nearer_backend_image_by_image(load: Load) -> None:
-    one = np.zeros((2, 2, 2), np.float32)
-    other = np.full((2, 2, 2), 0.5, np.float32)
-    found = np.stack([one[0] + np.float32(0.125), other[0] - np.float32(0.0625)])
-    assert load("measure").of_maps(found, [one, other]) == 0.125
-    assert load("measure").of_maps(found, [one]) == 0.4375
+def test_map_in_its_own_measure(load: Load) -> None:
+    assert load("measure").of_map(MAP - np.float32(0.125), MAP) == 0.125
 
 
 def test_eight_bit_map_may_round(load: Load) -> None:
-    expected = np.array([[[0, 100.5, 200.25]]], np.float32)  # 255 times the map
-    for value, excess in ((100, 0), (101, 0), (102, 1), (99, 1)):
-        found = np.array([[[0, value, 200]]], np.uint8)
-        assert load("measure").of_maps(found, [expected]) == excess / 255
+    expected = np.array([[[0, 0.5, 1]]], np.float32)  # 127.5 of 255
+    for value, excess in ((127, 0), (128, 0), (129, 1), (126, 1)):
+        found = np.array([[[0, value, 255]]], np.uint8)
+        assert load("measure").of_map(found, expected) == excess / 255
 
 
 def test_output_in_parts_of_its_largest_magnitude(load: Load) -> None:
@@ -52,7 +49,7 @@ def test_output_in_parts_of_its_largest_magnitude(load: Load) -> None:
 
 
 def test_compare_takes_the_worst(load: Load, row: Any, tmp_path: Path) -> None:
-    good = {"logits": OUTPUTS["case"]["logits"], "saliency_map": MAPS[1]}
+    good = {"logits": OUTPUTS["case"]["logits"], "saliency_map": MAP}
     save_file(good, tmp_path / "case.safetensors")
     assert load("measure").compare(row, tmp_path, 1e-5).difference == 0
     save_file({**good, "logits": good["logits"] + np.float32(2)}, tmp_path / "case.safetensors")
@@ -71,7 +68,7 @@ def test_compare_takes_the_worst(load: Load, row: Any, tmp_path: Path) -> None:
     ],
 )
 def test_compare_says_why_not(load: Load, row: Any, tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    found = {"logits": OUTPUTS["case"]["logits"], "saliency_map": MAPS[0], **change}
+    found = {"logits": OUTPUTS["case"]["logits"], "saliency_map": MAP, **change}
     save_file({k: v for k, v in found.items() if v is not None}, tmp_path / "case.safetensors")
     cell = load("measure").compare(row, tmp_path, 1e-5)
     assert cell.failed == reason
@@ -101,7 +98,7 @@ def test_table(load: Load, tmp_path: Path) -> None:
         "",
         "### Net",
         "",
-        "| | A | B | C | engine |",
+        "| | A | B | C | engine moves |",
         "|---|---|---|---|---|",
         "| `cam` | 2e-06 | **3e-04** | no (1) | 0 |",
         "| `lrp` | 0 | no (2) | no (1) | 5e-07 |",
@@ -140,9 +137,10 @@ def test_worker_runs_a_file(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (cell.failed, cell.tolerance) == ("", 1e-5)
     assert cell.version
     assert cell.difference < 1e-5
-    assert measure.engines(row) < 1e-5
+    assert 0 < row.moves < 1e-4
     # a mirrored map is another one: the comparison sees it
-    maps = {case: [one[..., ::-1] for one in both] for case, both in row.maps.items()}
-    assert measure.run(runtime, rows.Row(row.label, row.file, row.cases, row.outputs, maps), 60).wrong
+    maps = {case: one[..., ::-1] for case, one in row.maps.items()}
+    assert measure.run(runtime, replace(row, maps=maps), 60).wrong
+    assert measure.run(runtime, replace(row, moves=0.5), 60).tolerance == 0.5
     with pytest.raises(measure.TooSlowError, match=r"^a method takes more than 0 s$"):
         measure.run(runtime, row, 0.01)
