@@ -21,7 +21,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.densenet import DenseNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 from xai_exporters.clean import clean
@@ -74,8 +76,13 @@ LAYERS = {
     "vgg": ("features", "features.6"),
     "vit": ("encoder.layers.encoder_layer_{last}.ln_1", "encoder.layers.encoder_layer_1.ln_1"),
 }
-TINY_SWIN = "swin_tiny"  # torchvision's SwinTransformer, four stages of two blocks, 24 wide
-TINY_VIT = "vit_tiny"  # torchvision's VisionTransformer, three layers of width 32: ViT-B fills 10 GB on this way
+# Small networks of torchvision's own classes, for the quick tests: ViT-B fills 10 GB on this way
+TINY: dict[str, Callable[[], torch.nn.Module]] = {
+    "convnext_tiniest": lambda: ConvNeXt([CNBlockConfig(24, 48, 1), CNBlockConfig(48, None, 2)], num_classes=20),
+    "densenet_tiny": lambda: DenseNet(8, (2, 2, 2), 16, num_classes=20),
+    "swin_tiny": lambda: SwinTransformer([4, 4], 24, [2, 2, 2], [1, 2, 4], [7, 7], num_classes=20),
+    "vit_tiny": lambda: VisionTransformer(64, 16, 3, 2, 32, 64, num_classes=20),
+}
 SIZES = {"vit": 224, "maxvit": 224, "inception": 96}  # others 64
 
 
@@ -125,11 +132,8 @@ def size_of(name: str) -> int:
 def build(name: str) -> torch.nn.Module:
     """A seeded network whose every parameter differs from zero and one."""
     torch.manual_seed(0)
-    if name == TINY_VIT:
-        return _drawn(VisionTransformer(64, 16, 3, 2, 32, 64, num_classes=20).eval())
-    if name == TINY_SWIN:
-        heads = [1, 2, 4, 8]
-        return _drawn(SwinTransformer([4, 4], 24, [2, 2, 2, 2], heads, [7, 7], num_classes=20).eval())
+    if name in TINY:
+        return _drawn(TINY[name]().eval())
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     network: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options).eval()
     return _drawn(network)

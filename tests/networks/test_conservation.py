@@ -30,10 +30,10 @@ from . import gradients
 CASES = {
     "resnet18": (64, True, True),
     "squeezenet1_1": (48, True, True),
-    "densenet121": (64, True, False),
+    "densenet_tiny": (64, True, False),
     "mobilenet_v3_small": (64, False, False),
     "shufflenet_v2_x0_5": (48, True, False),
-    "convnext_tiny": (48, False, False),
+    "convnext_tiniest": (48, False, False),
     "swin_tiny": (64, False, False),
     "vit_tiny": (64, False, False),
 }
