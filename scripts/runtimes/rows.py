@@ -37,7 +37,7 @@ class Row:
         file: The file.
         cases: The folder of its inputs, one .safetensors file per case.
         outputs: Case -> the plain model's outputs by name.
-        maps: Case -> the engine's map on ONNX Runtime, in [0,1].
+        maps: Case -> the engine's map on each of its backends, in [0,1].
         moves: How far the engine's own map moves: from one of its backends to the other, and when its input changes by about
             `NOISE` of itself.
         tolerance: The largest difference that is right, where it is above the runtimes'.
@@ -47,7 +47,7 @@ class Row:
     file: Path
     cases: Path
     outputs: Mapping[str, Tensors]
-    maps: Mapping[str, Array]
+    maps: Mapping[str, Sequence[Array]]
     moves: float
     tolerance: float = 0.0
 
@@ -125,22 +125,23 @@ def _engine(
     cases: Mapping[str, Tensors],
     method: str,
     to_map: Callable[[Explanation], Array],
-) -> tuple[dict[str, Array], float]:
-    """The engine's map of each case, and how far it moves; see `Row`."""
+) -> tuple[dict[str, list[Array]], float]:
+    """The engine's maps of each case, and how far they move; see `Row`."""
 
     def run(engine: Explainer, x: Array) -> Array:
         return to_map(engine.explain(x, method, targets, **OPTIONS.get(method, {})))
 
     rng = np.random.default_rng(1)
-    maps, moves = {}, 0.0
+    maps: dict[str, list[Array]] = {}
+    moves = 0.0
     for case, feeds in cases.items():
         targets = feeds[TARGET].tolist()
         x = inputs[: len(targets)]
-        maps[case] = run(engines[0], x)
+        maps[case] = [run(engine, x) for engine in engines]
         if len(targets) == len(inputs):
             near = [(x * (1 + NOISE * rng.standard_normal(x.shape))).astype(x.dtype) for _ in range(DRAWS)]
-            others = [run(engines[1], x), *(run(engines[0], y) for y in near)]
-            moves = max(moves, *(float(np.abs(other - maps[case]).max()) for other in others))
+            others = [maps[case][1], *(run(engines[0], y) for y in near)]
+            moves = max(moves, *(float(np.abs(other - maps[case][0]).max()) for other in others))
     return maps, moves
 
 

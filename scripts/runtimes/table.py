@@ -56,11 +56,13 @@ def compose(command: str, date: str, runtimes: Sequence[Runtime], tables: Sequen
 
 
 def _cell(runtime: Runtime, cell: Cell, reasons: dict[str, int]) -> str:
-    """A difference, in bold where it is too large; or "no" and the number of the reason."""
+    """A difference, in bold where it is too large, in brackets where only an allowance lets it pass; or "no" and a reason."""
     if cell.failed:
         return f"no ({reasons.setdefault(f'{runtime.title}: {cell.failed}', len(reasons) + 1)})"
     told = _number(cell.difference)
-    return f"**{told}**" if cell.wrong else told
+    if cell.wrong:
+        return f"**{told}**"
+    return f"({told})" if cell.difference > runtime.tolerance else told
 
 
 def _number(value: float) -> str:
