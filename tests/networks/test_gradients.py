@@ -1,4 +1,4 @@
-"""Ten of torchvision's networks, at small inputs; `scripts/check_gradients` checks all of them.
+"""Networks of torchvision's families, at small inputs; `scripts/check_gradients` checks all of them.
 
 ConvNeXt, DenseNet, Swin and ViT are small ones.
 """
