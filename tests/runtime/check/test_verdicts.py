@@ -1,0 +1,201 @@
+"""xai-check from the outside: verdicts, report, exit statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xai_deploy import Explainer, read_image
+from xai_deploy.cli import check
+from xai_deploy.cli.check import main
+
+from .. import small
+from .running import Capture, figures, record
+
+
+def test_the_same_network_agrees_with_itself(here: Path, capsys: Capture) -> None:
+    limits = ["--min-top1", "1", "--max-difference", "0", "--min-correlation", "1", "--min-overlap", "1"]
+    assert main(["net.xai", "net.xai", "photos", "-m", "reciprocam", *limits]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "                               value  worst tenth  limit",
+        "top-1 agreement                1.000               1.000",
+        "probability difference         0.000        0.000  0.000",
+        "reciprocam: rank correlation   1.000        1.000  1.000",
+        "reciprocam: top 10 % overlap   1.000        1.000  1.000",
+        "4 images; the maps peak alike on all",
+        "the networks agree",
+    ]
+
+
+def test_networks_that_disagree(here: Path, capsys: Capture) -> None:
+    assert main(["net.xai", "far.xai", "photos"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    *table, images, verdict = captured.out.splitlines()
+    assert images.startswith("4 images; the maps differ most on photos/")
+    assert verdict == "the networks DISAGREE"
+    assert len(table) == 1 + 2 + 2 * 3  # by default three methods
+    assert all(line.endswith("  FAILED") for line in table[1:])
+
+
+@pytest.mark.parametrize(("deployed", "status"), [("near.xai", 0), ("far.xai", 1)])
+def test_quiet_says_it_by_the_status_alone(here: Path, deployed: str, status: int, capsys: Capture) -> None:
+    assert main(["net.xai", deployed, "photos", "-q"]) == status
+    assert capsys.readouterr() == ("", "")
+
+
+def test_report(here: Path, backend: str) -> None:
+    arguments = ["net.xai", "far.xai", "photos/2.png", "photos/0.png", "-m", "reciprocam:score=softmax,grad-cam"]
+    assert main([*arguments, "-b", backend, "--max-difference", "1", "--json", "out.json", "-q"]) == 1
+    report = json.loads(Path("out.json").read_text())
+    assert set(report) == {"passed", "reference", "deployed", "methods", "figures", "images"}
+    assert report["passed"] is False
+    explainers = Explainer("net.xai"), Explainer("far.xai", backend)
+    for side, explainer in zip(("reference", "deployed"), explainers, strict=True):
+        manifest = explainer.bundle.manifest
+        runtime = f"{explainer.backend} on cpu, f32"
+        assert report[side] == {"name": manifest.name, "digest": manifest.digest, "runtime": runtime}
+    titles = ["reciprocam+score=softmax", "grad-cam"]
+    assert report["methods"] == {titles[0]: ["reciprocam", {"score": "softmax"}], "grad-cam": ["grad-cam", {}]}
+    names = ["top-1 agreement", "probability difference"]
+    names += [f"{title}: {what}" for title in titles for what in ("rank correlation", "top 10 % overlap")]
+    assert [figure["name"] for figure in report["figures"]] == names
+    assert [figure["limit"] for figure in report["figures"]] == [0.9, 1, 0.9, 0.75, 0.9, 0.75]
+    for figure in report["figures"]:
+        assert set(figure) == {"name", "value", "worst", "limit", "passed"}
+        within = figure["value"] <= 1 if "difference" in figure["name"] else figure["value"] >= figure["limit"]
+        assert figure["passed"] is within
+    assert [image["image"] for image in report["images"]] == ["photos/2.png", "photos/0.png"]
+    for image in report["images"]:
+        assert set(image) == {
+            "image",
+            "reference",
+            "deployed",
+            "probability_difference",
+            "rank_correlation",
+            "top_overlap",
+        }
+        first, second = (explainer.predict(read_image(image["image"]))[0].argmax() for explainer in explainers)
+        assert (image["reference"], image["deployed"]) == (first, second)
+        assert set(image["rank_correlation"]) == set(image["top_overlap"]) == set(titles)
+    mean = np.mean([image["rank_correlation"]["grad-cam"] for image in report["images"]])
+    assert report["figures"][4]["value"] == pytest.approx(mean)
+
+
+def test_printed_report(here: Path, capsys: Capture) -> None:
+    assert main(["net.xai", "far.xai", "photos", "--json", "written.json"]) == 1
+    capsys.readouterr()
+    assert main(["net.xai", "far.xai", "photos", "--json", "-"]) == 1
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("written.json").read_text())
+
+
+def test_one_network_on_two_runtimes(here: Path) -> None:
+    found = figures(
+        "net.xai", "net.xai", "photos", "--reference-backend", "onnxruntime", "-b", "openvino", "--min-overlap", "0.95"
+    )
+    assert found["top-1 agreement"]["value"] == 1
+    assert found["probability difference"]["value"] < 1e-4
+    assert all(figure["value"] > 0.99 for name, figure in found.items() if "correlation" in name)
+
+
+def test_one_network_in_two_precisions(here: Path) -> None:
+    """bf16 has eight bits: near, and not the same."""
+    found = figures("net.xai", "net.xai", "photos", "-b", "openvino", "--precision", "bf16")
+    report = json.loads(Path("report.json").read_text())
+    assert report["deployed"]["runtime"] == "openvino on cpu, bf16"
+    assert report["reference"]["runtime"].endswith("on cpu, f32")
+    assert found["top-1 agreement"]["value"] == 1
+    assert 0.9 < found["reciprocam: rank correlation"]["value"] < 1
+
+
+@pytest.mark.parametrize("size", ["1", "3"])
+def test_batches_change_nothing(here: Path, size: str) -> None:
+    whole = figures("net.xai", "far.xai", "photos", status=1)
+    parts = figures("net.xai", "far.xai", "photos", "--batch-size", size, status=1)
+    for name, figure in whole.items():
+        assert parts[name]["value"] == pytest.approx(figure["value"], abs=1e-3)
+
+
+def test_chunks_change_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures("net.xai", "far.xai", "photos", status=1)
+    whole = json.loads(Path("report.json").read_text())["images"]
+    monkeypatch.setattr(check, "_CHUNK", 3)
+    figures("net.xai", "far.xai", "photos", status=1)
+    parts = json.loads(Path("report.json").read_text())["images"]
+    assert [image["image"] for image in parts] == [f"photos/{i}.png" for i in range(4)]
+    for one, other in zip(whole, parts, strict=True):
+        assert (one["image"], one["reference"]) == (other["image"], other["reference"])
+        assert one["rank_correlation"] == pytest.approx(other["rank_correlation"], abs=1e-3)
+    record("net.xai", "photos")
+    assert figures("ref.npz", "net.xai", "photos")["grad-cam: rank correlation"]["value"] > 0.999
+
+
+@pytest.mark.parametrize("pair", [("net.xai", "larger.xai"), ("larger.xai", "net.xai")])
+def test_networks_of_different_input_sizes(here: Path, pair: tuple[str, str]) -> None:
+    """The same weights on a grid twice as fine: their maps are of one region, if not the same."""
+    found = figures(*pair, "photos", "--min-correlation", "0.6", "--min-overlap", "0.4")
+    assert found["top-1 agreement"]["value"] == 1
+    assert 0.6 < found["grad-cam: rank correlation"]["value"] < 0.95
+
+
+def test_a_network_of_one_class(here: Path) -> None:
+    """Its prediction can't differ, its probability can."""
+    assert figures("one.xai", "one.xai", "photos", "--max-difference", "0")["top-1 agreement"]["value"] == 1
+    small.write(here / "other.xai", classes=1, activation="Sigmoid", seed=9)
+    found = figures(
+        "one.xai", "other.xai", "photos", "-m", "reciprocam", "--min-correlation", "0", "--min-overlap", "0", status=1
+    )
+    assert found["top-1 agreement"]["value"] == 1
+    assert found["probability difference"]["value"] > 0.1
+
+
+def test_sigmoid_against_softmax(here: Path) -> None:
+    """One network's logits under two activations: the maps are the same, the probabilities are not."""
+    found = figures("net.xai", "sigmoid.xai", "photos", "--max-difference", "0.0000001", status=1)
+    assert [name for name, figure in found.items() if not figure["passed"]] == ["probability difference"]
+
+
+@pytest.mark.parametrize("both", [("net.xai", "forward.xai"), ("forward.xai", "net.xai")])
+def test_by_default_the_methods_that_both_allow(here: Path, both: tuple[str, str]) -> None:
+    figures(*both, "photos")
+    assert list(json.loads(Path("report.json").read_text())["methods"]) == ["reciprocam"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name"),
+    [
+        ("--min-top1", "1", "top-1 agreement"),
+        ("--max-difference", "0", "probability difference"),
+        ("--min-correlation", "1", "reciprocam: rank correlation"),
+        ("--min-overlap", "1", "reciprocam: top 10 % overlap"),
+    ],
+)
+def test_each_limit_is_obeyed(here: Path, option: str, value: str, name: str) -> None:
+    generous = ["--min-top1", "0", "--max-difference", "1", "--min-correlation", "0", "--min-overlap", "0"]
+    deployed = "far.xai" if option == "--min-top1" else "larger.xai"  # the larger one's predictions are the same
+    arguments = ["net.xai", deployed, "photos", "-m", "reciprocam", *generous]
+    figures(*arguments)
+    found = figures(*arguments, option, value, status=1)
+    failed = [figure for figure, entry in found.items() if not entry["passed"]]
+    assert failed == [name]
+    assert found[name]["limit"] == float(value)
+
+
+def test_options_stand_anywhere(here: Path) -> None:
+    orders = [
+        ["-m", "reciprocam", "net.xai", "far.xai", "photos/1.png", "photos/0.png"],
+        ["net.xai", "-m", "reciprocam", "far.xai", "photos/1.png", "photos/0.png"],
+        ["net.xai", "far.xai", "photos/1.png", "-m", "reciprocam", "photos/0.png"],
+        ["net.xai", "far.xai", "-m", "reciprocam", "--", "photos/1.png", "photos/0.png"],
+    ]
+    reports = []
+    for order in orders:
+        figures(*order, status=1)
+        reports.append(json.loads(Path("report.json").read_text()))
+    assert all(report == reports[0] for report in reports)
+    assert [image["image"] for image in reports[0]["images"]] == ["photos/1.png", "photos/0.png"]
