@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -93,8 +94,10 @@ def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quiet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    level = logging.getLogger("xai_deploy").level
     assert explain.main(["net.xai", "photos/cat.png", "-q"]) == 0
     assert capsys.readouterr() == ("", "")
+    assert logging.getLogger("xai_deploy").level == level, "whoever calls it from Python is silenced, too"
 
 
 def test_classes_without_labels(work: Path, tmp_path: Path) -> None:

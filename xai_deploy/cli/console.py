@@ -72,6 +72,7 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(parser.prog))
     logger = logging.getLogger("xai_deploy")
+    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
     try:
@@ -88,6 +89,7 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
         return INTERRUPTED
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)  # whoever calls `main` from Python keeps its own
     return status or 0
 
 
