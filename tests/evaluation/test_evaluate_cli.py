@@ -259,7 +259,7 @@ def test_no_torch(desk: Path) -> None:
         (["net.xai", "--masks", "none"], "none: not a folder; give the folder of the masks"),
         (["net.xai", "-t", "5"], "class 5 does not exist; the network has classes 0 to 4"),
         (["net.xai", "-t", "owls"], "no label 'owls'; the nearest are 'owl'"),
-        (["net.xai", "plain.xai", "-t", "owl"], "label 'owl': this bundle has no labels"),
+        (["net.xai", "plain.xai", "-t", "owl"], "plain: label 'owl': this bundle has no labels"),
         (["net.xai", "-t", "top3"], "target 'top3': metrics are of one class; give its index or its label"),
         (["net.xai", "-t", "top1"], "target 'top1': metrics are of one class"),
         (["net.xai", "-t", "cat vs dog"], "target 'cat vs dog': metrics are of one class"),

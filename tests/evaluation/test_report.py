@@ -228,6 +228,16 @@ def test_images_that_have_gone(desk: Path, run: Run) -> None:
     assert len(found.of("h3")) == 1
 
 
+def test_a_tie_has_two_best(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same network twice: figures that read alike are marked alike, whatever their last bits."""
+    nets.write(desk / "twin.xai")
+    exact = report._best
+    monkeypatch.setattr(report, "_best", lambda *of: None if (best := exact(*of)) is None else best + 1e-12)
+    run("-m", "reciprocam", "--metrics", "complexity", bundles=("net.xai", "twin.xai"))
+    kinds = [attributes.get("class") for attributes in page().attributes("td")]
+    assert kinds.count("best") == 2
+
+
 def test_one_image_has_no_best(desk: Path, run: Run) -> None:
     run("--limit", "1", "--seed", "3")
     found = page()

@@ -48,5 +48,5 @@ def write(
     )
     source = path.with_suffix(".onnx")
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), source)
-    fields = {"resize": "stretch", "scale": 1 / 64, "mean": [2.0] * 3}
+    fields = {"resize": "stretch", "scale": 1 / 64, "mean": [2.0] * 3, "std": [1.0] * 3}
     return export(Request(source, output_path=path, preprocess_fields=fields, roles=roles)).path

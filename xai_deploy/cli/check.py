@@ -20,7 +20,7 @@ from ..methods import applicable, create
 from ..progress import progress
 from ..recording import Header, Recording, Request
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, require_folder, share, silence_opencv, write_json
+from .console import Parser, command, require_folder, share, silence_opencv, warn_of, write_json
 from .contact_sheet import printable
 
 PROGRAM = "xai-check"
@@ -158,7 +158,7 @@ class _Reference:
 
 
 def _open(path: str, backend: str | None, device: str, precision: Any, arguments: argparse.Namespace) -> Explainer:
-    return Explainer(
+    explainer = Explainer(
         path,
         backend,
         device,
@@ -167,6 +167,8 @@ def _open(path: str, backend: str | None, device: str, precision: Any, arguments
         batch_size=arguments.batch_size,
         cache=arguments.cache,
     )
+    warn_of(explainer, path)
+    return explainer
 
 
 def _methods(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__, resample
-from ..errors import InputError, OptionError, TargetError, TruthError
+from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
 from ..images import MAX_PIXELS, read_image
 from ..methods import create as create_method
@@ -145,12 +145,12 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
         TargetError: A network has no such class, or the target is not one class: the metrics ask for its probability.
     """
     for subject in subjects:
-        classes, labels = subject.explainer.bundle.manifest.classes, subject.explainer.labels
-        wanted = expand([plan.target], 1, classes, labels)
-        if isinstance(wanted[0], Rank) or known_classes(wanted[0], 1, classes, labels) is None:
-            raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
-        for name, options in plan.methods:
-            require_roles(name, create_method(name, options), subject.explainer.bundle.manifest)
+        try:
+            _check_network(subject.explainer, plan)
+        except XaiError as error:
+            if len(subjects) == 1:
+                raise
+            raise type(error)(f"{subject.name}: {error}") from None
     for truth in (plan.boxes, plan.masks):
         if truth is not None and not any(map(truth.has, plan.images)):
             raise TruthError(
@@ -163,6 +163,15 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
                 raise OptionError(
                     f"{name}: needs randomised bundles beside the bundle; export again with xai-export --randomise N"
                 )
+
+
+def _check_network(explainer: Explainer, plan: Plan) -> None:
+    manifest = explainer.bundle.manifest
+    wanted = expand([plan.target], 1, manifest.classes, explainer.labels)[0]  # "top3" gives three
+    if isinstance(wanted, Rank) or known_classes(wanted, 1, manifest.classes, explainer.labels) is None:
+        raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
+    for name, options in plan.methods:
+        require_roles(name, create_method(name, options), manifest)
 
 
 @dataclass(frozen=True)

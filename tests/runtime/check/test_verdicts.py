@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
+from xai_deploy.bundle import Preprocess
 from xai_deploy.cli import check
 from xai_deploy.cli.check import main
 
-from .. import small
+from .. import small, tiny
 from .running import Capture, figures, record
 
 
@@ -29,6 +30,18 @@ def test_the_same_network_agrees_with_itself(here: Path, capsys: Capture) -> Non
         "reciprocam: top 10 % overlap   1.000        1.000  1.000",
         "4 images; the maps peak alike on all",
         "the networks agree",
+    ]
+
+
+def test_assumed_preprocessing_is_told_of_either(here: Path, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("guess.xai", "surmise.xai"):
+        tiny.write(tmp_path / name, preprocess=Preprocess(scale=tiny.SCALE, assumed=True))
+    assert main(["guess.xai", "surmise.xai", "photos", "-m", "reciprocam", "-q"]) == 0
+    assert main(["guess.xai", "surmise.xai", "photos", "-m", "reciprocam"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    told = "the bundle's preprocessing was assumed at export"
+    assert [line.partition(told)[0] for line in lines] == [
+        f"xai-check: warning: {name}: " for name in ("guess.xai", "surmise.xai")
     ]
 
 
