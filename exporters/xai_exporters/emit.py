@@ -40,7 +40,7 @@ class Emitter:
             name=unique,
             shape=ir.Shape(array.shape),
             type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-            const_value=ir.tensor(array, name=unique),
+            const_value=ir.Tensor(array, name=unique),
         )
         self.graph.register_initializer(value)
         return value

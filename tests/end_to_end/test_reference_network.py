@@ -130,11 +130,12 @@ def test_relevance_from_the_command_line(model: Path, tmp_path: Path) -> None:
             "relevance-cam,relevance-cam:composite=mine,lrp,lrp:composite=mine,clrp:composite=epsilon-gamma-box,sglrp"
         )
         explain = ["--method", methods, "--target", "top2", "--backend", backend, "-o", "out", "--overwrite"]
-        result = command("xai-explain", "net.xai", model / "samples", *explain, cwd=tmp_path)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert len(list((tmp_path / "out").glob("*.npy"))) == 12 * 6 * 2
         entries = samples(model)
-        images = [read_image(model / "samples" / entry["image"]) for entry in entries]
+        files = [model / "samples" / entry["image"] for entry in entries]
+        result = command("xai-explain", "net.xai", *files[:3], *explain, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert len(list((tmp_path / "out").glob("*.npy"))) == 3 * 6 * 2
+        images = [read_image(file) for file in files]
         for method in ("relevance-cam", "lrp"):
             e = Explainer(tmp_path / "net.xai", backend).explain(images, method)
             gains = []

@@ -37,7 +37,7 @@ CASES = {
     "swin_tiny": (64, False, False),
     "vit_tiny": (64, False, False),
 }
-ALSO = {"resnet18", "mobilenet_v3_small", "vit_tiny"}  # also by the other composites
+ALSO = {"resnet18", "vit_tiny"}  # also by the other composites
 
 
 def opened(name: str, size: int) -> list[tuple[Parts, int]]:
