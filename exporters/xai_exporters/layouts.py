@@ -92,14 +92,13 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
     if grid.layout == "NHWC":
         return [emit.node("Transpose", [value], "channels_first", {"perm": [0, 3, 1, 2]})]
     channels, h, w = grid.shape
-    bounds = [emit.ints([n], f"tokens_{n}") for n in sorted({0, 1, grid.prefix, grid.prefix + h * w})]
-    named = {int(constant_of(b)[0]): b for b in bounds}  # type: ignore[index]
     parts = []
     patches = value
     if grid.prefix:
-        end = named[grid.prefix + h * w]
-        patches = emit.node("Slice", [value, named[grid.prefix], end, named[1]], "patches")
-        parts = [emit.node("Slice", [value, named[0], named[grid.prefix], named[1]], "prefix")]
+        numbers = sorted({0, 1, grid.prefix, grid.prefix + h * w})
+        bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
+        patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + h * w], bound[1]], "patches")
+        parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
     rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})
     return [emit.node("Reshape", [rows, emit.ints([-1, channels, h, w], "grid_shape")], "grid"), *parts]
 

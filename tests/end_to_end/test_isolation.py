@@ -74,7 +74,12 @@ def test_core_imports_with_numpy_alone(wheel: Path, tmp_path: Path) -> None:
 def test_every_method_without_training_packages(root: Path, wheel: Path, tmp_path: Path, backend: str) -> None:
     source = root / "models" / "clutter_digits" / "clutter_digits.onnx"
     request = Request(
-        source, output_path=tmp_path / "digits.xai", input_gradient=True, guided=True, pixel_relevance=True
+        source,
+        output_path=tmp_path / "digits.xai",
+        preprocess="imagenet",
+        input_gradient=True,
+        guided=True,
+        pixel_relevance=True,
     )
     bundle = export(request).path
     write_image(tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))

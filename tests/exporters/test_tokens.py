@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -78,6 +79,10 @@ def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) ->
     done = export(request(tmp_path, network))
     target = done.manifest.target
     assert (target.layout, target.shape, target.prefix_tokens) == ("NTC", (8, 3, 4), prefix)
+    for file in done.path.glob("*.onnx"):  # onnxruntime warns of constants that nothing uses
+        graph = onnx.load(file).graph
+        used = {name for node in graph.node for name in node.input}
+        assert {tensor.name for tensor in graph.initializer} <= used, file.name
     x = torch.randn(3, 3, *SIZE)
     network.double()
     last: Any = network.blocks[1]

@@ -1,7 +1,7 @@
 """Torchvision networks, exported from state dicts, against the live network in float64.
 
-Small inputs here, and a VGG with narrow dense layers; `scripts/check_networks` runs the same tests at full size, Score-CAM
-everywhere.
+Small inputs here, a VGG with narrow dense layers and a shorter DenseNet; `scripts/check_networks` runs the same tests at
+full size, Score-CAM everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError
 
-from ..support import narrow_vgg
+from ..support import smaller
 from .oracle import Oracle, calibrate, randomise
 
 FULL = os.environ.get("XAI_FULL_SIZE") == "1"
@@ -33,15 +33,16 @@ CASES = {
     "resnet50:layer4": ("fc.weight", False),
     "resnet50:layer3": (None, False),
     "resnet50:layer3.2": (None, False),
-    "resnet50:layer3.0.conv1": (None, True),
+    "resnet50:layer3.0.conv1": (None, False),
+    "resnet18:layer3.0.conv1": (None, True),
     "vgg16_bn:features": (None, False),
     "mobilenet_v2:features": ("classifier.1.weight", True),
     "squeezenet1_1:features": (None, True),
-    "densenet121:features": (None, False),
+    "densenet121:features": (None, True),
     "efficientnet_b0:features": ("classifier.1.weight", False),
 }
 # the others show the same
-QUICK = [case for case in CASES if case not in ("resnet50:layer3", "resnet50:layer3.2", "efficientnet_b0:features")]
+QUICK = [case for case in CASES if not case.startswith(("resnet50:layer3", "efficientnet_b0"))]
 
 
 @dataclass
@@ -63,10 +64,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     weight, score_cam = CASES[request.param]
     folder = tmp_path_factory.mktemp(name)
     torch.manual_seed(0)
-    arch = None
-    if name == "vgg16_bn" and not FULL:  # 120 million weights otherwise
-        arch = f"{narrow_vgg.__file__}:vgg16_bn"
-    network = randomise(narrow_vgg.vgg16_bn() if arch else torchvision.models.get_model(name, weights=None))
+    small = None if FULL else getattr(smaller, name, None)
+    arch = f"{smaller.__file__}:{name}" if small else None
+    network = randomise(small() if small else torchvision.models.get_model(name, weights=None))
     x = torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     calibrate(network, x.float())
     torch.save(network.state_dict(), folder / f"{name}.pt")

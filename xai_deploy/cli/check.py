@@ -51,7 +51,8 @@ def _check(arguments: argparse.Namespace) -> int:
     deployed_path, *images = arguments.paths
     files = _find(images, "one REFERENCE and one DEPLOYED are compared")
     reference = _Reference(arguments)
-    deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments)
+    told = [arguments.reference]
+    deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
     classes = deployed.bundle.manifest.classes
     if reference.classes != classes:
         raise ShapeError(
@@ -157,7 +158,9 @@ class _Reference:
         return agreement.explain(self.explainer, pictures, methods)
 
 
-def _open(path: str, backend: str | None, device: str, precision: Any, arguments: argparse.Namespace) -> Explainer:
+def _open(
+    path: str, backend: str | None, device: str, precision: Any, arguments: argparse.Namespace, told: Sequence[str] = ()
+) -> Explainer:
     explainer = Explainer(
         path,
         backend,
@@ -167,7 +170,8 @@ def _open(path: str, backend: str | None, device: str, precision: Any, arguments
         batch_size=arguments.batch_size,
         cache=arguments.cache,
     )
-    warn_of(explainer, path)
+    if path not in told:  # a network may be held beside itself, on another runtime
+        warn_of(explainer, path)
     return explainer
 
 

@@ -38,10 +38,11 @@ def test_assumed_preprocessing_is_told_of_either(here: Path, tmp_path: Path, cap
         tiny.write(tmp_path / name, preprocess=Preprocess(scale=tiny.SCALE, assumed=True))
     assert main(["guess.xai", "surmise.xai", "photos", "-m", "reciprocam", "-q"]) == 0
     assert main(["guess.xai", "surmise.xai", "photos", "-m", "reciprocam"]) == 0
+    assert main(["guess.xai", "guess.xai", "photos", "-m", "reciprocam"]) == 0
     lines = capsys.readouterr().err.splitlines()
     told = "the bundle's preprocessing was assumed at export"
     assert [line.partition(told)[0] for line in lines] == [
-        f"xai-check: warning: {name}: " for name in ("guess.xai", "surmise.xai")
+        f"xai-check: warning: {name}: " for name in ("guess.xai", "surmise.xai", "guess.xai")
     ]
 
 
