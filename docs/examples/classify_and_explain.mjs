@@ -9,8 +9,8 @@ import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 
 const [bundle, method, photo, overlay, chosen = "-1"] = process.argv.slice(2);
-if (!overlay) {
-  console.error("usage: node classify_and_explain.mjs NET.xai METHOD IMAGE OVERLAY.png [CLASS]");
+if (!overlay || !/^-?\d+$/.test(chosen)) {
+  console.error("usage: node classify_and_explain.mjs NET.xai METHOD IMAGE OVERLAY.png [NUMBER OF A CLASS]");
   process.exit(2);
 }
 const manifest = JSON.parse(await readFile(`${bundle}/manifest.json`, "utf8"));

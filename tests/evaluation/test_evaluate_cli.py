@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 
-from xai_deploy import Explainer, read_image
+from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.bundle import Preprocess
 from xai_deploy.cli import evaluate
 from xai_deploy.errors import TargetError
@@ -157,6 +158,27 @@ def test_broken_images(desk: Path, run: Run, capsys: pytest.CaptureFixture[str])
     assert "6 images of <code>photos</code>, 4 skipped." in Path("out/report.html").read_text()
 
 
+def test_an_annotation_that_does_not_fit_its_image(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """One slip among many must not cost the hours before it: told, skipped and counted, as a broken image is."""
+    mask = np.zeros((nets.HEIGHT, nets.WIDTH, 3), np.uint8)
+    mask[: nets.HEIGHT // 2] = 255
+    names = [image.name for image in sorted(Path("photos").glob("*.png"))]
+    Path("masks").mkdir()
+    for name in names:
+        write_image(Path("masks") / name, mask)
+    write_image(Path("masks") / names[2], mask[:5])
+    lines = ["image,left,top,right,bottom", *(f"{name},1,1,9,9" for name in names)]
+    lines[1 + 4] = f"{names[4]},500,1,900,9"
+    Path("boxes.csv").write_text("\n".join(lines) + "\n")
+    found = run("--masks", "masks", "--boxes", "boxes.csv", "--metrics", "segmentation,iou")
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "mask" in told[0]
+    assert told[1].endswith("the box lies outside the image of 20 x 16 pixels; correct or remove it (skipped)")
+    assert found["images"] == 4
+    assert [entry["image"] for entry in found["skipped"]] == [names[2], names[4]]
+
+
 def test_nothing_but_broken_images(desk: Path, refused: Refused, capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad").mkdir()
     for number in range(20):
@@ -165,7 +187,7 @@ def test_nothing_but_broken_images(desk: Path, refused: Refused, capsys: pytest.
         assert evaluate.main(["net.xai", "--images", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 21
-        assert lines[-1] == "xai-evaluate: error: none of the 20 images can be read"
+        assert lines[-1] == "xai-evaluate: error: all 20 images are skipped, for the reasons above"
     assert not Path("out/results.json").exists()
 
 

@@ -79,7 +79,7 @@ def _write(
     for entry in skipped:
         log.error("%s (skipped)", printable(entry["reason"]))
     if not rows:
-        raise XaiError(f"none of the {len(plan.images)} images can be read")
+        raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
     columns = plan.columns(subjects)
     groups = summary.summarise(rows, columns)
     names = [subject.name for subject in subjects]

@@ -125,8 +125,8 @@ def evaluate(subjects: Sequence[Subject], plan: Plan, journal: Journal) -> None:
     """Measure what the journal does not hold yet.
 
     Raises:
-        XaiError: A method or metric is not defined for a network, a ground truth does not fit, a network fails. An image
-            that can't be read is not among these: it is skipped, and the journal says so.
+        XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, a network fails.
+            An image that can't be read, or that its annotation does not fit, is skipped, and the journal says so.
     """
     check(subjects, plan)
     starts = range(0, len(plan.images), CHUNK)
@@ -190,19 +190,14 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
     for path in paths:
         try:
             pixels = read_image(path, plan.max_pixels)
-        except InputError as error:
+            height, width = pixels.shape[:2]
+            boxes = plan.boxes.of(path, height, width) if plan.boxes else None
+            mask = plan.masks.of(path, height, width) if plan.masks else None
+        except InputError as error:  # a TruthError is one: what is annotated may not fit this image
             skipped.append({"image": _relative(path, plan.root), "reason": str(error)})
             continue
-        height, width = pixels.shape[:2]
-        images.append(
-            _Read(
-                path,
-                (height, width),
-                plan.boxes.of(path, height, width) if plan.boxes else None,
-                plan.masks.of(path, height, width) if plan.masks else None,
-                [subject.explainer.prepare(pixels).x[0] for subject in subjects],
-            )
-        )
+        inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]
+        images.append(_Read(path, (height, width), boxes, mask, inputs))
     rows: list[Line] = []
     if images:
         first: list[Explanation] | None = None
