@@ -25,7 +25,8 @@ const target = new ort.Tensor("int64", [BigInt(chosen)], [1]); // -1: the predic
 const session = await ort.InferenceSession.create(`${bundle}/fused-${method}.onnx`);
 const results = await session.run({ [manifest.input.name]: image, target });
 
-const scores = results[manifest.outputs[0].name].data;
+const explained = manifest.outputs.find((output) => output.kind !== "other"); // there may be further outputs
+const scores = results[explained.name].data;
 const best = [...scores.keys()].sort((a, b) => scores[b] - scores[a]).slice(0, 3);
 for (const index of best) console.log(`${labels ? labels[index] : index}: ${scores[index].toFixed(3)}`);
 

@@ -80,8 +80,7 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     graph = model.graph
     image_shape = _bind_input(graph, input_shape)
     image = graph.inputs[0]
-    if str(image.name) in RESERVED or str(image.name).startswith("side_"):
-        image.name = f"image/{image.name}"
+    image.name = free_name(str(image.name))
     was_fixed = make_batch_dynamic(model)
     _forget_shapes(graph)
     _fold(model)
@@ -107,6 +106,11 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
     batch = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, measure(model), batch, was_fixed)
+
+
+def free_name(name: str) -> str:
+    """What an input is called in a bundle, which has names of its own."""
+    return f"image/{name}" if name in RESERVED or name.startswith("side_") else name
 
 
 def _fold(model: ir.Model) -> None:

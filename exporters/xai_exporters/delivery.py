@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xai_deploy.bundle import FUSED, Bundle
@@ -19,24 +19,25 @@ from .serve.base import Served, safe_name
 from .serve.repository import check_repository, write_repository
 from .web.ortweb import runtime_files
 from .web.site import check_site, write_site
+from .writer import Put
 
 
-def check_delivery(request: Request, bundle: Path, say: Callable[[str], None]) -> None:
+def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str], None]) -> None:
     """Refuse early what would be refused at the end.
 
     Args:
         request: What is asked for.
-        bundle: Where the bundle will be.
+        bundles: Where the bundle will be, and those of random weights.
         say: Told when a download begins.
 
     Raises:
         RequestError: No such kind of server, one folder for two things, or the page's runtime can't be had.
         OutputError: A destination exists, or its folder does not.
     """
-    places = {"the bundle": bundle, "--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
-    folders = {what: folder.absolute() for what, folder in places.items() if folder is not None}
-    for one, other in itertools.combinations(folders, 2):
-        first, second = folders[one], folders[other]
+    places = {"--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
+    folders = [("the bundle", bundle.resolve()) for bundle in bundles]
+    folders += [(what, folder.resolve()) for what, folder in places.items() if folder is not None]
+    for (one, first), (other, second) in itertools.combinations(folders, 2):
         if first.is_relative_to(second) or second.is_relative_to(first):
             raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
     if request.serve_repo is not None:
@@ -47,8 +48,8 @@ def check_delivery(request: Request, bundle: Path, say: Callable[[str], None]) -
         runtime_files(request.ort_web, say)  # in the cache from now on
 
 
-def deliver(request: Request, bundle: Bundle, material: Material, say: Callable[[str], None]) -> None:
-    """Write what was asked for, each folder whole or not at all.
+def deliver(request: Request, bundle: Bundle, material: Material, put: Put, say: Callable[[str], None]) -> None:
+    """Hand what was asked for to `put`, folder by folder.
 
     Raises:
         RequestError: The page's runtime can't be had, or the network is not one that a browser runs.
@@ -57,11 +58,11 @@ def deliver(request: Request, bundle: Bundle, material: Material, say: Callable[
     """
     if request.web is not None:
         say("making the page")
-        write_site(request.web, bundle, runtime_files(request.ort_web, say), request.overwrite)
+        write_site(request.web, bundle, runtime_files(request.ort_web, say), request.overwrite, put)
     if request.serve_repo is not None:
         kind, folder = request.serve_repo
         say("laying out the server's repository")
-        write_repository(kind, folder, served_models(request, bundle, material), request.overwrite)
+        write_repository(kind, folder, served_models(request, bundle, material), request.overwrite, put)
 
 
 def served_models(request: Request, bundle: Bundle, material: Material) -> list[Served]:
@@ -69,7 +70,7 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
     manifest = bundle.manifest
     plain = to_bytes(make_model(plain_graph(material, form_of(request))))
     models = {"": plain} | {r.removeprefix(FUSED): bundle.graph(r) for r in manifest.graphs if r.startswith(FUSED)}
-    name, scores = safe_name(manifest.name), explained(manifest.outputs, manifest.classes)
+    name, scores = safe_name(manifest.name), explained(manifest.outputs)
     served = []
     for method, model in models.items():
         ir = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,15 +35,14 @@ class Logits:
 
     value: ir.Value
     output: ir.Value
-    kind: Literal["logits", "probabilities", "other"]
+    kind: Literal["logits", "probabilities"]
     activation: Literal["softmax", "sigmoid", "none"]
     classes: int
 
 
-def explained(outputs: Sequence[Output], classes: int) -> Output:
-    """The output whose scores are explained: the first whose kind says so, else the first of one score per class."""
-    told = [output for output in outputs if output.kind != "other"]
-    return (told or [output for output in outputs if math.prod(output.shape) == classes])[0]
+def explained(outputs: Sequence[Output]) -> Output:
+    """The output whose scores are explained."""
+    return next(output for output in outputs if output.kind != "other")
 
 
 def find_logits(clean: CleanGraph, name: str | None) -> Logits:
@@ -80,9 +78,8 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
             f"the output {output.name!r} has shape [N, {', '.join(map(str, shape or ('?',)))}]; a classifier gives one score "
             "per class. Name another with --output, or export the classifier alone"
         )
-    kind: Literal["logits", "probabilities", "other"] = "logits"
-    if probability is not None:
-        kind = "other" if probability == "LogSoftmax" else "probabilities"
+    # logarithms of probabilities are logits, too: the softmax of them is the probabilities
+    kind: Literal["logits", "probabilities"] = "logits" if probability in (None, "LogSoftmax") else "probabilities"
     return Logits(value, output, kind, _ACTIVATIONS.get(probability or "", "none"), classes)
 
 

@@ -75,10 +75,10 @@ def model_info(image: Input, explained: Output, labels: Sequence[str], embedded:
     if explained.activation != "sigmoid":
         info["model_type"] = "Classification"
     if labels:
-        info["labels"] = " ".join(label.replace(" ", "_") for label in labels)
+        info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
+    info["reverse_input_channels"] = str(embedded or how.color == "RGB")  # what is embedded starts from RGB
     if not embedded:
         info["resize_type"] = "standard" if how.resize == "stretch" else "crop"
-        info["reverse_input_channels"] = str(how.color == "RGB")
         info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)
         info["scale_values"] = " ".join(repr(s / how.scale) for s in how.std)
     return info

@@ -34,7 +34,7 @@ from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
-from .writer import Stage, check_destination, randomised_path, staged_bundles
+from .writer import Stage, check_destination, randomised_path, staged
 
 Say = Callable[[str], None]
 
@@ -83,17 +83,17 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     check(request)
     check_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
-    check_delivery(request, path, say)
+    steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
+    check_delivery(request, (path, *steps), say)
     if request.format == "openvino":
         require_openvino()
-    steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
     for destination in (path, *steps):
         check_destination(destination, request.overwrite)
     say("reading the network")
     network = load_source(request)
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
-    with staged_bundles(request.overwrite) as stage:
+    with staged(request.overwrite) as stage:
         done = _export(request, network, graph.copy() if steps else graph, path, 0, stage, say)
         done = replace(done, seconds=time.perf_counter() - started)
         randomised = []
@@ -165,17 +165,17 @@ def _export(
             xml, weights = to_ir(
                 contents[f"{role}.onnx"],
                 image,
-                explained(manifest.outputs, manifest.classes),
+                explained(manifest.outputs),
                 labels,
                 request.embed_preprocess,
             )
             contents |= {f"{role}.xml": xml, f"{role}.bin": weights}
     say("writing and verifying")
     source = network.proto if network.tap is None else _without_output(network, network.tap)
-    bundle = stage(path, manifest, contents)
+    bundle = stage.bundle(path, manifest, contents)
     verified = verify(bundle, source, network)
     if not step:
-        deliver(request, bundle, material, say)
+        deliver(request, bundle, material, stage.folder, say)
     size = sum(record.size for record in bundle.manifest.files.values())
     seconds = time.perf_counter() - started
     beside = (

@@ -119,7 +119,7 @@ def load_config(path: Path) -> dict[str, Any]:
             values[option] = tuple(value) if isinstance(value, list) else value
     if len(values.get("serve_repo", ())) == 2:
         kind, folder = values["serve_repo"]
-        values["serve_repo"] = kind, path.parent / str(folder)
+        values["serve_repo"] = kind, path.parent / folder if isinstance(folder, str) else folder
     if "composite" in values:
         values["composite"] = tuple(
             str(path.parent / given) if isinstance(given, str) and given.endswith(".toml") else given
@@ -156,8 +156,12 @@ def check(request: Request) -> None:
     for option in ("fixed_target", "map_size", "uint8", "embed_preprocess", "format", "serve_repo", "web"):
         if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
-    if request.serve_repo is not None and len(request.serve_repo) != 2:
-        raise RequestError(f"--serve-repo takes the kind of server and a folder; got {request.serve_repo!r}")
+    if request.serve_repo is not None:
+        kind, folder = request.serve_repo if len(request.serve_repo) == 2 else (None, None)
+        if not isinstance(kind, str) or not isinstance(folder, Path):
+            raise RequestError(
+                f"--serve-repo takes the kind of server and a folder (from Python a Path); got {request.serve_repo!r}"
+            )
     if request.ort_web is not None and request.web is None:
         raise RequestError("--ort-web is for --web, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):

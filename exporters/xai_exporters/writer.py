@@ -12,11 +12,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from xai_deploy.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
 
@@ -45,96 +44,98 @@ def randomised_path(path: Path, step: int, of: int | None) -> Path:
     return path.with_name(f"{path.name.removesuffix('.xai')}.randomised-{step}-of-{of}.xai")
 
 
-class Stage(Protocol):
-    """Writes a bundle's files to a temporary folder and hands it out, to be verified."""
+Put = Callable[[Path, Mapping[str, bytes]], None]
+"""Writes a folder that is no bundle: where, and every file by its path within, with / between folders."""
 
-    def __call__(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
-        """Args: where the bundle shall be, its manifest (sizes and hashes are filled in here), every other file."""
-        ...
+
+class Stage:
+    """Writes folders to hidden temporary ones beside their destinations; see `staged`."""
+
+    def __init__(self, overwrite: bool) -> None:
+        self.overwrite = overwrite
+        self.moves: list[tuple[Path, Path]] = []
+        self.manifests: list[tuple[Path, bytes]] = []
+
+    def bundle(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+        """Stage a bundle and hand it out, to be verified.
+
+        Args:
+            path: Where it shall be.
+            manifest: Sizes and hashes are filled in here.
+            contents: Every other file.
+
+        Raises:
+            OutputError: The destination exists, or can't be written to.
+        """
+        check_destination(path, self.overwrite)
+        whole = replace(manifest, files=file_records(contents)).to_bytes()
+        staging = self._folder(path, contents)
+        self.manifests.append((staging / MANIFEST, whole))
+        return Bundle(staging, parse_manifest(whole))
+
+    def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
+        """Stage a folder that is no bundle; whoever calls this has checked that it may be there.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        self._folder(path, contents)
+
+    def _folder(self, path: Path, contents: Mapping[str, bytes]) -> Path:
+        _remove_leftovers(path)
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+        except OSError as error:
+            raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
+        self.moves.append((staging, path))
+        try:
+            for name, data in contents.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                _write(staging / name, data)
+            staging.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide it from a server's user
+        except OSError as error:
+            raise OutputError(f"{path}: can't be written ({error.strerror})") from None
+        return staging
 
 
 @contextmanager
-def staged_bundles(overwrite: bool) -> Iterator[Stage]:
-    """Stage bundles one after the other; at the end they get their manifests and move into place, all or none.
+def staged(overwrite: bool) -> Iterator[Stage]:
+    """Stage folders one after the other; at the end bundles get their manifests and all move into place, or none.
 
     Args:
-        overwrite: Replace bundles that are there.
+        overwrite: Replace what is there.
 
     Raises:
         OutputError: A folder can't be written.
     """
-    staged: list[tuple[Path, Path, bytes]] = []
-
-    def stage(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
-        check_destination(path, overwrite)
-        _remove_leftovers(path)
-        try:
-            staging = _staging(path)
-        except OSError as error:
-            raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
-        whole = replace(manifest, files=file_records(contents)).to_bytes()
-        staged.append((staging, path, whole))
-        try:
-            for name, data in contents.items():
-                _write(staging / name, data)
-            _open_to_readers(staging)
-        except OSError as error:
-            raise OutputError(f"{path}: can't be written ({error.strerror})") from None
-        return Bundle(staging, parse_manifest(whole))
-
+    stage = Stage(overwrite)
     try:
         yield stage
         try:
-            for staging, _, whole in staged:
-                _write(staging / MANIFEST, whole)
-            _move([(staging, path) for staging, path, _ in staged])
+            for file, whole in stage.manifests:
+                _write(file, whole)
+            _move(stage.moves, overwrite)
         except OSError as error:
-            raise OutputError(f"{staged[0][1]}: can't be put in place ({error.strerror})") from None
+            raise OutputError(f"{stage.moves[0][1]}: can't be put in place ({error.strerror})") from None
     finally:
-        _remove(staging for staging, _, _ in staged)
-
-
-def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """A folder that is no bundle, whole or not at all, in the place of one that is there.
-
-    Args:
-        path: Where.
-        contents: Every file by its path within, with / between folders.
-
-    Raises:
-        OutputError: It can't be written.
-    """
-    _remove_leftovers(path)
-    try:
-        staging = _staging(path)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
-    try:
-        for name, data in contents.items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            _write(staging / name, data)
-        _open_to_readers(staging)
-        _move([(staging, path)])
-    except OSError as error:
-        raise OutputError(f"{path}: can't be written ({error.strerror})") from None
-    finally:
-        _remove([staging])
-
-
-def _staging(path: Path) -> Path:
-    """A hidden temporary folder beside a destination."""
-    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
-
-
-def _open_to_readers(folder: Path) -> None:
-    folder.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide it from a server's user
+        _remove(staging for staging, _ in stage.moves)
 
 
 @contextmanager
 def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
-    """One bundle alone; see `staged_bundles`."""
-    with staged_bundles(overwrite) as stage:
-        yield stage(path, manifest, contents)
+    """One bundle alone; see `staged`."""
+    with staged(overwrite) as stage:
+        yield stage.bundle(path, manifest, contents)
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """A folder that is no bundle, whole or not at all, in the place of one that is there: a `Put`.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    with staged(overwrite=True) as stage:
+        stage.folder(path, contents)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -147,12 +148,14 @@ def _remove_leftovers(path: Path) -> None:
             continue
 
 
-def _move(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Rename all into place, or none; bundles that are there step aside first and are removed after."""
+def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
+    """Rename all into place, or none; what is there steps aside first and is removed after."""
     aside: dict[Path, Path] = {}
     try:
         for staging, path in moves:
             if path.exists():
+                if not overwrite:
+                    raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
                 aside[path] = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.absolute().parent))
                 os.rename(path, aside[path] / path.name)
             os.rename(staging, path)

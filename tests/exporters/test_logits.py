@@ -35,7 +35,7 @@ def ending(*ops: str, out: str = "result") -> tuple[onnx.ModelProto, onnx.ModelP
     [
         (("Softmax",), "probabilities"),
         (("Sigmoid",), "probabilities"),
-        (("LogSoftmax",), "other"),
+        (("LogSoftmax",), "logits"),
         (("Softmax", "Reshape", "Identity"), "probabilities"),
     ],
 )

@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common
 from xai_deploy.bundle import SALIENCY, TARGET
 from xai_deploy.options import options_of
 
+from ..clean import free_name
 from ..errors import GraphError
 from ..graphs import IR_VERSION, rename
 from ..material import Material
@@ -59,6 +60,8 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     for ours in (SALIENCY,) if form.fixed_target else (SALIENCY, TARGET):
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
+    if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
+        raise GraphError(f"the network's input is called {own!r}, a name that bundles have for themselves; rename it")
     if len(set(names)) < len(names):
         raise GraphError("the network has an output called as its input; rename it")
     net = _begin(material, form)

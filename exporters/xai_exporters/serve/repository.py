@@ -9,7 +9,7 @@ from pathlib import Path
 from xai_deploy.options import unknown
 
 from ..errors import OutputError, RequestError
-from ..writer import write_folder
+from ..writer import Put, write_folder
 from .base import Layout, Served, safe_name, servers
 
 MARKER = "xai-repository.json"
@@ -35,7 +35,9 @@ def check_repository(kind: str, destination: Path, overwrite: bool) -> Layout:
     return layout
 
 
-def write_repository(kind: str, destination: Path, models: Sequence[Served], overwrite: bool) -> None:
+def write_repository(
+    kind: str, destination: Path, models: Sequence[Served], overwrite: bool, put: Put = write_folder
+) -> None:
     """Write a repository that a server loads as it is.
 
     Args:
@@ -43,6 +45,7 @@ def write_repository(kind: str, destination: Path, models: Sequence[Served], ove
         destination: The folder to write.
         models: Their names differ, and are safe ones.
         overwrite: Replace a repository that is there.
+        put: What writes the folder.
 
     Raises:
         RequestError: No such kind of server, or a name that is not safe or there twice.
@@ -53,7 +56,7 @@ def write_repository(kind: str, destination: Path, models: Sequence[Served], ove
     _check_names([served.name for served in models])
     contents = dict(layout(models))
     contents[MARKER] = _marker(kind, contents)
-    write_folder(destination, contents)
+    put(destination, contents)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ they are read from the IR.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
@@ -85,8 +86,8 @@ def _ir_shapes(xml: bytes) -> dict[str, tuple[int, ...]]:
     """The shape of every named tensor of an OpenVINO IR; -1 is any size."""
     shapes = {}
     for port in ElementTree.fromstring(xml).iter("port"):
-        for name in port.get("names", "").split(","):
-            shapes[name] = tuple(int(dim.text or -1) for dim in port.iter("dim"))
+        for name in re.split(r"(?<!\\),", port.get("names", "")):  # a comma in a name is written "\\,"
+            shapes[name.replace("\\,", ",")] = tuple(int(dim.text or -1) for dim in port.iter("dim"))
     return shapes
 
 

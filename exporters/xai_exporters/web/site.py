@@ -14,7 +14,7 @@ from xai_deploy.bundle import FUSED, SALIENCY, TARGET, Bundle, Output
 
 from ..errors import OutputError, RequestError
 from ..logits import explained
-from ..writer import write_folder
+from ..writer import Put, write_folder
 from .ortweb import VERSION
 
 _FORMAT = 1
@@ -65,7 +65,9 @@ def check_site(destination: Path, overwrite: bool) -> None:
         raise OutputError(f"{destination.parent}: no such folder; create it first")
 
 
-def write_site(destination: Path, bundle: Bundle, runtime: Mapping[str, bytes], overwrite: bool = False) -> None:
+def write_site(
+    destination: Path, bundle: Bundle, runtime: Mapping[str, bytes], overwrite: bool = False, put: Put = write_folder
+) -> None:
     """Write the page of a bundle's fused graphs, whole or not at all.
 
     Args:
@@ -73,6 +75,7 @@ def write_site(destination: Path, bundle: Bundle, runtime: Mapping[str, bytes], 
         bundle: Holds the graphs `fused-METHOD`.
         runtime: What `runtime_files` gives.
         overwrite: Replace a page that is there.
+        put: What writes the folder.
 
     Raises:
         RequestError: The bundle has no fused graph, or one that a browser can't run.
@@ -90,7 +93,7 @@ def write_site(destination: Path, bundle: Bundle, runtime: Mapping[str, bytes], 
     files |= {f"networks/{role}.onnx": data for role, data in graphs.items()}
     config = _config(bundle, graphs) | {"files": sorted(files)}
     files[_CONFIG] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode()
-    write_folder(destination, files)
+    put(destination, files)
 
 
 def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
     manifest = bundle.manifest
     if not graphs:
         raise RequestError("--web needs fused graphs; name methods with --fuse, for example --fuse grad-cam")
-    scores = explained(manifest.outputs, manifest.classes)
+    scores = explained(manifest.outputs)
     spec, how = manifest.input, manifest.input.preprocess
     methods, embedded, kind = [], False, _FLOAT
     for role, data in graphs.items():

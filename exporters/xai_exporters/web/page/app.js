@@ -19,9 +19,11 @@ const $ = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 let config, names; // of the site
+let chosen = 0; // how many pictures so far; the one chosen last counts
 let picture = null; // {width, height, rows, bitmap, tensor}
 let shown = null; // {source, part, map, heat}: what the canvas holds
 let worker = null;
+let picked = null; // the class whose button was pressed, until the field changes
 let running = false;
 let again = false;
 
@@ -73,8 +75,11 @@ function listen() {
     methodChanged();
     update();
   });
-  $("class").addEventListener("change", update);
-  $("predicted").addEventListener("click", () => pick(""));
+  $("class").addEventListener("change", () => {
+    picked = null;
+    update();
+  });
+  $("predicted").addEventListener("click", () => pick(null));
   $("opacity").addEventListener("input", draw);
 }
 
@@ -86,25 +91,32 @@ function methodChanged() {
   $("class-hint").textContent = fixed
     ? "This file always explains the predicted class."
     : "Type a part of its name, or its number; empty: the predicted class.";
-  if (fixed) $("class").value = "";
+  if (!fixed) return;
+  $("class").value = "";
+  picked = null;
 }
 
-function pick(text) {
+/** Explain a class by its number, since names may differ in case alone; null: the predicted one. */
+function pick(number) {
   if ($("class").disabled) return;
-  $("class").value = text;
+  $("class").value = names[number] ?? "";
+  picked = number;
   update();
 }
 
 /** Take a new picture in, and explain it. */
 async function take(open) {
+  const turn = ++chosen;
   fail("");
   say("Reading the picture.");
   try {
     const opened = await open();
+    if (turn !== chosen) return opened.bitmap.close();
     opened.tensor = prepare(opened, config.input);
     if (picture !== shown?.source) picture?.bitmap.close();
     picture = opened;
   } catch (error) {
+    if (turn !== chosen) return;
     say(picture ? "The picture shown is the one before." : "No picture yet.");
     return fail(error instanceof PictureError ? error.message : `The picture can't be used (${error.message}).`);
   }
@@ -114,7 +126,9 @@ async function take(open) {
 /** Explain what is chosen now; what changes meanwhile is explained next. */
 async function update() {
   again = true;
-  if (running || !picture) return;
+  if (!picture) return;
+  fail("");
+  if (running) return;
   running = true;
   $("main").setAttribute("aria-busy", "true");
   while (again) {
@@ -125,7 +139,7 @@ async function update() {
       worker?.terminate(); // its memory may be spoilt
       worker = null;
       say("");
-      fail(`The explanation failed: ${error.message}`);
+      if (!again) fail(`The explanation failed: ${error.message}`);
     }
   }
   running = false;
@@ -133,13 +147,12 @@ async function update() {
 }
 
 async function explain(source, { name, file, target: takesTarget }) {
-  const wanted = takesTarget ? findClass($("class").value, names) : PREDICTED;
+  const wanted = takesTarget ? (picked ?? findClass($("class").value, names)) : PREDICTED;
   $("class").setAttribute("aria-invalid", wanted === null);
   if (wanted === null) {
     say("");
     return fail(`No class, or more than one, fits “${$("class").value}”. Pick one from the list, or leave the field empty.`);
   }
-  fail("");
   say(`Running ${name}.`);
   const { data, dims } = source.tensor;
   const tensorNames = { ...config.names, target: takesTarget ? config.names.target : null };
@@ -192,7 +205,9 @@ function ask(question) {
 function newWorker() {
   const script = `import ${JSON.stringify(new URL("worker.js", import.meta.url).href)};`;
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-  return new Worker(url, { type: "module" });
+  const made = new Worker(url, { type: "module" });
+  for (const kind of ["message", "error"]) made.addEventListener(kind, () => URL.revokeObjectURL(url), { once: true });
+  return made;
 }
 
 /** The picture as far as the network sees it, the map over it; the map's colours are made once. */
@@ -227,7 +242,7 @@ function row() {
   const bar = Object.assign(document.createElement("progress"), { max: 1, hidden: config.apply === "raw" });
   bar.setAttribute("aria-hidden", "true");
   button.append(document.createElement("span"), document.createElement("span"), bar);
-  button.addEventListener("click", () => pick(button.dataset.name));
+  button.addEventListener("click", () => pick(Number(button.dataset.number)));
   item.append(button);
   return item;
 }
@@ -238,7 +253,8 @@ function showPrediction(scores, shares, target, choosable) {
   const classes = best(scores, SHOWN);
   $("prediction").querySelectorAll("button").forEach((button, i) => {
     const [label, number, bar] = button.children;
-    label.textContent = button.dataset.name = names[classes[i]];
+    label.textContent = names[classes[i]];
+    button.dataset.number = classes[i];
     number.textContent = likely(shares[classes[i]]);
     if (config.apply !== "raw") bar.value = Math.min(Math.max(shares[classes[i]], 0), 1);
     button.disabled = !choosable;

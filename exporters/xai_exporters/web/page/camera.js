@@ -19,23 +19,33 @@ export function setUpCamera({ onPicture, onError }) {
     button.setAttribute("aria-expanded", open);
   }
 
-  function close() {
+  function turnOff() {
     video.srcObject?.getTracks().forEach((track) => track.stop());
     video.srcObject = null;
+  }
+
+  function close() {
+    turnOff();
     show(false);
     button.focus();
   }
 
+  let opening = false; // a second click meanwhile must not ask for a second stream
   button.addEventListener("click", async () => {
+    if (opening) return;
     if (!viewfinder.hidden) return close();
     if (!navigator.mediaDevices?.getUserMedia) {
       return onError("The camera works only where the page is served over https. Choose a file instead.");
     }
+    opening = true;
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
       await video.play();
     } catch (error) {
+      turnOff();
       return onError(REASONS[error.name] ?? `The camera can't be used (${error.message}). Choose a file instead.`);
+    } finally {
+      opening = false;
     }
     show(true);
     shoot.focus();

@@ -9,15 +9,19 @@ export function classNames(labels) {
   return labels.map((label, i) => (times.get(label) > 1 ? `${label} (${i})` : label));
 }
 
-/** What was typed -> class; PREDICTED for nothing, null where no class, or more than one, fits. */
+/** What was typed -> class, the exact name before one in other letters' case; PREDICTED for nothing, null where no class, or more than one, fits. */
 export function findClass(text, names) {
-  const wanted = text.trim().toLowerCase();
-  if (!wanted) return PREDICTED;
+  const typed = text.trim();
+  if (!typed) return PREDICTED;
+  if (names.includes(typed)) return names.indexOf(typed);
+  const wanted = typed.toLowerCase();
   const lower = names.map((name) => name.toLowerCase());
-  if (lower.includes(wanted)) return lower.indexOf(wanted);
   if (/^\d+$/.test(wanted)) return Number(wanted) < names.length ? Number(wanted) : null;
-  const fitting = lower.flatMap((name, i) => (name.includes(wanted) ? [i] : []));
-  return fitting.length === 1 ? fitting[0] : null;
+  for (const fits of [(name) => name === wanted, (name) => name.includes(wanted)]) {
+    const fitting = lower.flatMap((name, i) => (fits(name) ? [i] : []));
+    if (fitting.length) return fitting.length === 1 ? fitting[0] : null;
+  }
+  return null;
 }
 
 /** Scores as the page shows them: probabilities, or the raw scores where there is no telling ("raw"). */

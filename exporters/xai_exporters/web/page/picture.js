@@ -34,12 +34,12 @@ export async function openPicture(file) {
   } catch {
     throw new PictureError(`${name} can't be decoded: it is cut off or damaged, or of a kind that this browser does not read. Choose another.`);
   }
-  return pictureOf(bitmap);
+  return pictureOf(bitmap, name);
 }
 
 /** What the camera shows now. */
 export async function takePicture(video) {
-  return pictureOf(await createImageBitmap(video));
+  return pictureOf(await createImageBitmap(video), "The camera's picture");
 }
 
 /** Width and height from the header, before the pixels are unpacked; null if it is no picture. */
@@ -57,14 +57,19 @@ async function announcedSize(file) {
   }
 }
 
-function pictureOf(bitmap) {
+function pictureOf(bitmap, name) {
   const { width, height } = bitmap;
   // Strips: some phones refuse a canvas of the size of their own camera's pictures.
   const rows = (top, count) => {
     const strip = new OffscreenCanvas(width, count);
     const context = strip.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, -top);
-    return context.getImageData(0, 0, width, count).data;
+    const { data } = context.getImageData(0, 0, width, count);
+    // A canvas loses the colours beneath transparency, which OpenCV keeps. Alpha is the highest byte of a pixel.
+    if (new Uint32Array(data.buffer).some((pixel) => pixel < 0xff000000)) {
+      throw new PictureError(`${name} is transparent in places; a browser loses the colours there. Save it without transparency.`);
+    }
+    return data;
   };
   return { width, height, rows, bitmap };
 }
