@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import resample
-from .errors import ShapeError
+from .errors import NotApplicableError, ShapeError
 from .explainer import Explainer
 from .methods.base import softmax
 from .preprocess import Pixels
@@ -45,8 +45,9 @@ class ImageAgreement:
 
     Attributes:
         image: Its name.
-        reference: Class that the reference predicts, and explains.
-        deployed: Class that the deployed network predicts.
+        reference: Class that the reference predicts, and explains; of a network with one output 1 where its probability is at
+            least one half, else 0.
+        deployed: What the deployed network predicts.
         probability_difference: |p - p'| of the reference's class.
         rank_correlation: Method -> Spearman's correlation of the two maps; 1 where they are equal, 0 where one is constant.
         top_overlap: Method -> share of the tenth of the pixels that is highest in both; the same.
@@ -70,7 +71,14 @@ def explain(
         images: RGB [h,w,3] uint8.
         methods: Title -> name and options.
         target: The classes [n]; None for the predicted ones.
+
+    Raises:
+        NotApplicableError: The network has one output that is no probability.
     """
+    if explainer.bundle.manifest.classes == 1 and explainer.bundle.activation != "sigmoid":
+        raise NotApplicableError(
+            f"{explainer.bundle.path}: the network has a single output that is no probability; there is no prediction to compare"
+        )
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits
     if explainer.bundle.activation == "sigmoid":
@@ -96,11 +104,12 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
             other = resample.resize(other, *heat.shape[1:])
         correlations[title] = _defined(spearman(heat, other), heat, other)
         overlaps[title] = _defined(top_overlap(heat, other), heat, other)
-    target, found = reference.logits.argmax(1), deployed.logits.argmax(1)
+    target = reference.logits.argmax(1)
+    predicted, found = _predicted(reference), _predicted(deployed)
     return [
         ImageAgreement(
             name,
-            int(target[i]),
+            int(predicted[i]),
             int(found[i]),
             float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
             {title: float(values[i]) for title, values in correlations.items()},
@@ -108,6 +117,13 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
         )
         for i, name in enumerate(names)
     ]
+
+
+def _predicted(explained: Explained) -> NDArray[np.int64]:
+    """The classes; of a single output whether it says yes."""
+    if explained.logits.shape[1] == 1:
+        return np.asarray(explained.probabilities[:, 0] >= 0.5, dtype=np.int64)
+    return np.asarray(explained.logits.argmax(1), dtype=np.int64)
 
 
 def _defined(values: NDArray[np.float64], a: Array, b: Array) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import Explainer, agreement
 from xai_deploy.agreement import Explained, ImageAgreement, Limits
-from xai_deploy.errors import ShapeError
+from xai_deploy.errors import NotApplicableError, ShapeError
 
 from . import small
 from .conftest import Bundles
@@ -159,6 +159,26 @@ def test_batches_change_nothing(bundles: Bundles, backend: str) -> None:
             np.testing.assert_allclose(other.heatmaps[title], whole.heatmaps[title], atol=1e-4)
         rows = agreement.compare(list("abcdefg"), whole, other)
         assert all(figure.value > 0.99 for figure in agreement.judge(rows, Limits()) if "difference" not in figure.name)
+
+
+def test_one_output_says_yes_or_no() -> None:
+    """Its only class is always the best one: what counts is on which side of one half it is."""
+    yes, no = (
+        explained([[s], [s], [-s]], RAMP.repeat(3, axis=0), [[p], [p], [1 - p]]) for s, p in ((2, 0.9), (-1, 0.3))
+    )
+    rows = agreement.compare(list("abc"), yes, no)
+    assert [(row.reference, row.deployed) for row in rows] == [(1, 0), (1, 0), (0, 1)]
+    assert [row.probability_difference for row in rows] == pytest.approx([0.6] * 3)
+    [top1, *_] = agreement.judge([*rows, *agreement.compare(list("abc"), yes, yes)], Limits())
+    assert (top1.value, top1.passed) == (0.5, False)
+
+
+def test_one_output_that_is_no_probability(tmp_path: Path) -> None:
+    explainer = Explainer(small.write(tmp_path / "net.xai", classes=1, activation=""))
+    with pytest.raises(
+        NotApplicableError, match=r"net\.xai: the network has a single output that is no probability; there is"
+    ):
+        agreement.explain(explainer, images(1), {})
 
 
 @pytest.mark.parametrize("classes", [1, 3])

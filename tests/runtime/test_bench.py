@@ -337,8 +337,8 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["net.xai", "-m", "cam:mask=pixel"], "cam: no option 'mask'; it has relu"),
         (["net.xai", "-m", "cam:relu"], "an option is written METHOD:NAME=VALUE"),
         (["net.xai", "--batch", "0"], "--batch: at least 1, not 0"),
-        (["net.xai", "--batch", "1,x"], "--batch: invalid"),
-        (["net.xai", "--targets", "1,"], "--targets: invalid"),
+        (["net.xai", "--batch", "1,x"], "argument --batch: whole numbers parted by commas, not '1,x'"),
+        (["net.xai", "--targets", "1,"], "argument --targets: whole numbers parted by commas, not '1,'"),
         (["net.xai", "--targets", "6"], "6 distinct targets; the network has 5 classes"),
         (["net.xai", "--runs", "0"], "--runs: at least 1, not 0"),
         (["net.xai", "--warmup", "0"], "--warmup: at least 1, not 0"),
@@ -356,6 +356,7 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["net.xai", "--image", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
         (["net.xai", "--json", "none/costs.json"], "none/costs.json: its folder does not exist"),
         (["net.xai", "--plot", "none/costs.png"], "none/costs.png: its folder does not exist"),
+        (["net.xai", "--json", "net.xai"], "net.xai: is a folder; a file is written"),
         (["net.xai", "--plot", "costs.text"], "costs.text: the plot's file ends in one of "),
     ],
 )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy import Explainer
+from xai_deploy import Bundle, Explainer
 from xai_deploy.backends import Session
 from xai_deploy.backends.base import Tensor
 from xai_deploy.errors import NotApplicableError, OptionError, UnknownMethodError
-from xai_deploy.methods import create
+from xai_deploy.methods import applicable, create
 from xai_deploy.methods.base import softmax
 from xai_deploy.methods.reciprocam import position_masks
 
@@ -57,6 +58,14 @@ def test_reciprocam(bundles: Bundles, backend: str, kind: tiny.Kind, count: int,
         np.testing.assert_allclose(found.heatmap, oracles.heatmap(raw), atol=1e-4)
         assert found.options == {"score": score, "mask": mask}
         assert found.target.tolist() == [TARGET] * count
+
+
+def test_methods_that_set_classes_against_each_other_need_several(bundles: Bundles) -> None:
+    manifest = Bundle.open(bundles("pooled", gradients=True).path).manifest
+    whole = replace(manifest, graphs={**manifest.graphs, "pixel-relevance": manifest.graphs["tail"]})
+    several, single = applicable([whole]), applicable([whole, replace(whole, classes=1)])
+    assert "sglrp" in several
+    assert several == sorted([*single, "sglrp"])
 
 
 def test_reciprocam_shortcut_equals_definition(bundles: Bundles, backend: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..benchmark import LeftOut, Report, Result, benchmark, plot
 from ..benchmark.plot import require_matplotlib
 from .arguments import parse_methods
-from .console import Parser, command, positive, require_folder, silence_opencv, write_json
+from .console import Parser, command, positive, require_place, silence_opencv, write_json
 from .contact_sheet import printable
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(arguments: argparse.Namespace) -> None:
     for path in (arguments.json, arguments.plot):
-        require_folder(path)  # before minutes of work, not after
+        require_place(path)  # before minutes of work, not after
     if arguments.plot:
         require_matplotlib(arguments.plot)
     if arguments.image:
@@ -118,7 +118,10 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
 
 def _counts(text: str) -> list[int]:
     """ "1,2,4" -> [1, 2, 4]"""
-    return [positive(part) for part in text.split(",")]
+    try:
+        return [positive(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"whole numbers parted by commas, not {text!r}") from None
 
 
 def _parser() -> Parser:

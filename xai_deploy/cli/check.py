@@ -13,14 +13,14 @@ from typing import Any
 
 from .. import Explainer, agreement, backend_names, recording
 from ..agreement import Explained, Figure, ImageAgreement, Limits
-from ..bundle import MANIFEST
+from ..bundle import MANIFEST, TargetLayer
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..images import Pixels
 from ..methods import applicable, create
 from ..progress import progress
 from ..recording import Header, Recording, Request
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, require_folder, share, silence_opencv, warn_of, write_json
+from .console import Parser, command, require_place, share, silence_opencv, warn_of, write_json
 from .contact_sheet import printable
 
 PROGRAM = "xai-check"
@@ -39,13 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     silence_opencv()
-    for path in (arguments.json, arguments.record):
-        require_folder(path)
     if arguments.record:
         return _record(arguments)
+    require_place(arguments.json)
     _refuse(arguments, ("overwrite",), "only a recording is kept from being replaced; give --record")
-    if arguments.json not in (None, "-") and Path(arguments.json).is_dir():
-        raise InputError(f"{arguments.json}: is a folder; the report is a file")
     if len(arguments.paths) < 2:
         raise InputError("give REFERENCE, DEPLOYED and at least one image")
     deployed_path, *images = arguments.paths
@@ -53,6 +50,8 @@ def _check(arguments: argparse.Namespace) -> int:
     reference = _Reference(arguments)
     told = [arguments.reference]
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
+    if reference.explainer is not None:
+        _warn_of_differences(reference.explainer, deployed)
     classes = deployed.bundle.manifest.classes
     if reference.classes != classes:
         raise ShapeError(
@@ -95,6 +94,7 @@ def _record(arguments: argparse.Namespace) -> int:
         raise InputError(f"{out}: --record takes the name of the file to write, which ends in .npz")
     if out.exists() and not (arguments.overwrite and out.is_file()):
         raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
+    require_place(arguments.record)
     files = _find(arguments.paths, "--record takes the REFERENCE alone")
     names = [path.name for path in files]
     if len(set(names)) < len(names):
@@ -230,11 +230,29 @@ def _chunks(
         yield tuple(zip(*chunk, strict=True))
 
 
+def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
+    """What makes maps or predictions differ that are both right."""
+    one, other = reference.bundle, deployed.bundle
+    layers = [_layer(bundle.manifest.target) for bundle in (one, other)]
+    shapes = [bundle.manifest.target.shape for bundle in (one, other)]
+    if layers[0] != layers[1] and shapes[0] != shapes[1]:  # one layer may have two names, but not two shapes
+        log.warning(
+            "the reference is cut at %s, the deployed network at %s: their maps differ anyway", *map(printable, layers)
+        )
+    if one.labels and other.labels and one.labels != other.labels:
+        log.warning("the networks' labels differ: a class of one may not be the same class of the other")
+
+
+def _layer(target: TargetLayer) -> str:
+    return target.tensor if target.asked == "auto" else target.asked
+
+
 def _described(explainer: Explainer) -> dict[str, Any]:
     manifest = explainer.bundle.manifest
     return {
         "name": manifest.name,
         "digest": manifest.digest,
+        "layer": _layer(manifest.target),
         "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
     }
 

@@ -109,14 +109,16 @@ def share(text: str) -> float:
     return value
 
 
-def require_folder(path: str | None) -> None:
-    """Refuse a file that can't be written for want of its folder, before the work whose result it is for; "-" is no file.
+def require_place(path: str | None) -> None:
+    """Refuse where no file can be written, before the work whose result it is for; "-" is no file.
 
     Raises:
-        XaiError: There is no such folder.
+        XaiError: There is no such folder, or a folder of that name.
     """
     if path not in (None, "-") and not Path(path).parent.is_dir():
         raise XaiError(f"{path}: its folder does not exist")
+    if path not in (None, "-") and Path(path).is_dir():
+        raise XaiError(f"{path}: is a folder; a file is written")
 
 
 def write_json(report: Any, path: str) -> None:
@@ -126,7 +128,18 @@ def write_json(report: Any, path: str) -> None:
         return
     # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    Path(path).write_bytes(text.encode("utf-8", "backslashreplace"))
+    data = text.encode("utf-8", "backslashreplace")
+    file = Path(os.path.realpath(path))
+    if file.exists() and not file.is_file():  # a device or a pipe
+        file.write_bytes(data)
+        return
+    part = file.with_name(f".{file.name}.part")  # what is there stays whole until this is
+    try:
+        part.write_bytes(data)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise XaiError(f"{path}: can't be written ({error.strerror})") from None
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:

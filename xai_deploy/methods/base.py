@@ -175,11 +175,16 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
 
 
 def applicable(manifests: Sequence[Manifest]) -> list[str]:
-    """The methods for which all these bundles hold the graphs, but for those that are `slow`: tens of inferences or more."""
+    """The methods that are defined for all these bundles, but for those that are `slow`: tens of inferences or more.
+
+    A bundle has to hold a method's graphs, and several classes where a method sets one against the others.
+    """
+    single = any(manifest.classes == 1 for manifest in manifests)
     return [
         name
         for name in methods
         if not getattr(methods.get(name), "slow", False)
+        and not (single and getattr(methods.get(name), "several_classes", False))
         and all(role in manifest.graphs for manifest in manifests for role in create(name, {}).roles)
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Sglrp:
 
     composite: str = COMPOSITE
     channels: Channels = "sum"
+
+    several_classes: ClassVar[bool] = True
 
     @property
     def roles(self) -> Mapping[str, str]:

@@ -188,9 +188,9 @@ def resolve_bounds(
         other = next((node for node in changed if node.op_type == kind), None)
         if other is not None or bounds is None:
             raise RuleError(
-                f"composite {composite.name!r}: the values that reach the first layer"
+                "the values that reach the first layer"
                 + (f" {other.name!r}" if other is not None else "")
-                + ' are not the image\'s own; give low and high as numbers instead of "input"'
+                + ' are not the image\'s own; give low and high as numbers instead of "input", in a .toml file of your own'
             )
         low, high = (b if given == "input" else given for b, given in zip(bounds, (rule.low, rule.high), strict=True))
         first[kind] = replace(rule, low=low, high=high)

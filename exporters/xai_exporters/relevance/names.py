@@ -9,13 +9,20 @@ import onnx_ir as ir
 from ..layers import module_paths
 
 _NAMES, _MODULES = "xai/names", "xai/modules"
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def note_names(nodes: Iterable[ir.Node]) -> None:
     """Note on nodes what they are called in the source: cutting, merging and exporting rename tensors."""
     for node in nodes:
         node.meta[_NAMES] = [str(node.name), *(str(y.name) for y in node.outputs)]
-        node.meta[_MODULES] = module_paths(node)
+        node.meta[_MODULES] = list(dict.fromkeys([*module_paths(node), *_by_weight(node)]))
+
+
+def _by_weight(node: ir.Node) -> list[str]:
+    """The module whose weight a layer has: one that torch merged with its BatchNorm lies in the BatchNorm's module."""
+    weight = str(node.inputs[1].name) if node.op_type in _LAYERS and node.inputs[1] is not None else ""
+    return [weight.removesuffix(".weight")] if weight.endswith(".weight") else []
 
 
 def own_names(node: ir.Node) -> list[str]:

@@ -17,7 +17,9 @@ from xai_exporters.relevance.layer_rules import AlphaBeta, Epsilon, Flat, Gamma,
 
 from xai_deploy.bundle import Bundle
 
+from .. import nets
 from .. import onnx_nets as o
+from ..running import export_torch
 
 
 def layers(names: str = "/stem/Conv /layer1/layer1.0/conv1/Conv /fc/Gemm") -> list[ir.Node]:
@@ -193,6 +195,17 @@ def test_a_name_that_fits_nothing() -> None:
     ):
         composite.check_names(graph)
     parse_composite('[nodes]\n"layer1.0.conv1" = "flat"', "mine").check_names(graph)
+
+
+def test_a_convolution_that_torch_merged_with_its_batchnorm(tmp_path: Path) -> None:
+    """It lies in the BatchNorm's module, and answers to its own as well."""
+    given = {"conv": '[nodes]\n"layer2.0.conv2" = "flat"', "norm": '[nodes]\n"layer2.0.bn2" = "flat"', "none": ""}
+    for name, text in given.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    composites = tuple(str(tmp_path / f"{name}.toml") for name in given)
+    bundle = Bundle.open(export_torch(tmp_path, nets.Residual(), split="layer1", composite=composites).path)
+    conv, norm, none = (bundle.graph(f"relevance-{name}") for name in given)
+    assert conv == norm != none
 
 
 @pytest.mark.parametrize(

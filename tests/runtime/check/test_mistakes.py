@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["net.xai", "near.xai", "photos", "--precision", "int8"],
         "argument --precision: invalid choice: 'int8'",
     ),
-    "json folder": (["net.xai", "near.xai", "photos", "--json", "photos"], "photos: is a folder; the report is a file"),
+    "json folder": (["net.xai", "near.xai", "photos", "--json", "photos"], "photos: is a folder; a file is written"),
     "json nowhere": (
         ["net.xai", "near.xai", "photos", "--json", "none/r.json"],
         "none/r.json: its folder does not exist",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.bundle import Preprocess
+from xai_deploy.bundle import Bundle, Preprocess
 from xai_deploy.cli import check
 from xai_deploy.cli.check import main
 
@@ -46,6 +48,37 @@ def test_assumed_preprocessing_is_told_of_either(here: Path, tmp_path: Path, cap
     ]
 
 
+def test_what_makes_maps_differ_that_are_right(here: Path, capsys: Capture) -> None:
+    tiny.write(here / "left.xai")
+    tiny.write(here / "right.xai", labels=tiny.LABELS[::-1])
+    assert main(["left.xai", "right.xai", "photos", "-m", "reciprocam"]) == 0
+    said = "xai-check: warning: the networks' labels differ: a class of one may not be the same class of the other\n"
+    assert capsys.readouterr().err == said
+    target = Bundle.open("left.xai").manifest.target
+    tiny.write(here / "other.xai", changes={"target": replace(target, asked="stage1", shape=(6, 8, 10))})
+    with contextlib.suppress(SystemExit):
+        main(["left.xai", "other.xai", "photos", "-m", "reciprocam"])
+    said = f"the reference is cut at {target.asked}, the deployed network at stage1: their maps differ anyway"
+    assert said in capsys.readouterr().err
+
+
+def test_a_report_is_replaced_whole(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["net.xai", "net.xai", "photos", "-m", "reciprocam", "--json", "report.json", "-q"]
+    assert main(arguments) == 0
+    whole = Path("report.json").read_bytes()
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        write(path, data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "xai-check: error: report.json: can't be written (No space left on device)\n"
+    assert Path("report.json").read_bytes() == whole
+    assert not list(here.glob(".*.part"))
+
+
 def test_networks_that_disagree(here: Path, capsys: Capture) -> None:
     assert main(["net.xai", "far.xai", "photos"]) == 1
     captured = capsys.readouterr()
@@ -73,7 +106,8 @@ def test_report(here: Path, backend: str) -> None:
     for side, explainer in zip(("reference", "deployed"), explainers, strict=True):
         manifest = explainer.bundle.manifest
         runtime = f"{explainer.backend} on cpu, f32"
-        assert report[side] == {"name": manifest.name, "digest": manifest.digest, "runtime": runtime}
+        expected = {"name": manifest.name, "digest": manifest.digest, "layer": "r2", "runtime": runtime}
+        assert report[side] == expected
     titles = ["reciprocam+score=softmax", "grad-cam"]
     assert report["methods"] == {titles[0]: ["reciprocam", {"score": "softmax"}], "grad-cam": ["grad-cam", {}]}
     names = ["top-1 agreement", "probability difference"]
@@ -158,14 +192,17 @@ def test_networks_of_different_input_sizes(here: Path, pair: tuple[str, str]) ->
 
 
 def test_a_network_of_one_class(here: Path) -> None:
-    """Its prediction can't differ, its probability can."""
+    """One says yes, the other no."""
     assert figures("one.xai", "one.xai", "photos", "--max-difference", "0")["top-1 agreement"]["value"] == 1
     small.write(here / "other.xai", classes=1, activation="Sigmoid", seed=9)
     found = figures(
         "one.xai", "other.xai", "photos", "-m", "reciprocam", "--min-correlation", "0", "--min-overlap", "0", status=1
     )
-    assert found["top-1 agreement"]["value"] == 1
+    assert found["top-1 agreement"]["value"] == 0
     assert found["probability difference"]["value"] > 0.1
+    pictures = [read_image(f"photos/{i}.png") for i in range(4)]
+    one, other = (Explainer(f"{name}.xai").predict(pictures) > 0 for name in ("one", "other"))
+    assert (one != other).all()
 
 
 def test_sigmoid_against_softmax(here: Path) -> None:
