@@ -151,13 +151,19 @@ def test_heatmaps_and_colours_equal_the_engine_s(node: Node) -> None:
         ("crane (3)", 3),
         ("tab", 0),
         ("dog", None),
+        ("ab", 1),
+        ("Ab", 2),
+        ("aB", None),  # three of them
     ],
 )
 def test_classes_are_found_by_name_and_number(node: Node, text: str, found: int | None) -> None:
+    """The exact name before one in another case, before the number, before a part of a name."""
     names = node("classes.classNames(input)", ["tabby", "crane", "bird of prey, birdie", "crane"])
     assert names == ["tabby", "crane (1)", "bird of prey, birdie", "crane (3)"]
     if text == "bird":
         names = ["bird a", "bird b"]
+    elif text.lower() == "ab":
+        names = ["AB", "ab", "Ab", "abc"]
     assert node("classes.findClass(input.text, input.names)", {"text": text, "names": names}) == found
 
 

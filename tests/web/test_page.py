@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 from pathlib import Path
@@ -119,8 +120,25 @@ def test_the_picture_equals_the_engine_s_overlay(opened: Opened, site: Site, sam
     assert opened.last()["count"] == count  # nothing is computed again
 
 
+_WATCH_THE_ADDRESSES = """() => {
+  [window.made, window.held] = [[], new Set()];
+  const [make, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+  URL.createObjectURL = (blob) => {
+    const url = make.call(URL, blob);
+    made.push(url);
+    held.add(url);
+    return url;
+  };
+  URL.revokeObjectURL = (url) => {
+    held.delete(url);
+    revoke.call(URL, url);
+  };
+}"""
+
+
 def test_dropped_and_photographed_pictures(opened: Opened, sample: Path) -> None:
     page = opened.ready()
+    page.evaluate(_WATCH_THE_ADDRESSES)
     bytes_ = base64.b64encode(sample.read_bytes()).decode()
     transfer = page.evaluate_handle(
         """(text) => {
@@ -133,6 +151,7 @@ def test_dropped_and_photographed_pictures(opened: Opened, sample: Path) -> None
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
     found = opened.last()
     assert found["predicted"] == 3
+    assert page.evaluate("[made.length, held.size]") == [2, 0]  # the picture's and the worker's are given back
     page.dispatch_event("body", "drop", {"dataTransfer": page.evaluate_handle("new DataTransfer()")})
     expect(page.get_by_role("alert")).to_have_text("That is no file. Drop a picture's file, or choose one.")
 
@@ -148,6 +167,92 @@ def test_dropped_and_photographed_pictures(opened: Opened, sample: Path) -> None
     again = opened.last(found["count"])
     assert again["map"] != found["map"]
     assert page.locator("#video").evaluate("video => video.srcObject") is None  # the camera is off
+
+
+_WATCH_THE_CAMERA = """() => {
+  window.tracks = [];
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (what) => {
+    const stream = await ask(what);
+    tracks.push(...stream.getTracks());
+    return stream;
+  };
+}"""
+
+
+def test_the_camera_never_stays_on(opened: Opened) -> None:
+    """A double click asks once; what can't be played is turned off."""
+    page = opened.ready()
+    page.evaluate(_WATCH_THE_CAMERA)
+    camera = page.get_by_role("button", name="Use the camera")
+    camera.evaluate("button => { button.click(); button.click(); }")
+    expect(page.get_by_role("button", name="Take the picture")).to_be_focused()
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.get_by_role("button", name="Close the camera").click()
+    assert page.evaluate("tracks.map(({ readyState }) => readyState)") == ["ended"]
+
+    page.evaluate("() => { HTMLMediaElement.prototype.play = async () => { throw new Error('no decoder'); }; }")
+    camera.click()
+    expect(page.get_by_role("alert")).to_contain_text("The camera can't be used (no decoder).")
+    expect(page.locator("#viewfinder")).to_be_hidden()
+    assert page.evaluate("tracks.map(({ readyState }) => readyState)") == ["ended", "ended"]
+
+
+# Decoding of "late.png" ends only when told
+_HOLD_ONE_BACK = """() => {
+  const decode = createImageBitmap;
+  window.createImageBitmap = async (source, how) => {
+    if (source.name === "late.png") await new Promise((resolve) => { window.release = resolve; });
+    return decode(source, how);
+  };
+}"""
+
+
+_NO_FILE_WHILE_BUSY = """() => {
+  for (let i = 0; i < 2; i++) document.getElementById("method").dispatchEvent(new Event("change"));
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer: new DataTransfer() }));
+}"""
+
+
+def test_the_picture_chosen_last_counts(opened: Opened, sample: Path, photograph: Path, tmp_path: Path) -> None:
+    page = opened.ready()
+    page.evaluate(_HOLD_ONE_BACK)
+    choose = page.get_by_label("Choose a picture").set_input_files
+    late = tmp_path / "late.png"
+    shutil.copy(sample, late)
+    (tmp_path / "notes.txt").write_text("hello")
+
+    def release() -> None:
+        page.evaluate("async () => { release(); await new Promise((resolve) => setTimeout(resolve, 200)); }")
+
+    choose(late)
+    expect(page.get_by_role("status")).to_have_text("Reading the picture.")
+    choose(photograph)
+    count = opened.last()["count"]
+    shown = opened.pixels()
+    release()
+    assert opened.last()["count"] == count
+    np.testing.assert_array_equal(opened.pixels(), shown)
+
+    choose(late)
+    expect(page.get_by_role("status")).to_have_text("Reading the picture.")
+    choose(tmp_path / "notes.txt")
+    expect(page.get_by_role("alert")).to_contain_text("“notes.txt” is not a picture")
+    release()
+    expect(page.get_by_role("alert")).to_contain_text("“notes.txt” is not a picture")
+    assert opened.last()["count"] == count
+
+    late.write_bytes(sample.read_bytes()[:-500])  # what is wrong with it is of no interest any more
+    choose(late)
+    expect(page.get_by_role("status")).to_have_text("Reading the picture.")
+    choose(sample)
+    count = opened.last(count)["count"]
+    release()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+    page.evaluate(_NO_FILE_WHILE_BUSY)
+    opened.last(count + 1)
+    expect(page.get_by_role("alert")).to_contain_text("That is no file.")
 
 
 def test_without_a_camera(opened: Opened) -> None:
@@ -167,6 +272,11 @@ def test_wrong_files(opened: Opened, sample: Path, photograph: Path, tmp_path: P
 
     whole = sample.read_bytes()
     Image.new("1", (12_000, 9_000)).save(tmp_path / "huge.png")
+    with Image.open(sample) as image:
+        opaque = image.convert("RGBA")
+    opaque.save(tmp_path / "opaque.png")
+    opaque.paste((255, 0, 0, 0), (0, 0, opaque.width // 2, opaque.height))
+    opaque.save(tmp_path / "half.png")
     wrong = {
         "notes.txt": (b"hello", "“notes.txt” is not a picture that this browser can read (it is text/plain)."),
         "notes.png": (b"hello", "“notes.png” is not a picture that this browser can read."),
@@ -177,6 +287,10 @@ def test_wrong_files(opened: Opened, sample: Path, photograph: Path, tmp_path: P
             (tmp_path / "huge.png").read_bytes(),
             "“huge.png” has 12000 x 9000 pixels, more than the page can take.",
         ),
+        "half.png": (
+            (tmp_path / "half.png").read_bytes(),
+            "“half.png” is transparent in places; a browser loses the colours there. Save it without transparency.",
+        ),
     }
     page = opened.ready()
     for name, (data, message) in wrong.items():
@@ -184,9 +298,27 @@ def test_wrong_files(opened: Opened, sample: Path, photograph: Path, tmp_path: P
         page.get_by_label("Choose a picture").set_input_files(tmp_path / name)
         expect(page.get_by_role("alert")).to_contain_text(message)
         expect(page.get_by_role("status")).to_have_text("No picture yet.")
-    page.get_by_label("Choose a picture").set_input_files(sample)
+    page.get_by_label("Choose a picture").set_input_files(tmp_path / "opaque.png")
     assert opened.last()["predicted"] == 3
     expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_button_explains_its_own_class(opened: Opened, site: Site, sample: Path) -> None:
+    """Whatever the names: two of these are shown as "x (0)", others differ in case alone."""
+    config = json.loads((site()[0] / "config.json").read_text())
+    config["labels"] = ["x", "a", "x", "x (0)", "A", "B", "b", "C", "c", "D"]
+    page = opened.ready()
+    page.route("**/config.json", lambda route: route.fulfill(json=config))
+    page.reload()
+    opened.ready().get_by_label("Choose a picture").set_input_files(sample)
+    found = opened.last()
+    for i, number in enumerate(np.argsort(found["likelihoods"])[::-1][:5]):
+        page.locator("#prediction button").nth(i).click()
+        found = opened.last(found["count"])
+        assert found["target"] == number
+    page.get_by_label("Class").fill("A")
+    page.get_by_label("Class").press("Enter")
+    assert opened.last(found["count"])["target"] == 4
 
 
 def test_a_class_that_is_none(opened: Opened, sample: Path) -> None:
@@ -238,6 +370,13 @@ def test_nothing_can_leave(browser: Browser, site: Site, sample: Path, tmp_path:
         assert asked  # the server's record works
 
 
+_CHANGED_WHILE_BUSY = """(select, value) => {
+  select.dispatchEvent(new Event("change"));
+  select.value = value;
+  select.dispatchEvent(new Event("change"));
+}"""
+
+
 def test_an_incomplete_site_says_so(
     browser: Browser, site: Site, sample: Path, photograph: Path, tmp_path: Path
 ) -> None:
@@ -250,8 +389,9 @@ def test_an_incomplete_site_says_so(
         page.get_by_label("Choose a picture").set_input_files(sample)
         missing = "The explanation failed: the site lacks networks/fused-grad-cam.onnx (404)"
         expect(page.get_by_role("alert")).to_have_text(missing)
-        page.get_by_label("Method").select_option("reciprocam")
+        page.get_by_label("Method").evaluate(_CHANGED_WHILE_BUSY, "reciprocam")
         assert opened.last()["method"] == "reciprocam"
+        expect(page.get_by_role("alert")).to_be_empty()  # what failed meanwhile was not wanted any more
         before = opened.pixels()
         page.get_by_label("Method").select_option("grad-cam")
         expect(page.get_by_role("alert")).to_have_text(missing)

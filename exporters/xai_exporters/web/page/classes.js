@@ -9,7 +9,10 @@ export function classNames(labels) {
   return labels.map((label, i) => (times.get(label) > 1 ? `${label} (${i})` : label));
 }
 
-/** What was typed -> class, the exact name before one in other letters' case; PREDICTED for nothing, null where no class, or more than one, fits. */
+/**
+ * What was typed -> class: the exact name before one in another case, a number, a part of one name only.
+ * @returns PREDICTED for nothing, null where no class, or more than one, fits.
+ */
 export function findClass(text, names) {
   const typed = text.trim();
   if (!typed) return PREDICTED;
