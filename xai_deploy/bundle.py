@@ -203,6 +203,12 @@ class Manifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     randomised: Randomised | None = None
 
+    @property
+    def network(self) -> str:
+        """A digest of head and tail: of the network's weights, whatever else lies in the bundle."""
+        files = [self.files[self.graphs[role].file] for role in ("head", "tail")]
+        return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """The manifest as written to disk, its digest filled in."""
         blank = _encode(replace(self, digest=""))

@@ -18,12 +18,14 @@ class Randomised:
         of: How many there are; in the last one all layers that carry weights are randomised.
         seed: Of the random numbers.
         layers: The layers' names, from the logits to the input.
+        trained: `Manifest.network` of the bundle with the trained weights; empty where that is not known.
     """
 
     step: int
     of: int
     seed: int
     layers: tuple[str, ...]
+    trained: str = ""
 
     def fault(self) -> str | None:
         """What the types alone do not say: what is wrong, if anything."""

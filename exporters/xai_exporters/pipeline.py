@@ -102,7 +102,9 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
             told = _prefixed(say, which)
             try:
                 randomised.append(
-                    _export(replace(request, fuse=()), network, graph.copy(), destination, step, stage, told)
+                    _export(
+                        replace(request, fuse=()), network, graph.copy(), destination, step, stage, told, done.manifest
+                    )
                 )
             except ExportError as error:
                 raise type(error)(f"{which}: {error}") from error
@@ -114,9 +116,16 @@ def _prefixed(say: Say, which: str) -> Say:
 
 
 def _export(
-    request: Request, network: Network, graph: CleanGraph, path: Path, step: int, stage: Stage, say: Say
+    request: Request,
+    network: Network,
+    graph: CleanGraph,
+    path: Path,
+    step: int,
+    stage: Stage,
+    say: Say,
+    trained: Manifest | None = None,
 ) -> Export:
-    """Stage one bundle, verified: the network's own (step 0), or one of random weights."""
+    """Stage one bundle, verified: the network's own (step 0), or one of random weights, beside that of the trained ones."""
     started = time.perf_counter()
     target, logits, dropped = _prepare(graph, network, request)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
@@ -126,9 +135,10 @@ def _export(
     random = None
     if request.randomise is not None:
         _check_layers(graph, request)
-    if step and request.randomise is not None:
+    if trained is not None and request.randomise is not None:
         seed, share = request.randomise_seed, Fraction(step, request.randomise)
-        random = Randomised(step, request.randomise, seed, tuple(randomise(graph.model, share, seed)))
+        layers = tuple(randomise(graph.model, share, seed))
+        random = Randomised(step, request.randomise, seed, layers, trained.network)
         network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
     say("cutting")
     note_names(graph.graph)

@@ -420,6 +420,23 @@ def test_boxes_of_the_class(desk: Path, run: Run) -> None:
     assert shares[1][2:] == [0.25, None, None, None]
 
 
+def test_boxes_of_the_class_by_numbers(desk: Path, run: Run) -> None:
+    """A label that is a number, and the same from a csv as from a COCO category: the label goes before the index."""
+    nets.write(desk / "numbers.xai", labels=("1", "2", "3", "4", "5"))
+    Path("boxes.csv").write_text("image,left,top,right,bottom,label\n0000.png,0,0,10,16,2\n0001.png,0,0,10,16,1\n")
+    coco = {
+        "images": [{"id": number, "file_name": f"000{number}.png"} for number in range(2)],
+        "annotations": [{"image_id": n, "category_id": 2 - n, "bbox": [0, 0, 10, 16]} for n in range(2)],
+        "categories": [{"id": number, "name": str(number)} for number in (1, 2)],
+    }
+    Path("boxes.json").write_text(json.dumps(coco))
+    for file in ("boxes.csv", "boxes.json"):
+        asked = ("--boxes", file, "--boxes-of", "class", "--metrics", "energy-pointing", "-t", "1")
+        run(*asked, bundles=("numbers.xai",), out=file + "-out")
+        records = pyarrow.parquet.read_table(f"{file}-out/images.parquet").to_pylist()
+        assert [record["energy-uniform"] for record in records] == [0.5, None, None, None, None, None]
+
+
 def test_assumed_preprocessing_is_told_once(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     nets.write(desk / "guess.xai", assumed=True)
     assert Preprocess(assumed=True).assumed

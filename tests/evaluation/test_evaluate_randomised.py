@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from xai_deploy import Explainer, read_image
+from xai_deploy import Bundle, Explainer, read_image
 from xai_deploy.randomised import Randomised
 from xai_deploy.similarity import spearman
 
@@ -117,6 +117,20 @@ class TestRandomised:
         shutil.rmtree("net.randomised-2-of-3.xai")
         change(desk / "net.randomised-2-of-3.xai")
         assert message in refused("net.xai", *self.SANITY)
+
+    def test_of_earlier_weights(self, desk: Path, run: Run, refused: Refused) -> None:
+        """The network was trained anew and exported over its bundle, without --randomise; or exported again as it was."""
+        random = Randomised(1, 1, 0, ("fc",), Bundle.open("net.xai").manifest.network)
+        nets.write(desk / "net.randomised-1-of-1.xai", 5, randomised=random)
+        shutil.rmtree("net.xai")
+        nets.write(desk / "net.xai", labels=("a", "b", "c", "d", "e"))
+        assert len(run(*self.SANITY)["plan"]["networks"][0]["randomised"]) == 1
+        shutil.rmtree("net.xai")
+        nets.write(desk / "net.xai", 1)
+        assert refused("net.xai", *self.SANITY) == (
+            f"xai-evaluate: error: {desk / 'net.randomised-1-of-1.xai'}: was made of other weights than net.xai has; export both "
+            "again with --randomise\n"
+        )
 
 
 def _randomised(path: Path, step: int, of: int, seed: int, **options: object) -> None:

@@ -101,7 +101,8 @@ def test_cascade(tmp_path: Path, which: str, steps: int) -> None:
 def test_all_graphs_have_the_random_weights(tmp_path: Path) -> None:
     """Gradient and relevance graphs are cut from the same network: they give its logits, and hold its weights."""
     options = {"input_gradient": True, "guided": True, "pixel_relevance": True}
-    [one] = export_onnx(tmp_path, o.residual(), randomise=1, **options).randomised
+    done = export_onnx(tmp_path, o.residual(), randomise=1, **options)
+    [one] = done.randomised
     own = arrays_of(o.residual())
     bundle = Bundle.open(one.path)
     assert {"gradient", "relevance", "input-gradient", "guided-gradient", "pixel-relevance"} <= set(
@@ -111,7 +112,7 @@ def test_all_graphs_have_the_random_weights(tmp_path: Path) -> None:
         held = arrays_of(bundle.graph(role)).values()
         assert not any(np.array_equal(a, b) for a in own.values() for b in held), role
     assert bundle.manifest.randomised == Randomised(
-        1, 1, 0, ("fc", "layer2.conv", "layer1.0.conv2", "layer1.0.conv1", "stem")
+        1, 1, 0, ("fc", "layer2.conv", "layer1.0.conv2", "layer1.0.conv1", "stem"), done.manifest.network
     )
     assert bundle.manifest.name == "net (randomised 1 of 1)"
 

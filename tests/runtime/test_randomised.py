@@ -28,9 +28,11 @@ def test_a_trained_network_says_nothing(manifest: bundle.Manifest) -> None:
 
 
 def test_round_trip(manifest: bundle.Manifest) -> None:
-    random = Randomised(2, 3, 7, ("fc", "layer4"))
+    random = Randomised(2, 3, 7, ("fc", "layer4"), manifest.network)
     written = replace(manifest, randomised=random).to_bytes()
-    assert json.loads(written)["randomised"] == {"step": 2, "of": 3, "seed": 7, "layers": ["fc", "layer4"]}
+    assert json.loads(written)["randomised"] == {
+        "step": 2, "of": 3, "seed": 7, "layers": ["fc", "layer4"], "trained": manifest.network
+    }  # fmt: skip
     assert bundle.parse_manifest(written).randomised == random
 
 

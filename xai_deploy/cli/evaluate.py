@@ -19,7 +19,7 @@ from ..evaluation.journal import Journal
 from ..evaluation.metrics import Column, metrics
 from ..evaluation.run import CHUNK, Plan, Subject, evaluate
 from ..evaluation.summary import Figure, Group
-from ..evaluation.truth import read_boxes, read_masks
+from ..evaluation.truth import Boxes, read_boxes, read_masks, unknown
 from ..methods import applicable
 from .arguments import MethodRequest, describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv, warn_of
@@ -57,6 +57,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             print(printable(f"{_kept(journal, plan)} in {out / JOURNAL}; the same command goes on"), file=sys.stderr)
             raise
+        finally:
+            for problem in plan.boxes.cut if plan.boxes else ():
+                log.warning("%s", printable(problem))
         _write(arguments, out, subjects, plan, methods, described, journal)
 
 
@@ -186,7 +189,7 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
     """Refuse randomised bundles that are not the first one's.
 
     Raises:
-        XaiError: They say so themselves: another step, seed, layer or input.
+        XaiError: They say so themselves: another step, seed, layer, input or network.
     """
     own = made[0].bundle.manifest
     seeds = set()
@@ -199,6 +202,11 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
                 f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
                 "both again with --randomise"
             )
+        if random.trained not in ("", own.network):
+            raise XaiError(
+                f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "
+                "--randomise"
+            )
         seeds.add(random.seed)
     if len(seeds) > 1:
         raise XaiError(f"{made[0].bundle.path}: its randomised bundles are of several seeds; export them again")
@@ -207,11 +215,12 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
 def _plan(arguments: argparse.Namespace, subjects: Sequence[Subject]) -> tuple[Plan, list[str]]:
     """What to measure, and the methods' titles."""
     root = Path(arguments.images)
-    masks = read_masks(arguments.masks, root) if arguments.masks else None
-    boxes = read_boxes(arguments.boxes, root) if arguments.boxes else None
-    for problem in boxes.problems if boxes else ():
-        log.warning("%s", printable(problem))
     apart = [Path(folder) for folder in (arguments.masks, arguments.out) if folder]
+    masks = read_masks(arguments.masks, root, apart=apart) if arguments.masks else None
+    boxes = read_boxes(arguments.boxes, root, apart) if arguments.boxes else None
+    if boxes:
+        for problem in (*boxes.problems, *(_unknown(boxes, subjects) if arguments.boxes_of == "class" else ())):
+            log.warning("%s", printable(problem))
     images = dataset.find(root, arguments.limit, arguments.seed, apart)
     if arguments.methods:
         methods = parse_methods(arguments.methods)
@@ -238,6 +247,12 @@ def _plan(arguments: argparse.Namespace, subjects: Sequence[Subject]) -> tuple[P
         progress=not arguments.quiet,
     )
     return plan, [method.title for method in methods]
+
+
+def _unknown(boxes: Boxes, subjects: Sequence[Subject]) -> list[str]:
+    """Where no box is of a class that a network has; told once for networks with the same labels."""
+    networks = {(tuple(s.explainer.labels), s.explainer.bundle.manifest.classes): s.name for s in reversed(subjects)}
+    return [told for known, name in networks.items() if (told := unknown(boxes, name, *known))]
 
 
 def _target(arguments: argparse.Namespace) -> int | str | None:

@@ -26,7 +26,7 @@ from ..targets import One, Rank, expand, known_classes
 from . import metrics as _metrics
 from .journal import Journal, Line
 from .metrics import Case, Column, Metric
-from .truth import Box, Boxes, Masks, mask_region, region
+from .truth import Box, Boxes, Masks, classes_of, mask_region, region
 
 Spec = tuple[str, Mapping[str, object]]
 
@@ -219,12 +219,13 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
 def _case(
     subject: Subject, plan: Plan, method: Spec, x: NDArray[Any], explanation: Explanation, images: Sequence[_Read]
 ) -> Case:
-    spec = subject.explainer.bundle.manifest.input
+    manifest = subject.explainer.bundle.manifest
+    spec, labels = manifest.input, subject.explainer.labels
     regions, masks = [], []
     for image, target in zip(images, explanation.target, strict=True):
         boxes = image.boxes or ()
         if plan.boxes_of == "class":
-            boxes = tuple(box for box in boxes if _names(box, int(target), subject.explainer.labels))
+            boxes = tuple(box for box in boxes if int(target) in classes_of(box.label, labels, manifest.classes))
         inside = region(boxes, *image.size, spec)
         regions.append(inside if inside.any() else None)
         covered = None if image.mask is None else mask_region(image.mask, spec)
@@ -240,13 +241,6 @@ def _case(
         masks,
         subject.randomised,
     )
-
-
-def _names(box: Box, target: int, labels: Sequence[str]) -> bool:
-    """Whether a box is of the class explained."""
-    if isinstance(box.label, str):
-        return bool(labels) and box.label.casefold() == labels[target].casefold()
-    return box.label == target
 
 
 def _compare(

@@ -79,6 +79,19 @@ def test_coco(tmp_path: Path) -> None:
     image.update(height=40, width=64)  # type: ignore[call-overload]
     folders.write(path, json.dumps(document))
     assert read_boxes(path, tmp_path).problems[2:] == (f"{path}: 1 boxes reach beyond their image; cut at its border",)
+    assert read_boxes(path, tmp_path).cut == ()  # told already
+
+
+def test_pixels_beyond_the_image(tmp_path: Path) -> None:
+    """Known only at the image, where the file states no size: each box counts once, a rounded one not at all."""
+    root = folders.images(tmp_path / "images", "a.png", "b.png")
+    path = folders.table(tmp_path / "a.csv", {"a.png": [((-5, 0, 64.01, 40), "x"), ((0, 0, 90, 90), "x")], "b.png": []})
+    boxes = read_boxes(path, root)
+    assert not boxes.cut
+    for name in ("a.png", "b.png", "a.png"):
+        boxes.of(root / name, folders.HEIGHT, folders.WIDTH)
+    assert boxes.cut == (f"{path}: 2 boxes reach beyond their image; cut at its border",)
+    assert boxes.problems == ()
 
 
 def test_yolo(tmp_path: Path) -> None:
@@ -123,7 +136,7 @@ def test_voc_goes_by_the_files_own_name(tmp_path: Path) -> None:
 
 
 def test_csv(tmp_path: Path) -> None:
-    """Columns in any order, a byte order mark, quotes, blank lines; fractions; labels of digits are numbers."""
+    """Columns in any order, a byte order mark, quotes, blank lines; fractions; labels of digits are texts, too."""
     lines = [
         "\ufefflabel, image ,right,bottom,left,top",
         '"a ""b"", c","a,1.png",32,20,16,10',
@@ -132,7 +145,7 @@ def test_csv(tmp_path: Path) -> None:
         '7,"a,1.png",1,1,0,0',
     ]
     text = "\r\n".join(lines)
-    wanted = (Box(0.25, 0.25, 0.5, 0.5, 'a "b", c'), Box(0, 0, 1, 1, "07"), Box(0, 0, 1 / 64, 1 / 40, 7))
+    wanted = (Box(0.25, 0.25, 0.5, 0.5, 'a "b", c'), Box(0, 0, 1, 1, "07"), Box(0, 0, 1 / 64, 1 / 40, "7"))
     same(one(tmp_path, folders.write(tmp_path / "a.csv", text), "a,1.png"), wanted)
     text = "image,cx,cy,w,h\na.png,0.5,0.5,0.5,1\n"
     same(one(tmp_path, folders.write(tmp_path / "b.csv", text)), (Box(0.25, 0.0, 0.75, 1.0, None),))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xai_deploy.errors import TruthError
-from xai_deploy.evaluation.truth import read_boxes
+from xai_deploy.evaluation.truth import read_boxes, read_masks
 from xai_deploy.evaluation.truth.matching import Matcher
 
 from . import folders
@@ -93,6 +93,18 @@ def test_annotations_inside_the_root(tmp_path: Path) -> None:
     folders.images(inner, "c.png")  # a picture among the annotations is none of the images
     folders.images(root, "y/c.png")
     assert read_boxes(inner, root).of(root / "y/c.png", 4, 5) == ()
+
+
+def test_pictures_apart(tmp_path: Path) -> None:
+    """Masks, results and what is hidden are no images, as for `dataset.find`."""
+    root = folders.images(
+        tmp_path / "set", "images/a.png", "masks/a.png", "out/x/a.png", ".cache/a.png", "images/._a.png"
+    )
+    path = folders.yolo(root / "labels", {"a.png": []})
+    assert read_boxes(path, root, [root / "masks", root / "out"]).of(root / "images/a.png", 4, 5) == ()
+    with pytest.raises(TruthError, match=r"the annotation 'a' fits the images images/a\.png and masks/a\.png"):
+        read_boxes(path, root, [root / "out"]).of(root / "images/a.png", 4, 5)
+    assert read_masks(root / "masks", root, apart=[root / "out"]).has(root / "images/a.png")
 
 
 def test_paths_need_not_be_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +18,7 @@ from typing import ClassVar
 from ...errors import TruthError
 from ...registry import Registry
 from .matching import Matcher
-from .reading import check_size, files_in, fraction, read_text
+from .reading import check_size, counted, files_in, fraction, read_text
 
 Label = str | int | None
 
@@ -28,7 +28,8 @@ class Box:
     """Where an object is, in fractions of the whole upright image: 0 <= left < right <= 1, 0 <= top < bottom <= 1.
 
     Attributes:
-        label: The category as the file names it, a number where it has only a number, None where it names none.
+        label: The category as the file names it, a number where it has only a number, None where it names none. Which
+            class of a network that is, `labels` tells.
     """
 
     left: float
@@ -155,20 +156,23 @@ class Boxes:
         problems: What was left out or looks wrong as the file was read, one line each; to be shown.
     """
 
-    def __init__(self, source: str, path: Path, annotations: Annotations, root: Path) -> None:
+    def __init__(
+        self, source: str, path: Path, annotations: Annotations, root: Path, apart: Iterable[Path] = ()
+    ) -> None:
         self.source = source
         self.path = path
-        self._matcher = Matcher([record.image for record in annotations.records], root, annotations.by_stem, path)
+        names = [record.image for record in annotations.records]
+        self._matcher = Matcher(names, root, annotations.by_stem, path, apart)
         self._records = {record.image: record for record in annotations.records}
-        self._cut = 0
+        self._cut: set[str] = set()  # their places in the file, so that each counts once
         # what needs no size is converted at once: a mistake shows before hours of computing, not after
         self._boxes = {
             record.image: self._convert(record, *(record.size or (1, 1)))
             for record in annotations.records
             if record.fractions or record.size
         }
-        cut = [f"{path}: {self._cut} boxes reach beyond their image; cut at its border"] if self._cut else []
-        self.problems = (*annotations.problems, *cut)
+        self.problems = (*annotations.problems, *self.cut)
+        self._cut.clear()
 
     def __len__(self) -> int:
         """Number of annotated images."""
@@ -177,6 +181,17 @@ class Boxes:
     def has(self, image: Path) -> bool:
         """Whether an image is annotated; it need not be opened for that."""
         return self._matcher.find(image) is not None
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """More to be shown, of the pixel boxes that `of` was asked for: how many were cut shows only at their images."""
+        return counted([(len(self._cut), "boxes reach beyond their image; cut at its border")], self.path)
+
+    @property
+    def labels(self) -> tuple[str | int, ...]:
+        """What the boxes are labelled, each once, in the order of the file."""
+        found = (entry.label for record in self._records.values() for entry in record.entries)
+        return tuple(dict.fromkeys(label for label in found if label is not None))
 
     @property
     def digest(self) -> str:
@@ -221,17 +236,19 @@ class Boxes:
             if left >= right or top >= bottom:
                 size = "" if record.fractions else f" of {width} x {height} pixels"
                 raise TruthError(f"{entry.where}: the box lies outside the image{size}; correct or remove it")
-            self._cut += max(abs(a - b) for a, b in zip(edges, (left, top, right, bottom), strict=True)) > 1e-3
+            if max(abs(a - b) for a, b in zip(edges, (left, top, right, bottom), strict=True)) > 1e-3:
+                self._cut.add(entry.where)
             boxes.append(Box(left, top, right, bottom, entry.label))
         return tuple(boxes)
 
 
-def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Boxes:
+def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str], apart: Iterable[Path] = ()) -> Boxes:
     """Read boxes; the contents tell the format.
 
     Args:
         path: A COCO json or csv file, or a folder of YOLO txt or Pascal VOC xml files.
         root: The folder of the images, to which the images' names in the annotations are relative.
+        apart: Folders inside the root whose pictures are no images (masks, results).
 
     Raises:
         TruthError: Missing, of no known format, or malformed.
@@ -245,4 +262,4 @@ def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> Bo
         raise TruthError(f"{path}: holds no annotations that can be read; {known}")
     if len(found) > 1:
         raise TruthError(f"{path}: may be {' or '.join(found)}; give a folder that holds files of one kind")
-    return Boxes(found[0], path, kind.read(source), Path(root))
+    return Boxes(found[0], path, kind.read(source), Path(root), apart)

@@ -8,6 +8,7 @@ of 8 bits, the pixels of that value are the object.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,15 @@ class Masks:
 
     source = "PNG masks"
 
-    def __init__(self, path: Path, files: list[Path], root: Path, value: int | None) -> None:
+    def __init__(
+        self, path: Path, files: list[Path], root: Path, value: int | None, apart: Iterable[Path] = ()
+    ) -> None:
         self.path = path
         self._value = value
         self._files = {file.relative_to(path).with_suffix("").as_posix(): file for file in files}
         if len(self._files) < len(files):
             raise TruthError(f"{path}: two masks of one name, .png and .PNG; remove one")
-        self._matcher = Matcher(self._files, root, by_stem=True, annotations=path)
+        self._matcher = Matcher(self._files, root, True, path, apart)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -80,13 +83,19 @@ class Masks:
         return np.asarray(pixels.any(axis=-1))
 
 
-def read_masks(path: str | os.PathLike[str], root: str | os.PathLike[str], value: int | None = None) -> Masks:
+def read_masks(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    value: int | None = None,
+    apart: Iterable[Path] = (),
+) -> Masks:
     """Find the masks in a folder; each is read when it is asked for.
 
     Args:
         path: The folder of PNG files.
         root: The folder of the images, whose names the masks have.
         value: The grey value of the object, 0 to 255; None for everything that is not black.
+        apart: Folders inside the root whose pictures are no images, besides `path`.
 
     Raises:
         TruthError: No such folder, or no PNG file in it.
@@ -100,7 +109,7 @@ def read_masks(path: str | os.PathLike[str], root: str | os.PathLike[str], value
     files = [file for file in files_in(path) if file.suffix.lower() == ".png"]
     if not files:
         raise TruthError(f"{path}: holds no PNG files; masks are PNG files with the images' names")
-    return Masks(path, files, Path(root), value)
+    return Masks(path, files, Path(root), value, apart)
 
 
 def _header(file: Path) -> tuple[int, int]:

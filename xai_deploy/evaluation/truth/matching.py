@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ...errors import TruthError
-from ...images import SUFFIXES
+from ..dataset import find
 
 _Parts = tuple[str, ...]
 
@@ -31,13 +31,17 @@ class Matcher:
         root: The folder of the images.
         by_stem: The names lack the files' endings.
         annotations: Where the annotations are; pictures in such a folder inside the root (masks) are no images.
+        apart: More folders whose pictures are no images.
     """
 
-    def __init__(self, names: Iterable[str], root: Path, by_stem: bool, annotations: Path) -> None:
+    def __init__(
+        self, names: Iterable[str], root: Path, by_stem: bool, annotations: Path, apart: Iterable[Path] = ()
+    ) -> None:
         if not root.is_dir():
             raise TruthError(f"{root}: not a folder; give the folder of the images")
         self._root = Path(os.path.abspath(root))
         self._annotations = Path(os.path.abspath(annotations))
+        self._apart = (self._annotations, *apart)
         self._by_stem = by_stem
         self._names: dict[_Parts, str] = {}
         self._namesakes: dict[str, list[_Parts]] = defaultdict(list)
@@ -101,16 +105,11 @@ class Matcher:
 
     @cached_property
     def _images(self) -> dict[str, list[_Parts]]:
-        """The images under the root, by the last part of their keys."""
+        """The images under the root, all of them though few may be asked for, by the last part of their keys."""
         images: dict[str, list[_Parts]] = defaultdict(list)
-        inside = self._annotations != self._root and self._annotations.is_dir()
-        for folder, folders, files in os.walk(self._root):
-            if inside:
-                folders[:] = [name for name in folders if Path(folder, name) != self._annotations]
-            for file in files:
-                if os.path.splitext(file)[1].lower() in SUFFIXES:
-                    parts = self._relative(Path(folder, file))
-                    images[self._key(parts)[-1]].append(parts)
+        for image in find(self._root, apart=self._apart):
+            parts = _parts(image.relative_to(self._root).as_posix())
+            images[self._key(parts)[-1]].append(parts)
         return images
 
     @cached_property

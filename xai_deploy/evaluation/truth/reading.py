@@ -97,6 +97,11 @@ def fraction(value: float, where: str) -> float:
     return value
 
 
+def whole(text: str) -> int | None:
+    """The number that digits alone write, without zeros before them; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text else None
+
+
 def quoted(value: object) -> str:
     """A value from a file, for a message: on one line, and not long."""
     text = repr(value) if isinstance(value, (str, int, float, type(None))) else type(value).__name__

@@ -4,7 +4,7 @@
     image,cx,cy,w,h[,label]                 centre and size in fractions of the image, as YOLO has them
 
 One line per box; an image's path is relative to the images' root. A line with empty coordinates says that the image was
-looked at and shows no object. A label of digits alone is a number. Separated by commas, quoted with "; UTF-8.
+looked at and shows no object. Separated by commas, quoted with "; UTF-8.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import TruthError
-from .base import Annotations, Entry, Format, Label, Record, Source, formats
+from .base import Annotations, Entry, Format, Record, Source, formats
 from .reading import number, quoted
 
 _PIXELS = ("left", "top", "right", "bottom")
@@ -81,13 +81,8 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _entry(numbers: list[float], kind: tuple[str, ...], label: str, where: str) -> Entry:
     if kind is _FRACTIONS:
-        return Entry.centred(numbers, _label(label), where)
+        return Entry.centred(numbers, label or None, where)
     left, top, right, bottom = numbers
     if left > right or top > bottom:
         raise TruthError(f"{where}: the box's edges are swapped; left < right and top < bottom")
-    return Entry(left, top, right, bottom, _label(label), where)
-
-
-def _label(text: str) -> Label:
-    whole = text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text
-    return int(text) if whole else text or None
+    return Entry(left, top, right, bottom, label or None, where)

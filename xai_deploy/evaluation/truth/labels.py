@@ -1,0 +1,54 @@
+"""Which class of a network a box's label means; the same whatever format the label was read from.
+
+1. A text that is a label of the network is that class: letter for letter, failing that in other capital letters.
+2. Any other text that reads as a number is the class's index, counted from 0; so are the numbers of formats that have no texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .base import Boxes, Label
+from .reading import quoted, whole
+
+_SHOWN = 3  # of the network's labels, in a message
+
+
+def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, ...]:
+    """The indices of the classes meant: none where the network has no such class, several where its labels repeat.
+
+    Args:
+        label: A box's.
+        labels: The network's, one for each class; empty where it has none.
+        classes: How many classes it has.
+    """
+    if label is None or label == "":  # networks have such gaps among their labels, too
+        return ()
+    if isinstance(label, int):
+        return (label,) if 0 <= label < classes else ()
+    found = [index for index, own in enumerate(labels) if own == label]
+    found = found or [index for index, own in enumerate(labels) if own.casefold() == label.casefold()]
+    if not found and (index := whole(label)) is not None and index < classes:
+        found = [index]
+    return tuple(found)
+
+
+def unknown(boxes: Boxes, network: str, labels: Sequence[str], classes: int) -> str | None:
+    """What to tell where no box is of any class of a network; None where one is.
+
+    Args:
+        boxes: Those read.
+        network: The network's name.
+        labels: The network's.
+        classes: How many classes it has.
+    """
+    if any(classes_of(label, labels, classes) for label in boxes.labels):
+        return None
+    if not boxes.labels:
+        return f"{boxes.path}: no box has a label, so none is of the class explained; add labels, or take all boxes"
+    known = f"its labels are {', '.join(map(quoted, labels[:_SHOWN]))}" + ", ..." * (len(labels) > _SHOWN)
+    return (
+        f"{boxes.path}: none of the boxes' labels is a class of {network}'s, {quoted(boxes.labels[0])} for one; "
+        + (known if labels else f"it has no labels, only the numbers 0 to {classes - 1}")
+        + "; write the boxes' labels so, or take all boxes"
+    )
