@@ -73,11 +73,11 @@ def explain(
         target: The classes [n]; None for the predicted ones.
 
     Raises:
-        NotApplicableError: The network has one output that is no probability.
+        NotApplicableError: The network has one output, and no sigmoid on it.
     """
     if explainer.bundle.manifest.classes == 1 and explainer.bundle.activation != "sigmoid":
         raise NotApplicableError(
-            f"{explainer.bundle.path}: the network has a single output that is no probability; there is no prediction to compare"
+            f"{explainer.bundle.path}: the network has a single output without a sigmoid; there is no probability to compare"
         )
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits

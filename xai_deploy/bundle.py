@@ -147,7 +147,7 @@ class Output:
         name: Its own name.
         tensor: The tail's tensor that holds it.
         shape: Without the batch.
-        kind: What it holds.
+        kind: What it holds; logarithms of probabilities count as logits, whose softmax is the probabilities, too.
         activation: What stands between the logits and this output, where it is the one explained: the first whose kind
             is not "other".
     """

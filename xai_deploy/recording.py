@@ -63,6 +63,7 @@ class Header:
         methods: Title -> what was asked for, in the order of the heatmaps.
         images: The images' file names.
         pixels: The digest of each image's pixels.
+        layer: Where the network was cut; empty where that is not known.
     """
 
     format: int
@@ -72,6 +73,7 @@ class Header:
     methods: dict[str, Request]
     images: tuple[str, ...]
     pixels: tuple[str, ...]
+    layer: str = ""
 
 
 @dataclass(frozen=True, eq=False)

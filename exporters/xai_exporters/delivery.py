@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
         OutputError: A destination exists, or its folder does not.
     """
     places = {"--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
-    folders = [("the bundle", bundle.resolve()) for bundle in bundles]
-    folders += [(what, folder.resolve()) for what, folder in places.items() if folder is not None]
+    folders = [("the bundle", _real(bundle)) for bundle in bundles]
+    folders += [(what, _real(folder)) for what, folder in places.items() if folder is not None]
     for (one, first), (other, second) in itertools.combinations(folders, 2):
         if first.is_relative_to(second) or second.is_relative_to(first):
             raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
@@ -46,6 +47,10 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
     if request.web is not None:
         check_site(request.web, request.overwrite)
         runtime_files(request.ort_web, say)  # in the cache from now on
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve fails at a loop of links, which has a refusal of its own
 
 
 def deliver(request: Request, bundle: Bundle, material: Material, put: Put, say: Callable[[str], None]) -> None:

@@ -116,7 +116,10 @@ def staged(overwrite: bool) -> Iterator[Stage]:
                 _write(file, whole)
             _move(stage.moves, overwrite)
         except OSError as error:
-            raise OutputError(f"{stage.moves[0][1]}: can't be put in place ({error.strerror})") from None
+            old = str(error.filename)  # a staged folder, its manifest, or what has to step aside
+            found = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
+            which = next(found, stage.moves[0][1])
+            raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
     finally:
         _remove(staging for staging, _ in stage.moves)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,28 @@ def test_another_name_of_the_same_folder(source: Path, capsys: pytest.CaptureFix
         assert run("--fuse", "cam", "--web", page, "--randomise", "2") == 2
         assert "the bundle and --web need folders of their own" in capsys.readouterr().err
     assert {p.name for p in source.iterdir()} == {"net.onnx", "link"}
+
+
+def test_a_link_to_itself(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "loop").symlink_to("loop")
+    assert run("-o", "loop") == 2
+    assert "loop: exists already" in capsys.readouterr().err
+
+
+def test_the_folder_that_failed_is_named(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def fails(old: Path, new: Path) -> None:
+        if Path(new).name == "repo":
+            raise OSError(28, "No space left on device", str(old), None, str(new))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fails)
+    assert run("--fuse", "cam", "--serve-repo", "triton", "repo") == 2
+    assert "repo: can't be put in place (No space left on device)" in capsys.readouterr().err
+    assert {p.name for p in source.iterdir()} == {"net.onnx"}
 
 
 def test_all_or_nothing(source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def test_one_output_says_yes_or_no() -> None:
 def test_one_output_that_is_no_probability(tmp_path: Path) -> None:
     explainer = Explainer(small.write(tmp_path / "net.xai", classes=1, activation=""))
     with pytest.raises(
-        NotApplicableError, match=r"net\.xai: the network has a single output that is no probability; there is"
+        NotApplicableError, match=r"net\.xai: the network has a single output without a sigmoid; there is no"
     ):
         agreement.explain(explainer, images(1), {})
 

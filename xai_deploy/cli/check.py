@@ -120,6 +120,7 @@ def _record(arguments: argparse.Namespace) -> int:
         written,
         tuple(names),
         tuple(pixels),
+        described["layer"],
     )
     Recording(header, recording.joined(parts)).save(out)
     if not arguments.quiet:
@@ -146,7 +147,9 @@ class _Reference:
             )
             header = self.recording.header
             self.classes = self.recording.explained.logits.shape[1]
-            self.described = {"name": header.network, "digest": header.digest, "runtime": header.runtime}
+            self.described = {
+                "name": header.network, "digest": header.digest, "layer": header.layer, "runtime": header.runtime
+            }  # fmt: skip
 
     def explain(
         self, names: Sequence[str], pictures: Sequence[Pixels], methods: dict[str, agreement.Spec]

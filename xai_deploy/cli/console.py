@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -129,17 +130,32 @@ def write_json(report: Any, path: str) -> None:
     # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8", "backslashreplace")
-    file = Path(os.path.realpath(path))
-    if file.exists() and not file.is_file():  # a device or a pipe
+    file = Path(path)
+    if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):  # a pipe; or refused, as it should be
+        file.write_bytes(data)
+    else:
+        _replace(Path(os.path.realpath(file)), data)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Write a file whole or not at all: what is there stays until this is written."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=".xai-", suffix=".part", dir=file.parent)
+    except OSError:  # nothing new may be in this folder, but the file may be written
         file.write_bytes(data)
         return
-    part = file.with_name(f".{file.name}.part")  # what is there stays whole until this is
+    part = Path(name)
     try:
-        part.write_bytes(data)
+        with open(handle, "wb") as opened:
+            opened.write(data)
+        mask = os.umask(0o022)
+        os.umask(mask)
+        part.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~mask)
         part.replace(file)
     except OSError as error:
+        raise XaiError(f"{file}: can't be written ({error.strerror})") from None
+    finally:
         part.unlink(missing_ok=True)
-        raise XaiError(f"{path}: can't be written ({error.strerror})") from None
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:

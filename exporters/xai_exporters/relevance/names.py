@@ -14,13 +14,18 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def note_names(nodes: Iterable[ir.Node]) -> None:
     """Note on nodes what they are called in the source: cutting, merging and exporting rename tensors."""
+    nodes = list(nodes)
+    paths = {path for node in nodes for path in module_paths(node)}
     for node in nodes:
         node.meta[_NAMES] = [str(node.name), *(str(y.name) for y in node.outputs)]
-        node.meta[_MODULES] = list(dict.fromkeys([*module_paths(node), *_by_weight(node)]))
+        node.meta[_MODULES] = [*module_paths(node), *(path for path in _by_weight(node) if path not in paths)]
 
 
 def _by_weight(node: ir.Node) -> list[str]:
-    """The module whose weight a layer has: one that torch merged with its BatchNorm lies in the BatchNorm's module."""
+    """The module whose weight a layer has: one that torch merged with its BatchNorm lies in the BatchNorm's module alone.
+
+    Where other nodes lie in that module, modules share a weight, and this says nothing.
+    """
     weight = str(node.inputs[1].name) if node.op_type in _LAYERS and node.inputs[1] is not None else ""
     return [weight.removesuffix(".weight")] if weight.endswith(".weight") else []
 

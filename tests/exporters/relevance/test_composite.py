@@ -14,6 +14,7 @@ from xai_exporters.errors import RequestError, RuleError
 from xai_exporters.relevance.composite import Composite, composites, load_composite, parse_composite
 from xai_exporters.relevance.graph import relevance_graph
 from xai_exporters.relevance.layer_rules import AlphaBeta, Epsilon, Flat, Gamma, GeneralizedGamma, WSquare, ZBox, ZPlus
+from xai_exporters.relevance.names import modules, note_names
 
 from xai_deploy.bundle import Bundle
 
@@ -206,6 +207,17 @@ def test_a_convolution_that_torch_merged_with_its_batchnorm(tmp_path: Path) -> N
     bundle = Bundle.open(export_torch(tmp_path, nets.Residual(), split="layer1", composite=composites).path)
     conv, norm, none = (bundle.graph(f"relevance-{name}") for name in given)
     assert conv == norm != none
+
+
+def test_a_weight_that_two_modules_share_names_neither() -> None:
+    """torch's exporter keeps one of two weights that are equal."""
+    weight = ir.Value(name="a.weight")
+    a, b = (ir.node("Conv", [ir.Value(name="x"), weight], name=f"/{name}/Conv") for name in "ab")
+    note_names([a, b])
+    assert (modules(a), modules(b)) == (["a"], ["b"])
+    merged = ir.node("Conv", [ir.Value(name="x"), weight], name="/norm/Conv")
+    note_names([merged])
+    assert modules(merged) == ["norm", "a"]
 
 
 @pytest.mark.parametrize(

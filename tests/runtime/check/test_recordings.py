@@ -25,6 +25,7 @@ def test_a_recording_stands_for_its_network(here: Path, backend: str, capsys: Ca
     assert report["reference"] == {
         "name": header.bundle.manifest.name,
         "digest": header.bundle.manifest.digest,
+        "layer": "r2",
         "runtime": f"{backend} on cpu, f32",
     }
     assert list(report["methods"]) == ["grad-cam", "reciprocam+score=softmax"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,21 +64,37 @@ def test_what_makes_maps_differ_that_are_right(here: Path, capsys: Capture) -> N
     assert said in capsys.readouterr().err
 
 
-def test_a_report_is_replaced_whole(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["net.xai", "net.xai", "photos", "-m", "reciprocam", "--json", "report.json", "-q"]
-    assert main(arguments) == 0
-    whole = Path("report.json").read_bytes()
-    write = Path.write_bytes
+REPORT = ["net.xai", "net.xai", "photos", "-m", "reciprocam", "-q", "--json"]
 
-    def full(path: Path, data: bytes) -> int:
-        write(path, data[:100])
+
+def test_a_report_is_replaced_whole(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("real.json").touch()
+    Path("real.json").chmod(0o600)
+    Path("report.json").symlink_to("real.json")
+    assert main([*REPORT, "report.json"]) == 0
+    whole = Path("real.json").read_bytes()
+    assert json.loads(whole)["passed"]
+    assert (Path("report.json").is_symlink(), Path("real.json").stat().st_mode & 0o777) == (True, 0o600)
+
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    assert main(arguments) == 2
-    assert capsys.readouterr().err == "xai-check: error: report.json: can't be written (No space left on device)\n"
-    assert Path("report.json").read_bytes() == whole
-    assert not list(here.glob(".*.part"))
+    monkeypatch.setattr(Path, "replace", full)
+    assert main([*REPORT, "report.json"]) == 2
+    message = f"xai-check: error: {here.resolve() / 'real.json'}: can't be written (No space left on device)\n"
+    assert capsys.readouterr().err == message
+    assert Path("real.json").read_bytes() == whole
+    assert not list(here.glob(".xai-*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_a_report_to_a_pipe(here: Path) -> None:
+    """Process substitution, and /dev/stdout where it is a pipe, name what no link leads to."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as end:
+        assert main([*REPORT, f"/dev/fd/{writing}"]) == 0
+        os.close(writing)
+        assert json.loads(end.read())["passed"]
 
 
 def test_networks_that_disagree(here: Path, capsys: Capture) -> None:

@@ -109,13 +109,15 @@ async function take(open) {
   const turn = ++chosen;
   fail("");
   say("Reading the picture.");
+  let opened;
   try {
-    const opened = await open();
+    opened = await open();
     if (turn !== chosen) return opened.bitmap.close();
     opened.tensor = prepare(opened, config.input);
     if (picture !== shown?.source) picture?.bitmap.close();
     picture = opened;
   } catch (error) {
+    opened?.bitmap.close();
     if (turn !== chosen) return;
     say(picture ? "The picture shown is the one before." : "No picture yet.");
     return fail(error instanceof PictureError ? error.message : `The picture can't be used (${error.message}).`);
