@@ -13,6 +13,7 @@ import pytest
 
 from xai_deploy import write_image
 from xai_deploy.cli import evaluate
+from xai_deploy.evaluation import run as running
 
 from . import nets
 
@@ -27,6 +28,20 @@ def pictures(folder: Path, count: int, size: tuple[int, int] = (nets.HEIGHT, net
     for number in range(count):
         write_image(folder / f"{number:04}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8))
     return folder
+
+
+def interrupt(patch: pytest.MonkeyPatch) -> None:
+    """Interrupt the next evaluation after its first chunk of images."""
+    chunk = running._chunk
+
+    def interrupted(*arguments: object) -> object:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return chunk(*arguments)  # type: ignore[arg-type]
+
+    calls: list[int] = []
+    patch.setattr(running, "_chunk", interrupted)
 
 
 @pytest.fixture

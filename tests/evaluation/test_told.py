@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from xai_deploy.cli import evaluate
-from xai_deploy.evaluation import run as running
 
 from . import nets
-from .conftest import Refused, pictures
+from .conftest import Refused, interrupt, pictures
 
 
 @pytest.mark.parametrize("metrics", ["iou", "complexity,iou"])
@@ -49,20 +48,11 @@ def test_an_undefined_figure_stays_in_the_table(desk: Path, capsys: pytest.Captu
 def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What is kept, and what to do."""
     pictures(desk / "many", 20)
-    chunk = running._chunk
-
-    def interrupted(*arguments: object) -> object:
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return chunk(*arguments)  # type: ignore[arg-type]
-
-    calls: list[int] = []
-    monkeypatch.setattr(running, "_chunk", interrupted)
     asked = ["net.xai", "--images", "many", "-m", "reciprocam", "--metrics", "complexity", "-o", "out"]
-    assert evaluate.main(asked) == 130
+    with monkeypatch.context() as patch:
+        interrupt(patch)
+        assert evaluate.main(asked) == 130
     assert "16 of 20 images are done in out/journal.jsonl; the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr(running, "_chunk", chunk)
     assert evaluate.main(asked) == 0
     assert "going on with out/journal.jsonl: 16 of 20 images are done" in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+import torchvision
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from xai_exporters import Export, Request, export
@@ -212,7 +213,6 @@ def test_layers_of_a_dense_network(tmp_path: Path) -> None:
 
 def test_resnet18_stays_alive(tmp_path: Path) -> None:
     """Twenty layers without a BatchNorm that would mend their scale: finite, of a sound size, different for each image."""
-    torchvision = pytest.importorskip("torchvision")
     module = nets.randomise(torchvision.models.resnet18(num_classes=10))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -302,7 +302,6 @@ def test_quiet(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @needs_peak
 def test_plot_and_memory(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     tiny.write(work / "odd.xai", labels=(), changes={"name": "of $5 and $6"})
     arguments = ["odd.xai", "-m", "cam", "-b", "onnxruntime", "--runs", "1", "--warmup", "1", "--plot", "costs.png"]
     assert bench.main(arguments) == 0

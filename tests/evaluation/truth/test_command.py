@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from xai_deploy.cli import evaluate
-from xai_deploy.evaluation import run as running
 
 from .. import nets
-from ..conftest import Refused, Run, pictures
+from ..conftest import Refused, Run, interrupt, pictures
 
 HEADER = "image,left,top,right,bottom,label\n"
 
@@ -69,17 +68,8 @@ def test_boxes_that_reach_beyond_their_image(
     told = "xai-evaluate: warning: boxes.csv: {} boxes reach beyond their image; cut at its border\n"
     run(*asked, images="many")
     assert capsys.readouterr().err == told.format(3)
-    chunk = running._chunk
-
-    def interrupted(*arguments: object) -> object:
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return chunk(*arguments)  # type: ignore[arg-type]
-
-    calls: list[int] = []
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_chunk", interrupted)
+        interrupt(patch)
         assert evaluate.main(["net.xai", "--images", "many", "-m", "reciprocam", *asked, "-o", "again"]) == 130
     assert told.format(2) in capsys.readouterr().err
     run(*asked, images="many", out="again")
