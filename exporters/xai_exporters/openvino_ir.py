@@ -68,7 +68,9 @@ def model_info(image: Input, explained: Output, labels: Sequence[str], embedded:
     """What Model API reads: how to preprocess an image as OpenCV reads it (BGR, 0-255), and what the scores are.
 
     It can't say a resize to more than the crop (256 to 224): then the image is cropped to the shape of the input and resized,
-    which sees more of it. It would take the sigmoid of sigmoid outputs again: these are not called a classification.
+    which sees more of it. An input of any size, as embedded preprocessing has, gets images as they are: RGB has to be given there,
+    and nothing is written of channels (Model API 0.4.7 would not reverse them). It would take the sigmoid of sigmoid outputs
+    again: these are not called a classification.
     """
     how = image.preprocess
     info: dict[str, str] = {}
@@ -76,9 +78,9 @@ def model_info(image: Input, explained: Output, labels: Sequence[str], embedded:
         info["model_type"] = "Classification"
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
-    info["reverse_input_channels"] = str(embedded or how.color == "RGB")  # what is embedded starts from RGB
     if not embedded:
         info["resize_type"] = "standard" if how.resize == "stretch" else "crop"
+        info["reverse_input_channels"] = str(how.color == "RGB")
         info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)
         info["scale_values"] = " ".join(repr(s / how.scale) for s in how.std)
     return info

@@ -75,8 +75,7 @@ def test_what_model_api_reads(tmp_path: Path) -> None:
 def test_embedded_preprocessing_is_not_asked_for_twice(tmp_path: Path) -> None:
     model = openvino.Core().read_model(fused(tmp_path, embed_preprocess=True) / "fused-grad-cam.xml")
     info = {key: value.astype(str) for key, value in model.get_rt_info("model_info").astype(dict).items()}
-    # Model API hands over what OpenCV reads, BGR; the graph starts from RGB
-    assert info == {"model_type": "Classification", "labels": LABELS, "reverse_input_channels": "True"}
+    assert info == {"model_type": "Classification", "labels": LABELS}  # Model API hands images over as they are given
     assert model.inputs[0].get_node().get_layout() == openvino.Layout("NHWC")
 
 
