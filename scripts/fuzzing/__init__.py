@@ -1,0 +1,1 @@
+"""The fuzzers: `campaign` hands mutated inputs to `worker` processes, which run one of `targets` on each."""
