@@ -1,8 +1,9 @@
 """Training side of xai-deploy: trained network -> bundle."""
 
+from xai_deploy import __version__ as __version__
+
 from .errors import ExportError
 from .pipeline import Export, export, list_layers
 from .request import Request
 
 __all__ = ["Export", "ExportError", "Request", "export", "list_layers"]
-__version__ = "0.1.0"
