@@ -75,13 +75,13 @@ def explain(
     Raises:
         NotApplicableError: The network has one output, and no sigmoid on it.
     """
-    if explainer.bundle.manifest.classes == 1 and explainer.bundle.activation != "sigmoid":
+    if explainer.bundle.manifest.classes == 1 and explainer.bundle.manifest.activation != "sigmoid":
         raise NotApplicableError(
             f"{explainer.bundle.path}: the network has a single output without a sigmoid; there is no probability to compare"
         )
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits
-    if explainer.bundle.activation == "sigmoid":
+    if explainer.bundle.manifest.activation == "sigmoid":
         probabilities = (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
     else:
         probabilities = softmax(logits)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from . import targets as _targets
 from .backends import Config, Session, create
-from .bundle import Bundle, propagates_back
+from .bundle import Bundle
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .forward import ForwardPass, Network
 from .methods import Method
@@ -256,7 +256,7 @@ class Explainer:
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if propagates_back(role) and (offset := start_offset(method, classes)) is not None
+            if self.bundle.manifest.graphs[role].propagated and (offset := start_offset(method, classes)) is not None
         )
         back = next(runs, None)
         if back is None:

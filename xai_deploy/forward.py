@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Session, Tensor, to_host
-from .bundle import ACTIVATION, BY_SEED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest
+from .bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
 from .errors import NonFiniteOutputError, RuntimeFailure
 from .progress import progress
 from .seeds import Index, Seed
@@ -232,7 +232,8 @@ class ForwardPass:
         feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
         feeds[TARGET] = target
         feeds[SEED] = seed
-        name = RELEVANCE if RELEVANCE in role else GRADIENT
+        name = graph.propagated
+        assert name is not None  # methods ask for graphs that propagate back
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         results = network.run(role, feeds, [name, *missing])
         if missing:

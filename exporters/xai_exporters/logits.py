@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from xai_deploy.bundle import Output
+from xai_deploy.bundle import Activation, Output
 
 from .clean import CleanGraph
 from .errors import GraphError, RequestError
@@ -18,7 +18,7 @@ from .graphs import descendants
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _PROBABILITIES = {"Softmax", "Sigmoid", "LogSoftmax", "HardSigmoid"}
-_ACTIVATIONS: dict[str, Literal["softmax", "sigmoid", "none"]] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+_ACTIVATIONS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Logits:
     value: ir.Value
     output: ir.Value
     kind: Literal["logits", "probabilities"]
-    activation: Literal["softmax", "sigmoid", "none"]
+    activation: Activation
     classes: int
 
 

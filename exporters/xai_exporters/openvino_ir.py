@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from xai_deploy.bundle import Input, Output
+from xai_deploy.bundle import Activation, Input
 
 from .errors import GraphError, RequestError
 
@@ -28,13 +28,15 @@ def require_openvino() -> None:
         raise RequestError("--format openvino needs OpenVINO: pip install openvino") from None
 
 
-def to_ir(model: bytes, image: Input, explained: Output, labels: Sequence[str], embedded: bool) -> tuple[bytes, bytes]:
+def to_ir(
+    model: bytes, image: Input, activation: Activation, labels: Sequence[str], embedded: bool
+) -> tuple[bytes, bytes]:
     """A fused graph as IR.
 
     Args:
         model: The ONNX file.
         image: The network's input.
-        explained: The output that holds the scores.
+        activation: What makes probabilities of the network's logits.
         labels: One per class, or none.
         embedded: The graph holds the preprocessing.
 
@@ -56,7 +58,7 @@ def to_ir(model: bytes, image: Input, explained: Output, labels: Sequence[str], 
     for number, node in enumerate(network.get_ordered_ops()):
         if re.fullmatch(rf"{node.get_type_name()}_[0-9]+", node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{number}")  # else numbered since the process began
-    for key, value in model_info(image, explained, labels, embedded).items():
+    for key, value in model_info(image, activation, labels, embedded).items():
         network.set_rt_info(value, ["model_info", key])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -64,7 +66,7 @@ def to_ir(model: bytes, image: Input, explained: Output, labels: Sequence[str], 
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def model_info(image: Input, explained: Output, labels: Sequence[str], embedded: bool) -> dict[str, str]:
+def model_info(image: Input, activation: Activation, labels: Sequence[str], embedded: bool) -> dict[str, str]:
     """What Model API reads: how to preprocess an image as OpenCV reads it (BGR, 0-255), and what the scores are.
 
     It can't say a resize to more than the crop (256 to 224): then the image is cropped to the shape of the input and resized,
@@ -74,7 +76,7 @@ def model_info(image: Input, explained: Output, labels: Sequence[str], embedded:
     """
     how = image.preprocess
     info: dict[str, str] = {}
-    if explained.activation != "sigmoid":
+    if activation != "sigmoid":
         info["model_type"] = "Classification"
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, TargetLayer
+from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, Port, TargetLayer
 from xai_deploy.randomised import Randomised
 
 from .clean import CleanGraph, clean
@@ -23,7 +24,7 @@ from .errors import ExportError, GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
-from .logits import Logits, drop_foreign_outputs, explained, find_logits
+from .logits import Logits, drop_foreign_outputs, find_logits
 from .material import Material
 from .openvino_ir import require_openvino, to_ir
 from .passes.randomise import find_layers, randomise
@@ -150,8 +151,7 @@ def _export(
     graphs, left_out = build_graphs(request, material)
     roles = roles_of(request)
     contents = {f"{role}.onnx": to_bytes(make_model(g, _notes(roles[role], cut))) for role, g in graphs.items()}
-    opsets = {role: g.opset_imports[""] for role, g in graphs.items()}
-    manifest = _manifest(request, image, graph, cut, logits, parts, opsets)
+    manifest = _manifest(request, image, graph, cut, logits, parts, graphs)
     manifest = replace(manifest, left_out=left_out, randomised=random)
     if random is not None:
         manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
@@ -175,7 +175,7 @@ def _export(
             xml, weights = to_ir(
                 contents[f"{role}.onnx"],
                 image,
-                explained(manifest.outputs),
+                manifest.activation,
                 labels,
                 request.embed_preprocess,
             )
@@ -267,7 +267,7 @@ def _manifest(
     cut: Cut,
     logits: Logits,
     parts: Parts,
-    opsets: Mapping[str, int],
+    graphs: Mapping[str, ir.Graph],
 ) -> Manifest:
     from . import __version__
 
@@ -278,7 +278,6 @@ def _manifest(
             tensor=parts.tensors[str(value.name)],
             shape=clean.shapes.two[str(value.name)][1:],
             kind=logits.kind if value is logits.output else "other",
-            activation=logits.activation if value is logits.output else "none",
         )
         for value in clean.graph.outputs
     )
@@ -298,12 +297,27 @@ def _manifest(
             prefix_tokens=cut.grid.prefix,
         ),
         classes=logits.classes,
+        activation=logits.activation,
+        batch="any",
         outputs=outputs,
-        graphs={role: Graph(f"{role}.onnx", opset, roles[role].start) for role, opset in opsets.items()},
-        composites={role: composite for role in opsets if (composite := roles[role].composite) is not None},
+        graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
+        composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=tuple(side_tensors_of(cut, clean)),
         labels="labels.txt" if request.labels is not None else None,
     )
+
+
+def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
+    """What the manifest says of a graph."""
+    takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
+    return Graph(f"{role}.onnx", graph.opset_imports[""], start, takes, gives)
+
+
+def _port(value: ir.Value) -> Port:
+    assert value.shape is not None
+    assert value.dtype is not None
+    sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
+    return Port(str(value.name), sizes, value.dtype.numpy().name)
 
 
 def _input_layout(clean: CleanGraph, request: Request) -> str:

@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 from xai_deploy.bundle import (
     ACTIVATION,
     FUSED,
-    GRADIENT,
     LOGITS,
     PIXEL_LOGITS,
     PREDICTED,
-    RELEVANCE,
     SALIENCY,
     SEED,
     TARGET,
     Bundle,
     Input,
     Manifest,
-    propagates_back,
 )
 
 from .errors import BatchError, GraphError, VerificationError
@@ -180,7 +177,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
     logits = run(tail, _used(tail, between), "the tail")[LOGITS]
     wrong, dead = {}, []
     for role, graph in manifest.graphs.items():
-        if not propagates_back(role):
+        if graph.propagated is None:
             continue
         feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
         feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
@@ -192,7 +189,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
         except (GraphError, VerificationError) as error:
             wrong[role] = str(error)
             continue
-        arrived = next(v for name, v in results.items() if name in (GRADIENT, RELEVANCE))
+        arrived = next(v for name, v in results.items() if name == graph.propagated)
         if difference > TOLERANCES[manifest.target.dtype]:
             wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
         elif not np.isfinite(arrived).all():

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import bundle as b
+from xai_deploy.format1 import with_ports
 from xai_deploy.randomised import Randomised
 
 HEIGHT, WIDTH, CLASSES, CHANNELS = 16, 20, 5, 6
@@ -67,7 +68,9 @@ def write(
         ),
         target=b.TargetLayer("layer", "relu", (CHANNELS, h, w), "float32"),
         classes=classes,
-        outputs=(b.Output("scores", "scores", (classes,), "probabilities", activation),),
+        activation=activation,
+        batch="any",
+        outputs=(b.Output("scores", "scores", (classes,), "probabilities"),),
         graphs={"head": b.Graph("head.onnx", 18, "image"), "tail": b.Graph("tail.onnx", 18)},
         labels="labels.txt" if labels else None,
         files=b.file_records(contents),
@@ -76,7 +79,7 @@ def write(
     path.mkdir(parents=True)
     for name, data in contents.items():
         (path / name).write_bytes(data)
-    (path / b.MANIFEST).write_bytes(manifest.to_bytes())
+    (path / b.MANIFEST).write_bytes(with_ports(manifest).to_bytes())
     return path
 
 

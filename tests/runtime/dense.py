@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import bundle as b
+from xai_deploy.format1 import with_ports
 
 from .tiny import CHANNELS, CLASSES, HEIGHT, LABELS, SCALE, WIDTH, H, W
 
@@ -126,7 +127,9 @@ def write(path: Path, kind: Kind = "plain") -> Path:
         ),
         target=b.TargetLayer("layer", "relu", (CHANNELS, H, W), "float16" if kind == "half" else "float32"),
         classes=CLASSES,
-        outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities", "softmax"),),
+        activation="softmax",
+        batch="any",
+        outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities"),),
         graphs={
             role: b.Graph(f"{role}.onnx", 18, "activation" if role in _AT_ACTIVATION else "image") for role in models
         },
@@ -136,7 +139,7 @@ def write(path: Path, kind: Kind = "plain") -> Path:
     path.mkdir(parents=True)
     for name, data in contents.items():
         (path / name).write_bytes(data)
-    (path / b.MANIFEST).write_bytes(replace(manifest, files=b.file_records(contents)).to_bytes())
+    (path / b.MANIFEST).write_bytes(with_ports(replace(manifest, files=b.file_records(contents))).to_bytes())
     return path
 
 

@@ -125,7 +125,8 @@ def test_a_slow_method_that_is_named(bundles: Bundles, backend: str) -> None:
 
 def test_a_method_that_fails_is_left_out_unless_named(bundles: Bundles, tmp_path: Path) -> None:
     head = (bundles().path / "head.onnx").read_bytes()
-    graphs = {role: Graph(f"{role}.onnx", 18) for role in ("head", "tail", "pixelwise-tail", "gradient")}
+    graphs = {role: Graph(f"{role}.onnx", 18) for role in ("tail", "pixelwise-tail", "gradient")}
+    graphs["head"] = Graph("head.onnx", 18, "image")
     net = tiny.write(tmp_path / "odd.xai", changes={"graphs": graphs}, extra={"gradient.onnx": head})
     report = quick(net.path, backends=["onnxruntime"])
     assert {r.method for r in report.results} == {"plain", "reciprocam", "cam"}

@@ -170,15 +170,15 @@ def test_folder_instead_of_file(folder: Path, file: str) -> None:
         Bundle.open(folder)
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "update xai-deploy"), (0, "export the network again")])
+@pytest.mark.parametrize(("version", "advice"), [(3, "update xai-deploy"), (0, "export the network again")])
 def test_other_format(folder: Path, version: int, advice: str) -> None:
     rewrite(folder, lambda d: d.update(format=version))
-    with pytest.raises(FormatVersionError, match=f"bundle format {version}, .* reads format 1; {advice}"):
+    with pytest.raises(FormatVersionError, match=f"bundle format {version}, .* reads formats 1 to 2; {advice}"):
         Bundle.open(folder)
 
 
 def test_newer_format_is_told_before_its_unknown_keys(folder: Path) -> None:
-    rewrite(folder, lambda d: d.update(format=2, novelty=1))
+    rewrite(folder, lambda d: d.update(format=3, novelty=1))
     with pytest.raises(FormatVersionError):
         Bundle.open(folder)
 
@@ -259,6 +259,12 @@ def set_at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("graphs", [], r"manifest\.graphs: expected an object, got list"),
         ("graphs.extra", {"file": "none.onnx", "opset": 18}, r"graph 'extra' names 'none\.onnx', of which no hash"),
         ("files.head.onnx", 1, "expected an object"),
+        ("batch", 1, r"manifest\.batch: expected one of 'any', 'one', got 1"),
+        ("activation", "tanh", r"manifest\.activation: expected one of 'softmax', .*, got 'tanh'"),
+        ("logits_step", float("nan"), r"manifest\.logits_step: expected a finite number"),
+        ("logits_step", -0.5, "logits_step is not negative"),
+        ("requires", "x", r"manifest\.requires: expected a list, got str"),
+        ("extensions", {"x": 1}, r"manifest\.extensions\['x'\]: expected str, got int"),
         ("labels", 1, r"manifest\.labels: expected str, got int"),
     ],
 )
@@ -272,7 +278,9 @@ def test_wrong_values(folder: Path, path: str, value: object, message: str) -> N
     assert str(folder / "manifest.json") in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["digest", "name", "input", "target", "classes", "outputs", "graphs"])
+@pytest.mark.parametrize(
+    "key", ["digest", "name", "input", "target", "classes", "outputs", "graphs", "activation", "batch"]
+)
 def test_missing_key(folder: Path, key: str) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
     del document[key]
@@ -285,6 +293,50 @@ def test_missing_key(folder: Path, key: str) -> None:
 def test_missing_graph(folder: Path, role: str) -> None:
     rewrite(folder, lambda d: d["graphs"].pop(role))
     with pytest.raises(ManifestError, match=f"the graph '{role}' is missing"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("value", [["shared-weights"], ["x", 1]])
+def test_required_feature(folder: Path, value: list[Any]) -> None:
+    """It is told before the keys and values that come with it."""
+    rewrite(folder, lambda d: d.update(requires=value, novelty=1, batch="two"))
+    message = f"the bundle requires '{value[0]}', which this version of xai-deploy does not know; update xai-deploy"
+    with pytest.raises(FormatVersionError, match=message):
+        Bundle.open(folder)
+
+
+def test_extensions_are_ignored(folder: Path) -> None:
+    rewrite(folder, lambda d: d.update(extensions={"signature": "abc"}))
+    opened = Bundle.open(folder)
+    assert opened.manifest.extensions == {"signature": "abc"}
+    Explainer(folder, "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("tail.takes", [], "the graph 'tail' does not say what it takes and gives"),
+        ("pixelwise-tail.gives", [], "the graph 'pixelwise-tail' does not say what it takes and gives"),
+        ("head.takes.0.shape", [3, 16, 21], "what the head takes is not what the manifest says"),
+        ("head.takes.0.name", "picture", "the graph 'head' takes no 'image'"),
+        ("head.gives.0.shape", [6, 4, 6], "what the head gives is not what the manifest says"),
+        ("tail.takes.0.dtype", "float16", "what the tail takes is not what the manifest says"),
+        ("tail.gives.0.shape", [6], "the tail gives no 'logits' of 5 classes"),
+        ("tail.gives.1.name", "logits", "the graph 'tail' gives two tensors of one name"),
+        ("tail.gives.1.shape", [-5], "the graph 'tail' gives a tensor of negative size"),
+        ("tail.gives.1.shape", ["N"], r"gives\[1\]\.shape\[0\]: expected int, got str"),
+    ],
+)
+def test_ports(folder: Path, path: str, value: object, message: str) -> None:
+    def change(document: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        place: Any = document["graphs"]
+        for parent in parents:
+            place = place[int(parent) if parent.isdigit() else parent]
+        place[last] = value
+
+    rewrite(folder, change)
+    with pytest.raises(ManifestError, match=message):
         Bundle.open(folder)
 
 

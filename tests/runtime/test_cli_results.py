@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xai_deploy import bundle
 from xai_deploy.cli import explain
 
 from . import tiny
@@ -15,8 +14,7 @@ from .test_cli import bad, report
 
 
 def test_sigmoid_network(work: Path) -> None:
-    outputs = (bundle.Output("scores", "scores", (tiny.CLASSES,), "probabilities", "sigmoid"),)
-    tiny.write(work / "multi.xai", changes={"outputs": outputs})
+    tiny.write(work / "multi.xai", changes={"activation": "sigmoid"})
     assert explain.main(["multi.xai", "photos/cat.png", "-t", "top2"]) == 0
     (image,) = report()["images"]
     for entry in (*image["prediction"], *image["explanations"]):
@@ -24,7 +22,8 @@ def test_sigmoid_network(work: Path) -> None:
 
 
 def test_likelihood_of_one_class_without_activation(work: Path) -> None:
-    run_ = explain._Run(explain._parser().parse_args(["net.xai", "photos/cat.png"]))
+    tiny.write(work / "raw.xai", changes={"activation": "none"})
+    run_ = explain._Run(explain._parser().parse_args(["raw.xai", "photos/cat.png"]))
     found = run_._likelihood(np.array([1.25], np.float32), 0)
     assert found == {"probability": None, "logit": 1.25}
     assert explain._likelihood(found) == "logit 1.25"

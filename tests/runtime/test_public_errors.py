@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from xai_deploy import Explainer, bundle
+from xai_deploy import Explainer
 from xai_deploy.backends.base import one_line
 from xai_deploy.errors import (
     DeviceError,
@@ -124,13 +124,3 @@ def test_softmax_of_one_class() -> None:
         with pytest.raises(NotApplicableError, match="score 'softmax' is always 1 for a network of one class; give"):
             method.maps(forward, seeds)
     require_varying_score("score-cam", "logit", forward)
-
-
-def test_activation_is_the_explained_outputs(bundles: Bundles, tmp_path: Path) -> None:
-    assert bundle.Bundle.open(bundles("pooled").path).activation == "none"
-    outputs = (
-        bundle.Output("side", "logits", (tiny.CLASSES,), "other", "softmax"),
-        bundle.Output("scores", "scores", (tiny.CLASSES,), "probabilities", "sigmoid"),
-    )
-    net = tiny.write(tmp_path / "sigmoid.xai", changes={"outputs": outputs})
-    assert bundle.Bundle.open(net.path).activation == "sigmoid"

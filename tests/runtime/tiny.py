@@ -23,6 +23,7 @@ from xai_exporters.graphs import make_model
 from xai_exporters.guided import guided_gradient_graph
 
 from xai_deploy import bundle as b
+from xai_deploy.format1 import with_ports
 
 Kind = Literal["pooled", "residual", "nhwc", "uint8", "nan", "wrong-shape", "wrong-classes"]
 
@@ -136,6 +137,8 @@ def write(
         ),
         target=b.TargetLayer("layer", "relu", (CHANNELS, H, W), "float32"),
         classes=CLASSES,
+        activation="softmax",
+        batch="any",
         outputs=(b.Output("scores", "scores", (CLASSES,), "probabilities"),),
         graphs={
             role: b.Graph(f"{role}.onnx", 18, "image" if role.startswith(("head", "input", "guided")) else "activation")
@@ -145,7 +148,7 @@ def write(
         labels="labels.txt" if labels else None,
         files=b.file_records(contents),
     )
-    manifest = replace(manifest, **(changes or {}))
+    manifest = with_ports(replace(manifest, **(changes or {})))
     path.mkdir(parents=True)
     for name, data in contents.items():
         (path / name).write_bytes(data)

@@ -171,9 +171,11 @@ def test_what_makes_probabilities(digits: Digits, tmp_path: Path, case: Case) ->
     kind, activation, elements, classes, apply = case
     bundle = digits("plain")
     [output] = bundle.manifest.outputs
-    told = dataclasses.replace(output, kind=kind, activation=activation)  # type: ignore[arg-type]
+    told = dataclasses.replace(output, kind=kind)  # type: ignore[arg-type]
     foreign = dataclasses.replace(output, name="features", shape=(3, 3), kind="other")
-    other = _Other(bundle, _retyped("output", elements), outputs=(foreign, told), classes=classes)
+    other = _Other(
+        bundle, _retyped("output", elements), outputs=(foreign, told), classes=classes, activation=activation
+    )
     write_site(tmp_path / "site", other, RUNTIME)  # type: ignore[arg-type]
     config = json.loads((tmp_path / "site" / "config.json").read_bytes())
     assert (config["apply"], config["names"]["scores"]) == (apply, output.name)

@@ -160,7 +160,7 @@ class _Run:
 
     def _likelihood(self, logits: NDArray[np.float32], index: int) -> dict[str, float | None]:
         """A class's probability, None where the network has a single output that is no probability; and its logit."""
-        activation, logit = self.explainer.bundle.activation, float(logits[index])
+        activation, logit = self.explainer.bundle.manifest.activation, float(logits[index])
         if activation == "sigmoid":
             probability = 0.5 * (1 + math.tanh(logit / 2))  # the sigmoid, without overflow
         elif activation == "none" and len(logits) == 1:

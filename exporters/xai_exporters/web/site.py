@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from xai_deploy.bundle import FUSED, SALIENCY, TARGET, Bundle, Output
+from xai_deploy.bundle import FUSED, SALIENCY, TARGET, Activation, Bundle
 
 from ..errors import OutputError, RequestError
 from ..logits import explained
@@ -142,17 +142,17 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
             },
         },
         "names": {"input": spec.name, "target": TARGET, "scores": scores.name, "map": SALIENCY},
-        "apply": _apply(scores, manifest.classes, kind == _FLOAT),
+        "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == _FLOAT),
         "classes": manifest.classes,
         "labels": bundle.labels or [f"class {i}" for i in range(manifest.classes)],
         "methods": methods,
     }
 
 
-def _apply(scores: Output, classes: int, floats: bool) -> str:
+def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:
     """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" where nothing does."""
-    if scores.kind == "probabilities":
-        return "none" if floats else "share" if scores.activation == "softmax" else "raw"
+    if kind == "probabilities":
+        return "none" if floats else "share" if activation == "softmax" else "raw"
     return "softmax" if floats and classes > 1 else "raw"
 
 

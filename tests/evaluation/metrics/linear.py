@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from xai_deploy import Explainer
 from xai_deploy import bundle as b
 from xai_deploy.evaluation.metrics import Case
+from xai_deploy.format1 import with_ports
 from xai_deploy.preprocess import Prepared
 
 Floats = NDArray[np.float64]
@@ -97,16 +98,16 @@ def network(
         ),
         target=b.TargetLayer("image", "activation", (channels, height, width), "float32"),
         classes=classes,
-        outputs=(
-            b.Output(names[-1], names[-1], (classes,), "logits" if len(names) == 1 else "probabilities", activation),
-        ),
+        activation=activation,
+        batch="any",
+        outputs=(b.Output(names[-1], names[-1], (classes,), "logits" if len(names) == 1 else "probabilities"),),
         graphs={"head": b.Graph("head.onnx", 18, "image"), "tail": b.Graph("tail.onnx", 18, "activation")},
         files=b.file_records(contents),
     )
     path.mkdir(parents=True)
     for name, data in contents.items():
         (path / name).write_bytes(data)
-    (path / b.MANIFEST).write_bytes(manifest.to_bytes())
+    (path / b.MANIFEST).write_bytes(with_ports(manifest).to_bytes())
     return Explainer(path, backend, batch_size=batch_size)
 
 

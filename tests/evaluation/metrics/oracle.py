@@ -29,7 +29,7 @@ class Linear:
         self.bias = np.asarray(bias, np.float32).astype(np.float64)
         self.last = manifest.input.layout == "NHWC"
         self.dtype = np.dtype(manifest.input.dtype)
-        self.sigmoid = manifest.outputs[0].activation == "sigmoid"
+        self.sigmoid = manifest.activation == "sigmoid"
         self.mean, self.std = manifest.input.preprocess.mean, manifest.input.preprocess.std
 
     def planes(self, x: NDArray[Any]) -> Floats:

@@ -81,7 +81,7 @@ class Case:
             NotApplicableError: The network has one output that is no probability.
         """
         rows, target = np.arange(len(logits)), self.target[image]
-        if self.explainer.bundle.activation == "sigmoid":
+        if self.explainer.bundle.manifest.activation == "sigmoid":
             return np.exp(-np.logaddexp(0, -logits[rows, target].astype(np.float64)))
         if logits.shape[1] == 1:
             raise NotApplicableError(
