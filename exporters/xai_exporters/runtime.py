@@ -27,12 +27,17 @@ class Measured:
 
     def dims(self, value: ir.Value) -> tuple[int | None, ...]:
         """A tensor's shape, None where a dimension grows with the batch; constants' shapes are their own."""
+        return tuple(a if a == b else None for a, b in zip(*self.both(value), strict=True))
+
+    def both(self, value: ir.Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A tensor's shape at batch 2 and at batch 3."""
         name = str(value.name)
-        if name not in self.two:
-            if value.const_value is None:
-                raise KeyError(f"{name!r} was not measured")
-            return tuple(map(int, value.const_value.shape.numpy()))
-        return tuple(a if a == b else None for a, b in zip(self.two[name], self.three[name], strict=True))
+        if name in self.two:
+            return self.two[name], self.three[name]
+        if value.const_value is None:
+            raise KeyError(f"{name!r} was not measured")
+        own = tuple(map(int, value.const_value.shape.numpy()))
+        return own, own
 
     def rename(self, old: str, new: str) -> None:
         """Follow a tensor to its new name."""

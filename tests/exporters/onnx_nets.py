@@ -149,7 +149,7 @@ def quantised(end: str = "softmax") -> onnx.ModelProto:
 
 
 def class_token() -> onnx.ModelProto:
-    """A fixed batch of 1 that no rewriting undoes: a class token of batch 1 is concatenated to the patches."""
+    """A fixed batch of 1: a class token of batch 1 is concatenated to the patches."""
     b = Build()
     x = b("Reshape", b.features(), b.weight([1, CHANNELS, 80]))
     x = b("Concat", b.weight(np.ones((1, CHANNELS, 1), np.float32)), x, axis=2)

@@ -1,17 +1,33 @@
 """Make a fixed batch symbolic.
 
-A source exported with batch 1 (or any other number) has that number in its input's shape, and in the constant shapes of
-its Reshape nodes. Where such a shape starts with the batch, the entry becomes -1 (infer), or 0 (copy) if the shape
-already infers another one. Whether this was right is not decided here: the pipeline runs three images against three
-singles. What can't be mended like this (a class token concatenated with batch 1) fails there, with advice.
+A source exported with batch 1 (or any other number) has that number in its input's shape, and in constants all over the
+graph. The graph is walked from the input on, with the place of the batch in each tensor known (`batch_axes`). Legal cases:
+
+1. Reshape to a constant: the entry that holds the batch becomes -1, every other one is said. Flatten from the front is one.
+2. Concat of a constant (a class token) or GridSample at one: the constant is expanded to the batch.
+3. Expand to a constant: the batch's entry becomes 1, which keeps what is there.
+4. Resize to sizes: of every axis but the batch's.
+5. Slice, Split, Gather that take the whole batch: of the other axes alone, or nothing. A Gather that counts through a flat tensor
+   (torch's adaptive pooling) is a Reshape, as in 1.
+6. A mean, sum, maximum, minimum or product over a batch of 1 that stays as a dimension: over the other axes alone.
+
+Whether this was right is not decided here: the pipeline runs three images against three singles. Where it can't be done, the bundle
+takes one image at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
 import onnx_ir as ir
 
 from ..emit import Emitter
-from ..graphs import constant_of
+from ..graphs import attribute
+from .batch_axes import MARK, BatchAxes
+
+_KEPT_BY_ONE = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"}
 
 
 def make_batch_dynamic(model: ir.Model) -> bool:
@@ -27,12 +43,248 @@ def make_batch_dynamic(model: ir.Model) -> bool:
     image.shape = ir.Shape(["N", *image.shape[1:]])
     if not isinstance(batch, int):
         return False
-    emit = Emitter(graph, "batch")
-    for node in graph:
-        if node.op_type != "Reshape":
-            continue
-        shape = constant_of(node.inputs[1])
-        if shape is not None and len(shape) > 1 and shape[0] == batch:
-            symbolic = [0 if -1 in shape else -1, *map(int, shape[1:])]
-            node.replace_input_with(1, emit.ints(symbolic, str(node.name)))
+    graph.sort()
+    axes = BatchAxes(batch, graph.opset_imports[""])
+    sizes = [int(str(d)) for d in image.shape.dims[1:]]
+    axes.declare(image, [MARK, *sizes], int(image.dtype or ir.DataType.FLOAT))
+    work = _Rewriter(graph, axes)
+    for node in list(graph):
+        for value in node.inputs:
+            if value is not None:
+                axes.know(value)
+        if node.domain == "":
+            _RULES.get(node.op_type, _Rewriter.nothing)(work, node)
+            if not any(value in axes.types for value in node.outputs):
+                axes.infer(node)
+    graph.sort()
     return True
+
+
+class _Rewriter:
+    """Rewrites one node at a time; what a node gives is noted here only where inference would not find it."""
+
+    def __init__(self, graph: ir.Graph, axes: BatchAxes) -> None:
+        self.graph = graph
+        self.axes = axes
+        self.emit = Emitter(graph, "batch")
+        self._size: ir.Value | None = None
+
+    def nothing(self, node: ir.Node) -> None:
+        """Most operators do not name the batch."""
+
+    def reshape(self, node: ir.Node) -> None:
+        """Case 1."""
+        x, target = node.inputs[0], self._fixed(node, 1)
+        if x is None or target is None:
+            return
+        if self.axes.dims(x) is None:  # not known what came before: the front is the batch, as exporters write it
+            if len(target) > 1 and target[0] == self.axes.batch:
+                self._set(node, 1, [0 if -1 in target else -1, *target[1:]])
+                node.attributes.pop("allowzero", None)
+            return
+        have = self.axes.source_dims(x)
+        if self.axes.axis(x) is None or 0 in have:
+            return
+        if not attribute(node, "allowzero", 0):
+            target = [have[i] if d == 0 and i < len(have) else d for i, d in enumerate(target)]
+        rest = prod(d for d in target if d != -1)
+        if rest == 0 or prod(have) % rest:
+            return
+        self._view(node, [prod(have) // rest if d == -1 else d for d in target])
+
+    def flatten(self, node: ir.Node) -> None:
+        """Case 1: Flatten from the front leaves one row, of all images."""
+        x = node.inputs[0]
+        if x is None or (axis := self.axes.axis(x)) is None:
+            return
+        have = self.axes.source_dims(x)
+        start = attribute(node, "axis", 1)
+        start += len(have) if start < 0 else 0
+        if start == 0:
+            node.attributes.pop("axis", None)
+            node.op_type = "Reshape"
+            node.resize_inputs(2)
+            self._view(node, [1, prod(have)])
+            return
+        if 0 in have:
+            return
+        dims = [prod(have[:start]), prod(have[start:])]
+        held = axis >= start
+        outer = prod(have[start if held else 0 : axis]) * self.axes.outer.get(x, 1)
+        dims[held] = dims[held] // self.axes.batch * MARK
+        self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), outer)
+
+    def _view(self, node: ir.Node, target: Sequence[int]) -> None:
+        """Reshape to `target`, of which one entry holds the batch: where what lies before the batch ends."""
+        x = node.inputs[0]
+        assert x is not None
+        before, batch = self.axes.before(x), self.axes.batch
+        found = {}  # position -> what of its entry lies outside the batch
+        for i, size in enumerate(target):
+            outside, rest = divmod(before, prod(target[:i]))
+            if not rest and size % (outside * batch) == 0:
+                found[i] = outside
+        if not found:
+            return
+        alone = [i for i, outside in found.items() if outside == 1 and target[i] == batch]
+        inside = [i for i in found if i < len(target) - 1]  # the last axis holds features
+        position = alone[0] if alone else inside[-1] if inside else min(found)
+        self._set(node, 1, [-1 if i == position else d for i, d in enumerate(target)])
+        node.attributes.pop("allowzero", None)
+        dims = [d // batch * MARK if i == position else d for i, d in enumerate(target)]
+        self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), found[position])
+
+    def concat(self, node: ir.Node) -> None:
+        """Case 2; images joined along the batch lie behind each other."""
+        rank = len(self.axes.dims(node.inputs[0]) or ())
+        marked = {a for x in node.inputs if (a := self.axes.axis(x)) is not None}
+        along = attribute(node, "axis", 0) % max(rank, 1)
+        if len(marked) != 1:
+            return
+        [axis] = marked
+        if axis != along:
+            for position, x in enumerate(node.inputs):
+                if x is not None and self.axes.axis(x) is None:
+                    self._expand(node, position, axis)
+        elif all(self.axes.axis(x) == axis for x in node.inputs):
+            self.axes.infer(node)
+            first = node.inputs[0]
+            assert first is not None
+            self.axes.outer[node.outputs[0]] = len(node.inputs) * self.axes.outer.get(first, 1)
+
+    def grid_sample(self, node: ir.Node) -> None:
+        """Case 2."""
+        if self.axes.axis(node.inputs[0]) == 0 and self.axes.axis(node.inputs[1]) is None:
+            self._expand(node, 1, 0)
+
+    def _expand(self, node: ir.Node, position: int, axis: int) -> None:
+        """Give an input that has the source's batch, one image's part repeated, the whole batch."""
+        x = node.inputs[position]
+        dims = None if x is None else self.axes.dims(x)
+        if x is None or dims is None or dims[axis] != 1 or self.axes.batch != 1:
+            return
+        if self._size is None:
+            self._size = self.emit.node("Shape", [self.graph.inputs[0]], "size", {"start": 0, "end": 1})
+        parts = [self.emit.ints([d], "one") if i != axis else self._size for i, d in enumerate(dims)]
+        shape = self.emit.node("Concat", parts, "shape", {"axis": 0})
+        wide = self.emit.node("Expand", [x, shape], "expanded")
+        self.axes.declare(wide, [MARK if i == axis else d for i, d in enumerate(dims)], self.axes.type_of(x))
+        node.replace_input_with(position, wide)
+
+    def expand(self, node: ir.Node) -> None:
+        """Case 3."""
+        axis, target = self.axes.axis(node.inputs[0]), self._fixed(node, 1)
+        if axis is None or target is None or node.inputs[0] is None:
+            return
+        have = self.axes.source_dims(node.inputs[0])
+        position = axis + len(target) - len(have)
+        if position >= 0 and target[position] == have[axis] != 1:
+            self._set(node, 1, [1 if i == position else d for i, d in enumerate(target)])
+
+    def resize(self, node: ir.Node) -> None:
+        """Case 4."""
+        axis, sizes = self.axes.axis(node.inputs[0]), self._fixed(node, 3)
+        if axis is None or sizes is None or node.inputs[0] is None:
+            return
+        have = self.axes.source_dims(node.inputs[0])
+        listed = [a % len(have) for a in attribute(node, "axes", None) or range(len(have))]
+        kept = [(a, size) for a, size in zip(listed, sizes, strict=True) if a != axis or size != have[axis]]
+        if len(kept) < len(listed):
+            node.attributes["axes"] = ir.AttrInt64s("axes", [a for a, _ in kept])
+            self._set(node, 3, [size for _, size in kept])
+
+    def slice(self, node: ir.Node) -> None:
+        """Case 5."""
+        x, axis = node.inputs[0], self.axes.axis(node.inputs[0])
+        starts, ends = self._fixed(node, 1), self._fixed(node, 2)
+        if x is None or axis is None or starts is None or ends is None:
+            return
+        size = self.axes.source_dims(x)[axis]
+        rank = len(self.axes.dims(x) or ())
+        listed = self._fixed(node, 3) or list(range(len(starts)))
+        steps = self._fixed(node, 4) or [1] * len(starts)
+        parts = list(zip(starts, ends, [a % rank for a in listed], steps, strict=True))
+        kept = [p for p in parts if not (p[2] == axis and p[3] == 1 and (p[0] == 0 or p[0] <= -size) and p[1] >= size)]
+        if len(kept) == len(parts):
+            return
+        if not kept:
+            self._identity(node)
+            return
+        node.resize_inputs(5)
+        for position, entries in enumerate(zip(*kept, strict=True), 1):
+            self._set(node, position, list(entries))
+
+    def split(self, node: ir.Node) -> None:
+        """Case 5."""
+        axis = self.axes.axis(node.inputs[0])
+        rank = len(self.axes.dims(node.inputs[0]) or ())
+        if axis is None or attribute(node, "axis", 0) % rank != axis:
+            return
+        if len(node.outputs) == 1:
+            self._identity(node)
+        sizes = self._fixed(node, 1) if len(node.inputs) > 1 else None
+        if sizes is not None and len(set(sizes)) == 1:
+            node.resize_inputs(1)
+            node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
+
+    def gather(self, node: ir.Node) -> None:
+        """Case 5."""
+        x, axis = node.inputs[0], self.axes.axis(node.inputs[0])
+        indices = self.axes.constant(node.inputs[1])
+        if x is None or axis is None or indices is None:
+            return
+        have = self.axes.source_dims(x)
+        if attribute(node, "axis", 0) % len(have) == axis and np.array_equal(indices, np.arange(have[axis])):
+            self._identity(node)
+        elif len(have) == 1 and np.array_equal(indices.reshape(-1), np.arange(have[0])):
+            node.attributes.clear()
+            node.op_type = "Reshape"
+            self._view(node, indices.shape)
+
+    def reduce(self, node: ir.Node) -> None:
+        """Case 6."""
+        x, axis = node.inputs[0], self.axes.axis(node.inputs[0])
+        if x is None or axis is None or not attribute(node, "keepdims", 1) or self.axes.source_dims(x)[axis] != 1:
+            return
+        given = node.inputs[1] if len(node.inputs) > 1 else None
+        axes = self._fixed(node, 1) if given is not None else None
+        rank = len(self.axes.dims(x) or ())
+        if (given is not None and axes is None) or (not axes and attribute(node, "noop_with_empty_axes", 0)):
+            return
+        kept = [a for a in (i % rank for i in axes or range(rank)) if a != axis]
+        if not kept:
+            self._identity(node)
+        elif not axes or len(kept) < len(axes):
+            node.resize_inputs(2)
+            self._set(node, 1, kept)
+
+    def _identity(self, node: ir.Node) -> None:
+        """The node hands its input on."""
+        node.op_type = "Identity"
+        node.attributes.clear()
+        node.resize_inputs(1)
+
+    def _fixed(self, node: ir.Node, position: int) -> list[int] | None:
+        """The integers of an input, where they are the same at every batch; None where there are none."""
+        value = node.inputs[position] if position < len(node.inputs) else None
+        found = self.axes.constant(value)
+        return None if found is None or found.size == 0 else [int(i) for i in np.atleast_1d(found)]
+
+    def _set(self, node: ir.Node, position: int, entries: Sequence[int]) -> None:
+        constant = self.emit.ints(entries, str(node.name))
+        self.axes.know(constant)
+        node.replace_input_with(position, constant)
+
+
+_RULES: dict[str, Callable[[_Rewriter, ir.Node], None]] = {
+    "Reshape": _Rewriter.reshape,
+    "Flatten": _Rewriter.flatten,
+    "Concat": _Rewriter.concat,
+    "GridSample": _Rewriter.grid_sample,
+    "Expand": _Rewriter.expand,
+    "Resize": _Rewriter.resize,
+    "Slice": _Rewriter.slice,
+    "Split": _Rewriter.split,
+    "Gather": _Rewriter.gather,
+    **dict.fromkeys(_KEPT_BY_ONE, _Rewriter.reduce),
+}

@@ -32,9 +32,8 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> None:
                 node.replace_input_with(1, emit.constant(np.where(two == three, two, -1), str(node.name)))
                 node.attributes.pop("allowzero", None)
         elif node.op_type == "Shape" and node.inputs[0] is not None:
-            name = str(node.inputs[0].name)
             span = slice(attribute(node, "start", 0), attribute(node, "end", None))
-            two, three = (np.array(s[name], dtype=np.int64)[span] for s in (shapes.two, shapes.three))
+            two, three = (np.array(s, dtype=np.int64)[span] for s in shapes.both(node.inputs[0]))
             factor = three - two
             offset = two - 2 * factor
             if not factor.any():

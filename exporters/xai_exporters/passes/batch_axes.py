@@ -1,0 +1,148 @@
+"""Where the batch lies in every tensor: shapes are inferred node by node, with a marker in place of the batch.
+
+The marker is a prime that no size is a multiple of, so that a dimension that holds it grows with the batch. A dimension may hold
+more than the batch: windows fold it (Swin: N * windows), attention folds it (N * heads). Such a dimension is
+outer * N * inner, and only `outer` has to be remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from ..graphs import attribute, constant_of
+
+MARK = 16_777_213
+"""Stands for the batch: the largest prime that float32 holds exactly, for a Resize's scales are float32."""
+
+_SMALL = 1 << 16  # entries; what shapes, axes and indices are computed from is below
+
+
+@dataclass
+class BatchAxes:
+    """What is known of a graph's tensors while it is walked from its input on.
+
+    Attributes:
+        batch: The fixed batch that the source was exported for.
+        opset: Of the standard operators.
+        types: Element type and shape, by tensor; the shape holds the marker.
+        outer: By tensor, what lies outside the batch in its dimension; 1 where it is not listed.
+        values: Of small tensors that are constant, or made from shapes.
+        computed: Those among them that are made from a shape with the batch in it.
+    """
+
+    batch: int
+    opset: int
+    types: dict[ir.Value, onnx.TypeProto] = field(default_factory=dict)
+    outer: dict[ir.Value, int] = field(default_factory=dict)
+    values: dict[ir.Value, NDArray[Any]] = field(default_factory=dict)
+    computed: set[ir.Value] = field(default_factory=set)
+
+    def dims(self, value: ir.Value | None) -> tuple[int, ...] | None:
+        """The shape with the marker, or None where it is not known."""
+        known = None if value is None else self.types.get(value)
+        if known is None or not known.tensor_type.HasField("shape"):
+            return None
+        dims = known.tensor_type.shape.dim
+        return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+
+    def axis(self, value: ir.Value | None) -> int | None:
+        """The dimension that grows with the batch, or None."""
+        found = [i for i, d in enumerate(self.dims(value) or ()) if d and d % MARK == 0]
+        return found[0] if len(found) == 1 else None
+
+    def source_dims(self, value: ir.Value) -> tuple[int, ...]:
+        """The shape at the source's own batch."""
+        return tuple(d // MARK * self.batch if d % MARK == 0 else d for d in self.dims(value) or ())
+
+    def before(self, value: ir.Value) -> int:
+        """The product of everything outside the batch, in memory's order."""
+        axis = self.axis(value)
+        return prod((self.dims(value) or ())[:axis]) * self.outer.get(value, 1)
+
+    def declare(self, value: ir.Value, dims: Sequence[int], dtype: int, outer: int = 1) -> None:
+        """Note a tensor's shape and element type."""
+        self.types[value] = onnx.helper.make_tensor_type_proto(dtype, dims)
+        self.outer[value] = outer
+
+    def type_of(self, value: ir.Value) -> int:
+        """The element type."""
+        return int(self.types[value].tensor_type.elem_type)
+
+    def constant(self, value: ir.Value | None) -> NDArray[Any] | None:
+        """A tensor's value, where it does not depend on the batch: none of its entries is of the marker's order."""
+        found = self.values.get(value) if value is not None else None
+        if found is None or value not in self.computed:
+            return found
+        sizes = np.abs(found.astype(np.float64))
+        return None if ((sizes > MARK / 1000) & (sizes < 2.0**60)).any() else found  # 2^63 - 1 stands for "to the end"
+
+    def know(self, value: ir.Value) -> None:
+        """Note a constant."""
+        if value in self.types:
+            return
+        tensor = constant_of(value)
+        if tensor is not None:
+            dtype = ir.DataType.from_numpy(tensor.dtype)
+            self.declare(value, tensor.shape, int(dtype))
+            if tensor.size <= _SMALL:
+                self.values[value] = tensor
+
+    def infer(self, node: ir.Node) -> None:
+        """Note what a node gives; nothing where an input is not known, or the shapes do not fit."""
+        given = [x for x in node.inputs if x is not None]
+        if any(x not in self.types for x in given):
+            return
+        named = ir.to_proto(node)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
+            found = shape_inference.infer_node_outputs(
+                schema,
+                named,
+                {str(x.name): self.types[x] for x in given},
+                {str(x.name): onnx.numpy_helper.from_array(self.values[x]) for x in given if x in self.values},
+                opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+            )
+        except Exception:  # the schema's own inference, which raises what it likes
+            return
+        marked = [x for x in given if self.axis(x) is not None]
+        for value in node.outputs:
+            if str(value.name) in found:
+                self.types[value] = found[str(value.name)]
+                if marked:
+                    self.outer[value] = self.outer.get(marked[0], 1)
+        if node.op_type == "Shape" and (dims := self.dims(node.inputs[0])) is not None:
+            span = slice(attribute(node, "start", 0), attribute(node, "end", None))
+            self.values[node.outputs[0]] = np.array(dims[span], np.int64)
+            self.computed.add(node.outputs[0])
+        elif all(x in self.values for x in given) and all(self._is_small(y) for y in node.outputs):
+            self._evaluate(node, named)
+
+    def _is_small(self, value: ir.Value) -> bool:
+        dims = self.dims(value)
+        return dims is not None and prod(dims) <= _SMALL
+
+    def _evaluate(self, node: ir.Node, named: onnx.NodeProto) -> None:
+        """Arithmetic on shapes and constants."""
+        names = {str(x.name): self.values[x] for x in node.inputs if x is not None}
+        inputs = [onnx.ValueInfoProto(name=str(x.name), type=self.types[x]) for x in node.inputs if x is not None]
+        outputs = [onnx.ValueInfoProto(name=str(v.name)) for v in node.outputs]
+        graph = onnx.helper.make_graph([named], "one", inputs, outputs)
+        opset = [onnx.helper.make_opsetid("", self.opset)]
+        try:
+            results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opset)).run(None, names)
+        except Exception:  # an operator that the evaluator lacks
+            return
+        for value, result in zip(node.outputs, results, strict=True):
+            self.values[value] = np.asarray(result)
+            if self.computed.intersection(node.inputs):
+                self.computed.add(value)
