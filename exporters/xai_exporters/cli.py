@@ -27,6 +27,11 @@ from .request import Request, load_config
 from .roles import roles_of
 from .serve.base import servers
 
+_SAFETY = """files from strangers:
+  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
+  can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
+
+"""
 _EPILOG = """examples:
   xai-export resnet50.pt --split layer4
   xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
@@ -84,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="xai-export",
         description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
-        epilog=_EPILOG,
+        epilog=_SAFETY + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -110,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         help="builds the network of a state dict; FILE.py:CALLABLE or a torchvision name",
     )
     add(
-        "--trust-pickle", action="store_true", default=None, help="load a pickled module, which runs code from the file"
+        "--trust-code",
+        "--trust-pickle",
+        action="store_true",
+        default=None,
+        help="read a pickled module, TorchScript or .pt2, which run code from the file (--trust-pickle is the old name)",
     )
     add(
         "--input-shape",

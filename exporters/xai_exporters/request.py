@@ -6,13 +6,14 @@ import dataclasses
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
 
 _LISTS = ("input_shape", "roles", "composite", "fuse", "serve_repo")
+_OLD_NAMES = {"trust_pickle": "trust_code"}
 _PATHS = ("source", "labels", "output_path", "web", "ort_web")
 
 
@@ -27,7 +28,8 @@ class Request:
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
         arch: "MODULE:CALLABLE", "FILE.py:CALLABLE" or a torchvision name; builds the network for a state dict.
-        trust_pickle: Allow a pickled network to be loaded, which runs code from the file.
+        trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
+        trust_pickle: Its old name; only taken, never kept.
         input_shape: (C,H,W) of one image; needed where the source does not say.
         output: The source's output to explain, where there are several.
         preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
@@ -58,7 +60,7 @@ class Request:
     overwrite: bool = False
     name: str | None = None
     arch: str | None = None
-    trust_pickle: bool = False
+    trust_code: bool = False
     input_shape: tuple[int, int, int] | None = None
     output: str | None = None
     preprocess: str | None = None
@@ -81,6 +83,11 @@ class Request:
     ort_web: Path | None = None
     randomise: int | None = None
     randomise_seed: int = 0
+    trust_pickle: InitVar[bool] = False
+
+    def __post_init__(self, trust_pickle: bool) -> None:
+        if trust_pickle:
+            object.__setattr__(self, "trust_code", True)
 
 
 def load_config(path: Path) -> dict[str, Any]:
@@ -103,6 +110,7 @@ def load_config(path: Path) -> dict[str, Any]:
     hints = typing.get_type_hints(Request)
     for key, value in document.items():
         option = key.replace("-", "_")
+        option = _OLD_NAMES.get(option, option)
         if option == "preprocess" and isinstance(value, dict):
             values["preprocess"] = value.pop("preset", None)
             values["preprocess_fields"] = value

@@ -26,7 +26,7 @@ def test_every_option(tmp_path: Path) -> None:
         overwrite = true
         name = "net"
         arch = "mine:build"
-        trust-pickle = false
+        trust-pickle = true
         input-shape = [3, 32, 48]
         output = "scores"
         labels = "labels.txt"
@@ -44,7 +44,7 @@ def test_every_option(tmp_path: Path) -> None:
         overwrite=True,
         name="net",
         arch="mine:build",
-        trust_pickle=False,
+        trust_code=True,
         input_shape=(3, 32, 48),
         output="scores",
         labels=tmp_path / "labels.txt",
@@ -69,6 +69,7 @@ def test_preset_alone_and_absolute_paths(tmp_path: Path) -> None:
         ("labels = 3", "labels is a file's path"),
         ('overwrite = "yes"', "overwrite = 'yes' is not a value for this option"),
         ("trust-pickle = 1", "trust-pickle = 1 is not a value"),
+        ("trust-code = 'yes'", "trust-code = 'yes' is not a value"),
         ("split = true", "split = True is not a value"),
         ("split = ['a']", r"split = \['a'\] is not a value"),
         ("input-shape = 3", "input-shape = 3 is not a value"),

@@ -67,7 +67,7 @@ class Vit(nn.Module):
 
 def request(folder: Path, network: nn.Module, **options: Any) -> Request:
     torch.save(network, folder / "vit.pt")
-    return Request(folder / "vit.pt", output_path=folder / "vit.xai", overwrite=True, trust_pickle=True,
+    return Request(folder / "vit.pt", output_path=folder / "vit.xai", overwrite=True, trust_code=True,
                    input_shape=(3, *SIZE), **options)  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArchitectureError
+from ..errors import ArchitectureError, SourceError
 from ..request import Request
+from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
 from .torch_export import export_module, first_line, import_torch
 
@@ -31,6 +32,7 @@ def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: 
         ArchitectureError: No weights in the file, no architecture known, or one that does not fit.
     """
     weights = find_weights(content, file.path)
+    _check_plain(weights, file.path)
     if request.arch is not None:
         build, name = _builder(request.arch)
     else:
@@ -61,6 +63,32 @@ def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return {"".join(m.groups()) if (m := _OLD_DENSENET.fullmatch(key)) else key: v for key, v in weights.items()}
+
+
+def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
+    """Refuse tensors that are more than the file can hold, or that are not kept as plain numbers.
+
+    Raises:
+        SourceError: One of them.
+    """
+    torch = import_torch()
+    for name, value in weights.items():
+        if value.layout is not torch.strided or value.is_quantized:
+            raise SourceError(
+                f"{path}: {name} is stored {'quantised' if value.is_quantized else 'sparse'}; store it dense"
+            )
+        if value.device.type != "cpu":
+            raise SourceError(
+                f"{path}: {name} is on the device {value.device.type}, so the file does not hold its values"
+            )
+        if value.is_complex():
+            raise SourceError(
+                f"{path}: {name} is of {str(value.dtype).removeprefix('torch.')}; weights are real numbers"
+            )
+    size = path.stat().st_size
+    taken = sum(value.numel() * value.element_size() for value in weights.values())
+    if taken > FACTOR * size + SLACK:  # strides of 0 repeat one number
+        raise SourceError(f"{path}: its weights would take {taken} bytes, and the file has {size}; refused")
 
 
 def _torchvision() -> Any:
@@ -155,8 +183,11 @@ def _load(build: Callable[..., Any], weights: Mapping[str, Any], name: str, path
     }  # absent from files older than torch 0.4.1
     missing, unexpected = sorted(set(wanted) - set(weights) - counters), sorted(set(weights) - set(wanted))
     differing = [k for k, shape in wanted.items() if k in weights and tuple(weights[k].shape) != shape]
+    floats = {key for key, value in module.state_dict().items() if value.is_floating_point()}
+    integers = [k for k, v in weights.items() if k in floats and not v.is_floating_point()]
     problems = [f"it lacks {_some(missing)}"] if missing else []
     problems += [f"it has {_some(unexpected)} beyond it"] if unexpected else []
+    problems += [f"{k} is of {str(weights[k].dtype).removeprefix('torch.')}, not floats" for k in integers[:1]]
     problems += [f"{k} is {list(weights[k].shape)} instead of {list(wanted[k])}" for k in differing[:1]]
     if problems:
         raise ArchitectureError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..errors import SourceError
+from .archive import names_in
 
 Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
 
@@ -48,7 +48,7 @@ class SourceFile:
         """Look into a file.
 
         Raises:
-            SourceError: It is missing or can't be read.
+            SourceError: It is missing, can't be read, or is an unsound archive.
         """
         try:
             with open(path, "rb") as file:
@@ -57,9 +57,5 @@ class SourceFile:
             raise SourceError(f"{path}: can't be read ({error.strerror})") from None
         entries: frozenset[str] = frozenset()
         if head.startswith(b"PK"):
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    entries = frozenset(name.partition("/")[2] for name in archive.namelist())
-            except Exception as error:  # zipfile lets whatever the damage causes through
-                raise SourceError(f"{path}: a damaged or truncated archive ({error})") from None
+            entries = names_in(path)
         return cls(path, head, entries)

@@ -1,19 +1,17 @@
-"""A torch.export program, `.pt2`."""
+"""A torch.export program, `.pt2`. torch evaluates expressions in it as Python while it loads it."""
 
 from __future__ import annotations
 
-import pickle
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import RequestError, SourceError, UntrustedSourceError
+from ..errors import RequestError, SourceError
 from ..request import Request
 from .base import Network, SourceFile
+from .consent import require_trust
 from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
 
 
@@ -28,21 +26,23 @@ def load(file: SourceFile, request: Request) -> Network:
     A program of one fixed batch is exported as it is; the passes make its batch symbolic where that can be done.
 
     Raises:
+        UntrustedSourceError: `trust_code` is not set.
         SourceError: The program can't be loaded or exported.
         RequestError: `input_shape` is not the program's.
     """
+    require_trust(
+        file,
+        request,
+        "a torch.export program (.pt2)",
+        "loading it runs code from the file (torch evaluates its expressions)",
+    )
     torch = import_torch()
-    with quiet(), _weights_only(torch, request.trust_pickle) as refused:
+    with quiet():
         try:
             with open(file.path, "rb") as opened:  # torch refuses a path of another ending
                 program = torch.export.load(opened)
             module = program.module(check_guards=False)
         except Exception as error:  # torch.export documents no exception types
-            if refused:
-                raise UntrustedSourceError(
-                    f"{file.path}: holds Python objects, and loading them runs code from the file. Save the program again with "
-                    "tensors as its example inputs, or give --trust-pickle if you trust its origin"
-                ) from None
             raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
     with quiet():
         inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
@@ -80,34 +80,3 @@ def load(file: SourceFile, request: Request) -> Network:
             return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
 
     return Network(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)
-
-
-_patched = threading.Lock()
-
-
-@contextmanager
-def _weights_only(torch: Any, trusted: bool) -> Iterator[list[str]]:
-    """Make every torch.load inside torch.export.load a weights_only one: torch falls back to plain pickle there by itself.
-
-    Yields:
-        What was refused; empty so far.
-    """
-    refused: list[str] = []
-    if trusted:
-        yield refused
-        return
-    with _patched:
-        load = torch.load
-
-        def safe(*arguments: Any, **options: Any) -> Any:
-            try:
-                return load(*arguments, **{**options, "weights_only": True})
-            except pickle.UnpicklingError as error:
-                refused.append(str(error))
-                raise
-
-        torch.load = safe
-        try:
-            yield refused
-        finally:
-            torch.load = load

@@ -9,6 +9,8 @@ from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
 from .base import Network, SourceFile
+from .consent import require_trust
+from .pickled import bomb_in
 from .torch_export import export_module, first_line, import_torch
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)
@@ -23,21 +25,20 @@ def load(file: SourceFile, request: Request) -> Network:
     """Read the weights without running code from the file; a whole module only if the user trusts it.
 
     Raises:
-        UntrustedSourceError: The file holds more than tensors, and `trust_pickle` is not set.
+        UntrustedSourceError: The file holds more than tensors, and `trust_code` is not set.
         SourceError: The file is damaged, or holds neither weights nor a module.
     """
     torch = import_torch()
     try:
+        if not request.trust_code and (bomb := bomb_in(file.path)) is not None:
+            _require_trust(file, request, bomb)
         with open(file.path, "rb") as opened:  # by its content; from a path, torch goes by the ending
             content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if not request.trust_pickle:
-            what = str(error).partition("GLOBAL ")[2].split(" ")[0]
-            raise UntrustedSourceError(
-                f"{file.path}: holds Python objects{f' ({what})' if what else ''}, and loading them runs code from the file. "
-                "Save a state dict instead (torch.save(model.state_dict(), ...)), or give --trust-pickle if you trust its origin"
-            ) from None
+        _require_trust(file, request, str(error).partition("GLOBAL ")[2].split(" ")[0])
         content = _load_trusted(file)
+    except UntrustedSourceError:
+        raise
     except Exception as error:  # damaged pickles raise anything
         raise SourceError(f"{file.path}: damaged or truncated ({first_line(error)})") from None
     if isinstance(content, torch.nn.Module):
@@ -48,6 +49,11 @@ def load(file: SourceFile, request: Request) -> Network:
                 return export_module(content[key], request, f"torch module {type(content[key]).__name__}")
         return network_from_weights(content, file, request)
     raise SourceError(f"{file.path}: holds a {type(content).__name__}; a state dict or a module is needed")
+
+
+def _require_trust(file: SourceFile, request: Request, name: str) -> None:
+    objects = f"holds Python objects{f' ({name})' if name else ''}"
+    require_trust(file, request, objects, "loading them runs code from the file")
 
 
 def _load_trusted(file: SourceFile) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..request import Request
 from .base import Network, SourceFile
+from .consent import require_trust
 from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 
 
@@ -24,8 +25,15 @@ def load(file: SourceFile, request: Request) -> Network:
     """Load the archive and export it; module paths survive in node names ("/layer4/layer4.1/conv2/Conv").
 
     Raises:
+        UntrustedSourceError: `trust_code` is not set.
         SourceError: The archive can't be loaded, run, or exported.
     """
+    require_trust(
+        file,
+        request,
+        "a TorchScript archive",
+        "running it runs code from the file (which can write files, or never end)",
+    )
     torch = import_torch()
     example = example_input(request)
     buffer = io.BytesIO()

@@ -62,7 +62,7 @@ def damages(data: bytes, seed: int) -> Iterator[bytes]:
 def test_damaged(tmp_path: Path, files: dict[str, bytes], kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     options = ["--arch", nets.arch(nets.Plain)] if kind in ("state dict", "legacy", "safetensors") else []
     options += [] if kind in ("ONNX", "program") else ["--input-shape", "3,16,20"]
-    options += ["--trust-pickle"] if "module" in kind else []
+    options += ["--trust-code"] if kind in ("module", "legacy module", "TorchScript", "program") else []
     refused = 0
     for data in damages(files[kind], KINDS.index(kind)):
         (tmp_path / "net").write_bytes(data)

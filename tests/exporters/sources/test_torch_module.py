@@ -32,7 +32,7 @@ def request(source: Path, **options: Any) -> Request:
 def test_pickled_module_needs_trust(tmp_path: Path, net: torch.nn.Module, legacy: bool) -> None:
     source = tmp_path / "net.pt"
     torch.save(net, source, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UntrustedSourceError, match=r"nets\.Residual\), and loading them runs code .*--trust-pickle"):
+    with pytest.raises(UntrustedSourceError, match=r"nets\.Residual\), and loading them runs code .*--trust-code"):
         export(request(source))
     assert left_behind(tmp_path) == []
 
@@ -41,7 +41,7 @@ def test_pickled_module_needs_trust(tmp_path: Path, net: torch.nn.Module, legacy
 def test_pickled_module_trusted(tmp_path: Path, net: torch.nn.Module, key: str | None) -> None:
     source = tmp_path / "net.safetensors"  # a misleading name
     torch.save({"epoch": 3, key: net} if key else net, source)
-    done = export(request(source, trust_pickle=True, split="layer1.0.conv1"))
+    done = export(request(source, trust_code=True, split="layer1.0.conv1"))
     assert done.kind == "torch module Residual"
     check_bundle(done.path, forward(net), hooked(net, "layer1.0.conv1"))
 
@@ -58,7 +58,7 @@ def test_pickled_module_of_an_absent_class(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "gone")
     importlib.invalidate_caches()
     with pytest.raises(SourceError, match=r"can't be unpickled .*gone.*importable"):
-        export(request(tmp_path / "net.pt", trust_pickle=True))
+        export(request(tmp_path / "net.pt", trust_code=True))
 
 
 def test_file_of_something_else(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_file_of_something_else(tmp_path: Path) -> None:
 def test_module_without_a_tensor_output(tmp_path: Path) -> None:
     torch.save(nets.Text(), tmp_path / "net.pt")
     with pytest.raises(SourceError, match="the network's output is not a tensor"):
-        export(request(tmp_path / "net.pt", trust_pickle=True))
+        export(request(tmp_path / "net.pt", trust_code=True))
 
 
 def test_module_damaged_in_memory(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_module_damaged_in_memory(tmp_path: Path) -> None:
     del net.__dict__["_modules"]
     torch.save(net, tmp_path / "net.pt")
     with pytest.raises(SourceError, match="not a usable module"):
-        export(request(tmp_path / "net.pt", trust_pickle=True))
+        export(request(tmp_path / "net.pt", trust_code=True))
 
 
 @pytest.mark.parametrize("scripted", [False, True])
@@ -93,7 +93,7 @@ def test_torchscript(tmp_path: Path, net: torch.nn.Module, scripted: bool) -> No
     else:
         layer = "layer1.0.conv2"
         trace(net, source)
-    done = export(request(source, split=layer))
+    done = export(request(source, split=layer, trust_code=True))
     assert done.kind == "TorchScript archive"
     assert done.verified.framework is not None
     check_bundle(done.path, forward(net), None if layer == "layer1.0.conv2" else hooked(net, layer))
@@ -102,7 +102,7 @@ def test_torchscript(tmp_path: Path, net: torch.nn.Module, scripted: bool) -> No
 def test_torchscript_module_path(tmp_path: Path, net: torch.nn.Module) -> None:
     """Without a BatchNorm folded into it, the path's tensor is the module's output."""
     trace(net, tmp_path / "net.pt")
-    done = export(request(tmp_path / "net.pt", split="layer1"))
+    done = export(request(tmp_path / "net.pt", split="layer1", trust_code=True))
     assert done.manifest.target.tensor.startswith("/layer1/")
     check_bundle(done.path, forward(net), hooked(net, "layer1"))
 
@@ -110,13 +110,13 @@ def test_torchscript_module_path(tmp_path: Path, net: torch.nn.Module) -> None:
 def test_torchscript_that_does_not_run(tmp_path: Path, net: torch.nn.Module) -> None:
     trace(net, tmp_path / "net.pt")
     with pytest.raises(SourceError, match="the TorchScript network can't be exported: RuntimeError"):
-        export(request(tmp_path / "net.pt", input_shape=(1, 16, 20)))
+        export(request(tmp_path / "net.pt", input_shape=(1, 16, 20), trust_code=True))
 
 
 @pytest.mark.parametrize("batch", [None, 1, 2])
 def test_exported_program(tmp_path: Path, net: torch.nn.Module, batch: int | None, capfd: Any) -> None:
     source = program(net, tmp_path / "net.bin", batch)
-    done = export(request(source, split="layer1", input_shape=None))
+    done = export(request(source, split="layer1", input_shape=None, trust_code=True))
     assert done.kind == "torch.export program"
     assert done.batch_was_fixed == (batch is not None)
     assert done.verified.framework is not None
@@ -127,9 +127,9 @@ def test_exported_program(tmp_path: Path, net: torch.nn.Module, batch: int | Non
 def test_exported_program_of_another_size(tmp_path: Path, net: torch.nn.Module) -> None:
     source = program(net, tmp_path / "net.bin")
     with pytest.raises(RequestError, match=r"takes images of shape \(3, 16, 20\), not \(3, 32, 32\)"):
-        export(request(source, input_shape=(3, 32, 32)))
+        export(request(source, input_shape=(3, 32, 32), trust_code=True))
     with pytest.raises(LayerError, match=r"no layer 'layer3'.*nearest are.*layer1"):
-        export(request(source, split="layer3"))
+        export(request(source, split="layer3", trust_code=True))
 
 
 def test_exported_program_of_several_inputs(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_exported_program_of_several_inputs(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         torch.export.save(torch.export.export(Two(), (torch.rand(1, 3), torch.rand(1, 3))), file)
     with pytest.raises(SourceError, match="takes 2 inputs"):
-        export(request(tmp_path / "net.pt2"))
+        export(request(tmp_path / "net.pt2", trust_code=True))
 
 
 def test_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,4 +189,4 @@ def test_program_that_torch_can_not_export(
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
     with pytest.raises(SourceError, match="the program can't be exported to ONNX: RuntimeError: no such operator"):
-        export(request(source, input_shape=None))
+        export(request(source, input_shape=None, trust_code=True))

@@ -1,0 +1,95 @@
+"""The look into a zip archive before anything unpacks it: what its directory declares has to add up.
+
+Two readers may understand one odd archive in two ways, and a small one may unpack to more than any memory. Therefore an archive is
+refused unless: its directory ends where the file's end record starts, without a comment or bytes between; no two entries share
+bytes or a name; a stored entry is as large as its bytes; and everything unpacked is at most 4 times the file + 512 MiB. An entry
+cannot unpack to more than it declares: torch's reader and Python's both stop there.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import SourceError
+
+FACTOR, SLACK = 4, 512 << 20  # what may be unpacked: FACTOR * size of the file + SLACK bytes
+_ENTRIES = 200_000
+_END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
+_LOCAL = 30  # bytes of an entry's own header, less its name
+
+
+def names_in(path: Path) -> frozenset[str]:
+    """The names of a sound archive's entries, without the root folder.
+
+    Raises:
+        SourceError: The archive is damaged, ambiguous, or unpacks to too much.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = _directory(file, size)
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+    except _UnsoundError as error:
+        raise SourceError(f"{path}: {error}; refused") from None
+    except Exception as error:  # zipfile lets whatever the damage causes through
+        raise SourceError(f"{path}: a damaged or truncated archive ({error})") from None
+    if problem := _problem(entries, start, size):
+        raise SourceError(f"{path}: {problem}; refused")
+    return frozenset(entry.filename.partition("/")[2] for entry in entries)
+
+
+class _UnsoundError(Exception):
+    """The archive's directory is not where or what it says."""
+
+
+def _directory(file: BinaryIO, size: int) -> int:
+    """Where the directory of entries starts, by the records at the file's end.
+
+    Raises:
+        _UnsoundError: They contradict each other or the file, or tell of too many entries.
+    """
+    end = size - _END.size
+    sign, disk, first, here, count, length, start, comment = _read(file, _END, end)
+    if sign != b"PK\x05\x06" or comment:
+        raise _UnsoundError("a damaged or truncated archive, or one with bytes behind its end")
+    sign64, _, offset, _ = _read(file, _LOCATOR, end - _LOCATOR.size)
+    if sign64 == b"PK\x06\x07":
+        end -= _LOCATOR.size + _END64.size
+        sign, _, _, _, disk, first, here, count, length, start = _read(file, _END64, end)
+        if sign != b"PK\x06\x06" or offset != end:
+            raise _UnsoundError("an archive whose end records contradict each other")
+    if disk or first or here != count or start + length != end:
+        raise _UnsoundError("an archive whose directory is not where its end says")
+    if count > _ENTRIES or length > 512 * _ENTRIES:
+        raise _UnsoundError(f"an archive of {count} entries, more than any network has")
+    return int(start)
+
+
+def _read(file: BinaryIO, what: struct.Struct, offset: int) -> tuple[Any, ...]:
+    if offset < 0:
+        return what.unpack(bytes(what.size))
+    file.seek(offset)
+    return what.unpack(file.read(what.size))
+
+
+def _problem(entries: list[zipfile.ZipInfo], start: int, size: int) -> str | None:
+    """What is wrong with the entries, or None."""
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > FACTOR * size + SLACK:
+        return f"a zip bomb: {size} bytes that unpack to {unpacked}, above {FACTOR} times the file + {SLACK >> 20} MiB"
+    if len({entry.filename for entry in entries}) != len(entries):
+        return "an archive with two entries of one name"
+    free = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        stop = entry.header_offset + _LOCAL + len(entry.orig_filename.encode()) + entry.compress_size
+        if entry.header_offset < free or stop > start:
+            return f"an archive whose entries overlap ({entry.filename!r})"
+        if entry.compress_type == zipfile.ZIP_STORED and entry.file_size != entry.compress_size:
+            return f"an archive whose entry {entry.filename!r} is not as large as it says"
+        free = stop
+    return None

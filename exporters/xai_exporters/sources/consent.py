@@ -1,0 +1,26 @@
+"""The user's consent to files that run code when they are read; asked for before any of their bytes reach torch."""
+
+from __future__ import annotations
+
+from ..errors import UntrustedSourceError
+from ..request import Request
+from .base import SourceFile
+
+
+def require_trust(file: SourceFile, request: Request, what: str, why: str) -> None:
+    """Refuse a file that runs code, unless the user trusts it.
+
+    Args:
+        file: The file.
+        request: `trust_code` is the consent.
+        what: What the file is, "a TorchScript archive".
+        why: How its code comes to run.
+
+    Raises:
+        UntrustedSourceError: Without consent.
+    """
+    if not request.trust_code:
+        raise UntrustedSourceError(
+            f"{file.path}: {what}, and {why}. Take a state dict (torch.save(model.state_dict(), ...) and --arch), safetensors or "
+            "ONNX instead, or give --trust-code if you trust its origin"
+        )
