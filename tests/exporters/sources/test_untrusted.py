@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -46,9 +47,10 @@ def poisoned(folder: Path, mark: Path) -> Path:
     def change(name: str, data: bytes) -> bytes:
         if not name.endswith("model.json"):
             return data
-        text, evil = data.decode(), f"__import__('pathlib').Path({str(mark)!r}).touch() or 2"
-        old = text.split('"expr_str": ')[1].partition(",")[0].partition("}")[0]
-        return text.replace(f'"expr_str": {old}', f'"expr_str": {json.dumps(evil)}').encode()
+        evil = f"__import__('pathlib').Path({str(mark)!r}).touch() or 2"
+        text, count = re.subn(r'"expr_str": "[^"]*"', lambda _: f'"expr_str": {json.dumps(evil)}', data.decode())
+        assert count
+        return text.encode()
 
     return rewritten(good, folder / "net.pt2", change)
 
