@@ -31,11 +31,12 @@ class CleanGraph:
     """A graph ready to be cut.
 
     Attributes:
-        model: The model; its graph has one input, with batch "N".
+        model: The model; its graph has one input, with batch "N", or 1 where it takes one image at a time.
         image_shape: One image in the network's own layout.
         shapes: Of every tensor.
         batch: The value that holds the batch [1], where shape arithmetic needs it.
         was_fixed: The source had a fixed batch.
+        reason: Why it takes one image at a time; None where it takes several.
     """
 
     model: ir.Model
@@ -43,6 +44,7 @@ class CleanGraph:
     shapes: Measured
     batch: ir.Value | None
     was_fixed: bool
+    reason: str | None = None
 
     @property
     def graph(self) -> ir.Graph:
@@ -51,22 +53,25 @@ class CleanGraph:
     def copy(self) -> CleanGraph:
         """Another graph with the same weights, to be changed and cut apart from this one."""
         model = self.model.clone()
-        shapes = Measured(dict(self.shapes.two), dict(self.shapes.three))
+        shapes = replace(self.shapes, two=dict(self.shapes.two), three=dict(self.shapes.three))
         tensors = {v.name: v for node in model.graph for v in node.outputs}
         return replace(self, model=model, shapes=shapes, batch=None if self.batch is None else tensors[self.batch.name])
 
 
-def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> CleanGraph:
+def clean(
+    proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None = None
+) -> CleanGraph:
     """Run all passes.
 
     Args:
         proto: The source as ONNX; not changed.
         input_shape: (C,H,W) asked for, or None.
+        one_because: Keep to one image at a time, and why. Where the network does not run on several, it is found here.
 
     Raises:
         GraphError: The graph holds what can't be handled.
         RequestError: The input's shape is not known, or not the one asked for.
-        BatchError: The network does not take several images at once.
+        BatchError: The network takes several images at once, and only so many.
     """
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
@@ -81,7 +86,16 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     image_shape = _bind_input(graph, input_shape)
     image = graph.inputs[0]
     image.name = free_name(str(image.name))
+    batch = image.shape[0] if image.shape is not None else None
     was_fixed = make_batch_dynamic(model)
+    if one_because is not None:
+        if isinstance(batch, int) and batch != 1:
+            raise BatchError(
+                f"the source takes exactly {batch} images at once, and neither one nor more of them; export it again with a "
+                f"symbolic batch, or with a batch of 1. ({one_because})"
+            )
+        assert image.shape is not None
+        image.shape = ir.Shape([1, *image.shape[1:]])
     _forget_shapes(graph)
     _fold(model)
     require_standard_ops(model)
@@ -91,12 +105,9 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     try:
         shapes = measure(model)
     except GraphError as error:
-        if not was_fixed:
+        if one_because is not None:
             raise
-        raise BatchError(
-            "the source is exported for one fixed batch, and can't be made to take several images at once; export it "
-            f"again with a symbolic batch (torch: dynamic_shapes; tf2onnx: leave the batch unset). {error}"
-        ) from error
+        return clean(proto, input_shape, " ".join(str(error).split())[:300])
     reduce_shape_arithmetic(model, shapes)
     _fold(model)
     if reduce_counted_gathers(model, measure(model)):
@@ -104,8 +115,8 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None) -> C
     if fold_fixed_values(model):
         _fold(model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
-    batch = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
-    return CleanGraph(model, image_shape, measure(model), batch, was_fixed)
+    batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
+    return CleanGraph(model, image_shape, measure(model), batch_size, was_fixed, one_because)
 
 
 def free_name(name: str) -> str:

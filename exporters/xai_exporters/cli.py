@@ -293,10 +293,11 @@ def _print_summary(done: Export) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    single = done.one_because is not None
     table.add_row("source", done.kind)
     size = f"{spec.channels} x {spec.height} x {spec.width}"
     table.add_row("input", f"{spec.name}: {size}, {spec.layout}, {spec.dtype}" + (
-        "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
+        "; one at a time" if single else "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
     how = spec.preprocess
     geometry = "stretched" if how.resize == "stretch" else f"shorter side {how.resize}, centre crop"
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
@@ -308,8 +309,11 @@ def _print_summary(done: Export) -> None:
     against = f"source {done.verified.source:.1e}"
     if done.verified.framework is not None:
         against += f", torch {done.verified.framework:.1e}"
-    table.add_row("verified", f"relative difference to the {against}; 3 images at once as 3 singles")
+    how_run = "3 images, one at a time" if single else "3 images at once as 3 singles"
+    table.add_row("verified", f"relative difference to the {against}; {how_run}")
     console.print(table)
+    if single:
+        console.print(f"The bundle takes one image at a time, which is slower: {done.one_because}", style="yellow")
     for role, reason in manifest.left_out.items():
         console.print(f"No {role} graph: {reason}.", style="yellow")
     for role in done.dead:

@@ -20,7 +20,7 @@ from .emit import Emitter, Ops
 from .errors import GraphError
 from .graphs import IR_VERSION, step_aside
 from .rules import FLOATS, RuleTable, Table, floats_of
-from .runtime import measure
+from .runtime import batch_of, measure
 from .vjp.table import vjp
 
 Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
@@ -32,7 +32,8 @@ def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Va
     """`target` and `seed` as inputs; see the module's docstring."""
     op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
     unit = op.Where(_is_target(graph, op, logits, classes), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
-    seed = ir.Value(name=SEED, shape=ir.Shape(["N", classes]), type=ir.TensorType(ir.DataType.FLOAT))
+    batch = batch_of(graph.inputs[0])
+    seed = ir.Value(name=SEED, shape=ir.Shape([batch, classes]), type=ir.TensorType(ir.DataType.FLOAT))
     graph.inputs.append(seed)
     given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
     return op.Add(unit, given)
@@ -50,7 +51,7 @@ def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0
 
 def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:
     """Whether a class is the target, [N,classes]; the target becomes an input."""
-    target = ir.Value(name=TARGET, shape=ir.Shape(["N"]), type=ir.TensorType(ir.DataType.INT64))
+    target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(target)
     column = op.Unsqueeze(target, [1])
     predicted = op.ArgMax(logits, axis=1, keepdims=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from xai_deploy.randomised import Randomised
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .delivery import check_delivery, deliver
-from .errors import ExportError, GraphError, RequestError, VerificationError
+from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import find_layout
@@ -37,6 +38,8 @@ from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
 from .verify import Verified, check_backward, verify
 from .writer import Stage, check_destination, randomised_path, staged
 
+log = logging.getLogger(__name__)
+
 Say = Callable[[str], None]
 
 
@@ -49,7 +52,8 @@ class Export:
         kind: What the source was.
         verified: How well it is reproduced.
         dead: Roles whose graphs gave nothing but zeros on noise images: the predicted class does not depend on the layer.
-        batch_was_fixed: The source's was; the bundle's is symbolic.
+        batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
+        one_because: Why the bundle takes one image at a time; None where it takes several.
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
@@ -68,6 +72,7 @@ class Export:
     seconds: float
     beside: tuple[Path, ...] = ()
     randomised: tuple[Export, ...] = ()
+    one_because: str | None = None
 
 
 def export(request: Request, say: Say = lambda step: None) -> Export:
@@ -94,9 +99,24 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     network = load_source(request)
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
+    try:
+        done = _export_all(request, network, graph, (path, *steps), say)
+    except BatchError as error:
+        if graph.reason is not None:
+            raise
+        say("beginning again, for one image at a time")
+        graph = clean(network.proto, request.input_shape, str(error))
+        done = _export_all(request, network, graph, (path, *steps), say)
+    return replace(done, seconds=time.perf_counter() - started)
+
+
+def _export_all(request: Request, network: Network, graph: CleanGraph, paths: Sequence[Path], say: Say) -> Export:
+    """The network's own bundle, and those of random weights, all of them or none."""
+    path, *steps = paths
+    if graph.reason is not None:
+        log.warning("the bundle takes one image at a time: %s", graph.reason)
     with staged(request.overwrite) as stage:
         done = _export(request, network, graph.copy() if steps else graph, path, 0, stage, say)
-        done = replace(done, seconds=time.perf_counter() - started)
         randomised = []
         for step, destination in enumerate(steps, 1):
             which = f"randomised {step} of {request.randomise}"
@@ -191,7 +211,19 @@ def _export(
     beside = (
         () if step else tuple(folder for folder in (request.web, (request.serve_repo or (None, None))[1]) if folder)
     )
-    return Export(path, bundle.manifest, network.kind, verified, dead, graph.was_fixed, dropped, size, seconds, beside)
+    return Export(
+        path,
+        bundle.manifest,
+        network.kind,
+        verified,
+        dead,
+        graph.was_fixed,
+        dropped,
+        size,
+        seconds,
+        beside,
+        one_because=graph.reason,
+    )
 
 
 def _notes(role: Role, cut: Cut) -> dict[str, str]:
@@ -298,7 +330,7 @@ def _manifest(
         ),
         classes=logits.classes,
         activation=logits.activation,
-        batch="any",
+        batch="any" if clean.reason is None else "one",
         outputs=outputs,
         graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},

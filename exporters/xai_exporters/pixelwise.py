@@ -121,20 +121,22 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
     return np.ascontiguousarray(matrix) if matrix.ndim == 2 and len(matrix) == channels else None
 
 
-def pixelwise_tail(linear: Linear, shape: tuple[int, int, int], classes: int, dtype: ir.DataType) -> ir.Graph:
+def pixelwise_tail(
+    linear: Linear, shape: tuple[int, int, int], classes: int, dtype: ir.DataType, batch: int | str = "N"
+) -> ir.Graph:
     """The graph `activation` [N,K,h,w] -> `pixel_logits` [N,h*w,classes], without bias.
 
     The constant weight stands on the right of the product, where runtimes pack it once (measured: fast on both).
     """
     channels, h, w = shape
     kind = ir.TensorType(dtype)
-    activation = ir.Value(name=ACTIVATION, shape=ir.Shape(["N", *shape]), type=kind)
+    activation = ir.Value(name=ACTIVATION, shape=ir.Shape([batch, *shape]), type=kind)
     graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 18}, name="pixelwise_tail")
     emit = Emitter(graph, "pixelwise")
     flat = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "flat_shape")], "flat")
     result = emit.node("Transpose", [flat], "positions_first", {"perm": [0, 2, 1]})
     if linear.weight is not None:
         result = emit.node("MatMul", [result, emit.constant(linear.weight, "weight")], "scores")
-    result.name, result.shape, result.type = PIXEL_LOGITS, ir.Shape(["N", h * w, classes]), kind
+    result.name, result.shape, result.type = PIXEL_LOGITS, ir.Shape([batch, h * w, classes]), kind
     graph.outputs.append(result)
     return graph

@@ -18,6 +18,7 @@ from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
 from .relevance.composite import DEFAULT, composite_name, load_composite
 from .request import Request
+from .runtime import batch_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def _pixelwise_tail(material: Material) -> ir.Graph | None:
     if linear is None or (linear.weight is None and cut.shape[0] != logits.classes):
         return None
     assert cut.target.dtype is not None
-    return pixelwise_tail(linear, cut.shape, logits.classes, cut.target.dtype)
+    batch = batch_of(material.parts.tail.inputs[0])
+    return pixelwise_tail(linear, cut.shape, logits.classes, cut.target.dtype, batch)
 
 
 def _relevance_role(request: Request, given: str, from_image: bool) -> Role:

@@ -20,10 +20,11 @@ from .errors import GraphError
 
 @dataclass(frozen=True)
 class Measured:
-    """Shapes at batch 2 and batch 3, by tensor name."""
+    """Shapes at batch 2 and batch 3, by tensor name; both at batch 1 where the network takes `one` image."""
 
     two: dict[str, tuple[int, ...]]
     three: dict[str, tuple[int, ...]]
+    one: bool = False
 
     def dims(self, value: ir.Value) -> tuple[int | None, ...]:
         """A tensor's shape, None where a dimension grows with the batch; constants' shapes are their own."""
@@ -58,6 +59,8 @@ class Measured:
         if name is None or name not in self.two:
             return None
         two, three = self.two[name], self.three[name]
+        if self.one:
+            return two[1:] if two[:1] == (1,) else None
         if two[:1] == (2,) and three[:1] == (3,) and two[1:] == three[1:]:
             return two[1:]
         return None
@@ -89,12 +92,17 @@ def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
 
 
 def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
-    """All outputs by name.
+    """All outputs by name; a graph that takes one image at a time is run so, and the results are put together.
 
     Raises:
         GraphError: The runtime failed.
     """
     names = [output.name for output in session.get_outputs()]
+    count = max((len(value) for value in feeds.values() if value.ndim), default=1)
+    declared = [i.shape for i in session.get_inputs() if i.name in feeds]
+    if count > 1 and declared and all(shape and shape[0] == 1 for shape in declared):
+        singles = [run(session, {n: v[i : i + 1] for n, v in feeds.items()}, what) for i in range(count)]
+        return {name: np.concatenate([single[name] for single in singles]) for name in names}
     try:
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
     except Exception as error:
@@ -102,7 +110,7 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
 
 
 def measure(model: ir.Model) -> Measured:
-    """The shape of every tensor of the model at batch 2 and 3, wherever its inputs' shapes say "N".
+    """The shape of every tensor of the model at batch 2 and 3, wherever its inputs' shapes say "N"; at batch 1 if none does.
 
     Raises:
         GraphError: The network does not run at these batches.
@@ -110,9 +118,10 @@ def measure(model: ir.Model) -> Measured:
     names = [str(v.name) for node in model.graph for v in node.outputs if v.name]
     names += [str(v.name) for v in model.graph.inputs]
     probes = [onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]) for i, name in enumerate(names)]
-    measured = _probe(model, probes, [p.output[0] for p in probes], (2, 3))
-    two, three = ({n: tuple(map(int, s)) for n, s in zip(names, run, strict=True)} for run in measured)
-    return Measured(two, three)
+    one = all(isinstance(batch_of(value), int) for value in model.graph.inputs)
+    measured = _probe(model, probes, [p.output[0] for p in probes], (1,) if one else (2, 3))
+    two, *rest = ({n: tuple(map(int, s)) for n, s in zip(names, run, strict=True)} for run in measured)
+    return Measured(two, rest[0] if rest else dict(two), one)
 
 
 def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDArray[Any]]:
@@ -137,9 +146,16 @@ def _probe(
     results = []
     for batch in batches:
         zeros = {str(value.name): _zeros(value, batch) for value in model.graph.inputs}
-        found = run(session, zeros, f"the network on {batch} images")
+        found = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
         results.append([found[name] for name in fetch])
     return results
+
+
+def batch_of(value: ir.Value) -> int | str:
+    """The first dimension of an input: "N", or 1 in a network that takes one image at a time."""
+    assert value.shape is not None
+    first = value.shape[0]
+    return first if isinstance(first, int) else "N"
 
 
 def _zeros(value: ir.Value, batch: int) -> NDArray[Any]:

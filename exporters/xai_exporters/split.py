@@ -19,6 +19,7 @@ from .errors import LayerError
 from .graphs import ancestors, content_of, descendants, rename
 from .layouts import Grid, find_grid, find_layout, from_channels_first, to_channels_first
 from .logits import Logits
+from .runtime import batch_of
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,10 @@ def _finish_head(head: ir.Graph, cut: Cut, clean: CleanGraph) -> None:
     outputs = [emit.node("Identity", [v], "image") if v in head.inputs else v for v in outputs]
     _replace_outputs(head, outputs)
     rename(head, dict(zip(outputs, [ACTIVATION, *side_names(cut)], strict=True)))
-    _declare(head.inputs[0], clean.image_shape, head.inputs[0].dtype)
+    batch = batch_of(clean.graph.inputs[0])
+    _declare(head.inputs[0], clean.image_shape, head.inputs[0].dtype, batch)
     for value, (shape, dtype) in zip(outputs, _passed(cut, clean), strict=True):
-        _declare(value, shape, dtype)
+        _declare(value, shape, dtype, batch)
 
 
 def _finish_tail(
@@ -161,7 +163,7 @@ def _finish_tail(
         tail.sort()
     rename(tail, dict(zip(tail.inputs, [ACTIVATION, *side_names(cut)], strict=True)))
     for value, (shape, dtype) in zip(tail.inputs, _passed(cut, clean), strict=True):
-        _declare(value, shape, dtype)
+        _declare(value, shape, dtype, batch_of(clean.graph.inputs[0]))
     return _finish_outputs(tail, cut, clean, logits, outputs)
 
 
@@ -171,7 +173,7 @@ def whole(clean: CleanGraph, cut: Cut, logits: Logits) -> ir.Graph:
     ends = list(dict.fromkeys([logits.value, *graph.outputs]))
     copy = ir.convenience.extract(graph, graph.inputs, ends)
     copied = dict(zip(ends, copy.outputs, strict=True))
-    _declare(copy.inputs[0], clean.image_shape, graph.inputs[0].dtype)
+    _declare(copy.inputs[0], clean.image_shape, graph.inputs[0].dtype, batch_of(graph.inputs[0]))
     _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
     return copy
 
@@ -183,19 +185,19 @@ def _finish_outputs(
 
     An output that has one of the bundle's own names gets another one.
     """
-    emit = Emitter(graph, "tail")
+    emit, batch = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0])
     flat = graph.outputs[0]
     if clean.shapes.per_image(logits.value.name) != (logits.classes,):
         flat = emit.node("Reshape", [flat, emit.ints([-1, logits.classes], "logits_shape")], "logits")
     results: dict[ir.Value, str] = {flat: LOGITS}
-    _declare(flat, (logits.classes,), logits.value.dtype)
+    _declare(flat, (logits.classes,), logits.value.dtype, batch)
     reserved = (*RESERVED, *side_names(cut))
     tensors = {}
     for name, source, value in outputs:
         result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value
         tensors[name] = results.setdefault(result, f"output/{name}" if name in reserved else name)
         if result is not flat:
-            _declare(result, clean.shapes.two[str(source.name)][1:], source.dtype)
+            _declare(result, clean.shapes.two[str(source.name)][1:], source.dtype, batch)
     _replace_outputs(graph, list(results))
     rename(graph, results)
     graph.sort()
@@ -226,8 +228,8 @@ def side_tensors_of(cut: Cut, clean: CleanGraph) -> list[Side]:
     ]
 
 
-def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None) -> None:
-    value.shape = ir.Shape(["N", *shape])
+def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None, batch: int | str) -> None:
+    value.shape = ir.Shape([batch, *shape])
     value.type = ir.TensorType(dtype or ir.DataType.FLOAT)
 
 

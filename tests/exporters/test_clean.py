@@ -9,12 +9,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 from xai_exporters.clean import clean
-from xai_exporters.errors import BatchError, GraphError, RequestError
+from xai_exporters.errors import GraphError, RequestError
 
 from . import nets
 from . import onnx_nets as o
 from .checks import check_bundle, close, reference, source_reference
-from .running import export_onnx, left_behind
+from .running import export_onnx
 
 IMAGES = np.random.default_rng(3).standard_normal((3, *nets.SHAPE)).astype(np.float32)
 
@@ -42,17 +42,6 @@ def test_class_token_of_a_fixed_batch(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert done.batch_was_fixed
     check_bundle(done.path, source_reference(o.class_token()))
     assert capfd.readouterr().err == ""
-
-
-def test_batch_that_mixes_images(tmp_path: Path) -> None:
-    """It runs on three images at once, but an image's output depends on its neighbours."""
-    b = o.Build()
-    x = b.features()
-    mean = b("ReduceMean", x, b.weight([0]), keepdims=1)
-    model = b.model(b.linear(b.pooled(b("Tanh", b("Add", x, mean), name="tanh")), out="scores"))
-    with pytest.raises(BatchError, match="three images at once give other outputs than one at a time"):
-        export_onnx(tmp_path, model, split="tanh")
-    assert left_behind(tmp_path) == []
 
 
 def test_sum_over_a_fixed_batch_of_one(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..emit import Ops
 from ..errors import GraphError
+from ..runtime import batch_of
 from .net import Net
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32).reshape(1, 3, 1, 1)  # ITU-R BT.601, as the engine
@@ -29,7 +30,7 @@ def embed_preprocess(net: Net) -> None:
         raise GraphError(
             "--embed-preprocess: bicubic without antialiasing is not there as a graph; take another filter"
         )
-    net.image.shape = ir.Shape(["N", "height", "width", 3])
+    net.image.shape = ir.Shape([batch_of(net.image), "height", "width", 3])
     net.image.type = ir.TensorType(ir.DataType.UINT8)
     planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])
     height, width = (op.Shape(net.image, start=axis, end=axis + 1) for axis in (1, 2))

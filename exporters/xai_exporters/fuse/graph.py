@@ -19,6 +19,7 @@ from ..graphs import IR_VERSION, rename
 from ..material import Material
 from ..relevance.composite import composite_name
 from ..request import Request
+from ..runtime import batch_of
 from .base import Wanted
 from .embed import embed_preprocess
 from .net import Net
@@ -116,7 +117,7 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
     if form.uint8:
         dtype = ir.DataType.UINT8
         saliency = op.Cast(op.Round(op.Mul(saliency, 255.0)), to=int(dtype))
-    saliency.shape, saliency.type = ir.Shape(["N", height, width]), ir.TensorType(dtype)
+    saliency.shape, saliency.type = ir.Shape([batch_of(net.image), height, width]), ir.TensorType(dtype)
     return saliency
 
 

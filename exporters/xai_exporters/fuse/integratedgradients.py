@@ -46,6 +46,7 @@ class IntegratedGradients:
             raise GraphError(
                 "the network takes uint8 images, between whose values there are none; export it with a float input"
             )
+        net.require_batch("all steps")
         net.plain()
         nodes, shares = np.polynomial.legendre.leggauss(steps)
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]

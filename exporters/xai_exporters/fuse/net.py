@@ -13,9 +13,11 @@ from xai_deploy.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, RELEVANCE
 from xai_deploy.resample import weights
 
 from ..emit import Emitter, Ops
+from ..errors import GraphError
 from ..gradient import by_target
 from ..material import Material
 from ..relevance.composite import Composite
+from ..runtime import batch_of
 
 _FLOAT = int(ir.DataType.FLOAT)
 
@@ -44,9 +46,25 @@ class Net:
         if fixed_target:
             self.target = self._emit.ints([PREDICTED], "predicted")  # broadcasts over the batch
         else:
-            self.target = ir.Value(name=TARGET, shape=ir.Shape(["N"]), type=ir.TensorType(ir.DataType.INT64))
+            batch = ir.Shape([batch_of(source)])
+            self.target = ir.Value(name=TARGET, shape=batch, type=ir.TensorType(ir.DataType.INT64))
             self.graph.inputs.append(self.target)
             self._emit.unique(TARGET)
+
+    def require_batch(self, of: str) -> None:
+        """Refuse a network that takes one image at a time.
+
+        Args:
+            of: What the method puts in one batch.
+
+        Raises:
+            GraphError: It is one.
+        """
+        if batch_of(self.image) == 1:
+            raise GraphError(
+                f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
+                "runs them one by one, or fuse another method"
+            )
 
     @property
     def classes(self) -> int:

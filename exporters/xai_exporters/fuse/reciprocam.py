@@ -58,6 +58,7 @@ class ReciproCam:
             net.plain()
             scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
             return net.op.Reshape(self._masked(net, scores), [-1, h, w])
+        net.require_batch("what follows the layer, at every position,")
         pooled = find_pooled(tail, net.shape)
         if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
             linear = last_linear(tail, net.classes) if self.score == "logit" else None

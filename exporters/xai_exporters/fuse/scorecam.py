@@ -32,6 +32,7 @@ class ScoreCam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
+        net.require_batch("all channels' masked images")
         channels, h, w = net.shape
         if channels > MOST_CHANNELS:
             raise GraphError(

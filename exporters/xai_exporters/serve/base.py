@@ -24,7 +24,7 @@ class Served:
 
     Attributes:
         name: The name that clients ask for, and the model's folder; see `safe_name`.
-        model: The graph as ONNX, self-contained; its inputs and outputs have the batch first, symbolic.
+        model: The graph as ONNX, self-contained; its inputs and outputs have the batch first, symbolic or 1.
         labels: One per class, or none.
         openvino: The same as OpenVINO IR (xml, bin), served in the ONNX file's place where it is given.
         logits_output: The output that the labels belong to.
@@ -46,10 +46,11 @@ servers: Registry[Layout] = Registry(__package__)
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or an output: its name, ONNX element type, and dims after the batch; -1 is any size."""
+    """An input or an output: its name, ONNX element type, the batch, and dims after it; -1 is any size."""
 
     name: str
     type: int
+    batch: int
     dims: tuple[int, ...]
 
 
@@ -57,7 +58,7 @@ def read_tensors(served: Served) -> tuple[list[Tensor], list[Tensor]]:
     """The inputs and the outputs of a model.
 
     Raises:
-        GraphError: A tensor has a fixed batch, or none.
+        GraphError: A tensor has a fixed batch of several, or none.
     """
     graph = onnx.load_model_from_string(served.model).graph
     weights = {weight.name for weight in graph.initializer}
@@ -68,11 +69,11 @@ def read_tensors(served: Served) -> tuple[list[Tensor], list[Tensor]]:
 def _tensor(value: onnx.ValueInfoProto, model: str) -> Tensor:
     tensor = value.type.tensor_type
     batch, *dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim] or [0]
-    if batch != -1:
+    if batch not in (-1, 1):
         raise GraphError(
-            f"model {model!r}: {value.name!r} has no symbolic batch in front; a server can't give it images at will"
+            f"model {model!r}: {value.name!r} has no batch in front, symbolic or 1; a server can't give it images at will"
         )
-    return Tensor(value.name, tensor.elem_type, tuple(dims))
+    return Tensor(value.name, tensor.elem_type, batch, tuple(dims))
 
 
 def safe_name(text: str) -> str:

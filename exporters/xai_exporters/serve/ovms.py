@@ -21,7 +21,7 @@ def ovms(models: Sequence[Served]) -> Mapping[str, bytes]:
     """Lay out a repository of OpenVINO Model Server.
 
     Raises:
-        GraphError: A model has a fixed batch.
+        GraphError: A model has a fixed batch of several.
     """
     files: dict[str, bytes] = {}
     for served in models:

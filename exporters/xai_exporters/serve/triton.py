@@ -1,7 +1,8 @@
 """NVIDIA Triton: NAME/config.pbtxt beside NAME/1/model.onnx (onnxruntime backend) or model.xml and model.bin (openvino).
 
 The onnxruntime backend joins waiting requests along the batch, which the config leaves out of `dims`. A tensor [N] has no
-dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. The openvino backend runs on
+dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. A network that takes one image at a
+time has max_batch_size 0, and its dims are whole. The openvino backend runs on
 the CPU, gets each request as it comes, and its dims name the batch as -1; they must be those that OpenVINO itself derives, so
 they are read from the IR.
 """
@@ -50,21 +51,26 @@ def _config(served: Served) -> str:
     """The ModelConfig as protobuf text."""
     inputs, outputs = read_tensors(served)
     shapes = None if served.openvino is None else _ir_shapes(served.openvino[0])
-    batched = shapes is None
+    if shapes is None and any(tensor.batch == 1 for tensor in inputs):
+        shapes = {tensor.name: (tensor.batch, *tensor.dims) for tensor in (*inputs, *outputs)}
+    batched, backend = shapes is None, "onnxruntime" if served.openvino is None else "openvino"
     lines = [
         f"name: {_quote(served.name)}",
-        f"backend: {_quote('onnxruntime' if batched else 'openvino')}",
+        f"backend: {_quote(backend)}",
         f"max_batch_size: {_MAX_BATCH if batched else 0}",
     ]
     for field, tensors in (("input", inputs), ("output", outputs)):
         entries = [_entry(tensor, field, served, shapes) for tensor in tensors]
         lines += [f"{field} [", ",\n".join(entries), "]"]
-    lines.append("dynamic_batching { }" if batched else "instance_group [ { kind: KIND_CPU } ]")
+    if batched:
+        lines.append("dynamic_batching { }")
+    elif served.openvino is not None:
+        lines.append("instance_group [ { kind: KIND_CPU } ]")
     return "\n".join(lines) + "\n"
 
 
 def _entry(tensor: Tensor, field: str, served: Served, shapes: Mapping[str, tuple[int, ...]] | None) -> str:
-    """One input or output; `shapes` are those of the IR, with the batch."""
+    """One input or output; `shapes` are whole, with the batch."""
     if tensor.type not in _TYPES:
         kind = TensorProto.DataType.Name(tensor.type)
         raise GraphError(f"model {served.name!r}: {tensor.name!r} holds {kind}, which Triton does not serve")

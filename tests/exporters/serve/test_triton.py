@@ -191,13 +191,13 @@ def test_weights_that_are_inputs_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["triton", "ovms"])
-@pytest.mark.parametrize("shape", [[1, 3, 8, 8], []])
+@pytest.mark.parametrize("shape", [[2, 3, 8, 8], []])
 def test_a_fixed_batch_is_refused(kind: str, shape: list[int], tmp_path: Path) -> None:
     served = small(identity(("x", TensorProto.FLOAT, shape)))
     with pytest.raises(GraphError) as error:
         write_repository(kind, tmp_path / "repo", [served], overwrite=False)
     assert str(error.value) == (
-        "model 'net': 'x' has no symbolic batch in front; a server can't give it images at will"
+        "model 'net': 'x' has no batch in front, symbolic or 1; a server can't give it images at will"
     )
     assert list(tmp_path.iterdir()) == []
 
