@@ -7,11 +7,13 @@ refused, every byte is hashed.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from pathlib import Path
 
 from .errors import IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
+from .guard import Guarded, check_graph
 from .manifest import (
     ACTIVATION,
     BY_SEED,
@@ -39,7 +41,6 @@ from .manifest import (
     TargetLayer,
     file_records,
 )
-from .onnx_guard import check_graph
 from .parsing import parse_manifest
 
 __all__ = [
@@ -136,13 +137,21 @@ class Bundle:
             MissingRoleError: The bundle has none.
             IntegrityError: The file changed, or is not an ONNX graph.
             UnsafePathError: It refers to other files.
+            UnsafeGraphError: It could harm, or is not what the manifest says of it.
         """
+        return self.guarded(role)[0]
+
+    def guarded(self, role: str) -> tuple[bytes, Guarded]:
+        """The ONNX file of a role as `graph` gives it, and what its checks say of batches."""
         if not self.has(role):
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
-        file = self.manifest.graphs[role].file
-        data = self.read(file)
-        check_graph(data, str(self.path / file))
-        return data
+        graph, image = self.manifest.graphs[role], self.manifest.input
+        data, where = self.read(graph.file), str(self.path / graph.file)
+        size = None if role.startswith(FUSED) else 4 * math.prod(image.image_shape)
+        guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
+        if size is not None:
+            guarded.check_ports(graph, self.manifest.batch)
+        return data, guarded
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ XaiError
 │   ├── FormatVersionError      written by a newer exporter
 │   ├── IntegrityError          a byte differs from what the manifest recorded
 │   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
+│   ├── UnsafeGraphError        a graph that could harm: operators, order, sizes, or more memory than its file explains
 │   └── MissingRoleError        the method needs a graph that this bundle does not hold
 ├── InputError                  what the caller handed over
 │   ├── ImageFileError          an image file that cannot be read, or is incomplete
@@ -61,6 +62,10 @@ class IntegrityError(BundleError):
 
 class UnsafePathError(BundleError):
     """The manifest names something other than a plain file directly inside the bundle."""
+
+
+class UnsafeGraphError(BundleError):
+    """A graph holds what a bundle's graphs may not, or would need far more memory than its file explains."""
 
 
 class MissingRoleError(BundleError):

@@ -20,6 +20,7 @@ from .backends import Config, Session, create
 from .bundle import Bundle
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .forward import ForwardPass, Network
+from .guard.session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
 from .methods.base import require_roles, start_offset
@@ -308,7 +309,10 @@ class Explainer:
             with self._lock:
                 session = self._sessions.get(role)
                 if session is None:
-                    session = self._sessions[role] = self._backend.open(self.bundle.graph(role))
+                    data, guarded = self.bundle.guarded(role)
+                    graph = self.bundle.manifest.graphs[role]
+                    session = GuardedSession(self._backend.open(data), guarded, graph, role)
+                    self._sessions[role] = session
         return session
 
 

@@ -18,12 +18,12 @@ from xai_deploy.errors import (
     NonFiniteOutputError,
     NotApplicableError,
     OptionError,
-    RuntimeFailure,
     ShapeError,
     TargetError,
     UnknownClassError,
     UnknownLabelError,
     UnknownMethodError,
+    UnsafeGraphError,
     XaiError,
 )
 
@@ -263,9 +263,10 @@ def test_map_that_holds_nan(explainer: Explainer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_graphs_that_contradict_the_manifest(bundles: Bundles, backend: str) -> None:
-    with pytest.raises(RuntimeFailure, match=r"activation of shape \(1, 6, 5, 4\), the manifest says \(1, 6, 4, 5\)"):
+    shape = r"'activation' of sizes \[\?, 6, 5, 4\], the manifest says \[N, 6, 4, 5\]"
+    with pytest.raises(UnsafeGraphError, match=shape):
         Explainer(bundles("wrong-shape").path, backend).explain(tiny.inputs("pooled", 1))
-    with pytest.raises(RuntimeFailure, match=r"gave scores \(1, 10\) for the manifest's 5 classes"):
+    with pytest.raises(UnsafeGraphError, match=r"'logits' of sizes \[\?, 10\], the manifest says \[N, 5\]"):
         Explainer(bundles("wrong-classes").path, backend).explain(tiny.inputs("pooled", 1))
 
 

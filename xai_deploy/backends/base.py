@@ -22,6 +22,9 @@ Hint = Literal["latency", "throughput"]
 class DeviceTensor(Protocol):
     """A tensor that a session left in the device's memory; `numpy()` copies it to the host."""
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
     def numpy(self) -> HostTensor: ...
 
 

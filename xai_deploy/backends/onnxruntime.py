@@ -144,6 +144,10 @@ class _OnDevice(DeviceTensor):
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape())
+
     def numpy(self) -> HostTensor:
         array: HostTensor = self.value.numpy()
         return array

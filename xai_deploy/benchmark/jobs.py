@@ -16,8 +16,8 @@ from ..backends import Config, Session, create
 from ..backends.base import to_host
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
+from ..guard import check_self_contained
 from ..images import read_image
-from ..onnx_guard import check_graph
 from ..preprocess import Prepared
 from ..targets import Target
 
@@ -146,7 +146,7 @@ class Bench:
         assert model is not None
         if self._model is None:
             data = Path(model).read_bytes()
-            check_graph(data, model)
+            check_self_contained(data, model)
             backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))[1]
             try:
                 self._model = backend.open(data)

@@ -1,0 +1,86 @@
+"""Bounds what a graph makes of its bytes and of an image: a kilobyte can ask for a terabyte.
+
+Constants (and what is made of them, or of the sizes of inputs, which runtimes compute as they load a graph) may take
+4 times the file + 512 MiB; what is alive at once while the graph runs may take that, and per image 512 MiB + 512 times
+the image in float32, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import UnsafeGraphError
+from .messages import Graph, Node, Port
+from .shapes import Known, Run, Unknowable
+from .tensors import size_of
+
+_BASE = 512 << 20  # bytes
+_OF_FILE, _OF_IMAGE = 4, 512
+_WORK = 1 << 42  # multiplications per image; a ViT-H's forward and backward pass on 518 x 518 pixels takes 3e12
+
+
+class Expansion:
+    """Says how much a graph needs for a batch.
+
+    Args:
+        graph: It has passed the checks of structure and tensors.
+        data: The file; not kept.
+        image: Bytes of one image.
+        shapes: Of inputs, without the batch; they fill what is symbolic in the graph.
+    """
+
+    def __init__(self, graph: Graph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+        self._run = Run(graph, data)
+        self._graph, self._image, self._shapes = graph, image, shapes
+        self._constant_limit = _BASE + _OF_FILE * len(data)
+        self._last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
+        self._last |= {port.name: len(graph.nodes) for port in graph.outputs}
+
+    def check(self, batch: int) -> None:
+        """Refuse a graph that would need too much.
+
+        Args:
+            batch: Images at once.
+
+        Raises:
+            UnsafeGraphError: It would, or its sizes can't be told.
+        """
+        inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
+        limit = self._constant_limit + batch * (_BASE + _OF_IMAGE * self._image)
+        constants, alive, work = 0, 0, 0
+        living: dict[str, int] = {}
+        try:
+            for i, (node, found) in enumerate(self._run.results(inputs)):
+                work += sum(known.work * known.count for known in found)
+                for name, known in zip(node.outputs, found, strict=False):
+                    need = known.count * known.size
+                    if known.constant:
+                        constants += need
+                        self._bound(node, known, constants, self._constant_limit)
+                    else:
+                        living[name] = need
+                        alive += need
+                        self._bound(node, known, alive + constants, limit)
+                for name in node.inputs + node.outputs:
+                    if name in living and self._last.get(name, -1) <= i:
+                        alive -= living.pop(name)
+                if work > batch * _WORK:
+                    raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for {batch} images")
+        except Unknowable as error:
+            raise UnsafeGraphError(f"{error}; what it needs can't be told") from None
+
+    def _shape(self, port: Port, batch: int) -> tuple[int, ...]:
+        """The sizes of an input: what the graph says, what the manifest says, or the batch."""
+        told = (batch, *self._shapes.get(port.name, ()))
+        dims = port.dims if port.dims is not None else [None] * len(told)
+        filled = [told[i] if size is None and i < len(told) else size for i, size in enumerate(dims)]
+        return tuple(batch if size is None else size for size in filled)
+
+    @staticmethod
+    def _bound(node: Node, known: Known, need: int, limit: int) -> None:
+        if need > limit:
+            kind = "constants" if known.constant else "tensors"
+            raise UnsafeGraphError(
+                f"up to {node}, which gives {list(known.shape)}, its {kind} take {need >> 20} MiB, more than the "
+                f"{limit >> 20} MiB that its file and its input explain"
+            )

@@ -1,0 +1,57 @@
+"""What a graph declares that it takes and gives is what the manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import manifest as m
+from ..errors import UnsafeGraphError
+from .messages import Graph, Port, short
+from .tensors import DTYPES
+
+
+def check_ports(graph: Graph, declared: m.Graph, batch: str) -> None:
+    """Refuse a graph that takes or gives something else; of format 1's fused graphs the manifest says nothing.
+
+    Args:
+        graph: The graph of the file.
+        declared: The manifest's entry of it.
+        batch: The manifest's `batch`.
+
+    Raises:
+        UnsafeGraphError: It does.
+    """
+    if not (declared.takes and declared.gives):
+        return
+    _compare("takes", graph.inputs, declared.takes, batch)
+    _compare("gives", graph.outputs, declared.gives, batch)
+
+
+def _compare(what: str, found: Sequence[Port], declared: Sequence[m.Port], batch: str) -> None:
+    ports = {port.name: port for port in declared}
+    for one in found:
+        if one.name not in ports:
+            raise UnsafeGraphError(f"it {what} {short(one.name)}, of which the manifest says nothing")
+    names = {one.name for one in found}
+    if missing := [name for name in ports if name not in names]:
+        raise UnsafeGraphError(f"the manifest says that it {what} {short(missing[0])}; it does not")
+    for one in found:
+        port = ports[one.name]
+        if port.dtype is not None and DTYPES.get(one.dtype) != port.dtype:
+            said = DTYPES.get(one.dtype, f"type {one.dtype}")
+            raise UnsafeGraphError(f"it {what} {short(one.name)} as {said}, the manifest says {port.dtype}")
+        if one.dims is not None and not _fits(one.dims, port, batch):
+            sizes = ", ".join("?" if size is None else str(size) for size in one.dims[:8])
+            raise UnsafeGraphError(f"it {what} {short(one.name)} of sizes [{sizes}], the manifest says {_told(port)}")
+
+
+def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
+    first: tuple[int | None, ...] = (1 if batch == "one" else None,)
+    wanted = (*first, *port.shape)
+    if len(dims) != len(wanted) or (batch != "one" and dims[0] is not None):
+        return False
+    return all(size is None or told is None or size == told for size, told in zip(dims, wanted, strict=True))
+
+
+def _told(port: m.Port) -> str:
+    return "[" + ", ".join(["N", *("?" if size is None else str(size) for size in port.shape)]) + "]"

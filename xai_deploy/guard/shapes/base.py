@@ -1,0 +1,149 @@
+"""The table of shape rules, and what rules are written with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..messages import Node, short
+
+Shape = tuple[int, ...]
+
+
+class Unknowable(Exception):
+    """A tensor's sizes can't be told before the graph runs."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of a tensor.
+
+    Attributes:
+        shape: Its sizes; upper bounds of them where `exact` is not set.
+        size: Bytes of an element.
+        values: Its values, where it is small and they do not depend on what the image shows.
+        exact: Whether the sizes are exact.
+        constant: It depends on no input, or on the shapes of inputs only: a runtime computes it as it loads the graph.
+        work: Multiplications that each of its elements takes.
+    """
+
+    shape: Shape
+    size: int = 4
+    values: NDArray[Any] | None = None
+    exact: bool = True
+    constant: bool = False
+    work: int = 0
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    def like(self, shape: Shape, size: int | None = None) -> Known:
+        """A tensor of other sizes, as exact as this one."""
+        return Known(shape, self.size if size is None else size, exact=self.exact)
+
+
+@dataclass(slots=True)
+class Call:
+    """A node with what is known of its inputs (None: left out) and the opset."""
+
+    node: Node
+    inputs: Sequence[Known | None]
+    opset: int
+
+    def __getitem__(self, index: int) -> Known:
+        """An input that must be there."""
+        found = self.get(index)
+        if found is None:
+            raise Unknowable(f"{self.node} lacks its input {index}")
+        return found
+
+    def get(self, index: int) -> Known | None:
+        """An input, or None."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def given(self) -> list[Known]:
+        """The inputs that are there."""
+        return [known for known in self.inputs if known is not None]
+
+    def number(self, name: str, default: int) -> int:
+        """An attribute."""
+        value = self.node.attributes.get(name, default)
+        if type(value) is not int:
+            raise Unknowable(f"{self.node} has a wrong {short(name)}")
+        return value
+
+    def ints(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
+        """An attribute."""
+        value = self.node.attributes.get(name, default)
+        if value is not None and not all(type(one) is int for one in value):
+            raise Unknowable(f"{self.node} has a wrong {short(name)}")
+        return None if value is None else list(value)
+
+    def text(self, name: str, default: bytes) -> bytes:
+        """An attribute."""
+        value = self.node.attributes.get(name, default)
+        return value if isinstance(value, bytes) else default
+
+    def values(self, index: int) -> list[Any] | None:
+        """The values of an input in a row; None where it is left out.
+
+        Raises:
+            Unknowable: They depend on what the image shows, or are many.
+        """
+        known = self.get(index)
+        if known is None:
+            return None
+        if known.values is None:
+            raise Unknowable(f"what {self.node} gives depends on values that are not known before it runs")
+        return list(known.values.reshape(-1).tolist())
+
+    def axes(self, index: int, rank: int) -> list[int] | None:
+        """The axes that an attribute, or from some opset on an input, names; None where none does."""
+        axes = self.ints("axes")
+        if axes is None:
+            axes = self.values(index)
+        return None if axes is None else [self.axis(axis, rank) for axis in axes]
+
+    def axis(self, axis: Any, rank: int) -> int:
+        """An axis, counted from the front."""
+        if type(axis) is not int or not -rank <= axis < max(rank, 1):
+            raise Unknowable(f"{self.node} has the axis {axis} of {rank}")
+        return axis + rank if axis < 0 else axis
+
+
+Rule = Callable[[Call], list[Known]]
+rules: dict[str, Rule] = {}
+
+
+def rule(*operators: str) -> Callable[[Rule], Rule]:
+    """Register the shape rule of some operators: from a call to what its outputs are."""
+
+    def register(function: Rule) -> Rule:
+        for operator in operators:
+            assert operator not in rules, operator
+            rules[operator] = function
+        return function
+
+    return register
+
+
+def broadcast(*inputs: Known) -> Shape:
+    """The shape to which inputs go together; where they do not, the larger size: the runtime will refuse it."""
+    rank = max(len(known.shape) for known in inputs)
+    shape = [1] * rank
+    for known in inputs:
+        for i, size in enumerate(known.shape, rank - len(known.shape)):
+            if size != 1:
+                shape[i] = size if shape[i] == 1 else max(size, shape[i])
+    return tuple(shape)
+
+
+def exact(*inputs: Known | None) -> bool:
+    """Whether the sizes of all are."""
+    return all(known is None or known.exact for known in inputs)

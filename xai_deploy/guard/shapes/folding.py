@@ -1,0 +1,187 @@
+"""Values of small tensors that depend on constants and sizes only, computed by NumPy as a runtime would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import Tensor
+from ..tensors import DTYPES
+from .base import Call, Unknowable, rules
+
+Array = NDArray[Any]
+Fold = Callable[[Call, list[Any]], Any]
+FEW = 1024  # elements; the values of larger tensors are not followed
+
+
+def _divide(call: Call, given: list[Any]) -> Any:
+    a, b = given
+    if a.dtype.kind not in "iu":
+        return a / b
+    if not b.all():
+        raise Unknowable
+    return ((abs(a) // abs(b)) * np.sign(a) * np.sign(b)).astype(a.dtype)  # towards zero
+
+
+def _axes(call: Call, x: Array) -> tuple[int, ...] | None:
+    axes = call.axes(1, x.ndim)
+    if axes:
+        return tuple(axes)
+    return () if call.number("noop_with_empty_axes", 0) else None
+
+
+def _reduce(function: Callable[..., Any]) -> Fold:
+    def fold(call: Call, given: list[Any]) -> Any:
+        x = given[0]
+        return np.asarray(function(x, axis=_axes(call, x), keepdims=bool(call.number("keepdims", 1)))).astype(x.dtype)
+
+    return fold
+
+
+def _slice(call: Call, given: list[Any]) -> Any:
+    x = given[0]
+    if call.opset < 10:
+        starts, ends, axes, steps = call.ints("starts") or [], call.ints("ends") or [], call.ints("axes"), None
+    else:
+        starts, ends, axes, steps = (call.values(i) for i in (1, 2, 3, 4))  # type: ignore[assignment]
+    cut = [slice(None)] * x.ndim
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        stop = end if not (steps is not None and steps[i] < 0 and end < -x.shape[axes[i] if axes else i]) else None
+        cut[axes[i] if axes is not None else i] = slice(start, stop, steps[i] if steps is not None else 1)
+    return x[tuple(cut)]
+
+
+def _split(call: Call, given: list[Any]) -> Any:
+    x, parts = given[0], len(call.node.outputs)
+    axis = call.number("axis", 0)
+    told = call.ints("split") or call.values(1)
+    step = -(-x.shape[axis] // parts)
+    return np.split(x, np.cumsum(told)[:-1] if told else range(step, x.shape[axis], step), axis)
+
+
+def _constant(call: Call, given: list[Any]) -> Any:
+    [(name, value)] = call.node.attributes.items()
+    return np.asarray(value, np.int64 if "int" in name else np.float32)
+
+
+def _cast(call: Call, given: list[Any]) -> Any:
+    to, x = DTYPES.get(call.number("to", 1)), given[0]
+    if to is None or (np.dtype(to).kind in "iu" and x.dtype.kind == "f" and not (np.abs(x) < 2.0**31).all()):
+        raise Unknowable  # what becomes of numbers that do not fit differs from runtime to runtime
+    return x.astype(to)
+
+
+def _filled(call: Call, given: list[Any]) -> Any:
+    value = call.node.attributes.get("value")
+    if isinstance(value, Tensor):
+        raise Unknowable  # its contents lie in the file: see `run`
+    return np.zeros(given[0].tolist(), np.float32)
+
+
+def _gather(call: Call, given: list[Any]) -> Any:
+    axis = call.number("axis", 0)
+    indices, size = given[1], given[0].shape[axis]
+    if indices.size and not (-size <= indices.min() and indices.max() < size):
+        raise Unknowable
+    return np.take(given[0], indices, axis)
+
+
+def _reshape(call: Call, given: list[Any]) -> Any:
+    x = given[0]
+    zero = bool(call.number("allowzero", 0))
+    return x.reshape([x.shape[i] if size == 0 and not zero else size for i, size in enumerate(given[1].tolist())])
+
+
+def _range(call: Call, given: list[Any]) -> Any:
+    start, limit, delta = (value.item() for value in given)
+    return np.arange(start, limit, delta).astype(given[0].dtype)
+
+
+def _plain(function: Callable[..., Any]) -> Fold:
+    return lambda call, given: function(*given)
+
+
+def _to_first(function: Callable[..., Any]) -> Fold:
+    return lambda call, given: np.asarray(function(*given)).astype(given[0].dtype)
+
+
+folds: dict[str, Fold] = {
+    "Abs": _plain(np.abs),
+    "Add": _to_first(np.add),
+    "And": _plain(np.logical_and),
+    "Cast": _cast,
+    "Ceil": _plain(np.ceil),
+    "Concat": lambda call, given: np.concatenate(given, axis=call.number("axis", 1)),
+    "Constant": _constant,
+    "ConstantOfShape": _filled,
+    "Div": _divide,
+    "Equal": _plain(np.equal),
+    "Expand": lambda call, given: given[0] * np.ones(given[1].tolist(), given[0].dtype),
+    "Flatten": lambda call, given: given[0].reshape(int(np.prod(given[0].shape[: call.number("axis", 1)])), -1),
+    "Floor": _plain(np.floor),
+    "Gather": _gather,
+    "Greater": _plain(np.greater),
+    "GreaterOrEqual": _plain(np.greater_equal),
+    "Identity": _plain(np.asarray),
+    "Less": _plain(np.less),
+    "LessOrEqual": _plain(np.less_equal),
+    "Max": lambda call, given: np.maximum.reduce(np.broadcast_arrays(*given)),
+    "Min": lambda call, given: np.minimum.reduce(np.broadcast_arrays(*given)),
+    "Mod": lambda call, given: np.fmod(*given) if call.number("fmod", 0) else np.mod(*given),
+    "Mul": _to_first(np.multiply),
+    "Neg": _plain(np.negative),
+    "Not": _plain(np.logical_not),
+    "Or": _plain(np.logical_or),
+    "Pow": _to_first(np.power),
+    "Range": _range,
+    "ReduceMax": _reduce(np.max),
+    "ReduceMin": _reduce(np.min),
+    "ReduceProd": _reduce(np.prod),
+    "ReduceSum": _reduce(np.sum),
+    "Reshape": _reshape,
+    "Round": _plain(np.rint),
+    "Slice": _slice,
+    "Split": _split,
+    "Sqrt": _plain(np.sqrt),
+    "Squeeze": lambda call, given: np.squeeze(
+        given[0], None if (a := call.axes(1, given[0].ndim)) is None else tuple(a)
+    ),
+    "Sub": _to_first(np.subtract),
+    "Tile": lambda call, given: np.tile(given[0], given[1].tolist()),
+    "Transpose": lambda call, given: np.transpose(given[0], call.ints("perm")),
+    "Unsqueeze": lambda call, given: given[0].reshape(rules["Unsqueeze"](call)[0].shape),
+    "Where": _plain(np.where),
+}
+
+
+def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
+    """The values of a node's outputs, where those of its inputs are known and the outputs are small; None: not followed.
+
+    Args:
+        call: The node and its inputs.
+        shapes: Of its outputs.
+    """
+    nothing: list[Array | None] = [None] * len(shapes)
+    function = folds.get(call.node.op)
+    given = [known.values for known in call.given()]
+    if function is None or any(value is None for value in given) or any(_count(shape) > FEW for shape in shapes):
+        return nothing
+    try:
+        with np.errstate(all="ignore"):
+            found = function(call, given)
+    except (Unknowable, ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError):
+        return nothing
+    arrays = [np.asarray(one) for one in (found if isinstance(found, list) else [found])]
+    if [array.shape for array in arrays] != shapes:
+        return nothing
+    return list(arrays)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,88 @@
+"""Goes through a graph in its order and says what is known of each result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import Graph, Node, Tensor
+from ..tensors import MAX_RANK, size_of, values_of
+from .base import Call, Known, Unknowable, rules
+from .folding import FEW, fold
+
+_FROM_SIZES = ("Shape", "Size")
+
+
+class Run:
+    """A graph whose small constants are read once, and whose inputs may be of any batch.
+
+    Args:
+        graph: Its structure and its tensors have passed their checks.
+        data: The file's bytes; not kept.
+    """
+
+    def __init__(self, graph: Graph, data: bytes) -> None:
+        self.graph = graph
+        self._constants = {
+            tensor.name: Known(tuple(tensor.dims), size_of(tensor.dtype), values_of(tensor, data), constant=True)
+            for tensor in graph.tensors
+        }
+        self._values = {id(node): value for node in graph.nodes if (value := _attribute_value(node, data)) is not None}
+
+    def results(self, inputs: Mapping[str, Known]) -> Iterator[tuple[Node, list[Known]]]:
+        """What is known of each node's outputs, in order.
+
+        Args:
+            inputs: What is known of each input, by name.
+
+        Raises:
+            Unknowable: Sizes can't be told, or there is no rule for them.
+        """
+        known: dict[str, Known] = {**self._constants, **inputs}
+        for node in self.graph.nodes:
+            call = Call(node, [known[name] if name else None for name in node.inputs], self.graph.opset)
+            try:
+                found = rules[node.op](call)
+            except (IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
+                raise Unknowable(f"{node} has attributes or inputs that do not go together") from None
+            if any(len(one.shape) > MAX_RANK for one in found):
+                raise Unknowable(f"{node} gives a tensor of more than {MAX_RANK} axes")
+            constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
+            for one, values in zip(found, self._values_of(call, found), strict=True):
+                one.constant, one.values = constant, values
+            found = found[: len(node.outputs)]
+            known.update(zip(node.outputs, found, strict=False))
+            yield node, found
+
+    def _values_of(self, call: Call, found: list[Known]) -> list[NDArray[Any] | None]:
+        node = call.node
+        if node.op == "Constant":
+            value = self._values.get(id(node))
+            return (
+                [value]
+                if value is not None
+                else fold(call, [found[0].shape])
+                if "value" not in node.attributes
+                else [None]
+            )
+        if node.op == "ConstantOfShape" and "value" in node.attributes:
+            value = self._values.get(id(node))
+            small = value is not None and value.size == 1 and found[0].count <= FEW
+            return [np.full(found[0].shape, value.reshape(())) if small and value is not None else None]
+        if node.op in _FROM_SIZES:
+            x = call[0]
+            if not x.exact:
+                return [None]
+            if node.op == "Size":
+                return [np.array(x.count, np.int64)] if x.count < 1 << 62 else [None]
+            part = slice(call.number("start", 0), node.attributes.get("end"))
+            return [np.array(x.shape[part], np.int64)]
+        return fold(call, [one.shape for one in found])
+
+
+def _attribute_value(node: Node, data: bytes) -> NDArray[Any] | None:
+    value = node.attributes.get("value")
+    return values_of(value, data) if isinstance(value, Tensor) else None

@@ -1,0 +1,124 @@
+"""Convolutions and poolings: windows that slide over the sizes behind batch and channels."""
+
+from __future__ import annotations
+
+import math
+
+from .base import Call, Known, Unknowable, exact, rule
+
+
+def slid(call: Call, x: Known, kernel: list[int]) -> tuple[int, ...]:
+    """How many places a window takes along each axis."""
+    sizes = x.shape[2:]
+    n = len(sizes)
+    strides, dilations = _per_axis(call, "strides", n, 1), _per_axis(call, "dilations", n, 1)
+    pads = call.ints("pads") or [0] * 2 * n
+    auto = call.text("auto_pad", b"NOTSET")
+    if len(kernel) != n or len(pads) != 2 * n or min(*strides, *dilations, 1) < 1:
+        raise Unknowable(f"{call.node} has windows that do not fit its input {list(x.shape)}")
+    places = []
+    for i, size in enumerate(sizes):
+        if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+            places.append(-(-size // strides[i]))
+            continue
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        free = size + (0 if auto == b"VALID" else pads[i] + pads[i + n]) - reach
+        steps = -(-free // strides[i]) if call.number("ceil_mode", 0) else free // strides[i]
+        places.append(max(steps + 1, 0))
+    return tuple(places)
+
+
+def _per_axis(call: Call, name: str, n: int, default: int) -> list[int]:
+    values = call.ints(name) or [default] * n
+    if len(values) != n:
+        raise Unknowable(f"{call.node} has {len(values)} {name} for {n} axes")
+    return values
+
+
+def _window(call: Call, x: Known, weight: Known) -> list[int]:
+    if len(x.shape) < 3 or len(weight.shape) != len(x.shape):
+        raise Unknowable(f"{call.node} takes an input {list(x.shape)} and a weight {list(weight.shape)}")
+    return list(weight.shape[2:])
+
+
+@rule("Conv", "ConvInteger", "DeformConv")
+def conv(call: Call) -> list[Known]:
+    x, weight = call[0], call[1]
+    places = slid(call, x, _window(call, x, weight))
+    size = x.size if call.node.op == "Conv" else max(4, x.size)
+    return [Known((x.shape[0], weight.shape[0], *places), size, exact=x.exact, work=math.prod(weight.shape[1:]))]
+
+
+@rule("QLinearConv")
+def qlinear_conv(call: Call) -> list[Known]:
+    x, weight = call[0], call[3]
+    return [
+        Known(
+            (x.shape[0], weight.shape[0], *slid(call, x, _window(call, x, weight))),
+            1,
+            exact=x.exact,
+            work=math.prod(weight.shape[1:]),
+        )
+    ]
+
+
+@rule("ConvTranspose")
+def conv_transpose(call: Call) -> list[Known]:
+    x, weight = call[0], call[1]
+    kernel = _window(call, x, weight)
+    n = len(kernel)
+    asked = call.ints("output_shape")
+    strides, dilations = _per_axis(call, "strides", n, 1), _per_axis(call, "dilations", n, 1)
+    extra = _per_axis(call, "output_padding", n, 0)
+    pads = (call.ints("pads") or [0] * 2 * n) if call.text("auto_pad", b"NOTSET") == b"NOTSET" else [0] * 2 * n
+    if len(pads) != 2 * n:
+        raise Unknowable(f"{call.node} has {len(pads)} pads for {n} axes")
+    sizes = (
+        asked[-n:]
+        if asked
+        else [
+            strides[i] * (x.shape[i + 2] - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[i + n]
+            for i in range(n)
+        ]
+    )
+    channels = weight.shape[1] * call.number("group", 1)
+    shape = (x.shape[0], channels, *(max(size, 0) for size in sizes))
+    work = x.count * math.prod(weight.shape[1:]) // max(1, math.prod(shape))
+    return [Known(shape, x.size, exact=x.exact, work=work)]
+
+
+@rule("AveragePool", "MaxPool", "LpPool")
+def pool(call: Call) -> list[Known]:
+    x = call[0]
+    kernel = call.ints("kernel_shape") or []
+    shape = (*x.shape[:2], *slid(call, x, kernel))
+    pooled = Known(shape, x.size, exact=x.exact, work=math.prod(kernel))
+    return [pooled, *(x.like(shape, 8) for _ in call.node.outputs[1:])]
+
+
+@rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
+def global_pool(call: Call) -> list[Known]:
+    x = call[0]
+    return [x.like((*x.shape[:2], *(1 for _ in x.shape[2:])))]
+
+
+@rule("MaxUnpool")
+def max_unpool(call: Call) -> list[Known]:
+    x = call[0]
+    given = call.values(2)
+    if given is not None:
+        return [x.like(tuple(int(size) for size in given))]
+    kernel = call.ints("kernel_shape") or []
+    n = len(x.shape) - 2
+    strides, pads = _per_axis(call, "strides", n, 1), call.ints("pads") or [0] * 2 * n
+    if len(kernel) != n or len(pads) != 2 * n:
+        raise Unknowable(f"{call.node} has windows that do not fit its input {list(x.shape)}")
+    sizes = (strides[i] * (x.shape[i + 2] - 1) + kernel[i] - pads[i] - pads[i + n] for i in range(n))
+    return [x.like((*x.shape[:2], *(max(size, 0) for size in sizes)))]
+
+
+@rule("Col2Im")
+def col2im(call: Call) -> list[Known]:
+    x, image, block = call[0], call.values(1) or [], call.values(2) or []
+    channels = x.shape[1] // max(1, math.prod(block))
+    return [Known((x.shape[0], channels, *(int(size) for size in image)), x.size, exact=exact(*call.inputs))]
