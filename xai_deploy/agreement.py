@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from . import resample
 from .errors import NotApplicableError, ShapeError
 from .explainer import Explainer
-from .methods.base import softmax
 from .preprocess import Pixels
+from .probabilities import has_probabilities, probabilities
 from .similarity import spearman, top_overlap
 
 Array = NDArray[np.float32]
@@ -30,7 +30,7 @@ class Explained:
 
     Attributes:
         logits: [n,classes].
-        probabilities: [n,classes], softmax or sigmoid as the network has it.
+        probabilities: [n,classes], the network's own.
         heatmaps: Method title -> [n,H,W].
     """
 
@@ -73,19 +73,17 @@ def explain(
         target: The classes [n]; None for the predicted ones.
 
     Raises:
-        NotApplicableError: The network has one output, and no sigmoid on it.
+        NotApplicableError: The network has one output, which is no probability.
     """
-    if explainer.bundle.manifest.classes == 1 and explainer.bundle.manifest.activation != "sigmoid":
+    manifest = explainer.bundle.manifest
+    if not has_probabilities(manifest.activation, manifest.classes):
         raise NotApplicableError(
             f"{explainer.bundle.path}: the network has a single output without a sigmoid; there is no probability to compare"
         )
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits
-    if explainer.bundle.manifest.activation == "sigmoid":
-        probabilities = (0.5 * (1 + np.tanh(logits / 2))).astype(np.float32)
-    else:
-        probabilities = softmax(logits)
-    return Explained(logits, probabilities, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
+    own = probabilities(logits, manifest.activation)
+    return Explained(logits, own, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
 
 
 def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> list[ImageAgreement]:

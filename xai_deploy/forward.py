@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .backends.base import Session, Tensor, to_host
 from .bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
 from .errors import NonFiniteOutputError, RuntimeFailure
+from .probabilities import probabilities
 from .progress import progress
 from .seeds import Index, Seed
 
@@ -143,6 +144,10 @@ class ForwardPass:
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
         return role in self._network.manifest.graphs
+
+    def probabilities(self, logits: Array) -> Array:
+        """The network's own probabilities of its logits [..., classes]."""
+        return probabilities(logits, self._network.manifest.activation)
 
     def tail(self, activation: Array, image: NDArray[np.int64]) -> Array:
         """Logits [b,classes] of other activations; row i takes the side tensors of image `image[i]`."""

@@ -141,13 +141,14 @@ class Output:
         tensor: The tail's tensor that holds it.
         shape: Without the batch.
         kind: What it holds; logarithms of probabilities count as logits, whose softmax is the probabilities, too. The first
-            that is not "other" is the one explained.
+            that is not "other" is the one explained. "derived" is computed from probabilities without being them: percent,
+            their logarithms where they do not sum to 1.
     """
 
     name: str
     tensor: str
     shape: tuple[int, ...]
-    kind: Literal["logits", "probabilities", "other"]
+    kind: Literal["logits", "probabilities", "derived", "other"]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,20 @@
-"""Find the logits: what the network computes before a final Softmax or Sigmoid."""
+"""Find the logits: the tensor that is explained, and what makes probabilities of it.
+
+What the user is told as a probability has to be the network's own output, wherever that is one:
+
+1. Behind a final Softmax or Sigmoid over the classes the logits are what it reads.
+2. Elsewhere the network runs on probe images (`probing`). A tensor close before the output whose softmax or sigmoid the output
+   is holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip behind a Softmax).
+3. Otherwise the output itself is explained: as "normalised" where its numbers lie in [0,1] and sum to 1 on every probe; as
+   "independent" where they lie there and nothing can leave [0,1] by the operators that computed them (`intervals`: probes
+   alone would also take small logits for probabilities); else as logits, whose softmax is the probability by convention.
+
+Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output change nothing of this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,14 +23,18 @@ import onnx_ir as ir
 from xai_deploy.bundle import Activation, Output
 
 from .clean import CleanGraph
+from .decisions import refuse_decisions
 from .errors import GraphError, RequestError
-from .graphs import descendants
+from .graphs import attribute, constant_of, data_inputs, descendants
+from .intervals import interval
+from .probing import Probes
 
 # What may stand between the network's probability function and its output without changing which class is which.
-_TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+_VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-_PROBABILITIES = {"Softmax", "Sigmoid", "LogSoftmax", "HardSigmoid"}
-_ACTIVATIONS: dict[str, Activation] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+_LINEAR = {"Gemm", "MatMul", "Conv"}
+_NEAR = 32
+"""How many tensors before the output are compared with it: a softmax written out has six."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +45,24 @@ class Logits:
         value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
         output: The network's output behind them.
         kind: What that output holds.
-        activation: What stands between the logits and that output.
+        activation: What makes probabilities of the logits.
         classes: Number of classes.
     """
 
     value: ir.Value
     output: ir.Value
-    kind: Literal["logits", "probabilities"]
+    kind: Literal["logits", "probabilities", "derived"]
     activation: Activation
     classes: int
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Logits, and whether the tensor decided upon holds the probabilities or their logarithms."""
+
+    value: ir.Value
+    activation: Activation
+    kind: Literal["logits", "probabilities", "derived"] = "probabilities"
 
 
 def explained(outputs: Sequence[Output]) -> Output:
@@ -52,35 +77,168 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         RequestError: There are several outputs and none was named, or no such output.
         GraphError: The output is not one score per class.
     """
+    output = _chosen(clean, name)
+    refuse_decisions(output)
+    own = _behind(clean, output)
+    decided = _decide(clean, own)
+    if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
+        decided = _decide(clean, inner)
+        if decided is not None and decided.kind == "probabilities":
+            decided = _Decided(decided.value, decided.activation, "derived")
+        elif decided is not None:
+            decided = None  # logits or logarithms times a number are other logits
+    if decided is None:
+        value = output
+        while value.dtype not in _FLOATS and (source := _source(value)) is not None:
+            value = source  # behind a final QuantizeLinear or Cast: scores, not codes
+        decided = _Decided(value, "none", "logits")
+    classes = _classes(clean, decided.value)
+    if classes is None:
+        shape = clean.shapes.per_image(decided.value.name)
+        raise GraphError(
+            f"the output {output.name!r} has shape [N, {', '.join(map(str, shape or ('?',)))}]; a classifier gives one score "
+            "per class. Name another with --output, or export the classifier alone"
+        )
+    return Logits(decided.value, output, decided.kind, decided.activation, classes)
+
+
+def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
     outputs = {str(v.name): v for v in clean.graph.outputs}
     if name is None and len(outputs) > 1:
         raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
     if name is not None and name not in outputs:
         raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
-    output = outputs[name] if name is not None else clean.graph.outputs[0]
-    value, probability = output, None
-    behind = output
-    while (producer := behind.producer()) is not None and producer.inputs[0] is not None:
-        behind = producer.inputs[0]
-        if producer.op_type in _PROBABILITIES:
-            value, probability = behind, producer.op_type
+    return outputs[name] if name is not None else clean.graph.outputs[0]
+
+
+def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
+    """What a view, a code or (with `factors`) a multiple is taken of."""
+    node = value.producer()
+    if node is None or node.inputs[0] is None:
+        return None
+    if node.op_type in _VIEWS:
+        return node.inputs[0]
+    if not factors or node.op_type not in ("Mul", "Div"):
+        return None
+    data = data_inputs(node)
+    if len(data) != 1 or (node.op_type == "Div" and data[0] is not node.inputs[0]):
+        return None
+    [factor] = [constant_of(v) for v in node.inputs if v is not data[0]]
+    return data[0] if factor is not None and factor.size == 1 and factor.reshape(-1)[0] > 0 else None
+
+
+def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
+    """The first tensor that is no view, no code and no multiple of another one of as many classes."""
+    classes = _size(clean.shapes.per_image(value.name) or ())
+    while (source := _source(value, factors)) is not None:
+        shape = clean.shapes.per_image(source.name)
+        if shape is None or _size(shape) != classes or max(shape, default=1) != classes:
             break
-        if producer.op_type not in _TRANSPARENT:
-            break
-    while value.dtype not in _FLOATS and (producer := value.producer()) is not None and producer.inputs[0] is not None:
-        if producer.op_type not in _TRANSPARENT:
-            break
-        value = producer.inputs[0]  # behind a final QuantizeLinear or Cast: scores, not codes
-    classes = _classes(clean, value)
-    if classes is None:
-        shape = clean.shapes.per_image(value.name)
+        value = source
+    return value
+
+
+def _decide(clean: CleanGraph, own: ir.Value) -> _Decided | None:
+    """What the tensor says of probabilities; None for scores that are neither these nor made of them."""
+    node = own.producer()
+    if node is None or own.dtype not in _FLOATS:
+        return None
+    if node.op_type == "Sigmoid" and node.inputs[0] is not None:
+        return _Decided(node.inputs[0], "sigmoid")
+    if node.op_type in ("Softmax", "LogSoftmax") and node.inputs[0] is not None and _over_classes(clean, node):
+        if node.op_type == "LogSoftmax":  # its softmax is the probabilities, and that of what it reads
+            return _Decided(node.inputs[0], "none", "logits")
+        return _Decided(node.inputs[0], "softmax")
+    classes = _classes(clean, own)
+    if classes is None or _is_linear(clean, own, node):
+        return None
+    near = [v for v in _before(own) if _classes(clean, v) == classes and clean.shapes.per_image(v.name) is not None]
+    probes = Probes(clean, [own, *near])
+    return _by_probes(clean, own, near, probes, classes) if probes.enough else None
+
+
+def _by_probes(
+    clean: CleanGraph, own: ir.Value, near: Sequence[ir.Value], probes: Probes, classes: int
+) -> _Decided | None:
+    names: tuple[Literal["softmax", "sigmoid"], ...] = ("softmax", "sigmoid") if classes > 1 else ("sigmoid",)
+    for value in near:
+        for name in names:
+            if probes.is_function(own, value, name):
+                return _Decided(_unshifted(clean, value) if name == "softmax" else value, name)
+    coded = any(v.producer() is not None and "Quantize" in v.producer().op_type for v in _before(own))  # type: ignore[union-attr]
+    if probes.in_unit(own):
+        if classes > 1 and probes.sums_to_one(own, 0.05 if coded else 1e-3):
+            return _Decided(own, "normalised")
+        low, high = interval(own, clean.shapes)
+        if low >= -1e-6 and high <= 1 + 1e-6:
+            return _Decided(own, "independent")
+    for value in near:
+        if probes.is_function(own, value, "sigmoid", logarithm=True):
+            return _Decided(value, "sigmoid", "derived")
+    return None
+
+
+def _is_linear(clean: CleanGraph, own: ir.Value, node: ir.Node) -> bool:
+    """A linear layer over what nothing bounds gives plain logits: no need to run it."""
+    if node.op_type in ("Add", "Sub"):
+        data = data_inputs(node)
+        node = (data[0].producer() if len(data) == 1 else None) or node
+    return node.op_type in _LINEAR and interval(own, clean.shapes)[1] == float("inf")
+
+
+def _before(own: ir.Value) -> Iterator[ir.Value]:
+    """The nearest floats that a tensor is computed from, breadth first."""
+    seen, pending = {own}, [own]
+    for value in pending:
+        node = value.producer()
+        for source in data_inputs(node) if node is not None else ():
+            if source not in seen and len(seen) <= _NEAR:
+                seen.add(source)
+                pending.append(source)
+                if source.dtype in _FLOATS:
+                    yield source
+
+
+def _unshifted(clean: CleanGraph, value: ir.Value) -> ir.Value:
+    """Logits before a number was subtracted from all classes, which a softmax does not see."""
+    while (node := value.producer()) is not None and node.inputs[0] is not None:
+        if node.op_type == "Sub" and len(node.inputs) == 2 and node.inputs[1] is not None:
+            shift = clean.shapes.two.get(str(node.inputs[1].name))
+            if shift is None or any(d != 1 for d in shift[1:]) or _classes(clean, node.inputs[0]) is None:
+                return value
+        elif node.op_type != "LogSoftmax" or not _over_classes(clean, node):
+            return value
+        value = node.inputs[0]
+    return value
+
+
+def _over_classes(clean: CleanGraph, node: ir.Node) -> bool:
+    """Whether a Softmax runs over the classes, all of them.
+
+    Raises:
+        GraphError: It runs over the batch, or over one element: then it gives the same for every image.
+    """
+    source = node.inputs[0]
+    shape = clean.shapes.two.get(str(source.name)) if source is not None else None
+    if shape is None:
+        return True
+    new = clean.graph.opset_imports.get("", 18) >= 13
+    axis = int(attribute(node, "axis", -1 if new else 1)) % max(len(shape), 1)
+    size = shape[axis] if new else max(1, _size(shape[axis:]))
+    if axis == 0 or size == 1:
+        where = "axis 0, which is the batch" if axis == 0 else f"axis {axis}, which has one element"
         raise GraphError(
-            f"the output {output.name!r} has shape [N, {', '.join(map(str, shape or ('?',)))}]; a classifier gives one score "
-            "per class. Name another with --output, or export the classifier alone"
+            f"the {node.op_type} behind {source.name if source else ''!r} runs over {where}: it gives the same for every image. "
+            "Mend its axis, or export the network without it"
         )
-    # logarithms of probabilities are logits, too: the softmax of them is the probabilities
-    kind: Literal["logits", "probabilities"] = "logits" if probability in (None, "LogSoftmax") else "probabilities"
-    return Logits(value, output, kind, _ACTIVATIONS.get(probability or "", "none"), classes)
+    return size == _size(shape[1:])
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for d in shape:
+        size *= d
+    return size
 
 
 def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ constants, nor descendants, nor made from the batch alone (those the tail comput
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -243,6 +244,12 @@ def side_names(cut: Cut) -> list[str]:
     return [f"side_{i}" for i in range(len(cut.sides) + bool(cut.grid.prefix))]
 
 
+def _is_attention(clean: CleanGraph, node: ir.Node, logits: Logits) -> bool:
+    """A Softmax over more than one score per class is one over tokens."""
+    shape = clean.shapes.per_image(node.outputs[0].name)
+    return node.op_type == "Softmax" and (shape is None or math.prod(shape) > logits.classes)
+
+
 def auto_layer(clean: CleanGraph, logits: Logits) -> ir.Value:
     """The last 4-D activation before global pooling or flattening that needs no side tensor; in a network that attends
     between tokens after it, the last normalised tokens that attention reads.
@@ -255,7 +262,7 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> ir.Value:
     leading = ancestors([logits.value])
     candidates = [v for node in clean.graph for v in node.outputs if v in leading]
     for value in reversed(candidates):
-        attends = any(node.op_type == "Softmax" for node in _nodes_between(value, logits.value))
+        attends = any(_is_attention(clean, node, logits) for node in _nodes_between(value, logits.value))
         shape = clean.shapes.per_image(value.name)
         if shape is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             continue

@@ -230,7 +230,12 @@ def test_unknown_option() -> None:
         ("cam", "relu", 1, r"cam\.relu: expected bool, got int"),
         ("reciprocam", "mask", "disc", r"reciprocam\.mask: expected one of 'pixel', 'gaussian', 'gaussian-centre'"),
         ("reciprocam", "mask", np.zeros(3), r"reciprocam\.mask: expected one of"),
-        ("reciprocam", "score", None, r"reciprocam\.score: expected one of 'logit', 'softmax', got None"),
+        (
+            "reciprocam",
+            "score",
+            None,
+            r"reciprocam\.score: expected one of 'logit', 'probability', 'softmax', got None",
+        ),
         ("score-cam", "baseline", "ones", r"score-cam\.baseline: expected one of 'zeros'"),
     ],
 )
@@ -260,7 +265,7 @@ def test_method_that_does_not_apply(bundles: Bundles) -> None:
 
 def test_literals_of_reciprocam_are_all_tested() -> None:
     hints = {name: get_args(hint) for name, hint in _hints("reciprocam").items()}
-    assert hints["score"] == ("logit", "softmax")
+    assert hints["score"] == ("logit", "probability", "softmax")
     assert hints["mask"] == ("pixel", "gaussian", "gaussian-centre")
 
 

@@ -120,7 +120,7 @@ def test_softmax_of_one_class() -> None:
 
     forward: Any = OneClass()
     seeds = [Seed.of_class(np.zeros(2, np.int64))]
-    for method in (create("reciprocam", {"score": "softmax"}), create("score-cam", {})):
+    for method in (create("reciprocam", {"score": "softmax"}), create("score-cam", {"score": "softmax"})):
         with pytest.raises(NotApplicableError, match="score 'softmax' is always 1 for a network of one class; give"):
             method.maps(forward, seeds)
     require_varying_score("score-cam", "logit", forward)

@@ -200,7 +200,7 @@ def test_seeds(explainer: Explainer) -> None:
 def test_defaults() -> None:
     """The paper's least number of masks, its 8 x 8 cells (7 x 7 in its text, 8 in its code) and its p."""
     method = create("rise", {})
-    assert method == create("rise", {"masks": 4000, "cells": 8, "p": 0.5, "score": "softmax", "seed": 0})
+    assert method == create("rise", {"masks": 4000, "cells": 8, "p": 0.5, "score": "probability", "seed": 0})
     assert method == create("rise", {"masks": "4000", "p": "0.5"})
     assert "rise" in method_names()
     assert dict(method.roles) == {}
@@ -210,11 +210,16 @@ def test_defaults() -> None:
 def test_one_class(tmp_path: Path, activation: Any) -> None:
     explainer = linear.network(tmp_path / "net", np.ones((1, 1, 6, 5)), activation=activation)
     x = np.ones((1, 6, 5), np.float32)
-    with pytest.raises(
-        NotApplicableError,
-        match="rise: score 'softmax' is always 1 for a network of one class; give score='logit'",
-    ):
-        explainer.explain(x, "rise", **FEW)
+    always = "rise: score 'softmax' is always 1 for a network of one class; give score='logit'"
+    with pytest.raises(NotApplicableError, match=always):
+        explainer.explain(x, "rise", score="softmax", **FEW)
+    if activation == "sigmoid":
+        assert np.ptp(explainer.explain(x, "rise", **FEW).raw) > 0
+    else:
+        with pytest.raises(
+            NotApplicableError, match="rise: the network has a single output that is no probability; give"
+        ):
+            explainer.explain(x, "rise", **FEW)
     assert np.ptp(explainer.explain(x, "rise", score="logit", **FEW).raw) > 0
 
 
@@ -228,7 +233,7 @@ def test_one_class(tmp_path: Path, activation: Any) -> None:
         ({"p": 1.0}, r"rise: p is between 0 and 1, not 1\.0"),
         ({"p": -0.5}, r"rise: p is between 0 and 1, not -0\.5"),
         ({"p": math.nan}, "rise: p is between 0 and 1, not nan|rise.p: expected"),
-        ({"score": "sigmoid"}, r"rise\.score: expected one of 'softmax', 'logit'"),
+        ({"score": "sigmoid"}, r"rise\.score: expected one of 'probability', 'logit', 'softmax'"),
         ({"masks": 2.5}, r"rise\.masks: expected int"),
         ({"number": 3}, "rise: no option 'number'; it has masks, cells, p, score, seed"),
     ],

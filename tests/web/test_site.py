@@ -165,6 +165,11 @@ def test_a_bundle_without_fused_graphs_is_refused(digits: Digits, tmp_path: Path
         ("probabilities", "sigmoid", onnx.TensorProto.FLOAT, 10, "none"),
         ("probabilities", "softmax", onnx.TensorProto.UINT8, 10, "share"),
         ("probabilities", "sigmoid", onnx.TensorProto.UINT8, 10, "raw"),
+        ("probabilities", "normalised", onnx.TensorProto.FLOAT, 10, "none"),
+        ("probabilities", "independent", onnx.TensorProto.FLOAT, 10, "none"),
+        ("probabilities", "independent", onnx.TensorProto.UINT8, 10, "raw"),
+        ("derived", "softmax", onnx.TensorProto.FLOAT, 10, "share"),
+        ("derived", "sigmoid", onnx.TensorProto.FLOAT, 10, "raw"),
     ],
 )
 def test_what_makes_probabilities(digits: Digits, tmp_path: Path, case: Case) -> None:

@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 import logging
-import math
 import platform
 import sys
 import time
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
 from ..images import Pixels, encode_image
 from ..methods import methods
-from ..methods.base import softmax
 from ..preprocess import view
+from ..probabilities import has_probabilities, probabilities
 from ..progress import progress
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
 from .console import Parser, command, share, silence_opencv, warn_of
@@ -161,13 +160,9 @@ class _Run:
     def _likelihood(self, logits: NDArray[np.float32], index: int) -> dict[str, float | None]:
         """A class's probability, None where the network has a single output that is no probability; and its logit."""
         activation, logit = self.explainer.bundle.manifest.activation, float(logits[index])
-        if activation == "sigmoid":
-            probability = 0.5 * (1 + math.tanh(logit / 2))  # the sigmoid, without overflow
-        elif activation == "none" and len(logits) == 1:
+        if not has_probabilities(activation, len(logits)):
             return {"probability": None, "logit": logit}
-        else:
-            probability = float(softmax(logits)[index])
-        return {"probability": probability, "logit": logit}
+        return {"probability": float(probabilities(logits, activation)[index]), "logit": logit}
 
     def _label(self, index: int) -> str:
         labels = self.explainer.labels
@@ -182,6 +177,7 @@ class _Run:
                 "name": manifest.name,
                 "layer": manifest.target.asked,
                 "digest": manifest.digest,
+                "activation": manifest.activation,
             },
             "backend": backend,
             "device": self.arguments.device,

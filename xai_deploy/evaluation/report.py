@@ -108,7 +108,7 @@ def choices(plan: Plan) -> list[str]:
         for name, options in described["metrics"]
     ]
     target = "the predicted class of each image" if plan.target in (None, PREDICTED) else f"class {plan.target!r}"
-    lines.append(f"class explained: {target}; p is the network's own probability, softmax or sigmoid")
+    lines.append(f"class explained: {target}; p is the network's own probability")
     if plan.boxes or plan.masks or any("sanity" in name or "class-s" in name for name, _ in plan.metrics):
         lines.append(
             "n: the images for which a figure is defined, where these are not all: an image without boxes or mask has no place, "

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Manifest
 from ..errors import NotApplicableError, OptionError, UnknownMethodError
 from ..options import build, unknown
+from ..probabilities import softmax
 from ..registry import Registry
 from ..seeds import Array, Index, Seed
 
@@ -32,6 +32,7 @@ __all__ = [
     "methods",
     "require_roles",
     "require_varying_score",
+    "scored",
     "softmax",
     "start_offset",
 ]
@@ -71,6 +72,13 @@ class Forward(Protocol):
 
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
+
+    def probabilities(self, logits: Array) -> Array:
+        """The network's own probabilities [..., classes] of its logits.
+
+        Raises:
+            NotApplicableError: It has none.
+        """
 
     def tail(self, activation: Array, image: Index) -> Array:
         """Logits [b,classes] of other activations [b,K,h,w]; row i takes the side tensors of image `image[i]`."""
@@ -155,11 +163,17 @@ def _build(name: str, options: Mapping[str, object]) -> Method:
     return build(cls, name, options)
 
 
-def softmax(logits: Array) -> Array:
-    """Softmax over the last axis (classes), without overflow."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Array = exponents / exponents.sum(axis=-1, keepdims=True)
-    return shares
+def scored(score: str, logits: Array, forward: Forward) -> Array:
+    """The scores that a method with the option `score` explains.
+
+    Args:
+        score: "logit", "softmax" whatever the network is, or "probability": what the network itself makes of its logits.
+        logits: [..., classes].
+        forward: Of the network.
+    """
+    if score == "logit":
+        return logits
+    return softmax(logits) if score == "softmax" else forward.probabilities(logits)
 
 
 def require_roles(name: str, method: Method, manifest: Manifest) -> None:
@@ -207,10 +221,15 @@ def check_epsilon(name: str, eps: float | None) -> None:
 
 
 def require_varying_score(name: str, score: str, forward: Forward) -> None:
-    """Refuse a softmax over a single class.
+    """Refuse a softmax over a single class, and probabilities where there are none.
 
     Raises:
         NotApplicableError: Says what to do.
     """
     if score == "softmax" and forward.logits.shape[-1] == 1:
         raise NotApplicableError(f"{name}: score 'softmax' is always 1 for a network of one class; give score='logit'")
+    if score == "probability":
+        try:
+            forward.probabilities(forward.logits)
+        except NotApplicableError as error:
+            raise NotApplicableError(f"{name}: {error}; give score='logit'") from None

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from .base import Array, Forward, Index, Seed, methods, require_varying_score, softmax
+from .base import Array, Forward, Index, Seed, methods, require_varying_score, scored
 from .cam import class_scores
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
@@ -24,14 +24,14 @@ class ReciproCam:
     is a signed CAM plus a constant (pixel mask, logit score) and costs one small matrix product.
 
     Attributes:
-        score: "logit" (the poster's text; OpenVINO XAI for CNNs) or "softmax" (the authors' code). For a multi-label
-            network (sigmoid) "logit" is the sensible choice; "softmax" stays what it says.
+        score: "logit" (the poster's text; OpenVINO XAI for CNNs), "softmax" of the logits (the authors' code), or the network's
+            own "probability", which of a multi-label network is the sigmoid.
         mask: "pixel": the position itself. "gaussian": its 3x3 neighbourhood, weighted [[1,2,1],[2,4,2],[1,2,1]]/16 and
             clipped at the borders (OpenVINO XAI for ViTs). "gaussian-centre": the position's own feature copied over
             that weighted neighbourhood (the authors' `is_gaussian`).
     """
 
-    score: Literal["logit", "softmax"] = "logit"
+    score: Literal["logit", "probability", "softmax"] = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     roles: ClassVar[Mapping[str, str]] = {}
@@ -43,7 +43,7 @@ class ReciproCam:
             return self._by_masking(forward, seeds)
         if self.score == "logit":
             return self._logit_after_pooling(forward, seeds)
-        return self._softmax_after_pooling(forward, seeds)
+        return self._shares_after_pooling(forward, seeds)
 
     def _by_masking(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """The definition: every masked activation through the tail, in batches."""
@@ -59,7 +59,8 @@ class ReciproCam:
                 features = activation[image, :, y, x][:, :, None, None]
             else:
                 features = activation[image]
-            scores = _score(forward.tail(features * position_masks(position, h, w, self.mask), image), self.score)
+            logits = forward.tail(features * position_masks(position, h, w, self.mask), image)
+            scores = scored(self.score, logits, forward)
             for t, seed in enumerate(seeds):
                 raw[t, rows] = seed.rows(image).of(scores)
         return raw.reshape(len(seeds), n, h, w)
@@ -73,8 +74,8 @@ class ReciproCam:
         raw: Array = _pool(flat[..., None], h, w, self.mask)[..., 0] + bias[..., None]
         return raw.reshape(scores.shape)
 
-    def _softmax_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
-        """The same for all classes at once, and a softmax over them at each position; one image at a time in memory."""
+    def _shares_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """The same for all classes at once, and their probabilities at each position; one image at a time in memory."""
         n, _, h, w = forward.activation.shape
         raw = np.empty((len(seeds), n, h * w), dtype=np.float32)
         for image in range(n):
@@ -82,7 +83,7 @@ class ReciproCam:
             bias = forward.logits[image] - scores.mean(axis=0)
             pooled = _pool(scores, h, w, self.mask)
             pooled += bias
-            shares = softmax(pooled)
+            shares = scored(self.score, pooled, forward)
             for t, seed in enumerate(seeds):
                 raw[t, image] = seed.rows(np.array([image])).of(shares)
         return raw.reshape(len(seeds), n, h, w)
@@ -121,7 +122,3 @@ def _smooth(maps: Array) -> Array:
         for dx in range(3):
             smooth += _KERNEL[dy, dx] * padded[..., dy : dy + h, dx : dx + w, :]
     return smooth
-
-
-def _score(logits: Array, score: str) -> Array:
-    return softmax(logits) if score == "softmax" else logits

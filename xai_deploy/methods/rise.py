@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
-from .base import Array, Forward, Seed, methods, require_varying_score, softmax
+from .base import Array, Forward, Seed, methods, require_varying_score, scored
 
 
 @methods.register("rise")
@@ -27,7 +27,8 @@ class Rise:
         masks: N; the paper has 4000 to 8000.
         cells: Along each side of the grid.
         p: Probability that a cell is left visible, between 0 and 1.
-        score: f: "softmax" probability, or "logit".
+        score: f: the network's own "probability" (softmax, sigmoid, or what else its output is), its "logit", or the
+            "softmax" of the logits whatever the network is.
         seed: Of the masks.
 
     Raises:
@@ -37,7 +38,7 @@ class Rise:
     masks: int = 4000
     cells: int = 8
     p: float = 0.5
-    score: Literal["softmax", "logit"] = "softmax"
+    score: Literal["probability", "logit", "softmax"] = "probability"
     seed: int = 0
 
     slow: ClassVar[bool] = True
@@ -61,7 +62,7 @@ class Rise:
             masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
             for image in range(count):
                 logits = forward.network(forward.masked_input(image, masks))
-                scores = softmax(logits) if self.score == "softmax" else logits
+                scores = scored(self.score, logits, forward)
                 for t, seed in enumerate(seeds):
                     total[t, image] += np.tensordot(seed.rows(np.array([image])).of(scores), masks, 1)
         return (total / (self.masks * self.p)).astype(np.float32)

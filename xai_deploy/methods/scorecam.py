@@ -11,7 +11,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .base import Array, Forward, Index, Seed, methods, require_varying_score, softmax
+from .base import Array, Forward, Index, Seed, methods, require_varying_score, scored, softmax
 
 
 @methods.register("score-cam")
@@ -19,14 +19,14 @@ from .base import Array, Forward, Index, Seed, methods, require_varying_score, s
 class ScoreCam:
     """L = ReLU(sum_k weight_k A_k), weight_k = f(x * M_k)_c - f(x_b)_c, M_k = minmax(up(A_k)).
 
-    The defaults are the authors' code: f is the softmax probability, no baseline term, channels whose map is constant
+    The defaults are the authors' code: f is the probability, no baseline term, channels whose map is constant
     are left out, and the sum runs over the upsampled, not normalised A_k, so that the raw map has the input's size.
     Each channel costs one inference; K of them are streamed in batches, for all targets at once, and a constant channel
     costs none.
 
     Attributes:
-        score: "softmax" probability, or "logit". For a multi-label network (sigmoid) "logit" is the sensible choice;
-            "softmax" stays what it says.
+        score: f: the network's own "probability" (softmax, sigmoid, or what else its output is), its "logit", or the
+            "softmax" of the logits whatever the network is.
         baseline: "zeros" subtracts f(0) from every weight (the paper's "channel-wise increase of confidence").
         channel_softmax: pytorch-grad-cam's variant: weights = softmax over the channels of the raw logits, constant
             channels taking part with a mask of zeros, sum over the maps at the activation's own size. It needs
@@ -36,7 +36,7 @@ class ScoreCam:
         OptionError: `channel_softmax` with another score or a baseline.
     """
 
-    score: Literal["softmax", "logit"] = "softmax"
+    score: Literal["probability", "logit", "softmax"] = "probability"
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
 
@@ -60,10 +60,10 @@ class ScoreCam:
         varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, logits in self._masked_passes(forward, image, varying):
-            weights[:, channels] = self._explained(logits, seeds)
+            weights[:, channels] = self._explained(forward, logits, seeds)
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
             empty = np.zeros((1, *forward.image_size), dtype=np.float32)
-            at_zero = self._explained(forward.network(forward.masked_input(image, empty)), seeds)[:, 0]
+            at_zero = self._explained(forward, forward.network(forward.masked_input(image, empty)), seeds)[:, 0]
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
@@ -83,7 +83,7 @@ class ScoreCam:
             masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
             yield batch, forward.network(forward.masked_input(image, masks))
 
-    def _explained(self, logits: Array, seeds: Sequence[Seed]) -> Array:
+    def _explained(self, forward: Forward, logits: Array, seeds: Sequence[Seed]) -> Array:
         """The explained scores [T,b] of logits [b,classes]."""
-        scores = softmax(logits) if self.score == "softmax" else logits
+        scores = scored(self.score, logits, forward)
         return np.stack([seed.of(scores) for seed in seeds])

@@ -71,6 +71,24 @@ class Net:
         """How many classes the network has."""
         return self.material.logits.classes
 
+    def scored(self, score: str, logits: ir.Value) -> ir.Value:
+        """What the option `score` explains of logits [...,classes]: see `methods.base.scored` of the engine.
+
+        Raises:
+            GraphError: A single score that is no probability.
+        """
+        activation = self.material.logits.activation if score == "probability" else score
+        if activation in ("softmax", "none"):
+            if self.classes == 1:
+                what = "the softmax of a single class is 1 everywhere" if score == "softmax" else "it is no probability"
+                raise GraphError(f"the network has one score, and {what}; fuse with score=logit")
+            shares: ir.Value = self.op.Softmax(logits, axis=-1)
+            return shares
+        if activation == "sigmoid":
+            own: ir.Value = self.op.Sigmoid(logits)
+            return own
+        return logits
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K,h,w) of the activation."""

@@ -39,19 +39,17 @@ class ReciproCam:
     A last linear layer is asked for the target's logit alone; its bias shifts the map and is left out.
 
     Attributes:
-        score: "logit" or "softmax".
+        score: "logit", the network's own "probability", or the "softmax" of the logits.
         mask: "pixel", "gaussian" or "gaussian-centre"; see the runtime method.
     """
 
-    score: Literal["logit", "softmax"] = "logit"
+    score: Literal["logit", "probability", "softmax"] = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     at_pixels: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        if self.score == "softmax" and net.classes == 1:
-            raise GraphError("the softmax of a single class is 1 everywhere; fuse reciprocam:score=logit")
         tail = net.material.parts.tail
         _, h, w = net.shape
         if self.score == "logit" and find_linear(tail, net.shape) is not None:
@@ -147,7 +145,7 @@ class ReciproCam:
         else:
             [logits] = [v for v in tail.outputs if v.name == LOGITS]
             scores = op.Reshape(_run(net, tail, inputs, logits, feeds), [-1, h * w, net.classes])
-            rows, weights = (op.Softmax(scores, axis=-1) if self.score == "softmax" else scores), net.unit
+            rows, weights = net.scored(self.score, scores), net.unit
         raw: ir.Value = op.Reshape(op.MatMul(rows, op.Unsqueeze(weights, [2])), [-1, h, w])
         return raw
 

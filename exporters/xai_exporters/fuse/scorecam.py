@@ -23,10 +23,10 @@ class ScoreCam:
     """L = ReLU(sum_k weight_k up(A_k)), weight_k = f(x * minmax(up(A_k)))_c; constant channels have weight 0.
 
     Attributes:
-        score: f: the "softmax" probability, or the "logit".
+        score: f: the network's own "probability", its "logit", or the "softmax" of the logits.
     """
 
-    score: Literal["softmax", "logit"] = "softmax"
+    score: Literal["probability", "logit", "softmax"] = "probability"
 
     at_pixels: ClassVar[bool] = True
 
@@ -39,8 +39,6 @@ class ScoreCam:
                 f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
                 f"this layer has {channels}; run score-cam with the runtime engine, or fuse another method"
             )
-        if self.score == "softmax" and net.classes == 1:
-            raise GraphError("the softmax of a single class is 1 everywhere; fuse score-cam:score=logit")
         op, (height, width), spec = net.op, net.size, net.material.image
         net.plain()
         activation = net.activation
@@ -53,7 +51,7 @@ class ScoreCam:
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
         between = net.add(net.material.parts.head, {str(net.image.name): inputs})
         logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
-        scores = op.Softmax(logits, axis=-1) if self.score == "softmax" else logits
+        scores = net.scored(self.score, logits)
         of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]
         flat = op.Reshape(activation, [-1, channels, h * w])
         varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))

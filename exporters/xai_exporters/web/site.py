@@ -151,8 +151,10 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:
     """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" where nothing does."""
-    if kind == "probabilities":
-        return "none" if floats else "share" if activation == "softmax" else "raw"
+    if kind == "probabilities" and floats:
+        return "none"
+    if kind in ("probabilities", "derived"):
+        return "share" if activation in ("softmax", "normalised") else "raw"
     return "softmax" if floats and classes > 1 else "raw"
 
 

@@ -72,7 +72,7 @@ def test_what_is_asked_for(here: Path, capsys: pytest.CaptureFixture[str], asked
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ("reciprocam:score=probability", ("score", "logit", "softmax", "'probability'")),
+        ("reciprocam:score=likelihood", ("score", "logit", "softmax", "'likelihood'")),
         ("cam:relu=maybe", ("cam.relu", "bool")),
         ("integrated-gradients:steps=many", ("integrated-gradients.steps", "int")),
         ("integrated-gradients:steps=2.5", ("steps", "2.5")),

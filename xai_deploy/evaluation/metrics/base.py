@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ...errors import NotApplicableError, UnknownMetricError
 from ...explainer import Explainer
-from ...methods.base import softmax
 from ...options import build, unknown
 from ...preprocess import Prepared
+from ...probabilities import probabilities
 from ...registry import Registry
 
 T = TypeVar("T")
@@ -74,21 +74,19 @@ class Case:
     _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
 
     def probability(self, logits: Array, image: Index) -> Numbers:
-        """p of the class explained: row i of logits [b,classes] belongs to image `image[i]`. Softmax, or the sigmoid of a
-        multi-label network.
+        """p of the class explained, the network's own: row i of logits [b,classes] belongs to image `image[i]`.
 
         Raises:
             NotApplicableError: The network has one output that is no probability.
         """
-        rows, target = np.arange(len(logits)), self.target[image]
-        if self.explainer.bundle.manifest.activation == "sigmoid":
-            return np.exp(-np.logaddexp(0, -logits[rows, target].astype(np.float64)))
-        if logits.shape[1] == 1:
+        try:
+            own = probabilities(logits.astype(np.float64), self.explainer.bundle.manifest.activation)
+        except NotApplicableError as error:
             raise NotApplicableError(
-                "the network has a single output that is no probability; leave out the metrics that need one "
+                f"{error}; leave out the metrics that need one "
                 "(average-drop, average-increase, insertion, deletion, adcc)"
-            )
-        return np.asarray(softmax(logits.astype(np.float64))[rows, target])
+            ) from None
+        return np.asarray(own[np.arange(len(logits)), self.target[image]])
 
     @property
     def before(self) -> Numbers:

@@ -1,0 +1,89 @@
+"""Outputs that hold decisions, not scores: there is nothing in them whose change could be explained."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from .errors import GraphError
+from .graphs import constant_of, data_inputs
+
+_INDEX = "the number of the class that {op} chose"
+_DECIDED = "what {op} decided or rounded, the same around almost every image"
+_LIST = "what {op} found, not one score per class in the classes' order"
+_DECISIONS = {
+    **dict.fromkeys(("ArgMax", "ArgMin"), _INDEX),
+    **dict.fromkeys(("TopK", "NonZero", "Compress", "NonMaxSuppression", "Unique"), _LIST),
+    **dict.fromkeys(
+        ("OneHot", "Hardmax", "Round", "Floor", "Ceil", "Sign", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+        _DECIDED,
+    ),
+    **dict.fromkeys(("Equal", "And", "Or", "Not", "Xor", "IsNaN", "IsInf", "Bernoulli"), _DECIDED),
+}
+_FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "QuantizeLinear", "Concat"} | {
+    "DequantizeLinear", "Mul", "Div", "Add", "Sub", "Neg", "Abs", "Relu", "Clip", "Min", "Max", "Where", "Gather",
+    "GatherElements", "ScatterElements", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid",
+}  # fmt: skip
+_CODES = (ir.DataType.UINT8, ir.DataType.INT8)
+
+
+def refuse_decisions(output: ir.Value) -> None:
+    """Refuse an output that is not made of scores.
+
+    Raises:
+        GraphError: Says what it holds, and what to do.
+    """
+    told = _decision(output)
+    if told is None and _rounded(output):
+        told = f"integers ({_name(output)})"
+    if told is None:
+        return
+    scores = _scores_before(output)
+    advice = (
+        f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} in place of that"
+    )
+    raise GraphError(f"the output {output.name!r} holds {told}; {advice}, or name another output with --output")
+
+
+def _decision(output: ir.Value) -> str | None:
+    """What decided, where every way from the output back through views and simple arithmetic meets a decision."""
+    node = output.producer()
+    if node is None:
+        return None
+    if node.op_type in _DECISIONS:
+        return _DECISIONS[node.op_type].format(op=node.op_type)
+    if node.op_type not in _FOLLOWED:
+        return None
+    sources = data_inputs(node)
+    if node.op_type in ("Gather", "GatherElements", "Where"):
+        sources = [value for value in node.inputs if value is not None and constant_of(value) is None]
+    told = [_decision(value) for value in sources]
+    return told[0] if told and all(told) else None
+
+
+def _rounded(output: ir.Value) -> bool:
+    """Integers that are no codes of floats."""
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.op_type in _FOLLOWED:
+        if node.op_type == "QuantizeLinear":
+            return False
+        if node.op_type == "Cast":
+            break
+        value = node.inputs[0]
+    return value is not None and value.dtype is not None and value.dtype.is_integer() and value.dtype not in _CODES
+
+
+def _scores_before(output: ir.Value) -> str | None:
+    """The first tensor of floats on the way back, where one way leads."""
+    value, passed = output, False
+    while (node := value.producer()) is not None:
+        if passed and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            return str(value.name)
+        passed = passed or node.op_type in _DECISIONS or node.op_type == "Cast"
+        if node.inputs[0] is None:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _name(value: ir.Value) -> str:
+    return value.dtype.name.lower() if value.dtype is not None else "of an unknown type"

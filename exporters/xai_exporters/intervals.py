@@ -1,0 +1,147 @@
+"""Bounds that a tensor's values can't leave, whatever the image: interval arithmetic back through the graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from .graphs import attribute, constant_of
+from .runtime import Measured
+
+Interval: TypeAlias = tuple[float, float]
+
+ANY: Interval = (-math.inf, math.inf)
+_DEPTH = 40
+"""Nodes in a row; what lies before is not bounded by anything that counts."""
+_FIXED: dict[str, Interval] = {
+    "Softmax": (0, 1),
+    "Sigmoid": (0, 1),
+    "HardSigmoid": (0, 1),
+    "Hardmax": (0, 1),
+    "Tanh": (-1, 1),
+    "Softsign": (-1, 1),
+    "Erf": (-1, 1),
+    "Sin": (-1, 1),
+    "Cos": (-1, 1),
+    "LogSoftmax": (-math.inf, 0),
+    "Softplus": (0, math.inf),
+}
+_SAME = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Expand", "Tile"} | {
+    "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool",
+    "MaxPool", "GatherElements", "Dropout",
+}  # fmt: skip
+_MONOTONE: dict[str, Callable[[float], float]] = {
+    "Relu": lambda x: max(x, 0.0),
+    "Exp": lambda x: math.exp(min(x, 700.0)) if x < math.inf else math.inf,
+    "Sqrt": lambda x: math.sqrt(max(x, 0.0)),
+}
+
+
+def interval(value: ir.Value | None, shapes: Measured, depth: int = 0) -> Interval:
+    """The least and the largest number that a tensor can hold; infinite where nothing bounds it.
+
+    A quantised tensor counts as the one that it was rounded from.
+    """
+    if value is None:
+        return ANY
+    constant = constant_of(value)
+    if constant is not None:
+        if not constant.size or constant.dtype.kind not in "fiu":
+            return ANY
+        return float(constant.min()), float(constant.max())
+    node = value.producer()
+    if node is None or depth > _DEPTH:
+        return ANY
+    op = node.op_type
+    if op in _FIXED:
+        return _FIXED[op]
+
+    def of(index: int) -> Interval:
+        return interval(node.inputs[index], shapes, depth + 1) if index < len(node.inputs) else ANY
+
+    if op in _SAME:
+        return of(0)
+    if op == "DequantizeLinear":
+        codes = node.inputs[0].producer() if node.inputs[0] is not None else None
+        coded = codes is not None and codes.op_type == "QuantizeLinear"
+        return interval(codes.inputs[0], shapes, depth + 1) if codes is not None and coded else ANY
+    if op in _MONOTONE:
+        low, high = of(0)
+        return _MONOTONE[op](low), _MONOTONE[op](high)
+    if op in ("Concat", "Mean"):
+        return _union([of(i) for i in range(len(node.inputs))])
+    if op == "Where":
+        return _union([of(1), of(2)])
+    if op in ("Max", "Min"):
+        pick = max if op == "Max" else min
+        ends = [of(i) for i in range(len(node.inputs))]
+        return pick(low for low, _ in ends), pick(high for _, high in ends)
+    if op == "Clip":
+        (low, high), bounds = of(0), [node.inputs[i] if len(node.inputs) > i else None for i in (1, 2)]
+        least = of(1)[0] if bounds[0] is not None else -math.inf
+        most = of(2)[1] if bounds[1] is not None else math.inf
+        return min(max(low, least), most), min(max(high, least), most)
+    if op == "Neg":
+        low, high = of(0)
+        return -high, -low
+    if op == "Abs":
+        low, high = of(0)
+        return max(low, -high, 0.0), max(abs(low), abs(high))
+    if op in ("Add", "Sum"):
+        ends = [of(i) for i in range(len(node.inputs))]
+        return sum(low for low, _ in ends), sum(high for _, high in ends)
+    if op == "Sub":
+        (a, b), (c, d) = of(0), of(1)
+        return a - d, b - c
+    if op == "Mul":
+        if node.inputs[0] is node.inputs[1]:
+            low, high = of(0)
+            return 0.0 if low <= 0 <= high else min(low * low, high * high), max(low * low, high * high)
+        return _product(of(0), of(1))
+    if op in ("Div", "Reciprocal"):
+        below = of(1) if op == "Div" else of(0)
+        if not (below[0] > 0 or below[1] < 0):
+            return ANY
+        return _product(of(0) if op == "Div" else (1.0, 1.0), (1 / below[1], 1 / below[0]))
+    if op == "ReduceSum":
+        return _sum(node, of(0), shapes)
+    if op in ("MatMul", "Gemm"):
+        return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0))
+    return ANY
+
+
+def _union(ends: Sequence[Interval]) -> Interval:
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _product(first: Interval, second: Interval) -> Interval:
+    """0 times infinity is 0: a bound, not a limit."""
+    ends = [0.0 if 0 in (a, b) else a * b for a in first for b in second]
+    return min(ends), max(ends)
+
+
+def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
+    """As often as there are elements in a sum; the batch is never summed in a network that takes any batch."""
+    name, result = str(node.inputs[0].name) if node.inputs[0] else "", str(node.outputs[0].name)
+    if name not in shapes.two or result not in shapes.two:
+        return ANY
+    count = math.prod(shapes.two[name]) / max(math.prod(shapes.two[result]), 1)
+    return _product(each, (count, count))
+
+
+def _linear(node: ir.Node, each: Interval, bias: Interval) -> Interval:
+    """x W + b for a constant W: each column's worst case."""
+    weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):
+        return ANY
+    if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1):
+        return ANY
+    if node.op_type == "Gemm" and attribute(node, "transB", 0):
+        weight = weight.T
+    w = weight.astype(np.float64)
+    low, high = np.minimum(w * each[0], w * each[1]).sum(0), np.maximum(w * each[0], w * each[1]).sum(0)
+    return float(low.min()) + bias[0], float(high.max()) + bias[1]

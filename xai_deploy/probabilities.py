@@ -1,0 +1,52 @@
+"""What a network's scores say in probabilities: its own output, wherever that is one. The only place that knows how."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import NotApplicableError
+from .manifest import Activation
+
+Floats = TypeVar("Floats", bound=NDArray[Any])
+
+
+def has_probabilities(activation: Activation, classes: int) -> bool:
+    """Whether there are any: the softmax of a single class is 1, whatever the network says."""
+    return classes > 1 or activation not in ("softmax", "none")
+
+
+def probabilities(logits: Floats, activation: Activation) -> Floats:
+    """The probabilities of a network's logits.
+
+    Args:
+        logits: [..., classes], the bundle's tensor `logits`, in any floats.
+        activation: The manifest's.
+
+    Returns:
+        The same shape and type: the network's own output where that holds probabilities; of a network that ends in logits
+        their softmax.
+
+    Raises:
+        NotApplicableError: There are none.
+    """
+    if not has_probabilities(activation, logits.shape[-1]):
+        raise NotApplicableError("the network has a single output that is no probability")
+    if activation in ("normalised", "independent"):
+        return logits
+    return sigmoid(logits) if activation == "sigmoid" else softmax(logits)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax over the last axis (classes), without overflow."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: Floats = exponents / exponents.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """1 / (1 + e^-x), without overflow."""
+    result: Floats = np.exp(-np.logaddexp(0, -logits))
+    return result
