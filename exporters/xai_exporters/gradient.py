@@ -19,6 +19,8 @@ from .backward import propagate
 from .emit import Emitter, Ops
 from .errors import GraphError
 from .graphs import IR_VERSION, step_aside
+from .precision import narrow_outputs, widen
+from .quantised import to_floats
 from .rules import FLOATS, RuleTable, Table, floats_of
 from .runtime import batch_of, measure
 from .vjp.table import vjp
@@ -88,8 +90,12 @@ def backward_graph(
     table_for: Callable[[ir.Graph], Table],
     name: str,
     start: Start = by_target_and_seed,
+    prepare: Callable[[ir.Graph], object] = lambda graph: None,
 ) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
+
+    Half precision is computed as float32 (`precision`), and so are quantised activations (`quantised`). The graph's inputs and
+    the forward's outputs keep their types; what arrives is float32 (of double precision double).
 
     Args:
         forward: As there.
@@ -97,6 +103,7 @@ def backward_graph(
         table_for: Gives the rules for the graph's copy that is walked.
         name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
         start: What the walk begins with.
+        prepare: Changes the copy in place before it is walked.
 
     Raises:
         RuleError, GraphError: As there.
@@ -106,24 +113,33 @@ def backward_graph(
             f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
         )
     graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
+    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
+        copy.shape, copy.type = value.shape, value.type
+    prepare(graph)
     inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     for value in inside:
         if value.name in (TARGET, SEED, name):
             step_aside(graph, value)
-    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
-        copy.shape, copy.type = value.shape, value.type
-    if any(value.dtype is None for node in graph for value in node.outputs):
-        common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))
+    _infer_types(graph)
+    source = widen(graph)
+    _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
-    source = graph.inputs[0]
     arrived = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
     # the gradient at an image of integers is as the network computes
     floats = source.dtype if source.dtype in FLOATS else logits.dtype
     result.name, result.shape = name, source.shape
     result.type = ir.TensorType(floats or ir.DataType.FLOAT)
+    to_floats(graph, shapes)
+    narrow_outputs(graph, forward)
     graph.outputs.append(result)
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()
     return graph
+
+
+def _infer_types(graph: ir.Graph) -> None:
+    """Find the element types that are not noted."""
+    if any(value.dtype is None for node in graph for value in node.outputs):
+        common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))

@@ -16,11 +16,17 @@ _LIMIT = (1 << 31) - (1 << 20)  # protobuf's 2 GB, and room for the structure ar
 
 
 def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
-    """The array behind an initializer or a Constant node, or None."""
+    """The array behind an initializer or a Constant node, also behind a Cast, or None."""
     if value is None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    if tensor is not None:
+        return tensor.numpy()
+    made = value.producer()
+    if made is None or made.op_type != "Cast" or value.dtype is None:
+        return None
+    array = constant_of(made.inputs[0])
+    return None if array is None else array.astype(value.dtype.numpy())
 
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:

@@ -71,11 +71,6 @@ def relevance_graph(
         RuleError: An operator on the way has no rule, or one that does not fit it.
         GraphError: The network's input has a name that the graph needs.
     """
-    graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
-    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
-        copy.shape, copy.type = value.shape, value.type
-    if not keep_batchnorm:
-        merge_batchnorm(graph)
 
     def table(walked: ir.Graph) -> Table:
         find_facts(walked, nonnegative)
@@ -86,7 +81,8 @@ def relevance_graph(
             resolve_bounds(composite, bounds, [node for node, bare in first.items() if not bare]), frozenset(first)
         )
 
-    return backward_graph(graph, classes, table, RELEVANCE, start)
+    prepare = (lambda graph: None) if keep_batchnorm else merge_batchnorm
+    return backward_graph(forward, classes, table, RELEVANCE, start, prepare)
 
 
 def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:

@@ -18,29 +18,61 @@ def quantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = saturate(round(x / scale) + zero): dx = dy / scale where it does not saturate. dy stands for codes, as floats."""
     step.only_first()
     op = Ops(op.emit, str(step.node.name), floats_of(step.x))
-    scale = _along(op, step)
-    point = step.optional(2)
-    zero = 0.0 if point is None else op.Cast(_shaped(op, step, point), to=int(ir.DataType.from_numpy(op.floats)))
-    codes = op.Add(op.Round(op.Div(step.x, scale)), zero)
-    codes_type = (point if point is not None else step.y).dtype  # the zero point's; without one uint8
-    kind = codes_type.numpy() if codes_type is not None else np.dtype(np.uint8)
-    if kind not in (np.uint8, np.int8, np.uint16, np.int16):
-        raise step.refuse(f"its codes are {kind}; only integers of 8 and 16 bits have a rule")
-    limits = np.iinfo(kind)
-    inside = op.And(op.GreaterOrEqual(codes, float(limits.min)), op.LessOrEqual(codes, float(limits.max)))
-    return op.Where(inside, op.Div(dy, scale), 0.0)
+    codes, (low, high) = codes_of(op, step), limits_of(step)
+    inside = op.And(op.GreaterOrEqual(codes, low), op.LessOrEqual(codes, high))
+    return op.Where(inside, op.Div(dy, scale_of(op, step)), 0.0)
 
 
 @vjp("DequantizeLinear")
 def dequantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = (x - zero) scale: dx = dy scale."""
     step.only_first()
-    return op.Mul(dy, _along(op, step))
+    return op.Mul(dy, scale_of(op, step))
 
 
-def _along(op: Ops, step: Step) -> ir.Value:
+def codes_of(op: Ops, step: Step) -> ir.Value:
+    """round(x / scale) + zero of a QuantizeLinear, as floats; computed once in a graph."""
+    known = step.node.meta.get(_CODES)
+    if known is None:
+        known = op.Round(op.Div(step.x, scale_of(op, step)))
+        if step.optional(2) is not None:
+            known = op.Add(known, zero_of(op, step))
+        step.node.meta[_CODES] = known
+    codes: ir.Value = known
+    return codes
+
+
+def codes_type(node: ir.Node) -> ir.DataType:
+    """Of a QuantizeLinear's result: the zero point's type; without one uint8."""
+    point = node.inputs[2] if len(node.inputs) > 2 else None
+    dtype = (point if point is not None else node.outputs[0]).dtype
+    return ir.DataType.UINT8 if dtype is None else dtype
+
+
+def limits_of(step: Step) -> tuple[float, float]:
+    """The least and the greatest code.
+
+    Raises:
+        RuleError: Codes that are no integers of 8 or 16 bits.
+    """
+    kind = codes_type(step.node).numpy()
+    if kind not in (np.uint8, np.int8, np.uint16, np.int16):
+        raise step.refuse(f"its codes are {kind}; only integers of 8 and 16 bits have a rule")
+    return float(np.iinfo(kind).min), float(np.iinfo(kind).max)
+
+
+def scale_of(op: Ops, step: Step) -> ir.Value:
     """The scale, one for all or one per channel along `axis`, ready to be broadcast."""
     return _shaped(op, step, step.input(1))
+
+
+def zero_of(op: Ops, step: Step) -> ir.Value | float:
+    """The zero point likewise, as floats; 0 where there is none."""
+    point = step.optional(2)
+    if point is None:
+        return 0.0
+    cast: ir.Value = op.Cast(_shaped(op, step, point), to=int(ir.DataType.from_numpy(op.floats)))
+    return cast
 
 
 def _shaped(op: Ops, step: Step, value: ir.Value) -> ir.Value:
@@ -49,6 +81,9 @@ def _shaped(op: Ops, step: Step, value: ir.Value) -> ir.Value:
     dims = step.dims(value)
     if not dims or dims == (1,):
         return value
-    shape = [1] * len(step.dims(step.x))
-    shape[step.axis(step.attr("axis", 1))] = -1
+    shape = [1] * len(step.dims(step.y))
+    shape[step.axis(step.attr("axis", 1), step.y)] = -1
     return op.Reshape(value, shape)
+
+
+_CODES = "xai/codes"  # where a node notes them
