@@ -97,10 +97,10 @@ def test_maps_of_half_precision(tmp_path: Path, ends: str) -> None:
             near(found[1].raw, plain[0].raw, backend)
         # behind the cut the head's activation is a half; the same half, in float32
         between = explainer._network.run("head", {spec.name: x}, ["activation"])["activation"]
-        feeds = {"target": np.full(3, -1, np.int64), "seed": np.zeros((3, nets.CLASSES), np.float32)}
+        feeds: Any = {"target": np.full(3, -1, np.int64), "seed": np.zeros((3, nets.CLASSES), np.float32)}
         for role in ("gradient", "relevance"):
             half = explainer._network.run(role, {"activation": between, **feeds}, [role])[role]
-            single = {"activation": np.asarray(between, np.float32), **feeds}
+            single: Any = {"activation": np.asarray(between, np.float32), **feeds}
             near(np.asarray(half), np.asarray(wanted._network.run(role, single, [role])[role]), role)
             assert np.asarray(half).dtype == np.float32
 

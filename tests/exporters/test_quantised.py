@@ -66,14 +66,15 @@ def test_logits_of_every_graph(tmp_path: Path, kind: str) -> None:
     model = quantise(network(kind), tmp_path, per_channel, QuantType.QInt8 if per_channel else QuantType.QUInt8)
     done = export_onnx(tmp_path, model, input_gradient=True, pixel_relevance=True, fuse=FUSED)
     x = np.random.default_rng(3).standard_normal((3, *nets.SHAPE)).astype(np.float32)
-    want = ReferenceEvaluator(model).run(None, {"image": x})[0]
+    evaluator: Any = ReferenceEvaluator(model)
+    want = evaluator.run(None, {"image": x})[0]
     step = 1 / 64 * np.abs(want).max()  # of the last quantisation; a code that is rounded the other way is one off
     backs = [role for role, graph in done.manifest.graphs.items() if graph.propagated]
     maps: dict[str, list[Any]] = {}
     for backend in ("onnxruntime", "openvino"):
         explainer = Explainer(done.path, backend=backend)
         between = explainer._network.run("head", {"image": x}, ["activation"])
-        seeds = {"target": np.full(3, -1, np.int64), "seed": np.zeros((3, nets.CLASSES), np.float32)}
+        seeds: Any = {"target": np.full(3, -1, np.int64), "seed": np.zeros((3, nets.CLASSES), np.float32)}
         for role in [*backs, *(f"fused-{name}" for name in FUSED)]:
             fused = role not in backs
             start = between if done.manifest.graphs[role].start == "activation" else {"image": x}
