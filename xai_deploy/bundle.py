@@ -73,7 +73,7 @@ __all__ = [
     "parse_manifest",
 ]
 
-_MANIFEST_LIMIT = 64 << 20  # bytes; a manifest with 100,000 classes' worth of anything is far below
+_MANIFEST_LIMIT = 16 << 20  # bytes; one of a network with 30 graphs and as many ports has 100 kB
 
 
 class Bundle:

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from . import format1, schema
+from . import bounds, format1, schema
 from .errors import FormatVersionError, IntegrityError, ManifestError, UnsafePathError
 from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations
 
@@ -58,6 +58,8 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
             f"{where}: changed since the bundle was written (its digest does not fit); export it again"
         )
     _check(manifest, where)
+    if (fault := bounds.text_fault(document)) is not None:
+        raise ManifestError(f"{where}: {fault}")
     return manifest
 
 
@@ -92,6 +94,8 @@ def _check(manifest: Manifest, where: str) -> None:
     image, preprocess = manifest.input, manifest.input.preprocess
     if min(*image.image_shape, *manifest.target.shape, manifest.classes) < 1:
         raise ManifestError(f"{where}: sizes must be positive")
+    if (fault := bounds.number_fault(manifest)) is not None:
+        raise ManifestError(f"{where}: {fault}")
     if manifest.logits_step < 0:
         raise ManifestError(f"{where}: logits_step is not negative")
     if manifest.randomised is not None and (fault := manifest.randomised.fault()) is not None:
@@ -112,8 +116,6 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
             if len({port.name for port in ports}) < len(ports):
                 raise ManifestError(f"{where}: the graph {role!r} {what} two tensors of one name")
-            if any(size is not None and size < 0 for port in ports for size in port.shape):
-                raise ManifestError(f"{where}: the graph {role!r} {what} a tensor of negative size")
         first = image.name if graph.start == "image" else ACTIVATION
         if graph.takes and all(port.name != first for port in graph.takes):
             raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
@@ -128,3 +130,5 @@ def _check_ports(manifest: Manifest, where: str) -> None:
     logits = next((port.shape for port in tail.gives if port.name == LOGITS), None)
     if logits != (manifest.classes,):
         raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes")
+    if (fault := bounds.port_fault(manifest)) is not None:
+        raise ManifestError(f"{where}: {fault}")

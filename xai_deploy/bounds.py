@@ -1,0 +1,137 @@
+"""What a manifest's numbers, lists and texts may be at most: far above any network's, far below what memory holds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .manifest import ACTIVATION, FUSED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port
+
+_SIDE = 65_535  # pixels, positions, channels
+_ELEMENTS = 1 << 26  # of one tensor of one image: 256 MiB in float32
+_CLASSES = 1 << 20
+_TABLE = 1 << 27  # numbers in a table of classes by channels, or by positions
+_MOST = 1024  # graphs, files, outputs, side tensors
+_RANK = 8
+_TEXT = 4096  # characters
+_LONG_TEXT = 1 << 20  # of an extension: a signature
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # would change a terminal, or can't be printed
+
+
+def text_fault(document: Any) -> str | None:
+    """What is wrong with a text of the manifest's JSON, if anything: too long, or not to be printed.
+
+    Args:
+        document: The decoded JSON.
+    """
+    pending: list[tuple[str, Any]] = [("manifest", document)]
+    while pending:
+        where, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{where}: a key", key) for key in value]
+            pending += [(f"{where}.{key[:60]}", inner) for key, inner in value.items() if not _CONTROL.search(key)]
+        elif isinstance(value, list):
+            pending += [(f"{where}[{i}]", inner) for i, inner in enumerate(value)]
+        elif isinstance(value, str):
+            limit = _LONG_TEXT if where.startswith("manifest.extensions") else _TEXT
+            if len(value) > limit:
+                return f"{where}: a text of {len(value)} characters; {limit} are allowed"
+            if _CONTROL.search(value):
+                return f"{where}: a text with control characters or halves of characters"
+    return None
+
+
+def number_fault(manifest: Manifest) -> str | None:
+    """Which number or list is out of bounds, if any.
+
+    Args:
+        manifest: Its types are right.
+    """
+    for where, value, most in _numbers(manifest):
+        if value > most:
+            return f"{where}: {value} is more than the {most} that are allowed"
+    for where, port in _tensors(manifest):
+        if len(port.shape) > _RANK or any(size is not None and not 0 <= size <= _ELEMENTS for size in port.shape):
+            return f"{where}: impossible sizes {list(port.shape[: _RANK + 1])}"
+        if math.prod(size or 1 for size in port.shape) > _ELEMENTS:
+            return f"{where}: {list(port.shape)} is more than the {_ELEMENTS} numbers that are allowed"
+        if port.dtype is not None and not _is_number(port.dtype):
+            return f"{where}: {port.dtype!r} is no type of numbers"
+    if manifest.target.prefix_tokens < 0 or min((graph.opset for graph in manifest.graphs.values()), default=1) < 1:
+        return "a negative number of tokens, or an opset below 1"
+    return None
+
+
+def port_fault(manifest: Manifest) -> str | None:
+    """Which graph takes or gives a known tensor of sizes that the rest of the manifest does not say, if any."""
+    _, h, w = manifest.target.shape
+    classes, image = manifest.classes, manifest.input.image_shape
+    known = {
+        ACTIVATION: manifest.target.shape,
+        LOGITS: (classes,),
+        PIXEL_LOGITS: (h * w, classes),
+        TARGET: (),
+        SEED: (classes,),
+        manifest.input.name: image,
+        **{side.name: side.shape for side in manifest.side},
+        **{output.tensor: output.shape for output in manifest.outputs},
+    }
+    for role, graph in manifest.graphs.items():
+        if role.startswith(FUSED):
+            continue
+        arrived = image if graph.start == "image" else manifest.target.shape
+        expected = known | {GRADIENT: arrived, RELEVANCE: arrived}
+        for port in (*graph.takes, *graph.gives):
+            if port.name in expected and port.shape != expected[port.name]:
+                said, told = list(port.shape), list(expected[port.name])
+                return f"the graph {role!r} has {port.name!r} of the sizes {said}, the rest of the manifest says {told}"
+    return None
+
+
+def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
+    """Each (place, number, the most that it may be)."""
+    image, (channels, h, w) = manifest.input, manifest.target.shape
+    yield "manifest.input.channels", image.channels, _SIDE
+    yield "manifest.input.height", image.height, _SIDE
+    yield "manifest.input.width", image.width, _SIDE
+    yield "manifest.input: channels x height x width", math.prod(image.image_shape), _ELEMENTS
+    if isinstance(image.preprocess.resize, int):
+        yield "manifest.input.preprocess.resize", image.preprocess.resize, _SIDE
+    for size in (channels, h, w):
+        yield "manifest.target.shape", size, _SIDE
+    yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, _SIDE
+    yield "manifest.classes", manifest.classes, _CLASSES
+    if "pixelwise-tail" in manifest.graphs:
+        yield "manifest: classes x channels of the target", manifest.classes * channels, _TABLE
+        yield "manifest: classes x positions of the target", manifest.classes * h * w, _TABLE
+    for name in ("outputs", "graphs", "left_out", "side", "composites", "files", "requires", "extensions"):
+        yield f"manifest.{name}: entries", len(getattr(manifest, name)), _MOST
+    for role, graph in manifest.graphs.items():
+        yield f"manifest.graphs[{role!r}]: ports", len(graph.takes) + len(graph.gives), 4 * _MOST
+        yield f"manifest.graphs[{role!r}].opset", graph.opset, _MOST
+    if manifest.randomised is not None:
+        yield "manifest.randomised.of", manifest.randomised.of, _SIDE
+        yield "manifest.randomised.seed", manifest.randomised.seed, (1 << 64) - 1
+        yield "manifest.randomised.layers: entries", len(manifest.randomised.layers), _SIDE
+
+
+def _tensors(manifest: Manifest) -> Iterator[tuple[str, Port]]:
+    yield "manifest.target.shape", Port("", manifest.target.shape, None)
+    for i, side in enumerate(manifest.side):
+        yield f"manifest.side[{i}]", Port(side.name, side.shape, side.dtype)
+    for i, output in enumerate(manifest.outputs):
+        yield f"manifest.outputs[{i}].shape", Port(output.name, output.shape, None)
+    for role, graph in manifest.graphs.items():
+        for port in (*graph.takes, *graph.gives):
+            yield f"manifest.graphs[{role!r}]: the port {port.name!r}", port
+
+
+def _is_number(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).name == dtype and np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return dtype == "bfloat16"
