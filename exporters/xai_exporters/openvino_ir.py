@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from xai_deploy import runtimes
 from xai_deploy.bundle import Activation, Input
 
 from .errors import GraphError, RequestError
@@ -23,7 +24,7 @@ def require_openvino() -> None:
         RequestError: It is not.
     """
     try:
-        import openvino  # noqa: F401
+        runtimes.openvino()
     except ImportError:
         raise RequestError("--format openvino needs OpenVINO: pip install openvino") from None
 
@@ -46,8 +47,7 @@ def to_ir(
     Raises:
         GraphError: OpenVINO can't read the graph.
     """
-    import openvino
-
+    openvino = runtimes.openvino()
     try:
         network = openvino.Core().read_model(model)
     except Exception as error:  # the runtime's exception types are not documented

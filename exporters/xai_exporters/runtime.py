@@ -15,6 +15,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from xai_deploy import runtimes
+
 from .errors import GraphError
 
 
@@ -78,8 +80,7 @@ def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
     Raises:
         GraphError: The runtime refuses the graph.
     """
-    import onnxruntime as ort
-
+    ort = runtimes.onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised, and said in our words
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .. import runtimes
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
@@ -34,7 +35,7 @@ class OnnxRuntime:
 
     def __init__(self, config: Config) -> None:
         try:
-            import onnxruntime as ort
+            ort = runtimes.onnxruntime()
         except ImportError:
             raise BackendNotInstalledError(
                 "the backend 'onnxruntime' needs ONNX Runtime; pip install 'xai-deploy[onnxruntime]' (or [gpu])"

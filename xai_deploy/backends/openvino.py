@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import runtimes
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from .base import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
@@ -32,7 +33,7 @@ class OpenVino:
 
     def __init__(self, config: Config) -> None:
         try:
-            import openvino
+            openvino = runtimes.openvino()
         except ImportError:
             raise BackendNotInstalledError(
                 "the backend 'openvino' needs OpenVINO; pip install 'xai-deploy[openvino]'"
