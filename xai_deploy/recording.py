@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,22 +20,10 @@ from . import schema
 from .agreement import Explained
 from .errors import RecordingError
 from .preprocess import Pixels
+from .whole_files import whole_file
 
 FORMAT = 1
 _LIMIT = 8 << 30  # bytes, unpacked
-
-# What zipfile, NumPy and json raise for bytes that are not what they should be; MemoryError where an array's header lies
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    LookupError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-)
 
 
 @dataclass(frozen=True)
@@ -86,19 +74,14 @@ class Recording:
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         arrays: dict[str, Any] = {f"heatmaps-{i}": heat for i, heat in enumerate(self.explained.heatmaps.values())}
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
-                    logits=self.explained.logits,
-                    probabilities=self.explained.probabilities,
-                    **arrays,
-                )
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez_compressed(
+                file,
+                header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
+                logits=self.explained.logits,
+                probabilities=self.explained.probabilities,
+                **arrays,
+            )
 
     def rows(self, names: Sequence[str], images: Sequence[Pixels]) -> Explained:
         """What was recorded of these images.
@@ -133,6 +116,8 @@ def read(path: Path) -> Recording:
         with zipfile.ZipFile(path) as members:
             if sum(member.file_size for member in members.infolist()) > _LIMIT:
                 raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images")
+            for member in members.infolist():
+                _check_size(members, member)
         with np.load(path, allow_pickle=False) as arrays:
             fields = json.loads(arrays["header"].tobytes())
             if fields["format"] != FORMAT:
@@ -146,11 +131,29 @@ def read(path: Path) -> Recording:
         raise RecordingError(f"{path}: no such file or folder") from None
     except OSError as error:
         raise RecordingError(f"{path}: can't be read ({error.strerror or error})") from None
-    except _DAMAGE:
+    except RecordingError:
+        raise
+    except (
+        Exception
+    ):  # zipfile, zlib, NumPy's headers, which are Python expressions, and json fail in more ways than are named
         raise RecordingError(
             f"{path}: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again"
         ) from None
     return Recording(header, explained)
+
+
+def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header announces other than what is there: NumPy would allocate what it announces.
+
+    Raises:
+        ValueError: It does.
+    """
+    with members.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(member.filename)
 
 
 def _fit(header: Header, explained: Explained) -> bool:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from xai_deploy.errors import XaiError
+from xai_deploy import exits
 
 from .costs import Candidate
 from .errors import RequestError
@@ -42,51 +42,32 @@ _EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """Run the command; returns the exit status, see `xai_deploy.exits`."""
+    return exits.run("xai-export", lambda: _run(arguments), "interrupted; nothing was written")
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
     level = logging.WARNING if not options.verbose else logging.INFO if options.verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
-    try:
-        request = _request(options)
-        with _steps(options.quiet or options.json) as say:
-            if options.list_layers:
-                cuts = list_layers(request, say)
-            else:
-                done = export(request, say)
-    except XaiError as error:
-        print(f"xai-export: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except Exception as error:  # not one of ours: still one line, with the traceback for who asks
-        logging.getLogger(__name__).info("unexpected error", exc_info=True)
-        reason = " ".join(str(error).split())[:300]
-        print(
-            f"xai-export: error: unexpected {type(error).__name__}: {reason} (-v shows where; please report it)",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("xai-export: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    request = _request(options)
+    with _steps(options.quiet or options.json) as say:
+        if options.list_layers:
+            cuts = list_layers(request, say)
+        else:
+            done = export(request, say)
     if options.list_layers:
         _print_layers(cuts, options.json)
     elif options.json:
         print(json.dumps(_as_json(done), indent=1))
     elif not options.quiet:
         _print_summary(done)
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other error; `--help` shows the usage."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
-    parser = _Parser(
+    parser = exits.Parser(
         prog="xai-export",
         description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
         epilog=_SAFETY + _EPILOG,
@@ -354,8 +335,14 @@ def _print_randomised(done: Export, beside: Export, console: Console) -> None:
 
 def _console() -> Console:
     """Standard output; as wide as the terminal, or wide enough for a line where there is none."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=160)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """As every other command ends, in place of rich's exit status 1."""
+        raise BrokenPipeError
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xai_deploy.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
+from xai_deploy.whole_files import umask
 
 from .errors import OutputError
 
@@ -92,7 +93,7 @@ class Stage:
             for name, data in contents.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 _write(staging / name, data)
-            staging.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would hide it from a server's user
+            staging.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide it from a server's user
         except OSError as error:
             raise OutputError(f"{path}: can't be written ({error.strerror})") from None
         return staging
@@ -183,9 +184,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

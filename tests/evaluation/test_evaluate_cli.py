@@ -75,18 +75,17 @@ def test_how_many_images_a_figure_is_of(desk: Path, run: Run, capsys: pytest.Cap
 
 def test_a_full_disk(desk: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a result is written: it is named, no fragment stays, and the next run goes on."""
-    write = Path.write_bytes
+    replace = Path.replace
 
-    def full(path: Path, data: bytes) -> int:
-        if "parquet" in path.name:
-            write(path, data[:100])
+    def full(path: Path, target: Path) -> Path:
+        if "parquet" in target.name:
             raise OSError(28, "No space left on device")
-        return write(path, data)
+        return replace(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "replace", full)
         line = refused("net.xai", "--metrics", "complexity", "-o", "out")
-    assert line == "xai-evaluate: error: out/images.parquet: No space left on device\n"
+    assert line == "xai-evaluate: error: out/images.parquet: can't be written (No space left on device)\n"
     assert sorted(path.name for path in Path("out").iterdir()) == ["images.csv", "journal.jsonl"]
     run()
 

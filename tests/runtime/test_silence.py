@@ -24,7 +24,8 @@ FILTERED = """
 import ctypes, struct
 AF_UNIX, SOCKET = 1, {socket}
 program = b"".join(struct.pack("HBBI", *one) for one in [
-    (0x20, 0, 0, 0), (0x15, 0, 3, SOCKET), (0x20, 0, 0, 16), (0x15, 1, 0, AF_UNIX), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000)])
+    (0x20, 0, 0, 0), (0x15, 0, 3, SOCKET), (0x20, 0, 0, 16), (0x15, 1, 0, AF_UNIX), (0x06, 0, 0, 1 << 31),
+    (0x06, 0, 0, 0x7FFF0000)])
 class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
 libc = ctypes.CDLL(None, use_errno=True)

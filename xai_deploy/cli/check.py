@@ -15,13 +15,13 @@ from .. import Explainer, agreement, backend_names, recording
 from ..agreement import Explained, Figure, ImageAgreement, Limits
 from ..bundle import MANIFEST, TargetLayer
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
+from ..exits import printable
 from ..images import Pixels
 from ..methods import applicable, create
 from ..progress import progress
 from ..recording import Header, Recording, Request
 from .arguments import Bad, find_images, parse_methods, read_chunks
 from .console import Parser, command, require_place, share, silence_opencv, warn_of, write_json
-from .contact_sheet import printable
 
 PROGRAM = "xai-check"
 DISAGREE = 1

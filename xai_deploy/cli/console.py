@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from .. import Explainer, XaiError, __version__
+from .. import Explainer, XaiError, __version__, exits
+from ..exits import printable
 from ..images import MAX_PIXELS, opencv
-from .contact_sheet import printable
-
-BAD_INPUT = 2
-INTERRUPTED = 130  # 128 + SIGINT
-BROKEN_PIPE = 141  # 128 + SIGPIPE
-
+from ..whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as every other error is; `--help` shows the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
+class Parser(exits.Parser):
+    """A parser with what the commands share."""
 
     def add_resources(self) -> None:
         """What networks and images may take: threads, batches, compiled models, pixels."""
@@ -48,50 +38,32 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None) -> int:
-    """Run a command: parse, work, and turn what goes wrong into one line on standard error.
+    """Run a command: parse, say on standard error what is logged, work, and end as `exits.run` says.
 
     Args:
         parser: The command's arguments, those of `Parser.add_common` among them; its `prog` is the name in messages.
         work: Does what the arguments ask for; returns the exit status, None standing for 0.
         argv: The command line without the program; None takes it from `sys.argv`.
 
-    Returns:
-        The exit status: what `work` says, 2 for bad input, 130 when interrupted, 141 when nobody reads the output any more.
-
     Raises:
         SystemExit: From the parser, for a bad command line (2) and for `--help` and the like (0).
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal can't show
-    try:
-        try:
-            arguments = parser.parse_intermixed_args(argv)
-        finally:
-            sys.stdout.flush()  # what --help or a list of methods has printed
-    except BrokenPipeError:
-        return _unread()
+
+    def parsed() -> int | None:
+        arguments = parser.parse_intermixed_args(argv)
+        logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
+        return work(arguments)
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(parser.prog))
     logger = logging.getLogger("xai_deploy")
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
     try:
-        status = work(arguments)
-        sys.stdout.flush()  # here, where a broken pipe can still be told
-    except BrokenPipeError:  # whoever read our output has seen enough; files are on disk
-        return _unread()
-    except XaiError as error:
-        return _fail(parser.prog, str(error))
-    except OSError as error:
-        return _fail(parser.prog, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return exits.run(parser.prog, parsed)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)  # whoever calls `main` from Python keeps its own
-    return status or 0
 
 
 def positive(text: str) -> int:
@@ -130,32 +102,7 @@ def write_json(report: Any, path: str) -> None:
     # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8", "backslashreplace")
-    file = Path(path)
-    if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):  # a pipe; or refused, as it should be
-        file.write_bytes(data)
-    else:
-        _replace(Path(os.path.realpath(file)), data)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Write a file whole or not at all: what is there stays until this is written."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=".xai-", suffix=".part", dir=file.parent)
-    except OSError:  # nothing new may be in this folder, but the file may be written
-        file.write_bytes(data)
-        return
-    part = Path(name)
-    try:
-        with open(handle, "wb") as opened:
-            opened.write(data)
-        mask = os.umask(0o022)
-        os.umask(mask)
-        part.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~mask)
-        part.replace(file)
-    except OSError as error:
-        raise XaiError(f"{file}: can't be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), data)
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:
@@ -182,17 +129,6 @@ def silence_opencv() -> None:
         logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
 
 
-def _unread() -> int:
-    """Nobody reads the output any more: what is left of it goes nowhere, without a complaint at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
-
-
-def _fail(program: str, reason: str) -> int:
-    print(f"{program}: error: {printable(reason)}", file=sys.stderr)
-    return BAD_INPUT
-
-
 class _Line(logging.Formatter):
     """One record, one line: "xai-explain: warning: ..."."""
 
@@ -201,4 +137,5 @@ class _Line(logging.Formatter):
         self.program = program
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self.program}: {record.levelname.lower()}: {record.getMessage()}"
+        line = f"{self.program}: {record.levelname.lower()}: {record.getMessage()}"
+        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"

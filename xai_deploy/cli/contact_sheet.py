@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..exits import printable
 from ..images import opencv
 
 Pixels = NDArray[np.uint8]
@@ -125,11 +126,6 @@ def fit(picture: Pixels) -> Pixels:
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     fitted: Pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return fitted
-
-
-def printable(text: str) -> str:
-    """The text without control characters and broken encodings, which could garble a terminal or a picture."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 class _Pen:

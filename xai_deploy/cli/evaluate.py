@@ -20,10 +20,11 @@ from ..evaluation.metrics import Column, metrics
 from ..evaluation.run import CHUNK, Plan, Subject, evaluate
 from ..evaluation.summary import Figure, Group
 from ..evaluation.truth import Boxes, read_boxes, read_masks, unknown
+from ..exits import printable
 from ..methods import applicable
+from ..whole_files import write_whole
 from .arguments import MethodRequest, describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv, warn_of
-from .contact_sheet import printable
 
 JOURNAL = "journal.jsonl"
 RESULTS = "results.json"
@@ -94,14 +95,7 @@ def _write(
         "report.html": report.html(subjects, plan, methods, rows, groups, columns, skipped),
         RESULTS: document,
     }.items():
-        part = out / f".{name}.part"
-        try:
-            part.write_bytes(data)
-            part.replace(out / name)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            error.filename = error.filename or str(out / name)  # a full disk does not say which
-            raise
+        write_whole(out / name, data)
     if arguments.json:
         print(json.dumps(json.loads(document), indent=1))
     elif not arguments.quiet:

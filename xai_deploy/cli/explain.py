@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from ..exits import printable
 from ..images import Pixels, encode_image
 from ..methods import methods
 from ..preprocess import view
@@ -24,7 +25,7 @@ from ..probabilities import has_probabilities, probabilities
 from ..progress import progress
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
 from .console import Parser, command, share, silence_opencv, warn_of
-from .contact_sheet import ContactSheet, Tile, fit, printable
+from .contact_sheet import ContactSheet, Tile, fit
 from .results import REPORT, Results
 
 PROGRAM = "xai-explain"

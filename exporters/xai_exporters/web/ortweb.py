@@ -10,13 +10,14 @@ import http.client
 import logging
 import os
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from xai_deploy.whole_files import write_whole
 
 from ..errors import RequestError
 
@@ -159,9 +160,7 @@ def _keep(cache: Path, files: dict[str, bytes]) -> None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            with tempfile.NamedTemporaryFile(dir=cache, prefix=f".{name}.", delete=False) as file:
-                file.write(data)
-            os.replace(file.name, cache / name)
+            write_whole(cache / name, data)
     except OSError as error:
         log.info("onnxruntime-web is not kept in %s: %s", cache, error)
 
