@@ -6,13 +6,14 @@ refused, every byte is hashed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
 import stat
 from pathlib import Path
 
-from .errors import IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
+from .errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
 from .guard import Guarded, check_graph
 from .manifest import (
     ACTIVATION,
@@ -76,6 +77,13 @@ __all__ = [
 _MANIFEST_LIMIT = 16 << 20  # bytes; one of a network with 30 graphs and as many ports has 100 kB
 
 
+_TRIES = 5  # openings of a bundle that is replaced meanwhile
+
+
+class _ReplacedError(IntegrityError):
+    """Another bundle lies where this one was opened."""
+
+
 class Bundle:
     """An opened bundle: a validated manifest, and files that are hashed whenever they are read.
 
@@ -90,12 +98,18 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle and verify every file in it.
+        """Open a bundle and verify every file in it. One that is replaced meanwhile is opened again.
 
         Raises:
             BundleError: One of its kinds; see `errors`.
         """
-        folder = Path(path)
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_ReplacedError):
+                return cls._open(Path(path))
+        return cls._open(Path(path))
+
+    @classmethod
+    def _open(cls, folder: Path) -> Bundle:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "no such folder"
             raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
@@ -121,10 +135,28 @@ class Bundle:
         try:
             data = _read_plain(path, limit=record.size)
         except FileNotFoundError:
+            self._check_replaced()
             raise IntegrityError(f"{path}: the manifest lists it, but it is missing; copy the bundle again") from None
+        except IntegrityError:  # another size
+            self._check_replaced()
+            raise
         if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+            self._check_replaced()
             raise IntegrityError(f"{path}: changed since the bundle was written; copy or export the bundle again")
         return data
+
+    def _check_replaced(self) -> None:
+        """Say of a file that does not fit whether another bundle has come into the place of this one.
+
+        Raises:
+            IntegrityError: It has.
+        """
+        try:
+            there = parse_manifest(_read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
+        except (OSError, BundleError):
+            return
+        if there != self.manifest.digest:
+            raise _ReplacedError(f"{self.path}: another bundle was put in its place since it was opened; open it again")
 
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""

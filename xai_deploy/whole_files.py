@@ -55,7 +55,9 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.replace(file)
     except OSError as error:
         reason = f"can't be written ({error.strerror})"
-        raise OSError(error.errno, reason, str(file if path.is_symlink() else path)) from error  # a full disk does not say which file
+        raise OSError(
+            error.errno, reason, str(file if path.is_symlink() else path)
+        ) from error  # a full disk does not say which file
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,18 +1,14 @@
 """Write bundles: whole or not at all.
 
 Everything goes into a hidden temporary folder beside the destination; once it is verified the manifest follows, and one
-rename makes it a bundle. Several that belong together wait for the last one to be verified.
-A process killed before that leaves at most the hidden folder without a manifest, which the next export takes away.
+rename makes it a bundle; see `places`. Several that belong together wait for the last one to be verified.
+A process killed before that leaves at most a hidden folder, which the next export takes away.
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +16,8 @@ from pathlib import Path
 from xai_deploy.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
 from xai_deploy.whole_files import umask
 
+from . import places
 from .errors import OutputError
-
-_LEFTOVER_AGE = 3600  # seconds
 
 
 def check_destination(path: Path, overwrite: bool) -> None:
@@ -31,6 +26,7 @@ def check_destination(path: Path, overwrite: bool) -> None:
     Raises:
         OutputError: The destination exists, or its folder does not.
     """
+    places.clear(path)
     if path.exists() or path.is_symlink():
         if not overwrite:
             raise OutputError(f"{path}: exists already; give --overwrite to replace it, or another name with -o")
@@ -83,9 +79,9 @@ class Stage:
         self._folder(path, contents)
 
     def _folder(self, path: Path, contents: Mapping[str, bytes]) -> Path:
-        _remove_leftovers(path)
+        places.clear(path)
         try:
-            staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent))
+            staging = places.make(path, places.PARTIAL)
         except OSError as error:
             raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
         self.moves.append((staging, path))
@@ -122,7 +118,8 @@ def staged(overwrite: bool) -> Iterator[Stage]:
             which = next(found, stage.moves[0][1])
             raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
     finally:
-        _remove(staging for staging, _ in stage.moves)
+        for staging, _ in stage.moves:
+            places.remove(staging)
 
 
 @contextmanager
@@ -142,41 +139,21 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         stage.folder(path, contents)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what killed exports to the same destination left, an hour ago or more: younger ones may still be at work."""
-    for folder in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        try:
-            if time.time() - folder.stat().st_mtime > _LEFTOVER_AGE:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # gone in the meantime
-            continue
-
-
 def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Rename all into place, or none; what is there steps aside first and is removed after."""
-    aside: dict[Path, Path] = {}
+    """Move all into place, or none; what is there is removed after."""
+    done: list[tuple[Path, Path, Path | None]] = []
     try:
         for staging, path in moves:
-            if path.exists():
-                if not overwrite:
-                    raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
-                aside[path] = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.absolute().parent))
-                os.rename(path, aside[path] / path.name)
-            os.rename(staging, path)
+            if path.exists() and not overwrite:
+                raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
+            done.append((staging, path, places.put(staging, path)))
     except BaseException:  # failed or interrupted in between
-        for staging, path in reversed(moves):
-            if not staging.exists():
-                os.rename(path, staging)
-            if path in aside and (aside[path] / path.name).exists():
-                os.rename(aside[path] / path.name, path)
-        _remove(aside.values())
+        for moved in reversed(done):
+            places.take_back(*moved)
         raise
-    _remove(aside.values())
-
-
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    for _, _, old in done:
+        if old is not None:
+            places.remove(old)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from xai_exporters import Export, Request, export
+from xai_exporters import Export, Request, export, places
 from xai_exporters.cli import main
 from xai_exporters.errors import OutputError, RequestError, VerificationError
 from xai_exporters.verify import verify
@@ -325,14 +324,14 @@ def test_all_old_bundles_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = export(request)
     paths = [done.path, *(one.path for one in done.randomised)]
     before = [bytes_of(path) for path in paths]
-    rename = os.rename
+    put = places.put
 
-    def last_fails(source: Path, destination: Path) -> None:
-        if Path(source).suffix == ".partial" and Path(destination) == paths[-1]:
+    def last_fails(staging: Path, path: Path) -> Path | None:
+        if path == paths[-1]:
             raise error
-        rename(source, destination)
+        return put(staging, path)
 
-    monkeypatch.setattr("xai_exporters.writer.os.rename", last_fails)
+    monkeypatch.setattr(places, "put", last_fails)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
         export(dataclasses.replace(request, randomise_seed=1, split="conv_0"))
     assert [bytes_of(path) for path in paths] == before

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from xai_exporters import Request, export
+from xai_exporters import Request, export, places
 from xai_exporters.errors import GraphError, OutputError
 from xai_exporters.graphs import make_model, to_bytes
 
@@ -173,9 +173,9 @@ def failing(error: OSError) -> Any:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("tempfile.mkdtemp", "can't be written to"),
+        ("places.tempfile.mkdtemp", "can't be written to"),
         ("_write", "can't be written"),
-        ("os.rename", "can't be put in place"),
+        ("places.put", "can't be put in place"),
     ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -197,18 +197,19 @@ def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The second of the two renames fails, or the user interrupts it."""
     request = onnx_request(tmp_path, o.classifier(), overwrite=True)
     before = contents(export(request).path)
-    rename, calls = os.rename, []
+    rename, failed = os.rename, []
 
     def second_fails(source: Path, destination: Path) -> None:
-        calls.append(source)
-        if len(calls) == 2:
+        if Path(destination) == tmp_path / "net.xai" and not failed:
+            failed.append(source)
             raise error
         rename(source, destination)
 
-    monkeypatch.setattr("xai_exporters.writer.os.rename", second_fails)
+    monkeypatch.setattr(places, "exchange", lambda *_: False)
+    monkeypatch.setattr("xai_exporters.places.os.rename", second_fails)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
         export(request)
-    assert len(calls) == 3
+    assert len(failed) == 1
     assert contents(tmp_path / "net.xai") == before
     assert left_behind(tmp_path) == ["net.xai"]
 

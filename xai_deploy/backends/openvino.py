@@ -82,7 +82,8 @@ class OpenVinoSession:
 
     def run(self, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
         """See `Session.run`."""
-        arrays = {name: np.ascontiguousarray(to_host(tensor)) for name, tensor in feeds.items()}
+        # OpenVINO reads the memory in place, and takes none that is not C-contiguous, aligned and writeable: else a copy
+        arrays = {name: np.require(to_host(tensor), requirements=["C", "A", "W", "E"]) for name, tensor in feeds.items()}
         single = all(array.shape[:1] == (1,) for array in arrays.values())
         request = self._request(single)
         try:
