@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, NoReturn
+from typing import Any, NoReturn
 
 from .errors import XaiError
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong, and end."""
         self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """argparse drops a message that can't be written, and ends with 0."""
         if message and file is sys.stderr:
             _say(message.rstrip("\n"))

@@ -197,7 +197,8 @@ def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The second of the two renames fails, or the user interrupts it."""
     request = onnx_request(tmp_path, o.classifier(), overwrite=True)
     before = contents(export(request).path)
-    rename, failed = os.rename, []
+    rename = os.rename
+    failed: list[Path] = []
 
     def second_fails(source: Path, destination: Path) -> None:
         if Path(destination) == tmp_path / "net.xai" and not failed:

@@ -82,7 +82,7 @@ def test_what_the_user_says_of_telemetry_holds(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
     monkeypatch.delitem(sys.modules, "onnxruntime")
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
-    monkeypatch.setattr(runtimes.importlib, "import_module", lambda name: name)
+    monkeypatch.setattr("importlib.import_module", lambda name: name)
     assert runtimes.onnxruntime() == "onnxruntime"
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
@@ -110,7 +110,7 @@ def test_the_hosts_own_telemetry_module_comes_back(monkeypatch: pytest.MonkeyPat
     own = types.ModuleType("openvino_telemetry")
     monkeypatch.setitem(sys.modules, "openvino_telemetry", own)
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    monkeypatch.setattr(runtimes.importlib, "import_module", lambda name: seen.update(sys.modules))
+    monkeypatch.setattr("importlib.import_module", lambda name: seen.update(sys.modules))
     runtimes.openvino()
     assert seen["openvino_telemetry"] is None
     assert sys.modules["openvino_telemetry"] is own

@@ -83,7 +83,9 @@ class OpenVinoSession:
     def run(self, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
         """See `Session.run`."""
         # OpenVINO reads the memory in place, and takes none that is not C-contiguous, aligned and writeable: else a copy
-        arrays = {name: np.require(to_host(tensor), requirements=["C", "A", "W", "E"]) for name, tensor in feeds.items()}
+        arrays = {
+            name: np.require(to_host(tensor), requirements=["C", "A", "W", "E"]) for name, tensor in feeds.items()
+        }
         single = all(array.shape[:1] == (1,) for array in arrays.values())
         request = self._request(single)
         try:
