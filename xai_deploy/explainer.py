@@ -98,7 +98,7 @@ class Explainer:
             not there is an error; nothing falls back.
         precision: "f32" on every device unless asked otherwise ("tf32" on CUDA, "f16" or "bf16" on OpenVINO).
         threads: Threads within an operator; None leaves the runtime's choice.
-        batch_size: The largest batch that any graph is given; bounds the memory.
+        batch_size: The largest batch that any graph is given; bounds the memory. 1 where the bundle takes one image at a time.
         cache: Folder for compiled models (OpenVINO, TensorRT).
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
@@ -110,7 +110,7 @@ class Explainer:
         backend: The name of the backend in use.
         device: The device asked for, which is the one in use.
         precision: The arithmetic asked for.
-        batch_size: The largest batch that any graph is given.
+        batch_size: The largest batch that any graph is given; 1 for a bundle that takes one image at a time.
 
     Raises:
         BundleError: The folder is not an intact bundle.
@@ -141,11 +141,11 @@ class Explainer:
         self.labels = self.bundle.labels
         self.device = device
         self.precision = precision
-        self.batch_size = batch_size
+        self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
         self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        self._network = Network(self.bundle.manifest, self._session, batch_size, progress)
+        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress)
 
     def explain(
         self, images: Images, method: str = "reciprocam", target: Target = None, **options: object

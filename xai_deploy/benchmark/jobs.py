@@ -154,8 +154,9 @@ class Bench:
                 raise RuntimeFailure(f"{model}: {error}") from None
         outputs = [output.name for output in manifest.outputs]
         try:
-            found = self._model.run({manifest.input.name: x}, outputs)
-            return {name: to_host(tensor) for name, tensor in found.items()}
+            parts = [x] if manifest.batch == "any" else [x[i : i + 1] for i in range(len(x))]
+            runs = [self._model.run({manifest.input.name: part}, outputs) for part in parts]
+            return {name: np.concatenate([to_host(run[name]) for run in runs]) for name in outputs}
         except RuntimeFailure as error:
             raise InputError(
                 f"{model}: does not take {bundle}'s input {manifest.input.name!r} {list(x.shape)}, or does not give its "

@@ -179,6 +179,7 @@ class _Run:
                 "layer": manifest.target.asked,
                 "digest": manifest.digest,
                 "activation": manifest.activation,
+                "batch": manifest.batch,
             },
             "backend": backend,
             "device": self.arguments.device,
