@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         "--arch",
         metavar="MODULE:CALLABLE",
         help="builds the network of a state dict; FILE.py:CALLABLE or a torchvision name",
+    )
+    add(
+        "--arch-options",
+        type=_options,
+        metavar="KEY=VALUE[,KEY=VALUE]",
+        help="its keyword arguments that the weights do not tell, for example transform_input=true",
     )
     add(
         "--trust-code",
@@ -258,6 +266,7 @@ def _as_json(done: Export) -> dict[str, Any]:
         "source": done.kind,
         "batch_was_fixed": done.batch_was_fixed,
         "dropped_outputs": list(done.dropped_outputs),
+        "notes": list(done.notes),
         "difference": {"source": done.verified.source, "framework": done.verified.framework},
         "beside": [str(folder) for folder in done.beside],
         "size": done.size,
@@ -306,6 +315,8 @@ def _print_summary(done: Export) -> None:
         console.print(
             f"Left out, for they are not one result per image: {', '.join(done.dropped_outputs)}.", style="yellow"
         )
+    for line in done.notes:
+        console.print(line, style="yellow" if how.assumed else None)
     if how.assumed:
         console.print(
             "Preprocessing was not stated in full and is assumed: check it, or give --preprocess.", style="yellow"
@@ -362,6 +373,21 @@ def _floats(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Keyword arguments; a value is a Python literal, true or false, or else text."""
+    found: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", text):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key.isidentifier() or key in found:
+            raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE[,KEY=VALUE], each key once")
+        try:
+            found[key] = {"true": True, "false": False}.get(value.lower(), value)
+            found[key] = ast.literal_eval(found[key])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass  # text, or a boolean already
+    return found
 
 
 def _words(text: str) -> tuple[str, ...]:

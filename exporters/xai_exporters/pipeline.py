@@ -35,6 +35,7 @@ from .request import Request, check
 from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
+from .stated import note
 from .verify import Verified, check_backward, verify
 from .writer import Stage, check_destination, randomised_path, staged
 
@@ -57,6 +58,7 @@ class Export:
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
+        notes: What the network was taken for, and where its preprocessing comes from.
         beside: The page and the server's repository.
         randomised: The same of the bundles with random weights, whose source is the network randomised.
     """
@@ -70,6 +72,7 @@ class Export:
     dropped_outputs: tuple[str, ...]
     size: int
     seconds: float
+    notes: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
     randomised: tuple[Export, ...] = ()
     one_because: str | None = None
@@ -211,6 +214,8 @@ def _export(
     beside = (
         () if step else tuple(folder for folder in (request.web, (request.serve_repo or (None, None))[1]) if folder)
     )
+    told = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
+    notes = (*network.notes, *([told] if told is not None else []))
     return Export(
         path,
         bundle.manifest,
@@ -221,6 +226,7 @@ def _export(
         dropped,
         size,
         seconds,
+        notes,
         beside,
         one_because=graph.reason,
     )

@@ -11,12 +11,18 @@ from xai_deploy.bundle import Input, Preprocess
 
 from .errors import RequestError
 from .request import Request
+from .stated import Stated
 
 PRESETS = ("imagenet", "tf", "none")
 
 
 def describe_input(
-    request: Request, name: str, dtype: str, image_shape: tuple[int, int, int], layout: str, default: str | None
+    request: Request,
+    name: str,
+    dtype: str,
+    image_shape: tuple[int, int, int],
+    layout: str,
+    default: Stated | str | None,
 ) -> Input:
     """The manifest's input.
 
@@ -26,17 +32,24 @@ def describe_input(
         dtype: Its element type.
         image_shape: One image in the network's own layout.
         layout: "NCHW" or "NHWC".
-        default: The source's own preset.
+        default: The source's own preset, or what it states.
 
     Raises:
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
     """
     channels = image_shape[0] if layout == "NCHW" else image_shape[2]
     height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    stated = None
+    if isinstance(default, Stated):
+        stated, default = default, "imagenet"
     preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
     # a field alone states nothing of the others; these four together leave nothing of weight to guess
     assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
-    values = _preset(preset, channels, height, width) | {"assumed": assumed}
+    values = _preset(preset, channels, height, width)
+    if stated is not None and request.preprocess is None and dtype != "uint8":
+        values |= stated.at(channels, height, width) or {}
+        assumed &= not (stated.sure and stated.size == (height, width))
+    values["assumed"] = assumed
     known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
     for key, value in request.preprocess_fields.items():
         if key not in known:

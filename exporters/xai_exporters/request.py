@@ -28,6 +28,7 @@ class Request:
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
         arch: "MODULE:CALLABLE", "FILE.py:CALLABLE" or a torchvision name; builds the network for a state dict.
+        arch_options: Keyword arguments of that callable: what a state dict does not hold.
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: Its old name; only taken, never kept.
         input_shape: (C,H,W) of one image; needed where the source does not say.
@@ -60,6 +61,7 @@ class Request:
     overwrite: bool = False
     name: str | None = None
     arch: str | None = None
+    arch_options: Mapping[str, Any] = field(default_factory=dict)
     trust_code: bool = False
     input_shape: tuple[int, int, int] | None = None
     output: str | None = None
@@ -115,6 +117,11 @@ def load_config(path: Path) -> dict[str, Any]:
             values["preprocess"] = value.pop("preset", None)
             values["preprocess_fields"] = value
             continue
+        if option == "arch_options" and isinstance(value, dict):
+            values["arch_options"] = value
+            continue
+        if option == "arch_options":
+            raise RequestError(f"{path}: {key} is a table of names and values; got {value!r}")
         if option not in known:
             raise RequestError(f"{path}: unknown key {key!r}; keys are xai-export's long options")
         if option in _PATHS:
@@ -151,6 +158,10 @@ def check(request: Request) -> None:
             raise RequestError(f"--{option} takes a name; got {value!r}")
         if isinstance(value, str) and not value.isprintable():  # bytes that are no text among them
             raise RequestError(f"--{option} takes printable text; got {value!r}")
+    if not isinstance(request.arch_options, Mapping) or not all(map(_is_name, request.arch_options)):
+        raise RequestError(
+            f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"
+        )
     if not all(isinstance(role, str) for role in request.roles):
         raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
     if not all(isinstance(given, str) for given in request.composite):
@@ -178,3 +189,7 @@ def check(request: Request) -> None:
         raise RequestError(f"--randomise-seed takes a number, 0 or more; got {request.randomise_seed!r}")
     if request.randomise is None and request.randomise_seed:
         raise RequestError("--randomise-seed is for --randomise, which is not given")
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str) and key.isidentifier()

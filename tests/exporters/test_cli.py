@@ -70,7 +70,17 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["dropped_outputs"] == []
     report.pop("dropped_outputs")
-    assert set(report) == {"bundle", "source", "batch_was_fixed", "beside", "difference", "size", "seconds", "manifest"}
+    assert set(report) == {
+        "bundle",
+        "source",
+        "batch_was_fixed",
+        "beside",
+        "difference",
+        "notes",
+        "size",
+        "seconds",
+        "manifest",
+    }
     assert (report["bundle"], report["source"], report["batch_was_fixed"]) == ("out.xai", "ONNX", False)
     assert 0 <= report["difference"]["source"] < 1e-6
     assert report["difference"]["framework"] is None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..request import Request
 from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
 from .torch_export import export_module, first_line, import_torch
+from .torchvision_nets import TorchvisionNet, find_net, net_of
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -33,13 +34,20 @@ def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: 
     """
     weights = find_weights(content, file.path)
     _check_plain(weights, file.path)
-    if request.arch is not None:
-        build, name = _builder(request.arch)
+    net: TorchvisionNet | None
+    if request.arch is None:
+        net = find_net(file.path)
+        build, name = net.build, net.name
     else:
-        name = _torchvision_name(file.path.stem)
-        build = _torchvision_builder(name)
-    module = _load(build, weights, name, file.path)
-    return export_module(module, request, f"torch state dict, {name}")
+        build, name, net = _builder(request.arch, file.path)
+    options = dict(request.arch_options)
+    if net is not None:
+        options = net.options(weights, request.input_shape) | options
+    module, options = _load(build, weights, name, file.path, options, net)
+    kind = f"torch state dict, {name}"
+    if net is None:
+        return export_module(module, request, kind)
+    return export_module(module, request, kind, net.stated(options), net.notes(options))
 
 
 def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -91,57 +99,12 @@ def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
         raise SourceError(f"{path}: its weights would take {taken} bytes, and the file has {size}; refused")
 
 
-def _torchvision() -> Any:
-    try:
-        import torchvision
-    except ImportError:
-        raise ArchitectureError(
-            "the architecture of these weights is not in the file; say it with --arch MODULE:CALLABLE "
-            "(or install torchvision, if it is one of its networks)"
-        ) from None
-    return torchvision.models
-
-
-def _torchvision_name(stem: str) -> str:
-    """The torchvision network that a file's name holds ("resnet50-0676ba61" -> resnet50), the longest where several do."""
-    models = _torchvision()
-    names = models.list_models(module=models)
-    found = [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower().replace("-", "_"))]
-    found = found or [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower())]
-    if not found:
-        raise ArchitectureError(
-            f"the file's name ({stem!r}) holds no torchvision network's; say the architecture with --arch MODULE:CALLABLE, "
-            "or --arch NAME for one of torchvision"
-        )
-    return str(max(found, key=len))
-
-
-def _torchvision_builder(name: str) -> Callable[..., Any]:
-    models = _torchvision()
-    if name not in models.list_models(module=models):
-        import difflib
-
-        near = ", ".join(difflib.get_close_matches(name, models.list_models(module=models), 3))
-        raise ArchitectureError(f"torchvision has no network {name!r}{f'; the nearest are {near}' if near else ''}")
-    build = models.get_model_builder(name)
-    extra = (
-        {"init_weights": False} if "init_weights" in inspect.signature(build).parameters or name in _SLOW_INIT else {}
-    )
-
-    def call(**options: Any) -> Any:
-        return build(weights=None, **extra, **options)
-
-    return call
-
-
-_SLOW_INIT = ("googlenet", "inception_v3")  # warn, and draw their weights one by one, unless told not to
-
-
-def _builder(arch: str) -> tuple[Callable[..., Any], str]:
+def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, TorchvisionNet | None]:
     """--arch as a callable: "MODULE:CALLABLE", "FILE.py:CALLABLE", or a torchvision name."""
     module_name, colon, attribute = arch.rpartition(":")
     if not colon:
-        return _torchvision_builder(arch), arch
+        net = find_net(path, arch)
+        return net.build, arch, net
     try:
         if module_name.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
@@ -159,12 +122,24 @@ def _builder(arch: str) -> tuple[Callable[..., Any], str]:
         raise ArchitectureError(f"--arch {arch}: {first_line(error)}") from error
     if not callable(build):
         raise ArchitectureError(f"--arch {arch}: {attribute} is not callable")
-    return build, arch
+    found = net_of(build, path)
+    return (build if found is None else found.build), arch, found
 
 
-def _load(build: Callable[..., Any], weights: Mapping[str, Any], name: str, path: Path) -> Any:
-    """Build the network, with the weights' number of classes, and load them strictly."""
-    module = _call(build, name, {})
+def _load(
+    build: Callable[..., Any],
+    weights: Mapping[str, Any],
+    name: str,
+    path: Path,
+    given: Mapping[str, Any],
+    net: TorchvisionNet | None,
+) -> tuple[Any, dict[str, Any]]:
+    """Build the network, with the weights' number of classes, and load them strictly.
+
+    Returns:
+        The network, and the arguments that it was built with: those given, and what the weights tell.
+    """
+    module = _call(build, name, given)
     options: dict[str, Any] = {}
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if any(".aux" in f".{key}" or "AuxLogits" in key for key in set(wanted) - set(weights)):
@@ -175,26 +150,44 @@ def _load(build: Callable[..., Any], weights: Mapping[str, Any], name: str, path
     }
     if differing and len(counts) == 1:
         options["num_classes"] = counts.pop()
-    if options:
+    options = {**options, **given}
+    if net is not None:
+        options |= net.unsaid(module, options)
+    if options != given:
         module = _call(build, name, options)
-        wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    counters = {
-        key for key in wanted if key.endswith("num_batches_tracked")
-    }  # absent from files older than torch 0.4.1
-    missing, unexpected = sorted(set(wanted) - set(weights) - counters), sorted(set(weights) - set(wanted))
-    differing = [k for k, shape in wanted.items() if k in weights and tuple(weights[k].shape) != shape]
-    floats = {key for key, value in module.state_dict().items() if value.is_floating_point()}
-    integers = [k for k, v in weights.items() if k in floats and not v.is_floating_point()]
-    problems = [f"it lacks {_some(missing)}"] if missing else []
-    problems += [f"it has {_some(unexpected)} beyond it"] if unexpected else []
-    problems += [f"{k} is of {str(weights[k].dtype).removeprefix('torch.')}, not floats" for k in integers[:1]]
-    problems += [f"{k} is {list(weights[k].shape)} instead of {list(wanted[k])}" for k in differing[:1]]
+    problems = _fill(module, weights)
     if problems:
         raise ArchitectureError(
             f"{path}: the weights do not fit {name}: {'; '.join(problems)}. Say the right one with --arch"
         )
-    module.load_state_dict(weights, strict=False)  # strict but for the counters, as checked above
-    return module
+    return module, options
+
+
+def _fill(module: Any, weights: Mapping[str, Any]) -> list[str]:
+    """Load the weights; returns what does not fit, in words.
+
+    Old names are turned into new ones by the modules' own hooks (torchvision's ViT); those go by a version that the file
+    may lack, and that is the module's own where all names are.
+    """
+    own = module.state_dict()
+    shapes = {key: tuple(value.shape) for key, value in own.items()}
+    differing = [k for k, v in weights.items() if k in shapes and tuple(v.shape) != shapes[k]]
+    integers = [k for k, v in weights.items() if k in own and own[k].is_floating_point() and not v.is_floating_point()]
+    problems = [f"{k} is of {str(weights[k].dtype).removeprefix('torch.')}, not floats" for k in integers[:1]]
+    problems += [f"{k} is {list(weights[k].shape)} instead of {list(shapes[k])}" for k in differing[:1]]
+    missing, unexpected = set(own) - set(weights), set(weights) - set(own)
+    if not problems:
+        filled: Any = OrderedDict(weights)
+        if not unexpected:
+            filled._metadata = own._metadata
+        try:
+            missing, unexpected = map(set, module.load_state_dict(filled, strict=False))
+        except Exception as error:  # the modules' own hooks, and whatever else does not fit
+            problems.append(first_line(error))
+    missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
+    told = [f"it lacks {_some(sorted(missing))}"] if missing else []
+    told += [f"it has {_some(sorted(unexpected))} beyond it"] if unexpected else []
+    return told + problems
 
 
 def _call(build: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:

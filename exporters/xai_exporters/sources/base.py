@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..errors import SourceError
+from ..stated import Stated
 from .archive import names_in
 
 Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
@@ -23,16 +24,18 @@ class Network:
     Attributes:
         proto: The graph.
         kind: What the source was, for people ("torch state dict, torchvision resnet50").
-        preprocess: Preset to assume where nobody states one.
+        preprocess: Preset to assume where nobody states one, or what the source states itself.
         tap: Name of an extra graph output that carries the target layer, where the source could tap it.
         reference: The source framework's own forward pass: x [N,...] -> outputs by name.
+        notes: Lines for people on what the network was taken for.
     """
 
     proto: onnx.ModelProto
     kind: str
-    preprocess: str | None = None
+    preprocess: Stated | str | None = None
     tap: str | None = None
     reference: Reference | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from ..errors import LayerError, SourceError
 from ..graphs import name_outputs
 from ..layers import no_such_layer
 from ..request import Request
+from ..stated import Stated
 from .base import Network
+from .configured import image_size, stated_by_module
 
 IMAGE = "image"
 OPSET = 18
@@ -56,18 +58,27 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def example_input(request: Request) -> Any:
-    """Two images of noise, [2,C,H,W]; 3 x 224 x 224 unless asked otherwise."""
+def example_input(request: Request, shape: tuple[int, int, int] = (3, 224, 224)) -> Any:
+    """Two images of noise, [2,C,H,W]; of `shape` unless asked otherwise."""
     torch = import_torch()
-    return torch.rand((2, *(request.input_shape or (3, 224, 224))), generator=torch.Generator().manual_seed(0))
+    return torch.rand((2, *(request.input_shape or shape)), generator=torch.Generator().manual_seed(0))
 
 
-def export_module(module: Any, request: Request, kind: str) -> Network:
+def export_module(
+    module: Any, request: Request, kind: str, stated: Stated | None = None, notes: tuple[str, ...] = ()
+) -> Network:
     """Export a module in evaluation mode.
 
     If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. It is exact
     where names are not: for a convolution whose BatchNorm would be folded into it, for Dropout, for a module called twice
     ("relu#2" is the second call).
+
+    Args:
+        module: The network.
+        request: The export.
+        kind: What the source was.
+        stated: The preprocessing that the source states; None: what the module says itself, or else ImageNet's.
+        notes: For people.
 
     Raises:
         LayerError: The submodule is not called, is called several times, or gives no tensor.
@@ -87,7 +98,10 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
     tapped = path if path in modules and path else None
     if tapped is None and path != "auto" and _is_module_path(path, modules):
         raise LayerError(no_such_layer(path, [name for name in modules if name]))
-    example = example_input(request)
+    stated = stated or stated_by_module(module)
+    size = stated.size if stated is not None else image_size(module)
+    channels = len(stated.fields["mean"]) if stated is not None else 3
+    example = example_input(request, (channels, *size)) if size is not None else example_input(request)
     wrapper = _tapping(torch, module, tapped, call)
     with quiet(), torch.no_grad():
         try:
@@ -125,7 +139,7 @@ def export_module(module: Any, request: Request, kind: str) -> Network:
         with torch.no_grad():
             return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
 
-    return Network(ir.to_proto(model), kind, "imagenet", _TAP if tapped else None, reference)
+    return Network(ir.to_proto(model), kind, stated or "imagenet", _TAP if tapped else None, reference, notes)
 
 
 def named_outputs(output: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def deflated_zeros(size: int, times: int) -> bytes:
     return b"".join([*(pack.compress(bytes(size)) for _ in range(times)), pack.flush()])
 
 
-def by_hand(entries: list[tuple[str, int, bytes, int, int | None]], comment: bytes = b"") -> bytes:
+def by_hand(entries: Sequence[tuple[str, int, bytes, int, int | None]], comment: bytes = b"") -> bytes:
     """An archive of (name, method, bytes, declared size, header's offset or None for where it is)."""
     body, directory = b"", b""
     for name, method, data, declared, at in entries:

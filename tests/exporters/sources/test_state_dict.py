@@ -11,7 +11,7 @@ import torch
 import torchvision
 from xai_exporters import Request, export
 from xai_exporters.errors import ArchitectureError, SourceError
-from xai_exporters.sources import architecture, load_source, torch_export
+from xai_exporters.sources import architecture, load_source, torch_export, torchvision_nets
 
 from .. import nets
 from ..checks import check_bundle, forward
@@ -119,12 +119,16 @@ def test_torchvision_by_file_name(tmp_path: Path, name: str) -> None:
 def test_torchvision_name(stem: str, name: str) -> None:
     if stem.startswith("my_"):
         stem = stem.removeprefix("my_")
-    assert architecture._torchvision_name(stem) == name
+    assert torchvision_nets.name_in(stem) == name
 
 
-def test_aux_heads_absent_from_the_weights_are_left_out() -> None:
+def test_aux_heads_absent_from_the_weights_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    path.touch()
     weights = torchvision.models.googlenet(weights=None, init_weights=False, aux_logits=False).state_dict()
-    module = architecture._load(architecture._torchvision_builder("googlenet"), weights, "googlenet", Path("x"))
+    module, _ = architecture._load(
+        torchvision_nets.find_net(path, "googlenet").build, weights, "googlenet", path, {"transform_input": False}, None
+    )
     assert module.aux_logits is False
 
 

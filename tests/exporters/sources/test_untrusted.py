@@ -17,7 +17,7 @@ import torch
 from xai_exporters import Request, export, list_layers
 from xai_exporters.cli import main
 from xai_exporters.errors import ExportError, SourceError, UntrustedSourceError
-from xai_exporters.sources import torch_file
+from xai_exporters.sources import SourceFile, torch_file
 
 from .. import nets
 from ..running import program, trace
@@ -69,7 +69,8 @@ def scripted(folder: Path, mark: Path) -> Path:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.script(Writer()).save(str(folder / "net.pt"))
+        archive: Any = torch.jit.script(Writer())
+        archive.save(str(folder / "net.pt"))
     return folder / "net.pt"
 
 
@@ -134,7 +135,7 @@ def test_a_pickle_that_takes_all_memory(tmp_path: Path, monkeypatch: pytest.Monk
         rewritten(tmp_path / "good.pt", source, lambda name, data: bomb if name.endswith("data.pkl") else data)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch has read it"))
     with pytest.raises(UntrustedSourceError, match=r"holds Python objects \(bytearray\)"):
-        torch_file.load(torch_file.SourceFile.open(source), Request(source))
+        torch_file.load(SourceFile.open(source), Request(source))
 
 
 def test_a_shape_larger_than_the_file(tmp_path: Path) -> None:
