@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import json
 import logging
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from rich.table import Table
 
 from xai_deploy import exits
 
+from . import parse
 from .costs import Candidate
 from .errors import RequestError
 from .fuse.base import fused as fused_methods
@@ -99,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--arch-options",
-        type=_options,
+        type=parse.options,
         metavar="KEY=VALUE[,KEY=VALUE]",
         help="its keyword arguments that the weights do not tell, for example transform_input=true",
     )
@@ -112,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--input-shape",
-        type=_shape,
+        type=parse.shape,
         metavar="C,H,W",
         help="one image (default: what the source says; for torch 3,224,224)",
     )
@@ -120,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", type=Path, metavar="FILE", help="text file with one label a line")
     add(
         "--roles",
-        type=_words,
+        type=parse.words,
         metavar="ROLE[,ROLE]",
         help=f"graphs to write beside head and tail ({', '.join(r for r in roles if r not in ('head', 'tail'))})",
     )
@@ -184,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=PRESETS,
         help="preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)",
     )
-    add("--resize", type=_resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
+    add("--resize", type=parse.resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
     add("--interpolation", choices=("bilinear", "bicubic", "nearest"))
     add(
         "--antialias",
@@ -194,8 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--color", choices=("RGB", "BGR", "GRAY"), help="channel order the network takes")
     add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
-    add("--mean", type=_floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
-    add("--std", type=_floats, metavar="A,B,C", help="likewise")
+    add("--mean", type=parse.floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
+    add("--std", type=parse.floats, metavar="A,B,C", help="likewise")
     add = parser.add_argument
     add("--json", action="store_true", help="print the summary as JSON")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
@@ -217,7 +216,7 @@ def _request(options: argparse.Namespace) -> Request:
     if options.serve_repo is not None:
         values["serve_repo"] = options.serve_repo[0], Path(options.serve_repo[1])
     if options.fuse is not None:
-        values["fuse"] = tuple(part for given in options.fuse for part in _words(given))
+        values["fuse"] = tuple(part for given in options.fuse for part in parse.words(given))
         if not values["fuse"]:
             raise RequestError(f"--fuse: no method is named; there are {', '.join(fused_methods)}")
     if options.preprocess is not None:
@@ -359,48 +358,6 @@ class _Console(Console):
 def _numbers(values: Sequence[float]) -> str:
     same = len(set(values)) == 1
     return f"{values[0]:g}" if same else "/".join(f"{v:g}" for v in values)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not C,H,W") from None
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
-
-
-def _options(text: str) -> dict[str, Any]:
-    """Keyword arguments; a value is a Python literal, true or false, or else text."""
-    found: dict[str, Any] = {}
-    for part in re.split(r",(?=\s*\w+\s*=)", text):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key.isidentifier() or key in found:
-            raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE[,KEY=VALUE], each key once")
-        try:
-            found[key] = {"true": True, "false": False}.get(value.lower(), value)
-            found[key] = ast.literal_eval(found[key])
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            pass  # text, or a boolean already
-    return found
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _resize(text: str) -> int | str:
-    if text == "stretch":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor 'stretch'") from None
 
 
 if __name__ == "__main__":
