@@ -297,7 +297,7 @@ def _print_summary(done: Export) -> None:
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))
     against = f"source {done.verified.source:.1e}"
     if done.verified.framework is not None:
-        against += f", torch {done.verified.framework:.1e}"
+        against += f", {done.framework} {done.verified.framework:.1e}"
     how_run = "3 images, one at a time" if single else "3 images at once as 3 singles"
     table.add_row("verified", f"relative difference to the {against}; {how_run}")
     console.print(table)

@@ -55,6 +55,7 @@ class Export:
         dead: Roles whose graphs gave nothing but zeros on noise images: the predicted class does not depend on the layer.
         batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None where it takes several.
+        framework: What `verified` compares with beside the source graph.
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
@@ -76,6 +77,7 @@ class Export:
     beside: tuple[Path, ...] = ()
     randomised: tuple[Export, ...] = ()
     one_because: str | None = None
+    framework: str = "torch"
 
 
 def export(request: Request, say: Say = lambda step: None) -> Export:
@@ -229,6 +231,7 @@ def _export(
         notes,
         beside,
         one_because=graph.reason,
+        framework=network.framework,
     )
 
 

@@ -110,6 +110,16 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
         raise GraphError(f"ONNX Runtime can't run {what}: {error}") from error
 
 
+def run_single(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    """A source's outputs for one image [1,...]; it is repeated where the source has a fixed batch of several."""
+    source_input = session.get_inputs()[0]
+    batch = source_input.shape[0]
+    if not isinstance(batch, int) or batch == 1:
+        return run(session, {source_input.name: image}, "the source")
+    outputs = run(session, {source_input.name: np.repeat(image, batch, axis=0)}, "the source")
+    return {name: value[:1] for name, value in outputs.items()}
+
+
 def measure(model: ir.Model) -> Measured:
     """The shape of every tensor of the model at batch 2 and 3, wherever its inputs' shapes say "N"; at batch 1 if none does.
 

@@ -25,7 +25,7 @@ from xai_deploy.bundle import (
 )
 
 from .errors import BatchError, GraphError, VerificationError
-from .runtime import open_session, run
+from .runtime import open_session, run, run_single
 from .sources import Network
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
@@ -78,7 +78,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
         return between, run(tail, _used(tail, between), "the tail")
 
     original = open_session(source.SerializeToString(), "the source")
-    expected = [_run_source(original, images[i : i + 1]) for i in range(3)]
+    expected = [run_single(original, images[i : i + 1]) for i in range(3)]
     singles = [parts(images[i : i + 1])[1] for i in range(3)]
     worst = max(
         _difference(got[tensor], want[name], name)
@@ -107,22 +107,13 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
     if network.reference is not None:
         reference = network.reference(images)
         framework = max(_difference(together[tensors[n]], value, n) for n, value in reference.items() if n in tensors)
-        if framework > tolerance:
+        allowed = tolerance if network.tolerance is None else network.tolerance
+        if framework > allowed:
             raise VerificationError(
                 f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
-                f"{tolerance:.0e} is allowed): the export to ONNX is not faithful; please report it"
+                f"{allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
             )
     return Verified(worst, framework)
-
-
-def _run_source(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-    """The source's outputs for one image; it is repeated where the source has a fixed batch of several."""
-    source_input = session.get_inputs()[0]
-    batch = source_input.shape[0]
-    if not isinstance(batch, int) or batch == 1:
-        return run(session, {source_input.name: image}, "the source")
-    outputs = run(session, {source_input.name: np.repeat(image, batch, axis=0)}, "the source")
-    return {name: value[:1] for name, value in outputs.items()}
 
 
 def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any], tolerance: float) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from ..errors import SourceError
 from ..request import Request
+from ..standard_form import in_standard_form
 from .base import Network, SourceFile
 
 
@@ -44,7 +45,7 @@ def load(file: SourceFile, request: Request) -> Network:
     except ValueError:
         pass  # above protobuf's 2 GB: the writer says so with the reason
     producer = f" from {model.producer_name}" if model.producer_name else ""
-    return Network(model, f"ONNX{producer}")
+    return in_standard_form(model, f"ONNX{producer}")
 
 
 def _parse(path: Path) -> onnx.ModelProto | None:

@@ -1,0 +1,336 @@
+"""Write operators on integers (QOperator form) as the same operators on floats between QuantizeLinear and DequantizeLinear (QDQ).
+
+y_q = op_q(x_q, ...) becomes y_q = Q(op(DQ(x_q), ...)), which is what the operator is defined as; only where a value lies at the
+border of two steps may rounding differ, by one step. Cases:
+
+1. QLinearConv, QLinearMatMul, QGemm, and those of `_PLAIN` between their scales; `channels_last` ones between two Transposes.
+2. What moves quantised values or picks among them (MaxPool, Reshape, ...) is moved onto floats: it is differentiated there.
+3. ConvInteger and MatMulInteger behind a QuantizeLinear of fixed scale: the codes as floats, which hold such integers.
+4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has, in standard operators on integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+_OURS = ("", "ai.onnx")
+_PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one, and how many quantised inputs it has
+    "QLinearAdd": ("Add", 2),
+    "QLinearMul": ("Mul", 2),
+    "QLinearSigmoid": ("Sigmoid", 1),
+    "QLinearLeakyRelu": ("LeakyRelu", 1),
+    "QLinearSoftmax": ("Softmax", 1),
+    "QLinearReduceMean": ("ReduceMean", 1),
+    "QLinearAveragePool": ("AveragePool", 1),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", 1),
+}
+_MOVES = {
+    "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity", "DepthToSpace",
+    "SpaceToDepth", "Expand", "Tile",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How a tensor is quantised: names of scale and zero point ("" for none)."""
+
+    scale: str
+    zero: str
+
+
+@dataclass(frozen=True)
+class InQdq:
+    """A model in QDQ form.
+
+    Attributes:
+        model: The model.
+        beside: The model as it was, and beside each operator what it was replaced by, from the same inputs; None where the two
+            can't stand in one file: scales of their own for each channel came with opset 13.
+        pairs: The outputs to be compared there: the operator's, its replacement's.
+    """
+
+    model: onnx.ModelProto
+    beside: onnx.ModelProto | None
+    pairs: tuple[tuple[str, str], ...]
+
+
+def to_qdq(model: onnx.ModelProto) -> InQdq | None:
+    """The model in QDQ form, or None where nothing in it is in QOperator form."""
+    return _Rewriter(model).run()
+
+
+class _Rewriter:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.graph = self.model.graph
+        self.constants = {t.name: t for t in self.graph.initializer}
+        for node in self.graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = node.attribute[0].t
+        self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.constants)
+        self.nodes: list[NodeProto] = []
+        self.held: dict[str, _Scale] = {}  # how each tensor of codes is quantised
+        self.changed = False
+
+    def run(self) -> InQdq | None:
+        beside = onnx.ModelProto()
+        beside.CopyFrom(self.model)
+        pairs = []
+        for node in list(self.graph.node):
+            rule, start = (
+                _RULES.get(node.op_type) if node.domain in (*_OURS, "com.microsoft") else None,
+                len(self.nodes),
+            )
+            if rule is None or not rule(self, node):
+                self.nodes.append(node)
+                continue
+            own = node.output[0]
+            again = self.name(f"{own}/again")
+            for new in self.nodes[start:]:
+                beside.graph.node.add().CopyFrom(new)
+            last = beside.graph.node[-1]
+            last.output[0] = again
+            pairs.append((own, again))
+        if not self.changed:
+            return None
+        beside.graph.initializer.extend(t for t in self.graph.initializer[len(beside.graph.initializer) :])
+        beside.graph.output.extend(
+            onnx.ValueInfoProto(name=n) for pair in pairs for n in pair if n not in _outputs(beside)
+        )
+        beside.ir_version = max(beside.ir_version, 8)
+        axes = any(a.name == "axis" for n in self.nodes if n.op_type == "DequantizeLinear" for a in n.attribute)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        del self.graph.value_info[:]
+        self.model.ir_version = max(self.model.ir_version, 8)  # before 4 every initializer has to be an input, too
+        return InQdq(self.model, None if axes and _opset(self.model) < 13 else beside, tuple(pairs))
+
+    def name(self, like: str) -> str:
+        free, number = like, 1
+        while free in self.taken:
+            number += 1
+            free = f"{like}_{number}"
+        self.taken.add(free)
+        return free
+
+    def add(self, op: str, inputs: list[str], like: str, out: str = "", **attributes: Any) -> str:
+        """Append a node; returns its output."""
+        out = out or self.name(f"{like}/{op}")
+        node = helper.make_node(op, inputs, [out], name=self.name(f"{like}/{op.lower()}"), **attributes)
+        self.nodes.append(node)
+        return out
+
+    def constant(self, array: Any, like: str) -> str:
+        name = self.name(like)
+        self.constants[name] = numpy_helper.from_array(np.asarray(array), name)
+        self.graph.initializer.append(self.constants[name])
+        return name
+
+    def value(self, name: str) -> np.ndarray[Any, Any] | None:
+        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
+
+    def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
+        """The floats that codes stand for; `axis` counts where there is one scale for each of its entries."""
+        attributes = {"axis": axis} if self._entries(scale) > 1 else {}
+        return self.add(
+            "DequantizeLinear", [codes, self._flat(scale), *([self._flat(zero)] if zero else [])], codes, **attributes
+        )
+
+    def quantized(self, floats: str, scale: str, zero: str, out: str) -> None:
+        """Floats as the codes `out`."""
+        self.add("QuantizeLinear", [floats, self._flat(scale), *([self._flat(zero)] if zero else [])], out, out)
+        self.held[out] = _Scale(scale, zero)
+
+    def _entries(self, scale: str) -> int:
+        value = self.value(scale)
+        return 1 if value is None else int(value.size)
+
+    def _flat(self, name: str) -> str:
+        """One number as a scalar, several as a vector: some exporters write [1] and [1,n]."""
+        value = self.value(name)
+        if value is None or value.ndim == (0 if value.size == 1 else 1):
+            return name
+        return self.constant(value.reshape(()) if value.size == 1 else value.reshape(-1), name)
+
+    def product(self, one: str, other: str, factor: float = 1.0) -> str:
+        """The scale of an integer product."""
+        a, b = self.value(one), self.value(other)
+        if a is not None and b is not None:
+            return self.constant(
+                (a.reshape(-1) * b.reshape(-1) * np.float32(factor)).astype(np.float32), f"{one}/product"
+            )
+        scale = self.add("Mul", [one, other], one)
+        return scale if factor == 1.0 else self.add("Mul", [scale, self.constant(np.float32(factor), "factor")], one)
+
+    def channels_first(self, floats: str, node: NodeProto, undo: bool = False, out: str = "") -> str:
+        """The floats, their channels moved where `channels_last` asks for it; of images, 4-D."""
+        if not _attribute(node, "channels_last", 0):
+            return self.add("Identity", [floats], floats, out) if out else floats
+        return self.add("Transpose", [floats], floats, out, perm=[0, 2, 3, 1] if undo else [0, 3, 1, 2])
+
+    def conv(self, node: NodeProto) -> bool:
+        """Case 1."""
+        x, xs, xz, w, ws, wz, ys, yz = node.input[:8]
+        inputs = [self.channels_first(self.dequantized(x, xs, xz), node), self.dequantized(w, ws, wz)]
+        if len(node.input) > 8 and node.input[8]:
+            inputs.append(self.dequantized(node.input[8], self.product(xs, ws), ""))
+        y = self.add("Conv", inputs, node.output[0], **_attributes(node))
+        self.quantized(self.channels_first(y, node, undo=True), ys, yz, node.output[0])
+        return self._done()
+
+    def matmul(self, node: NodeProto) -> bool:
+        """Case 1."""
+        a, as_, az, b, bs, bz, ys, yz = node.input[:8]
+        y = self.add("MatMul", [self.dequantized(a, as_, az, -2), self.dequantized(b, bs, bz, -1)], node.output[0])
+        self.quantized(y, ys, yz, node.output[0])
+        return self._done()
+
+    def gemm(self, node: NodeProto) -> bool:
+        """Case 1; without a scale of the output it gives floats. The bias' scale is alpha a_scale b_scale."""
+        a, as_, az, b, bs, bz, *rest = [*node.input, "", "", ""]
+        turned = _attribute(node, "transB", 0)
+        inputs = [self.dequantized(a, as_, az), self.dequantized(b, bs, bz, 0 if turned else 1)]
+        if rest[0]:
+            scale = self.product(as_, bs, _attribute(node, "alpha", 1.0))
+            inputs.append(self.dequantized(rest[0], scale, "", -1))
+        y = self.add("Gemm", inputs, node.output[0], "" if rest[1] else node.output[0], **_attributes(node))
+        if rest[1]:
+            self.quantized(y, rest[1], rest[2], node.output[0])
+        return self._done()
+
+    def plain(self, node: NodeProto) -> bool:
+        """Case 1."""
+        op, count = _PLAIN[node.op_type]
+        floats = [self.dequantized(*node.input[3 * i : 3 * i + 3]) for i in range(count)]
+        floats[0] = self.channels_first(floats[0], node)
+        attributes = {k: v for k, v in _attributes(node).items() if k != "opset"}
+        if op == "ReduceMean" and _opset(self.model) >= 18 and "axes" in attributes:
+            floats.append(self.constant(np.array(attributes.pop("axes"), np.int64), "axes"))
+        y = self.channels_first(self.add(op, floats, node.output[0], **attributes), node, undo=True)
+        scale, zero = [*node.input[3 * count :], ""][:2]
+        self.quantized(y, scale, zero, node.output[0])
+        return self._done()
+
+    def concat(self, node: NodeProto) -> bool:
+        """Case 1."""
+        scale, zero, *given = node.input
+        floats = [self.dequantized(*given[i : i + 3]) for i in range(0, len(given), 3)]
+        self.quantized(self.add("Concat", floats, node.output[0], **_attributes(node)), scale, zero, node.output[0])
+        return self._done()
+
+    def where(self, node: NodeProto) -> bool:
+        """Case 1."""
+        condition, x, xs, xz, y, ys, yz, scale, zero = node.input
+        inputs = [condition, self.dequantized(x, xs, xz), self.dequantized(y, ys, yz)]
+        self.quantized(self.add("Where", inputs, node.output[0]), scale, zero, node.output[0])
+        return self._done()
+
+    def moves(self, node: NodeProto) -> bool:
+        """Case 2."""
+        held = self.held.get(node.input[0])
+        if held is None or len(node.output) != 1 or self._entries(held.scale) > 1:
+            return False
+        floats = self.dequantized(node.input[0], held.scale, held.zero)
+        result = self.add(node.op_type, [floats, *node.input[1:]], node.output[0], **_attributes(node))
+        self.quantized(result, held.scale, held.zero, node.output[0])
+        return True
+
+    def nhwc_max_pool(self, node: NodeProto) -> bool:
+        """Case 2."""
+        held = self.held.get(node.input[0])
+        if held is None:
+            return False
+        floats = self.dequantized(node.input[0], held.scale, held.zero)
+        turned = self.add("Transpose", [floats], node.output[0], perm=[0, 3, 1, 2])
+        pooled = self.add("MaxPool", [turned], node.output[0], **_attributes(node))
+        back = self.add("Transpose", [pooled], node.output[0], perm=[0, 2, 3, 1])
+        self.quantized(back, held.scale, held.zero, node.output[0])
+        return self._done()
+
+    def quantize(self, node: NodeProto) -> bool:
+        """Remember the scale; ONNX Runtime's own form of the operator is the standard one."""
+        self.changed |= node.domain == "com.microsoft"
+        node.domain = ""
+        if node.op_type == "QuantizeLinear":
+            self.held[node.output[0]] = _Scale(node.input[1], node.input[2] if len(node.input) > 2 else "")
+        return False
+
+    def integer(self, node: NodeProto) -> bool:
+        """Case 3: sum (x - zx)(w - zw), exact as floats."""
+        held = self.held.get(node.input[0])
+        x, w, xz, wz = [*node.input, "", ""][:4]
+        readers = [reader for reader in self.graph.node if node.output[0] in reader.input]
+        to_floats = all(r.op_type == "Cast" and _attribute(r, "to", 0) == onnx.TensorProto.FLOAT for r in readers)
+        if held is None or held.scale not in self.constants or self._entries(held.scale) > 1 or not to_floats:
+            return False
+        ones = self.constant(np.ones(self._entries(wz), np.float32), "ones")
+        axis = 0 if node.op_type == "ConvInteger" else -1
+        floats = [self.dequantized(x, self.constant(np.float32(1), "one"), xz), self.dequantized(w, ones, wz, axis)]
+        op = "Conv" if node.op_type == "ConvInteger" else "MatMul"
+        self.add(op, floats, node.output[0], node.output[0], **_attributes(node))
+        return self._done()
+
+    def to_float(self, node: NodeProto) -> bool:
+        """Case 4: (A - za)(B - zb) a_scale b_scale + bias."""
+        if node.op_type == "MatMulIntegerToFloat":
+            a, b, scale, bs, az, bz, bias = [*node.input, "", "", ""][:7]
+        else:
+            floats, b, bs, bz, bias = [*node.input, "", ""][:5]
+            a, scale, az = (self.name(f"{node.output[0]}/{part}") for part in ("codes", "scale", "zero"))
+            name = self.name(f"{node.output[0]}/quantize")
+            self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
+        out = node.output[0]
+        if bz and not az:
+            az = self.constant(np.uint8(0), "zero")
+        product = self.add("MatMulInteger", [a, b, az, bz] if bz else [a, b, az] if az else [a, b], out)
+        product = self.add("Cast", [product], out, to=onnx.TensorProto.FLOAT)
+        scales = self.add("Mul", [scale, bs], out)
+        y = self.add("Mul", [product, scales], out, "" if bias else out)
+        if bias:
+            self.add("Add", [y, bias], out, out)
+        return self._done()
+
+    def _done(self) -> bool:
+        self.changed = True
+        return True
+
+
+def _outputs(model: onnx.ModelProto) -> set[str]:
+    return {value.name for value in model.graph.output}
+
+
+def _attribute(node: NodeProto, name: str, default: Any) -> Any:
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name != "channels_last"}
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((int(i.version) for i in model.opset_import if i.domain in _OURS), 1)
+
+
+_RULES: dict[str, Callable[[_Rewriter, NodeProto], bool]] = {
+    "QLinearConv": _Rewriter.conv,
+    "QLinearMatMul": _Rewriter.matmul,
+    "QGemm": _Rewriter.gemm,
+    "QLinearConcat": _Rewriter.concat,
+    "QLinearWhere": _Rewriter.where,
+    "NhwcMaxPool": _Rewriter.nhwc_max_pool,
+    "QuantizeLinear": _Rewriter.quantize,
+    "DequantizeLinear": _Rewriter.quantize,
+    "ConvInteger": _Rewriter.integer,
+    "MatMulInteger": _Rewriter.integer,
+    "MatMulIntegerToFloat": _Rewriter.to_float,
+    "DynamicQuantizeMatMul": _Rewriter.to_float,
+    **dict.fromkeys(_PLAIN, _Rewriter.plain),
+    **dict.fromkeys(_MOVES, _Rewriter.moves),
+}
