@@ -54,6 +54,7 @@ def propagate(
     nodes = list(graph)
     leading = _leading(nodes, target, table)
     arrived: dict[ir.Value, list[ir.Value]] = {start: [seed]}
+    last = None
     for node in reversed(nodes):
         leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
         if not leads or not any(y in arrived for y in node.outputs):
@@ -66,12 +67,27 @@ def propagate(
             if dx is None or position not in leads:
                 continue
             x = step.input(position)
+            last = node
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
             arrived.setdefault(x, []).append(part)
     total = _total(Ops(emit, str(target.name), floats_of(target)), arrived.pop(target, []))
     if total is None:
-        raise RuleError(f"nothing of {start.name!r} reaches {target.name!r}: no operator between them lets it through")
+        raise RuleError(_stopped(nodes, start if last is None else last, leading))
     return total
+
+
+def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
+    """Why nothing reached the target: the operator before the last one that let something through, or before the start."""
+    if any(node.op_type == "DynamicQuantizeLinear" for node in nodes):
+        return (
+            "the network is quantised by the range of each input (DynamicQuantizeLinear) and computes in integers, through "
+            "which no gradient passes; methods that only run it work, for gradients export it in floats or with fixed scales "
+            "(quantize_static)"
+        )
+    before = [last] if isinstance(last, ir.Value) else [x for x in last.inputs if x is not None and x in leading]
+    stop = next((node for x in before if (node := x.producer()) is not None), None)
+    what = f"{stop.op_type} (node {stop.name!r})" if stop is not None else "an operator"
+    return f"nothing comes back from the logits to the layer: {what} between them lets nothing through"
 
 
 def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir.Value]:

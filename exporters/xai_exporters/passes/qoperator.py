@@ -26,7 +26,6 @@ _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one,
     "QLinearSigmoid": ("Sigmoid", 1),
     "QLinearLeakyRelu": ("LeakyRelu", 1),
     "QLinearSoftmax": ("Softmax", 1),
-    "QLinearReduceMean": ("ReduceMean", 1),
     "QLinearAveragePool": ("AveragePool", 1),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", 1),
 }
@@ -138,7 +137,7 @@ class _Rewriter:
 
     def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
         """The floats that codes stand for; `axis` counts where there is one scale for each of its entries."""
-        attributes = {"axis": axis} if self._entries(scale) > 1 else {}
+        attributes: dict[str, Any] = {"axis": axis} if self._entries(scale) > 1 else {}
         return self.add(
             "DequantizeLinear", [codes, self._flat(scale), *([self._flat(zero)] if zero else [])], codes, **attributes
         )
@@ -177,7 +176,7 @@ class _Rewriter:
 
     def conv(self, node: NodeProto) -> bool:
         """Case 1."""
-        x, xs, xz, w, ws, wz, ys, yz = node.input[:8]
+        x, xs, xz, w, ws, wz, ys, yz = _inputs(node, 8)[:8]
         inputs = [self.channels_first(self.dequantized(x, xs, xz), node), self.dequantized(w, ws, wz)]
         if len(node.input) > 8 and node.input[8]:
             inputs.append(self.dequantized(node.input[8], self.product(xs, ws), ""))
@@ -187,14 +186,14 @@ class _Rewriter:
 
     def matmul(self, node: NodeProto) -> bool:
         """Case 1."""
-        a, as_, az, b, bs, bz, ys, yz = node.input[:8]
+        a, as_, az, b, bs, bz, ys, yz = _inputs(node, 8)[:8]
         y = self.add("MatMul", [self.dequantized(a, as_, az, -2), self.dequantized(b, bs, bz, -1)], node.output[0])
         self.quantized(y, ys, yz, node.output[0])
         return self._done()
 
     def gemm(self, node: NodeProto) -> bool:
         """Case 1; without a scale of the output it gives floats. The bias' scale is alpha a_scale b_scale."""
-        a, as_, az, b, bs, bz, *rest = [*node.input, "", "", ""]
+        a, as_, az, b, bs, bz, *rest = _inputs(node, 9)
         turned = _attribute(node, "transB", 0)
         inputs = [self.dequantized(a, as_, az), self.dequantized(b, bs, bz, 0 if turned else 1)]
         if rest[0]:
@@ -208,26 +207,27 @@ class _Rewriter:
     def plain(self, node: NodeProto) -> bool:
         """Case 1."""
         op, count = _PLAIN[node.op_type]
-        floats = [self.dequantized(*node.input[3 * i : 3 * i + 3]) for i in range(count)]
+        given = _inputs(node, 3 * count)
+        floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=False)][
+            :count
+        ]
         floats[0] = self.channels_first(floats[0], node)
         attributes = {k: v for k, v in _attributes(node).items() if k != "opset"}
-        if op == "ReduceMean" and _opset(self.model) >= 18 and "axes" in attributes:
-            floats.append(self.constant(np.array(attributes.pop("axes"), np.int64), "axes"))
         y = self.channels_first(self.add(op, floats, node.output[0], **attributes), node, undo=True)
-        scale, zero = [*node.input[3 * count :], ""][:2]
+        scale, zero = _inputs(node, 3 * count + 2)[3 * count :]
         self.quantized(y, scale, zero, node.output[0])
         return self._done()
 
     def concat(self, node: NodeProto) -> bool:
         """Case 1."""
-        scale, zero, *given = node.input
-        floats = [self.dequantized(*given[i : i + 3]) for i in range(0, len(given), 3)]
+        scale, zero, *given = _inputs(node, 2)
+        floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=True)]
         self.quantized(self.add("Concat", floats, node.output[0], **_attributes(node)), scale, zero, node.output[0])
         return self._done()
 
     def where(self, node: NodeProto) -> bool:
         """Case 1."""
-        condition, x, xs, xz, y, ys, yz, scale, zero = node.input
+        condition, x, xs, xz, y, ys, yz, scale, zero = _inputs(node, 9)
         inputs = [condition, self.dequantized(x, xs, xz), self.dequantized(y, ys, yz)]
         self.quantized(self.add("Where", inputs, node.output[0]), scale, zero, node.output[0])
         return self._done()
@@ -265,7 +265,7 @@ class _Rewriter:
     def integer(self, node: NodeProto) -> bool:
         """Case 3: sum (x - zx)(w - zw), exact as floats."""
         held = self.held.get(node.input[0])
-        x, w, xz, wz = [*node.input, "", ""][:4]
+        x, w, xz, wz = _inputs(node, 4)
         readers = [reader for reader in self.graph.node if node.output[0] in reader.input]
         to_floats = all(r.op_type == "Cast" and _attribute(r, "to", 0) == onnx.TensorProto.FLOAT for r in readers)
         if held is None or held.scale not in self.constants or self._entries(held.scale) > 1 or not to_floats:
@@ -280,9 +280,9 @@ class _Rewriter:
     def to_float(self, node: NodeProto) -> bool:
         """Case 4: (A - za)(B - zb) a_scale b_scale + bias."""
         if node.op_type == "MatMulIntegerToFloat":
-            a, b, scale, bs, az, bz, bias = [*node.input, "", "", ""][:7]
+            a, b, scale, bs, az, bz, bias = _inputs(node, 7)
         else:
-            floats, b, bs, bz, bias = [*node.input, "", ""][:5]
+            floats, b, bs, bz, bias = _inputs(node, 5)
             a, scale, az = (self.name(f"{node.output[0]}/{part}") for part in ("codes", "scale", "zero"))
             name = self.name(f"{node.output[0]}/quantize")
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
@@ -304,6 +304,11 @@ class _Rewriter:
 
 def _outputs(model: onnx.ModelProto) -> set[str]:
     return {value.name for value in model.graph.output}
+
+
+def _inputs(node: NodeProto, count: int) -> list[str]:
+    """The inputs' names, at least so many; "" is one left out."""
+    return [*node.input, *[""] * (count - len(node.input))]
 
 
 def _attribute(node: NodeProto, name: str, default: Any) -> Any:

@@ -57,3 +57,25 @@ def test_unused_import_of_another_domain_is_dropped(tmp_path: Path) -> None:
     done = export_onnx(tmp_path, o.classifier(imports=[helper.make_opsetid("com.microsoft", 1)]))
     for file in done.path.glob("*.onnx"):
         assert [i.domain for i in onnx.load(file).opset_import] == [""]
+
+
+@pytest.mark.parametrize(
+    ("domain", "op", "told"),
+    [
+        ("qonnx.custom_op.general", "Quant", r"qonnx.custom_op.general.Quant, QONNX's.*export_onnx_qcdq"),
+        ("onnx.brevitas", "Quant", "brevitas' own.*export_onnx_qcdq"),
+        (
+            "com.microsoft",
+            "QAttention",
+            "com.microsoft.QAttention, quantised in ONNX Runtime's own form.*QuantFormat.QDQ",
+        ),
+        ("com.microsoft", "MatMulNBits", "quantised in ONNX Runtime's own form"),
+        ("com.microsoft", "FusedConv", "without a runtime's own optimisation"),
+        ("ai.onnx.ml", "TreeEnsembleClassifier", "for trees"),
+    ],
+)
+def test_whose_an_operator_is(domain: str, op: str, told: str) -> None:
+    b = o.Build()
+    model = b.model(b(op, "image", domain=domain, out="out"))
+    with pytest.raises(GraphError, match=told):
+        require_standard_ops(ir.from_proto(model))
