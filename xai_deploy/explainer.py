@@ -26,6 +26,7 @@ from .methods import create as create_method
 from .methods.base import require_roles, start_offset
 from .options import options_of
 from .preprocess import Images, Prepared, as_list, prepare, view
+from .probabilities import has_probabilities, probabilities
 from .seeds import Seed
 from .targets import Target
 
@@ -43,7 +44,7 @@ class Explanation:
         heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros.
         raw: [N,h,w] float32, the method's own values before resize and min-max (at input size where the method's
             formula is, as Score-CAM's).
-        logits: [N,classes] float32, before a final Softmax or Sigmoid.
+        logits: [N,classes] float32, before a final Softmax or Sigmoid; what else ends in probabilities, these.
         outputs: The network's own outputs, by name.
         target: [N] int64, the class explained; of a seed by hand the class of its largest weight.
         versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None where none has one.
@@ -62,6 +63,15 @@ class Explanation:
     options: dict[str, Any]
     seconds: float
     _bundle: Bundle
+
+    @property
+    def probabilities(self) -> Array | None:
+        """[N,classes] float32: the network's own output wherever that holds probabilities, of a network that ends in logits
+        their softmax; None for a single score that is no probability."""
+        activation = self._bundle.manifest.activation
+        if not has_probabilities(activation, self.logits.shape[1]):
+            return None
+        return probabilities(self.logits, activation)
 
     def overlay(self, images: Images, opacity: float = 0.5) -> list[NDArray[np.uint8]]:
         """The heatmaps laid over the images they explain.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from .errors import GraphError
-from .graphs import constant_of, data_inputs
+from .graphs import data_inputs
 
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "what {op} decided or rounded, the same around almost every image"
@@ -46,18 +46,20 @@ def refuse_decisions(output: ir.Value) -> None:
 
 def _decision(output: ir.Value) -> str | None:
     """What decided, where every way from the output back through views and simple arithmetic meets a decision."""
-    node = output.producer()
-    if node is None:
-        return None
-    if node.op_type in _DECISIONS:
-        return _DECISIONS[node.op_type].format(op=node.op_type)
-    if node.op_type not in _FOLLOWED:
-        return None
-    sources = data_inputs(node)
-    if node.op_type in ("Gather", "GatherElements", "Where"):
-        sources = [value for value in node.inputs if value is not None and constant_of(value) is None]
-    told = [_decision(value) for value in sources]
-    return told[0] if told and all(told) else None
+    pending, seen, told = [output], {output}, None
+    while pending:
+        node = pending.pop().producer()
+        if node is None:
+            return None
+        if node.op_type in _DECISIONS:
+            told = _DECISIONS[node.op_type].format(op=node.op_type)
+            continue
+        sources = data_inputs(node)
+        if node.op_type not in _FOLLOWED or not sources:
+            return None
+        pending += [source for source in sources if source not in seen]
+        seen.update(sources)
+    return told
 
 
 def _rounded(output: ir.Value) -> bool:

@@ -41,81 +41,105 @@ _MONOTONE: dict[str, Callable[[float], float]] = {
 }
 
 
-def interval(value: ir.Value | None, shapes: Measured, depth: int = 0) -> Interval:
-    """The least and the largest number that a tensor can hold; infinite where nothing bounds it.
+class Intervals:
+    """The bounds of a graph's tensors, each computed once: residual paths would otherwise be followed 2^depth times."""
 
-    A quantised tensor counts as the one that it was rounded from.
-    """
-    if value is None:
-        return ANY
-    constant = constant_of(value)
-    if constant is not None:
-        if not constant.size or constant.dtype.kind not in "fiu":
+    def __init__(self, shapes: Measured) -> None:
+        self._shapes = shapes
+        self._known: dict[ir.Value, Interval] = {}
+
+    def of(self, value: ir.Value | None, depth: int = 0) -> Interval:
+        """The least and the largest number that a tensor can hold; infinite where nothing bounds it.
+
+        A quantised tensor counts as the one that it was rounded from.
+        """
+        if value is None:
             return ANY
-        return float(constant.min()), float(constant.max())
-    node = value.producer()
-    if node is None or depth > _DEPTH:
-        return ANY
-    op = node.op_type
-    if op in _FIXED:
-        return _FIXED[op]
+        if value not in self._known:
+            constant = constant_of(value)
+            if constant is not None:
+                numbers = constant.size and constant.dtype.kind in "fiu"
+                self._known[value] = (float(constant.min()), float(constant.max())) if numbers else ANY
+            else:
+                node = value.producer()
+                self._known[value] = ANY if node is None or depth > _DEPTH else self._of_node(node, depth)
+        return self._known[value]
 
-    def of(index: int) -> Interval:
-        return interval(node.inputs[index], shapes, depth + 1) if index < len(node.inputs) else ANY
+    def _of_node(self, node: ir.Node, depth: int) -> Interval:
+        op = node.op_type
+        if op in _FIXED:
+            return _FIXED[op]
 
-    if op in _SAME:
-        return of(0)
-    if op == "DequantizeLinear":
-        codes = node.inputs[0].producer() if node.inputs[0] is not None else None
-        coded = codes is not None and codes.op_type == "QuantizeLinear"
-        return interval(codes.inputs[0], shapes, depth + 1) if codes is not None and coded else ANY
-    if op in _MONOTONE:
-        low, high = of(0)
-        return _MONOTONE[op](low), _MONOTONE[op](high)
-    if op in ("Concat", "Mean"):
-        return _union([of(i) for i in range(len(node.inputs))])
-    if op == "Where":
-        return _union([of(1), of(2)])
-    if op in ("Max", "Min"):
-        pick = max if op == "Max" else min
-        ends = [of(i) for i in range(len(node.inputs))]
-        return pick(low for low, _ in ends), pick(high for _, high in ends)
-    if op == "Clip":
-        (low, high), bounds = of(0), [node.inputs[i] if len(node.inputs) > i else None for i in (1, 2)]
-        least = of(1)[0] if bounds[0] is not None else -math.inf
-        most = of(2)[1] if bounds[1] is not None else math.inf
-        return min(max(low, least), most), min(max(high, least), most)
-    if op == "Neg":
-        low, high = of(0)
-        return -high, -low
-    if op == "Abs":
-        low, high = of(0)
-        return max(low, -high, 0.0), max(abs(low), abs(high))
-    if op in ("Add", "Sum"):
-        ends = [of(i) for i in range(len(node.inputs))]
-        return sum(low for low, _ in ends), sum(high for _, high in ends)
-    if op == "Sub":
-        (a, b), (c, d) = of(0), of(1)
-        return a - d, b - c
-    if op == "Mul":
-        if node.inputs[0] is node.inputs[1]:
+        def of(index: int) -> Interval:
+            return self.of(node.inputs[index], depth + 1) if index < len(node.inputs) else ANY
+
+        if op in _SAME:
+            return of(0)
+        if op == "DequantizeLinear":
+            codes = node.inputs[0].producer() if node.inputs[0] is not None else None
+            coded = codes is not None and codes.op_type == "QuantizeLinear"
+            return self.of(codes.inputs[0], depth + 1) if codes is not None and coded else ANY
+        if op in _MONOTONE:
             low, high = of(0)
-            return 0.0 if low <= 0 <= high else min(low * low, high * high), max(low * low, high * high)
-        return _product(of(0), of(1))
-    if op in ("Div", "Reciprocal"):
-        below = of(1) if op == "Div" else of(0)
-        if not (below[0] > 0 or below[1] < 0):
-            return ANY
-        return _product(of(0) if op == "Div" else (1.0, 1.0), (1 / below[1], 1 / below[0]))
-    if op == "ReduceSum":
-        return _sum(node, of(0), shapes)
-    if op in ("MatMul", "Gemm"):
-        return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0))
-    return ANY
+            return _MONOTONE[op](low), _MONOTONE[op](high)
+        if op == "Pow":
+            return _power(of(0), of(1))
+        if op == "ReduceProd":
+            return (0.0, 1.0) if of(0)[0] >= 0 and of(0)[1] <= 1 else ANY
+        if op in ("Concat", "Mean"):
+            return _union([of(i) for i in range(len(node.inputs))])
+        if op == "Where":
+            return _union([of(1), of(2)])
+        if op in ("Max", "Min"):
+            pick = max if op == "Max" else min
+            ends = [of(i) for i in range(len(node.inputs))]
+            return pick(low for low, _ in ends), pick(high for _, high in ends)
+        if op == "Clip":
+            (low, high), bounds = of(0), [node.inputs[i] if len(node.inputs) > i else None for i in (1, 2)]
+            least = of(1)[0] if bounds[0] is not None else -math.inf
+            most = of(2)[1] if bounds[1] is not None else math.inf
+            return min(max(low, least), most), min(max(high, least), most)
+        if op == "Neg":
+            low, high = of(0)
+            return -high, -low
+        if op == "Abs":
+            low, high = of(0)
+            return max(low, -high, 0.0), max(abs(low), abs(high))
+        if op in ("Add", "Sum"):
+            ends = [of(i) for i in range(len(node.inputs))]
+            return sum(low for low, _ in ends), sum(high for _, high in ends)
+        if op == "Sub":
+            (a, b), (c, d) = of(0), of(1)
+            return a - d, b - c
+        if op == "Mul":
+            if node.inputs[0] is node.inputs[1]:
+                low, high = of(0)
+                return 0.0 if low <= 0 <= high else min(low * low, high * high), max(low * low, high * high)
+            return _product(of(0), of(1))
+        if op in ("Div", "Reciprocal"):
+            below = of(1) if op == "Div" else of(0)
+            if not (below[0] > 0 or below[1] < 0):
+                return ANY
+            return _product(of(0) if op == "Div" else (1.0, 1.0), (1 / below[1], 1 / below[0]))
+        if op == "ReduceSum":
+            return _sum(node, of(0), self._shapes)
+        if op in ("MatMul", "Gemm"):
+            return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0))
+        return ANY
 
 
 def _union(ends: Sequence[Interval]) -> Interval:
     return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _power(base: Interval, exponent: Interval) -> Interval:
+    """x^e for one positive number e: rising from 0 on, never negative where e is even."""
+    e = exponent[0]
+    if exponent[0] != exponent[1] or not 0 < e < math.inf:
+        return ANY
+    if base[0] >= 0:
+        return base[0] ** e, base[1] ** e
+    return (0.0, max(abs(base[0]), abs(base[1])) ** e) if e % 2 == 0 else ANY
 
 
 def _product(first: Interval, second: Interval) -> Interval:

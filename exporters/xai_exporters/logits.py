@@ -6,8 +6,9 @@ What the user is told as a probability has to be the network's own output, where
 2. Elsewhere the network runs on probe images (`probing`). A tensor close before the output whose softmax or sigmoid the output
    is holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip behind a Softmax).
 3. Otherwise the output itself is explained: as "normalised" where its numbers lie in [0,1] and sum to 1 on every probe; as
-   "independent" where they lie there and nothing can leave [0,1] by the operators that computed them (`intervals`: probes
-   alone would also take small logits for probabilities); else as logits, whose softmax is the probability by convention.
+   "independent" where they lie there, and either the operators that computed them can give nothing else (`intervals`; probes
+   alone would take small logits for probabilities, too) or the probes reach both ends of [0,1] and never pass them; else as
+   logits, whose softmax is the probability by convention.
 
 Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output change nothing of this.
 """
@@ -26,7 +27,7 @@ from .clean import CleanGraph
 from .decisions import refuse_decisions
 from .errors import GraphError, RequestError
 from .graphs import attribute, constant_of, data_inputs, descendants
-from .intervals import interval
+from .intervals import Intervals
 from .probing import Probes
 
 # What may stand between the network's probability function and its output without changing which class is which.
@@ -169,8 +170,8 @@ def _by_probes(
     if probes.in_unit(own):
         if classes > 1 and probes.sums_to_one(own, 0.05 if coded else 1e-3):
             return _Decided(own, "normalised")
-        low, high = interval(own, clean.shapes)
-        if low >= -1e-6 and high <= 1 + 1e-6:
+        low, high = Intervals(clean.shapes).of(own)
+        if (low >= -1e-6 and high <= 1 + 1e-6) or probes.fills_unit(own):
             return _Decided(own, "independent")
     for value in near:
         if probes.is_function(own, value, "sigmoid", logarithm=True):
@@ -183,7 +184,7 @@ def _is_linear(clean: CleanGraph, own: ir.Value, node: ir.Node) -> bool:
     if node.op_type in ("Add", "Sub"):
         data = data_inputs(node)
         node = (data[0].producer() if len(data) == 1 else None) or node
-    return node.op_type in _LINEAR and interval(own, clean.shapes)[1] == float("inf")
+    return node.op_type in _LINEAR and Intervals(clean.shapes).of(own)[1] == float("inf")
 
 
 def _before(own: ir.Value) -> Iterator[ir.Value]:

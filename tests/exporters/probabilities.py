@@ -58,6 +58,13 @@ def _tanh(b: o.Build, x: str) -> str:
     return b("Div", b("Add", b("Tanh", scores(b, x, 0.5)), number(b, 1)), number(b, 2))
 
 
+def _softsign(b: o.Build, x: str) -> str:
+    """(x / (1 + |x|) + 1) / 2, whose bounds the operators alone do not tell."""
+    x = scores(b, x, 30)
+    y = b("Div", x, b("Add", b("Abs", x), number(b, 1)))
+    return b("Mul", b("Add", y, number(b, 1)), number(b, 0.5))
+
+
 def _grouped(b: o.Build, x: str) -> str:
     """Two groups of three classes, a softmax over each."""
     groups = b("Softmax", b("Reshape", scores(b, x, classes=6), b.weight([0, 2, 3])), axis=2)
@@ -82,6 +89,12 @@ def _sum_share(b: o.Build, x: str) -> str:
     return b("Div", e, b("ReduceSum", e, b.weight([1]), keepdims=1))
 
 
+def _mean_of_two_alike(b: o.Build, x: str) -> str:
+    """As of an image and its mirror image: the mean is within a thousandth of either."""
+    z = scores(b, x)
+    return b("Mul", b("Add", b("Softmax", z), b("Softmax", b("Mul", z, number(b, 1.0005)))), number(b, 0.5))
+
+
 PROBABILITIES: dict[str, tuple[Ending, str]] = {
     "softmax": (lambda b, x: b("Softmax", scores(b, x)), "softmax"),
     "temperature": (lambda b, x: b("Softmax", b("Div", scores(b, x), number(b, 2.5))), "softmax"),
@@ -92,6 +105,7 @@ PROBABILITIES: dict[str, tuple[Ending, str]] = {
     "softmax twice": (lambda b, x: b("Softmax", b("Softmax", scores(b, x))), "softmax"),
     "codes of softmax": (_coded, "softmax"),
     "mean of two": (_mean_of_two, "normalised"),
+    "mean of two alike": (_mean_of_two_alike, "normalised"),
     "yes and no": (_yes_and_no, "normalised"),
     "normalised sigmoid": (_normalised_sigmoid, "normalised"),
     "hierarchical": (_hierarchical, "normalised"),
@@ -108,6 +122,47 @@ PROBABILITIES: dict[str, tuple[Ending, str]] = {
         lambda b, x: b("Sub", number(b, 1), b("Mul", *(b("Sigmoid", scores(b, x)) for _ in range(2)))),
         "independent",
     ),
+    "softmax through tanh": (
+        lambda b, x: b(
+            "Add", b("Mul", b("Tanh", b("Mul", scores(b, x), number(b, 0.5))), number(b, 0.5)), number(b, 0.5)
+        ),
+        "sigmoid",
+    ),
+    "logsumexp": (
+        lambda b, x: b("Exp", b("Sub", y := scores(b, x), b("ReduceLogSumExp", y, b.weight([1]), keepdims=1))),
+        "softmax",
+    ),
+    "classes in another order": (
+        lambda b, x: b("Gather", b("Softmax", scores(b, x)), b.weight([3, 1, 4, 0, 2]), axis=1),
+        "normalised",
+    ),
+    "without the background": (
+        lambda b, x: b("Slice", b("Softmax", scores(b, x)), b.weight([1]), b.weight([5]), b.weight([1])),
+        "independent",
+    ),
+    "sharpened": (lambda b, x: b("Pow", b("Sigmoid", scores(b, x)), number(b, 1.5)), "independent"),
+    "probit": (
+        lambda b, x: b("Mul", b("Add", b("Erf", scores(b, x, 0.5)), number(b, 1)), number(b, 0.5)),
+        "independent",
+    ),
+    "relu6 by 6": (
+        lambda b, x: b("Div", b("Clip", scores(b, x, 2), number(b, 0), number(b, 6)), number(b, 6)),
+        "independent",
+    ),
+    "any of three": (
+        lambda b, x: b(
+            "Sub",
+            number(b, 1),
+            b(
+                "ReduceProd",
+                b("Reshape", b("Sigmoid", scores(b, x, classes=6)), b.weight([0, 2, 3])),
+                b.weight([2]),
+                keepdims=0,
+            ),
+        ),
+        "independent",
+    ),
+    "softsign": (_softsign, "independent"),
     "dimmed": (lambda b, x: b("Mul", b("Softmax", scores(b, x)), number(b, 0.5)), "independent"),
     "largest of two": (lambda b, x: b("Max", *(b("Sigmoid", scores(b, x)) for _ in range(2))), "independent"),
 }

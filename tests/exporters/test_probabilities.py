@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from xai_exporters.errors import GraphError
@@ -30,7 +32,7 @@ def images(count: int = 6, seed: int = 3) -> NDArray[np.float32]:
     return (rng.standard_normal((count, *nets.SHAPE)) * np.linspace(0.2, 4, count)[:, None, None, None]).astype("f")
 
 
-def told(explainer: Explainer, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def told(explainer: Explainer, x: NDArray[Any]) -> NDArray[Any]:
     """The probabilities of some inputs."""
     return probabilities(explainer.predict(Prepared(x)), explainer.bundle.manifest.activation)
 
@@ -188,3 +190,40 @@ def test_integers_are_refused(tmp_path: Path) -> None:
         GraphError, match=r"'result' holds integers \(int64\); export .*, which seem to be 'mul_8_out',"
     ):
         export_onnx(tmp_path, b.model(x, ranks={"result": (7, ("n", 5))}))
+
+
+def test_many_paths_to_the_output(tmp_path: Path) -> None:
+    """Forty sums of two paths each: followed one by one they would take for ever."""
+
+    def ending(b: o.Build, x: str) -> str:
+        x = b("Sigmoid", scores(b, x))
+        for _ in range(40):
+            x = b("Add", b("Mul", x, number(b, 0.5)), b("Mul", b("Sub", x, number(b, 0)), number(b, 0.5)))
+        return b("Neg", b("Neg", x))
+
+    done = export_onnx(tmp_path, network(ending), roles=("tail",), split="layer")
+    assert done.manifest.activation in ("sigmoid", "independent")
+
+
+@pytest.mark.parametrize(
+    "name", ["mean of two", "yes and no", "exp and sum, safely", "hard sigmoid", "softmax", "clip"]
+)
+def test_half_precision(tmp_path: Path, name: str) -> None:
+    ending, activation = PROBABILITIES[name]
+    model = halved(network(ending))
+    done = export_onnx(tmp_path, model, roles=ROLES, split="layer")
+    assert done.manifest.activation == activation
+    x = images().astype(np.float16)
+    want = source_reference(model, by_runtime=True)(x)["result"].astype(np.float32)
+    np.testing.assert_allclose(told(Explainer(done.path, "onnxruntime"), x), want, rtol=1e-2, atol=2e-3)
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network in float16."""
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    return model

@@ -69,5 +69,8 @@ def test_told_everywhere(
     for entry in image["prediction"]:
         assert entry["probability"] == pytest.approx(expected[entry["class"]], rel=1e-5)
     assert f"{100 * expected.max():.1f} %" in capsys.readouterr().out
+    own = explainer.explain(picture).probabilities
+    assert own is not None
+    np.testing.assert_allclose(own[0], expected, rtol=1e-5)
     checked = agreement.explain(explainer, [picture], {"cam": ("cam", {})})
     np.testing.assert_allclose(checked.probabilities[0], expected, rtol=1e-5)
