@@ -171,7 +171,7 @@ def test_the_limit_is_the_callers(tmp_path: Path, name: str) -> None:
         read_image(tmp_path / "a", max_pixels=37 * 53 - 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<svg/>", b"%PDF-1.7", bytes(1000), b"II+\0"])
+@pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<svg/>", b"%PDF-1.7", bytes(1000), b"II,\0"])
 def test_unknown_format(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ImageFileError, match=r"a\.png: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it"):
@@ -235,19 +235,17 @@ def test_without_opencv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         images.read_image(tmp_path / "a.png")
 
 
-def test_jpeg_cut_in_half_with_an_end_marker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its layout is in order; that half of its data are missing, libjpeg alone knows."""
+def test_jpeg_cut_in_half_with_another_behind(tmp_path: Path) -> None:
+    """Its layout shows it. (With an end marker behind the half, nobody notices: see the package's docstring.)"""
     for options in ({}, {"progressive": True}):
         stream = io.BytesIO()
         Image.fromarray(picture(200, 300)).save(stream, "JPEG", quality=95, **options)
         data = stream.getvalue()
         (tmp_path / "a.jpg").write_bytes(data)
         assert read_image(tmp_path / "a.jpg").shape == (200, 300, 3)
-        for tail in (b"\xff\xd9", data, b"\xff\xd9" + data):
-            (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + tail)
-            with pytest.raises(ImageFileError, match=r"a\.jpg: the image is truncated or damaged"):
-                read_image(tmp_path / "a.jpg")
-    assert capfd.readouterr().err == ""
+        (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + data)
+        with pytest.raises(ImageFileError, match=r"a\.jpg: the image is truncated or damaged"):
+            read_image(tmp_path / "a.jpg")
 
 
 def test_jpeg_with_more_behind_it(tmp_path: Path) -> None:
@@ -260,8 +258,14 @@ def test_jpeg_with_more_behind_it(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "a.jpg") - picture().astype(int)).max() <= 16
 
 
-def test_standard_error_comes_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.png").write_bytes(encoded("png"))
-    read_image(tmp_path / "a.png")
-    os.write(2, b"still here\n")
-    assert capfd.readouterr().err == "still here\n"
+@pytest.mark.parametrize("version", ["4.10.0", "3.4.18", "4.9.0-dev"])
+def test_old_opencv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str) -> None:
+    """Before 4.11 a truncated file is decoded without a word."""
+    import cv2
+
+    monkeypatch.setattr(cv2, "__version__", version)
+    with pytest.raises(BackendNotInstalledError, match=f"need OpenCV 4.11 or newer, not {version}"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(cv2, "__version__", "4.11.0-dev")
+    with pytest.raises(ImageFileError, match="no such file"):
+        read_image(tmp_path / "a.png")

@@ -17,7 +17,7 @@ from ..backends.base import to_host
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
 from ..guard import check_self_contained
-from ..images import read_image
+from ..images import InputRange, read_image
 from ..preprocess import Prepared
 from ..targets import Target
 
@@ -38,6 +38,7 @@ class Settings:
         model: ONNX file of the whole network, which plain inference then runs; None: the bundle's head and tail.
         image: Image file that fills the batch; None: noise.
         predicted: Explain the predicted classes instead of given ones.
+        input_range: As for `read_image`.
     """
 
     device: str = "cpu"
@@ -46,6 +47,7 @@ class Settings:
     model: str | None = None
     image: str | None = None
     predicted: bool = False
+    input_range: InputRange | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Bench:
             spec = explainer.bundle.manifest.input
             noise: NDArray[Any]
             if self.settings.image is not None:
-                one = explainer.prepare(read_image(self.settings.image)).x
+                one = explainer.prepare(read_image(self.settings.image, input_range=self.settings.input_range)).x
                 self._images[key] = Prepared(np.repeat(one, count, axis=0))
             elif spec.dtype == "uint8":
                 noise = rng.integers(0, 256, (count, *spec.image_shape), dtype=np.uint8)

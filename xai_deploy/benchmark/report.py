@@ -19,6 +19,7 @@ from ..backends import backends as all_backends
 from ..bundle import Bundle, Manifest
 from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
 from ..explainer import MethodSpec
+from ..images import InputRange
 from ..methods import methods as all_methods
 from ..methods.base import create as create_method
 from ..methods.base import require_roles
@@ -156,6 +157,7 @@ def benchmark(
     model: str | os.PathLike[str] | None = None,
     image: str | os.PathLike[str] | None = None,
     predicted: bool = False,
+    input_range: InputRange | None = None,
     memory: bool = True,
     show_progress: bool = False,
     clock: Callable[[], float] = time.perf_counter,
@@ -175,6 +177,7 @@ def benchmark(
         model: ONNX file of the whole network: plain inference runs it; None: it runs each bundle's head and tail.
         image: Image file that fills the batch; None: noise from a fixed seed.
         predicted: Explain the best classes of each image, which have to be found first, instead of given ones.
+        input_range: As for `read_image`, of the image file.
         memory: Measure peak memory, too, each job in a process of its own.
         show_progress: Show progress bars at a terminal.
         clock: Gives the time in seconds.
@@ -193,6 +196,7 @@ def benchmark(
         None if model is None else os.fspath(model),
         None if image is None else os.fspath(image),
         predicted,
+        input_range,
     )
     opened = _open(bundles, max(targets))
     chosen, left_out = _choose(opened, methods)

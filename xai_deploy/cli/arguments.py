@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
-from ..images import SUFFIXES, Pixels, read_image
+from ..images import SUFFIXES, InputRange, Pixels, read_image
 from ..schema import type_hints
 
 
@@ -125,14 +125,18 @@ class Bad:
 
 
 def read_chunks(
-    paths: Iterable[Path], count: int, max_pixels: int, pixels: int = 50_000_000
+    paths: Iterable[Path],
+    count: int,
+    max_pixels: int,
+    input_range: InputRange | None = None,
+    pixels: int = 50_000_000,
 ) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
     """Images in chunks of at most `count` and, beyond one image, at most `pixels`: what is in memory at a time."""
     chunk: list[tuple[Path, Pixels] | Bad] = []
     held = 0
     for path in paths:
         try:
-            image = read_image(path, max_pixels)
+            image = read_image(path, max_pixels, input_range)
         except InputError as error:
             chunk.append(Bad(path, error))
             continue

@@ -39,6 +39,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         image=arguments.image,
         predicted=arguments.predicted,
+        input_range=arguments.input_range,
         memory=not arguments.no_memory,
         show_progress=not arguments.quiet,
     )
@@ -154,6 +155,7 @@ def _parser() -> Parser:
         help="plain inference runs this whole network (default: the bundle's head and tail)",
     )
     add("--image", metavar="FILE", help="image that fills the batch (default: noise, always the same)")
+    parser.add_input_range()
     add("--no-memory", action="store_true", help="leave out peak memory, which takes a process per method")
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
     add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')

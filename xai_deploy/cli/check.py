@@ -225,7 +225,7 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 def _chunks(
     found: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
-    chunks = read_chunks(found, _CHUNK, arguments.max_pixels)
+    chunks = read_chunks(found, _CHUNK, arguments.max_pixels, arguments.input_range)
     for chunk in progress(chunks, -(-len(found) // _CHUNK), "images", not arguments.quiet and len(found) > _CHUNK):
         for item in chunk:
             if isinstance(item, Bad):

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import Explainer, XaiError, __version__, exits
+from ..errors import OptionError
 from ..exits import printable
-from ..images import MAX_PIXELS, opencv
+from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 from ..whole_files import write_whole
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,14 @@ class Parser(exits.Parser):
         add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
         limit = "the largest image that is decoded (default: %(default)s)"
         add("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=limit)
+        self.add_input_range()
+
+    def add_input_range(self) -> None:
+        """What is black and white in deep images."""
+        deep = (
+            "the values that are black and white in images deeper than 8 bits, as 0,4095 (default: 0,65535 for 16 bits)"
+        )
+        self.add_argument("--input-range", type=span, metavar="LOW,HIGH", help=deep)
 
     def add_common(self) -> None:
         """The options that every command has; `command` obeys them."""
@@ -64,6 +73,14 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)  # whoever calls `main` from Python keeps its own
+
+
+def span(text: str) -> InputRange:
+    """The type of an argument: two numbers, the lower first."""
+    try:
+        return parse_range(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -238,6 +238,7 @@ def _plan(arguments: argparse.Namespace, subjects: Sequence[Subject]) -> tuple[P
         masks,
         arguments.boxes_of,
         arguments.max_pixels,
+        arguments.input_range,
         progress=not arguments.quiet,
     )
     return plan, [method.title for method in methods]

@@ -79,7 +79,7 @@ class _Run:
         started = time.perf_counter()
         silence_opencv()
         step = min(self.arguments.batch_size, 16)
-        chunks = read_chunks(self.paths, step, self.arguments.max_pixels)
+        chunks = read_chunks(self.paths, step, self.arguments.max_pixels, self.arguments.input_range)
         shown = not self.arguments.quiet and len(self.paths) > step
         for chunk in progress(chunks, -(-len(self.paths) // step), "images", shown):
             for bad in (item for item in chunk if isinstance(item, Bad)):

@@ -210,7 +210,7 @@ def _examples(
 def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[str, Any] | None:
     """What the page shows of an image; None where the file has gone since it was measured."""
     try:
-        pixels = read_image(Path(plan.root, row["image"]), plan.max_pixels)
+        pixels = read_image(Path(plan.root, row["image"]), plan.max_pixels, plan.input_range)
     except InputError:
         return None
     name, options = plan.methods[row["method"]]

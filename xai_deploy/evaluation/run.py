@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import __version__, resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
-from ..images import MAX_PIXELS, read_image
+from ..images import MAX_PIXELS, InputRange, read_image
 from ..methods import create as create_method
 from ..methods.base import require_roles
 from ..options import options_of
@@ -71,6 +71,7 @@ class Plan:
         boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index; an image without
             any is not counted.
         max_pixels: Larger images are skipped.
+        input_range: As for `read_image`: black and white of images deeper than 8 bits.
         progress: Show a progress bar at a terminal.
     """
 
@@ -83,6 +84,7 @@ class Plan:
     masks: Masks | None = None
     boxes_of: Literal["all", "class"] = "all"
     max_pixels: int = MAX_PIXELS
+    input_range: InputRange | None = None
     progress: bool = False
     made: tuple[Metric, ...] = field(init=False)
 
@@ -108,6 +110,7 @@ class Plan:
             "boxes-of": self.boxes_of,
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
             "max-pixels": self.max_pixels,
+            "input-range": list(self.input_range) if self.input_range else None,
         }
 
     def columns(self, subjects: Sequence[Subject]) -> list[Column]:
@@ -189,7 +192,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
     images, skipped = [], []
     for path in paths:
         try:
-            pixels = read_image(path, plan.max_pixels)
+            pixels = read_image(path, plan.max_pixels, plan.input_range)
             height, width = pixels.shape[:2]
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = plan.masks.of(path, height, width) if plan.masks else None

@@ -1,0 +1,44 @@
+"""GIF: blocks of a tag, a fixed part, and sub-blocks that each start with their length. The first frame is read."""
+
+from __future__ import annotations
+
+import struct
+
+from .header import Header, Incomplete, pieces
+
+_FRAME, _EXTENSION, _END = 0x2C, 0x21, 0x3B
+_CONTROL = 0xF9  # the extension that tells of transparency
+
+
+def gif(data: bytes) -> Header:
+    """The canvas; transparent where a frame says so, or where the first frame leaves some of the canvas free."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + _palette(flags)
+    frames, alpha = 0, False
+    counter = pieces()
+    while data[position] != _END:
+        if data[position] == _FRAME:
+            left, top, columns, rows = struct.unpack_from("<HHHH", data, position + 1)
+            if left + columns > width or top + rows > height:
+                raise Incomplete
+            alpha |= frames == 0 and (columns, rows) != (width, height)
+            frames += 1
+            position += 11 + _palette(data[position + 9])
+        elif data[position] == _EXTENSION:
+            alpha |= frames == 0 and data[position + 1] == _CONTROL and bool(data[position + 3] & 1)
+            position += 2
+        else:
+            raise Incomplete
+        while data[position]:
+            next(counter)
+            position += 1 + data[position]
+        next(counter)
+        position += 1
+    if not frames:
+        raise Incomplete
+    return Header(width, height, alpha=alpha, colours_below=False)
+
+
+def _palette(flags: int) -> int:
+    """Bytes of the colour table that these flags announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

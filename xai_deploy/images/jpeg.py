@@ -1,0 +1,60 @@
+"""JPEG (ITU-T T.81): segments of FF, marker, length, data; behind the header of a scan its data, up to the next marker."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from .header import Header, Incomplete, Unsupported, pieces
+
+SCANS = 100
+"""A file of a few kilobytes can repeat a progressive scan thousands of times, and each goes over all pixels."""
+
+_FILL = re.compile(rb"\xff+")
+_NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan, FF00 and the restart markers FFD0 to FFD7 are data
+_READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and the latter two with arithmetic coding
+
+
+def jpeg(data: bytes) -> Header:
+    """One frame header, at least one scan, the end marker."""
+    position, header, scans = 2, None, 0
+    for _ in pieces():
+        fill = _FILL.match(data, position)
+        if fill is None:
+            raise Incomplete
+        position = fill.end() + 1
+        marker = data[position - 1]
+        if marker == 0xD9:
+            break
+        if marker == 0xD8:  # another image begins before this one has ended
+            raise Incomplete
+        if marker == 0x01 or marker in range(0xD0, 0xD8):
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):
+            if header is not None:
+                raise Incomplete
+            header = _frame(marker, data, position)
+        position += length
+        if marker == 0xDA:
+            scans += 1
+            if scans > SCANS:
+                raise Unsupported(
+                    f"has more than {SCANS} scans, each of which costs a pass over all pixels; save it again"
+                )
+            behind = _NEXT.search(data, position)
+            if behind is None:
+                raise Incomplete
+            position = behind.start()
+    if header is None or scans == 0:
+        raise Incomplete
+    return header
+
+
+def _frame(marker: int, data: bytes, position: int) -> Header:
+    bits, height, width = struct.unpack_from(">BHH", data, position + 2)
+    if marker not in _READ:
+        raise Unsupported("is a lossless or hierarchical JPEG, which is not read; save it as PNG")
+    if bits != 8:
+        raise Unsupported(f"is a JPEG of {bits} bits per value, which is not read; save it as PNG of 16 bits")
+    return Header(width, height, turns=True)

@@ -1,0 +1,190 @@
+"""Reading image files: the header judged, the pixels decoded, and everything said that is not kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageFileError, ImageTooLargeError
+from .bmp import bmp
+from .gif import gif
+from .header import Header, Incomplete, Unsupported
+from .jpeg import jpeg
+from .module import opencv
+from .png import png
+from .scale import InputRange, checked, to_8_bits
+from .tiff import tiff
+from .webp import webp
+from .write import Pixels
+
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded, in pixels (300 MB as RGB), unless the caller asks otherwise."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+"""How the names of readable files usually end; `read_image` goes by the content alone."""
+
+_FILE_LIMIT = 1 << 30  # bytes
+_SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
+
+_FORMATS: list[tuple[Callable[[bytes], bool], Callable[[bytes], Header]]] = [
+    (lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), png),
+    (lambda data: data.startswith(b"\xff\xd8\xff"), jpeg),
+    (lambda data: data.startswith(b"BM"), bmp),
+    (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", webp),
+    (lambda data: data.startswith((b"GIF87a", b"GIF89a")), gif),
+    (lambda data: data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff),
+]
+
+log = logging.getLogger(__name__)
+
+
+def read_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: InputRange | None = None
+) -> Pixels:
+    """Read a PNG, JPEG, BMP, WebP, GIF or TIFF file; of several frames or pages the first.
+
+    Transparent pixels keep the colour that the file has below the transparency, as PIL's `convert("RGB")` does in most
+    training code, and a warning is logged. In GIF and TIFF, OpenCV loses that colour: a picture with transparent
+    pixels is refused.
+
+    Values of 16 bits are scaled, 65,535 to 255; where they stay below 32,768, a warning names their range. Signed values,
+    those of 32 bits and floats are read with an input range only. Corruption in the middle of a JPEG is not
+    noticed (see the package).
+
+    Args:
+        path: The file.
+        max_pixels: Refuse an image whose header announces more.
+        input_range: The values that become black (0) and white (255) in images deeper than 8 bits, (0, 4095) for a
+            camera of 12 bits; what lies outside is clipped. Images of 8 bits stay as they are.
+
+    Returns:
+        RGB [h,w,3] uint8, turned upright as EXIF says.
+
+    Raises:
+        ImageFileError: Missing, not an image of these kinds, incomplete, or of values or transparency that are not read.
+        ImageTooLargeError: More pixels than `max_pixels`.
+        BackendNotInstalledError: OpenCV is missing, or older than 4.11.
+        OptionError: `input_range` is none.
+    """
+    cv2 = opencv()
+    span = checked(input_range) if input_range is not None else None
+    data = _contents(Path(path))
+    parse = next((parse for magic, parse in _FORMATS if magic(data)), None)
+    if parse is None:
+        raise ImageFileError(f"{path}: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it to one of these")
+    with _one_line(path):
+        header = parse(data)
+    _check_size(header, max_pixels, path)
+    with _one_line(path):
+        header.check()
+    deep = header.kind != "uint" or header.bits > 16
+    if deep and span is None:
+        raise ImageFileError(
+            f"{path}: {header.bits}-bit {header.kind} values, of which it can't be told what is black and what is white; "
+            "say it with --input-range LOW,HIGH (in Python: input_range)"
+        )
+    if header.stripped is not None:
+        data = header.stripped
+    image = _decode(cv2, data, cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        kind = ", or a TIFF of a kind that OpenCV does not read" if _is_tiff(data) else ""
+        raise ImageFileError(f"{path}: the image is truncated or damaged{kind}; copy or save it again")
+    sizes = {(header.height, header.width)} | ({(header.width, header.height)} if header.turns else set())
+    if image.shape[:2] not in sizes:
+        raise ImageFileError(
+            f"{path}: its header announces {header.width} x {header.height} pixels, but it holds "
+            f"{image.shape[1]} x {image.shape[0]}; the file is damaged, or made to deceive"
+        )
+    if header.alpha:
+        _judge_transparency(image if deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
+    return _rgb(image, span, path)
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ImageFileError(f"{path}: " + ("not a plain file" if path.exists() else "no such file"))
+        if path.stat().st_size > _FILE_LIMIT:
+            raise ImageTooLargeError(f"{path}: the file is larger than {_FILE_LIMIT >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
+    except ValueError:  # a NUL in the name
+        raise ImageFileError(f"{str(path)!r}: no such file") from None
+
+
+@contextlib.contextmanager
+def _one_line(path: object) -> Iterator[None]:
+    """What a parser raises, as our own error."""
+    try:
+        yield
+    except (Incomplete, struct.error, IndexError, OverflowError):
+        raise ImageFileError(f"{path}: the image is truncated or damaged; copy or save it again") from None
+    except Unsupported as error:
+        raise ImageFileError(f"{path}: {error}") from None
+
+
+def _check_size(header: Header, max_pixels: int, path: object) -> None:
+    width, height = header.width, header.height
+    if width < 1 or height < 1:
+        raise ImageFileError(f"{path}: its header announces {width} x {height} pixels")
+    if max(width, height) > _SIDE_LIMIT:
+        raise ImageTooLargeError(f"{path}: {width} x {height} pixels; neither side may exceed {_SIDE_LIMIT}")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{path}: its header announces {width} x {height} pixels, the limit is {max_pixels}; "
+            "scale it down or raise the limit"
+        )
+
+
+def _is_tiff(data: bytes) -> bool:
+    return data[:2] in (b"II", b"MM")
+
+
+def _decode(cv2: Any, data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return image
+
+
+def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object) -> None:
+    """Warn of transparent pixels, or refuse them where their colours are lost.
+
+    Args:
+        image: With its alpha channel last, [h,w,4], where OpenCV gives it.
+        header: The file's.
+        path: The file, for messages.
+    """
+    if image is None or image.ndim != 3 or image.shape[2] != 4:
+        if _has_lost_alpha(header):
+            log.warning("%s: its extra channel (transparency?) is not read", path)
+        return
+    opaque = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
+    if image[..., 3].min() >= opaque:
+        return
+    if not header.colours_below:
+        raise ImageFileError(f"{path}: transparent in places, where its colours are lost; save it without transparency")
+    log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", path)
+
+
+def _has_lost_alpha(header: Header) -> bool:
+    return not header.colours_below and header.turns  # TIFF: grey with alpha
+
+
+def _rgb(image: NDArray[Any], span: InputRange | None, path: object) -> Pixels:
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.dtype != np.uint8:
+        image = to_8_bits(image, span, str(path))
+    rgb: Pixels = np.ascontiguousarray(image[:, :, 2::-1])
+    return rgb

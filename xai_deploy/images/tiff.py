@@ -1,0 +1,159 @@
+"""TIFF 6.0 and BigTIFF: a directory of tags, and strips or tiles of pixels. The first page is read."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from functools import partial
+from typing import Literal
+
+from .header import Header, Incomplete, Unsupported
+
+_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of whole numbers
+_WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS = 256, 257, 258, 259, 262, 274, 277, 278
+_STRIPS, _STRIP_SIZES, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 273, 279, 284, 322, 323, 324, 325
+_FORMAT = 339
+_FEW = {_WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS}
+_FEW |= {_PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT}  # tags of one value, or one a sample
+_MANY = {_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
+_LONGEST = dict.fromkeys(_FEW, 16) | dict.fromkeys(_MANY, 1 << 20)  # values of a tag; more are not honest
+_RAW, _DEFLATE = 1, (8, 32946)
+_KINDS: dict[int, Literal["uint", "int", "float"]] = {1: "uint", 2: "int", 3: "float"}
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> samples without extra ones
+_FITS = {"uint": (1, 2, 4, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads
+_FEED = 1 << 16  # bytes unpacked at a time
+_TILE_LIMIT = 1 << 24  # pixels of a tile
+
+Tags = dict[int, list[int]]
+
+
+def tiff(data: bytes) -> Header:
+    """The size, how values are stored, and whether every strip or tile is there in its full length."""
+    tags = _tags(data)
+    if _WIDTH not in tags or _HEIGHT not in tags:
+        raise Incomplete
+    width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
+    samples = _one(tags, _SAMPLES, 1)
+    bits, kind = _values(tags)
+    photometric = _one(tags, _PHOTOMETRIC, 1)
+    if photometric not in _COLOURS:
+        raise Unsupported(f"is a TIFF of photometric interpretation {photometric}, which is not read; save it as RGB")
+    if (kind != "uint" or bits > 16) and _one(tags, _ORIENTATION, 1) != 1:
+        raise Unsupported(f"is a turned TIFF of {bits}-bit {kind} values, which is not read; save it upright")
+    if samples > 4:
+        raise Unsupported(f"is a TIFF of {samples} channels, which is not read; save three of them as RGB")
+    return Header(
+        width,
+        height,
+        bits,
+        kind,
+        alpha=samples > _COLOURS[photometric],
+        colours_below=False,
+        turns=True,
+        check=partial(_check_pieces, data, tags, samples * bits),
+    )
+
+
+def _tags(data: bytes) -> Tags:
+    """The first directory; each tag once (readers differ in which of two they believe)."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    (position,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, position)
+    entry, inline, first = ("HHQ", 8, position + 8) if big else ("HHI", 4, position + 2)
+    size = struct.calcsize(order + entry) + inline
+    if count > (len(data) - first) // size:
+        raise Incomplete
+    seen: set[int] = set()
+    tags: Tags = {}
+    for at in range(first, first + count * size, size):
+        tag, kind, length = struct.unpack_from(order + entry, data, at)
+        if tag in seen:
+            raise Unsupported(
+                f"is a TIFF with tag {tag} twice, so that it can't be told which one counts; save it again"
+            )
+        seen.add(tag)
+        code = _CODES.get(kind)
+        if code is None or tag not in _LONGEST:
+            continue
+        place = at + size - inline
+        if length * struct.calcsize(order + code) > inline:
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, place)
+        if not 0 < length <= _LONGEST[tag]:
+            raise Incomplete
+        tags[tag] = list(struct.unpack_from(f"{order}{length}{code}", data, place))
+    return tags
+
+
+def _one(tags: Tags, tag: int, default: int) -> int:
+    return tags.get(tag, [default])[0]
+
+
+def _values(tags: Tags) -> tuple[int, Literal["uint", "int", "float"]]:
+    """Bits of a value and what it is."""
+    bits, kinds = tags.get(_BITS, [1]), tags.get(_FORMAT, [1])
+    if len(set(bits)) > 1 or len(set(kinds)) > 1:
+        raise Unsupported("is a TIFF whose channels differ in their bits, which is not read; save it as PNG")
+    kind = _KINDS.get(kinds[0], "uint")  # 4: undefined
+    if bits[0] not in _FITS[kind]:
+        raise Unsupported(
+            f"is a TIFF of {bits[0]}-bit {kind} values, which is not read; save it with "
+            f"{', '.join(map(str, _FITS[kind]))} bits"
+        )
+    return bits[0], kind
+
+
+def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
+    """As many strips or tiles as the size asks for, each inside the file and, where that can be told, of full length.
+
+    Args:
+        data: The file.
+        tags: Its directory.
+        bits: Of a pixel, all samples together.
+    """
+    width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
+    tiled = _TILES in tags
+    offsets, sizes = (tags.get(tag) for tag in ((_TILES, _TILE_SIZES) if tiled else (_STRIPS, _STRIP_SIZES)))
+    across = _one(tags, _TILE_WIDTH, 0) if tiled else width
+    down = _one(tags, _TILE_HEIGHT, 0) if tiled else min(_one(tags, _ROWS, height), height)
+    if offsets is None or sizes is None or len(offsets) != len(sizes) or not (across and down):
+        raise Incomplete
+    planes = _one(tags, _SAMPLES, 1) if _one(tags, _PLANAR, 1) == 2 else 1
+    count = math.ceil(width / across) * math.ceil(height / down)
+    if len(offsets) < count * planes or sum(sizes) > 2 * len(
+        data
+    ):  # the latter: all are the same bytes, again and again
+        raise Incomplete
+    if tiled and count * across * down > 4 * max(width * height, _TILE_LIMIT):
+        raise Unsupported("is a TIFF whose tiles hold many times its pixels; save it again")
+    if (
+        _one(tags, _PHOTOMETRIC, 1) == 6
+    ):  # YCbCr may hold fewer values of colour than of brightness: at least the latter
+        bits, planes = 8, 1
+    packing = _one(tags, _PACKING, 1)
+    for number in range(count * planes):
+        at, size = offsets[number], sizes[number]
+        if at + size > len(data):
+            raise Incomplete
+        rows = down if tiled else min(down, height - number % count * down)
+        wanted = rows * math.ceil(across * bits / planes / 8)
+        if packing == _RAW and size < wanted:
+            raise Incomplete
+        if packing in _DEFLATE:
+            _check_deflate(memoryview(data)[at : at + size], wanted)
+
+
+def _check_deflate(packed: memoryview, wanted: int) -> None:
+    """libtiff fills with zeros what does not unpack, and only complains; zlib's checksum tells."""
+    unpack, found = zlib.decompressobj(), 0
+    try:
+        for start in range(0, len(packed), _FEED):
+            left: bytes | memoryview = packed[start : start + _FEED]
+            while left and not unpack.eof and found <= wanted:
+                found += len(unpack.decompress(left, 1 << 20))
+                left = unpack.unconsumed_tail
+    except zlib.error:
+        raise Incomplete from None
+    if found < wanted:
+        raise Incomplete

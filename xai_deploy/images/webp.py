@@ -1,0 +1,53 @@
+"""WebP: RIFF chunks of type, length, data, padded to even lengths. Of an animation the first frame is read."""
+
+from __future__ import annotations
+
+import struct
+
+from .header import Header, Incomplete, pieces
+
+
+def webp(data: bytes) -> Header:
+    """A lone VP8 or VP8L chunk, or VP8X with the canvas and the frames' chunks behind it."""
+    (size,) = struct.unpack_from("<I", data, 4)
+    end = size + 8
+    if len(data) < end:
+        raise Incomplete
+    canvas: Header | None = None
+    position = 12
+    for _ in pieces():
+        if position + 8 > end:
+            break
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if position + 8 + length > end:
+            raise Incomplete
+        found = _chunk(kind, data, position + 8)
+        if found is not None:
+            if canvas is None:
+                canvas = found
+            elif kind == b"VP8X" or found.width > canvas.width or found.height > canvas.height:
+                raise Incomplete  # a second canvas, or an image that is larger than it
+        position += 8 + length + (length & 1)
+    if canvas is None:
+        raise Incomplete
+    return canvas
+
+
+def _chunk(kind: bytes, data: bytes, at: int) -> Header | None:
+    if kind == b"VP8X":
+        return Header(1 + _three(data, at + 4), 1 + _three(data, at + 7), alpha=bool(data[at] & 0x10), turns=True)
+    if kind == b"ANMF":
+        return Header(1 + _three(data, at + 6), 1 + _three(data, at + 9))
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, at + 1)
+        return Header(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, at + 6)
+        return Header(width & 0x3FFF, height & 0x3FFF)
+    return None
+
+
+def _three(data: bytes, at: int) -> int:
+    if at + 3 > len(data):
+        raise Incomplete
+    return int.from_bytes(data[at : at + 3], "little")

@@ -1,0 +1,45 @@
+"""Writing image files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageFileError
+from .module import opencv
+
+Pixels = NDArray[np.uint8]
+
+
+def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
+    """Write RGB [h,w,3] uint8 to a file whose ending tells the format.
+
+    Raises:
+        ImageFileError: The file can't be written.
+        BackendNotInstalledError: OpenCV is missing.
+    """
+    try:
+        Path(path).write_bytes(encode_image(image, Path(path).suffix))
+    except OSError as error:
+        raise ImageFileError(f"{path}: can't be written ({error.strerror})") from None
+
+
+def encode_image(image: Pixels, suffix: str = ".png") -> bytes:
+    """RGB [h,w,3] uint8 as the bytes of an image file; `suffix` tells the format.
+
+    Raises:
+        ImageFileError: No such format, or too large for it.
+        BackendNotInstalledError: OpenCV is missing.
+    """
+    cv2 = opencv()
+    try:
+        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]))
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise ImageFileError(f"an image of {image.shape[1]} x {image.shape[0]} pixels can't be encoded as {suffix!r}")
+    contents: bytes = data.tobytes()
+    return contents
