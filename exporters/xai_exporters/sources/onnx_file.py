@@ -12,7 +12,9 @@ from google.protobuf.message import DecodeError
 from ..errors import SourceError
 from ..request import Request
 from ..standard_form import in_standard_form
+from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
+from .expansion import expansion
 
 
 def matches(file: SourceFile) -> bool:
@@ -31,9 +33,18 @@ def load(file: SourceFile, request: Request) -> Network:
     if not _is_text(model.graph):
         raise SourceError(f"{file.path}: damaged; a name in it is not text")
     folder = file.path.resolve().parent
+    size, taken = file.path.stat().st_size, 0
+    files = {}
     for tensor in external._get_all_tensors(model):
         if external.uses_external_data(tensor):
-            _require_beside(tensor, folder, file.path)
+            data = _require_beside(tensor, folder, file.path)
+            files[data] = data.stat().st_size
+            taken += _length(tensor, files[data])
+    size += sum(files.values())
+    if taken > FACTOR * size + SLACK:
+        raise SourceError(
+            f"{file.path}: its external data would be read as {taken} bytes, far more than its files; refused"
+        )
     try:
         external.load_external_data_for_model(model, str(folder))
     except Exception as error:  # onnx raises several types for short or malformed data
@@ -44,6 +55,8 @@ def load(file: SourceFile, request: Request) -> Network:
         raise SourceError(f"{file.path}: not a valid ONNX model ({str(error).splitlines()[0]})") from None
     except ValueError:
         pass  # above protobuf's 2 GB: the writer says so with the reason
+    if (problem := expansion(model, size)) is not None:
+        raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
     return in_standard_form(model, f"ONNX{producer}")
 
@@ -64,8 +77,8 @@ def _is_text(graph: onnx.GraphProto) -> bool:
     return all(isinstance(name, str) for name in names)
 
 
-def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> None:
-    """External data is a plain file in the model's own folder (or below); anything else is refused."""
+def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path:
+    """The file of external data: a plain one in the model's own folder (or below); anything else is refused."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     path = folder / location
     outside = os.path.isabs(location) or folder not in path.resolve().parents
@@ -75,3 +88,10 @@ def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> None
         )
     if not path.is_file():
         raise SourceError(f"{model}: its data file {location!r} is missing; put it beside the model")
+    return path
+
+
+def _length(tensor: onnx.TensorProto, size: int) -> int:
+    """How many bytes of a data file of `size` a tensor reads; all where it does not say."""
+    given = next((entry.value for entry in tensor.external_data if entry.key == "length"), "")
+    return min(int(given), size) if given.isdecimal() else size
