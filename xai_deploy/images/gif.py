@@ -15,7 +15,7 @@ def gif(data: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + _palette(flags)
     frames, alpha = 0, False
-    counter = pieces()
+    counter = pieces(5)  # a sub-block holds 255 bytes at most
     while data[position] != _END:
         if data[position] == _FRAME:
             left, top, columns, rows = struct.unpack_from("<HHHH", data, position + 1)

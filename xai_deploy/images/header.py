@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-PIECES = 5_000_000
+PIECES = 1_000_000
 """Chunks, segments or blocks of one file that are looked at; a file that has more is made to keep us busy."""
 
 
@@ -46,11 +46,11 @@ class Header:
     check: Callable[[], None] = lambda: None
 
 
-def pieces() -> Iterator[int]:
-    """0, 1, ...: to count the pieces of a file with.
+def pieces(times: int = 1) -> Iterator[int]:
+    """0, 1, ...: to count the pieces of a file with, up to `times` the limit.
 
     Raises:
         Incomplete: There are more than any honest file has.
     """
-    yield from itertools.islice(itertools.count(), PIECES)
+    yield from itertools.islice(itertools.count(), times * PIECES)
     raise Incomplete
