@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import onnx
 import onnx.inliner
@@ -15,12 +16,14 @@ from xai_deploy.bundle import RESERVED
 
 from .errors import BatchError, GraphError, RequestError
 from .graphs import name_outputs
+from .layouts import input_layout
 from .passes.counted_gather import reduce_counted_gathers
 from .passes.dynamic_batch import make_batch_dynamic
 from .passes.fixed_values import fold_fixed_values
 from .passes.opset import to_common_opset
 from .passes.shape_arithmetic import reduce_shape_arithmetic
 from .passes.supported import require_standard_ops
+from .positions.trace import Traced, trace
 from .runtime import Measured, measure
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,12 @@ class CleanGraph:
     @property
     def graph(self) -> ir.Graph:
         return self.model.graph
+
+    @cached_property
+    def positions(self) -> dict[ir.Value, Traced]:
+        """Where in the image each tensor's elements lie."""
+        layout = input_layout(self.graph.inputs[0], self.image_shape)
+        return trace(self.graph, self.shapes, 2 if layout == "NCHW" else 1)
 
     def copy(self) -> CleanGraph:
         """Another graph with the same weights, to be changed and cut apart from this one."""

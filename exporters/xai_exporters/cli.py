@@ -303,6 +303,8 @@ def _print_summary(done: Export) -> None:
     console.print(table)
     if single:
         console.print(f"The bundle takes one image at a time, which is slower: {done.one_because}", style="yellow")
+    if done.auto_note is not None:
+        console.print(f"{done.auto_note}.", style="yellow")
     for role, reason in manifest.left_out.items():
         console.print(f"No {role} graph: {reason}.", style="yellow")
     for role in done.dead:

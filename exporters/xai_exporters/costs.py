@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from .clean import CleanGraph
-from .errors import LayerError
+from .featuremap import is_feature_map
 from .graphs import ancestors, attribute, descendants
-from .layers import module_outputs
-from .layouts import find_grid
+from .layers import whole_modules
 from .logits import Logits
 from .split import side_tensors
 
@@ -43,9 +42,8 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
     """Every tensor of floats that holds an activation of more than one position, between the image and the logits."""
     graph = clean.graph
     modules: dict[ir.Value, list[str]] = {}
-    for path, values in module_outputs(graph).items():
-        if len(values) == 1:
-            modules.setdefault(values[0], []).append(path)
+    for path, value in whole_modules(graph).items():
+        modules.setdefault(value, []).append(path)
     macs = {node: multiply_adds(node, clean) for node in graph}
     total = sum(macs.values()) or 1
     leading = ancestors([logits.value])
@@ -56,10 +54,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
             legal = value in leading and value in from_image and value is not logits.value
             if not legal or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
                 continue
-            try:
-                grid = find_grid(clean.shapes, value, str(value.name))
-            except LayerError:
-                continue
+            grid = is_feature_map(clean, value)
             if grid is None or grid.shape[1] * grid.shape[2] < 2:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])

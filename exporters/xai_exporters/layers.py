@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from .errors import LayerError
+from .folded import Folds
 
 _DYNAMO_SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -48,16 +49,25 @@ def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
     return found
 
 
+def whole_modules(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Module path -> the tensor that it gives, of the modules that give one and are there as a whole."""
+    folds = Folds(graph, {node: module_paths(node) for node in graph})
+    found = {path: values[0] for path, values in module_outputs(graph).items() if len(values) == 1}
+    return {p: value for p, value in found.items() if folds.reason(p, value) is None}
+
+
 def find_layer(graph: ir.Graph, name: str) -> ir.Value:
     """The tensor that `name` stands for: a module path first, then a tensor, then a node.
 
     Raises:
-        LayerError: Nothing matches (the nearest names are listed), or a module has several outputs.
+        LayerError: Nothing matches (the nearest names are listed), a module has several outputs, or its last operator was merged
+            into another.
     """
     modules = module_outputs(graph)
     if name in modules:
         outputs = modules[name]
         if len(outputs) == 1:
+            _require_whole(graph, name, outputs[0])
             return outputs[0]
         names = ", ".join(repr(str(v.name)) for v in outputs[:5])
         raise LayerError(
@@ -75,6 +85,16 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
     if name in {str(v.name) for v in graph.inputs}:
         raise LayerError(f"{name!r} is the network's input; split at an activation behind it")
     raise LayerError(no_such_layer(name, [*modules, *tensors, *nodes]))
+
+
+def _require_whole(graph: ir.Graph, name: str, value: ir.Value) -> None:
+    reason = Folds(graph, {node: module_paths(node) for node in graph}).reason(name, value)
+    if reason is not None:
+        nearest = dict.fromkeys([value, *(o for node, _ in value.uses() for o in node.outputs)])
+        names = ", ".join(repr(str(v.name)) for v in list(nearest)[:5])
+        raise LayerError(
+            f"the output of the module {name!r} is no longer in the graph: {reason}; the nearest tensors are {names}"
+        )
 
 
 def no_such_layer(name: str, known: Iterable[str]) -> str:

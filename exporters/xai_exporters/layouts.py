@@ -12,9 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .emit import Emitter
-from .errors import LayerError
-from .graphs import ancestors, attribute, constant_of, data_inputs
-from .runtime import Measured
+from .graphs import attribute, constant_of, data_inputs
 
 Layout = Literal["NCHW", "NHWC", "NTC"]
 
@@ -27,7 +25,6 @@ _ELEMENTWISE = {
     "Softplus", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Clip", "Min", "Max", "Sum", "Identity", "Dropout", "Cast",
     "QuantizeLinear", "DequantizeLinear", "Concat",
 }  # fmt: skip
-_MOST_PREFIX_TOKENS = 16  # one class token, and a few registers or distillation tokens
 
 
 @dataclass(frozen=True)
@@ -43,46 +40,6 @@ class Grid:
     layout: Layout
     shape: tuple[int, int, int]
     prefix: int = 0
-
-
-def find_grid(shapes: Measured, value: ir.Value, name: str) -> Grid | None:
-    """How a tensor of floats holds an activation; None where it holds none.
-
-    Raises:
-        LayerError: Tokens whose grid can't be told.
-    """
-    shape = shapes.per_image(value.name)
-    if shape is not None and len(shape) == 3:
-        if find_layout(value) == "NHWC":
-            return Grid("NHWC", (shape[2], shape[0], shape[1]))
-        return Grid("NCHW", (shape[0], shape[1], shape[2]))
-    if shape is None or len(shape) != 2 or min(shape) < 2:
-        return None
-    tokens, channels = shape
-    before = ancestors([value])
-    patches = [
-        patch
-        for v in before
-        if (patch := shapes.per_image(v.name)) is not None
-        and len(patch) == 3
-        and (producer := v.producer()) is not None
-        and producer.op_type == "Conv"
-        and 0 <= tokens - patch[1] * patch[2] <= _MOST_PREFIX_TOKENS
-    ]
-    sizes = {(h, w) for _, h, w in patches}
-    if len(sizes) != 1:
-        return None
-    [(h, w)] = sizes
-    prefix = tokens - h * w
-    for v in before:
-        producer = v.producer()
-        if prefix and producer is not None and producer.op_type == "Concat" and shapes.per_image(v.name) == shape:
-            last = shapes.per_image(producer.inputs[-1].name) if producer.inputs[-1] is not None else None
-            if attribute(producer, "axis", 0) % 3 == 1 and last != (h * w, shape[1]):
-                raise LayerError(
-                    f"{name!r} holds tokens whose grid of {h} x {w} does not come last; split at another layer"
-                )
-    return Grid("NTC", (channels, h, w), prefix)
 
 
 def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
@@ -173,3 +130,11 @@ def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
             return None
         axes = np.array(listed)
     return tuple(sorted(int(a) % 4 for a in axes))
+
+
+def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW", "NHWC"]:
+    """Told by the operators behind the input, or else by which end of `shape`, one image's, has 1 or 3 channels."""
+    told = find_layout(image)
+    if told is None:
+        told = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
+    return told

@@ -18,13 +18,14 @@ import onnx_ir as ir
 from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, Port, TargetLayer
 from xai_deploy.randomised import Randomised
 
+from .auto import auto_layer
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .delivery import check_delivery, deliver
 from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
 from .graphs import make_model, to_bytes
 from .layers import find_layer
-from .layouts import find_layout
+from .layouts import input_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
 from .material import Material
 from .openvino_ir import require_openvino, to_ir
@@ -34,7 +35,7 @@ from .relevance.names import note_names
 from .request import Request, check
 from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
-from .split import Cut, Parts, auto_layer, plan_cut, side_tensors_of, split
+from .split import Cut, Parts, plan_cut, side_tensors_of, split
 from .stated import note
 from .verify import Verified, check_backward, verify
 from .writer import Stage, check_destination, randomised_path, staged
@@ -56,6 +57,7 @@ class Export:
         batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None where it takes several.
         framework: What `verified` compares with beside the source graph.
+        auto_note: What `auto` found wanting in its own choice; None where it is the usual one, or a layer was named.
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
@@ -78,6 +80,7 @@ class Export:
     randomised: tuple[Export, ...] = ()
     one_because: str | None = None
     framework: str = "torch"
+    auto_note: str | None = None
 
 
 def export(request: Request, say: Say = lambda step: None) -> Export:
@@ -153,7 +156,7 @@ def _export(
 ) -> Export:
     """Stage one bundle, verified: the network's own (step 0), or one of random weights, beside that of the trained ones."""
     started = time.perf_counter()
-    target, logits, dropped = _prepare(graph, network, request)
+    target, logits, dropped, auto_note = _prepare(graph, network, request)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
@@ -232,6 +235,7 @@ def _export(
         beside,
         one_because=graph.reason,
         framework=network.framework,
+        auto_note=auto_note,
     )
 
 
@@ -270,9 +274,11 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     return candidates(graph, logits)
 
 
-def _prepare(graph: CleanGraph, network: Network, request: Request) -> tuple[ir.Value, Logits, tuple[str, ...]]:
-    """The tensor to cut at (the tap taken off the outputs), the logits, and the outputs left out."""
-    tap = None
+def _prepare(
+    graph: CleanGraph, network: Network, request: Request
+) -> tuple[ir.Value, Logits, tuple[str, ...], str | None]:
+    """The tensor to cut at (the tap taken off the outputs), the logits, the outputs left out, and what `auto` has to say."""
+    tap = auto_note = None
     if network.tap is not None:
         tap = next(v for v in graph.graph.outputs if v.name == network.tap)
         graph.graph.outputs.remove(tap)
@@ -288,16 +294,18 @@ def _prepare(graph: CleanGraph, network: Network, request: Request) -> tuple[ir.
             tap.name = request.split
     logits = find_logits(graph, request.output)
     dropped = drop_foreign_outputs(graph, logits)
-    if tap is None:
-        tap = auto_layer(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
-    return tap, logits, dropped
+    if tap is None and request.split == "auto":
+        tap, auto_note = auto_layer(graph, logits)
+    elif tap is None:
+        tap = find_layer(graph.graph, request.split)
+    return tap, logits, dropped, auto_note
 
 
 def _input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:
     [image] = clean.graph.inputs
     if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
         raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
-    name, layout = str(parts.head.inputs[0].name), _input_layout(clean, request)
+    name, layout = str(parts.head.inputs[0].name), input_layout(image, clean.image_shape)
     return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
 
 
@@ -359,15 +367,6 @@ def _port(value: ir.Value) -> Port:
     assert value.dtype is not None
     sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
     return Port(str(value.name), sizes, value.dtype.numpy().name)
-
-
-def _input_layout(clean: CleanGraph, request: Request) -> str:
-    """NCHW or NHWC, told by the operators behind the input, or else by which end has 1 or 3 channels."""
-    first, _, last = clean.image_shape
-    told = find_layout(clean.graph.inputs[0])
-    if told is None:
-        told = "NHWC" if last in (1, 3) and first not in (1, 3) else "NCHW"
-    return told
 
 
 def _labels(path: Path, classes: int) -> list[str]:

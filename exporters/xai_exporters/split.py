@@ -6,7 +6,6 @@ constants, nor descendants, nor made from the batch alone (those the tail comput
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,9 @@ from xai_deploy.bundle import ACTIVATION, LOGITS, RESERVED, Side
 from .clean import CleanGraph
 from .emit import Emitter
 from .errors import LayerError
-from .graphs import ancestors, content_of, descendants, rename
-from .layouts import Grid, find_grid, find_layout, from_channels_first, to_channels_first
+from .featuremap import find_grid
+from .graphs import content_of, descendants, rename
+from .layouts import Grid, from_channels_first, to_channels_first
 from .logits import Logits
 from .runtime import batch_of
 
@@ -68,13 +68,7 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
     """
     if target in clean.graph.inputs:
         raise LayerError(f"{name!r} gives the image as it is; split at an activation behind it")
-    grid = find_grid(clean.shapes, target, name)
-    if grid is None:
-        shape = clean.shapes.two.get(str(target.name), ())
-        raise LayerError(
-            f"{name!r} has shape {['N', *shape[1:]]}: a layer to explain gives [N,K,h,w], or tokens of an image's patches "
-            "[N,T,K]; --list-layers shows those that do"
-        )
+    grid = find_grid(clean, target, name)
     if target.dtype is not None and target.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         raise LayerError(f"{name!r} holds {target.dtype.name}, not floats; split behind its DequantizeLinear")
     if logits.value not in descendants([target]) or logits.value is target:
@@ -242,46 +236,3 @@ def _replace_outputs(graph: ir.Graph, outputs: Sequence[ir.Value]) -> None:
 def side_names(cut: Cut) -> list[str]:
     """The side tensors' names in the bundle."""
     return [f"side_{i}" for i in range(len(cut.sides) + bool(cut.grid.prefix))]
-
-
-def _is_attention(clean: CleanGraph, node: ir.Node, logits: Logits) -> bool:
-    """A Softmax over more than one score per class is one over tokens."""
-    shape = clean.shapes.per_image(node.outputs[0].name)
-    return node.op_type == "Softmax" and (shape is None or math.prod(shape) > logits.classes)
-
-
-def auto_layer(clean: CleanGraph, logits: Logits) -> ir.Value:
-    """The last 4-D activation before global pooling or flattening that needs no side tensor; in a network that attends
-    between tokens after it, the last normalised tokens that attention reads.
-
-    (Behind the last attention the patch tokens of a ViT lead nowhere: only the class token is read.)
-
-    Raises:
-        LayerError: There is neither.
-    """
-    leading = ancestors([logits.value])
-    candidates = [v for node in clean.graph for v in node.outputs if v in leading]
-    for value in reversed(candidates):
-        attends = any(_is_attention(clean, node, logits) for node in _nodes_between(value, logits.value))
-        shape = clean.shapes.per_image(value.name)
-        if shape is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-            continue
-        if attends:
-            producer = value.producer()
-            if producer is None or producer.op_type != "LayerNormalization" or len(shape) != 2:
-                continue
-            if find_grid(clean.shapes, value, "auto") is not None:
-                return value
-        elif len(shape) == 3 and (layout := find_layout(value)) is not None:
-            height, width = shape[1:] if layout == "NCHW" else shape[:2]
-            if height * width > 1 and not side_tensors(clean, value, [logits.value]):
-                return value
-    raise LayerError(
-        "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
-        "(--list-layers shows them)"
-    )
-
-
-def _nodes_between(value: ir.Value, end: ir.Value) -> set[ir.Node]:
-    between = descendants([value]) & ancestors([end])
-    return {producer for v in between if v is not value and (producer := v.producer()) is not None}
