@@ -23,6 +23,7 @@ from xai_deploy.bundle import (
     Input,
     Manifest,
 )
+from xai_deploy.probabilities import probabilities
 
 from .errors import BatchError, GraphError, VerificationError
 from .runtime import open_session, run, run_single
@@ -34,6 +35,9 @@ rounds at 5e-4, and the runtime computes parts of such a network in float32, oth
 
 _STEP = 2e-2
 """A few steps of 8 bits, relative to the largest magnitude."""
+
+PROBABILITY_TOLERANCE = 2e-2
+"""Of probabilities beside the source's own: a step and a half of an output of 7 bits."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
             raise BatchError(
                 f"three images at once give other outputs than one at a time (difference {difference:.1e})"
             )
+    _verify_probabilities(manifest, together)
     _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
     for role in manifest.graphs:
         if role.startswith(FUSED):
@@ -123,6 +128,20 @@ def _rounding(source: onnx.ModelProto) -> float:
     """What a batch may change by rounding alone: sums in another order, which a network on integers rounds to the next step."""
     operators = {node.op_type for node in source.graph.node}
     return _STEP if "QuantizeLinear" in operators and "DynamicQuantizeLinear" not in operators else 0.0
+
+
+def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> None:
+    """What will be told as probabilities is the network's own output, where the manifest says that this holds them."""
+    own = next(output for output in manifest.outputs if output.kind != "other")
+    found = outputs[own.tensor]
+    if own.kind != "probabilities" or found.dtype.kind != "f":  # percent and codes are in other units
+        return
+    told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
+    difference = float(np.abs(told - found.reshape(told.shape)).max())
+    if difference > PROBABILITY_TOLERANCE:
+        raise VerificationError(
+            f"the {manifest.activation} of the logits differs from the output {own.name!r} by {difference:.1e}; please report it"
+        )
 
 
 def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any], tolerance: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from xai_exporters.errors import GraphError
+from xai_exporters.errors import GraphError, VerificationError
+from xai_exporters.logits import Logits, find_logits
 
 from xai_deploy import Explainer, heatmap, resample
 from xai_deploy.errors import NotApplicableError
@@ -21,7 +23,7 @@ from . import nets
 from . import onnx_nets as o
 from .checks import onnxruntime, source_reference
 from .probabilities import PROBABILITIES, SCORES, Ending, network, number, scores
-from .running import export_onnx
+from .running import export_onnx, left_behind
 
 ROLES = ("tail", "pixelwise-tail")
 
@@ -227,3 +229,13 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     return model
+
+
+def test_a_wrong_activation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*arguments: Any) -> Logits:
+        return replace(find_logits(*arguments), activation="sigmoid")
+
+    monkeypatch.setattr("xai_exporters.pipeline.find_logits", wrong)
+    with pytest.raises(VerificationError, match="the sigmoid of the logits differs from the output 'result' by"):
+        export_onnx(tmp_path, network(PROBABILITIES["softmax"][0]))
+    assert left_behind(tmp_path) == []
