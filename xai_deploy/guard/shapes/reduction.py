@@ -14,7 +14,7 @@ def reduce(call: Call) -> list[Known]:
     try:
         axes = call.axes(1, len(x.shape))
     except Unknowable:
-        return [Known(x.shape, x.size, exact=False)]
+        return [Known(tuple(max(size, 1) for size in x.shape), x.size, exact=False)]
     if not axes:
         axes = [] if call.number("noop_with_empty_axes", 0) else list(range(len(x.shape)))
     return [x.like(_without(x.shape, axes, keep))]

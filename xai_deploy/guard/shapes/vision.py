@@ -40,10 +40,12 @@ def recurrent(call: Call) -> list[Known]:
         raise Unknowable(f"{call.node} takes an input {list(x.shape)}")
     directions, _, hidden = weight.shape
     steps, batch = x.shape[:2]
+    shapes = (steps, directions, batch, hidden), (directions, batch, hidden)
     if call.number("layout", 0):
-        steps, batch = batch, steps
-    state = Known((directions, batch, hidden), x.size, exact=x.exact)
-    return [Known((steps, directions, batch, hidden), x.size, exact=x.exact), state, state][: len(call.node.outputs)]
+        batch, steps = x.shape[:2]
+        shapes = (batch, steps, directions, hidden), (batch, directions, hidden)
+    y, state = (Known(shape, x.size, exact=x.exact) for shape in shapes)
+    return [y, state, state][: len(call.node.outputs)]
 
 
 @rule("Attention")

@@ -70,30 +70,41 @@ def conv_transpose(call: Call) -> list[Known]:
     asked = call.ints("output_shape")
     strides, dilations = _per_axis(call, "strides", n, 1), _per_axis(call, "dilations", n, 1)
     extra = _per_axis(call, "output_padding", n, 0)
-    pads = (call.ints("pads") or [0] * 2 * n) if call.text("auto_pad", b"NOTSET") == b"NOTSET" else [0] * 2 * n
+    auto = call.text("auto_pad", b"NOTSET")
+    pads = call.ints("pads") if auto == b"NOTSET" else None
+    if pads is None:
+        pads = [0] * 2 * n
     if len(pads) != 2 * n:
         raise Unknowable(f"{call.node} has {len(pads)} pads for {n} axes")
-    sizes = (
-        asked[-n:]
-        if asked
-        else [
-            strides[i] * (x.shape[i + 2] - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[i + n]
-            for i in range(n)
-        ]
-    )
+    if asked:
+        sizes = asked[-n:]
+    elif auto.startswith(b"SAME"):
+        sizes = [strides[i] * x.shape[i + 2] for i in range(n)]
+    else:
+        reach = [dilations[i] * (kernel[i] - 1) + 1 - pads[i] - pads[i + n] for i in range(n)]
+        sizes = [strides[i] * (x.shape[i + 2] - 1) + extra[i] + reach[i] for i in range(n)]
     channels = weight.shape[1] * call.number("group", 1)
     shape = (x.shape[0], channels, *(max(size, 0) for size in sizes))
     work = x.count * math.prod(weight.shape[1:]) // max(1, math.prod(shape))
     return [Known(shape, x.size, exact=x.exact, work=work)]
 
 
+def _may_end_early(call: Call, x: Known, places: tuple[int, ...]) -> bool:
+    """Whether a last window starts behind the input: runtimes leave it out, or do not."""
+    n = len(places)
+    strides, pads = call.ints("strides") or [1] * n, call.ints("pads") or [0] * 2 * n
+    ends = ((places[i] - 1) * strides[i] >= x.shape[i + 2] + pads[i] for i in range(n))
+    return bool(call.number("ceil_mode", 0)) and any(ends)
+
+
 @rule("AveragePool", "MaxPool", "LpPool")
 def pool(call: Call) -> list[Known]:
     x = call[0]
     kernel = call.ints("kernel_shape") or []
-    shape = (*x.shape[:2], *slid(call, x, kernel))
-    pooled = Known(shape, x.size, exact=x.exact, work=math.prod(kernel))
-    return [pooled, *(x.like(shape, 8) for _ in call.node.outputs[1:])]
+    places = slid(call, x, kernel)
+    shape, is_exact = (*x.shape[:2], *places), x.exact and not _may_end_early(call, x, places)
+    pooled = Known(shape, x.size, exact=is_exact, work=math.prod(kernel))
+    return [pooled, *(Known(shape, 8, exact=is_exact) for _ in call.node.outputs[1:])]
 
 
 @rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
