@@ -43,9 +43,9 @@ def _heads() -> list[onnx.ModelProto]:
         warnings.simplefilter("ignore")
         from onnx.backend.test.case.node import collect_testcases
 
-        cases = collect_testcases(None)
+        cases: Any = collect_testcases(None)
     head = onnx.load(bundle() / "head.onnx")
-    made = []
+    made: list[onnx.ModelProto] = []
     for case in cases:
         known = all(node.domain == "" and arity(node.op_type, _OPSET) for node in case.model.graph.node)
         ports = (*case.model.graph.input, *case.model.graph.output)
@@ -73,7 +73,7 @@ def _joined(head: onnx.ModelProto, example: onnx.ModelProto, inputs: Sequence[An
         copied.CopyFrom(node)
         copied.input[:] = [name and f"example/{name}" for name in node.input]
         copied.output[:] = [name and f"example/{name}" for name in node.output]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "zero"))
     last = "plain"
     for i, port in enumerate(example.graph.output):
         nodes = (

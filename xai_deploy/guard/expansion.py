@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ..errors import UnsafeGraphError
 from .messages import Graph, Node, Port
-from .shapes import Known, Run, Unknowable
+from .shapes import Harmful, Known, Run, Unknowable
 from .tensors import size_of
 
 _BASE = 512 << 20  # bytes
@@ -66,6 +66,8 @@ class Expansion:
                         alive -= living.pop(name)
                 if work > batch * _WORK:
                     raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for {batch} images")
+        except Harmful as error:
+            raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
         except Unknowable as error:
             raise UnsafeGraphError(f"{error}; what it needs can't be told") from None
 

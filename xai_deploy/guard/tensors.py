@@ -14,7 +14,7 @@ from .messages import Tensor, short
 
 MAX_RANK = 16
 _MAX_ELEMENTS = 1 << 40
-_FEW = 1024  # elements of a tensor whose values may say something of shapes
+_FEW, _FEW_WHOLE = 1024, 1 << 16  # elements of a tensor whose values may say something of sizes and positions
 
 # data type (TensorProto.DataType) -> bits of an element; texts and complex numbers are not there
 BITS = {
@@ -73,7 +73,8 @@ def check_tensor(tensor: Tensor) -> None:
 def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
     """The values of a tensor that passed the check, where they are few; None: they say nothing of shapes."""
     count, dtype = math.prod(tensor.dims), _NUMPY.get(tensor.dtype)
-    if count > _FEW or dtype is None:
+    most = _FEW_WHOLE if tensor.dtype in (6, 7) and tensor.raw is not None else _FEW
+    if count > most or dtype is None:
         return None
     if tensor.raw is not None and tensor.raw[0] != tensor.raw[1]:
         kind = np.dtype(dtype).newbyteorder("<")

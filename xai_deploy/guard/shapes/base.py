@@ -18,6 +18,10 @@ class Unknowable(Exception):
     """A tensor's sizes can't be told before the graph runs."""
 
 
+class Harmful(Exception):
+    """A node on which runtimes crash, or ask for all memory."""
+
+
 @dataclass(slots=True)
 class Known:
     """What is known of a tensor.

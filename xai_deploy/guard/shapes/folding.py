@@ -14,7 +14,7 @@ from .base import Call, Unknowable, rules
 
 Array = NDArray[Any]
 Fold = Callable[[Call, list[Any]], Any]
-FEW = 1024  # elements; the values of larger tensors are not followed
+FEW = 1 << 16  # elements; the values of larger tensors are not followed
 
 
 def _divide(call: Call, given: list[Any]) -> Any:

@@ -12,6 +12,7 @@ from ..messages import Graph, Node, Tensor
 from ..tensors import MAX_RANK, size_of, values_of
 from .base import Call, Known, Unknowable, rules
 from .folding import FEW, fold
+from .harm import check_harm, integers
 
 _FROM_SIZES = ("Shape", "Size")
 
@@ -30,6 +31,7 @@ class Run:
             tensor.name: Known(tuple(tensor.dims), size_of(tensor.dtype), values_of(tensor, data), constant=True)
             for tensor in graph.tensors
         }
+        self._whole = integers(graph)
         self._values = {id(node): value for node in graph.nodes if (value := _attribute_value(node, data)) is not None}
 
     def results(self, inputs: Mapping[str, Known]) -> Iterator[tuple[Node, list[Known]]]:
@@ -40,11 +42,13 @@ class Run:
 
         Raises:
             Unknowable: Sizes can't be told, or there is no rule for them.
+            Harmful: A runtime would crash on a node.
         """
         known: dict[str, Known] = {**self._constants, **inputs}
         for node in self.graph.nodes:
             call = Call(node, [known[name] if name else None for name in node.inputs], self.graph.opset)
             try:
+                check_harm(call, self._whole)
                 found = rules[node.op](call)
             except (IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
                 raise Unknowable(f"{node} has attributes or inputs that do not go together") from None

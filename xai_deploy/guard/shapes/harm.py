@@ -1,0 +1,173 @@
+"""Nodes on which runtimes crash, whatever their sizes: divisions that processors trap, positions behind the end, endless sampling.
+
+Seen: ONNX Runtime and OpenVINO die of SIGFPE at INT_MIN / -1; OpenVINO of SIGSEGV at GatherND's positions out of range, at
+TopK's k above the size, at axes of CumSum and Unique that are not there, at lengths of DFT below 1, at weights of an LSTM that
+are too small, and hangs at huge windows; both allocate without end for RoiAlign's samples. Positions that the image decides
+can't be checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import Graph, Node, Tensor
+from .base import Call, Harmful, Known
+
+_FLOATS = (1, 10, 11, 16, 17, 18, 19, 20, 23, 24)  # TensorProto.DataType
+_MOST_SAMPLES = 64
+_LARGE_WINDOW = 64
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_WHOLE = (
+    "Shape",
+    "Size",
+    "ArgMax",
+    "ArgMin",
+    "NonZero",
+    "NonMaxSuppression",
+    "ConvInteger",
+    "MatMulInteger",
+    "QuantizeLinear",
+)
+_LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # outputs are of the type of this input; of all others, of the first's
+
+
+def integers(graph: Graph) -> set[str]:
+    """The names of the tensors that hold whole numbers."""
+    found = {tensor.name for tensor in graph.tensors if tensor.dtype not in _FLOATS}
+    found |= {port.name for port in graph.inputs if port.dtype not in _FLOATS}
+    for node in graph.nodes:
+        if _is_whole(node, found):
+            found.update(node.outputs)
+        elif node.op in ("TopK", "Unique", "MaxPool"):
+            found.update(node.outputs[1:])
+    return found
+
+
+def _is_whole(node: Node, found: set[str]) -> bool:
+    value = node.attributes.get("value")
+    if isinstance(value, Tensor):
+        return value.dtype not in _FLOATS
+    if node.op in ("Constant", "ConstantOfShape"):
+        return any(name in node.attributes for name in ("value_int", "value_ints"))
+    if node.op in ("Cast", "EyeLike") and ("to" in node.attributes or "dtype" in node.attributes):
+        return node.attributes.get("to", node.attributes.get("dtype")) not in _FLOATS
+    if node.op == "DequantizeLinear":
+        return False
+    index = _LIKE.get(node.op, 0)
+    return node.op in _WHOLE or (index < len(node.inputs) and node.inputs[index] in found)
+
+
+def check_division(call: Call, whole: set[str]) -> None:
+    """Refuse a division of whole numbers by what is not known, by 0, and by -1.
+
+    Raises:
+        Harmful: It is one.
+    """
+    if call.node.op not in ("Div", "Mod") or not whole.intersection(call.node.inputs):
+        return
+    divisor = call[1].values
+    if divisor is None or not (divisor.all() and (divisor.dtype.kind == "u" or (divisor != -1).all())):
+        raise Harmful(f"{call.node} divides whole numbers by 0, by -1, or by what is not known before it runs")
+
+
+def check_positions(call: Call) -> None:
+    """Refuse constant positions that lie outside the tensor that they are of.
+
+    Raises:
+        Harmful: There is one.
+    """
+    if call.node.op in ("GatherElements", "ScatterElements", "Scatter"):
+        x, axis = call[0], call.axis(call.number("axis", 0), len(call[0].shape))
+        _within(call, call[1], np.array(x.shape[axis]))
+    elif call.node.op in ("GatherND", "ScatterND"):
+        x, indices = call[0], call[1]
+        batch, depth = call.number("batch_dims", 0), indices.shape[-1] if indices.shape else 0
+        _within(call, indices, np.array(x.shape[batch : batch + depth]))
+
+
+def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
+    if indices.values is None:
+        if indices.constant:
+            raise Harmful(f"{call.node} has constant positions too many to be checked")
+    elif indices.values.size and not ((indices.values < sizes) & (indices.values >= -sizes)).all():
+        raise Harmful(f"{call.node} has positions outside of {sizes.tolist()}")
+
+
+def check_counts(call: Call) -> None:
+    """Refuse TopK's k above the size, and RoiAlign's samples that are many, or as many as the image decides.
+
+    Raises:
+        Harmful: It is so.
+    """
+    if call.node.op == "TopK":
+        axis = call.axis(call.number("axis", -1), len(call[0].shape))
+        k = [call.number("k", 0)] if call.opset < 10 else call.values(1) or [-1]
+        if not 0 <= k[0] <= call[0].shape[axis]:
+            raise Harmful(f"{call.node} asks for the best {k[0]} of {call[0].shape[axis]}")
+    elif call.node.op == "RoiAlign" and not 1 <= call.number("sampling_ratio", 0) <= _MOST_SAMPLES:
+        raise Harmful(f"{call.node} takes {call.number('sampling_ratio', 0)} samples; 1 to {_MOST_SAMPLES} are allowed")
+
+
+def check_axis(call: Call) -> None:
+    """Refuse axes that are not there, and lengths below 1, where OpenVINO does not look.
+
+    Raises:
+        Harmful, Unknowable: There is one.
+    """
+    rank = len(call[0].shape)
+    if call.node.op in ("CumSum", "CumProd"):
+        for axis in call.values(1) or []:
+            call.axis(axis, rank)
+    elif call.node.op == "Unique" and "axis" in call.node.attributes:
+        call.axis(call.number("axis", 0), rank)
+    elif call.node.op == "DFT" and any(length < 1 for length in call.values(1) or []):
+        raise Harmful(f"{call.node} has a length below 1")
+
+
+def check_window(call: Call) -> None:
+    """Refuse a pooling whose window is far larger than its input: OpenVINO walks over all of it.
+
+    Raises:
+        Harmful: It is so.
+    """
+    if call.node.op in ("AveragePool", "MaxPool", "LpPool"):
+        kernel = call.ints("kernel_shape") or []
+        for size, k in zip(call[0].shape[2:], kernel, strict=False):
+            if k < 1 or k > max(_LARGE_WINDOW, 2 * size):
+                raise Harmful(f"{call.node} has a window of {kernel} for an input {list(call[0].shape)}")
+
+
+def check_recurrent(call: Call) -> None:
+    """Refuse recurrent layers whose weights are not of the sizes that their hidden size asks for.
+
+    Raises:
+        Harmful: They are not.
+    """
+    gates = _GATES.get(call.node.op)
+    if gates is None:
+        return
+    x, w, r, b = call[0], call[1], call[2], call.get(3)
+    directions = 2 if call.text("direction", b"forward") == b"bidirectional" else 1
+    hidden = call.number("hidden_size", r.shape[-1] if r.shape else 0)
+    rows = gates * hidden
+    fits = (w.shape, r.shape) == ((directions, rows, x.shape[-1]), (directions, rows, hidden))
+    if not fits or (b is not None and b.shape != (directions, 2 * rows)):
+        raise Harmful(f"{call.node} has weights {list(w.shape)} and {list(r.shape)} for a hidden size of {hidden}")
+
+
+def check_harm(call: Call, whole: set[str]) -> None:
+    """All of these checks.
+
+    Raises:
+        Harmful: The node would do harm.
+    """
+    check_division(call, whole)
+    check_positions(call)
+    check_counts(call)
+    if call.given():
+        check_axis(call)
+        check_window(call)
+        check_recurrent(call)
