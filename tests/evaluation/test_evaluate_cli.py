@@ -49,7 +49,7 @@ def test_table(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "  complexity: no options",
         "  average-drop: masked=input",
         "  adcc: masked=input",
-        "  class explained: the predicted class of each image; p is the network's own probability, softmax or sigmoid",
+        "  class explained: the predicted class of each image; p is the network's own probability",
         "  intervals: 95 %, percentile bootstrap over the images, 1000 resamples",
         "6 images; see out/report.html",
     ]
