@@ -30,6 +30,7 @@ XaiError
 │   ├── BackendNotInstalledError  its runtime is not installed
 │   ├── DeviceError             the device is not there (never a silent fallback)
 │   └── RuntimeFailure          the runtime refused the graph or failed while running it
+│       └── WrongResultError    the runtime computes a graph wrongly: its logits are not the network's
 └── NonFiniteOutputError        the network or a map gave NaN or infinity
 """
 
@@ -154,6 +155,10 @@ class DeviceError(BackendError):
 
 class RuntimeFailure(BackendError):
     """The runtime refused a graph, or failed while running it."""
+
+
+class WrongResultError(RuntimeFailure):
+    """The runtime computes a graph wrongly: the graph's own logits are not those of head and tail."""
 
 
 class NonFiniteOutputError(XaiError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,7 +156,9 @@ class Explainer:
         self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress)
+        version = getattr(sys.modules.get(self.backend), "__version__", "").partition("-")[0]
+        runtime = f"{self.backend} {version}".rstrip()
+        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
 
     def explain(
         self, images: Images, method: str = "reciprocam", target: Target = None, **options: object

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .backends.base import Session, Tensor, to_host
 from .bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
-from .errors import NonFiniteOutputError, RuntimeFailure
+from .errors import NonFiniteOutputError, RuntimeFailure, WrongResultError
+from .faithful import how_wrong
 from .probabilities import probabilities
 from .progress import progress
 from .seeds import Index, Seed
@@ -41,15 +42,25 @@ class Network:
         session: Role -> opened graph.
         batch_size: The largest batch any graph is given.
         show_progress: Show progress bars at a terminal.
+        runtime: Name and version of the runtime, for messages.
+        precision: What it computes in.
     """
 
     def __init__(
-        self, manifest: Manifest, session: Callable[[str], Session], batch_size: int, show_progress: bool
+        self,
+        manifest: Manifest,
+        session: Callable[[str], Session],
+        batch_size: int,
+        show_progress: bool,
+        runtime: str = "the runtime",
+        precision: str = "f32",
     ) -> None:
         self.manifest = manifest
         self.session = session
         self.batch_size = batch_size
         self.show_progress = show_progress
+        self.runtime, self.precision = runtime, precision
+        self.proven: set[str] = set()  # roles whose logits were compared with head and tail
         self.sides = tuple(side.name for side in manifest.side)
         self.tail_outputs = tuple(dict.fromkeys([LOGITS, *(output.tensor for output in manifest.outputs)]))
 
@@ -83,6 +94,20 @@ class Network:
     def scores(self, role: str, feeds: Mapping[str, Tensor], output: str) -> Array:
         """Run one graph for its scores, [b, ..., classes] float32 on the host."""
         return self.checked(to_host(self.run(role, feeds, [output])[output]))
+
+    def prove(self, role: str, got: NDArray[Any], want: NDArray[Any]) -> None:
+        """Compare a graph's own logits with those of head and tail, once per opened graph.
+
+        Raises:
+            WrongResultError: They differ by more than rounding explains.
+        """
+        how = how_wrong(got, want, self.manifest, self.precision)
+        if how is not None:
+            raise WrongResultError(
+                f"{self.runtime} computes the graph {role!r} wrongly: {how}; no map is made of it. Take another backend, or "
+                "export again with the newest xai-export"
+            )
+        self.proven.add(role)
 
     def checked(self, scores: NDArray[Any]) -> Array:
         """The scores [..., classes] as float32, if they are finite and as many as the manifest says."""
@@ -174,12 +199,27 @@ class ForwardPass:
         if len(self.x) > 1:  # a tensor on a device can't be cut
             part = self.activation[image : image + 1]
             activation = part.astype(self._network.manifest.target.dtype, copy=False)
-        scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)[0]
-        return scores
+        scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)
+        if "pixelwise-tail" not in self._network.proven:
+            self._network.prove("pixelwise-tail", scores.mean(axis=1) + self._bias(), self.logits[image : image + 1])
+        first: Array = scores[0]
+        return first
+
+    def _bias(self) -> Array:
+        """What the tail gives beside the mean of `pixelwise-tail`: its logits for an activation of zeros, [1,classes]."""
+        zeros = np.zeros((1, *self._network.manifest.target.shape), np.float32)
+        between = zeros.astype(self._network.manifest.target.dtype)
+        scores = self._network.scores("pixelwise-tail", {ACTIVATION: between}, PIXEL_LOGITS)
+        bias: Array = self.tail(zeros, np.zeros(1, np.int64)) - scores.mean(axis=1)
+        return bias
 
     def classifier(self) -> Array:
         """[classes,K], computed once per network."""
-        return self._network.classifier
+        weight = self._network.classifier
+        if "pixelwise-tail" not in self._network.proven:
+            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()
+            self._network.prove("pixelwise-tail", got, self.logits)
+        return weight
 
     def prime(self, role: str, classes: Index, offset: float = 0.0) -> None:
         """Run a graph that propagates back before anything else asks for logits: they come with it.
@@ -240,10 +280,14 @@ class ForwardPass:
         name = graph.propagated
         assert name is not None  # methods ask for graphs that propagate back
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
-        results = network.run(role, feeds, [name, *missing])
+        proving = role not in network.proven
+        results = network.run(role, feeds, [name, *(missing or (LOGITS,) * proving)])
         if missing:
             self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
             _ = self.logits  # of two errors the one about the logits says more
+        if proving:  # what came from a graph before was compared already
+            plain = network.scores("tail", self._head, LOGITS) if missing else self.logits
+            network.prove(role, to_host(results[LOGITS]), plain)
         arrived = np.asarray(to_host(results[name]), np.float32)
         if not np.isfinite(arrived).all():  # here, since a ReLU would make zeros of minus infinity
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")

@@ -23,6 +23,7 @@ from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .delivery import check_delivery, deliver
 from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
+from .everywhere import check_everywhere, with_precision
 from .graphs import make_model, to_bytes
 from .layers import find_layer
 from .layouts import input_layout
@@ -37,7 +38,7 @@ from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
 from .split import Cut, Parts, plan_cut, side_tensors_of, split
 from .stated import note
-from .verify import Verified, check_backward, verify
+from .verify import Verified, check_backward, noise_images, verify
 from .writer import Stage, check_destination, randomised_path, staged
 
 log = logging.getLogger(__name__)
@@ -184,6 +185,9 @@ def _export(
     if random is not None:
         manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
     wrong, dead = check_backward(contents, manifest)
+    images = noise_images(image, 1 if manifest.batch == "one" else 3)
+    manifest = with_precision(manifest, contents, graph, logits, images)
+    wrong = check_everywhere(contents, manifest, images) | wrong
     for role, reason in wrong.items():
         if asked_for(request, role):
             raise VerificationError(f"the {role} graph can't be used: {reason}")
