@@ -52,6 +52,7 @@ class Explanation:
         method: The method's name.
         options: All its options, defaults included.
         seconds: Wall time of the method on all N images, the forward pass that methods share included.
+        constant: Per image, why its map is the same everywhere (see `constant_maps`), or None where it is not.
     """
 
     heatmap: Array
@@ -63,6 +64,7 @@ class Explanation:
     method: str
     options: dict[str, Any]
     seconds: float
+    constant: tuple[str | None, ...]
     _bundle: Bundle
 
     @property
@@ -258,7 +260,14 @@ class Explainer:
                     raise NonFiniteOutputError("the map holds NaN or infinity")
             maps.append(raw)
             seconds.append(time.perf_counter() - started + shared)
-        return _Part(forward.logits, forward.outputs, seeds, maps, seconds)
+        constant = [
+            [
+                tuple(forward.why_constant(raw[i], i, seed) for i in range(count))
+                for raw, seed in zip(of, seeds, strict=True)
+            ]
+            for of in maps
+        ]
+        return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant)
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[Target | _targets.Rank], named: Sequence[tuple[str, Method]]
@@ -310,6 +319,7 @@ class Explainer:
                         method=name,
                         options=options_of(method),
                         seconds=seconds,
+                        constant=tuple(reason for part in parts for reason in part.constant[m][t]),
                         _bundle=self.bundle,
                     )
                 )
@@ -381,3 +391,4 @@ class _Part:
     seeds: list[Seed]
     maps: list[Array]  # per method [T,n,h,w]
     seconds: list[float]  # per method
+    constant: list[list[tuple[str | None, ...]]]  # per method and target

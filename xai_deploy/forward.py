@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .backends.base import Session, Tensor, to_host
 from .bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
+from .constant_maps import why_constant
 from .errors import NonFiniteOutputError, RuntimeFailure, WrongResultError
 from .faithful import how_wrong
 from .probabilities import probabilities
@@ -292,6 +293,20 @@ class ForwardPass:
         if not np.isfinite(arrived).all():  # here, since a ReLU would make zeros of minus infinity
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
         return arrived
+
+    def why_constant(self, raw: Array, image: int, seed: Seed) -> str | None:
+        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None where it is not."""
+        if np.ptp(raw) != 0:
+            return None
+        role = next((role for role in ("gradient", "relevance") if self.has(role)), None)
+
+        def tail(others: Array) -> Array:
+            parts = np.split(others, range(self.batch_size, len(others), self.batch_size))
+            return np.concatenate([self.tail(part, np.full(len(part), image)) for part in parts])
+
+        return why_constant(
+            raw, self.activation[image], tail, lambda: None if role is None else self.backward(role, seed)[image]
+        )
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal where the engine was asked for one."""

@@ -307,9 +307,9 @@ def _print_summary(done: Export) -> None:
         console.print(f"{done.auto_note}.", style="yellow")
     for role, reason in manifest.left_out.items():
         console.print(f"No {role} graph: {reason}.", style="yellow")
-    for role in done.dead:
+    for role, reason in done.dead.items():
         console.print(
-            f"The {role} is zero on noise images: the predicted class does not depend on {target.asked!r}; split earlier.",
+            f"The {role} at {target.asked!r} is zero on noise images ({reason}).",
             style="yellow",
         )
     if done.dropped_outputs:

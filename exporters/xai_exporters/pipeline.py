@@ -54,7 +54,7 @@ class Export:
         path, manifest: Of the bundle.
         kind: What the source was.
         verified: How well it is reproduced.
-        dead: Roles whose graphs gave nothing but zeros on noise images: the predicted class does not depend on the layer.
+        dead: Roles whose graphs gave nothing but zeros on noise images, and why (see `xai_deploy.constant_maps`).
         batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None where it takes several.
         framework: What `verified` compares with beside the source graph.
@@ -71,7 +71,7 @@ class Export:
     manifest: Manifest
     kind: str
     verified: Verified
-    dead: tuple[str, ...]
+    dead: Mapping[str, str]
     batch_was_fixed: bool
     dropped_outputs: tuple[str, ...]
     size: int
@@ -184,9 +184,9 @@ def _export(
     manifest = replace(manifest, left_out=left_out, randomised=random)
     if random is not None:
         manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
-    wrong, dead = check_backward(contents, manifest)
     images = noise_images(image, 1 if manifest.batch == "one" else 3)
     manifest = with_precision(manifest, contents, graph, logits, images)
+    wrong, dead = check_backward(contents, manifest)
     wrong = check_everywhere(contents, manifest, images) | wrong
     for role, reason in wrong.items():
         if asked_for(request, role):

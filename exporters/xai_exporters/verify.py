@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from xai_deploy.bundle import (
     Input,
     Manifest,
 )
+from xai_deploy.constant_maps import why_constant
 from xai_deploy.faithful import HALF
 from xai_deploy.probabilities import probabilities
 
@@ -180,7 +182,7 @@ def _verify_fused(
             )
 
 
-def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], tuple[str, ...]]:
+def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
     """Run the graphs that propagate back on noise images: they give the tail's logits again, and finite values.
 
     Args:
@@ -188,13 +190,14 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
         manifest: Its manifest.
 
     Returns:
-        Role -> what is wrong with its graph, and the roles that gave nothing but zeros.
+        Role -> what is wrong with its graph, and role -> why it gave nothing but zeros.
     """
     images = {manifest.input.name: noise_images(manifest.input, 3)}
     between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
     tail = open_session(contents["tail.onnx"], "the tail")
     logits = run(tail, _used(tail, between), "the tail")[LOGITS]
-    wrong, dead = {}, []
+    wrong: dict[str, str] = {}
+    back: dict[str, NDArray[Any]] = {}
     for role, graph in manifest.graphs.items():
         if graph.propagated is None:
             continue
@@ -209,13 +212,34 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
             wrong[role] = str(error)
             continue
         arrived = next(v for name, v in results.items() if name == graph.propagated)
-        if difference > TOLERANCES[manifest.target.dtype]:
+        if difference > (2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]):
             wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
         elif not np.isfinite(arrived).all():
             wrong[role] = "it gives NaN or infinity on noise images (a root or a logarithm of 0 on the way?)"
-        elif not arrived.any():
-            dead.append(role)
-    return wrong, tuple(dead)
+        else:
+            back[role] = arrived
+    return wrong, _why_zero(back, tail, between)
+
+
+def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Role -> why what arrives is nothing but zeros, for the first of the images."""
+    kind = between[ACTIVATION].dtype
+
+    def logits(others: NDArray[np.float32]) -> NDArray[Any]:
+        feeds = {name: value[:1] for name, value in between.items()}
+        found = [run(tail, _used(tail, feeds | {ACTIVATION: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
+        return np.concatenate(found)
+
+    if all(values.any() for values in back.values()):
+        return {}
+    activation = between[ACTIVATION][0].astype(np.float32)
+    told = {}
+    for role in [role for role, values in back.items() if not values.any()]:
+        there = back.get("gradient", np.zeros_like(between[ACTIVATION]))[0]
+        told[role] = why_constant(
+            np.zeros(activation.shape[1:], np.float32), activation, logits, partial(np.asarray, there)
+        )
+    return told
 
 
 def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

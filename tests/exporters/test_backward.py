@@ -20,6 +20,7 @@ from xai_exporters.graphs import make_model, to_bytes
 
 from xai_deploy import Explainer
 from xai_deploy.bundle import Bundle
+from xai_deploy.constant_maps import INDEPENDENT
 
 from . import nets
 from . import onnx_nets as o
@@ -185,7 +186,7 @@ def test_roles_of_an_export(tmp_path: Path) -> None:
     done = export_onnx(tmp_path, o.classifier())
     assert set(done.manifest.graphs) == {"head", "tail", "pixelwise-tail", "gradient", "relevance"}
     assert not done.manifest.left_out
-    assert done.dead == ()
+    assert done.dead == {}
     done = export_onnx(tmp_path, o.classifier(), overwrite=True, input_gradient=True, guided=True)
     starts = {role: graph.start for role, graph in done.manifest.graphs.items()}
     assert starts["input-gradient"] == starts["guided-gradient"] == starts["head"] == "image"
@@ -249,7 +250,7 @@ def test_a_dead_cut_is_said(tmp_path: Path) -> None:
     features = b.features()
     hidden = b("Mul", b.pooled(features), b.weight(np.zeros(1, np.float32)))
     done = export_onnx(tmp_path, b.model(b.linear(hidden, out="scores")), split=features)
-    assert done.dead == ("gradient", "relevance")
+    assert done.dead == dict.fromkeys(("gradient", "relevance"), INDEPENDENT)
 
 
 def test_torch_source_has_the_gradient_too(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_the_engine_compares_once(tmp_path: Path, backend: str, method: str, rol
     with pytest.raises(WrongResultError, match=told) as error:
         explainer.explain(IMAGES, method)
     assert isinstance(error.value, RuntimeFailure)
+    explainer = Explainer(path, backend=backend)
     tail = Lying(explainer._session("tail"), "", 1)
     explainer._sessions |= {"tail": tail, role: Lying(honest, output, 1.0001)}
     first = explainer.explain(IMAGES, method)

@@ -139,6 +139,8 @@ class _Run:
         self.results.write(f"{files}.png", encode_image(picture))
         raw = io.BytesIO()
         np.save(raw, explanation.raw[i])
+        if (reason := explanation.constant[i]) is not None:
+            log.warning("%s: the map is the same everywhere (%s)", printable(files), reason)
         self.results.write(f"{files}.npy", raw.getvalue())
         return {
             "method": explanation.method,
@@ -151,6 +153,7 @@ class _Run:
             "seconds": explanation.seconds / len(explanation.target),  # all targets of the method together
             "overlay": f"{files}.png",
             "raw": f"{files}.npy",
+            "constant": explanation.constant[i],
         }
 
     def _prediction(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -1,0 +1,72 @@
+"""Why a map is the same everywhere: decided by running the tail on other activations, not guessed.
+
+In this order:
+
+1. `INACTIVE`: the activation is the same at every position, or zero wherever the class depends on it.
+2. `INDEPENDENT`: the logits stay, to a millionth, whatever stands in the activation's place: zeros, itself rolled and mirrored,
+   itself times 2, times -1, and noise of its own size.
+3. `SATURATED`: they change, but the gradient (without one the relevance) is exactly zero at the layer.
+4. `NEGATIVE`: something arrives there, and the map is zero: everything speaks against the class, and the method keeps what speaks
+   for it.
+5. `UNIFORM`: anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+INACTIVE = "dead: the layer's activation is the same everywhere, or zero wherever the class depends on it"
+INDEPENDENT = "independent: the logits stay the same whatever the layer holds"
+SATURATED = (
+    "saturated: the logits depend on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
+)
+NEGATIVE = "negative evidence only: the layer counts against the class, and the method keeps what counts for it"
+UNIFORM = "uniform: every position counts the same"
+
+
+def why_constant(
+    raw: Array, activation: Array, tail: Callable[[Array], NDArray[Any]], arrived: Callable[[], NDArray[Any] | None]
+) -> str:
+    """The reason of one image's constant map.
+
+    Args:
+        raw: The map.
+        activation: [K,h,w].
+        tail: Logits [b,...] of other activations [b,K,h,w] of that image.
+        arrived: The gradient at the layer for the class explained, [K,h,w], or the relevance where there is no graph of the
+            gradient, or None; asked for only where it matters.
+    """
+    if (np.ptp(activation, axis=(1, 2)) == 0).all():
+        return INACTIVE
+    if not depends(activation, tail):
+        return INDEPENDENT
+    there = arrived()
+    if there is None:
+        return UNIFORM
+    if not there.any():
+        return SATURATED
+    if not (there * activation).any():
+        return INACTIVE
+    return UNIFORM if raw.any() else NEGATIVE
+
+
+def depends(activation: Array, tail: Callable[[Array], NDArray[Any]]) -> bool:
+    """Whether the logits change with the activation [K,h,w]."""
+    noise = np.random.default_rng(0).standard_normal(activation.shape).astype(np.float32) * np.abs(activation).max()
+    others = [
+        activation * 0,
+        np.roll(activation, 1, (1, 2)),
+        activation[:, ::-1, ::-1],
+        2 * activation,
+        -activation,
+        noise,
+    ]
+    logits = tail(np.stack([activation, *others]))
+    change = np.abs(logits[1:] - logits[:1]).max()
+    return bool(change > 1e-6 * np.abs(logits).max())
