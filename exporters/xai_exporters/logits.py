@@ -95,10 +95,11 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         decided = _Decided(value, "none", "logits")
     classes = _classes(clean, decided.value)
     if classes is None:
-        shape = clean.shapes.per_image(decided.value.name)
+        others = [str(v.name) for v in clean.graph.outputs if v is not output]
+        advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
         raise GraphError(
-            f"the output {output.name!r} has shape [N, {', '.join(map(str, shape or ('?',)))}]; a classifier gives one score "
-            "per class. Name another with --output, or export the classifier alone"
+            f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
+            f"[N, classes]: {advice} the classifier alone"
         )
     return Logits(decided.value, output, decided.kind, decided.activation, classes)
 
@@ -110,6 +111,16 @@ def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
     if name is not None and name not in outputs:
         raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
     return outputs[name] if name is not None else clean.graph.outputs[0]
+
+
+def _said(clean: CleanGraph, value: ir.Value) -> str:
+    """A tensor's shape for people; N is the batch."""
+    dims = clean.shapes.dims(value)
+    if clean.shapes.per_image(value.name) is not None:
+        dims = (None, *dims[1:])
+    sizes = [str(d) if d is not None else "N" if i == 0 else f"(grows with N, {clean.shapes.two[str(value.name)][i]} at 2)"
+             for i, d in enumerate(dims)]  # fmt: skip
+    return f"[{', '.join(sizes)}]"
 
 
 def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:

@@ -22,6 +22,7 @@ from .auto import auto_layer
 from .clean import CleanGraph, clean
 from .costs import Candidate, candidates
 from .delivery import check_delivery, deliver
+from .early import look
 from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
 from .everywhere import check_everywhere, with_precision
 from .graphs import make_model, to_bytes
@@ -106,6 +107,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
         check_destination(destination, request.overwrite)
     say("reading the network")
     network = load_source(request)
+    look(network, request)
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
     try:
@@ -271,6 +273,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     check(request)
     say("reading the network")
     network = load_source(replace(request, split="auto"))
+    look(network, request)
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape)
     logits = find_logits(graph, request.output)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import VerificationError
 from .passes.int8_input import to_codes, to_pixels
+from .passes.old_opset import upgrade_old
 from .passes.opset import to_common_opset
 from .passes.qoperator import InQdq, to_qdq
 from .runtime import open_session, run_single
@@ -24,6 +25,7 @@ operators can't be compared one by one: some steps of 8 bits."""
 
 def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
     """The network; `kind` is what the file is, for people."""
+    model = upgrade_old(model)
     pixels = to_pixels(model)
     floats = to_qdq(pixels or model)
     if pixels is None and floats is None:

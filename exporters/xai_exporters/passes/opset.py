@@ -35,7 +35,13 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
             onnx.checker.check_model(converted)  # the converter lets attributes stand that opset 18 does not know
     except Exception as error:  # the converter raises bare RuntimeErrors, and worse
         if version < OPSET:
-            raise GraphError(f"the model has opset {version} and can't be brought to {OPSET}: {error}") from error
+            reason = " ".join(str(error).split()).rpartition("failed: ")[2][
+                :200
+            ]  # less the converter's own source line
+            raise GraphError(
+                f"the model has opset {version}, and ONNX's converter can't bring it to {OPSET} ({reason}); export it again with "
+                f"opset {OPSET}"
+            ) from error
         log.info("the model keeps opset %d: %s", version, error)
         return model
     metadata = {output: node.metadata_props for node in model.graph.node for output in node.output}

@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from typing import Protocol, cast
 
+from .. import foreign
 from ..errors import UnknownSourceError
 from ..request import Request
 from .base import Network, SourceFile
@@ -34,11 +35,15 @@ def load_source(request: Request) -> Network:
     Raises:
         SourceError: The file is missing, of no known format, damaged, or needs an option.
     """
+    if request.source.is_dir():
+        raise UnknownSourceError(f"{request.source}: {foreign.folder(request.source)}")
     file = SourceFile.open(request.source)
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
     for module in modules:
         if hasattr(module, "matches") and module.matches(file):
             return cast(Source, module).load(file, request)
+    if (known := foreign.describe(file)) is not None:
+        raise UnknownSourceError(f"{file.path}: {known}")
     raise UnknownSourceError(
         f"{file.path}: damaged, or no network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
         "ONNX); export a Keras or TensorFlow network with tf2onnx first"

@@ -1,0 +1,49 @@
+"""A first look at a network, before anything long is done: how many inputs and outputs it has, and whether its operators exist."""
+
+from __future__ import annotations
+
+import onnx
+
+from .errors import GraphError, RequestError
+from .request import Request
+from .sources import Network
+
+
+def look(network: Network, request: Request) -> None:
+    """Refuse what no pass will change.
+
+    Raises:
+        RequestError: Several outputs and none named, or none of the name.
+        GraphError: Not one input, or an operator that ONNX does not have.
+    """
+    graph = network.proto.graph
+    weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    inputs = [value.name for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(inputs) or "none"
+        raise GraphError(
+            f"the network has {len(inputs)} inputs ({names}); xai-export explains networks of one image input"
+        )
+    outputs = [value.name for value in graph.output if value.name != network.tap]
+    if request.output is None and len(outputs) > 1:
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+    if request.output is not None and request.output not in outputs:
+        raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
+    _check_operators(network.proto)
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    version = next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    own = {(function.domain, function.name) for function in model.functions}
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise GraphError(
+            f"the model has opset {version}, newer than the onnx package here knows ({newest}); update onnx"
+        )
+    for node in model.graph.node:
+        known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own
+        if not known and not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=""):
+            raise GraphError(
+                f"node {node.name!r} is {node.op_type!r}, which ONNX does not have in opset {version}: an operator of a "
+                "framework's or a runtime's own; export the network in standard ONNX operators"
+            )

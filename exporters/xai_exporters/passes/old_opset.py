@@ -1,0 +1,126 @@
+"""Bring a model of opset 1 to 6 to opset 7, from where ONNX Runtime runs it and ONNX's own converter goes on.
+
+What changed until then: broadcasting was said (`broadcast`, `axis`) and is now numpy's; inference was said (`is_test`) and is now
+the rule; `consumed_inputs` is gone; some attributes have other names or became inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+
+from ..errors import GraphError
+
+OLDEST = 7
+_BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}
+_UNKNOWN = {"ATen", "Affine", "ConstantFill", "Crop", "GRUUnit", "GivenTensorFill", "ImageScaler", "MeanVarianceNormalization",
+            "ParametricSoftplus", "Scale", "ScaledTanh", "RNN", "GRU", "LSTM", "Loop", "If", "Scan"}  # fmt: skip
+
+
+def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at opset 7 if it is older; else itself.
+
+    Raises:
+        GraphError: An operator whose old form is not known here.
+    """
+    version = next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    if version >= OLDEST:
+        return model
+    new = onnx.ModelProto()
+    new.CopyFrom(model)
+    ranks = _ranks(model)
+    nodes: list[NodeProto] = []
+    for index, node in enumerate(new.graph.node):
+        if node.domain in ("", "ai.onnx"):
+            _upgrade(node, new, ranks, nodes, f"opset7/{index}")
+        nodes.append(node)
+    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del new.graph.node[:]
+    new.graph.node.extend(kept)
+    others = [i for i in new.opset_import if i.domain not in ("", "ai.onnx")]
+    imports = [helper.make_opsetid("", OLDEST), *(helper.make_opsetid(i.domain, i.version) for i in others)]
+    del new.opset_import[:]
+    new.opset_import.extend(imports)
+    new.ir_version = max(new.ir_version, 8)
+    try:
+        onnx.checker.check_model(new)
+    except Exception as error:  # the checker names what it does not know
+        reason = " ".join(str(error).split())[:200]
+        raise GraphError(f"the model has opset {version} and can't be brought to {OLDEST}: {reason}") from None
+    return new
+
+
+def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nodes: list[NodeProto], name: str) -> None:
+    op = node.op_type
+    if op in _UNKNOWN:
+        raise GraphError(
+            f"node {node.name!r} is {op} of an opset before {OLDEST}, which was experimental or has changed; export again with a "
+            "newer opset"
+        )
+    given = _take(node, "consumed_inputs", "is_test", "broadcast")
+    if op in ("BatchNormalization", "Dropout", "InstanceNormalization"):
+        if op == "BatchNormalization" and _take(node, "spatial").get("spatial", 1) == 0:
+            raise GraphError(
+                f"node {node.name!r} is a BatchNormalization that is not spatial; export again with a newer opset"
+            )
+        del node.output[1:]
+    if op in _BROADCASTING:
+        axis = _take(node, "axis").get("axis")
+        if given.get("broadcast", 0) and axis is not None:
+            _broadcast(node, int(axis), ranks, nodes, name)
+    if op == "PRelu" and ranks.get(node.input[1]) == 1 and ranks.get(node.input[0], 1) > 2:
+        _broadcast(node, 1, ranks, nodes, name)
+    if op == "Reshape" and len(node.input) == 1:
+        node.input.append(_constant(model, name, np.array(_take(node, "shape")["shape"], np.int64)))
+    if op == "Pad" and (pads := _take(node, "paddings").get("paddings")) is not None:
+        node.attribute.append(helper.make_attribute("pads", pads))
+    if op == "Cast" and isinstance(to := _take(node, "to").get("to"), bytes | int):
+        to = onnx.TensorProto.DataType.Value(to.decode().upper()) if isinstance(to, bytes) else to
+        node.attribute.append(helper.make_attribute("to", to))
+    if op == "Concat" and not any(a.name == "axis" for a in node.attribute):
+        node.attribute.append(helper.make_attribute("axis", 1))
+    if op == "Upsample" and "height_scale" in (scales := _take(node, "height_scale", "width_scale")):
+        factors = [1.0, 1.0, float(scales["height_scale"]), float(scales["width_scale"])]
+        node.attribute.append(helper.make_attribute("scales", factors))
+
+
+def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[NodeProto], name: str) -> None:
+    """The second input began at `axis` of the first: ones behind it, as numpy wants it."""
+    if not {node.input[0], node.input[1]} <= ranks.keys():
+        raise GraphError(
+            f"node {node.name!r} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
+        )
+    rank, other = ranks[node.input[0]], ranks[node.input[1]]
+    missing = rank - (axis + rank if axis < 0 else axis) - other
+    if missing > 0:
+        axes = list(range(other, other + missing))
+        nodes.append(helper.make_node("Unsqueeze", [node.input[1]], [name], name=name, axes=axes))
+        node.input[1] = name
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """How many dimensions each tensor has, where it is known."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {t.name: len(t.dims) for t in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            ranks[value.name] = len(value.type.tensor_type.shape.dim)
+    return ranks
+
+
+def _take(node: NodeProto, *names: str) -> dict[str, Any]:
+    """Attributes, taken off the node."""
+    taken = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in names}
+    kept = [a for a in node.attribute if a.name not in names]
+    kept = [onnx.AttributeProto.FromString(a.SerializeToString()) for a in kept]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    return taken
+
+
+def _constant(model: onnx.ModelProto, name: str, value: np.ndarray[Any, Any]) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(value, f"{name}/constant"))
+    return f"{name}/constant"

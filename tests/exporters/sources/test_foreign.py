@@ -1,0 +1,95 @@
+"""Files of other kinds are named by their content, with what to do, in one line."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from xai_exporters.cli import main
+
+IR = b'<?xml version="1.0"?>\n<net name="torch_jit" version="11">\n<layers></layers></net>'
+
+
+def zipped(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+    return stream.getvalue()
+
+
+def tarred() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("net.onnx"))
+    return stream.getvalue()
+
+
+FILES: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("net.onnx", b"", "the file is empty"),
+    "HTML": (
+        "net.onnx",
+        b"\n<!DOCTYPE html><html><head><title>Sign in</title>",
+        "a page of HTML.*fetch the file itself",
+    ),
+    "LFS": (
+        "net.onnx",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "a Git LFS pointer.*git lfs pull",
+    ),
+    "IR": ("net.xml", IR, "OpenVINO IR; name the ONNX file"),
+    "IR called onnx": ("net.onnx", IR, "OpenVINO IR; name the ONNX file"),
+    "TFLite": ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(60), "a TFLite model.*tf2onnx.convert --tflite"),
+    "ORT": ("net.ort", b"\x1c\0\0\0ORTM" + bytes(60), "ORT format"),
+    "HDF5": ("net.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "an HDF5 file .Keras.*tf2onnx"),
+    "Keras": ("net.keras", zipped("config.json", "metadata.json", "model.weights.h5"), "a Keras model.*tf2onnx"),
+    "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
+    "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),
+    "tar": ("net.tar", tarred(), "a tar archive; unpack it"),
+    "TensorFlow": ("net.pb", b"\n\x0f\n\x05input\x12\x0bPlaceholder" + bytes(9), "a TensorFlow graph.*--graphdef"),
+    "TensorRT": ("net.engine", b"ptrt" + bytes(60), "a TensorRT engine; it is built for one GPU"),
+    "plan": ("net.plan", bytes(range(1, 60)), "a TensorRT engine"),
+    "Core ML": ("net.mlmodel", b"\x08\x04\x12\x10" + bytes(60), "a Core ML model"),
+    "ncnn": ("net.param", b"7767517\n3 3\nInput data 0 1 data\n", "ncnn's .param file"),
+    "Caffe": ("net.caffemodel", b"\n\x07AlexNet" + bytes(60), "a Caffe model"),
+    "prototxt": ("net.prototxt", b'name: "AlexNet"\nlayer {\n', "a Caffe prototxt"),
+    "GGUF": ("net.gguf", b"GGUF\x03\0\0\0" + bytes(60), "a GGUF file"),
+    "Paddle": ("inference.pdmodel", b"\x0a\xff\x01\x08\0\x10" + bytes(60), "paddle2onnx"),
+    "image": ("net.onnx", b"\x89PNG\r\n\x1a\n" + bytes(60), "an image; name the network"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_file(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name, content, told = FILES[kind]
+    (tmp_path / name).write_bytes(content)
+    check(tmp_path / name, told, capsys)
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        (["saved_model.pb", "fingerprint.pb"], "a TensorFlow SavedModel.*--saved-model"),
+        (["manifest.json", "head.onnx"], "a bundle, which is exported already"),
+        (["Manifest.json", "Data"], "a Core ML package"),
+        (["config.json"], "optimum-cli"),
+        ([], "a folder; name the network's file"),
+    ],
+)
+def test_folder(entries: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net").mkdir()
+    for entry in entries:
+        (tmp_path / "net" / entry).write_bytes(b"content")
+    check(tmp_path / "net", told, capsys)
+
+
+def check(path: Path, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    assert main([str(path), "-o", str(path.parent / "out.xai")]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert re.search(rf"{re.escape(path.name)}: .*{told}", line), line
+    assert not (path.parent / "out.xai").exists()
