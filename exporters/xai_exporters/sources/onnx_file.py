@@ -58,7 +58,15 @@ def load(file: SourceFile, request: Request) -> Network:
     if (problem := expansion(model, size)) is not None:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
-    return in_standard_form(model, f"ONNX{producer}")
+    try:
+        return in_standard_form(model, f"ONNX{producer}")
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+    ) as error:  # what onnx raises for data that does not fit its shape
+        raise SourceError(f"{file.path}: damaged ({' '.join(str(error).split())[:200]})") from None
 
 
 def _parse(path: Path) -> onnx.ModelProto | None:

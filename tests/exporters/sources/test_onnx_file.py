@@ -203,7 +203,7 @@ def doubles() -> onnx.ModelProto:
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
         (unknown_size, RequestError, r"has shape \[N,3,H,W\]; say the image's size with --input-shape C,H,W"),
         (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),
-        (onnx.ModelProto, UnknownSourceError, "damaged, or no network"),
+        (onnx.ModelProto, UnknownSourceError, "the file is empty"),
     ],
 )
 def test_refused(tmp_path: Path, model: Callable[[], onnx.ModelProto], error: type[Exception], says: str) -> None:
@@ -230,3 +230,16 @@ def test_onnx_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "torch", None)
     request = onnx_request(tmp_path, o.classifier())
     assert export(request).verified.framework is None
+
+
+def test_weights_shorter_than_their_shape_in_a_network_on_integers(tmp_path: Path) -> None:
+    b = o.Build(13)
+    s, z = b.weight(np.float32(0.1)), b.weight(np.uint8(3))
+    q = b("QuantizeLinear", "image", s, z)
+    w = b.weight(np.ones((4, 3, 3, 3), np.uint8))
+    model = b.model(b("QLinearConv", q, s, z, w, s, z, s, z, out="out"))
+    for tensor in model.graph.initializer:
+        if tensor.name == s:
+            tensor.raw_data = tensor.raw_data[:3]
+    with pytest.raises(SourceError, match=r"net\.onnx: (damaged|not a valid ONNX model)"):
+        export_onnx(tmp_path, model)
