@@ -1,4 +1,4 @@
-"""The version, and with it the xai-deploy that is needed, stand in one place: `xai_deploy/__init__.py` beside this folder.
+"""The version, and with it the xai-deploy that is needed, stand in one place: `xai_deploy/version.py` beside this folder.
 
 An sdist is built without that folder; there the version stands in PKG-INFO.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).resolve().parent
-PLACES = {HERE.parent / "xai_deploy" / "__init__.py": r'^__version__ = "(.+)"$', HERE / "PKG-INFO": r"^Version: (.+)$"}
+PLACES = {HERE.parent / "xai_deploy" / "version.py": r'^__version__ = "(.+)"$', HERE / "PKG-INFO": r"^Version: (.+)$"}
 
 place, pattern = next((place, pattern) for place, pattern in PLACES.items() if place.is_file())
 [version] = re.findall(pattern, place.read_text(encoding="utf-8"), re.MULTILINE)

@@ -10,6 +10,7 @@ from .explainer import Explainer, Explanation
 from .images import read_image, write_image
 from .methods import methods as _methods
 from .targets import Contrast
+from .version import __version__ as __version__
 
 __all__ = [
     "Bundle",
@@ -23,7 +24,6 @@ __all__ = [
     "read_image",
     "write_image",
 ]
-__version__ = "0.1.0"
 
 
 def method_names() -> tuple[str, ...]:

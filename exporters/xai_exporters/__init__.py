@@ -1,6 +1,6 @@
 """Training side of xai-deploy: trained network -> bundle."""
 
-from xai_deploy import __version__ as __version__
+from xai_deploy.version import __version__ as __version__
 
 from .errors import ExportError
 from .pipeline import Export, export, list_layers
