@@ -133,5 +133,5 @@ def _tensors(manifest: Manifest) -> Iterator[tuple[str, Port]]:
 def _is_number(dtype: str) -> bool:
     try:
         return np.dtype(dtype).name == dtype and np.dtype(dtype).kind in "biuf"
-    except TypeError:
+    except (TypeError, ValueError):  # no such name, or halves of characters
         return dtype == "bfloat16"

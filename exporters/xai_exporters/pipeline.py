@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, Port, TargetLayer
+from xai_deploy.exits import printable
 from xai_deploy.randomised import Randomised
 
 from .auto import auto_layer
@@ -26,6 +27,7 @@ from .early import look
 from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
 from .everywhere import check_everywhere, with_precision
 from .graphs import make_model, to_bytes
+from .labels import read_labels
 from .layers import find_layer
 from .layouts import input_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
@@ -202,7 +204,7 @@ def _export(
     )
     labels: list[str] = []
     if request.labels is not None:
-        labels = _labels(request.labels, logits.classes)
+        labels = read_labels(request.labels, logits.classes)
         contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
     if request.format == "openvino":
         for role in [role for role in manifest.graphs if role.startswith(FUSED)]:
@@ -342,7 +344,7 @@ def _manifest(
         format=FORMAT,
         digest="",
         producer=f"xai-deploy-exporters {__version__}",
-        name=request.name or os.fsencode(request.source.stem).decode("utf-8", "replace"),
+        name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
         input=image,
         target=TargetLayer(
             asked=request.split,
@@ -374,20 +376,6 @@ def _port(value: ir.Value) -> Port:
     assert value.dtype is not None
     sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
     return Port(str(value.name), sizes, value.dtype.numpy().name)
-
-
-def _labels(path: Path, classes: int) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: can't be read as text ({error})") from None
-    if len(lines) != classes:
-        raise RequestError(
-            f"{path}: {len(lines)} labels for {classes} classes; one label a line, in the classes' order"
-        )
-    if not all(line.strip() for line in lines):
-        raise RequestError(f"{path}: line {next(i for i, line in enumerate(lines, 1) if not line.strip())} is empty")
-    return [line.strip() for line in lines]
 
 
 def _without_output(network: Network, name: str) -> onnx.ModelProto:

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from xai_deploy.whole_files import lock
+
 PARTIAL, ASIDE, NEW = ".partial", ".old", ".new"  # how the names of temporary folders end
 _AGE = 3600  # seconds, after which a folder is taken for abandoned where the system has no locks
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
@@ -140,17 +142,15 @@ def _lock(folder: Path) -> int | None:
     Raises:
         BlockingIOError: Another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:
+    handle = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
+    if handle is None:
         return None
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = lock(handle)
     except BlockingIOError:
         os.close(handle)
         raise
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
+    if held:
+        return handle
+    os.close(handle)
+    return None

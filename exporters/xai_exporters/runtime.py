@@ -129,7 +129,7 @@ def measure(model: ir.Model) -> Measured:
     names = [str(v.name) for node in model.graph for v in node.outputs if v.name]
     names += [str(v.name) for v in model.graph.inputs]
     probes = [onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]) for i, name in enumerate(names)]
-    one = all(isinstance(batch_of(value), int) for value in model.graph.inputs)
+    one = all(value.shape and value.shape[0] == 1 for value in model.graph.inputs)
     measured = _probe(model, probes, [p.output[0] for p in probes], (1,) if one else (2, 3))
     two, *rest = ({n: tuple(map(int, s)) for n, s in zip(names, run, strict=True)} for run in measured)
     return Measured(two, rest[0] if rest else dict(two), one)

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import bundle as b
+from xai_deploy.exits import printable
 from xai_deploy.format1 import with_ports
 from xai_deploy.randomised import Randomised
 
@@ -62,7 +63,7 @@ def write(
         format=b.FORMAT,
         digest="",
         producer="tests",
-        name=path.name,
+        name=printable(path.name),
         input=b.Input(
             "image", "NCHW", 3, height, width, "float32", b.Preprocess(scale=1 / 255, assumed=assumed, mean=(0.5,) * 3)
         ),

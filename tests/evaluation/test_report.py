@@ -144,7 +144,7 @@ def test_figures(desk: Path, run: Run) -> None:
         assert list(marked[:, column]) == [mean == best for mean in means]
     choices = found.of("li")
     assert choices[:2] == ["complexity: no options", "average-drop: masked=image"]
-    assert choices[3] == "class explained: class 2; p is the network's own probability, softmax or sigmoid"
+    assert choices[3] == "class explained: class 2; p is the network's own probability"
     assert choices[4] == "intervals: 95 %, percentile bootstrap over the images, 1000 resamples"
     assert found.of("p")[0].startswith("6 images of")
     assert len(found.attributes("svg")) == 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from xai_deploy import Explainer
+from xai_deploy import Explainer, whole_files
 from xai_deploy.cli import evaluate
 from xai_deploy.evaluation import Journal, Plan, Subject, report
 from xai_deploy.evaluation import evaluate as evaluate_images
@@ -45,14 +45,13 @@ def killing(function, before=lambda *_: None):
 def half_a_line(descriptor):
     os.truncate(descriptor, os.fstat(descriptor).st_size - 700)
 
-def half_a_file(path, data):
-    write_bytes(path, data[: len(data) // 2])
+def half_a_file(path, target):
+    os.truncate(path, os.stat(path).st_size // 2)
 
-write_bytes = Path.write_bytes
 if moment == "line":
     os.fsync = killing(os.fsync, half_a_line)
 else:
-    Path.write_bytes = killing(Path.write_bytes, half_a_file)
+    Path.replace = killing(Path.replace, half_a_file)
 sys.exit(evaluate.main(sys.argv[3:]))
 """
 
@@ -143,17 +142,18 @@ def test_killed_while_the_results_are_written(desk: Path, run: Run, monkeypatch:
     pictures(desk / "many", 20)
     run(images="many", out="undisturbed")
     wanted = files("undisturbed")
-    write, replace = Path.write_bytes, Path.replace
+    write, replace = whole_files.write_whole, Path.replace
     for moment in ("write", "replace"):
         for count in range(1, 5):
             calls = []
 
-            def write_half(path: Path, data: bytes) -> int:
+            def write_half(path: Path, data: bytes) -> None:
                 calls.append(path)  # noqa: B023
                 if moment == "write" and len(calls) == count:  # noqa: B023
-                    write(path, data[: len(data) // 2])
-                    raise Killed
-                return write(path, data)
+                    with whole_files.whole_file(path) as file:
+                        file.write(data[: len(data) // 2])
+                        raise Killed
+                write(path, data)
 
             def never_replace(path: Path, target: Path) -> Path:
                 if moment == "replace" and len(calls) == count:  # noqa: B023
@@ -161,7 +161,7 @@ def test_killed_while_the_results_are_written(desk: Path, run: Run, monkeypatch:
                 return replace(path, target)
 
             with monkeypatch.context() as patch:
-                patch.setattr(Path, "write_bytes", write_half)
+                patch.setattr("xai_deploy.cli.evaluate.write_whole", write_half)
                 patch.setattr(Path, "replace", never_replace)
                 with pytest.raises(Killed):
                     run(images="many")

@@ -91,12 +91,12 @@ def test_torchscript(tmp_path: Path, net: torch.nn.Module, scripted: bool) -> No
             archive.save(str(source))
         net, layer = nets.randomise(nets.Scriptable()), "conv2"
     else:
-        layer = "layer1.0.conv2"
+        layer = "/layer1/0/conv2/Conv_output_0"
         trace(net, source)
     done = export(request(source, split=layer, trust_code=True))
     assert done.kind == "TorchScript archive"
     assert done.verified.framework is not None
-    check_bundle(done.path, forward(net), None if layer == "layer1.0.conv2" else hooked(net, layer))
+    check_bundle(done.path, forward(net), None if layer.startswith("/") else hooked(net, layer))
 
 
 def test_torchscript_module_path(tmp_path: Path, net: torch.nn.Module) -> None:
