@@ -12,7 +12,8 @@ CLASSES, WIDTH = 5, 8
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+    weighed: torch.Tensor = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+    return weighed
 
 
 def images(x: torch.Tensor, p: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -56,7 +57,7 @@ def _draw(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def _model(nodes: list[onnx.NodeProto], weights: dict[str, object], batch: int | str) -> bytes:
+def _model(nodes: list[onnx.NodeProto], weights: Mapping[str, object], batch: int | str) -> bytes:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, 8, 8])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 5])
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]

@@ -46,7 +46,7 @@ def seeds() -> list[bytes]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         buffer = io.BytesIO()
-        torch.jit.save(torch.jit.script(net), buffer)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(net), buffer)
         found.append(buffer.getvalue())
     return found
 
