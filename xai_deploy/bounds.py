@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from .manifest import ACTIVATION, FUSED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port
 
 _SIDE = 65_535  # pixels, positions, channels
@@ -17,6 +15,10 @@ _CLASSES = 1 << 20
 _TABLE = 1 << 27  # numbers in a table of classes by channels, or by positions
 _MOST = 1024  # graphs, files, outputs, side tensors
 _RANK = 8
+_NUMBERS = (
+    *("bool", "bfloat16", "float16", "float32", "float64"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 _TEXT = 4096  # characters
 _LONG_TEXT = 1 << 20  # of an extension: a signature
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # would change a terminal, or can't be printed
@@ -59,7 +61,7 @@ def number_fault(manifest: Manifest) -> str | None:
             return f"{where}: impossible sizes {list(port.shape[: _RANK + 1])}"
         if math.prod(size or 1 for size in port.shape) > _ELEMENTS:
             return f"{where}: {list(port.shape)} is more than the {_ELEMENTS} numbers that are allowed"
-        if port.dtype is not None and not _is_number(port.dtype):
+        if port.dtype is not None and port.dtype not in _NUMBERS:
             return f"{where}: {port.dtype!r} is no type of numbers"
     if manifest.target.prefix_tokens < 0 or min((graph.opset for graph in manifest.graphs.values()), default=1) < 1:
         return "a negative number of tokens, or an opset below 1"
@@ -83,6 +85,8 @@ def port_fault(manifest: Manifest) -> str | None:
     for role, graph in manifest.graphs.items():
         if role.startswith(FUSED):
             continue
+        if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
+            return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
         arrived = image if graph.start == "image" else manifest.target.shape
         expected = known | {GRADIENT: arrived, RELEVANCE: arrived}
         for port in (*graph.takes, *graph.gives):
@@ -128,10 +132,3 @@ def _tensors(manifest: Manifest) -> Iterator[tuple[str, Port]]:
     for role, graph in manifest.graphs.items():
         for port in (*graph.takes, *graph.gives):
             yield f"manifest.graphs[{role!r}]: the port {port.name!r}", port
-
-
-def _is_number(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).name == dtype and np.dtype(dtype).kind in "biuf"
-    except (TypeError, ValueError):  # no such name, or halves of characters
-        return dtype == "bfloat16"

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-from xai_deploy import Bundle, Explainer
-from xai_deploy.bounds import text_fault
+from xai_deploy import Bundle, Explainer, schema
+from xai_deploy.bounds import number_fault, text_fault
 from xai_deploy.bundle import MANIFEST
 from xai_deploy.errors import ManifestError, RuntimeFailure, UnsafeGraphError
 from xai_deploy.guard.session import GuardedSession
-from xai_deploy.manifest import Graph, Port
+from xai_deploy.manifest import Graph, Manifest, Port
 
 from . import tiny
 from .conftest import Bundles
@@ -59,6 +59,9 @@ HUGE = 2**63 - 1
         ("side", [{"name": "s", "shape": [1] * 9, "dtype": "float32"}], r"manifest\.side\[0\]: impossible sizes"),
         ("side", [{"name": "s", "shape": [1], "dtype": "object"}], "'object' is no type of numbers"),
         ("side", [{"name": "s", "shape": [1], "dtype": "O"}], "'O' is no type of numbers"),
+        ("side", [{"name": "s", "shape": [1], "dtype": "0917049"}], "'0917049' is no type of numbers"),
+        ("graphs.gradient.gives.2.name", "other", "the graph 'gradient' takes no 'seed', or gives neither"),
+        ("graphs.gradient.takes.2.name", "other", "the graph 'gradient' takes no 'seed', or gives neither"),
         ("side", [{"name": f"s{i}", "shape": [1], "dtype": "float32"} for i in range(1025)], "side: entries: 1025"),
         ("outputs.0.shape", [2**40], r"manifest\.outputs\[0\]\.shape: impossible sizes"),
         ("left_out", {str(i): "" for i in range(1025)}, r"manifest\.left_out: entries: 1025"),
@@ -93,6 +96,13 @@ def test_halves_of_characters_are_refused() -> None:
     assert text_fault(json.loads(r'{"name": "\ud83d\ude00"}')) is None
     told = "manifest.name: a text with control characters or halves of characters"
     assert text_fault(json.loads(r'{"name": "\ud83d"}')) == told
+
+
+def test_a_type_that_is_half_a_character(folder: Path) -> None:
+    document = json.loads((folder / MANIFEST).read_bytes())
+    document["graphs"]["tail"]["gives"][1]["dtype"] = "\ud800"
+    manifest = schema.load(Manifest, document, "manifest")
+    assert "is no type of numbers" in str(number_fault(manifest))
 
 
 def test_extensions_may_be_long(folder: Path) -> None:
