@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common
 import onnxscript.optimizer
 
 from xai_deploy.bundle import RESERVED
+from xai_deploy.errors import XaiError
 
 from .errors import BatchError, GraphError, RequestError
 from .graphs import name_outputs
@@ -82,6 +83,20 @@ def clean(
         RequestError: The input's shape is not known, or not the one asked for.
         BatchError: The network takes several images at once, and only so many.
     """
+    try:
+        return _clean(proto, input_shape, one_because)
+    except (XaiError, MemoryError):
+        raise
+    except Exception as error:  # onnx, onnx-ir and onnxscript raise errors of every kind on a damaged graph
+        log.info("where it happened", exc_info=True)
+        reason = " ".join(str(error).split())[:200]
+        raise GraphError(
+            f"the graph can't be brought into a common form ({type(error).__name__}: {reason}); check it with onnx.checker, and "
+            "please report a graph that passes"
+        ) from error
+
+
+def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None) -> CleanGraph:
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     try:
@@ -116,7 +131,7 @@ def clean(
     except GraphError as error:
         if one_because is not None:
             raise
-        return clean(proto, input_shape, " ".join(str(error).split())[:300])
+        return _clean(proto, input_shape, " ".join(str(error).split())[:300])
     reduce_shape_arithmetic(model, shapes)
     _fold(model)
     if reduce_counted_gathers(model, measure(model)):

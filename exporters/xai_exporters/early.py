@@ -14,7 +14,7 @@ def look(network: Network, request: Request) -> None:
 
     Raises:
         RequestError: Several outputs and none named, or none of the name.
-        GraphError: Not one input, or an operator that ONNX does not have.
+        GraphError: Not one input, no output, or an operator that ONNX does not have.
     """
     graph = network.proto.graph
     weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
@@ -25,6 +25,8 @@ def look(network: Network, request: Request) -> None:
             f"the network has {len(inputs)} inputs ({names}); xai-export explains networks of one image input"
         )
     outputs = [value.name for value in graph.output if value.name != network.tap]
+    if not outputs:
+        raise GraphError("the network has no output; export it with its scores as one")
     if request.output is None and len(outputs) > 1:
         raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
     if request.output is not None and request.output not in outputs:

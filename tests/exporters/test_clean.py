@@ -89,3 +89,21 @@ def test_sizes_of_negative_or_no_dimensions(tmp_path: Path) -> None:
     model = o.classifier(shape=("N", 3, -1, 0))
     with pytest.raises(RequestError, match="--input-shape C,H,W"):
         export_onnx(tmp_path, model)
+
+
+def test_what_a_pass_raises_on_a_damaged_graph() -> None:
+    """A product of two weights, which is folded, and of which one is shorter than its shape says."""
+    b = o.Build()
+    weight = b("MatMul", b.draw(o.CHANNELS, 7), b.draw(7, 5), out="folded")
+    model = b.model(b("MatMul", b.pooled(b.features()), weight, out="scores"))
+    tensor = next(t for t in model.graph.initializer if list(t.dims) == [7, 5])
+    tensor.dims[0] = 8
+    with pytest.raises(GraphError, match=r"the graph can't be brought into a common form \(ValueError: cannot reshape"):
+        clean(model, None)
+
+
+def test_no_output(tmp_path: Path) -> None:
+    model = o.classifier()
+    del model.graph.output[:]
+    with pytest.raises(GraphError, match="the network has no output"):
+        export_onnx(tmp_path, model)
