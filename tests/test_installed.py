@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def test_public_names() -> None:
     }
     assert all(hasattr(xai_deploy, name) for name in xai_deploy.__all__)
     assert set(xai_exporters.__all__) == {"Export", "ExportError", "Request", "export", "list_layers"}
+
+
+def test_runtimes_are_imported_in_one_place(root: Path) -> None:
+    """Elsewhere their telemetry would be on; see `xai_deploy.runtimes`."""
+    found = [
+        f"{path.relative_to(root)}:{number}"
+        for folder in ("xai_deploy", "exporters/xai_exporters")
+        for path in sorted((root / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.match(r"\s*(import|from) (onnxruntime|openvino)\b", line)
+    ]
+    assert found == []

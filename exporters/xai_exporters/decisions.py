@@ -26,8 +26,12 @@ _FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "
 _CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
-def refuse_decisions(output: ir.Value) -> None:
+def refuse_decisions(output: ir.Value, alone: bool) -> None:
     """Refuse an output that is not made of scores.
+
+    Args:
+        output: The output.
+        alone: The network has no other one.
 
     Raises:
         GraphError: Says what it holds, and what to do.
@@ -41,7 +45,8 @@ def refuse_decisions(output: ir.Value) -> None:
     advice = (
         f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} in place of that"
     )
-    raise GraphError(f"the output {output.name!r} holds {told}; {advice}, or name another output with --output")
+    other = "" if alone else ", or name another output with --output"
+    raise GraphError(f"the output {output.name!r} holds {told}; {advice}{other}")
 
 
 def _decision(output: ir.Value) -> str | None:

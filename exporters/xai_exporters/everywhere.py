@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xai_deploy import runtimes
 from xai_deploy.bundle import FUSED, LOGITS, PREDICTED, SEED, TARGET, Manifest
 from xai_deploy.faithful import HALF, how_wrong
 
@@ -102,11 +103,11 @@ def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
 
 def _runtimes() -> Iterator[tuple[str, Open]]:
     """Name and version of every runtime that is installed, and what opens a graph on its CPU."""
-    import onnxruntime
+    onnxruntime = runtimes.onnxruntime()
 
     yield f"ONNX Runtime {onnxruntime.__version__}", _onnxruntime
     try:
-        import openvino
+        openvino = runtimes.openvino()
     except ImportError:
         return
     yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
@@ -119,8 +120,7 @@ def _onnxruntime(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArra
 
 
 def _openvino(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    import openvino
-
+    openvino = runtimes.openvino()
     core = openvino.Core()
     try:
         compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

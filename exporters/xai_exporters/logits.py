@@ -79,7 +79,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         GraphError: The output is not one score per class.
     """
     output = _chosen(clean, name)
-    refuse_decisions(output)
+    refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
     own = _behind(clean, output)
     decided = _decide(clean, own)
     if decided is None and (inner := _behind(clean, own, factors=True)) is not own:

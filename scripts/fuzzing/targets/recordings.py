@@ -9,6 +9,7 @@ import random
 import zipfile
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def seeds() -> list[bytes]:
         "pixels": ["0" * 64, "1" * 64],
         "layer": "layer4",
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
         "logits": np.zeros((2, 3), np.float32),
         "probabilities": np.ones((2, 3), np.float32),
