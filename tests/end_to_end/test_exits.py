@@ -28,7 +28,7 @@ linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system ha
 def place(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     folder = tmp_path_factory.mktemp("exits")
     tiny.write(folder / "net.xai")
-    write_image(folder / "image.png", np.zeros((16, 20, 3), np.uint8))
+    write_image(folder / "image.png", np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8))
     (folder / "net.onnx").write_bytes((root / "models/clutter_digits/clutter_digits.onnx").read_bytes())
     return folder
 
