@@ -8,13 +8,15 @@ from .errors import GraphError, RequestError
 from .request import Request
 from .sources import Network
 
+_OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+
 
 def look(network: Network, request: Request) -> None:
     """Refuse what no pass will change.
 
     Raises:
         RequestError: Several outputs and none named, or none of the name.
-        GraphError: Not one input, no output, or an operator that ONNX does not have.
+        GraphError: Not one input, no output, an operator that ONNX does not have, or weights that no runtime computes with.
     """
     graph = network.proto.graph
     weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
@@ -32,6 +34,18 @@ def look(network: Network, request: Request) -> None:
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
     _check_operators(network.proto)
+    _check_weights(network.proto)
+
+
+def _check_weights(model: onnx.ModelProto) -> None:
+    """Convolutions in other floats: no runtime here computes them, and small constants in them are no harm."""
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 2 and tensor.data_type in _OTHER_FLOATS:
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise GraphError(
+                f"the network computes in {kind} (the weight {tensor.name!r}), in which runtimes have no convolutions; export it "
+                "in float32 or float16"
+            )
 
 
 def _check_operators(model: onnx.ModelProto) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import xai_exporters.pipeline
@@ -35,8 +36,23 @@ def unknown() -> onnx.ModelProto:
     return b.model(b.linear(b.pooled(b("MyRelu", b.features(), name="mine")), out="scores"))
 
 
+def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
+    def make() -> onnx.ModelProto:
+        model = o.classifier()
+        weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        weight.CopyFrom(helper.make_tensor(weight.name, kind, list(weight.dims), [1.0] * int(np.prod(weight.dims))))
+        return model
+
+    return make
+
+
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "inputs": (two_inputs, r"the network has 2 inputs \(image, other\)"),
+    "double": (
+        other_floats(onnx.TensorProto.DOUBLE),
+        r"computes in DOUBLE \(the weight 'w0'\).* export it in float32",
+    ),
+    "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
     "operator": (
         unknown,
