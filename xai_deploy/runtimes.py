@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ def onnxruntime() -> Any:
     """
     if "onnxruntime" not in sys.modules:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    elif os.environ.get("ORT_DISABLE_TELEMETRY") is None:
+    elif os.environ.get("ORT_DISABLE_TELEMETRY") is None and _has_telemetry(sys.modules["onnxruntime"]):
         _tell("onnxruntime", "set ORT_DISABLE_TELEMETRY=1 before it is imported")
     return importlib.import_module("onnxruntime")
 
@@ -50,6 +51,12 @@ def openvino() -> Any:
         del sys.modules[telemetry]
         if before is not None:
             sys.modules[telemetry] = before
+
+
+def _has_telemetry(module: Any) -> bool:
+    """Whether this build of ONNX Runtime has any: on Windows all have, elsewhere those from 1.32 on."""
+    version = tuple(map(int, re.findall(r"\d+", str(getattr(module, "__version__", "1.32")))[:2]))
+    return sys.platform == "win32" or version >= (1, 32)
 
 
 def _tell(runtime: str, advice: str) -> None:

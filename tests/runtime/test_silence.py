@@ -114,3 +114,17 @@ def test_the_hosts_own_telemetry_module_comes_back(monkeypatch: pytest.MonkeyPat
     runtimes.openvino()
     assert seen["openvino_telemetry"] is None
     assert sys.modules["openvino_telemetry"] is own
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there every version has telemetry")
+def test_a_version_without_telemetry_is_not_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = types.ModuleType("onnxruntime")
+    old.__version__ = "1.31.1"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "onnxruntime", old)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr(runtimes, "_told", set())
+    with caplog.at_level(logging.WARNING, "xai_deploy"):
+        runtimes.onnxruntime()
+    assert caplog.records == []
