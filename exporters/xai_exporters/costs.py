@@ -79,7 +79,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
 
 def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
     """Multiply-adds of one node for one image: convolutions and matrix products, which is where the time goes."""
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.op_type not in ("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"):
         return 0
     shape = clean.shapes.two
     x, w, out = (shape.get(str(v.name)) for v in (node.inputs[0], node.inputs[1], node.outputs[0]) if v is not None)
@@ -88,7 +88,7 @@ def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
         w = tuple(d for d in weight.shape if isinstance(d, int))
     if x is None or w is None or out is None:
         return 0
-    if node.op_type == "Conv":
+    if node.op_type in ("Conv", "ConvInteger"):
         return math.prod(out) * math.prod(w[1:]) // 2  # w: [M, C/group, kernel]
     if node.op_type == "ConvTranspose":
         return math.prod(x) * math.prod(w[1:]) // 2  # w: [C, M/group, kernel]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from .errors import GraphError, RequestError
+from .graphs import called
 from .request import Request
 from .sources import Network
 
@@ -33,8 +34,25 @@ def look(network: Network, request: Request) -> None:
         raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
+    _check_types(graph, inputs[0], request.output or outputs[0])
     _check_operators(network.proto)
     _check_weights(network.proto)
+
+
+def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
+    """Sequences, maps and texts: passes ask such a tensor for its shape, and the runtime would tell of operators of ours."""
+    for kind, told, name, values in (
+        ("input", "an image", image, graph.input),
+        ("output", "scores", scores, graph.output),
+    ):
+        value = next(v for v in values if v.name == name)
+        form = value.type.WhichOneof("value") or "tensor_type"
+        if form != "tensor_type":
+            raise GraphError(
+                f"the {kind} {name!r} is no tensor but a {form.removesuffix('_type')}; export {told} as one tensor"
+            )
+        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            raise GraphError(f"the {kind} {name!r} holds texts; xai-export explains networks from an image to scores")
 
 
 def _check_weights(model: onnx.ModelProto) -> None:
@@ -60,6 +78,6 @@ def _check_operators(model: onnx.ModelProto) -> None:
         known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own
         if not known and not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=""):
             raise GraphError(
-                f"node {node.name!r} is {node.op_type!r}, which ONNX does not have in opset {version}: an operator of a "
-                "framework's or a runtime's own; export the network in standard ONNX operators"
+                f"{called(node.name, node.output)} is {node.op_type!r}, which ONNX does not have in opset {version}: an "
+                "operator of a framework's or a runtime's own; export the network in standard ONNX operators"
             )

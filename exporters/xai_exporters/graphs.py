@@ -29,6 +29,11 @@ def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
     return None if array is None else array.astype(value.dtype.numpy())
 
 
+def called(name: str | None, outputs: Iterable[str | None]) -> str:
+    """A node in a message: by its name, or, as names may be missing in ONNX, by the tensors that it gives."""
+    return f"node {name!r}" if name else f"the node that gives {', '.join(repr(o) for o in outputs if o)}"
+
+
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """An attribute's value, or the operator's default."""
     attr = node.attributes.get(name)

@@ -91,6 +91,12 @@ def test_sizes_of_negative_or_no_dimensions(tmp_path: Path) -> None:
         export_onnx(tmp_path, model)
 
 
+def test_an_unknown_size_is_a_question_mark(tmp_path: Path) -> None:
+    model = o.classifier(shape=("N", 3, None, "width"))
+    with pytest.raises(RequestError, match=r"the input 'image' has shape \[N, 3, \?, width\]; say the image's size"):
+        export_onnx(tmp_path, model)
+
+
 def test_what_a_pass_raises_on_a_damaged_graph() -> None:
     """A product of two weights, which is folded, and of which one is shorter than its shape says."""
     b = o.Build()

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 from xai_exporters import export, list_layers
 from xai_exporters.clean import clean
 from xai_exporters.costs import multiply_adds
@@ -60,6 +62,21 @@ def test_multiply_adds(op: str, weight: Any, attributes: Any, image: tuple[int, 
     flat = b("Flatten", out, out="out")
     cleaned = clean(b.model(flat, shape=("N", *image)), None)
     assert {n.op_type: multiply_adds(n, cleaned) for n in cleaned.graph} == {op: count, "Flatten": 0}
+
+
+def test_products_of_integers_count() -> None:
+    """Of quantize_dynamic: 4 kernels of 3*3*3 at 5x7 positions, then 140 -> 5."""
+    b = o.Build()
+    pixels, scale, zero = "pixels", "scale", "zero"
+    b.nodes.append(helper.make_node("DynamicQuantizeLinear", ["image"], [pixels, scale, zero]))
+    kernel = b.weight(np.ones((4, 3, 3, 3), np.int8))
+    seen = b("Cast", b("ConvInteger", pixels, kernel, zero), to=o.FLOAT)
+    b.nodes.append(helper.make_node("DynamicQuantizeLinear", [b("Flatten", seen)], ["flat", "scale2", "zero2"]))
+    scores = b("MatMulInteger", "flat", b.weight(np.ones((140, 5), np.int8)), "zero2")
+    cleaned = clean(b.model(b("Cast", scores, to=o.FLOAT, out="scores"), shape=("N", 3, 7, 9)), None)
+    counts = {n.op_type: multiply_adds(n, cleaned) for n in cleaned.graph}
+    assert counts["ConvInteger"] == 4 * 27 * 35
+    assert counts["MatMulInteger"] == 140 * 5
 
 
 def test_multiply_adds_of_gemm() -> None:

@@ -36,6 +36,19 @@ def unknown() -> onnx.ModelProto:
     return b.model(b.linear(b.pooled(b("MyRelu", b.features(), name="mine")), out="scores"))
 
 
+def sequence() -> onnx.ModelProto:
+    b = o.Build()
+    scores = b("SequenceConstruct", b.linear(b.pooled(b.features())), out="scores")
+    model = b.model(scores)
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("scores", o.FLOAT, None))
+    return model
+
+
+def texts() -> onnx.ModelProto:
+    b = o.Build()
+    return b.model(b("Identity", "image", out="scores"), dtype=onnx.TensorProto.STRING)
+
+
 def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
     def make() -> onnx.ModelProto:
         model = o.classifier()
@@ -54,6 +67,8 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
+    "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
+    "texts": (texts, "the input 'image' holds texts"),
     "operator": (
         unknown,
         r"(not a valid ONNX model.*MyRelu|node 'mine' is 'MyRelu', which ONNX does not have in opset 18)",

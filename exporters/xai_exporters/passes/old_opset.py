@@ -13,6 +13,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import GraphError
+from ..graphs import called
 
 OLDEST = 7
 _BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}
@@ -57,14 +58,14 @@ def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nod
     op = node.op_type
     if op in _UNKNOWN:
         raise GraphError(
-            f"node {node.name!r} is {op} of an opset before {OLDEST}, which was experimental or has changed; export again with a "
-            "newer opset"
+            f"{called(node.name, node.output)} is {op} of an opset before {OLDEST}, which was experimental or has changed; "
+            "export again with a newer opset"
         )
     given = _take(node, "consumed_inputs", "is_test", "broadcast")
     if op in ("BatchNormalization", "Dropout", "InstanceNormalization"):
         if op == "BatchNormalization" and _take(node, "spatial").get("spatial", 1) == 0:
             raise GraphError(
-                f"node {node.name!r} is a BatchNormalization that is not spatial; export again with a newer opset"
+                f"{called(node.name, node.output)} is a BatchNormalization that is not spatial; export again with a newer opset"
             )
         del node.output[1:]
     if op in _BROADCASTING:
@@ -91,7 +92,7 @@ def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[No
     """The second input began at `axis` of the first: ones behind it, as numpy wants it."""
     if not {node.input[0], node.input[1]} <= ranks.keys():
         raise GraphError(
-            f"node {node.name!r} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
+            f"{called(node.name, node.output)} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
         )
     rank, other = ranks[node.input[0]], ranks[node.input[1]]
     missing = rank - (axis + rank if axis < 0 else axis) - other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..errors import GraphError
+from ..graphs import called
 
 _ADVICE = {  # how a domain begins -> what it is, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",
@@ -42,12 +43,11 @@ def require_standard_ops(model: ir.Model) -> None:
         GraphError: Names the operator and the node, and says what to do.
     """
     for node in model.graph:
+        place = called(node.name, (v.name for v in node.outputs))
         if node.domain not in ("", "ai.onnx"):
-            raise GraphError(
-                f"node {node.name!r} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}"
-            )
+            raise GraphError(f"{place} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}")
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             raise GraphError(
-                f"node {node.name!r} is {node.op_type}: control flow can't be cut or differentiated; export the network "
+                f"{place} is {node.op_type}: control flow can't be cut or differentiated; export the network "
                 "with its branches resolved (for torch: by torch.export)"
             )

@@ -21,6 +21,13 @@ def custom() -> onnx.ModelProto:
     return b.model(b.linear(b.pooled(x), out="scores"), imports=[helper.make_opsetid("com.microsoft", 1)])
 
 
+def test_a_node_without_a_name_is_called_by_its_output() -> None:
+    model = custom()
+    next(node for node in model.graph.node if node.name == "fused").name = ""
+    with pytest.raises(GraphError, match=r"^the node that gives 'fused_out' is com\.microsoft\.FusedConv"):
+        require_standard_ops(ir.from_proto(model))
+
+
 def control_flow() -> onnx.ModelProto:
     b = o.Build()
     features = b.features()
