@@ -3,8 +3,8 @@
 In this order:
 
 1. `INACTIVE`: the activation is the same at every position, or zero wherever the class depends on it.
-2. `INDEPENDENT`: the logits stay, to a millionth, whatever stands in the activation's place: zeros, itself rolled and mirrored,
-   itself times 2, times -1, and noise of its own size.
+2. `INDEPENDENT`: the score stays, to a millionth of the logits, whatever stands in the activation's place: zeros, itself rolled and
+   mirrored, itself times 2, times 1000, times -1, times -1000, and noise of its own size.
 3. `SATURATED`: they change, but the gradient (without one the relevance) is exactly zero at the layer.
 4. `NEGATIVE`: something arrives there, and the map is zero: everything speaks against the class, and the method keeps what speaks
    for it.
@@ -14,37 +14,46 @@ In this order:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Score: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+
+_LARGEST = 3e4
+"""Half precision ends at 65,504."""
 
 INACTIVE = "dead: the layer's activation is the same everywhere, or zero wherever the class depends on it"
-INDEPENDENT = "independent: the logits stay the same whatever the layer holds"
+INDEPENDENT = "independent: the score explained stays the same whatever the layer holds"
 SATURATED = (
-    "saturated: the logits depend on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
+    "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
 )
 NEGATIVE = "negative evidence only: the layer counts against the class, and the method keeps what counts for it"
 UNIFORM = "uniform: every position counts the same"
 
 
 def why_constant(
-    raw: Array, activation: Array, tail: Callable[[Array], NDArray[Any]], arrived: Callable[[], NDArray[Any] | None]
+    raw: Array,
+    activation: Array,
+    tail: Callable[[Array], NDArray[Any]],
+    arrived: Callable[[], NDArray[Any] | None],
+    score: Score | None = None,
 ) -> str:
     """The reason of one image's constant map.
 
     Args:
         raw: The map.
         activation: [K,h,w].
-        tail: Logits [b,...] of other activations [b,K,h,w] of that image.
+        tail: Logits [b,classes] of other activations [b,K,h,w] of that image.
+        score: The score explained [b] of logits; None for all of them.
         arrived: The gradient at the layer for the class explained, [K,h,w], or the relevance where there is no graph of the
             gradient, or None; asked for only where it matters.
     """
     if (np.ptp(activation, axis=(1, 2)) == 0).all():
         return INACTIVE
-    if not depends(activation, tail):
+    if not depends(activation, tail, score):
         return INDEPENDENT
     there = arrived()
     if there is None:
@@ -56,8 +65,8 @@ def why_constant(
     return UNIFORM if raw.any() else NEGATIVE
 
 
-def depends(activation: Array, tail: Callable[[Array], NDArray[Any]]) -> bool:
-    """Whether the logits change with the activation [K,h,w]."""
+def depends(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:
+    """Whether the score (without one: any logit) changes with the activation [K,h,w]."""
     noise = np.random.default_rng(0).standard_normal(activation.shape).astype(np.float32) * np.abs(activation).max()
     others = [
         activation * 0,
@@ -65,8 +74,12 @@ def depends(activation: Array, tail: Callable[[Array], NDArray[Any]]) -> bool:
         activation[:, ::-1, ::-1],
         2 * activation,
         -activation,
+        np.clip(1e3 * activation, -_LARGEST, _LARGEST),
+        np.clip(-1e3 * activation, -_LARGEST, _LARGEST),
         noise,
     ]
     logits = tail(np.stack([activation, *others]))
-    change = np.abs(logits[1:] - logits[:1]).max()
-    return bool(change > 1e-6 * np.abs(logits).max())
+    size = np.abs(logits[0]).max()
+    scores = logits if score is None else score(logits)
+    change = np.abs(scores[1:] - scores[:1])
+    return bool((change[np.isfinite(change)] > 1e-6 * size).any())

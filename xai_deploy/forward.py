@@ -305,7 +305,11 @@ class ForwardPass:
             return np.concatenate([self.tail(part, np.full(len(part), image)) for part in parts])
 
         return why_constant(
-            raw, self.activation[image], tail, lambda: None if role is None else self.backward(role, seed)[image]
+            raw,
+            self.activation[image],
+            tail,
+            lambda: None if role is None else self.backward(role, seed)[image],
+            seed.rows(np.array([image])).of,
         )
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:

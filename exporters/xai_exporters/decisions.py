@@ -59,12 +59,25 @@ def _decision(output: ir.Value) -> str | None:
         if node.op_type in _DECISIONS:
             told = _DECISIONS[node.op_type].format(op=node.op_type)
             continue
+        if _is_float(output) and _truncates(node):
+            told = _DECIDED.format(op="a Cast to integers")
+            continue
         sources = data_inputs(node)
         if node.op_type not in _FOLLOWED or not sources:
             return None
         pending += [source for source in sources if source not in seen]
         seen.update(sources)
     return told
+
+
+def _truncates(node: ir.Node) -> bool:
+    """Whether a Cast makes integers of floats; codes of 8 bits are made by QuantizeLinear."""
+    source, kind = node.inputs[0] if node.op_type == "Cast" else None, node.outputs[0].dtype
+    return source is not None and _is_float(source) and kind is not None and kind.is_integer() and kind not in _CODES
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 def _rounded(output: ir.Value) -> bool:

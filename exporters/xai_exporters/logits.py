@@ -16,7 +16,7 @@ Views, codes of 8 bits and a constant factor (percent) between the probabilities
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx_ir as ir
@@ -33,6 +33,8 @@ from .probing import Probes
 # What may stand between the network's probability function and its output without changing which class is which.
 _VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_SCORES = (*_FLOATS, ir.DataType.DOUBLE)
+"""A softmax may be computed in double, of logits in float32."""
 _LINEAR = {"Gemm", "MatMul", "Conv"}
 _NEAR = 32
 """How many tensors before the output are compared with it: a softmax written out has six."""
@@ -93,6 +95,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # behind a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
+    decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
     if classes is None:
         others = [str(v.name) for v in clean.graph.outputs if v is not output]
@@ -139,6 +142,14 @@ def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
     return data[0] if factor is not None and factor.size == 1 and factor.reshape(-1)[0] > 0 else None
 
 
+def _unwidened(value: ir.Value) -> ir.Value:
+    """What was cast to double."""
+    node = value.producer()
+    if value.dtype != ir.DataType.DOUBLE or node is None or node.op_type != "Cast" or node.inputs[0] is None:
+        return value
+    return node.inputs[0] if node.inputs[0].dtype in _FLOATS else value
+
+
 def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
     """The first tensor that is no view, no code and no multiple of another one of as many classes."""
     classes = _size(clean.shapes.per_image(value.name) or ())
@@ -153,7 +164,7 @@ def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Val
 def _decide(clean: CleanGraph, own: ir.Value) -> _Decided | None:
     """What the tensor says of probabilities; None for scores that are neither these nor made of them."""
     node = own.producer()
-    if node is None or own.dtype not in _FLOATS:
+    if node is None or own.dtype not in _SCORES:
         return None
     if node.op_type == "Sigmoid" and node.inputs[0] is not None:
         return _Decided(node.inputs[0], "sigmoid")
@@ -207,7 +218,7 @@ def _before(own: ir.Value) -> Iterator[ir.Value]:
             if source not in seen and len(seen) <= _NEAR:
                 seen.add(source)
                 pending.append(source)
-                if source.dtype in _FLOATS:
+                if source.dtype in _SCORES:
                     yield source
 
 

@@ -55,3 +55,27 @@ def test_reasons(tmp_path: Path, kind: str) -> None:
 def test_a_map_that_varies_has_none(tmp_path: Path) -> None:
     explainer = Explainer(export_onnx(tmp_path, o.classifier()).path)
     assert explainer.explain(IMAGES, "relevance-cam").constant == (None, None)
+
+
+def test_only_other_classes_depend(tmp_path: Path) -> None:
+    b = o.Build()
+    pooled = b.pooled(b("Relu", b.features(), name="cut"))
+    weight = np.zeros((o.CHANNELS, nets.CLASSES), np.float32)
+    weight[:, 0] = 1e-3
+    bias = b.weight(np.arange(nets.CLASSES, dtype=np.float32))
+    done = export_onnx(tmp_path, b.model(b("Gemm", pooled, b.weight(weight), bias, out="scores")), split="cut")
+    last = nets.CLASSES - 1
+    for backend in ("onnxruntime", "openvino"):
+        assert Explainer(done.path, backend).explain(IMAGES, "grad-cam", target=last).constant == (INDEPENDENT,) * 2
+        assert Explainer(done.path, backend).explain(IMAGES, "grad-cam", target=0).constant == (None, None)
+
+
+def test_what_only_large_activations_show(tmp_path: Path) -> None:
+    """A unit behind the layer that wakes up far beyond these images: flat here, not independent."""
+    b = o.Build()
+    pooled = b.pooled(b("Relu", b.features(), name="cut"))
+    asleep = b("Relu", b("Sub", pooled, b.weight(np.float32(50))))
+    weight = b.weight(np.ones((o.CHANNELS, nets.CLASSES), np.float32))
+    bias = b.weight(np.arange(nets.CLASSES, dtype=np.float32))
+    done = export_onnx(tmp_path, b.model(b("Gemm", asleep, weight, bias, out="scores")), split="cut")
+    assert Explainer(done.path).explain(IMAGES, "grad-cam").constant == (SATURATED, SATURATED)

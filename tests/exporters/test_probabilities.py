@@ -239,3 +239,26 @@ def test_a_wrong_activation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(VerificationError, match="the sigmoid of the logits differs from the output 'result' by"):
         export_onnx(tmp_path, network(PROBABILITIES["softmax"][0]))
     assert left_behind(tmp_path) == []
+
+
+def test_softmax_in_double(tmp_path: Path) -> None:
+    """Of logits in float32 that are cast first; no second softmax is told."""
+
+    def ending(b: o.Build, x: str) -> str:
+        return b("Cast", b("Softmax", b("Cast", scores(b, x), to=onnx.TensorProto.DOUBLE), axis=1), to=1)
+
+    model = network(ending)
+    done = export_onnx(tmp_path, model, roles=ROLES, split="layer")
+    assert done.manifest.activation == "softmax"
+    x = images()
+    np.testing.assert_allclose(
+        told(Explainer(done.path), x), source_reference(model)(x)["result"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_floats_by_way_of_integers_are_refused(tmp_path: Path) -> None:
+    def ending(b: o.Build, x: str) -> str:
+        return b("Cast", b("Cast", scores(b, x), to=onnx.TensorProto.INT64), to=1)
+
+    with pytest.raises(GraphError, match="holds what a Cast to integers decided or rounded"):
+        export_onnx(tmp_path, network(ending), split="layer")

@@ -15,6 +15,7 @@ from ..standard_form import in_standard_form
 from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
 from .expansion import expansion
+from .order import in_order
 
 
 def matches(file: SourceFile) -> bool:
@@ -49,6 +50,7 @@ def load(file: SourceFile, request: Request) -> Network:
         external.load_external_data_for_model(model, str(folder))
     except Exception as error:  # onnx raises several types for short or malformed data
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
+    in_order(model.graph)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

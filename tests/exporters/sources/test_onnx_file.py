@@ -106,6 +106,20 @@ def test_half_precision(tmp_path: Path) -> None:
     check_bundle(done.path, source_reference(model), tolerance=5e-3)  # half precision has eleven bits
 
 
+def test_nodes_in_any_order(tmp_path: Path) -> None:
+    """Runtimes take them so, and converters to float16 write them so; a cycle is still refused."""
+    model = o.classifier()
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(model.graph.node)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    check_bundle(export_onnx(tmp_path, model).path, source_reference(o.classifier()))
+    (tmp_path / "cycle").mkdir()
+    made, first = model.graph.node[0].output[0], model.graph.node[-1]
+    first.input[0] = made
+    with pytest.raises(SourceError, match="not a valid ONNX model"):
+        export_onnx(tmp_path / "cycle", model)
+
+
 def with_data(folder: Path, location: str = "weights.bin") -> onnx.ModelProto:
     """A network whose weights lie in `folder/weights.bin`, but say that they lie at `location`."""
     model = o.classifier()

@@ -1,0 +1,34 @@
+"""The order of nodes: runtimes take any, converters to float16 put their Casts at the end, and ONNX asks for a sorted one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import onnx
+
+
+def in_order(graph: onnx.GraphProto) -> None:
+    """Sort the nodes of a graph in place where one reads what a later one makes; a graph with a cycle stays as it is."""
+    made = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    before = {i: {made[name] for name in _read(node) if name in made} for i, node in enumerate(graph.node)}
+    if all(j < i for i, needed in before.items() for j in needed):
+        return
+    try:
+        order = list(TopologicalSorter(before).static_order())
+    except CycleError:
+        return
+    nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, in its subgraphs too."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        yield from current.input
+        for attribute in current.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                pending.extend(graph.node)
