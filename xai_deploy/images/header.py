@@ -31,6 +31,7 @@ class Header:
         alpha: Whether some pixel may be transparent.
         colours_below: Whether OpenCV keeps the colours of transparent pixels as they are.
         turns: Whether EXIF, or the like, may exchange width and height.
+        orientation: How the picture is turned, 1 to 8 as in EXIF, where that is not left to OpenCV.
         check: Judges the rest of the file, once the size is allowed; raises as the parser does.
         stripped: The file without what is dangerous and not needed; None: the file as it is.
     """
@@ -43,6 +44,7 @@ class Header:
     colours_below: bool = True
     turns: bool = False
     stripped: bytes | None = None
+    orientation: int | None = None
     check: Callable[[], None] = lambda: None
 
 

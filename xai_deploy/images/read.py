@@ -93,8 +93,13 @@ def read_image(
         )
     if header.stripped is not None:
         data = header.stripped
-    image = _decode(cv2, data, cv2.IMREAD_UNCHANGED if deep else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    if header.orientation is not None:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    image = _decode(cv2, data, cv2.IMREAD_UNCHANGED if deep else flags)
     if image is None:
+        if parse is gif and not cv2.haveImageWriter("a.gif"):  # it reads GIF where it writes GIF: from 4.12 on
+            raise ImageFileError(f"{path}: OpenCV {cv2.__version__} reads no GIF; pip install -U 'xai-deploy[image]'")
         kind = ", or a TIFF of a kind that OpenCV does not read" if _is_tiff(data) else ""
         raise ImageFileError(f"{path}: the image is truncated or damaged{kind}; copy or save it again")
     sizes = {(header.height, header.width)} | ({(header.width, header.height)} if header.turns else set())
@@ -105,7 +110,7 @@ def read_image(
         )
     if header.alpha:
         _judge_transparency(image if deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
-    return _rgb(image, span, path)
+    return _rgb(_upright(image, header.orientation or 1), span, path)
 
 
 def _contents(path: Path) -> bytes:
@@ -179,6 +184,15 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
 
 def _has_lost_alpha(header: Header) -> bool:
     return not header.colours_below and header.turns  # TIFF: grey with alpha
+
+
+def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """The picture as EXIF's orientation says: 2 to 4 mirrored, upside down, both; 5 to 8 with rows for columns, too."""
+    if orientation > 4:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image[:, ::-1] if orientation in (2, 3, 6, 7) else image
 
 
 def _rgb(image: NDArray[Any], span: InputRange | None, path: object) -> Pixels:

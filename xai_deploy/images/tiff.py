@@ -20,8 +20,10 @@ _MANY = {_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
 _LONGEST = dict.fromkeys(_FEW, 16) | dict.fromkeys(_MANY, 1 << 20)  # values of a tag; more are not honest
 _RAW, _DEFLATE = 1, (8, 32946)
 _KINDS: dict[int, Literal["uint", "int", "float"]] = {1: "uint", 2: "int", 3: "float"}
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> samples without extra ones
-_FITS = {"uint": (1, 2, 4, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads
+_WHITE_IS_ZERO, _PALETTE = 0, 3  # photometric interpretations
+# photometric interpretation -> samples without extra ones; not 8 (CIELab), of which OpenCV makes other colours
+_COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, _PALETTE: 1, 4: 1, 5: 4, 6: 3}
+_FITS = {"uint": (1, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads, and 4 in palettes
 _FEED = 1 << 16  # bytes unpacked at a time
 _TILE_LIMIT = 1 << 24  # pixels of a tile
 
@@ -35,12 +37,22 @@ def tiff(data: bytes) -> Header:
         raise Incomplete
     width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     samples = _one(tags, _SAMPLES, 1)
-    bits, kind = _values(tags)
     photometric = _one(tags, _PHOTOMETRIC, 1)
+    bits, kind = _values(tags, photometric)
     if photometric not in _COLOURS:
         raise Unsupported(f"is a TIFF of photometric interpretation {photometric}, which is not read; save it as RGB")
     if (kind != "uint" or bits > 16) and _one(tags, _ORIENTATION, 1) != 1:
         raise Unsupported(f"is a turned TIFF of {bits}-bit {kind} values, which is not read; save it upright")
+    deep = kind != "uint" or bits > 8
+    if deep and samples > 1 and _one(tags, _PLANAR, 1) == 2:  # OpenCV takes a row of one channel for a row of pixels
+        raise Unsupported(
+            f"is a TIFF of {bits}-bit {kind} values, one channel after the other, which is not read; save it with the "
+            "channels of a pixel side by side"
+        )
+    if deep and photometric == _WHITE_IS_ZERO:  # OpenCV reads it as a negative
+        raise Unsupported(
+            f"is a TIFF of {bits}-bit {kind} values where 0 is white, which is not read; save it with 0 as black"
+        )
     if samples > 4:
         raise Unsupported(f"is a TIFF of {samples} channels, which is not read; save three of them as RGB")
     return Header(
@@ -53,6 +65,16 @@ def tiff(data: bytes) -> Header:
         turns=True,
         check=partial(_check_pieces, data, tags, samples * bits),
     )
+
+
+def orientation(exif: bytes) -> int:
+    """What EXIF data, which are a TIFF without pixels, say of how a picture is turned: 1 (upright) to 8.
+
+    Raises:
+        Incomplete, struct.error: They are damaged.
+    """
+    found = _one(_tags(exif), _ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
 
 
 def _tags(data: bytes) -> Tags:
@@ -90,13 +112,13 @@ def _one(tags: Tags, tag: int, default: int) -> int:
     return tags.get(tag, [default])[0]
 
 
-def _values(tags: Tags) -> tuple[int, Literal["uint", "int", "float"]]:
+def _values(tags: Tags, photometric: int) -> tuple[int, Literal["uint", "int", "float"]]:
     """Bits of a value and what it is."""
     bits, kinds = tags.get(_BITS, [1]), tags.get(_FORMAT, [1])
     if len(set(bits)) > 1 or len(set(kinds)) > 1:
         raise Unsupported("is a TIFF whose channels differ in their bits, which is not read; save it as PNG")
     kind = _KINDS.get(kinds[0], "uint")  # 4: undefined
-    if bits[0] not in _FITS[kind]:
+    if bits[0] not in _FITS[kind] and (bits[0], kind, photometric) != (4, "uint", _PALETTE):
         raise Unsupported(
             f"is a TIFF of {bits[0]}-bit {kind} values, which is not read; save it with "
             f"{', '.join(map(str, _FITS[kind]))} bits"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from dataclasses import replace
 
-from .header import Header, Incomplete, pieces
+from .header import Header, Incomplete, Unsupported, pieces
+from .tiff import orientation
 
 
 def webp(data: bytes) -> Header:
@@ -14,6 +17,7 @@ def webp(data: bytes) -> Header:
     if len(data) < end:
         raise Incomplete
     canvas: Header | None = None
+    turned: int | None = None
     position = 12
     for _ in pieces():
         if position + 8 > end:
@@ -21,6 +25,8 @@ def webp(data: bytes) -> Header:
         kind, length = struct.unpack_from("<4sI", data, position)
         if position + 8 + length > end:
             raise Incomplete
+        if kind == b"EXIF" and turned is None:
+            turned = _turned(data[position + 8 : position + 8 + length])
         found = _chunk(kind, data, position + 8)
         if found is not None:
             if canvas is None:
@@ -30,12 +36,19 @@ def webp(data: bytes) -> Header:
         position += 8 + length + (length & 1)
     if canvas is None:
         raise Incomplete
-    return canvas
+    return replace(canvas, orientation=turned or 1)
+
+
+def _turned(exif: bytes) -> int:
+    """As EXIF says; damaged EXIF says nothing."""
+    with contextlib.suppress(Incomplete, Unsupported, struct.error, IndexError, OverflowError):
+        return orientation(exif.removeprefix(b"Exif\0\0"))
+    return 1
 
 
 def _chunk(kind: bytes, data: bytes, at: int) -> Header | None:
     if kind == b"VP8X":
-        return Header(1 + _three(data, at + 4), 1 + _three(data, at + 7), alpha=bool(data[at] & 0x10), turns=True)
+        return Header(1 + _three(data, at + 4), 1 + _three(data, at + 7), alpha=bool(data[at] & 0x10))
     if kind == b"ANMF":
         return Header(1 + _three(data, at + 6), 1 + _three(data, at + 9))
     if kind == b"VP8L":

@@ -1,0 +1,111 @@
+"""Layouts of pixels that OpenCV reads wrongly, without a word, or in some versions only."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from xai_deploy import read_image
+from xai_deploy.errors import ImageFileError
+
+ROWS, COLUMNS = np.mgrid[:31, :20]
+PIXELS = np.stack([ROWS * 8, COLUMNS * 12, ROWS * 3 + COLUMNS * 5], -1).astype(np.uint8)
+DEEP = ["uint16", "uint32", "int16", "int32", "float32", "float64"]
+
+
+def refused(path: Path, reason: str) -> None:
+    with pytest.raises(ImageFileError, match=f"{path.name}: {reason}"):
+        read_image(path, input_range=(0, 255))
+
+
+@pytest.mark.parametrize("dtype", DEEP)
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "zlib"}], ids=["strips", "tiles", "zlib"])
+def test_deep_channels_one_after_the_other(tmp_path: Path, dtype: str, options: dict[str, Any]) -> None:
+    apart = np.moveaxis(PIXELS.astype(dtype), -1, 0)
+    tifffile.imwrite(tmp_path / "a", apart, photometric="rgb", planarconfig="separate", **options)
+    refused(tmp_path / "a", r"is a TIFF of \d\d-bit \w+ values, one channel after the other, which is not read")
+
+
+def test_8_bit_channels_one_after_the_other(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a", np.moveaxis(PIXELS, -1, 0), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), PIXELS)
+
+
+@pytest.mark.parametrize("dtype", DEEP)
+def test_deep_values_where_0_is_white(tmp_path: Path, dtype: str) -> None:
+    tifffile.imwrite(tmp_path / "a", PIXELS[..., 0].astype(dtype), photometric="miniswhite")
+    refused(tmp_path / "a", r"is a TIFF of \d\d-bit \w+ values where 0 is white, which is not read")
+
+
+def test_8_bits_where_0_is_white(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a", 255 - PIXELS[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.dstack([PIXELS[..., 0]] * 3))
+
+
+def test_lab(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).convert("LAB").save(tmp_path / "a", "TIFF")
+    refused(tmp_path / "a", "is a TIFF of photometric interpretation 8, which is not read; save it as RGB")
+
+
+def grey_of(bits: int) -> NDArray[np.uint8]:
+    """[31,20] as rows of packed values."""
+    each = 8 // bits
+    values = PIXELS[..., 0].astype(int) >> (8 - bits)
+    packed = sum(values[:, i::each] << (8 - bits * (i + 1)) for i in range(each))
+    return np.asarray(packed, np.uint8)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits(tmp_path: Path, bits: int) -> None:
+    """By name, not as "damaged"."""
+    tifffile.imwrite(tmp_path / "a", grey_of(bits), photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a", mode="r+") as opened:
+        opened.pages[0].tags["ImageWidth"].overwrite(20)  # type: ignore[union-attr]
+        opened.pages[0].tags["BitsPerSample"].overwrite(bits)  # type: ignore[union-attr]
+    refused(tmp_path / "a", f"is a TIFF of {bits}-bit uint values, which is not read; save it with 1, 8, 16, 32 bits")
+
+
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_turned_webp(tmp_path: Path, turn: int, prefix: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By ourselves: before OpenCV 4.13, nobody else does."""
+    exif = Image.Exif()
+    exif[274] = turn
+    data = prefix + exif.tobytes().removeprefix(b"Exif\0\0")
+    Image.fromarray(PIXELS).save(tmp_path / "a", "WEBP", lossless=True, exif=data)
+    plain = Image.Exif()
+    plain[274] = turn
+    stream = io.BytesIO()
+    Image.fromarray(PIXELS).save(stream, "PNG", exif=plain)
+    wanted = ImageOps.exif_transpose(Image.open(stream)).convert("RGB")
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.asarray(wanted))
+    real = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: real(data, flags | cv2.IMREAD_IGNORE_ORIENTATION))
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09", b"nonsense" * 9]
+)
+def test_damaged_exif_turns_nothing(tmp_path: Path, exif: bytes) -> None:
+    chunk = b"EXIF" + len(exif).to_bytes(4, "little") + exif + b"\0" * (len(exif) & 1)
+    Image.fromarray(PIXELS).save(tmp_path / "a", "WEBP", lossless=True, icc_profile=b"any")  # so that it has VP8X
+    data = (tmp_path / "a").read_bytes() + chunk
+    (tmp_path / "a").write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), PIXELS)
+
+
+def test_opencv_without_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is not damaged."""
+    Image.fromarray(PIXELS).quantize(64).save(tmp_path / "a", "GIF")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    monkeypatch.setattr(cv2, "haveImageWriter", lambda name: not name.endswith(".gif"))
+    refused(tmp_path / "a", r"OpenCV [\d.]+ reads no GIF; pip install -U")
