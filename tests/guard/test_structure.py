@@ -167,7 +167,7 @@ def test_every_way_to_hold_numbers(name: str) -> None:
         check_graph(graph.SerializeToString(), "x", IMAGE)
 
 
-def test_subgraphs_sizes_are_bounded_in_rank() -> None:
+def test_ranks_are_bounded() -> None:
     shape = ints(*[1] * 17)
     with pytest.raises(UnsafeGraphError, match="more than 16 axes"):
         check_graph(model([n("Expand", "x c", "e"), n("ReduceSum", "e")], {"c": shape}).SerializeToString(), "x", IMAGE)

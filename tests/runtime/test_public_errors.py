@@ -22,6 +22,7 @@ from xai_deploy.errors import (
 )
 from xai_deploy.methods import create
 from xai_deploy.methods.base import require_varying_score
+from xai_deploy.probabilities import probabilities
 from xai_deploy.seeds import Seed
 
 from . import tiny
@@ -118,9 +119,16 @@ def test_softmax_of_one_class() -> None:
     class OneClass:
         logits = np.zeros((2, 1), np.float32)
 
+        def probabilities(self, logits: Any) -> Any:
+            return probabilities(logits, "none")
+
     forward: Any = OneClass()
     seeds = [Seed.of_class(np.zeros(2, np.int64))]
     for method in (create("reciprocam", {"score": "softmax"}), create("score-cam", {"score": "softmax"})):
         with pytest.raises(NotApplicableError, match="score 'softmax' is always 1 for a network of one class; give"):
             method.maps(forward, seeds)
+    with pytest.raises(
+        NotApplicableError, match="score-cam: the network has a single output that is no probability; give"
+    ):
+        create("score-cam", {}).maps(forward, seeds)
     require_varying_score("score-cam", "logit", forward)

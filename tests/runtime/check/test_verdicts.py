@@ -84,7 +84,7 @@ def test_a_report_is_replaced_whole(here: Path, capsys: Capture, monkeypatch: py
     message = f"xai-check: error: {here.resolve() / 'real.json'}: can't be written (No space left on device)\n"
     assert capsys.readouterr().err == message
     assert Path("real.json").read_bytes() == whole
-    assert not list(here.glob(".xai-*"))
+    assert not list(here.glob(".*"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
