@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UnsafePathError
-from .wire import LENGTH, VARINT, Malformed, fields
+from .wire import LENGTH, VARINT, Malformed, fields, refuse_own_format
 
 # message -> its fields that lead to tensors: field number -> message (onnx.proto)
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -17,7 +17,6 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "Tensor": {},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of a tensor
-_ORT_MAGIC = b"ORTM"
 
 
 def find_external_data(data: bytes) -> None:
@@ -27,8 +26,7 @@ def find_external_data(data: bytes) -> None:
         UnsafePathError: A tensor's data lie in another file.
         Malformed, IndexError: Not an ONNX file.
     """
-    if data[4:8] == _ORT_MAGIC:
-        raise Malformed
+    refuse_own_format(data)
     graphs = 0
     pending = [("Model", 0, len(data))]  # a stack, not recursion: an attacker chooses the depth
     while pending:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from struct import unpack_from
 from typing import Any
 
 from ..errors import UnsafeGraphError, UnsafePathError
-from .wire import FIXED32, FIXED64, LENGTH, VARINT, Malformed, count_varints, fields, signed, text, varints
+from .wire import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    VARINT,
+    Malformed,
+    count_varints,
+    fields,
+    refuse_own_format,
+    signed,
+    text,
+    varints,
+)
 
 MOST = 100_000  # nodes, tensors, and names of one node
-_ORT_MAGIC = b"ORTM"  # ONNX Runtime's own format, which it recognises by these bytes at position 4
-_STANDARD = ("", "ai.onnx")
+FEW = 1024  # elements of a tensor whose values are read where they lie in fields of their own
+STANDARD = ("", "ai.onnx")  # the domain of ONNX's own operators, by either of its names
 
 
 @dataclass(slots=True)
@@ -67,6 +80,11 @@ def short(name: str) -> str:
     return repr(name if len(name) <= 60 else name[:57] + "...")
 
 
+def listed(sizes: Sequence[int | str | None]) -> str:
+    """Sizes for a message: `[N, 3, ?]`; None is a size that is open. At most 9 of them are shown."""
+    return f"[{', '.join('?' if size is None else str(size) for size in sizes[:9])}]"
+
+
 def parse(data: bytes) -> Graph:
     """The graph of an ONNX file.
 
@@ -75,8 +93,7 @@ def parse(data: bytes) -> Graph:
         UnsafeGraphError: It holds what a bundle's graphs may not hold: functions, subgraphs, training, sparse tensors.
         UnsafePathError: A tensor's data lie in another file.
     """
-    if data[4:8] == _ORT_MAGIC:
-        raise Malformed
+    refuse_own_format(data)
     graph, opsets = None, []
     for number, wire, start, end in fields(data, 0, len(data)):
         if number in (7, 8, 20, 25) and wire != LENGTH:
@@ -93,7 +110,7 @@ def parse(data: bytes) -> Graph:
             raise UnsafeGraphError("it holds functions; a bundle's graphs are made of standard operators alone")
     if graph is None:
         raise Malformed
-    if len(opsets) != 1 or opsets[0][0] not in _STANDARD:
+    if len(opsets) != 1 or opsets[0][0] not in STANDARD:
         found = ", ".join(f"{short(domain or 'ai.onnx')} {version}" for domain, version in opsets[:3]) or "none"
         raise UnsafeGraphError(f"it may import the standard operators alone, once; it imports {found}")
     graph.opset = opsets[0][1]
@@ -112,21 +129,22 @@ def _opset(data: bytes, start: int, end: int) -> tuple[str, int]:
 
 def _graph(data: bytes, start: int, end: int) -> Graph:
     graph = Graph()
+    lists: dict[int, tuple[list[Any], Callable[[bytes, int, int], Any]]] = {
+        1: (graph.nodes, _node),
+        5: (graph.tensors, tensor),
+        11: (graph.inputs, _port),
+        12: (graph.outputs, _port),
+    }
     for number, wire, first, last in fields(data, start, end):
-        if number in (1, 5, 11, 12, 15) and wire != LENGTH:
+        if number in (*lists, 15) and wire != LENGTH:
             raise Malformed
-        if number == 1:
-            graph.nodes.append(_node(data, first, last))
-        elif number == 5:
-            graph.tensors.append(tensor(data, first, last))
-        elif number == 11:
-            graph.inputs.append(_port(data, first, last))
-        elif number == 12:
-            graph.outputs.append(_port(data, first, last))
-        elif number == 15:
+        if number == 15:
             raise UnsafeGraphError("it holds a sparse tensor")
-        if max(len(graph.nodes), len(graph.tensors), len(graph.inputs), len(graph.outputs)) > MOST:
-            raise UnsafeGraphError(f"it has more than {MOST} nodes or tensors")
+        if number in lists:
+            found, read = lists[number]
+            found.append(read(data, first, last))
+            if len(found) > MOST:
+                raise UnsafeGraphError(f"it has more than {MOST} nodes or tensors")
     return graph
 
 
@@ -214,9 +232,6 @@ def _collect(found: dict[int, Any], number: int, data: bytes, wire: int, first: 
         raise Malformed
 
 
-_FEW = 1024  # elements that are read where they lie in fields of their own
-
-
 def tensor(data: bytes, start: int, end: int) -> Tensor:
     """A tensor's description."""
     made = Tensor()
@@ -233,7 +248,7 @@ def tensor(data: bytes, start: int, end: int) -> Tensor:
             _fixed(made, number, data, wire, first, last)
         elif number in (5, 7, 11):
             made.typed[number] = made.typed.get(number, 0) + count_varints(data, wire, first, last)
-            if made.typed[number] <= _FEW:
+            if made.typed[number] <= FEW:
                 made.integers.extend(varints(data, wire, first, last))
         elif number == 13 or (number == 14 and (wire != VARINT or first)):
             raise UnsafePathError("a tensor's data lie in another file; a bundle's graphs hold their own data")
@@ -248,7 +263,7 @@ def _fixed(made: Tensor, number: int, data: bytes, wire: int, first: int, last: 
         raise Malformed
     count = (last - first) // size
     made.typed[number] = made.typed.get(number, 0) + count
-    if made.typed[number] <= _FEW:
+    if made.typed[number] <= FEW:
         made.floats.extend(unpack_from(f"<{count}{'f' if size == 4 else 'd'}", data, first))
 
 

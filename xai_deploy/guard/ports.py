@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .. import manifest as m
 from ..errors import UnsafeGraphError
-from .messages import Graph, Port, short
+from .messages import Graph, Port, listed, short
 from .tensors import DTYPES
 
 
@@ -41,8 +41,8 @@ def _compare(what: str, found: Sequence[Port], declared: Sequence[m.Port], batch
             said = DTYPES.get(one.dtype, f"type {one.dtype}")
             raise UnsafeGraphError(f"it {what} {short(one.name)} as {said}, the manifest says {port.dtype}")
         if one.dims is not None and not _fits(one.dims, port, batch):
-            sizes = ", ".join("?" if size is None else str(size) for size in one.dims[:8])
-            raise UnsafeGraphError(f"it {what} {short(one.name)} of sizes [{sizes}], the manifest says {_told(port)}")
+            said = listed(("N", *port.shape))
+            raise UnsafeGraphError(f"it {what} {short(one.name)} of sizes {listed(one.dims)}, the manifest says {said}")
 
 
 def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
@@ -51,7 +51,3 @@ def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
     if len(dims) != len(wanted) or (batch != "one" and dims[0] is not None):
         return False
     return all(size is None or told is None or size == told for size, told in zip(dims, wanted, strict=True))
-
-
-def _told(port: m.Port) -> str:
-    return "[" + ", ".join(["N", *("?" if size is None else str(size) for size in port.shape)]) + "]"

@@ -8,6 +8,7 @@ from ..backends.base import Session, Tensor
 from ..errors import RuntimeFailure
 from ..manifest import Graph
 from .check import Guarded
+from .messages import listed
 
 
 class GuardedSession:
@@ -47,8 +48,7 @@ class GuardedSession:
             return
         wanted = (batch, *told)
         if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
-            said = ", ".join("?" if size is None else str(size) for size in wanted)
             raise RuntimeFailure(
                 f"the graph {self._role!r} gave {name!r} of shape {list(found)} for {batch} images; the manifest says "
-                f"[{said}]"
+                f"{listed(wanted)}"
             )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ..errors import UnsafeGraphError
-from .messages import Graph, Node, Port, short
-from .operators import FIRST_OPSET, LAST_OPSET, arity
-
-_STANDARD = ("", "ai.onnx")
+from .messages import STANDARD, Graph, Node, Port, short
+from .operators import FIRST_OPSET, LAST_OPSET, MANY, arity
 
 
 def check_structure(graph: Graph) -> None:
@@ -23,7 +21,7 @@ def check_structure(graph: Graph) -> None:
         _define(name, known)
     arities = {op: arity(op, graph.opset) for op in {node.op for node in graph.nodes}}
     for node in graph.nodes:
-        if node.domain not in _STANDARD:
+        if node.domain not in STANDARD:
             raise UnsafeGraphError(f"{node} is of the domain {short(node.domain)}; only standard operators are allowed")
         counts = arities[node.op]
         if counts is None:
@@ -41,15 +39,23 @@ def check_structure(graph: Graph) -> None:
 
 
 def _check_arity(node: Node, fewest: int, most: int, fewest_out: int, most_out: int) -> None:
-    if not fewest <= len(node.inputs) <= most or not all(node.inputs[:fewest]):
-        raise UnsafeGraphError(f"{node} has {sum(map(bool, node.inputs))} inputs; it takes {fewest} to {most}")
+    if not fewest <= len(node.inputs) <= most:
+        raise UnsafeGraphError(f"{node} has {len(node.inputs)} inputs; it takes {_range(fewest, most)}")
+    if not all(node.inputs[:fewest]):
+        raise UnsafeGraphError(f"{node} leaves out one of the {fewest} inputs that it needs")
     if not fewest_out <= len(node.outputs) <= most_out or not any(node.outputs):
-        raise UnsafeGraphError(f"{node} has {len(node.outputs)} outputs; it gives {fewest_out} to {most_out}")
+        raise UnsafeGraphError(f"{node} has {len(node.outputs)} outputs; it gives {_range(fewest_out, most_out)}")
+
+
+def _range(fewest: int, most: int) -> str:
+    if most == MANY:
+        return f"{fewest} or more"
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _define(name: str, known: set[str]) -> None:
     if not name or name in known:
-        raise UnsafeGraphError(f"it gives the name {short(name)} twice" if name else "a tensor of it has no name")
+        raise UnsafeGraphError(f"it gives the name {short(name)} twice" if name else "one of its tensors has no name")
     known.add(name)
 
 
@@ -66,4 +72,4 @@ def _check_ports(graph: Graph) -> None:
 
 def _check_port(what: str, port: Port) -> None:
     if not port.dtype or any(size is not None and size < 0 for size in port.dims or ()):
-        raise UnsafeGraphError(f"its {what} {short(port.name)} says no type, or impossible sizes")
+        raise UnsafeGraphError(f"its {what} {short(port.name)} has no type, or impossible sizes")

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnsafeGraphError
-from .messages import Tensor, short
+from .messages import FEW, Tensor, short
 
 MAX_RANK = 16
 _MAX_ELEMENTS = 1 << 40
-_FEW, _FEW_WHOLE = 1024, 1 << 16  # elements of a tensor whose values may say something of sizes and positions
+FEW_INTEGERS = (
+    1 << 16
+)  # elements of a list of sizes or positions; larger tensors are data, and their values are not followed
 
 # data type (TensorProto.DataType) -> bits of an element; texts and complex numbers are not there
 BITS = {
@@ -36,9 +38,13 @@ def size_of(dtype: int) -> int:
     Raises:
         UnsafeGraphError: No such type, or none for numbers.
     """
+    return max(1, _bits(dtype, "a tensor") // 8)
+
+
+def _bits(dtype: int, what: str) -> int:
     if dtype not in BITS:
-        raise UnsafeGraphError(f"a tensor's data type is {dtype}, which is none of numbers")
-    return max(1, BITS[dtype] // 8)
+        raise UnsafeGraphError(f"{what} has the data type {dtype}, which is not a type of numbers")
+    return BITS[dtype]
 
 
 def check_tensor(tensor: Tensor) -> None:
@@ -48,18 +54,18 @@ def check_tensor(tensor: Tensor) -> None:
         UnsafeGraphError: It is such a one, or of a type that is not allowed.
     """
     what = f"the tensor {short(tensor.name)}"
-    if tensor.dtype not in BITS:
-        raise UnsafeGraphError(f"{what} has the data type {tensor.dtype}, which is none of numbers")
+    bits = _bits(tensor.dtype, what)
     if len(tensor.dims) > MAX_RANK or any(size < 0 for size in tensor.dims):
         raise UnsafeGraphError(f"{what} has impossible sizes {tensor.dims[:MAX_RANK]}")
     count = math.prod(tensor.dims)
     if count > _MAX_ELEMENTS:
         raise UnsafeGraphError(f"{what} has impossible sizes {tensor.dims}")
-    bits = BITS[tensor.dtype]
     typed = {number: found for number, found in tensor.typed.items() if found}
     if tensor.raw is not None and not (typed and tensor.raw[0] == tensor.raw[1]):
         wanted, found = -(-count * bits // 8), tensor.raw[1] - tensor.raw[0]
-        if found != wanted or typed:
+        if typed:
+            raise UnsafeGraphError(f"{what} holds its data twice, as bytes and as numbers")
+        if found != wanted:
             raise UnsafeGraphError(f"{what} of sizes {tensor.dims} holds {found} bytes instead of {wanted}")
         return
     field = _FIELD.get(tensor.dtype, _INT32)
@@ -73,7 +79,7 @@ def check_tensor(tensor: Tensor) -> None:
 def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
     """The values of a tensor that passed the check, where they are few; None: they say nothing of shapes."""
     count, dtype = math.prod(tensor.dims), _NUMPY.get(tensor.dtype)
-    most = _FEW_WHOLE if tensor.dtype in (6, 7) and tensor.raw is not None else _FEW
+    most = FEW_INTEGERS if tensor.dtype in (6, 7) and tensor.raw is not None else FEW
     if count > most or dtype is None:
         return None
     if tensor.raw is not None and tensor.raw[0] != tensor.raw[1]:

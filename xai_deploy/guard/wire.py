@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) do not occur in ONNX
+_ORT_MAGIC = b"ORTM"  # at position 4: ONNX Runtime takes such a file for one of its own format, whatever else it holds
 
 
 class Malformed(Exception):
     """The bytes are no such message."""
+
+
+def refuse_own_format(data: bytes) -> None:
+    """Refuse a file that ONNX Runtime would read in its own format.
+
+    Raises:
+        Malformed: It would.
+    """
+    if data[4:8] == _ORT_MAGIC:
+        raise Malformed
 
 
 def varint(data: bytes, position: int) -> tuple[int, int]:

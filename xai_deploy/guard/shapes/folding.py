@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import Tensor
-from ..tensors import DTYPES
+from ..tensors import DTYPES, FEW_INTEGERS
 from .base import Call, Unknowable, rules
 
 Array = NDArray[Any]
 Fold = Callable[[Call, list[Any]], Any]
-FEW = 1 << 16  # elements; the values of larger tensors are not followed
 
 
 def _divide(call: Call, given: list[Any]) -> Any:
@@ -167,7 +167,11 @@ def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
     nothing: list[Array | None] = [None] * len(shapes)
     function = folds.get(call.node.op)
     given = [known.values for known in call.given()]
-    if function is None or any(value is None for value in given) or any(_count(shape) > FEW for shape in shapes):
+    if (
+        function is None
+        or any(value is None for value in given)
+        or any(math.prod(shape) > FEW_INTEGERS for shape in shapes)
+    ):
         return nothing
     try:
         with np.errstate(all="ignore"):
@@ -178,10 +182,3 @@ def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
     if [array.shape for array in arrays] != shapes:
         return nothing
     return list(arrays)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

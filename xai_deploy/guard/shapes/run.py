@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import Graph, Node, Tensor
-from ..tensors import MAX_RANK, size_of, values_of
+from ..tensors import FEW_INTEGERS, MAX_RANK, size_of, values_of
 from .base import Call, Known, Unknowable, rules
-from .folding import FEW, fold
+from .folding import fold
 from .harm import check_harm, integers
 
 _FROM_SIZES = ("Shape", "Size")
@@ -63,19 +63,13 @@ class Run:
 
     def _values_of(self, call: Call, found: list[Known]) -> list[NDArray[Any] | None]:
         node = call.node
-        if node.op == "Constant":
+        if "value" in node.attributes and node.op == "Constant":
+            return [self._values.get(id(node))]
+        if "value" in node.attributes and node.op == "ConstantOfShape":
             value = self._values.get(id(node))
-            return (
-                [value]
-                if value is not None
-                else fold(call, [found[0].shape])
-                if "value" not in node.attributes
-                else [None]
-            )
-        if node.op == "ConstantOfShape" and "value" in node.attributes:
-            value = self._values.get(id(node))
-            small = value is not None and value.size == 1 and found[0].count <= FEW
-            return [np.full(found[0].shape, value.reshape(())) if small and value is not None else None]
+            if value is None or value.size != 1 or found[0].count > FEW_INTEGERS:
+                return [None]
+            return [np.full(found[0].shape, value.reshape(()))]
         if node.op in _FROM_SIZES:
             x = call[0]
             if not x.exact:
