@@ -74,10 +74,8 @@ __all__ = [
     "parse_manifest",
 ]
 
-_MANIFEST_LIMIT = 16 << 20  # bytes; one of a network with 30 graphs and as many ports has 100 kB
-
-
-_TRIES = 5  # openings of a bundle that is replaced meanwhile
+_MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of 30 graphs has 100 kB
+_TRIES = 5  # how often a bundle is opened that is replaced meanwhile
 
 
 class _ReplacedError(IntegrityError):
@@ -146,10 +144,10 @@ class Bundle:
         return data
 
     def _check_replaced(self) -> None:
-        """Say of a file that does not fit whether another bundle has come into the place of this one.
+        """Tell a damaged file from one of another bundle, which has taken the place of this one.
 
         Raises:
-            IntegrityError: It has.
+            IntegrityError: Another bundle is there now.
         """
         try:
             there = parse_manifest(_read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
@@ -215,6 +213,5 @@ def _read_plain(path: Path, limit: int) -> bytes:
     with open(descriptor, "rb") as file:
         if status.st_size > limit:
             raise IntegrityError(f"{path}: larger than the {limit} bytes it may have; copy the bundle again")
-        return file.read(
-            status.st_size + 1
-        )  # never by `limit`, which an attacker may have written; one more shows growth
+        # Not `limit`, which an attacker may have written. One byte more shows that the file has grown.
+        return file.read(status.st_size + 1)

@@ -3,8 +3,8 @@
 XaiError
 ├── BundleError                 the bundle on disk
 │   ├── NotABundleError         no such folder, or no manifest in it
-│   ├── ManifestError           the manifest is not what format 1 says
-│   ├── FormatVersionError      written by a newer exporter
+│   ├── ManifestError           the manifest is not what its format says
+│   ├── FormatVersionError      written in another format, or with features that this version does not know
 │   ├── IntegrityError          a byte differs from what the manifest recorded
 │   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
 │   ├── UnsafeGraphError        a graph that could harm: operators, order, sizes, or more memory than its file explains
@@ -50,11 +50,11 @@ class NotABundleError(BundleError):
 
 
 class ManifestError(BundleError):
-    """The manifest is not valid JSON, or not what format 1 says."""
+    """The manifest is not valid JSON, or not what its format says."""
 
 
 class FormatVersionError(BundleError):
-    """The bundle was written in a format that this version does not know."""
+    """The bundle has a format, or requires a feature, that this version does not know."""
 
 
 class IntegrityError(BundleError):

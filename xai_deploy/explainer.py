@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
+from . import runtimes
 from . import targets as _targets
 from .backends import Config, Session, create
 from .bundle import Bundle
@@ -158,7 +158,7 @@ class Explainer:
         self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        version = getattr(sys.modules.get(self.backend), "__version__", "").partition("-")[0]
+        version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
         runtime = f"{self.backend} {version}".rstrip()
         self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
 

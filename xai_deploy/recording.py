@@ -135,7 +135,7 @@ def read(path: Path) -> Recording:
         raise
     except (
         Exception
-    ):  # zipfile, zlib, NumPy's headers, which are Python expressions, and json fail in more ways than are named
+    ):  # zipfile, zlib, json and NumPy's headers (Python expressions) fail in more ways than they document
         raise RecordingError(
             f"{path}: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again"
         ) from None

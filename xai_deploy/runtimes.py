@@ -53,6 +53,12 @@ def openvino() -> Any:
             sys.modules[telemetry] = before
 
 
+def version(runtime: str) -> str | None:
+    """The version of a runtime, by its module's name; None where nobody has imported it."""
+    found = getattr(sys.modules.get(runtime), "__version__", None)
+    return None if found is None else str(found)
+
+
 def _has_telemetry(module: Any) -> bool:
     """Whether this build of ONNX Runtime has any: on Windows all have, elsewhere those from 1.32 on."""
     version = tuple(map(int, re.findall(r"\d+", str(getattr(module, "__version__", "1.32")))[:2]))

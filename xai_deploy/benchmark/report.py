@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, runtimes
 from ..backends import Config, create
 from ..backends import backends as all_backends
 from ..bundle import Bundle, Manifest
@@ -383,4 +382,4 @@ def _result(
 
 def _versions(backends: Sequence[str]) -> dict[str, str]:
     own = {"xai-deploy": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return own | {name: str(getattr(sys.modules.get(name), "__version__", "unknown")) for name in backends}
+    return own | {name: runtimes.version(name) or "unknown" for name in backends}

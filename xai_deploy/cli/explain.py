@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names, runtimes
 from ..exits import printable
 from ..images import Pixels, encode_image
 from ..methods import methods
@@ -191,7 +191,7 @@ class _Run:
                 "xai-deploy": __version__,
                 "python": platform.python_version(),
                 "numpy": np.__version__,
-                backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+                backend: runtimes.version(backend) or "unknown",
             },
             "seconds": seconds,
             "images": self.images,

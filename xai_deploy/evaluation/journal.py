@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from ..errors import XaiError
+from ..whole_files import lock
 
 Line = dict[str, Any]
 
@@ -140,15 +141,9 @@ def _encode(line: Line) -> bytes:
 def _lock(file: BinaryIO, path: Path) -> None:
     """Keep other processes from writing the same journal, where the system can."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
     except BlockingIOError:
         raise _taken(path) from None
-    except OSError:  # a file system without locks
-        return
 
 
 def _taken(path: Path) -> XaiError:

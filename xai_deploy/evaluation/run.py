@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, resample
+from .. import __version__, resample, runtimes
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
 from ..images import MAX_PIXELS, InputRange, read_image
@@ -305,7 +304,7 @@ def _identity(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "digest": explainer.bundle.manifest.digest,
         "backend": explainer.backend,
-        "runtime": getattr(sys.modules.get(explainer.backend), "__version__", "unknown"),
+        "runtime": runtimes.version(explainer.backend) or "unknown",
         "device": explainer.device,
         "precision": explainer.precision,
         "batch": explainer.batch_size,
