@@ -8,7 +8,9 @@ In this order:
 3. `SATURATED`: they change, but the gradient (without one the relevance) is exactly zero at the layer.
 4. `NEGATIVE`: something arrives there, and the map is zero: everything speaks against the class, and the method keeps what speaks
    for it.
-5. `UNIFORM`: anything else.
+5. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them: those of half the map, or of
+   larger activations, are not, or the gradient is not.
+6. `UNIFORM`: anything else.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ SATURATED = (
     "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
 )
 NEGATIVE = "negative evidence only: the layer counts against the class, and the method keeps what counts for it"
+BELOW_STEP = (
+    "below the quantisation step: positions count differently, but each changes the score by less than integers show"
+)
 UNIFORM = "uniform: every position counts the same"
 
 
@@ -40,6 +45,7 @@ def why_constant(
     tail: Callable[[Array], NDArray[Any]],
     arrived: Callable[[], NDArray[Any] | None],
     score: Score | None = None,
+    rounded: bool = False,
 ) -> str:
     """The reason of one image's constant map.
 
@@ -50,11 +56,14 @@ def why_constant(
         score: The score explained [b] of logits; None for all of them.
         arrived: The gradient at the layer for the class explained, [K,h,w], or the relevance where there is no graph of the
             gradient, or None; asked for only where it matters.
+        rounded: The map holds the scores of single positions, as a network of integers rounds them.
     """
     if (np.ptp(activation, axis=(1, 2)) == 0).all():
         return INACTIVE
     if not depends(activation, tail, score):
         return INDEPENDENT
+    if rounded and positions_differ(activation, tail, score):
+        return BELOW_STEP
     there = arrived()
     if there is None:
         return UNIFORM
@@ -62,7 +71,39 @@ def why_constant(
         return SATURATED
     if not (there * activation).any():
         return INACTIVE
+    if rounded:
+        each = (there * activation).sum(axis=0)
+        return BELOW_STEP if np.ptp(each) > 1e-4 * np.abs(each).max() else UNIFORM
     return UNIFORM if raw.any() else NEGATIVE
+
+
+def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:
+    """Whether two halves of the map, of as many positions each, give different scores; one of them at 1, 8 or 64 times.
+
+    Where every position of the activation [K,h,w] counts the same, they can't.
+    """
+    _, h, w = activation.shape
+    rng, half = np.random.default_rng(0), h * w // 2
+    strength = np.abs(activation).sum(axis=0).ravel()
+    columns = np.arange(h * w).reshape(h, w).T.ravel()
+    orders = [
+        np.arange(h * w),
+        columns,
+        np.argsort(strength, kind="stable"),
+        *(rng.permutation(h * w) for _ in range(3)),
+    ]
+    masks = np.zeros((2 * len(orders), h * w), np.float32)
+    for i, order in enumerate(orders):
+        masks[2 * i, order[:half]] = 1
+        masks[2 * i + 1, order[h * w - half :]] = 1
+    for factor in (1.0, 8.0, 64.0):
+        parts = np.clip(factor * activation * masks.reshape(-1, 1, h, w), -_LARGEST, _LARGEST).astype(np.float32)
+        logits = tail(parts)
+        scores = logits if score is None else score(logits)
+        size = np.abs(scores[np.isfinite(scores)]).max(initial=0)
+        if (np.ptp(scores, axis=0) > 1e-4 * size).any():
+            return True
+    return False
 
 
 def depends(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:

@@ -262,10 +262,12 @@ class Explainer:
             seconds.append(time.perf_counter() - started + shared)
         constant = [
             [
-                tuple(forward.why_constant(raw[i], i, seed) for i in range(count))
+                tuple(
+                    forward.why_constant(raw[i], i, seed, getattr(method, "by_position", False)) for i in range(count)
+                )
                 for raw, seed in zip(of, seeds, strict=True)
             ]
-            for of in maps
+            for of, (_, method) in zip(maps, named, strict=True)
         ]
         return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant)
 

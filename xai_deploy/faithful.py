@@ -1,13 +1,21 @@
 """Whether a graph computes the network: its own logits against those of head and tail, on the same input and runtime.
 
 A runtime that computes a graph wrongly (OpenVINO 2026.4 did so with quantised networks) says nothing, and the map is of another
-network. Allowed are, of the largest logit: 1e-3 in float32, 2e-2 where the network or the runtime computes in half precision. In a
-network of integers it is one quantisation step, or a tenth of the largest logit, where that is more: integers that are rounded the
-other way on the way add up, in MobileNetV2 to 6 % (a network cut in two differs from the whole as much).
+network. Allowed are, of the largest logit: 1e-3 in float32, 2e-2 where the network or the runtime computes in half precision.
+
+In a network of integers it is one quantisation step, and the rounding noise of optimised runtimes: they round other integers than
+ONNX's formulas do, and that adds up, in MobileNetV2 to 4 steps. `xai-export` measures it (head and tail on each runtime against
+ONNX Runtime without optimisations) and records it in the manifest:
+
+    allowed = step + 1e-3 largest + 1.25 noise max(1, largest / largest while it was measured)
+
+but never more than one step or a tenth of the largest logit, whichever is more. That bound alone holds for a bundle that
+records no noise.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +25,28 @@ from .manifest import Manifest
 
 HALF = "half-precision"
 """The manifest's extension that says that something in the network is computed in float16 or bfloat16."""
+
+NOISE = "rounding-noise"
+"""The extension that holds the measured noise of a network of integers, and the largest logit then: two numbers."""
+
+_TIMES = 1.25
+"""Photographs gave 1.0 times the noise of the images that it is measured on (MobileNetV1 and V2)."""
+
+
+def said(noise: float, largest: float) -> str:
+    """The measured noise as the manifest holds it."""
+    return f"{noise:.9g} {largest:.9g}"
+
+
+def _noise(manifest: Manifest, largest: float) -> float | None:
+    """The noise recorded, for logits of this size; None where nothing that makes sense is."""
+    try:
+        noise, at = map(float, manifest.extensions[NOISE].split())
+    except (KeyError, ValueError):
+        return None
+    if not (math.isfinite(noise) and math.isfinite(at) and noise >= 0 and at > 0):
+        return None
+    return noise * max(1.0, largest / at)
 
 
 def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float:
@@ -28,7 +58,9 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
         precision: What the runtime computes in.
     """
     if manifest.logits_step or manifest.format == 1:
-        return max(manifest.logits_step, 0.1 * largest)
+        most = max(manifest.logits_step, 0.1 * largest)
+        noise = _noise(manifest, largest) if precision == "f32" else None
+        return most if noise is None else min(most, manifest.logits_step + 1e-3 * largest + _TIMES * noise)
     dtypes = manifest.input.dtype, manifest.target.dtype
     half = precision != "f32" or HALF in manifest.extensions or "float16" in dtypes
     return (2e-2 if half else 1e-3) * largest

@@ -294,8 +294,15 @@ class ForwardPass:
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
         return arrived
 
-    def why_constant(self, raw: Array, image: int, seed: Seed) -> str | None:
-        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None where it is not."""
+    def why_constant(self, raw: Array, image: int, seed: Seed, by_position: bool = False) -> str | None:
+        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None where it is not.
+
+        Args:
+            raw: The map.
+            image: Its number.
+            seed: What is explained.
+            by_position: The map holds the score of one position at a time.
+        """
         if np.ptp(raw) != 0:
             return None
         role = next((role for role in ("gradient", "relevance") if self.has(role)), None)
@@ -310,6 +317,7 @@ class ForwardPass:
             tail,
             lambda: None if role is None else self.backward(role, seed)[image],
             seed.rows(np.array([image])).of,
+            by_position and (self._network.manifest.logits_step > 0 or self._network.manifest.format == 1),
         )
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import runtimes
 from xai_deploy.bundle import FUSED, LOGITS, PREDICTED, SEED, TARGET, Manifest
-from xai_deploy.faithful import HALF, how_wrong
+from xai_deploy.faithful import HALF, NOISE, how_wrong, said
 
 from .clean import CleanGraph
 from .errors import GraphError, VerificationError
@@ -73,30 +73,50 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
 
 
 def with_precision(
-    manifest: Manifest, contents: Mapping[str, bytes], clean: CleanGraph, logits: Logits, image: NDArray[Any]
+    manifest: Manifest, contents: Mapping[str, bytes], clean: CleanGraph, logits: Logits, images: NDArray[Any]
 ) -> Manifest:
-    """The manifest, with what the tolerances depend on: the logits' quantisation step, and whether anything is in half precision.
+    """The manifest, with what the tolerances depend on: whether anything is in half precision, and of a network of integers the
+    logits' quantisation step and the noise of the runtimes that are installed.
 
     Where the logits are floats behind a quantised layer, a 255th of their largest magnitude stands for the step.
     """
-    step = quantisation_step(clean.graph, logits.value)
-    if step is None:
-        between = _onnxruntime(contents["head.onnx"], "the head")({manifest.input.name: image})
-        step = float(np.abs(_onnxruntime(contents["tail.onnx"], "the tail")(between)[LOGITS]).max()) / 255
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
-    return replace(manifest, logits_step=step, extensions=extensions)
+    step = quantisation_step(clean.graph, logits.value)
+    if step == 0:
+        return replace(manifest, logits_step=step, extensions=extensions)
+    exact = _logits(_exactly, contents, manifest, images)
+    largest = float(np.abs(exact).max())
+    if not np.isfinite(largest):
+        return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` says so
+    noise = 0.0
+    for runtime, opened in _runtimes():
+        try:
+            noise = max(noise, float(np.abs(_logits(opened, contents, manifest, images) - exact).max()))
+        except GraphError as error:
+            log.warning("the rounding noise of %s is not measured: %s", runtime, error)
+    extensions[NOISE] = said(noise, largest)
+    return replace(manifest, logits_step=largest / 255 if step is None else step, extensions=extensions)
+
+
+def _logits(
+    opened: Open, contents: Mapping[str, bytes], manifest: Manifest, images: NDArray[Any]
+) -> NDArray[np.float64]:
+    """What head and tail give of some images, one at a time, [n,classes]."""
+    head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
+    rows = [tail(head({manifest.input.name: images[i : i + 1]}))[LOGITS] for i in range(len(images))]
+    return np.concatenate(rows).astype(np.float64)
 
 
 def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
     """As `how_wrong`, of the logits, or of the network's own outputs where a graph gives those (fused ones do)."""
     if LOGITS in results:
         return how_wrong(results[LOGITS], tail[LOGITS], manifest)
+    flat = replace(manifest, extensions={n: text for n, text in manifest.extensions.items() if n != NOISE})
     for output in manifest.outputs:
-        times = (
-            1.0 if output.tensor == LOGITS else 3.0
-        )  # a probability moves more than its logit where few are probable
-        if (how := how_wrong(results[output.name], tail[output.tensor], manifest, times=times)) is not None:
+        own = output.tensor == LOGITS  # a probability moves more than its logit where few are probable
+        how = how_wrong(results[output.name], tail[output.tensor], manifest if own else flat, times=1.0 if own else 3.0)
+        if how is not None:
             return f"{output.name!r}: {how}"
     return None
 
@@ -113,8 +133,13 @@ def _runtimes() -> Iterator[tuple[str, Open]]:
     yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
 
 
-def _onnxruntime(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    session = open_session(model, what, optimise=True)
+def _exactly(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    """ONNX Runtime, operator by operator: QuantizeLinear and DequantizeLinear as ONNX defines them, floats in between."""
+    return _onnxruntime(model, what, optimise=False)
+
+
+def _onnxruntime(model: bytes, what: str, optimise: bool = True) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    session = open_session(model, what, optimise)
     names = {source.name for source in session.get_inputs()}
     return lambda feeds: run(session, {n: feeds[n] for n in names}, what)
 

@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
+_MEASURED = 12
+"""Images on which the rounding noise of a network of integers is measured."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -189,7 +192,7 @@ def _export(
     if random is not None:
         manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
     images = noise_images(image, 1 if manifest.batch == "one" else 3)
-    manifest = with_precision(manifest, contents, graph, logits, images)
+    manifest = with_precision(manifest, contents, graph, logits, noise_images(image, _MEASURED))
     wrong, dead = check_backward(contents, manifest)
     wrong = check_everywhere(contents, manifest, images) | wrong
     for role, reason in wrong.items():

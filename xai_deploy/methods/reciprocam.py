@@ -35,6 +35,7 @@ class ReciproCam:
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     roles: ClassVar[Mapping[str, str]] = {}
+    by_position: ClassVar[bool] = True
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
