@@ -1,4 +1,4 @@
-"""What a manifest's numbers, lists and texts may be at most: far above any network's, far below what memory holds."""
+"""Upper bounds of a manifest's numbers, lists and texts: far above those of any network, far below what fills the memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _NUMBERS = (
 )
 _TEXT = 4096  # characters
 _LONG_TEXT = 1 << 20  # of an extension: a signature
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # would change a terminal, or can't be printed
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control a terminal, or can't be printed
 
 
 def text_fault(document: Any) -> str | None:
-    """What is wrong with a text of the manifest's JSON, if anything: too long, or not to be printed.
+    """Find a text in the manifest's JSON that is too long or can't be printed.
 
     Args:
         document: The decoded JSON.
+
+    Returns:
+        Its place and what is wrong; None if all texts are fine.
     """
     pending: list[tuple[str, Any]] = [("manifest", document)]
     while pending:
@@ -48,10 +51,13 @@ def text_fault(document: Any) -> str | None:
 
 
 def number_fault(manifest: Manifest) -> str | None:
-    """Which number or list is out of bounds, if any.
+    """Find a number or a list that is out of bounds.
 
     Args:
-        manifest: Its types are right.
+        manifest: Its types have been checked.
+
+    Returns:
+        Its place and what is wrong; None if all are within their bounds.
     """
     for where, value, most in _numbers(manifest):
         if value > most:
@@ -69,7 +75,11 @@ def number_fault(manifest: Manifest) -> str | None:
 
 
 def port_fault(manifest: Manifest) -> str | None:
-    """Which graph takes or gives a known tensor of sizes that the rest of the manifest does not say, if any."""
+    """Find a port whose sizes contradict the rest of the manifest.
+
+    Returns:
+        The graph, the port and both sizes; None if nothing contradicts.
+    """
     _, h, w = manifest.target.shape
     classes, image = manifest.classes, manifest.input.image_shape
     known = {

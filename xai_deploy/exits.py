@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """argparse drops a message that can't be written, and ends with 0."""
+        """Print a message. argparse's own method ignores one that can't be written, and the command would end with 0."""
         if message and file is sys.stderr:
             _say(message.rstrip("\n"))
         elif message:
@@ -49,7 +49,7 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
     Args:
         program: The command's name, for messages.
         work: Returns the exit status, None standing for 0.
-        interrupted: What is said where the user interrupts it.
+        interrupted: The message for a user who interrupts it.
 
     Returns:
         The exit status.
@@ -61,9 +61,9 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
     try:
         try:
             return work() or 0
-        finally:  # also behind --help; here, where what is lost can still be told
+        finally:  # after --help, too; here a failure can still be reported
             _flush()
-    except BrokenPipeError:  # whoever read our output has seen enough; files are on disk
+    except BrokenPipeError:  # the reader has closed the pipe; our files are written
         _discard_output()
         return BROKEN_PIPE
     except XaiError as error:
@@ -78,7 +78,7 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
     except MemoryError:
         log.info("where it happened", exc_info=True)
         return _fail(program, "not enough memory; take a smaller batch or fewer images at a time")
-    except Exception as error:  # not one of ours: a fault of this project
+    except Exception as error:  # no XaiError: a bug of ours
         log.info("where it happened", exc_info=True)
         return _fail(
             program, f"unexpected {type(error).__name__}: {str(error)[:300]} (-v shows where; please report it)"
@@ -86,14 +86,14 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
 
 
 def printable(text: str) -> str:
-    """The text without control characters and broken encodings, which could garble a terminal or a picture."""
+    """The text with "?" for control characters and broken encodings, which could garble a terminal or a picture."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _open_streams() -> None:
-    """Open what the caller has closed: else the next file that is opened becomes standard output.
+    """Open the standard streams that the caller has closed; otherwise the next file that we open becomes standard output.
 
-    A closed standard output is opened for reading, so that what is printed there fails, as it should.
+    A closed standard output is opened for reading, so that printing to it fails, as it should.
     """
     for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
@@ -118,7 +118,7 @@ def _flush() -> None:
 
 
 def _discard_output() -> None:
-    """What is left of the output goes nowhere, without a complaint when Python ends."""
+    """Throw away the rest of the output; otherwise Python complains about it when it ends."""
     with contextlib.suppress(OSError, ValueError):
         handle = os.open(os.devnull, os.O_WRONLY)
         os.dup2(handle, sys.stdout.fileno())
@@ -136,6 +136,6 @@ def _fail(program: str, reason: str) -> int:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # a standard error that can't be written changes no status
+    with contextlib.suppress(OSError):  # the exit status stays if standard error can't be written
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

@@ -1,6 +1,7 @@
 """Bundles of format 1, read as if they were of format 2.
 
-Format 1 held the activation at the output explained, took any batch, and told what graphs take and give by their roles alone.
+Format 1 recorded the activation with the output that is explained. Its graphs took any batch. What a graph takes and gives followed
+from its role alone.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class Graph:
 
     @property
     def propagated(self) -> str | None:
-        """What it gives of what arrives from a seed: `gradient`, `relevance`; None for a graph that takes no seed."""
+        """The output that holds what the graph propagates back from a seed: `gradient` or `relevance`; None if it takes no seed."""
         if all(port.name != SEED for port in self.takes):
             return None
         return next((port.name for port in self.gives if port.name in (GRADIENT, RELEVANCE)), None)

@@ -64,7 +64,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
 
 
 def _check_features(document: dict[str, Any], where: str) -> None:
-    """Before anything else is read: an unknown feature may bring keys of its own."""
+    """Refuse unknown features before anything else is read, because a feature may bring keys of its own."""
     required = document.get("requires")
     if document["format"] == 1 or not isinstance(required, list):
         return
@@ -76,7 +76,7 @@ def _check_features(document: dict[str, Any], where: str) -> None:
 
 
 def _check(manifest: Manifest, where: str) -> None:
-    """What the types alone do not say."""
+    """Check what types can't express."""
     for name in manifest.files:
         if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
             raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
@@ -97,7 +97,7 @@ def _check(manifest: Manifest, where: str) -> None:
     if (fault := bounds.number_fault(manifest)) is not None:
         raise ManifestError(f"{where}: {fault}")
     if manifest.logits_step < 0:
-        raise ManifestError(f"{where}: logits_step is not negative")
+        raise ManifestError(f"{where}: logits_step can't be negative")
     if manifest.randomised is not None and (fault := manifest.randomised.fault()) is not None:
         raise ManifestError(f"{where}: randomised: {fault}")
     if not len(preprocess.mean) == len(preprocess.std) == image.channels or 0.0 in preprocess.std:
@@ -108,7 +108,7 @@ def _check(manifest: Manifest, where: str) -> None:
 
 
 def _check_ports(manifest: Manifest, where: str) -> None:
-    """Every graph says what it takes and gives, and that fits what the rest of the manifest says."""
+    """Check that every graph says what it takes and gives, in agreement with the rest of the manifest."""
     image = Port(manifest.input.name, manifest.input.image_shape, manifest.input.dtype)
     for role, graph in manifest.graphs.items():
         if not (graph.takes and graph.gives) and manifest.format > 1:

@@ -1,4 +1,4 @@
-"""What a network's scores say in probabilities: its own output, wherever that is one. The only place that knows how."""
+"""A network's probabilities: its own output if that holds probabilities. This is the only place that computes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = TypeVar("Floats", bound=NDArray[Any])
 
 
 def has_probabilities(activation: Activation, classes: int) -> bool:
-    """Whether there are any: the softmax of a single class is 1, whatever the network says."""
+    """Whether the network has probabilities. The softmax of a single class is always 1, and tells nothing."""
     return classes > 1 or activation not in ("softmax", "none")
 
 
@@ -26,11 +26,11 @@ def probabilities(logits: Floats, activation: Activation) -> Floats:
         activation: The manifest's.
 
     Returns:
-        The same shape and type: the network's own output where that holds probabilities; of a network that ends in logits
-        their softmax.
+        The same shape and type: the network's own output if it holds probabilities; for a network that ends in logits, their
+        softmax.
 
     Raises:
-        NotApplicableError: There are none.
+        NotApplicableError: The network has none.
     """
     if not has_probabilities(activation, logits.shape[-1]):
         raise NotApplicableError("the network has a single output that is no probability")
@@ -40,13 +40,13 @@ def probabilities(logits: Floats, activation: Activation) -> Floats:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Softmax over the last axis (classes), without overflow."""
+    """e^(x_i - max x) / sum_j e^(x_j - max x) over the last axis (classes); no overflow. Shape and type stay."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: Floats = exponents / exponents.sum(axis=-1, keepdims=True)
     return shares
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + e^-x), without overflow."""
+    """1 / (1 + e^-x) = e^(-log(e^0 + e^-x)); no overflow. Shape and type stay."""
     result: Floats = np.exp(-np.logaddexp(0, -logits))
     return result

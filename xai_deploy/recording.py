@@ -143,10 +143,10 @@ def read(path: Path) -> Recording:
 
 
 def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array whose header announces other than what is there: NumPy would allocate what it announces.
+    """Refuse an array whose header announces another size than its data have: NumPy allocates what the header announces.
 
     Raises:
-        ValueError: It does.
+        ValueError: The sizes differ, or the array holds Python objects.
     """
     with members.open(member) as file:
         version = np.lib.format.read_magic(file)
@@ -157,7 +157,7 @@ def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 
 
 def _fit(header: Header, explained: Explained) -> bool:
-    """Whether the arrays are of the header's images, and of values that a network can have given."""
+    """Whether the arrays belong to the header's images and hold values that a network can give."""
     logits, maps = explained.logits, list(explained.heatmaps.values())
     count = len(header.images)
     return (

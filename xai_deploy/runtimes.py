@@ -1,8 +1,8 @@
-"""The inference runtimes, imported here and nowhere else: silent.
+"""The inference runtimes. They are imported here and nowhere else, with their telemetry switched off.
 
-ONNX Runtime from 1.32 on writes a file below the home folder and looks up a host for telemetry, OpenVINO's Python package does
-the same through `openvino_telemetry`. Neither is wanted from a camera. Both must be switched off before the import: ONNX Runtime
-reads an environment variable when it is loaded, and OpenVINO has no switch but the absence of that module.
+From 1.32 on, ONNX Runtime writes a file below the home folder and looks up a host for telemetry. OpenVINO's Python package does the
+same through the module `openvino_telemetry`. A camera should do neither. Both have to be switched off before the import:
+ONNX Runtime reads an environment variable while it loads, and OpenVINO stays silent only if that module can't be imported.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def version(runtime: str) -> str | None:
 
 
 def _has_telemetry(module: Any) -> bool:
-    """Whether this build of ONNX Runtime has any: on Windows all have, elsewhere those from 1.32 on."""
+    """Whether this ONNX Runtime has telemetry: every version has on Windows, and from 1.32 on elsewhere."""
     version = tuple(map(int, re.findall(r"\d+", str(getattr(module, "__version__", "1.32")))[:2]))
     return sys.platform == "win32" or version >= (1, 32)
 
 
 def _tell(runtime: str, advice: str) -> None:
-    """Say once that a runtime was imported, its telemetry on, before we could switch it off."""
+    """Warn once of a runtime that was imported with its telemetry on before we could switch it off."""
     if runtime not in _told:
         _told.add(runtime)
         log.warning("%s was imported by another package with its telemetry on; to keep it off, %s", runtime, advice)

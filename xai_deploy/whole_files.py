@@ -1,8 +1,7 @@
 """Files that appear whole or not at all.
 
-The bytes go into a hidden file of a name of its own beside the destination, so that several writers never share one; one rename
-then puts it in place. A reader sees the old file or the new one. What a killed process left goes away with the next write of
-the same file. Folders: `xai_exporters.places`.
+Each writer fills a hidden file of its own beside the destination. One rename then puts it in place, so a reader sees the old file
+or the new one. The next write of the same file removes what killed writers have left. For folders, see `xai_exporters.places`.
 """
 
 from __future__ import annotations
@@ -26,45 +25,45 @@ def write_whole(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to be written; it takes its place when the block ends, and not at all where the block raises.
+    """Open a file for writing. It replaces the destination when the block ends; if the block raises, the destination stays.
 
     Args:
-        path: The destination. A link stays, and what it points to is replaced; a pipe or a device is written to directly, as is
-            a file in a folder that takes no new files. A new file gets the permissions that the umask leaves, another one keeps
-            its own.
+        path: The destination. If it is a link, the link stays and the file that it points to is replaced. A pipe or a device is
+            written to directly, and so is a file in a folder that takes no new files. A new file gets the permissions that the
+            umask leaves; a replaced file keeps its own.
 
     Raises:
-        OSError: It can't be written; `filename` is the destination.
+        OSError: The file can't be written; `filename` is the destination.
     """
     file = Path(os.path.realpath(path))
     if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
-        with path.open("wb") as opened:  # a pipe; or refused, as it should be
+        with path.open("wb") as opened:  # a pipe or a device; a read-only file is refused here
             yield opened
         return
     _clear(file)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=_NEW, dir=file.parent)
     except OSError:
-        with path.open("wb") as opened:  # refused, too, unless the file is there
+        with path.open("wb") as opened:  # refused as well, unless the file exists
             yield opened
         return
     part = Path(name)
     try:
         with open(handle, "wb") as opened:
             lock(handle)
-            part = part.rename(part.with_suffix(_PART))  # named so when it is locked: `_clear` takes what nobody holds
+            part = part.rename(part.with_suffix(_PART))  # only now: `_clear` removes parts that nobody has locked
             yield opened
             opened.flush()
-            os.fsync(handle)  # else a crash of the system may leave the new name on no bytes
+            os.fsync(handle)  # without it, a crash of the system may leave an empty file
             part.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~umask())
-            if os.name == "posix":  # while it is locked; Windows renames no open file
+            if os.name == "posix":  # still locked; Windows renames no open file
                 part.replace(file)
         if os.name != "posix":
             part.replace(file)
     except OSError as error:
         reason = f"can't be written ({error.strerror})"
         where = file if path.is_symlink() else path
-        raise OSError(error.errno, reason, str(where)) from error  # a full disk does not say which file
+        raise OSError(error.errno, reason, str(where)) from error  # the error of a full disk names no file
     finally:
         part.unlink(missing_ok=True)
 
@@ -73,7 +72,7 @@ def lock(handle: int) -> bool:
     """Lock an open file or folder until it is closed, or the process ends.
 
     Returns:
-        Whether the system, and the disk, have locks.
+        Whether the system and the disk support locks.
 
     Raises:
         BlockingIOError: Another process holds it.
@@ -92,16 +91,16 @@ def lock(handle: int) -> bool:
 
 
 def umask() -> int:
-    """The permissions that new files do not get."""
+    """The permission bits that new files do not get."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def _clear(file: Path) -> None:
-    """Remove what killed processes left of this file: parts that nobody holds."""
+    """Remove the parts of this file that killed processes have left: nobody has locked them."""
     for part in file.parent.glob(f".{glob.escape(file.name)}.*{_PART}"):
-        with contextlib.suppress(OSError):  # held, gone, or not ours
+        with contextlib.suppress(OSError):  # locked, gone, or not ours
             handle = os.open(part, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
                 if lock(handle):

@@ -262,7 +262,7 @@ def set_at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("batch", 1, r"manifest\.batch: expected one of 'any', 'one', got 1"),
         ("activation", "tanh", r"manifest\.activation: expected one of 'softmax', .*, got 'tanh'"),
         ("logits_step", float("nan"), r"manifest\.logits_step: expected a finite number"),
-        ("logits_step", -0.5, "logits_step is not negative"),
+        ("logits_step", -0.5, "logits_step can't be negative"),
         ("requires", "x", r"manifest\.requires: expected a list, got str"),
         ("extensions", {"x": 1}, r"manifest\.extensions\['x'\]: expected str, got int"),
         ("labels", 1, r"manifest\.labels: expected str, got int"),

@@ -1,8 +1,8 @@
-"""Looks at a graph before a runtime does: strangers' bytes must not crash it, hang it, or take all memory.
+"""Checks a graph before a runtime sees it: a stranger's bytes must not crash the runtime, hang it, or take all memory.
 
-`wire` reads protobuf, `messages` makes small objects of it, and each rule has a file: `structure` (operators, order),
-`tensors` (as many bytes as sizes say), `ports` (as the manifest says), `expansion` (memory and work). All of it without
-the package `onnx`; contents are never copied.
+`wire` reads protobuf, and `messages` makes small objects of it. Each kind of check has a file: `structure` (operators, order),
+`tensors` (as many bytes as the sizes say), `ports` (as the manifest says), `expansion` (memory and work, by the rules in `shapes`).
+None of them needs the package `onnx`, and none copies the contents of large tensors.
 """
 
 from .check import Guarded, check_graph, check_self_contained

@@ -20,7 +20,7 @@ Shapes = Mapping[str, tuple[int | None, ...]]
 
 
 class Guarded:
-    """A graph that passed the checks; it says of each batch whether there is memory for it.
+    """A graph that has passed the checks. For each batch it decides whether the graph may take the memory that it needs.
 
     Attributes:
         graph: Its structure.
@@ -58,8 +58,8 @@ def check_graph(data: bytes, where: str, image: int | None = 0, shapes: Shapes |
     Args:
         data: The bytes of an ONNX file.
         where: Its path, for messages.
-        image: Bytes of one image, by which the graph's memory is measured; None: it is not measured, for nobody here runs it.
-        shapes: Of inputs, without the batch, where they are known from elsewhere.
+        image: Bytes of one image, on which the limit of memory depends; None: memory is not bounded, as the engine never runs it.
+        shapes: Input -> its sizes without the batch, as far as the manifest says them.
 
     Raises:
         UnsafePathError: A tensor's data lie in another file.
@@ -84,7 +84,7 @@ def check_graph(data: bytes, where: str, image: int | None = 0, shapes: Shapes |
 
 
 def check_self_contained(data: bytes, where: str) -> None:
-    """Refuse a graph that would make a runtime read other files; all else is left to the runtime.
+    """Refuse a graph that would make a runtime read other files. Everything else is left to the runtime.
 
     Args:
         data: The bytes of an ONNX file of the caller's own.

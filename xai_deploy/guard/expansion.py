@@ -1,8 +1,9 @@
-"""Bounds what a graph makes of its bytes and of an image: a kilobyte can ask for a terabyte.
+"""Bounds a graph's memory and work: a file of a kilobyte can ask for a terabyte.
 
-Constants (and what is made of them, or of the sizes of inputs, which runtimes compute as they load a graph) may take
-4 times the file + 512 MiB; what is alive at once while the graph runs may take that, and per image 512 MiB + 512 times
-the image in float32, too.
+- Constants <= 4 * file + 512 MiB. What is computed from constants, or from the sizes of inputs, counts as a constant, because
+  runtimes compute it when they load the graph.
+- Constants and all tensors alive at once <= 4 * file + 512 MiB + batch * (512 MiB + 512 * image), with the image in float32.
+- Multiplications <= batch * 2^42.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _WORK = 1 << 42  # multiplications per image; a ViT-H's forward and backward pas
 
 
 class Expansion:
-    """Says how much a graph needs for a batch.
+    """Computes how much memory and work a graph needs for a batch.
 
     Args:
         graph: It has passed the checks of structure and tensors.
         data: The file; not kept.
         image: Bytes of one image.
-        shapes: Of inputs, without the batch; they fill what is symbolic in the graph.
+        shapes: Input -> its sizes without the batch; they replace symbolic sizes of the graph.
     """
 
     def __init__(self, graph: Graph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
@@ -43,7 +44,7 @@ class Expansion:
             batch: Images at once.
 
         Raises:
-            UnsafeGraphError: It would, or its sizes can't be told.
+            UnsafeGraphError: It would, or its sizes can't be computed before it runs.
         """
         inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
         limit = self._constant_limit + batch * (_BASE + _OF_IMAGE * self._image)
@@ -69,10 +70,10 @@ class Expansion:
         except Harmful as error:
             raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
         except Unknowable as error:
-            raise UnsafeGraphError(f"{error}; what it needs can't be told") from None
+            raise UnsafeGraphError(f"{error}; how much memory it needs can't be told") from None
 
     def _shape(self, port: Port, batch: int) -> tuple[int, ...]:
-        """The sizes of an input: what the graph says, what the manifest says, or the batch."""
+        """The sizes of an input: each from the graph, else from the manifest, else the batch."""
         told = (batch, *self._shapes.get(port.name, ()))
         dims = port.dims if port.dims is not None else [None] * len(told)
         filled = [told[i] if size is None and i < len(told) else size for i, size in enumerate(dims)]

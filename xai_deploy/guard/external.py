@@ -1,4 +1,4 @@
-"""Finds tensors whose data lie in other files, wherever in a file they are: in subgraphs and functions, too."""
+"""Finds tensors whose data lie in other files, anywhere in an ONNX file: also in subgraphs and functions."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ STANDARD = ("", "ai.onnx")  # the domain of ONNX's own operators, by either of i
 
 @dataclass(slots=True)
 class Tensor:
-    """A tensor. `raw` is where its bytes lie; `typed` says how many elements lie in fields of their own, by field number."""
+    """A tensor. Its data are bytes, from position `raw[0]` to `raw[1]` of the file, or `typed`: field number -> elements there."""
 
     name: str = ""
     dtype: int = 0
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass(slots=True)
 class Port:
-    """An input or an output: its element type, and its sizes; None is a symbolic one, or one of any size."""
+    """An input or an output. A size is None if it is symbolic; `dims` is None if the graph does not say the sizes."""
 
     name: str = ""
     dtype: int = 0
@@ -268,7 +268,7 @@ def _fixed(made: Tensor, number: int, data: bytes, wire: int, first: int, last: 
 
 
 def _port(data: bytes, start: int, end: int) -> Port:
-    """A ValueInfo; only tensors have a type that is looked into."""
+    """An input or output (ValueInfoProto); it has to be a tensor."""
     port, types = Port(), 0
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
@@ -306,7 +306,7 @@ def _dim(data: bytes, start: int, end: int) -> int | None:
     for number, wire, first, _last in fields(data, start, end):
         if number == 1:
             size = signed(_number(wire, first))
-        elif number == 2:  # one of both: the last one counts
+        elif number == 2:  # the size's name; of the two, protobuf keeps the last one
             size = None
     return size
 

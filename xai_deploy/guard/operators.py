@@ -1,14 +1,15 @@
 """The operators that a graph may hold, and how many inputs and outputs each takes.
 
-The standard ones, without control flow, functions' work on sequences, optionals and texts, random numbers (a map would differ each
-time), losses, image files and audio. A test holds the table against the package `onnx`.
+They are ONNX's standard operators without control flow, sequences, optionals, texts, random numbers (a map would differ each time),
+losses, image files and audio. A test compares the table with the package `onnx`.
 """
 
 from __future__ import annotations
 
 FIRST_OPSET, LAST_OPSET = 7, 28
 
-# operator, then from each opset on: fewest-most inputs > fewest-most outputs; x: not any more, *: any number
+# A line is an operator, then OPSET:INPUTS>OUTPUTS, which holds from that opset on. INPUTS and OUTPUTS are the fewest and the most,
+# and * is any number. x: the operator ends with that opset.
 _TABLE = """
 Abs 7:1-1>1-1
 Acos 7:1-1>1-1
@@ -202,6 +203,6 @@ OPERATORS = _read()
 
 
 def arity(op: str, opset: int) -> Arity | None:
-    """How many inputs and outputs an operator takes; None where it may not be there."""
+    """How many inputs and outputs an operator has at an opset; None if a graph may not hold it."""
     rows = [found for since, found in OPERATORS.get(op, []) if since <= opset]
     return rows[-1] if rows else None

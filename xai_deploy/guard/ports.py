@@ -1,4 +1,4 @@
-"""What a graph declares that it takes and gives is what the manifest says."""
+"""Compares the inputs and outputs that a graph declares with the manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tensors import DTYPES
 
 
 def check_ports(graph: Graph, declared: m.Graph, batch: str) -> None:
-    """Refuse a graph that takes or gives something else; of format 1's fused graphs the manifest says nothing.
+    """Refuse a graph that takes or gives something else. Fused graphs of format 1 are not compared: their manifest has no ports.
 
     Args:
         graph: The graph of the file.

@@ -1,4 +1,4 @@
-"""A session whose batches are looked at before it runs, and whose results afterwards."""
+"""A session that checks every batch before it runs, and every result afterwards."""
 
 from __future__ import annotations
 

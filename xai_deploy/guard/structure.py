@@ -1,4 +1,4 @@
-"""Known operators, each with the inputs it needs, in an order in which they can be computed."""
+"""Checks that a graph holds known operators, each with the inputs that it needs, in an order in which they can be computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors hold as many bytes as their sizes say: a runtime that believes the sizes would read past the end."""
+"""Checks that tensors hold as many bytes as their sizes say: a runtime that believes the sizes would read past the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW_INTEGERS = (
     1 << 16
 )  # elements of a list of sizes or positions; larger tensors are data, and their values are not followed
 
-# data type (TensorProto.DataType) -> bits of an element; texts and complex numbers are not there
+# data type (TensorProto.DataType) -> bits of an element; texts and complex numbers are left out
 BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 16: 16,
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
@@ -77,7 +77,7 @@ def check_tensor(tensor: Tensor) -> None:
 
 
 def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
-    """The values of a tensor that passed the check, where they are few; None: they say nothing of shapes."""
+    """The values of a tensor that has passed the check; None if it is too large to be a list of sizes or positions."""
     count, dtype = math.prod(tensor.dims), _NUMPY.get(tensor.dtype)
     most = FEW_INTEGERS if tensor.dtype in (6, 7) and tensor.raw is not None else FEW
     if count > most or dtype is None:

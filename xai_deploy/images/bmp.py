@@ -10,7 +10,7 @@ _PLAIN, _RLE8, _RLE4, _FIELDS, _JPEG, _PNG, _ALPHA_FIELDS = range(7)
 
 
 def bmp(data: bytes) -> Header:
-    """The bitmap's header tells its own length, and with it the version."""
+    """The length of the bitmap's header, its first field, tells the version."""
     (size,) = struct.unpack_from("<I", data, 2)
     offset, header = struct.unpack_from("<II", data, 10)
     if len(data) < size:

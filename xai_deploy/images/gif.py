@@ -11,7 +11,7 @@ _CONTROL = 0xF9  # the extension that tells of transparency
 
 
 def gif(data: bytes) -> Header:
-    """The canvas; transparent where a frame says so, or where the first frame leaves some of the canvas free."""
+    """The canvas. It is transparent if the first frame says so, or leaves a part of the canvas free."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     position = 13 + _palette(flags)
     frames, alpha = 0, False

@@ -1,4 +1,8 @@
-"""What the header of an image file tells, in every format."""
+"""What the header of an image file tells, in every format.
+
+A format's parser takes the file's bytes and returns a `Header`. It raises `Incomplete`, `Unsupported`, or, where the bytes end too
+early for it, struct.error or IndexError.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PIECES = 1_000_000
-"""Chunks, segments or blocks of one file that are looked at; a file that has more is made to keep us busy."""
+"""The most chunks, segments or blocks of one file. A file with more was made to keep its reader busy."""
 
 
 class Incomplete(Exception):
@@ -30,10 +34,10 @@ class Header:
         kind: What a value is.
         alpha: Whether some pixel may be transparent.
         colours_below: Whether OpenCV keeps the colours of transparent pixels as they are.
-        turns: Whether EXIF, or the like, may exchange width and height.
-        orientation: How the picture is turned, 1 to 8 as in EXIF, where that is not left to OpenCV.
-        check: Judges the rest of the file, once the size is allowed; raises as the parser does.
-        stripped: The file without what is dangerous and not needed; None: the file as it is.
+        turns: Whether OpenCV may exchange width and height, as EXIF or the like says.
+        stripped: The file without parts that are dangerous and not needed; None: the file as it is.
+        orientation: How the picture is turned, 1 to 8 as in EXIF; None: OpenCV turns it.
+        check: Checks the rest of the file after the size has been allowed; raises as the parser does.
     """
 
     width: int
@@ -49,10 +53,10 @@ class Header:
 
 
 def pieces(times: int = 1) -> Iterator[int]:
-    """0, 1, ...: to count the pieces of a file with, up to `times` the limit.
+    """0, 1, ...: a counter for the pieces of a file, up to `times` the limit.
 
     Raises:
-        Incomplete: There are more than any honest file has.
+        Incomplete: The file has more pieces.
     """
     yield from itertools.islice(itertools.count(), times * PIECES)
     raise Incomplete

@@ -1,4 +1,4 @@
-"""JPEG (ITU-T T.81): segments of FF, marker, length, data; behind the header of a scan its data, up to the next marker."""
+"""JPEG (ITU-T T.81): segments of FF, marker, length, data. The data of a scan follow its header, up to the next marker."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def jpeg(data: bytes) -> Header:
                 raise Unsupported(
                     f"has more than {SCANS} scans, each of which costs a pass over all pixels; save it again"
                 )
-            behind = _NEXT.search(data, position)
-            if behind is None:
+            following = _NEXT.search(data, position)
+            if following is None:
                 raise Incomplete
-            position = behind.start()
+            position = following.start()
     if header is None or scans == 0:
         raise Incomplete
     return header

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError
 
-_LEAST = (4, 11)  # from here on, `imdecode` gives None for truncated files; before, a half grey picture
+_LEAST = (4, 11)  # from 4.11 on, `imdecode` gives None for truncated files; before, it gave a half grey picture
 
 
 def opencv() -> Any:

@@ -9,7 +9,7 @@ from .header import Header, Incomplete, pieces
 _ALPHA = (4, 6)  # colour types: grey with alpha, RGB with alpha
 _EXIF_AS_TEXT = b"Raw profile type exif\0"
 _DROPPED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"sPLT")
-"""Not needed for the pixels: texts and profiles unpack to 8 MB and 0.08 s each; frames of an animation behind the first."""
+"""Not needed for the pixels: texts and profiles, each of which may unpack to 8 MB in 0.08 s, and an animation's later frames."""
 
 
 def png(data: bytes) -> Header:

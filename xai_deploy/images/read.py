@@ -1,4 +1,4 @@
-"""Reading image files: the header judged, the pixels decoded, and everything said that is not kept."""
+"""Reads image files: checks the header, decodes the pixels, and warns of everything that is lost."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ log = logging.getLogger(__name__)
 def read_image(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: InputRange | None = None
 ) -> Pixels:
-    """Read a PNG, JPEG, BMP, WebP, GIF or TIFF file; of several frames or pages the first.
+    """Read a PNG, JPEG, BMP, WebP, GIF or TIFF file. If it holds several frames or pages, the first one is read.
 
     Transparent pixels keep the colour that the file has below the transparency, as PIL's `convert("RGB")` does in most
     training code, and a warning is logged. In GIF and TIFF, OpenCV loses that colour: a picture with transparent
     pixels is refused.
 
-    Values of 16 bits are scaled, 65,535 to 255; where they stay below 32,768, a warning names their range. Signed values,
-    those of 32 bits and floats are read with an input range only. Corruption in the middle of a JPEG is not
-    noticed (see the package).
+    Values of 16 bits are scaled: pixel = round(value * 255 / 65535). If all of them are below 32,768, a warning names their
+    range. Signed values, 32-bit values and floats need an input range. Corruption in the middle of a JPEG is not noticed (see the
+    package's docstring).
 
     Args:
         path: The file.
@@ -69,10 +69,10 @@ def read_image(
         RGB [h,w,3] uint8, turned upright as EXIF says.
 
     Raises:
-        ImageFileError: Missing, not an image of these kinds, incomplete, or of values or transparency that are not read.
-        ImageTooLargeError: More pixels than `max_pixels`.
+        ImageFileError: The file is missing, incomplete, of another format, or holds values or a transparency that are not read.
+        ImageTooLargeError: The image has more pixels than `max_pixels`.
         BackendNotInstalledError: OpenCV is missing, or older than 4.11.
-        OptionError: `input_range` is none.
+        OptionError: `input_range` is not two finite numbers, the lower one first.
     """
     cv2 = opencv()
     span = checked(input_range) if input_range is not None else None
@@ -88,8 +88,8 @@ def read_image(
     deep = header.kind != "uint" or header.bits > 16
     if deep and span is None:
         raise ImageFileError(
-            f"{path}: {header.bits}-bit {header.kind} values, of which it can't be told what is black and what is white; "
-            "say it with --input-range LOW,HIGH (in Python: input_range)"
+            f"{path}: {header.bits}-bit {header.kind} values do not tell what is black and what is white; give "
+            "--input-range LOW,HIGH (in Python: input_range)"
         )
     if header.stripped is not None:
         data = header.stripped
@@ -108,7 +108,9 @@ def read_image(
             f"{path}: its header announces {header.width} x {header.height} pixels, but it holds "
             f"{image.shape[1]} x {image.shape[0]}; the file is damaged, or made to deceive"
         )
-    if header.alpha:
+    if (
+        header.alpha
+    ):  # decoded again: IMREAD_COLOR drops the alpha channel, and IMREAD_UNCHANGED does not turn the picture
         _judge_transparency(image if deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
     return _rgb(_upright(image, header.orientation or 1), span, path)
 
@@ -128,7 +130,7 @@ def _contents(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _one_line(path: object) -> Iterator[None]:
-    """What a parser raises, as our own error."""
+    """Turn what a parser raises into an error of ours."""
     try:
         yield
     except (Incomplete, struct.error, IndexError, OverflowError):
@@ -163,15 +165,18 @@ def _decode(cv2: Any, data: bytes, flags: int) -> NDArray[Any] | None:
 
 
 def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object) -> None:
-    """Warn of transparent pixels, or refuse them where their colours are lost.
+    """Warn of transparent pixels, or refuse them if OpenCV loses their colours.
 
     Args:
-        image: With its alpha channel last, [h,w,4], where OpenCV gives it.
+        image: [h,w,4] with the alpha channel last, if OpenCV gives one.
         header: The file's.
         path: The file, for messages.
+
+    Raises:
+        ImageFileError: The colours are lost.
     """
     if image is None or image.ndim != 3 or image.shape[2] != 4:
-        if _has_lost_alpha(header):
+        if not header.colours_below and header.turns:  # a TIFF, grey with alpha; OpenCV gives no alpha channel for it
             log.warning("%s: its extra channel (transparency?) is not read", path)
         return
     opaque = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
@@ -182,12 +187,8 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
     log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", path)
 
 
-def _has_lost_alpha(header: Header) -> bool:
-    return not header.colours_below and header.turns  # TIFF: grey with alpha
-
-
 def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The picture as EXIF's orientation says: 2 to 4 mirrored, upside down, both; 5 to 8 with rows for columns, too."""
+    """The picture upright, by EXIF's orientation: 2 mirrored, 3 turned by 180 degrees, 4 upside down; 5 to 8 also transposed."""
     if orientation > 4:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -35,7 +35,7 @@ def parse_range(text: str) -> InputRange:
 
 
 def checked(span: InputRange) -> InputRange:
-    """The range, where it is one.
+    """The range itself, after a check.
 
     Raises:
         OptionError: Not two finite numbers, the lower one first.
@@ -51,14 +51,14 @@ def to_8_bits(image: NDArray[Any], span: InputRange | None, name: str) -> NDArra
 
     Args:
         image: Any shape; uint16, or with `span` any real type.
-        span: What becomes black and white; None: 0 and 65,535.
+        span: The values that become black and white; None: 0 and 65,535, for uint16 only.
         name: The file, for messages.
 
     Returns:
         The same shape, uint8.
 
     Raises:
-        ImageFileError: NaN or infinity.
+        ImageFileError: A value is NaN or infinity.
     """
     if span is None:
         _tell(image, name)

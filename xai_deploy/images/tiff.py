@@ -20,9 +20,9 @@ _MANY = {_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
 _LONGEST = dict.fromkeys(_FEW, 16) | dict.fromkeys(_MANY, 1 << 20)  # values of a tag; more are not honest
 _RAW, _DEFLATE = 1, (8, 32946)
 _KINDS: dict[int, Literal["uint", "int", "float"]] = {1: "uint", 2: "int", 3: "float"}
-_WHITE_IS_ZERO, _PALETTE = 0, 3  # photometric interpretations
-# photometric interpretation -> samples without extra ones; not 8 (CIELab), of which OpenCV makes other colours
-_COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, _PALETTE: 1, 4: 1, 5: 4, 6: 3}
+_WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # photometric interpretations
+# photometric interpretation -> samples without extra ones; 8 (CIELab) is left out, for OpenCV reads it in wrong colours
+_COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, _PALETTE: 1, 4: 1, 5: 4, _YCBCR: 3}
 _FITS = {"uint": (1, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads, and 4 in palettes
 _FEED = 1 << 16  # bytes unpacked at a time
 _TILE_LIMIT = 1 << 24  # pixels of a tile
@@ -68,17 +68,17 @@ def tiff(data: bytes) -> Header:
 
 
 def orientation(exif: bytes) -> int:
-    """What EXIF data, which are a TIFF without pixels, say of how a picture is turned: 1 (upright) to 8.
+    """How a picture is turned, 1 (upright) to 8, by its EXIF data, which are a TIFF without pixels.
 
     Raises:
-        Incomplete, struct.error: They are damaged.
+        Incomplete, Unsupported, struct.error: They are damaged.
     """
     found = _one(_tags(exif), _ORIENTATION, 1)
     return found if found in range(1, 9) else 1
 
 
 def _tags(data: bytes) -> Tags:
-    """The first directory; each tag once (readers differ in which of two they believe)."""
+    """The first directory. A tag that is there twice is refused: readers differ in which of the two they take."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     (position,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -127,12 +127,15 @@ def _values(tags: Tags, photometric: int) -> tuple[int, Literal["uint", "int", "
 
 
 def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
-    """As many strips or tiles as the size asks for, each inside the file and, where that can be told, of full length.
+    """Refuse a file with fewer strips or tiles than its size needs, outside of the file, or, as far as can be told, too short.
 
     Args:
         data: The file.
         tags: Its directory.
-        bits: Of a pixel, all samples together.
+        bits: Bits of a pixel, all samples together.
+
+    Raises:
+        Incomplete, Unsupported: The file is such a one.
     """
     width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     tiled = _TILES in tags
@@ -143,15 +146,11 @@ def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
         raise Incomplete
     planes = _one(tags, _SAMPLES, 1) if _one(tags, _PLANAR, 1) == 2 else 1
     count = math.ceil(width / across) * math.ceil(height / down)
-    if len(offsets) < count * planes or sum(sizes) > 2 * len(
-        data
-    ):  # the latter: all are the same bytes, again and again
+    if len(offsets) < count * planes or sum(sizes) > 2 * len(data):  # the latter if pieces share bytes, again and again
         raise Incomplete
     if tiled and count * across * down > 4 * max(width * height, _TILE_LIMIT):
         raise Unsupported("is a TIFF whose tiles hold many times its pixels; save it again")
-    if (
-        _one(tags, _PHOTOMETRIC, 1) == 6
-    ):  # YCbCr may hold fewer values of colour than of brightness: at least the latter
+    if _one(tags, _PHOTOMETRIC, 1) == _YCBCR:  # it may hold fewer values of colour than of brightness: count the latter
         bits, planes = 8, 1
     packing = _one(tags, _PACKING, 1)
     for number in range(count * planes):
@@ -167,7 +166,7 @@ def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
 
 
 def _check_deflate(packed: memoryview, wanted: int) -> None:
-    """libtiff fills with zeros what does not unpack, and only complains; zlib's checksum tells."""
+    """Refuse a strip that does not unpack to `wanted` bytes. libtiff only warns, and fills the rest with zeros."""
     unpack, found = zlib.decompressobj(), 0
     try:
         for start in range(0, len(packed), _FEED):

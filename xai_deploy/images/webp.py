@@ -11,7 +11,7 @@ from .tiff import orientation
 
 
 def webp(data: bytes) -> Header:
-    """A lone VP8 or VP8L chunk, or VP8X with the canvas and the frames' chunks behind it."""
+    """A single VP8 or VP8L chunk, or VP8X with the canvas, followed by the frames' chunks."""
     (size,) = struct.unpack_from("<I", data, 4)
     end = size + 8
     if len(data) < end:
@@ -40,7 +40,7 @@ def webp(data: bytes) -> Header:
 
 
 def _turned(exif: bytes) -> int:
-    """As EXIF says; damaged EXIF says nothing."""
+    """The orientation in EXIF data; 1 (upright) if they are damaged."""
     with contextlib.suppress(Incomplete, Unsupported, struct.error, IndexError, OverflowError):
         return orientation(exif.removeprefix(b"Exif\0\0"))
     return 1

@@ -138,7 +138,7 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def broadcast(*inputs: Known) -> Shape:
-    """The shape to which inputs go together; where they do not, the larger size: the runtime will refuse it."""
+    """The shape after broadcasting. Where two sizes contradict, the larger one counts: the runtime will refuse them."""
     rank = max(len(known.shape) for known in inputs)
     shape = [1] * rank
     for known in inputs:
@@ -149,5 +149,5 @@ def broadcast(*inputs: Known) -> Shape:
 
 
 def exact(*inputs: Known | None) -> bool:
-    """Whether the sizes of all are."""
+    """Whether the sizes of all inputs are exact."""
     return all(known is None or known.exact for known in inputs)

@@ -1,4 +1,4 @@
-"""Operators that make more elements of few: what they make has to be known before."""
+"""Operators that make many elements of few. Their sizes have to be known before the graph runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Nodes on which runtimes crash, whatever their sizes: divisions that processors trap, positions behind the end, endless sampling.
+"""Nodes on which runtimes crash, whatever their sizes: divisions that processors trap, positions beyond the end, endless sampling.
 
-Seen: ONNX Runtime and OpenVINO die of SIGFPE at INT_MIN / -1; OpenVINO of SIGSEGV at GatherND's positions out of range, at
+Observed: ONNX Runtime and OpenVINO die of SIGFPE at INT_MIN / -1; OpenVINO of SIGSEGV at GatherND's positions out of range, at
 TopK's k above the size, at axes of CumSum and Unique that are not there, at lengths of DFT below 1, at weights of an LSTM that
 are too small, and hangs at huge windows; both allocate without end for RoiAlign's samples. Positions that the image decides
 can't be checked.

@@ -1,4 +1,4 @@
-"""Operators that move elements: no more of them behind than before, or as many as they are told."""
+"""Operators that move elements. Their outputs hold no more elements than their inputs, or as many as the graph says."""
 
 from __future__ import annotations
 

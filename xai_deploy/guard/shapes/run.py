@@ -1,4 +1,4 @@
-"""Goes through a graph in its order and says what is known of each result."""
+"""Walks through a graph in its order, and computes what is known of each result."""
 
 from __future__ import annotations
 

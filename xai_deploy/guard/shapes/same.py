@@ -16,7 +16,7 @@ from .base import Call, Known, exact, rule
     "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Trilu",
 )  # fmt: skip
 def same(call: Call) -> list[Known]:
-    """All outputs: Dropout's mask, LayerNormalization's mean are no larger."""
+    """All outputs have the input's sizes at most: also Dropout's mask and LayerNormalization's mean."""
     x = call[0]
     return [x.like(x.shape), *(Known(x.shape, x.size, exact=False) for _ in call.node.outputs[1:])]
 

@@ -1,4 +1,4 @@
-"""Convolutions and poolings: windows that slide over the sizes behind batch and channels."""
+"""Convolutions and poolings: windows that slide over all axes but batch and channels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def conv_transpose(call: Call) -> list[Known]:
 
 
 def _may_end_early(call: Call, x: Known, places: tuple[int, ...]) -> bool:
-    """Whether a last window starts behind the input: runtimes leave it out, or do not."""
+    """Whether the last window starts beyond the input: some runtimes leave it out, others do not."""
     n = len(places)
     strides, pads = call.ints("strides") or [1] * n, call.ints("pads") or [0] * 2 * n
     ends = ((places[i] - 1) * strides[i] >= x.shape[i + 2] + pads[i] for i in range(n))
