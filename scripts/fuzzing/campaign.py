@@ -29,7 +29,7 @@ _SCRIPTS = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """One worker process, started anew where it died.
+    """One worker process; it is started again after it has died.
 
     Args:
         target: The target's name.
@@ -187,8 +187,8 @@ def try_one(name: str, data: bytes) -> Outcome:
 
 
 def _twice(worker: Worker, data: bytes) -> Outcome:
-    """What becomes of an input, tried again in a fresh worker where it killed this one: that may have been the fault of an
-    earlier input, or of a busy machine."""
+    """What becomes of an input. If it kills the worker, a fresh one tries it again: an earlier input, or a busy machine, may have
+    been the reason."""
     outcome = worker.run(data)
     if outcome.kind not in ("crash", "hang"):
         return outcome

@@ -5,13 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import onnx
-from google.protobuf.message import DecodeError, EncodeError
-
 from .explaining import METHODS, explain
 from .material import bundle, changed_bundle
-from .mutations import mutate_bytes
-from .onnx_fields import mutate_onnx
+from .onnx_fields import mutate_file
 
 
 def seeds() -> list[bytes]:
@@ -22,13 +18,7 @@ def seeds() -> list[bytes]:
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
     """Mostly fields of the graph, sometimes its bytes."""
     role, _, graph = data.partition(b"\n")
-    if rng.random() < 0.8:
-        try:
-            changed: bytes = mutate_onnx(onnx.ModelProto.FromString(graph), rng).SerializeToString()
-            return role + b"\n" + changed
-        except (DecodeError, EncodeError, ValueError):
-            pass
-    return role + b"\n" + mutate_bytes(graph, [other.partition(b"\n")[2] for other in others], rng)
+    return role + b"\n" + mutate_file(graph, [other.partition(b"\n")[2] for other in others], rng, 0.8)
 
 
 def one(data: bytes, backend: str) -> None:

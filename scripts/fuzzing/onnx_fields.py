@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
+
+from .mutations import mutate_bytes
 
 _INTEGERS = (0, 1, 2, 3, 5, 7, 16, 100, 1000, 65535, 10**6, 2**31 - 1, 2**31, 2**40, 2**63 - 1, -1, -2, -100, -(2**63))
 _FLOATS = (0.0, 1.0, -1.0, 1e-38, 1e38, float("inf"), float("nan"))
 _OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
 _WORDS = ("", "x", "activation", "logits", "image", "ai.onnx", "com.microsoft", "ai.onnx.ml", "N", "body")
 _CONSTANTS = 50  # numbers of a tensor: weights are data, their values matter little
+
+
+def mutate_file(data: bytes, others: Sequence[bytes], rng: random.Random, share: float) -> bytes:
+    """An ONNX file with fields changed, for that share of the inputs; else, and if it can't be parsed, with bytes changed."""
+    if rng.random() < share:
+        try:
+            changed: bytes = mutate_onnx(onnx.ModelProto.FromString(data), rng).SerializeToString()
+            return changed
+        except (DecodeError, EncodeError, ValueError):
+            pass
+    return mutate_bytes(data, others, rng)
 
 
 def mutate_onnx(model: onnx.ModelProto, rng: random.Random) -> onnx.ModelProto:

@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy.guard.operators import arity
 
 from .explaining import explain
 from .material import bundle, changed_bundle, folder
-from .mutations import mutate_bytes
-from .onnx_fields import mutate_onnx
+from .onnx_fields import mutate_file
 
 _OPSET = 21  # read by both runtimes
 _LARGEST = 1 << 16  # bytes of an example
@@ -92,13 +90,7 @@ def _joined(head: onnx.ModelProto, example: onnx.ModelProto, inputs: Sequence[An
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
     """Mostly fields of the graph, sometimes its bytes."""
-    if rng.random() < 0.9:
-        try:
-            changed: bytes = mutate_onnx(onnx.ModelProto.FromString(data), rng).SerializeToString()
-        except (DecodeError, EncodeError, ValueError):
-            return mutate_bytes(data, others, rng)
-        return changed
-    return mutate_bytes(data, others, rng)
+    return mutate_file(data, others, rng, 0.9)
 
 
 def one(data: bytes, backend: str) -> None:

@@ -1,8 +1,8 @@
 """A worker process, `python -m fuzzing.worker TARGET BYTES`: runs the target on each input that it reads.
 
-Once it is ready it writes a line of JSON. Then, for each input (its length in 8 bytes, then its bytes) on stdin, one line
-{"kind": ..., "told": ..., "seconds": ...}. It may need BYTES
-of memory more than before the first: the peak is looked at after each, and the system bounds the address space to twice that.
+When it is ready it writes a line of JSON. It reads inputs from stdin: the length in 8 bytes, then the bytes. For each it writes
+a line {"kind": ..., "told": ..., "seconds": ...}. An input may take BYTES of memory. The worker looks at its peak after each input,
+and the system bounds its address space to twice as much.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 from xai_deploy import Bundle, Explainer, schema
 from xai_deploy.bounds import number_fault, text_fault
 from xai_deploy.bundle import MANIFEST
-from xai_deploy.errors import ManifestError, RuntimeFailure, UnsafeGraphError
+from xai_deploy.errors import IntegrityError, ManifestError, RuntimeFailure, UnsafeGraphError
 from xai_deploy.guard.session import GuardedSession
 from xai_deploy.manifest import Graph, Manifest, Port
 
@@ -208,5 +208,5 @@ def test_manifest_of_many_brackets(folder: Path) -> None:
     with pytest.raises(ManifestError, match="not valid JSON"):
         Bundle.open(folder)
     (folder / MANIFEST).write_text(json.dumps({"format": 2, "x": 1}) + " " * (17 << 20))
-    with pytest.raises(Exception, match="larger than the 16777216 bytes"):
+    with pytest.raises(IntegrityError, match="larger than the 16777216 bytes"):
         Bundle.open(folder)

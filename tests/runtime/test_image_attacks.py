@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from xai_deploy import images, read_image
-from xai_deploy.errors import ImageFileError, ImageTooLargeError, XaiError
+from xai_deploy.errors import ImageFileError, ImageTooLargeError
 from xai_deploy.images import header
 
 PIXELS = np.asarray(
@@ -215,7 +215,7 @@ def test_bmp_heights(tmp_path: Path, height: int) -> None:
     if height == -32:
         np.testing.assert_array_equal(read(tmp_path, bytes(data)), PIXELS[::-1])
         return
-    with pytest.raises(XaiError):
+    with pytest.raises(ImageFileError, match="truncated or damaged"):
         read(tmp_path, bytes(data))
 
 
