@@ -51,6 +51,11 @@ class Header:
     orientation: int | None = None
     check: Callable[[], None] = lambda: None
 
+    @property
+    def deep(self) -> bool:
+        """Whether the values themselves do not tell what is black and what is white."""
+        return self.kind != "uint" or self.bits > 16
+
 
 def pieces(times: int = 1) -> Iterator[int]:
     """0, 1, ...: a counter for the pieces of a file, up to `times` the limit.

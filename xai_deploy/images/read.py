@@ -34,13 +34,15 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", 
 _FILE_LIMIT = 1 << 30  # bytes
 _SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
 
+_GIF = b"GIF87a", b"GIF89a"
+_TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 _FORMATS: list[tuple[Callable[[bytes], bool], Callable[[bytes], Header]]] = [
     (lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), png),
     (lambda data: data.startswith(b"\xff\xd8\xff"), jpeg),
     (lambda data: data.startswith(b"BM"), bmp),
     (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", webp),
-    (lambda data: data.startswith((b"GIF87a", b"GIF89a")), gif),
-    (lambda data: data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), tiff),
+    (lambda data: data.startswith(_GIF), gif),
+    (lambda data: data.startswith(_TIFF), tiff),
 ]
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,22 @@ def read_image(
     cv2 = opencv()
     span = checked(input_range) if input_range is not None else None
     data = _contents(Path(path))
+    header = _header(data, max_pixels, path)
+    if header.deep and span is None:
+        raise ImageFileError(
+            f"{path}: {header.bits}-bit {header.kind} values do not tell what is black and what is white; give "
+            "--input-range LOW,HIGH (in Python: input_range)"
+        )
+    data = data if header.stripped is None else header.stripped
+    image = _decoded(cv2, data, header, path)
+    if header.alpha:
+        # Decoded again unless it is deep: IMREAD_COLOR drops the alpha channel, and IMREAD_UNCHANGED does not turn the picture.
+        _judge_transparency(image if header.deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
+    return _rgb(_upright(image, header.orientation or 1), span, path)
+
+
+def _header(data: bytes, max_pixels: int, path: object) -> Header:
+    """The header of a file that may be decoded."""
     parse = next((parse for magic, parse in _FORMATS if magic(data)), None)
     if parse is None:
         raise ImageFileError(f"{path}: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it to one of these")
@@ -85,22 +103,19 @@ def read_image(
     _check_size(header, max_pixels, path)
     with _one_line(path):
         header.check()
-    deep = header.kind != "uint" or header.bits > 16
-    if deep and span is None:
-        raise ImageFileError(
-            f"{path}: {header.bits}-bit {header.kind} values do not tell what is black and what is white; give "
-            "--input-range LOW,HIGH (in Python: input_range)"
-        )
-    if header.stripped is not None:
-        data = header.stripped
+    return header
+
+
+def _decoded(cv2: Any, data: bytes, header: Header, path: object) -> NDArray[Any]:
+    """The pixels as OpenCV gives them, of the size that the header announces: [h,w] or [h,w,channels]."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if header.orientation is not None:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    image = _decode(cv2, data, cv2.IMREAD_UNCHANGED if deep else flags)
+    image = _decode(cv2, data, cv2.IMREAD_UNCHANGED if header.deep else flags)
     if image is None:
-        if parse is gif and not cv2.haveImageWriter("a.gif"):  # it reads GIF where it writes GIF: from 4.12 on
+        if data.startswith(_GIF) and not cv2.haveImageWriter("a.gif"):  # OpenCV reads and writes GIF from 4.12 on
             raise ImageFileError(f"{path}: OpenCV {cv2.__version__} reads no GIF; pip install -U 'xai-deploy[image]'")
-        kind = ", or a TIFF of a kind that OpenCV does not read" if _is_tiff(data) else ""
+        kind = ", or a TIFF of a kind that OpenCV does not read" if data.startswith(_TIFF) else ""
         raise ImageFileError(f"{path}: the image is truncated or damaged{kind}; copy or save it again")
     sizes = {(header.height, header.width)} | ({(header.width, header.height)} if header.turns else set())
     if image.shape[:2] not in sizes:
@@ -108,11 +123,7 @@ def read_image(
             f"{path}: its header announces {header.width} x {header.height} pixels, but it holds "
             f"{image.shape[1]} x {image.shape[0]}; the file is damaged, or made to deceive"
         )
-    if (
-        header.alpha
-    ):  # decoded again: IMREAD_COLOR drops the alpha channel, and IMREAD_UNCHANGED does not turn the picture
-        _judge_transparency(image if deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
-    return _rgb(_upright(image, header.orientation or 1), span, path)
+    return image
 
 
 def _contents(path: Path) -> bytes:
@@ -150,10 +161,6 @@ def _check_size(header: Header, max_pixels: int, path: object) -> None:
             f"{path}: its header announces {width} x {height} pixels, the limit is {max_pixels}; "
             "scale it down or raise the limit"
         )
-
-
-def _is_tiff(data: bytes) -> bool:
-    return data[:2] in (b"II", b"MM")
 
 
 def _decode(cv2: Any, data: bytes, flags: int) -> NDArray[Any] | None:

@@ -167,9 +167,15 @@ def scored(score: str, logits: Array, forward: Forward) -> Array:
     """The scores that a method with the option `score` explains.
 
     Args:
-        score: "logit", "softmax" whatever the network is, or "probability": what the network itself makes of its logits.
+        score: "logit"; "softmax" of the logits, whatever the network is; or "probability", the network's own.
         logits: [..., classes].
-        forward: Of the network.
+        forward: A forward pass of the network.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        NotApplicableError: The score is "probability", and the network has none.
     """
     if score == "logit":
         return logits
@@ -221,7 +227,7 @@ def check_epsilon(name: str, eps: float | None) -> None:
 
 
 def require_varying_score(name: str, score: str, forward: Forward) -> None:
-    """Refuse a softmax over a single class, and probabilities where there are none.
+    """Refuse a softmax over a single class, and probabilities of a network that has none.
 
     Raises:
         NotApplicableError: Says what to do.

@@ -25,7 +25,7 @@ class ReciproCam:
 
     Attributes:
         score: "logit" (the poster's text; OpenVINO XAI for CNNs), "softmax" of the logits (the authors' code), or the network's
-            own "probability", which of a multi-label network is the sigmoid.
+            own "probability", for a multi-label network the sigmoid.
         mask: "pixel": the position itself. "gaussian": its 3x3 neighbourhood, weighted [[1,2,1],[2,4,2],[1,2,1]]/16 and
             clipped at the borders (OpenVINO XAI for ViTs). "gaussian-centre": the position's own feature copied over
             that weighted neighbourhood (the authors' `is_gaussian`).
