@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "wrong order": (lambda: model([n("Relu", "a"), n("Relu", "x", "a")]), "reads 'a', which nothing before it gives"),
     "a name twice": (lambda: model([n("Relu", "x", "a"), n("Abs", "x", "a"), n("Relu", "a")]), "the name 'a' twice"),
     "output over input": (lambda: model([n("Relu", "x", "x"), n("Relu", "x")]), "the name 'x' twice"),
-    "too few inputs": (lambda: model([n("Conv", "x")]), "has 1 inputs; it takes 2 to 3"),
+    "too few inputs": (lambda: model([n("Conv", "x")]), "has 1 input; it takes 2 to 3"),
     "left out": (lambda: model([n("Conv", "x _ w")], {"w": floats(1)}), "leaves out one of the 2 inputs that it needs"),
     "too many inputs": (lambda: model([n("Relu", "x x")]), "has 2 inputs; it takes 1$"),
     "none of many inputs": (lambda: model([n("Sum", "")]), "has 0 inputs; it takes 1 or more"),

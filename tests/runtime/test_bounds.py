@@ -137,13 +137,13 @@ def renamed(proto: onnx.ModelProto, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "name", "told"),
     [
-        ("head.onnx", "activation", r"the graph 'head' gave 'activation' of shape \[4, 6, 4, 5\] for 2 images"),
-        ("tail.onnx", "logits", r"the graph 'tail' gave 'logits' of shape \[4, 5\] for 2 images; .* \[2, 5\]"),
-        ("tail.onnx", "scores", r"the graph 'tail' gave 'scores' of shape \[4, 5\] for 2 images"),
-        ("gradient.onnx", "gradient", r"the graph 'gradient' gave 'gradient' of shape \[4, 6, 4, 5\] for 2 images"),
-        ("gradient.onnx", "logits", r"the graph 'gradient' gave 'logits' of shape \[4, 5\] for 2 images"),
-        ("input-gradient.onnx", "gradient", r"gave 'gradient' of shape \[4, 3, 16, 20\] for 2 images"),
-        ("pixelwise-tail.onnx", "pixel_logits", r"gave 'pixel_logits' of shape \[2, 20, 5\] for 1 images"),
+        ("head.onnx", "activation", r"the graph 'head' gave 'activation' of shape \[4, 6, 4, 5\] for a batch of 2"),
+        ("tail.onnx", "logits", r"the graph 'tail' gave 'logits' of shape \[4, 5\] for a batch of 2; .* \[2, 5\]"),
+        ("tail.onnx", "scores", r"the graph 'tail' gave 'scores' of shape \[4, 5\] for a batch of 2"),
+        ("gradient.onnx", "gradient", r"the graph 'gradient' gave 'gradient' of shape \[4, 6, 4, 5\] for a batch of 2"),
+        ("gradient.onnx", "logits", r"the graph 'gradient' gave 'logits' of shape \[4, 5\] for a batch of 2"),
+        ("input-gradient.onnx", "gradient", r"gave 'gradient' of shape \[4, 3, 16, 20\] for a batch of 2"),
+        ("pixelwise-tail.onnx", "pixel_logits", r"gave 'pixel_logits' of shape \[2, 20, 5\] for a batch of 1"),
     ],
 )
 def test_more_rows_than_images(folder: Path, backend: str, file: str, name: str, told: str) -> None:
@@ -199,7 +199,7 @@ def test_tensors_on_a_device_are_compared_too() -> None:
     graph = Graph("tail.onnx", 18, gives=(Port("logits", (5,), None),))
     session = GuardedSession(Runtime(), Anything(), graph, "tail")  # type: ignore[arg-type]
     session.run({"x": np.zeros((3, 1))}, ["logits"])
-    with pytest.raises(RuntimeFailure, match=r"shape \[3, 5\] for 2 images"):
+    with pytest.raises(RuntimeFailure, match=r"shape \[3, 5\] for a batch of 2"):
         session.run({"x": np.zeros((2, 1))}, ["logits"])
 
 

@@ -66,7 +66,7 @@ class Expansion:
                     if name in living and self._last.get(name, -1) <= i:
                         alive -= living.pop(name)
                 if work > batch * _WORK:
-                    raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for {batch} images")
+                    raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for a batch of {batch}")
         except Harmful as error:
             raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
         except Unknowable as error:

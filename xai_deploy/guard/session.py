@@ -49,6 +49,6 @@ class GuardedSession:
         wanted = (batch, *told)
         if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
             raise RuntimeFailure(
-                f"the graph {self._role!r} gave {name!r} of shape {list(found)} for {batch} images; the manifest says "
+                f"the graph {self._role!r} gave {name!r} of shape {list(found)} for a batch of {batch}; the manifest says "
                 f"{listed(wanted)}"
             )

@@ -40,11 +40,17 @@ def check_structure(graph: Graph) -> None:
 
 def _check_arity(node: Node, fewest: int, most: int, fewest_out: int, most_out: int) -> None:
     if not fewest <= len(node.inputs) <= most:
-        raise UnsafeGraphError(f"{node} has {len(node.inputs)} inputs; it takes {_range(fewest, most)}")
+        raise UnsafeGraphError(f"{node} has {_number(len(node.inputs), 'input')}; it takes {_range(fewest, most)}")
     if not all(node.inputs[:fewest]):
         raise UnsafeGraphError(f"{node} leaves out one of the {fewest} inputs that it needs")
     if not fewest_out <= len(node.outputs) <= most_out or not any(node.outputs):
-        raise UnsafeGraphError(f"{node} has {len(node.outputs)} outputs; it gives {_range(fewest_out, most_out)}")
+        raise UnsafeGraphError(
+            f"{node} has {_number(len(node.outputs), 'output')}; it gives {_range(fewest_out, most_out)}"
+        )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def _range(fewest: int, most: int) -> str:
