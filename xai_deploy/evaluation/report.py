@@ -14,6 +14,7 @@ from typing import Any
 from .. import heatmap
 from ..bundle import PREDICTED
 from ..errors import BackendNotInstalledError, InputError
+from ..exits import printable
 from ..images import encode_image, read_image
 from ..preprocess import view
 from .journal import Line
@@ -162,7 +163,7 @@ def _plots(
             matplotlib.figure.Figure(figsize=(13, down * (0.9 + 0.24 * len(groups))), layout="constrained"),
             (down, across),
             groups,
-            ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names],
+            [printable(name) for name in names],
             columns,
         )
 
