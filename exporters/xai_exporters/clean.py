@@ -132,15 +132,20 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
         if one_because is not None:
             raise
         return _clean(proto, input_shape, " ".join(str(error).split())[:300])
-    reduce_shape_arithmetic(model, shapes)
-    _fold(model)
-    if reduce_counted_gathers(model, measure(model)):
+    if reduce_shape_arithmetic(model, shapes):
         _fold(model)
-    if fold_fixed_values(model):
+        shapes = measure(model)
+    gathered = reduce_counted_gathers(model, shapes)
+    if gathered:
         _fold(model)
+    fixed = fold_fixed_values(model)
+    if fixed:
+        _fold(model)
+    if gathered or fixed:
+        shapes = measure(model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
-    return CleanGraph(model, image_shape, measure(model), batch_size, was_fixed, one_because)
+    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
 
 
 def free_name(name: str) -> str:

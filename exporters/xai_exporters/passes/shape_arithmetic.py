@@ -18,12 +18,17 @@ from ..graphs import attribute, constant_of
 from ..runtime import Measured
 
 
-def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> None:
-    """Rewrite the graph in place. What is left of Shape is at most one node, Shape(image)[0:1]."""
+def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
+    """Rewrite the graph in place. What is left of Shape is at most one node, Shape(image)[0:1].
+
+    Returns:
+        Whether anything was rewritten.
+    """
     graph = model.graph
     [image] = graph.inputs
     emit = Emitter(graph, "shape")
     batch: ir.Value | None = None
+    changed = False
     for node in list(graph):
         output = node.outputs[0]
         if node.op_type == "Reshape" and constant_of(node.inputs[1]) is None:
@@ -31,6 +36,7 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> None:
             if np.count_nonzero(two != three) <= 1 and 0 not in two:
                 node.replace_input_with(1, emit.constant(np.where(two == three, two, -1), str(node.name)))
                 node.attributes.pop("allowzero", None)
+                changed = True
         elif node.op_type == "Shape" and node.inputs[0] is not None:
             span = slice(attribute(node, "start", 0), attribute(node, "end", None))
             two, three = (np.array(s, dtype=np.int64)[span] for s in shapes.both(node.inputs[0]))
@@ -48,7 +54,9 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> None:
                 )
             output.replace_all_uses_with(replacement, replace_graph_outputs=True)
             graph.remove(node, safe=True)
+            changed = True
     graph.sort()
+    return changed
 
 
 def _to_front(graph: ir.Graph, value: ir.Value) -> None:
