@@ -9,6 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 
+def unique(name: str, taken: set[str]) -> str:
+    """The name, or with a number (`name_2`) where it is taken; added to `taken`."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
+
+
 class Emitter:
     """Adds nodes to a graph.
 
@@ -19,8 +29,8 @@ class Emitter:
     def __init__(self, graph: ir.Graph, scope: str) -> None:
         self.graph = graph
         self.scope = scope
-        self._taken = {value.name for node in graph for value in node.outputs}
-        self._taken |= {value.name for value in graph.inputs} | set(graph.initializers)
+        self._taken = {str(value.name) for node in graph for value in node.outputs}
+        self._taken |= {str(value.name) for value in graph.inputs} | set(graph.initializers)
         self._shared: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     def node(
@@ -58,12 +68,7 @@ class Emitter:
 
     def unique(self, name: str) -> str:
         """The name, or with a number where it is taken; taken from now on."""
-        free, number = name, 1
-        while free in self._taken:
-            number += 1
-            free = f"{name}_{number}"
-        self._taken.add(free)
-        return free
+        return unique(name, self._taken)
 
     def _name(self, name: str) -> str:
         return self.unique(f"{self.scope}/{name}")

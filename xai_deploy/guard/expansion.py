@@ -15,9 +15,14 @@ from .messages import Graph, Node, Port
 from .shapes import Harmful, Known, Run, Unknowable
 from .tensors import size_of
 
-_BASE = 512 << 20  # bytes
-_OF_FILE, _OF_IMAGE = 4, 512
+BASE = 512 << 20  # bytes
+OF_FILE, _OF_IMAGE = 4, 512
 _WORK = 1 << 42  # multiplications per image; a ViT-H's forward and backward pass on 518 x 518 pixels takes 3e12
+
+
+def constants_limit(size: int) -> int:
+    """How many bytes a file of `size` bytes may unpack or unfold to: 4 size + 512 MiB."""
+    return OF_FILE * size + BASE
 
 
 class Expansion:
@@ -33,7 +38,7 @@ class Expansion:
     def __init__(self, graph: Graph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
         self._run = Run(graph, data)
         self._graph, self._image, self._shapes = graph, image, shapes
-        self._constant_limit = _BASE + _OF_FILE * len(data)
+        self._constant_limit = constants_limit(len(data))
         self._last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
         self._last |= {port.name: len(graph.nodes) for port in graph.outputs}
 
@@ -47,7 +52,7 @@ class Expansion:
             UnsafeGraphError: It would, or its sizes can't be computed before it runs.
         """
         inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
-        limit = self._constant_limit + batch * (_BASE + _OF_IMAGE * self._image)
+        limit = self._constant_limit + batch * (BASE + _OF_IMAGE * self._image)
         constants, alive, work = 0, 0, 0
         living: dict[str, int] = {}
         try:

@@ -19,6 +19,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from ..emit import unique
+
 _OURS = ("", "ai.onnx")
 _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one, and how many quantised inputs it has
     "QLinearAdd": ("Add", 2),
@@ -112,12 +114,8 @@ class _Rewriter:
         return InQdq(self.model, None if axes and _opset(self.model) < 13 else beside, tuple(pairs))
 
     def name(self, like: str) -> str:
-        free, number = like, 1
-        while free in self.taken:
-            number += 1
-            free = f"{like}_{number}"
-        self.taken.add(free)
-        return free
+        """A name that no tensor has, like the one given."""
+        return unique(like, self.taken)
 
     def add(self, op: str, inputs: list[str], like: str, out: str = "", **attributes: Any) -> str:
         """Append a node; returns its output."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xai_deploy.guard.expansion import constants_limit
+
 from ..errors import ArchitectureError, SourceError
 from ..request import Request
-from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
 from .torch_export import export_module, first_line, import_torch
 from .torchvision_nets import TorchvisionNet, find_net, net_of
@@ -95,7 +96,7 @@ def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
             )
     size = path.stat().st_size
     taken = sum(value.numel() * value.element_size() for value in weights.values())
-    if taken > FACTOR * size + SLACK:  # strides of 0 repeat one number
+    if taken > constants_limit(size):  # strides of 0 repeat one number
         raise SourceError(f"{path}: its weights would take {taken} bytes, and the file has {size}; refused")
 
 

@@ -14,9 +14,10 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from xai_deploy.guard.expansion import BASE, OF_FILE, constants_limit
+
 from ..errors import SourceError
 
-FACTOR, SLACK = 4, 512 << 20  # what may be unpacked: FACTOR * size of the file + SLACK bytes
 _ENTRIES = 200_000
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 _LOCAL = 30  # bytes of an entry's own header, less its name
@@ -80,8 +81,8 @@ def _read(file: BinaryIO, what: struct.Struct, offset: int) -> tuple[Any, ...]:
 def _problem(entries: list[zipfile.ZipInfo], start: int, size: int) -> str | None:
     """What is wrong with the entries, or None."""
     unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > FACTOR * size + SLACK:
-        return f"a zip bomb: {size} bytes that unpack to {unpacked}, above {FACTOR} times the file + {SLACK >> 20} MiB"
+    if unpacked > constants_limit(size):
+        return f"a zip bomb: {size} bytes that unpack to {unpacked}, above {OF_FILE} times the file + {BASE >> 20} MiB"
     if len({entry.filename for entry in entries}) != len(entries):
         return "an archive with two entries of one name"
     free = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper
 
-from .archive import FACTOR, SLACK
+from xai_deploy.guard.expansion import constants_limit
 
 _SMALL = 4096  # elements of a tensor that may be a shape, and is kept for the inference
 _NODES = 1_000_000
@@ -26,7 +26,7 @@ def expansion(model: onnx.ModelProto, size: int) -> str | None:
     """
     if (nodes := _unfolded(model)) > _NODES:
         return f"its functions unfold to {nodes} nodes"
-    limit = FACTOR * size + SLACK
+    limit = constants_limit(size)
     skeleton = _skeleton(model)
     for follow_values in (False, True):  # the values of shapes, too; once no tensor is long, for that copies each
         problem = _problem(model, _sizes(skeleton, follow_values), limit)

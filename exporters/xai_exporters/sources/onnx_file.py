@@ -9,10 +9,11 @@ import onnx
 import onnx.external_data_helper as external
 from google.protobuf.message import DecodeError
 
+from xai_deploy.guard.expansion import constants_limit
+
 from ..errors import SourceError
 from ..request import Request
 from ..standard_form import in_standard_form
-from .archive import FACTOR, SLACK
 from .base import Network, SourceFile
 from .expansion import expansion
 from .order import in_order
@@ -42,7 +43,7 @@ def load(file: SourceFile, request: Request) -> Network:
             files[data] = data.stat().st_size
             taken += _length(tensor, files[data])
     size += sum(files.values())
-    if taken > FACTOR * size + SLACK:
+    if taken > constants_limit(size):
         raise SourceError(
             f"{file.path}: its external data would be read as {taken} bytes, far more than its files; refused"
         )
