@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from .emit import Emitter, Ops
 from .errors import RuleError
+from .graphs import is_dynamically_quantised
 from .rules import Step, Table, floats_of
 from .runtime import Measured
 from .shapes import unbroadcast
@@ -78,7 +79,7 @@ def propagate(
 
 def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
     """Why nothing reached the target: the operator before the last one that let something through, or before the start."""
-    if any(node.op_type == "DynamicQuantizeLinear" for node in nodes):
+    if is_dynamically_quantised(nodes):
         return (
             "the network is quantised by the range of each input (DynamicQuantizeLinear) and computes in integers, through "
             "which no gradient passes; methods that only run it work, for gradients export it in floats or with fixed scales "

@@ -18,7 +18,7 @@ from rich.table import Table
 from xai_deploy import exits
 
 from . import parse
-from .costs import Candidate
+from .costs import NO_CUT, Candidate
 from .errors import RequestError
 from .fuse.base import fused as fused_methods
 from .pipeline import Export, Say, export, list_layers
@@ -241,6 +241,9 @@ def _print_layers(cuts: Sequence[Candidate], as_json: bool) -> None:
     if as_json:
         print(json.dumps([cut.__dict__ for cut in cuts], indent=1))
         return
+    if not cuts:
+        print(f"{NO_CUT[0].upper()}{NO_CUT[1:]}.")
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title, justify in (("layer", "left"), ("operator", "left"), ("K x h x w", "right"), ("side tensors", "right")):
         table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -305,8 +308,10 @@ def _print_summary(done: Export) -> None:
         console.print(f"The bundle takes one image at a time, which is slower: {done.one_because}", style="yellow")
     if done.auto_note is not None:
         console.print(f"{done.auto_note}.", style="yellow")
-    for role, reason in manifest.left_out.items():
-        console.print(f"No {role} graph: {reason}.", style="yellow")
+    for reason in dict.fromkeys(manifest.left_out.values()):
+        roles = ", ".join(role for role, why in manifest.left_out.items() if why == reason)
+        several = "s" if ", " in roles else ""
+        console.print(f"No {roles} graph{several}: {reason}.", style="yellow")
     for role, reason in done.dead.items():
         console.print(
             f"The {role} at {target.asked!r} is zero on noise images ({reason}).",

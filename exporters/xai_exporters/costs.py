@@ -14,6 +14,12 @@ from .layers import whole_modules
 from .logits import Logits
 from .split import side_tensors
 
+NO_CUT = (
+    "the network can't be cut anywhere: between the image and the logits no tensor of floats is a feature map of two positions "
+    "or more that can be cut at"
+)
+"""Said where there is no candidate."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FORMAT, FUSED, Graph, Input, Manifest, Output, Port, TargetLayer
-from xai_deploy.exits import printable
+from xai_deploy.bundle import FUSED, Manifest
 from xai_deploy.randomised import Randomised
 
 from .auto import auto_layer
 from .clean import CleanGraph, clean
-from .costs import Candidate, candidates
+from .costs import NO_CUT, Candidate, candidates
 from .delivery import check_delivery, deliver
 from .early import look
-from .errors import BatchError, ExportError, GraphError, RequestError, VerificationError
+from .errors import BatchError, ExportError, LayerError, RequestError, VerificationError
 from .everywhere import check_everywhere, with_precision
 from .graphs import make_model, to_bytes
 from .labels import read_labels
 from .layers import find_layer
-from .layouts import input_layout
 from .logits import Logits, drop_foreign_outputs, find_logits
+from .manifests import describe, image_input
 from .material import Material
 from .openvino_ir import require_openvino, to_ir
 from .passes.randomise import find_layers, randomise
-from .preprocess import describe_input
 from .relevance.names import note_names
 from .request import Request, check
 from .roles import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
-from .split import Cut, Parts, plan_cut, side_tensors_of, split
+from .split import Cut, plan_cut, split
 from .stated import note
 from .verify import Verified, check_backward, noise_images, verify
 from .writer import Stage, check_destination, randomised_path, staged
@@ -182,12 +177,12 @@ def _export(
     cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, logits)
     say("deriving the graphs")
-    image = _input(request, network, graph, parts)
+    image = image_input(request, network, graph, parts)
     material = Material(graph, cut, logits, parts, image, request.keep_batchnorm)
     graphs, left_out = build_graphs(request, material)
     roles = roles_of(request)
     contents = {f"{role}.onnx": to_bytes(make_model(g, _notes(roles[role], cut))) for role, g in graphs.items()}
-    manifest = _manifest(request, image, graph, cut, logits, parts, graphs)
+    manifest = describe(request, image, graph, cut, logits, parts, graphs)
     manifest = replace(manifest, left_out=left_out, randomised=random)
     if random is not None:
         manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
@@ -307,78 +302,20 @@ def _prepare(
     logits = find_logits(graph, request.output)
     dropped = drop_foreign_outputs(graph, logits)
     if tap is None and request.split == "auto":
-        tap, auto_note = auto_layer(graph, logits)
+        tap, auto_note = _auto(graph, logits)
     elif tap is None:
         tap = find_layer(graph.graph, request.split)
     return tap, logits, dropped, auto_note
 
 
-def _input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:
-    [image] = clean.graph.inputs
-    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
-        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
-    name, layout = str(parts.head.inputs[0].name), input_layout(image, clean.image_shape)
-    return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
-
-
-def _manifest(
-    request: Request,
-    image: Input,
-    clean: CleanGraph,
-    cut: Cut,
-    logits: Logits,
-    parts: Parts,
-    graphs: Mapping[str, ir.Graph],
-) -> Manifest:
-    from . import __version__
-
-    roles = roles_of(request)
-    outputs = tuple(
-        Output(
-            name=str(value.name),
-            tensor=parts.tensors[str(value.name)],
-            shape=clean.shapes.two[str(value.name)][1:],
-            kind=logits.kind if value is logits.output else "other",
-        )
-        for value in clean.graph.outputs
-    )
-    assert cut.target.dtype is not None
-    return Manifest(
-        format=FORMAT,
-        digest="",
-        producer=f"xai-deploy-exporters {__version__}",
-        name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
-        input=image,
-        target=TargetLayer(
-            asked=request.split,
-            tensor=str(cut.target.name),
-            shape=cut.shape,
-            dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
-            layout=cut.grid.layout,
-            prefix_tokens=cut.grid.prefix,
-        ),
-        classes=logits.classes,
-        activation=logits.activation,
-        batch="any" if clean.reason is None else "one",
-        outputs=outputs,
-        graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
-        composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
-        side=tuple(side_tensors_of(cut, clean)),
-        labels="labels.txt" if request.labels is not None else None,
-    )
-
-
-def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
-    """What the manifest says of a graph."""
-    takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
-    return Graph(f"{role}.onnx", graph.opset_imports[""], start, takes, gives)
-
-
-def _port(value: ir.Value) -> Port:
-    assert value.shape is not None
-    assert value.dtype is not None
-    sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
-    return Port(str(value.name), sizes, value.dtype.numpy().name)
+def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
+    """As `auto_layer`, which advises to name another layer: where there is none, that is said instead."""
+    try:
+        return auto_layer(graph, logits)
+    except LayerError:
+        if candidates(graph, logits):
+            raise
+        raise LayerError(NO_CUT) from None
 
 
 def _without_output(network: Network, name: str) -> onnx.ModelProto:

@@ -76,6 +76,9 @@ def _fused_role(request: Request, wanted: Wanted) -> Role:
 DEFAULTS = ("head", "tail", "pixelwise-tail", "gradient", RELEVANCE)
 """Written unless `--roles` leaves them out; head and tail are in every bundle."""
 
+_AT_THE_LAYER = {"input-gradient": "gradient", "guided-gradient": "gradient", f"pixel-{RELEVANCE}": RELEVANCE}
+"""Graphs that go down to the image -> the one that ends at the layer on the way."""
+
 _FIXED: Mapping[str, Role] = {
     "head": Role(lambda m: m.parts.head, "image"),
     "tail": Role(lambda m: m.parts.tail),
@@ -130,6 +133,9 @@ def asked_for(request: Request, name: str) -> bool:
 def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:
     """The graphs that a request wants and the network allows, and why others are left out.
 
+    Where the graph that ends at the layer can't be made, those that go down to the image are tried too: nobody shall be advised
+    to ask for them if they can't be made either.
+
     Returns:
         Role -> graph, and role -> reason.
 
@@ -141,7 +147,8 @@ def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Gra
     for name, role in roles_of(request).items():
         by_name = asked_for(request, name)
         by_default = name in DEFAULTS and (not request.roles or name in ("head", "tail"))
-        if not by_name and not by_default:
+        wanted = by_name or by_default
+        if not wanted and _AT_THE_LAYER.get(name) not in left_out:
             continue
         try:
             graph = role.build(material)
@@ -150,6 +157,6 @@ def build_graphs(request: Request, material: Material) -> tuple[dict[str, ir.Gra
                 raise
             left_out[name] = str(error)
         else:
-            if graph is not None:
+            if wanted and graph is not None:
                 graphs[name] = graph
     return graphs, left_out

@@ -11,7 +11,9 @@ import pytest
 from onnx import helper
 from xai_exporters import export, list_layers
 from xai_exporters.clean import clean
+from xai_exporters.cli import main
 from xai_exporters.costs import multiply_adds
+from xai_exporters.errors import LayerError
 
 from . import nets
 from . import onnx_nets as o
@@ -114,3 +116,27 @@ def test_every_cut_of_channels_last_and_quantised_networks(tmp_path: Path) -> No
             assert done.manifest.target.shape == row.shape
             codes = row.op == "DequantizeLinear" or model.graph.output[0].name == "out"
             check_bundle(done.path, source_reference(model, by_runtime=codes), tolerance=0.02 if codes else 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["a linear layer of pixels", "one position", "codes alone"])
+def test_a_network_without_any_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    """`auto` does not advise a list that is empty, and the list says why it is."""
+    b = o.Build()
+    if kind == "a linear layer of pixels":
+        x = b("Gemm", b("Flatten", "image"), b.draw(960, nets.CLASSES), out="scores")
+    elif kind == "one position":
+        x = b.linear(b("Flatten", b("Conv", "image", b.draw(o.CHANNELS, 3, 16, 20))), out="scores")
+    else:
+        scale, zero = b.weight(np.float32(0.01)), b.weight(np.uint8(128))
+        codes = b("QuantizeLinear", "image", scale, zero)
+        flat = b(
+            "DequantizeLinear", b("Flatten", b("MaxPool", codes, kernel_shape=[2, 2], strides=[2, 2])), scale, zero
+        )
+        x = b("Gemm", flat, b.draw(240, nets.CLASSES), out="scores")
+    request = onnx_request(tmp_path, b.model(x))
+    assert list_layers(request) == []
+    with pytest.raises(LayerError, match=r"^the network can't be cut anywhere: ") as error:
+        export(request)
+    assert "--list-layers" not in str(error.value)
+    assert main([str(request.source), "--list-layers"]) == 0
+    assert capsys.readouterr().out.startswith("The network can't be cut anywhere: ")

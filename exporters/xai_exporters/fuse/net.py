@@ -15,6 +15,7 @@ from xai_deploy.resample import weights
 from ..emit import Emitter, Ops
 from ..errors import GraphError
 from ..gradient import by_target
+from ..graphs import is_dynamically_quantised
 from ..material import Material
 from ..relevance.composite import Composite
 from ..runtime import batch_of
@@ -63,8 +64,13 @@ class Net:
         if batch_of(self.image) == 1:
             raise GraphError(
                 f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
-                "runs them one by one, or fuse another method"
+                f"runs them one by one{self.or_another}"
             )
+
+    @property
+    def or_another(self) -> str:
+        """The advice to fuse another method; "" in a network that no method can be fused with but those that run it often."""
+        return "" if is_dynamically_quantised(self.material.parts.tail) else ", or fuse another method"
 
     @property
     def classes(self) -> int:

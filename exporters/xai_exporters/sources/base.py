@@ -10,7 +10,8 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from ..errors import SourceError
+from ..errors import RequestError, SourceError
+from ..request import Request
 from ..stated import Stated
 from .archive import names_in
 
@@ -66,3 +67,22 @@ class SourceFile:
         if head.startswith(b"PK"):
             entries = names_in(path)
         return cls(path, head, entries)
+
+
+def refuse_arch(file: SourceFile, request: Request, what: str) -> None:
+    """Refuse options that would be ignored: those that build a network, beside a file that holds one.
+
+    Args:
+        file: The file.
+        request: The export; its `arch` and `arch_options` are for weights alone.
+        what: What the file is, "an ONNX file".
+
+    Raises:
+        RequestError: One of the options is given.
+    """
+    given = [name for name, value in (("--arch", request.arch), ("--arch-options", request.arch_options)) if value]
+    if given:
+        raise RequestError(
+            f"{file.path}: {what} holds its own network, so {' and '.join(given)} can't be used; such options are for files of "
+            "weights alone"
+        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, SourceError
 from ..request import Request
-from .base import Network, SourceFile
+from .base import Network, SourceFile, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
 
@@ -28,8 +28,9 @@ def load(file: SourceFile, request: Request) -> Network:
     Raises:
         UntrustedSourceError: `trust_code` is not set.
         SourceError: The program can't be loaded or exported.
-        RequestError: `input_shape` is not the program's.
+        RequestError: `input_shape` is not the program's, or an option is given that is for weights alone.
     """
+    refuse_arch(file, request, "a torch.export program (.pt2)")
     require_trust(
         file,
         request,

@@ -14,7 +14,7 @@ from xai_deploy.guard.expansion import constants_limit
 from ..errors import SourceError
 from ..request import Request
 from ..standard_form import in_standard_form
-from .base import Network, SourceFile
+from .base import Network, SourceFile, refuse_arch
 from .expansion import expansion
 from .order import in_order
 
@@ -29,7 +29,9 @@ def load(file: SourceFile, request: Request) -> Network:
 
     Raises:
         SourceError: External data that is missing or lies outside the model's folder, or an invalid model.
+        RequestError: An option that is for weights alone.
     """
+    refuse_arch(file, request, "an ONNX file")
     model = _parse(file.path)
     assert model is not None  # `matches` has parsed it
     if not _is_text(model.graph):

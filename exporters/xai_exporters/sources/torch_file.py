@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .base import Network, SourceFile
+from .base import Network, SourceFile, refuse_arch
 from .consent import require_trust
 from .pickled import bomb_in
 from .torch_export import export_module, first_line, import_torch
@@ -27,6 +27,7 @@ def load(file: SourceFile, request: Request) -> Network:
     Raises:
         UntrustedSourceError: The file holds more than tensors, and `trust_code` is not set.
         SourceError: The file is damaged, or holds neither weights nor a module.
+        RequestError: An option that is for weights alone, beside a module.
     """
     torch = import_torch()
     try:
@@ -41,12 +42,12 @@ def load(file: SourceFile, request: Request) -> Network:
         raise
     except Exception as error:  # damaged pickles raise anything
         raise SourceError(f"{file.path}: damaged or truncated ({first_line(error)})") from None
-    if isinstance(content, torch.nn.Module):
-        return export_module(content, request, f"torch module {type(content).__name__}")
+    inside = [content.get(key) for key in ("model", "net", "state_dict")] if isinstance(content, dict) else []
+    module = next((found for found in (content, *inside) if isinstance(found, torch.nn.Module)), None)
+    if module is not None:
+        refuse_arch(file, request, "a torch module")
+        return export_module(module, request, f"torch module {type(module).__name__}")
     if isinstance(content, dict):
-        for key in ("model", "net", "state_dict"):
-            if isinstance(content.get(key), torch.nn.Module):
-                return export_module(content[key], request, f"torch module {type(content[key]).__name__}")
         return network_from_weights(content, file, request)
     raise SourceError(f"{file.path}: holds a {type(content).__name__}; a state dict or a module is needed")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..request import Request
-from .base import Network, SourceFile
+from .base import Network, SourceFile, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 
@@ -27,7 +27,9 @@ def load(file: SourceFile, request: Request) -> Network:
     Raises:
         UntrustedSourceError: `trust_code` is not set.
         SourceError: The archive can't be loaded, run, or exported.
+        RequestError: An option that is for weights alone.
     """
+    refuse_arch(file, request, "a TorchScript archive")
     require_trust(
         file,
         request,
