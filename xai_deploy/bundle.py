@@ -79,7 +79,7 @@ _TRIES = 5  # how often a bundle is opened that is replaced meanwhile
 
 
 class _ReplacedError(IntegrityError):
-    """Another bundle lies where this one was opened."""
+    """Another bundle has taken the place of the one that was opened."""
 
 
 class Bundle:

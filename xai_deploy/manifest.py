@@ -158,7 +158,7 @@ class Port:
     Attributes:
         name: Its name.
         shape: Without the batch; None for a size that is open.
-        dtype: As numpy names it; None where format 1 did not say.
+        dtype: As NumPy names it; None if format 1 did not record it.
     """
 
     name: str
@@ -174,7 +174,7 @@ class Graph:
         file: Its name.
         opset: Version of the standard operators.
         start: What it takes: the network's input, or the activation and its side tensors.
-        takes, gives: Its inputs and outputs; both empty where format 1 did not say (fused graphs).
+        takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
     """
 
     file: str
@@ -204,7 +204,7 @@ class Manifest:
     """`manifest.json`.
 
     Attributes:
-        format, digest, producer, name: Of the bundle. Of format 1 the number stays, the rest is as format 2 would say it.
+        format, digest, producer, name: Of the bundle. A manifest of format 1 keeps that number; the rest is as in format 2.
         input, target, side: What head and tail take and give.
         classes: How many scores `logits` holds.
         activation: What makes probabilities of the logits.

@@ -1,4 +1,4 @@
-"""Read `manifest.json`, strictly: what is not as the format says is refused, with its place."""
+"""Reads `manifest.json` strictly: whatever contradicts the format is refused, with its place in the file."""
 
 from __future__ import annotations
 

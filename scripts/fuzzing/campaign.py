@@ -92,7 +92,7 @@ class Worker:
         return self._process
 
     def _line(self, seconds: float) -> bytes | None:
-        """The next line; empty where the process died, None where the time is over."""
+        """The next line; empty if the process has died, None if the time is over."""
         assert self._process is not None
         assert self._process.stdout is not None
         end, line = time.monotonic() + seconds, b""

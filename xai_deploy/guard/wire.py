@@ -23,7 +23,11 @@ def refuse_own_format(data: bytes) -> None:
 
 
 def varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at a position, below 2^64, and the position behind it."""
+    """The number at a position, below 2^64, and the position after it.
+
+    Raises:
+        Malformed, IndexError: It has more than 10 bytes, or the data end within it.
+    """
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1
@@ -92,7 +96,7 @@ def text(data: bytes, start: int, end: int) -> str:
 
 
 def varints(data: bytes, wire: int, first: int, end: int) -> list[int]:
-    """The numbers of one field of repeated int64: one, or a packed list.
+    """The numbers of a field of repeated int64: a single one, or a packed list.
 
     Raises:
         Malformed, IndexError: They are no numbers.
@@ -111,7 +115,11 @@ def varints(data: bytes, wire: int, first: int, end: int) -> list[int]:
 
 
 def count_varints(data: bytes, wire: int, start: int, end: int) -> int:
-    """How many numbers such a field holds."""
+    """How many numbers a field of repeated integers holds: a number ends with the only byte of its own below 0x80.
+
+    Raises:
+        Malformed: It is no such field.
+    """
     if wire == VARINT:
         return 1
     if wire != LENGTH or (end > start and data[end - 1] & 0x80):

@@ -20,7 +20,7 @@ class Incomplete(Exception):
 
 
 class Unsupported(Exception):
-    """The file is in order, but holds what is not read; the text says what, and what to do."""
+    """The file is in order, but of a kind that is not read. The text names the kind, and says what to do."""
 
 
 @dataclass(frozen=True)

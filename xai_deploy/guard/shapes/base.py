@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class Unknowable(Exception):
-    """A tensor's sizes can't be told before the graph runs."""
+    """A tensor's sizes can't be computed before the graph runs."""
 
 
 class Harmful(Exception):
@@ -54,14 +54,18 @@ class Known:
 
 @dataclass(slots=True)
 class Call:
-    """A node with what is known of its inputs (None: left out) and the opset."""
+    """A node, the opset, and what is known of its inputs (None: left out)."""
 
     node: Node
     inputs: Sequence[Known | None]
     opset: int
 
     def __getitem__(self, index: int) -> Known:
-        """An input that must be there."""
+        """An input that must be there.
+
+        Raises:
+            Unknowable: It is left out.
+        """
         found = self.get(index)
         if found is None:
             raise Unknowable(f"{self.node} lacks its input {index}")
@@ -76,29 +80,37 @@ class Call:
         return [known for known in self.inputs if known is not None]
 
     def number(self, name: str, default: int) -> int:
-        """An attribute."""
+        """A whole number among the attributes.
+
+        Raises:
+            Unknowable: It is of another type.
+        """
         value = self.node.attributes.get(name, default)
         if type(value) is not int:
             raise Unknowable(f"{self.node} has a wrong {short(name)}")
         return value
 
     def ints(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
-        """An attribute."""
+        """A list of whole numbers among the attributes.
+
+        Raises:
+            Unknowable: It is of another type.
+        """
         value = self.node.attributes.get(name, default)
         if value is not None and not all(type(one) is int for one in value):
             raise Unknowable(f"{self.node} has a wrong {short(name)}")
         return None if value is None else list(value)
 
     def text(self, name: str, default: bytes) -> bytes:
-        """An attribute."""
+        """A text among the attributes; the default if it is of another type."""
         value = self.node.attributes.get(name, default)
         return value if isinstance(value, bytes) else default
 
     def values(self, index: int) -> list[Any] | None:
-        """The values of an input in a row; None where it is left out.
+        """The values of an input as a flat list; None if it is left out.
 
         Raises:
-            Unknowable: They depend on what the image shows, or are many.
+            Unknowable: They depend on what the image shows, or there are too many.
         """
         known = self.get(index)
         if known is None:
@@ -108,14 +120,18 @@ class Call:
         return list(known.values.reshape(-1).tolist())
 
     def axes(self, index: int, rank: int) -> list[int] | None:
-        """The axes that an attribute, or from some opset on an input, names; None where none does."""
+        """The axes by the attribute `axes` or, in newer opsets, by an input, counted from the front; None if neither is given."""
         axes = self.ints("axes")
         if axes is None:
             axes = self.values(index)
         return None if axes is None else [self.axis(axis, rank) for axis in axes]
 
     def axis(self, axis: Any, rank: int) -> int:
-        """An axis, counted from the front."""
+        """An axis, counted from the front.
+
+        Raises:
+            Unknowable: It lies outside of the rank.
+        """
         if type(axis) is not int or not -rank <= axis < max(rank, 1):
             raise Unknowable(f"{self.node} has the axis {axis} of {rank}")
         return axis + rank if axis < 0 else axis

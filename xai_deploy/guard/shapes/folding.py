@@ -158,7 +158,7 @@ folds: dict[str, Fold] = {
 
 
 def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
-    """The values of a node's outputs, where those of its inputs are known and the outputs are small; None: not followed.
+    """The values of a node's outputs; None if an input's values are unknown, an output is large, or the operator is not folded.
 
     Args:
         call: The node and its inputs.

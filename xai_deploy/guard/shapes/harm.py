@@ -61,7 +61,7 @@ def _is_whole(node: Node, found: set[str]) -> bool:
 
 
 def check_division(call: Call, whole: set[str]) -> None:
-    """Refuse a division of whole numbers by what is not known, by 0, and by -1.
+    """Refuse a division of whole numbers by 0, by -1, or by values that are unknown before the graph runs.
 
     Raises:
         Harmful: It is one.
@@ -112,7 +112,7 @@ def check_counts(call: Call) -> None:
 
 
 def check_axis(call: Call) -> None:
-    """Refuse axes that are not there, and lengths below 1, where OpenVINO does not look.
+    """Refuse axes that do not exist, and lengths below 1: OpenVINO does not check them.
 
     Raises:
         Harmful, Unknowable: There is one.

@@ -50,7 +50,7 @@ def recurrent(call: Call) -> list[Known]:
 
 @rule("Attention")
 def attention(call: Call) -> list[Known]:
-    """Queries [b,heads,q,d] or [b,q,heads*d], keys and values likewise; what is kept of the past is joined to them."""
+    """Queries [b,heads,q,d] or [b,q,heads*d]; keys and values likewise, after those of the past."""
     q, k, v = call[0], call[1], call[2]
     heads, kv_heads = call.number("q_num_heads", 0), call.number("kv_num_heads", 0)
     if len(q.shape) == 3:
