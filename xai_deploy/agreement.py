@@ -17,7 +17,7 @@ from . import resample
 from .errors import NotApplicableError, ShapeError
 from .explainer import Explainer
 from .preprocess import Pixels
-from .probabilities import has_probabilities, probabilities
+from .probabilities import has_probabilities, probabilities, why_none
 from .similarity import spearman, top_overlap
 
 Array = NDArray[np.float32]
@@ -73,13 +73,16 @@ def explain(
         target: The classes [n]; None for the predicted ones.
 
     Raises:
-        NotApplicableError: The network has one output, which is no probability.
+        NotApplicableError: The network's output is no probability.
     """
     manifest = explainer.bundle.manifest
     if not has_probabilities(manifest.activation, manifest.classes):
-        raise NotApplicableError(
-            f"{explainer.bundle.path}: the network has a single output without a sigmoid; there is no probability to compare"
+        told = (
+            "the network has a single output without a sigmoid"
+            if manifest.activation != "scores"
+            else why_none("scores")
         )
+        raise NotApplicableError(f"{explainer.bundle.path}: {told}; there is no probability to compare")
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits
     own = probabilities(logits, manifest.activation)

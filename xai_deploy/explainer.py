@@ -70,7 +70,7 @@ class Explanation:
     @property
     def probabilities(self) -> Array | None:
         """[N,classes] float32: the network's own output wherever that holds probabilities, of a network that ends in logits
-        their softmax; None for a single score that is no probability."""
+        their softmax; None for scores that are no probability."""
         activation = self._bundle.manifest.activation
         if not has_probabilities(activation, self.logits.shape[1]):
             return None

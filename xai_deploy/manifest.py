@@ -47,13 +47,14 @@ RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
 FUSED = "fused-"  # begins the roles of graphs that give a map beside the network's outputs
 PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
 
-Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent"]
+Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", "scores"]
 """What makes probabilities of the tensor `logits`; see `probabilities`.
 
 - softmax, sigmoid: that function;
 - none: the network ends in logits (or in their logarithms of probabilities): softmax by convention, of one class nothing;
 - normalised: nothing, `logits` holds probabilities that sum to 1;
-- independent: nothing, `logits` holds numbers in [0,1], each by itself.
+- independent: nothing, `logits` holds numbers in [0,1], each by itself;
+- scores: nothing does; `logits` is computed from probabilities and is none, and no probability is told.
 """
 
 
@@ -142,7 +143,7 @@ class Output:
         shape: Without the batch.
         kind: What it holds; logarithms of probabilities count as logits, whose softmax is the probabilities, too. The first
             that is not "other" is the one explained. "derived" is computed from probabilities without being them: percent,
-            their logarithms where they do not sum to 1.
+            sums, their logarithms where they do not sum to 1.
     """
 
     name: str

@@ -14,8 +14,15 @@ Floats = TypeVar("Floats", bound=NDArray[Any])
 
 
 def has_probabilities(activation: Activation, classes: int) -> bool:
-    """Whether the network has probabilities. The softmax of a single class is always 1, and tells nothing."""
-    return classes > 1 or activation not in ("softmax", "none")
+    """Whether the network has probabilities. The softmax of a single class is always 1, and tells nothing; scores have none."""
+    return activation != "scores" and (classes > 1 or activation not in ("softmax", "none"))
+
+
+def why_none(activation: Activation) -> str:
+    """Why a network has no probabilities, for messages."""
+    if activation == "scores":
+        return "the network's output is computed from probabilities and is none"
+    return "the network has a single output that is no probability"
 
 
 def probabilities(logits: Floats, activation: Activation) -> Floats:
@@ -33,7 +40,7 @@ def probabilities(logits: Floats, activation: Activation) -> Floats:
         NotApplicableError: The network has none.
     """
     if not has_probabilities(activation, logits.shape[-1]):
-        raise NotApplicableError("the network has a single output that is no probability")
+        raise NotApplicableError(why_none(activation))
     if activation in ("normalised", "independent"):
         return logits
     return sigmoid(logits) if activation == "sigmoid" else softmax(logits)

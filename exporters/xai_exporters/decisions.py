@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from .errors import GraphError
-from .graphs import data_inputs
+from .graphs import constant_of, data_inputs
 
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "what {op} decided or rounded, the same around almost every image"
@@ -21,8 +25,10 @@ _DECISIONS = {
 }
 _FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "QuantizeLinear", "Concat"} | {
     "DequantizeLinear", "Mul", "Div", "Add", "Sub", "Neg", "Abs", "Relu", "Clip", "Min", "Max", "Where", "Gather",
-    "GatherElements", "ScatterElements", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid",
+    "GatherElements", "ScatterElements", "ScatterND", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid", "Sum", "Mean",
 }  # fmt: skip
+_SPREAD = ("Gather", "ScatterElements", "ScatterND", "Where")
+"""What makes one number per class of a class's number."""
 _CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
@@ -51,23 +57,59 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
 
 def _decision(output: ir.Value) -> str | None:
     """What decided, where every way from the output back through views and simple arithmetic meets a decision."""
-    pending, seen, told = [output], {output}, None
+    pending, seen, told, spread = [output], {output}, None, False
     while pending:
         node = pending.pop().producer()
         if node is None:
             return None
         if node.op_type in _DECISIONS:
-            told = _DECISIONS[node.op_type].format(op=node.op_type)
+            told = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
             continue
         if _is_float(output) and _truncates(node):
             told = _DECIDED.format(op="a Cast to integers")
             continue
+        if _says_nothing(node):
+            continue
         sources = data_inputs(node)
         if node.op_type not in _FOLLOWED or not sources:
             return None
+        spread = spread or node.op_type in _SPREAD
         pending += [source for source in sources if source not in seen]
         seen.update(sources)
     return told
+
+
+def _says_nothing(node: ir.Node) -> bool:
+    """Whether a node gives the same for every image: what scores are scattered onto is often made so."""
+    if node.op_type in ("Shape", "Size", "ConstantOfShape", "EyeLike"):
+        return True
+    if node.op_type in ("Sub", "Div"):
+        return node.inputs[0] is node.inputs[1]
+    constants = [array for x in node.inputs if (array := constant_of(x)) is not None]
+    return node.op_type == "Mul" and any(not array.any() for array in constants)
+
+
+def refuse_two_values(value: ir.Value, rows: NDArray[Any]) -> None:
+    """Refuse what holds one of two numbers on every probe: 0 and 1, or a number and its opposite.
+
+    However it was computed (a steep Clip, a large power), no small change shows in it.
+
+    Args:
+        value: The output, or what is behind its views.
+        rows: Its values on images of many kinds, [n,classes].
+
+    Raises:
+        GraphError: Says so.
+    """
+    low, high = float(rows.min()), float(rows.max())
+    close = 1e-6 * max(abs(low), abs(high))
+    two = high - low > close and bool((np.minimum(rows - low, high - rows) <= close).all())
+    same = bool((np.ptp(rows, axis=0) <= close).all())
+    if rows.shape[1] > 1 and two and (abs(low) <= close or abs(low + high) <= close) and (not same or high == 1):
+        raise GraphError(
+            f"the output {value.name!r} holds nothing but {low:g} and {high:g} on {len(rows)} images of many kinds: a decision, "
+            "the same around almost every image; export the network up to its scores in place of that"
+        )
 
 
 def _truncates(node: ir.Node) -> bool:

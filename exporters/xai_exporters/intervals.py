@@ -29,6 +29,7 @@ _FIXED: dict[str, Interval] = {
     "Cos": (-1, 1),
     "LogSoftmax": (-math.inf, 0),
     "Softplus": (0, math.inf),
+    **dict.fromkeys(("Equal", "Not", "And", "Or", "Xor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), (0, 1)),
 }
 _SAME = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Expand", "Tile"} | {
     "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool",
@@ -88,6 +89,8 @@ class Intervals:
             return (0.0, 1.0) if of(0)[0] >= 0 and of(0)[1] <= 1 else ANY
         if op in ("Concat", "Mean"):
             return _union([of(i) for i in range(len(node.inputs))])
+        if op == "OneHot":
+            return of(2)
         if op == "Where":
             return _union([of(1), of(2)])
         if op in ("Max", "Min"):
@@ -124,7 +127,7 @@ class Intervals:
         if op == "ReduceSum":
             return _sum(node, of(0), self._shapes)
         if op in ("MatMul", "Gemm"):
-            return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0))
+            return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0), self._shapes)
         return ANY
 
 
@@ -157,8 +160,8 @@ def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
     return _product(each, (count, count))
 
 
-def _linear(node: ir.Node, each: Interval, bias: Interval) -> Interval:
-    """x W + b for a constant W: each column's worst case."""
+def _linear(node: ir.Node, each: Interval, bias: Interval, shapes: Measured) -> Interval:
+    """x W + b for a constant W: each column's worst case. Of a Softmax it is a mean of weights, for its numbers sum to 1."""
     weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):
         return ANY
@@ -167,5 +170,14 @@ def _linear(node: ir.Node, each: Interval, bias: Interval) -> Interval:
     if node.op_type == "Gemm" and attribute(node, "transB", 0):
         weight = weight.T
     w = weight.astype(np.float64)
+    source = node.inputs[0]
+    made = source.producer() if source is not None else None
+    if (
+        source is not None
+        and made is not None
+        and made.op_type == "Softmax"
+        and len(shapes.two.get(str(source.name), ())) == 2
+    ):
+        return float(w.min()) + bias[0], float(w.max()) + bias[1]
     low, high = np.minimum(w * each[0], w * each[1]).sum(0), np.maximum(w * each[0], w * each[1]).sum(0)
     return float(low.min()) + bias[0], float(high.max()) + bias[1]

@@ -7,8 +7,10 @@ What the user is told as a probability has to be the network's own output, where
    is holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip behind a Softmax).
 3. Otherwise the output itself is explained: as "normalised" where its numbers lie in [0,1] and sum to 1 on every probe; as
    "independent" where they lie there, and either the operators that computed them can give nothing else (`intervals`; probes
-   alone would take small logits for probabilities, too) or the probes reach both ends of [0,1] and never pass them; else as
-   logits, whose softmax is the probability by convention.
+   alone would take small logits for probabilities, too) or the probes reach both ends of [0,1] and never pass them.
+4. What is computed from probabilities without being them (`shares`) is divided by what it sums to, or can be at most; where that
+   gives none, it is explained as "scores", which no probability is told of.
+5. Anything else is logits, whose softmax is the probability by convention.
 
 Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output change nothing of this.
 """
@@ -24,11 +26,12 @@ import onnx_ir as ir
 from xai_deploy.bundle import Activation, Output
 
 from .clean import CleanGraph
-from .decisions import refuse_decisions
+from .decisions import refuse_decisions, refuse_two_values
 from .errors import GraphError, RequestError
 from .graphs import attribute, constant_of, data_inputs, descendants
 from .intervals import Intervals
 from .probing import Probes
+from .shares import divided, share_of
 
 # What may stand between the network's probability function and its output without changing which class is which.
 _VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
@@ -83,13 +86,16 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
     output = _chosen(clean, name)
     refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
     own = _behind(clean, output)
-    decided = _decide(clean, own)
+    probed = _Probed(clean)
+    decided = _decide(clean, own, probed)
     if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
-        decided = _decide(clean, inner)
+        decided = _decide(clean, inner, probed)
         if decided is not None and decided.kind == "probabilities":
             decided = _Decided(decided.value, decided.activation, "derived")
         elif decided is not None:
             decided = None  # logits or logarithms times a number are other logits
+    if decided is None:
+        decided = _shared(clean, own, probed)
     if decided is None:
         value = output
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
@@ -161,7 +167,7 @@ def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Val
     return value
 
 
-def _decide(clean: CleanGraph, own: ir.Value) -> _Decided | None:
+def _decide(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
     """What the tensor says of probabilities; None for scores that are neither these nor made of them."""
     node = own.producer()
     if node is None or own.dtype not in _SCORES:
@@ -172,25 +178,62 @@ def _decide(clean: CleanGraph, own: ir.Value) -> _Decided | None:
         if node.op_type == "LogSoftmax":  # its softmax is the probabilities, and that of what it reads
             return _Decided(node.inputs[0], "none", "logits")
         return _Decided(node.inputs[0], "softmax")
-    classes = _classes(clean, own)
-    if classes is None or _is_linear(clean, own, node):
+    found = probed.of(own)
+    return _by_probes(clean, own, *found) if found is not None else None
+
+
+def _shared(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
+    """What the tensor says of probabilities where it holds none, but is made of them."""
+    found = probed.of(own) if own.dtype in _SCORES else None
+    if found is None:
         return None
-    near = [v for v in _before(own) if _classes(clean, v) == classes and clean.shapes.per_image(v.name) is not None]
-    probes = Probes(clean, [own, *near])
-    return _by_probes(clean, own, near, probes, classes) if probes.enough else None
+    near, probes, classes = found
+    share = share_of(clean, own, probes, near, classes, _coded(own))
+    return None if share is None else _Decided(divided(clean, own, share.divisor), share.activation, "derived")
+
+
+def _coded(own: ir.Value) -> bool:
+    """Whether a tensor, or one shortly before it, was rounded to codes."""
+    return any(v.producer() is not None and "Quantize" in v.producer().op_type for v in _before(own))  # type: ignore[union-attr]
+
+
+class _Probed:
+    """Tensors run on the probes, each once."""
+
+    def __init__(self, clean: CleanGraph) -> None:
+        self._clean = clean
+        self._known: dict[ir.Value, tuple[list[ir.Value], Probes, int] | None] = {}
+
+    def of(self, own: ir.Value) -> tuple[list[ir.Value], Probes, int] | None:
+        """The tensors shortly before one that also hold a number per class, the values of all, and how many classes.
+
+        None for plain logits, which need not be run, and where nothing can be concluded.
+        """
+        if own not in self._known:
+            self._known[own] = self._run(own)
+        return self._known[own]
+
+    def _run(self, own: ir.Value) -> tuple[list[ir.Value], Probes, int] | None:
+        clean = self._clean
+        classes, node = _classes(clean, own), own.producer()
+        if classes is None or node is None or _is_linear(clean, own, node):
+            return None
+        near = [v for v in _before(own) if _classes(clean, v) == classes and clean.shapes.per_image(v.name) is not None]
+        probes = Probes(clean, [own, *near])
+        return (near, probes, classes) if probes.enough else None
 
 
 def _by_probes(
     clean: CleanGraph, own: ir.Value, near: Sequence[ir.Value], probes: Probes, classes: int
 ) -> _Decided | None:
+    refuse_two_values(own, probes.of(own))
     names: tuple[Literal["softmax", "sigmoid"], ...] = ("softmax", "sigmoid") if classes > 1 else ("sigmoid",)
     for value in near:
         for name in names:
             if probes.is_function(own, value, name):
                 return _Decided(_unshifted(clean, value) if name == "softmax" else value, name)
-    coded = any(v.producer() is not None and "Quantize" in v.producer().op_type for v in _before(own))  # type: ignore[union-attr]
     if probes.in_unit(own):
-        if classes > 1 and probes.sums_to_one(own, 0.05 if coded else 1e-3):
+        if classes > 1 and probes.sums_to_one(own, 0.05 if _coded(own) else 1e-3):
             return _Decided(own, "normalised")
         low, high = Intervals(clean.shapes).of(own)
         if (low >= -1e-6 and high <= 1 + 1e-6) or probes.fills_unit(own):

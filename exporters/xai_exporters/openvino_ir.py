@@ -76,7 +76,7 @@ def model_info(image: Input, activation: Activation, labels: Sequence[str], embe
     """
     how = image.preprocess
     info: dict[str, str] = {}
-    if activation not in ("sigmoid", "independent"):
+    if activation not in ("sigmoid", "independent", "scores"):
         info["model_type"] = "Classification"
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)

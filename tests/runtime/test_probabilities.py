@@ -74,3 +74,10 @@ def test_told_everywhere(
     np.testing.assert_allclose(own[0], expected, rtol=1e-5)
     checked = agreement.explain(explainer, [picture], {"cam": ("cam", {})})
     np.testing.assert_allclose(checked.probabilities[0], expected, rtol=1e-5)
+
+
+def test_scores_have_none() -> None:
+    for classes in (1, 3):
+        assert not has_probabilities("scores", classes)
+        with pytest.raises(NotApplicableError, match="the network's output is computed from probabilities and is none"):
+            probabilities(np.ones((2, classes), np.float32), "scores")

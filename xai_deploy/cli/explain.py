@@ -162,7 +162,7 @@ class _Run:
         return [{"class": int(index), "label": self._label(index), **self._likelihood(logits, index)} for index in best]
 
     def _likelihood(self, logits: NDArray[np.float32], index: int) -> dict[str, float | None]:
-        """A class's probability, None where the network has a single output that is no probability; and its logit."""
+        """A class's probability, None where the network has none; and its logit."""
         activation, logit = self.explainer.bundle.manifest.activation, float(logits[index])
         if not has_probabilities(activation, len(logits)):
             return {"probability": None, "logit": logit}

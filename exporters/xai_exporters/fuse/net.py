@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from xai_deploy.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, RELEVANCE, TARGET
+from xai_deploy.probabilities import why_none
 from xai_deploy.resample import weights
 
 from ..emit import Emitter, Ops
@@ -81,9 +82,11 @@ class Net:
         """What the option `score` explains of logits [...,classes]: see `methods.base.scored` of the engine.
 
         Raises:
-            GraphError: A single score that is no probability.
+            GraphError: Scores that are no probability.
         """
         activation = self.material.logits.activation if score == "probability" else score
+        if activation == "scores":
+            raise GraphError(f"{why_none('scores')}; fuse with score=logit")
         if activation in ("softmax", "none"):
             if self.classes == 1:
                 what = "the softmax of a single class is 1 everywhere" if score == "softmax" else "it is no probability"

@@ -77,7 +77,7 @@ class Case:
         """p of the class explained, the network's own: row i of logits [b,classes] belongs to image `image[i]`.
 
         Raises:
-            NotApplicableError: The network has one output that is no probability.
+            NotApplicableError: The network's output is no probability.
         """
         try:
             own = probabilities(logits.astype(np.float64), self.explainer.bundle.manifest.activation)
