@@ -40,7 +40,7 @@ class CleanGraph:
         shapes: Of every tensor.
         batch: The value that holds the batch [1], where shape arithmetic needs it.
         was_fixed: The source had a fixed batch.
-        reason: Why it takes one image at a time; None where it takes several.
+        reason: Why it takes one image at a time; None if it takes several.
     """
 
     model: ir.Model
@@ -76,12 +76,13 @@ def clean(
     Args:
         proto: The source as ONNX; not changed.
         input_shape: (C,H,W) asked for, or None.
-        one_because: Keep to one image at a time, and why. Where the network does not run on several, it is found here.
+        one_because: Why the network takes one image at a time; None if it shall take several. If it then does not run on
+            several images, `clean` starts again for one image and gives the reason in the result.
 
     Raises:
         GraphError: The graph holds what can't be handled.
         RequestError: The input's shape is not known, or not the one asked for.
-        BatchError: The network takes several images at once, and only so many.
+        BatchError: The network takes exactly n images at once, and n is not 1.
     """
     try:
         return _clean(proto, input_shape, one_because)

@@ -1,4 +1,4 @@
-"""Outputs that hold decisions, not scores: there is nothing in them whose change could be explained."""
+"""Refuse outputs that hold decisions, not scores: a small change of the image does not change them, so nothing explains them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
 
 
 def _decision(output: ir.Value) -> str | None:
-    """What decided, where every way from the output back through views and simple arithmetic meets a decision."""
+    """What the output holds, in words, if every path back from it through views and simple arithmetic ends in a decision."""
     pending, seen, told, spread = [output], {output}, None, False
     while pending:
         node = pending.pop().producer()
@@ -113,7 +113,7 @@ def refuse_two_values(value: ir.Value, rows: NDArray[Any]) -> None:
 
 
 def _truncates(node: ir.Node) -> bool:
-    """Whether a Cast makes integers of floats; codes of 8 bits are made by QuantizeLinear."""
+    """Whether a node is a Cast of floats to integers. Casts to 8 bits do not count: they may belong to quantisation."""
     source, kind = node.inputs[0] if node.op_type == "Cast" else None, node.outputs[0].dtype
     return source is not None and _is_float(source) and kind is not None and kind.is_integer() and kind not in _CODES
 
@@ -123,7 +123,7 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _rounded(output: ir.Value) -> bool:
-    """Integers that are no codes of floats."""
+    """Whether the output holds integers that are not 8-bit codes of a quantised network."""
     value: ir.Value | None = output
     while value is not None and (node := value.producer()) is not None and node.op_type in _FOLLOWED:
         if node.op_type == "QuantizeLinear":
@@ -135,7 +135,7 @@ def _rounded(output: ir.Value) -> bool:
 
 
 def _scores_before(output: ir.Value) -> str | None:
-    """The first tensor of floats on the way back, where one way leads."""
+    """The name of the nearest tensor of floats before the decision, along the first input of each node; None if there is none."""
     value, passed = output, False
     while (node := value.producer()) is not None:
         if passed and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):

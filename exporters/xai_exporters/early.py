@@ -1,11 +1,11 @@
-"""A first look at a network, before anything long is done: how many inputs and outputs it has, and whether its operators exist."""
+"""A first look at a network before anything long is done: its inputs and outputs, its operators, its number formats."""
 
 from __future__ import annotations
 
 import onnx
 
 from .errors import GraphError, RequestError
-from .graphs import called
+from .graphs import called, opset_of
 from .request import Request
 from .sources import Network
 
@@ -13,11 +13,16 @@ _OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
 def look(network: Network, request: Request) -> None:
-    """Refuse what no pass will change.
+    """Refuse early what no pass will change.
+
+    Args:
+        network: The network as it was read.
+        request: Its `output` is checked.
 
     Raises:
         RequestError: Several outputs and none named, or none of the name.
-        GraphError: Not one input, no output, an operator that ONNX does not have, or weights that no runtime computes with.
+        GraphError: No input or several, no output, an input or an output that is no tensor of numbers, an operator that ONNX does
+            not have, an opset newer than the onnx package knows, or weights that no runtime computes with.
     """
     graph = network.proto.graph
     weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
@@ -40,7 +45,7 @@ def look(network: Network, request: Request) -> None:
 
 
 def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
-    """Sequences, maps and texts: passes ask such a tensor for its shape, and the runtime would tell of operators of ours."""
+    """Refuse sequences, maps and texts. Passes need shapes, and a runtime's message would name operators that we added."""
     for kind, told, name, values in (
         ("input", "an image", image, graph.input),
         ("output", "scores", scores, graph.output),
@@ -56,7 +61,7 @@ def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
 
 
 def _check_weights(model: onnx.ModelProto) -> None:
-    """Convolutions in other floats: no runtime here computes them, and small constants in them are no harm."""
+    """Refuse convolutions in double or bfloat16, which no runtime here computes. Small constants of these types do no harm."""
     for tensor in model.graph.initializer:
         if len(tensor.dims) > 2 and tensor.data_type in _OTHER_FLOATS:
             kind = onnx.TensorProto.DataType.Name(tensor.data_type)
@@ -67,7 +72,7 @@ def _check_weights(model: onnx.ModelProto) -> None:
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
-    version = next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    version = opset_of(model)
     own = {(function.domain, function.name) for function in model.functions}
     newest = onnx.defs.onnx_opset_version()
     if version > newest:

@@ -140,6 +140,6 @@ def backward_graph(
 
 
 def _infer_types(graph: ir.Graph) -> None:
-    """Find the element types that are not noted."""
+    """Infer element types where some are missing."""
     if any(value.dtype is None for node in graph for value in node.outputs):
         common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ _LIMIT = (1 << 31) - (1 << 20)  # protobuf's 2 GB, and room for the structure ar
 
 
 def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
-    """The array behind an initializer or a Constant node, also behind a Cast, or None."""
+    """The array of an initializer or a Constant node, or of a Cast of one; else None."""
     if value is None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
@@ -30,8 +31,13 @@ def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
 
 
 def called(name: str | None, outputs: Iterable[str | None]) -> str:
-    """A node in a message: by its name, or, as names may be missing in ONNX, by the tensors that it gives."""
+    """What a message calls a node: its name, or the tensors that it gives if it has no name, which ONNX allows."""
     return f"node {name!r}" if name else f"the node that gives {', '.join(repr(o) for o in outputs if o)}"
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of the standard operators; 1 if the model does not say, as ONNX has it."""
+    return next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
 
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:

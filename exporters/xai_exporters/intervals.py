@@ -16,7 +16,7 @@ Interval: TypeAlias = tuple[float, float]
 
 ANY: Interval = (-math.inf, math.inf)
 _DEPTH = 40
-"""Nodes in a row; what lies before is not bounded by anything that counts."""
+"""How many nodes in a row are followed back; a tensor further back counts as unbounded."""
 _FIXED: dict[str, Interval] = {
     "Softmax": (0, 1),
     "Sigmoid": (0, 1),
@@ -43,7 +43,11 @@ _MONOTONE: dict[str, Callable[[float], float]] = {
 
 
 class Intervals:
-    """The bounds of a graph's tensors, each computed once: residual paths would otherwise be followed 2^depth times."""
+    """The bounds of a graph's tensors. Each is computed once; without that, residual networks would take 2^depth steps.
+
+    Args:
+        shapes: The shapes of the graph's tensors.
+    """
 
     def __init__(self, shapes: Measured) -> None:
         self._shapes = shapes
@@ -146,13 +150,16 @@ def _power(base: Interval, exponent: Interval) -> Interval:
 
 
 def _product(first: Interval, second: Interval) -> Interval:
-    """0 times infinity is 0: a bound, not a limit."""
+    """The product of two intervals; 0 times infinity counts as 0, because a tensor holds no infinity."""
     ends = [0.0 if 0 in (a, b) else a * b for a in first for b in second]
     return min(ends), max(ends)
 
 
 def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
-    """As often as there are elements in a sum; the batch is never summed in a network that takes any batch."""
+    """The bounds of a ReduceSum: the bounds of one element times the number of elements in each sum.
+
+    Shapes measured at batch 2 serve: a network that takes any batch never sums over the batch.
+    """
     name, result = str(node.inputs[0].name) if node.inputs[0] else "", str(node.outputs[0].name)
     if name not in shapes.two or result not in shapes.two:
         return ANY

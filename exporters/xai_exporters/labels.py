@@ -10,6 +10,10 @@ from .errors import RequestError
 def read_labels(path: Path, classes: int) -> list[str]:
     """The labels, in the classes' order.
 
+    Args:
+        path: The text file, in UTF-8.
+        classes: The number of classes.
+
     Raises:
         RequestError: The file can't be read, has another number of lines than there are classes, or an empty one.
     """

@@ -133,7 +133,15 @@ def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
 
 
 def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW", "NHWC"]:
-    """Told by the operators behind the input, or else by which end of `shape`, one image's, has 1 or 3 channels."""
+    """The layout of the network's input.
+
+    The operators that read it tell the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
+    and the first is not.
+
+    Args:
+        image: The input.
+        shape: The shape of one image.
+    """
     told = find_layout(image)
     if told is None:
         told = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"

@@ -9,6 +9,11 @@ from typing import Any
 
 
 def shape(text: str) -> tuple[int, ...]:
+    """Parse "3,224,224" or "3x224x224" as a tuple. Its length is checked with the request.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no number.
+    """
     try:
         return tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
@@ -16,6 +21,11 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def floats(text: str) -> tuple[float, ...]:
+    """Parse "0.5,0.5,0.5" as a tuple.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no number.
+    """
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -23,7 +33,11 @@ def floats(text: str) -> tuple[float, ...]:
 
 
 def options(text: str) -> dict[str, Any]:
-    """Keyword arguments; a value is a Python literal, true or false, or else text."""
+    """Parse "KEY=VALUE,KEY=VALUE" as keyword arguments; a value is a Python literal, true or false, or else text.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no KEY=VALUE, or a key stands twice.
+    """
     found: dict[str, Any] = {}
     for part in re.split(r",(?=\s*\w+\s*=)", text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -38,10 +52,16 @@ def options(text: str) -> dict[str, Any]:
 
 
 def words(text: str) -> tuple[str, ...]:
+    """Parse "a, b" as a tuple; empty parts are left out."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def resize(text: str) -> int | str:
+    """A number of pixels, or "stretch".
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
     if text == "stretch":
         return text
     try:

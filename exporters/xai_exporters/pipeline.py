@@ -55,11 +55,11 @@ class Export:
         path, manifest: Of the bundle.
         kind: What the source was.
         verified: How well it is reproduced.
-        dead: Roles whose graphs gave nothing but zeros on noise images, and why (see `xai_deploy.constant_maps`).
+        dead: Role -> why its graph gave only zeros on noise images (see `xai_deploy.constant_maps`).
         batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
-        one_because: Why the bundle takes one image at a time; None where it takes several.
-        framework: What `verified` compares with beside the source graph.
-        auto_note: What `auto` found wanting in its own choice; None where it is the usual one, or a layer was named.
+        one_because: Why the bundle takes one image at a time; None if it takes several.
+        framework: The name of what `verified` compares with besides the source graph.
+        auto_note: What users should know about the layer that `auto` chose; None if it is the usual one, or a layer was named.
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
@@ -122,7 +122,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
 
 
 def _export_all(request: Request, network: Network, graph: CleanGraph, paths: Sequence[Path], say: Say) -> Export:
-    """The network's own bundle, and those of random weights, all of them or none."""
+    """The network's own bundle and those with random weights; either all of them appear or none."""
     path, *steps = paths
     if graph.reason is not None:
         log.warning("the bundle takes one image at a time: %s", graph.reason)
@@ -131,11 +131,18 @@ def _export_all(request: Request, network: Network, graph: CleanGraph, paths: Se
         randomised = []
         for step, destination in enumerate(steps, 1):
             which = f"randomised {step} of {request.randomise}"
-            told = _prefixed(say, which)
+            say_which = _prefixed(say, which)
             try:
                 randomised.append(
                     _export(
-                        replace(request, fuse=()), network, graph.copy(), destination, step, stage, told, done.manifest
+                        replace(request, fuse=()),
+                        network,
+                        graph.copy(),
+                        destination,
+                        step,
+                        stage,
+                        say_which,
+                        done.manifest,
                     )
                 )
             except ExportError as error:
@@ -157,7 +164,13 @@ def _export(
     say: Say,
     trained: Manifest | None = None,
 ) -> Export:
-    """Stage one bundle, verified: the network's own (step 0), or one of random weights, beside that of the trained ones."""
+    """Make and verify one bundle, and stage it.
+
+    Args:
+        step: 0 for the network itself; from 1 on its weights are random, more at each step.
+        stage: Holds the bundle until all are verified.
+        trained: The manifest of step 0, for the later steps.
+    """
     started = time.perf_counter()
     target, logits, dropped, auto_note = _prepare(graph, network, request)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
@@ -225,8 +238,8 @@ def _export(
     beside = (
         () if step else tuple(folder for folder in (request.web, (request.serve_repo or (None, None))[1]) if folder)
     )
-    told = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
-    notes = (*network.notes, *([told] if told is not None else []))
+    line = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
+    notes = (*network.notes, *([line] if line is not None else []))
     return Export(
         path,
         bundle.manifest,
@@ -284,7 +297,11 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
 def _prepare(
     graph: CleanGraph, network: Network, request: Request
 ) -> tuple[ir.Value, Logits, tuple[str, ...], str | None]:
-    """The tensor to cut at (the tap taken off the outputs), the logits, the outputs left out, and what `auto` has to say."""
+    """Find what is explained and where to cut; a tap and foreign outputs are removed from the graph's outputs.
+
+    Returns:
+        The tensor to cut at, the logits, the names of the removed outputs, and the note of `auto`.
+    """
     tap = auto_note = None
     if network.tap is not None:
         tap = next(v for v in graph.graph.outputs if v.name == network.tap)

@@ -1,8 +1,8 @@
 """Temporary folders beside their destinations, and how they take their places.
 
-A folder takes the place of another in one step where the system can exchange two names (Linux, macOS): a reader sees the old one or
-the new one. Elsewhere the old one steps aside first. Whoever makes a temporary folder holds a lock on it as long as the
-process lives; one that nobody holds was left by a killed process, and is cleared away.
+Linux and macOS can exchange two names in one step: then a reader sees the old folder or the new one. On other systems the old
+folder is moved aside first. The process that makes a temporary folder holds a lock on it as long as it lives. A folder whose lock
+nobody holds was left by a killed process, and is cleared away.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ _held: dict[Path, int] = {}  # the locks of this process
 def make(path: Path, kind: str) -> Path:
     """Make a hidden folder beside `path`, locked until `remove`.
 
-    It gets its name only when it is locked: else a process that clears away could take it for abandoned.
+    The folder gets its final name only after it is locked. Otherwise another process could take it for abandoned.
+
+    Args:
+        path: The destination.
+        kind: How the name ends: `PARTIAL` or `ASIDE`.
+
+    Raises:
+        OSError: The folder can't be made.
     """
     parent, begin = path.absolute().parent, f".{path.name}."
     folder = Path(tempfile.mkdtemp(prefix=begin, suffix=NEW, dir=parent))
@@ -55,10 +62,10 @@ def put(staging: Path, path: Path) -> Path | None:
     """Move a folder into place.
 
     Returns:
-        Where the folder is that was there before: `staging` itself where the two names were exchanged.
+        Where the folder is now that was at `path` before: `staging` if the two names were exchanged; None if there was none.
 
     Raises:
-        OSError: It can't be moved; everything is where it was.
+        OSError: It can't be moved. Everything is where it was.
     """
     if not path.exists():
         os.rename(staging, path)
@@ -77,7 +84,7 @@ def put(staging: Path, path: Path) -> Path | None:
 
 
 def take_back(staging: Path, path: Path, old: Path | None) -> None:
-    """Undo `put`."""
+    """Undo `put`, whose result is `old`."""
     if old == staging:
         exchange(staging, path)
         return
@@ -91,10 +98,10 @@ def exchange(one: Path, other: Path) -> bool:
     """Exchange the names of two folders in one step.
 
     Returns:
-        Whether the system, and the disk, can.
+        Whether it was done; False if the system or the disk can't exchange names.
 
     Raises:
-        OSError: They can, and failed.
+        OSError: The system can, but refused.
     """
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
     names = os.fsencode(one), os.fsencode(other)
@@ -111,7 +118,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def clear(path: Path) -> None:
-    """Put back what a killed process left aside, and remove what else it left beside `path`."""
+    """Clean up after killed processes: put back an old bundle that was moved aside; remove all other leftovers beside `path`."""
     for folder in path.absolute().parent.glob(f".{glob.escape(path.name)}.*"):
         if folder.suffix not in (PARTIAL, ASIDE, NEW) or not _abandoned(folder):
             continue

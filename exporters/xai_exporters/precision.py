@@ -1,8 +1,9 @@
-"""Half precision in graphs that propagate back: computed in float32.
+"""Compute graphs that propagate back in float32, even if the network computes in half precision (float16, bfloat16).
 
-In float16 a gradient falls below the smallest number, a relevance's denominator cancels, and a ReLU's mask flips where the
-forward pass rounds: maps were off by a tenth and more. So everything in such a graph is float32, the forward pass that the rules
-read too; the weights stay halves in the file, behind a Cast that runtimes fold as they load. bfloat16 likewise.
+In float16, gradients fall below the smallest number, the denominators of relevance cancel, and rounding in the forward pass flips
+the masks of ReLUs. Maps were off by a tenth of their maximum and more. Therefore everything in such a graph is float32, the
+forward pass included, because the rules read its tensors. The weights stay in half precision in the file. Each one is followed
+by a Cast, which runtimes fold when they load the graph.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .emit import Emitter
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
-_SMALL = 256  # elements; a constant of so few is stored as float32, for runtimes that want bounds and pads as constants
+_SMALL = 256  # elements; such a constant is stored as float32, because some runtimes want bounds and pads as constants
 
 
 def widen(graph: ir.Graph) -> ir.Value:
@@ -56,7 +57,7 @@ def widen(graph: ir.Graph) -> ir.Value:
 
 
 def _widened(emit: Emitter, value: ir.Value) -> ir.Value:
-    """The tensor as float32: a small constant anew, anything else behind a Cast."""
+    """The tensor as float32: a new constant if it is a small one, else the result of a Cast."""
     if value.const_value is not None and value.const_value.size <= _SMALL:
         return emit.constant(value.const_value.numpy().astype(np.float32), str(value.name))
     wide = emit.node("Cast", [value], str(value.name), {"to": int(ir.DataType.FLOAT)})

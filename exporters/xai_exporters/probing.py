@@ -1,4 +1,4 @@
-"""What an output's numbers are, by running the network on images of many kinds: probabilities, or not."""
+"""Find out whether a tensor holds probabilities, by running the network on eleven images of different kinds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ _FEWEST = 3
 
 
 def probe_images(image: ir.Value, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-    """Noise, flat and structured images, in the ranges that networks are fed, and far beyond them; one at a time."""
+    """Images [1,...] of noise, of one colour and of patterns, in the usual ranges of networks' inputs and far beyond them.
+
+    Args:
+        image: The network's input; its element type decides the ranges.
+        shape: The shape of one image.
+    """
     dtype = image.dtype.numpy() if image.dtype is not None else np.dtype(np.float32)
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 1, int(np.prod(shape))).reshape(shape)
@@ -41,7 +46,13 @@ class Probes:
 
     Args:
         clean: The network.
-        values: The tensors, of one score per class each; the first has to be finite.
+        values: The tensors; each holds one score per class. Images on which the first one is not finite are left out.
+
+    Attributes:
+        enough: Whether enough images are left to conclude anything.
+
+    Raises:
+        GraphError: The network does not run on one image.
     """
 
     def __init__(self, clean: CleanGraph, values: Sequence[ir.Value]) -> None:
@@ -88,7 +99,8 @@ class Probes:
             return False
         expected = softmax(logits) if name == "softmax" else sigmoid(logits)
         own = np.exp(self.of(value)) if logarithm else self.of(value)
-        # Rounding alone, which grows with the logits: the mean of two views' softmaxes may be as near as a thousandth to one's
+        # Allow rounding only; it grows with the logits. A wider bound is wrong: the mean of two softmaxes can be within a
+        # thousandth of one of them
         size = 1 + np.abs(logits).max(axis=1, keepdims=True)
         allowed = self.atol + np.minimum(self.rtol, 16 * self.rounding * size) * expected
         return bool((np.abs(own - expected) <= allowed).all())

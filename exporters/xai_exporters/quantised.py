@@ -1,13 +1,15 @@
-"""Quantised activations in graphs that propagate back: the same numbers in floats.
+"""Write the quantised activations of a graph that propagates back as floats; the numbers stay the same.
 
     QuantizeLinear:    codes = clip(round(x / scale) + zero, least, greatest), as floats
     DequantizeLinear:  y = (codes - zero) scale
 
-Round goes half to even, as QuantizeLinear does, so the numbers are the same to the bit. OpenVINO (2026.4) moves the scales of a
-quantised network from one operator to the next, and forgets who else reads a tensor on the way: where the rules of the way back
-read a convolution's output before it is quantised, *the network's own logits* change. It looks for QuantizeLinear; in floats it
-finds nothing to move. The weights stay integers in the file. (A second, quantised copy beside, for the network's own
-outputs, was tried: OpenVINO spoils it through the weights that both share.)
+Round rounds half to even, as QuantizeLinear does, so the numbers are the same to the bit. The weights stay integers in the file.
+
+The reason is a fault of OpenVINO 2026.4. It moves the scales of a quantised network from one operator to the next, and it does not
+look whether a further node reads the tensor between them. The rules of gradients and relevance do read such tensors: a
+convolution's output before it is quantised. Then *the network's own logits* change. OpenVINO looks for QuantizeLinear; a graph
+of floats has none. (We tried to keep a second, quantised copy for the network's own outputs. OpenVINO changes that copy too,
+because both share their weights.)
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ _CODES = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.I
 def to_floats(graph: ir.Graph, shapes: Measured) -> None:
     """Replace the QuantizeLinear and DequantizeLinear of activations; those of weights and of integer inputs stay.
 
-    What stands between the two (Transpose, MaxPool, Concat ... of codes) is left, and gets floats.
+    Operators between the two (Transpose, MaxPool, Concat ... of codes) stay as well, and compute with floats.
 
     Args:
-        graph: Its first nodes are the forward graph in order; changed in place, and no longer in order.
-        shapes: Of the forward graph's tensors.
+        graph: Its first nodes are the forward graph, in order. It is changed in place, and must be sorted afterwards.
+        shapes: The shapes of the forward graph's tensors.
+
+    Raises:
+        RuleError: A DequantizeLinear with a block size.
     """
     emit = Emitter(graph, "floats")
     codes: dict[ir.Value, ir.DataType] = {}
@@ -70,7 +75,7 @@ def _quantises(node: ir.Node) -> bool:
 
 
 def _pass_on(op: Ops, node: ir.Node, codes: dict[ir.Value, ir.DataType]) -> None:
-    """What an operator does with codes it does with floats; those beside them become floats too."""
+    """Let an operator on codes compute with floats instead; its other inputs of codes are cast to floats."""
     if node.op_type in ("Shape", "Size", "Cast"):
         return
     for i, x in enumerate(node.inputs):
@@ -83,7 +88,7 @@ def _pass_on(op: Ops, node: ir.Node, codes: dict[ir.Value, ir.DataType]) -> None
 
 
 def _end_in_codes(emit: Emitter, position: int, kind: ir.DataType) -> None:
-    """An output of the graph that is codes."""
+    """Cast an output of the graph back to the codes' type."""
     value = emit.graph.outputs[position]
     name, value.name = str(value.name), f"{value.name}/floats"
     cast = emit.node("Cast", [value], name, {"to": int(kind)})

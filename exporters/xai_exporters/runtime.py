@@ -22,7 +22,7 @@ from .errors import GraphError
 
 @dataclass(frozen=True)
 class Measured:
-    """Shapes at batch 2 and batch 3, by tensor name; both at batch 1 where the network takes `one` image."""
+    """Shapes at batch 2 and batch 3, by tensor name. If the network takes `one` image, both hold the shapes at batch 1."""
 
     two: dict[str, tuple[int, ...]]
     three: dict[str, tuple[int, ...]]
@@ -93,7 +93,7 @@ def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
 
 
 def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
-    """All outputs by name; a graph that takes one image at a time is run so, and the results are put together.
+    """All outputs by name. A graph that takes one image at a time runs once for each image; the results are joined.
 
     Raises:
         GraphError: The runtime failed.

@@ -1,4 +1,7 @@
-"""An ONNX file as the passes know them: integers' operators in QDQ form, int8 codes as pixels; compared with the file as it was."""
+"""Bring an ONNX file into the form that the passes know, and compare it with the file as it was.
+
+Operators on integers (QOperator form) become QDQ form, an int8 input becomes uint8 pixels, and opsets below 7 become opset 7.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,21 @@ from .runtime import open_session, run_single
 from .sources.base import Network
 
 STEPS = 0.05
-"""Largest difference of a network in QDQ form from itself on integers, relative to the output's largest magnitude, where its
-operators can't be compared one by one: some steps of 8 bits."""
+"""Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
+steps of 8 bits. It is used only if the operators can't be compared one by one."""
 
 
 def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
-    """The network; `kind` is what the file is, for people."""
+    """The network in standard form.
+
+    Args:
+        model: The file's content; not changed.
+        kind: What the file is, for people.
+
+    Raises:
+        GraphError: An operator of an opset below 7 that can't be brought up.
+        ValueError, KeyError, TypeError, IndexError: Data that does not fit its shape, as the onnx package raises them.
+    """
     model = upgrade_old(model)
     pixels = to_pixels(model)
     floats = to_qdq(pixels or model)
@@ -32,7 +44,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
         return Network(model, kind)
     changes = [*(["integers' operators as QDQ"] if floats else []), *(["int8 input as uint8 pixels"] if pixels else [])]
     proto = floats.model if floats is not None else pixels or model
-    # within one step in each operator, which may be several at the end
+    # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
     tolerance = None if floats is None else STEPS if floats.beside is None else math.inf
 
     def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -44,7 +56,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
     return Network(
-        to_common_opset(proto),  # axes of quantisation are there from opset 13 on
+        to_common_opset(proto),  # QuantizeLinear has an axis from opset 13 on
         ", ".join([kind, *changes]),
         reference=reference,
         framework="the file as it was",
@@ -53,7 +65,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
 
 
 def _compare(floats: InQdq, images: list[NDArray[Any]]) -> None:
-    """Compare each operator with its replacement, fed with the same.
+    """Compare each operator with its replacement on the same inputs.
 
     Raises:
         VerificationError: Codes differ by more than one step, floats by more than rounding.

@@ -1,4 +1,4 @@
-"""Preprocessing that a source states of itself, in place of a preset that is the same for all."""
+"""Preprocessing that a source states itself; it is used instead of a preset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Stated:
     """What a source says of the images that its network takes.
 
     Attributes:
-        size: (height, width) of the crop for which `fields` holds.
-        fields: Of `xai_deploy.bundle.Preprocess`, for RGB.
-        where: Who says so, for people.
-        sure: The source is known to be what `where` speaks of; otherwise the fields are assumed.
-        ask: What to give instead, where there are several possibilities; "" where there are none.
+        size: (height, width) of the crop for which `fields` hold.
+        fields: Fields of `xai_deploy.bundle.Preprocess`, for RGB.
+        where: Where this is stated, for people.
+        sure: Whether the source is known to be what `where` describes; if not, the fields are assumed.
+        ask: The options to give if there are several possibilities; "" if there is one.
     """
 
     size: tuple[int, int]
@@ -26,7 +26,7 @@ class Stated:
     ask: str = ""
 
     def at(self, channels: int, height: int, width: int) -> dict[str, Any] | None:
-        """The fields for an input of another size, its resize in proportion; None where the channels differ."""
+        """The fields for an input of another size, with the resize scaled in proportion; None if the number of channels differs."""
         if channels != len(self.fields["mean"]):
             return None
         values = dict(self.fields)
@@ -39,12 +39,12 @@ class Stated:
 def note(
     stated: Stated | str | None, preset: str | None, fields: Mapping[str, Any], shape: tuple[int, int]
 ) -> str | None:
-    """The line for people on where the preprocessing comes from; None where the user's preset leaves nothing of it.
+    """The line that tells people where the preprocessing comes from; None if the source states none or the user gives a preset.
 
     Args:
-        stated: By the source.
-        preset: The user's.
-        fields: The user's own, over those stated.
+        stated: What the source states.
+        preset: The user's preset.
+        fields: The user's own fields; they replace those stated.
         shape: (height, width) of the input.
     """
     if not isinstance(stated, Stated) or preset is not None:

@@ -37,10 +37,11 @@ TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 rounds at 5e-4, and the runtime computes parts of such a network in float32, others once the network is cut."""
 
 _STEP = 2e-2
-"""A few steps of 8 bits, relative to the largest magnitude."""
+"""Largest difference between a batch and single images in a quantised network, relative to the largest magnitude: five steps of
+8 bits (5 / 255)."""
 
 PROBABILITY_TOLERANCE = 2e-2
-"""Of probabilities beside the source's own: a step and a half of an output of 7 bits."""
+"""Largest absolute difference of probabilities from the source's own output: two and a half steps of 7 bits (1 / 127 each)."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,23 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
 
 
 def _rounding(source: onnx.ModelProto) -> float:
-    """What a batch may change by rounding alone: sums in another order, which a network on integers rounds to the next step."""
+    """The relative difference between a batch and single images that rounding explains.
+
+    A batch may add up numbers in another order. In a network on integers that can move a result to the next step.
+    """
     operators = {node.op_type for node in source.graph.node}
     return _STEP if "QuantizeLinear" in operators and "DynamicQuantizeLinear" not in operators else 0.0
 
 
 def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> None:
-    """What will be told as probabilities is the network's own output, where the manifest says that this holds them."""
+    """Check the probabilities that users will see against the network's own output, if that output holds probabilities.
+
+    Raises:
+        VerificationError: They differ by more than `PROBABILITY_TOLERANCE`.
+    """
     own = next(output for output in manifest.outputs if output.kind != "other")
     found = outputs[own.tensor]
-    if own.kind != "probabilities" or found.dtype.kind != "f":  # percent and codes are in other units
+    if own.kind != "probabilities" or found.dtype.kind != "f":  # percentages and codes have other units
         return
     told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
     difference = float(np.abs(told - found.reshape(told.shape)).max())
@@ -222,7 +230,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
 
 
 def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Role -> why what arrives is nothing but zeros, for the first of the images."""
+    """Role -> why its gradient or relevance is zero everywhere, judged on the first image."""
     kind = between[ACTIVATION].dtype
 
     def logits(others: NDArray[np.float32]) -> NDArray[Any]:

@@ -60,7 +60,7 @@ class Net:
             of: What the method puts in one batch.
 
         Raises:
-            GraphError: It is one.
+            GraphError: The network takes one image at a time.
         """
         if batch_of(self.image) == 1:
             raise GraphError(
@@ -70,7 +70,7 @@ class Net:
 
     @property
     def or_another(self) -> str:
-        """The advice to fuse another method; "" in a network that no method can be fused with but those that run it often."""
+        """The advice to fuse another method; "" if no gradient passes, because then all others are refused too."""
         return "" if is_dynamically_quantised(self.material.parts.tail) else ", or fuse another method"
 
     @property
@@ -79,7 +79,11 @@ class Net:
         return self.material.logits.classes
 
     def scored(self, score: str, logits: ir.Value) -> ir.Value:
-        """What the option `score` explains of logits [...,classes]: see `methods.base.scored` of the engine.
+        """The score [...,classes] that the option `score` names, as the engine's `methods.base.scored` computes it.
+
+        Args:
+            score: "logit": as they are; "softmax"; or "probability": the network's own activation.
+            logits: [...,classes].
 
         Raises:
             GraphError: Scores that are no probability.

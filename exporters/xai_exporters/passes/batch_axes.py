@@ -1,8 +1,8 @@
-"""Where the batch lies in every tensor: shapes are inferred node by node, with a marker in place of the batch.
+"""Find the dimension that holds the batch in every tensor: infer shapes node by node, with a marker in place of the batch.
 
-The marker is a prime that no size is a multiple of, so that a dimension that holds it grows with the batch. A dimension may hold
-more than the batch: windows fold it (Swin: N * windows), attention folds it (N * heads). Such a dimension is
-outer * N * inner, and only `outer` has to be remembered.
+The marker is a large prime. No size is a multiple of it, so a dimension that is one grows with the batch. A dimension may hold more
+than the batch: Swin's windows give N * windows, attention gives N * heads. In general it is outer * N * inner; only `outer` has to
+be noted, `inner` follows from the size.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from onnx.reference import ReferenceEvaluator
 from ..graphs import attribute, constant_of
 
 MARK = 16_777_213
-"""Stands for the batch: the largest prime that float32 holds exactly, for a Resize's scales are float32."""
+"""Stands for the batch: the largest prime below 2^24, which float32 holds exactly; a Resize's scales are float32."""
 
-_SMALL = 1 << 16  # entries; what shapes, axes and indices are computed from is below
+_SMALL = 1 << 16  # entries; shapes, axes and indices are computed from smaller tensors
 
 
 @dataclass
@@ -35,9 +35,9 @@ class BatchAxes:
         batch: The fixed batch that the source was exported for.
         opset: Of the standard operators.
         types: Element type and shape, by tensor; the shape holds the marker.
-        outer: By tensor, what lies outside the batch in its dimension; 1 where it is not listed.
-        values: Of small tensors that are constant, or made from shapes.
-        computed: Those among them that are made from a shape with the batch in it.
+        outer: By tensor, the factor outside the batch in its dimension; 1 if it is not listed.
+        values: The values of small tensors that are constant, or computed from shapes.
+        computed: The tensors of `values` that are computed from a shape that holds the batch.
     """
 
     batch: int
@@ -48,7 +48,7 @@ class BatchAxes:
     computed: set[ir.Value] = field(default_factory=set)
 
     def dims(self, value: ir.Value | None) -> tuple[int, ...] | None:
-        """The shape with the marker, or None where it is not known."""
+        """The shape with the marker, or None if it is not known."""
         known = None if value is None else self.types.get(value)
         if known is None or not known.tensor_type.HasField("shape"):
             return None
@@ -65,7 +65,7 @@ class BatchAxes:
         return tuple(d // MARK * self.batch if d % MARK == 0 else d for d in self.dims(value) or ())
 
     def before(self, value: ir.Value) -> int:
-        """The product of everything outside the batch, in memory's order."""
+        """The product of all sizes outside the batch, in memory's order."""
         axis = self.axis(value)
         return prod((self.dims(value) or ())[:axis]) * self.outer.get(value, 1)
 
@@ -79,7 +79,7 @@ class BatchAxes:
         return int(self.types[value].tensor_type.elem_type)
 
     def constant(self, value: ir.Value | None) -> NDArray[Any] | None:
-        """A tensor's value, where it does not depend on the batch: none of its entries is of the marker's order."""
+        """A tensor's value, or None if it depends on the batch: then an entry has about the marker's size, or more."""
         found = self.values.get(value) if value is not None else None
         if found is None or value not in self.computed:
             return found
@@ -98,7 +98,7 @@ class BatchAxes:
                 self.values[value] = tensor
 
     def infer(self, node: ir.Node) -> None:
-        """Note what a node gives; nothing where an input is not known, or the shapes do not fit."""
+        """Note the shapes and values of a node's outputs; nothing if an input is not known, or shapes do not fit."""
         given = [x for x in node.inputs if x is not None]
         if any(x not in self.types for x in given):
             return
@@ -112,7 +112,7 @@ class BatchAxes:
                 {str(x.name): onnx.numpy_helper.from_array(self.values[x]) for x in given if x in self.values},
                 opset_imports=[onnx.helper.make_opsetid("", self.opset)],
             )
-        except Exception:  # the schema's own inference, which raises what it likes
+        except Exception:  # the schemas' own inference documents no exception types
             return
         marked = [x for x in given if self.axis(x) is not None]
         for value in node.outputs:

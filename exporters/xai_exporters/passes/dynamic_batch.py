@@ -3,16 +3,17 @@
 A source exported with batch 1 (or any other number) has that number in its input's shape, and in constants all over the
 graph. The graph is walked from the input on, with the place of the batch in each tensor known (`batch_axes`). Legal cases:
 
-1. Reshape to a constant: the entry that holds the batch becomes -1, every other one is said. Flatten from the front is one.
-2. Concat of a constant (a class token) or GridSample at one: the constant is expanded to the batch.
-3. Expand to a constant: the batch's entry becomes 1, which keeps what is there.
-4. Resize to sizes: of every axis but the batch's.
-5. Slice, Split, Gather that take the whole batch: of the other axes alone, or nothing. A Gather that counts through a flat tensor
-   (torch's adaptive pooling) is a Reshape, as in 1.
-6. A mean, sum, maximum, minimum or product over a batch of 1 that stays as a dimension: over the other axes alone.
+1. Reshape to a constant shape: the entry that holds the batch becomes -1, and every other entry becomes a number. Flatten from
+   axis 0 is such a Reshape.
+2. Concat with a constant (a class token), GridSample with a constant grid: the constant is expanded to the batch.
+3. Expand to a constant shape: the batch's entry becomes 1, which keeps that dimension as it is.
+4. Resize to constant sizes: the batch's axis is left out.
+5. Slice, Split and Gather that take the whole batch: the batch's axis is left out. A Gather that counts through a flat tensor
+   (torch's adaptive pooling) is a Reshape, as in case 1.
+6. A mean, sum, maximum, minimum or product over a batch of 1 that keeps the dimension: the batch's axis is left out.
 
-Whether this was right is not decided here: the pipeline runs three images against three singles. Where it can't be done, the bundle
-takes one image at a time.
+This pass does not decide whether the result is right: the pipeline compares three images at once with three single ones. If they
+differ, the bundle takes one image at a time.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def make_batch_dynamic(model: ir.Model) -> bool:
 
 
 class _Rewriter:
-    """Rewrites one node at a time; what a node gives is noted here only where inference would not find it."""
+    """Rewrites one node at a time. A method notes the shape of a node's output only if shape inference would not find it."""
 
     def __init__(self, graph: ir.Graph, axes: BatchAxes) -> None:
         self.graph = graph
@@ -77,7 +78,7 @@ class _Rewriter:
         x, target = node.inputs[0], self._fixed(node, 1)
         if x is None or target is None:
             return
-        if self.axes.dims(x) is None:  # not known what came before: the front is the batch, as exporters write it
+        if self.axes.dims(x) is None:  # unknown shape: assume that the first entry is the batch, as exporters write it
             if len(target) > 1 and target[0] == self.axes.batch:
                 self._set(node, 1, [0 if -1 in target else -1, *target[1:]])
                 node.attributes.pop("allowzero", None)
@@ -93,7 +94,7 @@ class _Rewriter:
         self._view(node, [prod(have) // rest if d == -1 else d for d in target])
 
     def flatten(self, node: ir.Node) -> None:
-        """Case 1: Flatten from the front leaves one row, of all images."""
+        """Case 1: Flatten from axis 0 gives one row that holds all images."""
         x = node.inputs[0]
         if x is None or (axis := self.axes.axis(x)) is None:
             return
@@ -115,11 +116,15 @@ class _Rewriter:
         self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), outer)
 
     def _view(self, node: ir.Node, target: Sequence[int]) -> None:
-        """Reshape to `target`, of which one entry holds the batch: where what lies before the batch ends."""
+        """Reshape to `target`, and make -1 of the entry that holds the batch.
+
+        In memory's order, `before` elements lie outside the batch. So it is an entry i for which prod(target[:i]) divides `before`
+        and target[i] is a multiple of the quotient times the batch.
+        """
         x = node.inputs[0]
         assert x is not None
         before, batch = self.axes.before(x), self.axes.batch
-        found = {}  # position -> what of its entry lies outside the batch
+        found = {}  # position -> the part of its entry that lies outside the batch
         for i, size in enumerate(target):
             outside, rest = divmod(before, prod(target[:i]))
             if not rest and size % (outside * batch) == 0:
@@ -135,7 +140,7 @@ class _Rewriter:
         self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), found[position])
 
     def concat(self, node: ir.Node) -> None:
-        """Case 2; images joined along the batch lie behind each other."""
+        """Case 2. Tensors that are joined along the batch itself follow each other in that dimension."""
         rank = len(self.axes.dims(node.inputs[0]) or ())
         marked = {a for x in node.inputs if (a := self.axes.axis(x)) is not None}
         along = attribute(node, "axis", 0) % max(rank, 1)
@@ -158,7 +163,7 @@ class _Rewriter:
             self._expand(node, 1, 0)
 
     def _expand(self, node: ir.Node, position: int, axis: int) -> None:
-        """Give an input that has the source's batch, one image's part repeated, the whole batch."""
+        """Expand an input that holds one image's part to the whole batch; only for a source exported for a batch of 1."""
         x = node.inputs[position]
         dims = None if x is None else self.axes.dims(x)
         if x is None or dims is None or dims[axis] != 1 or self.axes.batch != 1:
@@ -259,13 +264,13 @@ class _Rewriter:
             self._set(node, 1, kept)
 
     def _identity(self, node: ir.Node) -> None:
-        """The node hands its input on."""
+        """Make the node an Identity."""
         node.op_type = "Identity"
         node.attributes.clear()
         node.resize_inputs(1)
 
     def _fixed(self, node: ir.Node, position: int) -> list[int] | None:
-        """The integers of an input, where they are the same at every batch; None where there are none."""
+        """The integers of an input if they are the same at every batch, else None."""
         value = node.inputs[position] if position < len(node.inputs) else None
         found = self.axes.constant(value)
         return None if found is None or found.size == 0 else [int(i) for i in np.atleast_1d(found)]

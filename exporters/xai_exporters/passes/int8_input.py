@@ -1,7 +1,7 @@
-"""An image input of int8 codes becomes one of uint8 pixels: q = pixel - 128.
+"""Turn an image input of int8 codes into one of uint8 pixels: q = pixel - 128.
 
-A DequantizeLinear has the same result for a zero point 128 higher: scale (q - z) = scale (pixel - (z + 128)). Behind anything
-else the codes are made from the pixels first, in standard operators.
+If every reader of the input is a DequantizeLinear, its zero point z becomes z + 128: scale (q - z) = scale (pixel - (z + 128)).
+Otherwise standard operators compute the codes from the pixels first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 
 def to_pixels(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The model with a uint8 input, or None where its one image input is not int8."""
+    """The model with a uint8 input, or None if it has not exactly one input, of int8. The model given is not changed."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in weights]
     if len(images) != 1 or images[0].type.tensor_type.elem_type != onnx.TensorProto.INT8:
@@ -45,7 +45,7 @@ def to_pixels(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def to_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """What the source is given for pixels."""
+    """The source's own codes for pixels [N,...]: pixel - 128."""
     return (pixels.astype(np.int16) - 128).astype(np.int8)
 
 

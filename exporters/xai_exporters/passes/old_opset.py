@@ -1,7 +1,8 @@
-"""Bring a model of opset 1 to 6 to opset 7, from where ONNX Runtime runs it and ONNX's own converter goes on.
+"""Bring a model of opset 1 to 6 to opset 7. From there ONNX Runtime runs it, and ONNX's own converter brings it further.
 
-What changed until then: broadcasting was said (`broadcast`, `axis`) and is now numpy's; inference was said (`is_test`) and is now
-the rule; `consumed_inputs` is gone; some attributes have other names or became inputs.
+Opset 7 changed four things (ONNX's Changelog.md). Broadcasting follows numpy's rules; before, the attributes `broadcast` and `axis`
+stated it. Operators run in inference mode; before, `is_test` stated it. `consumed_inputs` is gone. Some attributes have other
+names, or became inputs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import GraphError
-from ..graphs import called
+from ..graphs import called, opset_of
 
 OLDEST = 7
 _BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}
@@ -22,12 +23,12 @@ _UNKNOWN = {"ATen", "Affine", "ConstantFill", "Crop", "GRUUnit", "GivenTensorFil
 
 
 def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 7 if it is older; else itself.
+    """The model at opset 7 if it is older, else the model itself.
 
     Raises:
-        GraphError: An operator whose old form is not known here.
+        GraphError: An operator whose old form is not known here, or a result that ONNX's checker refuses.
     """
-    version = next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    version = opset_of(model)
     if version >= OLDEST:
         return model
     new = onnx.ModelProto()
@@ -89,7 +90,7 @@ def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nod
 
 
 def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[NodeProto], name: str) -> None:
-    """The second input began at `axis` of the first: ones behind it, as numpy wants it."""
+    """Give the second input dimensions of 1 at its end: numpy aligns the last axes, opset 6 aligned the first one at `axis`."""
     if not {node.input[0], node.input[1]} <= ranks.keys():
         raise GraphError(
             f"{called(node.name, node.output)} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
@@ -103,7 +104,7 @@ def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[No
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:
-    """How many dimensions each tensor has, where it is known."""
+    """The number of dimensions of each tensor that is known."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     ranks = {t.name: len(t.dims) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
@@ -113,7 +114,7 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _take(node: NodeProto, *names: str) -> dict[str, Any]:
-    """Attributes, taken off the node."""
+    """Remove attributes from the node; returns those that it had."""
     taken = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name in names}
     kept = [a for a in node.attribute if a.name not in names]
     kept = [onnx.AttributeProto.FromString(a.SerializeToString()) for a in kept]

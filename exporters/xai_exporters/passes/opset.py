@@ -8,6 +8,7 @@ import onnx
 import onnx.version_converter
 
 from ..errors import GraphError
+from ..graphs import opset_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         GraphError: An older model can't be converted up.
     """
-    version = next((i.version for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+    version = opset_of(model)
     if version == OPSET:
         return model
     try:

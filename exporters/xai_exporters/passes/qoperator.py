@@ -1,12 +1,16 @@
-"""Write operators on integers (QOperator form) as the same operators on floats between QuantizeLinear and DequantizeLinear (QDQ).
+"""Rewrite operators on integers (QOperator form) as operators on floats between DequantizeLinear and QuantizeLinear (QDQ form).
 
-y_q = op_q(x_q, ...) becomes y_q = Q(op(DQ(x_q), ...)), which is what the operator is defined as; only where a value lies at the
-border of two steps may rounding differ, by one step. Cases:
+    y_q = op_q(x_q, ...)   becomes   y_q = Q(op(DQ(x_q), ...))        DQ(q) = (q - zero) scale,  Q = its inverse, rounded
 
-1. QLinearConv, QLinearMatMul, QGemm, and those of `_PLAIN` between their scales; `channels_last` ones between two Transposes.
-2. What moves quantised values or picks among them (MaxPool, Reshape, ...) is moved onto floats: it is differentiated there.
-3. ConvInteger and MatMulInteger behind a QuantizeLinear of fixed scale: the codes as floats, which hold such integers.
-4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has, in standard operators on integers.
+This is how the operators are defined (ONNX's operator reference; ONNX Runtime's ContribOperators.md for com.microsoft). Results
+differ by at most one step, if a value lies on the border between two steps. Cases:
+
+1. QLinearConv, QLinearMatMul, QGemm, QLinearConcat, QLinearWhere and the operators of `_PLAIN`. With `channels_last`, a Transpose
+   is put before and after.
+2. Operators that move quantised values or select among them (MaxPool, Reshape, ...) run on floats, because gradients need floats.
+3. ConvInteger and MatMulInteger whose input a QuantizeLinear of fixed scale gives: the codes as floats. Float32 holds integers
+   below 2^24 exactly.
+4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has: standard operators on integers.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from ..emit import unique
+from ..graphs import opset_of
 
 _OURS = ("", "ai.onnx")
 _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one, and how many quantised inputs it has
@@ -51,9 +56,9 @@ class InQdq:
 
     Attributes:
         model: The model.
-        beside: The model as it was, and beside each operator what it was replaced by, from the same inputs; None where the two
-            can't stand in one file: scales of their own for each channel came with opset 13.
-        pairs: The outputs to be compared there: the operator's, its replacement's.
+        beside: The model as it was, with the replacement of each operator added on the same inputs. None if one file can't hold
+            both: scales for single channels need opset 13.
+        pairs: The outputs to compare in `beside`: of an operator and of its replacement.
     """
 
     model: onnx.ModelProto
@@ -62,7 +67,7 @@ class InQdq:
 
 
 def to_qdq(model: onnx.ModelProto) -> InQdq | None:
-    """The model in QDQ form, or None where nothing in it is in QOperator form."""
+    """The model in QDQ form, or None if nothing in it is in QOperator form."""
     return _Rewriter(model).run()
 
 
@@ -111,7 +116,7 @@ class _Rewriter:
         self.graph.node.extend(self.nodes)
         del self.graph.value_info[:]
         self.model.ir_version = max(self.model.ir_version, 8)  # before 4 every initializer has to be an input, too
-        return InQdq(self.model, None if axes and _opset(self.model) < 13 else beside, tuple(pairs))
+        return InQdq(self.model, None if axes and opset_of(self.model) < 13 else beside, tuple(pairs))
 
     def name(self, like: str) -> str:
         """A name that no tensor has, like the one given."""
@@ -134,14 +139,14 @@ class _Rewriter:
         return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
     def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
-        """The floats that codes stand for; `axis` counts where there is one scale for each of its entries."""
+        """(codes - zero) scale; `axis` is that of a scale with several entries."""
         attributes: dict[str, Any] = {"axis": axis} if self._entries(scale) > 1 else {}
         return self.add(
             "DequantizeLinear", [codes, self._flat(scale), *([self._flat(zero)] if zero else [])], codes, **attributes
         )
 
     def quantized(self, floats: str, scale: str, zero: str, out: str) -> None:
-        """Floats as the codes `out`."""
+        """round(floats / scale) + zero, saturated, as the tensor `out`."""
         self.add("QuantizeLinear", [floats, self._flat(scale), *([self._flat(zero)] if zero else [])], out, out)
         self.held[out] = _Scale(scale, zero)
 
@@ -150,14 +155,14 @@ class _Rewriter:
         return 1 if value is None else int(value.size)
 
     def _flat(self, name: str) -> str:
-        """One number as a scalar, several as a vector: some exporters write [1] and [1,n]."""
+        """The tensor as a scalar if it has one entry, else as a vector; some exporters write [1] and [1,n]."""
         value = self.value(name)
         if value is None or value.ndim == (0 if value.size == 1 else 1):
             return name
         return self.constant(value.reshape(()) if value.size == 1 else value.reshape(-1), name)
 
     def product(self, one: str, other: str, factor: float = 1.0) -> str:
-        """The scale of an integer product."""
+        """The scale of a product of codes: one * other * factor."""
         a, b = self.value(one), self.value(other)
         if a is not None and b is not None:
             return self.constant(
@@ -167,13 +172,13 @@ class _Rewriter:
         return scale if factor == 1.0 else self.add("Mul", [scale, self.constant(np.float32(factor), "factor")], one)
 
     def channels_first(self, floats: str, node: NodeProto, undo: bool = False, out: str = "") -> str:
-        """The floats, their channels moved where `channels_last` asks for it; of images, 4-D."""
+        """Move the channels of images, [N,h,w,K] to [N,K,h,w] or with `undo` back, if the node has `channels_last`."""
         if not _attribute(node, "channels_last", 0):
             return self.add("Identity", [floats], floats, out) if out else floats
         return self.add("Transpose", [floats], floats, out, perm=[0, 2, 3, 1] if undo else [0, 3, 1, 2])
 
     def conv(self, node: NodeProto) -> bool:
-        """Case 1."""
+        """Case 1: y_q = Q(Conv(DQ(x), DQ(w)) + b s_x s_w)."""
         x, xs, xz, w, ws, wz, ys, yz = _inputs(node, 8)[:8]
         inputs = [self.channels_first(self.dequantized(x, xs, xz), node), self.dequantized(w, ws, wz)]
         if len(node.input) > 8 and node.input[8]:
@@ -183,14 +188,14 @@ class _Rewriter:
         return self._done()
 
     def matmul(self, node: NodeProto) -> bool:
-        """Case 1."""
+        """Case 1: y_q = Q(DQ(a) DQ(b))."""
         a, as_, az, b, bs, bz, ys, yz = _inputs(node, 8)[:8]
         y = self.add("MatMul", [self.dequantized(a, as_, az, -2), self.dequantized(b, bs, bz, -1)], node.output[0])
         self.quantized(y, ys, yz, node.output[0])
         return self._done()
 
     def gemm(self, node: NodeProto) -> bool:
-        """Case 1; without a scale of the output it gives floats. The bias' scale is alpha a_scale b_scale."""
+        """Case 1: y_q = Q(alpha DQ(a) DQ(b) + c alpha s_a s_b); floats without Q if the output has no scale."""
         a, as_, az, b, bs, bz, *rest = _inputs(node, 9)
         turned = _attribute(node, "transB", 0)
         inputs = [self.dequantized(a, as_, az), self.dequantized(b, bs, bz, 0 if turned else 1)]
@@ -203,7 +208,7 @@ class _Rewriter:
         return self._done()
 
     def plain(self, node: NodeProto) -> bool:
-        """Case 1."""
+        """Case 1: y_q = Q(op(DQ(x), ...))."""
         op, count = _PLAIN[node.op_type]
         given = _inputs(node, 3 * count)
         floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=False)][
@@ -217,21 +222,21 @@ class _Rewriter:
         return self._done()
 
     def concat(self, node: NodeProto) -> bool:
-        """Case 1."""
+        """Case 1; the scale and zero point of the output come first among the inputs."""
         scale, zero, *given = _inputs(node, 2)
         floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=True)]
         self.quantized(self.add("Concat", floats, node.output[0], **_attributes(node)), scale, zero, node.output[0])
         return self._done()
 
     def where(self, node: NodeProto) -> bool:
-        """Case 1."""
+        """Case 1: y_q = Q(Where(condition, DQ(x), DQ(y)))."""
         condition, x, xs, xz, y, ys, yz, scale, zero = _inputs(node, 9)
         inputs = [condition, self.dequantized(x, xs, xz), self.dequantized(y, ys, yz)]
         self.quantized(self.add("Where", inputs, node.output[0]), scale, zero, node.output[0])
         return self._done()
 
     def moves(self, node: NodeProto) -> bool:
-        """Case 2."""
+        """Case 2: y_q = Q(op(DQ(x))), with the scale of x."""
         held = self.held.get(node.input[0])
         if held is None or len(node.output) != 1 or self._entries(held.scale) > 1:
             return False
@@ -241,7 +246,7 @@ class _Rewriter:
         return True
 
     def nhwc_max_pool(self, node: NodeProto) -> bool:
-        """Case 2."""
+        """Case 2, on [N,h,w,K]."""
         held = self.held.get(node.input[0])
         if held is None:
             return False
@@ -253,7 +258,7 @@ class _Rewriter:
         return self._done()
 
     def quantize(self, node: NodeProto) -> bool:
-        """Remember the scale; ONNX Runtime's own form of the operator is the standard one."""
+        """Note the scale. ONNX Runtime's own variant of the operator means the same, so it becomes the standard one."""
         self.changed |= node.domain == "com.microsoft"
         node.domain = ""
         if node.op_type == "QuantizeLinear":
@@ -261,7 +266,7 @@ class _Rewriter:
         return False
 
     def integer(self, node: NodeProto) -> bool:
-        """Case 3: sum (x - zx)(w - zw), exact as floats."""
+        """Case 3: sum (x - z_x)(w - z_w), exact in floats."""
         held = self.held.get(node.input[0])
         x, w, xz, wz = _inputs(node, 4)
         readers = [reader for reader in self.graph.node if node.output[0] in reader.input]
@@ -276,7 +281,7 @@ class _Rewriter:
         return self._done()
 
     def to_float(self, node: NodeProto) -> bool:
-        """Case 4: (A - za)(B - zb) a_scale b_scale + bias."""
+        """Case 4: (A - z_a)(B - z_b) s_a s_b + bias."""
         if node.op_type == "MatMulIntegerToFloat":
             a, b, scale, bs, az, bz, bias = _inputs(node, 7)
         else:
@@ -315,10 +320,6 @@ def _attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name != "channels_last"}
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next((int(i.version) for i in model.opset_import if i.domain in _OURS), 1)
 
 
 _RULES: dict[str, Callable[[_Rewriter, NodeProto], bool]] = {

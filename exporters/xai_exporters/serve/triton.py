@@ -1,8 +1,8 @@
 """NVIDIA Triton: NAME/config.pbtxt beside NAME/1/model.onnx (onnxruntime backend) or model.xml and model.bin (openvino).
 
 The onnxruntime backend joins waiting requests along the batch, which the config leaves out of `dims`. A tensor [N] has no
-dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. A network that takes one image at a
-time has max_batch_size 0, and its dims are whole. The openvino backend runs on
+dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. For a network that takes one image at a
+time, max_batch_size is 0 and dims include the batch. The openvino backend runs on
 the CPU, gets each request as it comes, and its dims name the batch as -1; they must be those that OpenVINO itself derives, so
 they are read from the IR.
 """
@@ -70,7 +70,7 @@ def _config(served: Served) -> str:
 
 
 def _entry(tensor: Tensor, field: str, served: Served, shapes: Mapping[str, tuple[int, ...]] | None) -> str:
-    """One input or output; `shapes` are whole, with the batch."""
+    """One input or output; `shapes` include the batch."""
     if tensor.type not in _TYPES:
         kind = TensorProto.DataType.Name(tensor.type)
         raise GraphError(f"model {served.name!r}: {tensor.name!r} holds {kind}, which Triton does not serve")

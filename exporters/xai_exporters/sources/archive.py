@@ -1,9 +1,14 @@
-"""The look into a zip archive before anything unpacks it: what its directory declares has to add up.
+"""Look into a zip archive before anything unpacks it.
 
-Two readers may understand one odd archive in two ways, and a small one may unpack to more than any memory. Therefore an archive is
-refused unless: its directory ends where the file's end record starts, without a comment or bytes between; no two entries share
-bytes or a name; a stored entry is as large as its bytes; and everything unpacked is at most 4 times the file + 512 MiB. An entry
-cannot unpack to more than it declares: torch's reader and Python's both stop there.
+Two readers may understand an odd archive in two ways, and a small archive may unpack to more than any memory. Therefore an archive
+has to meet four conditions:
+
+1. Its directory ends where the file's end record starts, without a comment and without bytes between.
+2. No two entries share bytes or a name.
+3. A stored entry is as large as its bytes.
+4. All entries together unpack to at most 4 times the file + 512 MiB.
+
+No entry can unpack to more than it declares: torch's reader and Python's both stop there.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class Network:
         tap: Name of an extra graph output that carries the target layer, where the source could tap it.
         reference: The source framework's own forward pass: x [N,...] -> outputs by name.
         notes: Lines for people on what the network was taken for.
-        framework: What that is called.
-        tolerance: The largest relative difference from it, where that is not rounding alone.
+        framework: The name of what `reference` runs, for people.
+        tolerance: The largest relative difference from `reference`; None: rounding alone.
     """
 
     proto: onnx.ModelProto

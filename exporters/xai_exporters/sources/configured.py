@@ -12,9 +12,9 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 
 def stated_by_module(module: Any) -> Stated | None:
-    """What a module's timm configuration says; None where it has none that makes sense.
+    """The preprocessing in a module's timm configuration; None if there is none, or one that can't be understood.
 
-    It belongs to the weights that the network was published with, so it is assumed for those in the file.
+    The configuration belongs to the weights that timm published for the network. For the weights in the file it is assumed.
     """
     found = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     try:
@@ -53,7 +53,7 @@ def image_size(module: Any) -> tuple[int, int] | None:
 
 
 def _image_size(module: Any) -> tuple[int, int] | None:
-    """Of a network built for another size than its configuration's: timm's patch embedding knows it."""
+    """The size that a network was built for, if it is not the configuration's: timm's patch embedding knows it."""
     return _pair(getattr(getattr(module, "patch_embed", None), "img_size", None))
 
 

@@ -1,4 +1,4 @@
-"""The user's consent to files that run code when they are read; asked for before any of their bytes reach torch."""
+"""Ask for the user's consent before torch reads a file that can run code."""
 
 from __future__ import annotations
 

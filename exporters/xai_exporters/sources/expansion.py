@@ -1,4 +1,4 @@
-"""How large the constants of an ONNX file become, told by its shapes: a few bytes of file can fold to more than any memory."""
+"""Predict from shapes how large the tensors of an ONNX file become: a few bytes of file can fold to more than any memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _NODES = 1_000_000
 
 
 def expansion(model: onnx.ModelProto, size: int) -> str | None:
-    """What in a model grows beyond all measure, in words; None where nothing does.
+    """What grows too large in a model, in words; None if nothing does.
 
-    A tensor of known shape may take 4 times the file + 512 MiB, and so may all that depend on no input together; functions
-    may unfold to a million nodes.
+    Each tensor of known shape may take 4 times the file + 512 MiB. All tensors together that depend on no input may take as much.
+    Functions may unfold to a million nodes.
 
     Args:
         model: The model; its external data need not be loaded.
-        size: Of its files, in bytes.
+        size: The size of its files in bytes.
     """
     if (nodes := _unfolded(model)) > _NODES:
         return f"its functions unfold to {nodes} nodes"
     limit = constants_limit(size)
     skeleton = _skeleton(model)
-    for follow_values in (False, True):  # the values of shapes, too; once no tensor is long, for that copies each
+    for follow_values in (False, True):  # values of shapes last: that copies tensors, so none may be long
         problem = _problem(model, _sizes(skeleton, follow_values), limit)
         if problem is not None:
             return problem

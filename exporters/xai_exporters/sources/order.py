@@ -1,4 +1,7 @@
-"""The order of nodes: runtimes take any, converters to float16 put their Casts at the end, and ONNX asks for a sorted one."""
+"""Sort the nodes of an ONNX file.
+
+ONNX wants them sorted. Runtimes take any order, and some converters to float16 write their Casts at the end.
+"""
 
 from __future__ import annotations
 

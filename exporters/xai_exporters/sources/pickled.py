@@ -1,5 +1,8 @@
-"""What a torch file's pickles name, read without running them: torch's weights_only reading lets a callable through that weights
-do not need and that can take all memory (`bytearray(2**40)` is a few bytes of pickle)."""
+"""Read which callables a torch file's pickles name, without running them.
+
+torch's weights_only reading allows `bytearray`. Weights do not need it, and it can take all memory: `bytearray(2**40)` is a few
+bytes of pickle.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _LEGACY_PICKLES = 5  # torch < 1.6: magic number, protocol, system, the object, 
 
 
 def bomb_in(path: Path) -> str | None:
-    """The first such callable among a torch file's pickles; a damaged pickle names what it names before the damage."""
+    """The first such callable in a torch file's pickles, or None. A damaged pickle is read up to the damage."""
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
             file.seek(0)

@@ -1,4 +1,4 @@
-"""torchvision's published weights: which file is which, and what their enums say beyond the numbers in it."""
+"""Recognise torchvision's published weights, and read from their enums what the file does not hold: how images are prepared."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from ..stated import Stated
 
 
 def find_published(models: Any, path: Path) -> tuple[str, Any] | None:
-    """The network's name and the enum's member of a published file, told by the file's name or else by its sha256.
+    """Recognise a published file by its name, or else by its sha256.
 
-    A published file's name ends in the first digits of its sha256; so a renamed one is known, too.
+    The name of a published file ends in the first digits of its sha256, so a renamed file is recognised too.
 
     Args:
         models: `torchvision.models`.
         path: The file.
+
+    Returns:
+        The network's name and the member of its weights' enum; None for any other file.
     """
     stem = re.sub(r"(\.pth|\.pt|\s*\(\d+\))+$", "", path.stem.lower())
     files = {
@@ -40,9 +43,12 @@ def stated_by_torchvision(
     Args:
         models: `torchvision.models`.
         name: The network's name.
-        published: The enum's member, where the file is known to be its.
-        stem: The file's name, which may hold a member's ("resnet50_IMAGENET1K_V2").
-        size: Of the crop, where the weights tell it.
+        published: The enum's member, if the file is recognised as a published one.
+        stem: The file's name, which may hold a member's name ("resnet50_IMAGENET1K_V2").
+        size: The size of the crop, if the weights tell it.
+
+    Returns:
+        The preprocessing; None if no published weights fit. If several fit and differ, it is that of the first and asks.
     """
     if published is not None:
         return _stated(published, sure=True)

@@ -1,4 +1,4 @@
-"""torchvision's networks: which one a file's weights belong to, and what has to be known beyond the weights to build it."""
+"""Find the torchvision network that a file's weights belong to, and the arguments to build it that the weights do not hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLOW_INIT = ("googlenet", "inception_v3")  # warn, and draw their weights one b
 
 @dataclass(frozen=True)
 class TorchvisionNet:
-    """One of torchvision's networks, for the weights in a file.
+    """A torchvision network for the weights in a file.
 
     Attributes:
         models: `torchvision.models`.
@@ -57,7 +57,7 @@ class TorchvisionNet:
         return {}
 
     def unsaid(self, module: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments that change what the network computes, but neither names nor shapes of its weights.
+        """Arguments that change what the network computes, but not the names and shapes of its weights.
 
         Raises:
             ArchitectureError: The file is not a published one, and the user has not said them.
