@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.guard import check_graph
+from xai_deploy.errors import IntegrityError, UnsafeGraphError
+from xai_deploy.guard import check_graph, messages
 
 from .graphs import IMAGE, floats, ints, model, n
 
@@ -172,3 +172,26 @@ def test_ranks_are_bounded() -> None:
     shape = ints(*[1] * 17)
     with pytest.raises(UnsafeGraphError, match="more than 16 axes"):
         check_graph(model([n("Expand", "x c", "e"), n("ReduceSum", "e")], {"c": shape}).SerializeToString(), "x", IMAGE)
+
+
+def test_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MOST", 10)
+    for count in (10, 11):
+        nodes = [n("Relu", "x", f"r{i}") for i in range(count - 1)]
+        data = model([*nodes, n("Relu", "x")]).SerializeToString()
+        if count == 10:
+            check_graph(data, "x.onnx", IMAGE)
+        else:
+            with pytest.raises(UnsafeGraphError, match="it has more than 10 nodes or tensors"):
+                check_graph(data, "x.onnx", IMAGE)
+
+
+@pytest.mark.parametrize("field", [1, 5, 11, 12, 15])
+def test_numbers_in_the_place_of_messages(field: int) -> None:
+    """A node, tensor, input or output that is a number 0: an empty message to who ignores the wire type."""
+    graph = model([n("Relu", "x")]).graph.SerializeToString() + bytes([field << 3, 0])
+    opset = helper.make_opsetid("", 18).SerializeToString()
+    data = b"\x3a" + bytes([len(graph)]) + graph + b"\x42" + bytes([len(opset)]) + opset
+    assert len(graph) < 128
+    with pytest.raises(IntegrityError, match="is not an ONNX graph"):
+        check_graph(data, "x.onnx", IMAGE)

@@ -203,6 +203,26 @@ def test_tensors_on_a_device_are_compared_too() -> None:
         session.run({"x": np.zeros((2, 1))}, ["logits"])
 
 
+def test_a_batch_is_checked_before_it_runs() -> None:
+    ran: list[int] = []
+
+    class Runtime:
+        def run(self, feeds: Any, fetch: Any) -> dict[str, Any]:
+            ran.append(len(feeds["x"]))
+            return {}
+
+    class Guarded:
+        def check_batch(self, batch: int) -> None:
+            if batch > 2:
+                raise UnsafeGraphError(f"{batch}")
+
+    session = GuardedSession(Runtime(), Guarded(), Graph("tail.onnx", 18), "tail")  # type: ignore[arg-type]
+    session.run({"x": np.zeros((2, 1))}, [])
+    with pytest.raises(UnsafeGraphError, match="3"):
+        session.run({"x": np.zeros((3, 1)), "scale": np.float32(1)}, [])
+    assert ran == [2]
+
+
 def test_manifest_of_many_brackets(folder: Path) -> None:
     (folder / MANIFEST).write_text("[" * 200_000)
     with pytest.raises(ManifestError, match="not valid JSON"):

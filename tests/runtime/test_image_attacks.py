@@ -69,6 +69,17 @@ def test_tiff_without_all_its_strips(tmp_path: Path, compression: str, tag: int,
         read(tmp_path, with_tag(with_tag(data, 278, 32), tag, value))
 
 
+def test_tiff_whose_strips_are_the_same_bytes(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "b", PIXELS, photometric="rgb", rowsperstrip=1)
+    size = (tmp_path / "b").stat().st_size
+    with tifffile.TiffFile(tmp_path / "b", mode="r+") as opened:
+        tags = opened.pages[0].tags  # type: ignore[union-attr]
+        for name, value in (("StripOffsets", 8), ("StripByteCounts", size // 2)):
+            tags[name].overwrite([value] * 32)
+    with pytest.raises(ImageFileError, match="truncated or damaged"):
+        read_image(tmp_path / "b")
+
+
 def test_short_raw_strip(tmp_path: Path) -> None:
     data = saved("TIFF")
     with pytest.raises(ImageFileError, match="truncated or damaged"):
@@ -173,6 +184,9 @@ def test_png_texts_and_profiles_are_left_out(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(images.opencv(), "imdecode", watched)
     np.testing.assert_array_equal(read(tmp_path, data[:33] + bombs + data[33:]), PIXELS)
     assert seen == [len(data)]
+    exif = chunk(b"tEXt", b"Raw profile type exif\0" + bytes(40))  # a text that libpng takes for EXIF: once
+    np.testing.assert_array_equal(read(tmp_path, data[:33] + exif * 3 + data[33:]), PIXELS)
+    assert seen[1:] == [len(data) + len(exif)]
 
 
 def test_many_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +207,26 @@ def test_gif_frame_beyond_the_canvas(tmp_path: Path) -> None:
     struct.pack_into("<HH", data, 6, 20, 20)
     with pytest.raises(ImageFileError, match="truncated or damaged"):
         read(tmp_path, bytes(data))
+
+
+def test_gif_frame_within_the_canvas(tmp_path: Path) -> None:
+    """The rest of the canvas has the background's colour."""
+    data = bytearray(saved("GIF"))
+    struct.pack_into("<HH", data, 6, 60, 40)
+    with Image.open(io.BytesIO(data)) as opened:
+        np.testing.assert_array_equal(read(tmp_path, bytes(data)), np.asarray(opened.convert("RGB")))
+
+
+def test_webp_with_two_canvases(tmp_path: Path) -> None:
+    canvas = b"VP8X" + struct.pack("<II", 10, 0) + (47).to_bytes(3, "little") + (31).to_bytes(3, "little")
+    for times in (1, 2):
+        body = b"WEBP" + canvas * times + saved("WEBP", lossless=True)[12:]
+        data = b"RIFF" + struct.pack("<I", len(body)) + body
+        if times == 1:
+            np.testing.assert_array_equal(read(tmp_path, data), PIXELS)
+        else:
+            with pytest.raises(ImageFileError, match="truncated or damaged"):
+                read(tmp_path, data)
 
 
 def test_webp_frame_beyond_the_canvas(tmp_path: Path) -> None:

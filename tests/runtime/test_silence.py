@@ -116,6 +116,16 @@ def test_the_hosts_own_telemetry_module_comes_back(monkeypatch: pytest.MonkeyPat
     assert sys.modules["openvino_telemetry"] is own
 
 
+def test_no_trace_is_left_where_there_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody in this process could import the module any more."""
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", types.ModuleType("openvino_telemetry"))
+    for name in ("openvino_telemetry", "openvino"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr("importlib.import_module", lambda name: name)
+    runtimes.openvino()
+    assert "openvino_telemetry" not in sys.modules
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there every version has telemetry")
 def test_a_version_without_telemetry_is_not_told_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
