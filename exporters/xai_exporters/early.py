@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from .errors import GraphError, RequestError
-from .graphs import called, opset_of
+from .passes.supported import require_known_operators, require_known_opset
 from .request import Request
 from .sources import Network
 
@@ -40,7 +40,8 @@ def look(network: Network, request: Request) -> None:
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
     _check_types(graph, inputs[0], request.output or outputs[0])
-    _check_operators(network.proto)
+    require_known_opset(network.proto)
+    require_known_operators(network.proto)
     _check_weights(network.proto)
 
 
@@ -68,21 +69,4 @@ def _check_weights(model: onnx.ModelProto) -> None:
             raise GraphError(
                 f"the network computes in {kind} (the weight {tensor.name!r}), in which runtimes have no convolutions; export it "
                 "in float32 or float16"
-            )
-
-
-def _check_operators(model: onnx.ModelProto) -> None:
-    version = opset_of(model)
-    own = {(function.domain, function.name) for function in model.functions}
-    newest = onnx.defs.onnx_opset_version()
-    if version > newest:
-        raise GraphError(
-            f"the model has opset {version}, newer than the onnx package here knows ({newest}); update onnx"
-        )
-    for node in model.graph.node:
-        known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own
-        if not known and not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=""):
-            raise GraphError(
-                f"{called(node.name, node.output)} is {node.op_type!r}, which ONNX does not have in opset {version}: an "
-                "operator of a framework's or a runtime's own; export the network in standard ONNX operators"
             )

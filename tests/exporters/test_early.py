@@ -59,6 +59,19 @@ def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
     return make
 
 
+def experimental() -> onnx.ModelProto:
+    b = o.Build(6)
+    scaled = b("ImageScaler", "image", bias=[1.0, 2.0, 3.0], name="scale")
+    x = b("Flatten", b("GlobalAveragePool", b("Relu", b.conv(scaled, 3, 6))))
+    return b.model(b("Gemm", x, b.draw(6, 5), b.draw(5), broadcast=1, out="scores"))
+
+
+def newer() -> onnx.ModelProto:
+    model = o.classifier()
+    model.opset_import[0].version = 99
+    return model
+
+
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "inputs": (two_inputs, r"the network has 2 inputs \(image, other\)"),
     "double": (
@@ -69,9 +82,11 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
     "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
     "texts": (texts, "the input 'image' holds texts"),
+    "experimental": (experimental, r"node 'scale' is ImageScaler of an opset before 7, which was experimental"),
+    "opset": (newer, "the model has opset 99, newer than the onnx package here knows"),
     "operator": (
         unknown,
-        r"(not a valid ONNX model.*MyRelu|node 'mine' is 'MyRelu', which ONNX does not have in opset 18)",
+        r"node 'mine' is 'MyRelu', which ONNX does not have in opset 18: .* export the network in standard ONNX operators",
     ),
 }
 

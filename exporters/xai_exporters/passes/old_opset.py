@@ -31,6 +31,7 @@ def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
     version = opset_of(model)
     if version >= OLDEST:
         return model
+    require_known(model)
     new = onnx.ModelProto()
     new.CopyFrom(model)
     ranks = _ranks(model)
@@ -55,13 +56,22 @@ def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
     return new
 
 
+def require_known(model: onnx.ModelProto) -> None:
+    """Refuse operators of opsets before 7 that were experimental, or whose old form is not known here.
+
+    Raises:
+        GraphError: Names the operator and the node.
+    """
+    for node in model.graph.node if opset_of(model) < OLDEST else ():
+        if node.domain in ("", "ai.onnx") and node.op_type in _UNKNOWN:
+            raise GraphError(
+                f"{called(node.name, node.output)} is {node.op_type} of an opset before {OLDEST}, which was experimental or has "
+                "changed; export again with a newer opset"
+            )
+
+
 def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nodes: list[NodeProto], name: str) -> None:
     op = node.op_type
-    if op in _UNKNOWN:
-        raise GraphError(
-            f"{called(node.name, node.output)} is {op} of an opset before {OLDEST}, which was experimental or has changed; "
-            "export again with a newer opset"
-        )
     given = _take(node, "consumed_inputs", "is_test", "broadcast")
     if op in ("BatchNormalization", "Dropout", "InstanceNormalization"):
         if op == "BatchNormalization" and _take(node, "spatial").get("spatial", 1) == 0:

@@ -1,11 +1,12 @@
-"""Refuse what a bundle's graphs may not hold: operators of a runtime's own, and control flow."""
+"""Refuse what a bundle's graphs may not hold: operators that ONNX does not have, and control flow."""
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
 
 from ..errors import GraphError
-from ..graphs import called
+from ..graphs import called, opset_of
 
 _ADVICE = {  # how a domain begins -> what it is, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",
@@ -50,4 +51,34 @@ def require_standard_ops(model: ir.Model) -> None:
             raise GraphError(
                 f"{place} is {node.op_type}: control flow can't be cut or differentiated; export the network "
                 "with its branches resolved (for torch: by torch.export)"
+            )
+
+
+def require_known_opset(model: onnx.ModelProto) -> None:
+    """Check that the onnx package knows the model's opset.
+
+    Raises:
+        GraphError: It is newer.
+    """
+    version, newest = opset_of(model), onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise GraphError(
+            f"the model has opset {version}, newer than the onnx package here knows ({newest}); update onnx"
+        )
+
+
+def require_known_operators(model: onnx.ModelProto) -> None:
+    """Check that ONNX has every operator of the standard domain, in the model's opset.
+
+    Raises:
+        GraphError: Names the operator and the node, and says what to do.
+    """
+    version = opset_of(model)
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in model.graph.node:
+        known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own
+        if not known and not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=""):
+            raise GraphError(
+                f"{called(node.name, node.output)} is {node.op_type!r}, which ONNX does not have in opset {version}: an "
+                "operator of a framework's or a runtime's own; export the network in standard ONNX operators"
             )

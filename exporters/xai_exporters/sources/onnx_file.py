@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 
 from xai_deploy.guard.expansion import constants_limit
 
-from ..errors import SourceError
+from ..errors import GraphError, SourceError
+from ..passes.old_opset import require_known
+from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from ..standard_form import in_standard_form
 from .base import Network, SourceFile, refuse_arch
@@ -29,6 +31,7 @@ def load(file: SourceFile, request: Request) -> Network:
 
     Raises:
         SourceError: External data that is missing or lies outside the model's folder, or an invalid model.
+        GraphError: An opset newer than the onnx package knows.
         RequestError: An option that is for weights alone.
     """
     refuse_arch(file, request, "an ONNX file")
@@ -54,9 +57,12 @@ def load(file: SourceFile, request: Request) -> Network:
     except Exception as error:  # onnx raises several types for short or malformed data
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
     in_order(model.graph)
+    require_known_opset(model)
     try:
+        require_known(model)  # before the checker, whose words name no node and give no advice
+        require_known_operators(model)
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, GraphError) as error:
         raise SourceError(f"{file.path}: not a valid ONNX model ({str(error).splitlines()[0]})") from None
     except ValueError:
         pass  # above protobuf's 2 GB: the writer says so with the reason
