@@ -33,9 +33,7 @@ SATURATED = (
     "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
 )
 NEGATIVE = "negative evidence only: the layer counts against the class, and the method keeps what counts for it"
-BELOW_STEP = (
-    "below the quantisation step: positions count differently, but each changes the score by less than integers show"
-)
+BELOW_STEP = "below the quantisation step: positions count differently, but the network rounds the difference away"
 UNIFORM = "uniform: every position counts the same"
 
 
