@@ -219,7 +219,7 @@ def test_a_batch_is_checked_before_it_runs() -> None:
     session = GuardedSession(Runtime(), Guarded(), Graph("tail.onnx", 18), "tail")  # type: ignore[arg-type]
     session.run({"x": np.zeros((2, 1))}, [])
     with pytest.raises(UnsafeGraphError, match="3"):
-        session.run({"x": np.zeros((3, 1)), "scale": np.float32(1)}, [])
+        session.run({"x": np.zeros((3, 1)), "scale": np.array(1)}, [])
     assert ran == [2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,35 @@ def test_damaged_exif_turns_nothing(tmp_path: Path, exif: bytes) -> None:
     data = (tmp_path / "a").read_bytes() + chunk
     (tmp_path / "a").write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
     np.testing.assert_array_equal(read_image(tmp_path / "a"), PIXELS)
+
+
+def test_fewer_values_of_colour_than_of_brightness(tmp_path: Path) -> None:
+    """A TIFF in YCbCr, four values of Y for one each of Cb and Cr, of a grey picture: R = G = B = Y where Cb = Cr = 128."""
+    grey = (ROWS[:30] * 8).astype(np.uint8)
+    blocks = [grey[i : i + 2, j : j + 2].tobytes() + b"\x80\x80" for i in range(0, 30, 2) for j in range(0, 20, 2)]
+    pixels = b"".join(blocks)
+    end = 8 + len(pixels)
+    tags = [(256, 20), (257, 30), (259, 1), (262, 6), (273, 8), (277, 3), (278, 30), (279, len(pixels)), (284, 1)]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries.insert(2, struct.pack("<HHII", 258, 3, 3, end))  # 8 bits, three times
+    entries.append(struct.pack("<HHIHH", 530, 3, 2, 2, 2))  # subsampling
+    directory = struct.pack("<HHHH", 8, 8, 8, len(entries)) + b"".join(entries) + bytes(4)
+    (tmp_path / "a").write_bytes(b"II*\0" + struct.pack("<I", end + 6) + pixels + directory)
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.dstack([grey] * 3))
+
+
+def test_run_lengths_that_end_early(tmp_path: Path) -> None:
+    """A BMP of runs, one a row, from the last row to the first. OpenCV reads it without the end marker, too."""
+    palette = b"".join(bytes([i, i, i, 0]) for i in range(256))
+    runs = b"".join(bytes([20, 8 * row]) + b"\0\0" for row in range(30, -1, -1)) + b"\0\1"
+    start = 14 + 40 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, 20, 31, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    data = b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + palette + runs
+    (tmp_path / "a").write_bytes(data)
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.dstack([ROWS * 8] * 3))
+    for cut in (1, 2, 30, len(runs)):
+        (tmp_path / "a").write_bytes(data[:-cut])
+        refused(tmp_path / "a", "the image is truncated or damaged")
 
 
 def test_opencv_without_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
