@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from .clean import CleanGraph
-from .featuremap import is_feature_map
+from .errors import ExtentError, LayerError
+from .featuremap import find_grid, is_feature_map
 from .graphs import ancestors, attribute, descendants
 from .layers import whole_modules
 from .logits import Logits
@@ -19,6 +20,19 @@ NO_CUT = (
     "or more that can be cut at"
 )
 """Said where there is no candidate."""
+
+
+def no_cut(clean: CleanGraph) -> str:
+    """Why there is no candidate: `NO_CUT`, and that the network crops its image, where it does."""
+    for node in reversed(list(clean.graph)):
+        for value in node.outputs:
+            try:
+                find_grid(clean, value, str(value.name))
+            except ExtentError as error:
+                return f"{NO_CUT} ({error})"
+            except LayerError:
+                continue
+    return NO_CUT
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ ExportError
 │   ├── UntrustedSourceError  reading it would run code from the file
 │   └── ArchitectureError     the weights' architecture is unknown, or does not fit them
 ├── LayerError                no such layer, an ambiguous one, or one that can't be cut
+│   └── ExtentError           one that covers a part of the image, or more than the image
 ├── GraphError                the graph holds what a bundle can't
 │   └── RuleError             an operator that can't be differentiated, or has no rule
 ├── BatchError                the network can't take several images at once
@@ -45,6 +46,10 @@ class ArchitectureError(SourceError):
 
 class LayerError(ExportError):
     """No such layer, an ambiguous one, or one where the network can't be cut."""
+
+
+class ExtentError(LayerError):
+    """The layer covers a part of the image, or a border around it as well."""
 
 
 class GraphError(ExportError):

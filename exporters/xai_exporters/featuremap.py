@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from .clean import CleanGraph
-from .errors import LayerError
+from .errors import ExtentError, LayerError
 from .layouts import Grid
-from .positions.strand import NONE, Coordinates, Strand, contracted, full, varying
+from .positions.strand import NONE, Coordinates, Strand, contracted, covered, full, varying
 
 _FORMS = "a layer to explain gives [N,K,h,w], [N,h,w,K], or tokens of an image's patches [N,T,K]"
 
@@ -40,6 +40,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     if len(strands) == 1:
         found = _four(strands[0], shape) if len(shape) == 3 else _tokens(strands[0], shape, name)
         if found is not None:
+            _check_covers(strands[0], found, name)
             return found
     why = _why(strands, len(shape) + 1) if strands else traced.why if traced is not None else ""
     raise LayerError(
@@ -59,6 +60,34 @@ def is_feature_map(clean: CleanGraph, value: ir.Value) -> Grid | None:
         return None
 
 
+def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
+    """Refuse the map of a crop, or of the image with a wide border: it would be stretched over the image.
+
+    What is left out at a side has to be less than one cell of the grid: strides that do not divide leave that, and slices that take
+    back a border. A border may be one cell wide: padded convolutions of size 1 leave that.
+
+    Raises:
+        LayerError: More is left out, or added.
+    """
+    for what, cells, frame, count in (
+        ("rows", strand.y, strand.rows, grid.shape[1]),
+        ("columns", strand.x, strand.columns, grid.shape[2]),
+    ):
+        low, high = covered(cells, frame)
+        cell = (high - low) / count * (1 - 1e-6)
+        if max(low, frame.size - high) >= cell:
+            raise ExtentError(
+                f"{name!r} covers the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size} only: "
+                "the network crops what it sees, and a map of the crop would lie in the wrong place; export it without its crop, "
+                "and crop where images are preprocessed"
+            )
+        if max(-low, high - frame.size) > cell * 1.01:
+            raise ExtentError(
+                f"{name!r} covers a border around the image, the {what} {low:.0f} to {high:.0f} of {frame.size}, and a map of it "
+                "would lie in the wrong place; split before the border is added, or behind where it is cut off"
+            )
+
+
 def _images(clean: CleanGraph) -> str:
     return "one image" if clean.shapes.one else "two images"
 
@@ -75,7 +104,7 @@ def _four(strand: Strand, shape: Sequence[int]) -> Grid | None:
 def _plane(strand: Strand, axes: tuple[int, int, int], shape: Sequence[int]) -> bool:
     """Whether y rises along the second and x along the third of `axes`, whatever channel is looked at."""
     channels, *places = axes
-    merged = strand.map(lambda a: contracted(a, [channels], True))
+    merged = contracted(strand, [channels], True)
     return all(_rises(a, axis, shape[axis - 1]) for a, axis in zip((merged.y, merged.x), places, strict=True))
 
 
@@ -94,7 +123,7 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
         LayerError: The grid does not come last.
     """
     tokens, channels = shape
-    merged = strand.map(lambda a: contracted(a, [2], True))
+    merged = contracted(strand, [2], True)
     if not varying(merged.y) | varying(merged.x) <= {1}:
         return None
     y, x = (full(a, 1, tokens).reshape(-1) for a in (merged.y, merged.x))

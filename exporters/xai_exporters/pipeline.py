@@ -17,7 +17,7 @@ from xai_deploy.randomised import Randomised
 
 from .auto import auto_layer
 from .clean import CleanGraph, clean
-from .costs import NO_CUT, Candidate, candidates
+from .costs import Candidate, candidates, no_cut
 from .delivery import check_delivery, deliver
 from .early import look
 from .errors import BatchError, ExportError, LayerError, RequestError, VerificationError
@@ -332,7 +332,7 @@ def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
     except LayerError:
         if candidates(graph, logits):
             raise
-        raise LayerError(NO_CUT) from None
+        raise LayerError(no_cut(graph)) from None
 
 
 def _without_output(network: Network, name: str) -> onnx.ModelProto:

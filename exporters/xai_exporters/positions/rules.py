@@ -6,7 +6,7 @@ An operator without a rule loses them: what can't be followed is no feature map.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from ..graphs import attribute, constant_of
 from . import strand as s
+from .frame import Frame, Window
 from .strand import Coordinates, Positions, Strand
 
 Shape: TypeAlias = tuple[int, ...]
@@ -113,8 +114,7 @@ def _tile(step: Step) -> Positions:
 
 @rule("Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DepthToSpace", "SpaceToDepth")
 def _convolution(step: Step) -> Positions:
-    mixed = _each(step.states[0], lambda a: s.contracted(a, [1], True))
-    return _resized(step, mixed)
+    return _resized(step, tuple(s.contracted(strand, [1], True) for strand in step.states[0]))
 
 
 @rule("AveragePool", "LpPool", "MaxPool", "Resize", "Upsample")
@@ -123,16 +123,38 @@ def _window(step: Step) -> Positions:
 
 
 def _resized(step: Step, state: Positions) -> Positions:
-    old, new = step.shape, step.results[0]
-    strands = [
-        s.resized(strand, old, new, range(2 if step.node.op_type != "Resize" else 1, step.rank)) for strand in state
-    ]
-    return s.kept(strands)
+    first = 2 if step.node.op_type != "Resize" else 1
+    windows = {axis: _window_along(step, axis) for axis in range(first, step.rank)}
+    return s.kept(s.resized(strand, step.shape, step.results[0], windows) for strand in state)
+
+
+_WINDOWED = {"Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "AveragePool", "LpPool", "MaxPool"}
+_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3}  # the input that holds them, [K,C,kh,kw]
+
+
+def _window_along(step: Step, axis: int) -> Window | None:
+    """The window of a convolution or a pooling along an axis; None for what only divides an axis anew."""
+    node, place = step.node, axis - 2
+    if node.op_type not in _WINDOWED:
+        return None
+    spatial = step.rank - 2
+    weights = step.shapes[_WEIGHTS[node.op_type]] if node.op_type in _WEIGHTS else None
+    kernel = weights[2:] if weights is not None else attribute(node, "kernel_shape", [1] * spatial)
+    size = (kernel[place] - 1) * attribute(node, "dilations", [1] * spatial)[place] + 1
+    stride = attribute(node, "strides", [1] * spatial)[place]
+    before = attribute(node, "pads", [0] * 2 * spatial)[place]
+    auto, transposed = attribute(node, "auto_pad", "NOTSET"), node.op_type == "ConvTranspose"
+    if transposed and (auto != "NOTSET" or "output_shape" in node.attributes):
+        return None  # the results are as many as the old stretch asks for
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        added = max((step.results[0][axis] - 1) * stride + size - step.shape[axis], 0)
+        before = added // 2 if auto == "SAME_UPPER" else added - added // 2
+    return Window(int(size), int(stride), int(before), transposed)
 
 
 @rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
 def _global(step: Step) -> Positions:
-    return s.kept(_each(step.states[0], lambda a: s.contracted(a, range(2, step.rank), False)))
+    return s.kept(s.contracted(strand, range(2, step.rank), False) for strand in step.states[0])
 
 
 @rule(
@@ -149,7 +171,7 @@ def _reduction(step: Step) -> Positions:
             return ()
         axes = given or ([] if attribute(step.node, "noop_with_empty_axes", 0) else list(range(rank)))
     over = tuple(axis % rank for axis in axes)
-    reduced = _each(step.states[0], lambda a: s.contracted(a, over, True))
+    reduced = tuple(s.contracted(strand, over, True) for strand in step.states[0])
     if not attribute(step.node, "keepdims", 1):
         reduced = _each(reduced, lambda a: a.squeeze(over))
     return s.kept(reduced)
@@ -167,8 +189,8 @@ def _product(step: Step) -> Positions:
             for state, trans in ((left, "transA"), (right, "transB"))
         )
     coarsen = not (left and right)
-    left = _each(left, lambda a: s.contracted(a, [a.ndim - 1], coarsen))
-    right = _each(right, lambda a: s.contracted(a, [a.ndim - 2], coarsen))
+    left = tuple(s.contracted(strand, [strand.y.ndim - 1], coarsen) for strand in left)
+    right = tuple(s.contracted(strand, [strand.y.ndim - 2], coarsen) for strand in right)
     return s.merged([s.kept(left), s.kept(right), *step.states[2:]], step.rank)
 
 
@@ -182,19 +204,19 @@ def _einsum(step: Step) -> Positions:
     coarsen = sum(map(bool, step.states)) < 2
     return s.merged(
         (
-            s.kept(_each(state, lambda a, n=n: _to_labels(a, n, result, coarsen)))  # type: ignore[misc]
+            s.kept(_to_labels(strand, n, result, coarsen) for strand in state)
             for state, n in zip(step.states, names, strict=True)
         ),
         step.rank,
     )
 
 
-def _to_labels(a: Coordinates, labels: str, result: str, coarsen: bool) -> Coordinates:
+def _to_labels(strand: Strand, labels: str, result: str, coarsen: bool) -> Strand:
     over = tuple(i for i, label in enumerate(labels) if label not in result)
-    a = s.contracted(a, over, coarsen).squeeze(over)
     kept = [label for label in labels if label in result]
-    a = a.transpose([kept.index(label) for label in result if label in kept])
-    return np.expand_dims(a, tuple(i for i, label in enumerate(result) if label not in kept))
+    order = [kept.index(label) for label in result if label in kept]
+    added = tuple(i for i, label in enumerate(result) if label not in kept)
+    return s.contracted(strand, over, coarsen).map(lambda a: np.expand_dims(a.squeeze(over).transpose(order), added))
 
 
 @rule("Concat")
@@ -208,8 +230,11 @@ def _concat(step: Step) -> Positions:
             return joint
     strands = []
     for i in range(max(map(len, step.states))):
-        parts = [state[i] if i < len(state) else Strand(*[s.nowhere(step.rank)] * 2) for state in step.states]
-        strands.append(Strand(_joined([p.y for p in parts], axis, sizes), _joined([p.x for p in parts], axis, sizes)))
+        given = [state[i] if i < len(state) else None for state in step.states]
+        one = next(strand for strand in given if strand is not None)  # whose frames hold: parts of one grid share them
+        parts = [strand or one.map(lambda a: s.nowhere(step.rank)) for strand in given]
+        y, x = (_joined([getattr(p, side) for p in parts], axis, sizes) for side in ("y", "x"))
+        strands.append(replace(one, y=y, x=x))
     return s.kept(strands)
 
 
@@ -238,18 +263,20 @@ def _slice(step: Step) -> Positions:
 
 def _sliced(strand: Strand, cut: dict[int, slice], shape: Shape) -> Strand:
     """A stride over cells that count up makes a coarser grid, as a strided convolution does; any other keeps its positions."""
-    y, x = strand.y, strand.x
     for axis, part in cut.items():
-        strides = part.step > 1 and (s.unit_steps(y) == axis) != (s.unit_steps(x) == axis)
-        y, x = (_part(a, axis, part, strides) for a in (y, x))
-    return Strand(s.squash(y), s.squash(x))
+        strides = part.step > 1 and (s.unit_steps(strand.y) == axis) != (s.unit_steps(strand.x) == axis)
+        strand = strand.map_with_frames(lambda a, frame: _part(a, frame, axis, part, strides))  # noqa: B023
+    return strand.map(s.squash)
 
 
-def _part(a: Coordinates, axis: int, part: slice, strides: bool) -> Coordinates:
+def _part(a: Coordinates, frame: Frame, axis: int, part: slice, strides: bool) -> tuple[Coordinates, Frame]:
     if a.shape[axis] == 1:
-        return a
+        return a, frame
     a = a[(*(slice(None),) * axis, part)]
-    return (a - a.min()) // part.step if strides and a.size else a
+    if not strides or not a.size:
+        return a, frame
+    first = int(a.min())
+    return (a - first) // part.step, frame.counted(first, part.step)
 
 
 @rule("Pad")

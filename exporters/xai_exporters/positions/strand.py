@@ -1,18 +1,20 @@
 """Coordinates of a tensor's elements in the image, as small arrays: an axis along which they stay the same has size 1.
 
 A `Strand` gives each element one position (y,x). A tensor of features has one strand, an attention matrix two (of the query and
-of the key), a pooled vector none. Coordinates count the cells of the network's current grid: only their order and equality mean
-anything.
+of the key), a pooled vector none. Coordinates count the cells of the network's current grid. Only their order and equality mean
+anything; a `Frame` for each says where the cells lie in the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .frame import Frame, Window
 
 Coordinates: TypeAlias = NDArray[np.int32]
 
@@ -27,14 +29,22 @@ class Strand:
 
     Attributes:
         y, x: int32, of the tensor's rank, broadcast to its shape.
+        rows, columns: Where the cells that they count lie in the image.
     """
 
     y: Coordinates
     x: Coordinates
+    rows: Frame
+    columns: Frame
 
     def map(self, change: Callable[[Coordinates], Coordinates]) -> Strand:
-        """The strand with both coordinates changed alike."""
-        return Strand(change(self.y), change(self.x))
+        """The strand with both coordinates changed alike; the cells lie where they lay."""
+        return replace(self, y=change(self.y), x=change(self.x))
+
+    def map_with_frames(self, change: Callable[[Coordinates, Frame], tuple[Coordinates, Frame]]) -> Strand:
+        """The strand with both coordinates, and where their cells lie, changed alike."""
+        (y, rows), (x, columns) = change(self.y, self.rows), change(self.x, self.columns)
+        return Strand(y, x, rows, columns)
 
     @property
     def known(self) -> bool:
@@ -103,26 +113,31 @@ def reshaped(a: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordina
     return squash(np.broadcast_to(a, before).reshape(after))
 
 
-def contracted(a: Coordinates, axes: Iterable[int], coarsen: bool) -> Coordinates:
-    """The coordinates of a sum over `axes`, which stay with size 1.
+def contracted(strand: Strand, axes: Iterable[int], coarsen: bool) -> Strand:
+    """The positions of a sum over `axes`, which stay with size 1.
 
     Where all terms of each sum lie at one coordinate it is that one. Where they cover equal, adjacent stretches of more than one (a
     patch, a pooling window) and `coarsen` is set, the stretches are counted. Else the sum lies nowhere.
     """
+    axes = tuple(axes)
+    return strand.map_with_frames(lambda a, frame: _contracted(a, frame, axes, coarsen))
+
+
+def _contracted(a: Coordinates, frame: Frame, axes: Iterable[int], coarsen: bool) -> tuple[Coordinates, Frame]:
     over = tuple(axis for axis in axes if a.shape[axis] > 1)
     if not over:
-        return a
+        return a, frame
     low = np.where(a == NONE, _FAR, a).min(over, keepdims=True)
     high = a.max(over, keepdims=True)
     if ((low == high) | (high == NONE)).all():
-        return squash(high)
+        return squash(high), frame
     if not coarsen or (high == NONE).any():
-        return nowhere(a.ndim)
-    width = int((high - low).flat[0]) + 1
-    start = low - low.min()
+        return nowhere(a.ndim), frame
+    width, first = int((high - low).flat[0]) + 1, int(low.min())
+    start = low - first
     if (high - low + 1 != width).any() or (start % width).any() or not start.any():
-        return nowhere(a.ndim)
-    return squash((start // width).astype(np.int32))
+        return nowhere(a.ndim), frame
+    return squash((start // width).astype(np.int32)), frame.counted(first, width)
 
 
 def merged(states: Iterable[Positions], rank: int) -> Positions:
@@ -156,7 +171,19 @@ def _add(found: list[Strand], new: Strand) -> None:
 
 def _agreed(a: Strand, b: Strand) -> Strand | None:
     y, x = _same(a.y, b.y), _same(a.x, b.x)
-    return None if y is None or x is None else Strand(y, x)
+    return None if y is None or x is None else Strand(y, x, _wider(a.rows, b.rows, y), _wider(a.columns, b.columns, x))
+
+
+def _wider(a: Frame, b: Frame, cells: Coordinates) -> Frame:
+    """Of two frames of the same cells the one that covers more of the image."""
+    inside = [min(high, f.size) - max(low, 0.0) for f in (a, b) for low, high in [covered(cells, f)]]
+    return a if inside[0] >= inside[1] else b
+
+
+def covered(cells: Coordinates, frame: Frame) -> tuple[float, float]:
+    """The pixels at which the cells of a coordinate begin and end; the whole side where it has no cells."""
+    known = cells[cells != NONE]
+    return frame.edges(int(known.min()), int(known.max())) if known.size else (0.0, float(frame.size))
 
 
 def _same(a: Coordinates, b: Coordinates) -> Coordinates | None:
@@ -165,7 +192,11 @@ def _same(a: Coordinates, b: Coordinates) -> Coordinates | None:
 
 def _counted(strand: Strand) -> Strand:
     """The strand of a crop, its cells counted from 0."""
-    return strand.map(lambda a: a - a.min() if unit_steps(a) is not None else a)
+
+    def counted(a: Coordinates, frame: Frame) -> tuple[Coordinates, Frame]:
+        return (a, frame) if unit_steps(a) is None else (a - a.min(), frame.counted(int(a.min())))
+
+    return strand.map_with_frames(counted)
 
 
 def unit_steps(a: Coordinates) -> int | None:
@@ -176,25 +207,37 @@ def unit_steps(a: Coordinates) -> int | None:
     return next(iter(axes))
 
 
-def resized(strand: Strand, old: Sequence[int], new: Sequence[int], axes: Iterable[int]) -> Strand:
-    """The positions behind a convolution, a pooling window or a resize that changes sizes along `axes`: its cells are counted anew.
+def resized(strand: Strand, old: Sequence[int], new: Sequence[int], windows: Mapping[int, Window | None]) -> Strand:
+    """The positions behind a convolution, a pooling window or a resize that changes sizes: its cells are counted anew.
 
     Axes whose size stays keep their positions: the window moves in steps of one there.
+
+    Args:
+        strand: Before it.
+        old: The shape before it.
+        new: The shape behind it.
+        windows: The window along each axis; None for a resize.
     """
-    y, x = strand.y, strand.x
-    for axis in axes:
-        if old[axis] != new[axis] and max(y.shape[axis], x.shape[axis]) > 1:
-            both = y.shape[axis] > 1 and x.shape[axis] > 1
-            y, x = (_recounted(a, axis, new[axis], both) for a in (y, x))
-    return Strand(y, x)
+    for axis, window in windows.items():
+        if old[axis] != new[axis] and max(strand.y.shape[axis], strand.x.shape[axis]) > 1:
+            both = strand.y.shape[axis] > 1 and strand.x.shape[axis] > 1
+            strand = strand.map_with_frames(
+                lambda a, frame, axis=axis, window=window, both=both: _recounted(
+                    a, frame, axis, new[axis], window, both
+                )  # type: ignore[misc]
+            )
+    return strand
 
 
-def _recounted(a: Coordinates, axis: int, size: int, both: bool) -> Coordinates:
+def _recounted(
+    a: Coordinates, frame: Frame, axis: int, size: int, window: Window | None, both: bool
+) -> tuple[Coordinates, Frame]:
     if a.shape[axis] == 1:
-        return a
+        return a, frame
     if both or size == 1 or varying(a) != {axis} or (np.diff(a.reshape(-1)) < 0).any():
-        return nowhere(a.ndim)
-    return ladder(a.ndim, axis, size)
+        return nowhere(a.ndim), frame
+    line = a.reshape(-1)
+    return ladder(a.ndim, axis, size), frame.windowed(int(line[0]), int(line[-1]), size, window)
 
 
 def ladder(rank: int, axis: int, size: int, start: int = 0) -> Coordinates:

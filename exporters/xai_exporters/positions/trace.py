@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from ..runtime import Measured
 from . import strand as s
+from .frame import Frame
 from .rules import RULES, Shape, Step
 from .strand import Positions, Strand
 
@@ -38,7 +39,8 @@ def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value,
     [image] = graph.inputs
     size = shapes.two[str(image.name)]
     y, x = (s.ladder(4, axis, size[axis]) for axis in (height_axis, height_axis + 1))
-    found = {image: Traced((Strand(y, x),))}
+    frames = (Frame(0.0, 1.0, size[axis]) for axis in (height_axis, height_axis + 1))
+    found = {image: Traced((Strand(y, x, *frames),))}
     for node in graph:
         inputs = [found.get(v) if v is not None else None for v in node.inputs]
         if any(inputs) and node.op_type not in ("Shape", "Size"):
