@@ -306,8 +306,8 @@ def _print_summary(done: Export) -> None:
     console.print(table)
     if single:
         console.print(f"The bundle takes one image at a time, which is slower: {done.one_because}", style="yellow")
-    if done.auto_note is not None:
-        console.print(f"{done.auto_note}.", style="yellow")
+    if done.layer_note is not None:
+        console.print(f"{done.layer_note}.", style="yellow")
     for reason in dict.fromkeys(manifest.left_out.values()):
         roles = ", ".join(role for role, why in manifest.left_out.items() if why == reason)
         several = "s" if ", " in roles else ""

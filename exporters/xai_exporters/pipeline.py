@@ -59,7 +59,7 @@ class Export:
         batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None if it takes several.
         framework: The name of what `verified` compares with besides the source graph.
-        auto_note: What users should know about the layer that `auto` chose; None if it is the usual one, or a layer was named.
+        layer_note: What users should know about the layer that `auto` chose, or that a name stands for; None if nothing is unusual.
         dropped_outputs: Those that are not one result per image.
         size: Of the bundle's files, in bytes.
         seconds: How long it took.
@@ -82,7 +82,7 @@ class Export:
     randomised: tuple[Export, ...] = ()
     one_because: str | None = None
     framework: str = "torch"
-    auto_note: str | None = None
+    layer_note: str | None = None
 
 
 def export(request: Request, say: Say = lambda step: None) -> Export:
@@ -172,7 +172,7 @@ def _export(
         trained: The manifest of step 0, for the later steps.
     """
     started = time.perf_counter()
-    target, logits, dropped, auto_note = _prepare(graph, network, request)
+    target, logits, dropped, layer_note = _prepare(graph, network, request)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
@@ -254,7 +254,7 @@ def _export(
         beside,
         one_because=graph.reason,
         framework=network.framework,
-        auto_note=auto_note,
+        layer_note=layer_note,
     )
 
 
@@ -300,9 +300,9 @@ def _prepare(
     """Find what is explained and where to cut; a tap and foreign outputs are removed from the graph's outputs.
 
     Returns:
-        The tensor to cut at, the logits, the names of the removed outputs, and the note of `auto`.
+        The tensor to cut at, the logits, the names of the removed outputs, and what to tell of the layer.
     """
-    tap = auto_note = None
+    tap = layer_note = None
     if network.tap is not None:
         tap = next(v for v in graph.graph.outputs if v.name == network.tap)
         graph.graph.outputs.remove(tap)
@@ -319,10 +319,10 @@ def _prepare(
     logits = find_logits(graph, request.output)
     dropped = drop_foreign_outputs(graph, logits)
     if tap is None and request.split == "auto":
-        tap, auto_note = _auto(graph, logits)
+        tap, layer_note = _auto(graph, logits)
     elif tap is None:
-        tap = find_layer(graph.graph, request.split)
-    return tap, logits, dropped, auto_note
+        tap, layer_note = find_layer(graph.graph, request.split)
+    return tap, logits, dropped, layer_note
 
 
 def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:

@@ -42,7 +42,7 @@ def test_module_outputs_and_ambiguous_modules() -> None:
     model = ir.from_proto(b.model(b("Add", one, two, name="/Add", out="sum")))
     found = {path: [v.name for v in values] for path, values in module_outputs(model.graph).items()}
     assert found == {"block": [one, two], "block.one": [one], "block.two": [two]}
-    assert find_layer(model.graph, "block.two").name == two
+    assert find_layer(model.graph, "block.two")[0].name == two
     with pytest.raises(LayerError, match=f"the module 'block' has 2 outputs in the graph: .* '{one}', '{two}'"):
         find_layer(model.graph, "block")
 
@@ -54,7 +54,7 @@ def test_node_of_several_outputs() -> None:
     graph = ir.Graph([v for v in split.inputs if v is not None], split.outputs, nodes=[split], opset_imports={"": 18})
     with pytest.raises(LayerError, match="the node 'split' has several outputs: split at one of 'half_0', 'half_1'"):
         find_layer(graph, "split")
-    assert find_layer(graph, "half_1") is split.outputs[1]
+    assert find_layer(graph, "half_1")[0] is split.outputs[1]
 
 
 def test_no_such_layer_lists_the_nearest() -> None:

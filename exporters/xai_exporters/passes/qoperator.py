@@ -125,7 +125,7 @@ class _Rewriter:
     def add(self, op: str, inputs: list[str], like: str, out: str = "", **attributes: Any) -> str:
         """Append a node; returns its output."""
         out = out or self.name(f"{like}/{op}")
-        node = helper.make_node(op, inputs, [out], name=self.name(f"{like}/{op.lower()}"), **attributes)
+        node = helper.make_node(op, inputs, [out], name=self.name(f"{like}.{op.lower()}"), **attributes)
         self.nodes.append(node)
         return out
 
@@ -287,7 +287,7 @@ class _Rewriter:
         else:
             floats, b, bs, bz, bias = _inputs(node, 5)
             a, scale, az = (self.name(f"{node.output[0]}/{part}") for part in ("codes", "scale", "zero"))
-            name = self.name(f"{node.output[0]}/quantize")
+            name = self.name(f"{node.output[0]}.quantize")
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
         out = node.output[0]
         if bz and not az:
