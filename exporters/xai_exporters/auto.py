@@ -10,16 +10,15 @@ import onnx_ir as ir
 from .clean import CleanGraph
 from .errors import LayerError
 from .featuremap import is_feature_map
-from .folded import calls
-from .graphs import ancestors, attribute, constant_of, descendants
+from .graphs import ancestors, attribute, descendants
 from .logits import Logits
+from .pooling import before_pooling
 from .split import side_tensors
 
 log = logging.getLogger(__name__)
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
-_BEFORE_POWERS = ("Abs", "Add", "Clip", "Max", "Mul", "Sub", "Cast", "Div")
 
 
 def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
@@ -56,7 +55,7 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
             "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
             "(--list-layers shows them)"
         )
-    chosen = _before_powers(clean, chosen)
+    chosen = before_pooling(clean, chosen)
     note = None if chosen in reading else _mixed_behind(clean, chosen, leading)
     if note is not None:
         log.warning("%s", note)
@@ -108,45 +107,6 @@ def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bo
                 elif node.op_type not in _SELECTING:
                     return True
     return False
-
-
-def _before_powers(clean: CleanGraph, value: ir.Value) -> ir.Value:
-    """In front of the powers of a generalised mean, and of the bound below them: they belong to the pooling.
-
-    A bound that has taken in the network's own ReLU stays: the activation is behind it.
-    """
-    before = value
-    chosen = value
-    while (node := _unary(before)) is not None:
-        before = node.inputs[0] if constant_of(node.inputs[0]) is None else node.inputs[1]  # type: ignore[assignment]
-        if node.op_type in ("Pow", "Exp") or (node.op_type == "Mul" and node.inputs[0] is node.inputs[1]):
-            chosen = before
-    if chosen is value:
-        return value
-    while (node := _unary(chosen)) is not None and node.op_type in _BEFORE_POWERS:
-        if node.op_type in ("Clip", "Max") and (_has_taken_in(clean, node) or _is_bounded(node)):
-            break
-        chosen = node.inputs[0] if constant_of(node.inputs[0]) is None else node.inputs[1]  # type: ignore[assignment]
-    return chosen if is_feature_map(clean, chosen) is not None else value
-
-
-def _unary(value: ir.Value) -> ir.Node | None:
-    """The elementwise node of one tensor (and constants) that gives a value."""
-    node = value.producer()
-    if node is None or node.op_type not in ("Pow", "Exp", *_BEFORE_POWERS):
-        return None
-    return node if len({v for v in node.inputs if v is not None and constant_of(v) is None}) == 1 else None
-
-
-def _has_taken_in(clean: CleanGraph, node: ir.Node) -> bool:
-    read = calls(node)
-    names = {str(v.name) for n in clean.graph for v in n.outputs}
-    return bool(read) and any(name.startswith("relu") and name not in names for name in read)
-
-
-def _is_bounded(node: ir.Node) -> bool:
-    """An upper bound is the network's own: ReLU6."""
-    return node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None
 
 
 def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,25 @@ def dynamo_onnx(module: torch.nn.Module, folder: Path, opset: int = 18) -> onnx.
         assert program is not None
         program.save(folder / "dynamo.onnx")
     return onnx.load(folder / "dynamo.onnx")
+
+
+def both_ways(module: torch.nn.Module, dynamo: bool, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The module as torch's exporter writes it, or its older one, which names nodes after modules; for images [N, *shape]."""
+    images = torch.rand(2, *shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            shapes = ({0: torch.export.Dim("N")},)
+            program = torch.onnx.export(
+                module, (images,), dynamo=True, opset_version=18, dynamic_shapes=shapes, verbose=False
+            )
+            assert program is not None
+            return program.model_proto
+        file: Any = io.BytesIO()  # which torch takes, though its types do not say so
+        torch.onnx.export(
+            module, (images,), file, dynamo=False, input_names=["image"], dynamic_axes={"image": {0: "N"}}
+        )
+        return onnx.load_from_string(file.getvalue())
 
 
 def trace(module: torch.nn.Module, path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -19,7 +18,7 @@ from xai_exporters.errors import LayerError
 
 from . import cut_nets as c
 from .checks import check_bundle, hooked
-from .running import export_onnx, onnx_request
+from .running import both_ways, export_onnx, onnx_request
 
 
 class Blocks(c.Pooled):
@@ -46,27 +45,9 @@ def network() -> nn.Module:
     return made.eval()
 
 
-def save(network: nn.Module, dynamo: bool) -> onnx.ModelProto:
-    image = torch.rand(2, *c.SHAPE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if dynamo:
-            shapes = ({0: torch.export.Dim("N")},)
-            program = torch.onnx.export(
-                network, (image,), dynamo=True, opset_version=18, dynamic_shapes=shapes, verbose=False
-            )
-            assert program is not None
-            return program.model_proto
-        file: Any = io.BytesIO()  # which torch takes, though its types do not say so
-        torch.onnx.export(
-            network, (image,), file, dynamo=False, input_names=["image"], dynamic_axes={"image": {0: "N"}}
-        )
-        return onnx.load_from_string(file.getvalue())
-
-
 @pytest.fixture(scope="module")
 def dynamo(network: nn.Module) -> onnx.ModelProto:
-    return save(network, True)
+    return both_ways(network, True, c.SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +79,7 @@ def test_whole_module_is_what_it_gives(tmp_path: Path, dynamo: onnx.ModelProto, 
 
 def test_older_exporter(tmp_path: Path, network: nn.Module) -> None:
     """It names a convolution that holds its BatchNorm as if it were the convolution alone."""
-    model = save(network, False)
+    model = both_ways(network, False, c.SHAPE)
     for name in ("a.0", "a"):  # in the file, "a" could as well be a container of the convolution alone
         with pytest.raises(
             LayerError, match=rf"the output of the module '{name}' is no longer .* was merged into its convolution"
@@ -215,7 +196,7 @@ def test_merged_convolution_of_a_larger_module_is_told_of(tmp_path: Path) -> Non
     network = c.Pooled(c.GeM())
     blocks = [nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)]
     named = OrderedDict(stem=nn.Sequential(*blocks), act=nn.SiLU(), rest=network)
-    done = export_onnx(tmp_path, save(nn.Sequential(named).eval(), False), split="stem")
+    done = export_onnx(tmp_path, both_ways(nn.Sequential(named).eval(), False, c.SHAPE), split="stem")
     assert done.layer_note is not None
     assert (
         "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie behind"
@@ -226,7 +207,7 @@ def test_merged_convolution_of_a_larger_module_is_told_of(tmp_path: Path) -> Non
 def test_convolution_that_the_next_of_a_sequence_reads_is_whole(tmp_path: Path) -> None:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3))
-    model = save(nn.Sequential(block, nn.SiLU(), c.Pooled(c.GeM())).eval(), False)
+    model = both_ways(nn.Sequential(block, nn.SiLU(), c.Pooled(c.GeM())).eval(), False, c.SHAPE)
     assert export_onnx(tmp_path, model, split="0").layer_note is None
 
 
@@ -235,7 +216,7 @@ def test_activation_merged_into_quantisation(tmp_path: Path) -> None:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    onnx.save(save(nn.Sequential(block, head).eval(), False), tmp_path / "float.onnx")
+    onnx.save(both_ways(nn.Sequential(block, head).eval(), False, c.SHAPE), tmp_path / "float.onnx")
     quantize_static(tmp_path / "float.onnx", tmp_path / "int8.onnx", Images(), quant_format=QuantFormat.QOperator)
     model = onnx.load(tmp_path / "int8.onnx")
     with pytest.raises(
