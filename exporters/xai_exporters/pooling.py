@@ -80,7 +80,7 @@ def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
     """Whether a tensor is the same at all positions, and is the mean or the largest of another's."""
     if is_feature_map(clean, mean) is not None:
         return False
-    reduced, pending = False, mean
+    pending = mean
     while pending is not of:
         node = pending.producer()
         inputs = [] if node is None else [v for v in node.inputs if v is not None and constant_of(v) is None]
@@ -90,9 +90,8 @@ def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
             or node.op_type not in (*_MEANS, "Expand", "Neg", "Reshape", "Unsqueeze", "Squeeze", "Mul", "Div")
         ):
             return False
-        reduced = reduced or node.op_type in _MEANS
         pending = inputs[0]
-    return reduced
+    return True
 
 
 def _weighs_positions(clean: CleanGraph, value: ir.Value) -> bool:

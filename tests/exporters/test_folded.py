@@ -101,11 +101,14 @@ class Merging(c.Pooled):
         self.norm = nn.BatchNorm2d(3)
         self.e = nn.Sequential(nn.Conv2d(3, 3, 1))
         self.shift = Shift()
+        self.g = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False))
+        self.offset = Offset()
         self.many = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.norm(self.b(self.bound(self.a(x)))))
-        return super().forward(self.many(torch.relu(self.shift(self.e(x)))))
+        x = torch.relu(self.offset(self.g(torch.relu(self.shift(self.e(x))))))
+        return super().forward(self.many(x))
 
 
 class Bound(nn.Module):
@@ -113,13 +116,18 @@ class Bound(nn.Module):
         return x.clamp(0, 1000)
 
 
-class Shift(nn.Module):
+class Offset(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.by = nn.Parameter(torch.tensor([0.5, -0.25, 1]).reshape(3, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * 2 + self.by
+        return x + self.by
+
+
+class Shift(Offset):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x * 2)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +163,7 @@ def optimised(merging: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> o
         ("a", "an activation, which may be its last operator, was merged into .* .Clip.; the nearest"),
         ("b", "what is behind it was merged into its convolution; the nearest tensors are .*norm/Batch"),
         ("e", "what is behind it was merged into its convolution; the nearest tensors are '/shift/Add"),
+        ("g", "what is behind it was merged into its convolution"),
         ("e.0", "what is behind it was merged into its convolution"),
     ],
 )  # fmt: skip
@@ -164,7 +173,7 @@ def test_merged_by_an_optimiser_is_refused(tmp_path: Path, optimised: onnx.Model
     assert name not in {n for row in list_layers(onnx_request(tmp_path, optimised)) for n in row.names}
 
 
-@pytest.mark.parametrize("name", ["a.0", "bound", "norm", "shift", "many.0", "many.1"])
+@pytest.mark.parametrize("name", ["a.0", "bound", "norm", "shift", "offset", "many.0", "many.1"])
 def test_whole_module_of_an_optimised_file(
     tmp_path: Path, optimised: onnx.ModelProto, merging: nn.Module, name: str
 ) -> None:

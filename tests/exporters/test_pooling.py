@@ -111,6 +111,9 @@ ENDS: dict[str, Callable[[], nn.Module]] = {
     "gate": SpatialGate,
     "layer normalisation": LayerNorm2d,
     "instance normalisation": InstanceNorm,
+    "scale and shift": lambda: Applied(lambda x: 2 * x + 1),
+    "bound": lambda: Applied(lambda x: x.clamp(min=0.1)),
+    "centred": lambda: Applied(centred),
     "residual": lambda: Applied(lambda x: x + F.silu(x)),
 }
 
@@ -149,4 +152,12 @@ def test_pooling(tmp_path: Path, pool: str, dynamo: bool) -> None:
 @pytest.mark.parametrize("dynamo", [True, False], ids=["torch's exporter", "the older one"])
 @pytest.mark.parametrize("end", ENDS)
 def test_end(tmp_path: Path, end: str, dynamo: bool) -> None:
-    check(tmp_path, ENDS[end](), POOLINGS["x^3 of one bound"] if end == "ReLU6" else POOLINGS["mean"], dynamo)
+    check(tmp_path, ENDS[end](), POOLINGS["mean"], dynamo)
+
+
+@pytest.mark.parametrize("dynamo", [True, False], ids=["torch's exporter", "the older one"])
+@pytest.mark.parametrize("end", ["ReLU6", "scale of channels"])
+def test_end_in_front_of_powers(tmp_path: Path, end: str, dynamo: bool) -> None:
+    """An upper bound and a scale of channels are the network's own."""
+    made = nn.ReLU6() if end == "ReLU6" else Applied(lambda x: powers(x) * x)
+    check(tmp_path, made, POOLINGS["x^3 of one bound"], dynamo)
