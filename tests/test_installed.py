@@ -39,7 +39,7 @@ def test_public_names() -> None:
 
 
 def test_runtimes_are_imported_in_one_place(root: Path) -> None:
-    """Elsewhere their telemetry would be on; see `xai_deploy.runtimes`."""
+    """Elsewhere their telemetry would be on; see `xai_deploy.foundation.runtimes`."""
     found = [
         f"{path.relative_to(root)}:{number}"
         for folder in ("xai_deploy", "exporters/xai_exporters")

@@ -4,12 +4,12 @@ from xai_deploy import Explainer
 explanation = Explainer("resnet50.xai").explain(image, method="reciprocam")
 """
 
-from .bundle import Bundle, Manifest
 from .errors import XaiError
 from .explainer import Explainer, Explanation
+from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods
-from .targets import Contrast
+from .targets.targets import Contrast
 from .version import __version__ as __version__
 
 __all__ = [

@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
-from . import runtimes
-from . import targets as _targets
 from .backends import Config, Session, create
-from .bundle import Bundle
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
+from .format.bundle import Bundle
 from .forward import ForwardPass, Network
-from .guard.session import GuardedSession
+from .foundation import runtimes
+from .foundation.options import options_of
+from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
 from .methods.base import require_roles, start_offset
-from .options import options_of
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
-from .seeds import Seed
-from .targets import Target
+from .targets import targets as _targets
+from .targets.seeds import Seed
+from .targets.targets import Target
 
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand

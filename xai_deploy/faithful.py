@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .manifest import Manifest
+from .format.manifest import Manifest
 
 HALF = "half-precision"
 """The manifest's extension that says that something in the network is computed in float16 or bfloat16."""

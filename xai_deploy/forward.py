@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Session, Tensor, to_host
-from .bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
 from .constant_maps import why_constant
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
+from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
+from .foundation.progress import progress
 from .probabilities import probabilities
-from .progress import progress
-from .seeds import Index, Seed
+from .targets.seeds import Index, Seed
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class Network:
         self.proven.add(role)
 
     def checked(self, scores: NDArray[Any]) -> Array:
-        """The scores [..., classes] as float32. Their sizes have been compared with the manifest (`guard.session`).
+        """The scores [..., classes] as float32. Their sizes have been compared with the manifest (`guarded_session`).
 
         Raises:
             NonFiniteOutputError: One is NaN or infinity.

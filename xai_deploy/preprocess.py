@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import resample
-from .bundle import Input
 from .errors import DtypeError, NonFiniteInputError, ShapeError
+from .format.bundle import Input
 
 Pixels = NDArray[np.uint8]
 

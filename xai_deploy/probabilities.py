@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NotApplicableError
-from .manifest import Activation
+from .format.manifest import Activation
 
 Floats = TypeVar("Floats", bound=NDArray[Any])
 

@@ -15,18 +15,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xai_deploy import exits
+from xai_deploy.foundation import exits
 
 from . import parse
-from .costs import NO_CUT, Candidate
+from .bundle.preprocess import PRESETS
+from .cut.costs import NO_CUT, Candidate
+from .deliver.repositories.base import servers
 from .errors import RequestError
-from .fuse.base import fused as fused_methods
 from .pipeline import Export, Say, export, list_layers
-from .preprocess import PRESETS
 from .relevance.composite import composites
 from .request import Request, load_config
-from .roles import roles_of
-from .serve.base import servers
+from .roles.fuse.base import fused as fused_methods
+from .roles.plan import roles_of
 
 _SAFETY = """files from strangers:
   safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
@@ -43,7 +43,7 @@ _EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status, see `xai_deploy.exits`."""
+    """Run the command; returns the exit status, see `xai_deploy.foundation.exits`."""
     return exits.run("xai-export", lambda: _run(arguments), "interrupted; nothing was written")
 
 

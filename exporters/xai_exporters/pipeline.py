@@ -12,32 +12,32 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.bundle import FUSED, Manifest
-from xai_deploy.randomised import Randomised
+from xai_deploy.format.bundle import FUSED, Manifest
+from xai_deploy.format.randomised import Randomised
 
-from .auto import auto_layer
-from .clean import CleanGraph, clean
-from .costs import Candidate, candidates, no_cut
-from .delivery import check_delivery, deliver
-from .early import look
+from .bundle.describe import describe, image_input
+from .bundle.everywhere import check_everywhere, with_precision
+from .bundle.labels import read_labels
+from .bundle.stage import Stage, check_destination, randomised_path, staged
+from .bundle.verify import Verified, check_backward, noise_images, verify
+from .cut.auto import auto_layer
+from .cut.costs import Candidate, candidates, no_cut
+from .cut.layer import find_layer
+from .cut.scores.logits import Logits, drop_foreign_outputs, find_logits
+from .cut.split import Cut, plan_cut, split
+from .deliver.delivery import check_delivery, deliver
+from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, LayerError, RequestError, VerificationError
-from .everywhere import check_everywhere, with_precision
-from .graphs import make_model, to_bytes
-from .labels import read_labels
-from .layers import find_layer
-from .logits import Logits, drop_foreign_outputs, find_logits
-from .manifests import describe, image_input
-from .material import Material
-from .openvino_ir import require_openvino, to_ir
-from .passes.randomise import find_layers, randomise
+from .graph.writing import make_model, to_bytes
+from .passes.clean import CleanGraph, clean
+from .randomise import find_layers, randomise
 from .relevance.names import note_names
 from .request import Request, check
-from .roles import Role, asked_for, build_graphs, check_roles, roles_of
+from .roles.material import Material
+from .roles.plan import Role, asked_for, build_graphs, check_roles, roles_of
 from .sources import Network, load_source
-from .split import Cut, plan_cut, split
-from .stated import note
-from .verify import Verified, check_backward, noise_images, verify
-from .writer import Stage, check_destination, randomised_path, staged
+from .sources.look import look
+from .sources.stated import note
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ class Request:
         input_shape: (C,H,W) of one image; needed where the source does not say.
         output: The source's output to explain, where there are several.
         preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
-        preprocess_fields: Single fields of `xai_deploy.bundle.Preprocess` that replace the preset's.
+        preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         labels: Text file with one label a line.
         roles: Graphs to write; empty: all that apply and need not be asked for.
         input_gradient: Write the graph of the gradient at the image, too.
@@ -51,7 +51,7 @@ class Request:
         serve_repo: Kind of server, and the folder of its model repository to write.
         web: Folder of the page to write.
         ort_web: onnxruntime-web's package for the page, as a file or a folder; None: from the npm registry, or the cache.
-        randomise: Write this many further bundles, whose weights are random from the logits down; see `passes.randomise`.
+        randomise: Write this many further bundles, whose weights are random from the logits down; see `randomise`.
         randomise_seed: Of their random numbers.
     """
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from xai_exporters import Request, export
 
-from xai_deploy.bundle import MANIFEST, file_records, parse_manifest
+from xai_deploy.format.bundle import MANIFEST, file_records, parse_manifest
 
 SIZE = 16  # pixels
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from xai_deploy.guard.operators import arity
+from xai_deploy.format.guard.operators import arity
 
 from .explaining import explain
 from .material import bundle, changed_bundle, folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 
 from .base import Array, Tensors
 from .environments import Runtime

@@ -11,10 +11,10 @@ import onnx
 import onnxruntime as ort
 from safetensors.numpy import save_file
 from xai_exporters import Request, export
-from xai_exporters.fuse.base import fused
+from xai_exporters.roles.fuse.base import fused
 
 from xai_deploy import Explainer, Explanation
-from xai_deploy.bundle import FUSED, PREDICTED, TARGET
+from xai_deploy.format.bundle import FUSED, PREDICTED, TARGET
 from xai_deploy.heatmap import normalise
 from xai_deploy.preprocess import prepare
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xai_deploy import exits, write_image
+from xai_deploy import write_image
+from xai_deploy.foundation import exits
 
 from ..runtime import tiny
 

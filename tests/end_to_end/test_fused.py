@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.bundle import FUSED
+from xai_deploy.format.bundle import FUSED
 
 METHODS = ("reciprocam", "cam", "grad-cam", "grad-cam++", "layer-cam", "hires-cam", "xgrad-cam", "relevance-cam", "lrp",
            "gradient", "integrated-gradients:steps=8", "score-cam")  # fmt: skip

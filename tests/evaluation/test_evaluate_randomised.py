@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from xai_deploy import Bundle, Explainer, read_image
-from xai_deploy.randomised import Randomised
+from xai_deploy.format.randomised import Randomised
 from xai_deploy.similarity import spearman
 
 from . import nets

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from xai_deploy import Explainer, whole_files
+from xai_deploy import Explainer
 from xai_deploy.cli import evaluate
 from xai_deploy.evaluation import Journal, Plan, Subject, report
 from xai_deploy.evaluation import evaluate as evaluate_images
+from xai_deploy.foundation import whole_files
 
 from .conftest import Run, pictures
 

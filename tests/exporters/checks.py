@@ -16,9 +16,9 @@ import openvino
 import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.verify import noise_images
+from xai_exporters.bundle.verify import noise_images
 
-from xai_deploy.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle
+from xai_deploy.format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import torch
 from xai_exporters import Export, Request, export, list_layers
-from xai_exporters.costs import Candidate
+from xai_exporters.cut.costs import Candidate
 
 from . import nets
 

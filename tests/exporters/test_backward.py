@@ -15,12 +15,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from xai_exporters.errors import GraphError, RequestError, RuleError
-from xai_exporters.gradient import gradient_graph
-from xai_exporters.graphs import make_model, to_bytes
+from xai_exporters.graph.writing import make_model, to_bytes
+from xai_exporters.vjp.graph import gradient_graph
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import Bundle
 from xai_deploy.constant_maps import INDEPENDENT
+from xai_deploy.format.bundle import Bundle
 
 from . import nets
 from . import onnx_nets as o

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from xai_exporters.clean import clean
 from xai_exporters.errors import GraphError, RequestError
+from xai_exporters.passes.clean import clean
 
 from . import nets
 from . import onnx_nets as o

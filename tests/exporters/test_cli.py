@@ -14,7 +14,7 @@ import pytest
 from xai_exporters import cli
 from xai_exporters.cli import main
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from . import nets
 from . import onnx_nets as o

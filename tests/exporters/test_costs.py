@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from onnx import helper
 from xai_exporters import export, list_layers
-from xai_exporters.clean import clean
 from xai_exporters.cli import main
-from xai_exporters.costs import multiply_adds
+from xai_exporters.cut.costs import multiply_adds
 from xai_exporters.errors import LayerError
+from xai_exporters.passes.clean import clean
 
 from . import nets
 from . import onnx_nets as o

@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from xai_exporters.clean import CleanGraph, clean
-from xai_exporters.costs import candidates, no_cut
+from xai_exporters.cut.costs import candidates, no_cut
+from xai_exporters.cut.featuremap import find_grid
+from xai_exporters.cut.scores.logits import find_logits
 from xai_exporters.errors import ExtentError
-from xai_exporters.featuremap import find_grid
-from xai_exporters.logits import find_logits
+from xai_exporters.passes.clean import CleanGraph, clean
 
 SIZE, WIDTH = 32, 8
 Features: TypeAlias = Callable[["Net", torch.Tensor], torch.Tensor]

@@ -11,7 +11,8 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
-from xai_exporters import cli, delivery, pipeline
+from xai_exporters import cli, pipeline
+from xai_exporters.deliver import delivery
 from xai_exporters.errors import RequestError
 
 from . import onnx_nets as o

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xai_exporters import everywhere
+from xai_exporters.bundle import everywhere
 from xai_exporters.errors import VerificationError
 
 from xai_deploy import Explainer

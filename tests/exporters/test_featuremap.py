@@ -11,12 +11,12 @@ import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
-from xai_exporters.auto import auto_layer
-from xai_exporters.clean import CleanGraph, clean
-from xai_exporters.costs import candidates
+from xai_exporters.cut.auto import auto_layer
+from xai_exporters.cut.costs import candidates
+from xai_exporters.cut.featuremap import find_grid
+from xai_exporters.cut.scores.logits import find_logits
 from xai_exporters.errors import LayerError
-from xai_exporters.featuremap import find_grid
-from xai_exporters.logits import find_logits
+from xai_exporters.passes.clean import CleanGraph, clean
 
 from . import cut_nets as c
 

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from . import nets
 from . import onnx_nets as o

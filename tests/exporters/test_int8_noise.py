@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
-from xai_exporters import everywhere
+from xai_exporters.bundle import everywhere
+from xai_exporters.bundle.verify import check_backward, noise_images
 from xai_exporters.errors import VerificationError
 from xai_exporters.pipeline import _MEASURED
-from xai_exporters.verify import check_backward, noise_images
 
 from xai_deploy import Explainer
 from xai_deploy.errors import WrongResultError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import pytest
+from xai_exporters.cut.layer import find_layer
 from xai_exporters.errors import LayerError
-from xai_exporters.layers import find_layer, module_outputs, module_paths, no_such_layer
+from xai_exporters.graph.module_paths import module_outputs, module_paths, no_such_layer
 
 from . import onnx_nets as o
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from xai_exporters.bundle.verify import noise_images
 from xai_exporters.errors import GraphError, RequestError
-from xai_exporters.verify import noise_images
 
 from . import nets
 from . import onnx_nets as o

@@ -16,7 +16,7 @@ from xai_exporters.cli import main
 from xai_exporters.errors import BatchError, GraphError
 from xai_exporters.pipeline import list_layers
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from . import nets
 from . import onnx_nets as o

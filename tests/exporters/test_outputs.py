@@ -12,7 +12,7 @@ from xai_exporters import Request, list_layers
 from xai_exporters.cli import main
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from . import onnx_nets as o
 from .running import export_onnx

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from xai_exporters import places
-from xai_exporters.writer import check_destination, staged_bundle
+from xai_exporters.bundle import places
+from xai_exporters.bundle.stage import check_destination, staged_bundle
 
-from xai_deploy.bundle import Bundle
 from xai_deploy.errors import IntegrityError
+from xai_deploy.format.bundle import Bundle
 
 from . import onnx_nets as o
 from .running import export_onnx

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from xai_exporters import Request
+from xai_exporters.bundle.preprocess import describe_input
 from xai_exporters.errors import RequestError
-from xai_exporters.preprocess import describe_input
 
-from xai_deploy.bundle import Input, Preprocess
+from xai_deploy.format.bundle import Input, Preprocess
 
 NCHW, SQUARE, GREY = (3, 16, 20), (3, 224, 224), (1, 28, 28)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

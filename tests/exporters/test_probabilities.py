@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from xai_exporters.cut.scores.logits import Logits, find_logits
 from xai_exporters.errors import GraphError, VerificationError
-from xai_exporters.logits import Logits, find_logits
 
 from xai_deploy import Explainer, heatmap, resample
 from xai_deploy.errors import NotApplicableError

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 
 from . import nets
 from . import onnx_nets as o

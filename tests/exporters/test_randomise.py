@@ -21,14 +21,15 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from xai_exporters import Export, Request, export, places
+from xai_exporters import Export, Request, export
+from xai_exporters.bundle import places
+from xai_exporters.bundle.verify import verify
 from xai_exporters.cli import main
 from xai_exporters.errors import OutputError, RequestError, VerificationError
-from xai_exporters.verify import verify
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import Bundle
-from xai_deploy.randomised import Randomised
+from xai_deploy.format.bundle import Bundle
+from xai_deploy.format.randomised import Randomised
 
 from . import nets
 from . import onnx_nets as o

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from onnx.utils import Extractor
 from xai_exporters.errors import LayerError
-from xai_exporters.layouts import find_layout, reduced_axes
+from xai_exporters.graph.layouts import find_layout, reduced_axes
 
 from . import onnx_nets as o
 from .checks import Array, check_bundle, reference, source_reference

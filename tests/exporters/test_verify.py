@@ -11,18 +11,18 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from xai_exporters import Request, export
-from xai_exporters.clean import CleanGraph
-from xai_exporters.clean import clean as real_clean
+from xai_exporters.bundle.verify import noise_images
+from xai_exporters.cut.split import Parts
+from xai_exporters.cut.split import split as real_split
 from xai_exporters.errors import VerificationError
-from xai_exporters.pixelwise import Linear
-from xai_exporters.pixelwise import find_linear as real_find_linear
+from xai_exporters.passes.clean import CleanGraph
+from xai_exporters.passes.clean import clean as real_clean
+from xai_exporters.roles.pixelwise import Linear
+from xai_exporters.roles.pixelwise import find_linear as real_find_linear
 from xai_exporters.sources import Network
 from xai_exporters.sources import load_source as real_load_source
-from xai_exporters.split import Parts
-from xai_exporters.split import split as real_split
-from xai_exporters.verify import noise_images
 
-from xai_deploy.bundle import Input, Preprocess
+from xai_deploy.format.bundle import Input, Preprocess
 
 from . import nets
 from . import onnx_nets as o
@@ -116,7 +116,7 @@ def test_a_pixelwise_tail_of_wrong_weights(tmp_path: Path, monkeypatch: pytest.M
         weight[0, 0] += np.abs(weight).max() / 2
         return Linear(weight)
 
-    monkeypatch.setattr("xai_exporters.roles.find_linear", wrong)
+    monkeypatch.setattr("xai_exporters.roles.plan.find_linear", wrong)
     with pytest.raises(VerificationError, match="the pixelwise tail does not reproduce the logits"):
         export_onnx(tmp_path, o.classifier())
     assert left_behind(tmp_path) == []

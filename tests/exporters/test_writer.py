@@ -11,11 +11,12 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from xai_exporters import Request, export, places
+from xai_exporters import Request, export
+from xai_exporters.bundle import places
 from xai_exporters.errors import GraphError, OutputError
-from xai_exporters.graphs import make_model, to_bytes
+from xai_exporters.graph.writing import make_model, to_bytes
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from . import nets
 from . import onnx_nets as o
@@ -185,7 +186,7 @@ def test_a_disk_that_refuses(
     """Read-only and full disks, as a user without rights would meet them."""
     request = onnx_request(tmp_path, o.classifier(), overwrite=overwrite)
     before = contents(export(request).path) if overwrite else None
-    monkeypatch.setattr(f"xai_exporters.writer.{name}", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(f"xai_exporters.bundle.stage.{name}", failing(OSError(28, "No space left on device")))
     with pytest.raises(OutputError, match=rf"{says} \(No space left on device\)"):
         export(request)
     assert left_behind(tmp_path) == (["net.xai"] if overwrite else [])
@@ -207,7 +208,7 @@ def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         rename(source, destination)
 
     monkeypatch.setattr(places, "exchange", lambda *_: False)
-    monkeypatch.setattr("xai_exporters.places.os.rename", second_fails)
+    monkeypatch.setattr("xai_exporters.bundle.places.os.rename", second_fails)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
         export(request)
     assert len(failed) == 1
@@ -223,6 +224,6 @@ def test_default_name_is_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_above_two_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xai_exporters.graphs._LIMIT", 1000)
+    monkeypatch.setattr("xai_exporters.graph.reading._LIMIT", 1000)
     with pytest.raises(GraphError, match=r"weights take \d+ MiB; a self-contained ONNX file holds at most 2 GB"):
         to_bytes(make_model(ir.from_proto(o.classifier()).graph))

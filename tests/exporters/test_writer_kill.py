@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xai_deploy.bundle import Bundle
 from xai_deploy.errors import XaiError
+from xai_deploy.format.bundle import Bundle
 
 from . import onnx_nets as o
 from .running import export_onnx

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.guard import check_graph
+from xai_deploy.format.guard import check_graph
 
 from .graphs import IMAGE, floats, ints, model, n
 

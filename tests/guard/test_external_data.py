@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import BundleError, IntegrityError, UnsafePathError
-from xai_deploy.guard import check_graph, check_self_contained
+from xai_deploy.format.guard import check_graph, check_self_contained
 
 from ..runtime import tiny
 

@@ -7,8 +7,8 @@ import pytest
 from xai_exporters.relevance.table import relevance
 from xai_exporters.vjp.table import vjp
 
-from xai_deploy.guard.operators import FIRST_OPSET, LAST_OPSET, MANY, OPERATORS, arity
-from xai_deploy.guard.shapes import rules
+from xai_deploy.format.guard.operators import FIRST_OPSET, LAST_OPSET, MANY, OPERATORS, arity
+from xai_deploy.format.guard.shapes import rules
 
 _LEFT_OUT = """
     If Loop Scan Optional OptionalGetElement OptionalHasElement ConcatFromSequence SplitToSequence RegexFullMatch TfIdfVectorizer

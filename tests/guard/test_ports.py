@@ -6,10 +6,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from xai_deploy import manifest as m
 from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.guard import check_graph
-from xai_deploy.manifest import Port
+from xai_deploy.format import manifest as m
+from xai_deploy.format.guard import check_graph
+from xai_deploy.format.manifest import Port
 
 from .graphs import IMAGE, n
 

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy.guard.messages import parse
-from xai_deploy.guard.operators import FIRST_OPSET, OPERATORS, arity
-from xai_deploy.guard.shapes import Harmful, Known, Run, Unknowable
+from xai_deploy.format.guard.messages import parse
+from xai_deploy.format.guard.operators import FIRST_OPSET, OPERATORS, arity
+from xai_deploy.format.guard.shapes import Harmful, Known, Run, Unknowable
 
 Arrays = list[NDArray[Any]]
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from xai_deploy.errors import IntegrityError, UnsafeGraphError
-from xai_deploy.guard import check_graph, messages
+from xai_deploy.format.guard import check_graph, messages
 
 from .graphs import IMAGE, floats, ints, model, n
 

@@ -36,16 +36,16 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.densenet import DenseNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
-from xai_exporters.clean import clean
+from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.split import Cut, Parts, plan_cut, split
 from xai_exporters.errors import ExportError
-from xai_exporters.gradient import gradient_graph
-from xai_exporters.graphs import make_model, to_bytes
-from xai_exporters.logits import find_logits
-from xai_exporters.runtime import open_session
-from xai_exporters.split import Cut, Parts, plan_cut, split
+from xai_exporters.graph.measure import open_session
+from xai_exporters.graph.writing import make_model, to_bytes
+from xai_exporters.passes.clean import clean
+from xai_exporters.vjp.graph import gradient_graph
 
-from xai_deploy.bundle import ACTIVATION, GRADIENT, SEED, TARGET
-from xai_deploy.progress import progress
+from xai_deploy.format.bundle import ACTIVATION, GRADIENT, SEED, TARGET
+from xai_deploy.foundation.progress import progress
 
 from ..exporters.vjp.harness import to_float64
 from ..exporters.vjp.references import REFERENCES

@@ -14,15 +14,15 @@ import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
-from xai_exporters.clean import clean
-from xai_exporters.graphs import make_model, to_bytes
-from xai_exporters.logits import find_logits
+from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.split import Parts, plan_cut, split
+from xai_exporters.graph.measure import open_session
+from xai_exporters.graph.writing import make_model, to_bytes
+from xai_exporters.passes.clean import clean
 from xai_exporters.relevance.composite import DEFAULT, composites, load_composite
 from xai_exporters.relevance.graph import relevance_graph
-from xai_exporters.runtime import open_session
-from xai_exporters.split import Parts, plan_cut, split
 
-from xai_deploy.bundle import RELEVANCE, SEED, TARGET
+from xai_deploy.format.bundle import RELEVANCE, SEED, TARGET
 
 from . import gradients
 

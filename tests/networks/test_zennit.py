@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xai_exporters import Request, export
 
 from xai_deploy import Explainer
-from xai_deploy.bundle import ACTIVATION, LOGITS, RELEVANCE, SEED, TARGET
+from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SEED, TARGET
 
 from .oracle import calibrate, randomise
 

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from xai_deploy import bundle as b
-from xai_deploy.format1 import with_ports
+from xai_deploy.format import bundle as b
+from xai_deploy.format.format1 import with_ports
 
 from .tiny import CHANNELS, CLASSES, HEIGHT, LABELS, SCALE, WIDTH, H, W
 

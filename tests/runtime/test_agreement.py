@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy import Explainer, agreement
-from xai_deploy.agreement import Explained, ImageAgreement, Limits
+from xai_deploy import Explainer
+from xai_deploy.agreement import compare as agreement
+from xai_deploy.agreement.compare import Explained, ImageAgreement, Limits
 from xai_deploy.errors import NotApplicableError, ShapeError
 
 from . import small

@@ -17,9 +17,9 @@ from xai_deploy.backends.base import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
 from xai_deploy.forward import ForwardPass, Network
+from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
-from xai_deploy.registry import Registry
-from xai_deploy.seeds import Seed
+from xai_deploy.targets.seeds import Seed
 
 from . import oracles, tiny
 from .conftest import Bundles

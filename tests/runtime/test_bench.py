@@ -19,8 +19,8 @@ from xai_deploy import XaiError, method_names
 from xai_deploy.benchmark import Job, Report, Settings, benchmark, interleave, peak_memory, summarise
 from xai_deploy.benchmark import report as report_module
 from xai_deploy.benchmark.memory import own_peak
-from xai_deploy.bundle import Graph
 from xai_deploy.cli import bench
+from xai_deploy.format.bundle import Graph
 
 from . import tiny
 from .conftest import Bundles

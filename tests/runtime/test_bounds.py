@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 import pytest
 
-from xai_deploy import Bundle, Explainer, schema
-from xai_deploy.bounds import number_fault, text_fault
-from xai_deploy.bundle import MANIFEST
+from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import IntegrityError, ManifestError, RuntimeFailure, UnsafeGraphError
-from xai_deploy.guard.session import GuardedSession
-from xai_deploy.manifest import Graph, Manifest, Port
+from xai_deploy.format.bounds import number_fault, text_fault
+from xai_deploy.format.bundle import MANIFEST
+from xai_deploy.format.manifest import Graph, Manifest, Port
+from xai_deploy.foundation import schema
+from xai_deploy.guarded_session import GuardedSession
 
 from . import tiny
 from .conftest import Bundles
@@ -112,7 +113,7 @@ def test_extensions_may_be_long(folder: Path) -> None:
 
 def sizes_hidden(folder: Path, file: str, change: Callable[[onnx.ModelProto], object]) -> None:
     """Change a graph, and declare its outputs without sizes: nothing is to be seen before it runs."""
-    from xai_deploy.bundle import file_records
+    from xai_deploy.format.bundle import file_records
 
     proto = onnx.load(folder / file)
     change(proto)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from xai_deploy import Bundle, Explainer, bundle
+from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import (
     FormatVersionError,
     IntegrityError,
@@ -24,6 +24,7 @@ from xai_deploy.errors import (
     UnsafePathError,
     XaiError,
 )
+from xai_deploy.format import bundle
 
 from . import tiny
 from .conftest import Bundles

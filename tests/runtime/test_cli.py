@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xai_deploy import Explainer, bundle, heatmap, read_image, write_image
+from xai_deploy import Explainer, heatmap, read_image, write_image
 from xai_deploy.cli import explain
 from xai_deploy.cli.contact_sheet import TILE
+from xai_deploy.format import bundle
 
 from . import tiny
 

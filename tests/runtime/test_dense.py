@@ -19,7 +19,7 @@ from xai_deploy.backends.onnxruntime import BoundSession
 from xai_deploy.errors import NonFiniteOutputError, OptionError, TargetError
 from xai_deploy.forward import ForwardPass, Network
 from xai_deploy.methods import create
-from xai_deploy.seeds import Seed
+from xai_deploy.targets.seeds import Seed
 
 from . import dense, oracles, tiny
 from .test_methods import counting

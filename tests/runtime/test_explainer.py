@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import xai_deploy
-from xai_deploy import Explainer, Explanation, bundle, heatmap
+from xai_deploy import Explainer, Explanation, heatmap
 from xai_deploy.errors import (
     DtypeError,
     NonFiniteInputError,
@@ -26,6 +26,7 @@ from xai_deploy.errors import (
     UnsafeGraphError,
     XaiError,
 )
+from xai_deploy.format import bundle
 
 from . import oracles, tiny
 from .conftest import Bundles

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xai_deploy import Bundle, Explainer, bundle
+from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import ManifestError
-from xai_deploy.format1 import upgraded
+from xai_deploy.format import bundle
+from xai_deploy.format.format1 import upgraded
 from xai_deploy.preprocess import Prepared
 
 from .test_bundle import rewrite

@@ -208,7 +208,7 @@ def test_integrated_gradients_are_complete(
 
 
 def test_black_is_the_preprocessed_black(bundles: Bundles, tmp_path: Any) -> None:
-    from xai_deploy.bundle import Preprocess
+    from xai_deploy.format.bundle import Preprocess
 
     how = Preprocess(scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     net = tiny.write(tmp_path / "net.xai", "nhwc", gradients=True, preprocess=how)

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from xai_deploy import Explainer, agreement, method_names
+from xai_deploy import Explainer, method_names
+from xai_deploy.agreement import compare as agreement
 from xai_deploy.benchmark import benchmark
 from xai_deploy.cli import explain
 from xai_deploy.errors import NotApplicableError, RuntimeFailure

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from xai_deploy.bundle import Input, Preprocess
 from xai_deploy.errors import DtypeError, NonFiniteInputError, ShapeError
+from xai_deploy.format.bundle import Input, Preprocess
 from xai_deploy.preprocess import as_list, crop_box, prepare, view
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from xai_deploy import Explainer, agreement
+from xai_deploy import Explainer
+from xai_deploy.agreement import compare as agreement
 from xai_deploy.cli import explain
 from xai_deploy.errors import NotApplicableError
+from xai_deploy.format.manifest import Activation
 from xai_deploy.images import encode_image
-from xai_deploy.manifest import Activation
 from xai_deploy.probabilities import has_probabilities, probabilities
 
 from . import tiny

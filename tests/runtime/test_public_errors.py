@@ -23,7 +23,7 @@ from xai_deploy.errors import (
 from xai_deploy.methods import create
 from xai_deploy.methods.base import require_varying_score
 from xai_deploy.probabilities import probabilities
-from xai_deploy.seeds import Seed
+from xai_deploy.targets.seeds import Seed
 
 from . import tiny
 from .conftest import Bundles

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from xai_deploy import Bundle, bundle
+from xai_deploy import Bundle
 from xai_deploy.errors import ManifestError
-from xai_deploy.randomised import Randomised
+from xai_deploy.format import bundle
+from xai_deploy.format.randomised import Randomised
 
 from .conftest import Bundles
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy import recording
-from xai_deploy.agreement import Explained
+from xai_deploy.agreement import recording
+from xai_deploy.agreement.compare import Explained
+from xai_deploy.agreement.recording import Header, Recording, Request
 from xai_deploy.errors import RecordingError
-from xai_deploy.recording import Header, Recording, Request
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (4, 5 + i, 3), dtype=np.uint8) for i in range(3)]

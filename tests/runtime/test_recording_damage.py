@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xai_deploy import recording
+from xai_deploy.agreement import recording
 from xai_deploy.errors import RecordingError
 
 from .test_recording import refused, save

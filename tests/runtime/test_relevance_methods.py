@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from xai_deploy import Explainer
-from xai_deploy import bundle as b
 from xai_deploy.errors import NotApplicableError, OptionError
+from xai_deploy.format import bundle as b
 
 from . import dense, tiny
 from .test_dense import close, unit
@@ -227,7 +227,7 @@ class Confident:
 def test_sglrp_of_a_class_that_is_nearly_certain() -> None:
     """p_t (1 - p_t) and -p_t p_j where 1 - p_t is far below float32's rounding of p_t."""
     from xai_deploy.methods import create
-    from xai_deploy.seeds import Seed
+    from xai_deploy.targets.seeds import Seed
 
     logits = np.array([[20.0, 1.0, 0.0, -2.0], [0.5, 30.0, 0.0, 1.0]], np.float32)
     p = softmax(logits.astype(np.float64))

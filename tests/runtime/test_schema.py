@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_deploy import bundle, schema, targets
 from xai_deploy.errors import BundleError, TargetError
+from xai_deploy.format import bundle
+from xai_deploy.foundation import schema
+from xai_deploy.targets import targets
 
 
 @dataclass(frozen=True)

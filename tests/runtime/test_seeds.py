@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xai_deploy import targets
 from xai_deploy.errors import TargetError, UnknownLabelError
-from xai_deploy.seeds import Seed
+from xai_deploy.targets import targets
+from xai_deploy.targets.seeds import Seed
 
 LABELS = ("cat", "dog", "cat vs dog", "bird", "7")
 LOGITS = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 0, 3]], np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xai_deploy import runtimes
+from xai_deploy.foundation import runtimes
 
 from .conftest import Bundles
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xai_deploy.whole_files import umask, whole_file, write_whole
+from xai_deploy.foundation.whole_files import umask, whole_file, write_whole
 
 
 def test_several_writers_never_mix(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from xai_exporters.gradient import gradient_graph
-from xai_exporters.graphs import make_model
-from xai_exporters.guided import guided_gradient_graph
+from xai_exporters.graph.writing import make_model
+from xai_exporters.vjp.graph import gradient_graph
+from xai_exporters.vjp.guided import guided_gradient_graph
 
-from xai_deploy import bundle as b
-from xai_deploy.format1 import with_ports
+from xai_deploy.format import bundle as b
+from xai_deploy.format.format1 import with_ports
 
 Kind = Literal["pooled", "residual", "nhwc", "uint8", "nan", "wrong-shape", "wrong-classes"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import heatmap
-from xai_deploy.bundle import Input, Preprocess
+from xai_deploy.format.bundle import Input, Preprocess
 from xai_deploy.preprocess import crop_box, prepare, view
 
 Node = Callable[[str, Any], Any]

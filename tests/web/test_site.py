@@ -16,10 +16,10 @@ from typing import Any
 
 import onnx
 import pytest
+from xai_exporters.deliver.web import check_site, runtime_files, write_site
 from xai_exporters.errors import OutputError, RequestError
-from xai_exporters.web import check_site, runtime_files, write_site
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from .conftest import METHODS, PAGE, served
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, BackendNotInstalledError, DeviceError, UnknownBackendError
-from ..registry import Registry
+from ..foundation.registry import Registry
 
 HostTensor: TypeAlias = NDArray[Any]
 Precision = Literal["f32", "tf32", "f16", "bf16"]

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import runtimes
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
+from ..foundation import runtimes
 from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import runtimes
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
+from ..foundation import runtimes
 from .base import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}

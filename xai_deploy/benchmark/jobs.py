@@ -16,10 +16,10 @@ from ..backends import Config, Session, create
 from ..backends.base import to_host
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
-from ..guard import check_self_contained
+from ..format.guard import check_self_contained
 from ..images import InputRange, read_image
 from ..preprocess import Prepared
-from ..targets import Target
+from ..targets.targets import Target
 
 PLAIN = "plain"
 SEED = 0  # of the noise

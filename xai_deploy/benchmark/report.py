@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, runtimes
+from .. import __version__
 from ..backends import Config, create
 from ..backends import backends as all_backends
-from ..bundle import Bundle, Manifest
 from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
 from ..explainer import MethodSpec
+from ..format.bundle import Bundle, Manifest
+from ..foundation import runtimes
+from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
 from ..methods.base import create as create_method
 from ..methods.base import require_roles
-from ..progress import progress
 from .jobs import PLAIN, Bench, Job, Settings
 from .memory import own_peak, peak_memory
 from .timing import Summary, interleave, summarise

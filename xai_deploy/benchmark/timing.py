@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..progress import progress
+from ..foundation.progress import progress
 
 K = TypeVar("K", bound=Hashable)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
+from ..foundation.schema import type_hints
 from ..images import SUFFIXES, InputRange, Pixels, read_image
-from ..schema import type_hints
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..benchmark import LeftOut, Report, Result, benchmark, plot
 from ..benchmark.plot import require_matplotlib
-from ..exits import printable
+from ..foundation.exits import printable
 from .arguments import parse_methods
 from .console import Parser, command, positive, require_place, silence_opencv, write_json
 

@@ -11,15 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .. import Explainer, agreement, backend_names, recording
-from ..agreement import Explained, Figure, ImageAgreement, Limits
-from ..bundle import MANIFEST, TargetLayer
+from .. import Explainer, backend_names
+from ..agreement import compare as agreement
+from ..agreement import recording
+from ..agreement.compare import Explained, Figure, ImageAgreement, Limits
+from ..agreement.recording import Header, Recording, Request
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
-from ..exits import printable
+from ..format.bundle import MANIFEST, TargetLayer
+from ..foundation.exits import printable
+from ..foundation.progress import progress
 from ..images import Pixels
 from ..methods import applicable, create
-from ..progress import progress
-from ..recording import Header, Recording, Request
 from .arguments import Bad, find_images, parse_methods, read_chunks
 from .console import Parser, command, require_place, share, silence_opencv, warn_of, write_json
 

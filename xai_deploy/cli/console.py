@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import Explainer, XaiError, __version__, exits
+from .. import Explainer, XaiError, __version__
 from ..errors import OptionError
-from ..exits import printable
+from ..foundation import exits
+from ..foundation.exits import printable
+from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
-from ..whole_files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..exits import printable
+from ..foundation.exits import printable
 from ..images import opencv
 
 Pixels = NDArray[np.uint8]

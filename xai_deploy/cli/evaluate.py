@@ -20,9 +20,9 @@ from ..evaluation.metrics import Column, metrics
 from ..evaluation.run import CHUNK, Plan, Subject, evaluate
 from ..evaluation.summary import Figure, Group
 from ..evaluation.truth import Boxes, read_boxes, read_masks, unknown
-from ..exits import printable
+from ..foundation.exits import printable
+from ..foundation.whole_files import write_whole
 from ..methods import applicable
-from ..whole_files import write_whole
 from .arguments import MethodRequest, describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv, warn_of
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names, runtimes
-from ..exits import printable
+from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from ..foundation import runtimes
+from ..foundation.exits import printable
+from ..foundation.progress import progress
 from ..images import Pixels, encode_image
 from ..methods import methods
 from ..preprocess import view
 from ..probabilities import has_probabilities, probabilities
-from ..progress import progress
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
 from .console import Parser, command, share, silence_opencv, warn_of
 from .contact_sheet import ContactSheet, Tile, fit

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from ..errors import XaiError
-from ..whole_files import lock
+from ..foundation.whole_files import lock
 
 Line = dict[str, Any]
 

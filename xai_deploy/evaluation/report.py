@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import heatmap
-from ..bundle import PREDICTED
 from ..errors import BackendNotInstalledError, InputError
-from ..exits import printable
+from ..format.bundle import PREDICTED
+from ..foundation.exits import printable
 from ..images import encode_image, read_image
 from ..preprocess import view
 from .journal import Line

@@ -11,17 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, resample, runtimes
+from .. import __version__, resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
+from ..foundation import runtimes
+from ..foundation.options import options_of
+from ..foundation.progress import progress
 from ..images import MAX_PIXELS, InputRange, read_image
 from ..methods import create as create_method
 from ..methods.base import require_roles
-from ..options import options_of
 from ..preprocess import Prepared
-from ..progress import progress
 from ..similarity import spearman, top_overlap
-from ..targets import One, Rank, expand, known_classes
+from ..targets.targets import One, Rank, expand, known_classes
 from . import metrics as _metrics
 from .journal import Journal, Line
 from .metrics import Case, Column, Metric

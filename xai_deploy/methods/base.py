@@ -12,12 +12,12 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from ..bundle import Manifest
 from ..errors import NotApplicableError, OptionError, UnknownMethodError
-from ..options import build, unknown
+from ..format.bundle import Manifest
+from ..foundation.options import build, unknown
+from ..foundation.registry import Registry
 from ..probabilities import softmax
-from ..registry import Registry
-from ..seeds import Array, Index, Seed
+from ..targets.seeds import Array, Index, Seed
 
 __all__ = [
     "GRADIENT_ADVICE",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from ..graphs import attribute, constant_of
+from ..graph.reading import attribute, constant_of
 
 MARK = 16_777_213
 """Stands for the batch: the largest prime below 2^24, which float32 holds exactly; a Resize's scales are float32."""

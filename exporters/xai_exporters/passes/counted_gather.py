@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Emitter
-from ..graphs import constant_of, content_of
-from ..runtime import Measured, evaluate
+from ..graph.emit import Emitter
+from ..graph.measure import Measured, evaluate
+from ..graph.reading import constant_of, content_of
 
 
 def reduce_counted_gathers(model: ir.Model, shapes: Measured) -> bool:

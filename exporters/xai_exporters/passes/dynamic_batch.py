@@ -24,8 +24,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Emitter
-from ..graphs import attribute
+from ..graph.emit import Emitter
+from ..graph.reading import attribute
 from .batch_axes import MARK, BatchAxes
 
 _KEPT_BY_ONE = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"}

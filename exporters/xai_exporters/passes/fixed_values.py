@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Emitter
-from ..graphs import constant_of, content_of
-from ..runtime import evaluate
+from ..graph.emit import Emitter
+from ..graph.measure import evaluate
+from ..graph.reading import constant_of, content_of
 
 _LIMIT = 4096  # entries; pads, axes and indices are far below, computed weights stay computed
 _QUANTISED = {"QuantizeLinear", "DequantizeLinear"}

@@ -14,7 +14,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import GraphError
-from ..graphs import called, opset_of
+from ..graph.reading import called, opset_of
 
 OLDEST = 7
 _BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}

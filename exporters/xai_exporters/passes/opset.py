@@ -8,7 +8,7 @@ import onnx
 import onnx.version_converter
 
 from ..errors import GraphError
-from ..graphs import opset_of
+from ..graph.reading import opset_of
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from ..emit import unique
-from ..graphs import opset_of
+from ..graph.emit import unique
+from ..graph.reading import opset_of
 
 _OURS = ("", "ai.onnx")
 _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one, and how many quantised inputs it has

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Emitter
-from ..graphs import attribute, constant_of
-from ..runtime import Measured
+from ..graph.emit import Emitter
+from ..graph.measure import Measured
+from ..graph.reading import attribute, constant_of
 
 
 def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from ..errors import GraphError
-from ..graphs import called, opset_of
+from ..graph.reading import called, opset_of
 
 _ADVICE = {  # how a domain begins -> what it is, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Result, Step
+from ..backward.rules import Result, Step
+from ..graph.emit import Ops
 from .facts import is_signal
 from .fixed_rules import give
 from .layer_rules import Zero

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..graphs import attribute, constant_of
+from ..graph.reading import attribute, constant_of
 from ..vjp.table import vjp
 
 _SIGNAL, _NONNEGATIVE = "xai/signal", "xai/nonnegative"

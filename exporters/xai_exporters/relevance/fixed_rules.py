@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Result, Step
-from ..shapes import unbroadcast
+from ..backward.rules import Result, Step
+from ..graph.emit import Ops
+from ..graph.shapes import unbroadcast
 from ..vjp.table import vjp
 from .facts import is_signal
 from .naming import named

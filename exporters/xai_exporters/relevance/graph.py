@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xai_deploy.bundle import RELEVANCE
+from xai_deploy.format.bundle import RELEVANCE
 
-from ..gradient import Start, backward_graph, by_target_and_seed
-from ..rules import Rule, Table
+from ..backward.rules import Rule, Table
+from ..vjp.graph import Start, backward_graph, by_target_and_seed
 from ..vjp.table import vjp
 from .composite import Composite, resolve_bounds
 from .facts import find_facts

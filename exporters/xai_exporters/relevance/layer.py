@@ -16,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import unbroadcast
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import unbroadcast
 from ..vjp.table import vjp
 from .facts import is_nonnegative, is_signal
 

@@ -17,9 +17,9 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..graphs import attribute
-from ..rules import Result, Step
+from ..backward.rules import Result, Step
+from ..graph.emit import Ops
+from ..graph.reading import attribute
 from .fixed_rules import give
 from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
 from .naming import named

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graphs import attribute, constant_of
+from ..graph.reading import attribute, constant_of
 from .names import take_names
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
-from ..layers import module_paths
+from ..graph.module_paths import module_paths
 
 _NAMES, _MODULES = "xai/names", "xai/modules"
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import onnx_ir as ir
 
-from ..emit import Ops
+from ..backward.rules import Result, Step
 from ..errors import RequestError
-from ..rules import Result, Step
+from ..graph.emit import Ops
 
 
 class NamedRule(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
+from ..backward.rules import Step
+from ..graph.emit import Ops
 from .table import relevance
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..rules import RuleTable
+from ..backward.rules import RuleTable
 
 relevance = RuleTable("xai_exporters.relevance")

@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 from typing import Protocol, cast
 
-from .. import foreign
 from ..errors import UnknownSourceError
 from ..request import Request
+from . import foreign
 from .base import Network, SourceFile
 
 __all__ = ["Network", "SourceFile", "load_source"]

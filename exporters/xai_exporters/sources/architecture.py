@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xai_deploy.guard.expansion import constants_limit
+from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import ArchitectureError, SourceError
 from ..request import Request

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from xai_deploy.guard.expansion import BASE, OF_FILE, constants_limit
+from xai_deploy.format.guard.expansion import BASE, OF_FILE, constants_limit
 
 from ..errors import SourceError
 

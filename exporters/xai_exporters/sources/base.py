@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, SourceError
 from ..request import Request
-from ..stated import Stated
 from .archive import names_in
+from .stated import Stated
 
 Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..stated import Stated
+from .stated import Stated
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 

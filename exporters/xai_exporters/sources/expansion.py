@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper
 
-from xai_deploy.guard.expansion import constants_limit
+from xai_deploy.format.guard.expansion import constants_limit
 
 _SMALL = 4096  # elements of a tensor that may be a shape, and is kept for the inference
 _NODES = 1_000_000

@@ -9,16 +9,16 @@ import onnx
 import onnx.external_data_helper as external
 from google.protobuf.message import DecodeError
 
-from xai_deploy.guard.expansion import constants_limit
+from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import GraphError, SourceError
 from ..passes.old_opset import require_known
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from ..standard_form import in_standard_form
 from .base import Network, SourceFile, refuse_arch
 from .expansion import expansion
 from .order import in_order
+from .standard_form import in_standard_form
 
 
 def matches(file: SourceFile) -> bool:

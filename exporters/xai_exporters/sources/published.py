@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..stated import Stated
+from .stated import Stated
 
 
 def find_published(models: Any, path: Path) -> tuple[str, Any] | None:

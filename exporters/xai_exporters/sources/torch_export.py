@@ -14,12 +14,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..errors import LayerError, SourceError
-from ..graphs import name_outputs
-from ..layers import no_such_layer
+from ..graph.module_paths import no_such_layer
+from ..graph.writing import name_outputs
 from ..request import Request
-from ..stated import Stated
 from .base import Network
 from .configured import image_size, stated_by_module
+from .stated import Stated
 
 IMAGE = "image"
 OPSET = 18

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArchitectureError
-from ..stated import Stated
 from .published import find_published, stated_by_torchvision
+from .stated import Stated
 
 _SLOW_INIT = ("googlenet", "inception_v3")  # warn, and draw their weights one by one, unless told not to
 

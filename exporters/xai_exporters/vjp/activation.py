@@ -10,8 +10,8 @@ import math
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
+from ..backward.rules import Step
+from ..graph.emit import Ops
 from .table import vjp
 
 

@@ -6,9 +6,9 @@ import functools
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..graphs import constant_of
-from ..rules import Step
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.reading import constant_of
 from .table import vjp
 
 

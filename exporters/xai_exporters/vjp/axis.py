@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..emit import Ops
+from ..graph.emit import Ops
 
 _ROUNDS = 4  # one Gather per round; where positions are picked more often than that, a matrix product is shorter
 

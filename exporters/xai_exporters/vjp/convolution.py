@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import Dims
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import Dims
 from .table import vjp
 from .weights import anew
 from .window import Window, find_transposed_window, find_window, fit, transpose

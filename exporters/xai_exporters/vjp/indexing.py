@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..graphs import constant_of
-from ..rules import Step
-from ..shapes import reshape
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.reading import constant_of
+from ..graph.shapes import reshape
 from .axis import from_positions
 from .table import vjp
 

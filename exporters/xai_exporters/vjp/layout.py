@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import FLOATS, Step
-from ..shapes import reshape
+from ..backward.rules import FLOATS, Step
+from ..graph.emit import Ops
+from ..graph.shapes import reshape
 from .axis import from_positions
 from .table import vjp
 

@@ -6,9 +6,9 @@ import string
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import Dims, expand, reshape, unbroadcast
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import Dims, expand, reshape, unbroadcast
 from .table import vjp
 from .weights import anew
 

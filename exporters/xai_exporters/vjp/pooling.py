@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import expand, reshape
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import expand, reshape
 from .table import vjp
 from .window import Sizes, Window, find_window, fit, spatial, spatial_shape, spread
 

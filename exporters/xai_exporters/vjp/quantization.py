@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step, floats_of
+from ..backward.rules import Step, floats_of
+from ..graph.emit import Ops
 from .table import vjp
 
 

@@ -6,9 +6,9 @@ import math
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import expand
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import expand
 from .table import vjp
 
 

@@ -9,10 +9,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..emit import Ops
-from ..graphs import IR_VERSION
-from ..rules import Step
-from ..runtime import open_session, run
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.measure import open_session, run
+from ..graph.writing import IR_VERSION
 from .axis import along
 from .table import vjp
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..rules import RuleTable
+from ..backward.rules import RuleTable
 
 vjp = RuleTable("xai_exporters.vjp")

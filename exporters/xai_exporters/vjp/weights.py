@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..shapes import Dims
+from ..graph.emit import Ops
+from ..graph.shapes import Dims
 
 
 def anew(op: Ops, weight: ir.Value, dims: Dims) -> ir.Value:

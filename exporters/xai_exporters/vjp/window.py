@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ..emit import Ops
-from ..rules import Step
-from ..shapes import Dims
+from ..backward.rules import Step
+from ..graph.emit import Ops
+from ..graph.shapes import Dims
 
 Sizes = tuple[int, ...]
 

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from xai_deploy.bundle import MANIFEST
+from xai_deploy.format.bundle import MANIFEST
 
 from ..explaining import explain
 from ..json_values import dumps, mutate_json

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_deploy import recording
+from xai_deploy.agreement import recording
 
 from ..material import folder
 from ..mutations import mutate_bytes

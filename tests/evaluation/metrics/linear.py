@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from xai_deploy import Explainer
-from xai_deploy import bundle as b
 from xai_deploy.evaluation.metrics import Case
-from xai_deploy.format1 import with_ports
+from xai_deploy.format import bundle as b
+from xai_deploy.format.format1 import with_ports
 from xai_deploy.preprocess import Prepared
 
 Floats = NDArray[np.float64]

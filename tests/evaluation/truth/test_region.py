@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xai_deploy.bundle import Input, Preprocess
 from xai_deploy.evaluation.truth import Box, mask_region, region
+from xai_deploy.format.bundle import Input, Preprocess
 from xai_deploy.preprocess import prepare
 
 Mask = NDArray[np.bool_]

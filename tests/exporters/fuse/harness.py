@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from xai_exporters import Request, export
-from xai_exporters.fuse.base import fused
+from xai_exporters.bundle.verify import noise_images
 from xai_exporters.relevance.composite import composites
-from xai_exporters.verify import noise_images
+from xai_exporters.roles.fuse.base import fused
 
 from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer
-from xai_deploy.bundle import FUSED, SALIENCY, TARGET, Bundle
+from xai_deploy.format.bundle import FUSED, SALIENCY, TARGET, Bundle
 from xai_deploy.preprocess import Prepared
 
 

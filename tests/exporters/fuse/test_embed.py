@@ -11,7 +11,7 @@ import pytest
 
 from tests.exporters import onnx_nets as o
 from tests.exporters.checks import open_vino
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 
 from .harness import Fused, compare, fuse_onnx, onnxruntime
 from .networks import C, K

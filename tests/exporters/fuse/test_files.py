@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from xai_exporters import Request, export
-from xai_exporters.fuse.base import fused
+from xai_exporters.roles.fuse.base import fused
 
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import export_onnx
 from xai_deploy import Explainer
-from xai_deploy.bundle import FUSED, Bundle
+from xai_deploy.format.bundle import FUSED, Bundle
 
 from .harness import IMAGES, METHODS, Fused, fuse_onnx
 from .networks import POOLED, network

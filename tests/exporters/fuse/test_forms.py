@@ -10,7 +10,7 @@ import pytest
 
 from tests.exporters import onnx_nets as o
 from tests.exporters.nets import SIZE
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 from xai_deploy.preprocess import Prepared
 
 from .harness import METHODS, ORT, RUNTIMES, Fused, compare, fuse_onnx, spoken

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xai_exporters.fuse.base import fused
+from xai_exporters.roles.fuse.base import fused
 
 from tests.exporters import onnx_nets as o
 from xai_deploy.methods.base import methods

@@ -12,7 +12,7 @@ import torch
 from tests.exporters import nets
 from tests.exporters.checks import Array
 from tests.exporters.running import torch_request
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 
 from .harness import IMAGES, ORT, Fused, compare, fuse
 

@@ -16,7 +16,7 @@ from tests.exporters import nets
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import torch_request
 from tests.exporters.test_tokens import Vit, request
-from xai_deploy.bundle import SALIENCY
+from xai_deploy.format.bundle import SALIENCY
 
 from .harness import IMAGES, METHODS, ORT, RUNTIMES, TARGETS, Fused, check, fuse, fuse_onnx, min_max, onnxruntime
 from .networks import LINEAR, OTHER, POOLED, C, K, mlp, network

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from xai_exporters.clean import clean
+from xai_exporters.graph.measure import measure
+from xai_exporters.passes.clean import clean
 from xai_exporters.passes.counted_gather import reduce_counted_gathers
-from xai_exporters.runtime import measure
 
 
 def counting(step: int = 1, from_content: bool = False) -> Any:

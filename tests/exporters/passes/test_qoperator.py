@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from xai_exporters.errors import VerificationError
 from xai_exporters.passes.int8_input import to_codes, to_pixels
 from xai_exporters.passes.qoperator import to_qdq
-from xai_exporters.standard_form import in_standard_form
+from xai_exporters.sources.standard_form import in_standard_form
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from .. import nets
 from .. import onnx_nets as o

@@ -12,8 +12,8 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from xai_exporters.clean import clean
-from xai_exporters.passes.randomise import randomise
+from xai_exporters.passes.clean import clean
+from xai_exporters.randomise import randomise
 
 from .. import nets
 from .. import onnx_nets as o

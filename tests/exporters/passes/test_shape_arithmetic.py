@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import ModelProto
+from xai_exporters.graph.measure import measure
 from xai_exporters.passes.shape_arithmetic import reduce_shape_arithmetic
-from xai_exporters.runtime import measure
 
 from .. import nets
 from .. import onnx_nets as o

@@ -13,11 +13,11 @@ import onnxruntime
 import openvino
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.backward import propagate
+from xai_exporters.backward.walker import propagate
+from xai_exporters.graph.measure import Measured, measure
 from xai_exporters.relevance.composite import Composite, parse_composite
 from xai_exporters.relevance.facts import find_facts
 from xai_exporters.relevance.graph import Assigned
-from xai_exporters.runtime import Measured, measure
 
 from ..vjp.harness import Feeds, reference, to_float64
 from ..vjp.references import REFERENCES

@@ -16,7 +16,7 @@ from xai_exporters.relevance.graph import relevance_graph
 from xai_exporters.relevance.layer_rules import AlphaBeta, Epsilon, Flat, Gamma, GeneralizedGamma, WSquare, ZBox, ZPlus
 from xai_exporters.relevance.names import modules, note_names
 
-from xai_deploy.bundle import Bundle
+from xai_deploy.format.bundle import Bundle
 
 from .. import nets
 from .. import onnx_nets as o

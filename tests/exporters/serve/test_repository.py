@@ -9,10 +9,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from xai_exporters import writer
+from xai_exporters.bundle import stage as writer
+from xai_exporters.deliver.repositories.base import Served, safe_name, servers
+from xai_exporters.deliver.repositories.repository import check_repository, write_repository
 from xai_exporters.errors import OutputError, RequestError
-from xai_exporters.serve.base import Served, safe_name, servers
-from xai_exporters.serve.repository import check_repository, write_repository
 
 KINDS = ["ovms", "triton"]
 

@@ -13,9 +13,9 @@ import onnxruntime
 import openvino as ov
 import pytest
 from onnx import TensorProto, helper
+from xai_exporters.deliver.repositories.base import Served
+from xai_exporters.deliver.repositories.repository import write_repository
 from xai_exporters.errors import GraphError
-from xai_exporters.serve.base import Served
-from xai_exporters.serve.repository import write_repository
 
 from .reading import TYPES, feed, received, sent, triton_config, triton_type
 

@@ -14,15 +14,15 @@ import torch
 import torchvision
 from PIL import Image
 from xai_exporters import Request
+from xai_exporters.bundle.preprocess import describe_input
 from xai_exporters.cli import _parser
 from xai_exporters.errors import ArchitectureError, RequestError
-from xai_exporters.preprocess import describe_input
 from xai_exporters.request import check, load_config
 from xai_exporters.sources import architecture, load_source, published, torchvision_nets
 from xai_exporters.sources.configured import image_size, stated_by_module
-from xai_exporters.stated import Stated, note
+from xai_exporters.sources.stated import Stated, note
 
-from xai_deploy.bundle import Input
+from xai_deploy.format.bundle import Input
 from xai_deploy.preprocess import prepare
 
 from .. import nets

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.backward import propagate
-from xai_exporters.runtime import Measured, measure
+from xai_exporters.backward.walker import propagate
+from xai_exporters.graph.measure import Measured, measure
 from xai_exporters.vjp.table import vjp
 
 from .references import REFERENCES

@@ -11,10 +11,10 @@ import onnx_ir as ir
 import pytest
 import xai_exporters.vjp
 from onnx import TensorProto, helper
-from xai_exporters.emit import Emitter, Ops
+from xai_exporters.backward.rules import Step
 from xai_exporters.errors import RuleError
-from xai_exporters.rules import Step
-from xai_exporters.runtime import Measured
+from xai_exporters.graph.emit import Emitter, Ops
+from xai_exporters.graph.measure import Measured
 from xai_exporters.vjp.table import vjp
 
 from .harness import Case, Free, Given, f32, forward_model, gradient_model, graph_model, ints

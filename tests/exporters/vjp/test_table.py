@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from xai_exporters.rules import RuleTable
+from xai_exporters.backward.rules import RuleTable
 from xai_exporters.vjp.table import vjp
 
 from .harness import RUNTIMES, Case, Free, Gradient, forward_model, gradient_model, ints, reference, to_float64

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.bundle import Bundle, Preprocess
 from xai_deploy.cli import check
 from xai_deploy.cli.check import main
+from xai_deploy.format.bundle import Bundle, Preprocess
 
 from .. import small, tiny
 from .running import Capture, figures, record

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ...errors import NotApplicableError, UnknownMetricError
 from ...explainer import Explainer
-from ...options import build, unknown
+from ...foundation.options import build, unknown
+from ...foundation.registry import Registry
 from ...preprocess import Prepared
 from ...probabilities import probabilities
-from ...registry import Registry
 
 T = TypeVar("T")
 Array: TypeAlias = NDArray[np.float32]

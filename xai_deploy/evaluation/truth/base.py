@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...errors import TruthError
-from ...registry import Registry
+from ...foundation.registry import Registry
 from .matching import Matcher
 from .reading import check_size, counted, files_in, fraction, read_text
 

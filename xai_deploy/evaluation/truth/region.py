@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundle import Input
+from ...format.bundle import Input
 from ...preprocess import crop_box
 from .base import Box
 

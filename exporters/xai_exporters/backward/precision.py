@@ -1,0 +1,78 @@
+"""Compute graphs that propagate back in float32, even if the network computes in half precision (float16, bfloat16).
+
+In float16, gradients fall below the smallest number, the denominators of relevance cancel, and rounding in the forward pass flips
+the masks of ReLUs. Maps were off by a tenth of their maximum and more. Therefore everything in such a graph is float32, the
+forward pass included, because the rules read its tensors. The weights stay in half precision in the file. Each one is followed
+by a Cast, which runtimes fold when they load the graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..graph.emit import Emitter
+
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_SMALL = 256  # elements; such a constant is stored as float32, because some runtimes want bounds and pads as constants
+
+
+def widen(graph: ir.Graph) -> ir.Value:
+    """Compute a graph in float32 wherever it computes in half precision.
+
+    Inputs keep their types, each behind a Cast. Outputs of half precision become float32; see `narrow_outputs`.
+
+    Args:
+        graph: Changed in place; its nodes stay in order.
+
+    Returns:
+        The first input, as the graph computes with it.
+    """
+    source = graph.inputs[0]
+    emit = Emitter(graph, "float32")
+    nodes = list(graph)
+    values = [*graph.inputs, *graph.initializers.values()]
+    values += [node.outputs[0] for node in nodes if node.op_type in ("Constant", "ConstantOfShape")]
+    for value in [value for value in values if value.dtype in HALVES]:
+        wide = _widened(emit, value)
+        source = wide if value is source else source
+        value.replace_all_uses_with(wide, replace_graph_outputs=True)
+        if (producer := wide.producer()) is not None:
+            producer.replace_input_with(0, value)
+        elif value.name in graph.initializers:
+            del graph.initializers[str(value.name)]
+    for node in nodes:
+        for name in {"Cast": ("to",), "EyeLike": ("dtype",), "DequantizeLinear": ("output_dtype",)}.get(
+            node.op_type, ()
+        ):
+            if name in node.attributes and node.attributes[name].as_int() in HALVES:
+                node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
+        if node.op_type not in ("Constant", "ConstantOfShape"):
+            for value in node.outputs:
+                if value.dtype in HALVES:
+                    value.type = _FLOAT
+    graph.sort()
+    return source
+
+
+def _widened(emit: Emitter, value: ir.Value) -> ir.Value:
+    """The tensor as float32: a new constant if it is a small one, else the result of a Cast."""
+    if value.const_value is not None and value.const_value.size <= _SMALL:
+        return emit.constant(value.const_value.numpy().astype(np.float32), str(value.name))
+    wide = emit.node("Cast", [value], str(value.name), {"to": int(ir.DataType.FLOAT)})
+    wide.type, wide.shape = _FLOAT, value.shape
+    return wide
+
+
+def narrow_outputs(graph: ir.Graph, like: ir.Graph) -> None:
+    """Give the first outputs the element types they have in another graph, where `widen` made float32 of them."""
+    emit = Emitter(graph, "narrow")
+    for i, own in enumerate(like.outputs):
+        wide = graph.outputs[i]
+        if own.dtype not in HALVES or wide.dtype in HALVES:
+            continue
+        name, wide.name = str(wide.name), f"{wide.name}/float32"
+        half = emit.node("Cast", [wide], name, {"to": int(own.dtype)})
+        half.name, half.shape, half.type = name, wide.shape, own.type
+        graph.outputs[i] = half

@@ -1,0 +1,105 @@
+"""The reverse walker: from the logits back to a target tensor, by the rules of a table.
+
+One walk serves every kind of propagation. The table says what an operator does to what comes from behind: its gradient
+(`vjp`: vector-Jacobian product), or its relevance. The walker itself does only what all have in common:
+
+1. It visits the nodes between target and logits in reverse order, and no others: nothing is computed that leads nowhere.
+2. Where a tensor is used several times, what comes back along the uses is added up.
+3. Where a rule says that its operator broadcasts, the result is summed to the shape of the input.
+
+The rules read tensors of the forward graph where they are; nothing is computed twice that is there already.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from ..errors import RuleError
+from ..graph.emit import Emitter, Ops
+from ..graph.measure import Measured
+from ..graph.reading import is_dynamically_quantised
+from ..graph.shapes import unbroadcast
+from .rules import Step, Table, floats_of
+
+
+def propagate(
+    graph: ir.Graph,
+    start: ir.Value,
+    seed: ir.Value,
+    target: ir.Value,
+    table: Table,
+    shapes: Measured,
+    scope: str = "grad",
+) -> ir.Value:
+    """Add to a graph what its table propagates from `start` back to `target`.
+
+    Args:
+        graph: The forward graph, its nodes in order; changed in place.
+        start: Where the walk begins: the logits.
+        seed: What stands there, of the shape of `start`: for gradients dL/d(start).
+        target: Where it ends.
+        table: The rules.
+        shapes: Of the graph's tensors.
+        scope: First part of the names of the new nodes.
+
+    Returns:
+        What arrives, of the target's shape: for gradients dL/d(target).
+
+    Raises:
+        RuleError: An operator on the way has no rule, or `start` does not depend on `target`.
+    """
+    emit = Emitter(graph, scope)
+    nodes = list(graph)
+    leading = _leading(nodes, target, table)
+    arrived: dict[ir.Value, list[ir.Value]] = {start: [seed]}
+    last = None
+    for node in reversed(nodes):
+        leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
+        if not leads or not any(y in arrived for y in node.outputs):
+            continue
+        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))
+        rule, step = table.find(node), Step(node, shapes, leads)
+        dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
+        results = rule.function(op, step, *dys)
+        for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):
+            if dx is None or position not in leads:
+                continue
+            x = step.input(position)
+            last = node
+            part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
+            arrived.setdefault(x, []).append(part)
+    total = _total(Ops(emit, str(target.name), floats_of(target)), arrived.pop(target, []))
+    if total is None:
+        raise RuleError(_stopped(nodes, start if last is None else last, leading))
+    return total
+
+
+def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
+    """Why nothing reached the target: the operator before the last one that let something through, or before the start."""
+    if is_dynamically_quantised(nodes):
+        return (
+            "the network is quantised by the range of each input (DynamicQuantizeLinear) and computes in integers, through "
+            "which no gradient passes; methods that only run it work, for gradients export it in floats or with fixed scales "
+            "(quantize_static)"
+        )
+    before = [last] if isinstance(last, ir.Value) else [x for x in last.inputs if x is not None and x in leading]
+    stop = next((node for x in before if (node := x.producer()) is not None), None)
+    what = f"{stop.op_type} (node {stop.name!r})" if stop is not None else "an operator"
+    return f"nothing comes back from the logits to the layer: {what} between them lets nothing through"
+
+
+def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir.Value]:
+    """The tensors through which something can come back to the target."""
+    leading = {target}
+    for node in nodes:
+        if any(x in leading for x in node.inputs) and not table.stops(node, leading):
+            leading.update(node.outputs)
+    return leading
+
+
+def _total(op: Ops, parts: Sequence[ir.Value]) -> ir.Value | None:
+    """The sum of what came back along the uses of one tensor."""
+    return functools.reduce(op.Add, parts) if parts else None

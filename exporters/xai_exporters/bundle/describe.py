@@ -1,0 +1,107 @@
+"""What a bundle's manifest says of an export: input, layer, outputs, graphs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from xai_deploy.format.bundle import FORMAT, Graph, Input, Manifest, Output, Port, TargetLayer
+from xai_deploy.foundation.exits import printable
+from xai_deploy.version import __version__
+
+from ..cut.scores.logits import Logits
+from ..cut.split import Cut, Parts, side_tensors_of
+from ..errors import GraphError
+from ..graph.layouts import input_layout
+from ..passes.clean import CleanGraph
+from ..request import Request
+from ..roles.plan import roles_of
+from ..sources import Network
+from .preprocess import describe_input
+
+
+def image_input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:
+    """The network's input, and the preprocessing of its images.
+
+    Raises:
+        GraphError: It takes numbers of another type than images are given in.
+        RequestError: A preprocessing that does not fit it.
+    """
+    [image] = clean.graph.inputs
+    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
+        raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
+    name, layout = str(parts.head.inputs[0].name), input_layout(image, clean.image_shape)
+    return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
+
+
+def describe(
+    request: Request,
+    image: Input,
+    clean: CleanGraph,
+    cut: Cut,
+    logits: Logits,
+    parts: Parts,
+    graphs: Mapping[str, ir.Graph],
+) -> Manifest:
+    """The manifest, but for what is known only once the graphs have run: precision, what was left out, files.
+
+    Args:
+        request: The export.
+        image: The input, as `image_input` gives it.
+        clean: The graph that was cut.
+        cut: Where.
+        logits: The explained output.
+        parts: Head and tail.
+        graphs: Role -> graph.
+    """
+    roles = roles_of(request)
+    outputs = tuple(
+        Output(
+            name=str(value.name),
+            tensor=parts.tensors[str(value.name)],
+            shape=clean.shapes.two[str(value.name)][1:],
+            kind=logits.kind if value is logits.output else "other",
+        )
+        for value in clean.graph.outputs
+    )
+    assert cut.target.dtype is not None
+    return Manifest(
+        format=FORMAT,
+        digest="",
+        producer=f"xai-deploy-exporters {__version__}",
+        name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
+        input=image,
+        target=TargetLayer(
+            asked=request.split,
+            tensor=str(cut.target.name),
+            shape=cut.shape,
+            dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
+            layout=cut.grid.layout,
+            prefix_tokens=cut.grid.prefix,
+        ),
+        classes=logits.classes,
+        activation=logits.activation,
+        batch="any" if clean.reason is None else "one",
+        outputs=outputs,
+        graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
+        composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
+        side=tuple(side_tensors_of(cut, clean)),
+        labels="labels.txt" if request.labels is not None else None,
+    )
+
+
+def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
+    """What the manifest says of a graph."""
+    takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
+    return Graph(f"{role}.onnx", graph.opset_imports[""], start, takes, gives)
+
+
+def _port(value: ir.Value) -> Port:
+    assert value.shape is not None
+    assert value.dtype is not None
+    sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
+    return Port(str(value.name), sizes, value.dtype.numpy().name)

@@ -1,0 +1,163 @@
+"""Every graph of a bundle on every runtime that is installed: each computes the network that head and tail compute there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xai_deploy.faithful import HALF, NOISE, how_wrong, said
+from xai_deploy.format.bundle import FUSED, LOGITS, PREDICTED, SEED, TARGET, Manifest
+from xai_deploy.foundation import runtimes
+
+from ..backward.precision import HALVES
+from ..cut.scores.logits import Logits, quantisation_step
+from ..errors import GraphError, VerificationError
+from ..graph.measure import open_session, run
+from ..passes.clean import CleanGraph
+
+log = logging.getLogger(__name__)
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Open: TypeAlias = Callable[[bytes, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
+
+
+def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: NDArray[Any]) -> dict[str, str]:
+    """Compare every graph's logits with head and tail, runtime by runtime, as the engine opens them: optimised, in float32.
+
+    Args:
+        contents: The bundle's files, not yet written.
+        manifest: Its manifest.
+        image: The input, [n, ...].
+
+    Returns:
+        Role -> which runtime computes it wrongly, and by how much. What a runtime can't open or run is logged, not wrong.
+
+    Raises:
+        VerificationError: A runtime computes head and tail themselves otherwise than the first one.
+    """
+    wrong: dict[str, str] = {}
+    first: NDArray[Any] | None = None
+    for runtime, opened in _runtimes():
+        try:
+            between = opened(contents["head.onnx"], "the head")({manifest.input.name: image})
+            tail = opened(contents["tail.onnx"], "the tail")(between)
+        except GraphError as error:
+            log.warning("not verified on %s: %s", runtime, error)
+            continue
+        if first is None:
+            if not np.isfinite(tail[LOGITS]).all():
+                return {}  # `verify` says whether that is the source's own doing
+            first = tail[LOGITS]
+        if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
+            raise VerificationError(f"{runtime} computes head and tail otherwise than ONNX Runtime: {how}")
+        feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
+        feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
+        for role, graph in manifest.graphs.items():
+            if graph.propagated is None and not role.startswith(FUSED):
+                continue
+            if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
+                continue  # the preprocessing is embedded: it is no input of the head's
+            try:
+                results = opened(contents[graph.file], f"the {role} graph")(feeds)
+            except GraphError as error:
+                log.warning("%s is not verified on %s: %s", role, runtime, error)
+                continue
+            if (how := _how_wrong(results, tail, manifest)) is not None:
+                wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
+    return wrong
+
+
+def with_precision(
+    manifest: Manifest, contents: Mapping[str, bytes], clean: CleanGraph, logits: Logits, images: NDArray[Any]
+) -> Manifest:
+    """The manifest, with what the tolerances depend on: whether anything is in half precision, and of a network of integers the
+    logits' quantisation step and the noise of the runtimes that are installed.
+
+    Where the logits are floats behind a quantised layer, a 255th of their largest magnitude stands for the step.
+    """
+    half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
+    extensions = manifest.extensions | ({HALF: "yes"} if half else {})
+    step = quantisation_step(clean.graph, logits.value)
+    if step == 0:
+        return replace(manifest, logits_step=step, extensions=extensions)
+    exact = _logits(_exactly, contents, manifest, images)
+    largest = float(np.abs(exact).max())
+    if not np.isfinite(largest):
+        return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` says so
+    noise = 0.0
+    for runtime, opened in _runtimes():
+        try:
+            noise = max(noise, float(np.abs(_logits(opened, contents, manifest, images) - exact).max()))
+        except GraphError as error:
+            log.warning("the rounding noise of %s is not measured: %s", runtime, error)
+    extensions[NOISE] = said(noise, largest)
+    return replace(manifest, logits_step=largest / 255 if step is None else step, extensions=extensions)
+
+
+def _logits(
+    opened: Open, contents: Mapping[str, bytes], manifest: Manifest, images: NDArray[Any]
+) -> NDArray[np.float64]:
+    """What head and tail give of some images, one at a time, [n,classes]."""
+    head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
+    rows = [tail(head({manifest.input.name: images[i : i + 1]}))[LOGITS] for i in range(len(images))]
+    return np.concatenate(rows).astype(np.float64)
+
+
+def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
+    """As `how_wrong`, of the logits, or of the network's own outputs where a graph gives those (fused ones do)."""
+    if LOGITS in results:
+        return how_wrong(results[LOGITS], tail[LOGITS], manifest)
+    flat = replace(manifest, extensions={n: text for n, text in manifest.extensions.items() if n != NOISE})
+    for output in manifest.outputs:
+        own = output.tensor == LOGITS  # a probability moves more than its logit where few are probable
+        how = how_wrong(results[output.name], tail[output.tensor], manifest if own else flat, times=1.0 if own else 3.0)
+        if how is not None:
+            return f"{output.name!r}: {how}"
+    return None
+
+
+def _runtimes() -> Iterator[tuple[str, Open]]:
+    """Name and version of every runtime that is installed, and what opens a graph on its CPU."""
+    onnxruntime = runtimes.onnxruntime()
+
+    yield f"ONNX Runtime {onnxruntime.__version__}", _onnxruntime
+    try:
+        openvino = runtimes.openvino()
+    except ImportError:
+        return
+    yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
+
+
+def _exactly(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    """ONNX Runtime, operator by operator: QuantizeLinear and DequantizeLinear as ONNX defines them, floats in between."""
+    return _onnxruntime(model, what, optimise=False)
+
+
+def _onnxruntime(model: bytes, what: str, optimise: bool = True) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    session = open_session(model, what, optimise)
+    names = {source.name for source in session.get_inputs()}
+    return lambda feeds: run(session, {n: feeds[n] for n in names}, what)
+
+
+def _openvino(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    openvino = runtimes.openvino()
+    core = openvino.Core()
+    try:
+        compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except Exception as error:  # the runtime's exception types are not documented
+        raise GraphError(f"OpenVINO can't open {what}: {' '.join(str(error).split())[:300]}") from None
+    names = {name for port in compiled.inputs for name in port.names}
+
+    def function(feeds: Arrays) -> dict[str, NDArray[Any]]:
+        try:
+            found = compiled({name: value for name, value in feeds.items() if name in names})
+        except Exception as error:
+            raise GraphError(f"OpenVINO can't run {what}: {' '.join(str(error).split())[:300]}") from None
+        return {name: np.array(found[port]) for port in compiled.outputs for name in port.names}
+
+    return function

@@ -1,0 +1,140 @@
+"""What the manifest says of the input's preprocessing: a preset, single fields on top of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from typing import Any
+
+from xai_deploy.format.bundle import Input, Preprocess
+
+from ..errors import RequestError
+from ..request import Request
+from ..sources.stated import Stated
+
+PRESETS = ("imagenet", "tf", "none")
+
+
+def describe_input(
+    request: Request,
+    name: str,
+    dtype: str,
+    image_shape: tuple[int, int, int],
+    layout: str,
+    default: Stated | str | None,
+) -> Input:
+    """The manifest's input.
+
+    Args:
+        request: The export; its preset and single fields win.
+        name: The input's name in the graph.
+        dtype: Its element type.
+        image_shape: One image in the network's own layout.
+        layout: "NCHW" or "NHWC".
+        default: The source's own preset, or what it states.
+
+    Raises:
+        RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
+    """
+    channels = image_shape[0] if layout == "NCHW" else image_shape[2]
+    height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    stated = None
+    if isinstance(default, Stated):
+        stated, default = default, "imagenet"
+    preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
+    # a field alone states nothing of the others; these four together leave nothing of weight to guess
+    assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
+    values = _preset(preset, channels, height, width)
+    if stated is not None and request.preprocess is None and dtype != "uint8":
+        values |= stated.at(channels, height, width) or {}
+        assumed &= not (stated.sure and stated.size == (height, width))
+    values["assumed"] = assumed
+    known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
+    for key, value in request.preprocess_fields.items():
+        if key not in known:
+            raise RequestError(f"preprocessing has no field {key!r}; it has {', '.join(sorted(known))}")
+        values[key] = _checked(key, value)
+    for key in ("mean", "std"):
+        if values["color"] == "BGR" and key not in request.preprocess_fields:
+            values[key] = values[key][::-1]  # presets are in RGB order, the manifest in the network's
+        if len(values[key]) == 1:
+            values[key] = values[key] * channels
+        if len(values[key]) != channels:
+            raise RequestError(f"--{key} needs {channels} values, one per channel of the input; got {len(values[key])}")
+    if 0.0 in values["std"]:
+        raise RequestError("--std must not be zero")
+    if isinstance(values["resize"], int) and values["resize"] < max(height, width):
+        raise RequestError(f"--resize {values['resize']} is smaller than the input, {height} x {width}")
+    expected = 1 if values["color"] == "GRAY" else 3
+    if channels != expected:
+        raise RequestError(f"the input has {channels} channels; {values['color']} images have {expected}")
+    how = Preprocess(**values)
+    if dtype == "uint8":
+        _check_range(how)
+    return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+
+
+def _check_range(how: Preprocess) -> None:
+    """Refuse a preprocessing that a network of 8-bit pixels can't be fed with.
+
+    Raises:
+        RequestError: It leaves 0 to 255, or leaves nothing of it.
+    """
+    ends = [(pixel * how.scale - m) / s for pixel in (0, 255) for m, s in zip(how.mean, how.std, strict=True)]
+    if min(ends) < -0.5 or max(ends) > 255.5 or max(ends) - min(ends) < 2:
+        raise RequestError(
+            f"the input takes uint8 pixels, 0 to 255, and this preprocessing makes them {min(ends):.3g} to {max(ends):.3g}; "
+            "give --preprocess none, and --resize where the image is cropped"
+        )
+
+
+def _checked(key: str, value: Any) -> Any:
+    """A field's value, of the type that the manifest takes.
+
+    Raises:
+        RequestError: It is none of the field's values.
+    """
+    choices = typing.get_args(typing.get_type_hints(Preprocess)[key])
+    if key in ("mean", "std"):
+        if isinstance(value, (list, tuple)) and all(map(_is_number, value)):
+            return tuple(map(float, value))
+        raise RequestError(f"--{key} takes numbers, one per channel; got {value!r}")
+    if key == "scale":
+        if _is_number(value) and value != 0:
+            return float(value)
+        raise RequestError(f"--scale takes a number that is not zero; got {value!r}")
+    if key == "antialias":
+        if isinstance(value, bool):
+            return value
+        raise RequestError(f"antialias is true or false; got {value!r}")
+    if key == "resize":
+        if value == "stretch" or type(value) is int:
+            return value
+        raise RequestError(f"--resize takes a number of pixels or 'stretch'; got {value!r}")
+    if value not in choices:
+        raise RequestError(f"--{key} is one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]:
+    """A preset's fields.
+
+    imagenet: shorter side to 8/7 of the input, centre crop, [0,1], ImageNet's mean and std (torchvision's recipe; grey
+    input: mean 0, std 1). tf: the same geometry, x / 127.5 - 1 (Keras' and TF-slim's). none: stretched, pixels as they are.
+    """
+    color = "GRAY" if channels == 1 else "RGB"
+    plain = {"color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+    crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
+    if name == "imagenet":
+        statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if channels == 3 else {}
+        return {"resize": "stretch", **plain, **crop, "scale": 1 / 255, **statistics}
+    if name == "tf":
+        return {"resize": "stretch", **plain, **crop, "scale": 1 / 127.5, "mean": (1.0,) * channels}
+    if name == "none":
+        return {"resize": "stretch", **plain, "scale": 1.0}
+    raise RequestError(f"no preset {name!r} for --preprocess; there are {', '.join(PRESETS)}")

@@ -1,0 +1,163 @@
+"""Write bundles: whole or not at all.
+
+Everything goes into a hidden temporary folder beside the destination; once it is verified the manifest follows, and one
+rename makes it a bundle; see `places`. Several that belong together wait for the last one to be verified.
+A process killed before that leaves at most a hidden folder, which the next export takes away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from xai_deploy.format.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
+from xai_deploy.foundation.whole_files import umask
+
+from ..errors import OutputError
+from . import places
+
+
+def check_destination(path: Path, overwrite: bool) -> None:
+    """Refuse early what would be refused at the end.
+
+    Raises:
+        OutputError: The destination exists, or its folder does not.
+    """
+    places.clear(path)
+    if path.exists() or path.is_symlink():
+        if not overwrite:
+            raise OutputError(f"{path}: exists already; give --overwrite to replace it, or another name with -o")
+        if not path.is_dir() or path.is_symlink() or not (path / MANIFEST).is_file():
+            raise OutputError(f"{path}: exists and is not a bundle; --overwrite replaces bundles only")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder; create it first")
+
+
+def randomised_path(path: Path, step: int, of: int | None) -> Path:
+    """Where the bundle of a step of randomisation goes: beside the network's own."""
+    return path.with_name(f"{path.name.removesuffix('.xai')}.randomised-{step}-of-{of}.xai")
+
+
+Put = Callable[[Path, Mapping[str, bytes]], None]
+"""Writes a folder that is no bundle: where, and every file by its path within, with / between folders."""
+
+
+class Stage:
+    """Writes folders to hidden temporary ones beside their destinations; see `staged`."""
+
+    def __init__(self, overwrite: bool) -> None:
+        self.overwrite = overwrite
+        self.moves: list[tuple[Path, Path]] = []
+        self.manifests: list[tuple[Path, bytes]] = []
+
+    def bundle(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
+        """Stage a bundle and hand it out, to be verified.
+
+        Args:
+            path: Where it shall be.
+            manifest: Sizes and hashes are filled in here.
+            contents: Every other file.
+
+        Raises:
+            OutputError: The destination exists, or can't be written to.
+        """
+        check_destination(path, self.overwrite)
+        whole = replace(manifest, files=file_records(contents)).to_bytes()
+        staging = self._folder(path, contents)
+        self.manifests.append((staging / MANIFEST, whole))
+        return Bundle(staging, parse_manifest(whole))
+
+    def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
+        """Stage a folder that is no bundle; whoever calls this has checked that it may be there.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        self._folder(path, contents)
+
+    def _folder(self, path: Path, contents: Mapping[str, bytes]) -> Path:
+        places.clear(path)
+        try:
+            staging = places.make(path, places.PARTIAL)
+        except OSError as error:
+            raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
+        self.moves.append((staging, path))
+        try:
+            for name, data in contents.items():
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                _write(staging / name, data)
+            staging.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide it from a server's user
+        except OSError as error:
+            raise OutputError(f"{path}: can't be written ({error.strerror})") from None
+        return staging
+
+
+@contextmanager
+def staged(overwrite: bool) -> Iterator[Stage]:
+    """Stage folders one after the other; at the end bundles get their manifests and all move into place, or none.
+
+    Args:
+        overwrite: Replace what is there.
+
+    Raises:
+        OutputError: A folder can't be written.
+    """
+    stage = Stage(overwrite)
+    try:
+        yield stage
+        try:
+            for file, whole in stage.manifests:
+                _write(file, whole)
+            _move(stage.moves, overwrite)
+        except OSError as error:
+            old = str(error.filename)  # a staged folder, its manifest, or what has to step aside
+            found = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
+            which = next(found, stage.moves[0][1])
+            raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
+    finally:
+        for staging, _ in stage.moves:
+            places.remove(staging)
+
+
+@contextmanager
+def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
+    """One bundle alone; see `staged`."""
+    with staged(overwrite) as stage:
+        yield stage.bundle(path, manifest, contents)
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """A folder that is no bundle, whole or not at all, in the place of one that is there: a `Put`.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    with staged(overwrite=True) as stage:
+        stage.folder(path, contents)
+
+
+def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
+    """Move all into place, or none; what is there is removed after."""
+    done: list[tuple[Path, Path, Path | None]] = []
+    try:
+        for staging, path in moves:
+            if path.exists() and not overwrite:
+                raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
+            done.append((staging, path, places.put(staging, path)))
+    except BaseException:  # failed or interrupted in between
+        for moved in reversed(done):
+            places.take_back(*moved)
+        raise
+    for _, _, old in done:
+        if old is not None:
+            places.remove(old)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

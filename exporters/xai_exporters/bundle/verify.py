@@ -1,0 +1,269 @@
+"""Run what was written against the source: on ONNX Runtime, on noise images, one at a time and three at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from xai_deploy.constant_maps import why_constant
+from xai_deploy.faithful import HALF
+from xai_deploy.format.bundle import (
+    ACTIVATION,
+    FUSED,
+    LOGITS,
+    PIXEL_LOGITS,
+    PREDICTED,
+    SALIENCY,
+    SEED,
+    TARGET,
+    Bundle,
+    Input,
+    Manifest,
+)
+from xai_deploy.probabilities import probabilities
+
+from ..errors import BatchError, GraphError, VerificationError
+from ..graph.measure import open_session, run, run_single
+from ..sources import Network
+
+TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
+"""Largest difference allowed, relative to the output's largest magnitude, by the activation's element type: half precision
+rounds at 5e-4, and the runtime computes parts of such a network in float32, others once the network is cut."""
+
+_STEP = 2e-2
+"""Largest difference between a batch and single images in a quantised network, relative to the largest magnitude: five steps of
+8 bits (5 / 255)."""
+
+PROBABILITY_TOLERANCE = 2e-2
+"""Largest absolute difference of probabilities from the source's own output: two and a half steps of 7 bits (1 / 127 each)."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Largest relative differences: against the source graph, and against the source framework where there is one."""
+
+    source: float
+    framework: float | None
+
+
+def noise_images(spec: Input, count: int) -> NDArray[Any]:
+    """Images of uniform noise as the network would get them, [count, ...]."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, spec.channels, spec.height, spec.width))
+    mean = np.array(spec.preprocess.mean)[:, None, None]
+    std = np.array(spec.preprocess.std)[:, None, None]
+    x = (pixels * spec.preprocess.scale - mean) / std
+    if spec.dtype == "uint8":
+        x = np.clip(np.rint(x), 0, 255)
+    if spec.layout == "NHWC":
+        x = x.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(x, dtype=spec.dtype)
+
+
+def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verified:
+    """Check that the bundle's graphs reproduce the source, for single images and for three at once.
+
+    Args:
+        bundle: The written bundle.
+        source: The source graph as it came, before any pass, without a tap.
+        network: The source; its framework's forward pass is compared too.
+
+    Raises:
+        VerificationError: A difference above the tolerance.
+        BatchError: Singles agree, three at once do not.
+    """
+    manifest = bundle.manifest
+    spec, tolerance = manifest.input, 2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]
+    images = noise_images(spec, 3)
+    tensors = {output.name: output.tensor for output in manifest.outputs}
+    head = open_session(bundle.graph("head"), "the head")
+    tail = open_session(bundle.graph("tail"), "the tail")
+
+    def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+        between = run(head, {spec.name: x}, "the head")
+        return between, run(tail, _used(tail, between), "the tail")
+
+    original = open_session(source.SerializeToString(), "the source")
+    expected = [run_single(original, images[i : i + 1]) for i in range(3)]
+    singles = [parts(images[i : i + 1])[1] for i in range(3)]
+    worst = max(
+        _difference(got[tensor], want[name], name)
+        for got, want in zip(singles, expected, strict=True)
+        for name, tensor in tensors.items()
+    )
+    if worst > tolerance:
+        raise VerificationError(
+            f"head and tail differ from the source by {worst:.1e} of the output's largest magnitude (at most {tolerance:.0e} is "
+            "allowed): this network can't be cut faithfully here; please report it"
+        )
+    between, together = parts(images)
+    for name, tensor in tensors.items():
+        want = np.concatenate([e[name] for e in expected])
+        difference = _difference(together[tensor], want, name)
+        worst = max(worst, difference)
+        if difference > max(tolerance, _rounding(source)):
+            raise BatchError(
+                f"three images at once give other outputs than one at a time (difference {difference:.1e})"
+            )
+    _verify_probabilities(manifest, together)
+    _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
+    for role in manifest.graphs:
+        if role.startswith(FUSED):
+            _verify_fused(bundle, role, images, expected, tolerance)
+    framework = None
+    if network.reference is not None:
+        reference = network.reference(images)
+        framework = max(_difference(together[tensors[n]], value, n) for n, value in reference.items() if n in tensors)
+        allowed = tolerance if network.tolerance is None else network.tolerance
+        if framework > allowed:
+            raise VerificationError(
+                f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
+                f"{allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
+            )
+    return Verified(worst, framework)
+
+
+def _rounding(source: onnx.ModelProto) -> float:
+    """The relative difference between a batch and single images that rounding explains.
+
+    A batch may add up numbers in another order. In a network on integers that can move a result to the next step.
+    """
+    operators = {node.op_type for node in source.graph.node}
+    return _STEP if "QuantizeLinear" in operators and "DynamicQuantizeLinear" not in operators else 0.0
+
+
+def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Check the probabilities that users will see against the network's own output, if that output holds probabilities.
+
+    Raises:
+        VerificationError: They differ by more than `PROBABILITY_TOLERANCE`.
+    """
+    own = next(output for output in manifest.outputs if output.kind != "other")
+    found = outputs[own.tensor]
+    if own.kind != "probabilities" or found.dtype.kind != "f":  # percentages and codes have other units
+        return
+    told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
+    difference = float(np.abs(told - found.reshape(told.shape)).max())
+    if difference > PROBABILITY_TOLERANCE:
+        raise VerificationError(
+            f"the {manifest.activation} of the logits differs from the output {own.name!r} by {difference:.1e}; please report it"
+        )
+
+
+def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any], tolerance: float) -> None:
+    """logits - mean over positions of pixel_logits is the bias: the same for every image."""
+    if not bundle.has("pixelwise-tail"):
+        return
+    session = open_session(bundle.graph("pixelwise-tail"), "the pixelwise tail")
+    scores = run(session, {ACTIVATION: activation}, "the pixelwise tail")[PIXEL_LOGITS]
+    bias = logits - scores.mean(axis=1)
+    scale = max(np.abs(logits).max(), np.abs(scores).max())
+    if np.abs(bias - bias[:1]).max() > tolerance * scale:
+        raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
+
+
+def _verify_fused(
+    bundle: Bundle, role: str, images: NDArray[Any], expected: list[Mapping[str, NDArray[Any]]], tolerance: float
+) -> None:
+    """A fused graph runs, gives the source's outputs again, and a map in its range."""
+    spec, what = bundle.manifest.input, f"the {role} graph"
+    session = open_session(bundle.graph(role), what)
+    embedded = session.get_modelmeta().custom_metadata_map["xai_preprocess"] == "embedded"
+    if embedded:
+        images = np.random.default_rng(0).integers(0, 256, (3, spec.height + 1, spec.width + 2, 3)).astype(np.uint8)
+    feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
+    results = run(session, _used(session, feeds), what)
+    saliency = results.pop(SALIENCY)
+    top = 255 if saliency.dtype == np.uint8 else 1
+    if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
+        raise VerificationError(f"{what} gives no map between 0 and {top} on noise images; please report it")
+    for name, got in results.items() if not embedded else ():
+        difference = _difference(got, np.concatenate([e[name] for e in expected]), name)
+        if difference > tolerance:
+            raise VerificationError(
+                f"{what}'s {name!r} differs from the source's by {difference:.1e}; please report it"
+            )
+
+
+def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
+    """Run the graphs that propagate back on noise images: they give the tail's logits again, and finite values.
+
+    Args:
+        contents: The bundle's files, not yet written.
+        manifest: Its manifest.
+
+    Returns:
+        Role -> what is wrong with its graph, and role -> why it gave nothing but zeros.
+    """
+    images = {manifest.input.name: noise_images(manifest.input, 3)}
+    between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
+    tail = open_session(contents["tail.onnx"], "the tail")
+    logits = run(tail, _used(tail, between), "the tail")[LOGITS]
+    wrong: dict[str, str] = {}
+    back: dict[str, NDArray[Any]] = {}
+    for role, graph in manifest.graphs.items():
+        if graph.propagated is None:
+            continue
+        feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
+        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
+        feeds[SEED] = np.zeros(logits.shape, np.float32)
+        try:
+            session = open_session(contents[graph.file], f"the {role} graph")
+            results = run(session, _used(session, feeds), f"the {role} graph")
+            difference = _difference(results[LOGITS], logits, LOGITS)
+        except (GraphError, VerificationError) as error:
+            wrong[role] = str(error)
+            continue
+        arrived = next(v for name, v in results.items() if name == graph.propagated)
+        if difference > (2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]):
+            wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
+        elif not np.isfinite(arrived).all():
+            wrong[role] = "it gives NaN or infinity on noise images (a root or a logarithm of 0 on the way?)"
+        else:
+            back[role] = arrived
+    return wrong, _why_zero(back, tail, between)
+
+
+def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Role -> why its gradient or relevance is zero everywhere, judged on the first image."""
+    kind = between[ACTIVATION].dtype
+
+    def logits(others: NDArray[np.float32]) -> NDArray[Any]:
+        feeds = {name: value[:1] for name, value in between.items()}
+        found = [run(tail, _used(tail, feeds | {ACTIVATION: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
+        return np.concatenate(found)
+
+    if all(values.any() for values in back.values()):
+        return {}
+    activation = between[ACTIVATION][0].astype(np.float32)
+    told = {}
+    for role in [role for role, values in back.items() if not values.any()]:
+        there = back.get("gradient", np.zeros_like(between[ACTIVATION]))[0]
+        told[role] = why_constant(
+            np.zeros(activation.shape[1:], np.float32), activation, logits, partial(np.asarray, there)
+        )
+    return told
+
+
+def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a session has inputs for."""
+    names = {i.name for i in session.get_inputs()}
+    return {name: value for name, value in feeds.items() if name in names}
+
+
+def _difference(got: NDArray[Any], want: NDArray[Any], name: str) -> float:
+    """Largest difference relative to the largest magnitude wanted."""
+    if got.shape != want.shape:
+        raise VerificationError(f"output {name!r} has shape {got.shape}, the source gives {want.shape}")
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    if not np.isfinite(want).all():
+        raise VerificationError(
+            f"the source's output {name!r} holds NaN or infinity on noise images; is its training finished?"
+        )
+    scale = float(np.abs(want).max())
+    return float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())

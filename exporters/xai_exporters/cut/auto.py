@@ -1,0 +1,134 @@
+"""`--split auto`: the last feature map that leads to the logits alone, in front of the pooling and of what belongs to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from ..errors import LayerError
+from ..graph.reading import ancestors, attribute, descendants
+from ..passes.clean import CleanGraph
+from .featuremap import is_feature_map
+from .pooling import before_pooling
+from .scores.logits import Logits
+from .split import side_tensors
+
+log = logging.getLogger(__name__)
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
+
+
+def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
+    """The last feature map that leads to the logits without side tensors; in a network that attends between tokens behind it, the
+    last normalised tokens that attention reads. (Behind the last attention the patch tokens of a ViT lead nowhere: only the class
+    token is read.)
+
+    Returns:
+        The tensor, and what to tell the user: that positions are mixed once more behind it, where they are.
+
+    Raises:
+        LayerError: There is none.
+    """
+    leading = ancestors([logits.value])
+    order = [v for node in clean.graph for v in node.outputs if v in leading and v is not logits.value]
+    softmaxes = [v for v in order if _op(v) == "Softmax"]
+    mixing = ancestors(v for v in softmaxes if _mixes(clean, v))
+    reading = ancestors(v for v in softmaxes if _reads(clean, v))
+
+    def straight(value: ir.Value) -> bool:
+        return value not in mixing and not side_tensors(clean, value, [logits.value])
+
+    def first(value: ir.Value, rank: int) -> bool:
+        if value in reading and rank == 2 and _op(value) == "LayerNormalization":
+            return True
+        return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
+
+    def second(value: ir.Value, rank: int) -> bool:
+        return straight(value) and _is_pooled(clean, value, leading)
+
+    chosen = _last(clean, order, first) or _last(clean, order, second)
+    if chosen is None:
+        raise LayerError(
+            "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
+            "(--list-layers shows them)"
+        )
+    chosen = before_pooling(clean, chosen)
+    note = None if chosen in reading else _mixed_behind(clean, chosen, leading)
+    if note is not None:
+        log.warning("%s", note)
+    return chosen, note
+
+
+def _last(clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool]) -> ir.Value | None:
+    for value in reversed(order):
+        if value.dtype not in _FLOATS:
+            continue
+        grid = is_feature_map(clean, value)
+        if grid is not None and grid.shape[1] * grid.shape[2] > 1 and wanted(value, 2 if grid.layout == "NTC" else 3):
+            return value
+    return None
+
+
+def _op(value: ir.Value) -> str:
+    producer = value.producer()
+    return "" if producer is None else producer.op_type
+
+
+def _mixes(clean: CleanGraph, softmax: ir.Value) -> bool:
+    """Whether a Softmax weighs positions for each position; one that can't be followed may."""
+    traced = clean.positions.get(softmax)
+    return traced is not None and (len(traced.strands) > 1 or "can't be followed" in traced.why)
+
+
+def _reads(clean: CleanGraph, softmax: ir.Value) -> bool:
+    """Whether a Softmax weighs positions, be it for one query."""
+    traced, producer = clean.positions.get(softmax), softmax.producer()
+    if traced is None or producer is None:
+        return False
+    axis = attribute(producer, "axis", -1) % max(len(clean.shapes.two[str(softmax.name)]), 1)
+    return any(axis in strand.axes for strand in traced.strands)
+
+
+def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bool:
+    """Whether all positions are read in the end, not one token alone."""
+    pending, seen = [value], set()
+    while pending:
+        current = pending.pop()
+        for node, _ in current.uses():
+            for output in node.outputs:
+                if output not in leading or output in seen:
+                    continue
+                seen.add(output)
+                if clean.positions[output].strands:
+                    pending.append(output)
+                elif node.op_type not in _SELECTING:
+                    return True
+    return False
+
+
+def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:
+    """What to say where positions are mixed once more between a tensor and the logits."""
+    behind = descendants([value]) & leading - {value}
+    windows = [
+        node
+        for node in clean.graph
+        if node.outputs[0] in behind and clean.positions[node.outputs[0]].strands and _window(clean, node) > 1
+    ]
+    if not windows:
+        return None
+    last = windows[-1]
+    return (
+        f"auto: {str(value.name)!r} lies before the last spatial mixing, {str(last.outputs[0].name)!r} ({last.op_type}): "
+        "behind that nothing holds a feature map that leads to the logits alone; --list-layers shows the other cuts"
+    )
+
+
+def _window(clean: CleanGraph, node: ir.Node) -> int:
+    """Positions under the largest side of a node's window."""
+    if node.op_type in ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"):
+        weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
+        return max(clean.shapes.dims(weight)[2:] if weight is not None else (), default=1) or 1  # type: ignore[type-var]
+    return max(attribute(node, "kernel_shape", (1,))) if node.op_type in ("MaxPool", "AveragePool", "LpPool") else 1

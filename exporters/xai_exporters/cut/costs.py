@@ -1,0 +1,116 @@
+"""What each possible cut costs: its shape, its side tensors, the multiply-adds before and after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ..errors import ExtentError, LayerError
+from ..graph.module_paths import whole_modules
+from ..graph.reading import ancestors, attribute, descendants
+from ..passes.clean import CleanGraph
+from .featuremap import find_grid, is_feature_map
+from .scores.logits import Logits
+from .split import side_tensors
+
+NO_CUT = (
+    "the network can't be cut anywhere: between the image and the logits no tensor of floats is a feature map of two positions "
+    "or more that can be cut at"
+)
+"""Said where there is no candidate."""
+
+
+def no_cut(clean: CleanGraph) -> str:
+    """Why there is no candidate: `NO_CUT`, and that the network crops its image, where it does."""
+    for node in reversed(list(clean.graph)):
+        for value in node.outputs:
+            try:
+                find_grid(clean, value, str(value.name))
+            except ExtentError as error:
+                return f"{NO_CUT} ({error})"
+            except LayerError:
+                continue
+    return NO_CUT
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A legal cut.
+
+    Attributes:
+        names: Module paths that stand for it, outermost first; else the node's name.
+        tensor: The tensor's name.
+        op: The operator that gives it.
+        shape: (K,h,w).
+        sides: Shapes of the side tensors.
+        before: Share of the network's multiply-adds in the head, 0 to 1.
+        after: Share in the tail.
+    """
+
+    names: tuple[str, ...]
+    tensor: str
+    op: str
+    shape: tuple[int, int, int]
+    sides: tuple[tuple[int, ...], ...]
+    before: float
+    after: float
+
+
+def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
+    """Every tensor of floats that holds an activation of more than one position, between the image and the logits."""
+    graph = clean.graph
+    modules: dict[ir.Value, list[str]] = {}
+    for path, value in whole_modules(graph).items():
+        modules.setdefault(value, []).append(path)
+    macs = {node: multiply_adds(node, clean) for node in graph}
+    total = sum(macs.values()) or 1
+    leading = ancestors([logits.value])
+    from_image = descendants(graph.inputs)
+    found = []
+    for node in graph:
+        for value in node.outputs:
+            legal = value in leading and value in from_image and value is not logits.value
+            if not legal or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+                continue
+            grid = is_feature_map(clean, value)
+            if grid is None or grid.shape[1] * grid.shape[2] < 2:
+                continue
+            sides = side_tensors(clean, value, [logits.value, *graph.outputs])
+            side_shapes = [clean.shapes.per_image(side.name) for side in sides]
+            if None in side_shapes:
+                continue
+            head = {v.producer() for v in ancestors([value, *sides])}
+            tail = {v.producer() for v in descendants([value]) & leading if v is not value}
+            found.append(
+                Candidate(
+                    names=tuple(modules.get(value, [str(node.name)])),
+                    tensor=str(value.name),
+                    op=node.op_type,
+                    shape=grid.shape,
+                    sides=tuple(s for s in side_shapes if s is not None),
+                    before=sum(macs[n] for n in head if n is not None) / total,
+                    after=sum(macs[n] for n in tail if n is not None) / total,
+                )
+            )
+    return found
+
+
+def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
+    """Multiply-adds of one node for one image: convolutions and matrix products, which is where the time goes."""
+    if node.op_type not in ("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"):
+        return 0
+    shape = clean.shapes.two
+    x, w, out = (shape.get(str(v.name)) for v in (node.inputs[0], node.inputs[1], node.outputs[0]) if v is not None)
+    weight = node.inputs[1]
+    if w is None and weight is not None and weight.shape is not None:
+        w = tuple(d for d in weight.shape if isinstance(d, int))
+    if x is None or w is None or out is None:
+        return 0
+    if node.op_type in ("Conv", "ConvInteger"):
+        return math.prod(out) * math.prod(w[1:]) // 2  # w: [M, C/group, kernel]
+    if node.op_type == "ConvTranspose":
+        return math.prod(x) * math.prod(w[1:]) // 2  # w: [C, M/group, kernel]
+    inner = x[-2] if node.op_type == "Gemm" and attribute(node, "transA", 0) else x[-1]
+    return math.prod(out) * inner // 2

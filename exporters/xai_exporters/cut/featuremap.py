@@ -1,0 +1,159 @@
+"""Whether a tensor is a feature map: its positions are the image's, in order, on the axes where a layout has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import ExtentError, LayerError
+from ..graph.layouts import Grid
+from ..graph.positions.strand import NONE, Coordinates, Strand, contracted, covered, full, varying
+from ..passes.clean import CleanGraph
+
+_FORMS = "a layer to explain gives [N,K,h,w], [N,h,w,K], or tokens of an image's patches [N,T,K]"
+
+
+def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
+    """How a tensor holds an activation.
+
+    Args:
+        clean: The graph.
+        value: A tensor of it.
+        name: What the user called it, for messages.
+
+    Raises:
+        LayerError: It is no feature map, and why.
+    """
+    shape = clean.shapes.per_image(value.name)
+    whole = clean.shapes.two.get(str(value.name), ())
+    if shape is None and len(whole) > 1:
+        raise LayerError(
+            f"{name!r} is no feature map: its first axis is not the batch, but windows, heads or positions with it (shape "
+            f"{list(whole)} for {_images(clean)}); {_FORMS}"
+        )
+    if shape is None or len(shape) not in (2, 3):
+        raise LayerError(f"{name!r} has shape {['N', *whole[1:]]}: {_FORMS}; --list-layers shows those that do")
+    traced = clean.positions.get(value)
+    strands = () if traced is None else traced.strands
+    if len(strands) == 1:
+        found = _four(strands[0], shape) if len(shape) == 3 else _tokens(strands[0], shape, name)
+        if found is not None:
+            _check_covers(strands[0], found, name)
+            return found
+    why = _why(strands, len(shape) + 1) if strands else traced.why if traced is not None else ""
+    raise LayerError(
+        f"{name!r}, shape {['N', *shape]}, is no feature map: {why or 'the image does not lead to it'}; {_FORMS}; "
+        "--list-layers shows those that do"
+    )
+
+
+def is_feature_map(clean: CleanGraph, value: ir.Value) -> Grid | None:
+    """`find_grid`, None where the tensor is none."""
+    traced = clean.positions.get(value)
+    if traced is None or len(traced.strands) != 1:
+        return None
+    try:
+        return find_grid(clean, value, str(value.name))
+    except LayerError:
+        return None
+
+
+def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
+    """Refuse the map of a crop, or of the image with a wide border: it would be stretched over the image.
+
+    What is left out at a side has to be less than one cell of the grid: strides that do not divide leave that, and slices that take
+    back a border. A border may be one cell wide: padded convolutions of size 1 leave that.
+
+    Raises:
+        LayerError: More is left out, or added.
+    """
+    for what, cells, frame, count in (
+        ("rows", strand.y, strand.rows, grid.shape[1]),
+        ("columns", strand.x, strand.columns, grid.shape[2]),
+    ):
+        low, high = covered(cells, frame)
+        cell = (high - low) / count * (1 - 1e-6)
+        if max(low, frame.size - high) >= cell:
+            raise ExtentError(
+                f"{name!r} covers the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size} only: "
+                "the network crops what it sees, and a map of the crop would lie in the wrong place; export it without its crop, "
+                "and crop where images are preprocessed"
+            )
+        if max(-low, high - frame.size) > cell * 1.01:
+            raise ExtentError(
+                f"{name!r} covers a border around the image, the {what} {low:.0f} to {high:.0f} of {frame.size}, and a map of it "
+                "would lie in the wrong place; split before the border is added, or behind where it is cut off"
+            )
+
+
+def _images(clean: CleanGraph) -> str:
+    return "one image" if clean.shapes.one else "two images"
+
+
+def _four(strand: Strand, shape: Sequence[int]) -> Grid | None:
+    a, b, c = shape
+    if _plane(strand, (1, 2, 3), shape):
+        return Grid("NCHW", (a, b, c))
+    if _plane(strand, (3, 1, 2), shape):
+        return Grid("NHWC", (c, a, b))
+    return None
+
+
+def _plane(strand: Strand, axes: tuple[int, int, int], shape: Sequence[int]) -> bool:
+    """Whether y rises along the second and x along the third of `axes`, whatever channel is looked at."""
+    channels, *places = axes
+    merged = contracted(strand, [channels], True)
+    return all(_rises(a, axis, shape[axis - 1]) for a, axis in zip((merged.y, merged.x), places, strict=True))
+
+
+def _rises(a: Coordinates, axis: int, size: int) -> bool:
+    if size == 1:
+        return not varying(a)
+    line = a.reshape(-1)
+    rising = bool((np.diff(line) >= 0).all()) and line[0] != NONE and line[0] < line[-1]
+    return varying(a) == {axis} and rising
+
+
+def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
+    """Tokens of which all but a prefix are the grid, row by row.
+
+    Raises:
+        LayerError: The grid does not come last.
+    """
+    tokens, channels = shape
+    merged = contracted(strand, [2], True)
+    if not varying(merged.y) | varying(merged.x) <= {1}:
+        return None
+    y, x = (full(a, 1, tokens).reshape(-1) for a in (merged.y, merged.x))
+    known = np.flatnonzero((y != NONE) & (x != NONE))
+    if len(known) < 2:
+        return None
+    first, last = int(known[0]), int(known[-1]) + 1
+    y, x = y[first:last], x[first:last]
+    h, w = len(np.unique(y)), len(np.unique(x))
+    in_order = len(known) == h * w == last - first and (y == np.repeat(np.unique(y), w)).all()
+    if not in_order or (x != np.tile(np.unique(x), h)).any():
+        return None
+    if last != tokens:
+        raise LayerError(f"{name!r} holds tokens whose grid of {h} x {w} does not come last; split at another layer")
+    return Grid("NTC", (channels, h, w), first)
+
+
+def _why(strands: Sequence[Strand], rank: int) -> str:
+    """Why positions are no grid."""
+    if len(strands) > 1:
+        return "it holds a number for each pair of positions (an attention matrix), not for each position"
+    y, x = strands[0].y, strands[0].x
+    if not varying(y) or not varying(x):
+        return "its elements lie along one side of the image, or nowhere"
+    if varying(y) == varying(x):
+        [axis, *others] = sorted(varying(y))
+        if not others and (axis, rank) != (1, 3):
+            return f"its tokens lie along axis {axis} of {rank}"
+        if not others:
+            return "its tokens are in another order than the image's"
+    if len(varying(y)) == len(varying(x)) == 1:
+        return "its rows and columns are in another order, or on other axes, than the image's"
+    return "its positions are spread over windows"

@@ -1,0 +1,138 @@
+"""What belongs to a pooling though it keeps positions: the elementwise operators in front of its sum over positions.
+
+The generalised mean (mean of x^p)^(1/p), however its power is written, the standard deviation sqrt(mean of (x - mean of x)^2), the
+log-sum-exp, and the mean weighted with a softmax over positions begin with them. A map of x^p is not one of x.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..graph.folded import calls
+from ..graph.reading import ancestors, attribute, constant_of
+from ..passes.clean import CleanGraph
+from .featuremap import is_feature_map
+
+_POWERS = ("Abs", "Exp", "Pow")
+_POWERS_IN_THE_SUM = ("ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
+_BOUNDS = ("Clip", "Max")
+_SCALES = ("Add", "Cast", "Div", "Mul", "Sub")
+_MEANS = ("GlobalAveragePool", "ReduceMax", "ReduceMean", "ReduceSum", "GlobalMaxPool")
+
+
+def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
+    """The tensor in front of a pooling's own operators; the value itself where none of them made it.
+
+    Bounds, scales by one number, and what is subtracted from all positions alike belong to the pooling where a power, or a sum of
+    powers, follows. A bound that has taken in the network's own ReLU stays: the activation is behind it.
+
+    Args:
+        clean: The graph.
+        value: A feature map that is summed over positions.
+    """
+    chosen = before = value
+    powers = any(node.op_type in _POWERS_IN_THE_SUM for node, _ in value.uses())
+    while (found := _step(clean, before)) is not None:
+        before, is_power = found
+        powers = powers or is_power
+        if powers and is_feature_map(clean, before) is not None:
+            chosen = before
+    return chosen
+
+
+def _step(clean: CleanGraph, value: ir.Value) -> tuple[ir.Value, bool] | None:
+    """The tensor in front of the operator that gives a value, and whether that is a power; None in front of any other operator."""
+    node = value.producer()
+    if node is None:
+        return None
+    inputs = [v for v in node.inputs if v is not None and constant_of(v) is None]
+    if (base := _base(value)) is not None:
+        return base, True
+    if len(inputs) == 1:
+        if node.op_type in _POWERS:
+            return inputs[0], True
+        if node.op_type in _BOUNDS:
+            return None if _has_taken_in(clean, node) or _is_bounded(node) else (inputs[0], False)
+        return (inputs[0], False) if node.op_type in _SCALES and _is_one_number(node) else None
+    if len(inputs) == 2:
+        for this, other in (inputs, inputs[::-1]):
+            if node.op_type in ("Add", "Sub") and _is_mean_of(clean, other, this):
+                return this, False
+            if node.op_type == "Mul" and _weighs_positions(clean, other) and is_feature_map(clean, this) is not None:
+                return this, True
+    return None
+
+
+def _base(value: ir.Value) -> ir.Value | None:
+    """x of x * x, x * x * x and so on; None of any other tensor."""
+    node = value.producer()
+    if node is None or node.op_type != "Mul":
+        return None
+    a, b = node.inputs
+    if a is None or b is None or constant_of(a) is not None:
+        return None
+    if a is b or _base(a) is b:
+        return b
+    return a if _base(b) is a else None
+
+
+def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
+    """Whether a tensor is the same at all positions, and is the mean or the largest of another's."""
+    if is_feature_map(clean, mean) is not None:
+        return False
+    pending = mean
+    while pending is not of:
+        node = pending.producer()
+        inputs = [] if node is None else [v for v in node.inputs if v is not None and constant_of(v) is None]
+        if (
+            node is None
+            or not inputs
+            or node.op_type not in (*_MEANS, "Expand", "Neg", "Reshape", "Unsqueeze", "Squeeze", "Mul", "Div")
+        ):
+            return False
+        pending = inputs[0]
+    return True
+
+
+def _weighs_positions(clean: CleanGraph, value: ir.Value) -> bool:
+    """Whether a tensor is a Softmax over positions."""
+    for before in ancestors([value]):
+        node, traced = before.producer(), clean.positions.get(before)
+        if node is None or node.op_type != "Softmax" or traced is None:
+            continue
+        axis = attribute(node, "axis", -1) % max(len(clean.shapes.two[str(before.name)]), 1)
+        if any(axis in strand.axes for strand in traced.strands) and _leads_straight(before, value):
+            return True
+    return False
+
+
+def _leads_straight(start: ir.Value, end: ir.Value) -> bool:
+    """Whether only operators that move elements lie between two tensors."""
+    value = end
+    while value is not start:
+        node = value.producer()
+        if (
+            node is None
+            or node.op_type not in ("Expand", "Reshape", "Transpose", "Unsqueeze", "Squeeze")
+            or node.inputs[0] is None
+        ):
+            return False
+        value = node.inputs[0]
+    return True
+
+
+def _is_one_number(node: ir.Node) -> bool:
+    """Whether a node's constants are one number each: a scale of channels is a normalisation's."""
+    constants = [constant_of(v) for v in node.inputs]
+    return all(c is None or c.size == 1 for c in constants)
+
+
+def _has_taken_in(clean: CleanGraph, node: ir.Node) -> bool:
+    read = calls(node)
+    names = {str(v.name) for n in clean.graph for v in n.outputs}
+    return bool(read) and any(name.startswith("relu") and name not in names for name in read)
+
+
+def _is_bounded(node: ir.Node) -> bool:
+    """An upper bound is the network's own: ReLU6."""
+    return node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None

@@ -1,0 +1,1 @@
+"""The scores that a network gives: logits, probabilities, decisions."""

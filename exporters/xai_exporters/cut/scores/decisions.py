@@ -1,0 +1,151 @@
+"""Refuse outputs that hold decisions, not scores: a small change of the image does not change them, so nothing explains them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ...errors import GraphError
+from ...graph.reading import constant_of, data_inputs
+
+_INDEX = "the number of the class that {op} chose"
+_DECIDED = "what {op} decided or rounded, the same around almost every image"
+_LIST = "what {op} found, not one score per class in the classes' order"
+_DECISIONS = {
+    **dict.fromkeys(("ArgMax", "ArgMin"), _INDEX),
+    **dict.fromkeys(("TopK", "NonZero", "Compress", "NonMaxSuppression", "Unique"), _LIST),
+    **dict.fromkeys(
+        ("OneHot", "Hardmax", "Round", "Floor", "Ceil", "Sign", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+        _DECIDED,
+    ),
+    **dict.fromkeys(("Equal", "And", "Or", "Not", "Xor", "IsNaN", "IsInf", "Bernoulli"), _DECIDED),
+}
+_FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "QuantizeLinear", "Concat"} | {
+    "DequantizeLinear", "Mul", "Div", "Add", "Sub", "Neg", "Abs", "Relu", "Clip", "Min", "Max", "Where", "Gather",
+    "GatherElements", "ScatterElements", "ScatterND", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid", "Sum", "Mean",
+}  # fmt: skip
+_SPREAD = ("Gather", "ScatterElements", "ScatterND", "Where")
+"""What makes one number per class of a class's number."""
+_CODES = (ir.DataType.UINT8, ir.DataType.INT8)
+
+
+def refuse_decisions(output: ir.Value, alone: bool) -> None:
+    """Refuse an output that is not made of scores.
+
+    Args:
+        output: The output.
+        alone: The network has no other one.
+
+    Raises:
+        GraphError: Says what it holds, and what to do.
+    """
+    told = _decision(output)
+    if told is None and _rounded(output):
+        told = f"integers ({_name(output)})"
+    if told is None:
+        return
+    scores = _scores_before(output)
+    advice = (
+        f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} in place of that"
+    )
+    other = "" if alone else ", or name another output with --output"
+    raise GraphError(f"the output {output.name!r} holds {told}; {advice}{other}")
+
+
+def _decision(output: ir.Value) -> str | None:
+    """What the output holds, in words, if every path back from it through views and simple arithmetic ends in a decision."""
+    pending, seen, told, spread = [output], {output}, None, False
+    while pending:
+        node = pending.pop().producer()
+        if node is None:
+            return None
+        if node.op_type in _DECISIONS:
+            told = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
+            continue
+        if _is_float(output) and _truncates(node):
+            told = _DECIDED.format(op="a Cast to integers")
+            continue
+        if _says_nothing(node):
+            continue
+        sources = data_inputs(node)
+        if node.op_type not in _FOLLOWED or not sources:
+            return None
+        spread = spread or node.op_type in _SPREAD
+        pending += [source for source in sources if source not in seen]
+        seen.update(sources)
+    return told
+
+
+def _says_nothing(node: ir.Node) -> bool:
+    """Whether a node gives the same for every image: what scores are scattered onto is often made so."""
+    if node.op_type in ("Shape", "Size", "ConstantOfShape", "EyeLike"):
+        return True
+    if node.op_type in ("Sub", "Div"):
+        return node.inputs[0] is node.inputs[1]
+    constants = [array for x in node.inputs if (array := constant_of(x)) is not None]
+    return node.op_type == "Mul" and any(not array.any() for array in constants)
+
+
+def refuse_two_values(value: ir.Value, rows: NDArray[Any]) -> None:
+    """Refuse what holds one of two numbers on every probe: 0 and 1, or a number and its opposite.
+
+    However it was computed (a steep Clip, a large power), no small change shows in it.
+
+    Args:
+        value: The output, or what is behind its views.
+        rows: Its values on images of many kinds, [n,classes].
+
+    Raises:
+        GraphError: Says so.
+    """
+    low, high = float(rows.min()), float(rows.max())
+    close = 1e-6 * max(abs(low), abs(high))
+    two = high - low > close and bool((np.minimum(rows - low, high - rows) <= close).all())
+    same = bool((np.ptp(rows, axis=0) <= close).all())
+    if rows.shape[1] > 1 and two and (abs(low) <= close or abs(low + high) <= close) and (not same or high == 1):
+        raise GraphError(
+            f"the output {value.name!r} holds nothing but {low:g} and {high:g} on {len(rows)} images of many kinds: a decision, "
+            "the same around almost every image; export the network up to its scores in place of that"
+        )
+
+
+def _truncates(node: ir.Node) -> bool:
+    """Whether a node is a Cast of floats to integers. Casts to 8 bits do not count: they may belong to quantisation."""
+    source, kind = node.inputs[0] if node.op_type == "Cast" else None, node.outputs[0].dtype
+    return source is not None and _is_float(source) and kind is not None and kind.is_integer() and kind not in _CODES
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
+
+
+def _rounded(output: ir.Value) -> bool:
+    """Whether the output holds integers that are not 8-bit codes of a quantised network."""
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.op_type in _FOLLOWED:
+        if node.op_type == "QuantizeLinear":
+            return False
+        if node.op_type == "Cast":
+            break
+        value = node.inputs[0]
+    return value is not None and value.dtype is not None and value.dtype.is_integer() and value.dtype not in _CODES
+
+
+def _scores_before(output: ir.Value) -> str | None:
+    """The name of the nearest tensor of floats before the decision, along the first input of each node; None if there is none."""
+    value, passed = output, False
+    while (node := value.producer()) is not None:
+        if passed and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            return str(value.name)
+        passed = passed or node.op_type in _DECISIONS or node.op_type == "Cast"
+        if node.inputs[0] is None:
+            return None
+        value = node.inputs[0]
+    return None
+
+
+def _name(value: ir.Value) -> str:
+    return value.dtype.name.lower() if value.dtype is not None else "of an unknown type"

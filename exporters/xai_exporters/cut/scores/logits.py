@@ -1,0 +1,355 @@
+"""Find the logits: the tensor that is explained, and what makes probabilities of it.
+
+What the user is told as a probability has to be the network's own output, wherever that is one:
+
+1. Behind a final Softmax or Sigmoid over the classes the logits are what it reads.
+2. Elsewhere the network runs on probe images (`probing`). A tensor close before the output whose softmax or sigmoid the output
+   is holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip behind a Softmax).
+3. Otherwise the output itself is explained: as "normalised" where its numbers lie in [0,1] and sum to 1 on every probe; as
+   "independent" where they lie there, and either the operators that computed them can give nothing else (`intervals`; probes
+   alone would take small logits for probabilities, too) or the probes reach both ends of [0,1] and never pass them.
+4. What is computed from probabilities without being them (`shares`) is divided by what it sums to, or can be at most; where that
+   gives none, it is explained as "scores", which no probability is told of.
+5. Anything else is logits, whose softmax is the probability by convention.
+
+Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output change nothing of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import onnx_ir as ir
+
+from xai_deploy.format.bundle import Activation, Output
+
+from ...errors import GraphError, RequestError
+from ...graph.reading import attribute, constant_of, data_inputs, descendants
+from ...passes.clean import CleanGraph
+from .decisions import refuse_decisions, refuse_two_values
+from .intervals import Intervals
+from .probing import Probes
+from .shares import divided, share_of
+
+# What may stand between the network's probability function and its output without changing which class is which.
+_VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_SCORES = (*_FLOATS, ir.DataType.DOUBLE)
+"""A softmax may be computed in double, of logits in float32."""
+_LINEAR = {"Gemm", "MatMul", "Conv"}
+_NEAR = 32
+"""How many tensors before the output are compared with it: a softmax written out has six."""
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The explained output.
+
+    Attributes:
+        value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
+        output: The network's output behind them.
+        kind: What that output holds.
+        activation: What makes probabilities of the logits.
+        classes: Number of classes.
+    """
+
+    value: ir.Value
+    output: ir.Value
+    kind: Literal["logits", "probabilities", "derived"]
+    activation: Activation
+    classes: int
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Logits, and whether the tensor decided upon holds the probabilities or their logarithms."""
+
+    value: ir.Value
+    activation: Activation
+    kind: Literal["logits", "probabilities", "derived"] = "probabilities"
+
+
+def explained(outputs: Sequence[Output]) -> Output:
+    """The output whose scores are explained."""
+    return next(output for output in outputs if output.kind != "other")
+
+
+def find_logits(clean: CleanGraph, name: str | None) -> Logits:
+    """The logits behind the output `name` (None: the only output).
+
+    Raises:
+        RequestError: There are several outputs and none was named, or no such output.
+        GraphError: The output is not one score per class.
+    """
+    output = _chosen(clean, name)
+    refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
+    own = _behind(clean, output)
+    probed = _Probed(clean)
+    decided = _decide(clean, own, probed)
+    if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
+        decided = _decide(clean, inner, probed)
+        if decided is not None and decided.kind == "probabilities":
+            decided = _Decided(decided.value, decided.activation, "derived")
+        elif decided is not None:
+            decided = None  # logits or logarithms times a number are other logits
+    if decided is None:
+        decided = _shared(clean, own, probed)
+    if decided is None:
+        value = output
+        while value.dtype not in _FLOATS and (source := _source(value)) is not None:
+            value = source  # behind a final QuantizeLinear or Cast: scores, not codes
+        decided = _Decided(value, "none", "logits")
+    decided = replace(decided, value=_unwidened(decided.value))
+    classes = _classes(clean, decided.value)
+    if classes is None:
+        others = [str(v.name) for v in clean.graph.outputs if v is not output]
+        advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
+        raise GraphError(
+            f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
+            f"[N, classes]: {advice} the classifier alone"
+        )
+    return Logits(decided.value, output, decided.kind, decided.activation, classes)
+
+
+def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
+    outputs = {str(v.name): v for v in clean.graph.outputs}
+    if name is None and len(outputs) > 1:
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+    if name is not None and name not in outputs:
+        raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
+    return outputs[name] if name is not None else clean.graph.outputs[0]
+
+
+def _said(clean: CleanGraph, value: ir.Value) -> str:
+    """A tensor's shape for people; N is the batch."""
+    dims = clean.shapes.dims(value)
+    if clean.shapes.per_image(value.name) is not None:
+        dims = (None, *dims[1:])
+    sizes = [str(d) if d is not None else "N" if i == 0 else f"(grows with N, {clean.shapes.two[str(value.name)][i]} at 2)"
+             for i, d in enumerate(dims)]  # fmt: skip
+    return f"[{', '.join(sizes)}]"
+
+
+def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
+    """What a view, a code or (with `factors`) a multiple is taken of."""
+    node = value.producer()
+    if node is None or node.inputs[0] is None:
+        return None
+    if node.op_type in _VIEWS:
+        return node.inputs[0]
+    if not factors or node.op_type not in ("Mul", "Div"):
+        return None
+    data = data_inputs(node)
+    if len(data) != 1 or (node.op_type == "Div" and data[0] is not node.inputs[0]):
+        return None
+    [factor] = [constant_of(v) for v in node.inputs if v is not data[0]]
+    return data[0] if factor is not None and factor.size == 1 and factor.reshape(-1)[0] > 0 else None
+
+
+def _unwidened(value: ir.Value) -> ir.Value:
+    """What was cast to double."""
+    node = value.producer()
+    if value.dtype != ir.DataType.DOUBLE or node is None or node.op_type != "Cast" or node.inputs[0] is None:
+        return value
+    return node.inputs[0] if node.inputs[0].dtype in _FLOATS else value
+
+
+def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
+    """The first tensor that is no view, no code and no multiple of another one of as many classes."""
+    classes = _size(clean.shapes.per_image(value.name) or ())
+    while (source := _source(value, factors)) is not None:
+        shape = clean.shapes.per_image(source.name)
+        if shape is None or _size(shape) != classes or max(shape, default=1) != classes:
+            break
+        value = source
+    return value
+
+
+def _decide(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
+    """What the tensor says of probabilities; None for scores that are neither these nor made of them."""
+    node = own.producer()
+    if node is None or own.dtype not in _SCORES:
+        return None
+    if node.op_type == "Sigmoid" and node.inputs[0] is not None:
+        return _Decided(node.inputs[0], "sigmoid")
+    if node.op_type in ("Softmax", "LogSoftmax") and node.inputs[0] is not None and _over_classes(clean, node):
+        if node.op_type == "LogSoftmax":  # its softmax is the probabilities, and that of what it reads
+            return _Decided(node.inputs[0], "none", "logits")
+        return _Decided(node.inputs[0], "softmax")
+    found = probed.of(own)
+    return _by_probes(clean, own, *found) if found is not None else None
+
+
+def _shared(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
+    """What the tensor says of probabilities where it holds none, but is made of them."""
+    found = probed.of(own) if own.dtype in _SCORES else None
+    if found is None:
+        return None
+    near, probes, classes = found
+    share = share_of(clean, own, probes, near, classes, _coded(own))
+    return None if share is None else _Decided(divided(clean, own, share.divisor), share.activation, "derived")
+
+
+def _coded(own: ir.Value) -> bool:
+    """Whether a tensor, or one shortly before it, was rounded to codes."""
+    return any(v.producer() is not None and "Quantize" in v.producer().op_type for v in _before(own))  # type: ignore[union-attr]
+
+
+class _Probed:
+    """Tensors run on the probes, each once."""
+
+    def __init__(self, clean: CleanGraph) -> None:
+        self._clean = clean
+        self._known: dict[ir.Value, tuple[list[ir.Value], Probes, int] | None] = {}
+
+    def of(self, own: ir.Value) -> tuple[list[ir.Value], Probes, int] | None:
+        """The tensors shortly before one that also hold a number per class, the values of all, and how many classes.
+
+        None for plain logits, which need not be run, and where nothing can be concluded.
+        """
+        if own not in self._known:
+            self._known[own] = self._run(own)
+        return self._known[own]
+
+    def _run(self, own: ir.Value) -> tuple[list[ir.Value], Probes, int] | None:
+        clean = self._clean
+        classes, node = _classes(clean, own), own.producer()
+        if classes is None or node is None or _is_linear(clean, own, node):
+            return None
+        near = [v for v in _before(own) if _classes(clean, v) == classes and clean.shapes.per_image(v.name) is not None]
+        probes = Probes(clean, [own, *near])
+        return (near, probes, classes) if probes.enough else None
+
+
+def _by_probes(
+    clean: CleanGraph, own: ir.Value, near: Sequence[ir.Value], probes: Probes, classes: int
+) -> _Decided | None:
+    refuse_two_values(own, probes.of(own))
+    names: tuple[Literal["softmax", "sigmoid"], ...] = ("softmax", "sigmoid") if classes > 1 else ("sigmoid",)
+    for value in near:
+        for name in names:
+            if probes.is_function(own, value, name):
+                return _Decided(_unshifted(clean, value) if name == "softmax" else value, name)
+    if probes.in_unit(own):
+        if classes > 1 and probes.sums_to_one(own, 0.05 if _coded(own) else 1e-3):
+            return _Decided(own, "normalised")
+        low, high = Intervals(clean.shapes).of(own)
+        if (low >= -1e-6 and high <= 1 + 1e-6) or probes.fills_unit(own):
+            return _Decided(own, "independent")
+    for value in near:
+        if probes.is_function(own, value, "sigmoid", logarithm=True):
+            return _Decided(value, "sigmoid", "derived")
+    return None
+
+
+def _is_linear(clean: CleanGraph, own: ir.Value, node: ir.Node) -> bool:
+    """A linear layer over what nothing bounds gives plain logits: no need to run it."""
+    if node.op_type in ("Add", "Sub"):
+        data = data_inputs(node)
+        node = (data[0].producer() if len(data) == 1 else None) or node
+    return node.op_type in _LINEAR and Intervals(clean.shapes).of(own)[1] == float("inf")
+
+
+def _before(own: ir.Value) -> Iterator[ir.Value]:
+    """The nearest floats that a tensor is computed from, breadth first."""
+    seen, pending = {own}, [own]
+    for value in pending:
+        node = value.producer()
+        for source in data_inputs(node) if node is not None else ():
+            if source not in seen and len(seen) <= _NEAR:
+                seen.add(source)
+                pending.append(source)
+                if source.dtype in _SCORES:
+                    yield source
+
+
+def _unshifted(clean: CleanGraph, value: ir.Value) -> ir.Value:
+    """Logits before a number was subtracted from all classes, which a softmax does not see."""
+    while (node := value.producer()) is not None and node.inputs[0] is not None:
+        if node.op_type == "Sub" and len(node.inputs) == 2 and node.inputs[1] is not None:
+            shift = clean.shapes.two.get(str(node.inputs[1].name))
+            if shift is None or any(d != 1 for d in shift[1:]) or _classes(clean, node.inputs[0]) is None:
+                return value
+        elif node.op_type != "LogSoftmax" or not _over_classes(clean, node):
+            return value
+        value = node.inputs[0]
+    return value
+
+
+def _over_classes(clean: CleanGraph, node: ir.Node) -> bool:
+    """Whether a Softmax runs over the classes, all of them.
+
+    Raises:
+        GraphError: It runs over the batch, or over one element: then it gives the same for every image.
+    """
+    source = node.inputs[0]
+    shape = clean.shapes.two.get(str(source.name)) if source is not None else None
+    if shape is None:
+        return True
+    new = clean.graph.opset_imports.get("", 18) >= 13
+    axis = int(attribute(node, "axis", -1 if new else 1)) % max(len(shape), 1)
+    size = shape[axis] if new else max(1, _size(shape[axis:]))
+    if axis == 0 or size == 1:
+        where = "axis 0, which is the batch" if axis == 0 else f"axis {axis}, which has one element"
+        raise GraphError(
+            f"the {node.op_type} behind {source.name if source else ''!r} runs over {where}: it gives the same for every image. "
+            "Mend its axis, or export the network without it"
+        )
+    return size == _size(shape[1:])
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for d in shape:
+        size *= d
+    return size
+
+
+def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
+    """Take off the graph the outputs that are not one result per image: constants, statistics over the batch.
+
+    Returns:
+        Their names.
+    """
+    data = descendants(clean.graph.inputs)
+    dropped = [
+        v
+        for v in clean.graph.outputs
+        if v is not logits.output and (v not in data or clean.shapes.per_image(v.name) is None)
+    ]
+    for value in dropped:
+        clean.graph.outputs.remove(value)
+    return tuple(str(v.name) for v in dropped)
+
+
+def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
+    """Scores per image, where all dimensions but one are 1."""
+    shape = clean.shapes.per_image(value.name)
+    if shape == ():
+        return 1 if value.dtype in _FLOATS else None  # a binary head, squeezed; integers are a class already
+    if shape is None or sum(d != 1 for d in shape) > 1:
+        return None
+    return max(shape)
+
+
+def quantisation_step(graph: ir.Graph, logits: ir.Value) -> float | None:
+    """The step between two codes of the logits; 0 in a network of floats, None where only what is before them is quantised."""
+    kinds = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+    if not any(node.op_type in kinds and constant_of(node.inputs[0]) is None for node in graph):
+        return 0.0
+    value: ir.Value | None = logits
+    while value is not None:
+        readers = [node for node, position in value.uses() if node.op_type == "QuantizeLinear" and position == 0]
+        made = value.producer()
+        if made is not None and made.op_type == "DequantizeLinear":
+            readers.append(made)
+        for node in readers:
+            scale = constant_of(node.inputs[1])
+            if scale is not None:
+                return float(scale.max())
+        if made is None or made.op_type not in _VIEWS:
+            return None
+        value = made.inputs[0]
+    return None

@@ -1,0 +1,87 @@
+"""What is made of a bundle's fused graphs for those who host them: a model repository for a server, a page for a browser."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xai_deploy.format.bundle import FUSED, Bundle
+
+from ..bundle.stage import Put
+from ..cut.scores.logits import explained
+from ..errors import RequestError
+from ..graph.writing import make_model, to_bytes
+from ..request import Request
+from ..roles.fuse.graph import form_of, plain_graph
+from ..roles.material import Material
+from .openvino_ir import to_ir
+from .repositories.base import Served, safe_name
+from .repositories.repository import check_repository, write_repository
+from .web.ortweb import runtime_files
+from .web.site import check_site, write_site
+
+
+def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Refuse early what would be refused at the end.
+
+    Args:
+        request: What is asked for.
+        bundles: Where the bundle will be, and those of random weights.
+        say: Told when a download begins.
+
+    Raises:
+        RequestError: No such kind of server, one folder for two things, or the page's runtime can't be had.
+        OutputError: A destination exists, or its folder does not.
+    """
+    places = {"--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
+    folders = [("the bundle", _real(bundle)) for bundle in bundles]
+    folders += [(what, _real(folder)) for what, folder in places.items() if folder is not None]
+    for (one, first), (other, second) in itertools.combinations(folders, 2):
+        if first.is_relative_to(second) or second.is_relative_to(first):
+            raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
+    if request.serve_repo is not None:
+        kind, folder = request.serve_repo
+        check_repository(kind, folder, request.overwrite)
+    if request.web is not None:
+        check_site(request.web, request.overwrite)
+        runtime_files(request.ort_web, say)  # in the cache from now on
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve fails at a loop of links, which has a refusal of its own
+
+
+def deliver(request: Request, bundle: Bundle, material: Material, put: Put, say: Callable[[str], None]) -> None:
+    """Hand what was asked for to `put`, folder by folder.
+
+    Raises:
+        RequestError: The page's runtime can't be had, or the network is not one that a browser runs.
+        GraphError: A model that the server can't serve.
+        OutputError: A folder can't be written.
+    """
+    if request.web is not None:
+        say("making the page")
+        write_site(request.web, bundle, runtime_files(request.ort_web, say), request.overwrite, put)
+    if request.serve_repo is not None:
+        kind, folder = request.serve_repo
+        say("laying out the server's repository")
+        write_repository(kind, folder, served_models(request, bundle, material), request.overwrite, put)
+
+
+def served_models(request: Request, bundle: Bundle, material: Material) -> list[Served]:
+    """The plain network and each fused one beside it, called NAME and NAME-METHOD."""
+    manifest = bundle.manifest
+    plain = to_bytes(make_model(plain_graph(material, form_of(request))))
+    models = {"": plain} | {r.removeprefix(FUSED): bundle.graph(r) for r in manifest.graphs if r.startswith(FUSED)}
+    name, scores = safe_name(manifest.name), explained(manifest.outputs)
+    served = []
+    for method, model in models.items():
+        ir = None
+        if request.format == "openvino":
+            ir = to_ir(model, manifest.input, manifest.activation, bundle.labels, request.embed_preprocess)
+        served.append(Served(safe_name(f"{name}-{method}"), model, bundle.labels, ir, scores.name))
+    if len({one.name for one in served}) < len(served):
+        raise RequestError("--serve-repo: two methods would have one name on the server; fuse one at a time")
+    return served

@@ -1,0 +1,88 @@
+"""Fused graphs as OpenVINO IR, annotated so that OpenVINO Model API reads their map.
+
+Model API's `ClassificationModel` takes models with one input: those exported with a fixed target. It hands on what the output
+`saliency_map` holds as `result.saliency_map`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from xai_deploy.format.bundle import Activation, Input
+from xai_deploy.foundation import runtimes
+
+from ..errors import GraphError, RequestError
+
+
+def require_openvino() -> None:
+    """Refuse early where OpenVINO is not installed.
+
+    Raises:
+        RequestError: It is not.
+    """
+    try:
+        runtimes.openvino()
+    except ImportError:
+        raise RequestError("--format openvino needs OpenVINO: pip install openvino") from None
+
+
+def to_ir(
+    model: bytes, image: Input, activation: Activation, labels: Sequence[str], embedded: bool
+) -> tuple[bytes, bytes]:
+    """A fused graph as IR.
+
+    Args:
+        model: The ONNX file.
+        image: The network's input.
+        activation: What makes probabilities of the network's logits.
+        labels: One per class, or none.
+        embedded: The graph holds the preprocessing.
+
+    Returns:
+        The .xml and the .bin file; weights as they are, not compressed to half precision.
+
+    Raises:
+        GraphError: OpenVINO can't read the graph.
+    """
+    openvino = runtimes.openvino()
+    try:
+        network = openvino.Core().read_model(model)
+    except Exception as error:  # the runtime's exception types are not documented
+        reason = " ".join(str(error).split())[:300]
+        raise GraphError(f"OpenVINO can't read the fused graph: {reason}") from None
+    [source] = [i for i in network.inputs if image.name in i.names]
+    source.get_node().set_layout(openvino.Layout("NHWC" if embedded else image.layout))
+    for number, node in enumerate(network.get_ordered_ops()):
+        if re.fullmatch(rf"{node.get_type_name()}_[0-9]+", node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")  # else numbered since the process began
+    for key, value in model_info(image, activation, labels, embedded).items():
+        network.set_rt_info(value, ["model_info", key])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(network, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def model_info(image: Input, activation: Activation, labels: Sequence[str], embedded: bool) -> dict[str, str]:
+    """What Model API reads: how to preprocess an image as OpenCV reads it (BGR, 0-255), and what the scores are.
+
+    It can't say a resize to more than the crop (256 to 224): then the image is cropped to the shape of the input and resized,
+    which sees more of it. An input of any size, as embedded preprocessing has, gets images as they are: RGB has to be given there,
+    and nothing is written of channels (Model API 0.4.7 would not reverse them). It would take the sigmoid of sigmoid outputs
+    again: these are not called a classification.
+    """
+    how = image.preprocess
+    info: dict[str, str] = {}
+    if activation not in ("sigmoid", "independent", "scores"):
+        info["model_type"] = "Classification"
+    if labels:
+        info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
+    if not embedded:
+        info["resize_type"] = "standard" if how.resize == "stretch" else "crop"
+        info["reverse_input_channels"] = str(how.color == "RGB")
+        info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)
+        info["scale_values"] = " ".join(repr(s / how.scale) for s in how.std)
+    return info

@@ -1,0 +1,241 @@
+"""Modules of an ONNX file whose last operators were merged into others: what the graph holds is not what they give.
+
+torch's exporter records at each node the call that it stands for, "%clamp : ... args = (%relu_1, 1e-06)". A node that reads a
+tensor under which its call does not know it (it reads `conv2d_1`, the call read `relu_1`) has taken in what came between. The
+older exporter, and tools that optimise a file, leave a sign at convolutions alone: weight and bias that were computed anew do not
+have the names of the module's own, and the result may have the name of the operator that was merged. ONNX Runtime leaves its
+mark on the whole file.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from .reading import constant_of
+
+_CALL = "pkg.torch.onnx.fx_node"
+_CLASSES = "pkg.torch.onnx.class_hierarchy"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_SAME_VALUE = re.compile(
+    r"(getitem|dropout|clone|alias|detach|contiguous|_to_copy|to|lift_fresh_copy|sym_\w+|[pbc]_\w+)(_\d+)?"
+)
+_MERGED = re.compile(r"(.*/)(BatchNormalization|Add|Sub|Mul|Div)(_\d+)?_output_\d+")
+"""The tensors of operators that are merged into a convolution before them, by the older exporter's names."""
+_COMPUTED = re.compile(r"(onnx::\w+_\d+|_v_\d+|\d+|Conv\w+Fusion_.*|.*_output_\d+_(weight|bias))(_quantized)?")
+"""The parameters that exporters and optimisers compute: torch, onnxsim, ONNX Runtime, onnxslim."""
+_ONNX_RUNTIME = "com.microsoft.nchwc"
+"""A domain that every file lists which ONNX Runtime has optimised and saved."""
+
+
+class Folds:
+    """What was merged in a graph; asked for one module after the other."""
+
+    def __init__(self, graph: ir.Graph, modules: Mapping[ir.Node, Collection[str]]) -> None:
+        """`modules` are the module paths that each node lies in."""
+        self._modules = modules
+        self._optimised = _ONNX_RUNTIME in graph.opset_imports
+        self._known = {str(v.name) for v in (*graph.inputs, *graph.initializers.values())}
+        for node in graph:
+            self._known.update(str(v.name) for v in node.outputs)
+            self._known.add(_last_scope(node))
+
+    def reason(self, path: str, value: ir.Value) -> str | None:
+        """Why `value`, the one output of the module `path`, may not be what the module gives; None where nothing says so.
+
+        Args:
+            path: The module's.
+            value: The tensor.
+        """
+        producer = value.producer()
+        if producer is None:
+            return None
+        if takes_in(producer) and not _named_as_merged(value):
+            if self._is_alone(path, producer) and not self._next_reads(path, value):
+                return (
+                    "what may be behind it (a BatchNormalization, a scale or a sum) was merged into its convolution, "
+                    f"{str(value.name)!r}"
+                )
+            return None
+        if (quantised := _cut_off_by_quantisation(value)) is not None and _scope(quantised) == path:
+            return (
+                f"its quantisation cuts off what is negative, as the activation behind it would, in {str(value.name)!r}"
+            )
+        if _one_operator(path, producer):
+            return None
+        for user, _ in value.uses():
+            if path in self._modules[user]:
+                continue
+            if self._optimised and user.op_type == "Clip" and producer.op_type != "Relu" and _place(value) != path:
+                taken = ["an activation"]
+            else:
+                taken = [repr(name) for name in self._taken_in(user, value, producer, path)]
+            if taken:
+                return (
+                    f"{', '.join(taken)}, which may be its last operator, was merged into {str(user.outputs[0].name)!r} "
+                    f"({user.op_type})"
+                )
+        return None
+
+    def doubt(self, path: str, value: ir.Value) -> str | None:
+        """What to tell of a module for which the file does not say whether its last operator is there; None where it is.
+
+        Args:
+            path: The module's.
+            value: The tensor that is taken for what it gives.
+        """
+        producer = value.producer()
+        if producer is None:
+            return None
+        if takes_in(producer) and not _named_as_merged(value) and not self._next_reads(path, value):
+            why = "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie behind the module"
+        elif self._optimised and _place(value) != path:
+            why = "but ONNX Runtime has optimised this file, and may have merged the module's last operator into what follows"
+        else:
+            return None
+        return f"{path!r} is taken to be the tensor {str(value.name)!r}, {why}; compare it with the network, or name a tensor"
+
+    def _next_reads(self, path: str, value: ir.Value) -> bool:
+        """Whether the next member of the same sequence reads a tensor: then nothing lies between the two."""
+        outer, number = _numbered(path)
+        return number is not None and any(f"{outer}{number + 1}" in self._modules[user] for user, _ in value.uses())
+
+    def _is_alone(self, path: str, node: ir.Node) -> bool:
+        """Whether a module holds one operator: it may be the convolution alone, a wrapper of it, or both with what was merged."""
+        return all(other is node or path not in paths for other, paths in self._modules.items())
+
+    def _taken_in(self, user: ir.Node, value: ir.Value, producer: ir.Node, path: str) -> list[str]:
+        """The operators between a tensor and the node that reads it, by the node's record."""
+        read = calls(user)
+        if not read or {str(value.name), _last_scope(producer)} & set(read):
+            return []
+        taken = [name for name in read if name not in self._known and not _SAME_VALUE.fullmatch(name)]
+        weight = user.inputs[1] if len(user.inputs) > 1 else None
+        owner, dot, _ = str(weight.name if weight is not None else "").rpartition(".")
+        if (
+            user.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            and dot
+            and not f"{owner}.".startswith(f"{path}.")
+        ):
+            return [
+                name for name in taken if "pad" in name
+            ]  # else what it reads is what a BatchNormalization was merged into
+        return taken
+
+
+def calls(node: ir.Node) -> list[str]:
+    """What the recorded call of a node reads; empty where none is recorded."""
+    _, found, arguments = str(node.metadata_props.get(_CALL, "")).partition("args = ")
+    return re.findall(r"%(\w+)", arguments) if found else []
+
+
+def _last_scope(node: ir.Node) -> str:
+    scopes = _listed(node, _SCOPES)
+    return scopes[-1] if scopes else ""
+
+
+def _listed(node: ir.Node, key: str) -> list[str]:
+    try:
+        return [str(entry) for entry in ast.literal_eval(node.metadata_props.get(key, "[]"))]
+    except (ValueError, SyntaxError, TypeError):
+        return []
+
+
+def _one_operator(path: str, producer: ir.Node) -> bool:
+    """Whether the module is a layer of torch's own: its operator is there."""
+    scopes, classes = _listed(producer, _SCOPES), _listed(producer, _CLASSES)
+    if path not in scopes or len(classes) != len(scopes):
+        return False
+    kind = classes[scopes.index(path)]
+    return kind.startswith("torch.nn.modules.") and not kind.startswith("torch.nn.modules.container.")
+
+
+def takes_in(node: ir.Node) -> bool:
+    """Whether a convolution named by the older exporter has taken in what was behind it.
+
+    Then weight and bias were computed, or the bias is not of the module whose the weight is. Weights alone that were computed
+    (weight normalisation, say) are no sign.
+    """
+    scope = _scope(node)
+    if (
+        node.op_type not in ("Conv", "ConvTranspose")
+        or not scope
+        or _CALL in node.metadata_props
+        or len(node.inputs) < 3
+    ):
+        return False
+    weight, bias = (_parameter(value) for value in node.inputs[1:3])
+    own = f"{scope}."
+    if weight.startswith(own):
+        return not bias.startswith(own)
+    return all(_COMPUTED.fullmatch(name) is not None for name in (weight, bias))
+
+
+def merged_prefix(value: ir.Value) -> str | None:
+    """Where a convolution's result has the name of the operator that it has taken in, that operator's place in the network.
+
+    Returns:
+        "/n/" of "/n/BatchNormalization_output_0", which the node "/w/w.0/Conv" gives; None of a tensor with its own name.
+    """
+    producer = value.producer()
+    if producer is None or not takes_in(producer):
+        return None
+    found = _MERGED.fullmatch(str(value.name))
+    return None if found is None else found[1]
+
+
+def _named_as_merged(value: ir.Value) -> bool:
+    return merged_prefix(value) is not None
+
+
+def _cut_off_by_quantisation(value: ir.Value) -> ir.Node | None:
+    """The node of weighted sums whose result is quantised without negative values: a ReLU behind it was merged into that."""
+    node = value.producer()
+    quantise = (
+        node.inputs[0].producer()
+        if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0]
+        else None
+    )
+    if quantise is None or quantise.op_type != "QuantizeLinear" or quantise.inputs[0] is None:
+        return None
+    of = quantise.inputs[0].producer()
+    zero = constant_of(quantise.inputs[2]) if len(quantise.inputs) > 2 else np.zeros(1, np.uint8)
+    if (
+        of is None
+        or of.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization")
+        or zero is None
+    ):
+        return None
+    return of if (zero == np.iinfo(zero.dtype).min).all() else None
+
+
+def _place(value: ir.Value) -> str:
+    """The innermost module that gives a tensor, by the older exporter's names."""
+    producer = value.producer()
+    merged = merged_prefix(value)
+    if merged is not None:
+        return merged.split("/")[-2]
+    return "" if producer is None else _scope(producer)
+
+
+def _parameter(value: ir.Value | None) -> str:
+    """The name of a weight or bias; of its integers where it is quantised."""
+    while value is not None and (producer := value.producer()) is not None:
+        value = producer.inputs[0]
+    return "" if value is None else str(value.name)
+
+
+def _scope(node: ir.Node) -> str:
+    """The innermost module path of a node named by the older exporter; "" of another."""
+    name = node.name or ""
+    return name.split("/")[-2] if name.startswith("/") else ""
+
+
+def _numbered(path: str) -> tuple[str, int | None]:
+    """("features.", 3) of "features.3"."""
+    outer, dot, last = path.rpartition(".")
+    return f"{outer}{dot}", int(last) if last.isdecimal() else None

@@ -1,0 +1,148 @@
+"""The layouts of activations: [N,K,h,w] as it is, [N,h,w,K], and tokens [N,T,K] of which all but a prefix form a grid.
+
+A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from .emit import Emitter
+from .reading import attribute, constant_of, data_inputs
+
+Layout = Literal["NCHW", "NHWC", "NTC"]
+
+_CHANNELS_FIRST = {
+    "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool",
+    "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "LRN", "DepthToSpace", "SpaceToDepth", "Resize",
+}  # fmt: skip
+_ELEMENTWISE = {
+    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Mish",
+    "Softplus", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Clip", "Min", "Max", "Sum", "Identity", "Dropout", "Cast",
+    "QuantizeLinear", "DequantizeLinear", "Concat",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a tensor holds an activation.
+
+    Attributes:
+        layout: The tensor's own layout.
+        shape: (K,h,w) of the activation.
+        prefix: Tokens before the grid: class and register tokens.
+    """
+
+    layout: Layout
+    shape: tuple[int, int, int]
+    prefix: int = 0
+
+
+def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
+    """The activation [N,K,h,w], and the prefix tokens where there are any."""
+    if grid.layout == "NCHW":
+        return [value]
+    if grid.layout == "NHWC":
+        return [emit.node("Transpose", [value], "channels_first", {"perm": [0, 3, 1, 2]})]
+    channels, h, w = grid.shape
+    parts = []
+    patches = value
+    if grid.prefix:
+        numbers = sorted({0, 1, grid.prefix, grid.prefix + h * w})
+        bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
+        patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + h * w], bound[1]], "patches")
+        parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
+    rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})
+    return [emit.node("Reshape", [rows, emit.ints([-1, channels, h, w], "grid_shape")], "grid"), *parts]
+
+
+def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | None, grid: Grid) -> ir.Value:
+    """The tensor in its own layout."""
+    if grid.layout == "NCHW":
+        return activation
+    if grid.layout == "NHWC":
+        return emit.node("Transpose", [activation], "channels_last", {"perm": [0, 2, 3, 1]})
+    channels, h, w = grid.shape
+    rows = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "rows_shape")], "rows")
+    patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})
+    return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
+
+
+def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
+    """Whether a 4-D activation is [N,K,h,w] or [N,h,w,K], told by the operators around it; None where nothing tells.
+
+    Elementwise operators are looked through, consumers first: what comes next is what reads the layout.
+    """
+    pending, seen = [value], set()
+    while pending:
+        current = pending.pop(0)
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, position in current.uses():
+            told = _read_as(node, position)
+            if told is not None:
+                return told
+            if node.op_type in _ELEMENTWISE:
+                pending.extend(node.outputs)
+    current = value
+    while (producer := current.producer()) is not None:
+        if producer.op_type in _CHANNELS_FIRST:
+            return "NCHW"
+        if producer.op_type in ("MatMul", "LayerNormalization"):
+            return "NHWC"
+        if producer.op_type == "Transpose":
+            perm = list(attribute(producer, "perm", []))
+            return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(perm))  # type: ignore[return-value]
+        inputs = data_inputs(producer)
+        if producer.op_type not in _ELEMENTWISE or not inputs:
+            return None
+        current = inputs[0]
+    return None
+
+
+def _read_as(node: ir.Node, position: int) -> Literal["NCHW", "NHWC"] | None:
+    """The layout in which a node reads its input."""
+    if node.op_type in _CHANNELS_FIRST and position == 0:
+        return "NCHW"
+    if node.op_type == "LayerNormalization":
+        return "NHWC" if attribute(node, "axis", -1) in (-1, 3) else None
+    if node.op_type == "MatMul" and position == 0 and constant_of(node.inputs[1]) is not None:
+        return "NHWC"
+    if node.op_type == "Transpose":
+        return {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}.get(tuple(attribute(node, "perm", [])))  # type: ignore[return-value]
+    if node.op_type == "ReduceMean":
+        axes = reduced_axes(node)
+        return "NCHW" if axes == (2, 3) else "NHWC" if axes == (1, 2) else None
+    return None
+
+
+def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
+    """The axes of a reduction over a 4-D tensor, not negative and sorted; None where they are not constant."""
+    axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    if axes is None:
+        listed = attribute(node, "axes", None)
+        if listed is None:
+            return None
+        axes = np.array(listed)
+    return tuple(sorted(int(a) % 4 for a in axes))
+
+
+def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW", "NHWC"]:
+    """The layout of the network's input.
+
+    The operators that read it tell the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
+    and the first is not.
+
+    Args:
+        image: The input.
+        shape: The shape of one image.
+    """
+    told = find_layout(image)
+    if told is None:
+        told = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
+    return told

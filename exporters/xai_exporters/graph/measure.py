@@ -1,0 +1,175 @@
+"""ONNX Runtime, on the training side: runs the source for reference, and measures the shape of every tensor.
+
+Shapes are measured, not inferred: a Shape node on every tensor, one run at batch 2 and one at batch 3. What stays the
+same is a constant, what grows is a multiple of the batch; no inference rule can be missing or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.foundation import runtimes
+
+from ..errors import GraphError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Shapes at batch 2 and batch 3, by tensor name. If the network takes `one` image, both hold the shapes at batch 1."""
+
+    two: dict[str, tuple[int, ...]]
+    three: dict[str, tuple[int, ...]]
+    one: bool = False
+
+    def dims(self, value: ir.Value) -> tuple[int | None, ...]:
+        """A tensor's shape, None where a dimension grows with the batch; constants' shapes are their own."""
+        return tuple(a if a == b else None for a, b in zip(*self.both(value), strict=True))
+
+    def both(self, value: ir.Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A tensor's shape at batch 2 and at batch 3."""
+        name = str(value.name)
+        if name in self.two:
+            return self.two[name], self.three[name]
+        if value.const_value is None:
+            raise KeyError(f"{name!r} was not measured")
+        own = tuple(map(int, value.const_value.shape.numpy()))
+        return own, own
+
+    def rename(self, old: str, new: str) -> None:
+        """Follow a tensor to its new name."""
+        for shapes in (self.two, self.three):
+            shapes[new] = shapes.pop(old)
+
+    def alias(self, name: str, like: ir.Value) -> None:
+        """Give a new tensor the shape of another one."""
+        for shapes in (self.two, self.three):
+            known = shapes.get(str(like.name))
+            if known is None:
+                assert like.const_value is not None
+                known = tuple(map(int, like.const_value.shape.numpy()))
+            shapes[name] = known
+
+    def per_image(self, name: str | None) -> tuple[int, ...] | None:
+        """The shape of one image's part where the first dimension is the batch and no other one grows; else None."""
+        if name is None or name not in self.two:
+            return None
+        two, three = self.two[name], self.three[name]
+        if self.one:
+            return two[1:] if two[:1] == (1,) else None
+        if two[:1] == (2,) and three[:1] == (3,) and two[1:] == three[1:]:
+            return two[1:]
+        return None
+
+
+def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        model: The ONNX file.
+        what: What it is, for the message.
+        optimise: Let the runtime fuse nodes. Off where graphs are compared: fusing across a cut rounds differently in
+            quantised networks, which says nothing about the cut.
+
+    Raises:
+        GraphError: The runtime refuses the graph.
+    """
+    ort = runtimes.onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised, and said in our words
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exception types are not documented
+        raise GraphError(f"ONNX Runtime can't open {what}: {error}") from error
+
+
+def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
+    """All outputs by name. A graph that takes one image at a time runs once for each image; the results are joined.
+
+    Raises:
+        GraphError: The runtime failed.
+    """
+    names = [output.name for output in session.get_outputs()]
+    count = max((len(value) for value in feeds.values() if value.ndim), default=1)
+    declared = [i.shape for i in session.get_inputs() if i.name in feeds]
+    if count > 1 and declared and all(shape and shape[0] == 1 for shape in declared):
+        singles = [run(session, {n: v[i : i + 1] for n, v in feeds.items()}, what) for i in range(count)]
+        return {name: np.concatenate([single[name] for single in singles]) for name in names}
+    try:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    except Exception as error:
+        raise GraphError(f"ONNX Runtime can't run {what}: {error}") from error
+
+
+def run_single(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    """A source's outputs for one image [1,...]; it is repeated where the source has a fixed batch of several."""
+    source_input = session.get_inputs()[0]
+    batch = source_input.shape[0]
+    if not isinstance(batch, int) or batch == 1:
+        return run(session, {source_input.name: image}, "the source")
+    outputs = run(session, {source_input.name: np.repeat(image, batch, axis=0)}, "the source")
+    return {name: value[:1] for name, value in outputs.items()}
+
+
+def measure(model: ir.Model) -> Measured:
+    """The shape of every tensor of the model at batch 2 and 3, wherever its inputs' shapes say "N"; at batch 1 if none does.
+
+    Raises:
+        GraphError: The network does not run at these batches.
+    """
+    names = [str(v.name) for node in model.graph for v in node.outputs if v.name]
+    names += [str(v.name) for v in model.graph.inputs]
+    probes = [onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]) for i, name in enumerate(names)]
+    one = all(value.shape and value.shape[0] == 1 for value in model.graph.inputs)
+    measured = _probe(model, probes, [p.output[0] for p in probes], (1,) if one else (2, 3))
+    two, *rest = ({n: tuple(map(int, s)) for n, s in zip(names, run, strict=True)} for run in measured)
+    return Measured(two, rest[0] if rest else dict(two), one)
+
+
+def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDArray[Any]]:
+    """The values of some tensors for a batch of zeros.
+
+    Raises:
+        GraphError: The network does not run at this batch.
+    """
+    [run] = _probe(model, [], names, (batch,))
+    return dict(zip(names, run, strict=True))
+
+
+def _probe(
+    model: ir.Model, nodes: Sequence[onnx.NodeProto], fetch: Sequence[str], batches: Sequence[int]
+) -> list[list[NDArray[Any]]]:
+    """Run a model with further nodes on zeros, at each batch, for the tensors `fetch`."""
+    proto = ir.to_proto(model)
+    del proto.graph.output[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # of any type
+    session = open_session(proto.SerializeToString(), "the network")
+    results = []
+    for batch in batches:
+        zeros = {str(value.name): _zeros(value, batch) for value in model.graph.inputs}
+        found = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
+        results.append([found[name] for name in fetch])
+    return results
+
+
+def batch_of(value: ir.Value) -> int | str:
+    """The first dimension of an input: "N", or 1 in a network that takes one image at a time."""
+    assert value.shape is not None
+    first = value.shape[0]
+    return first if isinstance(first, int) else "N"
+
+
+def _zeros(value: ir.Value, batch: int) -> NDArray[Any]:
+    assert value.shape is not None
+    shape = [d if isinstance(d, int) else batch for d in value.shape.dims]
+    return np.zeros(shape, dtype=value.dtype.numpy() if value.dtype is not None else np.float32)

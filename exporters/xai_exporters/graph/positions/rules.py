@@ -1,0 +1,322 @@
+"""What each operator does to the positions of its inputs; see `strand`.
+
+An operator without a rule loses them: what can't be followed is no feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from ..reading import attribute, constant_of
+from . import strand as s
+from .frame import Frame, Window
+from .strand import Coordinates, Positions, Strand
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node, the positions of its inputs, and the measured shapes.
+
+    Attributes:
+        node: The node.
+        states: Positions of each input; () for constants.
+        shapes: Shape of each input; None where it is left out.
+        results: Shape of each output.
+    """
+
+    node: ir.Node
+    states: tuple[Positions, ...]
+    shapes: tuple[Shape | None, ...]
+    results: tuple[Shape, ...]
+
+    @property
+    def shape(self) -> Shape:
+        assert self.shapes[0] is not None
+        return self.shapes[0]
+
+    @property
+    def rank(self) -> int:
+        return len(self.results[0])
+
+    def ints(self, position: int, name: str) -> list[int] | None:
+        """Integers that are an attribute in some opsets and a constant input in others; None where they are neither."""
+        if name in self.node.attributes:
+            return list(map(int, np.atleast_1d(attribute(self.node, name, []))))
+        value = self.node.inputs[position] if position < len(self.node.inputs) else None
+        given = constant_of(value)
+        return None if given is None else list(map(int, np.atleast_1d(given)))
+
+
+Rule: TypeAlias = Callable[[Step], Positions]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operators."""
+
+    def register(made: Rule) -> Rule:
+        RULES.update(dict.fromkeys(ops, made))
+        return made
+
+    return register
+
+
+def _each(state: Positions, change: Callable[[Coordinates], Coordinates]) -> Positions:
+    return tuple(strand.map(change) for strand in state)
+
+
+@rule(
+    "Abs", "Add", "And", "BatchNormalization", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "CumSum", "DequantizeLinear",
+    "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual",
+    "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "LRN", "LayerNormalization",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min",
+    "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "QuantizeLinear", "RMSNormalization", "Reciprocal", "Relu", "Round",
+    "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu",
+    "Trilu", "Where", "Xor",
+)  # fmt: skip
+def _elementwise(step: Step) -> Positions:
+    return s.merged(step.states, step.rank)
+
+
+@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def _reshape(step: Step) -> Positions:
+    return _each(step.states[0], lambda a: s.reshaped(a, step.shape, step.results[0]))
+
+
+@rule("Transpose")
+def _transpose(step: Step) -> Positions:
+    perm = attribute(step.node, "perm", range(step.rank)[::-1])
+    return _each(step.states[0], lambda a: a.transpose(list(perm)))
+
+
+@rule("Expand")
+def _expand(step: Step) -> Positions:
+    return _each(step.states[0], lambda a: s.at_rank(a, step.rank))
+
+
+@rule("Tile")
+def _tile(step: Step) -> Positions:
+    repeats = step.ints(1, "repeats")
+    if repeats is None:
+        return ()
+    return _each(
+        step.states[0], lambda a: np.tile(a, [r if n > 1 else 1 for r, n in zip(repeats, a.shape, strict=True)])
+    )
+
+
+@rule("Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DepthToSpace", "SpaceToDepth")
+def _convolution(step: Step) -> Positions:
+    return _resized(step, tuple(s.contracted(strand, [1], True) for strand in step.states[0]))
+
+
+@rule("AveragePool", "LpPool", "MaxPool", "Resize", "Upsample")
+def _window(step: Step) -> Positions:
+    return _resized(step, step.states[0])
+
+
+def _resized(step: Step, state: Positions) -> Positions:
+    first = 2 if step.node.op_type != "Resize" else 1
+    windows = {axis: _window_along(step, axis) for axis in range(first, step.rank)}
+    return s.kept(s.resized(strand, step.shape, step.results[0], windows) for strand in state)
+
+
+_WINDOWED = {"Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "AveragePool", "LpPool", "MaxPool"}
+_WEIGHTS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3}  # the input that holds them, [K,C,kh,kw]
+
+
+def _window_along(step: Step, axis: int) -> Window | None:
+    """The window of a convolution or a pooling along an axis; None for what only divides an axis anew."""
+    node, place = step.node, axis - 2
+    if node.op_type not in _WINDOWED:
+        return None
+    spatial = step.rank - 2
+    weights = step.shapes[_WEIGHTS[node.op_type]] if node.op_type in _WEIGHTS else None
+    kernel = weights[2:] if weights is not None else attribute(node, "kernel_shape", [1] * spatial)
+    size = (kernel[place] - 1) * attribute(node, "dilations", [1] * spatial)[place] + 1
+    stride = attribute(node, "strides", [1] * spatial)[place]
+    before = attribute(node, "pads", [0] * 2 * spatial)[place]
+    auto, transposed = attribute(node, "auto_pad", "NOTSET"), node.op_type == "ConvTranspose"
+    if transposed and (auto != "NOTSET" or "output_shape" in node.attributes):
+        return None  # the results are as many as the old stretch asks for
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        added = max((step.results[0][axis] - 1) * stride + size - step.shape[axis], 0)
+        before = added // 2 if auto == "SAME_UPPER" else added - added // 2
+    return Window(int(size), int(stride), int(before), transposed)
+
+
+@rule("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool")
+def _global(step: Step) -> Positions:
+    return s.kept(s.contracted(strand, range(2, step.rank), False) for strand in step.states[0])
+
+
+@rule(
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "ArgMax", "ArgMin",
+)  # fmt: skip
+def _reduction(step: Step) -> Positions:
+    rank = len(step.shape)
+    if step.node.op_type.startswith("Arg"):
+        axes = [attribute(step.node, "axis", 0)]
+    else:
+        given = step.ints(1, "axes")
+        if given is None and len(step.node.inputs) > 1 and step.node.inputs[1] is not None:
+            return ()
+        axes = given or ([] if attribute(step.node, "noop_with_empty_axes", 0) else list(range(rank)))
+    over = tuple(axis % rank for axis in axes)
+    reduced = tuple(s.contracted(strand, over, True) for strand in step.states[0])
+    if not attribute(step.node, "keepdims", 1):
+        reduced = _each(reduced, lambda a: a.squeeze(over))
+    return s.kept(reduced)
+
+
+@rule("MatMul", "MatMulInteger", "Gemm")
+def _product(step: Step) -> Positions:
+    """[...,i,k] @ [...,k,j]: what stays the same along k is kept; positions that a product sums over are gone."""
+    left, right = step.states[:2]
+    if step.shape == () or min(len(step.shape), len(step.shapes[1] or ())) < 2:
+        return ()
+    if step.node.op_type == "Gemm":
+        left, right = (
+            _each(state, lambda a: a.T) if attribute(step.node, trans, 0) else state
+            for state, trans in ((left, "transA"), (right, "transB"))
+        )
+    coarsen = not (left and right)
+    left = tuple(s.contracted(strand, [strand.y.ndim - 1], coarsen) for strand in left)
+    right = tuple(s.contracted(strand, [strand.y.ndim - 2], coarsen) for strand in right)
+    return s.merged([s.kept(left), s.kept(right), *step.states[2:]], step.rank)
+
+
+@rule("Einsum")
+def _einsum(step: Step) -> Positions:
+    equation = str(attribute(step.node, "equation", "")).replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    names = terms.split(",")
+    if "." in equation or not arrow or any(len(set(n)) < len(n) for n in (*names, result)):
+        return ()
+    coarsen = sum(map(bool, step.states)) < 2
+    return s.merged(
+        (
+            s.kept(_to_labels(strand, n, result, coarsen) for strand in state)
+            for state, n in zip(step.states, names, strict=True)
+        ),
+        step.rank,
+    )
+
+
+def _to_labels(strand: Strand, labels: str, result: str, coarsen: bool) -> Strand:
+    over = tuple(i for i, label in enumerate(labels) if label not in result)
+    kept = [label for label in labels if label in result]
+    order = [kept.index(label) for label in result if label in kept]
+    added = tuple(i for i, label in enumerate(result) if label not in kept)
+    return s.contracted(strand, over, coarsen).map(lambda a: np.expand_dims(a.squeeze(over).transpose(order), added))
+
+
+@rule("Concat")
+def _concat(step: Step) -> Positions:
+    """Along channels parts that agree stay one; along an axis of positions they are strung together."""
+    axis = int(attribute(step.node, "axis", 0)) % step.rank
+    sizes = [shape[axis] if shape is not None else 0 for shape in step.shapes]
+    if all(axis not in strand.axes for state in step.states for strand in state):
+        joint = s.merged(step.states, step.rank)
+        if len(joint) == 1 and all(len(state) == 1 for state in step.states):
+            return joint
+    strands = []
+    for i in range(max(map(len, step.states))):
+        given = [state[i] if i < len(state) else None for state in step.states]
+        one = next(strand for strand in given if strand is not None)  # whose frames hold: parts of one grid share them
+        parts = [strand or one.map(lambda a: s.nowhere(step.rank)) for strand in given]
+        y, x = (_joined([getattr(p, side) for p in parts], axis, sizes) for side in ("y", "x"))
+        strands.append(replace(one, y=y, x=x))
+    return s.kept(strands)
+
+
+def _joined(parts: list[Coordinates], axis: int, sizes: list[int]) -> Coordinates:
+    shape = np.broadcast_shapes(*(p.take([0], axis).shape for p in parts))
+    sized = [
+        np.broadcast_to(p, (*shape[:axis], size, *shape[axis + 1 :])) for p, size in zip(parts, sizes, strict=True)
+    ]
+    return s.squash(np.concatenate(sized, axis))
+
+
+@rule("Slice")
+def _slice(step: Step) -> Positions:
+    starts, ends = step.ints(1, "starts"), step.ints(2, "ends")
+    if starts is None or ends is None:
+        return ()
+    rank = len(step.shape)
+    axes, steps = step.ints(3, "axes"), step.ints(4, "steps")
+    cut: dict[int, slice] = {}
+    for start, end, axis, by in zip(starts, ends, axes or range(len(starts)), steps or [1] * len(starts), strict=True):
+        size = step.shape[axis % rank]
+        stop = None if by < 0 and end < -size else end
+        cut[axis % rank] = slice(start, stop, by)
+    return s.kept(_sliced(strand, cut, step.shape) for strand in step.states[0])
+
+
+def _sliced(strand: Strand, cut: dict[int, slice], shape: Shape) -> Strand:
+    """A stride over cells that count up makes a coarser grid, as a strided convolution does; any other keeps its positions."""
+    for axis, part in cut.items():
+        strides = part.step > 1 and (s.unit_steps(strand.y) == axis) != (s.unit_steps(strand.x) == axis)
+        strand = strand.map_with_frames(lambda a, frame: _part(a, frame, axis, part, strides))  # noqa: B023
+    return strand.map(s.squash)
+
+
+def _part(a: Coordinates, frame: Frame, axis: int, part: slice, strides: bool) -> tuple[Coordinates, Frame]:
+    if a.shape[axis] == 1:
+        return a, frame
+    a = a[(*(slice(None),) * axis, part)]
+    if not strides or not a.size:
+        return a, frame
+    first = int(a.min())
+    return (a - first) // part.step, frame.counted(first, part.step)
+
+
+@rule("Pad")
+def _pad(step: Step) -> Positions:
+    """A border of cells that count on; elsewhere what is added lies nowhere."""
+    pads = step.ints(1, "pads")
+    if pads is None:
+        return ()
+    rank = len(step.shape)
+    axes = (
+        [axis % rank for axis in step.ints(3, "axes") or range(rank)]
+        if len(step.node.inputs) > 3
+        else list(range(rank))
+    )
+    return _each(step.states[0], lambda a: _padded(a, axes, pads))
+
+
+def _padded(a: Coordinates, axes: list[int], pads: list[int]) -> Coordinates:
+    for i, axis in enumerate(axes):
+        begin, end = pads[i], pads[len(axes) + i]
+        if a.shape[axis] == 1 or (begin, end) == (0, 0):
+            continue
+        if s.unit_steps(a) == axis:
+            a = s.ladder(a.ndim, axis, a.shape[axis] + begin + end, int(a.min()) - begin)
+            continue
+        a = a[(*(slice(None),) * axis, slice(max(-begin, 0), a.shape[axis] - max(-end, 0)))]
+        widths = [(max(begin, 0), max(end, 0)) if k == axis else (0, 0) for k in range(a.ndim)]
+        a = np.pad(a, widths, constant_values=s.NONE)
+    return s.squash(a)
+
+
+@rule("Gather")
+def _gather(step: Step) -> Positions:
+    axis = int(attribute(step.node, "axis", 0)) % len(step.shape)
+    indices = constant_of(step.node.inputs[1])
+    taken = len(step.results[0]) - len(step.shape) + 1  # the rank of the indices
+
+    def take(a: Coordinates) -> Coordinates:
+        if a.shape[axis] > 1:
+            return s.nowhere(step.rank) if indices is None else s.squash(np.take(a, indices.astype(int), axis))
+        return a.reshape((*a.shape[:axis], *(1,) * taken, *a.shape[axis + 1 :]))
+
+    return s.kept(_each(step.states[0], take))

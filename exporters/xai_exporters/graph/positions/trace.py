@@ -1,0 +1,93 @@
+"""The walk: from the image through every node, the positions of each tensor, and why one has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import onnx_ir as ir
+
+from ..measure import Measured
+from . import strand as s
+from .frame import Frame
+from .rules import RULES, Shape, Step
+from .strand import Positions, Strand
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A tensor's positions.
+
+    Attributes:
+        strands: One for features, two for queries against keys, none for what belongs to no place.
+        why: Why there is none.
+    """
+
+    strands: Positions
+    why: str = ""
+
+
+def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value, Traced]:
+    """The positions of every tensor that the image leads to.
+
+    Args:
+        graph: The graph, sorted; its input is the image.
+        shapes: Of every tensor.
+        height_axis: Of the image: 2 for NCHW, 1 for NHWC; its width is the next one.
+    """
+    [image] = graph.inputs
+    size = shapes.two[str(image.name)]
+    y, x = (s.ladder(4, axis, size[axis]) for axis in (height_axis, height_axis + 1))
+    frames = (Frame(0.0, 1.0, size[axis]) for axis in (height_axis, height_axis + 1))
+    found = {image: Traced((Strand(y, x, *frames),))}
+    for node in graph:
+        inputs = [found.get(v) if v is not None else None for v in node.inputs]
+        if any(inputs) and node.op_type not in ("Shape", "Size"):
+            _follow(node, [i or Traced(()) for i in inputs], shapes, found)
+    return found
+
+
+def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, found: dict[ir.Value, Traced]) -> None:
+    had = any(i.strands for i in inputs)
+    why = next((i.why for i in inputs if i.why), "")
+    if not had:
+        found.update((value, Traced((), why)) for value in node.outputs)
+        return
+    sizes = tuple(None if v is None else _shape(v, shapes) for v in node.inputs)
+    results = tuple(shapes.two[str(v.name)] for v in node.outputs)
+    step = Step(node, tuple(i.strands for i in inputs), sizes, results)
+    if node.op_type == "Split":
+        found.update(zip(node.outputs, map(Traced, _split(step)), strict=True))
+        return
+    rule = RULES.get(node.op_type)
+    if rule is None:
+        why = f"positions can't be followed through {node.name!r} ({node.op_type})"
+        found.update((value, Traced((), why)) for value in node.outputs)
+        return
+    strands = rule(step)
+    if len(strands) > 2:
+        strands = ()
+    why = "" if strands else f"{node.name!r} ({node.op_type}) brings the image's positions together"
+    found[node.outputs[0]] = Traced(strands, why)
+
+
+def _split(step: Step) -> list[Positions]:
+    axis = int(step.node.attributes["axis"].value if "axis" in step.node.attributes else 0) % len(step.shape)
+    edges = np.cumsum([0, *(shape[axis] for shape in step.results)])
+    parts = [slice(int(a), int(b)) for a, b in pairwise(edges)]
+    return [
+        s.kept(
+            strand.map(lambda a, part=part: a if a.shape[axis] == 1 else s.squash(a[(*(slice(None),) * axis, part)]))  # type: ignore[misc]
+            for strand in step.states[0]
+        )
+        for part in parts
+    ]
+
+
+def _shape(value: ir.Value, shapes: Measured) -> Shape:
+    known = shapes.two.get(str(value.name))
+    if known is not None:
+        return known
+    assert value.const_value is not None
+    return tuple(map(int, value.const_value.shape.numpy()))

@@ -1,0 +1,81 @@
+"""Questions asked of an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array of an initializer or a Constant node, or of a Cast of one; else None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        return tensor.numpy()
+    made = value.producer()
+    if made is None or made.op_type != "Cast" or value.dtype is None:
+        return None
+    array = constant_of(made.inputs[0])
+    return None if array is None else array.astype(value.dtype.numpy())
+
+
+def called(name: str | None, outputs: Iterable[str | None]) -> str:
+    """What a message calls a node: its name, or the tensors that it gives if it has no name, which ONNX allows."""
+    return f"node {name!r}" if name else f"the node that gives {', '.join(repr(o) for o in outputs if o)}"
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of the standard operators; 1 if the model does not say, as ONNX has it."""
+    return next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
+
+
+def attribute(node: ir.Node, name: str, default: Any) -> Any:
+    """An attribute's value, or the operator's default."""
+    attr = node.attributes.get(name)
+    return default if attr is None else attr.value
+
+
+def is_dynamically_quantised(nodes: Iterable[ir.Node]) -> bool:
+    """Whether a network is quantised by the range of each input, so that it computes in integers and no gradient passes."""
+    return any(node.op_type == "DynamicQuantizeLinear" for node in nodes)
+
+
+def data_inputs(node: ir.Node) -> list[ir.Value]:
+    """The inputs of a node that are not constants."""
+    return [v for v in node.inputs if v is not None and constant_of(v) is None]
+
+
+def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Every value computed from one of these, themselves included."""
+    return _closure(values, lambda v: (o for node, _ in v.uses() for o in node.outputs))
+
+
+def content_of(image: ir.Value) -> set[ir.Value]:
+    """Every value computed from what an image holds, not from its shape alone."""
+    readers = (node for node, _ in image.uses() if node.op_type not in ("Shape", "Size"))
+    return descendants(v for node in readers for v in node.outputs)
+
+
+def ancestors(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Every value that one of these is computed from, themselves included."""
+
+    def before(value: ir.Value) -> Iterable[ir.Value]:
+        producer = value.producer()
+        return () if producer is None else (v for v in producer.inputs if v is not None)
+
+    return _closure(values, before)
+
+
+def _closure(values: Iterable[ir.Value], step: Callable[[ir.Value], Iterable[ir.Value]]) -> set[ir.Value]:
+    found, pending = set(), list(values)
+    while pending:
+        value = pending.pop()
+        if value not in found:
+            found.add(value)
+            pending.extend(step(value))
+    return found

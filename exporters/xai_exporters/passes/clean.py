@@ -1,0 +1,211 @@
+"""From a source's graph to one that can be cut: standard operators, constants folded, one symbolic batch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import onnxscript.optimizer
+
+from xai_deploy.errors import XaiError
+from xai_deploy.format.bundle import RESERVED
+
+from ..errors import BatchError, GraphError, RequestError
+from ..graph.layouts import input_layout
+from ..graph.measure import Measured, measure
+from ..graph.positions.trace import Traced, trace
+from ..graph.writing import name_outputs
+from .counted_gather import reduce_counted_gathers
+from .dynamic_batch import make_batch_dynamic
+from .fixed_values import fold_fixed_values
+from .opset import to_common_opset
+from .shape_arithmetic import reduce_shape_arithmetic
+from .supported import require_standard_ops
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CleanGraph:
+    """A graph ready to be cut.
+
+    Attributes:
+        model: The model; its graph has one input, with batch "N", or 1 where it takes one image at a time.
+        image_shape: One image in the network's own layout.
+        shapes: Of every tensor.
+        batch: The value that holds the batch [1], where shape arithmetic needs it.
+        was_fixed: The source had a fixed batch.
+        reason: Why it takes one image at a time; None if it takes several.
+    """
+
+    model: ir.Model
+    image_shape: tuple[int, int, int]
+    shapes: Measured
+    batch: ir.Value | None
+    was_fixed: bool
+    reason: str | None = None
+
+    @property
+    def graph(self) -> ir.Graph:
+        return self.model.graph
+
+    @cached_property
+    def positions(self) -> dict[ir.Value, Traced]:
+        """Where in the image each tensor's elements lie."""
+        layout = input_layout(self.graph.inputs[0], self.image_shape)
+        return trace(self.graph, self.shapes, 2 if layout == "NCHW" else 1)
+
+    def copy(self) -> CleanGraph:
+        """Another graph with the same weights, to be changed and cut apart from this one."""
+        model = self.model.clone()
+        shapes = replace(self.shapes, two=dict(self.shapes.two), three=dict(self.shapes.three))
+        tensors = {v.name: v for node in model.graph for v in node.outputs}
+        return replace(self, model=model, shapes=shapes, batch=None if self.batch is None else tensors[self.batch.name])
+
+
+def clean(
+    proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None = None
+) -> CleanGraph:
+    """Run all passes.
+
+    Args:
+        proto: The source as ONNX; not changed.
+        input_shape: (C,H,W) asked for, or None.
+        one_because: Why the network takes one image at a time; None if it shall take several. If it then does not run on
+            several images, `clean` starts again for one image and gives the reason in the result.
+
+    Raises:
+        GraphError: The graph holds what can't be handled.
+        RequestError: The input's shape is not known, or not the one asked for.
+        BatchError: The network takes exactly n images at once, and n is not 1.
+    """
+    try:
+        return _clean(proto, input_shape, one_because)
+    except (XaiError, MemoryError):
+        raise
+    except Exception as error:  # onnx, onnx-ir and onnxscript raise errors of every kind on a damaged graph
+        log.info("where it happened", exc_info=True)
+        reason = " ".join(str(error).split())[:200]
+        raise GraphError(
+            f"the graph can't be brought into a common form ({type(error).__name__}: {reason}); check it with onnx.checker, and "
+            "please report a graph that passes"
+        ) from error
+
+
+def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None) -> CleanGraph:
+    if proto.functions:  # before the opset's conversion, which drops them
+        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+    try:
+        model = ir.from_proto(to_common_opset(proto))
+    except (ir.serde.SerdeError, ValueError, TypeError) as error:
+        raise GraphError(f"the ONNX graph is damaged: {' '.join(str(error).split())[:200]}") from error
+    _use_one_domain_name(model.graph)
+    common.RemoveInitializersFromInputsPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    graph = model.graph
+    image_shape = _bind_input(graph, input_shape)
+    image = graph.inputs[0]
+    image.name = free_name(str(image.name))
+    batch = image.shape[0] if image.shape is not None else None
+    was_fixed = make_batch_dynamic(model)
+    if one_because is not None:
+        if isinstance(batch, int) and batch != 1:
+            raise BatchError(
+                f"the source takes exactly {batch} images at once, and neither one nor more of them; export it again with a "
+                f"symbolic batch, or with a batch of 1. ({one_because})"
+            )
+        assert image.shape is not None
+        image.shape = ir.Shape([1, *image.shape[1:]])
+    _forget_shapes(graph)
+    _fold(model)
+    require_standard_ops(model)
+    common.NameFixPass()(model)
+    for index, node in enumerate(graph):
+        node.name = node.name or f"{node.op_type}_{index}"
+    try:
+        shapes = measure(model)
+    except GraphError as error:
+        if one_because is not None:
+            raise
+        return _clean(proto, input_shape, " ".join(str(error).split())[:300])
+    if reduce_shape_arithmetic(model, shapes):
+        _fold(model)
+        shapes = measure(model)
+    gathered = reduce_counted_gathers(model, shapes)
+    if gathered:
+        _fold(model)
+    fixed = fold_fixed_values(model)
+    if fixed:
+        _fold(model)
+    if gathered or fixed:
+        shapes = measure(model)
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
+    batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
+    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
+
+
+def free_name(name: str) -> str:
+    """What an input is called in a bundle, which has names of its own."""
+    return f"image/{name}" if name in RESERVED or name.startswith("side_") else name
+
+
+def _fold(model: ir.Model) -> None:
+    """Fold constants, drop what nothing uses. QuantizeLinear and DequantizeLinear stay: they are the network's meaning."""
+    outputs = [str(v.name) for v in model.graph.outputs]
+    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    name_outputs(model.graph, outputs)
+    common.RemoveUnusedNodesPass()(model)
+    model.graph.sort()
+
+
+def _use_one_domain_name(graph: ir.Graph) -> None:
+    """The standard operators' domain has two names: "" and "ai.onnx"."""
+    if "ai.onnx" in graph.opset_imports:
+        graph.opset_imports[""] = graph.opset_imports.pop("ai.onnx")
+    for node in graph:
+        if node.domain == "ai.onnx":
+            node.domain = ""
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    """Drop recorded shapes of intermediate tensors and outputs: they may hold the old, fixed batch."""
+    for node in graph:
+        for value in node.outputs:
+            value.shape = None
+
+
+def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Bind the image's size; returns one image's shape in the network's own layout."""
+    if len(graph.inputs) != 1:
+        names = ", ".join(str(v.name) for v in graph.inputs) or "none"
+        raise GraphError(
+            f"the network has {len(graph.inputs)} inputs ({names}); xai-export explains networks of one image input"
+        )
+    image = graph.inputs[0]
+    if image.shape is None or len(image.shape) != 4:
+        raise GraphError(f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions")
+    dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims[1:]]
+    if asked is not None:
+        channels_last = dims[2] == asked[0] and dims[0] != asked[0]
+        wanted = (*asked[1:], asked[0]) if channels_last else asked
+        for position, (have, want) in enumerate(zip(dims, wanted, strict=True), 1):
+            if have is not None and have != want:
+                raise RequestError(
+                    f"--input-shape {','.join(map(str, asked))} does not fit the input {image.name!r} {image.shape}: "
+                    f"dimension {position} is fixed to {have}"
+                )
+        bound = wanted
+    elif None in dims:
+        told = f"[{','.join('?' if getattr(d, 'value', d) is None else str(d) for d in image.shape)}]"
+        raise RequestError(f"the input {image.name!r} has shape {told}; say the image's size with --input-shape C,H,W")
+    else:
+        bound = tuple(d for d in dims if d is not None)  # type: ignore[assignment]
+    image.shape = ir.Shape([image.shape[0], *bound])
+    return bound[0], bound[1], bound[2]

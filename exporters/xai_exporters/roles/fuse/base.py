@@ -1,0 +1,79 @@
+"""What a fused method is, and the registry that finds them: one file per method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import onnx_ir as ir
+
+from xai_deploy.errors import OptionError
+from xai_deploy.foundation.options import build, unknown
+from xai_deploy.foundation.registry import Registry
+
+from ...errors import RequestError
+from .net import Net
+
+
+class Fused(Protocol):
+    """A method as a graph. It is a frozen dataclass: its fields are its options, named as the runtime method's.
+
+    Attributes:
+        at_pixels: The map has the input's size, not the activation's.
+    """
+
+    at_pixels: ClassVar[bool]
+
+    def raw(self, net: Net) -> ir.Value:
+        """Write the method's nodes.
+
+        Args:
+            net: The graph under construction.
+
+        Returns:
+            The map [N,h,w] before min-max, float32.
+
+        Raises:
+            GraphError: The network is not one that the method is defined on, or too large for one graph.
+        """
+        ...
+
+
+fused: Registry[type[Any]] = Registry(__package__)
+"""Method name -> class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A method asked for with `--fuse`: its name as the runtime engine calls it, and the method with its options."""
+
+    name: str
+    method: Fused
+
+
+def parse(texts: Sequence[str]) -> list[Wanted]:
+    """["grad-cam", "reciprocam:score=softmax"] -> the methods.
+
+    Raises:
+        RequestError: No such method or option, or a method twice: each has one file.
+    """
+    wanted: dict[str, Wanted] = {}
+    for text in texts:
+        name, *pairs = text.split(":")
+        cls = fused.get(name)
+        if cls is None:
+            raise RequestError(f"--fuse {text}: {unknown('method that can be fused', name, fused)}")
+        if name in wanted:
+            raise RequestError(f"--fuse: {name} is asked for twice; each method has one file in the bundle")
+        options: dict[str, object] = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not (key and equals):
+                raise RequestError(f"--fuse {text}: an option is written METHOD:NAME=VALUE, not {pair!r}")
+            options[key] = value
+        try:
+            wanted[name] = Wanted(name, build(cls, name, options))
+        except (OptionError, RequestError) as error:
+            raise RequestError(f"--fuse {text}: {error}") from None
+    return list(wanted.values())

@@ -1,0 +1,58 @@
+"""CAM as a graph (Zhou et al., CVPR 2016, equation 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ...errors import GraphError
+from ..pixelwise import find_linear
+from .base import fused
+from .net import Net
+from .rows import last_linear, matrix
+
+
+@fused.register("cam")
+@dataclass(frozen=True)
+class Cam:
+    """L = sum_k w_k^c A_k.
+
+    Attributes:
+        relu: Keep the positive part only; False gives the paper's signed map.
+    """
+
+    relu: bool = True
+
+    at_pixels: ClassVar[bool] = False
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        if find_linear(net.material.parts.tail, net.shape) is None:
+            raise GraphError(
+                "CAM is defined only where global average pooling and one linear layer follow the target layer; split there "
+                "(--split auto) or fuse reciprocam"
+            )
+        net.plain()
+        maps = class_scores(net)
+        return net.op.Relu(maps) if self.relu else maps
+
+
+def class_scores(net: Net) -> ir.Value:
+    """sum_k w_k^c A_k of a tail of pooling and at most one linear layer, [N,h,w]."""
+    tail = net.material.parts.tail
+    found = find_linear(tail, net.shape)
+    linear = last_linear(tail, net.classes) if found is not None and found.weight is not None else None
+    # where the pooled channels are the logits themselves, w is the unit vector
+    weights = net.unit if linear is None else net.row(matrix(net, linear))
+    return weighted_sum(net, weights, net.activation)
+
+
+def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:
+    """sum_k w_k A_k: weights [N,K], activation [N,K,h,w] -> [N,h,w]."""
+    channels, h, w = net.shape
+    op = net.op
+    flat = op.Reshape(activation, [-1, channels, h * w])
+    maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, h, w])
+    return maps

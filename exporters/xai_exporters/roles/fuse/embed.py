@@ -1,0 +1,100 @@
+"""The preprocessing of the manifest as nodes: uint8 [N,height,width,3] of any size in, the network's input out.
+
+Each axis is resampled by a matrix made in the graph from the image's size, as `xai_deploy.resample` makes it; whole numbers
+are compared before anything is divided, so that a large photograph does not lose digits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ...errors import GraphError
+from ...graph.emit import Ops
+from ...graph.measure import batch_of
+from .net import Net
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32).reshape(1, 3, 1, 1)  # ITU-R BT.601, as the engine
+_INT64, _FLOAT = int(ir.DataType.INT64), int(ir.DataType.FLOAT)
+
+
+def embed_preprocess(net: Net) -> None:
+    """Make the graph take 8-bit RGB images of any size, all of a batch of one size.
+
+    Raises:
+        GraphError: An interpolation that is not written as a graph.
+    """
+    op, spec = net.op, net.material.image
+    how = spec.preprocess
+    if how.interpolation == "bicubic" and not how.antialias:
+        raise GraphError(
+            "--embed-preprocess: bicubic without antialiasing is not there as a graph; take another filter"
+        )
+    net.image.shape = ir.Shape([batch_of(net.image), "height", "width", 3])
+    net.image.type = ir.TensorType(ir.DataType.UINT8)
+    planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])
+    height, width = (op.Shape(net.image, start=axis, end=axis + 1) for axis in (1, 2))
+    down, across = _sizes(op, how.resize, height, width, (spec.height, spec.width))
+    across_matrix = _matrix(net, width, across, spec.width)
+    planes = op.MatMul(planes, op.Transpose(across_matrix, perm=[1, 0]))
+    planes = op.MatMul(_matrix(net, height, down, spec.height), planes)
+    planes = op.Clip(op.Round(planes), 0.0, 255.0)  # reference pipelines resize 8-bit images to 8-bit images
+    if how.color == "BGR":
+        planes = op.Gather(planes, [2, 1, 0], axis=1)
+    elif how.color == "GRAY":
+        planes = op.Round(op.ReduceSum(op.Mul(planes, _LUMA), [1], keepdims=1))
+    mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (how.mean, how.std))
+    planes = op.Div(op.Sub(op.Mul(planes, float(how.scale)), mean), std)
+    if spec.dtype == "uint8":
+        planes = op.Clip(planes, 0.0, 255.0)
+    if spec.layout == "NHWC":
+        planes = op.Transpose(planes, perm=[0, 2, 3, 1])
+    net.x = net.as_input(planes)
+
+
+def _sizes(
+    op: Ops, resize: str | int, height: ir.Value, width: ir.Value, size: tuple[int, int]
+) -> tuple[tuple[ir.Value, ir.Value], tuple[ir.Value, ir.Value]]:
+    """For rows and for columns: the length that the whole axis is resized to, and where the crop begins in it; int64 [1]."""
+    if resize == "stretch":
+        return tuple((op.Identity([side]), op.Identity([0])) for side in size)  # type: ignore[return-value]
+    shorter = op.Min(height, width)
+    found = []
+    for length, side in zip((height, width), size, strict=True):
+        whole = op.Div(op.Mul(length, [int(resize)]), shorter)  # cut to whole pixels, as torchvision does
+        corner = op.Round(op.Mul(op.Cast(op.Sub(whole, [side]), to=_FLOAT), 0.5))  # half to even, as Python's round
+        found.append((whole, op.Cast(corner, to=_INT64)))
+    return found[0], found[1]
+
+
+def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: int) -> ir.Value:
+    """The matrix [count,source] that resamples an axis; see `xai_deploy.resample.weights`.
+
+    The output pixel i has its centre at (2 i + 1) source / (2 size), the source pixel j at (2 j + 1) / 2.
+    """
+    op, how, (size, first) = net.op, net.material.image.preprocess, axis
+    rows = op.Unsqueeze(op.Add(np.arange(count), first), [1])
+    columns = op.Unsqueeze(op.Range(0, op.Squeeze(source, [0]), 1), [0])
+    centre = op.Mul(op.Add(op.Mul(rows, 2), 1), source)  # times 2 size, as what follows
+    pixel = op.Mul(op.Add(op.Mul(columns, 2), 1), size)
+    matrix: ir.Value
+    if how.interpolation == "nearest":
+        nearest = op.Div(centre, op.Mul(size, 2))
+        matrix = op.Cast(op.Equal(columns, nearest), to=_FLOAT)
+        return matrix
+    # with antialiasing the filter is as wide as the source pixels that one output pixel covers
+    reach = op.Max(size, source) if how.antialias else size
+    distance = op.Abs(op.Cast(op.Sub(pixel, centre), to=_FLOAT))  # OpenCV has no Abs of integers
+    t = op.Div(distance, op.Cast(op.Mul(reach, 2), to=_FLOAT))
+    matrix = op.Relu(op.Sub(1.0, t)) if how.interpolation == "bilinear" else _cubic(op, t)
+    # to sum 1: the edge pixel repeats beyond the border (plain), or the filter is cut there (antialiased)
+    normalised: ir.Value = op.Div(matrix, op.ReduceSum(matrix, [1], keepdims=1))
+    return normalised
+
+
+def _cubic(op: Ops, t: ir.Value) -> ir.Value:
+    """Keys' kernel with a = -0.5: 1.5 t^3 - 2.5 t^2 + 1 below 1, -0.5 t^3 + 2.5 t^2 - 4 t + 2 below 2, 0 beyond."""
+    near = op.Add(op.Mul(op.Mul(op.Sub(op.Mul(t, 1.5), 2.5), t), t), 1.0)
+    far = op.Add(op.Mul(op.Sub(op.Mul(op.Sub(2.5, op.Mul(t, 0.5)), t), 4.0), t), 2.0)
+    kernel: ir.Value = op.Where(op.Less(t, 1.0), near, op.Where(op.Less(t, 2.0), far, 0.0))
+    return kernel

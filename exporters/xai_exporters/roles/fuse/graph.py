@@ -1,0 +1,135 @@
+"""A method as one graph: image (and target) -> the network's own outputs and `saliency_map`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from xai_deploy.format.bundle import SALIENCY, TARGET
+from xai_deploy.foundation.options import options_of
+
+from ...errors import GraphError
+from ...graph.measure import batch_of
+from ...graph.writing import IR_VERSION, rename
+from ...passes.clean import free_name
+from ...relevance.composite import composite_name
+from ...request import Request
+from ..material import Material
+from .base import Wanted
+from .embed import embed_preprocess
+from .net import Net
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a fused file looks like from outside.
+
+    Attributes:
+        fixed_target: No input `target`: always the predicted class.
+        input_size: The map is resized to the network's input; otherwise it is as the method gives it.
+        uint8: The map in 0-255, rounded; otherwise float32 in [0,1].
+        embed_preprocess: The image as uint8 [N,height,width,C] of any size, preprocessed in the graph.
+    """
+
+    fixed_target: bool = False
+    input_size: bool = False
+    uint8: bool = False
+    embed_preprocess: bool = False
+
+
+def form_of(request: Request) -> Form:
+    """What a request asks of its fused files."""
+    return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
+
+
+def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
+    """The graph of one method.
+
+    Inputs: the image under its own name, and, unless the target is fixed, `target` int64 [N] (-1: the predicted class; a number
+    that is no class gives a map of zeros). Outputs: the network's own under their own names, and `saliency_map` [N,h,w].
+
+    Raises:
+        GraphError: The network is not one that the method is defined on, too large for one graph, or has a name that the
+            graph needs.
+    """
+    names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
+    for ours in (SALIENCY,) if form.fixed_target else (SALIENCY, TARGET):
+        if ours in names:
+            raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
+    if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
+        raise GraphError(f"the network's input is called {own!r}, a name that bundles have for themselves; rename it")
+    if len(set(names)) < len(names):
+        raise GraphError("the network has an output called as its input; rename it")
+    net = _begin(material, form)
+    raw = wanted.method.raw(net)
+    return _end(net, {_finish(net, raw, wanted.method.at_pixels, form): SALIENCY})
+
+
+def plain_graph(material: Material, form: Form) -> ir.Graph:
+    """The network alone: image -> its own outputs, under their own names."""
+    net = _begin(material, replace(form, fixed_target=True))
+    net.plain()
+    return _end(net, {})
+
+
+def _begin(material: Material, form: Form) -> Net:
+    net = Net(material, form.fixed_target)
+    if form.embed_preprocess:
+        embed_preprocess(net)
+    return net
+
+
+def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
+    """What the file says of itself in its metadata, for whoever meets it alone."""
+    options = options_of(wanted.method)
+    if "composite" in options:
+        options["composite"] = composite_name(options["composite"])  # a file's path stays here
+    return {
+        "xai_method": wanted.name,
+        "xai_options": json.dumps(options),
+        "xai_layer": layer,
+        "xai_target": "predicted" if form.fixed_target else "input",
+        "xai_preprocess": "embedded" if form.embed_preprocess else "outside",
+    }
+
+
+def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
+    """Bilinear resize (half-pixel centres) where asked for, min-max per image; a constant map gives zeros.
+
+    The resize is two products with constant matrices: the same numbers on every runtime, where Resize differs. The minimum is
+    taken off before it, too, for it would round a constant map unevenly.
+    """
+    op = net.op
+    h, w = net.size if at_pixels else net.shape[1:]
+    shifted = op.Sub(raw, op.ReduceMin(raw, [1, 2], keepdims=1))
+    height, width = net.size if form.input_size else (h, w)
+    if (h, w) != (height, width):
+        shifted = net.resize(shifted, (h, w), (height, width))
+        shifted = op.Sub(shifted, op.ReduceMin(shifted, [1, 2], keepdims=1))
+    spread = op.ReduceMax(shifted, [1, 2], keepdims=1)
+    saliency = op.Div(shifted, op.Max(spread, float(np.finfo(np.float32).tiny)))
+    dtype = ir.DataType.FLOAT
+    if form.uint8:
+        dtype = ir.DataType.UINT8
+        saliency = op.Cast(op.Round(op.Mul(saliency, 255.0)), to=int(dtype))
+    saliency.shape, saliency.type = ir.Shape([batch_of(net.image), height, width]), ir.TensorType(dtype)
+    return saliency
+
+
+def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
+    """The finished graph: the network's own outputs under their own names, and further ones."""
+    names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
+    net.graph.outputs.extend(names)
+    rename(net.graph, names)
+    taken = {node.name for node in net.graph}
+    for value, name in names.items():
+        if (producer := value.producer()) is not None and name not in taken:
+            producer.name = name  # tract calls outputs by their nodes
+    common.RemoveUnusedNodesPass()(ir.Model(net.graph, ir_version=IR_VERSION))
+    net.graph.sort()
+    return net.graph

@@ -1,0 +1,39 @@
+"""LRP as a graph (Bach et al., PLoS ONE 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ...relevance.composite import DEFAULT, load_composite
+from .base import fused
+from .gradient import Channels, over_channels
+from .net import Net
+
+
+@fused.register("lrp")
+@dataclass(frozen=True)
+class Lrp:
+    """M = sum_c R_c at the pixels, from a start of the target's logit at the target and 0 elsewhere.
+
+    Attributes:
+        composite: Name or .toml file of the rules.
+        channels: How colours become one map, see `gradient.over_channels`.
+    """
+
+    composite: str = DEFAULT
+    channels: Channels = "sum"
+
+    at_pixels: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        load_composite(self.composite)  # refused before the network is read
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        relevance = net.relevance(load_composite(self.composite), from_image=True)
+        # linear in its start: the logit follows
+        logit = net.op.Reshape(net.logit, [-1, 1, 1, 1])
+        return over_channels(net, net.op.Mul(relevance, logit), self.channels)

@@ -1,0 +1,263 @@
+"""The graph under construction: image and target in, the network's outputs and what methods make of its tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, RELEVANCE, TARGET
+from xai_deploy.probabilities import why_none
+from xai_deploy.resample import weights
+
+from ...errors import GraphError
+from ...graph.emit import Emitter, Ops
+from ...graph.measure import batch_of
+from ...graph.reading import is_dynamically_quantised
+from ...relevance.composite import Composite
+from ...vjp.graph import by_target
+from ..material import Material
+
+_FLOAT = int(ir.DataType.FLOAT)
+
+
+class Net:
+    """A fused graph, written piece by piece: copies of head, tail and of the graphs that propagate back, and a method's nodes.
+
+    Copies share their weights, so that a network that stands twice in a graph is stored once. `tensors`, from which the class
+    explained is found, are the outputs of the copy that `plain`, `gradient` or `relevance` adds: a method calls one of them first.
+
+    Args:
+        material: The network.
+        fixed_target: Always explain the predicted class; the graph has no input `target`.
+    """
+
+    def __init__(self, material: Material, fixed_target: bool = False) -> None:
+        source = material.parts.head.inputs[0]
+        self.material = material
+        self.image = ir.Value(name=source.name, shape=source.shape, type=source.type)
+        self.x = self.image
+        opsets = dict(material.parts.head.opset_imports)
+        self.graph = ir.Graph([self.image], [], nodes=[], opset_imports=opsets, name="fused")
+        self._emit = Emitter(self.graph, "saliency")
+        self.op = Ops(self._emit, "map", np.dtype(np.float32))
+        self.tensors: dict[str, ir.Value] = {}
+        if fixed_target:
+            self.target = self._emit.ints([PREDICTED], "predicted")  # broadcasts over the batch
+        else:
+            batch = ir.Shape([batch_of(source)])
+            self.target = ir.Value(name=TARGET, shape=batch, type=ir.TensorType(ir.DataType.INT64))
+            self.graph.inputs.append(self.target)
+            self._emit.unique(TARGET)
+
+    def require_batch(self, of: str) -> None:
+        """Refuse a network that takes one image at a time.
+
+        Args:
+            of: What the method puts in one batch.
+
+        Raises:
+            GraphError: The network takes one image at a time.
+        """
+        if batch_of(self.image) == 1:
+            raise GraphError(
+                f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
+                f"runs them one by one{self.or_another}"
+            )
+
+    @property
+    def or_another(self) -> str:
+        """The advice to fuse another method; "" if no gradient passes, because then all others are refused too."""
+        return "" if is_dynamically_quantised(self.material.parts.tail) else ", or fuse another method"
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network has."""
+        return self.material.logits.classes
+
+    def scored(self, score: str, logits: ir.Value) -> ir.Value:
+        """The score [...,classes] that the option `score` names, as the engine's `methods.base.scored` computes it.
+
+        Args:
+            score: "logit": as they are; "softmax"; or "probability": the network's own activation.
+            logits: [...,classes].
+
+        Raises:
+            GraphError: Scores that are no probability.
+        """
+        activation = self.material.logits.activation if score == "probability" else score
+        if activation == "scores":
+            raise GraphError(f"{why_none('scores')}; fuse with score=logit")
+        if activation in ("softmax", "none"):
+            if self.classes == 1:
+                what = "the softmax of a single class is 1 everywhere" if score == "softmax" else "it is no probability"
+                raise GraphError(f"the network has one score, and {what}; fuse with score=logit")
+            shares: ir.Value = self.op.Softmax(logits, axis=-1)
+            return shares
+        if activation == "sigmoid":
+            own: ir.Value = self.op.Sigmoid(logits)
+            return own
+        return logits
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K,h,w) of the activation."""
+        return self.material.cut.shape
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H,W) of the network's input."""
+        return self.material.image.height, self.material.image.width
+
+    def add(self, part: ir.Graph, feeds: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        """Put a copy of a graph into this one.
+
+        Args:
+            part: The graph; not changed.
+            feeds: The tensors of this graph that are its inputs, by their names there.
+
+        Returns:
+            Its outputs by their names there.
+        """
+        copy = ir.convenience.extract(part, part.inputs, part.outputs)
+        results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
+        copy.outputs.clear()
+        for value, own in zip(copy.inputs, part.inputs, strict=True):
+            value.replace_all_uses_with(feeds[str(own.name)])
+        for weight in copy.initializers.values():
+            weight.replace_all_uses_with(self.weight(weight))
+        nodes = list(copy)
+        copy.remove(nodes)
+        for node in nodes:
+            node.name = self._emit.unique(str(node.name))
+            for value in node.outputs:
+                if value.name:
+                    value.name = self._emit.unique(value.name)
+        self.graph.extend(nodes)
+        return results
+
+    def weight(self, value: ir.Value) -> ir.Value:
+        """This graph's initializer with the name and content of another graph's."""
+        assert value.const_value is not None
+        name, tensor = str(value.name), value.const_value
+        here = self.graph.initializers.get(name)
+        if here is not None and here.const_value is not None and _same(here.const_value, tensor):
+            return here
+        free = self._emit.unique(name)
+        tensor = tensor if free == name else ir.tensor(tensor.numpy(), name=free)
+        new = ir.Value(name=free, shape=value.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(new)
+        return new
+
+    @cached_property
+    def between(self) -> dict[str, ir.Value]:
+        """What the head gives to the tail for the image: the activation and the side tensors, by name."""
+        return self.add(self.material.parts.head, {str(self.image.name): self.x})
+
+    @property
+    def activation(self) -> ir.Value:
+        """[N,K,h,w] float32."""
+        return self.floats(self.between[ACTIVATION])
+
+    def plain(self) -> None:
+        """The tail, for the network's outputs."""
+        self.tensors = self.add(self.material.parts.tail, self.between)
+
+    def gradient(self) -> ir.Value:
+        """The tail, and d(logit)/d(activation) [N,K,h,w] float32."""
+        part = self.material.gradient(from_image=False, start=by_target)
+        self.tensors = self.add(part, {**self.between, TARGET: self.target})
+        return self.floats(self.tensors[GRADIENT])
+
+    def gradient_at(self, x: ir.Value, target: ir.Value) -> dict[str, ir.Value]:
+        """The network at inputs x [b, ...] in its own element type: `gradient` in their shape, `logits`, the other outputs."""
+        part = self.material.gradient(from_image=True, start=by_target)
+        return self.add(part, {str(part.inputs[0].name): x, TARGET: target})
+
+    def relevance(self, composite: Composite, from_image: bool, others: float = 0.0) -> ir.Value:
+        """The network, and the relevance of its activation [N,K,h,w] or of the image, float32.
+
+        Args:
+            composite: The rules.
+            from_image: Go down to the image.
+            others: The start at classes other than the target, where it is 1.
+        """
+        part = self.material.relevance(composite, from_image, partial(by_target, others=others))
+        feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
+        self.tensors = self.add(part, {**feeds, TARGET: self.target})
+        return self.floats(self.tensors[RELEVANCE])
+
+    @cached_property
+    def chosen(self) -> ir.Value:
+        """The class explained, int64 [N,1]: the target, or the predicted one."""
+        column = self.op.Unsqueeze(self.target, [1])
+        predicted = self.op.ArgMax(self.tensors[LOGITS], axis=1, keepdims=1)
+        chosen: ir.Value = self.op.Where(self.op.Equal(column, PREDICTED), predicted, column)
+        return chosen
+
+    @cached_property
+    def unit(self) -> ir.Value:
+        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class."""
+        unit: ir.Value = self.op.Where(self.op.Equal(np.arange(self.classes)[None], self.chosen), 1.0, 0.0)
+        return unit
+
+    @cached_property
+    def logit(self) -> ir.Value:
+        """The logit explained, [N,1] float32."""
+        logit: ir.Value = self.op.ReduceSum(self.op.Mul(self.unit, self.floats(self.tensors[LOGITS])), [1], keepdims=1)
+        return logit
+
+    def row(self, matrix: ir.Value) -> ir.Value:
+        """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
+        op = self.op
+        inside = op.Max(op.Min(self.chosen, self.classes - 1), 0)  # [N,1]
+        known = op.Cast(op.Equal(inside, self.chosen), to=_FLOAT)
+        row: ir.Value = op.Mul(op.Gather(matrix, op.Squeeze(inside, [1]), axis=0), known)
+        return row
+
+    def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:
+        """Maps [..., h, w] -> [..., H, W]: bilinear, half-pixel centres, as two products with constant matrices."""
+        down, across = (_interpolation(before, after) for before, after in zip(source, size, strict=True))
+        resized: ir.Value = self.op.MatMul(self.op.MatMul(down, maps), across.T)
+        return resized
+
+    def floats(self, value: ir.Value) -> ir.Value:
+        """A tensor as float32."""
+        if value.dtype == ir.DataType.FLOAT or value.dtype is None:
+            return value
+        cast: ir.Value = self.op.Cast(value, to=_FLOAT)
+        return cast
+
+    def as_input(self, x: ir.Value) -> ir.Value:
+        """float32 inputs in the network's element type: integers are rounded."""
+        dtype = ir.DataType.from_numpy(np.dtype(self.material.image.dtype))
+        if dtype == ir.DataType.FLOAT:
+            return x
+        if dtype == ir.DataType.UINT8:
+            x = self.op.Round(x)
+        cast: ir.Value = self.op.Cast(x, to=int(dtype))
+        return cast
+
+    def channels_first(self, value: ir.Value) -> ir.Value:
+        """A tensor of the input's shape as [N,C,H,W]."""
+        if self.material.image.layout == "NCHW":
+            return value
+        turned: ir.Value = self.op.Transpose(value, perm=[0, 3, 1, 2])
+        return turned
+
+
+def _interpolation(before: int, after: int) -> NDArray[np.float32]:
+    """The matrix [after,before] that resizes an axis."""
+    first, part = weights(before, after)  # of the columns that matter
+    matrix = np.zeros((after, before), np.float32)
+    matrix[:, first : first + part.shape[1]] = part
+    return matrix
+
+
+def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
+    if one is other:
+        return True
+    return one.dtype == other.dtype and one.shape == other.shape and np.array_equal(one.numpy(), other.numpy())

@@ -1,0 +1,196 @@
+"""ReciproCAM as a graph (Byun & Lee, 2022, arXiv:2209.14074): as little of the tail per position as its form allows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.format.bundle import ACTIVATION, LOGITS
+
+from ...errors import GraphError
+from ...graph.measure import Measured, measure
+from ...graph.writing import IR_VERSION
+from ..pixelwise import find_linear, find_pooled
+from .base import fused
+from .cam import class_scores
+from .net import Net
+from .rows import LastLinear, last_linear, matrix
+
+# 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
+_KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
+_MOST_BYTES = 1 << 30
+"""Of the masked activations of one image, where the whole tail runs at each position."""
+
+
+@fused.register("reciprocam")
+@dataclass(frozen=True)
+class ReciproCam:
+    """raw_n = score_c(tail(M_n * A)), one mask M_n for each position n; no ReLU. Three forms, each exact:
+
+    1. Pooling and one linear layer behind the cut, score "logit": a signed CAM plus a constant, one row of the weight.
+    2. Pooling and anything behind it: the mean of M_n * A is A_n / hw, so what follows the pooling runs on h*w rows.
+    3. Any tail: on h*w masked copies of the activation, in one batch.
+
+    A last linear layer is asked for the target's logit alone; its bias shifts the map and is left out.
+
+    Attributes:
+        score: "logit", the network's own "probability", or the "softmax" of the logits.
+        mask: "pixel", "gaussian" or "gaussian-centre"; see the runtime method.
+    """
+
+    score: Literal["logit", "probability", "softmax"] = "logit"
+    mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
+
+    at_pixels: ClassVar[bool] = False
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        tail = net.material.parts.tail
+        _, h, w = net.shape
+        if self.score == "logit" and find_linear(tail, net.shape) is not None:
+            net.plain()
+            scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
+            return net.op.Reshape(self._masked(net, scores), [-1, h, w])
+        net.require_batch("what follows the layer, at every position,")
+        pooled = find_pooled(tail, net.shape)
+        if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
+            linear = last_linear(tail, net.classes) if self.score == "logit" else None
+            names = [str(v.name) for v in tail.outputs]
+            if linear is not None and linear.hidden.name not in names and _reads_only(tail, linear.hidden, names):
+                return self._with_the_image(net, pooled, linear)
+            net.plain()
+            return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})
+        net.plain()
+        return self._score(net, tail.inputs[0], self._masked_copies(net))
+
+    def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
+        """The sum of M_n * maps at each n: maps [.,1,h,w] of any number; the mean is that by h*w, which shifts nothing."""
+        _, h, w = net.shape
+        if self.mask == "gaussian":
+            smooth: ir.Value = net.op.Conv(maps, _KERNEL[None, None], pads=[1, 1, 1, 1])
+            return smooth
+        if self.mask == "gaussian-centre":
+            weighted: ir.Value = net.op.Mul(maps, _masks(h, w, self.mask).sum(axis=(2, 3)).reshape(1, 1, h, w))
+            return weighted
+        return maps
+
+    def _with_the_image(self, net: Net, pooled: ir.Value, linear: LastLinear) -> ir.Value:
+        """Form 2 for a logit, the image itself as one more row: the weights before the last layer are read once, not twice."""
+        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
+        width = net.shape[0]
+        own = _run(net, tail, list(tail.inputs), pooled, net.between)
+        masked = op.Reshape(self._pooled_rows(net, pooled), [-1, h * w, width])
+        rows = op.Concat(masked, op.Reshape(own, [-1, 1, width]), axis=1)
+        flat = op.Reshape(rows, _per_image(shapes, pooled))
+        hidden = op.Reshape(
+            _run(net, tail, [pooled], linear.hidden, {str(pooled.name): flat}), [-1, h * w + 1, linear.width]
+        )
+        image = op.Reshape(op.Slice(hidden, [h * w], [h * w + 1], [1]), _per_image(shapes, linear.hidden))
+        rest = ir.convenience.extract(tail, [linear.hidden], tail.outputs)
+        net.tensors = net.add(rest, {str(linear.hidden.name): _as(net, image, linear.hidden)})
+        scores = op.MatMul(op.Slice(hidden, [0], [h * w], [1]), op.Unsqueeze(net.row(matrix(net, linear)), [2]))
+        raw: ir.Value = op.Reshape(scores, [-1, h, w])
+        return raw
+
+    def _pooled_rows(self, net: Net, pooled: ir.Value) -> ir.Value:
+        """The pooled masked activations, [N*h*w, ...] in the form of `pooled`."""
+        op, (channels, h, w) = net.op, net.shape
+        tail = net.material.parts.tail
+        maps = net.activation
+        if self.mask != "pixel":
+            planes = self._masked(net, op.Reshape(maps, [-1, 1, h, w]))
+            maps = op.Reshape(planes, [-1, channels, h, w])
+        rows = op.Transpose(op.Reshape(maps, [-1, channels, h * w]), perm=[0, 2, 1])
+        shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
+        return op.Reshape(op.Mul(rows, 1 / (h * w)), _per_image(shapes, pooled))
+
+    def _masked_copies(self, net: Net) -> dict[str, ir.Value]:
+        """The tail's inputs for every position: masked activations [N*h*w,K,h,w], and the side tensors as often."""
+        op, (channels, h, w) = net.op, net.shape
+        size = 4 * channels * (h * w) ** 2
+        if size > _MOST_BYTES:
+            raise GraphError(
+                f"the tail is not pooling first, so that every one of {h * w} positions needs its own copy of the "
+                f"activation: {size >> 20} MiB per image, above {_MOST_BYTES >> 20}; split later, or use the runtime engine"
+            )
+        masks = _masks(h, w, self.mask)[None]  # [1,hw,1,h,w]
+        if self.mask == "gaussian-centre":
+            rows = op.Transpose(op.Reshape(net.activation, [-1, channels, h * w]), perm=[0, 2, 1])
+            features = op.Reshape(rows, [-1, h * w, channels, 1, 1])
+        else:
+            features = op.Unsqueeze(net.activation, [1])
+        feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
+        for value in net.material.parts.tail.inputs[1:]:
+            assert value.shape is not None
+            shape = [int(str(d)) for d in value.shape.dims[1:]]
+            side = op.Unsqueeze(net.between[str(value.name)], [1])
+            many = op.Expand(side, [1, h * w, *[1] * len(shape)])
+            feeds[str(value.name)] = op.Reshape(many, [-1, *shape])
+        return feeds
+
+    def _score(self, net: Net, start: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
+        """The score explained [N,h,w], from what the tail makes of h*w rows per image that enter it at `start`."""
+        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        inputs = [start, *tail.inputs[1:]] if start is tail.inputs[0] else [start]
+        linear = last_linear(tail, net.classes) if self.score == "logit" else None
+        if linear is not None and linear.hidden not in inputs:
+            hidden = _run(net, tail, inputs, linear.hidden, feeds)
+            rows, weights = op.Reshape(hidden, [-1, h * w, linear.width]), net.row(matrix(net, linear))
+        else:
+            [logits] = [v for v in tail.outputs if v.name == LOGITS]
+            scores = op.Reshape(_run(net, tail, inputs, logits, feeds), [-1, h * w, net.classes])
+            rows, weights = net.scored(self.score, scores), net.unit
+        raw: ir.Value = op.Reshape(op.MatMul(rows, op.Unsqueeze(weights, [2])), [-1, h, w])
+        return raw
+
+
+def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: Mapping[str, ir.Value]) -> ir.Value:
+    """One tensor of another copy of a part of the tail, float32."""
+    part = ir.convenience.extract(tail, inputs, [end])
+    first = str(inputs[0].name)
+    [result] = net.add(part, {**feeds, first: _as(net, feeds[first], inputs[0])}).values()
+    return net.floats(result)
+
+
+def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:
+    """float32 in the element type of one of the tail's tensors."""
+    dtype = like.dtype or net.material.parts.tail.inputs[0].dtype
+    if dtype != ir.DataType.FLOAT16 or value.dtype == dtype:
+        return value
+    cast: ir.Value = net.op.Cast(value, to=int(dtype))
+    return cast
+
+
+def _per_image(shapes: Measured, value: ir.Value) -> list[int]:
+    """The shape of a tensor, its batch open."""
+    return [-1, *(d or 1 for d in shapes.dims(value)[1:])]
+
+
+def _reads_only(tail: ir.Graph, source: ir.Value, outputs: Collection[str]) -> bool:
+    """Whether outputs depend on the tail's inputs through `source` alone."""
+    reached, pending = set(), [v for v in tail.outputs if v.name in outputs]
+    while pending:
+        value = pending.pop()
+        if value is source or value in reached:
+            continue
+        reached.add(value)
+        producer = value.producer()
+        pending.extend(v for v in producer.inputs if v is not None) if producer is not None else None
+    return not reached & set(tail.inputs)
+
+
+def _masks(h: int, w: int, mask: str) -> NDArray[np.float32]:
+    """The masks M_n, [h*w,1,h,w]: one position, or a 3x3 kernel clipped at the borders."""
+    masks = np.zeros((h * w, h + 2, w + 2), np.float32)
+    for n, (y, x) in enumerate(np.ndindex(h, w)):
+        if mask == "pixel":
+            masks[n, y + 1, x + 1] = 1
+        else:
+            masks[n, y : y + 3, x : x + 3] = _KERNEL
+    return masks[:, None, 1:-1, 1:-1]

@@ -1,0 +1,38 @@
+"""Relevance-CAM as a graph (Lee et al., CVPR 2021, equations 5 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from ...relevance.composite import DEFAULT, load_composite
+from .base import fused
+from .cam import weighted_sum
+from .net import Net
+
+
+@fused.register("relevance-cam")
+@dataclass(frozen=True)
+class RelevanceCam:
+    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij, from a start of 1 at the target and -1/n at each other of n classes.
+
+    Attributes:
+        composite: Name or .toml file of the rules.
+        contrast: False starts from the target alone, as plain LRP.
+    """
+
+    composite: str = DEFAULT
+    contrast: bool = True
+
+    at_pixels: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        load_composite(self.composite)  # refused before the network is read
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        others = -1 / net.classes if self.contrast else 0.0
+        relevance = net.relevance(load_composite(self.composite), from_image=False, others=others)
+        return weighted_sum(net, net.op.ReduceMean(relevance, [2, 3], keepdims=0), net.activation)

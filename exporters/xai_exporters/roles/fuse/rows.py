@@ -1,0 +1,77 @@
+"""The last linear layer of a tail, whose rows belong to one class each: one logit costs one row, not the whole product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from xai_deploy.format.bundle import LOGITS
+
+from ...graph.reading import attribute, constant_of
+from .net import Net
+
+_VIEWS = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class LastLinear:
+    """logits = hidden . W + b.
+
+    Attributes:
+        hidden: Its input in the tail, [N,K'] or a view of it.
+        node: The layer.
+        width: K'.
+    """
+
+    hidden: ir.Value
+    node: ir.Node
+    width: int
+
+
+def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
+    """The linear layer of constant weight and bias that gives a tail's logits, a row for each; None where something else does."""
+    [value] = [v for v in tail.outputs if v.name == LOGITS]
+    node = value.producer()
+    while node is not None and node.op_type in _VIEWS:
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if node is not None and node.op_type == "Add":  # a bias behind a MatMul
+        constants = [constant_of(x) is not None for x in node.inputs]
+        behind = node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
+        node = behind.producer() if behind is not None else None
+        node = node if node is not None and node.op_type == "MatMul" else None
+    if node is None or len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
+        return None
+    weight = node.inputs[1].const_value
+    if weight is None or any(x is not None and constant_of(x) is None for x in node.inputs[2:]):  # the bias
+        return None
+    shape = tuple(int(d) for d in weight.shape.numpy())
+    if node.op_type == "Gemm" and not attribute(node, "transA", 0):
+        width, rows = shape if not attribute(node, "transB", 0) else shape[::-1]
+    elif node.op_type == "MatMul" and len(shape) == 2:
+        width, rows = shape
+    elif node.op_type == "Conv" and shape[2:] == (1, 1) and attribute(node, "group", 1) == 1 and _plain(node):
+        rows, width = shape[:2]
+    else:
+        return None
+    return LastLinear(node.inputs[0], node, width) if rows == classes else None
+
+
+def matrix(net: Net, linear: LastLinear) -> ir.Value:
+    """The layer's weight as [classes,K'], made of the network's own initializer; a runtime folds what it takes as it loads."""
+    weight = linear.node.inputs[1]
+    assert weight is not None
+    own, node, op = net.floats(net.weight(weight)), linear.node, net.op
+    if node.op_type == "Conv":
+        rows = op.Reshape(own, [net.classes, linear.width])
+    elif node.op_type == "Gemm" and attribute(node, "transB", 0):
+        rows = own
+    else:
+        rows = op.Transpose(own, perm=[1, 0])
+    alpha = float(attribute(node, "alpha", 1.0)) if node.op_type == "Gemm" else 1.0
+    return rows if alpha == 1.0 else op.Mul(rows, alpha)
+
+
+def _plain(node: ir.Node) -> bool:
+    """A convolution that moves nothing: no stride, no padding."""
+    return not any(attribute(node, "pads", ())) and set(attribute(node, "strides", (1,))) == {1}

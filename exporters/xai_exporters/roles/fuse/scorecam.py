@@ -1,0 +1,63 @@
+"""Score-CAM as a graph (Wang et al., CVPR-W 2020): every channel's masked image in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import onnx_ir as ir
+
+from xai_deploy.format.bundle import LOGITS
+
+from ...errors import GraphError
+from .base import fused
+from .net import Net
+
+MOST_CHANNELS = 64
+"""Each channel is one more image in the batch that the network gets; above it the graph would need gigabytes."""
+
+
+@fused.register("score-cam")
+@dataclass(frozen=True)
+class ScoreCam:
+    """L = ReLU(sum_k weight_k up(A_k)), weight_k = f(x * minmax(up(A_k)))_c; constant channels have weight 0.
+
+    Attributes:
+        score: f: the network's own "probability", its "logit", or the "softmax" of the logits.
+    """
+
+    score: Literal["probability", "logit", "softmax"] = "probability"
+
+    at_pixels: ClassVar[bool] = True
+
+    def raw(self, net: Net) -> ir.Value:
+        """See `Fused.raw`."""
+        net.require_batch("all channels' masked images")
+        channels, h, w = net.shape
+        if channels > MOST_CHANNELS:
+            raise GraphError(
+                f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
+                f"this layer has {channels}; run score-cam with the runtime engine{net.or_another}"
+            )
+        op, (height, width), spec = net.op, net.size, net.material.image
+        net.plain()
+        activation = net.activation
+        up = net.resize(activation, (h, w), (height, width))  # [N,K,H,W]
+        low = op.ReduceMin(up, [2, 3], keepdims=1)
+        spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
+        masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
+        x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
+        layered = op.Unsqueeze(masks, [2 if spec.layout == "NCHW" else 4])
+        inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
+        between = net.add(net.material.parts.head, {str(net.image.name): inputs})
+        logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
+        scores = net.scored(self.score, logits)
+        of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]
+        flat = op.Reshape(activation, [-1, channels, h * w])
+        varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))
+        weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
+        maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
+        raw: ir.Value = op.Relu(
+            net.resize(maps, (h, w), (height, width))
+        )  # linear: the resized sum is the sum of the resized
+        return raw

@@ -1,0 +1,122 @@
+"""What a file is that xai-export does not read, told by its content, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+from .base import SourceFile
+
+_FROM_TF = "convert it with tf2onnx (python -m tf2onnx.convert)"
+_TRAINING = "export the network to ONNX from the framework it was trained in"
+
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", f"load it in Keras and save a SavedModel, then {_FROM_TF}"),
+    (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold weights alone; {_TRAINING}"),
+    (b"7767517", "ncnn's .param file", _TRAINING),
+    (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
+    (b"ftrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it, and name the network in it"),
+    (b"BZh", "a bzip2 archive", "unpack it, and name the network in it"),
+    (b"\xfd7zXZ\x00", "an xz archive", "unpack it, and name the network in it"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it, and name the network in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and name the network in it"),
+    (b"Rar!", "a RAR archive", "unpack it, and name the network in it"),
+    (b"\x93NUMPY", "a NumPy array", "name the network, not an array"),
+    (b"\x89PNG", "an image", "name the network; images are for xai-explain"),
+    (b"\xff\xd8\xff", "an image", "name the network; images are for xai-explain"),
+    (b"\x7fELF", "a program", "name the network's own file"),
+    (b"MZ", "a program", "name the network's own file"),
+)
+
+
+def describe(file: SourceFile) -> str | None:
+    """ "a TFLite model; ..." for a file of a known kind, or None."""
+    try:
+        with open(file.path, "rb") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return None
+    if not head:
+        return "the file is empty; fetch or export it again"
+    for start, what, advice in _STARTS:
+        if head.startswith(start):
+            return f"{what}; {advice}"
+    if head[4:8] in (b"TFL3", b"TFL2"):
+        return "a TFLite model; convert it with tf2onnx (python -m tf2onnx.convert --tflite FILE --output net.onnx)"
+    if head[4:8] == b"ORTM":
+        return "a model in ONNX Runtime's ORT format; name the ONNX file that it was made from"
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it, and name the network in it"
+    if head.startswith(b"PK"):
+        return _archive(file.path)
+    return _text(head) or _protobuf(head, file.path)
+
+
+def folder(path: Path) -> str:
+    """What a folder is: a SavedModel, a Core ML package, a bundle."""
+    names = {entry.name for entry in path.iterdir()}
+    if "saved_model.pb" in names:
+        return "a TensorFlow SavedModel; convert it with tf2onnx (python -m tf2onnx.convert --saved-model FOLDER --output net.onnx)"
+    if "manifest.json" in names and "head.onnx" in names:
+        return "a bundle, which is exported already; give it to xai-explain"
+    if "Manifest.json" in names and "Data" in names:
+        return f"a Core ML package; {_TRAINING}"
+    if "config.json" in names:
+        return "a folder of Hugging Face's; name the weights in it, or export it with optimum-cli export onnx"
+    return "a folder; name the network's file"
+
+
+def _archive(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except Exception:  # zipfile lets whatever the damage causes through
+        return None
+    if {"config.json", "model.weights.h5"} <= names or any(name.endswith("model.weights.h5") for name in names):
+        return f"a Keras model; load it in Keras and model.export() it as a SavedModel, then {_FROM_TF}"
+    models = sorted(n for n in names if n.endswith((".onnx", ".pt", ".pth", ".safetensors", ".tflite", ".pb")))
+    if models:
+        return f"a zip archive with {models[0]!r} in it; unpack it, and name the network"
+    return None
+
+
+def _text(head: bytes) -> str | None:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    lowered = start[:512].lower()
+    if lowered.startswith((b"<!doctype html", b"<html")):
+        return "a page of HTML, as a download gives that failed or wants a login; fetch the file itself"
+    if lowered.startswith(b"<?xml") or lowered.startswith(b"<net"):
+        if b"<net" in head and b"version=" in head:
+            return "OpenVINO IR; name the ONNX file that it was made from (IR can't be turned back)"
+        return "an XML file; name the network"
+    if re.match(rb"\s*(name\s*:\s*\"|layer\s*\{|input\s*:\s*\")", start):
+        return f"a Caffe prototxt, the layers without weights; {_TRAINING}"
+    if lowered.startswith(b"{"):
+        return "a JSON file; name the network"
+    return None
+
+
+def _protobuf(head: bytes, path: Path) -> str | None:
+    """Formats without a mark of their own: by what their first bytes name, and the name's ending."""
+    ending = path.suffix.lower()
+    if b"saved_model_main_op" in head or ending == ".pb":
+        how = "python -m tf2onnx.convert --graphdef FILE, or --saved-model for its folder"
+        return f"a TensorFlow graph; convert it with tf2onnx ({how})"
+    if ending in (".engine", ".plan", ".trt"):
+        return f"a TensorRT engine; it is built for one GPU and can't be read back; {_TRAINING}"
+    if ending == ".mlmodel":
+        return f"a Core ML model; {_TRAINING}"
+    if ending == ".caffemodel" or re.match(
+        rb"\n.{1,80}[\"2\xa2\x06].{0,8}\n.{1,40}\x12.{1,20}(Data|Input|Convolution)", head, re.DOTALL
+    ):
+        return f"a Caffe model; {_TRAINING}"
+    if ending in (".pdmodel", ".pdiparams", ".pdparams"):
+        return "a PaddlePaddle model; convert it with paddle2onnx"
+    if ending == ".bin":
+        return (
+            "weights without a network (of OpenVINO IR, ncnn or another); name the network's ONNX file, or a state dict"
+        )
+    return None

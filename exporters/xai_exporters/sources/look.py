@@ -1,0 +1,72 @@
+"""A first look at a network before anything long is done: its inputs and outputs, its operators, its number formats."""
+
+from __future__ import annotations
+
+import onnx
+
+from ..errors import GraphError, RequestError
+from ..passes.supported import require_known_operators, require_known_opset
+from ..request import Request
+from . import Network
+
+_OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+
+
+def look(network: Network, request: Request) -> None:
+    """Refuse early what no pass will change.
+
+    Args:
+        network: The network as it was read.
+        request: Its `output` is checked.
+
+    Raises:
+        RequestError: Several outputs and none named, or none of the name.
+        GraphError: No input or several, no output, an input or an output that is no tensor of numbers, an operator that ONNX does
+            not have, an opset newer than the onnx package knows, or weights that no runtime computes with.
+    """
+    graph = network.proto.graph
+    weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    inputs = [value.name for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(inputs) or "none"
+        raise GraphError(
+            f"the network has {len(inputs)} inputs ({names}); xai-export explains networks of one image input"
+        )
+    outputs = [value.name for value in graph.output if value.name != network.tap]
+    if not outputs:
+        raise GraphError("the network has no output; export it with its scores as one")
+    if request.output is None and len(outputs) > 1:
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+    if request.output is not None and request.output not in outputs:
+        raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
+    _check_types(graph, inputs[0], request.output or outputs[0])
+    require_known_opset(network.proto)
+    require_known_operators(network.proto)
+    _check_weights(network.proto)
+
+
+def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
+    """Refuse sequences, maps and texts. Passes need shapes, and a runtime's message would name operators that we added."""
+    for kind, told, name, values in (
+        ("input", "an image", image, graph.input),
+        ("output", "scores", scores, graph.output),
+    ):
+        value = next(v for v in values if v.name == name)
+        form = value.type.WhichOneof("value") or "tensor_type"
+        if form != "tensor_type":
+            raise GraphError(
+                f"the {kind} {name!r} is no tensor but a {form.removesuffix('_type')}; export {told} as one tensor"
+            )
+        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            raise GraphError(f"the {kind} {name!r} holds texts; xai-export explains networks from an image to scores")
+
+
+def _check_weights(model: onnx.ModelProto) -> None:
+    """Refuse convolutions in double or bfloat16, which no runtime here computes. Small constants of these types do no harm."""
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 2 and tensor.data_type in _OTHER_FLOATS:
+            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+            raise GraphError(
+                f"the network computes in {kind} (the weight {tensor.name!r}), in which runtimes have no convolutions; export it "
+                "in float32 or float16"
+            )

@@ -1,0 +1,85 @@
+"""Bring an ONNX file into the form that the passes know, and compare it with the file as it was.
+
+Operators on integers (QOperator form) become QDQ form, an int8 input becomes uint8 pixels, and opsets below 7 become opset 7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import VerificationError
+from ..graph.measure import open_session, run_single
+from ..passes.int8_input import to_codes, to_pixels
+from ..passes.old_opset import upgrade_old
+from ..passes.opset import to_common_opset
+from ..passes.qoperator import InQdq, to_qdq
+from .base import Network
+
+STEPS = 0.05
+"""Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
+steps of 8 bits. It is used only if the operators can't be compared one by one."""
+
+
+def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
+    """The network in standard form.
+
+    Args:
+        model: The file's content; not changed.
+        kind: What the file is, for people.
+
+    Raises:
+        GraphError: An operator of an opset below 7 that can't be brought up.
+        ValueError, KeyError, TypeError, IndexError: Data that does not fit its shape, as the onnx package raises them.
+    """
+    model = upgrade_old(model)
+    pixels = to_pixels(model)
+    floats = to_qdq(pixels or model)
+    if pixels is None and floats is None:
+        return Network(model, kind)
+    changes = [*(["integers' operators as QDQ"] if floats else []), *(["int8 input as uint8 pixels"] if pixels else [])]
+    proto = floats.model if floats is not None else pixels or model
+    # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
+    tolerance = None if floats is None else STEPS if floats.beside is None else math.inf
+
+    def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        parts = np.split(images, len(images))
+        if floats is not None:
+            _compare(floats, parts)
+        session = open_session(model.SerializeToString(), "the source")
+        singles = [run_single(session, to_codes(x) if pixels else x) for x in parts]
+        return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
+
+    return Network(
+        to_common_opset(proto),  # QuantizeLinear has an axis from opset 13 on
+        ", ".join([kind, *changes]),
+        reference=reference,
+        framework="the file as it was",
+        tolerance=tolerance,
+    )
+
+
+def _compare(floats: InQdq, images: list[NDArray[Any]]) -> None:
+    """Compare each operator with its replacement on the same inputs.
+
+    Raises:
+        VerificationError: Codes differ by more than one step, floats by more than rounding.
+    """
+    if floats.beside is None:
+        return
+    session = open_session(floats.beside.SerializeToString(), "the source in QDQ form")
+    for image in images:
+        values = run_single(session, image)
+        for own, again in floats.pairs:
+            want, got = values[own].astype(np.float64), values[again].astype(np.float64)
+            codes = values[own].dtype in (np.uint8, np.int8)
+            allowed = 1.0 if codes else 1e-4 * max(float(np.abs(want).max()), 1.0)
+            if want.shape != got.shape or np.abs(want - got).max() > allowed:
+                raise VerificationError(
+                    f"the operator that gives {own!r} computes something else than its standard form; please report it"
+                )

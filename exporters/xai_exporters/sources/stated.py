@@ -1,0 +1,56 @@
+"""Preprocessing that a source states itself; it is used instead of a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a source says of the images that its network takes.
+
+    Attributes:
+        size: (height, width) of the crop for which `fields` hold.
+        fields: Fields of `xai_deploy.format.manifest.Preprocess`, for RGB.
+        where: Where this is stated, for people.
+        sure: Whether the source is known to be what `where` describes; if not, the fields are assumed.
+        ask: The options to give if there are several possibilities; "" if there is one.
+    """
+
+    size: tuple[int, int]
+    fields: Mapping[str, Any]
+    where: str
+    sure: bool
+    ask: str = ""
+
+    def at(self, channels: int, height: int, width: int) -> dict[str, Any] | None:
+        """The fields for an input of another size, with the resize scaled in proportion; None if the number of channels differs."""
+        if channels != len(self.fields["mean"]):
+            return None
+        values = dict(self.fields)
+        if (height, width) != self.size and values["resize"] != "stretch":
+            scaled = round(values["resize"] * min(height, width) / min(self.size))
+            values["resize"] = max(scaled, height) if height == width else "stretch"
+        return values
+
+
+def note(
+    stated: Stated | str | None, preset: str | None, fields: Mapping[str, Any], shape: tuple[int, int]
+) -> str | None:
+    """The line that tells people where the preprocessing comes from; None if the source states none or the user gives a preset.
+
+    Args:
+        stated: What the source states.
+        preset: The user's preset.
+        fields: The user's own fields; they replace those stated.
+        shape: (height, width) of the input.
+    """
+    if not isinstance(stated, Stated) or preset is not None:
+        return None
+    kept = f" but for {', '.join(fields)}" if fields else ""
+    line = f"Preprocessing is that of {stated.where}{kept}"
+    if stated.size != shape:
+        line += f", which takes {stated.size[0]} x {stated.size[1]}, scaled to this input"
+    return f"{line}{'; ' + stated.ask if stated.ask and not fields else ''}."

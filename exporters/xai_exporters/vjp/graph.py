@@ -1,0 +1,145 @@
+"""The graph roles that propagate back from the logits: forward graph -> forward graph and what arrives at its first input.
+
+Both `target` and `seed` start the walk: s = unit vector of class `target` + `seed`. For `target` -1 it is the predicted class,
+found inside the graph, so that nobody runs it twice; for -2 there is no class, and s is the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from xai_deploy.format.bundle import GRADIENT, LOGITS, PREDICTED, SEED, TARGET
+
+from ..backward.precision import narrow_outputs, widen
+from ..backward.rules import FLOATS, RuleTable, Table, floats_of
+from ..backward.walker import propagate
+from ..errors import GraphError
+from ..graph.emit import Emitter, Ops
+from ..graph.measure import batch_of, measure
+from ..graph.writing import IR_VERSION, step_aside
+from .quantised import to_floats
+from .table import vjp
+
+Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
+"""(graph, logits, classes) -> what stands at the logits when the walk begins, [N,classes] in their element type; adds the
+graph's inputs that it needs."""
+
+
+def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
+    """`target` and `seed` as inputs; see the module's docstring."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    unit = op.Where(_is_target(graph, op, logits, classes), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
+    batch = batch_of(graph.inputs[0])
+    seed = ir.Value(name=SEED, shape=ir.Shape([batch, classes]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(seed)
+    given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
+    return op.Add(unit, given)
+
+
+def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0.0) -> ir.Value:
+    """`target` as the one further input: 1 at it, `others` at every other class; zeros for a number that is no class."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    is_target = _is_target(graph, op, logits, classes)
+    unit: ir.Value = op.Where(is_target, 1.0, 0.0)
+    if others == 0.0:
+        return unit
+    return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [1], keepdims=1))
+
+
+def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:
+    """Whether a class is the target, [N,classes]; the target becomes an input."""
+    target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
+    graph.inputs.append(target)
+    column = op.Unsqueeze(target, [1])
+    predicted = op.ArgMax(logits, axis=1, keepdims=1)
+    chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
+    is_target: ir.Value = op.Equal(np.arange(classes)[None], chosen)
+    return is_target
+
+
+def gradient_graph(
+    forward: ir.Graph, classes: int, table: RuleTable = vjp, start: Start = by_target_and_seed
+) -> ir.Graph:
+    """The forward graph with d(s . logits)/d(first input) as a further output `gradient`.
+
+    Args:
+        forward: activation or image (and side tensors) -> `logits` [N,classes] and other outputs; not changed.
+        classes: Number of classes.
+        table: The gradient rules.
+        start: What the walk begins with.
+
+    Returns:
+        The forward's inputs, and those of `start` (`target` int64 [N], `seed` float32 [N,classes]) -> the forward's outputs,
+        `gradient`.
+
+    Raises:
+        RuleError: An operator on the way has no rule.
+        GraphError: The network's input has a name that the graph needs.
+    """
+    return backward_graph(forward, classes, lambda _: table, GRADIENT, start)
+
+
+def backward_graph(
+    forward: ir.Graph,
+    classes: int,
+    table_for: Callable[[ir.Graph], Table],
+    name: str,
+    start: Start = by_target_and_seed,
+    prepare: Callable[[ir.Graph], object] = lambda graph: None,
+) -> ir.Graph:
+    """As `gradient_graph`, for any table of rules.
+
+    Half precision is computed as float32 (`precision`), and so are quantised activations (`quantised`). The graph's inputs and
+    the forward's outputs keep their types; what arrives is float32 (of double precision double).
+
+    Args:
+        forward: As there.
+        classes: As there.
+        table_for: Gives the rules for the graph's copy that is walked.
+        name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
+        start: What the walk begins with.
+        prepare: Changes the copy in place before it is walked.
+
+    Raises:
+        RuleError, GraphError: As there.
+    """
+    if forward.inputs[0].name in (TARGET, SEED):
+        raise GraphError(
+            f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
+        )
+    graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
+    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
+        copy.shape, copy.type = value.shape, value.type
+    prepare(graph)
+    inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    for value in inside:
+        if value.name in (TARGET, SEED, name):
+            step_aside(graph, value)
+    _infer_types(graph)
+    source = widen(graph)
+    _infer_types(graph)
+    shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
+    [logits] = [v for v in graph.outputs if v.name == LOGITS]
+    arrived = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
+    result = Emitter(graph, name).node("Identity", [arrived], "result")
+    # the gradient at an image of integers is as the network computes
+    floats = source.dtype if source.dtype in FLOATS else logits.dtype
+    result.name, result.shape = name, source.shape
+    result.type = ir.TensorType(floats or ir.DataType.FLOAT)
+    to_floats(graph, shapes)
+    narrow_outputs(graph, forward)
+    graph.outputs.append(result)
+    common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
+    graph.sort()
+    return graph
+
+
+def _infer_types(graph: ir.Graph) -> None:
+    """Infer element types where some are missing."""
+    if any(value.dtype is None for node in graph for value in node.outputs):
+        common.ShapeInferencePass(check_type=False, strict_mode=False)(ir.Model(graph, ir_version=IR_VERSION))

@@ -1,0 +1,194 @@
+"""Whether a deployed network still predicts, and still looks, as its reference does: numpy and one runtime, nothing else.
+
+Two networks explain the same images, each for the class that the reference predicts, and their maps are compared. The
+reference may be a recording, made where it runs, so that nothing but the deployed network has to run on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import resample
+from ..errors import NotApplicableError, ShapeError
+from ..explainer import Explainer
+from ..preprocess import Pixels
+from ..probabilities import has_probabilities, probabilities, why_none
+from ..similarity import spearman, top_overlap
+
+Array = NDArray[np.float32]
+Spec = tuple[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a network says of n images.
+
+    Attributes:
+        logits: [n,classes].
+        probabilities: [n,classes], the network's own.
+        heatmaps: Method title -> [n,H,W].
+    """
+
+    logits: Array
+    probabilities: Array
+    heatmaps: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class ImageAgreement:
+    """One image.
+
+    Attributes:
+        image: Its name.
+        reference: Class that the reference predicts, and explains; of a network with one output 1 where its probability is at
+            least one half, else 0.
+        deployed: What the deployed network predicts.
+        probability_difference: |p - p'| of the reference's class.
+        rank_correlation: Method -> Spearman's correlation of the two maps; 1 where they are equal, 0 where one is constant.
+        top_overlap: Method -> share of the tenth of the pixels that is highest in both; the same.
+    """
+
+    image: str
+    reference: int
+    deployed: int
+    probability_difference: float
+    rank_correlation: Mapping[str, float]
+    top_overlap: Mapping[str, float]
+
+
+def explain(
+    explainer: Explainer, images: Sequence[Pixels], methods: Mapping[str, Spec], target: Any = None
+) -> Explained:
+    """Explain images by several methods, for the predicted classes or for those of a reference.
+
+    Args:
+        explainer: The network.
+        images: RGB [h,w,3] uint8.
+        methods: Title -> name and options.
+        target: The classes [n]; None for the predicted ones.
+
+    Raises:
+        NotApplicableError: The network's output is no probability.
+    """
+    manifest = explainer.bundle.manifest
+    if not has_probabilities(manifest.activation, manifest.classes):
+        told = (
+            "the network has a single output without a sigmoid"
+            if manifest.activation != "scores"
+            else why_none("scores")
+        )
+        raise NotApplicableError(f"{explainer.bundle.path}: {told}; there is no probability to compare")
+    explained = explainer.explain_many(images, list(methods.values()), [target])
+    logits = explained[0].logits
+    own = probabilities(logits, manifest.activation)
+    return Explained(logits, own, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
+
+
+def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> list[ImageAgreement]:
+    """The agreement on each image; both have explained the reference's classes.
+
+    Raises:
+        ShapeError: The networks have different numbers of classes.
+    """
+    classes, others = reference.logits.shape[1], deployed.logits.shape[1]
+    if classes != others:
+        raise ShapeError(f"the reference has {classes} classes, the deployed network {others}; they can't be compared")
+    correlations, overlaps = {}, {}
+    for title, heat in reference.heatmaps.items():
+        other = deployed.heatmaps[title]
+        if other.shape != heat.shape:
+            other = resample.resize(other, *heat.shape[1:])
+        correlations[title] = _defined(spearman(heat, other), heat, other)
+        overlaps[title] = _defined(top_overlap(heat, other), heat, other)
+    target = reference.logits.argmax(1)
+    predicted, found = _predicted(reference), _predicted(deployed)
+    return [
+        ImageAgreement(
+            name,
+            int(predicted[i]),
+            int(found[i]),
+            float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
+            {title: float(values[i]) for title, values in correlations.items()},
+            {title: float(values[i]) for title, values in overlaps.items()},
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _predicted(explained: Explained) -> NDArray[np.int64]:
+    """The classes; of a single output whether it says yes."""
+    if explained.logits.shape[1] == 1:
+        return np.asarray(explained.probabilities[:, 0] >= 0.5, dtype=np.int64)
+    return np.asarray(explained.logits.argmax(1), dtype=np.int64)
+
+
+def _defined(values: NDArray[np.float64], a: Array, b: Array) -> NDArray[np.float64]:
+    """A constant map has no ranks: it agrees with an equal one fully, with any other not at all. Equal maps agree to 1, not to
+    1 less a rounding, so that a limit of 1 can be met."""
+    equal = (a == b).all(axis=(1, 2))
+    return np.where(equal, 1.0, np.where(np.isnan(values), 0.0, values))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as agreement; a figure below (the difference: above) fails.
+
+    Attributes:
+        top1: Share of the images where both predict the same class.
+        probability_difference: Mean over the images.
+        rank_correlation: Mean over the images, of each method.
+        top_overlap: Mean over the images, of each method.
+    """
+
+    top1: float = 0.9
+    probability_difference: float = 0.1
+    rank_correlation: float = 0.9
+    top_overlap: float = 0.75
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the check.
+
+    Attributes:
+        name: "top-1 agreement" and so on; of a method with its title before.
+        value: Over all images.
+        worst: Its value at the worst tenth of the images (10th percentile; of a difference the 90th), None for top-1.
+        limit: What it must not fall below, of a difference exceed.
+        passed: Whether it does not.
+    """
+
+    name: str
+    value: float
+    worst: float | None
+    limit: float
+    passed: bool
+
+
+def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[Figure]:
+    """The figures over all images; the check is passed if all are."""
+    same = float(np.mean([image.reference == image.deployed for image in images]))
+    apart = np.array([image.probability_difference for image in images])
+    found = [
+        Figure("top-1 agreement", same, None, limits.top1, same >= limits.top1),
+        Figure(
+            "probability difference",
+            float(apart.mean()),
+            float(np.percentile(apart, 90)),
+            limits.probability_difference,
+            bool(apart.mean() <= limits.probability_difference),
+        ),
+    ]
+    for title in images[0].rank_correlation:
+        for name, limit, values in (
+            ("rank correlation", limits.rank_correlation, [image.rank_correlation[title] for image in images]),
+            ("top 10 % overlap", limits.top_overlap, [image.top_overlap[title] for image in images]),
+        ):
+            mean = float(np.mean(values))
+            found.append(Figure(f"{title}: {name}", mean, float(np.percentile(values, 10)), limit, mean >= limit))
+    return found

@@ -1,0 +1,190 @@
+"""A recording of what a network said of some images: a reference for a device where the network itself can't run.
+
+One NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RecordingError
+from ..foundation import schema
+from ..foundation.whole_files import whole_file
+from ..preprocess import Pixels
+from .compare import Explained
+
+FORMAT = 1
+_LIMIT = 8 << 30  # bytes, unpacked
+
+
+@dataclass(frozen=True)
+class Request:
+    """A method as it was asked for.
+
+    Attributes:
+        name: Its name.
+        options: Option -> value, both as text.
+    """
+
+    name: str
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What was recorded.
+
+    Attributes:
+        format: 1.
+        network: The bundle's name.
+        digest: Its manifest's digest.
+        runtime: Backend, device and precision, as people read it.
+        methods: Title -> what was asked for, in the order of the heatmaps.
+        images: The images' file names.
+        pixels: The digest of each image's pixels.
+        layer: Where the network was cut; empty where that is not known.
+    """
+
+    format: int
+    network: str
+    digest: str
+    runtime: str
+    methods: dict[str, Request]
+    images: tuple[str, ...]
+    pixels: tuple[str, ...]
+    layer: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A header and what was explained, [n, ...]."""
+
+    header: Header
+    explained: Explained
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        arrays: dict[str, Any] = {f"heatmaps-{i}": heat for i, heat in enumerate(self.explained.heatmaps.values())}
+        with whole_file(path) as file:
+            np.savez_compressed(
+                file,
+                header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
+                logits=self.explained.logits,
+                probabilities=self.explained.probabilities,
+                **arrays,
+            )
+
+    def rows(self, names: Sequence[str], images: Sequence[Pixels]) -> Explained:
+        """What was recorded of these images.
+
+        Raises:
+            RecordingError: One was not recorded, or has other pixels.
+        """
+        known = {name: row for row, name in enumerate(self.header.images)}
+        rows = []
+        for name, image in zip(names, images, strict=True):
+            if name not in known:
+                raise RecordingError(f"{name}: not among the {len(known)} images that were recorded; record it too")
+            if digest(image) != self.header.pixels[known[name]]:
+                raise RecordingError(
+                    f"{name}: not the pixels that were recorded under this name; give the same file (a PNG, where another "
+                    "OpenCV decodes it)"
+                )
+            rows.append(known[name])
+        heatmaps = {title: heat[rows] for title, heat in self.explained.heatmaps.items()}
+        return Explained(self.explained.logits[rows], self.explained.probabilities[rows], heatmaps)
+
+
+def read(path: Path) -> Recording:
+    """Read a recording.
+
+    Raises:
+        RecordingError: Missing, damaged, or no recording.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordingError(f"{path}: not a plain file")
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > _LIMIT:
+                raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images")
+            for member in members.infolist():
+                _check_size(members, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            fields = json.loads(arrays["header"].tobytes())
+            if fields["format"] != FORMAT:
+                raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
+            header = schema.load(Header, fields, "header")
+            heatmaps = {title: arrays[f"heatmaps-{i}"] for i, title in enumerate(header.methods)}
+            explained = Explained(arrays["logits"], arrays["probabilities"], heatmaps)
+            if not _fit(header, explained):
+                raise RecordingError(f"{path}: its parts do not fit together; record again")
+    except FileNotFoundError:
+        raise RecordingError(f"{path}: no such file or folder") from None
+    except OSError as error:
+        raise RecordingError(f"{path}: can't be read ({error.strerror or error})") from None
+    except RecordingError:
+        raise
+    except (
+        Exception
+    ):  # zipfile, zlib, json and NumPy's headers (Python expressions) fail in more ways than they document
+        raise RecordingError(
+            f"{path}: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again"
+        ) from None
+    return Recording(header, explained)
+
+
+def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header announces another size than its data have: NumPy allocates what the header announces.
+
+    Raises:
+        ValueError: The sizes differ, or the array holds Python objects.
+    """
+    with members.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(member.filename)
+
+
+def _fit(header: Header, explained: Explained) -> bool:
+    """Whether the arrays belong to the header's images and hold values that a network can give."""
+    logits, maps = explained.logits, list(explained.heatmaps.values())
+    count = len(header.images)
+    return (
+        len(header.pixels) == count
+        and logits.ndim == 2
+        and logits.shape == explained.probabilities.shape
+        and len(maps) > 0
+        and all(heat.ndim == 3 for heat in maps)
+        and all(
+            len(array) == count and array.size > 0 and array.dtype == np.float32 and bool(np.isfinite(array).all())
+            for array in (logits, explained.probabilities, *maps)
+        )
+    )
+
+
+def digest(image: Pixels) -> str:
+    """Of an image's size and pixels."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def joined(parts: Sequence[Explained]) -> Explained:
+    """Several chunks as one."""
+    heatmaps: Mapping[str, Any] = {
+        title: np.concatenate([part.heatmaps[title] for part in parts]) for title in parts[0].heatmaps
+    }
+    return Explained(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+        heatmaps,
+    )

@@ -1,0 +1,217 @@
+"""An opened bundle: a folder `NAME.xai/` that carries a network, cut at its target layer, to where it is deployed.
+
+`manifest` says what it holds. Nothing here trusts the folder: names may not leave it, links and special files are
+refused, every byte is hashed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import stat
+from pathlib import Path
+
+from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
+from .guard import Guarded, check_graph
+from .manifest import (
+    ACTIVATION,
+    BY_SEED,
+    FORMAT,
+    FUSED,
+    GRADIENT,
+    LOGITS,
+    MANIFEST,
+    PIXEL_LOGITS,
+    PREDICTED,
+    RELEVANCE,
+    RESERVED,
+    SALIENCY,
+    SEED,
+    TARGET,
+    Activation,
+    FileRecord,
+    Graph,
+    Input,
+    Manifest,
+    Output,
+    Port,
+    Preprocess,
+    Side,
+    TargetLayer,
+    file_records,
+)
+from .parsing import parse_manifest
+
+__all__ = [
+    "ACTIVATION",
+    "BY_SEED",
+    "FORMAT",
+    "FUSED",
+    "GRADIENT",
+    "LOGITS",
+    "MANIFEST",
+    "PIXEL_LOGITS",
+    "PREDICTED",
+    "RELEVANCE",
+    "RESERVED",
+    "SALIENCY",
+    "SEED",
+    "TARGET",
+    "Activation",
+    "Bundle",
+    "FileRecord",
+    "Graph",
+    "Input",
+    "Manifest",
+    "Output",
+    "Port",
+    "Preprocess",
+    "Side",
+    "TargetLayer",
+    "file_records",
+    "parse_manifest",
+]
+
+_MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of 30 graphs has 100 kB
+_TRIES = 5  # how often a bundle is opened that is replaced meanwhile
+
+
+class _ReplacedError(IntegrityError):
+    """Another bundle has taken the place of the one that was opened."""
+
+
+class Bundle:
+    """An opened bundle: a validated manifest, and files that are hashed whenever they are read.
+
+    Attributes:
+        path: The folder.
+        manifest: Its manifest.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and verify every file in it. One that is replaced meanwhile is opened again.
+
+        Raises:
+            BundleError: One of its kinds; see `errors`.
+        """
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_ReplacedError):
+                return cls._open(Path(path))
+        return cls._open(Path(path))
+
+    @classmethod
+    def _open(cls, folder: Path) -> Bundle:
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "no such folder"
+            raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
+        try:
+            data = _read_plain(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+        except FileNotFoundError:
+            raise NotABundleError(
+                f"{folder}: no {MANIFEST} in it; a bundle is a folder written by xai-export"
+            ) from None
+        bundle = cls(folder, parse_manifest(data, str(folder / MANIFEST)))
+        for file in bundle.manifest.files:
+            bundle.read(file)
+        return bundle
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one recorded file, checked against the manifest.
+
+        Raises:
+            IntegrityError: The file is missing, or its size or sha256 differs.
+            UnsafePathError: It is a link or not a plain file.
+        """
+        record, path = self.manifest.files[file], self.path / file
+        try:
+            data = _read_plain(path, limit=record.size)
+        except FileNotFoundError:
+            self._check_replaced()
+            raise IntegrityError(f"{path}: the manifest lists it, but it is missing; copy the bundle again") from None
+        except IntegrityError:  # another size
+            self._check_replaced()
+            raise
+        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+            self._check_replaced()
+            raise IntegrityError(f"{path}: changed since the bundle was written; copy or export the bundle again")
+        return data
+
+    def _check_replaced(self) -> None:
+        """Tell a damaged file from one of another bundle, which has taken the place of this one.
+
+        Raises:
+            IntegrityError: Another bundle is there now.
+        """
+        try:
+            there = parse_manifest(_read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
+        except (OSError, BundleError):
+            return
+        if there != self.manifest.digest:
+            raise _ReplacedError(f"{self.path}: another bundle was put in its place since it was opened; open it again")
+
+    def has(self, role: str) -> bool:
+        """Whether the bundle holds a graph of this role."""
+        return role in self.manifest.graphs
+
+    def graph(self, role: str) -> bytes:
+        """The ONNX file of a role.
+
+        Raises:
+            MissingRoleError: The bundle has none.
+            IntegrityError: The file changed, or is not an ONNX graph.
+            UnsafePathError: It refers to other files.
+            UnsafeGraphError: It could harm, or is not what the manifest says of it.
+        """
+        return self.guarded(role)[0]
+
+    def guarded(self, role: str) -> tuple[bytes, Guarded]:
+        """The ONNX file of a role as `graph` gives it, and what its checks say of batches."""
+        if not self.has(role):
+            raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
+        graph, image = self.manifest.graphs[role], self.manifest.input
+        data, where = self.read(graph.file), str(self.path / graph.file)
+        size = None if role.startswith(FUSED) else 4 * math.prod(image.image_shape)
+        guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
+        if size is not None:
+            guarded.check_ports(graph, self.manifest.batch)
+        return data, guarded
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One label per class, or nothing where they are not known."""
+        if self.manifest.labels is None:
+            return ()
+        text = self.read(self.manifest.labels).decode("utf-8", "replace").replace("\r\n", "\n")
+        lines = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028 and other rarities
+        if len(lines) != self.manifest.classes:
+            raise ManifestError(f"{self.path}: {len(lines)} labels for {self.manifest.classes} classes")
+        return tuple(lines)
+
+
+def _read_plain(path: Path, limit: int) -> bytes:
+    """Read a plain file of at most `limit` bytes without following links or blocking on a pipe."""
+    if path.is_symlink():
+        raise UnsafePathError(f"{path}: is a link; a bundle holds plain files only")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnsafePathError(f"{path}: can't be read as a plain file ({error.strerror})") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UnsafePathError(f"{path}: is not a plain file")
+    with open(descriptor, "rb") as file:
+        if status.st_size > limit:
+            raise IntegrityError(f"{path}: larger than the {limit} bytes it may have; copy the bundle again")
+        # Not `limit`, which an attacker may have written. One byte more shows that the file has grown.
+        return file.read(status.st_size + 1)

@@ -1,0 +1,94 @@
+"""Bounds a graph's memory and work: a file of a kilobyte can ask for a terabyte.
+
+- Constants <= 4 * file + 512 MiB. What is computed from constants, or from the sizes of inputs, counts as a constant, because
+  runtimes compute it when they load the graph.
+- Constants and all tensors alive at once <= 4 * file + 512 MiB + batch * (512 MiB + 512 * image), with the image in float32.
+- Multiplications <= batch * 2^42.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...errors import UnsafeGraphError
+from .messages import Graph, Node, Port
+from .shapes import Harmful, Known, Run, Unknowable
+from .tensors import size_of
+
+BASE = 512 << 20  # bytes
+OF_FILE, _OF_IMAGE = 4, 512
+_WORK = 1 << 42  # multiplications per image; a ViT-H's forward and backward pass on 518 x 518 pixels takes 3e12
+
+
+def constants_limit(size: int) -> int:
+    """How many bytes a file of `size` bytes may unpack or unfold to: 4 size + 512 MiB."""
+    return OF_FILE * size + BASE
+
+
+class Expansion:
+    """Computes how much memory and work a graph needs for a batch.
+
+    Args:
+        graph: It has passed the checks of structure and tensors.
+        data: The file; not kept.
+        image: Bytes of one image.
+        shapes: Input -> its sizes without the batch; they replace symbolic sizes of the graph.
+    """
+
+    def __init__(self, graph: Graph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+        self._run = Run(graph, data)
+        self._graph, self._image, self._shapes = graph, image, shapes
+        self._constant_limit = constants_limit(len(data))
+        self._last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
+        self._last |= {port.name: len(graph.nodes) for port in graph.outputs}
+
+    def check(self, batch: int) -> None:
+        """Refuse a graph that would need too much.
+
+        Args:
+            batch: Images at once.
+
+        Raises:
+            UnsafeGraphError: It would, or its sizes can't be computed before it runs.
+        """
+        inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
+        limit = self._constant_limit + batch * (BASE + _OF_IMAGE * self._image)
+        constants, alive, work = 0, 0, 0
+        living: dict[str, int] = {}
+        try:
+            for i, (node, found) in enumerate(self._run.results(inputs)):
+                work += sum(known.work * known.count for known in found)
+                for name, known in zip(node.outputs, found, strict=False):
+                    need = known.count * known.size
+                    if known.constant:
+                        constants += need
+                        self._bound(node, known, constants, self._constant_limit)
+                    else:
+                        living[name] = need
+                        alive += need
+                        self._bound(node, known, alive + constants, limit)
+                for name in node.inputs + node.outputs:
+                    if name in living and self._last.get(name, -1) <= i:
+                        alive -= living.pop(name)
+                if work > batch * _WORK:
+                    raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for a batch of {batch}")
+        except Harmful as error:
+            raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
+        except Unknowable as error:
+            raise UnsafeGraphError(f"{error}; how much memory it needs can't be told") from None
+
+    def _shape(self, port: Port, batch: int) -> tuple[int, ...]:
+        """The sizes of an input: each from the graph, else from the manifest, else the batch."""
+        told = (batch, *self._shapes.get(port.name, ()))
+        dims = port.dims if port.dims is not None else [None] * len(told)
+        filled = [told[i] if size is None and i < len(told) else size for i, size in enumerate(dims)]
+        return tuple(batch if size is None else size for size in filled)
+
+    @staticmethod
+    def _bound(node: Node, known: Known, need: int, limit: int) -> None:
+        if need > limit:
+            kind = "constants" if known.constant else "tensors"
+            raise UnsafeGraphError(
+                f"up to {node}, which gives {list(known.shape)}, its {kind} take {need >> 20} MiB, more than the "
+                f"{limit >> 20} MiB that its file and its input explain"
+            )

@@ -1,0 +1,323 @@
+"""An ONNX file as small objects: nodes, attributes, and of tensors everything but their contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from struct import unpack_from
+from typing import Any
+
+from ...errors import UnsafeGraphError, UnsafePathError
+from .wire import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    VARINT,
+    Malformed,
+    count_varints,
+    fields,
+    refuse_own_format,
+    signed,
+    text,
+    varints,
+)
+
+MOST = 100_000  # nodes, tensors, and names of one node
+FEW = 1024  # elements of a tensor whose values are read where they lie in fields of their own
+STANDARD = ("", "ai.onnx")  # the domain of ONNX's own operators, by either of its names
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A tensor. Its data are bytes, from position `raw[0]` to `raw[1]` of the file, or `typed`: field number -> elements there."""
+
+    name: str = ""
+    dtype: int = 0
+    dims: list[int] = field(default_factory=list)
+    raw: tuple[int, int] | None = None
+    typed: dict[int, int] = field(default_factory=dict)
+    integers: list[int] = field(default_factory=list)  # of int32_data and int64_data, where they are few
+    floats: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Node:
+    """A node; attributes by name."""
+
+    op: str = ""
+    name: str = ""
+    domain: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"node {short(self.name or (self.outputs[0] if self.outputs else ''))} ({short(self.op)})"
+
+
+@dataclass(slots=True)
+class Port:
+    """An input or an output. A size is None if it is symbolic; `dims` is None if the graph does not say the sizes."""
+
+    name: str = ""
+    dtype: int = 0
+    dims: list[int | None] | None = None
+
+
+@dataclass(slots=True)
+class Graph:
+    """A graph, and the opset of the standard operators that it uses."""
+
+    opset: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
+    inputs: list[Port] = field(default_factory=list)
+    outputs: list[Port] = field(default_factory=list)
+
+
+def short(name: str) -> str:
+    """A name from a stranger's file, for a message: quoted, of bounded length."""
+    return repr(name if len(name) <= 60 else name[:57] + "...")
+
+
+def listed(sizes: Sequence[int | str | None]) -> str:
+    """Sizes for a message: `[N, 3, ?]`; None is a size that is open. At most 9 of them are shown."""
+    return f"[{', '.join('?' if size is None else str(size) for size in sizes[:9])}]"
+
+
+def parse(data: bytes) -> Graph:
+    """The graph of an ONNX file.
+
+    Raises:
+        Malformed, IndexError: The bytes are no ONNX file.
+        UnsafeGraphError: It holds what a bundle's graphs may not hold: functions, subgraphs, training, sparse tensors.
+        UnsafePathError: A tensor's data lie in another file.
+    """
+    refuse_own_format(data)
+    graph, opsets = None, []
+    for number, wire, start, end in fields(data, 0, len(data)):
+        if number in (7, 8, 20, 25) and wire != LENGTH:
+            raise Malformed
+        if number == 7:
+            if graph is not None:  # protobuf would merge them
+                raise Malformed
+            graph = _graph(data, start, end)
+        elif number == 8:
+            opsets.append(_opset(data, start, end))
+        elif number == 20:
+            raise UnsafeGraphError("it holds a training graph")
+        elif number == 25:
+            raise UnsafeGraphError("it holds functions; a bundle's graphs are made of standard operators alone")
+    if graph is None:
+        raise Malformed
+    if len(opsets) != 1 or opsets[0][0] not in STANDARD:
+        found = ", ".join(f"{short(domain or 'ai.onnx')} {version}" for domain, version in opsets[:3]) or "none"
+        raise UnsafeGraphError(f"it may import the standard operators alone, once; it imports {found}")
+    graph.opset = opsets[0][1]
+    return graph
+
+
+def _opset(data: bytes, start: int, end: int) -> tuple[str, int]:
+    domain, version = "", 0
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1:
+            domain = _text(data, wire, first, last)
+        elif number == 2:
+            version = _number(wire, first)
+    return domain, version
+
+
+def _graph(data: bytes, start: int, end: int) -> Graph:
+    graph = Graph()
+    lists: dict[int, tuple[list[Any], Callable[[bytes, int, int], Any]]] = {
+        1: (graph.nodes, _node),
+        5: (graph.tensors, tensor),
+        11: (graph.inputs, _port),
+        12: (graph.outputs, _port),
+    }
+    for number, wire, first, last in fields(data, start, end):
+        if number in (*lists, 15) and wire != LENGTH:
+            raise Malformed
+        if number == 15:
+            raise UnsafeGraphError("it holds a sparse tensor")
+        if number in lists:
+            found, read = lists[number]
+            found.append(read(data, first, last))
+            if len(found) > MOST:
+                raise UnsafeGraphError(f"it has more than {MOST} nodes or tensors")
+    return graph
+
+
+def _node(data: bytes, start: int, end: int) -> Node:
+    node = Node()
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1:
+            node.inputs.append(_text(data, wire, first, last))
+        elif number == 2:
+            node.outputs.append(_text(data, wire, first, last))
+        elif number == 3:
+            node.name = _text(data, wire, first, last)
+        elif number == 4:
+            node.op = _text(data, wire, first, last)
+        elif number == 7:
+            node.domain = _text(data, wire, first, last)
+        elif number == 5:
+            if wire != LENGTH:
+                raise Malformed
+            name, value = _attribute(data, first, last)
+            if name in node.attributes:
+                raise UnsafeGraphError(f"{node} has the attribute {short(name)} twice")
+            node.attributes[name] = value
+        elif number == 8 and last > first:
+            raise UnsafeGraphError(f"{node} calls a function")
+        if max(len(node.inputs), len(node.outputs), len(node.attributes)) > MOST:
+            raise UnsafeGraphError(f"{node} has more than {MOST} inputs")
+    return node
+
+
+# number -> type of an attribute that may be there (AttributeProto): float, int, string, tensor, floats, ints, strings
+_KINDS = {2: 1, 3: 2, 4: 3, 5: 4, 7: 6, 8: 7, 9: 8}
+_FORBIDDEN = {
+    6: "a graph",
+    10: "tensors",
+    11: "graphs",
+    14: "a type",
+    15: "types",
+    22: "a sparse tensor",
+    23: "sparse tensors",
+}
+_EMPTY: dict[int, Any] = {1: 0.0, 2: 0, 3: b"", 6: [], 7: [], 8: []}
+
+
+def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
+    name, kind = "", 0
+    found: dict[int, Any] = {}
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1:
+            name = _text(data, wire, first, last)
+        elif number == 20:
+            kind = _number(wire, first)
+        elif number in _FORBIDDEN:
+            raise UnsafeGraphError(f"the attribute {short(name)} of a node holds {_FORBIDDEN[number]}")
+        elif number == 21:
+            raise UnsafeGraphError(f"the attribute {short(name)} of a node refers to a function's")
+        elif number in _KINDS:
+            _collect(found, number, data, wire, first, last)
+    if kind == 0 and len(found) == 1:  # files of the first versions do not say it
+        kind = _KINDS[next(iter(found))]
+    if kind not in _KINDS.values() or any(_KINDS[number] != kind for number in found):
+        raise UnsafeGraphError(f"the attribute {short(name)} of a node is not of the type that it says")
+    if not found and kind not in _EMPTY:
+        raise Malformed
+    return name, next(iter(found.values()), _EMPTY.get(kind))
+
+
+def _collect(found: dict[int, Any], number: int, data: bytes, wire: int, first: int, last: int) -> None:
+    """Add one field of an attribute to what was found before."""
+    if number == 2 and wire == FIXED32:
+        found[2] = unpack_from("<f", data, first)[0]
+    elif number == 3 and wire == VARINT:
+        found[3] = signed(first)
+    elif number == 4 and wire == LENGTH:
+        found[4] = data[first:last]
+    elif number == 5 and wire == LENGTH and 5 not in found:
+        found[5] = tensor(data, first, last)
+    elif number == 7 and wire in (FIXED32, LENGTH) and (last - first) % 4 == 0:
+        found.setdefault(7, []).extend(unpack_from(f"<{(last - first) // 4}f", data, first))
+    elif number == 8:
+        found.setdefault(8, []).extend(varints(data, wire, first, last))
+    elif number == 9 and wire == LENGTH:
+        found.setdefault(9, []).append(data[first:last])
+    else:
+        raise Malformed
+
+
+def tensor(data: bytes, start: int, end: int) -> Tensor:
+    """A tensor's description."""
+    made = Tensor()
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1:
+            made.dims.extend(varints(data, wire, first, last))
+        elif number == 2:
+            made.dtype = _number(wire, first)
+        elif number == 8:
+            made.name = _text(data, wire, first, last)
+        elif number == 9 and wire == LENGTH:
+            made.raw = first, last
+        elif number in (4, 10):
+            _fixed(made, number, data, wire, first, last)
+        elif number in (5, 7, 11):
+            made.typed[number] = made.typed.get(number, 0) + count_varints(data, wire, first, last)
+            if made.typed[number] <= FEW:
+                made.integers.extend(varints(data, wire, first, last))
+        elif number == 13 or (number == 14 and (wire != VARINT or first)):
+            raise UnsafePathError("a tensor's data lie in another file; a bundle's graphs hold their own data")
+        elif number in (3, 6, 9):
+            raise UnsafeGraphError(f"the tensor {short(made.name)} holds strings or segments")
+    return made
+
+
+def _fixed(made: Tensor, number: int, data: bytes, wire: int, first: int, last: int) -> None:
+    size = 4 if number == 4 else 8
+    if wire not in (FIXED32 if size == 4 else FIXED64, LENGTH) or (last - first) % size:
+        raise Malformed
+    count = (last - first) // size
+    made.typed[number] = made.typed.get(number, 0) + count
+    if made.typed[number] <= FEW:
+        made.floats.extend(unpack_from(f"<{count}{'f' if size == 4 else 'd'}", data, first))
+
+
+def _port(data: bytes, start: int, end: int) -> Port:
+    """An input or output (ValueInfoProto); it has to be a tensor."""
+    port, types = Port(), 0
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1:
+            port.name = _text(data, wire, first, last)
+        elif number == 2:
+            if wire != LENGTH or types:
+                raise Malformed
+            types += 1
+            _type(port, data, first, last)
+    return port
+
+
+def _type(port: Port, data: bytes, start: int, end: int) -> None:
+    for number, wire, first, last in fields(data, start, end):
+        if number == 1 and wire == LENGTH and not port.dtype:
+            for inner, kind, begin, stop in fields(data, first, last):
+                if inner == 1:
+                    port.dtype = _number(kind, begin)
+                elif inner == 2:
+                    if kind != LENGTH or port.dims is not None:
+                        raise Malformed
+                    port.dims = [_dim(data, a, b) for n, w, a, b in fields(data, begin, stop) if _is(n, w)]
+        elif number != 6:  # a denotation
+            raise UnsafeGraphError(f"{short(port.name)} is no tensor")
+
+
+def _is(number: int, wire: int) -> bool:
+    if number == 1 and wire != LENGTH:
+        raise Malformed
+    return number == 1
+
+
+def _dim(data: bytes, start: int, end: int) -> int | None:
+    size: int | None = None
+    for number, wire, first, _last in fields(data, start, end):
+        if number == 1:
+            size = signed(_number(wire, first))
+        elif number == 2:  # the size's name; of the two, protobuf keeps the last one
+            size = None
+    return size
+
+
+def _text(data: bytes, wire: int, first: int, last: int) -> str:
+    if wire != LENGTH:
+        raise Malformed
+    return text(data, first, last)
+
+
+def _number(wire: int, value: int) -> int:
+    if wire != VARINT:
+        raise Malformed
+    return value

@@ -1,0 +1,53 @@
+"""Compares the inputs and outputs that a graph declares with the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...errors import UnsafeGraphError
+from .. import manifest as m
+from .messages import Graph, Port, listed, short
+from .tensors import DTYPES
+
+
+def check_ports(graph: Graph, declared: m.Graph, batch: str) -> None:
+    """Refuse a graph that takes or gives something else. Fused graphs of format 1 are not compared: their manifest has no ports.
+
+    Args:
+        graph: The graph of the file.
+        declared: The manifest's entry of it.
+        batch: The manifest's `batch`.
+
+    Raises:
+        UnsafeGraphError: It does.
+    """
+    if not (declared.takes and declared.gives):
+        return
+    _compare("takes", graph.inputs, declared.takes, batch)
+    _compare("gives", graph.outputs, declared.gives, batch)
+
+
+def _compare(what: str, found: Sequence[Port], declared: Sequence[m.Port], batch: str) -> None:
+    ports = {port.name: port for port in declared}
+    for one in found:
+        if one.name not in ports:
+            raise UnsafeGraphError(f"it {what} {short(one.name)}, of which the manifest says nothing")
+    names = {one.name for one in found}
+    if missing := [name for name in ports if name not in names]:
+        raise UnsafeGraphError(f"the manifest says that it {what} {short(missing[0])}; it does not")
+    for one in found:
+        port = ports[one.name]
+        if port.dtype is not None and DTYPES.get(one.dtype) != port.dtype:
+            said = DTYPES.get(one.dtype, f"type {one.dtype}")
+            raise UnsafeGraphError(f"it {what} {short(one.name)} as {said}, the manifest says {port.dtype}")
+        if one.dims is not None and not _fits(one.dims, port, batch):
+            said = listed(("N", *port.shape))
+            raise UnsafeGraphError(f"it {what} {short(one.name)} of sizes {listed(one.dims)}, the manifest says {said}")
+
+
+def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
+    first: tuple[int | None, ...] = (1 if batch == "one" else None,)
+    wanted = (*first, *port.shape)
+    if len(dims) != len(wanted) or (batch != "one" and dims[0] is not None):
+        return False
+    return all(size is None or told is None or size == told for size, told in zip(dims, wanted, strict=True))

@@ -1,0 +1,270 @@
+"""What `manifest.json` says: of a bundle, format 2, a folder `NAME.xai/` that carries a network, cut at its target
+layer, to where it is deployed.
+
+`manifest.json` describes the network and records size and sha256 of every other file, and a digest of itself computed
+with the digest field blank. The graphs:
+
+- `head`: network input -> `activation` [N,K,h,w] and the side tensors that pass beside the cut;
+- `tail`: `activation` and side tensors -> `logits` [N,classes] (before a final Softmax or Sigmoid) and the network's
+  outputs;
+- `gradient` (where every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
+  float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
+  vector of the target (of the predicted class for target -1, none for target -2) + the seed;
+- `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
+  `gradient` in the shape and layout of the input;
+- `relevance`, `relevance-COMPOSITE`: as `gradient`, with `relevance` [N,K,h,w] for the gradient: what arrives of s by the
+  composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request) likewise at the input;
+- `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
+  `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package;
+- `pixelwise-tail` (only where global average pooling and one linear layer follow the cut):
+  `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
+
+What each graph takes and gives is recorded as its ports. Where `batch` is "one", N is 1 in every graph of the bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..foundation import schema
+from .randomised import Randomised
+
+FORMAT = 2  # written; 1 is read, too
+MANIFEST = "manifest.json"
+ACTIVATION = "activation"
+LOGITS = "logits"
+PIXEL_LOGITS = "pixel_logits"
+TARGET = "target"
+SEED = "seed"
+GRADIENT = "gradient"
+RELEVANCE = "relevance"
+SALIENCY = "saliency_map"
+RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
+FUSED = "fused-"  # begins the roles of graphs that give a map beside the network's outputs
+PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
+
+Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", "scores"]
+"""What makes probabilities of the tensor `logits`; see `probabilities`.
+
+- softmax, sigmoid: that function;
+- none: the network ends in logits (or in their logarithms of probabilities): softmax by convention, of one class nothing;
+- normalised: nothing, `logits` holds probabilities that sum to 1;
+- independent: nothing, `logits` holds numbers in [0,1], each by itself;
+- scores: nothing does; `logits` is computed from probabilities and is none, and no probability is told.
+"""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an 8-bit image becomes the network's input: (pixel * scale - mean) / std, per channel.
+
+    Attributes:
+        resize: "stretch" to the input size, or the length of the shorter side before a centre crop, in pixels.
+        interpolation: Filter of the resize.
+        antialias: Widen the filter when shrinking, as PIL and torchvision do; False is OpenCV's plain interpolation.
+        color: Channel order that the network takes.
+        scale: Factor on the 8-bit value.
+        mean: Subtracted after scaling, one per channel.
+        std: Divided by, one per channel.
+        assumed: Nobody stated these values at export; they are a preset's.
+    """
+
+    resize: Literal["stretch"] | int = "stretch"
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    antialias: bool = True
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    assumed: bool = False
+
+
+@dataclass(frozen=True)
+class Input:
+    """The network's image input. The batch is symbolic; sizes in pixels."""
+
+    name: str
+    layout: Literal["NCHW", "NHWC"]
+    channels: int
+    height: int
+    width: int
+    dtype: Literal["float32", "float16", "uint8"]
+    preprocess: Preprocess
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one input in the network's own layout."""
+        if self.layout == "NCHW":
+            return self.channels, self.height, self.width
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True)
+class TargetLayer:
+    """Where the network was cut.
+
+    Attributes:
+        asked: The layer name given to `--split`.
+        tensor: The tensor's name in the source graph.
+        shape: (K, h, w) of the activation as the head gives it.
+        dtype: Its element type.
+        layout: The tensor's own layout; the head transposes anything else to NCHW.
+        prefix_tokens: Class and register tokens before the grid (token networks).
+    """
+
+    asked: str
+    tensor: str
+    shape: tuple[int, int, int]
+    dtype: Literal["float32", "float16"]
+    layout: Literal["NCHW", "NHWC", "NTC"] = "NCHW"
+    prefix_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """A tensor that passes beside the cut from head to tail; its first dimension is the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of the source network.
+
+    Attributes:
+        name: Its own name.
+        tensor: The tail's tensor that holds it.
+        shape: Without the batch.
+        kind: What it holds; logarithms of probabilities count as logits, whose softmax is the probabilities, too. The first
+            that is not "other" is the one explained. "derived" is computed from probabilities without being them: percent,
+            sums, their logarithms where they do not sum to 1.
+    """
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+    kind: Literal["logits", "probabilities", "derived", "other"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A tensor that a graph takes or gives.
+
+    Attributes:
+        name: Its name.
+        shape: Without the batch; None for a size that is open.
+        dtype: As NumPy names it; None if format 1 did not record it.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file of the bundle.
+
+    Attributes:
+        file: Its name.
+        opset: Version of the standard operators.
+        start: What it takes: the network's input, or the activation and its side tensors.
+        takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
+    """
+
+    file: str
+    opset: int
+    start: Literal["image", "activation"] = "activation"
+    takes: tuple[Port, ...] = ()
+    gives: tuple[Port, ...] = ()
+
+    @property
+    def propagated(self) -> str | None:
+        """The output that holds what the graph propagates back from a seed: `gradient` or `relevance`; None if it takes no seed."""
+        if all(port.name != SEED for port in self.takes):
+            return None
+        return next((port.name for port in self.gives if port.name in (GRADIENT, RELEVANCE)), None)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What the manifest remembers of a file: sha256 in hexadecimal, size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`.
+
+    Attributes:
+        format, digest, producer, name: Of the bundle. A manifest of format 1 keeps that number; the rest is as in format 2.
+        input, target, side: What head and tail take and give.
+        classes: How many scores `logits` holds.
+        activation: What makes probabilities of the logits.
+        batch: "one": every graph takes exactly one image.
+        outputs: The source network's.
+        graphs: By role.
+        left_out: Role -> why this network has no such graph.
+        composites: Names the relevance graphs.
+        labels: The text file with one label a line.
+        files: Every other file of the bundle.
+        randomised: Which weights are random, if any.
+        logits_step: The quantisation step of the logits in a network of integers; 0 for floats.
+        requires: Features that a reader has to know; with an unknown one the bundle is refused.
+        extensions: What a reader may ignore.
+    """
+
+    format: int
+    digest: str
+    producer: str
+    name: str
+    input: Input
+    target: TargetLayer
+    classes: int
+    activation: Activation
+    batch: Literal["any", "one"]
+    outputs: tuple[Output, ...]
+    graphs: dict[str, Graph]
+    left_out: dict[str, str] = field(default_factory=dict)
+    side: tuple[Side, ...] = ()
+    composites: dict[str, str] = field(default_factory=dict)
+    labels: str | None = None
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    randomised: Randomised | None = None
+    logits_step: float = 0.0
+    requires: tuple[str, ...] = ()
+    extensions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def network(self) -> str:
+        """A digest of head and tail: of the network's weights, whatever else lies in the bundle."""
+        files = [self.files[self.graphs[role].file] for role in ("head", "tail")]
+        return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The manifest as written to disk, in format 2, its digest filled in."""
+        blank = _encode(replace(self, format=FORMAT, digest=""))
+        return _encode(replace(self, format=FORMAT, digest=hashlib.sha256(blank).hexdigest()))
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return (json.dumps(schema.dump(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def activations(manifest: Manifest) -> tuple[Port, ...]:
+    """What the head gives and the tail takes: the activation and the side tensors."""
+    own = Port(ACTIVATION, manifest.target.shape, manifest.target.dtype)
+    return own, *(Port(side.name, side.shape, side.dtype) for side in manifest.side)
+
+
+def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:
+    """Size and sha256 of each file, as the manifest records them."""
+    return {name: FileRecord(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}

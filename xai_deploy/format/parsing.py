@@ -1,0 +1,135 @@
+"""Reads `manifest.json` strictly: whatever contradicts the format is refused, with its place in the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePathError
+from ..foundation import schema
+from . import bounds, format1
+from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations
+
+FEATURES: frozenset[str] = frozenset()
+"""What `requires` may name. A new feature that older readers must not overlook gets a name here."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
+_DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
+
+
+def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
+    """Read and validate a manifest.
+
+    Args:
+        data: The file's bytes.
+        where: Its path, for messages.
+
+    Raises:
+        ManifestError: Not JSON, or not what its format says.
+        FormatVersionError: A format that this version does not know, or a feature that the bundle requires.
+        IntegrityError: The manifest's digest does not fit its bytes.
+        UnsafePathError: A file name that is not a plain name inside the folder.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
+        raise ManifestError(f"{where}: no format version; is this an xai-deploy bundle?")
+    number = document["format"]
+    if not 1 <= number <= FORMAT:
+        raise FormatVersionError(
+            f"{where}: bundle format {number}, this version of xai-deploy reads formats 1 to {FORMAT}; "
+            + ("update xai-deploy" if number > FORMAT else "export the network again")
+        )
+    _check_features(document, where)
+    try:
+        if number == 1:
+            manifest = format1.with_ports(schema.load(Manifest, format1.upgraded(document), "manifest"))
+        else:
+            manifest = schema.load(Manifest, document, "manifest")
+    except (schema.SchemaError, RecursionError) as error:
+        raise ManifestError(f"{where}: {error}") from None
+    digests = _DIGEST.findall(data)
+    blank = _DIGEST.sub(b'"digest": ""', data)
+    if len(digests) != 1 or digests[0].decode() != hashlib.sha256(blank).hexdigest():
+        raise IntegrityError(
+            f"{where}: changed since the bundle was written (its digest does not fit); export it again"
+        )
+    _check(manifest, where)
+    if (fault := bounds.text_fault(document)) is not None:
+        raise ManifestError(f"{where}: {fault}")
+    return manifest
+
+
+def _check_features(document: dict[str, Any], where: str) -> None:
+    """Refuse unknown features before anything else is read, because a feature may bring keys of its own."""
+    required = document.get("requires")
+    if document["format"] == 1 or not isinstance(required, list):
+        return
+    if unknown := [feature for feature in required if isinstance(feature, str) and feature not in FEATURES]:
+        raise FormatVersionError(
+            f"{where}: the bundle requires {unknown[0]!r}, which this version of xai-deploy does not know; "
+            "update xai-deploy"
+        )
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    """Check what types can't express."""
+    for name in manifest.files:
+        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+            raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
+    named = {f"graph {role!r}": graph.file for role, graph in manifest.graphs.items()}
+    if manifest.labels is not None:
+        named["labels"] = manifest.labels
+    for what, file in named.items():
+        if file not in manifest.files:
+            if not _PLAIN_NAME.fullmatch(file):
+                raise UnsafePathError(f"{where}: {file!r} is not a plain file name inside the bundle")
+            raise ManifestError(f"{where}: {what} names {file!r}, of which no hash is recorded")
+    for role in ("head", "tail"):
+        if role not in manifest.graphs:
+            raise ManifestError(f"{where}: the graph {role!r} is missing")
+    image, preprocess = manifest.input, manifest.input.preprocess
+    if min(*image.image_shape, *manifest.target.shape, manifest.classes) < 1:
+        raise ManifestError(f"{where}: sizes must be positive")
+    if (fault := bounds.number_fault(manifest)) is not None:
+        raise ManifestError(f"{where}: {fault}")
+    if manifest.logits_step < 0:
+        raise ManifestError(f"{where}: logits_step can't be negative")
+    if manifest.randomised is not None and (fault := manifest.randomised.fault()) is not None:
+        raise ManifestError(f"{where}: randomised: {fault}")
+    if not len(preprocess.mean) == len(preprocess.std) == image.channels or 0.0 in preprocess.std:
+        raise ManifestError(f"{where}: mean and std need {image.channels} values each, std none of them zero")
+    if isinstance(preprocess.resize, int) and preprocess.resize < max(image.height, image.width):
+        raise ManifestError(f"{where}: the shorter side is resized to {preprocess.resize}, smaller than the crop")
+    _check_ports(manifest, where)
+
+
+def _check_ports(manifest: Manifest, where: str) -> None:
+    """Check that every graph says what it takes and gives, in agreement with the rest of the manifest."""
+    image = Port(manifest.input.name, manifest.input.image_shape, manifest.input.dtype)
+    for role, graph in manifest.graphs.items():
+        if not (graph.takes and graph.gives) and manifest.format > 1:
+            raise ManifestError(f"{where}: the graph {role!r} does not say what it takes and gives")
+        for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
+            if len({port.name for port in ports}) < len(ports):
+                raise ManifestError(f"{where}: the graph {role!r} {what} two tensors of one name")
+        first = image.name if graph.start == "image" else ACTIVATION
+        if graph.takes and all(port.name != first for port in graph.takes):
+            raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
+    head, tail = manifest.graphs["head"], manifest.graphs["tail"]
+    for role, ports, expected in (
+        ("head takes", head.takes, [image]),
+        ("head gives", head.gives, activations(manifest)),
+        ("tail takes", tail.takes, activations(manifest)),
+    ):
+        if set(ports) != set(expected):
+            raise ManifestError(f"{where}: what the {role} is not what the manifest says of the network")
+    logits = next((port.shape for port in tail.gives if port.name == LOGITS), None)
+    if logits != (manifest.classes,):
+        raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes")
+    if (fault := bounds.port_fault(manifest)) is not None:
+        raise ManifestError(f"{where}: {fault}")

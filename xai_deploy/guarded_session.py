@@ -1,0 +1,54 @@
+"""A session that checks every batch before it runs, and every result afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .backends.base import Session, Tensor
+from .errors import RuntimeFailure
+from .format.guard.check import Guarded
+from .format.guard.messages import listed
+from .format.manifest import Graph
+
+
+class GuardedSession:
+    """Runs a graph if there is memory for the batch, and compares what it gives with the manifest in every dimension.
+
+    Args:
+        session: The runtime's.
+        guarded: The graph's checks.
+        graph: The manifest's entry of it.
+        role: Its role, for messages.
+
+    Attributes:
+        session: The runtime's.
+    """
+
+    def __init__(self, session: Session, guarded: Guarded, graph: Graph, role: str) -> None:
+        self.session, self._guarded, self._role = session, guarded, role
+        self._gives = {port.name: port.shape for port in graph.gives}
+
+    def run(self, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
+        """See `Session.run`.
+
+        Raises:
+            UnsafeGraphError: The graph would need far more memory for this batch than its file and its input explain.
+            RuntimeFailure: The runtime failed, or gave a tensor of other sizes than the manifest says.
+        """
+        batch = max((tensor.shape[0] for tensor in feeds.values() if tensor.shape), default=1)
+        self._guarded.check_batch(batch)
+        results = self.session.run(feeds, fetch)
+        for name, tensor in results.items():
+            self._compare(name, tuple(tensor.shape), batch)
+        return results
+
+    def _compare(self, name: str, found: tuple[int, ...], batch: int) -> None:
+        told = self._gives.get(name)
+        if told is None:
+            return
+        wanted = (batch, *told)
+        if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
+            raise RuntimeFailure(
+                f"the graph {self._role!r} gave {name!r} of shape {list(found)} for a batch of {batch}; the manifest says "
+                f"{listed(wanted)}"
+            )

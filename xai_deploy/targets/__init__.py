@@ -1,0 +1,1 @@
+"""What is explained: a class, a contrast of classes, a seed by hand."""
