@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # not needed where the browser's tests are skipped
 METHODS = ("grad-cam", "reciprocam", "relevance-cam", "gradient")
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
-PAGE = Path(__file__).resolve().parents[2] / "exporters" / "xai_exporters" / "web" / "page"
+PAGE = Path(__file__).resolve().parents[2] / "exporters" / "xai_exporters" / "deliver" / "web" / "page"
 
 Site = Callable[..., tuple[Path, Path]]
 

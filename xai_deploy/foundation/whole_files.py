@@ -1,7 +1,7 @@
 """Files that appear whole or not at all.
 
 Each writer fills a hidden file of its own beside the destination. One rename then puts it in place, so a reader sees the old file
-or the new one. The next write of the same file removes what killed writers have left. `xai_exporters.bundle.places` does it for folders.
+or the new one. The next write of the same file removes what killed writers have left (for folders: `xai_exporters.bundle.places`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,130 @@
+"""Networks of integers: the runtimes' rounding noise is measured and recorded, and an error above a step and it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+from xai_exporters.bundle import everywhere
+from xai_exporters.bundle.verify import check_backward, noise_images
+from xai_exporters.errors import VerificationError
+from xai_exporters.pipeline import _MEASURED
+
+from xai_deploy import Explainer
+from xai_deploy.errors import WrongResultError
+from xai_deploy.faithful import NOISE, allowed, said
+
+from .. import onnx_nets as o
+from ..running import export_onnx, left_behind
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 20, 3)).astype(np.uint8)
+WRONG = 1.05
+
+
+def quantised() -> onnx.ModelProto:
+    """Logits from 1 to 5 in steps of 0.02."""
+    model = o.quantised("logits")
+    bias = next(w for w in model.graph.initializer if w.name == model.graph.node[-4].input[2])
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 2, 1.5, 1, 0.5], np.float32), bias.name))
+    return model
+
+
+def test_recorded(tmp_path: Path) -> None:
+    """The noise is the largest difference of a runtime from ONNX's own evaluator on the images of the export."""
+    model = quantised()
+    done = export_onnx(tmp_path, model, roles=("gradient",))
+    manifest = done.manifest
+    noise, largest = map(float, manifest.extensions[NOISE].split())
+    x = noise_images(manifest.input, _MEASURED)
+    model.opset_import[0].version = 19  # the evaluator's first QuantizeLinear; it means the same there
+    evaluator: Any = ReferenceEvaluator(model)
+    want = (evaluator.run(None, {manifest.input.name: x})[0].astype(np.float64) - 128) * 0.02
+    np.testing.assert_allclose(largest, np.abs(want).max(), rtol=1e-5)
+    expected = 0.0
+    for backend in ("onnxruntime", "openvino"):
+        network = Explainer(done.path, backend)._network
+        got = network.run("tail", network.run("head", {manifest.input.name: x}, ["activation"]), ["logits"])["logits"]
+        expected = max(expected, float(np.abs(np.asarray(got) - want).max()))
+    assert abs(noise - expected) <= 1e-5 + 0.02 * (noise > 0)
+
+
+def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO that is 0.06 off in head and tail: that is the noise, and it is allowed 1.25 times beside the step."""
+    honest = everywhere._openvino
+
+    def opened(model: bytes, about: str) -> Any:
+        function = honest(model, about)
+        return lambda feeds: {n: v + 0.06 * (n == "logits") for n, v in function(feeds).items()}
+
+    monkeypatch.setattr(everywhere, "_openvino", opened)
+    manifest = export_onnx(tmp_path, quantised(), roles=("gradient",)).manifest
+    noise, largest = map(float, manifest.extensions[NOISE].split())
+    assert noise == pytest.approx(0.06, abs=1e-4)
+    assert allowed(manifest, largest) == pytest.approx(0.02 + 1e-3 * largest + 1.25 * noise)
+    assert allowed(manifest, 2 * largest) == pytest.approx(0.02 + 2e-3 * largest + 2.5 * noise)
+
+
+def test_an_error_of_5_percent_is_found_at_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = everywhere._openvino
+
+    def opened(model: bytes, about: str) -> Any:
+        function, factor = honest(model, about), WRONG if about == "the gradient graph" else 1
+        return lambda feeds: {n: v * (factor if n == "logits" else 1) for n, v in function(feeds).items()}
+
+    monkeypatch.setattr(everywhere, "_openvino", opened)
+    with pytest.raises(VerificationError, match=r"gradient graph can't be used: OpenVINO 20\S+ computes it wrongly"):
+        export_onnx(tmp_path, quantised(), roles=("gradient",))
+    assert left_behind(tmp_path) == []
+
+
+def test_an_error_of_5_percent_in_the_graph_itself(tmp_path: Path) -> None:
+    """On ONNX Runtime without optimisations."""
+    done = export_onnx(tmp_path, quantised(), roles=("gradient",))
+    contents = {path.name: path.read_bytes() for path in done.path.iterdir()}
+    assert check_backward(contents, done.manifest)[0] == {}
+    model = onnx.load_model_from_string(contents["gradient.onnx"])
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["right" if name == "logits" else name for name in names]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(WRONG, np.float32), "factor"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["right", "factor"], ["logits"]))
+    contents["gradient.onnx"] = model.SerializeToString()
+    assert "its logits differ from the tail's by" in check_backward(contents, done.manifest)[0]["gradient"]
+
+
+class Lying:
+    """A session whose logits are off by a factor."""
+
+    def __init__(self, session: Any, factor: float) -> None:
+        self.session, self.factor = session, factor
+
+    def run(self, feeds: Mapping[str, Any], fetch: Sequence[str]) -> dict[str, Any]:
+        results = self.session.run(feeds, fetch)
+        return {n: np.asarray(v) * (self.factor if n == "logits" else 1) for n, v in results.items()}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_error_of_5_percent_is_found_at_run_time(tmp_path: Path, backend: str) -> None:
+    path = export_onnx(tmp_path, quantised(), roles=("gradient",)).path
+    Explainer(path, backend).explain(IMAGES, "grad-cam")
+    explainer = Explainer(path, backend)
+    explainer._sessions["gradient"] = Lying(explainer._session("gradient"), WRONG)
+    with pytest.raises(WrongResultError, match=rf"{backend} \S+ computes the graph 'gradient' wrongly"):
+        explainer.explain(IMAGES, "grad-cam")
+
+
+def test_what_records_no_noise_has_the_old_bound(tmp_path: Path) -> None:
+    """And no record makes it looser, whatever it says."""
+    manifest = export_onnx(tmp_path, quantised(), roles=("gradient",)).manifest
+    for text in (None, "", "much", "nan 1", "-1 1", "1 0", "inf 1", said(1e9, 1)):
+        told = {} if text is None else {NOISE: text}
+        assert allowed(replace(manifest, extensions=told), 10) == 1
+        assert allowed(replace(manifest, extensions=told, format=1, logits_step=0.0), 10) == 1
+    assert allowed(replace(manifest, extensions={NOISE: said(0, 1)}), 10) == pytest.approx(0.03)
+    assert allowed(replace(manifest, extensions={NOISE: said(0, 1)}), 10, "bf16") == 1

@@ -1,0 +1,184 @@
+"""What is a feature map and what is none, in networks whose tensors look alike; which one `auto` takes."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import nn
+from xai_exporters.cut.auto import auto_layer
+from xai_exporters.cut.costs import candidates
+from xai_exporters.cut.featuremap import find_grid
+from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.errors import LayerError
+from xai_exporters.passes.clean import CleanGraph, clean
+
+from .. import cut_nets as c
+
+KINDS: dict[str, Any] = {
+    "vit": lambda: c.RearrangedVit(1),
+    "registers": lambda: c.RearrangedVit(5),
+    "mixer": c.Mixer,
+    "windows": c.Windows,
+    "unrolled": c.Unrolled,
+    "probe": c.Probe,
+    "gem": lambda: c.Pooled(c.GeM()),
+    "gem without relu": lambda: c.Pooled(c.GeM(), relu=False),
+    "logsumexp": lambda: c.Pooled(c.LogSumExp()),
+    "gated": c.Gated,
+    "pyramid": lambda: c.Pooled(c.Pyramid()),
+}
+
+
+@cache
+def exported(kind: str) -> CleanGraph:
+    torch.manual_seed(0)
+    network: nn.Module = KINDS[kind]().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.rand(2, *c.SHAPE),),
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    assert program is not None
+    return clean(ir.to_proto(program.model), None)
+
+
+def values(graph: CleanGraph) -> list[ir.Value]:
+    return [v for node in graph.graph for v in node.outputs]
+
+
+def of_op(graph: CleanGraph, op: str) -> list[ir.Value]:
+    return [node.outputs[0] for node in graph.graph if node.op_type == op]
+
+
+def listed(graph: CleanGraph) -> set[str]:
+    return {row.tensor for row in candidates(graph, find_logits(graph, None))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "shape", "prefix", "op"),
+    [
+        ("vit", "NTC", (8, 4, 6), 1, "LayerNormalization"),
+        ("registers", "NTC", (8, 4, 6), 5, "LayerNormalization"),
+        ("mixer", "NTC", (8, 4, 6), 0, "LayerNormalization"),  # the last, in front of the mean
+        ("windows", "NHWC", (8, 2, 3), 0, "LayerNormalization"),
+        ("unrolled", "NTC", (8, 2, 3), 0, "LayerNormalization"),
+        ("probe", "NTC", (8, 4, 6), 0, "LayerNormalization"),
+        ("gem", "NCHW", (8, 8, 12), 0, "Clip"),  # which holds the network's last ReLU, too
+        ("gem without relu", "NCHW", (8, 8, 12), 0, "Conv"),
+        ("logsumexp", "NCHW", (8, 8, 12), 0, "Relu"),
+        ("gated", "NCHW", (8, 6, 10), 0, "Relu"),
+    ],
+)
+def test_auto(kind: str, layout: str, shape: tuple[int, ...], prefix: int, op: str) -> None:
+    graph = exported(kind)
+    value, note = auto_layer(graph, find_logits(graph, None))
+    grid = find_grid(graph, value, "auto")
+    producer = value.producer()
+    assert producer is not None
+    assert (grid.layout, grid.shape, grid.prefix, producer.op_type, note) == (layout, shape, prefix, op, None)
+
+
+def test_auto_of_a_mixer_lies_behind_the_last_mixing() -> None:
+    graph = exported("mixer")
+    value, _ = auto_layer(graph, find_logits(graph, None))
+    assert value is of_op(graph, "LayerNormalization")[-1]
+
+
+def test_auto_says_that_positions_are_mixed_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    graph = exported("pyramid")
+    value, note = auto_layer(graph, find_logits(graph, None))
+    assert str(value.name) == "relu_1"
+    pool = of_op(graph, "MaxPool")[0].name
+    assert note is not None
+    assert note.startswith(
+        f"auto: 'relu_1' lies before the last spatial mixing, '{pool}' (MaxPool): behind that nothing holds"
+    )
+    assert note in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["vit", "windows", "unrolled", "probe"])
+def test_attention_matrices_are_refused_and_not_listed(kind: str) -> None:
+    graph = exported(kind)
+    matrices = of_op(graph, "Softmax")
+    assert matrices
+    for value in matrices:
+        with pytest.raises(LayerError, match=r"'layer'.* is no feature map: .*a layer to explain gives \[N,K,h,w\]"):
+            find_grid(graph, value, "layer")
+        assert str(value.name) not in listed(graph)
+
+
+def test_reasons() -> None:
+    vit, windows, unrolled, probe, mixer = (exported(k) for k in ("vit", "windows", "unrolled", "probe", "mixer"))
+    heads = next(v for v in values(vit) if vit.shapes.per_image(v.name) == (2, 25, 4))
+    tokens_last = next(v for v in values(mixer) if mixer.shapes.per_image(v.name) == (8, 24))
+    mixed = next(v for v in values(mixer) if mixer.shapes.per_image(v.name) == (8, 12))
+    read = [v for v in values(probe) if probe.shapes.per_image(v.name) == (2, 1, 4)][-1]
+    for graph, value, says in [
+        (vit, of_op(vit, "Softmax")[0], "a number for each pair of positions"),
+        (vit, heads, "its tokens lie along axis 2 of 4"),
+        (
+            windows,
+            of_op(windows, "LayerNormalization")[0],
+            "its first axis is not the batch, but windows, heads or positions",
+        ),
+        (unrolled, of_op(unrolled, "LayerNormalization")[0], "its tokens are in another order than the image's"),
+        (probe, read, "brings the image's positions together"),
+        (mixer, tokens_last, "its tokens lie along axis 2 of 3"),
+        (mixer, mixed, "brings the image's positions together"),
+    ]:
+        with pytest.raises(LayerError, match=says):
+            find_grid(graph, value, "layer")
+        assert str(value.name) not in listed(graph)
+
+
+def test_rolled_maps_are_refused_until_they_are_rolled_back() -> None:
+    graph = exported("windows")
+    grids = [v for v in values(graph) if graph.shapes.per_image(v.name) == (4, 6, 8)]
+    rolled = [v for v in grids if str(v.name) not in listed(graph)]
+    assert 0 < len(rolled) < len(grids)
+    with pytest.raises(
+        LayerError, match="its rows and columns are in another order, or on other axes, than the image's"
+    ):
+        find_grid(graph, rolled[0], "layer")
+    back = next(v for v in reversed(grids))
+    assert find_grid(graph, back, "layer").shape == (8, 4, 6)
+
+
+@pytest.mark.parametrize("kind", ["vit", "mixer", "windows"])
+def test_where_a_patch_of_the_image_shows(kind: str) -> None:
+    """Independent of the tracing: in front of the first mixing, a changed patch changes its own position of every listed map."""
+    graph = exported(kind)
+    import onnx
+    import onnxruntime as ort
+
+    names = [row for row in candidates(graph, find_logits(graph, None)) if row.shape[1:] == c.GRID][:3]
+    assert names
+    proto = ir.to_proto(graph.model)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=row.tensor) for row in names)
+    session = ort.InferenceSession(proto.SerializeToString())
+    by_name = {str(v.name): v for v in values(graph)}
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((1, *c.SHAPE)).astype(np.float32)
+    for row in names:
+        grid = find_grid(graph, by_name[row.tensor], row.tensor)
+        for y, x in [(0, 0), (1, 4), (3, 2)]:
+            other = image.copy()
+            other[:, :, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4] += 3
+            feed = [session.run([row.tensor], {session.get_inputs()[0].name: i})[0] for i in (image, other)]
+            change = np.abs(feed[1] - feed[0])[0]
+            if grid.layout == "NCHW":
+                change = change.transpose(1, 2, 0)
+            elif grid.layout == "NTC":
+                change = change[grid.prefix :].reshape(*c.GRID, -1)
+            assert np.unravel_index(change.sum(-1).argmax(), c.GRID) == (y, x), row.tensor

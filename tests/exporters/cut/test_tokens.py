@@ -1,0 +1,132 @@
+"""Token networks: the grid of patches as an activation, the class token beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from xai_exporters import Request, export, list_layers
+from xai_exporters.errors import LayerError
+
+from xai_deploy import Explainer
+from xai_deploy.constant_maps import INDEPENDENT
+
+from ..checks import check_bundle, forward
+
+SIZE = (12, 16)  # patches of 4: a grid of 3 x 4
+
+
+class Block(nn.Module):
+    """A transformer's block, pre-norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rest(x, self.ln_1(x))
+
+    def rest(self, x: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(normed).chunk(3, dim=-1)
+        attention = (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
+        x = x + self.out(attention @ v)
+        return torch.Tensor(x + self.mlp(self.ln_2(x)))
+
+
+class Vit(nn.Module):
+    """Patches, a class token (and registers) before or behind them, two blocks; the class token is read."""
+
+    def __init__(self, prefix: int = 1, behind: bool = False) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 4, stride=4)
+        self.tokens = nn.Parameter(torch.randn(1, prefix, 8)) if prefix else None
+        self.behind = behind
+        self.blocks = nn.Sequential(Block(8), Block(8))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        if self.tokens is None:
+            return x
+        extra = self.tokens.expand(x.shape[0], -1, -1)
+        return torch.cat([x, extra] if self.behind else [extra, x], dim=1)
+
+    def read(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(x)
+        return torch.Tensor(self.head(x.mean(1) if self.tokens is None else x[:, -1] if self.behind else x[:, 0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.read(self.blocks(self.embed(x)))
+
+
+def request(folder: Path, network: nn.Module, **options: Any) -> Request:
+    torch.save(network, folder / "vit.pt")
+    return Request(folder / "vit.pt", output_path=folder / "vit.xai", overwrite=True, trust_code=True,
+                   input_shape=(3, *SIZE), **options)  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) -> None:
+    torch.manual_seed(0)
+    network = Vit(prefix).eval()
+    done = export(request(tmp_path, network))
+    target = done.manifest.target
+    assert (target.layout, target.shape, target.prefix_tokens) == ("NTC", (8, 3, 4), prefix)
+    for file in done.path.glob("*.onnx"):  # onnxruntime warns of constants that nothing uses
+        graph = onnx.load(file).graph
+        used = {name for node in graph.node for name in node.input}
+        assert {tensor.name for tensor in graph.initializer} <= used, file.name
+    x = torch.randn(3, 3, *SIZE)
+    network.double()
+    last: Any = network.blocks[1]
+    with torch.no_grad():
+        tokens = network.blocks[0](network.embed(x.double()))
+    normed = last.ln_1(tokens).detach().requires_grad_()
+    y = network.read(last.rest(tokens, normed))
+    y[:, 2].sum().backward()  # type: ignore[no-untyped-call]
+    assert normed.grad is not None
+    grid = [t[:, prefix:].transpose(1, 2).reshape(3, 8, 3, 4).detach().numpy() for t in (normed, normed.grad)]
+    wanted = np.maximum((grid[1].mean(axis=(2, 3), keepdims=True) * grid[0]).sum(axis=1), 0)
+    explainer = Explainer(done.path, backend)
+    e = explainer.explain(x.numpy(), "grad-cam", 2)
+    assert wanted.any()
+    assert np.abs(e.raw - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert np.abs(e.logits - y.detach().numpy()).max() <= 1e-4 * float(y.detach().abs().max())
+    hires = explainer.explain(x.numpy(), "hires-cam", 2).raw
+    assert np.abs(hires - np.maximum((grid[0] * grid[1]).sum(axis=1), 0)).max() <= 1e-4 * np.abs(hires).max()
+    # ReciproCAM keeps the class token, which is a side tensor: one position of the grid at a time
+    masked = normed.detach().clone()
+    masked[:, prefix:] = 0
+    masked[:, prefix + 5] = normed[:, prefix + 5].detach()
+    with torch.no_grad():
+        score = network.read(last.rest(tokens, masked))[:, 2].numpy()
+    reciprocam = explainer.explain(x.numpy(), "reciprocam", 2).raw
+    assert np.abs(reciprocam[:, 1, 1] - score).max() <= 1e-4 * np.abs(reciprocam).max()
+
+
+def test_every_cut_of_a_token_network(tmp_path: Path) -> None:
+    network = Vit(1).eval()
+    rows = list_layers(request(tmp_path, network))
+    tokens = [row for row in rows if row.shape == (8, 3, 4)]
+    assert len(tokens) > 8
+    for row in tokens[::10]:
+        done = export(request(tmp_path, network, split=row.tensor))
+        check_bundle(done.path, forward(network.float()))
+
+
+def test_behind_the_last_attention_the_gradient_is_zero_and_said(tmp_path: Path) -> None:
+    done = export(request(tmp_path, Vit(1).eval(), split="norm"))
+    assert done.dead == dict.fromkeys(("gradient", "relevance"), INDEPENDENT)
+
+
+def test_tokens_behind_the_grid_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match="holds tokens whose grid of 3 x 4 does not come last"):
+        export(request(tmp_path, Vit(1, behind=True).eval(), split="norm"))

@@ -1,0 +1,125 @@
+"""What no pass will change is refused before any runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import xai_exporters.pipeline
+from onnx import helper
+from xai_exporters.errors import ExportError, GraphError
+from xai_exporters.pipeline import list_layers
+
+from .. import nets
+from .. import onnx_nets as o
+from ..running import export_onnx, left_behind, onnx_request
+
+
+def two_inputs() -> onnx.ModelProto:
+    b = o.Build()
+    x = b("Add", "image", "other")
+    other = helper.make_tensor_value_info("other", o.FLOAT, ["N", *nets.SHAPE])
+    return b.model(b.linear(b.pooled(b.features(x)), out="scores"), more_inputs=[other])
+
+
+def two_outputs() -> onnx.ModelProto:
+    b = o.Build()
+    x = b.pooled(b.features())
+    return b.model(b.linear(x, out="scores"), b.linear(x, out="others"))
+
+
+def unknown() -> onnx.ModelProto:
+    b = o.Build()
+    return b.model(b.linear(b.pooled(b("MyRelu", b.features(), name="mine")), out="scores"))
+
+
+def sequence() -> onnx.ModelProto:
+    b = o.Build()
+    scores = b("SequenceConstruct", b.linear(b.pooled(b.features())), out="scores")
+    model = b.model(scores)
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("scores", o.FLOAT, None))
+    return model
+
+
+def texts() -> onnx.ModelProto:
+    b = o.Build()
+    return b.model(b("Identity", "image", out="scores"), dtype=onnx.TensorProto.STRING)
+
+
+def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
+    def make() -> onnx.ModelProto:
+        model = o.classifier()
+        weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        weight.CopyFrom(helper.make_tensor(weight.name, kind, list(weight.dims), [1.0] * int(np.prod(weight.dims))))
+        return model
+
+    return make
+
+
+def experimental() -> onnx.ModelProto:
+    b = o.Build(6)
+    scaled = b("ImageScaler", "image", bias=[1.0, 2.0, 3.0], name="scale")
+    x = b("Flatten", b("GlobalAveragePool", b("Relu", b.conv(scaled, 3, 6))))
+    return b.model(b("Gemm", x, b.draw(6, 5), b.draw(5), broadcast=1, out="scores"))
+
+
+def newer() -> onnx.ModelProto:
+    model = o.classifier()
+    model.opset_import[0].version = 99
+    return model
+
+
+CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+    "inputs": (two_inputs, r"the network has 2 inputs \(image, other\)"),
+    "double": (
+        other_floats(onnx.TensorProto.DOUBLE),
+        r"computes in DOUBLE \(the weight 'w0'\).* export it in float32",
+    ),
+    "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
+    "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
+    "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
+    "texts": (texts, "the input 'image' holds texts"),
+    "experimental": (experimental, r"node 'scale' is ImageScaler of an opset before 7, which was experimental"),
+    "opset": (newer, "the model has opset 99, newer than the onnx package here knows"),
+    "operator": (
+        unknown,
+        r"node 'mine' is 'MyRelu', which ONNX does not have in opset 18: .* export the network in standard ONNX operators",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_before_any_pass(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a pass ran")
+
+    monkeypatch.setattr(xai_exporters.pipeline, "clean", never)
+    build, told = CASES[case]
+    with pytest.raises(ExportError, match=told):
+        export_onnx(tmp_path, build())
+    with pytest.raises(ExportError, match=told):
+        list_layers(onnx_request(tmp_path, build()))
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_the_shape_is_said(further: bool, tmp_path: Path) -> None:
+    """A dense output; another one is named only where there is one."""
+    b = o.Build()
+    dense = b("Identity", b.features(), out="dense")
+    outputs = [dense, b.linear(b.pooled(dense), out="scores")][: 1 + further]
+    with pytest.raises(GraphError) as error:
+        export_onnx(tmp_path, b.model(*outputs, ranks={"dense": (o.FLOAT, ("n", 6, 8, 10))}), output="dense")
+    assert "has shape [N, 6, 8, 10]" in str(error.value)
+    assert ("name another with --output (scores)" in str(error.value)) == further
+
+
+def test_a_shape_without_a_batch_is_said(tmp_path: Path) -> None:
+    b = o.Build()
+    scores = b.linear(b.pooled(b.features()))
+    x = b("ReduceMean", scores, b.weight([0]), keepdims=0, out="mean")
+    with pytest.raises(GraphError, match=r"'mean' has shape \[5\]"):
+        export_onnx(tmp_path, b.model(x, ranks={"mean": (o.FLOAT, ("m",))}))
