@@ -31,7 +31,7 @@ from .errors import BatchError, ExportError, LayerError, RequestError, Verificat
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
 from .randomise import find_layers, randomise
-from .relevance.names import note_names
+from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
 from .roles.plan import Role, asked_for, build_graphs, check_roles, roles_of

@@ -10,9 +10,17 @@ import importlib
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def import_all(package: str) -> list[ModuleType]:
+    """Import every module of a package, in the order of their names; the package itself where it is a single module."""
+    found = importlib.import_module(package)
+    names = [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
+    return [importlib.import_module(f"{package}.{name}") for name in names]
 
 
 class Registry(Generic[T]):
@@ -51,7 +59,5 @@ class Registry(Generic[T]):
     def _import_all(self) -> None:
         with self._lock:
             if not self._complete:
-                package = importlib.import_module(self._package)
-                for module in pkgutil.iter_modules(package.__path__):
-                    importlib.import_module(f"{self._package}.{module.name}")
+                import_all(self._package)
                 self._complete = True

@@ -15,8 +15,6 @@ over the axes along which an input was broadcast.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -24,6 +22,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from xai_deploy.foundation.registry import import_all
 
 from ..errors import RuleError
 from ..graph.measure import Measured
@@ -210,9 +210,7 @@ class RuleTable:
     def _import_all(self) -> None:
         if not self._complete:
             self._complete = True
-            package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-                importlib.import_module(f"{self._package}.{module.name}")
+            import_all(self._package)
 
 
 def floats_of(value: ir.Value) -> np.dtype[Any]:

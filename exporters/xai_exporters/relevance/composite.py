@@ -29,8 +29,8 @@ import onnx_ir as ir
 from ..errors import RequestError, RuleError
 from .layer import POOLINGS, SUMS, WEIGHTED
 from .layer_rules import ZBox
-from .names import modules, names_of, own_names
-from .naming import NamedRule, make_rule
+from .named_rules import NamedRule, make_rule
+from .node_names import modules, names_of, own_names
 from .table import relevance
 
 DEFAULT = "relevance-cam"

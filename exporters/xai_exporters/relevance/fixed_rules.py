@@ -12,12 +12,12 @@ from ..graph.emit import Ops
 from ..graph.shapes import unbroadcast
 from ..vjp.table import vjp
 from .facts import is_signal
-from .naming import named
+from .named_rules import rules
 
 WINNERS = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min")
 
 
-@named("pass")
+@rules.register("pass")
 @dataclass(frozen=True)
 class Pass:
     """R_in = R: the identity rule of activations and normalisations. Of several inputs the first that leads takes all."""
@@ -28,7 +28,7 @@ class Pass:
         return give(op, step, r, min(step.leads))
 
 
-@named("winner-takes-all")
+@rules.register("winner-takes-all")
 @dataclass(frozen=True)
 class WinnerTakesAll:
     """R goes to the largest value of its window, the first of several: the VJP of a maximum."""

@@ -22,7 +22,7 @@ from ..graph.emit import Ops
 from ..graph.reading import attribute
 from .fixed_rules import give
 from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
-from .naming import named
+from .named_rules import rules
 from .products import bilinear
 
 Bias = Literal["ignore", "include"]
@@ -79,7 +79,7 @@ def _check(epsilon: float) -> None:
         raise ValueError(f"epsilon is a number from 0 on, not {epsilon:g}")
 
 
-@named("zero")
+@rules.register("zero")
 @dataclass(frozen=True)
 class Zero:
     """R_i = sum_j x_i w_ij R_j / z_j (Bach et al. 2015, equation 56). Of a sum of tensors: R a / (a + b)."""
@@ -100,7 +100,7 @@ class Zero:
         return through(op, step, r, shares)
 
 
-@named("epsilon")
+@rules.register("epsilon")
 @dataclass(frozen=True)
 class Epsilon(Zero):
     """R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign(z_j)) (Bach et al. 2015, equation 58)."""
@@ -108,7 +108,7 @@ class Epsilon(Zero):
     epsilon: float = 1e-6
 
 
-@named("gamma")
+@rules.register("gamma")
 @dataclass(frozen=True)
 class Gamma:
     """The zero rule with w + gamma w+ for w (Montavon et al. 2019); meant for inputs that are not negative."""
@@ -133,7 +133,7 @@ class Gamma:
         return through(op, step, r, shares)
 
 
-@named("generalized-gamma")
+@rules.register("generalized-gamma")
 @dataclass(frozen=True)
 class GeneralizedGamma:
     """The gamma rule for inputs of any sign (Andeol et al. 2021, as in Zennit): where y > 0 contributions above zero are
@@ -171,7 +171,7 @@ class GeneralizedGamma:
         return layer.term(xs, layer.change(lambda w: _more(layer.op, w, self.gamma, strengthened)))
 
 
-@named("alpha-beta")
+@rules.register("alpha-beta")
 @dataclass(frozen=True)
 class AlphaBeta:
     """alpha * activating - beta * inhibiting share (Bach et al. 2015, equation 60): Z+ = w+ x+ + w- x-, Z- = w- x+ + w+ x-.
@@ -212,7 +212,7 @@ class AlphaBeta:
         return layer.op.Mul(bias, 2.0) if layer.step.node.op_type == "Conv" else None
 
 
-@named("z-plus")
+@rules.register("z-plus")
 @dataclass(frozen=True)
 class ZPlus:
     """R_i = sum_j (x_i+ w_ij+ + x_i- w_ij-) R_j / Z_j, Z = w+ x+ + w- x- with one shared denominator: the alpha-beta rule with
@@ -230,7 +230,7 @@ class ZPlus:
         return AlphaBeta(1.0, 0.0, self.epsilon, self.bias)(op, step, r)
 
 
-@named("proportional")
+@rules.register("proportional")
 @dataclass(frozen=True)
 class Proportional(ZPlus):
     """A pooling's relevance in proportion to x+, R_i = x_i+ w_i R / sum x+ w (its z+ rule); of a maximum, too."""
@@ -243,7 +243,7 @@ class Proportional(ZPlus):
         return super().__call__(op, step, r)
 
 
-@named("z-box")
+@rules.register("z-box")
 @dataclass(frozen=True)
 class ZBox:
     """For inputs in [l,h], the pixels: R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j / sum of the same (Montavon et al.
@@ -304,7 +304,7 @@ class ZBox:
         return layer.spread(bound, x)
 
 
-@named("w-square")
+@rules.register("w-square")
 @dataclass(frozen=True)
 class WSquare:
     """R_i = sum_j w_ij^2 R_j / sum_i w_ij^2 (Montavon et al. 2017): whatever the input."""
@@ -327,7 +327,7 @@ class WSquare:
         return through(op, step, r, shares)
 
 
-@named("flat")
+@rules.register("flat")
 @dataclass(frozen=True)
 class Flat:
     """R_i = sum_j R_j / (number of inputs of j) (Lapuschkin et al. 2019): evenly, whatever input and weights."""

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graph.reading import attribute, constant_of
-from .names import take_names
+from .node_names import take_names
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 

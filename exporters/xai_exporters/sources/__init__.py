@@ -5,9 +5,9 @@ Files are told apart by their content, never by their ending.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Protocol, cast
+
+from xai_deploy.foundation.registry import import_all
 
 from ..errors import UnknownSourceError
 from ..request import Request
@@ -38,8 +38,7 @@ def load_source(request: Request) -> Network:
     if request.source.is_dir():
         raise UnknownSourceError(f"{request.source}: {foreign.folder(request.source)}")
     file = SourceFile.open(request.source)
-    modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-    for module in modules:
+    for module in import_all(__name__):
         if hasattr(module, "matches") and module.matches(file):
             return cast(Source, module).load(file, request)
     if (known := foreign.describe(file)) is not None:

@@ -14,7 +14,7 @@ from xai_exporters.errors import RequestError, RuleError
 from xai_exporters.relevance.composite import Composite, composites, load_composite, parse_composite
 from xai_exporters.relevance.graph import relevance_graph
 from xai_exporters.relevance.layer_rules import AlphaBeta, Epsilon, Flat, Gamma, GeneralizedGamma, WSquare, ZBox, ZPlus
-from xai_exporters.relevance.names import modules, note_names
+from xai_exporters.relevance.node_names import modules, note_names
 
 from xai_deploy.format.bundle import Bundle
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import onnx_ir as ir
+
+from xai_deploy.foundation.registry import Registry
 
 from ..backward.rules import Result, Step
 from ..errors import RequestError
@@ -28,24 +30,8 @@ class NamedRule(Protocol):
         """R of each output -> R of each input; as a table's rule."""
 
 
-R = TypeVar("R")
-_RULES: dict[str, type[Any]] = {}
-
-
-def named(name: str) -> Callable[[type[R]], type[R]]:
-    """Decorator: the name of a rule.
-
-    Raises:
-        ValueError: It is taken.
-    """
-
-    def enter(cls: type[R]) -> type[R]:
-        if name in _RULES:
-            raise ValueError(f"the rule {name!r} is registered twice")
-        _RULES[name] = cls
-        return cls
-
-    return enter
+rules: Registry[type[Any]] = Registry(__package__)
+"""Name -> class of the rule, a `NamedRule`: `@rules.register("epsilon")` above it."""
 
 
 def make_rule(given: object, where: str) -> NamedRule:
@@ -58,17 +44,15 @@ def make_rule(given: object, where: str) -> NamedRule:
     Raises:
         RequestError: No such rule or parameter, or a value that it does not take.
     """
-    from . import fixed_rules, layer_rules  # noqa: F401  (they fill the names)
-
     table: Mapping[str, Any] = (
         {"rule": given} if isinstance(given, str) else given if isinstance(given, Mapping) else {}
     )
     name = table.get("rule")
     if not isinstance(name, str):
         raise RequestError(f'{where}: a rule is "NAME" or {{rule = "NAME", ...}}, not {given!r}')
-    if name not in _RULES:
-        raise RequestError(f"{where}: no rule {name!r}; there are {', '.join(sorted(_RULES))}")
-    cls = _RULES[name]
+    cls = rules.get(name)
+    if cls is None:
+        raise RequestError(f"{where}: no rule {name!r}; there are {', '.join(rules)}")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
