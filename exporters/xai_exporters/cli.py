@@ -26,7 +26,7 @@ from .pipeline import Export, Say, export, list_layers
 from .relevance.composite import composites
 from .request import Request, load_config
 from .roles.fuse.base import fused as fused_methods
-from .roles.plan import roles_of
+from .roles.plan import plan_roles
 
 _SAFETY = """files from strangers:
   safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
     add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
     add("--name", help="the network's name in the manifest")
-    roles = roles_of(Request(Path()))
+    roles = plan_roles(Request(Path())).roles
     network = parser.add_argument_group("the network")
     add = network.add_argument
     add(

@@ -1,4 +1,7 @@
-"""The whole way: source -> clean graph -> cut -> head and tail -> bundle, verified before it appears."""
+"""The export, in four steps: plan (what is explained, where to cut), build (graphs and manifest), stage, verify; then deliver.
+
+Bundles with random weights are the same four steps again.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import FUSED, Manifest
+from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import Randomised
 
 from .bundle.describe import describe, image_input
@@ -20,21 +22,20 @@ from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.labels import read_labels
 from .bundle.stage import Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, noise_images, verify
-from .cut.auto import auto_layer
-from .cut.costs import Candidate, candidates, no_cut
-from .cut.layer import find_layer
-from .cut.scores.logits import Logits, drop_foreign_outputs, find_logits
-from .cut.split import Cut, plan_cut, split
+from .cut.choose import Choice, choose
+from .cut.costs import Candidate, candidates
+from .cut.scores.logits import drop_foreign_outputs, find_logits
+from .cut.split import plan_cut, split
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
-from .errors import BatchError, ExportError, LayerError, RequestError, VerificationError
+from .errors import BatchError, ExportError, RequestError, VerificationError
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
-from .randomise import find_layers, randomise
+from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
-from .roles.plan import Role, asked_for, build_graphs, check_roles, roles_of
+from .roles.plan import RolePlan, plan_roles
 from .sources import Network, load_source
 from .sources.look import look
 from .sources.stated import note
@@ -85,6 +86,36 @@ class Export:
     layer_note: str | None = None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """One bundle, before its graphs are built.
+
+    Attributes:
+        request: The export.
+        roles: The graphs that it wants.
+        network: The source; with random weights if `random` says so.
+        choice: What is explained, and the layer.
+        material: What the graphs are made of.
+        random: The step of randomisation; None of the network itself.
+    """
+
+    request: Request
+    roles: RolePlan
+    network: Network
+    choice: Choice
+    material: Material
+    random: Randomised | None
+
+
+@dataclass(frozen=True)
+class Built:
+    """The content of one bundle: its manifest, every other file by name, and why graphs gave only zeros, by role."""
+
+    manifest: Manifest
+    contents: Mapping[str, bytes]
+    dead: Mapping[str, str]
+
+
 def export(request: Request, say: Say = lambda step: None) -> Export:
     """Export a network.
 
@@ -97,7 +128,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     """
     started = time.perf_counter()
     check(request)
-    check_roles(request)
+    roles = plan_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
     check_delivery(request, (path, *steps), say)
@@ -111,174 +142,14 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
     try:
-        done = _export_all(request, network, graph, (path, *steps), say)
+        done = _export_all(request, roles, network, graph, (path, *steps), say)
     except BatchError as error:
         if graph.reason is not None:
             raise
         say("beginning again, for one image at a time")
         graph = clean(network.proto, request.input_shape, str(error))
-        done = _export_all(request, network, graph, (path, *steps), say)
+        done = _export_all(request, roles, network, graph, (path, *steps), say)
     return replace(done, seconds=time.perf_counter() - started)
-
-
-def _export_all(request: Request, network: Network, graph: CleanGraph, paths: Sequence[Path], say: Say) -> Export:
-    """The network's own bundle and those with random weights; either all of them appear or none."""
-    path, *steps = paths
-    if graph.reason is not None:
-        log.warning("the bundle takes one image at a time: %s", graph.reason)
-    with staged(request.overwrite) as stage:
-        done = _export(request, network, graph.copy() if steps else graph, path, 0, stage, say)
-        randomised = []
-        for step, destination in enumerate(steps, 1):
-            which = f"randomised {step} of {request.randomise}"
-            say_which = _prefixed(say, which)
-            try:
-                randomised.append(
-                    _export(
-                        replace(request, fuse=()),
-                        network,
-                        graph.copy(),
-                        destination,
-                        step,
-                        stage,
-                        say_which,
-                        done.manifest,
-                    )
-                )
-            except ExportError as error:
-                raise type(error)(f"{which}: {error}") from error
-    return replace(done, randomised=tuple(randomised))
-
-
-def _prefixed(say: Say, which: str) -> Say:
-    return lambda step: say(f"{which}: {step}")
-
-
-def _export(
-    request: Request,
-    network: Network,
-    graph: CleanGraph,
-    path: Path,
-    step: int,
-    stage: Stage,
-    say: Say,
-    trained: Manifest | None = None,
-) -> Export:
-    """Make and verify one bundle, and stage it.
-
-    Args:
-        step: 0 for the network itself; from 1 on its weights are random, more at each step.
-        stage: Holds the bundle until all are verified.
-        trained: The manifest of step 0, for the later steps.
-    """
-    started = time.perf_counter()
-    target, logits, dropped, layer_note = _prepare(graph, network, request)
-    if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
-        raise RequestError(
-            f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
-        )
-    random = None
-    if request.randomise is not None:
-        _check_layers(graph, request)
-    if trained is not None and request.randomise is not None:
-        seed, share = request.randomise_seed, Fraction(step, request.randomise)
-        layers = tuple(randomise(graph.model, share, seed))
-        random = Randomised(step, request.randomise, seed, layers, trained.network)
-        network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
-    say("cutting")
-    note_names(graph.graph)
-    cut = plan_cut(graph, target, logits, graph.graph.outputs, request.split)
-    parts = split(graph, cut, logits)
-    say("deriving the graphs")
-    image = image_input(request, network, graph, parts)
-    material = Material(graph, cut, logits, parts, image, request.keep_batchnorm)
-    graphs, left_out = build_graphs(request, material)
-    roles = roles_of(request)
-    contents = {f"{role}.onnx": to_bytes(make_model(g, _notes(roles[role], cut))) for role, g in graphs.items()}
-    manifest = describe(request, image, graph, cut, logits, parts, graphs)
-    manifest = replace(manifest, left_out=left_out, randomised=random)
-    if random is not None:
-        manifest = replace(manifest, name=f"{manifest.name} (randomised {step} of {request.randomise})")
-    images = noise_images(image, 1 if manifest.batch == "one" else 3)
-    manifest = with_precision(manifest, contents, graph, logits, noise_images(image, _MEASURED))
-    wrong, dead = check_backward(contents, manifest)
-    wrong = check_everywhere(contents, manifest, images) | wrong
-    for role, reason in wrong.items():
-        if asked_for(request, role):
-            raise VerificationError(f"the {role} graph can't be used: {reason}")
-        del contents[f"{role}.onnx"]
-    manifest = replace(
-        manifest,
-        graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
-        composites={role: name for role, name in manifest.composites.items() if role not in wrong},
-        left_out=manifest.left_out | wrong,
-    )
-    labels: list[str] = []
-    if request.labels is not None:
-        labels = read_labels(request.labels, logits.classes)
-        contents["labels.txt"] = ("\n".join(labels) + "\n").encode()
-    if request.format == "openvino":
-        for role in [role for role in manifest.graphs if role.startswith(FUSED)]:
-            xml, weights = to_ir(
-                contents[f"{role}.onnx"],
-                image,
-                manifest.activation,
-                labels,
-                request.embed_preprocess,
-            )
-            contents |= {f"{role}.xml": xml, f"{role}.bin": weights}
-    say("writing and verifying")
-    source = network.proto if network.tap is None else _without_output(network, network.tap)
-    bundle = stage.bundle(path, manifest, contents)
-    verified = verify(bundle, source, network)
-    if not step:
-        deliver(request, bundle, material, stage.folder, say)
-    size = sum(record.size for record in bundle.manifest.files.values())
-    seconds = time.perf_counter() - started
-    beside = (
-        () if step else tuple(folder for folder in (request.web, (request.serve_repo or (None, None))[1]) if folder)
-    )
-    line = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
-    notes = (*network.notes, *([line] if line is not None else []))
-    return Export(
-        path,
-        bundle.manifest,
-        network.kind,
-        verified,
-        dead,
-        graph.was_fixed,
-        dropped,
-        size,
-        seconds,
-        notes,
-        beside,
-        one_because=graph.reason,
-        framework=network.framework,
-        layer_note=layer_note,
-    )
-
-
-def _notes(role: Role, cut: Cut) -> dict[str, str]:
-    """What a fused file says of itself; "auto" is not what a layer is called."""
-    return {**role.notes, "xai_tensor": str(cut.target.name)} if role.notes else {}
-
-
-def _check_layers(graph: CleanGraph, request: Request) -> None:
-    """Refuse what can't be randomised in so many steps.
-
-    Raises:
-        RequestError: The network has fewer layers with weights than steps are asked for.
-    """
-    layers = len(find_layers(graph.graph))
-    if not layers:
-        raise RequestError(
-            f"--randomise: {request.source} has no layer with weights, or none that are not all one number"
-        )
-    if request.randomise is not None and request.randomise > layers:
-        raise RequestError(
-            f"--randomise {request.randomise}: {request.source} has {layers} layer(s) with weights, and each step randomises "
-            "one more at least"
-        )
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:
@@ -294,52 +165,160 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     return candidates(graph, logits)
 
 
-def _prepare(
-    graph: CleanGraph, network: Network, request: Request
-) -> tuple[ir.Value, Logits, tuple[str, ...], str | None]:
-    """Find what is explained and where to cut; a tap and foreign outputs are removed from the graph's outputs.
+def _export_all(
+    request: Request, roles: RolePlan, network: Network, graph: CleanGraph, paths: Sequence[Path], say: Say
+) -> Export:
+    """The network's own bundle and those with random weights. Either all of them appear or none."""
+    path, *further = paths
+    if graph.reason is not None:
+        log.warning("the bundle takes one image at a time: %s", graph.reason)
+    with staged(request.overwrite) as stage:
+        plan = _plan(request, roles, network, graph.copy() if further else graph, None, say)
+        done = _export_one(plan, path, stage, say)
+        bare = replace(request, fuse=())
+        randomised = []
+        for step, destination in enumerate(further, 1):
+            which = f"randomised {step} of {request.randomise}"
+            say_which = _prefixed(say, which)
+            try:
+                random = Randomised(step, len(further), request.randomise_seed, (), done.manifest.network)
+                plan = _plan(bare, plan_roles(bare), network, graph.copy(), random, say_which)
+                randomised.append(_export_one(plan, destination, stage, say_which))
+            except ExportError as error:
+                raise type(error)(f"{which}: {error}") from error
+    return replace(done, randomised=tuple(randomised))
 
-    Returns:
-        The tensor to cut at, the logits, the names of the removed outputs, and what to tell of the layer.
+
+def _prefixed(say: Say, which: str) -> Say:
+    return lambda step: say(f"{which}: {step}")
+
+
+def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
+    """Build one bundle, stage it, verify it, and deliver what lies beside it."""
+    started = time.perf_counter()
+    request, network, clean_graph = plan.request, plan.network, plan.material.clean
+    built = _build(plan, say)
+    say("writing and verifying")
+    bundle = stage.bundle(path, built.manifest, built.contents)
+    verified = verify(bundle, _source(network), network)
+    beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
+    image = plan.material.image
+    line = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
+    return Export(
+        path,
+        bundle.manifest,
+        network.kind,
+        verified,
+        built.dead,
+        clean_graph.was_fixed,
+        plan.choice.dropped,
+        size=sum(record.size for record in bundle.manifest.files.values()),
+        seconds=time.perf_counter() - started,
+        notes=(*network.notes, *([line] if line is not None else [])),
+        beside=beside,
+        one_because=clean_graph.reason,
+        framework=network.framework,
+        layer_note=plan.choice.note,
+    )
+
+
+def _plan(
+    request: Request, roles: RolePlan, network: Network, graph: CleanGraph, random: Randomised | None, say: Say
+) -> Plan:
+    """Choose what is explained and where to cut, and cut.
+
+    Args:
+        request: The export.
+        roles: Its roles.
+        network: The source.
+        graph: The clean graph; it changes.
+        random: The step of randomisation, its layers not known yet; None: the weights stay.
+        say: Told each step as it begins.
     """
-    tap = layer_note = None
-    if network.tap is not None:
-        tap = next(v for v in graph.graph.outputs if v.name == network.tap)
-        graph.graph.outputs.remove(tap)
-        while (
-            (producer := tap.producer()) is not None
-            and producer.op_type == "Identity"
-            and producer.inputs[0] is not None
-        ):
-            tap = producer.inputs[0]
-        named = tap.is_graph_output() or tap in graph.graph.inputs  # keeps the name it has outside
-        if not named and request.split not in {v.name for node in graph.graph for v in node.outputs}:
-            graph.shapes.rename(str(tap.name), request.split)
-            tap.name = request.split
-    logits = find_logits(graph, request.output)
-    dropped = drop_foreign_outputs(graph, logits)
-    if tap is None and request.split == "auto":
-        tap, layer_note = _auto(graph, logits)
-    elif tap is None:
-        tap, layer_note = find_layer(graph.graph, request.split)
-    return tap, logits, dropped, layer_note
+    choice = choose(graph, request, network.tap)
+    if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
+        raise RequestError(
+            f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
+        )
+    if request.randomise is not None:
+        check_layers(graph.graph, request.source, request.randomise)
+    if random is not None:
+        random = randomise_step(graph.model, random)
+        network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
+    say("cutting")
+    note_names(graph.graph)
+    cut = plan_cut(graph, choice.target, choice.logits, graph.graph.outputs, request.split)
+    parts = split(graph, cut, choice.logits)
+    image = image_input(request, network, graph, parts)
+    material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm)
+    return Plan(request, roles, network, choice, material, random)
 
 
-def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
-    """As `auto_layer`, which advises to name another layer: where there is none, that is said instead."""
-    try:
-        return auto_layer(graph, logits)
-    except LayerError:
-        if candidates(graph, logits):
-            raise
-        raise LayerError(no_cut(graph)) from None
+def _build(plan: Plan, say: Say) -> Built:
+    """Derive the graphs, describe them, and leave out those that a runtime computes wrongly.
+
+    Raises:
+        RuleError, VerificationError: A graph that was asked for can't be made, or can't be used.
+    """
+    request, roles, material = plan.request, plan.roles, plan.material
+    say("deriving the graphs")
+    graphs, left_out = roles.build(material)
+    tensor = {"xai_tensor": str(material.cut.target.name)}  # "auto" is not what a layer is called
+    notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
+    contents = {f"{role}.onnx": to_bytes(make_model(graph, notes[role])) for role, graph in graphs.items()}
+    manifest = replace(describe(request, roles, material, graphs), left_out=left_out, randomised=plan.random)
+    if plan.random is not None:
+        step = f"randomised {plan.random.step} of {plan.random.of}"
+        manifest = replace(manifest, name=f"{manifest.name} ({step})")
+    images = noise_images(material.image, 1 if manifest.batch == "one" else 3)
+    measured = noise_images(material.image, _MEASURED)
+    manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
+    wrong, dead = check_backward(contents, manifest)
+    wrong = check_everywhere(contents, manifest, images) | wrong
+    for role, reason in wrong.items():
+        if roles.asks_for(role):
+            raise VerificationError(f"the {role} graph can't be used: {reason}")
+        del contents[f"{role}.onnx"]
+    manifest = replace(
+        manifest,
+        graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
+        composites={role: name for role, name in manifest.composites.items() if role not in wrong},
+        left_out=manifest.left_out | wrong,
+    )
+    return Built(manifest, contents | _further_files(plan, manifest, contents), dead)
 
 
-def _without_output(network: Network, name: str) -> onnx.ModelProto:
-    """The source graph without the tap."""
+def _further_files(plan: Plan, manifest: Manifest, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The labels, and the fused graphs as OpenVINO IR."""
+    request, image = plan.request, plan.material.image
+    files: dict[str, bytes] = {}
+    labels: list[str] = []
+    if request.labels is not None:
+        labels = read_labels(request.labels, manifest.classes)
+        files["labels.txt"] = ("\n".join(labels) + "\n").encode()
+    if request.format == "openvino":
+        for role in manifest.graphs:
+            if plan.roles.roles[role].method is not None:
+                model = contents[f"{role}.onnx"]
+                xml, weights = to_ir(model, image, manifest.activation, labels, request.embed_preprocess)
+                files |= {f"{role}.xml": xml, f"{role}.bin": weights}
+    return files
+
+
+def _deliver(plan: Plan, bundle: Bundle, stage: Stage, say: Say) -> tuple[Path, ...]:
+    """What lies beside the bundle, and where."""
+    deliver(plan.request, bundle, plan.material, stage.folder, say)
+    repository = None if plan.request.serve_repo is None else plan.request.serve_repo[1]
+    return tuple(folder for folder in (plan.request.web, repository) if folder)
+
+
+def _source(network: Network) -> onnx.ModelProto:
+    """The source graph without its tap."""
+    if network.tap is None:
+        return network.proto
     model = onnx.ModelProto()
     model.CopyFrom(network.proto)
-    kept = [output for output in model.graph.output if output.name != name]
+    kept = [output for output in model.graph.output if output.name != network.tap]
     del model.graph.output[:]
     model.graph.output.extend(kept)
     return model

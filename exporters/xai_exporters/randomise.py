@@ -21,14 +21,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from xai_deploy.format.randomised import Randomised
+
+from .errors import RequestError
 from .graph.module_paths import module_paths
 from .graph.reading import constant_of
 
@@ -116,6 +120,36 @@ def _module_of(layer: Layer) -> str | None:
         if last in ("weight", "bias"):
             return module
     return next(reversed(module_paths(layer.node)), None)
+
+
+def check_layers(graph: ir.Graph, source: Path, steps: int) -> None:
+    """Refuse what can't be randomised in so many steps.
+
+    Args:
+        graph: The network.
+        source: Its file, for messages.
+        steps: How many steps are asked for.
+
+    Raises:
+        RequestError: The network has fewer layers with weights.
+    """
+    layers = len(find_layers(graph))
+    if not layers:
+        raise RequestError(f"--randomise: {source} has no layer with weights, or none that are not all one number")
+    if steps > layers:
+        raise RequestError(
+            f"--randomise {steps}: {source} has {layers} layer(s) with weights, and each step randomises one more at least"
+        )
+
+
+def randomise_step(model: ir.Model, step: Randomised) -> Randomised:
+    """Randomise the layers of a step of the cascade; the step with their names.
+
+    Args:
+        model: A clean model; changed in place.
+        step: The step; its layers are not known yet.
+    """
+    return replace(step, layers=tuple(randomise(model, Fraction(step.step, step.of), step.seed)))
 
 
 def randomise(model: ir.Model, share: Fraction, seed: int) -> list[str]:

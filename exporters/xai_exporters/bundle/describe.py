@@ -13,13 +13,13 @@ from xai_deploy.format.bundle import FORMAT, Graph, Input, Manifest, Output, Por
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
-from ..cut.scores.logits import Logits
-from ..cut.split import Cut, Parts, side_tensors_of
+from ..cut.split import Parts, side_tensors_of
 from ..errors import GraphError
 from ..graph.layouts import input_layout
 from ..passes.clean import CleanGraph
 from ..request import Request
-from ..roles.plan import roles_of
+from ..roles.material import Material
+from ..roles.plan import RolePlan
 from ..sources import Network
 from .preprocess import describe_input
 
@@ -38,27 +38,17 @@ def image_input(request: Request, network: Network, clean: CleanGraph, parts: Pa
     return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
 
 
-def describe(
-    request: Request,
-    image: Input,
-    clean: CleanGraph,
-    cut: Cut,
-    logits: Logits,
-    parts: Parts,
-    graphs: Mapping[str, ir.Graph],
-) -> Manifest:
+def describe(request: Request, plan: RolePlan, material: Material, graphs: Mapping[str, ir.Graph]) -> Manifest:
     """The manifest, but for what is known only once the graphs have run: precision, what was left out, files.
 
     Args:
         request: The export.
-        image: The input, as `image_input` gives it.
-        clean: The graph that was cut.
-        cut: Where.
-        logits: The explained output.
-        parts: Head and tail.
+        plan: Its roles.
+        material: The network, cut.
         graphs: Role -> graph.
     """
-    roles = roles_of(request)
+    clean, cut, logits, parts = material.clean, material.cut, material.logits, material.parts
+    roles = plan.roles
     outputs = tuple(
         Output(
             name=str(value.name),
@@ -74,7 +64,7 @@ def describe(
         digest="",
         producer=f"xai-deploy-exporters {__version__}",
         name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
-        input=image,
+        input=material.image,
         target=TargetLayer(
             asked=request.split,
             tensor=str(cut.target.name),

@@ -116,7 +116,7 @@ def test_a_pixelwise_tail_of_wrong_weights(tmp_path: Path, monkeypatch: pytest.M
         weight[0, 0] += np.abs(weight).max() / 2
         return Linear(weight)
 
-    monkeypatch.setattr("xai_exporters.roles.plan.find_linear", wrong)
+    monkeypatch.setattr("xai_exporters.roles.pixelwise_tail.find_linear", wrong)
     with pytest.raises(VerificationError, match="the pixelwise tail does not reproduce the logits"):
         export_onnx(tmp_path, o.classifier())
     assert left_behind(tmp_path) == []

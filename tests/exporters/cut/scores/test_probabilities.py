@@ -235,7 +235,7 @@ def test_a_wrong_activation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def wrong(*arguments: Any) -> Logits:
         return replace(find_logits(*arguments), activation="sigmoid")
 
-    monkeypatch.setattr("xai_exporters.pipeline.find_logits", wrong)
+    monkeypatch.setattr("xai_exporters.cut.choose.find_logits", wrong)
     with pytest.raises(VerificationError, match="the sigmoid of the logits differs from the output 'result' by"):
         export_onnx(tmp_path, network(PROBABILITIES["softmax"][0]))
     assert left_behind(tmp_path) == []

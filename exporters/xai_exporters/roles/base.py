@@ -1,0 +1,59 @@
+"""What a role is, and the registry that finds the kinds of roles: one file per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import onnx_ir as ir
+
+from xai_deploy.foundation.registry import Registry
+
+from ..request import Request
+from .material import Material
+
+
+@dataclass(frozen=True)
+class Role:
+    """One graph of a bundle.
+
+    Attributes:
+        name: Its name in the manifest; its file is NAME.onnx.
+        build: Makes the graph. None if the network needs no such graph.
+        start: What the graph takes: the image, or the activation and its side tensors.
+        when: "always": every bundle has it. "default": every bundle that does not choose its roles. "asked": on request only.
+        asked: The request asks for it by an option of its own.
+        at_layer: The role whose graph ends at the layer where this one goes on to the image. If that one can't be made, this one is
+            tried too, so that nobody is advised to ask for it in vain.
+        composite: The composite of a role of relevance.
+        method: The method of a fused role, as the runtime calls it.
+        notes: What the graph's file says of itself.
+    """
+
+    name: str
+    build: Callable[[Material], ir.Graph | None]
+    start: Literal["image", "activation"] = "activation"
+    when: Literal["always", "default", "asked"] = "asked"
+    asked: bool = False
+    at_layer: str | None = None
+    composite: str | None = None
+    method: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of role.
+
+    Attributes:
+        place: Roles are built and listed in the order of this number.
+        roles: The roles of this kind that a request can have. It raises RequestError for a request that names what does not exist.
+    """
+
+    place: int
+    roles: Callable[[Request], Iterable[Role]]
+
+
+kinds: Registry[Kind] = Registry(__package__)
+"""Name of the kind -> the kind."""

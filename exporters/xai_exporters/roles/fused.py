@@ -1,0 +1,43 @@
+"""A method as one file: image -> the network's own outputs and a saliency map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from xai_deploy.format.bundle import FUSED
+
+from ..errors import GraphError
+from ..request import Request
+from .base import Kind, Role, kinds
+from .fuse.base import Wanted, parse
+from .fuse.graph import form_of, fused_graph, notes
+from .material import Material
+
+
+def _roles(request: Request) -> Iterator[Role]:
+    for wanted in parse(request.fuse):
+        yield _role(request, wanted)
+
+
+def _role(request: Request, wanted: Wanted) -> Role:
+    form = form_of(request)
+
+    def build(material: Material) -> ir.Graph:
+        try:
+            return fused_graph(material, wanted, form)
+        except GraphError as error:
+            raise GraphError(f"--fuse {wanted.name}: {error}") from None
+
+    return Role(
+        FUSED + wanted.name,
+        build,
+        "image",
+        asked=True,
+        method=wanted.name,
+        notes=notes(wanted, form, request.split),
+    )
+
+
+kinds.register("fused")(Kind(place=50, roles=_roles))

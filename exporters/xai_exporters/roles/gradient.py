@@ -1,0 +1,30 @@
+"""The gradient at the layer, at the image, and by guided backpropagation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..request import Request
+from ..vjp.guided import guided_gradient_graph
+from .base import Kind, Role, kinds
+
+
+def _roles(request: Request) -> Iterator[Role]:
+    yield Role("gradient", lambda material: material.gradient(from_image=False), when="default")
+    yield Role(
+        "input-gradient",
+        lambda material: material.gradient(from_image=True),
+        "image",
+        asked=request.input_gradient,
+        at_layer="gradient",
+    )
+    yield Role(
+        "guided-gradient",
+        lambda material: guided_gradient_graph(material.whole, material.logits.classes),
+        "image",
+        asked=request.guided,
+        at_layer="gradient",
+    )
+
+
+kinds.register("gradient")(Kind(place=30, roles=_roles))
