@@ -15,6 +15,7 @@ from .faithful import how_wrong
 from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
 from .foundation.progress import progress
 from .probabilities import probabilities
+from .targets import CheckedTarget
 from .targets.seeds import Index, Seed
 
 Array = NDArray[np.float32]
@@ -218,18 +219,17 @@ class ForwardPass:
             self._network.prove("pixelwise-tail", got, self.logits)
         return weight
 
-    def prime(self, role: str, classes: Index, offset: float = 0.0) -> None:
+    def prime(self, role: str, target: CheckedTarget, classes: Index, offset: float = 0.0) -> None:
         """Run a graph that propagates back before anything else asks for logits: they come with it.
 
         Args:
-            role: The graph; a method is going to ask it for this seed.
-            classes: [n], -1 for the predicted class.
+            role: The graph; a method is going to ask it for this target's seed.
+            target: What is explained.
+            classes: The target's own, [n], -1 for the predicted class.
             offset: As for `backward`.
         """
         result = self._run_back(role, classes, self._beside(len(classes), offset))
-        predicted = self.logits.argmax(axis=1)
-        seed = Seed.of_class(np.where(classes < 0, predicted, classes))
-        self._arrived[role, _key(seed), offset] = result
+        self._arrived[role, _key(target.seed(lambda: self.logits)), offset] = result
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
         """What a graph that propagates back gives for a seed, float32 on the host: d(s . logits)/d(activation) from
