@@ -264,7 +264,7 @@ class ForwardPass:
     def black(self) -> Array:
         """A black image as the network gets it, [1, ...] float32."""
         spec = self._network.manifest.input
-        color: Array = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
+        color = spec.preprocess.ends()[0].astype(np.float32)
         image = np.broadcast_to(color[:, None, None], (spec.channels, spec.height, spec.width))
         return np.ascontiguousarray(image if spec.layout == "NCHW" else image.transpose(1, 2, 0))[None]
 
