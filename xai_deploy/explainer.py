@@ -18,7 +18,7 @@ from . import heatmap as _heatmap
 from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
-from .forward import ForwardPass, Network
+from .forward import ForwardPass, OpenedNetwork
 from .foundation import runtimes
 from .foundation.options import options_of
 from .guarded_session import GuardedSession
@@ -160,7 +160,9 @@ class Explainer:
         self._lock = threading.Lock()
         version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
         runtime = f"{self.backend} {version}".rstrip()
-        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
+        self._network = OpenedNetwork(
+            self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
+        )
 
     def explain(
         self, images: Images, method: str = "reciprocam", target: Target = None, **options: object

@@ -36,7 +36,7 @@ class _lazy(Generic[V]):
         return value
 
 
-class Network:
+class OpenedNetwork:
     """The opened graphs of a bundle, and what is computed once per network.
 
     Args:
@@ -127,7 +127,7 @@ class Network:
 class ForwardPass:
     """The `methods.base.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
 
-    def __init__(self, network: Network, x: NDArray[Any]) -> None:
+    def __init__(self, network: OpenedNetwork, x: NDArray[Any]) -> None:
         self._network = network
         self.x = x
         self.batch_size = network.batch_size
