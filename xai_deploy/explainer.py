@@ -18,7 +18,7 @@ from . import heatmap as _heatmap
 from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
-from .forward import ForwardPass, Network
+from .forward import ForwardPass, OpenedNetwork
 from .foundation import runtimes
 from .foundation.options import options_of
 from .guarded_session import GuardedSession
@@ -27,9 +27,8 @@ from .methods import create as create_method
 from .methods.base import require_roles, start_offset
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
-from .targets import targets as _targets
-from .targets.seeds import Seed
-from .targets.targets import Target
+from .targets import CheckedTarget, ScoreSpace, Seed, Target
+from .targets import read as read_targets
 
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
@@ -152,6 +151,7 @@ class Explainer:
             raise XaiError(f"{cache}: is a file; the cache is a folder")
         self.bundle = Bundle.open(bundle)
         self.labels = self.bundle.labels
+        self._space = ScoreSpace(self.bundle.manifest.classes, self.labels)
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
@@ -160,7 +160,9 @@ class Explainer:
         self._lock = threading.Lock()
         version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
         runtime = f"{self.backend} {version}".rstrip()
-        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
+        self._network = OpenedNetwork(
+            self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
+        )
 
     def explain(
         self, images: Images, method: str = "reciprocam", target: Target = None, **options: object
@@ -178,10 +180,7 @@ class Explainer:
         Raises:
             InputError, MethodError, BackendError, NonFiniteOutputError: See `xai_deploy.errors`.
         """
-        if (
-            isinstance(target, str)
-            and len(_targets.expand([target], 1, self.bundle.manifest.classes, self.labels)) != 1
-        ):
+        if isinstance(target, str) and len(read_targets([target], 1, self._space)) != 1:
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
         return self.explain_many(images, [(method, options)], [target])[0]
 
@@ -205,7 +204,7 @@ class Explainer:
             require_roles(name, method, manifest)
             named.append((name, method))
         batch = as_list(images)
-        wanted = _targets.expand(targets, len(batch), manifest.classes, self.labels)
+        wanted = read_targets(targets, len(batch), self._space)
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
 
@@ -215,7 +214,7 @@ class Explainer:
         Raises:
             TargetError: A class that does not exist, a label that is not listed, or something that is neither.
         """
-        _targets.expand([target], 1, self.bundle.manifest.classes, self.labels)
+        read_targets([target], 1, self._space)
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
@@ -241,15 +240,14 @@ class Explainer:
         images: Sequence[NDArray[Any] | Prepared],
         rows: range,
         named: Sequence[tuple[str, Method]],
-        wanted: Sequence[Target | _targets.Rank],
+        wanted: Sequence[CheckedTarget],
     ) -> _Part:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
         forward = self._forward([images[i] for i in rows])
-        chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
-        classes, count = self.bundle.manifest.classes, len(rows)
+        chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
         self._prime(forward, chosen, named)
-        seeds = [_targets.resolve(t, count, classes, self.labels, lambda: forward.logits) for t in chosen]
+        seeds = [target.seed(lambda: forward.logits) for target in chosen]
         shared = time.perf_counter() - started
         maps, seconds = [], []
         for name, method in named:
@@ -272,11 +270,11 @@ class Explainer:
         return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant)
 
     def _prime(
-        self, forward: ForwardPass, chosen: Sequence[Target | _targets.Rank], named: Sequence[tuple[str, Method]]
+        self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
     ) -> None:
         """Run a graph that propagates back, if one is going to run anyway, before anything asks for logits: they come with
         it, and no other pass is run for them."""
-        classes, count = self.bundle.manifest.classes, len(forward.x)
+        classes = self.bundle.manifest.classes
         runs = (
             (name, role, offset)
             for name, method in named
@@ -289,13 +287,11 @@ class Explainer:
         name, role, offset = back
         with _naming(name):
             for target in chosen:
-                known = _targets.known_classes(target, count, classes, self.labels)
-                if known is not None:
-                    return forward.prime(role, known, offset)
+                if target.classes is not None:
+                    return forward.prime(role, target, target.classes, offset)
             for target in chosen:
-                if offset == 0 and not _targets.needs_logits(target, classes, self.labels):
-                    seed = _targets.resolve(target, count, classes, self.labels, lambda: forward.logits)
-                    forward.backward(role, seed)
+                if offset == 0 and not target.needs_logits:
+                    forward.backward(role, target.seed(lambda: forward.logits))
                     return None
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
@@ -367,7 +363,7 @@ def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
     found = [seed.versus for seed in seeds]
     if all(versus is None for versus in found):
         return None
-    none = [np.full(len(seed.classes), -1, dtype=np.int64) for seed in seeds]
+    none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
     return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
 
 

@@ -16,7 +16,7 @@ from xai_deploy.backends import Config, create
 from xai_deploy.backends.base import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
-from xai_deploy.forward import ForwardPass, Network
+from xai_deploy.forward import ForwardPass, OpenedNetwork
 from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
 from xai_deploy.targets.seeds import Seed
@@ -200,7 +200,7 @@ def test_bound_session(bundles: Bundles, kind: tiny.Kind, count: int) -> None:
     assert not isinstance(given, np.ndarray)
     np.testing.assert_allclose(given.numpy(), net.head(x)[0].numpy(), atol=1e-5)
 
-    network = Network(opened.manifest, sessions.__getitem__, 7, False)
+    network = OpenedNetwork(opened.manifest, sessions.__getitem__, 7, False)
     forward = ForwardPass(network, x)
     np.testing.assert_allclose(forward.logits, net.logits(x).numpy(), atol=1e-4)
     seeds = [Seed.of_class(np.full(count, 1))]

@@ -19,7 +19,7 @@ from ..explainer import Explainer
 from ..format.guard import check_self_contained
 from ..images import InputRange, read_image
 from ..preprocess import Prepared
-from ..targets.targets import Target
+from ..targets import Target
 
 PLAIN = "plain"
 SEED = 0  # of the noise

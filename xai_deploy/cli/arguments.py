@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
+from ..foundation.options import read_spec
 from ..foundation.schema import type_hints
 from ..images import SUFFIXES, InputRange, Pixels, read_image
 
@@ -41,13 +42,10 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
     """
     requests = []
     for text in (part.strip() for entry in texts for part in entry.split(",")):
-        name, *pairs = text.split(":")
-        options = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not (key and equals):
-                raise OptionError(f"{text!r}: an option is written METHOD:NAME=VALUE, not {pair!r}")
-            options[key] = value
+        try:
+            name, options = read_spec(text)
+        except OptionError as error:
+            raise OptionError(f"{text!r}: {error}") from None
         request = MethodRequest(name, dict(sorted(options.items())))
         if request not in requests:
             requests.append(request)

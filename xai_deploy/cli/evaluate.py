@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..evaluation.metrics import Column, metrics
 from ..evaluation.run import CHUNK, Plan, Subject, evaluate
 from ..evaluation.summary import Figure, Group
 from ..evaluation.truth import Boxes, read_boxes, read_masks, unknown
+from ..format.randomised import step_of_name
 from ..foundation.exits import printable
 from ..foundation.whole_files import write_whole
 from ..methods import applicable
@@ -160,11 +160,11 @@ def _randomised(bundle: str, arguments: argparse.Namespace) -> list[str]:
     if not any(request.name == "sanity" for request in parse_methods(arguments.metrics or [])):
         return []
     path = Path(os.path.abspath(bundle))
-    name = re.compile(re.escape(path.name.removesuffix(".xai")) + r"\.randomised-([1-9][0-9]*)-of-([1-9][0-9]*)\.xai")
     sets: dict[int, dict[int, str]] = {}
     for found in path.parent.iterdir() if path.parent.is_dir() else ():
-        if match := name.fullmatch(found.name):
-            sets.setdefault(int(match[2]), {})[int(match[1])] = str(found)
+        if (step_of := step_of_name(path.name, found.name)) is not None:
+            step, of = step_of
+            sets.setdefault(of, {})[step] = str(found)
     whole = [of for of, steps in sets.items() if sorted(steps) == list(range(1, of + 1))]
     if sets and not whole:
         of = max(sets)

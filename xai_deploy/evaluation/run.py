@@ -22,7 +22,8 @@ from ..methods import create as create_method
 from ..methods.base import require_roles
 from ..preprocess import Prepared
 from ..similarity import spearman, top_overlap
-from ..targets.targets import One, Rank, expand, known_classes
+from ..targets import One, ScoreSpace, read
+from ..targets.top import TopTarget
 from . import metrics as _metrics
 from .journal import Journal, Line
 from .metrics import Case, Column, Metric
@@ -170,8 +171,8 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
 def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
-    wanted = expand([plan.target], 1, manifest.classes, explainer.labels)[0]  # "top3" gives three
-    if isinstance(wanted, Rank) or known_classes(wanted, 1, manifest.classes, explainer.labels) is None:
+    wanted = read([plan.target], 1, ScoreSpace(manifest.classes, explainer.labels))[0]  # "top3" gives three
+    if isinstance(wanted, TopTarget) or wanted.classes is None:
         raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
     for name, options in plan.methods:
         require_roles(name, create_method(name, options), manifest)

@@ -53,6 +53,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no {kind} {name!r}{hint}; there are {', '.join(names)}"
 
 
+def read_spec(text: str) -> tuple[str, dict[str, str]]:
+    """ "METHOD:NAME=VALUE:NAME=VALUE", as command lines have it, as the method's name and its options.
+
+    Raises:
+        OptionError: An option is not written as NAME=VALUE.
+    """
+    name, *pairs = text.split(":")
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise OptionError(f"an option is written METHOD:NAME=VALUE, not {pair!r}")
+        options[key] = value
+    return name, options
+
+
 def _from_text(hint: Any, value: object) -> object:
     """Read a string as the option's type: numbers, booleans, none."""
     if not isinstance(value, str):
