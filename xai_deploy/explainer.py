@@ -19,7 +19,6 @@ from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
 from .forward import ForwardPass, Network
-from .foundation import runtimes
 from .foundation.options import options_of
 from .guarded_session import GuardedSession
 from .methods import Method
@@ -121,6 +120,7 @@ class Explainer:
         bundle: The opened bundle.
         labels: One label per class, or nothing where they are not known.
         backend: The name of the backend in use.
+        backend_version: The version of its runtime.
         device: The device asked for, which is the one in use.
         precision: The arithmetic asked for.
         batch_size: The largest batch that any graph is given; 1 for a bundle that takes one image at a time.
@@ -155,11 +155,11 @@ class Explainer:
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
-        self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self.backend, self.backend_version = self._backend.name, self._backend.version
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
-        runtime = f"{self.backend} {version}".rstrip()
+        runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
 
     def explain(

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
-from ..foundation import runtimes
 from ..foundation.exits import printable
 from ..foundation.progress import progress
 from ..images import Pixels, encode_image
@@ -192,7 +191,7 @@ class _Run:
                 "xai-deploy": __version__,
                 "python": platform.python_version(),
                 "numpy": np.__version__,
-                backend: runtimes.version(backend) or "unknown",
+                backend: self.explainer.backend_version,
             },
             "seconds": seconds,
             "images": self.images,

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from .. import __version__, resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
-from ..foundation import runtimes
 from ..foundation.options import options_of
 from ..foundation.progress import progress
 from ..images import MAX_PIXELS, InputRange, read_image
@@ -305,7 +304,7 @@ def _identity(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "digest": explainer.bundle.manifest.digest,
         "backend": explainer.backend,
-        "runtime": runtimes.version(explainer.backend) or "unknown",
+        "runtime": explainer.backend_version,
         "device": explainer.device,
         "precision": explainer.precision,
         "batch": explainer.batch_size,
