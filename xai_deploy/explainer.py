@@ -23,7 +23,7 @@ from .foundation.options import options_of
 from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import require_roles, start_offset
+from .methods.base import require_roles
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
 from .targets import targets as _targets
@@ -262,9 +262,7 @@ class Explainer:
             seconds.append(time.perf_counter() - started + shared)
         constant = [
             [
-                tuple(
-                    forward.why_constant(raw[i], i, seed, getattr(method, "by_position", False)) for i in range(count)
-                )
+                tuple(forward.why_constant(raw[i], i, seed, method.by_position) for i in range(count))
                 for raw, seed in zip(of, seeds, strict=True)
             ]
             for of, (_, method) in zip(maps, named, strict=True)
@@ -281,7 +279,7 @@ class Explainer:
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if self.bundle.manifest.graphs[role].propagated and (offset := start_offset(method, classes)) is not None
+            if self.bundle.manifest.graphs[role].propagated and (offset := method.offset(classes)) is not None
         )
         back = next(runs, None)
         if back is None:

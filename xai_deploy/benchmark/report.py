@@ -269,12 +269,13 @@ def _choose(
     left_out: list[LeftOut] = []
     for path, manifest in opened.items():
         for name in all_methods:
+            method = create_method(name, {})
             try:
-                require_roles(name, create_method(name, {}), manifest)
+                require_roles(name, method, manifest)
             except XaiError as error:
                 left_out.append(LeftOut(path, None, name, str(error)))
                 continue
-            if getattr(all_methods.get(name), "slow", False):
+            if method.slow:
                 left_out.append(LeftOut(path, None, name, f"{name}: {_SLOW_REASON}"))
             else:
                 chosen[path].append((name, {}))
