@@ -19,7 +19,7 @@ from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
 from .forward import ForwardPass, Network
-from .foundation.options import options_of
+from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
@@ -33,7 +33,7 @@ from .targets.targets import Target
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
 
-MethodSpec: TypeAlias = str | tuple[str, Mapping[str, object]]
+MethodSpec: TypeAlias = str | Named
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ class Explainer:
         """
         manifest = self.bundle.manifest
         named: list[tuple[str, Method]] = []
-        for name, options in _specs(methods):
+        for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
             named.append((name, method))
@@ -337,28 +337,6 @@ class Explainer:
                     session = GuardedSession(self._backend.open(data), guarded, graph, role)
                     self._sessions[role] = session
         return session
-
-
-def _specs(methods: Sequence[MethodSpec]) -> list[tuple[str, Mapping[str, object]]]:
-    """Each method's name and options.
-
-    Raises:
-        OptionError: Something that is neither a name nor a pair of a name and options.
-    """
-    if isinstance(methods, str):
-        methods = [methods]
-    if not isinstance(methods, Sequence) or len(methods) == 0:
-        raise OptionError(f"methods are a list of names, or of pairs of a name and options, not {methods!r}")
-    specs: list[tuple[str, Mapping[str, object]]] = []
-    for spec in methods:
-        match spec:
-            case str():
-                specs.append((spec, {}))
-            case (str() as name, Mapping() as options):
-                specs.append((name, options))
-            case _:
-                raise OptionError(f"a method is a name, or a pair of a name and options, not {spec!r}")
-    return specs
 
 
 def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:

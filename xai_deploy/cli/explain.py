@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
+from ..caveats import warn_of
 from ..foundation.exits import printable
 from ..foundation.progress import progress
 from ..images import Pixels, encode_image
@@ -24,7 +25,7 @@ from ..methods import methods
 from ..preprocess import view
 from ..probabilities import has_probabilities, probabilities
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
-from .console import Parser, command, share, silence_opencv, warn_of
+from .console import Parser, command, share, silence_opencv
 from .contact_sheet import ContactSheet, Tile, fit
 from .results import REPORT, Results
 

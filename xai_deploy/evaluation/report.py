@@ -19,7 +19,8 @@ from ..images import encode_image, read_image
 from ..preprocess import view
 from .journal import Line
 from .metrics import Column
-from .run import Plan, Subject
+from .plan import Plan
+from .subjects import Subject
 from .summary import RESAMPLES, Group
 
 EXAMPLES = 4  # best and worst maps of each method
@@ -46,7 +47,6 @@ def require() -> tuple[Any, Any]:
 def html(
     subjects: Sequence[Subject],
     plan: Plan,
-    methods: Sequence[str],
     rows: Sequence[Line],
     groups: Sequence[Group],
     columns: Sequence[Column],
@@ -57,7 +57,6 @@ def html(
     Args:
         subjects: The networks; they explain the best and the worst images once more, for their pictures.
         plan: What was measured.
-        methods: The methods' titles.
         rows: All rows.
         groups: Their summary.
         columns: The columns of both.
@@ -67,6 +66,7 @@ def html(
         BackendNotInstalledError: jinja2 or matplotlib is missing.
     """
     jinja2, matplotlib = require()
+    methods = plan.titles
     text = resources.files(__package__ or "").joinpath("report.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
