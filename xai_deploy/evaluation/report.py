@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import heatmap
+from ..answer import label
 from ..errors import BackendNotInstalledError, InputError
 from ..format.bundle import PREDICTED
 from ..foundation.exits import printable
@@ -219,11 +220,10 @@ def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[
     seen = view(pixels, subject.explainer.bundle.manifest.input)
     step = max(min(seen.shape[:2]) // _SIDE, max(seen.shape[:2]) // (4 * _SIDE), 1)
     small = seen[::step, ::step]
-    labels = subject.explainer.labels
     return {
         "image": row["image"],
         "value": row["values"][judge.name],
-        "label": (labels[row["target"]] if labels else "") or f"class {row['target']}",
+        "label": label(subject.explainer, row["target"]),
         "plain": _data(encode_image(small, ".jpg")),
         "overlay": _data(encode_image(heatmap.overlay(small, explained.heatmap[0]), ".jpg")),
     }
