@@ -19,12 +19,11 @@ from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
 from .forward import ForwardPass, OpenedNetwork
-from .foundation import runtimes
-from .foundation.options import options_of
+from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import require_roles, start_offset
+from .methods.base import require_roles
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
@@ -33,7 +32,7 @@ from .targets import read as read_targets
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
 
-MethodSpec: TypeAlias = str | tuple[str, Mapping[str, object]]
+MethodSpec: TypeAlias = str | Named
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +119,7 @@ class Explainer:
         bundle: The opened bundle.
         labels: One label per class, or nothing where they are not known.
         backend: The name of the backend in use.
+        backend_version: The version of its runtime.
         device: The device asked for, which is the one in use.
         precision: The arithmetic asked for.
         batch_size: The largest batch that any graph is given; 1 for a bundle that takes one image at a time.
@@ -155,11 +155,11 @@ class Explainer:
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
-        self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self.backend, self.backend_version = self._backend.name, self._backend.version
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
-        runtime = f"{self.backend} {version}".rstrip()
+        runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = OpenedNetwork(
             self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
         )
@@ -199,7 +199,7 @@ class Explainer:
         """
         manifest = self.bundle.manifest
         named: list[tuple[str, Method]] = []
-        for name, options in _specs(methods):
+        for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
             named.append((name, method))
@@ -260,9 +260,7 @@ class Explainer:
             seconds.append(time.perf_counter() - started + shared)
         constant = [
             [
-                tuple(
-                    forward.why_constant(raw[i], i, seed, getattr(method, "by_position", False)) for i in range(count)
-                )
+                tuple(forward.why_constant(raw[i], i, seed, method.by_position) for i in range(count))
                 for raw, seed in zip(of, seeds, strict=True)
             ]
             for of, (_, method) in zip(maps, named, strict=True)
@@ -279,7 +277,7 @@ class Explainer:
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if self.bundle.manifest.graphs[role].propagated and (offset := start_offset(method, classes)) is not None
+            if self.bundle.manifest.graphs[role].propagated and (offset := method.offset(classes)) is not None
         )
         back = next(runs, None)
         if back is None:
@@ -335,28 +333,6 @@ class Explainer:
                     session = GuardedSession(self._backend.open(data), guarded, graph, role)
                     self._sessions[role] = session
         return session
-
-
-def _specs(methods: Sequence[MethodSpec]) -> list[tuple[str, Mapping[str, object]]]:
-    """Each method's name and options.
-
-    Raises:
-        OptionError: Something that is neither a name nor a pair of a name and options.
-    """
-    if isinstance(methods, str):
-        methods = [methods]
-    if not isinstance(methods, Sequence) or len(methods) == 0:
-        raise OptionError(f"methods are a list of names, or of pairs of a name and options, not {methods!r}")
-    specs: list[tuple[str, Mapping[str, object]]] = []
-    for spec in methods:
-        match spec:
-            case str():
-                specs.append((spec, {}))
-            case (str() as name, Mapping() as options):
-                specs.append((name, options))
-            case _:
-                raise OptionError(f"a method is a name, or a pair of a name and options, not {spec!r}")
-    return specs
 
 
 def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:

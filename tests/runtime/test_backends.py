@@ -39,6 +39,14 @@ def test_first_installed_backend(bundles: Bundles, monkeypatch: pytest.MonkeyPat
         Explainer(bundles("pooled").path)
 
 
+def test_names_itself_and_its_version(bundles: Bundles, backend: str) -> None:
+    """The registered name, and the package's own version in full."""
+    created = create(backend, Config())
+    assert (created.name, created.version) == (backend, sys.modules[backend].__version__)
+    explainer = Explainer(bundles("pooled").path, backend)
+    assert (explainer.backend, explainer.backend_version) == (created.name, created.version)
+
+
 def test_backend_not_installed(bundles: Bundles, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(BackendNotInstalledError, match=rf"pip install 'xai-deploy\[{backend}\]'"):
@@ -144,14 +152,14 @@ def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:
 
 
 def test_garbage_is_refused_by_the_runtime(backend: str) -> None:
-    _, opened = create(backend, Config())
+    opened = create(backend, Config())
     for model in (b"", b"not a graph", b"\x08\x0a" * 50):
         with pytest.raises(RuntimeFailure, match=r"can't (open|read|compile) the graph|failed while running"):
             opened.open(model).run({}, ["y"])
 
 
 def test_wrong_feeds(bundles: Bundles, backend: str) -> None:
-    _, opened = create(backend, Config())
+    opened = create(backend, Config())
     session = opened.open(Bundle.open(bundles("pooled").path).graph("head"))
     good = tiny.inputs("pooled", 2)
     for feeds in ({}, {"image": good[:, :, :5]}, {"image": good[None]}):

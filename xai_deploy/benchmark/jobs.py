@@ -149,7 +149,7 @@ class Bench:
         if self._model is None:
             data = Path(model).read_bytes()
             check_self_contained(data, model)
-            backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))[1]
+            backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))
             try:
                 self._model = backend.open(data)
             except RuntimeFailure as error:

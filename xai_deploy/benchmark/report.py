@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..backends import Config, create
+from ..backends import Backend, Config, create
 from ..backends import backends as all_backends
 from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
 from ..explainer import MethodSpec
 from ..format.bundle import Bundle, Manifest
-from ..foundation import runtimes
 from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
@@ -94,13 +93,13 @@ def benchmark(
     )
     opened = _open(bundles, max(targets))
     chosen, left_out = _choose(opened, methods)
-    names = _backends(backends, Config(device, threads=threads))
+    created = _backends(backends, Config(device, threads=threads))
     no_memory = None if memory else "not asked for"
     if memory and own_peak() is None:
         no_memory = _NO_PEAK
     rounds = _Rounds(runs, warmup, no_memory is None, show_progress, clock)
     results: list[Result] = []
-    for backend in names:
+    for backend in (one.name for one in created):
         bench = Bench(backend, settings)
         of_backend: list[Result] = []
         for batch in dict.fromkeys(batches):
@@ -122,7 +121,7 @@ def benchmark(
         batch_size=settings.batch_size,
         runs=runs,
         warmup=warmup,
-        versions=_versions(names),
+        versions=_versions(created),
         no_memory=no_memory,
         left_out=left_out,
         results=results,
@@ -156,29 +155,30 @@ def _choose(
     left_out: list[LeftOut] = []
     for path, manifest in opened.items():
         for name in all_methods:
+            method = create_method(name, {})
             try:
-                require_roles(name, create_method(name, {}), manifest)
+                require_roles(name, method, manifest)
             except XaiError as error:
                 left_out.append(LeftOut(path, None, name, str(error)))
                 continue
-            if getattr(all_methods.get(name), "slow", False):
+            if method.slow:
                 left_out.append(LeftOut(path, None, name, f"{name}: {_SLOW_REASON}"))
             else:
                 chosen[path].append((name, {}))
     return chosen, left_out
 
 
-def _backends(asked: Sequence[str] | None, config: Config) -> list[str]:
+def _backends(asked: Sequence[str] | None, config: Config) -> list[Backend]:
     """The backends asked for, or all that are installed; each has the device."""
     if asked is not None:
-        return [create(name, config)[0] for name in dict.fromkeys(asked)]
+        return [create(name, config) for name in dict.fromkeys(asked)]
     found = []
     for name in all_backends:
         try:
-            found.append(create(name, config)[0])
+            found.append(create(name, config))
         except BackendNotInstalledError:
             continue
-    return found or [create(None, config)[0]]  # which says what to install
+    return found or [create(None, config)]  # which says what to install
 
 
 def _plain(job: Job, settings: Settings, first: str) -> Job:
@@ -304,6 +304,6 @@ def _result(
     )
 
 
-def _versions(backends: Sequence[str]) -> dict[str, str]:
+def _versions(backends: Sequence[Backend]) -> dict[str, str]:
     own = {"xai-deploy": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return own | {name: runtimes.version(name) or "unknown" for name in backends}
+    return own | {backend.name: backend.version for backend in backends}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
-from ..foundation.options import read_spec
+from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import SUFFIXES, InputRange, Pixels, read_image
 
@@ -30,8 +30,8 @@ class MethodRequest:
 
     @property
     def title(self) -> str:
-        """Distinct for distinct options, and fit for a file name: "reciprocam+score=softmax"."""
-        return "+".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+        """See `options.title_of`."""
+        return title_of(self.name, self.options)
 
 
 def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:

@@ -16,6 +16,7 @@ from ..agreement import compare as agreement
 from ..agreement import recording
 from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
+from ..caveats import warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..format.bundle import MANIFEST, TargetLayer
 from ..foundation.exits import printable
@@ -23,7 +24,7 @@ from ..foundation.progress import progress
 from ..images import Pixels
 from ..methods import applicable, create
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, require_place, share, silence_opencv, warn_of, write_json
+from .console import Parser, command, require_place, share, silence_opencv, write_json
 
 PROGRAM = "xai-check"
 DISAGREE = 1
