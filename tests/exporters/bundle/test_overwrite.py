@@ -104,7 +104,7 @@ def test_old_and_new_by_either_way(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 KILLED_BETWEEN_THE_RENAMES = """
 import os, signal, sys
 from pathlib import Path
-from xai_exporters import places
+from xai_exporters.bundle import places
 path = Path(sys.argv[1])
 places.exchange = lambda *_: False
 staging = places.make(path, places.PARTIAL)
@@ -133,7 +133,7 @@ def test_what_was_aside_when_a_process_was_killed_comes_back(tmp_path: Path, bun
 ALIVE = """
 import sys, time
 from pathlib import Path
-from xai_exporters import places
+from xai_exporters.bundle import places
 print(places.make(Path(sys.argv[1]), places.PARTIAL), flush=True)
 time.sleep(60)
 """

@@ -224,6 +224,6 @@ def test_default_name_is_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_weights_above_two_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xai_exporters.graph.reading._LIMIT", 1000)
+    monkeypatch.setattr("xai_exporters.graph.writing._LIMIT", 1000)
     with pytest.raises(GraphError, match=r"weights take \d+ MiB; a self-contained ONNX file holds at most 2 GB"):
         to_bytes(make_model(ir.from_proto(o.classifier()).graph))

@@ -22,8 +22,8 @@ KILLS = 60
 _SCRIPT = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
-from xai_deploy.bundle import Bundle
-from xai_exporters.writer import staged_bundle
+from xai_deploy.format.bundle import Bundle
+from xai_exporters.bundle.stage import staged_bundle
 
 kills, overwrite, folder = int(sys.argv[1]), sys.argv[2] == "True", Path(sys.argv[3])
 bundles = [Bundle.open(p) for p in sys.argv[4:]]
