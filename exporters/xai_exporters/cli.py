@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,29 +14,9 @@ from rich.table import Table
 
 from xai_deploy.foundation import exits
 
-from . import parse
-from .bundle.preprocess import PRESETS
+from .arguments import make_parser, request_of
 from .cut.costs import NO_CUT, Candidate
-from .deliver.repositories.base import servers
-from .errors import RequestError
 from .pipeline import Export, Say, export, list_layers
-from .relevance.composite import composites
-from .request import Request, load_config
-from .roles.fuse.base import fused as fused_methods
-from .roles.plan import plan_roles
-
-_SAFETY = """files from strangers:
-  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
-  can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
-
-"""
-_EPILOG = """examples:
-  xai-export resnet50.pt --split layer4
-  xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
-  xai-export model.onnx --list-layers
-  xai-export model.onnx --preprocess imagenet --fuse grad-cam --serve-repo triton repository/
-  xai-export model.onnx --preprocess imagenet --fuse reciprocam,grad-cam --web site/
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     level = logging.WARNING if not options.verbose else logging.INFO if options.verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
-    request = _request(options)
+    request = request_of(options)
     with _steps(options.quiet or options.json) as say:
         if options.list_layers:
             cuts = list_layers(request, say)
@@ -63,167 +40,6 @@ def _run(arguments: Sequence[str] | None) -> None:
         print(json.dumps(_as_json(done), indent=1))
     elif not options.quiet:
         _print_summary(done)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from . import __version__
-
-    parser = exits.Parser(
-        prog="xai-export",
-        description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
-        epilog=_SAFETY + _EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("source", type=Path, help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors or ONNX file")
-    add("--split", metavar="LAYER", help="module path, node or tensor to cut at (default: auto, the last activation)")
-    add(
-        "-o",
-        "--output-path",
-        type=Path,
-        metavar="NAME.xai",
-        help="bundle folder to write (default: SOURCE's name + .xai)",
-    )
-    add("--overwrite", action="store_true", default=None, help="replace an existing bundle, repository or page")
-    add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
-    add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
-    add("--name", help="the network's name in the manifest")
-    roles = plan_roles(Request(Path())).roles
-    network = parser.add_argument_group("the network")
-    add = network.add_argument
-    add(
-        "--arch",
-        metavar="MODULE:CALLABLE",
-        help="builds the network of a state dict; FILE.py:CALLABLE or a torchvision name",
-    )
-    add(
-        "--arch-options",
-        type=parse.options,
-        metavar="KEY=VALUE[,KEY=VALUE]",
-        help="its keyword arguments that the weights do not tell, for example transform_input=true",
-    )
-    add(
-        "--trust-code",
-        "--trust-pickle",
-        action="store_true",
-        default=None,
-        help="read a pickled module, TorchScript or .pt2, which run code from the file (--trust-pickle is the old name)",
-    )
-    add(
-        "--input-shape",
-        type=parse.shape,
-        metavar="C,H,W",
-        help="one image (default: what the source says; for torch 3,224,224)",
-    )
-    add("--output", metavar="NAME", help="the output to explain, where the network has several")
-    add("--labels", type=Path, metavar="FILE", help="text file with one label a line")
-    add(
-        "--roles",
-        type=parse.words,
-        metavar="ROLE[,ROLE]",
-        help=f"graphs to write beside head and tail ({', '.join(r for r in roles if r not in ('head', 'tail'))})",
-    )
-    add("--input-gradient", action="store_true", default=None, help="write the graph of the gradient at the image, too")
-    add("--guided", action="store_true", default=None, help="write the graph of guided backpropagation, too")
-    add(
-        "--composite",
-        action="append",
-        metavar="NAME|FILE",
-        help=f"a further composite of relevance rules ({', '.join(composites())}) or a .toml file; repeatable",
-    )
-    add(
-        "--pixel-relevance",
-        action="store_true",
-        default=None,
-        help="write relevance down to the image, too (lrp, clrp, sglrp)",
-    )
-    add(
-        "--keep-batchnorm",
-        action="store_true",
-        default=None,
-        help="do not merge BatchNorm before relevance is propagated",
-    )
-    add(
-        "--randomise",
-        type=int,
-        metavar="N",
-        help="write N further bundles, their weights random from the logits down step by step (sanity check)",
-    )
-    add("--randomise-seed", type=int, metavar="S", help="seed of the random weights (default: 0)")
-    fused = parser.add_argument_group("fused graphs: image -> the network's outputs and a saliency map, in one file")
-    add = fused.add_argument
-    add(
-        "--fuse",
-        action="append",
-        metavar="METHOD[,METHOD]",
-        help=f"write fused-METHOD.onnx ({', '.join(fused_methods)}); options as METHOD:NAME=VALUE",
-    )
-    add("--fixed-target", action="store_true", default=None, help="no input `target`: always the predicted class")
-    add("--map-size", choices=("activation", "input"), help="the map as the method gives it (default), or resized")
-    add("--uint8", action="store_true", default=None, help="the map in 0-255 instead of [0,1]")
-    add(
-        "--embed-preprocess",
-        action="store_true",
-        default=None,
-        help="take uint8 images [N,height,width,3] of any size; resize and normalise in the graph",
-    )
-    add("--format", choices=("onnx", "openvino"), help="openvino: OpenVINO IR of them, too (default: onnx alone)")
-    add(
-        "--serve-repo",
-        nargs=2,
-        metavar=("SERVER", "DIR"),
-        help=f"write a model repository of the plain and the fused networks ({', '.join(servers)})",
-    )
-    add("--web", type=Path, metavar="DIR", help="write a page that explains images in the browser, as static files")
-    add("--ort-web", type=Path, metavar="FILE|DIR", help="onnxruntime-web's package for it (default: fetched from npm)")
-    image = parser.add_argument_group("preprocessing, for the manifest")
-    add = image.add_argument
-    add(
-        "--preprocess",
-        choices=PRESETS,
-        help="preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)",
-    )
-    add("--resize", type=parse.resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
-    add("--interpolation", choices=("bilinear", "bicubic", "nearest"))
-    add(
-        "--antialias",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="widen the filter when shrinking (as PIL)",
-    )
-    add("--color", choices=("RGB", "BGR", "GRAY"), help="channel order the network takes")
-    add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
-    add("--mean", type=parse.floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
-    add("--std", type=parse.floats, metavar="A,B,C", help="likewise")
-    add = parser.add_argument
-    add("--json", action="store_true", help="print the summary as JSON")
-    add("-q", "--quiet", action="store_true", help="print nothing but errors")
-    add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
-    add("--version", action="version", version=f"xai-deploy-exporters {__version__}")
-    return parser
-
-
-_FIELDS = ("resize", "interpolation", "antialias", "color", "scale", "mean", "std")
-
-
-def _request(options: argparse.Namespace) -> Request:
-    """Options over the config file's values."""
-    values: dict[str, Any] = load_config(options.config) if options.config else {}
-    given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
-    values |= {key: value for key, value in given.items() if value is not None}
-    if options.composite is not None:
-        values["composite"] = tuple(options.composite)
-    if options.serve_repo is not None:
-        values["serve_repo"] = options.serve_repo[0], Path(options.serve_repo[1])
-    if options.fuse is not None:
-        values["fuse"] = tuple(part for given in options.fuse for part in parse.words(given))
-        if not values["fuse"]:
-            raise RequestError(f"--fuse: no method is named; there are {', '.join(fused_methods)}")
-    if options.preprocess is not None:
-        values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
-    fields = {key: getattr(options, key) for key in _FIELDS if getattr(options, key) is not None}
-    values["preprocess_fields"] = {**values.get("preprocess_fields", {}), **fields}
-    return Request(**values)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
 from .roles.plan import RolePlan, plan_roles
-from .sources import Network, load_source
+from .sources import TrainedNetwork, load_source
 from .sources.look import look
 from .sources.stated import note
 
@@ -101,7 +101,7 @@ class Plan:
 
     request: Request
     roles: RolePlan
-    network: Network
+    network: TrainedNetwork
     choice: Choice
     material: Material
     random: Randomised | None
@@ -166,7 +166,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
 
 
 def _export_all(
-    request: Request, roles: RolePlan, network: Network, graph: CleanGraph, paths: Sequence[Path], say: Say
+    request: Request, roles: RolePlan, network: TrainedNetwork, graph: CleanGraph, paths: Sequence[Path], say: Say
 ) -> Export:
     """The network's own bundle and those with random weights. Either all of them appear or none."""
     path, *further = paths
@@ -223,7 +223,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
 
 
 def _plan(
-    request: Request, roles: RolePlan, network: Network, graph: CleanGraph, random: Randomised | None, say: Say
+    request: Request, roles: RolePlan, network: TrainedNetwork, graph: CleanGraph, random: Randomised | None, say: Say
 ) -> Plan:
     """Choose what is explained and where to cut, and cut.
 
@@ -312,7 +312,7 @@ def _deliver(plan: Plan, bundle: Bundle, stage: Stage, say: Say) -> tuple[Path, 
     return tuple(folder for folder in (plan.request.web, repository) if folder)
 
 
-def _source(network: Network) -> onnx.ModelProto:
+def _source(network: TrainedNetwork) -> onnx.ModelProto:
     """The source graph without its tap."""
     if network.tap is None:
         return network.proto

@@ -53,7 +53,7 @@ _COMBINING = {"Add", "Sub", "Mul", "Div", "Sum", "MatMul", "Concat"}
 
 
 @dataclass(frozen=True)
-class Layer:
+class WeightedLayer:
     """A layer that carries weights.
 
     Attributes:
@@ -65,7 +65,7 @@ class Layer:
     weights: tuple[ir.Value, ...]
 
 
-def find_layers(graph: ir.Graph) -> list[Layer]:
+def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
     """The layers that carry weights, from the output to the input.
 
     Weights are constants that something computed from the image is multiplied with, or has added to it, in the operators
@@ -101,10 +101,10 @@ def find_layers(graph: ir.Graph) -> list[Layer]:
         taken.update(new)
         if new:
             layers[owners[node]] = new + layers.get(owners[node], [])
-    return [Layer(node, tuple(weights)) for node, weights in layers.items()]
+    return [WeightedLayer(node, tuple(weights)) for node, weights in layers.items()]
 
 
-def layer_names(layers: list[Layer]) -> list[str]:
+def layer_names(layers: list[WeightedLayer]) -> list[str]:
     """What layers are called: by the module of their weights ("conv1.weight", also where a BatchNorm was merged into it), or
     the one that their node lies in, where it is theirs alone; else by their node."""
     modules = [_module_of(layer) for layer in layers]
@@ -114,7 +114,7 @@ def layer_names(layers: list[Layer]) -> list[str]:
     ]
 
 
-def _module_of(layer: Layer) -> str | None:
+def _module_of(layer: WeightedLayer) -> str | None:
     for value in layer.weights:
         module, _, last = str(value.name).rpartition(".")
         if last in ("weight", "bias"):

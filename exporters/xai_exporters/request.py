@@ -1,20 +1,56 @@
-"""What the user asks of an export: one dataclass, from the command line, from Python, or from a TOML file."""
+"""What the user asks of an export: one dataclass, from the command line, from Python, or from a TOML file.
+
+Each field carries its option of the command line, from which the parser, `--help` and the TOML reader are made.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from .errors import RequestError
 
-_LISTS = ("input_shape", "roles", "composite", "fuse", "serve_repo")
-_OLD_NAMES = {"trust_pickle": "trust_code"}
-_PATHS = ("source", "labels", "output_path", "web", "ort_web")
+Preset = Literal["imagenet", "tf", "none"]
+
+Group = Literal[
+    "the bundle",
+    "the network",
+    "the layer",
+    "preprocessing, for the manifest",
+    "graphs beside head and tail",
+    "fused graphs: image -> the network's outputs and a saliency map, in one file",
+    "servers and browsers",
+    "sanity check",
+]
+GROUPS: tuple[Group, ...] = typing.get_args(Group)
+"""The groups of options, in the order of `--help`."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field's option on the command line. Its name and its type are the field's.
+
+    Attributes:
+        group: Where `--help` lists it.
+        help: One line. {roles}, {composites}, {methods} and {servers} stand for the names that there are.
+        metavar: What the value is called.
+        also: Other spellings of the option.
+        parse: Name of the function in `arguments` that reads the value's text; None: by the field's type.
+        repeatable: The option may be given several times; each adds to the list.
+    """
+
+    group: Group
+    help: str
+    metavar: str | tuple[str, ...] | None = None
+    also: tuple[str, ...] = ()
+    parse: str | None = None
+    repeatable: bool = False
+
+
+_BUNDLE, _NETWORK, _LAYER, _IMAGE, _GRAPHS, _FUSED, _HOSTS, _SANITY = GROUPS
 
 
 @dataclass(frozen=True)
@@ -56,91 +92,111 @@ class Request:
     """
 
     source: Path
-    split: str = "auto"
-    output_path: Path | None = None
-    overwrite: bool = False
-    name: str | None = None
-    arch: str | None = None
-    arch_options: Mapping[str, Any] = field(default_factory=dict)
-    trust_code: bool = False
-    input_shape: tuple[int, int, int] | None = None
-    output: str | None = None
-    preprocess: str | None = None
+    split: Annotated[
+        str, Option(_LAYER, "module path, node or tensor to cut at (default: auto, the last activation)", "LAYER")
+    ] = "auto"
+    output_path: Annotated[
+        Path | None, Option(_BUNDLE, "bundle folder to write (default: SOURCE's name + .xai)", "NAME.xai", also=("-o",))
+    ] = None
+    overwrite: Annotated[bool, Option(_BUNDLE, "replace an existing bundle, repository or page")] = False
+    name: Annotated[str | None, Option(_BUNDLE, "the network's name in the manifest")] = None
+    arch: Annotated[
+        str | None,
+        Option(
+            _NETWORK, "builds the network of a state dict; FILE.py:CALLABLE or a torchvision name", "MODULE:CALLABLE"
+        ),
+    ] = None
+    arch_options: Annotated[
+        Mapping[str, Any],
+        Option(
+            _NETWORK,
+            "its keyword arguments that the weights do not tell, for example transform_input=true",
+            "KEY=VALUE[,KEY=VALUE]",
+            parse="options",
+        ),
+    ] = field(default_factory=dict)
+    trust_code: Annotated[
+        bool,
+        Option(
+            _NETWORK,
+            "read a pickled module, TorchScript or .pt2, which run code from the file (--trust-pickle is the old name)",
+            also=("--trust-pickle",),
+        ),
+    ] = False
+    input_shape: Annotated[
+        tuple[int, int, int] | None,
+        Option(_NETWORK, "one image (default: what the source says; for torch 3,224,224)", "C,H,W", parse="shape"),
+    ] = None
+    output: Annotated[str | None, Option(_NETWORK, "the output to explain, where the network has several", "NAME")] = (
+        None
+    )
+    preprocess: Annotated[
+        Preset | None, Option(_IMAGE, "preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)")
+    ] = None
     preprocess_fields: Mapping[str, Any] = field(default_factory=dict)
-    labels: Path | None = None
-    roles: tuple[str, ...] = ()
-    input_gradient: bool = False
-    guided: bool = False
-    composite: tuple[str, ...] = ()
-    pixel_relevance: bool = False
-    keep_batchnorm: bool = False
-    fuse: tuple[str, ...] = ()
-    fixed_target: bool = False
-    map_size: str | None = None
-    uint8: bool = False
-    embed_preprocess: bool = False
-    format: str = "onnx"
-    serve_repo: tuple[str, Path] | None = None
-    web: Path | None = None
-    ort_web: Path | None = None
-    randomise: int | None = None
-    randomise_seed: int = 0
+    labels: Annotated[Path | None, Option(_NETWORK, "text file with one label a line", "FILE")] = None
+    roles: Annotated[
+        tuple[str, ...], Option(_GRAPHS, "graphs to write beside head and tail ({roles})", "ROLE[,ROLE]", parse="words")
+    ] = ()
+    input_gradient: Annotated[bool, Option(_GRAPHS, "write the graph of the gradient at the image, too")] = False
+    guided: Annotated[bool, Option(_GRAPHS, "write the graph of guided backpropagation, too")] = False
+    composite: Annotated[
+        tuple[str, ...],
+        Option(
+            _GRAPHS,
+            "a further composite of relevance rules ({composites}) or a .toml file; repeatable",
+            "NAME|FILE",
+            repeatable=True,
+        ),
+    ] = ()
+    pixel_relevance: Annotated[bool, Option(_GRAPHS, "write relevance down to the image, too (lrp, clrp, sglrp)")] = (
+        False
+    )
+    keep_batchnorm: Annotated[bool, Option(_GRAPHS, "do not merge BatchNorm before relevance is propagated")] = False
+    fuse: Annotated[
+        tuple[str, ...],
+        Option(
+            _FUSED,
+            "write fused-METHOD.onnx ({methods}); options as METHOD:NAME=VALUE",
+            "METHOD[,METHOD]",
+            repeatable=True,
+        ),
+    ] = ()
+    fixed_target: Annotated[bool, Option(_FUSED, "no input `target`: always the predicted class")] = False
+    map_size: Annotated[
+        Literal["activation", "input"] | None, Option(_FUSED, "the map as the method gives it (default), or resized")
+    ] = None
+    uint8: Annotated[bool, Option(_FUSED, "the map in 0-255 instead of [0,1]")] = False
+    embed_preprocess: Annotated[
+        bool, Option(_FUSED, "take uint8 images [N,height,width,3] of any size; resize and normalise in the graph")
+    ] = False
+    format: Annotated[
+        Literal["onnx", "openvino"], Option(_FUSED, "openvino: OpenVINO IR of them, too (default: onnx alone)")
+    ] = "onnx"
+    serve_repo: Annotated[
+        tuple[str, Path] | None,
+        Option(_HOSTS, "write a model repository of the plain and the fused networks ({servers})", ("SERVER", "DIR")),
+    ] = None
+    web: Annotated[
+        Path | None, Option(_HOSTS, "write a page that explains images in the browser, as static files", "DIR")
+    ] = None
+    ort_web: Annotated[
+        Path | None, Option(_HOSTS, "onnxruntime-web's package for it (default: fetched from npm)", "FILE|DIR")
+    ] = None
+    randomise: Annotated[
+        int | None,
+        Option(
+            _SANITY,
+            "write N further bundles, their weights random from the logits down step by step (sanity check)",
+            "N",
+        ),
+    ] = None
+    randomise_seed: Annotated[int, Option(_SANITY, "seed of the random weights (default: 0)", "S")] = 0
     trust_pickle: InitVar[bool] = False
 
     def __post_init__(self, trust_pickle: bool) -> None:
         if trust_pickle:
             object.__setattr__(self, "trust_code", True)
-
-
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file into keyword arguments of `Request`.
-
-    Keys are the command line's long options (`input-shape`, `labels`, ...); a table `[preprocess]` holds the fields of the
-    preprocessing. Paths are relative to the file.
-
-    Raises:
-        RequestError: The file can't be read, or holds a key or a value that is not an option's.
-    """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path}: can't be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not valid TOML ({error})") from None
-    values: dict[str, Any] = {}
-    known = {f.name for f in dataclasses.fields(Request)} - {"preprocess_fields"}
-    hints = typing.get_type_hints(Request)
-    for key, value in document.items():
-        option = key.replace("-", "_")
-        option = _OLD_NAMES.get(option, option)
-        if option == "preprocess" and isinstance(value, dict):
-            values["preprocess"] = value.pop("preset", None)
-            values["preprocess_fields"] = value
-            continue
-        if option == "arch_options" and isinstance(value, dict):
-            values["arch_options"] = value
-            continue
-        if option == "arch_options":
-            raise RequestError(f"{path}: {key} is a table of names and values; got {value!r}")
-        if option not in known:
-            raise RequestError(f"{path}: unknown key {key!r}; keys are xai-export's long options")
-        if option in _PATHS:
-            if not isinstance(value, str):
-                raise RequestError(f"{path}: {key} is a file's path")
-            values[option] = path.parent / value
-        elif isinstance(value, list) != (option in _LISTS) or isinstance(value, bool) != (hints[option] is bool):
-            raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
-        else:
-            values[option] = tuple(value) if isinstance(value, list) else value
-    if len(values.get("serve_repo", ())) == 2:
-        kind, folder = values["serve_repo"]
-        values["serve_repo"] = kind, path.parent / folder if isinstance(folder, str) else folder
-    if "composite" in values:
-        values["composite"] = tuple(
-            str(path.parent / given) if isinstance(given, str) and given.endswith(".toml") else given
-            for given in values["composite"]
-        )
-    return values
 
 
 def check(request: Request) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from xai_exporters.request import load_config
+from xai_exporters.config import load_config
 
 from xai_deploy import read_image
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from xai_exporters import Request, export
+from xai_exporters.config import load_config
 from xai_exporters.errors import RequestError
-from xai_exporters.request import check, load_config
+from xai_exporters.request import check
 
 
 def config(folder: Path, text: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from xai_exporters import Request, export
+from xai_exporters.config import load_config
 from xai_exporters.deliver.web import runtime_files, write_site
 from xai_exporters.errors import RequestError
-from xai_exporters.request import load_config
 
 from xai_deploy.format.bundle import Bundle
 

@@ -20,11 +20,11 @@ from ..passes.clean import CleanGraph
 from ..request import Request
 from ..roles.material import Material
 from ..roles.plan import RolePlan
-from ..sources import Network
+from ..sources import TrainedNetwork
 from .preprocess import describe_input
 
 
-def image_input(request: Request, network: Network, clean: CleanGraph, parts: Parts) -> Input:
+def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, parts: Parts) -> Input:
     """The network's input, and the preprocessing of its images.
 
     Raises:

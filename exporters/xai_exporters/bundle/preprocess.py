@@ -10,10 +10,10 @@ from typing import Any
 from xai_deploy.format.bundle import Input, Preprocess
 
 from ..errors import RequestError
-from ..request import Request
+from ..request import Preset, Request
 from ..sources.stated import Stated
 
-PRESETS = ("imagenet", "tf", "none")
+PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
 
 
 def describe_input(

@@ -30,7 +30,7 @@ from xai_deploy.probabilities import probabilities
 
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import open_session, run, run_single
-from ..sources import Network
+from ..sources import TrainedNetwork
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 """Largest difference allowed, relative to the output's largest magnitude, by the activation's element type: half precision
@@ -65,7 +65,7 @@ def noise_images(spec: Input, count: int) -> NDArray[Any]:
     return np.ascontiguousarray(x, dtype=spec.dtype)
 
 
-def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verified:
+def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> Verified:
     """Check that the bundle's graphs reproduce the source, for single images and for three at once.
 
     Args:
@@ -115,17 +115,29 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: Network) -> Verifie
     for role in manifest.graphs:
         if role.startswith(FUSED):
             _verify_fused(bundle, role, images, expected, tolerance)
-    framework = None
-    if network.reference is not None:
-        reference = network.reference(images)
-        framework = max(_difference(together[tensors[n]], value, n) for n, value in reference.items() if n in tensors)
-        allowed = tolerance if network.tolerance is None else network.tolerance
-        if framework > allowed:
-            raise VerificationError(
-                f"the exported network differs from the source framework's own output by {framework:.1e} (at most "
-                f"{allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
-            )
-    return Verified(worst, framework)
+    named = {name: together[tensor] for name, tensor in tensors.items()}
+    return Verified(worst, _verify_framework(network, images, named, tolerance))
+
+
+def _verify_framework(
+    network: TrainedNetwork, images: NDArray[Any], outputs: Mapping[str, NDArray[Any]], tolerance: float
+) -> float | None:
+    """Compare the outputs, by name, with the source framework's own forward pass; None if the source has none.
+
+    Raises:
+        VerificationError: They differ by more than is allowed.
+    """
+    if network.reference is None:
+        return None
+    reference = network.reference(images)
+    worst = max(_difference(outputs[name], value, name) for name, value in reference.items() if name in outputs)
+    allowed = tolerance if network.tolerance is None else network.tolerance
+    if worst > allowed:
+        raise VerificationError(
+            f"the exported network differs from the source framework's own output by {worst:.1e} (at most "
+            f"{allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
+        )
+    return worst
 
 
 def _rounding(source: onnx.ModelProto) -> float:

@@ -1,4 +1,4 @@
-"""Source formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
+"""SourceFormat formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
 
 Files are told apart by their content, never by their ending.
 """
@@ -12,24 +12,24 @@ from xai_deploy.foundation.registry import import_all
 from ..errors import UnknownSourceError
 from ..request import Request
 from . import foreign
-from .base import Network, SourceFile
+from .base import SourceFile, TrainedNetwork
 
-__all__ = ["Network", "SourceFile", "load_source"]
+__all__ = ["SourceFile", "TrainedNetwork", "load_source"]
 
 
-class Source(Protocol):
+class SourceFormat(Protocol):
     """What a source module defines."""
 
     def matches(self, file: SourceFile) -> bool:
         """Whether the file is of this format."""
         ...
 
-    def load(self, file: SourceFile, request: Request) -> Network:
+    def load(self, file: SourceFile, request: Request) -> TrainedNetwork:
         """The network as ONNX."""
         ...
 
 
-def load_source(request: Request) -> Network:
+def load_source(request: Request) -> TrainedNetwork:
     """Read the trained network.
 
     Raises:
@@ -40,7 +40,7 @@ def load_source(request: Request) -> Network:
     file = SourceFile.open(request.source)
     for module in import_all(__name__):
         if hasattr(module, "matches") and module.matches(file):
-            return cast(Source, module).load(file, request)
+            return cast(SourceFormat, module).load(file, request)
     if (known := foreign.describe(file)) is not None:
         raise UnknownSourceError(f"{file.path}: {known}")
     raise UnknownSourceError(

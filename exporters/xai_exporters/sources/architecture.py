@@ -16,7 +16,7 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import ArchitectureError, SourceError
 from ..request import Request
-from .base import Network, SourceFile
+from .base import SourceFile, TrainedNetwork
 from .torch_export import export_module, first_line, import_torch
 from .torchvision_nets import TorchvisionNet, find_net, net_of
 
@@ -27,7 +27,7 @@ _OLD_DENSENET = re.compile(
 )  # "norm.1.weight", as torchvision's files have it
 
 
-def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: Request) -> Network:
+def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: Request) -> TrainedNetwork:
     """Build the architecture, load the weights into it, export it.
 
     Raises:

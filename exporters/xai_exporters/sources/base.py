@@ -19,7 +19,7 @@ Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedNetwork:
     """A trained network as ONNX.
 
     Attributes:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, SourceError
 from ..request import Request
-from .base import Network, SourceFile, refuse_arch
+from .base import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
 
@@ -20,7 +20,7 @@ def matches(file: SourceFile) -> bool:
     return "archive_format" in file.entries and any(n.startswith("models/") for n in file.entries)
 
 
-def load(file: SourceFile, request: Request) -> Network:
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Load the program and export it; module paths are in the program's metadata.
 
     A program of one fixed batch is exported as it is; the passes make its batch symbolic where that can be done.
@@ -38,23 +38,10 @@ def load(file: SourceFile, request: Request) -> Network:
         "loading it runs code from the file (torch evaluates its expressions)",
     )
     torch = import_torch()
-    with quiet():
-        try:
-            with open(file.path, "rb") as opened:  # torch refuses a path of another ending
-                program = torch.export.load(opened)
-            module = program.module(check_guards=False)
-        except Exception as error:  # torch.export documents no exception types
-            raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
-    with quiet():
-        inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-        if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim != 4:
-            raise SourceError(
-                f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image"
-            )
-        shape = tuple(int(d) for d in inputs[0].meta["val"].shape[1:] if isinstance(d, int))
-        if request.input_shape is not None and len(shape) == 3 and shape != request.input_shape:
-            raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
-        try:
+    program, module = _read(file)
+    example = _image_of(file, request, program)
+    try:
+        with quiet():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -63,10 +50,10 @@ def load(file: SourceFile, request: Request) -> Network:
                 verbose=False,
                 optimize=not request.keep_batchnorm,
             )
-        except Exception as error:
-            raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error
+    except Exception as error:
+        raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error
     model = exported.model
-    batch = inputs[0].meta["val"].shape[0]
+    batch = example.shape[0]
     names = [str(v.name) for v in model.graph.outputs]
 
     def results_of(images: Any) -> list[Any]:
@@ -80,4 +67,39 @@ def load(file: SourceFile, request: Request) -> Network:
             results = [[value[:1] for value in results_of(images)] for images in repeated]
             return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
 
-    return Network(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)
+    return TrainedNetwork(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)
+
+
+def _read(file: SourceFile) -> tuple[Any, Any]:
+    """The program, and its module.
+
+    Raises:
+        SourceError: It can't be loaded.
+    """
+    torch = import_torch()
+    with quiet():
+        try:
+            with open(file.path, "rb") as opened:  # torch refuses a path of another ending
+                program = torch.export.load(opened)
+            return program, program.module(check_guards=False)
+        except Exception as error:  # torch.export documents no exception types
+            raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
+
+
+def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
+    """The example of the program's one input, a tensor without values, [N,C,H,W].
+
+    Raises:
+        SourceError: It has several inputs, or one that is no image.
+        RequestError: `input_shape` is not its shape.
+    """
+    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim != 4:
+        raise SourceError(
+            f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image"
+        )
+    example = inputs[0].meta["val"]
+    shape = tuple(int(d) for d in example.shape[1:] if isinstance(d, int))
+    if request.input_shape is not None and len(shape) == 3 and shape != request.input_shape:
+        raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
+    return example

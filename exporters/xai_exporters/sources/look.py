@@ -7,12 +7,12 @@ import onnx
 from ..errors import GraphError, RequestError
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from . import Network
+from . import TrainedNetwork
 
 _OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
-def look(network: Network, request: Request) -> None:
+def look(network: TrainedNetwork, request: Request) -> None:
     """Refuse early what no pass will change.
 
     Args:

@@ -15,7 +15,7 @@ from ..errors import GraphError, SourceError
 from ..passes.old_opset import require_known
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from .base import Network, SourceFile, refuse_arch
+from .base import SourceFile, TrainedNetwork, refuse_arch
 from .expansion import expansion
 from .order import in_order
 from .standard_form import in_standard_form
@@ -26,7 +26,7 @@ def matches(file: SourceFile) -> bool:
     return file.head[:1] in (b"\x08", b"\x12") and _parse(file.path) is not None
 
 
-def load(file: SourceFile, request: Request) -> Network:
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Read the model with its external data.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import SourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .base import Network, SourceFile
+from .base import SourceFile, TrainedNetwork
 
 
 def matches(file: SourceFile) -> bool:
@@ -14,7 +14,7 @@ def matches(file: SourceFile) -> bool:
     return file.head[8:9] == b"{" and 2 <= length <= file.path.stat().st_size - 8
 
 
-def load(file: SourceFile, request: Request) -> Network:
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Read the weights.
 
     Raises:

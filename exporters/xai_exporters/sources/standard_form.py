@@ -19,14 +19,14 @@ from ..passes.int8_input import to_codes, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
-from .base import Network
+from .base import TrainedNetwork
 
 STEPS = 0.05
 """Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
 steps of 8 bits. It is used only if the operators can't be compared one by one."""
 
 
-def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
+def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
     """The network in standard form.
 
     Args:
@@ -41,7 +41,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
     pixels = to_pixels(model)
     floats = to_qdq(pixels or model)
     if pixels is None and floats is None:
-        return Network(model, kind)
+        return TrainedNetwork(model, kind)
     changes = [*(["integers' operators as QDQ"] if floats else []), *(["int8 input as uint8 pixels"] if pixels else [])]
     proto = floats.model if floats is not None else pixels or model
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
@@ -55,7 +55,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> Network:
         singles = [run_single(session, to_codes(x) if pixels else x) for x in parts]
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
-    return Network(
+    return TrainedNetwork(
         to_common_opset(proto),  # QuantizeLinear has an axis from opset 13 on
         ", ".join([kind, *changes]),
         reference=reference,

@@ -17,7 +17,7 @@ from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
 from ..request import Request
-from .base import Network
+from .base import TrainedNetwork
 from .configured import image_size, stated_by_module
 from .stated import Stated
 
@@ -66,7 +66,7 @@ def example_input(request: Request, shape: tuple[int, int, int] = (3, 224, 224))
 
 def export_module(
     module: Any, request: Request, kind: str, stated: Stated | None = None, notes: tuple[str, ...] = ()
-) -> Network:
+) -> TrainedNetwork:
     """Export a module in evaluation mode.
 
     If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. It is exact
@@ -102,7 +102,23 @@ def export_module(
     size = stated.size if stated is not None else image_size(module)
     channels = len(stated.fields["mean"]) if stated is not None else 3
     example = example_input(request, (channels, *size)) if size is not None else example_input(request)
-    wrapper = _tapping(torch, module, tapped, call)
+    model = _export(_tapping(torch, module, tapped, call), example, request, tapped is not None)
+
+    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
+
+    return TrainedNetwork(ir.to_proto(model), kind, stated or "imagenet", _TAP if tapped else None, reference, notes)
+
+
+def _export(wrapper: Any, example: Any, request: Request, tapped: bool) -> ir.Model:
+    """A wrapped module as ONNX, its batch symbolic, its outputs under their own names and the tap's.
+
+    Raises:
+        LayerError: The submodule of the tap is not called, is called several times, or gives no tensor.
+        SourceError: The module does not run, or torch can't export it.
+    """
+    torch = import_torch()
     with quiet(), torch.no_grad():
         try:
             outputs = named_outputs(wrapper(example)[0])
@@ -113,7 +129,7 @@ def export_module(
                 f"{request.source}: the network does not run on images of shape {tuple(example.shape[1:])} "
                 f"({first_line(error)}); give its --input-shape"
             ) from error
-        names = list(outputs)
+        names = [*outputs, _TAP] if tapped else list(outputs)
         try:
             exported = torch.onnx.export(
                 wrapper,
@@ -122,7 +138,7 @@ def export_module(
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 input_names=[IMAGE],
-                output_names=[*names, _TAP] if tapped else names,
+                output_names=names,
                 optimize=not request.keep_batchnorm,  # which merges it; constants are folded again in any case
                 verbose=False,
             )
@@ -131,15 +147,10 @@ def export_module(
                 f"{request.source}: torch can't export the network ({first_line(error)}); "
                 "try a TorchScript archive (torch.jit.trace) or your own ONNX export as the source"
             ) from error
-    model = exported.model
+    model: ir.Model = exported.model
     _unwrap_names(model)
-    name_outputs(model.graph, [*names, _TAP] if tapped else names)
-
-    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        with torch.no_grad():
-            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
-
-    return Network(ir.to_proto(model), kind, stated or "imagenet", _TAP if tapped else None, reference, notes)
+    name_outputs(model.graph, names)
+    return model
 
 
 def named_outputs(output: Any) -> dict[str, Any]:

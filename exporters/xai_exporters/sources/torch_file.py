@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .base import Network, SourceFile, refuse_arch
+from .base import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .pickled import bomb_in
 from .torch_export import export_module, first_line, import_torch
@@ -21,7 +21,7 @@ def matches(file: SourceFile) -> bool:
     return ("data.pkl" in file.entries and "constants.pkl" not in file.entries) or file.head.startswith(_LEGACY)
 
 
-def load(file: SourceFile, request: Request) -> Network:
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Read the weights without running code from the file; a whole module only if the user trusts it.
 
     Raises:

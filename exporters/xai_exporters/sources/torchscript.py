@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..request import Request
-from .base import Network, SourceFile, refuse_arch
+from .base import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 
@@ -21,7 +21,7 @@ def matches(file: SourceFile) -> bool:
     return "constants.pkl" in file.entries and any(name.startswith("code/") for name in file.entries)
 
 
-def load(file: SourceFile, request: Request) -> Network:
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Load the archive and export it; module paths survive in node names ("/layer4/layer4.1/conv2/Conv").
 
     Raises:
@@ -63,4 +63,6 @@ def load(file: SourceFile, request: Request) -> Network:
         with torch.no_grad(), quiet():
             return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
 
-    return Network(onnx.load_from_string(buffer.getvalue()), "TorchScript archive", "imagenet", reference=reference)
+    return TrainedNetwork(
+        onnx.load_from_string(buffer.getvalue()), "TorchScript archive", "imagenet", reference=reference
+    )

@@ -19,7 +19,7 @@ from xai_exporters.passes.clean import CleanGraph
 from xai_exporters.passes.clean import clean as real_clean
 from xai_exporters.roles.pixelwise import Linear
 from xai_exporters.roles.pixelwise import find_linear as real_find_linear
-from xai_exporters.sources import Network
+from xai_exporters.sources import TrainedNetwork
 from xai_exporters.sources import load_source as real_load_source
 
 from xai_deploy.format.bundle import Input, Preprocess
@@ -79,7 +79,7 @@ def test_a_side_tensor_mixed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_export_that_is_not_the_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unfaithful(request: Request) -> Network:
+    def unfaithful(request: Request) -> TrainedNetwork:
         network = real_load_source(request)
         assert network.reference is not None
         truth = network.reference

@@ -14,10 +14,11 @@ import torch
 import torchvision
 from PIL import Image
 from xai_exporters import Request
+from xai_exporters.arguments import make_parser
 from xai_exporters.bundle.preprocess import describe_input
-from xai_exporters.cli import _parser
+from xai_exporters.config import load_config
 from xai_exporters.errors import ArchitectureError, RequestError
-from xai_exporters.request import check, load_config
+from xai_exporters.request import check
 from xai_exporters.sources import architecture, load_source, published, torchvision_nets
 from xai_exporters.sources.configured import image_size, stated_by_module
 from xai_exporters.sources.stated import Stated, note
@@ -292,12 +293,12 @@ def test_the_users_options_win() -> None:
 
 def test_arch_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["x", "--arch-options", "transform_input=true,input_size=(3, 4),name=a b,depth=2,off=False,none=None"]
-    assert _parser().parse_args(given).arch_options == {
+    assert make_parser().parse_args(given).arch_options == {
         "transform_input": True, "input_size": (3, 4), "name": "a b", "depth": 2, "off": False, "none": None,
     }  # fmt: skip
     for wrong in ("a", "a=1,a=2", "=1", "1a=2"):
         with pytest.raises(SystemExit):
-            _parser().parse_args(["x", "--arch-options", wrong])
+            make_parser().parse_args(["x", "--arch-options", wrong])
         assert "is not KEY=VALUE" in capsys.readouterr().err
     (tmp_path / "c.toml").write_text("[arch-options]\ntransform_input = true\n")
     assert load_config(tmp_path / "c.toml") == {"arch_options": {"transform_input": True}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -89,6 +89,8 @@ class Intervals:
             return _MONOTONE[op](low), _MONOTONE[op](high)
         if op == "Pow":
             return _power(of(0), of(1))
+        if op in _OF_ONE:
+            return _OF_ONE[op](*of(0))
         if op == "ReduceProd":
             return (0.0, 1.0) if of(0)[0] >= 0 and of(0)[1] <= 1 else ANY
         if op in ("Concat", "Mean"):
@@ -106,12 +108,6 @@ class Intervals:
             least = of(1)[0] if bounds[0] is not None else -math.inf
             most = of(2)[1] if bounds[1] is not None else math.inf
             return min(max(low, least), most), min(max(high, least), most)
-        if op == "Neg":
-            low, high = of(0)
-            return -high, -low
-        if op == "Abs":
-            low, high = of(0)
-            return max(low, -high, 0.0), max(abs(low), abs(high))
         if op in ("Add", "Sum"):
             ends = [of(i) for i in range(len(node.inputs))]
             return sum(low for low, _ in ends), sum(high for _, high in ends)
@@ -133,6 +129,12 @@ class Intervals:
         if op in ("MatMul", "Gemm"):
             return _linear(node, of(0), of(2) if len(node.inputs) > 2 else (0.0, 0.0), self._shapes)
         return ANY
+
+
+_OF_ONE: Mapping[str, Callable[[float, float], Interval]] = {
+    "Neg": lambda low, high: (-high, -low),
+    "Abs": lambda low, high: (max(low, -high, 0.0), max(abs(low), abs(high))),
+}
 
 
 def _union(ends: Sequence[Interval]) -> Interval:

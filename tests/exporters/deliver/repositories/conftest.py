@@ -8,8 +8,8 @@ from pathlib import Path
 import openvino as ov
 import pytest
 from xai_exporters import Request, export
+from xai_exporters.config import load_config
 from xai_exporters.deliver.repositories.base import Served
-from xai_exporters.request import load_config
 
 _FORMS: dict[str, dict[str, object]] = {
     "grad-cam": {},

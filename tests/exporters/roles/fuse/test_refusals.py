@@ -9,8 +9,8 @@ import onnx
 import pytest
 from xai_exporters import Request, export
 from xai_exporters.cli import main
+from xai_exporters.config import load_config
 from xai_exporters.errors import RequestError
-from xai_exporters.request import load_config
 
 from tests.exporters import onnx_nets as o
 
@@ -109,7 +109,7 @@ def test_map_size(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(capsys, here, "net.onnx", "--fuse", "cam", "--map-size", "big")
     assert "--map-size" in told
     with pytest.raises(RequestError, match="--map-size is activation or input, not 'big'"):
-        export(Request(here / "net.onnx", fuse=("cam",), map_size="big"))
+        export(Request(here / "net.onnx", fuse=("cam",), map_size="big"))  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="--fuse takes names of methods"):
         export(Request(here / "net.onnx", fuse=(1,)))  # type: ignore[arg-type]
 

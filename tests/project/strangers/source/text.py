@@ -4,7 +4,7 @@ import base64
 
 import onnx
 from xai_exporters.request import Request
-from xai_exporters.sources.base import Network, SourceFile
+from xai_exporters.sources.base import SourceFile, TrainedNetwork
 
 MAGIC = b"onnx as text\n"
 
@@ -14,6 +14,7 @@ def matches(file: SourceFile) -> bool:
     return file.head.startswith(MAGIC)
 
 
-def load(file: SourceFile, request: Request) -> Network:
-    """See `Source.load`."""
-    return Network(onnx.load_from_string(base64.b64decode(file.path.read_bytes()[len(MAGIC) :])), "ONNX as text")
+def load(file: SourceFile, request: Request) -> TrainedNetwork:
+    """See `SourceFormat.load`."""
+    model = onnx.load_from_string(base64.b64decode(file.path.read_bytes()[len(MAGIC) :]))
+    return TrainedNetwork(model, "ONNX as text")

@@ -1,0 +1,197 @@
+"""The command line's parser, made from the fields of `Request`, and the values of options from their text."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from xai_deploy.format.bundle import Preprocess
+from xai_deploy.foundation import exits
+from xai_deploy.version import __version__
+
+from .config import load_config
+from .deliver.repositories.base import servers
+from .errors import RequestError
+from .relevance.composite import composites
+from .request import GROUPS, Option, Request
+from .roles.fuse.base import fused
+from .roles.plan import plan_roles
+
+_SAFETY = """files from strangers:
+  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
+  can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
+
+"""
+_EPILOG = """examples:
+  xai-export resnet50.pt --split layer4
+  xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
+  xai-export model.onnx --list-layers
+  xai-export model.onnx --preprocess imagenet --fuse grad-cam --serve-repo triton repository/
+  xai-export model.onnx --preprocess imagenet --fuse reciprocam,grad-cam --web site/
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of xai-export. An option that is not given is None, so that a TOML file's value holds."""
+    parser = exits.Parser(
+        prog="xai-export",
+        description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
+        epilog=_SAFETY + _EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors or ONNX file")
+    add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
+    add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
+    names: dict[str, Iterable[str]] = {
+        "roles": [role for role in plan_roles(Request(Path())).roles if role not in ("head", "tail")],
+        "composites": composites(),
+        "methods": fused,
+        "servers": servers,
+    }
+    told = {kind: ", ".join(each) for kind, each in names.items()}
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
+    for name, hint in typing.get_type_hints(Request, include_extras=True).items():
+        if typing.get_origin(hint) is Annotated:
+            kind, option = typing.get_args(hint)
+            flags = sorted((f"--{name.replace('_', '-')}", *option.also), key=lambda flag: flag.startswith("--"))
+            groups[option.group].add_argument(*flags, help=option.help.format(**told), **_settings(option, kind))
+        elif name == "preprocess_fields":
+            _add_preprocessing(groups["preprocessing, for the manifest"])
+    add("--json", action="store_true", help="print the summary as JSON")
+    add("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
+    add("--version", action="version", version=f"xai-deploy-exporters {__version__}")
+    return parser
+
+
+def _settings(option: Option, hint: Any) -> dict[str, Any]:
+    """What argparse is told of a field's option: by the field's type."""
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if kind is not type(None)]
+    choices = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal), None)
+    settings: dict[str, Any] = {} if option.metavar is None else {"metavar": option.metavar}
+    if hint is bool:
+        return {"action": "store_true", "default": None}
+    if option.parse is not None:
+        return settings | {"type": _PARSERS[option.parse]}
+    if option.repeatable:
+        return settings | {"action": "append"}
+    if isinstance(option.metavar, tuple):
+        return settings | {"nargs": len(option.metavar)}
+    if choices is not None:
+        return settings | {"choices": choices}
+    return settings | {"type": next((kind for kind in (Path, int, float) if kind in kinds), str)}
+
+
+def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
+    """An option for each field of the preprocessing that users state."""
+    hints = typing.get_type_hints(Preprocess)
+    add = group.add_argument
+    add("--resize", type=resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
+    add("--interpolation", choices=typing.get_args(hints["interpolation"]))
+    add(
+        "--antialias",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="widen the filter when shrinking (as PIL)",
+    )
+    add("--color", choices=typing.get_args(hints["color"]), help="channel order the network takes")
+    add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
+    add("--mean", type=floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
+    add("--std", type=floats, metavar="A,B,C", help="likewise")
+
+
+def request_of(options: argparse.Namespace) -> Request:
+    """The request: the command line's options over the TOML file's.
+
+    Raises:
+        RequestError: The file is not right, or `--fuse` names no method.
+    """
+    values: dict[str, Any] = load_config(options.config) if options.config else {}
+    given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
+    values |= {key: value for key, value in given.items() if value is not None}
+    if options.composite is not None:
+        values["composite"] = tuple(options.composite)
+    if options.serve_repo is not None:
+        values["serve_repo"] = options.serve_repo[0], Path(options.serve_repo[1])
+    if options.fuse is not None:
+        values["fuse"] = tuple(part for given in options.fuse for part in words(given))
+        if not values["fuse"]:
+            raise RequestError(f"--fuse: no method is named; there are {', '.join(fused)}")
+    if options.preprocess is not None:
+        values["preprocess_fields"] = {}  # the command line's preset wins over the file's fields
+    stated = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Preprocess)}
+    fields = {key: value for key, value in stated.items() if value is not None}
+    values["preprocess_fields"] = {**values.get("preprocess_fields", {}), **fields}
+    return Request(**values)
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Parse "3,224,224" or "3x224x224" as a tuple. Its length is checked with the request.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no number.
+    """
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not C,H,W") from None
+
+
+def floats(text: str) -> tuple[float, ...]:
+    """Parse "0.5,0.5,0.5" as a tuple.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
+def options(text: str) -> dict[str, Any]:
+    """Parse "KEY=VALUE,KEY=VALUE" as keyword arguments; a value is a Python literal, true or false, or else text.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no KEY=VALUE, or a key stands twice.
+    """
+    found: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", text):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key.isidentifier() or key in found:
+            raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE[,KEY=VALUE], each key once")
+        try:
+            found[key] = {"true": True, "false": False}.get(value.lower(), value)
+            found[key] = ast.literal_eval(found[key])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass  # text, or a boolean already
+    return found
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Parse "a, b" as a tuple; empty parts are left out."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def resize(text: str) -> int | str:
+    """A number of pixels, or "stretch".
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    if text == "stretch":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor 'stretch'") from None
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {"shape": shape, "options": options, "words": words}
