@@ -9,7 +9,7 @@ from .explainer import Explainer, Explanation
 from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods
-from .targets.targets import Contrast
+from .targets import Contrast
 from .version import __version__ as __version__
 
 __all__ = [

@@ -18,23 +18,21 @@ from . import heatmap as _heatmap
 from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
 from .format.bundle import Bundle
-from .forward import ForwardPass, Network
-from .foundation import runtimes
-from .foundation.options import options_of
+from .forward import ForwardPass, OpenedNetwork
+from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import require_roles, start_offset
+from .methods.base import require_roles
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
-from .targets import targets as _targets
-from .targets.seeds import Seed
-from .targets.targets import Target
+from .targets import CheckedTarget, ScoreSpace, Seed, Target
+from .targets import read as read_targets
 
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
 
-MethodSpec: TypeAlias = str | tuple[str, Mapping[str, object]]
+MethodSpec: TypeAlias = str | Named
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +119,7 @@ class Explainer:
         bundle: The opened bundle.
         labels: One label per class, or nothing where they are not known.
         backend: The name of the backend in use.
+        backend_version: The version of its runtime.
         device: The device asked for, which is the one in use.
         precision: The arithmetic asked for.
         batch_size: The largest batch that any graph is given; 1 for a bundle that takes one image at a time.
@@ -152,15 +151,18 @@ class Explainer:
             raise XaiError(f"{cache}: is a file; the cache is a folder")
         self.bundle = Bundle.open(bundle)
         self.labels = self.bundle.labels
+        self._space = ScoreSpace(self.bundle.manifest.classes, self.labels)
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
-        self.backend, self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
+        self.backend, self.backend_version = self._backend.name, self._backend.version
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
-        version = (runtimes.version(self.backend) or "").partition("-")[0]  # OpenVINO adds the build after a hyphen
-        runtime = f"{self.backend} {version}".rstrip()
-        self._network = Network(self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision)
+        runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
+        self._network = OpenedNetwork(
+            self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
+        )
 
     def explain(
         self, images: Images, method: str = "reciprocam", target: Target = None, **options: object
@@ -178,10 +180,7 @@ class Explainer:
         Raises:
             InputError, MethodError, BackendError, NonFiniteOutputError: See `xai_deploy.errors`.
         """
-        if (
-            isinstance(target, str)
-            and len(_targets.expand([target], 1, self.bundle.manifest.classes, self.labels)) != 1
-        ):
+        if isinstance(target, str) and len(read_targets([target], 1, self._space)) != 1:
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
         return self.explain_many(images, [(method, options)], [target])[0]
 
@@ -200,12 +199,12 @@ class Explainer:
         """
         manifest = self.bundle.manifest
         named: list[tuple[str, Method]] = []
-        for name, options in _specs(methods):
+        for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
             named.append((name, method))
         batch = as_list(images)
-        wanted = _targets.expand(targets, len(batch), manifest.classes, self.labels)
+        wanted = read_targets(targets, len(batch), self._space)
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
 
@@ -215,7 +214,7 @@ class Explainer:
         Raises:
             TargetError: A class that does not exist, a label that is not listed, or something that is neither.
         """
-        _targets.expand([target], 1, self.bundle.manifest.classes, self.labels)
+        read_targets([target], 1, self._space)
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
@@ -241,15 +240,14 @@ class Explainer:
         images: Sequence[NDArray[Any] | Prepared],
         rows: range,
         named: Sequence[tuple[str, Method]],
-        wanted: Sequence[Target | _targets.Rank],
+        wanted: Sequence[CheckedTarget],
     ) -> _Part:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
         forward = self._forward([images[i] for i in rows])
-        chosen = [target if _targets.is_single(target) else target[rows.start : rows.stop] for target in wanted]  # type: ignore[index]
-        classes, count = self.bundle.manifest.classes, len(rows)
+        chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
         self._prime(forward, chosen, named)
-        seeds = [_targets.resolve(t, count, classes, self.labels, lambda: forward.logits) for t in chosen]
+        seeds = [target.seed(lambda: forward.logits) for target in chosen]
         shared = time.perf_counter() - started
         maps, seconds = [], []
         for name, method in named:
@@ -262,9 +260,7 @@ class Explainer:
             seconds.append(time.perf_counter() - started + shared)
         constant = [
             [
-                tuple(
-                    forward.why_constant(raw[i], i, seed, getattr(method, "by_position", False)) for i in range(count)
-                )
+                tuple(forward.why_constant(raw[i], i, seed, method.by_position) for i in range(count))
                 for raw, seed in zip(of, seeds, strict=True)
             ]
             for of, (_, method) in zip(maps, named, strict=True)
@@ -272,16 +268,16 @@ class Explainer:
         return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant)
 
     def _prime(
-        self, forward: ForwardPass, chosen: Sequence[Target | _targets.Rank], named: Sequence[tuple[str, Method]]
+        self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
     ) -> None:
         """Run a graph that propagates back, if one is going to run anyway, before anything asks for logits: they come with
         it, and no other pass is run for them."""
-        classes, count = self.bundle.manifest.classes, len(forward.x)
+        classes = self.bundle.manifest.classes
         runs = (
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if self.bundle.manifest.graphs[role].propagated and (offset := start_offset(method, classes)) is not None
+            if self.bundle.manifest.graphs[role].propagated and (offset := method.offset(classes)) is not None
         )
         back = next(runs, None)
         if back is None:
@@ -289,13 +285,11 @@ class Explainer:
         name, role, offset = back
         with _naming(name):
             for target in chosen:
-                known = _targets.known_classes(target, count, classes, self.labels)
-                if known is not None:
-                    return forward.prime(role, known, offset)
+                if target.classes is not None:
+                    return forward.prime(role, target, target.classes, offset)
             for target in chosen:
-                if offset == 0 and not _targets.needs_logits(target, classes, self.labels):
-                    seed = _targets.resolve(target, count, classes, self.labels, lambda: forward.logits)
-                    forward.backward(role, seed)
+                if offset == 0 and not target.needs_logits:
+                    forward.backward(role, target.seed(lambda: forward.logits))
                     return None
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
@@ -341,33 +335,11 @@ class Explainer:
         return session
 
 
-def _specs(methods: Sequence[MethodSpec]) -> list[tuple[str, Mapping[str, object]]]:
-    """Each method's name and options.
-
-    Raises:
-        OptionError: Something that is neither a name nor a pair of a name and options.
-    """
-    if isinstance(methods, str):
-        methods = [methods]
-    if not isinstance(methods, Sequence) or len(methods) == 0:
-        raise OptionError(f"methods are a list of names, or of pairs of a name and options, not {methods!r}")
-    specs: list[tuple[str, Mapping[str, object]]] = []
-    for spec in methods:
-        match spec:
-            case str():
-                specs.append((spec, {}))
-            case (str() as name, Mapping() as options):
-                specs.append((name, options))
-            case _:
-                raise OptionError(f"a method is a name, or a pair of a name and options, not {spec!r}")
-    return specs
-
-
 def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
     found = [seed.versus for seed in seeds]
     if all(versus is None for versus in found):
         return None
-    none = [np.full(len(seed.classes), -1, dtype=np.int64) for seed in seeds]
+    none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
     return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
 
 

@@ -15,6 +15,7 @@ from .faithful import how_wrong
 from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
 from .foundation.progress import progress
 from .probabilities import probabilities
+from .targets import CheckedTarget
 from .targets.seeds import Index, Seed
 
 Array = NDArray[np.float32]
@@ -35,7 +36,7 @@ class _lazy(Generic[V]):
         return value
 
 
-class Network:
+class OpenedNetwork:
     """The opened graphs of a bundle, and what is computed once per network.
 
     Args:
@@ -126,7 +127,7 @@ class Network:
 class ForwardPass:
     """The `methods.base.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
 
-    def __init__(self, network: Network, x: NDArray[Any]) -> None:
+    def __init__(self, network: OpenedNetwork, x: NDArray[Any]) -> None:
         self._network = network
         self.x = x
         self.batch_size = network.batch_size
@@ -218,18 +219,17 @@ class ForwardPass:
             self._network.prove("pixelwise-tail", got, self.logits)
         return weight
 
-    def prime(self, role: str, classes: Index, offset: float = 0.0) -> None:
+    def prime(self, role: str, target: CheckedTarget, classes: Index, offset: float = 0.0) -> None:
         """Run a graph that propagates back before anything else asks for logits: they come with it.
 
         Args:
-            role: The graph; a method is going to ask it for this seed.
-            classes: [n], -1 for the predicted class.
+            role: The graph; a method is going to ask it for this target's seed.
+            target: What is explained.
+            classes: The target's own, [n], -1 for the predicted class.
             offset: As for `backward`.
         """
         result = self._run_back(role, classes, self._beside(len(classes), offset))
-        predicted = self.logits.argmax(axis=1)
-        seed = Seed.of_class(np.where(classes < 0, predicted, classes))
-        self._arrived[role, _key(seed), offset] = result
+        self._arrived[role, _key(target.seed(lambda: self.logits)), offset] = result
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
         """What a graph that propagates back gives for a seed, float32 on the host: d(s . logits)/d(activation) from
@@ -264,7 +264,7 @@ class ForwardPass:
     def black(self) -> Array:
         """A black image as the network gets it, [1, ...] float32."""
         spec = self._network.manifest.input
-        color: Array = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
+        color = spec.preprocess.ends()[0].astype(np.float32)
         image = np.broadcast_to(color[:, None, None], (spec.channels, spec.height, spec.width))
         return np.ascontiguousarray(image if spec.layout == "NCHW" else image.transpose(1, 2, 0))[None]
 

@@ -144,9 +144,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
         planes = np.rint(np.tensordot(_LUMA, planes, 1))[None]
     if planes.shape[0] != spec.channels:
         raise ShapeError(f"the network takes {spec.channels} channels, a {how.color} image has {planes.shape[0]}")
-    mean = np.array(how.mean, np.float32)[:, None, None]
-    std = np.array(how.std, np.float32)[:, None, None]
-    planes = (planes * np.float32(how.scale) - mean) / std
+    planes = how.normalise(planes)
     if spec.dtype == "uint8":
         planes = np.clip(np.rint(planes), 0, 255)
     if spec.layout == "NHWC":

@@ -34,7 +34,7 @@ def _plain(backend: str, case: Case) -> Job:
     from xai_deploy.backends import Config, create
     from xai_deploy.backends.base import to_host
 
-    session = create(backend, Config(threads=case.threads))[1].open(Path(case.path("net.onnx")).read_bytes())
+    session = create(backend, Config(threads=case.threads)).open(Path(case.path("net.onnx")).read_bytes())
     image = case.image
 
     def run() -> Array:

@@ -14,6 +14,7 @@ import pytest
 from xai_deploy import write_image
 from xai_deploy.cli import evaluate
 from xai_deploy.evaluation import run as running
+from xai_deploy.evaluation import session
 
 from . import nets
 
@@ -64,7 +65,7 @@ def run(desk: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         metrics = [] if "--metrics" in more else ["--metrics", "complexity"]
         status = evaluate.main([*bundles, "--images", images, "-o", out, *methods, *metrics, *more])
         assert status == 0, capsys.readouterr().err
-        return json.loads(Path(out, evaluate.RESULTS).read_bytes())
+        return json.loads(Path(out, session.RESULTS).read_bytes())
 
     return call
 

@@ -18,9 +18,9 @@ from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import evaluate
 from xai_deploy.errors import TargetError
 from xai_deploy.evaluation import Journal, Plan, Subject, metric_names
-from xai_deploy.evaluation import evaluate as evaluate_images
+from xai_deploy.evaluation import measure as evaluate_images
 from xai_deploy.format.bundle import Preprocess
-from xai_deploy.targets.targets import Contrast
+from xai_deploy.targets import Contrast
 
 from ..runtime import tiny
 from . import nets

@@ -18,7 +18,7 @@ import pytest
 from xai_deploy import Explainer
 from xai_deploy.cli import evaluate
 from xai_deploy.evaluation import Journal, Plan, Subject, report
-from xai_deploy.evaluation import evaluate as evaluate_images
+from xai_deploy.evaluation import measure as evaluate_images
 from xai_deploy.foundation import whole_files
 
 from .conftest import Run, pictures
@@ -162,7 +162,7 @@ def test_killed_while_the_results_are_written(desk: Path, run: Run, monkeypatch:
                 return replace(path, target)
 
             with monkeypatch.context() as patch:
-                patch.setattr("xai_deploy.cli.evaluate.write_whole", write_half)
+                patch.setattr("xai_deploy.evaluation.session.write_whole", write_half)
                 patch.setattr(Path, "replace", never_replace)
                 with pytest.raises(Killed):
                     run(images="many")

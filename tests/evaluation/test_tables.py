@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from xai_deploy.cli.evaluate import JOURNAL
 from xai_deploy.evaluation import summary, tables
 from xai_deploy.evaluation.metrics import Column
+from xai_deploy.evaluation.session import JOURNAL
 
 from .conftest import Run
 

@@ -16,7 +16,7 @@ from xai_deploy.backends import Config, create
 from xai_deploy.backends.base import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
-from xai_deploy.forward import ForwardPass, Network
+from xai_deploy.forward import ForwardPass, OpenedNetwork
 from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
 from xai_deploy.targets.seeds import Seed
@@ -37,6 +37,14 @@ def test_first_installed_backend(bundles: Bundles, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendNotInstalledError, match=r"no inference runtime is installed; pip install 'xai-deploy\["):
         Explainer(bundles("pooled").path)
+
+
+def test_names_itself_and_its_version(bundles: Bundles, backend: str) -> None:
+    """The registered name, and the package's own version in full."""
+    created = create(backend, Config())
+    assert (created.name, created.version) == (backend, sys.modules[backend].__version__)
+    explainer = Explainer(bundles("pooled").path, backend)
+    assert (explainer.backend, explainer.backend_version) == (created.name, created.version)
 
 
 def test_backend_not_installed(bundles: Bundles, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,14 +152,14 @@ def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:
 
 
 def test_garbage_is_refused_by_the_runtime(backend: str) -> None:
-    _, opened = create(backend, Config())
+    opened = create(backend, Config())
     for model in (b"", b"not a graph", b"\x08\x0a" * 50):
         with pytest.raises(RuntimeFailure, match=r"can't (open|read|compile) the graph|failed while running"):
             opened.open(model).run({}, ["y"])
 
 
 def test_wrong_feeds(bundles: Bundles, backend: str) -> None:
-    _, opened = create(backend, Config())
+    opened = create(backend, Config())
     session = opened.open(Bundle.open(bundles("pooled").path).graph("head"))
     good = tiny.inputs("pooled", 2)
     for feeds in ({}, {"image": good[:, :, :5]}, {"image": good[None]}):
@@ -200,7 +208,7 @@ def test_bound_session(bundles: Bundles, kind: tiny.Kind, count: int) -> None:
     assert not isinstance(given, np.ndarray)
     np.testing.assert_allclose(given.numpy(), net.head(x)[0].numpy(), atol=1e-5)
 
-    network = Network(opened.manifest, sessions.__getitem__, 7, False)
+    network = OpenedNetwork(opened.manifest, sessions.__getitem__, 7, False)
     forward = ForwardPass(network, x)
     np.testing.assert_allclose(forward.logits, net.logits(x).numpy(), atol=1e-4)
     seeds = [Seed.of_class(np.full(count, 1))]

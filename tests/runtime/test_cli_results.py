@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xai_deploy import Explainer
+from xai_deploy.answer import likelihood
 from xai_deploy.cli import explain
 
 from . import tiny
@@ -23,8 +25,7 @@ def test_sigmoid_network(work: Path) -> None:
 
 def test_likelihood_of_one_class_without_activation(work: Path) -> None:
     tiny.write(work / "raw.xai", changes={"activation": "none"})
-    run_ = explain._Run(explain._parser().parse_args(["raw.xai", "photos/cat.png"]))
-    found = run_._likelihood(np.array([1.25], np.float32), 0)
+    found = likelihood(Explainer("raw.xai"), np.array([1.25], np.float32), 0)
     assert found == {"probability": None, "logit": 1.25}
     assert explain._likelihood(found) == "logit 1.25"
 

@@ -17,7 +17,7 @@ from xai_deploy.backends import Session
 from xai_deploy.backends.base import DeviceTensor, Tensor
 from xai_deploy.backends.onnxruntime import BoundSession
 from xai_deploy.errors import NonFiniteOutputError, OptionError, TargetError
-from xai_deploy.forward import ForwardPass, Network
+from xai_deploy.forward import ForwardPass, OpenedNetwork
 from xai_deploy.methods import create
 from xai_deploy.targets.seeds import Seed
 
@@ -213,7 +213,7 @@ def test_the_heads_tensors_stay_on_the_device(paths: dict[str, Path], kind: dens
         return Recorder(BoundSession(model, "cpu", 0))
 
     sessions = {role: session(role) for role in ("head", "gradient")}
-    network = Network(opened.manifest, sessions.__getitem__, 16, False)
+    network = OpenedNetwork(opened.manifest, sessions.__getitem__, 16, False)
     network.proven.add("gradient")
     forward = ForwardPass(network, x)
     net, seeds = dense.Reference(kind, x), [Seed.of_class(np.array([0, 1])), Seed.contrast(*np.array([[0, 0], [2, 2]]))]

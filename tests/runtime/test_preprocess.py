@@ -207,3 +207,13 @@ def test_array_that_could_be_a_batch_of_greys(shape: tuple[int, ...]) -> None:
     """RGBA images and planes first are not a batch of narrow grey images."""
     with pytest.raises(ShapeError, match=r"an image has shape \[h,w,3\].*give several grey images as a list"):
         as_list(np.zeros(shape, np.uint8))
+
+
+def test_normalisation_in_the_type_of_the_planes() -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5)).astype(np.float64)
+    wanted = [[(plane / 255 - m) / s for plane, m, s in zip(one, MEAN, STD, strict=True)] for one in planes]
+    np.testing.assert_allclose(IMAGENET.normalise(planes), wanted, rtol=1e-12)
+    assert IMAGENET.normalise(planes.astype(np.float32)).dtype == np.float32
+    ends = [[(pixel / 255 - m) / s for m, s in zip(MEAN, STD, strict=True)] for pixel in (0, 255)]
+    np.testing.assert_allclose(IMAGENET.ends(), ends, rtol=1e-12)
+    assert np.isinf(Preprocess(scale=1e300, std=(1e-300,) * 3).ends()[1]).all()

@@ -11,7 +11,7 @@ import pytest
 from xai_deploy import Bundle
 from xai_deploy.errors import ManifestError
 from xai_deploy.format import bundle
-from xai_deploy.format.randomised import Randomised
+from xai_deploy.format.randomised import Randomised, name_of_step, step_of_name
 
 from .conftest import Bundles
 
@@ -61,3 +61,25 @@ def test_wrong_keys(manifest: bundle.Manifest, value: object, message: str) -> N
     document = json.loads(manifest.to_bytes()) | {"randomised": value}
     with pytest.raises(ManifestError, match=message):
         bundle.parse_manifest(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("name", ["net.xai", "net", "a.b (1)+.xai", "net.randomised-1-of-2.xai"])
+def test_names_are_read_back(name: str) -> None:
+    written = name_of_step(name, 2, 10)
+    assert written == name.removesuffix(".xai") + ".randomised-2-of-10.xai"
+    assert step_of_name(name, written) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.xai",
+        "other.randomised-1-of-2.xai",
+        "net.randomised-0-of-2.xai",
+        "net.randomised-01-of-2.xai",
+        "net.randomised-1-of-2",
+        ".net.randomised-1-of-2.xai.partial",
+    ],
+)
+def test_other_names(name: str) -> None:
+    assert step_of_name("net.xai", name) is None

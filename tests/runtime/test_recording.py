@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 
 from xai_deploy.agreement import recording
 from xai_deploy.agreement.compare import Explained
-from xai_deploy.agreement.recording import Header, Recording, Request
+from xai_deploy.agreement.recording import RecordedMethod, Recording, RecordingHeader
 from xai_deploy.errors import RecordingError
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (4, 5 + i, 3), dtype=np.uint8) for i in range(3)]
 NAMES = ("a.png", "b \udcff.png", "ç.jpg")
-METHODS = {"cam": Request("cam", {}), "reciprocam+score=softmax": Request("reciprocam", {"score": "softmax"})}
-HEADER = Header(1, "net", "d1", "x on cpu, f32", METHODS, NAMES, tuple(recording.digest(image) for image in IMAGES))
+METHODS = {
+    "cam": RecordedMethod("cam", {}),
+    "reciprocam+score=softmax": RecordedMethod("reciprocam", {"score": "softmax"}),
+}
+HEADER = RecordingHeader(
+    1, "net", "d1", "x on cpu, f32", METHODS, NAMES, tuple(recording.digest(image) for image in IMAGES)
+)
 
 
 def array(*shape: int) -> NDArray[np.float32]:

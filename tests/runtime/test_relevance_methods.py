@@ -188,12 +188,11 @@ def test_missing_graphs_say_what_to_do(paths: dict[str, Path], tmp_path: Path) -
 def test_a_start_that_is_divided_by_one_class() -> None:
     """Of one class nothing is left to compare with: the start is the class itself, not 0/0."""
     from xai_deploy.methods import create
-    from xai_deploy.methods.base import start_offset
 
-    assert start_offset(create("clrp", {}), 1) == 0
-    assert start_offset(create("relevance-cam", {}), 1) == -0.5
-    assert start_offset(create("sglrp", {}), 1) is None
-    assert start_offset(create("grad-cam", {}), 1) == 0
+    assert create("clrp", {}).offset(1) == 0
+    assert create("relevance-cam", {}).offset(1) == -0.5
+    assert create("sglrp", {}).offset(1) is None
+    assert create("grad-cam", {}).offset(1) == 0
 
 
 def test_a_contrast_beside_a_class_changes_nothing_for_it(paths: dict[str, Path], backend: str) -> None:

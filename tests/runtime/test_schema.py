@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from xai_deploy.errors import BundleError, TargetError
 from xai_deploy.format import bundle
 from xai_deploy.foundation import schema
-from xai_deploy.targets import targets
+from xai_deploy.targets import ScoreSpace, Target, read
 
 
 @dataclass(frozen=True)
@@ -120,25 +120,25 @@ ANYTHING = (
 
 @given(st.lists(ANYTHING, max_size=3), st.integers(1, 3))
 @settings(max_examples=300, deadline=None)
-def test_any_target(wanted: list[targets.Target], images: int) -> None:
+def test_any_target(wanted: list[Target], images: int) -> None:
     """Refused as a TargetError, or every image gets an existing class."""
     logits = np.random.default_rng(images).standard_normal((images, 5)).astype(np.float32)
     with contextlib.suppress(TargetError):
-        for target in targets.expand(wanted, images, 5, LABELS):
-            seed = targets.resolve(target, images, 5, LABELS, lambda: logits)
+        for target in read(wanted, images, ScoreSpace(5, LABELS)):
+            seed = target.seed(lambda: logits)
             assert seed.classes.shape == seed.weights.shape
             assert seed.classes.dtype == np.int64
             assert ((seed.classes >= 0) & (seed.classes < 5)).all()
             assert seed.target.shape == (images,)
-            known = targets.known_classes(target, images, 5, LABELS)
+            known = target.classes
             if known is not None:
                 assert np.array_equal(seed.target, np.where(known < 0, logits.argmax(axis=1), known))
 
 
 def test_top_k_is_in_order_and_a_label_comes_first() -> None:
     logits = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 1, 1]], np.float32)
-    expanded = targets.expand(["top3"], 2, 5, ())
-    top = [targets.resolve(t, 2, 5, (), lambda: logits).target.tolist() for t in expanded]
+    top = [target.seed(lambda: logits).target.tolist() for target in read(["top3"], 2, ScoreSpace(5))]
     assert top == [[1, 0], [3, 2], [2, 1]]  # of equal logits the lower index first
-    assert targets.expand(["top1"], 2, 5, LABELS) == ["top1"]
-    assert targets.resolve("top1", 2, 5, LABELS, lambda: logits).target.tolist() == [3, 3]
+    [label] = read(["top1"], 2, ScoreSpace(5, LABELS))
+    assert not label.needs_logits
+    assert label.seed(lambda: logits).target.tolist() == [3, 3]

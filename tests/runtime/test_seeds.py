@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 
 from xai_deploy.errors import TargetError, UnknownLabelError
-from xai_deploy.targets import targets
-from xai_deploy.targets.seeds import Seed
+from xai_deploy.targets import CheckedTarget, Contrast, ScoreSpace, Seed, read
 
 LABELS = ("cat", "dog", "cat vs dog", "bird", "7")
 LOGITS = np.array([[1, 5, 3, 4, 2], [9, 1, 8, 0, 3]], np.float32)
 
 
+def checked(target: Any, images: int = 2, labels: tuple[str, ...] = LABELS) -> CheckedTarget:
+    [one] = read([target], images, ScoreSpace(5, labels))
+    return one
+
+
 def resolve(target: Any, labels: tuple[str, ...] = LABELS) -> Seed:
-    [expanded] = targets.expand([target], 2, 5, labels)
-    return targets.resolve(expanded, 2, 5, labels, lambda: LOGITS)
+    return checked(target, labels=labels).seed(lambda: LOGITS)
 
 
 SEEDS = {
@@ -79,7 +82,7 @@ def test_a_seed_of_two_classes_is_no_contrast(weights: list[float]) -> None:
     ],
 )
 def test_a_text_as_a_contrast(text: str, wanted: tuple[int, int | None]) -> None:
-    seed = targets.resolve(text, 1, 5, LABELS, lambda: LOGITS[:1])
+    seed = checked(text, 1).seed(lambda: LOGITS[:1])
     assert seed.target.tolist() == [wanted[0]]
     assert (None if seed.versus is None else seed.versus.tolist()) == (None if wanted[1] is None else [wanted[1]])
 
@@ -117,12 +120,12 @@ def test_when_the_logits_are_needed() -> None:
     def refuse() -> Any:
         raise AssertionError("asked for the logits")
 
-    free: list[Any] = [1, "cat", "cat vs 1", [0, targets.Contrast(1, 2)], np.ones(5)]
+    free: list[Any] = [1, "cat", "cat vs 1", [0, Contrast(1, 2)], np.ones(5)]
     for target in free:
-        assert not targets.needs_logits(target, 5, LABELS)
-        targets.resolve(target, 2, 5, LABELS, refuse)
-    bound: list[Any] = [None, -1, "-1 vs 2", [0, None], [0, "1 vs -1"], targets.Rank(0)]
+        assert not checked(target).needs_logits
+        checked(target).seed(refuse)
+    bound: list[Any] = [None, -1, "-1 vs 2", [0, None], [0, "1 vs -1"], "top1"]
     for target in bound:
-        assert targets.needs_logits(target, 5, LABELS)
+        assert checked(target).needs_logits
         with pytest.raises(AssertionError):
-            targets.resolve(target, 2, 5, LABELS, refuse)
+            checked(target).seed(refuse)

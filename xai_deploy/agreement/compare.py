@@ -152,7 +152,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Figure:
+class JudgedFigure:
     """One figure of the check.
 
     Attributes:
@@ -170,13 +170,13 @@ class Figure:
     passed: bool
 
 
-def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[Figure]:
+def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[JudgedFigure]:
     """The figures over all images; the check is passed if all are."""
     same = float(np.mean([image.reference == image.deployed for image in images]))
     apart = np.array([image.probability_difference for image in images])
     found = [
-        Figure("top-1 agreement", same, None, limits.top1, same >= limits.top1),
-        Figure(
+        JudgedFigure("top-1 agreement", same, None, limits.top1, same >= limits.top1),
+        JudgedFigure(
             "probability difference",
             float(apart.mean()),
             float(np.percentile(apart, 90)),
@@ -190,5 +190,5 @@ def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[Figure]:
             ("top 10 % overlap", limits.top_overlap, [image.top_overlap[title] for image in images]),
         ):
             mean = float(np.mean(values))
-            found.append(Figure(f"{title}: {name}", mean, float(np.percentile(values, 10)), limit, mean >= limit))
+            found.append(JudgedFigure(f"{title}: {name}", mean, float(np.percentile(values, 10)), limit, mean >= limit))
     return found

@@ -27,7 +27,7 @@ _LIMIT = 8 << 30  # bytes, unpacked
 
 
 @dataclass(frozen=True)
-class Request:
+class RecordedMethod:
     """A method as it was asked for.
 
     Attributes:
@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Header:
+class RecordingHeader:
     """What was recorded.
 
     Attributes:
@@ -58,7 +58,7 @@ class Header:
     network: str
     digest: str
     runtime: str
-    methods: dict[str, Request]
+    methods: dict[str, RecordedMethod]
     images: tuple[str, ...]
     pixels: tuple[str, ...]
     layer: str = ""
@@ -68,7 +68,7 @@ class Header:
 class Recording:
     """A header and what was explained, [n, ...]."""
 
-    header: Header
+    header: RecordingHeader
     explained: Explained
 
     def save(self, path: Path) -> None:
@@ -122,7 +122,7 @@ def read(path: Path) -> Recording:
             fields = json.loads(arrays["header"].tobytes())
             if fields["format"] != FORMAT:
                 raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
-            header = schema.load(Header, fields, "header")
+            header = schema.load(RecordingHeader, fields, "header")
             heatmaps = {title: arrays[f"heatmaps-{i}"] for i, title in enumerate(header.methods)}
             explained = Explained(arrays["logits"], arrays["probabilities"], heatmaps)
             if not _fit(header, explained):
@@ -156,7 +156,7 @@ def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
             raise ValueError(member.filename)
 
 
-def _fit(header: Header, explained: Explained) -> bool:
+def _fit(header: RecordingHeader, explained: Explained) -> bool:
     """Whether the arrays belong to the header's images and hold values that a network can give."""
     logits, maps = explained.logits, list(explained.heatmaps.values())
     count = len(header.images)

@@ -107,7 +107,18 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """A runtime on a device."""
+    """A runtime on a device.
+
+    Attributes:
+        name: The name under which it is registered.
+        version: The runtime's version, as its package gives it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
 
     def open(self, model: bytes) -> Session:
         """Open a graph from the bytes of an ONNX file.
@@ -123,8 +134,8 @@ Factory = Callable[[Config], Backend]
 backends: Registry[Factory] = Registry(__package__)
 
 
-def create(name: str | None, config: Config) -> tuple[str, Backend]:
-    """The backend `name`, or with None the first one whose runtime is installed; and its name.
+def create(name: str | None, config: Config) -> Backend:
+    """The backend `name`, or with None the first one whose runtime is installed.
 
     Raises:
         UnknownBackendError: No backend of this name.
@@ -143,4 +154,4 @@ def create(name: str | None, config: Config) -> tuple[str, Backend]:
     factory = backends.get(name)
     if factory is None:
         raise UnknownBackendError(f"no backend {name!r}; there are {', '.join(backends)}")
-    return name, factory(config)
+    return factory(config)

@@ -33,6 +33,8 @@ class OnnxRuntime:
         DeviceError: The provider is not in this build of ONNX Runtime, or does not load, or can't do the precision.
     """
 
+    name = "onnxruntime"
+
     def __init__(self, config: Config) -> None:
         try:
             ort = runtimes.onnxruntime()
@@ -41,6 +43,7 @@ class OnnxRuntime:
                 "the backend 'onnxruntime' needs ONNX Runtime; pip install 'xai-deploy[onnxruntime]' (or [gpu])"
             ) from None
         self._ort = ort
+        self.version = str(ort.__version__)
         self._config = config
         device, _, index = config.device.partition(":")
         self.provider = _PROVIDERS.get(device.lower(), device)

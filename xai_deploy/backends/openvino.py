@@ -31,6 +31,8 @@ class OpenVino:
         DeviceError: The device is not there, or can't do the precision.
     """
 
+    name = "openvino"
+
     def __init__(self, config: Config) -> None:
         try:
             openvino = runtimes.openvino()
@@ -39,6 +41,7 @@ class OpenVino:
                 "the backend 'openvino' needs OpenVINO; pip install 'xai-deploy[openvino]'"
             ) from None
         self._ov = openvino
+        self.version = str(openvino.__version__)
         self._core = openvino.Core()
         self._device = config.device.upper()
         if config.precision not in _PRECISIONS:

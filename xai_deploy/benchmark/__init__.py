@@ -9,7 +9,8 @@ for result in report.results:
 from .jobs import Job, Settings
 from .memory import peak_memory
 from .plot import plot
-from .report import LeftOut, Report, Result, Tested, benchmark
+from .report import benchmark
+from .results import LeftOut, Report, Result, Tested
 from .timing import Summary, interleave, summarise
 
 __all__ = [

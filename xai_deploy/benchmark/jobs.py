@@ -19,7 +19,7 @@ from ..explainer import Explainer
 from ..format.guard import check_self_contained
 from ..images import InputRange, read_image
 from ..preprocess import Prepared
-from ..targets.targets import Target
+from ..targets import Target
 
 PLAIN = "plain"
 SEED = 0  # of the noise
@@ -149,7 +149,7 @@ class Bench:
         if self._model is None:
             data = Path(model).read_bytes()
             check_self_contained(data, model)
-            backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))[1]
+            backend = create(self.backend, Config(self.settings.device, threads=self.settings.threads))
             try:
                 self._model = backend.open(data)
             except RuntimeFailure as error:

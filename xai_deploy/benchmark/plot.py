@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError, OptionError
 from .jobs import PLAIN
-from .report import Report, Result
+from .results import Report, Result
 
 _TIME, _MEMORY = "#3b6ea5", "#8a8f98"
 _LOGARITHMIC = 20  # beyond this ratio a linear axis shows nothing of the cheap methods

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from ..backends import Config, create
+from ..backends import Backend, Config, create
 from ..backends import backends as all_backends
 from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
 from ..explainer import MethodSpec
 from ..format.bundle import Bundle, Manifest
-from ..foundation import runtimes
 from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
@@ -26,121 +25,13 @@ from ..methods.base import create as create_method
 from ..methods.base import require_roles
 from .jobs import PLAIN, Bench, Job, Settings
 from .memory import own_peak, peak_memory
+from .results import LeftOut, Report, Result, Tested
 from .timing import Summary, interleave, summarise
 
 _SLOW_REASON = "costs tens of inferences or more; measured where it is named"
 _NO_PEAK = "this system does not tell a process's peak memory"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Tested:
-    """A bundle: its path, the network's name, the layer it is cut at, the manifest's digest."""
-
-    path: str
-    name: str
-    layer: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A method that was not measured, and why; `backend` is None where that holds for all."""
-
-    bundle: str
-    backend: str | None
-    method: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one job costs.
-
-    Attributes:
-        bundle: Path of the bundle; None for plain inference by the whole model.
-        layer: Where it is cut.
-        backend: Name of the backend.
-        method: A method's name, or "plain".
-        options: The method's options that were given.
-        batch: How many images.
-        targets: How many targets; None for plain inference.
-        median_seconds: Of one call: all images, all targets.
-        iqr_seconds: Interquartile range; None of a single run.
-        ratio: Median of the ratios to plain inference at the same batch in the same round.
-        ratio_iqr: Interquartile range of these ratios.
-        peak_bytes: Peak of the host's memory in a process of its own; None where it was not measured.
-        extra_bytes: The same less plain inference's.
-    """
-
-    bundle: str | None
-    layer: str | None
-    backend: str
-    method: str
-    options: dict[str, Any]
-    batch: int
-    targets: int | None
-    median_seconds: float
-    iqr_seconds: float | None
-    ratio: float
-    ratio_iqr: float | None
-    peak_bytes: int | None = None
-    extra_bytes: int | None = None
-
-    @property
-    def title(self) -> str:
-        """The method with its options, as the command line takes it."""
-        return ":".join([self.method, *(f"{name}={value}" for name, value in self.options.items())])
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured, and how.
-
-    Attributes:
-        bundles: What was compared.
-        plain: What plain inference is.
-        input: What the images are.
-        target: "given", or "predicted".
-        device: As for `Explainer`.
-        threads: As for `Explainer`.
-        batch_size: The largest batch that any graph was given.
-        runs: Rounds that were timed.
-        warmup: Runs before them.
-        versions: Of the packages at work.
-        no_memory: Why no peak is given; None where one is.
-        left_out: Methods that were not measured.
-        results: One for each job: backend, method, targets, batch, bundle, the last varying fastest.
-    """
-
-    bundles: list[Tested]
-    plain: str
-    input: str
-    target: str
-    device: str
-    threads: int | None
-    batch_size: int
-    runs: int
-    warmup: int
-    versions: dict[str, str]
-    no_memory: str | None
-    left_out: list[LeftOut]
-    results: list[Result]
-
-    def columns(self) -> dict[str, Callable[[Result], str]]:
-        """Heading -> cell: what tells the results of one backend apart. What is the same for all of them is no column."""
-        layers = {tested.path: tested.layer for tested in self.bundles}
-        if len(set(layers.values())) < len(layers):
-            layers = {path: path for path in layers}
-        found: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}
-        if len(layers) > 1:
-            found["cut at"] = lambda result: layers.get(result.bundle or "", "-")
-        if len({result.batch for result in self.results}) > 1:
-            found["batch"] = lambda result: str(result.batch)
-        if len({result.targets for result in self.results if result.targets}) > 1:
-            found["targets"] = lambda result: str(result.targets or "-")
-        return found
 
 
 def benchmark(
@@ -185,6 +76,8 @@ def benchmark(
     Raises:
         XaiError: Something named does not exist, does not apply, or does not fit the other things.
         OSError: The model can't be read.
+
+    It has more than 60 lines, for it names 16 arguments and 13 fields of the report; the work is in the functions below.
     """
     for what, counts in (("runs", [runs]), ("warmup", [warmup]), ("batches", batches), ("targets", targets)):
         if not counts or any(type(count) is not int or count < 1 for count in counts):
@@ -200,12 +93,13 @@ def benchmark(
     )
     opened = _open(bundles, max(targets))
     chosen, left_out = _choose(opened, methods)
-    names = _backends(backends, Config(device, threads=threads))
+    created = _backends(backends, Config(device, threads=threads))
     no_memory = None if memory else "not asked for"
     if memory and own_peak() is None:
         no_memory = _NO_PEAK
+    rounds = _Rounds(runs, warmup, no_memory is None, show_progress, clock)
     results: list[Result] = []
-    for backend in names:
+    for backend in (one.name for one in created):
         bench = Bench(backend, settings)
         of_backend: list[Result] = []
         for batch in dict.fromkeys(batches):
@@ -213,18 +107,9 @@ def benchmark(
             if model is not None:
                 for path in opened:
                     bench.check_model(path, batch)
-            calls, failed = _opened(bench, jobs, strict=methods is not None)
+            measured, failed = _measure(bench, jobs, opened, rounds, strict=methods is not None)
             left_out += [one for one in failed if one not in left_out]
-            label = f"{backend}, batch {batch}: "
-            seconds = interleave(
-                calls, runs, warmup - 1, clock=clock, label=label + "time", show_progress=show_progress
-            )
-            measured = progress(calls, len(calls), label + "memory", show_progress)
-            peaks = {} if no_memory else {job: _peak(job, settings) for job in measured}
-            for job in calls:
-                plain = _plain(job, settings, next(iter(opened)))
-                summary = summarise(seconds[job], seconds[plain])
-                of_backend.append(_result(job, summary, opened, settings, peaks.get(job), peaks.get(plain)))
+            of_backend += measured
         results += _sorted(of_backend, list(opened))
     return Report(
         bundles=[Tested(path, m.name, m.target.asked, m.digest) for path, m in opened.items()],
@@ -236,7 +121,7 @@ def benchmark(
         batch_size=settings.batch_size,
         runs=runs,
         warmup=warmup,
-        versions=_versions(names),
+        versions=_versions(created),
         no_memory=no_memory,
         left_out=left_out,
         results=results,
@@ -270,29 +155,30 @@ def _choose(
     left_out: list[LeftOut] = []
     for path, manifest in opened.items():
         for name in all_methods:
+            method = create_method(name, {})
             try:
-                require_roles(name, create_method(name, {}), manifest)
+                require_roles(name, method, manifest)
             except XaiError as error:
                 left_out.append(LeftOut(path, None, name, str(error)))
                 continue
-            if getattr(all_methods.get(name), "slow", False):
+            if method.slow:
                 left_out.append(LeftOut(path, None, name, f"{name}: {_SLOW_REASON}"))
             else:
                 chosen[path].append((name, {}))
     return chosen, left_out
 
 
-def _backends(asked: Sequence[str] | None, config: Config) -> list[str]:
+def _backends(asked: Sequence[str] | None, config: Config) -> list[Backend]:
     """The backends asked for, or all that are installed; each has the device."""
     if asked is not None:
-        return [create(name, config)[0] for name in dict.fromkeys(asked)]
+        return [create(name, config) for name in dict.fromkeys(asked)]
     found = []
     for name in all_backends:
         try:
-            found.append(create(name, config)[0])
+            found.append(create(name, config))
         except BackendNotInstalledError:
             continue
-    return found or [create(None, config)[0]]  # which says what to install
+    return found or [create(None, config)]  # which says what to install
 
 
 def _plain(job: Job, settings: Settings, first: str) -> Job:
@@ -334,6 +220,43 @@ def _opened(bench: Bench, jobs: Sequence[Job], strict: bool) -> tuple[dict[Job, 
             continue
         calls[job] = call
     return calls, failed
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """How jobs are measured; see `benchmark`."""
+
+    runs: int
+    warmup: int
+    memory: bool
+    show_progress: bool
+    clock: Callable[[], float]
+
+
+def _measure(
+    bench: Bench, jobs: Sequence[Job], opened: Mapping[str, Manifest], rounds: _Rounds, strict: bool
+) -> tuple[list[Result], list[LeftOut]]:
+    """The jobs of one backend and batch, timed in the same rounds; and, unless `strict`, methods that failed."""
+    calls, failed = _opened(bench, jobs, strict)
+    settings, label = bench.settings, f"{bench.backend}, batch {jobs[0].batch}: "
+    seconds = interleave(
+        calls,
+        rounds.runs,
+        rounds.warmup - 1,  # `_opened` has run each once
+        clock=rounds.clock,
+        label=label + "time",
+        show_progress=rounds.show_progress,
+    )
+    peaks: dict[Job, int | None] = {}
+    if rounds.memory:
+        shown = progress(calls, len(calls), label + "memory", rounds.show_progress)
+        peaks = {job: _peak(job, settings) for job in shown}
+    results = []
+    for job in calls:
+        plain = _plain(job, settings, next(iter(opened)))
+        summary = summarise(seconds[job], seconds[plain])
+        results.append(_result(job, summary, opened, settings, peaks.get(job), peaks.get(plain)))
+    return results, failed
 
 
 def _peak(job: Job, settings: Settings) -> int | None:
@@ -381,6 +304,6 @@ def _result(
     )
 
 
-def _versions(backends: Sequence[str]) -> dict[str, str]:
+def _versions(backends: Sequence[Backend]) -> dict[str, str]:
     own = {"xai-deploy": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return own | {name: runtimes.version(name) or "unknown" for name in backends}
+    return own | {backend.name: backend.version for backend in backends}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
+from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import SUFFIXES, InputRange, Pixels, read_image
 
@@ -29,8 +30,8 @@ class MethodRequest:
 
     @property
     def title(self) -> str:
-        """Distinct for distinct options, and fit for a file name: "reciprocam+score=softmax"."""
-        return "+".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+        """See `options.title_of`."""
+        return title_of(self.name, self.options)
 
 
 def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
@@ -41,13 +42,10 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
     """
     requests = []
     for text in (part.strip() for entry in texts for part in entry.split(",")):
-        name, *pairs = text.split(":")
-        options = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not (key and equals):
-                raise OptionError(f"{text!r}: an option is written METHOD:NAME=VALUE, not {pair!r}")
-            options[key] = value
+        try:
+            name, options = read_spec(text)
+        except OptionError as error:
+            raise OptionError(f"{text!r}: {error}") from None
         request = MethodRequest(name, dict(sorted(options.items())))
         if request not in requests:
             requests.append(request)

@@ -14,8 +14,9 @@ from typing import Any
 from .. import Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
-from ..agreement.compare import Explained, Figure, ImageAgreement, Limits
-from ..agreement.recording import Header, Recording, Request
+from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
+from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
+from ..caveats import warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..format.bundle import MANIFEST, TargetLayer
 from ..foundation.exits import printable
@@ -23,7 +24,7 @@ from ..foundation.progress import progress
 from ..images import Pixels
 from ..methods import applicable, create
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, require_place, share, silence_opencv, warn_of, write_json
+from .console import Parser, command, require_place, share, silence_opencv, write_json
 
 PROGRAM = "xai-check"
 DISAGREE = 1
@@ -111,10 +112,10 @@ def _record(arguments: argparse.Namespace) -> int:
         pixels += [recording.digest(picture) for picture in pictures]
     described = _described(explainer)
     written = {
-        title: Request(name, {key: str(value) for key, value in options.items()})
+        title: RecordedMethod(name, {key: str(value) for key, value in options.items()})
         for title, (name, options) in methods.items()
     }
-    header = Header(
+    header = RecordingHeader(
         recording.FORMAT,
         described["name"],
         described["digest"],
@@ -262,7 +263,7 @@ def _described(explainer: Explainer) -> dict[str, Any]:
     }
 
 
-def _show(figures: Sequence[Figure], images: Sequence[ImageAgreement], passed: bool) -> None:
+def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], passed: bool) -> None:
     width = max(len(figure.name) for figure in figures)
     print(f"{'':{width}}   value  worst tenth  limit")
     for figure in figures:

@@ -10,14 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import Explainer, XaiError, __version__
+from .. import XaiError, __version__
 from ..errors import OptionError
 from ..foundation import exits
-from ..foundation.exits import printable
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
-
-log = logging.getLogger(__name__)
 
 
 class Parser(exits.Parser):
@@ -121,23 +118,6 @@ def write_json(report: Any, path: str) -> None:
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8", "backslashreplace")
     write_whole(Path(path), data)
-
-
-def warn_of(explainer: Explainer, bundle: str) -> None:
-    """Say what a user of this bundle should know before believing its maps."""
-    manifest = explainer.bundle.manifest
-    if manifest.input.preprocess.assumed:
-        log.warning(
-            "%s: the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again with "
-            "the network's own mean, std and resize",
-            printable(bundle),
-        )
-    if manifest.randomised is not None:
-        log.warning(
-            "%s: %d of its layers have random weights, for the sanity check; its maps explain nothing",
-            printable(bundle),
-            len(manifest.randomised.layers),
-        )
 
 
 def silence_opencv() -> None:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from .. import Explainer, XaiError, backend_names
-from ..errors import OptionError
-from ..evaluation import dataset, report, summary, tables
-from ..evaluation.journal import Journal
+from .. import backend_names
+from ..evaluation import report, session
 from ..evaluation.metrics import Column, metrics
-from ..evaluation.run import CHUNK, Plan, Subject, evaluate
-from ..evaluation.summary import Figure, Group
-from ..evaluation.truth import Boxes, read_boxes, read_masks, unknown
+from ..evaluation.session import Results
+from ..evaluation.summary import Figure
 from ..foundation.exits import printable
-from ..foundation.whole_files import write_whole
-from ..methods import applicable
-from .arguments import MethodRequest, describe_options, parse_methods, parse_target
-from .console import Parser, command, positive, silence_opencv, warn_of
-
-JOURNAL = "journal.jsonl"
-RESULTS = "results.json"
-ALL = ["average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc"]
-WITH_BOXES = ["energy-pointing", "argmax-pointing", "iou"]
-WITH_MASKS = ["segmentation"]
-
-log = logging.getLogger("xai_deploy.cli.evaluate")  # also where it is run as __main__
+from ..foundation.options import Named
+from .arguments import describe_options, parse_methods, parse_target
+from .console import Parser, command, positive, silence_opencv
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,229 +25,90 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    report.require()  # before hours of work, not after
-    tables.require()
+    session.require()
     silence_opencv()
-    subjects = _subjects(arguments)
-    plan, methods = _plan(arguments, subjects)
-    out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise XaiError(f"{out}: is a file; the results go to a folder")
-    described = plan.describe(subjects)
-    with Journal(out / JOURNAL, described, arguments.overwrite) as journal:  # its lock is for the results, too
-        if journal.chunks and not arguments.quiet:
-            print(printable(f"going on with {out / JOURNAL}: {_kept(journal, plan)}"), file=sys.stderr)
-        try:
-            evaluate(subjects, plan, journal)
-        except KeyboardInterrupt:
-            print(printable(f"{_kept(journal, plan)} in {out / JOURNAL}; the same command goes on"), file=sys.stderr)
-            raise
-        finally:
-            for problem in plan.boxes.cut if plan.boxes else ():
-                log.warning("%s", printable(problem))
-        _write(arguments, out, subjects, plan, methods, described, journal)
+    progress = _Progress(Path(arguments.out) / session.JOURNAL, arguments.quiet)
+    try:
+        results = session.evaluate(
+            arguments.bundle,
+            arguments.images,
+            out=arguments.out,
+            methods=_named(arguments.methods),
+            metrics=_named(arguments.metrics),
+            target=parse_target(arguments.target) if arguments.target else None,
+            boxes=arguments.boxes or None,
+            boxes_of=arguments.boxes_of,
+            masks=arguments.masks or None,
+            limit=arguments.limit,
+            seed=arguments.seed,
+            max_pixels=arguments.max_pixels,
+            input_range=arguments.input_range,
+            backends=[name.strip() for text in arguments.backend or [] for name in text.split(",")],
+            device=arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            cache=arguments.cache,
+            overwrite=arguments.overwrite,
+            progress=not arguments.quiet,
+            on_chunk=progress,
+        )
+    except KeyboardInterrupt:
+        progress.interrupted()
+        raise
+    _show(results, arguments)
 
 
-def _kept(journal: Journal, plan: Plan) -> str:
-    done = sum(len(plan.images[number * CHUNK : (number + 1) * CHUNK]) for number in journal.chunks)
-    return f"{done} of {len(plan.images)} images are done"
+def _named(texts: Sequence[str] | None) -> list[Named] | None:
+    """["deletion:steps=50"] -> names with their options; None where nothing is asked for."""
+    return [(request.name, request.options) for request in parse_methods(texts)] if texts else None
 
 
-def _write(
-    arguments: argparse.Namespace,
-    out: Path,
-    subjects: Sequence[Subject],
-    plan: Plan,
-    methods: Sequence[str],
-    described: Mapping[str, Any],
-    journal: Journal,
-) -> None:
-    """The results, to files and to the terminal."""
-    rows, skipped = summary.rows(journal), summary.skipped(journal)
-    for entry in skipped:
-        log.error("%s (skipped)", printable(entry["reason"]))
-    if not rows:
-        raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
-    columns = plan.columns(subjects)
-    groups = summary.summarise(rows, columns)
-    names = [subject.name for subject in subjects]
-    records = tables.long(rows, names, methods, columns)
-    document = tables.as_json(described, groups, names, methods, skipped, len(plan.images) - len(skipped))
-    for name, data in {
-        "images.csv": tables.as_csv(records),
-        "images.parquet": tables.as_parquet(records),
-        "report.html": report.html(subjects, plan, methods, rows, groups, columns, skipped),
-        RESULTS: document,
-    }.items():
-        write_whole(out / name, data)
+class _Progress:
+    """What the user is told of how far the evaluation is; see `run.measure`."""
+
+    def __init__(self, journal: Path, quiet: bool) -> None:
+        self.journal, self.quiet = journal, quiet
+        self.done = self.images = 0
+
+    def __call__(self, done: int, images: int) -> None:
+        goes_on = not self.images and done > 0
+        self.done, self.images = done, images
+        if goes_on and not self.quiet:
+            print(printable(f"going on with {self.journal}: {self._kept()}"), file=sys.stderr)
+
+    def interrupted(self) -> None:
+        """Say what is kept; nothing before the measurement has begun or after it."""
+        if self.done < self.images:
+            print(printable(f"{self._kept()} in {self.journal}; the same command goes on"), file=sys.stderr)
+
+    def _kept(self) -> str:
+        return f"{self.done} of {self.images} images are done"
+
+
+def _show(results: Results, arguments: argparse.Namespace) -> None:
+    """Print the results as JSON, or the figures for people."""
     if arguments.json:
-        print(json.dumps(json.loads(document), indent=1))
+        print(json.dumps(results.document, indent=1))
     elif not arguments.quiet:
-        for line in _table(groups, names, methods, columns, len(plan.images) - len(skipped)):
+        lines = [*_table(results), *(f"  {line}" for line in report.choices(results.plan))]
+        skipped = f", {len(results.skipped)} skipped" if results.skipped else ""
+        for line in (*lines, f"{results.images} images{skipped}; see {results.out / 'report.html'}"):
             print(printable(line))
-        for line in report.choices(plan):
-            print(printable(f"  {line}"))
-        read = len(plan.images) - len(skipped)
-        print(printable(f"{read} images{f', {len(skipped)} skipped' * bool(skipped)}; see {out / 'report.html'}"))
 
 
-def _subjects(arguments: argparse.Namespace) -> list[Subject]:
-    """Every bundle on every backend."""
-    backends = list(dict.fromkeys(name.strip() for text in arguments.backend or [] for name in text.split(","))) or [
-        None
-    ]
-    bundles = list(dict.fromkeys(arguments.bundle))
-    found = []
-    for bundle in bundles:
-        randomised = _randomised(bundle, arguments)
-        for backend in backends:
-            made = [_open(path, backend, arguments) for path in (bundle, *randomised)]
-            _check_randomised(made)
-            name = Path(bundle).name.removesuffix(".xai") or bundle
-            if sum(Path(other).name.removesuffix(".xai") == name for other in bundles) > 1:
-                name = bundle
-            if backend == backends[0]:
-                warn_of(made[0], bundle)
-            found.append(Subject(name + f" ({made[0].backend})" * (len(backends) > 1), made[0], made[1:]))
-    classes = [subject.explainer.bundle.manifest.classes for subject in found]
-    for subject, count in zip(found, classes, strict=True):
-        if count != classes[0] and not isinstance(_target(arguments), str):
-            log.warning(
-                "%s has %d classes, %s has %d: their maps are not compared; give --target LABEL to explain the same class",
-                printable(subject.name),
-                count,
-                printable(found[0].name),
-                classes[0],
-            )
-    return found
-
-
-def _open(path: str, backend: str | None, arguments: argparse.Namespace) -> Explainer:
-    return Explainer(
-        path,
-        backend,
-        arguments.device,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        batch_size=arguments.batch_size,
-        cache=arguments.cache,
-    )
-
-
-def _randomised(bundle: str, arguments: argparse.Namespace) -> list[str]:
-    """The bundles that xai-export --randomise wrote beside this one, in their order; only where they are asked for. Where
-    there are several whole sets, that of the most steps.
-
-    Raises:
-        XaiError: There is no whole set, but a part of one.
-    """
-    if not any(request.name == "sanity" for request in parse_methods(arguments.metrics or [])):
-        return []
-    path = Path(os.path.abspath(bundle))
-    name = re.compile(re.escape(path.name.removesuffix(".xai")) + r"\.randomised-([1-9][0-9]*)-of-([1-9][0-9]*)\.xai")
-    sets: dict[int, dict[int, str]] = {}
-    for found in path.parent.iterdir() if path.parent.is_dir() else ():
-        if match := name.fullmatch(found.name):
-            sets.setdefault(int(match[2]), {})[int(match[1])] = str(found)
-    whole = [of for of, steps in sets.items() if sorted(steps) == list(range(1, of + 1))]
-    if sets and not whole:
-        of = max(sets)
-        raise XaiError(f"{bundle}: of its {of} randomised bundles only {len(sets[of])} are there; export it again")
-    if len(sets) > 1:
-        log.warning(
-            "%s: randomised bundles of %s steps lie there; sanity takes those of %d",
-            printable(bundle),
-            " and of ".join(map(str, sorted(sets))),
-            max(whole),
-        )
-    return [steps for _, steps in sorted(sets[max(whole)].items())] if whole else []
-
-
-def _check_randomised(made: Sequence[Explainer]) -> None:
-    """Refuse randomised bundles that are not the first one's.
-
-    Raises:
-        XaiError: They say so themselves: another step, seed, layer, input or network.
-    """
-    own = made[0].bundle.manifest
-    seeds = set()
-    for step, explainer in enumerate(made[1:], 1):
-        manifest = explainer.bundle.manifest
-        random = manifest.randomised
-        fits = (manifest.input, manifest.target, manifest.classes) == (own.input, own.target, own.classes)
-        if random is None or (random.step, random.of) != (step, len(made) - 1) or not fits:
-            raise XaiError(
-                f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
-                "both again with --randomise"
-            )
-        if random.trained not in ("", own.network):
-            raise XaiError(
-                f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "
-                "--randomise"
-            )
-        seeds.add(random.seed)
-    if len(seeds) > 1:
-        raise XaiError(f"{made[0].bundle.path}: its randomised bundles are of several seeds; export them again")
-
-
-def _plan(arguments: argparse.Namespace, subjects: Sequence[Subject]) -> tuple[Plan, list[str]]:
-    """What to measure, and the methods' titles."""
-    root = Path(arguments.images)
-    apart = [Path(folder) for folder in (arguments.masks, arguments.out) if folder]
-    masks = read_masks(arguments.masks, root, apart=apart) if arguments.masks else None
-    boxes = read_boxes(arguments.boxes, root, apart) if arguments.boxes else None
-    if boxes:
-        for problem in (*boxes.problems, *(_unknown(boxes, subjects) if arguments.boxes_of == "class" else ())):
-            log.warning("%s", printable(problem))
-    images = dataset.find(root, arguments.limit, arguments.seed, apart)
-    if arguments.methods:
-        methods = parse_methods(arguments.methods)
-    else:
-        names = applicable([subject.explainer.bundle.manifest for subject in subjects])
-        methods = [MethodRequest(name) for name in names]
-    wanted = ALL + WITH_BOXES * bool(boxes) + WITH_MASKS * bool(masks)
-    metrics = parse_methods(arguments.metrics) if arguments.metrics else [MethodRequest(name) for name in wanted]
-    names = [metric.name for metric in metrics]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise OptionError(
-            f"{twice}: given twice; a metric's columns are there once, so evaluate again with -o elsewhere"
-        )
-    plan = Plan(
-        root,
-        images,
-        [(method.name, method.options) for method in methods],
-        [(metric.name, metric.options) for metric in metrics],
-        _target(arguments),
-        boxes,
-        masks,
-        arguments.boxes_of,
-        arguments.max_pixels,
-        arguments.input_range,
-        progress=not arguments.quiet,
-    )
-    return plan, [method.title for method in methods]
-
-
-def _unknown(boxes: Boxes, subjects: Sequence[Subject]) -> list[str]:
-    """Where no box is of a class that a network has; told once for networks with the same labels."""
-    networks = {(tuple(s.explainer.labels), s.explainer.bundle.manifest.classes): s.name for s in reversed(subjects)}
-    return [told for known, name in networks.items() if (told := unknown(boxes, name, *known))]
-
-
-def _target(arguments: argparse.Namespace) -> int | str | None:
-    return parse_target(arguments.target) if arguments.target else None
-
-
-def _table(
-    groups: Sequence[Group], networks: Sequence[str], methods: Sequence[str], columns: Sequence[Column], images: int
-) -> list[str]:
+def _table(results: Results) -> list[str]:
     """The figures as people read them, five columns, and the next five below."""
-    shown = [c for c in columns if ":" not in c.name and any(c.name in group.figures for group in groups)]
+    groups, networks, methods = results.groups, results.networks, results.plan.titles
+    shown = [c for c in results.columns if ":" not in c.name and any(c.name in group.figures for group in groups)]
     heads = [(f"{networks[group.network]}: " if len(networks) > 1 else "") + methods[group.method] for group in groups]
     width = max(map(len, heads))
     lines = []
     for start in range(0, len(shown), 5):
-        block = [[c.name, *(_cell(g.figures.get(c.name), c, images) for g in groups)] for c in shown[start : start + 5]]
+        block = [
+            [c.name, *(_cell(g.figures.get(c.name), c, results.images) for g in groups)]
+            for c in shown[start : start + 5]
+        ]
         wide = [max(22, *map(len, cells)) for cells in block]
         for head, *cells in zip(["", *heads], *block, strict=True):
             lines.append(f"{head:{width}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, wide, strict=True)))

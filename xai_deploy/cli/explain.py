@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 import logging
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -14,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, XaiError, __version__, backend_names, heatmap, method_names
-from ..foundation import runtimes
+from .. import Explainer, XaiError, backend_names, method_names
+from .. import answer as answers
+from ..answer import Answer
+from ..caveats import warn_of
 from ..foundation.exits import printable
 from ..foundation.progress import progress
 from ..images import Pixels, encode_image
 from ..methods import methods
 from ..preprocess import view
-from ..probabilities import has_probabilities, probabilities
 from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
-from .console import Parser, command, share, silence_opencv, warn_of
+from .console import Parser, command, share, silence_opencv
 from .contact_sheet import ContactSheet, Tile, fit
 from .results import REPORT, Results
 
@@ -108,8 +107,7 @@ class _Run:
         if not self.images and not self.sheet.fits(1 + len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
-            logits = explanations[0].logits[i]
-            prediction = self._prediction(logits)
+            prediction = answers.prediction(self.explainer, explanations[0].logits[i])
             seen = view(picture, self.explainer.bundle.manifest.input)
             tile = fit(seen)
             best = prediction[0]
@@ -118,11 +116,12 @@ class _Run:
             entries = []
             for number, explanation in enumerate(explanations):
                 method, nth = self.methods[number // count], number % count
-                entry = self._entry(explanation, i, f"{self.names[path]}--{method.title}", seen)
+                answer = answers.answer(self.explainer, explanation, i)
+                entry = self._write(answer, f"{self.names[path]}--{method.title}", seen)
                 entries.append(entry)
-                heat = heatmap.overlay(tile, explanation.heatmap[i], self.arguments.opacity)
-                against = f" vs {entry['versus_label']}" if entry["versus_label"] else ""
-                row.append(Tile(heat, entry["label"] + against, _likelihood(entry)))
+                against = f" vs {answer.versus_label}" if answer.versus_label else ""
+                heat = answer.overlay(tile, self.arguments.opacity)
+                row.append(Tile(heat, answer.label + against, _likelihood(entry)))
                 below = [f"{key}={value}" for key, value in method.options.items()]
                 below += [f"target {nth + 1}"] if count > 1 else []
                 headings.append(f"{method.name}|{', '.join(below)}")
@@ -131,69 +130,22 @@ class _Run:
                 {"file": str(path), "name": self.names[path], "prediction": prediction, "explanations": entries}
             )
 
-    def _entry(self, explanation: Explanation, i: int, stem: str, seen: Pixels) -> dict[str, Any]:
-        """Write the two files of one explanation of image i; return its place in the report."""
-        target = int(explanation.target[i])
-        versus = -1 if explanation.versus is None else int(explanation.versus[i])
-        files = f"{stem}--{target}" + (f"-vs-{versus}" if versus >= 0 else "")
-        picture = heatmap.overlay(seen, explanation.heatmap[i], self.arguments.opacity)
-        self.results.write(f"{files}.png", encode_image(picture))
+    def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
+        """Write the two files of one answer; return its place in the report."""
+        name = f"{stem}--{answer.target}" + (f"-vs-{answer.versus}" if answer.versus is not None else "")
+        self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
         raw = io.BytesIO()
-        np.save(raw, explanation.raw[i])
-        if (reason := explanation.constant[i]) is not None:
-            log.warning("%s: the map is the same everywhere (%s)", printable(files), reason)
-        self.results.write(f"{files}.npy", raw.getvalue())
-        return {
-            "method": explanation.method,
-            "options": explanation.options,
-            "target": target,
-            "label": self._label(target),
-            "versus": versus if versus >= 0 else None,
-            "versus_label": self._label(versus) if versus >= 0 else None,
-            **self._likelihood(explanation.logits[i], target),
-            "seconds": explanation.seconds / len(explanation.target),  # all targets of the method together
-            "overlay": f"{files}.png",
-            "raw": f"{files}.npy",
-            "constant": explanation.constant[i],
-        }
-
-    def _prediction(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
-        """The five best classes."""
-        best = np.argsort(-logits, kind="stable")[:5]
-        return [{"class": int(index), "label": self._label(index), **self._likelihood(logits, index)} for index in best]
-
-    def _likelihood(self, logits: NDArray[np.float32], index: int) -> dict[str, float | None]:
-        """A class's probability, None where the network has none; and its logit."""
-        activation, logit = self.explainer.bundle.manifest.activation, float(logits[index])
-        if not has_probabilities(activation, len(logits)):
-            return {"probability": None, "logit": logit}
-        return {"probability": float(probabilities(logits, activation)[index]), "logit": logit}
-
-    def _label(self, index: int) -> str:
-        labels = self.explainer.labels
-        return (labels[index] if labels else "") or f"class {index}"
+        np.save(raw, answer.raw)
+        if answer.constant is not None:
+            log.warning("%s: the map is the same everywhere (%s)", printable(name), answer.constant)
+        self.results.write(f"{name}.npy", raw.getvalue())
+        return answer.as_json({"overlay": f"{name}.png", "raw": f"{name}.npy"})
 
     def _describe(self, seconds: float) -> dict[str, Any]:
-        manifest = self.explainer.bundle.manifest
-        backend = self.explainer.backend
+        origin = answers.origin(self.explainer)
         return {
-            "bundle": {
-                "path": str(self.arguments.bundle),
-                "name": manifest.name,
-                "layer": manifest.target.asked,
-                "digest": manifest.digest,
-                "activation": manifest.activation,
-                "batch": manifest.batch,
-            },
-            "backend": backend,
-            "device": self.arguments.device,
-            "precision": self.arguments.precision,
-            "versions": {
-                "xai-deploy": __version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                backend: runtimes.version(backend) or "unknown",
-            },
+            **origin,
+            "bundle": {"path": str(self.arguments.bundle), **origin["bundle"]},
             "seconds": seconds,
             "images": self.images,
             "skipped": self.skipped,

@@ -1,10 +1,17 @@
-"""Measuring explanations: how well a map tells what the network used, and where the object is (extra `evaluate`)."""
+"""Measuring explanations: how well a map tells what the network used, and where the object is (extra `evaluate`).
+
+from xai_deploy.evaluation import evaluate
+results = evaluate("resnet50.xai", "val/", methods=["grad-cam", "reciprocam"], out="scores")
+"""
 
 from .journal import Journal
 from .metrics import metrics as _metrics
-from .run import Plan, Subject, evaluate
+from .plan import Plan
+from .run import measure
+from .session import Results, evaluate, evaluate_into
+from .subjects import Subject
 
-__all__ = ["Journal", "Plan", "Subject", "evaluate", "metric_names"]
+__all__ = ["Journal", "Plan", "Results", "Subject", "evaluate", "evaluate_into", "measure", "metric_names"]
 
 
 def metric_names() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import heatmap
+from ..answer import label
 from ..errors import BackendNotInstalledError, InputError
 from ..format.bundle import PREDICTED
 from ..foundation.exits import printable
@@ -19,7 +20,8 @@ from ..images import encode_image, read_image
 from ..preprocess import view
 from .journal import Line
 from .metrics import Column
-from .run import Plan, Subject
+from .plan import Plan
+from .subjects import Subject
 from .summary import RESAMPLES, Group
 
 EXAMPLES = 4  # best and worst maps of each method
@@ -46,7 +48,6 @@ def require() -> tuple[Any, Any]:
 def html(
     subjects: Sequence[Subject],
     plan: Plan,
-    methods: Sequence[str],
     rows: Sequence[Line],
     groups: Sequence[Group],
     columns: Sequence[Column],
@@ -57,7 +58,6 @@ def html(
     Args:
         subjects: The networks; they explain the best and the worst images once more, for their pictures.
         plan: What was measured.
-        methods: The methods' titles.
         rows: All rows.
         groups: Their summary.
         columns: The columns of both.
@@ -67,6 +67,7 @@ def html(
         BackendNotInstalledError: jinja2 or matplotlib is missing.
     """
     jinja2, matplotlib = require()
+    methods = plan.titles
     text = resources.files(__package__ or "").joinpath("report.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -219,11 +220,10 @@ def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[
     seen = view(pixels, subject.explainer.bundle.manifest.input)
     step = max(min(seen.shape[:2]) // _SIDE, max(seen.shape[:2]) // (4 * _SIDE), 1)
     small = seen[::step, ::step]
-    labels = subject.explainer.labels
     return {
         "image": row["image"],
         "value": row["values"][judge.name],
-        "label": (labels[row["target"]] if labels else "") or f"class {row['target']}",
+        "label": label(subject.explainer, row["target"]),
         "plain": _data(encode_image(small, ".jpg")),
         "overlay": _data(encode_image(heatmap.overlay(small, explained.heatmap[0]), ".jpg")),
     }

@@ -2,141 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, resample
+from .. import resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer, Explanation
-from ..foundation import runtimes
-from ..foundation.options import options_of
+from ..foundation.options import Named
 from ..foundation.progress import progress
-from ..images import MAX_PIXELS, InputRange, read_image
+from ..images import read_image
 from ..methods import create as create_method
 from ..methods.base import require_roles
 from ..preprocess import Prepared
 from ..similarity import spearman, top_overlap
-from ..targets.targets import One, Rank, expand, known_classes
-from . import metrics as _metrics
+from ..targets import ScoreSpace, read
+from ..targets.top import TopTarget
 from .journal import Journal, Line
-from .metrics import Case, Column, Metric
-from .truth import Box, Boxes, Masks, classes_of, mask_region, region
-
-Spec = tuple[str, Mapping[str, object]]
+from .metrics import Case
+from .plan import Plan, relative
+from .subjects import Subject
+from .truth import Box, classes_of, mask_region, region
 
 CHUNK = 16  # images; fixed, for what a runtime gives an image may depend, in the last bit, on what shares its batch
-
-COMPARED = (
-    Column("same-prediction", "higher", percent=True),
-    Column("rank-correlation", "higher"),
-    Column("top10-overlap", "higher"),
-)
-"""Columns of every network but the first: its maps beside the first's, for the class that the first explains. Not defined
-between networks that differ in their number of classes, but for a class given by its label."""
+OnChunk = Callable[[int, int], None]
+"""(images that are done, all images) -> None"""
 
 
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A network under evaluation.
-
-    Attributes:
-        name: In tables; distinct.
-        explainer: The network on its runtime.
-        randomised: For `sanity`: the same network with more and more random weights.
-    """
-
-    name: str
-    explainer: Explainer
-    randomised: Sequence[Explainer] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
-
-    Attributes:
-        root: The folder of the images.
-        images: Their paths, inside `root`.
-        methods: Names and options.
-        metrics: Names and options.
-        target: The class explained; None: each network's own predicted class.
-        boxes: Where the objects are, or None.
-        masks: The same as masks, or None.
-        boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index; an image without
-            any is not counted.
-        max_pixels: Larger images are skipped.
-        input_range: As for `read_image`: black and white of images deeper than 8 bits.
-        progress: Show a progress bar at a terminal.
-    """
-
-    root: Path
-    images: Sequence[Path]
-    methods: Sequence[Spec]
-    metrics: Sequence[Spec]
-    target: One = None
-    boxes: Boxes | None = None
-    masks: Masks | None = None
-    boxes_of: Literal["all", "class"] = "all"
-    max_pixels: int = MAX_PIXELS
-    input_range: InputRange | None = None
-    progress: bool = False
-    made: tuple[Metric, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
-        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True}
-        for (name, _), metric in zip(self.metrics, self.made, strict=True):
-            for need in metric.needs:
-                if not there[need]:
-                    raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
-
-    def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
-        """All that the figures depend on, as JSON."""
-        methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
-        return {
-            "version": __version__,
-            "networks": [_identity(subject) for subject in subjects],
-            "methods": methods,
-            "metrics": [[name, options_of(metric)] for (name, _), metric in zip(self.metrics, self.made, strict=True)],
-            "target": self.target if isinstance(self.target, (int, str, type(None))) else repr(self.target),
-            "images": _fingerprint(self.root, self.images),
-            "boxes": self.boxes.digest if self.boxes else None,
-            "boxes-of": self.boxes_of,
-            "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
-            "max-pixels": self.max_pixels,
-            "input-range": list(self.input_range) if self.input_range else None,
-        }
-
-    def columns(self, subjects: Sequence[Subject]) -> list[Column]:
-        """The columns of the results, each once, in the order of the metrics."""
-        found: dict[str, Column] = {}
-        for metric in self.made:
-            for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
-                found.setdefault(column.name, column)
-        if len(subjects) > 1:
-            found.update((column.name, column) for column in COMPARED)
-        return list(found.values())
-
-
-def evaluate(subjects: Sequence[Subject], plan: Plan, journal: Journal) -> None:
+def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk: OnChunk | None = None) -> None:
     """Measure what the journal does not hold yet.
+
+    Args:
+        subjects: The networks.
+        plan: What is measured.
+        journal: Holds each chunk of images when it is measured.
+        on_chunk: Called with the number of images that are done and of all images, at the beginning and after each chunk.
 
     Raises:
         XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, a network fails.
             An image that can't be read, or that its annotation does not fit, is skipped, and the journal says so.
     """
+    tell = on_chunk or (lambda done, images: None)
+    tell(done(plan, journal), len(plan.images))
     check(subjects, plan)
     starts = range(0, len(plan.images), CHUNK)
     todo = [start for start in starts if start // CHUNK not in journal.chunks]
     for start in progress(todo, len(todo), "images", plan.progress and len(starts) > 1):
         rows, skipped = _chunk(subjects, plan, plan.images[start : start + CHUNK])
         journal.append(start // CHUNK, rows, skipped)
+        tell(done(plan, journal), len(plan.images))
+
+
+def done(plan: Plan, journal: Journal) -> int:
+    """How many images of the plan the journal holds, those that were skipped included."""
+    return sum(len(plan.images[number * CHUNK : (number + 1) * CHUNK]) for number in journal.chunks)
 
 
 def check(subjects: Sequence[Subject], plan: Plan) -> None:
@@ -170,8 +93,8 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
 def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
-    wanted = expand([plan.target], 1, manifest.classes, explainer.labels)[0]  # "top3" gives three
-    if isinstance(wanted, Rank) or known_classes(wanted, 1, manifest.classes, explainer.labels) is None:
+    wanted = read([plan.target], 1, ScoreSpace(manifest.classes, explainer.labels))[0]  # "top3" gives three
+    if isinstance(wanted, TopTarget) or wanted.classes is None:
         raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
     for name, options in plan.methods:
         require_roles(name, create_method(name, options), manifest)
@@ -197,7 +120,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = plan.masks.of(path, height, width) if plan.masks else None
         except InputError as error:  # a TruthError is one: what is annotated may not fit this image
-            skipped.append({"image": _relative(path, plan.root), "reason": str(error)})
+            skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
         inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]
         images.append(_Read(path, (height, width), boxes, mask, inputs))
@@ -220,7 +143,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
 
 
 def _case(
-    subject: Subject, plan: Plan, method: Spec, x: NDArray[Any], explanation: Explanation, images: Sequence[_Read]
+    subject: Subject, plan: Plan, method: Named, x: NDArray[Any], explanation: Explanation, images: Sequence[_Read]
 ) -> Case:
     manifest = subject.explainer.bundle.manifest
     spec, labels = manifest.input, subject.explainer.labels
@@ -288,7 +211,7 @@ def _rows(
         figures = {name: float(column[i]) for name, column in values.items()}
         rows.append(
             {
-                "image": _relative(image.path, plan.root),
+                "image": relative(image.path, plan.root),
                 "network": subject,
                 "method": method,
                 "target": int(case.target[i]),
@@ -297,34 +220,3 @@ def _rows(
             }
         )
     return rows
-
-
-def _identity(subject: Subject) -> dict[str, Any]:
-    explainer = subject.explainer
-    return {
-        "name": subject.name,
-        "digest": explainer.bundle.manifest.digest,
-        "backend": explainer.backend,
-        "runtime": runtimes.version(explainer.backend) or "unknown",
-        "device": explainer.device,
-        "precision": explainer.precision,
-        "batch": explainer.batch_size,
-        "randomised": [other.bundle.manifest.digest for other in subject.randomised],
-    }
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
-    """Of the files' names, sizes and times of change: reading a whole data set would take longer than a look at it."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = path.stat()
-            known = [status.st_size, status.st_mtime_ns]
-        except OSError:  # a broken link, which will be reported and skipped
-            known = []
-        digest.update(repr((_relative(path, root), known)).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

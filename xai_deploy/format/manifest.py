@@ -28,10 +28,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..foundation import schema
 from .randomised import Randomised
+
+Floats = TypeVar("Floats", bound=NDArray[Any])
 
 FORMAT = 2  # written; 1 is read, too
 MANIFEST = "manifest.json"
@@ -81,6 +86,25 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     assumed: bool = False
+
+    def normalise(self, planes: Floats) -> Floats:
+        """(pixel * scale - mean) / std. This is the only place that computes it on arrays.
+
+        Args:
+            planes: [..., C, h, w], floats from 0 to 255, the channels in the network's order.
+
+        Returns:
+            The same shape; computed in the type of `planes`.
+        """
+        mean, std = (np.array(values, planes.dtype)[:, None, None] for values in (self.mean, self.std))
+        normalised: Floats = (planes * planes.dtype.type(self.scale) - mean) / std
+        return normalised
+
+    def ends(self) -> NDArray[np.float64]:
+        """A black and a white pixel, normalised: [2, C]."""
+        with np.errstate(over="ignore"):  # an absurd scale or std gives infinity, and no warning
+            normalised = self.normalise(np.array([0.0, 255.0])[:, None, None, None])
+        return normalised[..., 0, 0]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of weights that were randomised on purpose.
+"""What a bundle's manifest says of weights that were randomised on purpose, and what such bundles are called.
 
 The sanity check of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: a map that explains what a network has
 learned changes when its layers are randomised, from the logits down. Such a bundle explains nothing, and says so.
@@ -6,6 +6,7 @@ learned changes when its layers are randomised, from the logits down. Such a bun
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -36,3 +37,15 @@ class Randomised:
         if len(self.layers) < self.step:
             return f"{len(self.layers)} randomised layers in step {self.step}; each step has one more at least"
         return None
+
+
+def name_of_step(bundle: str, step: int, of: int) -> str:
+    """The name of a step's bundle, beside the trained network's: "net.randomised-2-of-3.xai" for "net.xai"."""
+    return f"{bundle.removesuffix('.xai')}.randomised-{step}-of-{of}.xai"
+
+
+def step_of_name(bundle: str, name: str) -> tuple[int, int] | None:
+    """The inverse: which step of how many `name` is for the trained network `bundle`; None if it is none of its steps."""
+    stem = re.escape(bundle.removesuffix(".xai"))
+    match = re.fullmatch(rf"{stem}\.randomised-([1-9][0-9]*)-of-([1-9][0-9]*)\.xai", name)
+    return (int(match[1]), int(match[2])) if match else None

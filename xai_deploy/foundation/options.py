@@ -6,13 +6,16 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from ..errors import OptionError
 from . import schema
 
 T = TypeVar("T")
+
+Named: TypeAlias = tuple[str, Mapping[str, object]]
+"""A method or metric: its name and its options."""
 
 
 def build(cls: type[T], name: str, options: Mapping[str, object]) -> T:
@@ -45,12 +48,61 @@ def options_of(instance: object) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in fields}
 
 
+def specs(kind: str, given: Sequence[str | Named]) -> list[Named]:
+    """Names, and pairs of a name and its options, all as pairs; one name alone is a list of one.
+
+    Args:
+        kind: "method" or "metric", for messages.
+        given: What the caller wants.
+
+    Raises:
+        OptionError: An empty list, or something that is neither a name nor a pair of a name and options.
+    """
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Sequence) or len(given) == 0:
+        raise OptionError(f"{kind}s are a list of names, or of pairs of a name and options, not {given!r}")
+    pairs: list[Named] = []
+    for spec in given:
+        match spec:
+            case str():
+                pairs.append((spec, {}))
+            case (str() as name, Mapping() as options):
+                pairs.append((name, options))
+            case _:
+                raise OptionError(f"a {kind} is a name, or a pair of a name and options, not {spec!r}")
+    return pairs
+
+
+def title_of(name: str, options: Mapping[str, object]) -> str:
+    """Distinct for distinct options, and fit for a file name: "reciprocam+score=softmax". Options are sorted by name; a text
+    stays as it is, and any other value is written as a command line would have it."""
+    texts = {key: value if isinstance(value, str) else str(value).lower() for key, value in options.items()}
+    return "+".join([name, *(f"{key}={texts[key]}" for key in sorted(texts))])
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """What to say of a name that is not among the known ones."""
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"no {kind} {name!r}{hint}; there are {', '.join(names)}"
+
+
+def read_spec(text: str) -> tuple[str, dict[str, str]]:
+    """ "METHOD:NAME=VALUE:NAME=VALUE", as command lines have it, as the method's name and its options.
+
+    Raises:
+        OptionError: An option is not written as NAME=VALUE.
+    """
+    name, *pairs = text.split(":")
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise OptionError(f"an option is written METHOD:NAME=VALUE, not {pair!r}")
+        options[key] = value
+    return name, options
 
 
 def _from_text(hint: Any, value: object) -> object:

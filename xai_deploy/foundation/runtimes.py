@@ -53,12 +53,6 @@ def openvino() -> Any:
             sys.modules[telemetry] = before
 
 
-def version(runtime: str) -> str | None:
-    """The version of a runtime, by its module's name; None where nobody has imported it."""
-    found = getattr(sys.modules.get(runtime), "__version__", None)
-    return None if found is None else str(found)
-
-
 def _has_telemetry(module: Any) -> bool:
     """Whether this ONNX Runtime has telemetry: every version has on Windows, and from 1.32 on elsewhere."""
     version = tuple(map(int, re.findall(r"\d+", str(getattr(module, "__version__", "1.32")))[:2]))

@@ -1,14 +1,14 @@
 """What a method is, and what it may ask of a forward pass.
 
-A method is a frozen dataclass: its fields are its options, `maps` is its formula. To add one, add one file that
-registers one; nothing else is edited.
+A method is a frozen dataclass and names `Method` as its base: its fields are its options, `maps` is its formula. To add
+one, add one file that registers one; nothing else is edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -34,7 +34,6 @@ __all__ = [
     "require_varying_score",
     "scored",
     "softmax",
-    "start_offset",
 ]
 
 T = TypeVar("T")
@@ -115,7 +114,18 @@ class Forward(Protocol):
 
 
 class Method(Protocol):
-    """An explanation method with its options fixed."""
+    """An explanation method with its options fixed. A method states below its options what differs from the values here.
+
+    Attributes:
+        slow: It costs tens of inferences or more, so it runs only if a user names it.
+        several_classes: It sets one class against the others, so it is not defined for a network of one class.
+        by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
+            within one step of a quantised network; see `constant_maps`.
+    """
+
+    slow: ClassVar[bool] = False
+    several_classes: ClassVar[bool] = False
+    by_position: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, str]:
@@ -132,6 +142,11 @@ class Method(Protocol):
             [T,n,h,w] float32 (a method whose formula is at input size gives [T,n,H,W]).
         """
         ...
+
+    def offset(self, classes: int) -> float | None:
+        """What is added to the weight of every class before one class is propagated back; the explainer may then run that
+        pass before the logits are known. None if it depends on the logits."""
+        return 0.0
 
 
 methods: Registry[type[Method]] = Registry(__package__)
@@ -203,17 +218,10 @@ def applicable(manifests: Sequence[Manifest]) -> list[str]:
     return [
         name
         for name in methods
-        if not getattr(methods.get(name), "slow", False)
-        and not (single and getattr(methods.get(name), "several_classes", False))
-        and all(role in manifest.graphs for manifest in manifests for role in create(name, {}).roles)
+        if not (method := create(name, {})).slow
+        and not (single and method.several_classes)
+        and all(role in manifest.graphs for manifest in manifests for role in method.roles)
     ]
-
-
-def start_offset(method: Method, classes: int) -> float | None:
-    """What a method adds to the weight of every class before it propagates one class back: 0 unless the method has its own
-    `offset`; None where that depends on the logits, so that these have to be known first."""
-    own: Callable[[int], float | None] | None = getattr(method, "offset", None)
-    return 0.0 if own is None else own(classes)
 
 
 def check_epsilon(name: str, eps: float | None) -> None:

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Array, Forward, Seed, methods
+from .base import Array, Forward, Method, Seed, methods
 
 
 @methods.register("cam")
 @dataclass(frozen=True)
-class Cam:
+class Cam(Method):
     """L = sum_k w_k^c A_k, with w the classifier's weights; defined only where global average pooling and one linear
     layer follow the target layer.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from .base import Array, Forward, Seed, methods
+from .base import Array, Forward, Method, Seed, methods
 from .lrp import ROLE
 from .relevancecam import COMPOSITE, contrast, relevance_roles
 from .saliency import Channels, over_channels
@@ -16,7 +16,7 @@ from .saliency import Channels, over_channels
 
 @methods.register("clrp")
 @dataclass(frozen=True)
-class Clrp:
+class Clrp(Method):
     """M = sum_c R_c at the pixels, from a start of 1 at the target and equal negative weights elsewhere: the relevance of the
     target less that of its dual, all other classes (CLRP1, equation 3).
 

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .cam import weighted_sum
 
 
 @methods.register("grad-cam")
 @dataclass(frozen=True)
-class GradCam:
+class GradCam(Method):
     """L = ReLU(sum_k w_k A_k), w_k = mean_ij g_kij, with g = dy_c/dA of the logit (equations 1 and 2).
 
     With global average pooling and one linear layer behind the cut it is CAM, divided by the number of positions.

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, check_epsilon, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 from .cam import weighted_sum
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
 
 
 @methods.register("grad-cam++")
 @dataclass(frozen=True)
-class GradCamPlusPlus:
+class GradCamPlusPlus(Method):
     """L = ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij),
     alpha = g^2 / (2 g^2 + (sum_ab A_kab) g^3), 0 where the denominator is 0 (equation 19).
 
@@ -51,7 +51,7 @@ class GradCamPlusPlus:
 
 @methods.register("smooth-grad-cam++")
 @dataclass(frozen=True)
-class SmoothGradCamPlusPlus:
+class SmoothGradCamPlusPlus(Method):
     """Grad-CAM++ of derivatives averaged over noisy copies of the image: alpha takes the means of g^2 and g^3, w_k the mean of
     g; the activation is that of the image itself.
 

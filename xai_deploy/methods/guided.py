@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import resample
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .gradcam import GradCam
 from .saliency import Channels, over_channels
 
@@ -18,7 +18,7 @@ _ADVICE = {"guided-gradient": "export the network again with --guided"}
 
 @methods.register("guided-backprop")
 @dataclass(frozen=True)
-class GuidedBackprop:
+class GuidedBackprop(Method):
     """The gradient at the pixels with every rectifier letting through only what is positive on both ways.
 
     Attributes:
@@ -36,7 +36,7 @@ class GuidedBackprop:
 
 @methods.register("guided-grad-cam")
 @dataclass(frozen=True)
-class GuidedGradCam:
+class GuidedGradCam(Method):
     """Guided backpropagation times the Grad-CAM map, resized to the input (section 3.2).
 
     Attributes:

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 
 
 @methods.register("hires-cam")
 @dataclass(frozen=True)
-class HiResCam:
+class HiResCam(Method):
     """L = ReLU(sum_k g_k * A_k), elementwise: nothing is averaged over positions."""
 
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE

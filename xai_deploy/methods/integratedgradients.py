@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .base import INPUT_ADVICE, Array, Forward, Index, Seed, methods
+from .base import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .elsewhere import add_rows, floats, gradients_at
 from .saliency import Channels, over_channels
 
@@ -22,7 +22,7 @@ _GAP = 0.05  # of the score's change; above it the map is said to be unfinished
 
 @methods.register("integrated-gradients")
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Method):
     """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da (equation 1), by Gauss-Legendre quadrature: exact for
     polynomials of degree 2 steps - 1 along the way, where a Riemann sum is exact for constants.
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 
 
 @methods.register("layer-cam")
 @dataclass(frozen=True)
-class LayerCam:
+class LayerCam(Method):
     """L = ReLU(sum_k ReLU(g_k) * A_k), elementwise."""
 
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Array, Forward, Seed, methods
+from .base import Array, Forward, Method, Seed, methods
 from .relevancecam import COMPOSITE, relevance_roles
 from .saliency import Channels, over_channels
 
@@ -16,7 +16,7 @@ ROLE = "pixel-relevance"
 
 @methods.register("lrp")
 @dataclass(frozen=True)
-class Lrp:
+class Lrp(Method):
     """M = sum_c R_c at the pixels, from a start of the target's logit at the target and 0 elsewhere (section 3).
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from .base import Array, Forward, Index, Seed, methods, require_varying_score, scored
+from .base import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
 from .cam import class_scores
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
@@ -17,7 +17,7 @@ _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
 
 @methods.register("reciprocam")
 @dataclass(frozen=True)
-class ReciproCam:
+class ReciproCam(Method):
     """raw_n = score_c(tail(M_n * A)), one mask M_n for each of the h*w positions n of the feature map; no ReLU.
 
     Needs one head run and h*w tail runs. Where global average pooling and one linear layer follow the cut, the same map

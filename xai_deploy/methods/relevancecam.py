@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Array, Forward, Seed, methods
+from .base import Array, Forward, Method, Seed, methods
 from .cam import weighted_sum
 
 COMPOSITE = "relevance-cam"
@@ -40,7 +40,7 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
 
 @methods.register("relevance-cam")
 @dataclass(frozen=True)
-class RelevanceCam:
+class RelevanceCam(Method):
     """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij (equation 7), without a ReLU: R is the relevance of the activation, from a
     start of 1 at the target and -1/n at each other of n classes (equation 5, as the authors' code has it).
 

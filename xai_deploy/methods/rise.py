@@ -10,12 +10,12 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
-from .base import Array, Forward, Seed, methods, require_varying_score, scored
+from .base import Array, Forward, Method, Seed, methods, require_varying_score, scored
 
 
 @methods.register("rise")
 @dataclass(frozen=True)
-class Rise:
+class Rise(Method):
     """L = 1/(N p) * sum_i f(x * M_i)_c M_i (equation 6): the black-box reference, N full inferences for each image.
 
     A mask M_i is a grid of `cells` x `cells` that are 1 with probability p, enlarged bilinearly to (cells + 1) / cells of

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import INPUT_ADVICE, Array, Forward, Seed, methods
+from .base import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 
 Channels = Literal["max-abs", "sum-abs", "sum"]
 
@@ -31,7 +31,7 @@ def over_channels(forward: Forward, values: NDArray[Any], channels: Channels) ->
 
 @methods.register("gradient")
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Method):
     """M = max_c |dy/dx_c| (section 3.1).
 
     Attributes:
@@ -49,7 +49,7 @@ class Gradient:
 
 @methods.register("input-x-gradient")
 @dataclass(frozen=True)
-class InputXGradient:
+class InputXGradient(Method):
     """M = sum_c x_c dy/dx_c, x as the network gets it.
 
     Attributes:

@@ -11,12 +11,12 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .base import Array, Forward, Index, Seed, methods, require_varying_score, scored, softmax
+from .base import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored, softmax
 
 
 @methods.register("score-cam")
 @dataclass(frozen=True)
-class ScoreCam:
+class ScoreCam(Method):
     """L = ReLU(sum_k weight_k A_k), weight_k = f(x * M_k)_c - f(x_b)_c, M_k = minmax(up(A_k)).
 
     The defaults are the authors' code: f is the probability, no baseline term, channels whose map is constant

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import NotApplicableError
-from .base import Array, Forward, Seed, methods, softmax
+from .base import Array, Forward, Method, Seed, methods, softmax
 from .lrp import ROLE
 from .relevancecam import COMPOSITE, relevance_roles
 from .saliency import Channels, over_channels
@@ -17,7 +17,7 @@ from .saliency import Channels, over_channels
 
 @methods.register("sglrp")
 @dataclass(frozen=True)
-class Sglrp:
+class Sglrp(Method):
     """M = sum_c R_c at the pixels, from the gradient of the target's probability: p_t (1 - p_t) at the target t, -p_t p_j at
     each other class j, p = softmax(logits) (equation 9). Of a weighted sum of classes, the same sum of these starts.
 

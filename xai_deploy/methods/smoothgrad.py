@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import INPUT_ADVICE, Array, Forward, Seed, methods
+from .base import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
 from .saliency import Channels, over_channels
 
 
 @methods.register("smoothgrad")
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(Method):
     """The mean of dy/dx over noisy copies of the image, then as `gradient`.
 
     Attributes:

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import GRADIENT_ADVICE, Array, Forward, Seed, check_epsilon, methods
+from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 from .cam import weighted_sum
 
 
 @methods.register("xgrad-cam")
 @dataclass(frozen=True)
-class XGradCam:
+class XGradCam(Method):
     """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij (equation 8); 0 where the denominator is 0.
 
     Attributes:

@@ -1,1 +1,7 @@
-"""What is explained: a class, a contrast of classes, a seed by hand."""
+"""What is explained: one file for each kind of target (class, contrast, weights, ...), found by name."""
+
+from .contrast import Contrast
+from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read
+from .seeds import Seed
+
+__all__ = ["CheckedTarget", "Contrast", "One", "ScoreSpace", "Seed", "Target", "TargetValue", "kinds", "read"]

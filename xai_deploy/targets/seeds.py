@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,6 +43,15 @@ class Seed:
     def by_hand(cls, weights: Array) -> Seed:
         """A weight for each class, [n,classes]."""
         return cls(np.tile(np.arange(weights.shape[1], dtype=np.int64), (len(weights), 1)), weights)
+
+    @classmethod
+    def join(cls, seeds: Sequence[Seed]) -> Seed:
+        """The seeds of some images, then those of others; a seed with fewer terms repeats its last class with weight 0."""
+        terms = max(seed.classes.shape[1] for seed in seeds)
+        more = [((0, 0), (0, terms - seed.classes.shape[1])) for seed in seeds]
+        classes = [np.pad(seed.classes, pad, mode="edge") for seed, pad in zip(seeds, more, strict=True)]
+        weights = [np.pad(seed.weights, pad) for seed, pad in zip(seeds, more, strict=True)]
+        return cls(np.concatenate(classes), np.concatenate(weights))
 
     @cached_property
     def is_class(self) -> bool:

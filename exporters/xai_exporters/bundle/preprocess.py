@@ -81,10 +81,10 @@ def _check_range(how: Preprocess) -> None:
     Raises:
         RequestError: It leaves 0 to 255, or leaves nothing of it.
     """
-    ends = [(pixel * how.scale - m) / s for pixel in (0, 255) for m, s in zip(how.mean, how.std, strict=True)]
-    if min(ends) < -0.5 or max(ends) > 255.5 or max(ends) - min(ends) < 2:
+    low, high = how.ends().min(), how.ends().max()
+    if low < -0.5 or high > 255.5 or high - low < 2:
         raise RequestError(
-            f"the input takes uint8 pixels, 0 to 255, and this preprocessing makes them {min(ends):.3g} to {max(ends):.3g}; "
+            f"the input takes uint8 pixels, 0 to 255, and this preprocessing makes them {low:.3g} to {high:.3g}; "
             "give --preprocess none, and --resize where the image is cropped"
         )
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xai_deploy.format.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
+from xai_deploy.format.randomised import name_of_step
 from xai_deploy.foundation.whole_files import umask
 
 from ..errors import OutputError
@@ -38,7 +39,8 @@ def check_destination(path: Path, overwrite: bool) -> None:
 
 def randomised_path(path: Path, step: int, of: int | None) -> Path:
     """Where the bundle of a step of randomisation goes: beside the network's own."""
-    return path.with_name(f"{path.name.removesuffix('.xai')}.randomised-{step}-of-{of}.xai")
+    assert of is not None  # without randomisation there is no step
+    return path.with_name(name_of_step(path.name, step, of))
 
 
 Put = Callable[[Path, Mapping[str, bytes]], None]

@@ -55,9 +55,7 @@ class Verified:
 def noise_images(spec: Input, count: int) -> NDArray[Any]:
     """Images of uniform noise as the network would get them, [count, ...]."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, spec.channels, spec.height, spec.width))
-    mean = np.array(spec.preprocess.mean)[:, None, None]
-    std = np.array(spec.preprocess.std)[:, None, None]
-    x = (pixels * spec.preprocess.scale - mean) / std
+    x = spec.preprocess.normalise(pixels.astype(np.float64))
     if spec.dtype == "uint8":
         x = np.clip(np.rint(x), 0, 255)
     if spec.layout == "NHWC":

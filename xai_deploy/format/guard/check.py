@@ -9,7 +9,7 @@ from ...errors import IntegrityError, UnsafeGraphError, UnsafePathError
 from .. import manifest as m
 from .expansion import Expansion
 from .external import find_external_data
-from .messages import Graph, Tensor, parse
+from .messages import ParsedGraph, Tensor, parse
 from .ports import check_ports
 from .structure import check_structure
 from .tensors import check_tensor
@@ -26,7 +26,7 @@ class Guarded:
         graph: Its structure.
     """
 
-    def __init__(self, graph: Graph, expansion: Expansion | None, where: str) -> None:
+    def __init__(self, graph: ParsedGraph, expansion: Expansion | None, where: str) -> None:
         self.graph = graph
         self._expansion, self._where = expansion, where
         self._seen: set[int] = set()

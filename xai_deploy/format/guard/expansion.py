@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...errors import UnsafeGraphError
-from .messages import Graph, Node, Port
+from .messages import Node, ParsedGraph, ParsedPort
 from .shapes import Harmful, Known, Run, Unknowable
 from .tensors import size_of
 
@@ -35,7 +35,9 @@ class Expansion:
         shapes: Input -> its sizes without the batch; they replace symbolic sizes of the graph.
     """
 
-    def __init__(self, graph: Graph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]) -> None:
+    def __init__(
+        self, graph: ParsedGraph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]
+    ) -> None:
         self._run = Run(graph, data)
         self._graph, self._image, self._shapes = graph, image, shapes
         self._constant_limit = constants_limit(len(data))
@@ -77,7 +79,7 @@ class Expansion:
         except Unknowable as error:
             raise UnsafeGraphError(f"{error}; how much memory it needs can't be told") from None
 
-    def _shape(self, port: Port, batch: int) -> tuple[int, ...]:
+    def _shape(self, port: ParsedPort, batch: int) -> tuple[int, ...]:
         """The sizes of an input: each from the graph, else from the manifest, else the batch."""
         told = (batch, *self._shapes.get(port.name, ()))
         dims = port.dims if port.dims is not None else [None] * len(told)

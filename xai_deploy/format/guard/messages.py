@@ -56,7 +56,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Port:
+class ParsedPort:
     """An input or an output. A size is None if it is symbolic; `dims` is None if the graph does not say the sizes."""
 
     name: str = ""
@@ -65,14 +65,14 @@ class Port:
 
 
 @dataclass(slots=True)
-class Graph:
+class ParsedGraph:
     """A graph, and the opset of the standard operators that it uses."""
 
     opset: int = 0
     nodes: list[Node] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
-    inputs: list[Port] = field(default_factory=list)
-    outputs: list[Port] = field(default_factory=list)
+    inputs: list[ParsedPort] = field(default_factory=list)
+    outputs: list[ParsedPort] = field(default_factory=list)
 
 
 def short(name: str) -> str:
@@ -85,7 +85,7 @@ def listed(sizes: Sequence[int | str | None]) -> str:
     return f"[{', '.join('?' if size is None else str(size) for size in sizes[:9])}]"
 
 
-def parse(data: bytes) -> Graph:
+def parse(data: bytes) -> ParsedGraph:
     """The graph of an ONNX file.
 
     Raises:
@@ -127,8 +127,8 @@ def _opset(data: bytes, start: int, end: int) -> tuple[str, int]:
     return domain, version
 
 
-def _graph(data: bytes, start: int, end: int) -> Graph:
-    graph = Graph()
+def _graph(data: bytes, start: int, end: int) -> ParsedGraph:
+    graph = ParsedGraph()
     lists: dict[int, tuple[list[Any], Callable[[bytes, int, int], Any]]] = {
         1: (graph.nodes, _node),
         5: (graph.tensors, tensor),
@@ -267,9 +267,9 @@ def _fixed(made: Tensor, number: int, data: bytes, wire: int, first: int, last: 
         made.floats.extend(unpack_from(f"<{count}{'f' if size == 4 else 'd'}", data, first))
 
 
-def _port(data: bytes, start: int, end: int) -> Port:
+def _port(data: bytes, start: int, end: int) -> ParsedPort:
     """An input or output (ValueInfoProto); it has to be a tensor."""
-    port, types = Port(), 0
+    port, types = ParsedPort(), 0
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
             port.name = _text(data, wire, first, last)
@@ -281,7 +281,7 @@ def _port(data: bytes, start: int, end: int) -> Port:
     return port
 
 
-def _type(port: Port, data: bytes, start: int, end: int) -> None:
+def _type(port: ParsedPort, data: bytes, start: int, end: int) -> None:
     for number, wire, first, last in fields(data, start, end):
         if number == 1 and wire == LENGTH and not port.dtype:
             for inner, kind, begin, stop in fields(data, first, last):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from ...errors import UnsafeGraphError
 from .. import manifest as m
-from .messages import Graph, Port, listed, short
+from .messages import ParsedGraph, ParsedPort, listed, short
 from .tensors import DTYPES
 
 
-def check_ports(graph: Graph, declared: m.Graph, batch: str) -> None:
+def check_ports(graph: ParsedGraph, declared: m.Graph, batch: str) -> None:
     """Refuse a graph that takes or gives something else. Fused graphs of format 1 are not compared: their manifest has no ports.
 
     Args:
@@ -27,7 +27,7 @@ def check_ports(graph: Graph, declared: m.Graph, batch: str) -> None:
     _compare("gives", graph.outputs, declared.gives, batch)
 
 
-def _compare(what: str, found: Sequence[Port], declared: Sequence[m.Port], batch: str) -> None:
+def _compare(what: str, found: Sequence[ParsedPort], declared: Sequence[m.Port], batch: str) -> None:
     ports = {port.name: port for port in declared}
     for one in found:
         if one.name not in ports:

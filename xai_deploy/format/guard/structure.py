@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...errors import UnsafeGraphError
-from .messages import STANDARD, Graph, Node, Port, short
+from .messages import STANDARD, Node, ParsedGraph, ParsedPort, short
 from .operators import FIRST_OPSET, LAST_OPSET, MANY, arity
 
 
-def check_structure(graph: Graph) -> None:
+def check_structure(graph: ParsedGraph) -> None:
     """Refuse unknown operators, wrong numbers of inputs, names given twice, cycles, and ports that are no tensors.
 
     Raises:
@@ -65,7 +65,7 @@ def _define(name: str, known: set[str]) -> None:
     known.add(name)
 
 
-def _check_ports(graph: Graph) -> None:
+def _check_ports(graph: ParsedGraph) -> None:
     for what, ports in (("input", graph.inputs), ("output", graph.outputs)):
         if not ports:
             raise UnsafeGraphError(f"it has no {what}")
@@ -76,6 +76,6 @@ def _check_ports(graph: Graph) -> None:
         raise UnsafeGraphError("it gives an output twice")
 
 
-def _check_port(what: str, port: Port) -> None:
+def _check_port(what: str, port: ParsedPort) -> None:
     if not port.dtype or any(size is not None and size < 0 for size in port.dims or ()):
         raise UnsafeGraphError(f"its {what} {short(port.name)} has no type, or impossible sizes")

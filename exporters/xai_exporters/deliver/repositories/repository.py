@@ -11,6 +11,7 @@ from xai_deploy.version import __version__
 
 from ...bundle.stage import Put, write_folder
 from ...errors import OutputError, RequestError
+from ..overwrite import check_ours
 from .base import Layout, Served, safe_name, servers
 
 MARKER = "xai-repository.json"
@@ -30,7 +31,7 @@ def check_repository(kind: str, destination: Path, overwrite: bool) -> Layout:
     if destination.exists() or destination.is_symlink():
         if not overwrite:
             raise OutputError(f"{destination}: exists already; give --overwrite to replace it, or another folder")
-        _check_ours(destination)
+        check_ours(destination, MARKER, "repository")
     if not destination.absolute().parent.is_dir():
         raise OutputError(f"{destination.parent}: no such folder; create it first")
     return layout
@@ -73,19 +74,3 @@ def _check_names(names: Sequence[str]) -> None:
 def _marker(kind: str, files: Iterable[str]) -> bytes:
     about = {"producer": f"xai-deploy-exporters {__version__}", "server": kind, "files": sorted(files)}
     return (json.dumps(about, indent=1) + "\n").encode()
-
-
-def _check_ours(path: Path) -> None:
-    """Refuse to replace what was not written here, and models that were added to it since."""
-    try:
-        if path.is_symlink():
-            raise ValueError
-        files = {MARKER, *json.loads((path / MARKER).read_bytes())["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OutputError(
-            f"{path}: exists and is no repository that xai-export wrote; --overwrite replaces only those"
-        ) from None
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if name not in files and (file.is_symlink() or not file.is_dir()):
-            raise OutputError(f"{path}: holds {name!r}, which xai-export did not write; move it away first")

@@ -15,6 +15,7 @@ from xai_deploy.format.bundle import FUSED, SALIENCY, TARGET, Activation, Bundle
 from ...bundle.stage import Put, write_folder
 from ...cut.scores.logits import explained
 from ...errors import OutputError, RequestError
+from ..overwrite import check_ours
 from .ortweb import VERSION
 
 _FORMAT = 1
@@ -60,7 +61,7 @@ def check_site(destination: Path, overwrite: bool) -> None:
             raise OutputError(
                 f"{destination}: exists already; give --overwrite to replace it, or another folder with --web"
             )
-        _check_ours(destination)
+        check_ours(destination, _CONFIG, "page", {"page": "xai-deploy"})
     if not destination.absolute().parent.is_dir():
         raise OutputError(f"{destination.parent}: no such folder; create it first")
 
@@ -156,20 +157,3 @@ def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str
     if kind in ("probabilities", "derived"):
         return "share" if activation in ("softmax", "normalised") else "raw"
     return "softmax" if floats and classes > 1 else "raw"
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse to replace what was not written here, and files that were added to it since."""
-    try:
-        if folder.is_symlink():
-            raise ValueError
-        config = json.loads((folder / _CONFIG).read_bytes())
-        files = {_CONFIG, *config["files"]} if config["page"] == "xai-deploy" else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        raise OutputError(
-            f"{folder}: exists and is no page that xai-export wrote; --overwrite replaces only those"
-        ) from None
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        if name not in files and (file.is_symlink() or not file.is_dir()):
-            raise OutputError(f"{folder}: holds {name!r}, which xai-export did not write; move it away first")

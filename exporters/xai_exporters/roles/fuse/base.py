@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import onnx_ir as ir
 
 from xai_deploy.errors import OptionError
-from xai_deploy.foundation.options import build, unknown
+from xai_deploy.foundation.options import build, read_spec, unknown
 from xai_deploy.foundation.registry import Registry
 
 from ...errors import RequestError
@@ -60,19 +60,14 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
     """
     wanted: dict[str, Wanted] = {}
     for text in texts:
-        name, *pairs = text.split(":")
+        name = text.partition(":")[0]
         cls = fused.get(name)
         if cls is None:
             raise RequestError(f"--fuse {text}: {unknown('method that can be fused', name, fused)}")
         if name in wanted:
             raise RequestError(f"--fuse: {name} is asked for twice; each method has one file in the bundle")
-        options: dict[str, object] = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not (key and equals):
-                raise RequestError(f"--fuse {text}: an option is written METHOD:NAME=VALUE, not {pair!r}")
-            options[key] = value
         try:
+            _, options = read_spec(text)
             wanted[name] = Wanted(name, build(cls, name, options))
         except (OptionError, RequestError) as error:
             raise RequestError(f"--fuse {text}: {error}") from None

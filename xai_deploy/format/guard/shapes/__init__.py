@@ -1,7 +1,7 @@
 """What is known of each tensor before a graph runs: sizes, and the values of small ones. One file per family of operators."""
 
 from . import broadcasting, growth, layout, linear, reduction, same, vision, window  # noqa: F401 - they fill the table
-from .base import Harmful, Known, Unknowable, rules
+from .rules import Harmful, Known, Unknowable, rules
 from .run import Run
 
 __all__ = ["Harmful", "Known", "Run", "Unknowable", "rules"]

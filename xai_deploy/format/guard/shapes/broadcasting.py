@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Call, Known, broadcast, exact, rule
+from .rules import Call, Known, broadcast, exact, rule
 
 
 @rule(

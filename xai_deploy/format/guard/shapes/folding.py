@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..messages import Tensor
 from ..tensors import DTYPES, FEW_INTEGERS
-from .base import Call, Unknowable, rules
+from .rules import Call, Unknowable, rules
 
 Array = NDArray[Any]
 Fold = Callable[[Call, list[Any]], Any]

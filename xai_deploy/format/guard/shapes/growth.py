@@ -6,8 +6,8 @@ import math
 
 from ..messages import Tensor
 from ..tensors import size_of
-from .base import Call, Known, Unknowable, broadcast, rule
 from .layout import whole
+from .rules import Call, Known, Unknowable, broadcast, rule
 
 
 def sized(call: Call, sizes: list[int], size: int, is_exact: bool = True) -> list[Known]:

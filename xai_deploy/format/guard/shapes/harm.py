@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages import Graph, Node, Tensor
-from .base import Call, Harmful, Known
+from ..messages import Node, ParsedGraph, Tensor
+from .rules import Call, Harmful, Known
 
 _FLOATS = (1, 10, 11, 16, 17, 18, 19, 20, 23, 24)  # TensorProto.DataType
 _MOST_SAMPLES = 64
@@ -34,7 +34,7 @@ _WHOLE = (
 _LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # outputs are of the type of this input; of all others, of the first's
 
 
-def integers(graph: Graph) -> set[str]:
+def integers(graph: ParsedGraph) -> set[str]:
     """The names of the tensors that hold whole numbers."""
     found = {tensor.name for tensor in graph.tensors if tensor.dtype not in _FLOATS}
     found |= {port.name for port in graph.inputs if port.dtype not in _FLOATS}

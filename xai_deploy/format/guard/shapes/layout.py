@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .base import Call, Known, Unknowable, exact, rule
+from .rules import Call, Known, Unknowable, exact, rule
 
 
 def whole(values: Sequence[object] | None, call: Call) -> list[int]:

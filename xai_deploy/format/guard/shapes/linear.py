@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .base import Call, Known, Unknowable, broadcast, exact, rule
+from .rules import Call, Known, Unknowable, broadcast, exact, rule
 
 
 def product(call: Call, a: Known, b: Known, size: int) -> Known:

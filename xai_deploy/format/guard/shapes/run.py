@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages import Graph, Node, Tensor
+from ..messages import Node, ParsedGraph, Tensor
 from ..tensors import FEW_INTEGERS, MAX_RANK, size_of, values_of
-from .base import Call, Known, Unknowable, rules
 from .folding import fold
 from .harm import check_harm, integers
+from .rules import Call, Known, Unknowable, rules
 
 _FROM_SIZES = ("Shape", "Size")
 
@@ -25,7 +25,7 @@ class Run:
         data: The file's bytes; not kept.
     """
 
-    def __init__(self, graph: Graph, data: bytes) -> None:
+    def __init__(self, graph: ParsedGraph, data: bytes) -> None:
         self.graph = graph
         self._constants = {
             tensor.name: Known(tuple(tensor.dims), size_of(tensor.dtype), values_of(tensor, data), constant=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..tensors import size_of
-from .base import Call, Known, exact, rule
+from .rules import Call, Known, exact, rule
 
 
 @rule(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .base import Call, Known, Unknowable, exact, rule
 from .layout import whole
+from .rules import Call, Known, Unknowable, exact, rule
 
 
 @rule("GridSample")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .base import Call, Known, Unknowable, exact, rule
+from .rules import Call, Known, Unknowable, exact, rule
 
 
 def slid(call: Call, x: Known, kernel: list[int]) -> tuple[int, ...]:

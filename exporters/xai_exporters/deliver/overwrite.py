@@ -1,0 +1,37 @@
+"""What --overwrite may replace beside bundles: a folder that xai-export wrote, as long as it holds nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import OutputError
+
+
+def check_ours(folder: Path, listing: str, what: str, marks: Mapping[str, str] | None = None) -> None:
+    """Refuse to replace what was not written here, and files that were added to it since.
+
+    Args:
+        folder: Exists.
+        listing: Name of the JSON file that lists the folder's other files under "files".
+        what: What messages call the folder: "repository" or "page".
+        marks: Further keys of that file and the values that it must have; with others it lists nothing of ours.
+
+    Raises:
+        OutputError: It is not ours, or holds a file that is not.
+    """
+    try:
+        if folder.is_symlink():
+            raise ValueError
+        about = json.loads((folder / listing).read_bytes())
+        ours = all(about[key] == value for key, value in (marks or {}).items())
+        files = {listing, *about["files"]} if ours else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OutputError(
+            f"{folder}: exists and is no {what} that xai-export wrote; --overwrite replaces only those"
+        ) from None
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if name not in files and (file.is_symlink() or not file.is_dir()):
+            raise OutputError(f"{folder}: holds {name!r}, which xai-export did not write; move it away first")

@@ -1,0 +1,159 @@
+"""One explanation of one image as data: what xai-explain writes, what a server sends, what a record keeps."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import heatmap as _heatmap
+from .explainer import Array, Explainer, Explanation
+from .heatmap import Pixels
+from .probabilities import has_probabilities, probabilities
+from .version import __version__
+
+BEST = 5  # classes of a prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The map of one method for one image and one target, and what it says.
+
+    Attributes:
+        method: The method's name.
+        options: All its options, defaults included.
+        target: The class explained.
+        label: Its label, or "class 3".
+        versus: The class that it is contrasted with, or None.
+        versus_label: The label of that class, or None.
+        probability: Of the class explained, the network's own; None if the network has none.
+        logit: Of the class explained.
+        seconds: Wall time of the method on all images of the call, divided by their number; all its targets together.
+        constant: Why the map is the same everywhere, or None if it is not.
+        heatmap: [H,W] float32 in [0,1], at the network's input size.
+        raw: [h,w] float32, the method's own values.
+    """
+
+    method: str
+    options: dict[str, Any]
+    target: int
+    label: str
+    versus: int | None
+    versus_label: str | None
+    probability: float | None
+    logit: float
+    seconds: float
+    constant: str | None
+    heatmap: Array
+    raw: Array
+
+    def as_json(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """All but the arrays, for JSON.
+
+        Args:
+            files: Key -> name of a file in which an array or a picture is kept; they become entries of the same object.
+        """
+        return {
+            "method": self.method,
+            "options": self.options,
+            "target": self.target,
+            "label": self.label,
+            "versus": self.versus,
+            "versus_label": self.versus_label,
+            "probability": self.probability,
+            "logit": self.logit,
+            "seconds": self.seconds,
+            **(files or {}),
+            "constant": self.constant,
+        }
+
+    def overlay(self, seen: Pixels, opacity: float = 0.5) -> Pixels:
+        """The heatmap laid over a picture, RGB [h,w,3] uint8.
+
+        Args:
+            seen: The part of the image that the network saw (`preprocess.view`), RGB [h,w,3] uint8 of any size.
+            opacity: Share of the colour, 0 to 1.
+        """
+        return _heatmap.overlay(seen, self.heatmap, opacity)
+
+
+def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> Answer:
+    """What an explanation says of one of its images.
+
+    Args:
+        explainer: It made the explanation.
+        explanation: Of N images.
+        image: The image's place among them, 0 to N-1.
+    """
+    target = int(explanation.target[image])
+    versus = -1 if explanation.versus is None else int(explanation.versus[image])  # -1: an image without one
+    return Answer(
+        method=explanation.method,
+        options=explanation.options,
+        target=target,
+        label=label(explainer, target),
+        versus=versus if versus >= 0 else None,
+        versus_label=label(explainer, versus) if versus >= 0 else None,
+        **likelihood(explainer, explanation.logits[image], target),
+        seconds=explanation.seconds / len(explanation.target),
+        constant=explanation.constant[image],
+        heatmap=explanation.heatmap[image],
+        raw=explanation.raw[image],
+    )
+
+
+def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """The best classes of one image, best first, for JSON.
+
+    Args:
+        explainer: It made the logits.
+        logits: [classes].
+
+    Returns:
+        At most `BEST` objects of class, label, probability (None if the network has none) and logit.
+    """
+    best = np.argsort(-logits, kind="stable")[:BEST]
+    return [
+        {"class": int(index), "label": label(explainer, int(index)), **likelihood(explainer, logits, int(index))}
+        for index in best
+    ]
+
+
+def likelihood(explainer: Explainer, logits: NDArray[np.float32], index: int) -> dict[str, Any]:
+    """The probability of class `index`, None if the network has none, and its logit; logits [classes]."""
+    activation, logit = explainer.bundle.manifest.activation, float(logits[index])
+    if not has_probabilities(activation, len(logits)):
+        return {"probability": None, "logit": logit}
+    return {"probability": float(probabilities(logits, activation)[index]), "logit": logit}
+
+
+def label(explainer: Explainer, index: int) -> str:
+    """The label of a class; "class 3" if it has none."""
+    return (explainer.labels[index] if explainer.labels else "") or f"class {index}"
+
+
+def origin(explainer: Explainer) -> dict[str, Any]:
+    """Where answers come from, for JSON: the bundle, the runtime, the device, the versions of the packages at work."""
+    manifest = explainer.bundle.manifest
+    return {
+        "bundle": {
+            "name": manifest.name,
+            "layer": manifest.target.asked,
+            "digest": manifest.digest,
+            "activation": manifest.activation,
+            "batch": manifest.batch,
+        },
+        "backend": explainer.backend,
+        "device": explainer.device,
+        "precision": explainer.precision,
+        "versions": {
+            "xai-deploy": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            explainer.backend: explainer.backend_version,
+        },
+    }

@@ -1,0 +1,116 @@
+"""What a benchmark found: a result for each job, and the report of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A bundle: its path, the network's name, the layer it is cut at, the manifest's digest."""
+
+    path: str
+    name: str
+    layer: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that was not measured, and why; `backend` is None where that holds for all."""
+
+    bundle: str
+    backend: str | None
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job costs.
+
+    Attributes:
+        bundle: Path of the bundle; None for plain inference by the whole model.
+        layer: Where it is cut.
+        backend: Name of the backend.
+        method: A method's name, or "plain".
+        options: The method's options that were given.
+        batch: How many images.
+        targets: How many targets; None for plain inference.
+        median_seconds: Of one call: all images, all targets.
+        iqr_seconds: Interquartile range; None of a single run.
+        ratio: Median of the ratios to plain inference at the same batch in the same round.
+        ratio_iqr: Interquartile range of these ratios.
+        peak_bytes: Peak of the host's memory in a process of its own; None where it was not measured.
+        extra_bytes: The same less plain inference's.
+    """
+
+    bundle: str | None
+    layer: str | None
+    backend: str
+    method: str
+    options: dict[str, Any]
+    batch: int
+    targets: int | None
+    median_seconds: float
+    iqr_seconds: float | None
+    ratio: float
+    ratio_iqr: float | None
+    peak_bytes: int | None = None
+    extra_bytes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The method with its options, as the command line takes it."""
+        return ":".join([self.method, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured, and how.
+
+    Attributes:
+        bundles: What was compared.
+        plain: What plain inference is.
+        input: What the images are.
+        target: "given", or "predicted".
+        device: As for `Explainer`.
+        threads: As for `Explainer`.
+        batch_size: The largest batch that any graph was given.
+        runs: Rounds that were timed.
+        warmup: Runs before them.
+        versions: Of the packages at work.
+        no_memory: Why no peak is given; None where one is.
+        left_out: Methods that were not measured.
+        results: One for each job: backend, method, targets, batch, bundle, the last varying fastest.
+    """
+
+    bundles: list[Tested]
+    plain: str
+    input: str
+    target: str
+    device: str
+    threads: int | None
+    batch_size: int
+    runs: int
+    warmup: int
+    versions: dict[str, str]
+    no_memory: str | None
+    left_out: list[LeftOut]
+    results: list[Result]
+
+    def columns(self) -> dict[str, Callable[[Result], str]]:
+        """Heading -> cell: what tells the results of one backend apart. What is the same for all of them is no column."""
+        layers = {tested.path: tested.layer for tested in self.bundles}
+        if len(set(layers.values())) < len(layers):
+            layers = {path: path for path in layers}
+        found: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}
+        if len(layers) > 1:
+            found["cut at"] = lambda result: layers.get(result.bundle or "", "-")
+        if len({result.batch for result in self.results}) > 1:
+            found["batch"] = lambda result: str(result.batch)
+        if len({result.targets for result in self.results if result.targets}) > 1:
+            found["targets"] = lambda result: str(result.targets or "-")
+        return found

@@ -1,0 +1,27 @@
+"""What a user of a bundle should know before believing its maps."""
+
+from __future__ import annotations
+
+import logging
+
+from .explainer import Explainer
+from .foundation.exits import printable
+
+log = logging.getLogger(__name__)
+
+
+def warn_of(explainer: Explainer, bundle: str) -> None:
+    """Log that the preprocessing was assumed, or that the weights are random, if that is so; `bundle` is its name in messages."""
+    manifest = explainer.bundle.manifest
+    if manifest.input.preprocess.assumed:
+        log.warning(
+            "%s: the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again with "
+            "the network's own mean, std and resize",
+            printable(bundle),
+        )
+    if manifest.randomised is not None:
+        log.warning(
+            "%s: %d of its layers have random weights, for the sanity check; its maps explain nothing",
+            printable(bundle),
+            len(manifest.randomised.layers),
+        )

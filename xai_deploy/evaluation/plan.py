@@ -1,0 +1,156 @@
+"""What an evaluation measures: images, methods, metrics, ground truth. Everything that its figures depend on is in here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import __version__
+from ..errors import OptionError
+from ..foundation.options import Named, options_of, specs, title_of
+from ..images import MAX_PIXELS, InputRange
+from ..methods import applicable
+from ..methods import create as create_method
+from ..targets import One
+from . import metrics as _metrics
+from .metrics import Column, Metric
+from .subjects import Subject
+from .truth import Boxes, Masks
+
+ALL = ("average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc")
+WITH_BOXES = ("energy-pointing", "argmax-pointing", "iou")
+WITH_MASKS = ("segmentation",)
+
+COMPARED = (
+    Column("same-prediction", "higher", percent=True),
+    Column("rank-correlation", "higher"),
+    Column("top10-overlap", "higher"),
+)
+"""Columns of every network but the first: its maps beside the first's, for the class that the first explains. Not defined
+between networks that differ in their number of classes, but for a class given by its label."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        root: The folder of the images.
+        images: Their paths, inside `root`.
+        methods: Names and options.
+        metrics: Names and options.
+        target: The class explained; None: each network's own predicted class.
+        boxes: Where the objects are, or None.
+        masks: The same as masks, or None.
+        boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index; an image without
+            any is not counted.
+        max_pixels: Larger images are skipped.
+        input_range: As for `read_image`: black and white of images deeper than 8 bits.
+        progress: Show a progress bar at a terminal.
+    """
+
+    root: Path
+    images: Sequence[Path]
+    methods: Sequence[Named]
+    metrics: Sequence[Named]
+    target: One = None
+    boxes: Boxes | None = None
+    masks: Masks | None = None
+    boxes_of: Literal["all", "class"] = "all"
+    max_pixels: int = MAX_PIXELS
+    input_range: InputRange | None = None
+    progress: bool = False
+    made: tuple[Metric, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
+        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True}
+        for (name, _), metric in zip(self.metrics, self.made, strict=True):
+            for need in metric.needs:
+                if not there[need]:
+                    raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
+
+    @property
+    def titles(self) -> list[str]:
+        """The methods' names in tables, each with the options that were given: "reciprocam+score=softmax"."""
+        return [title_of(name, options) for name, options in self.methods]
+
+    def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
+        """All that the figures depend on, as JSON."""
+        methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
+        return {
+            "version": __version__,
+            "networks": [subject.identity() for subject in subjects],
+            "methods": methods,
+            "metrics": [[name, options_of(metric)] for (name, _), metric in zip(self.metrics, self.made, strict=True)],
+            "target": self.target if isinstance(self.target, (int, str, type(None))) else repr(self.target),
+            "images": _fingerprint(self.root, self.images),
+            "boxes": self.boxes.digest if self.boxes else None,
+            "boxes-of": self.boxes_of,
+            "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
+            "max-pixels": self.max_pixels,
+            "input-range": list(self.input_range) if self.input_range else None,
+        }
+
+    def columns(self, subjects: Sequence[Subject]) -> list[Column]:
+        """The columns of the results, each once, in the order of the metrics."""
+        found: dict[str, Column] = {}
+        for metric in self.made:
+            for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
+                found.setdefault(column.name, column)
+        if len(subjects) > 1:
+            found.update((column.name, column) for column in COMPARED)
+        return list(found.values())
+
+
+def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subject]) -> list[Named]:
+    """The methods given, each once; None: all that are defined for these networks and are not slow.
+
+    Raises:
+        OptionError: No method, or something that is none.
+    """
+    if given is None:
+        given = applicable([subject.explainer.bundle.manifest for subject in subjects])
+    return _once(specs("method", given))
+
+
+def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool) -> list[Named]:
+    """The metrics given; None: the usual ones, and with boxes or masks those that compare maps with them.
+
+    Raises:
+        OptionError: No metric, something that is none, or one metric with two sets of options.
+    """
+    if given is None:
+        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]
+    chosen = _once(specs("metric", given))
+    names = [name for name, _ in chosen]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise OptionError(
+            f"{twice}: given twice; a metric's columns are there once, so evaluate again with -o elsewhere"
+        )
+    return chosen
+
+
+def _once(pairs: Sequence[Named]) -> list[Named]:
+    return [pair for number, pair in enumerate(pairs) if pair not in pairs[:number]]
+
+
+def relative(path: Path, root: Path) -> str:
+    """An image's name in the results."""
+    return path.relative_to(root).as_posix()
+
+
+def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
+    """Of the files' names, sizes and times of change: reading a whole data set would take longer than a look at it."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+            known = [status.st_size, status.st_mtime_ns]
+        except OSError:  # a broken link, which will be reported and skipped
+            known = []
+        digest.update(repr((relative(path, root), known)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+"""One evaluation from beginning to end: networks, plan, measurement with a journal that goes on, results in a folder.
+
+`xai-evaluate` is a command line for `evaluate`. A program that has its networks open already makes the `Subject`s and the `Plan`
+itself and calls `evaluate_into`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import XaiError
+from ..explainer import Explainer
+from ..foundation.exits import printable
+from ..foundation.options import Named
+from ..foundation.whole_files import write_whole
+from ..images import MAX_PIXELS, InputRange
+from ..targets import One
+from . import dataset, report, summary, tables
+from .journal import Journal, Line
+from .metrics import Column
+from .metrics import metrics as known_metrics
+from .plan import Plan, choose_methods, choose_metrics
+from .run import OnChunk, measure
+from .subjects import Subject, open_subjects, warn_of_classes
+from .summary import Group
+from .truth import Boxes, read_boxes, read_masks, unknown
+
+JOURNAL = "journal.jsonl"
+RESULTS = "results.json"
+
+Location = str | os.PathLike[str]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What an evaluation found; the same is in its folder.
+
+    Attributes:
+        out: The folder: `results.json`, `images.csv`, `images.parquet`, `report.html`, and the journal.
+        document: What `results.json` holds: the plan, the images skipped, and for each network and method the figures of the
+            data set with their 95 % intervals.
+        records: A row for each image, network and method, as in `images.csv`; None where a figure is not defined.
+        images: How many images were measured.
+        skipped: The images that can't be measured, each with its reason.
+        plan: What was measured.
+        networks: Their names; `Group.network` is a place in here.
+        columns: The columns of the figures.
+        groups: The figures of each network and method.
+    """
+
+    out: Path
+    document: dict[str, Any]
+    records: Sequence[Line]
+    images: int
+    skipped: Sequence[Line]
+    plan: Plan
+    networks: Sequence[str]
+    columns: Sequence[Column]
+    groups: Sequence[Group]
+
+
+def evaluate(
+    bundles: Location | Sequence[Location],
+    images: Location,
+    *,
+    out: Location = "xai-evaluation",
+    methods: Sequence[str | Named] | None = None,
+    metrics: Sequence[str | Named] | None = None,
+    target: One = None,
+    boxes: Location | None = None,
+    boxes_of: Literal["all", "class"] = "all",
+    masks: Location | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    input_range: InputRange | None = None,
+    backends: Sequence[str] | None = None,
+    device: str = "cpu",
+    precision: Literal["f32", "tf32", "f16", "bf16"] = "f32",
+    threads: int | None = None,
+    batch_size: int = 16,
+    cache: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    on_chunk: OnChunk | None = None,
+) -> Results:
+    """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
+
+    An evaluation that was interrupted goes on where it stopped when the same call is made again. What a user should know, such
+    as an image that is skipped, is logged.
+
+    Args:
+        bundles: A bundle, or several that are compared with the first.
+        images: Folder of images, sub folders included.
+        out: Folder for the results.
+        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, but for the slow ones.
+        metrics: The same of metrics; None: the usual ones.
+        target: The class explained; None: each image's predicted class.
+        boxes: Where the objects are: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
+        boxes_of: "all" boxes, or those of the "class" explained.
+        masks: Folder of PNG masks with the images' names.
+        limit: Take so many of the images, drawn at random with `seed`; None: all.
+        seed: Of that draw.
+        max_pixels: Larger images are skipped.
+        input_range: As for `read_image`: black and white of images deeper than 8 bits.
+        backends: Names of backends, each bundle runs on each; None: the first that is installed.
+        device: As for `Explainer`, and so are precision, threads, batch_size and cache.
+        overwrite: Begin again if `out` holds an evaluation.
+        progress: Show a progress bar at a terminal.
+        on_chunk: See `run.measure`.
+
+    Raises:
+        XaiError: Something named does not exist or does not apply, or `out` holds another evaluation.
+        OSError: The results can't be written.
+    """
+    require()
+    asked = choose_metrics(metrics, boxes is not None, masks is not None)
+    opened = partial(Explainer, device=device, precision=precision, threads=threads, batch_size=batch_size, cache=cache)
+    listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
+    subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
+    if not isinstance(target, str):
+        warn_of_classes(subjects)
+    root = Path(images)
+    apart = [Path(folder) for folder in (masks, out) if folder]
+    covered = None if masks is None else read_masks(masks, root, apart=apart)
+    boxed = None if boxes is None else _read_boxes(boxes, root, apart, subjects if boxes_of == "class" else ())
+    plan = Plan(
+        root,
+        dataset.find(root, limit, seed, apart),
+        choose_methods(methods, subjects),
+        asked,
+        target,
+        boxed,
+        covered,
+        boxes_of,
+        max_pixels,
+        input_range,
+        progress,
+    )
+    return evaluate_into(out, subjects, plan, overwrite, on_chunk)
+
+
+def require() -> None:
+    """Refuse before hours of work what would fail after them.
+
+    Raises:
+        BackendNotInstalledError: A package of the extra `evaluate` is missing.
+    """
+    report.require()
+    tables.require()
+
+
+def evaluate_into(
+    out: Location, subjects: Sequence[Subject], plan: Plan, overwrite: bool = False, on_chunk: OnChunk | None = None
+) -> Results:
+    """Measure what the folder's journal does not hold yet, and write the results.
+
+    Args:
+        out: The folder.
+        subjects: The networks.
+        plan: What is measured.
+        overwrite: Begin again if the folder holds an evaluation.
+        on_chunk: See `run.measure`.
+
+    Raises:
+        XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; no image is left.
+        OSError: The results can't be written.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise XaiError(f"{folder}: is a file; the results go to a folder")
+    described = plan.describe(subjects)
+    with Journal(folder / JOURNAL, described, overwrite) as journal:  # its lock is for the results, too
+        try:
+            measure(subjects, plan, journal, on_chunk)
+        finally:
+            for problem in plan.boxes.cut if plan.boxes else ():
+                log.warning("%s", printable(problem))
+        return _write(folder, subjects, plan, described, journal)
+
+
+def _write(out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal) -> Results:
+    """The results of a whole journal, as files and as data."""
+    rows, skipped = summary.rows(journal), summary.skipped(journal)
+    for entry in skipped:
+        log.error("%s (skipped)", printable(entry["reason"]))
+    if not rows:
+        raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
+    columns = plan.columns(subjects)
+    groups = summary.summarise(rows, columns)
+    networks = [subject.name for subject in subjects]
+    records = tables.long(rows, networks, plan.titles, columns)
+    images = len(plan.images) - len(skipped)
+    document = tables.as_json(described, groups, networks, plan.titles, skipped, images)
+    for name, data in {
+        "images.csv": tables.as_csv(records),
+        "images.parquet": tables.as_parquet(records),
+        "report.html": report.html(subjects, plan, rows, groups, columns, skipped),
+        RESULTS: document,
+    }.items():
+        write_whole(out / name, data)
+    return Results(out, json.loads(document), records, images, skipped, plan, networks, columns, groups)
+
+
+def _randomised(metrics: Sequence[Named]) -> bool:
+    """Whether a metric needs the randomised bundles."""
+    classes = (known_metrics.get(name) for name, _ in metrics)
+    return any(cls is not None and "randomised" in cls.needs for cls in classes)
+
+
+def _read_boxes(boxes: Location, root: Path, apart: Sequence[Path], subjects: Sequence[Subject]) -> Boxes:
+    """The boxes; logs their problems, and of which of the networks `subjects` they know no class, once for equal labels."""
+    read = read_boxes(boxes, root, apart)
+    networks = {(tuple(s.explainer.labels), s.explainer.bundle.manifest.classes): s.name for s in reversed(subjects)}
+    strangers = [text for known, name in networks.items() if (text := unknown(read, name, *known))]
+    for problem in (*read.problems, *strangers):
+        log.warning("%s", printable(problem))
+    return read

@@ -1,0 +1,154 @@
+"""The networks under evaluation: each bundle on each backend, and the randomised bundles beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..caveats import warn_of
+from ..errors import XaiError
+from ..explainer import Explainer
+from ..format.randomised import step_of_name
+from ..foundation.exits import printable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network under evaluation.
+
+    Attributes:
+        name: In tables; distinct.
+        explainer: The network on its runtime.
+        randomised: For `sanity`: the same network with more and more random weights.
+    """
+
+    name: str
+    explainer: Explainer
+    randomised: Sequence[Explainer] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What its figures depend on, as JSON."""
+        explainer = self.explainer
+        return {
+            "name": self.name,
+            "digest": explainer.bundle.manifest.digest,
+            "backend": explainer.backend,
+            "runtime": explainer.backend_version,
+            "device": explainer.device,
+            "precision": explainer.precision,
+            "batch": explainer.batch_size,
+            "randomised": [other.bundle.manifest.digest for other in self.randomised],
+        }
+
+
+def open_subjects(
+    bundles: Sequence[str],
+    backends: Sequence[str | None],
+    opened: Callable[[str, str | None], Explainer],
+    randomised: bool,
+) -> list[Subject]:
+    """Every bundle on every backend, each once.
+
+    Args:
+        bundles: Their paths.
+        backends: Their names; None: the first that is installed.
+        opened: (bundle, backend) -> explainer.
+        randomised: Open the randomised bundles beside each bundle, too.
+
+    Raises:
+        XaiError: A bundle, its randomised bundles or a backend can't be used.
+    """
+    bundles, backends = list(dict.fromkeys(bundles)), list(dict.fromkeys(backends))
+    subjects = []
+    for bundle in bundles:
+        paths = [bundle, *(_randomised(bundle) if randomised else ())]
+        for backend in backends:
+            made = [opened(path, backend) for path in paths]
+            _check_randomised(made)
+            if backend == backends[0]:
+                warn_of(made[0], bundle)
+            name = _name(bundle, bundles) + f" ({made[0].backend})" * (len(backends) > 1)
+            subjects.append(Subject(name, made[0], made[1:]))
+    return subjects
+
+
+def _name(bundle: str, bundles: Sequence[str]) -> str:
+    """The folder's name; the path if several bundles have this name."""
+    names = [Path(other).name.removesuffix(".xai") for other in bundles]
+    own = Path(bundle).name.removesuffix(".xai") or bundle
+    return bundle if names.count(own) > 1 else own
+
+
+def warn_of_classes(subjects: Sequence[Subject]) -> None:
+    """Log which networks have another number of classes than the first; class numbers then mean different things."""
+    first, *others = subjects
+    classes = first.explainer.bundle.manifest.classes
+    for subject in others:
+        if (count := subject.explainer.bundle.manifest.classes) != classes:
+            log.warning(
+                "%s has %d classes, %s has %d: their maps are not compared; give --target LABEL to explain the same class",
+                printable(subject.name),
+                count,
+                printable(first.name),
+                classes,
+            )
+
+
+def _randomised(bundle: str) -> list[str]:
+    """The bundles that xai-export --randomise wrote beside this one, in their order. If there are several whole sets, the one
+    of the most steps.
+
+    Raises:
+        XaiError: There is no whole set, but a part of one.
+    """
+    path = Path(os.path.abspath(bundle))
+    sets: dict[int, dict[int, str]] = {}
+    for found in path.parent.iterdir() if path.parent.is_dir() else ():
+        if (step_of := step_of_name(path.name, found.name)) is not None:
+            step, of = step_of
+            sets.setdefault(of, {})[step] = str(found)
+    whole = [of for of, steps in sets.items() if sorted(steps) == list(range(1, of + 1))]
+    if sets and not whole:
+        of = max(sets)
+        raise XaiError(f"{bundle}: of its {of} randomised bundles only {len(sets[of])} are there; export it again")
+    if len(sets) > 1:
+        log.warning(
+            "%s: randomised bundles of %s steps lie there; sanity takes those of %d",
+            printable(bundle),
+            " and of ".join(map(str, sorted(sets))),
+            max(whole),
+        )
+    return [steps for _, steps in sorted(sets[max(whole)].items())] if whole else []
+
+
+def _check_randomised(made: Sequence[Explainer]) -> None:
+    """Refuse randomised bundles that are not the first one's.
+
+    Raises:
+        XaiError: They say so themselves: another step, seed, layer, input or network.
+    """
+    own = made[0].bundle.manifest
+    seeds = set()
+    for step, explainer in enumerate(made[1:], 1):
+        manifest = explainer.bundle.manifest
+        random = manifest.randomised
+        fits = (manifest.input, manifest.target, manifest.classes) == (own.input, own.target, own.classes)
+        if random is None or (random.step, random.of) != (step, len(made) - 1) or not fits:
+            raise XaiError(
+                f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
+                "both again with --randomise"
+            )
+        if random.trained not in ("", own.network):
+            raise XaiError(
+                f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "
+                "--randomise"
+            )
+        seeds.add(random.seed)
+    if len(seeds) > 1:
+        raise XaiError(f"{made[0].bundle.path}: its randomised bundles are of several seeds; export them again")

@@ -1,0 +1,101 @@
+"""A contrast: s = the logit of a class less the logit of another, "why a rather than b"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import TargetError
+from ..format.bundle import PREDICTED
+from .kinds import ScoreSpace, TargetValue, kinds
+from .one_class import class_index, or_predicted
+from .seeds import Array, Index, Seed
+
+_VERSUS = re.compile(r" vs ", re.IGNORECASE)
+_INDEX = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Contrast(TargetValue):
+    """Why `target` rather than `versus`: the difference of their scores. Each is a class index or a label; None or -1: the
+    predicted class."""
+
+    target: int | str | None
+    versus: int | str | None
+
+
+@kinds.register("contrast")
+@dataclass(frozen=True, eq=False)
+class ContrastTarget:
+    """A `Contrast`, or a text "A vs B".
+
+    Attributes:
+        target: [n], -1 for the predicted class.
+        versus: [n], likewise.
+    """
+
+    per_image: ClassVar[bool] = True
+
+    target: Index
+    versus: Index
+
+    @classmethod
+    def read(cls, written: object, images: int, space: ScoreSpace) -> list[ContrastTarget] | None:
+        """See `TargetKind.read`."""
+        contrast = _from_text(written, space) if isinstance(written, str) else written
+        if not isinstance(contrast, Contrast):
+            return None
+        index, versus = (class_index(one, space) for one in (contrast.target, contrast.versus))
+        if index == versus:
+            what = "the predicted class" if index == PREDICTED else f"class {contrast.target!r}"
+            raise TargetError(f"{what} is contrasted with itself")
+        return [cls(np.full(images, index, np.int64), np.full(images, versus, np.int64))]
+
+    @property
+    def classes(self) -> None:
+        """See `CheckedTarget.classes`."""
+        return None
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return bool((self.target == PREDICTED).any() or (self.versus == PREDICTED).any())
+
+    def part(self, start: int, stop: int) -> ContrastTarget:
+        """See `CheckedTarget.part`."""
+        return ContrastTarget(self.target[start:stop], self.versus[start:stop])
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`.
+
+        Raises:
+            TargetError: The predicted class of an image is contrasted with itself.
+        """
+        target, versus = or_predicted(self.target, logits), or_predicted(self.versus, logits)
+        if (same := target == versus).any():
+            raise TargetError(
+                f"class {target[same][0]} is an image's predicted class and would be contrasted with itself"
+            )
+        return Seed.contrast(target, versus)
+
+
+def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
+    """The two sides of "A vs B", or None if it is something else; labels may hold " vs " themselves.
+
+    Raises:
+        TargetError: It can be read in two ways.
+    """
+    if space.is_label(text):
+        return None
+    cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
+    cuts = [cut for cut in cuts if all(cut)]
+    known = [cut for cut in cuts if all(_INDEX.fullmatch(side) or space.is_label(side) for side in cut)]
+    if len(known) > 1:
+        raise TargetError(f"target {text!r} can be read in {len(known)} ways; give indices")
+    if not cuts:
+        return None
+    return Contrast(*(int(s) if _INDEX.fullmatch(s) and not space.is_label(s) else s for s in (known or cuts)[0]))

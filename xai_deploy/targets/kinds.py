@@ -1,0 +1,188 @@
+"""What a kind of target is, and how the text, number or array that a caller writes becomes one.
+
+A kind is one class in one file of this package, registered under a name; nothing else is edited. The class recognises what a
+caller may write for it, checks that before the network runs, and gives the seed when the network has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TargetError
+from ..foundation.registry import Registry
+from .seeds import Array, Index, Seed
+
+CLASS = "class"
+"""The kind of whatever no other kind recognises: an index or a label, and the errors about what is neither."""
+
+
+class TargetValue:
+    """Base of what a caller may write as a target beside numbers, texts and arrays. A kind may define one (see `Contrast`)."""
+
+
+One: TypeAlias = int | str | TargetValue | None
+Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
+"""A class index, a label, "A vs B" or a `Contrast`, or one of these per image; None or -1: the predicted class; "top3": the
+three best, in turn; floats [classes] or [N,classes]: a seed by hand, the score being the sum of weight times logit.
+
+A text that is a label is that label; A and B are labels, or else indices.
+"""
+
+
+@dataclass(frozen=True)
+class ScoreSpace:
+    """The scores of a network: what a target can name. A kind that needs more than this adds a field here.
+
+    Attributes:
+        classes: How many there are.
+        labels: One label per class, or nothing.
+    """
+
+    classes: int
+    labels: Sequence[str] = ()
+
+    def is_label(self, text: str) -> bool:
+        """Whether a text is a label, in upper or lower case."""
+        return any(label.casefold() == text.casefold() for label in self.labels)
+
+
+class CheckedTarget(Protocol):
+    """A target of n images that a network can be asked for."""
+
+    @property
+    def classes(self) -> Index | None:
+        """The classes [n], -1 for the predicted one, if the seed is one class per image and is known without the logits or is
+        the predicted class; None for any other seed. A graph that propagates back is run with them before the logits are
+        known."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether `seed` asks for the logits."""
+
+    def part(self, start: int, stop: int) -> CheckedTarget:
+        """The same target of the images from `start` to `stop` - 1."""
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """The score to explain, of n images.
+
+        Args:
+            logits: Gives the logits [n,classes]; asked only if the target depends on them.
+
+        Raises:
+            TargetError: The target makes no sense for what the network predicts.
+        """
+        ...
+
+
+class TargetKind(CheckedTarget, Protocol):
+    """A class of checked targets, as `kinds` holds it."""
+
+    per_image: ClassVar[bool]
+    """Whether it may stand in a list that has one target per image; `read` then gives one target for one image."""
+
+    @classmethod
+    def read(cls, written: object, images: int, space: ScoreSpace) -> Sequence[CheckedTarget] | None:
+        """Recognise and check what a caller has written.
+
+        Args:
+            written: Anything.
+            images: n.
+            space: What the network scores.
+
+        Returns:
+            One target or several, each of n images; None if another kind may recognise it. A text that is a label belongs to
+            the kind "class".
+
+        Raises:
+            TargetError: It is of this kind, but not for this network or this number of images.
+        """
+
+
+kinds: Registry[type[TargetKind]] = Registry(__package__)
+
+
+@dataclass(frozen=True, eq=False)
+class PerImage:
+    """A target for each image, of any kinds that are `per_image`.
+
+    Attributes:
+        parts: n targets of one image each.
+    """
+
+    parts: tuple[CheckedTarget, ...]
+
+    @property
+    def classes(self) -> Index | None:
+        """See `CheckedTarget.classes`."""
+        found = [part.classes for part in self.parts]
+        known = [classes for classes in found if classes is not None]
+        return np.concatenate(known) if len(known) == len(found) else None
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return any(part.needs_logits for part in self.parts)
+
+    def part(self, start: int, stop: int) -> PerImage:
+        """See `CheckedTarget.part`."""
+        return PerImage(self.parts[start:stop])
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`."""
+
+        def one(image: int) -> Seed:
+            return self.parts[image].seed(lambda: logits()[image : image + 1])
+
+        return Seed.join([one(image) for image in range(len(self.parts))])
+
+
+def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[CheckedTarget]:
+    """Read and check all targets, before the network has run.
+
+    Args:
+        targets: What the caller wrote, each for all images; one may give several ("top3" gives three).
+        images: n.
+        space: What the network scores.
+
+    Raises:
+        TargetError: No target, a class that does not exist, a label that is not listed, something that is neither, not as many
+            targets as images, or a seed by hand that can't be used.
+    """
+    if is_single(targets):
+        raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
+    if len(targets) == 0:
+        raise TargetError("no target was given")
+    return [checked for written in targets for checked in _read(written, images, space)]
+
+
+def is_single(target: object) -> bool:
+    """Whether what a caller wrote is one target for all images, and not a list of one per image."""
+    if isinstance(target, np.ndarray):
+        return target.ndim == (1 if target.dtype.kind == "f" else 0)
+    return isinstance(target, (str, bytes)) or not isinstance(target, Sequence)
+
+
+def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarget]:
+    found = {name: kind for name in kinds if (kind := kinds.get(name)) is not None}
+    by_class = found.pop(CLASS)
+    if (checked := _first(found.values(), written, images, space)) is not None:
+        return checked
+    if is_single(written):
+        return by_class.read(written, images, space) or ()
+    several = list(written)
+    if len(several) != images:
+        raise TargetError(f"{len(several)} targets for {images} images; give one for all, or one per image")
+    listed = [*(kind for kind in found.values() if kind.per_image), by_class]
+    return [PerImage(tuple(part for one in several for part in _first(listed, one, 1, space) or ()))]
+
+
+def _first(
+    asked: Iterable[type[TargetKind]], written: object, images: int, space: ScoreSpace
+) -> Sequence[CheckedTarget] | None:
+    """What the first of these kinds that recognises it makes of what was written."""
+    return next((c for kind in asked if (c := kind.read(written, images, space)) is not None), None)

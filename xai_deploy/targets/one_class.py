@@ -1,0 +1,88 @@
+"""A class: s = the class's logit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import TargetError, UnknownClassError, UnknownLabelError
+from ..format.bundle import PREDICTED
+from .kinds import CLASS, ScoreSpace, kinds
+from .seeds import Array, Index, Seed
+
+
+@kinds.register(CLASS)
+@dataclass(frozen=True, eq=False)
+class ClassTarget:
+    """One class per image, by its index or its label; None or -1: the predicted class.
+
+    Attributes:
+        classes: [n], -1 for the predicted class.
+    """
+
+    per_image: ClassVar[bool] = True
+
+    classes: Index
+
+    @classmethod
+    def read(cls, written: object, images: int, space: ScoreSpace) -> list[ClassTarget]:
+        """See `TargetKind.read`; what is neither a class nor a label is refused."""
+        return [cls(np.full(images, class_index(written, space), np.int64))]
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return bool((self.classes == PREDICTED).any())
+
+    def part(self, start: int, stop: int) -> ClassTarget:
+        """See `CheckedTarget.part`."""
+        return ClassTarget(self.classes[start:stop])
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`."""
+        return Seed.of_class(or_predicted(self.classes, logits))
+
+
+def or_predicted(classes: Index, logits: Callable[[], Array]) -> Index:
+    """The classes [n], the predicted one for -1; the logits [n,classes] are asked for only then."""
+    return classes if classes.min() >= 0 else np.where(classes < 0, logits().argmax(axis=1), classes)
+
+
+def class_index(written: object, space: ScoreSpace) -> int:
+    """A class as its index; -1 for the predicted class.
+
+    Raises:
+        TargetError: No such class or label, a label of several classes, or something that is neither.
+    """
+    if written is None:
+        return PREDICTED
+    if isinstance(written, (int, np.integer)) and not isinstance(written, bool):
+        if not -1 <= written < space.classes:
+            raise UnknownClassError(
+                f"class {int(written)} does not exist; the network has classes 0 to {space.classes - 1}"
+            )
+        return int(written)
+    if not isinstance(written, str):
+        raise TargetError(f"a target is a class index or a label, not {written!r}")
+    return _labelled(written, space)
+
+
+def _labelled(text: str, space: ScoreSpace) -> int:
+    """The class with this label, in upper or lower case."""
+    matches = [i for i, label in enumerate(space.labels) if text and label.casefold() == text.casefold()]
+    if len(matches) == 1:
+        return matches[0]
+    if len(matches) > 1:
+        raise UnknownLabelError(f"label {text!r} stands for classes {', '.join(map(str, matches))}; give the index")
+    if not space.labels:
+        raise UnknownLabelError(
+            f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1})"
+        )
+    close = difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
+    raise UnknownLabelError(
+        f"no label {text!r}" + (f"; the nearest are {', '.join(map(repr, close))}" if close else "")
+    )

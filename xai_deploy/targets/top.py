@@ -1,0 +1,63 @@
+"""The K best classes of each image, as K targets: s = the logit in place r of the image's own prediction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import UnknownClassError
+from ..format.bundle import PREDICTED
+from .kinds import ScoreSpace, kinds
+from .seeds import Array, Index, Seed
+
+_TOP = re.compile(r"top([1-9]\d*)")
+
+
+@kinds.register("top")
+@dataclass(frozen=True)
+class TopTarget:
+    """The class in one place of each image's own prediction; "topK" gives K of them.
+
+    Attributes:
+        rank: The place, counted from 0. Of equal logits, the lower index comes first.
+        images: n.
+    """
+
+    per_image: ClassVar[bool] = False
+
+    rank: int
+    images: int
+
+    @classmethod
+    def read(cls, written: object, images: int, space: ScoreSpace) -> list[TopTarget] | None:
+        """See `TargetKind.read`."""
+        top = _TOP.fullmatch(written) if isinstance(written, str) and written not in space.labels else None
+        if top is None:
+            return None
+        count = int(top.group(1))
+        if count > space.classes:
+            raise UnknownClassError(f"target {written!r}: the network has {space.classes} classes")
+        return [cls(rank, images) for rank in range(count)]
+
+    @property
+    def classes(self) -> Index | None:
+        """See `CheckedTarget.classes`: the first place is the predicted class."""
+        return np.full(self.images, PREDICTED, np.int64) if self.rank == 0 else None
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return True
+
+    def part(self, start: int, stop: int) -> TopTarget:
+        """See `CheckedTarget.part`."""
+        return TopTarget(self.rank, min(stop, self.images) - start)
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`."""
+        order = np.argsort(-logits(), axis=1, kind="stable")
+        return Seed.of_class(order[:, self.rank].astype(np.int64))

@@ -1,0 +1,64 @@
+"""A seed by hand: s = sum_c weight_c * logit_c."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..errors import TargetError
+from .kinds import ScoreSpace, kinds
+from .seeds import Array, Seed
+
+
+@kinds.register("weights")
+@dataclass(frozen=True, eq=False)
+class WeightsTarget:
+    """An array of floats, [classes] for all images or [n,classes].
+
+    Attributes:
+        weights: [n,classes] float32, finite, no row of zeros alone.
+    """
+
+    per_image: ClassVar[bool] = False  # the rows of one array are
+
+    weights: Array
+
+    @classmethod
+    def read(cls, written: object, images: int, space: ScoreSpace) -> list[WeightsTarget] | None:
+        """See `TargetKind.read`."""
+        if not isinstance(written, np.ndarray) or written.dtype.kind != "f":
+            return None
+        shape = images, space.classes
+        if written.shape not in (shape[1:], shape):
+            raise TargetError(
+                f"a seed by hand has a weight for each class, [{space.classes}] or [{images},{space.classes}]; this one has "
+                f"shape {list(written.shape)}"
+            )
+        with np.errstate(over="ignore"):
+            weights = written.astype(np.float32)
+        if not np.isfinite(weights).all():
+            raise TargetError("a seed by hand holds NaN or infinity, as float32")
+        if not weights.reshape(-1, space.classes).any(axis=1).all():
+            raise TargetError("a seed by hand is all zeros, as float32: there is nothing to explain")
+        return [cls(np.broadcast_to(weights, shape))]
+
+    @property
+    def classes(self) -> None:
+        """See `CheckedTarget.classes`."""
+        return None
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return False
+
+    def part(self, start: int, stop: int) -> WeightsTarget:
+        """See `CheckedTarget.part`."""
+        return WeightsTarget(self.weights[start:stop])
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`."""
+        return Seed.by_hand(self.weights.astype(np.float32))
