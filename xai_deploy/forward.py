@@ -185,7 +185,7 @@ class ForwardPass:
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
         spec = self._network.manifest.input
-        layered = masks[:, None] if spec.layout == "NCHW" else masks[..., None]
+        layered = np.expand_dims(masks, spec.channel_axis)
         masked: NDArray[Any] = self.x[image] * layered
         if spec.dtype == "uint8":
             masked = np.rint(masked, out=masked)
@@ -258,15 +258,14 @@ class ForwardPass:
 
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
-        return x if self._network.manifest.input.layout == "NCHW" else x.transpose(0, 3, 1, 2)
+        return np.moveaxis(x, self._network.manifest.input.channel_axis, 1)
 
     @property
     def black(self) -> Array:
         """A black image as the network gets it, [1, ...] float32."""
         spec = self._network.manifest.input
-        color = spec.preprocess.ends()[0].astype(np.float32)
-        image = np.broadcast_to(color[:, None, None], (spec.channels, spec.height, spec.width))
-        return np.ascontiguousarray(image if spec.layout == "NCHW" else image.transpose(1, 2, 0))[None]
+        color = spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
+        return np.ascontiguousarray(np.broadcast_to(color, (1, *spec.image_shape)))
 
     def _run_back(self, role: str, target: Index, seed: Array) -> Array:
         network = self._network

@@ -147,9 +147,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     planes = how.normalise(planes)
     if spec.dtype == "uint8":
         planes = np.clip(np.rint(planes), 0, 255)
-    if spec.layout == "NHWC":
-        planes = np.moveaxis(planes, 0, -1)
-    return np.ascontiguousarray(planes, dtype=spec.dtype)
+    return np.ascontiguousarray(np.moveaxis(planes[None], 1, spec.channel_axis)[0], dtype=spec.dtype)
 
 
 def _as_rgb(image: NDArray[np.generic]) -> Pixels:

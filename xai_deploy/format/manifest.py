@@ -120,11 +120,22 @@ class Input:
     preprocess: Preprocess
 
     @property
+    def channel_axis(self) -> Literal[1, 3]:
+        """The axis of the channels in a batch. `np.moveaxis(x, 1, channel_axis)` brings [n,C,H,W] into the network's own layout."""
+        return 1 if self.layout == "NCHW" else 3
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one input in the network's own layout."""
         if self.layout == "NCHW":
             return self.channels, self.height, self.width
         return self.height, self.width, self.channels
+
+    def per_channel(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One value for each channel, [C], in a shape that is broadcast to a batch: [1,C,1,1] or [1,1,1,C]."""
+        shape = [1, 1, 1, 1]
+        shape[self.channel_axis] = -1
+        return values.reshape(shape)
 
 
 @dataclass(frozen=True)

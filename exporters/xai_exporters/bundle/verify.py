@@ -58,9 +58,7 @@ def noise_images(spec: Input, count: int) -> NDArray[Any]:
     x = spec.preprocess.normalise(pixels.astype(np.float64))
     if spec.dtype == "uint8":
         x = np.clip(np.rint(x), 0, 255)
-    if spec.layout == "NHWC":
-        x = x.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(x, dtype=spec.dtype)
+    return np.ascontiguousarray(np.moveaxis(x, 1, spec.channel_axis), dtype=spec.dtype)
 
 
 def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> Verified:

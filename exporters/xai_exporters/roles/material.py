@@ -70,11 +70,5 @@ class Material:
 
 def bounds(image: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What the preprocessing makes of black and of white pixels, per channel, in order of size."""
-    ends = [
-        [
-            (pixel * image.preprocess.scale - m) / s
-            for m, s in zip(image.preprocess.mean, image.preprocess.std, strict=True)
-        ]
-        for pixel in (0, 255)
-    ]
-    return tuple(map(min, *ends)), tuple(map(max, *ends))
+    ends = image.preprocess.ends()
+    return tuple(map(float, ends.min(axis=0))), tuple(map(float, ends.max(axis=0)))

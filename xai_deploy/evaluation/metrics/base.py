@@ -120,7 +120,7 @@ class Case:
 
     def layered(self, maps: NDArray[Any]) -> NDArray[Any]:
         """Maps [b,H,W], with an axis for the colours where the input has it."""
-        return maps[:, None] if self.explainer.bundle.manifest.input.layout == "NCHW" else maps[..., None]
+        return np.expand_dims(maps, self.explainer.bundle.manifest.input.channel_axis)
 
     def as_input(self, x: NDArray[Any]) -> NDArray[Any]:
         """In the input's own dtype; for 8-bit pixels rounded and kept in their range, as `preprocess.prepare` does."""
@@ -131,9 +131,7 @@ class Case:
     def black(self) -> Array:
         """A black pixel as the network gets it, to be broadcast to x."""
         spec = self.explainer.bundle.manifest.input
-        color = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
-        black: Array = color[None, :, None, None] if spec.layout == "NCHW" else color[None, None, None]
-        return black
+        return spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
 
     def explain(self, x: NDArray[Any], target: Index, explainer: Explainer | None = None) -> Array:
         """The method's heatmaps [n,H,W] of other inputs, for other classes, or of another network."""

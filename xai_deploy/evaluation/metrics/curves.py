@@ -108,19 +108,21 @@ def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:
     """The baseline of one image, to be broadcast to its input."""
     x = of.x[image]
     spec = of.explainer.bundle.manifest.input
-    plane = (1, 2) if spec.layout == "NCHW" else (0, 1)
+    channels = spec.channel_axis - 1
     match baseline:
         case "zeros":
             return np.zeros_like(x)
         case "black":
             return of.as_input(np.broadcast_to(of.black[0], x.shape))
         case "mean":
-            return of.as_input(np.broadcast_to(x.mean(axis=plane, keepdims=True, dtype=np.float64), x.shape))
+            return of.as_input(
+                np.broadcast_to(x.mean(axis=tuple({0, 1, 2} - {channels}), keepdims=True, dtype=np.float64), x.shape)
+            )
         case "blur":
-            planes = np.asarray(x if spec.layout == "NCHW" else np.moveaxis(x, -1, 0), np.float32)
+            planes = np.asarray(np.moveaxis(x, channels, 0), np.float32)
             cv2, kernel = opencv(), _blur_kernel()
             blurred = np.stack([cv2.sepFilter2D(p, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for p in planes])
-            return of.as_input(blurred if spec.layout == "NCHW" else np.moveaxis(blurred, 0, -1))
+            return of.as_input(np.moveaxis(blurred, 0, channels))
 
 
 def _blur_kernel() -> Numbers:

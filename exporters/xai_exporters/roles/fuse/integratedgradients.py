@@ -52,7 +52,7 @@ class IntegratedGradients:
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]
         black = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
         color = black if self.baseline == "black" else np.zeros_like(black)
-        start = color.reshape((1, -1, 1, 1) if spec.layout == "NCHW" else (1, 1, 1, -1))
+        start = spec.per_channel(color)
         along = (steps, 1, 1, 1, 1)
         change = op.Sub(net.floats(net.x), start)  # [N, ...]
         way = op.Add(op.Mul(op.Unsqueeze(change, [0]), points.reshape(along)), start[None])

@@ -47,7 +47,7 @@ class ScoreCam:
         spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
         masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
-        layered = op.Unsqueeze(masks, [2 if spec.layout == "NCHW" else 4])
+        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
         between = net.add(net.material.parts.head, {str(net.image.name): inputs})
         logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
