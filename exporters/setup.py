@@ -1,21 +1,30 @@
-"""The version, and with it the xai-deploy that is needed, stand in one place: `xai_deploy/version.py` beside this folder.
+"""What stands in one place for both distributions, beside this folder: the version, and the project's addresses, if there are any.
 
-An sdist is built without that folder; there the version stands in PKG-INFO.
+The version (`xai_deploy/version.py`) is also that of the xai-deploy that is needed. The addresses are those of `project_urls.toml`;
+see the `setup.py` beside it. An sdist is built without these files; there PKG-INFO tells both.
 """
 
 import re
+import tomllib
+from email.parser import HeaderParser
 from pathlib import Path
 
 from setuptools import setup
 
 HERE = Path(__file__).resolve().parent
-PLACES = {HERE.parent / "xai_deploy" / "version.py": r'^__version__ = "(.+)"$', HERE / "PKG-INFO": r"^Version: (.+)$"}
+VERSION, URLS, SDIST = HERE.parent / "xai_deploy" / "version.py", HERE.parent / "project_urls.toml", HERE / "PKG-INFO"
 
-place, pattern = next((place, pattern) for place, pattern in PLACES.items() if place.is_file())
-[version] = re.findall(pattern, place.read_text(encoding="utf-8"), re.MULTILINE)
+if SDIST.is_file():
+    headers = HeaderParser().parsestr(SDIST.read_text(encoding="utf-8"))
+    version = headers["Version"]
+    urls = dict(url.rsplit(", ", 1) for url in headers.get_all("Project-URL", []))
+else:
+    [version] = re.findall(r'^__version__ = "(.+)"$', VERSION.read_text(encoding="utf-8"), re.MULTILINE)
+    urls = tomllib.loads(URLS.read_text(encoding="utf-8")) if URLS.is_file() else {}
 
 setup(
     version=version,
+    project_urls=urls,
     install_requires=[
         f"xai-deploy=={version}",
         "numpy>=1.26",

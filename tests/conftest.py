@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -11,7 +12,11 @@ from typing import Any
 
 import pytest
 
+from xai_deploy.foundation import runtimes
+
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import runtimes themselves, before ours could say it
+with contextlib.suppress(ImportError):
+    runtimes.openvino()  # likewise; a warning of its telemetry would land in the first test that opens a bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 
