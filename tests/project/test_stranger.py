@@ -26,6 +26,7 @@ PACKAGES = {
     "method": "xai_deploy.methods",
     "backend": "xai_deploy.backends",
     "source": "xai_exporters.sources",
+    "target": "xai_deploy.targets",
     "metric": "xai_deploy.evaluation.metrics",
     "role": "xai_exporters.roles",
 }
