@@ -1,4 +1,4 @@
-"""SourceFormat formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
+"""Source formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
 
 Files are told apart by their content, never by their ending.
 """
