@@ -14,7 +14,7 @@ from xai_exporters import Request, export
 from xai_exporters.roles.fuse.base import fused
 
 from xai_deploy import Explainer, Explanation
-from xai_deploy.format.bundle import FUSED, PREDICTED, TARGET
+from xai_deploy.format.bundle import PREDICTED, TARGET
 from xai_deploy.heatmap import normalise
 from xai_deploy.preprocess import prepare
 
@@ -92,7 +92,7 @@ def method_rows(network: Network, folder: Path) -> Iterator[Row]:
     outputs = _plain(network, engines[0], inputs, cases)
     for name in methods:
         maps, moves = _engine(engines, inputs, cases, name, _as_given)
-        yield Row(f"`{name}`", bundle / f"{FUSED}{name}.onnx", folder / "cases", outputs, maps, moves)
+        yield Row(f"`{name}`", bundle / f"{fused_role(name)}.onnx", folder / "cases", outputs, maps, moves)
 
 
 def form_rows(network: Network, folder: Path) -> Iterator[Row]:
@@ -115,7 +115,7 @@ def form_rows(network: Network, folder: Path) -> Iterator[Row]:
         if "fixed_target" in form.request:
             cases = {case: {k: v for k, v in feeds.items() if k != TARGET} for case, feeds in cases.items()}
         _save(place / "cases", cases)
-        file = bundle / f"{FUSED}{FORM_METHOD}.onnx"
+        file = bundle / f"{fused_role(FORM_METHOD)}.onnx"
         yield Row(form.label, file, place / "cases", outputs, maps, moves, form.tolerance)
 
 

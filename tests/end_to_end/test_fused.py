@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.format.bundle import FUSED
+from xai_deploy.format.bundle import fused_role
 
 METHODS = ("reciprocam", "cam", "grad-cam", "grad-cam++", "layer-cam", "hires-cam", "xgrad-cam", "relevance-cam", "lrp",
            "gradient", "integrated-gradients:steps=8", "score-cam")  # fmt: skip
@@ -55,7 +55,7 @@ def folder(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (0, "")
     for method in METHODS:
-        assert FUSED + method.partition(":")[0] in result.stdout
+        assert fused_role(method.partition(":")[0]) in result.stdout
     return folder
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .manifest import ACTIVATION, FUSED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port
+from .manifest import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port, fused_method
 
 _SIDE = 65_535  # pixels, positions, channels
 _ELEMENTS = 1 << 26  # of one tensor of one image: 256 MiB in float32
@@ -93,7 +93,7 @@ def port_fault(manifest: Manifest) -> str | None:
         **{output.tensor: output.shape for output in manifest.outputs},
     }
     for role, graph in manifest.graphs.items():
-        if role.startswith(FUSED):
+        if fused_method(role) is not None:
             continue
         if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"

@@ -19,7 +19,6 @@ from .manifest import (
     ACTIVATION,
     BY_SEED,
     FORMAT,
-    FUSED,
     GRADIENT,
     LOGITS,
     MANIFEST,
@@ -41,6 +40,8 @@ from .manifest import (
     Side,
     TargetLayer,
     file_records,
+    fused_method,
+    fused_role,
 )
 from .parsing import parse_manifest
 
@@ -48,7 +49,6 @@ __all__ = [
     "ACTIVATION",
     "BY_SEED",
     "FORMAT",
-    "FUSED",
     "GRADIENT",
     "LOGITS",
     "MANIFEST",
@@ -71,6 +71,8 @@ __all__ = [
     "Side",
     "TargetLayer",
     "file_records",
+    "fused_method",
+    "fused_role",
     "parse_manifest",
 ]
 
@@ -177,7 +179,7 @@ class Bundle:
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
         graph, image = self.manifest.graphs[role], self.manifest.input
         data, where = self.read(graph.file), str(self.path / graph.file)
-        size = None if role.startswith(FUSED) else 4 * math.prod(image.image_shape)
+        size = None if fused_method(role) is not None else 4 * math.prod(image.image_shape)
         guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
         if size is not None:
             guarded.check_ports(graph, self.manifest.batch)

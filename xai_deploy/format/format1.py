@@ -11,7 +11,19 @@ from dataclasses import replace
 from typing import Any
 
 from ..foundation.schema import SchemaError
-from .manifest import FUSED, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Graph, Manifest, Port, activations
+from .manifest import (
+    GRADIENT,
+    LOGITS,
+    PIXEL_LOGITS,
+    RELEVANCE,
+    SEED,
+    TARGET,
+    Graph,
+    Manifest,
+    Port,
+    activations,
+    fused_method,
+)
 
 _NEW = ("activation", "batch", "logits_step", "requires", "extensions")
 _ACTIVATIONS = ("softmax", "sigmoid", "none")
@@ -53,7 +65,7 @@ def with_ports(manifest: Manifest) -> Manifest:
 
 
 def _ports(manifest: Manifest, role: str, graph: Graph) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    if role.startswith(FUSED):
+    if fused_method(role) is not None:
         return (), ()
     between = activations(manifest)
     image = Port(manifest.input.name, manifest.input.image_shape, manifest.input.dtype)

@@ -49,7 +49,7 @@ GRADIENT = "gradient"
 RELEVANCE = "relevance"
 SALIENCY = "saliency_map"
 RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
-FUSED = "fused-"  # begins the roles of graphs that give a map beside the network's outputs
+_FUSED = "fused-"
 PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
 
 Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", "scores"]
@@ -200,6 +200,16 @@ class Port:
     name: str
     shape: tuple[int | None, ...]
     dtype: str | None
+
+
+def fused_role(method: str) -> str:
+    """The role of a graph that computes a method: image -> the network's own outputs and a saliency map."""
+    return f"{_FUSED}{method}"
+
+
+def fused_method(role: str) -> str | None:
+    """The method that a fused graph computes; None for a role of another kind. Format 1 tells by the name alone."""
+    return role.removeprefix(_FUSED) if role.startswith(_FUSED) else None
 
 
 @dataclass(frozen=True)

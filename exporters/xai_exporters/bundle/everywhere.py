@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
-from xai_deploy.format.bundle import FUSED, LOGITS, PREDICTED, SEED, TARGET, Manifest
+from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method
 from xai_deploy.foundation import runtimes
 
 from ..backward.precision import HALVES
@@ -58,7 +58,7 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
         for role, graph in manifest.graphs.items():
-            if graph.propagated is None and not role.startswith(FUSED):
+            if graph.propagated is None and fused_method(role) is None:
                 continue
             if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
                 continue  # the preprocessing is embedded: it is no input of the head's

@@ -15,7 +15,6 @@ from xai_deploy.constant_maps import why_constant
 from xai_deploy.faithful import HALF
 from xai_deploy.format.bundle import (
     ACTIVATION,
-    FUSED,
     LOGITS,
     PIXEL_LOGITS,
     PREDICTED,
@@ -25,6 +24,7 @@ from xai_deploy.format.bundle import (
     Bundle,
     Input,
     Manifest,
+    fused_method,
 )
 from xai_deploy.probabilities import probabilities
 
@@ -109,7 +109,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     _verify_probabilities(manifest, together)
     _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
     for role in manifest.graphs:
-        if role.startswith(FUSED):
+        if fused_method(role) is not None:
             _verify_fused(bundle, role, images, expected, tolerance)
     named = {name: together[tensor] for name, tensor in tensors.items()}
     return Verified(worst, _verify_framework(network, images, named, tolerance))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xai_deploy.format.bundle import FUSED, Bundle
+from xai_deploy.format.bundle import Bundle, fused_method
 
 from ..bundle.stage import Put
 from ..cut.scores.logits import explained
@@ -74,7 +74,8 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
     """The plain network and each fused one beside it, called NAME and NAME-METHOD."""
     manifest = bundle.manifest
     plain = to_bytes(make_model(plain_graph(material, form_of(request))))
-    models = {"": plain} | {r.removeprefix(FUSED): bundle.graph(r) for r in manifest.graphs if r.startswith(FUSED)}
+    fused = {m: bundle.graph(r) for r in manifest.graphs if (m := fused_method(r)) is not None}
+    models = {"": plain} | fused
     name, scores = safe_name(manifest.name), explained(manifest.outputs)
     served = []
     for method, model in models.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import FUSED
+from xai_deploy.format.bundle import fused_role
 
 from ..errors import GraphError
 from ..request import Request
@@ -31,7 +31,7 @@ def _role(request: Request, wanted: Wanted) -> Role:
             raise GraphError(f"--fuse {wanted.name}: {error}") from None
 
     return Role(
-        FUSED + wanted.name,
+        fused_role(wanted.name),
         build,
         "image",
         asked=True,

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from xai_deploy.format.bundle import FUSED, SALIENCY, TARGET, Activation, Bundle
+from xai_deploy.format.bundle import SALIENCY, TARGET, Activation, Bundle, fused_method
 
 from ...bundle.stage import Put, write_folder
 from ...cut.scores.logits import explained
@@ -90,7 +90,7 @@ def write_site(
         for name, data in runtime.items()
     }
     files["onnxruntime/LICENSE.txt"] = _LICENCE.encode()
-    graphs = {role: bundle.graph(role) for role in bundle.manifest.graphs if role.startswith(FUSED)}
+    graphs = {role: bundle.graph(role) for role in bundle.manifest.graphs if fused_method(role) is not None}
     files |= {f"networks/{role}.onnx": data for role, data in graphs.items()}
     config = _config(bundle, graphs) | {"files": sorted(files)}
     files[_CONFIG] = (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode()
@@ -117,7 +117,7 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
                     "float32 and uint8 only; export the network in float32"
                 )
         kind = outputs[scores.name]
-        methods.append({"name": role.removeprefix(FUSED), "file": f"networks/{role}.onnx", "target": TARGET in inputs})
+        methods.append({"name": fused_method(role), "file": f"networks/{role}.onnx", "target": TARGET in inputs})
     return {
         "page": "xai-deploy",
         "format": _FORMAT,

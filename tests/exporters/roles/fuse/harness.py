@@ -20,7 +20,7 @@ from xai_exporters.roles.fuse.base import fused
 
 from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer
-from xai_deploy.format.bundle import FUSED, SALIENCY, TARGET, Bundle
+from xai_deploy.format.bundle import SALIENCY, TARGET, Bundle, fused_role
 from xai_deploy.preprocess import Prepared
 
 
@@ -151,7 +151,7 @@ def fuse(request: Request, *asked: str) -> Fused:
         more = beside if i else whole
         done = export(replace(request, overwrite=True, fuse=tuple(methods.values()), **more))
         bundle = Bundle.open(done.path)
-        files |= {text: bundle.graph(FUSED + name) for name, text in methods.items()}
+        files |= {text: bundle.graph(fused_role(name)) for name, text in methods.items()}
     return Fused(Bundle.open(path), files, Explainer(path))
 
 

@@ -16,7 +16,7 @@ from xai_exporters.roles.fuse.base import fused
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import export_onnx
 from xai_deploy import Explainer
-from xai_deploy.format.bundle import FUSED, Bundle
+from xai_deploy.format.bundle import Bundle
 
 from .harness import IMAGES, METHODS, Fused, fuse_onnx
 from .networks import POOLED, network
@@ -126,7 +126,7 @@ def test_alone_and_together_are_the_same(tmp_path: Path) -> None:
 def test_roles(tmp_path: Path) -> None:
     """In the manifest, with what they start from; the engine opens such a bundle, and offers what it did."""
     done = export_onnx(tmp_path, o.classifier(), fuse=METHODS)
-    roles = [role for role in done.manifest.graphs if role.startswith(FUSED)]
+    roles = [role for role in done.manifest.graphs if fused_method(role) is not None]
     assert roles == [f"fused-{name}" for name in METHODS]
     for role in roles:
         assert done.manifest.graphs[role].start == "image"
