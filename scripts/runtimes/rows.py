@@ -14,7 +14,7 @@ from xai_exporters import Request, export
 from xai_exporters.roles.fuse.base import fused
 
 from xai_deploy import Explainer, Explanation
-from xai_deploy.format.bundle import PREDICTED, TARGET
+from xai_deploy.format.bundle import PREDICTED, TARGET, fused_role
 from xai_deploy.heatmap import normalise
 from xai_deploy.preprocess import prepare
 

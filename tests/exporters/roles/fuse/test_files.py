@@ -16,7 +16,7 @@ from xai_exporters.roles.fuse.base import fused
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import export_onnx
 from xai_deploy import Explainer
-from xai_deploy.format.bundle import Bundle
+from xai_deploy.format.bundle import Bundle, fused_method
 
 from .harness import IMAGES, METHODS, Fused, fuse_onnx
 from .networks import POOLED, network
