@@ -277,7 +277,6 @@ def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], pas
 
 
 def _parser() -> Parser:
-    limits = Limits()
     parser = Parser(
         prog=PROGRAM,
         usage="%(prog)s [options] REFERENCE DEPLOYED IMAGE [IMAGE ...]\n"
@@ -309,6 +308,16 @@ def _parser() -> Parser:
     )
     add("-d", "--device", default="cpu", help="device of the deployed network (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="its arithmetic (default: f32)")
+    _add_limits(parser)
+    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    parser.add_resources()
+    parser.add_common()
+    return parser
+
+
+def _add_limits(parser: Parser) -> None:
+    limits = Limits()
+    add = parser.add_argument
     add(
         "--min-top1",
         type=share,
@@ -337,10 +346,6 @@ def _parser() -> Parser:
         metavar="F",
         help="least mean overlap of the highest tenth of the maps (default: %(default)s)",
     )
-    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
-    parser.add_resources()
-    parser.add_common()
-    return parser
 
 
 if __name__ == "__main__":
