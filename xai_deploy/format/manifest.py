@@ -209,7 +209,7 @@ class Graph:
     Attributes:
         file: Its name.
         opset: Version of the standard operators.
-        start: What it takes: the network's input, or the activation and its side tensors.
+        start: Where the graph starts: at the network's input, or at the activation and its side tensors.
         takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
     """
 
@@ -295,7 +295,7 @@ def _encode(manifest: Manifest) -> bytes:
 
 
 def activations(manifest: Manifest) -> tuple[Port, ...]:
-    """What the head gives and the tail takes: the activation and the side tensors."""
+    """The tensors that the head gives and the tail takes: the activation and the side tensors."""
     own = Port(ACTIVATION, manifest.target.shape, manifest.target.dtype)
     return own, *(Port(side.name, side.shape, side.dtype) for side in manifest.side)
 

@@ -13,7 +13,7 @@ from . import bounds, format1
 from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations
 
 FEATURES: frozenset[str] = frozenset()
-"""What `requires` may name. A new feature that older readers must not overlook gets a name here."""
+"""The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')

@@ -29,7 +29,7 @@ class Randomised:
     trained: str = ""
 
     def fault(self) -> str | None:
-        """What is wrong with the values, which the types alone do not show; None if nothing is."""
+        """A fault in the values that their types do not show; None if there is none."""
         if not 1 <= self.step <= self.of:
             return f"step {self.step} of {self.of} is no step"
         if self.seed < 0:

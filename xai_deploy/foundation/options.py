@@ -53,7 +53,7 @@ def specs(kind: str, given: Sequence[str | Named]) -> list[Named]:
 
     Args:
         kind: "method" or "metric", for messages.
-        given: What the caller wants.
+        given: The methods or metrics that the caller asks for.
 
     Raises:
         OptionError: The list is empty, or an entry is neither a name nor a pair of a name and options.

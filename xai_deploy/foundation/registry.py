@@ -24,7 +24,7 @@ def import_all(package: str) -> list[ModuleType]:
 
 
 class Registry(Generic[T]):
-    """What the modules of `package` have registered, by name."""
+    """The objects that the modules of `package` have registered, by name."""
 
     def __init__(self, package: str) -> None:
         self._package = package
@@ -57,7 +57,8 @@ class Registry(Generic[T]):
         return iter(sorted(self._items))
 
     def _import_all(self) -> None:
-        # A second thread waits until the table is complete. It is not reentrant: a module must not look a name up while it loads.
+        # A second thread waits until the table is complete.
+        # The lock is not reentrant: a module must not look a name up while it loads.
         with self._lock:
             if not self._complete:
                 import_all(self._package)

@@ -1,4 +1,4 @@
-"""What the header of an image file says, in one form for every format.
+"""The contents of an image file's header, in one form for every format.
 
 A format's parser takes the file's bytes and returns a `Header`. It raises `Incomplete`, `Unsupported`, or, if the bytes end before
 the field that it reads, struct.error or IndexError.

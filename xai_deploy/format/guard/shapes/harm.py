@@ -1,7 +1,7 @@
 """Nodes on which runtimes crash, whatever their sizes: divisions that processors trap, positions beyond the end, endless sampling.
 
 Observed: ONNX Runtime and OpenVINO die of SIGFPE at INT_MIN / -1; OpenVINO of SIGSEGV at GatherND's positions out of range, at
-TopK's k above the size, at axes of CumSum and Unique that are not there, at lengths of DFT below 1, at weights of an LSTM that
+TopK's k above the size, at axes of CumSum and Unique that do not exist, at lengths of DFT below 1, at weights of an LSTM that
 are too small, and hangs at huge windows; both allocate without end for RoiAlign's samples. Positions that depend on the image
 can't be checked.
 """
