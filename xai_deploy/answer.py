@@ -116,7 +116,7 @@ def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[s
     Returns:
         At most `BEST` objects of class, label, probability (None if the network has none) and logit.
     """
-    best = np.argsort(-logits, kind="stable")[:BEST]
+    best = np.argsort(-logits, kind="stable")[:BEST]  # among equal logits, the lower index comes first
     return [
         {"class": int(index), "label": label(explainer, int(index)), **likelihood(explainer, logits, int(index))}
         for index in best

@@ -97,7 +97,7 @@ def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], s
         masks[2 * i + 1, order[h * w - half :]] = 1  # an odd number leaves the middle position out
     for factor in (1.0, 8.0, 64.0):
         parts = np.clip(factor * activation * masks.reshape(-1, 1, h, w), -_LARGEST, _LARGEST).astype(np.float32)
-        logits = tail(parts)
+        logits = tail(parts)  # one row per half
         scores = logits if score is None else score(logits)
         size = np.abs(scores[np.isfinite(scores)]).max(initial=0)
         if (np.ptp(scores, axis=0) > 1e-4 * size).any():

@@ -344,6 +344,7 @@ def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
     found = [seed.versus for seed in seeds]
     if all(versus is None for versus in found):
         return None
+    # Some chunks may have a contrast and others none.
     none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
     return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
 

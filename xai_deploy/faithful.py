@@ -60,7 +60,7 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
     """
     if manifest.logits_step or manifest.format == 1:
         most = max(manifest.logits_step, 0.1 * largest)
-        noise = _noise(manifest, largest) if precision == "f32" else None
+        noise = _noise(manifest, largest) if precision == "f32" else None  # other precisions: the upper bound alone
         return most if noise is None else min(most, manifest.logits_step + 1e-3 * largest + _TIMES * noise)
     dtypes = manifest.input.dtype, manifest.target.dtype
     half = precision != "f32" or HALF in manifest.extensions or "float16" in dtypes

@@ -35,7 +35,8 @@ class _lazy(Generic[V]):
 
     def __get__(self, instance: object, owner: type) -> V:
         value = self._compute(instance)
-        instance.__dict__[self._compute.__name__] = value  # has no __set__, so this entry is found first from now on
+        # Without a `__set__` in this class, Python finds the instance's own entry first from now on.
+        instance.__dict__[self._compute.__name__] = value
         return value
 
 
@@ -86,11 +87,11 @@ class OpenedNetwork:
         rows: list[Array] = []
         for start in range(0, channels, h * w * self.batch_size):
             units = np.arange(start, min(start + h * w * self.batch_size, channels))
-            image, position = np.divmod(units - start, h * w)
+            image, position = np.divmod(units - start, h * w)  # the place in the batch that probes each channel
             probe = np.zeros((image[-1] + 1, channels, h * w), dtype=self.manifest.target.dtype)
             probe[image, units, position] = 1
             logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
-            rows.append(logits[image, position])
+            rows.append(logits[image, position])  # [channels of this run, classes]
         return np.ascontiguousarray(np.concatenate(rows).T)
 
     def run(self, role: str, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
@@ -203,6 +204,7 @@ class ForwardPass:
             activation = part.astype(self._network.manifest.target.dtype, copy=False)
         scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)
         if "pixelwise-tail" not in self._network.proven:
+            # logits = mean over the positions + bias
             self._network.prove("pixelwise-tail", scores.mean(axis=1) + self._bias(), self.logits[image : image + 1])
         first: Array = scores[0]
         return first
@@ -219,7 +221,7 @@ class ForwardPass:
         """[classes,K], computed once per network."""
         weight = self._network.classifier
         if "pixelwise-tail" not in self._network.proven:
-            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()
+            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()  # pooling, then the linear layer
             self._network.prove("pixelwise-tail", got, self.logits)
         return weight
 
@@ -285,6 +287,7 @@ class ForwardPass:
         # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         proving = role not in network.proven
+        # `missing` holds the logits. Without it, they are fetched only if this graph is still to be compared.
         results = network.run(role, feeds, [name, *(missing or (LOGITS,) * proving)])
         if missing:
             self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
@@ -320,7 +323,7 @@ class ForwardPass:
             self.activation[image],
             tail,
             lambda: None if role is None else self.backward(role, seed)[image],
-            seed.rows(np.array([image])).of,
+            seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
             by_position and (self._network.manifest.logits_step > 0 or self._network.manifest.format == 1),
         )
 

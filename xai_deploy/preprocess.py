@@ -135,7 +135,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     how = spec.preprocess
     size = (spec.height, spec.width) if how.resize == "stretch" else _shorter_to(height, width, how.resize)
     corner = (0, 0) if how.resize == "stretch" else _crop_corner(*size, spec)
-    part = (*corner, spec.height, spec.width)
+    part = (*corner, spec.height, spec.width)  # only the crop is resampled
     planes = resample.resize(np.moveaxis(pixels, -1, 0), *size, how.interpolation, how.antialias, part=part)
     if size != (height, width):
         planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
@@ -148,6 +148,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     planes = how.normalise(planes)
     if spec.dtype == "uint8":
         planes = np.clip(np.rint(planes), 0, 255)
+    # `channel_axis` counts the batch, hence the axis that is added and taken off again.
     return np.ascontiguousarray(np.moveaxis(planes[None], 1, spec.channel_axis)[0], dtype=spec.dtype)
 
 

@@ -88,6 +88,7 @@ def resize(
     top, left, rows, columns = part or (0, 0, height, width)
     if (source_height, source_width) == (height, width):
         return np.array(maps[..., top : top + rows, left : left + columns], dtype=np.float32, order="C")
+    # result = down @ maps @ across.T, where y and x are the first source row and column that have a weight.
     y, down = weights(source_height, height, interpolation, antialias, (top, rows))
     x, across = weights(source_width, width, interpolation, antialias, (left, columns))
     needed = maps[..., y : y + down.shape[1], x : x + across.shape[1]].astype(np.float32, copy=False)
