@@ -1,4 +1,4 @@
-"""One explanation of one image as data: what xai-explain writes, what a server sends, what a record keeps."""
+"""One explanation of one image as data, as xai-explain writes it, a server sends it and a record keeps it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .heatmap import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
 
-BEST = 5  # classes of a prediction
+BEST = 5  # how many classes a prediction lists
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The map of one method for one image and one target, and what it says.
+    """The map of one method for one image and one target, with the facts that belong to it.
 
     Attributes:
         method: The method's name.
@@ -30,9 +30,9 @@ class Answer:
         label: Its label, or "class 3".
         versus: The class that it is contrasted with, or None.
         versus_label: The label of that class, or None.
-        probability: Of the class explained, the network's own; None if the network has none.
-        logit: Of the class explained.
-        seconds: Wall time of the method on all images of the call, divided by their number; all its targets together.
+        probability: The network's own probability of the class explained; None if the network has none.
+        logit: The logit of the class explained.
+        seconds: Wall time of the method on all images of the call, divided by their number. It covers all targets of the call.
         constant: Why the map is the same everywhere, or None if it is not.
         heatmap: [H,W] float32 in [0,1], at the network's input size.
         raw: [h,w] float32, the method's own values.
@@ -55,7 +55,7 @@ class Answer:
         """All but the arrays, for JSON.
 
         Args:
-            files: Key -> name of a file in which an array or a picture is kept; they become entries of the same object.
+            files: Key -> name of a file that holds an array or a picture. These become entries of the same object.
         """
         return {
             "method": self.method,
@@ -82,15 +82,15 @@ class Answer:
 
 
 def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> Answer:
-    """What an explanation says of one of its images.
+    """The answer for one image of an explanation.
 
     Args:
-        explainer: It made the explanation.
-        explanation: Of N images.
-        image: The image's place among them, 0 to N-1.
+        explainer: The explainer that made the explanation.
+        explanation: An explanation of N images.
+        image: The image's index among them, 0 to N-1.
     """
     target = int(explanation.target[image])
-    versus = -1 if explanation.versus is None else int(explanation.versus[image])  # -1: an image without one
+    versus = -1 if explanation.versus is None else int(explanation.versus[image])  # -1: an image without a contrast
     return Answer(
         method=explanation.method,
         options=explanation.options,
@@ -110,13 +110,13 @@ def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[s
     """The best classes of one image, best first, for JSON.
 
     Args:
-        explainer: It made the logits.
+        explainer: The explainer that made the logits.
         logits: [classes].
 
     Returns:
         At most `BEST` objects of class, label, probability (None if the network has none) and logit.
     """
-    best = np.argsort(-logits, kind="stable")[:BEST]
+    best = np.argsort(-logits, kind="stable")[:BEST]  # among equal logits, the lower index comes first
     return [
         {"class": int(index), "label": label(explainer, int(index)), **likelihood(explainer, logits, int(index))}
         for index in best
@@ -124,7 +124,7 @@ def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[s
 
 
 def likelihood(explainer: Explainer, logits: NDArray[np.float32], index: int) -> dict[str, Any]:
-    """The probability of class `index`, None if the network has none, and its logit; logits [classes]."""
+    """The probability of class `index` (None if the network has none) and its logit, from logits [classes]."""
     activation, logit = explainer.bundle.manifest.activation, float(logits[index])
     if not has_probabilities(activation, len(logits)):
         return {"probability": None, "logit": logit}
@@ -133,11 +133,11 @@ def likelihood(explainer: Explainer, logits: NDArray[np.float32], index: int) ->
 
 def label(explainer: Explainer, index: int) -> str:
     """The label of a class; "class 3" if it has none."""
-    return (explainer.labels[index] if explainer.labels else "") or f"class {index}"
+    return (explainer.labels[index] if explainer.labels else "") or f"class {index}"  # an empty label counts as none
 
 
 def origin(explainer: Explainer) -> dict[str, Any]:
-    """Where answers come from, for JSON: the bundle, the runtime, the device, the versions of the packages at work."""
+    """The origin of answers, for JSON: the bundle, the runtime, the device, the versions of the packages in use."""
     manifest = explainer.bundle.manifest
     return {
         "bundle": {

@@ -1,4 +1,4 @@
-"""What a user of a bundle should know before believing its maps."""
+"""The warnings that a user of a bundle should see before believing its maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:
-    """Log that the preprocessing was assumed, or that the weights are random, if that is so; `bundle` is its name in messages."""
+    """Log a warning if the preprocessing was assumed, or if weights are random. `bundle` is the bundle's name in messages."""
     manifest = explainer.bundle.manifest
     if manifest.input.preprocess.assumed:
         log.warning(

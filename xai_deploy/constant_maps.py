@@ -1,15 +1,15 @@
-"""Why a map is the same everywhere: decided by running the tail on other activations, not guessed.
+"""Why a map is the same everywhere. The reason is found by running the tail on other activations; it is not guessed.
 
-In this order:
+The reasons (`why_constant` checks them in its own order):
 
 1. `INACTIVE`: the activation is the same at every position, or zero wherever the class depends on it.
-2. `INDEPENDENT`: the score stays, to a millionth of the logits, whatever stands in the activation's place: zeros, itself rolled and
-   mirrored, itself times 2, times 1000, times -1, times -1000, and noise of its own size.
-3. `SATURATED`: they change, but the gradient (without one the relevance) is exactly zero at the layer.
-4. `NEGATIVE`: something arrives there, and the map is zero: everything speaks against the class, and the method keeps what speaks
-   for it.
-5. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them: those of half the map, or of
-   larger activations, are not, or the gradient is not.
+2. `INDEPENDENT`: the score stays the same, to a millionth of the largest logit, if the activation is replaced: by zeros, by itself
+   rolled, mirrored, times 2, times 1000, times -1, times -1000, and by noise of its own size.
+3. `SATURATED`: the score changes, but the gradient (if there is no graph of it: the relevance) is exactly zero at the layer.
+4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the class, and the method
+   keeps only what counts for it.
+5. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
+   or of larger activations differ, or the gradient differs from position to position.
 6. `UNIFORM`: anything else.
 """
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 Score: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
 _LARGEST = 3e4
-"""Half precision ends at 65,504."""
+"""The largest magnitude that the tail is given, because half precision ends at 65,504."""
 
 INACTIVE = "dead: the layer's activation is the same everywhere, or zero wherever the class depends on it"
 INDEPENDENT = "independent: the score explained stays the same whatever the layer holds"
@@ -50,13 +50,13 @@ def why_constant(
     Args:
         raw: The map.
         activation: [K,h,w].
-        tail: Logits [b,classes] of other activations [b,K,h,w] of that image.
-        score: The score explained [b] of logits; None for all of them.
-        arrived: The gradient at the layer for the class explained, [K,h,w], or the relevance where there is no graph of the
-            gradient, or None; asked for only where it matters.
-        rounded: The map holds the scores of single positions, as a network of integers rounds them.
+        tail: Gives the logits [b,classes] for other activations [b,K,h,w] of that image.
+        score: Gives the score explained, [b], for logits; None: every logit is a score.
+        arrived: Gives the gradient at the layer for the class explained, [K,h,w]; the relevance if there is no graph of the
+            gradient; None if there is neither. It is called only if it matters.
+        rounded: Whether the map holds the scores of single positions, as a network of integers rounds them.
     """
-    if (np.ptp(activation, axis=(1, 2)) == 0).all():
+    if (np.ptp(activation, axis=(1, 2)) == 0).all():  # every channel is constant
         return INACTIVE
     if not depends(activation, tail, score):
         return INDEPENDENT
@@ -70,20 +70,21 @@ def why_constant(
     if not (there * activation).any():
         return INACTIVE
     if rounded:
-        each = (there * activation).sum(axis=0)
+        each = (there * activation).sum(axis=0)  # [h,w], gradient times activation: the share of each position
         return BELOW_STEP if np.ptp(each) > 1e-4 * np.abs(each).max() else UNIFORM
     return UNIFORM if raw.any() else NEGATIVE
 
 
 def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:
-    """Whether two halves of the map, of as many positions each, give different scores; one of them at 1, 8 or 64 times.
+    """Whether halves of the map, all with the same number of positions, give different scores at 1, 8 or 64 times the activation.
 
-    Where every position of the activation [K,h,w] counts the same, they can't.
+    They can't if every position of the activation [K,h,w] counts the same.
     """
     _, h, w = activation.shape
     rng, half = np.random.default_rng(0), h * w // 2
     strength = np.abs(activation).sum(axis=0).ravel()
     columns = np.arange(h * w).reshape(h, w).T.ravel()
+    # Each order gives two halves: row by row, column by column, by strength, and three at random.
     orders = [
         np.arange(h * w),
         columns,
@@ -93,10 +94,10 @@ def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], s
     masks = np.zeros((2 * len(orders), h * w), np.float32)
     for i, order in enumerate(orders):
         masks[2 * i, order[:half]] = 1
-        masks[2 * i + 1, order[h * w - half :]] = 1
+        masks[2 * i + 1, order[h * w - half :]] = 1  # an odd number leaves the middle position out
     for factor in (1.0, 8.0, 64.0):
         parts = np.clip(factor * activation * masks.reshape(-1, 1, h, w), -_LARGEST, _LARGEST).astype(np.float32)
-        logits = tail(parts)
+        logits = tail(parts)  # one row per half
         scores = logits if score is None else score(logits)
         size = np.abs(scores[np.isfinite(scores)]).max(initial=0)
         if (np.ptp(scores, axis=0) > 1e-4 * size).any():
@@ -105,7 +106,7 @@ def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], s
 
 
 def depends(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:
-    """Whether the score (without one: any logit) changes with the activation [K,h,w]."""
+    """Whether the score (any logit if `score` is None) changes with the activation [K,h,w]."""
     noise = np.random.default_rng(0).standard_normal(activation.shape).astype(np.float32) * np.abs(activation).max()
     others = [
         activation * 0,
@@ -121,4 +122,4 @@ def depends(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Sco
     size = np.abs(logits[0]).max()
     scores = logits if score is None else score(logits)
     change = np.abs(scores[1:] - scores[:1])
-    return bool((change[np.isfinite(change)] > 1e-6 * size).any())
+    return bool((change[np.isfinite(change)] > 1e-6 * size).any())  # an overflow proves nothing

@@ -9,13 +9,13 @@ XaiError
 │   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
 │   ├── UnsafeGraphError        a graph that could harm: operators, order, sizes, or more memory than its file explains
 │   └── MissingRoleError        the method needs a graph that this bundle does not hold
-├── InputError                  what the caller handed over
+├── InputError                  the caller's input
 │   ├── ImageFileError          an image file that cannot be read, or is incomplete
 │   ├── ImageTooLargeError      an image whose header announces more pixels than allowed
 │   ├── ShapeError              wrong rank, channels or size
 │   ├── DtypeError              neither uint8 pixels nor floats
 │   ├── NonFiniteInputError     NaN or infinity in the input
-│   ├── RecordingError          a recorded reference can't be read, or is of other images
+│   ├── RecordingError          a recorded reference can't be read, or belongs to other images
 │   ├── TruthError              the ground truth can't be read, or does not fit the images
 │   └── TargetError             the class to explain
 │       ├── UnknownClassError   an index out of range
@@ -74,7 +74,7 @@ class MissingRoleError(BundleError):
 
 
 class InputError(XaiError):
-    """What the caller handed over can't be explained."""
+    """The caller's input can't be explained."""
 
 
 class ImageFileError(InputError):
@@ -98,7 +98,7 @@ class NonFiniteInputError(InputError):
 
 
 class RecordingError(InputError):
-    """A recorded reference can't be read, or is of other images."""
+    """A recorded reference can't be read, or belongs to other images."""
 
 
 class TruthError(InputError):
@@ -106,7 +106,7 @@ class TruthError(InputError):
 
 
 class TargetError(InputError):
-    """The class to explain can't be told."""
+    """The class to explain can't be determined."""
 
 
 class UnknownClassError(TargetError):

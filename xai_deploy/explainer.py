@@ -30,27 +30,28 @@ from .targets import CheckedTarget, ScoreSpace, Seed, Target
 from .targets import read as read_targets
 
 Array = NDArray[np.float32]
-MAX_THREADS = 1024  # a slip of the keyboard must not start a hundred thousand
+MAX_THREADS = 1024  # a typing error must not start a hundred thousand
 
 MethodSpec: TypeAlias = str | Named
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What one method says about one target, for N images.
+    """The result of one method for one target, on N images.
 
     Attributes:
         heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros.
-        raw: [N,h,w] float32, the method's own values before resize and min-max (at input size where the method's
-            formula is, as Score-CAM's).
-        logits: [N,classes] float32, before a final Softmax or Sigmoid; what else ends in probabilities, these.
+        raw: [N,h,w] float32, the method's own values before resize and min-max (at input size if the method's formula is at
+            that size, as in Score-CAM).
+        logits: [N,classes] float32, before a final Softmax or Sigmoid; the probabilities themselves if the network computes them
+            in another way.
         outputs: The network's own outputs, by name.
-        target: [N] int64, the class explained; of a seed by hand the class of its largest weight.
-        versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None where none has one.
+        target: [N] int64, the class explained; for a seed by hand, the class of its largest weight.
+        versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None if no image has one.
         method: The method's name.
         options: All its options, defaults included.
-        seconds: Wall time of the method on all N images, the forward pass that methods share included.
-        constant: Per image, why its map is the same everywhere (see `constant_maps`), or None where it is not.
+        seconds: Wall time of the method on all N images, including the forward pass that the methods share.
+        constant: Per image, why its map is the same everywhere (see `constant_maps`), or None if it is not.
     """
 
     heatmap: Array
@@ -67,8 +68,10 @@ class Explanation:
 
     @property
     def probabilities(self) -> Array | None:
-        """[N,classes] float32: the network's own output wherever that holds probabilities, of a network that ends in logits
-        their softmax; None for scores that are no probability."""
+        """[N,classes] float32; None for scores that are no probability.
+
+        They are the network's own output if that holds probabilities. For a network that ends in logits they are their softmax.
+        """
         activation = self._bundle.manifest.activation
         if not has_probabilities(activation, self.logits.shape[1]):
             return None
@@ -85,8 +88,8 @@ class Explanation:
             One RGB [h,w,3] uint8 picture per image: the part of it that the network saw, at its own resolution.
 
         Raises:
-            InputError: Not the images that were explained.
-            OptionError: An opacity outside 0 to 1.
+            InputError: These are not the images that were explained.
+            OptionError: The opacity lies outside 0 to 1.
         """
         spec = self._bundle.manifest.input
         batch = as_list(images)
@@ -109,7 +112,7 @@ class Explainer:
             not there is an error; nothing falls back.
         precision: "f32" on every device unless asked otherwise ("tf32" on CUDA, "f16" or "bf16" on OpenVINO).
         threads: Threads within an operator; None leaves the runtime's choice.
-        batch_size: The largest batch that any graph is given; bounds the memory. 1 where the bundle takes one image at a time.
+        batch_size: The largest batch that any graph is given; bounds the memory. It is 1 if the bundle takes one image at a time.
         cache: Folder for compiled models (OpenVINO, TensorRT).
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
@@ -117,7 +120,7 @@ class Explainer:
 
     Attributes:
         bundle: The opened bundle.
-        labels: One label per class, or nothing where they are not known.
+        labels: One label per class; empty if they are not known.
         backend: The name of the backend in use.
         backend_version: The version of its runtime.
         device: The device asked for, which is the one in use.
@@ -171,7 +174,7 @@ class Explainer:
 
         Args:
             images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
-                the network's own input shape, one or a batch, taken as already preprocessed; or what `prepare` gave.
+                the network's own input shape, one or a batch, taken as already preprocessed; or the result of `prepare`.
             method: A method's name, see `xai_deploy.method_names`.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), or one of these per image; None or
                 -1: the predicted class; floats [classes] or [N,classes]: a seed by hand.
@@ -192,7 +195,7 @@ class Explainer:
         Args:
             images: As for `explain`.
             methods: Names, or pairs of a name and its options; a name alone is one method.
-            targets: Each as for `explain`; "topK" stands for the K best classes of each image, in turn.
+            targets: Each as for `explain`; "topK" stands for the K best classes of each image, as K targets.
 
         Returns:
             One Explanation per method and target, the targets varying fastest.
@@ -209,10 +212,10 @@ class Explainer:
         return self._join(parts, named, len(wanted))
 
     def check_target(self, target: Target) -> None:
-        """Refuse what is no target of this network, before any image is read.
+        """Refuse something that is no target of this network, before any image is read.
 
         Raises:
-            TargetError: A class that does not exist, a label that is not listed, or something that is neither.
+            TargetError: The class does not exist, the label is not listed, or the target is neither.
         """
         read_targets([target], 1, self._space)
 
@@ -222,7 +225,7 @@ class Explainer:
         return np.concatenate([self._forward([batch[i] for i in rows]).logits for rows in self._rows(len(batch))])
 
     def prepare(self, images: Images) -> Prepared:
-        """Images, as for `explain`, as the network gets them; `explain` and `predict` take that for images."""
+        """Preprocess images, given as for `explain`. `explain` and `predict` take the result in place of images."""
         spec = self.bundle.manifest.input
         return Prepared(np.stack([prepare(image, spec) for image in as_list(images)]))
 
@@ -249,7 +252,7 @@ class Explainer:
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
         shared = time.perf_counter() - started
-        maps, seconds = [], []
+        maps, seconds = [], []  # every method's time includes the shared forward pass
         for name, method in named:
             started = time.perf_counter()
             with _naming(name):
@@ -270,8 +273,10 @@ class Explainer:
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
     ) -> None:
-        """Run a graph that propagates back, if one is going to run anyway, before anything asks for logits: they come with
-        it, and no other pass is run for them."""
+        """Run a graph that propagates back before anything asks for the logits, if a method is going to run it anyway.
+
+        The logits are among its outputs, so no other pass is run for them.
+        """
         classes = self.bundle.manifest.classes
         runs = (
             (name, role, offset)
@@ -284,10 +289,10 @@ class Explainer:
             return
         name, role, offset = back
         with _naming(name):
-            for target in chosen:
+            for target in chosen:  # a single class, also one that is still to be predicted
                 if target.classes is not None:
                     return forward.prime(role, target, target.classes, offset)
-            for target in chosen:
+            for target in chosen:  # else a seed that is known without the logits
                 if offset == 0 and not target.needs_logits:
                     forward.backward(role, target.seed(lambda: forward.logits))
                     return None
@@ -326,7 +331,7 @@ class Explainer:
         session = self._sessions.get(role)
         if session is None:
             with self._lock:
-                session = self._sessions.get(role)
+                session = self._sessions.get(role)  # another thread may have opened it meanwhile
                 if session is None:
                     data, guarded = self.bundle.guarded(role)
                     graph = self.bundle.manifest.graphs[role]
@@ -339,13 +344,14 @@ def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
     found = [seed.versus for seed in seeds]
     if all(versus is None for versus in found):
         return None
+    # Some chunks may have a contrast and others none.
     none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
     return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
 
 
 @contextlib.contextmanager
 def _naming(method: str) -> Iterator[None]:
-    """Say which method met NaN or infinity."""
+    """Name the method in an error about NaN or infinity."""
     try:
         yield
     except NonFiniteOutputError as error:
@@ -358,11 +364,11 @@ def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one chunk of images gave."""
+    """The results of one chunk of n images."""
 
     logits: Array
     outputs: dict[str, NDArray[Any]]
     seeds: list[Seed]
-    maps: list[Array]  # per method [T,n,h,w]
+    maps: list[Array]  # per method [T,n,h,w] for T targets
     seconds: list[float]  # per method
     constant: list[list[tuple[str | None, ...]]]  # per method and target

@@ -1,16 +1,17 @@
 """Whether a graph computes the network: its own logits against those of head and tail, on the same input and runtime.
 
-A runtime that computes a graph wrongly (OpenVINO 2026.4 did so with quantised networks) says nothing, and the map is of another
-network. Allowed are, of the largest logit: 1e-3 in float32, 2e-2 where the network or the runtime computes in half precision.
+A runtime that computes a graph wrongly (OpenVINO 2026.4 did so with quantised networks) raises no error, and the map is that of
+another network. Logits may differ by a share of the largest logit: by 1e-3 in float32, by 2e-2 if the network or the runtime
+computes in half precision.
 
-In a network of integers it is one quantisation step, and the rounding noise of optimised runtimes: they round other integers than
-ONNX's formulas do, and that adds up, in MobileNetV2 to 4 steps. `xai-export` measures it (head and tail on each runtime against
-ONNX Runtime without optimisations) and records it in the manifest:
+In a network of integers they may differ by one quantisation step and the rounding noise of optimised runtimes. These round to other
+integers than ONNX's formulas do, and the differences add up, in MobileNetV2 to 4 steps. `xai-export` measures the noise (head and
+tail on each runtime against ONNX Runtime without optimisations) and records it in the manifest:
 
     allowed = step + 1e-3 largest + 1.25 noise max(1, largest / largest while it was measured)
 
-but never more than one step or a tenth of the largest logit, whichever is more. That bound alone holds for a bundle that
-records no noise.
+but never more than one step or a tenth of the largest logit, whichever is more. If a bundle records no noise, that bound alone
+holds.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from numpy.typing import NDArray
 from .format.manifest import Manifest
 
 HALF = "half-precision"
-"""The manifest's extension that says that something in the network is computed in float16 or bfloat16."""
+"""The manifest's extension that says that a part of the network is computed in float16 or bfloat16."""
 
 NOISE = "rounding-noise"
-"""The extension that holds the measured noise of a network of integers, and the largest logit then: two numbers."""
+"""The extension with the measured noise of a network of integers, and the largest logit in that measurement: two numbers."""
 
 _TIMES = 1.25
-"""Photographs gave 1.0 times the noise of the images that it is measured on (MobileNetV1 and V2)."""
+"""The safety factor. Photographs gave 1.0 times the noise of the images that it is measured on (MobileNetV1 and V2)."""
 
 
 def said(noise: float, largest: float) -> str:
@@ -39,7 +40,7 @@ def said(noise: float, largest: float) -> str:
 
 
 def _noise(manifest: Manifest, largest: float) -> float | None:
-    """The noise recorded, for logits of this size; None where nothing that makes sense is."""
+    """The recorded noise, scaled to logits of this size; None if the manifest holds no sensible noise."""
     try:
         noise, at = map(float, manifest.extensions[NOISE].split())
     except (KeyError, ValueError):
@@ -53,13 +54,13 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
     """The largest difference of logits that rounding explains.
 
     Args:
-        manifest: Of the bundle; of one of format 1 it is not known whether the network computes in integers.
+        manifest: The bundle's manifest. One of format 1 does not say whether the network computes in integers.
         largest: The largest magnitude of the logits.
-        precision: What the runtime computes in.
+        precision: The arithmetic of the runtime.
     """
     if manifest.logits_step or manifest.format == 1:
         most = max(manifest.logits_step, 0.1 * largest)
-        noise = _noise(manifest, largest) if precision == "f32" else None
+        noise = _noise(manifest, largest) if precision == "f32" else None  # other precisions: the upper bound alone
         return most if noise is None else min(most, manifest.logits_step + 1e-3 * largest + _TIMES * noise)
     dtypes = manifest.input.dtype, manifest.target.dtype
     half = precision != "f32" or HALF in manifest.extensions or "float16" in dtypes
@@ -69,14 +70,14 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
 def how_wrong(
     got: NDArray[Any], want: NDArray[Any], manifest: Manifest, precision: str = "f32", times: float = 1.0
 ) -> str | None:
-    """In words, by how much too much logits [n,classes] differ; None where rounding, `times` over, explains it."""
+    """A message if logits [n,classes] differ by more than `times` what rounding explains; None if they do not."""
     if got.shape != want.shape:
         return f"its logits have the shape {got.shape} instead of {want.shape}"
     got, want = got.astype(np.float64), want.astype(np.float64)
     largest = float(np.abs(want).max(initial=0.0))
     difference = float(np.abs(got - want).max(initial=0.0))
     limit = times * allowed(manifest, largest, precision)
-    if difference <= limit:  # not so for NaN
+    if difference <= limit:  # False for NaN, which is reported below
         return None
     told = f"{limit:.2g} is allowed, the largest is {largest:.3g}"
     return f"its logits differ from those of head and tail by {difference:.3g} ({told})"

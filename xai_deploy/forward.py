@@ -1,4 +1,4 @@
-"""One chunk of images on its way through head and tail: what methods see of the network (`methods.base.Forward`)."""
+"""The pass of one chunk of images through head and tail: what methods see of the network (`methods.base.Forward`)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ V = TypeVar("V")
 
 
 class _lazy(Generic[V]):
-    """A property that is computed once. Unlike `functools.cached_property` before Python 3.12 it takes no lock, which
-    would hold back all other threads' forward passes."""
+    """A property that is computed once.
+
+    Unlike `functools.cached_property` before Python 3.12, it takes no lock. A lock would hold back the forward passes of all other
+    threads.
+    """
 
     def __init__(self, compute: Callable[[Any], V]) -> None:
         self._compute = compute
 
     def __get__(self, instance: object, owner: type) -> V:
         value = self._compute(instance)
-        instance.__dict__[self._compute.__name__] = value  # found before this descriptor from now on
+        # Without a `__set__` in this class, Python finds the instance's own entry first from now on.
+        instance.__dict__[self._compute.__name__] = value
         return value
 
 
@@ -45,7 +49,7 @@ class OpenedNetwork:
         batch_size: The largest batch any graph is given.
         show_progress: Show progress bars at a terminal.
         runtime: Name and version of the runtime, for messages.
-        precision: What it computes in.
+        precision: Its arithmetic.
     """
 
     def __init__(
@@ -68,25 +72,26 @@ class OpenedNetwork:
 
     @_lazy
     def no_seed(self) -> Array:
-        """Zeros [batch_size,classes], of which every run for a class is fed a part."""
+        """Zeros [batch_size,classes]. Every run for a class is fed some of these rows."""
         return np.zeros((self.batch_size, self.manifest.classes), np.float32)
 
     @_lazy
     def classifier(self) -> Array:
-        """The weight [classes,K] of the linear layer behind the pooling; a target's row lies together in memory.
+        """The weight [classes,K] of the linear layer after the pooling. The row of a class is contiguous in memory.
 
         `pixelwise-tail` is that weight applied at each position, so unit vectors along K, laid out on the positions,
         give the weight back exactly, column by column, on any runtime.
         """
         channels, h, w = self.manifest.target.shape
+        # Each position of a batch probes one channel, so a run probes up to h * w * batch_size of them.
         rows: list[Array] = []
         for start in range(0, channels, h * w * self.batch_size):
             units = np.arange(start, min(start + h * w * self.batch_size, channels))
-            image, position = np.divmod(units - start, h * w)
+            image, position = np.divmod(units - start, h * w)  # the place in the batch that probes each channel
             probe = np.zeros((image[-1] + 1, channels, h * w), dtype=self.manifest.target.dtype)
             probe[image, units, position] = 1
             logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
-            rows.append(logits[image, position])
+            rows.append(logits[image, position])  # [channels of this run, classes]
         return np.ascontiguousarray(np.concatenate(rows).T)
 
     def run(self, role: str, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
@@ -94,14 +99,14 @@ class OpenedNetwork:
         return self.session(role).run(feeds, fetch)
 
     def scores(self, role: str, feeds: Mapping[str, Tensor], output: str) -> Array:
-        """Run one graph for its scores, [b, ..., classes] float32 on the host."""
+        """Run one graph and return its scores, [b, ..., classes] float32 on the host."""
         return self.checked(to_host(self.run(role, feeds, [output])[output]))
 
     def prove(self, role: str, got: NDArray[Any], want: NDArray[Any]) -> None:
         """Compare a graph's own logits with those of head and tail, once per opened graph.
 
         Raises:
-            WrongResultError: They differ by more than rounding explains.
+            WrongResultError: The logits differ by more than rounding explains.
         """
         how = how_wrong(got, want, self.manifest, self.precision)
         if how is not None:
@@ -115,7 +120,7 @@ class OpenedNetwork:
         """The scores [..., classes] as float32. Their sizes have been compared with the manifest (`guarded_session`).
 
         Raises:
-            NonFiniteOutputError: One is NaN or infinity.
+            NonFiniteOutputError: A score is NaN or infinity.
         """
         if not np.isfinite(scores).all():
             raise NonFiniteOutputError(
@@ -132,11 +137,11 @@ class ForwardPass:
         self.x = x
         self.batch_size = network.batch_size
         self.image_size = (network.manifest.input.height, network.manifest.input.width)
-        self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}
+        self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
 
     @_lazy
     def _head(self) -> dict[str, Tensor]:
-        """The head's outputs, where the runtime left them (on a device: in its memory)."""
+        """The head's outputs, in the memory in which the runtime left them: the host's or a device's."""
         return self._run_head(self.x)
 
     @_lazy
@@ -179,14 +184,14 @@ class ForwardPass:
         return self._network.scores("tail", feeds, LOGITS)
 
     def network(self, x: NDArray[Any]) -> Array:
-        """Logits [b,classes] of other inputs: head, then tail, without a stop on the host."""
+        """Logits [b,classes] of other inputs: head, then tail, without a copy to the host in between."""
         return self._network.scores("tail", self._run_head(x), LOGITS)
 
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
         spec = self._network.manifest.input
         layered = np.expand_dims(masks, spec.channel_axis)
-        masked: NDArray[Any] = self.x[image] * layered
+        masked: NDArray[Any] = self.x[image] * layered  # [...] * [b,1,H,W] or [b,H,W,1]
         if spec.dtype == "uint8":
             masked = np.rint(masked, out=masked)
         return masked.astype(spec.dtype, copy=False)
@@ -194,17 +199,18 @@ class ForwardPass:
     def pixel_logits(self, image: int) -> Array:
         """[h*w,classes] of one image from `pixelwise-tail`."""
         activation = self._head[ACTIVATION]
-        if len(self.x) > 1:  # a tensor on a device can't be cut
+        if len(self.x) > 1:  # a tensor on a device can't be sliced, the host's copy can
             part = self.activation[image : image + 1]
             activation = part.astype(self._network.manifest.target.dtype, copy=False)
         scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)
         if "pixelwise-tail" not in self._network.proven:
+            # logits = mean over the positions + bias
             self._network.prove("pixelwise-tail", scores.mean(axis=1) + self._bias(), self.logits[image : image + 1])
         first: Array = scores[0]
         return first
 
     def _bias(self) -> Array:
-        """What the tail gives beside the mean of `pixelwise-tail`: its logits for an activation of zeros, [1,classes]."""
+        """The linear layer's bias [1,classes]: the tail's logits less the mean of `pixelwise-tail`, for an activation of zeros."""
         zeros = np.zeros((1, *self._network.manifest.target.shape), np.float32)
         between = zeros.astype(self._network.manifest.target.dtype)
         scores = self._network.scores("pixelwise-tail", {ACTIVATION: between}, PIXEL_LOGITS)
@@ -215,26 +221,29 @@ class ForwardPass:
         """[classes,K], computed once per network."""
         weight = self._network.classifier
         if "pixelwise-tail" not in self._network.proven:
-            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()
+            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()  # pooling, then the linear layer
             self._network.prove("pixelwise-tail", got, self.logits)
         return weight
 
     def prime(self, role: str, target: CheckedTarget, classes: Index, offset: float = 0.0) -> None:
-        """Run a graph that propagates back before anything else asks for logits: they come with it.
+        """Run a graph that propagates back before anything else asks for the logits, which are among its outputs.
 
         Args:
-            role: The graph; a method is going to ask it for this target's seed.
+            role: The role of the graph. A method is going to run it for this target's seed.
             target: What is explained.
-            classes: The target's own, [n], -1 for the predicted class.
+            classes: The target's `classes`, [n], -1 for the predicted class.
             offset: As for `backward`.
         """
         result = self._run_back(role, classes, self._beside(len(classes), offset))
+        # The seed of a predicted class depends on the logits. That run has given them.
         self._arrived[role, _key(target.seed(lambda: self.logits)), offset] = result
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
-        """What a graph that propagates back gives for a seed, float32 on the host: d(s . logits)/d(activation) from
-        `gradient`, the relevance of the activation from `relevance`, [n,K,h,w]; from a graph that starts at the image
-        [n, ...] in the input's own layout. `offset` is added to every class's weight."""
+        """The result of a graph that propagates a seed back, float32 on the host.
+
+        `gradient` gives d(s . logits)/d(activation) and `relevance` the relevance of the activation, [n,K,h,w]. A graph that starts
+        at the image gives the same there, [n, ...] in the input's own layout. `offset` is added to every class's weight.
+        """
         key = role, _key(seed), offset
         if key not in self._arrived:
             if seed.is_class:
@@ -248,7 +257,7 @@ class ForwardPass:
         return self._arrived[key]
 
     def _beside(self, count: int, offset: float) -> Array:
-        """What the target's weight of 1 is added to, [n,classes]."""
+        """The graph's input `seed` for one class per image, [n,classes], filled with `offset`. The graph adds 1 at that class."""
         zeros = self._network.no_seed[:count]
         return zeros if offset == 0 else zeros + np.float32(offset)
 
@@ -275,28 +284,31 @@ class ForwardPass:
         feeds[SEED] = seed
         name = graph.propagated
         assert name is not None  # methods ask for graphs that propagate back
+        # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         proving = role not in network.proven
+        # `missing` holds the logits. Without it, they are fetched only if this graph is still to be compared.
         results = network.run(role, feeds, [name, *(missing or (LOGITS,) * proving)])
         if missing:
             self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
-            _ = self.logits  # of two errors the one about the logits says more
-        if proving:  # what came from a graph before was compared already
+            _ = self.logits  # checked first, because an error about the logits says more than one about the gradient
+        # Logits that came from this run are compared with a run of the tail. Others came from the tail, or from a proven graph.
+        if proving:
             plain = network.scores("tail", self._head, LOGITS) if missing else self.logits
             network.prove(role, to_host(results[LOGITS]), plain)
         arrived = np.asarray(to_host(results[name]), np.float32)
-        if not np.isfinite(arrived).all():  # here, since a ReLU would make zeros of minus infinity
+        if not np.isfinite(arrived).all():  # here, because a ReLU would turn minus infinity into 0
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
         return arrived
 
     def why_constant(self, raw: Array, image: int, seed: Seed, by_position: bool = False) -> str | None:
-        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None where it is not.
+        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.
 
         Args:
             raw: The map.
-            image: Its number.
+            image: Its index in the chunk.
             seed: What is explained.
-            by_position: The map holds the score of one position at a time.
+            by_position: Whether the map holds the score of one position at a time.
         """
         if np.ptp(raw) != 0:
             return None
@@ -311,12 +323,12 @@ class ForwardPass:
             self.activation[image],
             tail,
             lambda: None if role is None else self.backward(role, seed)[image],
-            seed.rows(np.array([image])).of,
+            seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
             by_position and (self._network.manifest.logits_step > 0 or self._network.manifest.format == 1),
         )
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
-        """The steps, with a bar at a terminal where the engine was asked for one."""
+        """The steps, with a bar at a terminal if the engine was asked for one."""
         return progress(steps, total, label, self._network.show_progress)
 
     def _run_head(self, x: NDArray[Any]) -> dict[str, Tensor]:

@@ -12,16 +12,16 @@ from .format.manifest import Graph
 
 
 class GuardedSession:
-    """Runs a graph if there is memory for the batch, and compares what it gives with the manifest in every dimension.
+    """Runs a graph if it may take the memory for the batch, and compares its outputs with the manifest in every dimension.
 
     Args:
-        session: The runtime's.
+        session: The runtime's session.
         guarded: The graph's checks.
-        graph: The manifest's entry of it.
+        graph: The manifest's entry for it.
         role: Its role, for messages.
 
     Attributes:
-        session: The runtime's.
+        session: The runtime's session.
     """
 
     def __init__(self, session: Session, guarded: Guarded, graph: Graph, role: str) -> None:

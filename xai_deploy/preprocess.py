@@ -46,7 +46,8 @@ def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]:
     An array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
 
     Raises:
-        ShapeError: Nothing was given, or an array has no image's rank or channels.
+        ShapeError: No image was given, or an array does not have the rank or the channels of an image.
+        DtypeError: Something is not an array.
     """
     if isinstance(images, Prepared):
         return [Prepared(row) for row in images.x]
@@ -101,9 +102,9 @@ def prepare(image: NDArray[np.generic] | Prepared, spec: Input) -> NDArray[Any]:
         )
     if spec.dtype == "uint8":
         raise DtypeError("this network takes uint8 pixels; hand over uint8 images, not floats")
-    with np.errstate(over="ignore"):  # what overflows a smaller type is infinite there
+    with np.errstate(over="ignore"):  # a value that overflows a smaller type becomes infinite, and is refused below
         image = np.asarray(image, dtype=spec.dtype)
-    if not (np.isfinite(image.min()) and np.isfinite(image.max())):  # NaN and infinity show in one or the other
+    if not (np.isfinite(image.min()) and np.isfinite(image.max())):  # NumPy's min and max pass NaN on
         raise NonFiniteInputError("the input holds NaN or infinity")
     return image
 
@@ -115,7 +116,7 @@ def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float,
         return 0.0, 0.0, float(height), float(width)
     resized_height, resized_width = _shorter_to(height, width, side)
     top, left = _crop_corner(resized_height, resized_width, spec)
-    down, across = height / resized_height, width / resized_width
+    down, across = height / resized_height, width / resized_width  # the image's pixels per resized pixel
     return top * down, left * across, spec.height * down, spec.width * across
 
 
@@ -134,7 +135,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     how = spec.preprocess
     size = (spec.height, spec.width) if how.resize == "stretch" else _shorter_to(height, width, how.resize)
     corner = (0, 0) if how.resize == "stretch" else _crop_corner(*size, spec)
-    part = (*corner, spec.height, spec.width)
+    part = (*corner, spec.height, spec.width)  # only the crop is resampled
     planes = resample.resize(np.moveaxis(pixels, -1, 0), *size, how.interpolation, how.antialias, part=part)
     if size != (height, width):
         planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
@@ -147,6 +148,7 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     planes = how.normalise(planes)
     if spec.dtype == "uint8":
         planes = np.clip(np.rint(planes), 0, 255)
+    # `channel_axis` counts the batch, hence the axis that is added and taken off again.
     return np.ascontiguousarray(np.moveaxis(planes[None], 1, spec.channel_axis)[0], dtype=spec.dtype)
 
 
@@ -162,12 +164,12 @@ def _as_rgb(image: NDArray[np.generic]) -> Pixels:
 
 
 def _shorter_to(height: int, width: int, side: int) -> tuple[int, int]:
-    """Both sides, the shorter one becoming `side`; the longer is cut to whole pixels, as torchvision does."""
+    """(height, width) with the shorter one equal to `side`. The longer one is truncated to whole pixels, as torchvision does."""
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side
 
 
 def _crop_corner(height: int, width: int, spec: Input) -> tuple[int, int]:
-    """Corner of the centre crop, rounded as torchvision does."""
+    """The (top, left) corner of the centre crop, rounded as torchvision does."""
     return round((height - spec.height) / 2.0), round((width - spec.width) / 2.0)

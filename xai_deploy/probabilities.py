@@ -14,7 +14,7 @@ Floats = TypeVar("Floats", bound=NDArray[Any])
 
 
 def has_probabilities(activation: Activation, classes: int) -> bool:
-    """Whether the network has probabilities. The softmax of a single class is always 1, and tells nothing; scores have none."""
+    """Whether the network has probabilities. The softmax of a single class is always 1 and says nothing; "scores" has none."""
     return activation != "scores" and (classes > 1 or activation not in ("softmax", "none"))
 
 
@@ -30,7 +30,7 @@ def probabilities(logits: Floats, activation: Activation) -> Floats:
 
     Args:
         logits: [..., classes], the bundle's tensor `logits`, in any floats.
-        activation: The manifest's.
+        activation: The manifest's `activation`.
 
     Returns:
         The same shape and type: the network's own output if it holds probabilities; for a network that ends in logits, their

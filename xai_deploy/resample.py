@@ -26,25 +26,25 @@ def weights(
 ) -> tuple[int, Array]:
     """The matrix that resamples an axis of length `source` to length `size`.
 
-    The output pixel i has its centre at c = (i + 0.5) * source / size in source coordinates and takes the source pixels
+    Output pixel i has its centre at c = (i + 0.5) * source / size in source coordinates and takes the source pixels
     j with weight f((j + 0.5 - c) / s), normalised to sum 1; s = max(source / size, 1) with antialiasing, else 1. Beyond
     the border the edge pixel repeats (plain interpolation) or the filter is cut (antialiased), as the references do.
 
     Args:
-        source: Length of the axis now.
-        size: Length wanted.
+        source: Present length of the axis.
+        size: New length.
         interpolation: "nearest", "bilinear" (triangle) or "bicubic" (Keys; a = -0.5 antialiased, -0.75 plain, as
             PIL and OpenCV have it).
         antialias: Widen the filter when shrinking.
-        part: (first, count) of the output pixels wanted; None for all. A crop of an enlarged panorama costs the crop.
+        part: (first, count) of the output pixels wanted; None for all. A crop of an enlarged panorama costs no more than the crop.
 
     Returns:
-        The first source pixel that matters, and the matrix [count, source pixels from there on that matter].
+        The first source pixel that is used, and the matrix [count, number of source pixels used from there on].
     """
     start, count = part or (0, size)
     centre = (np.arange(start, start + count) + 0.5) * (source / size)
     stretch = max(source / size, 1.0) if antialias else 1.0
-    reach = 2.0 * stretch + 1  # of the widest filter, and rounding
+    reach = 2.0 * stretch + 1  # half the width of the widest filter (bicubic), and 1 for rounding
     low = min(max(int(centre[0] - reach), 0), source - 1)
     high = min(max(int(centre[-1] + reach) + 1, low + 1), source)
     matrix = np.zeros((count, high - low))
@@ -59,11 +59,13 @@ def weights(
         first = np.floor(centre - 0.5).astype(int)
         for offset in (0, 1) if interpolation == "bilinear" else (-1, 0, 1, 2):
             weight = _kernel(interpolation, first + offset + 0.5 - centre, a=-0.75)
+            # Added, not assigned, because several taps fall on the same pixel at the border.
             np.add.at(matrix, (rows, np.clip(first + offset, 0, source - 1) - low), weight)
     return low, matrix.astype(np.float32)
 
 
 def _kernel(interpolation: str, t: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    """The filter f(t): the triangle max(1 - |t|, 0), or the cubic of Keys (1981) with the parameter a, zero from |t| = 2 on."""
     t = np.abs(t)
     if interpolation == "bilinear":
         return np.maximum(1 - t, 0)
@@ -81,11 +83,12 @@ def resize(
     *,
     part: tuple[int, int, int, int] | None = None,
 ) -> Array:
-    """Resample [..., h, w] to a new [..., height, width], float32; `part` asks for (top, left, rows, columns) alone."""
+    """Resample [..., h, w] to a new [..., height, width], float32; `part` restricts the result to (top, left, rows, columns)."""
     source_height, source_width = maps.shape[-2:]
     top, left, rows, columns = part or (0, 0, height, width)
     if (source_height, source_width) == (height, width):
         return np.array(maps[..., top : top + rows, left : left + columns], dtype=np.float32, order="C")
+    # result = down @ maps @ across.T, where y and x are the first source row and column that have a weight.
     y, down = weights(source_height, height, interpolation, antialias, (top, rows))
     x, across = weights(source_width, width, interpolation, antialias, (left, columns))
     needed = maps[..., y : y + down.shape[1], x : x + across.shape[1]].astype(np.float32, copy=False)
@@ -93,7 +96,7 @@ def resize(
 
 
 def _product(down: Array, maps: Array) -> Array:
-    """down @ maps, in blocks of rows small enough that OpenBLAS stays on the calling thread, where the blocks are few.
+    """down @ maps, in blocks of rows so small that OpenBLAS stays on the calling thread, if a block has at least 8 rows.
 
     Its other threads would go on spinning after the product, and take cores from the inference that follows.
     """

@@ -1,4 +1,4 @@
-"""How alike two maps are. All work on maps [..., H, W] and give one number per map, float64."""
+"""How similar two maps are. All functions take maps [..., H, W] and return one number per map, float64."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ Maps = NDArray[Any]
 
 
 def pearson(a: Maps, b: Maps) -> Numbers:
-    """Pearson's correlation of the pixels, -1 to 1; NaN where a map is constant."""
+    """Pearson's correlation of the pixels, -1 to 1; NaN if a map is constant."""
+    # The rows have the norm 1, so their dot product is the correlation. Rounding may carry it beyond 1.
     found: Numbers = (_standard(_rows(a)) * _standard(_rows(b))).sum(-1)
     return np.clip(found, -1, 1)
 
 
 def spearman(a: Maps, b: Maps) -> Numbers:
-    """Spearman's rank correlation: Pearson's of the ranks, equal pixels sharing their mean rank; NaN for a constant map."""
+    """Spearman's rank correlation: Pearson's of the ranks. Equal pixels share their mean rank. NaN if a map is constant."""
     return pearson(_ranks(a), _ranks(b))
 
 
 def top_overlap(a: Maps, b: Maps, share: float = 0.1) -> Numbers:
-    """The share of the `share` highest pixels of `a` that are among those of `b`, 0 to 1; NaN where a map is constant, which
-    has no highest pixels. Of equal pixels the first in reading order count as higher."""
+    """How many of the highest pixels of `a` are among the highest of `b`, as a share from 0 to 1.
+
+    The fraction `share` of all pixels counts as highest. Among equal pixels, those that come first row by row count as higher. A
+    constant map has no highest pixels and gives NaN.
+    """
     x, y = _rows(a), _rows(b)
-    count = max(math.ceil(round(share * x.shape[-1], 6)), 1)  # 0.07 * 100 is a little more than 7
+    # Rounded first, because 0.07 * 100 is a little more than 7 in floats.
+    count = max(math.ceil(round(share * x.shape[-1], 6)), 1)
     tops = []
     for maps in (x, y):
         top = np.zeros(maps.shape, bool)
@@ -43,9 +48,10 @@ def _rows(maps: Maps) -> Numbers:
 
 
 def _standard(rows: Numbers) -> Numbers:
-    """Rows without their mean, of length 1; NaN for a constant row, whose mean may be off by a rounding."""
+    """Rows with the mean 0 and the norm 1. A constant row, whose mean may be off by a rounding error, gives NaN by its spread."""
     spread = np.ptp(rows, axis=-1, keepdims=True)
-    rows = np.divide(rows, spread, out=np.full(rows.shape, np.nan), where=spread > 0)  # or tiny squares would vanish
+    # Divided by the spread, because the squares of tiny numbers would become zero.
+    rows = np.divide(rows, spread, out=np.full(rows.shape, np.nan), where=spread > 0)
     rows -= rows.mean(-1, keepdims=True)
     standard: Numbers = rows / np.sqrt((rows * rows).sum(-1, keepdims=True))
     return standard
@@ -56,6 +62,7 @@ def _ranks(maps: Maps) -> Numbers:
     ranks = np.empty_like(rows)
     for index in np.ndindex(rows.shape[:-1]):
         _, place, count = np.unique(rows[index], return_inverse=True, return_counts=True)
+        # `count` equal pixels take the ranks up to cumsum(count); their mean lies (count - 1) / 2 below it.
         ranks[index] = (np.cumsum(count) - (count - 1) / 2)[place]
     ranks[np.isnan(rows)] = np.nan
     return ranks.reshape(maps.shape)

@@ -10,18 +10,18 @@ from typing import Any
 from .manifest import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port, fused_method
 
 _SIDE = 65_535  # pixels, positions, channels
-_ELEMENTS = 1 << 26  # of one tensor of one image: 256 MiB in float32
+_ELEMENTS = 1 << 26  # numbers in one tensor of one image: 256 MiB in float32
 _CLASSES = 1 << 20
 _TABLE = 1 << 27  # numbers in a table of classes by channels, or by positions
-_MOST = 1024  # graphs, files, outputs, side tensors
+_MOST = 1024  # entries of a list: graphs, files, outputs, side tensors
 _RANK = 8
 _NUMBERS = (
     *("bool", "bfloat16", "float16", "float32", "float64"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
 _TEXT = 4096  # characters
-_LONG_TEXT = 1 << 20  # of an extension: a signature
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control a terminal, or can't be printed
+_LONG_TEXT = 1 << 20  # characters of an extension, which may hold a signature
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # C0, DEL, C1: control a terminal; surrogates: unprintable
 
 
 def text_fault(document: Any) -> str | None:
@@ -31,13 +31,14 @@ def text_fault(document: Any) -> str | None:
         document: The decoded JSON.
 
     Returns:
-        Its place and what is wrong; None if all texts are fine.
+        The text's place and what is wrong with it; None if all texts are fine.
     """
     pending: list[tuple[str, Any]] = [("manifest", document)]
     while pending:
         where, value = pending.pop()
         if isinstance(value, dict):
             pending += [(f"{where}: a key", key) for key in value]
+            # Only printable keys become part of a place. The others are refused themselves, by the line above.
             pending += [(f"{where}.{key[:60]}", inner) for key, inner in value.items() if not _CONTROL.search(key)]
         elif isinstance(value, list):
             pending += [(f"{where}[{i}]", inner) for i, inner in enumerate(value)]
@@ -54,10 +55,10 @@ def number_fault(manifest: Manifest) -> str | None:
     """Find a number or a list that is out of bounds.
 
     Args:
-        manifest: Its types have been checked.
+        manifest: A manifest whose types have been checked.
 
     Returns:
-        Its place and what is wrong; None if all are within their bounds.
+        Its place and what is wrong with it; None if all are within their bounds.
     """
     for where, value, most in _numbers(manifest):
         if value > most:
@@ -65,7 +66,7 @@ def number_fault(manifest: Manifest) -> str | None:
     for where, port in _tensors(manifest):
         if len(port.shape) > _RANK or any(size is not None and not 0 <= size <= _ELEMENTS for size in port.shape):
             return f"{where}: impossible sizes {list(port.shape[: _RANK + 1])}"
-        if math.prod(size or 1 for size in port.shape) > _ELEMENTS:
+        if math.prod(size or 1 for size in port.shape) > _ELEMENTS:  # an open size (None) counts as 1
             return f"{where}: {list(port.shape)} is more than the {_ELEMENTS} numbers that are allowed"
         if port.dtype is not None and port.dtype not in _NUMBERS:
             return f"{where}: {port.dtype!r} is no type of numbers"
@@ -93,10 +94,11 @@ def port_fault(manifest: Manifest) -> str | None:
         **{output.tensor: output.shape for output in manifest.outputs},
     }
     for role, graph in manifest.graphs.items():
-        if fused_method(role) is not None:
+        if fused_method(role) is not None:  # its outputs keep the source network's names, which may equal the names above
             continue
         if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
+        # What is propagated back ends at the graph's own start, so it has the shape of that start.
         arrived = image if graph.start == "image" else manifest.target.shape
         expected = known | {GRADIENT: arrived, RELEVANCE: arrived}
         for port in (*graph.takes, *graph.gives):
@@ -107,7 +109,7 @@ def port_fault(manifest: Manifest) -> str | None:
 
 
 def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
-    """Each (place, number, the most that it may be)."""
+    """Yield (place, number, the largest value allowed) for each bounded number."""
     image, (channels, h, w) = manifest.input, manifest.target.shape
     yield "manifest.input.channels", image.channels, _SIDE
     yield "manifest.input.height", image.height, _SIDE

@@ -1,7 +1,7 @@
 """An opened bundle: a folder `NAME.xai/` that carries a network, cut at its target layer, to where it is deployed.
 
-`manifest` says what it holds. Nothing here trusts the folder: names may not leave it, links and special files are
-refused, every byte is hashed.
+The module `manifest` describes the contents. Nothing here trusts the folder: names may not leave it, links and special
+files are refused, and every byte is hashed.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ __all__ = [
     "parse_manifest",
 ]
 
-_MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of 30 graphs has 100 kB
-_TRIES = 5  # how often a bundle is opened that is replaced meanwhile
+_MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB
+_TRIES = 5  # attempts to open a bundle that is replaced while it is read
 
 
 class _ReplacedError(IntegrityError):
@@ -98,10 +98,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle and verify every file in it. One that is replaced meanwhile is opened again.
+        """Open a bundle and verify every file in it. A bundle that is replaced meanwhile is opened again.
 
         Raises:
-            BundleError: One of its kinds; see `errors`.
+            BundleError: One of its subclasses; see `errors`.
         """
         for _ in range(_TRIES - 1):
             with contextlib.suppress(_ReplacedError):
@@ -129,7 +129,7 @@ class Bundle:
 
         Raises:
             IntegrityError: The file is missing, or its size or sha256 differs.
-            UnsafePathError: It is a link or not a plain file.
+            UnsafePathError: The file is a link or not a plain file.
         """
         record, path = self.manifest.files[file], self.path / file
         try:
@@ -137,7 +137,7 @@ class Bundle:
         except FileNotFoundError:
             self._check_replaced()
             raise IntegrityError(f"{path}: the manifest lists it, but it is missing; copy the bundle again") from None
-        except IntegrityError:  # another size
+        except IntegrityError:  # the file is larger than recorded
             self._check_replaced()
             raise
         if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
@@ -146,10 +146,10 @@ class Bundle:
         return data
 
     def _check_replaced(self) -> None:
-        """Tell a damaged file from one of another bundle, which has taken the place of this one.
+        """Distinguish a damaged file from a file of another bundle that has taken the place of this one.
 
         Raises:
-            IntegrityError: Another bundle is there now.
+            IntegrityError: The folder now holds another bundle.
         """
         try:
             there = parse_manifest(_read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
@@ -166,19 +166,20 @@ class Bundle:
         """The ONNX file of a role.
 
         Raises:
-            MissingRoleError: The bundle has none.
+            MissingRoleError: The bundle has no graph of this role.
             IntegrityError: The file changed, or is not an ONNX graph.
-            UnsafePathError: It refers to other files.
-            UnsafeGraphError: It could harm, or is not what the manifest says of it.
+            UnsafePathError: The graph refers to other files.
+            UnsafeGraphError: The graph could do harm, or does not match the manifest.
         """
         return self.guarded(role)[0]
 
     def guarded(self, role: str) -> tuple[bytes, Guarded]:
-        """The ONNX file of a role as `graph` gives it, and what its checks say of batches."""
+        """The ONNX file of a role, as `graph` gives it, and the checks that decide about each batch."""
         if not self.has(role):
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
         graph, image = self.manifest.graphs[role], self.manifest.input
         data, where = self.read(graph.file), str(self.path / graph.file)
+        # Bytes of one image in float32. The engine never runs a fused graph, so its memory is not bounded.
         size = None if fused_method(role) is not None else 4 * math.prod(image.image_shape)
         guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
         if size is not None:
@@ -187,7 +188,7 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """One label per class, or nothing where they are not known."""
+        """One label per class; empty if the labels are not known."""
         if self.manifest.labels is None:
             return ()
         text = self.read(self.manifest.labels).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -199,8 +200,9 @@ class Bundle:
 
 def _read_plain(path: Path, limit: int) -> bytes:
     """Read a plain file of at most `limit` bytes without following links or blocking on a pipe."""
-    if path.is_symlink():
+    if path.is_symlink():  # checked here too, because O_NOFOLLOW does not exist on Windows
         raise UnsafePathError(f"{path}: is a link; a bundle holds plain files only")
+    # O_NONBLOCK: opening a pipe does not wait for a writer. O_BINARY: Windows must not translate line ends.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -215,5 +217,5 @@ def _read_plain(path: Path, limit: int) -> bytes:
     with open(descriptor, "rb") as file:
         if status.st_size > limit:
             raise IntegrityError(f"{path}: larger than the {limit} bytes it may have; copy the bundle again")
-        # Not `limit`, which an attacker may have written. One byte more shows that the file has grown.
+        # Read the present size, not `limit`, which an attacker may have chosen. The extra byte shows whether the file has grown.
         return file.read(status.st_size + 1)

@@ -30,10 +30,10 @@ _ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's JSON with the keys of format 2, but for the ports.
+    """The manifest's JSON with the keys of format 2, except for the ports.
 
     Raises:
-        SchemaError: A key that format 1 did not have, or an activation that it did not know.
+        SchemaError: It has a key that format 1 did not have, or an activation that it did not know.
     """
     if unknown := [key for key in _NEW if key in document]:
         raise SchemaError(f"manifest: unknown key {unknown[0]!r}")
@@ -49,14 +49,14 @@ def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
             if own not in _ACTIVATIONS:
                 allowed = ", ".join(map(repr, _ACTIVATIONS))
                 raise SchemaError(f"manifest.outputs[{i}].activation: expected one of {allowed}, got {own!r}")
-            if activation is None and output.get("kind") != "other":
+            if activation is None and output.get("kind") != "other":  # the first such output is the one explained
                 activation = own
     changed = {"outputs": kept} if outputs is not None else {}
     return {**document, **changed, "activation": activation or "none", "batch": "any"}
 
 
 def with_ports(manifest: Manifest) -> Manifest:
-    """The manifest with what each graph takes and gives, as its role says; of fused graphs nothing is known."""
+    """The manifest with what each graph takes and gives, as its role says. For fused graphs that is not known."""
     graphs = {}
     for role, graph in manifest.graphs.items():
         takes, gives = _ports(manifest, role, graph)

@@ -1,25 +1,25 @@
-"""What `manifest.json` says: of a bundle, format 2, a folder `NAME.xai/` that carries a network, cut at its target
-layer, to where it is deployed.
+"""The contents of `manifest.json`, in format 2.
 
-`manifest.json` describes the network and records size and sha256 of every other file, and a digest of itself computed
-with the digest field blank. The graphs:
+A bundle is a folder `NAME.xai/` that carries a network, cut at its target layer, to where it is deployed. `manifest.json`
+describes the network. It records size and sha256 of every other file, and a digest of itself that is computed with the digest
+field blank. The graphs:
 
 - `head`: network input -> `activation` [N,K,h,w] and the side tensors that pass beside the cut;
 - `tail`: `activation` and side tensors -> `logits` [N,classes] (before a final Softmax or Sigmoid) and the network's
   outputs;
-- `gradient` (where every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
+- `gradient` (if every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
   float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
   vector of the target (of the predicted class for target -1, none for target -2) + the seed;
 - `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
   `gradient` in the shape and layout of the input;
-- `relevance`, `relevance-COMPOSITE`: as `gradient`, with `relevance` [N,K,h,w] for the gradient: what arrives of s by the
-  composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request) likewise at the input;
+- `relevance`, `relevance-COMPOSITE`: as `gradient`, but with `relevance` [N,K,h,w] instead of the gradient: s, propagated back to
+  the activation by the composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request): the same at the input;
 - `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
   `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package;
-- `pixelwise-tail` (only where global average pooling and one linear layer follow the cut):
+- `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 
-What each graph takes and gives is recorded as its ports. Where `batch` is "one", N is 1 in every graph of the bundle.
+What each graph takes and gives is recorded as its ports. If `batch` is "one", N is 1 in every graph of the bundle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .randomised import Randomised
 
 Floats = TypeVar("Floats", bound=NDArray[Any])
 
-FORMAT = 2  # written; 1 is read, too
+FORMAT = 2  # the format that is written; format 1 can be read, too
 MANIFEST = "manifest.json"
 ACTIVATION = "activation"
 LOGITS = "logits"
@@ -49,17 +49,17 @@ GRADIENT = "gradient"
 RELEVANCE = "relevance"
 SALIENCY = "saliency_map"
 RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
-_FUSED = "fused-"
-PREDICTED, BY_SEED = -1, -2  # what `target` says beside a class
+_FUSED = "fused-"  # prefix of the roles whose graphs give a map together with the network's outputs
+PREDICTED, BY_SEED = -1, -2  # values of `target` that are no class: the predicted class, and the seed alone
 
 Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", "scores"]
-"""What makes probabilities of the tensor `logits`; see `probabilities`.
+"""How the tensor `logits` becomes probabilities; see `probabilities`.
 
 - softmax, sigmoid: that function;
-- none: the network ends in logits (or in their logarithms of probabilities): softmax by convention, of one class nothing;
-- normalised: nothing, `logits` holds probabilities that sum to 1;
-- independent: nothing, `logits` holds numbers in [0,1], each by itself;
-- scores: nothing does; `logits` is computed from probabilities and is none, and no probability is told.
+- none: the network ends in logits (or in logarithms of probabilities): softmax by convention; a single class has no probability;
+- normalised: unchanged, because `logits` holds probabilities that sum to 1;
+- independent: unchanged, because `logits` holds numbers in [0,1], each by itself;
+- scores: not at all; `logits` is computed from probabilities without being one, and no probability is reported.
 """
 
 
@@ -75,7 +75,7 @@ class Preprocess:
         scale: Factor on the 8-bit value.
         mean: Subtracted after scaling, one per channel.
         std: Divided by, one per channel.
-        assumed: Nobody stated these values at export; they are a preset's.
+        assumed: Whether these values were not stated at export but taken from a preset.
     """
 
     resize: Literal["stretch"] | int = "stretch"
@@ -102,7 +102,7 @@ class Preprocess:
 
     def ends(self) -> NDArray[np.float64]:
         """A black and a white pixel, normalised: [2, C]."""
-        with np.errstate(over="ignore"):  # an absurd scale or std gives infinity, and no warning
+        with np.errstate(over="ignore"):  # an absurd scale or std gives infinity, without a warning
             normalised = self.normalise(np.array([0.0, 255.0])[:, None, None, None])
         return normalised[..., 0, 0]
 
@@ -176,9 +176,9 @@ class Output:
         name: Its own name.
         tensor: The tail's tensor that holds it.
         shape: Without the batch.
-        kind: What it holds; logarithms of probabilities count as logits, whose softmax is the probabilities, too. The first
-            that is not "other" is the one explained. "derived" is computed from probabilities without being them: percent,
-            sums, their logarithms where they do not sum to 1.
+        kind: What it holds. Logarithms of probabilities count as logits, because their softmax is the probabilities, too. The
+            first output that is not "other" is the one explained. "derived" is computed from probabilities without being
+            probabilities: percent, sums, or logarithms of probabilities that do not sum to 1.
     """
 
     name: str
@@ -193,7 +193,7 @@ class Port:
 
     Attributes:
         name: Its name.
-        shape: Without the batch; None for a size that is open.
+        shape: Without the batch; None for a size that is not fixed.
         dtype: As NumPy names it; None if format 1 did not record it.
     """
 
@@ -219,7 +219,7 @@ class Graph:
     Attributes:
         file: Its name.
         opset: Version of the standard operators.
-        start: What it takes: the network's input, or the activation and its side tensors.
+        start: Where the graph starts: at the network's input, or at the activation and its side tensors.
         takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
     """
 
@@ -231,7 +231,7 @@ class Graph:
 
     @property
     def propagated(self) -> str | None:
-        """The output that holds what the graph propagates back from a seed: `gradient` or `relevance`; None if it takes no seed."""
+        """The output with the result of propagating a seed back: `gradient` or `relevance`; None if the graph takes no seed."""
         if all(port.name != SEED for port in self.takes):
             return None
         return next((port.name for port in self.gives if port.name in (GRADIENT, RELEVANCE)), None)
@@ -239,7 +239,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the manifest remembers of a file: sha256 in hexadecimal, size in bytes."""
+    """What the manifest records of a file: sha256 in hexadecimal, size in bytes."""
 
     sha256: str
     size: int
@@ -250,21 +250,21 @@ class Manifest:
     """`manifest.json`.
 
     Attributes:
-        format, digest, producer, name: Of the bundle. A manifest of format 1 keeps that number; the rest is as in format 2.
-        input, target, side: What head and tail take and give.
+        format, digest, producer, name: The bundle's own. A manifest of format 1 keeps that number; the rest is as in format 2.
+        input, target, side: The tensors that head and tail take and give.
         classes: How many scores `logits` holds.
-        activation: What makes probabilities of the logits.
+        activation: How the logits become probabilities.
         batch: "one": every graph takes exactly one image.
-        outputs: The source network's.
-        graphs: By role.
+        outputs: The outputs of the source network.
+        graphs: Role -> graph.
         left_out: Role -> why this network has no such graph.
-        composites: Names the relevance graphs.
+        composites: Role of a relevance graph -> its composite.
         labels: The text file with one label a line.
         files: Every other file of the bundle.
-        randomised: Which weights are random, if any.
+        randomised: Which weights are random; None if none are.
         logits_step: The quantisation step of the logits in a network of integers; 0 for floats.
         requires: Features that a reader has to know; with an unknown one the bundle is refused.
-        extensions: What a reader may ignore.
+        extensions: Entries that a reader may ignore.
     """
 
     format: int
@@ -290,12 +290,12 @@ class Manifest:
 
     @property
     def network(self) -> str:
-        """A digest of head and tail: of the network's weights, whatever else lies in the bundle."""
+        """A digest of head and tail, hence of the network's weights. The bundle's other files do not change it."""
         files = [self.files[self.graphs[role].file] for role in ("head", "tail")]
         return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The manifest as written to disk, in format 2, its digest filled in."""
+        """The manifest as written to disk, in format 2, with its digest."""
         blank = _encode(replace(self, format=FORMAT, digest=""))
         return _encode(replace(self, format=FORMAT, digest=hashlib.sha256(blank).hexdigest()))
 
@@ -305,7 +305,7 @@ def _encode(manifest: Manifest) -> bytes:
 
 
 def activations(manifest: Manifest) -> tuple[Port, ...]:
-    """What the head gives and the tail takes: the activation and the side tensors."""
+    """The tensors that the head gives and the tail takes: the activation and the side tensors."""
     own = Port(ACTIVATION, manifest.target.shape, manifest.target.dtype)
     return own, *(Port(side.name, side.shape, side.dtype) for side in manifest.side)
 

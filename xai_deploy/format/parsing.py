@@ -13,7 +13,7 @@ from . import bounds, format1
 from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations
 
 FEATURES: frozenset[str] = frozenset()
-"""What `requires` may name. A new feature that older readers must not overlook gets a name here."""
+"""The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
 _DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
@@ -27,16 +27,16 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
         where: Its path, for messages.
 
     Raises:
-        ManifestError: Not JSON, or not what its format says.
-        FormatVersionError: A format that this version does not know, or a feature that the bundle requires.
+        ManifestError: The file is not JSON, or contradicts its format.
+        FormatVersionError: This version does not know the format, or a feature that the bundle requires.
         IntegrityError: The manifest's digest does not fit its bytes.
-        UnsafePathError: A file name that is not a plain name inside the folder.
+        UnsafePathError: A file name is not a plain name inside the folder.
     """
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not valid JSON ({error})") from None
-    if not isinstance(document, dict) or type(document.get("format")) is not int:
+    if not isinstance(document, dict) or type(document.get("format")) is not int:  # isinstance would let True pass
         raise ManifestError(f"{where}: no format version; is this an xai-deploy bundle?")
     number = document["format"]
     if not 1 <= number <= FORMAT:
@@ -52,6 +52,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
             manifest = schema.load(Manifest, document, "manifest")
     except (schema.SchemaError, RecursionError) as error:
         raise ManifestError(f"{where}: {error}") from None
+    # The digest is that of the file's own bytes with the digest field blank, so that it covers keys, order and spaces, too.
     digests = _DIGEST.findall(data)
     blank = _DIGEST.sub(b'"digest": ""', data)
     if len(digests) != 1 or digests[0].decode() != hashlib.sha256(blank).hexdigest():
@@ -77,7 +78,7 @@ def _check_features(document: dict[str, Any], where: str) -> None:
 
 
 def _check(manifest: Manifest, where: str) -> None:
-    """Check what types can't express."""
+    """Check the rules that types can't express."""
     for name in manifest.files:
         if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
             raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
@@ -109,10 +110,10 @@ def _check(manifest: Manifest, where: str) -> None:
 
 
 def _check_ports(manifest: Manifest, where: str) -> None:
-    """Check that every graph says what it takes and gives, in agreement with the rest of the manifest."""
+    """Check that every graph states what it takes and gives, in agreement with the rest of the manifest."""
     image = Port(manifest.input.name, manifest.input.image_shape, manifest.input.dtype)
     for role, graph in manifest.graphs.items():
-        if not (graph.takes and graph.gives) and manifest.format > 1:
+        if not (graph.takes and graph.gives) and manifest.format > 1:  # fused graphs of format 1 have no ports
             raise ManifestError(f"{where}: the graph {role!r} does not say what it takes and gives")
         for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
             if len({port.name for port in ports}) < len(ports):

@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of weights that were randomised on purpose, and what such bundles are called.
+"""Weights that were randomised on purpose: how a manifest records them, and how such bundles are named.
 
 The sanity check of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: a map that explains what a network has
 learned changes when its layers are randomised, from the logits down. Such a bundle explains nothing, and says so.
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Randomised:
-    """A step of the cascade.
+    """A step of the cascade. Each step randomises the layers of the step before and at least one more.
 
     Attributes:
         step: Which one, from 1.
-        of: How many there are; in the last one all layers that carry weights are randomised.
-        seed: Of the random numbers.
+        of: How many steps there are; in the last one all layers that carry weights are randomised.
+        seed: The seed of the random numbers.
         layers: The layers' names, from the logits to the input.
-        trained: `Manifest.network` of the bundle with the trained weights; empty where that is not known.
+        trained: `Manifest.network` of the bundle with the trained weights; empty if that is not known.
     """
 
     step: int
@@ -29,7 +29,7 @@ class Randomised:
     trained: str = ""
 
     def fault(self) -> str | None:
-        """What the types alone do not say: what is wrong, if anything."""
+        """A fault in the values that their types do not show; None if there is none."""
         if not 1 <= self.step <= self.of:
             return f"step {self.step} of {self.of} is no step"
         if self.seed < 0:
@@ -45,7 +45,7 @@ def name_of_step(bundle: str, step: int, of: int) -> str:
 
 
 def step_of_name(bundle: str, name: str) -> tuple[int, int] | None:
-    """The inverse: which step of how many `name` is for the trained network `bundle`; None if it is none of its steps."""
+    """The inverse of `name_of_step`: (step, of) if `name` is a step of the trained network `bundle`, else None."""
     stem = re.escape(bundle.removesuffix(".xai"))
     match = re.fullmatch(rf"{stem}\.randomised-([1-9][0-9]*)-of-([1-9][0-9]*)\.xai", name)
     return (int(match[1]), int(match[2])) if match else None

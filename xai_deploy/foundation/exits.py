@@ -3,7 +3,7 @@
 | status | |
 |---|---|
 | 0 | done (a command may give others a meaning: xai-check's 1 is "they disagree") |
-| 2 | bad input, output that can't be written, or a fault of ours |
+| 2 | bad input, output that can't be written, or a bug of ours |
 | 130 | interrupted |
 | 141 | nobody reads the output any more (`| head`) |
 """
@@ -70,6 +70,7 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
         return _fail(program, str(error))
     except OSError as error:
         log.info("where it happened", exc_info=True)
+        # `filename` is a number if the call was given a file descriptor.
         named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return _fail(program, f"{named}{error.strerror or error}")
     except KeyboardInterrupt:
@@ -98,7 +99,7 @@ def _open_streams() -> None:
     for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
             with contextlib.suppress(OSError):
-                handle = os.open(os.devnull, flags)
+                handle = os.open(os.devnull, flags)  # takes the lowest free number, which need not be this one
                 if handle != number:
                     os.dup2(handle, number)
                     os.close(handle)
@@ -127,7 +128,7 @@ def _discard_output() -> None:
 
 def _fail(program: str, reason: str) -> int:
     try:
-        sys.stdout.flush()  # what was printed before comes first
+        sys.stdout.flush()  # so that earlier output comes before the error
     except OSError:
         _discard_output()
     line = printable(" ".join(reason.split()))

@@ -23,11 +23,11 @@ def build(cls: type[T], name: str, options: Mapping[str, object]) -> T:
 
     Args:
         cls: A frozen dataclass.
-        name: What messages call it.
+        name: Its name in messages.
         options: Field name -> value; strings are read as the field's type, so a command line can hand them on.
 
     Raises:
-        OptionError: No such option, or a value it does not take.
+        OptionError: An option does not exist, or does not take the value.
     """
     hints = schema.type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
@@ -49,14 +49,14 @@ def options_of(instance: object) -> dict[str, Any]:
 
 
 def specs(kind: str, given: Sequence[str | Named]) -> list[Named]:
-    """Names, and pairs of a name and its options, all as pairs; one name alone is a list of one.
+    """Turn names, and pairs of a name and its options, into pairs. A single name counts as a list of one.
 
     Args:
         kind: "method" or "metric", for messages.
-        given: What the caller wants.
+        given: The methods or metrics that the caller asks for.
 
     Raises:
-        OptionError: An empty list, or something that is neither a name nor a pair of a name and options.
+        OptionError: The list is empty, or an entry is neither a name nor a pair of a name and options.
     """
     if isinstance(given, str):
         given = [given]
@@ -75,14 +75,16 @@ def specs(kind: str, given: Sequence[str | Named]) -> list[Named]:
 
 
 def title_of(name: str, options: Mapping[str, object]) -> str:
-    """Distinct for distinct options, and fit for a file name: "reciprocam+score=softmax". Options are sorted by name; a text
-    stays as it is, and any other value is written as a command line would have it."""
+    """A name with its options, fit for a file name and distinct for distinct options: "reciprocam+score=softmax".
+
+    Options are sorted by name. A text stays as it is. Any other value is written as on a command line.
+    """
     texts = {key: value if isinstance(value, str) else str(value).lower() for key, value in options.items()}
     return "+".join([name, *(f"{key}={texts[key]}" for key in sorted(texts))])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """What to say of a name that is not among the known ones."""
+    """The message about a name that is not among the known ones."""
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -90,7 +92,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def read_spec(text: str) -> tuple[str, dict[str, str]]:
-    """ "METHOD:NAME=VALUE:NAME=VALUE", as command lines have it, as the method's name and its options.
+    """Read "METHOD:NAME=VALUE:NAME=VALUE" from a command line into the method's name and its options.
 
     Raises:
         OptionError: An option is not written as NAME=VALUE.
@@ -114,7 +116,7 @@ def _from_text(hint: Any, value: object) -> object:
         return None
     if bool in kinds and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    for kind in (int, float):
+    for kind in (int, float):  # int first, so that "2" stays an int if the option takes both
         if kind in kinds:
             try:
                 return kind(value)

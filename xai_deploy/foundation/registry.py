@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 def import_all(package: str) -> list[ModuleType]:
-    """Import every module of a package, in the order of their names; the package itself where it is a single module."""
+    """Import every module of a package, in the order of their names. A single module is imported itself, and the list is empty."""
     found = importlib.import_module(package)
     names = [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
     return [importlib.import_module(f"{package}.{name}") for name in names]
 
 
 class Registry(Generic[T]):
-    """What the modules of `package` have registered, by name."""
+    """The objects that the modules of `package` have registered, by name."""
 
     def __init__(self, package: str) -> None:
         self._package = package
@@ -36,7 +36,7 @@ class Registry(Generic[T]):
         """Decorator: enter the object under `name`.
 
         Raises:
-            ValueError: The name is taken; two files that claim one name are a mistake, not a choice.
+            ValueError: The name is taken. Two files that claim one name are always a mistake.
         """
 
         def enter(item: T) -> T:
@@ -57,6 +57,8 @@ class Registry(Generic[T]):
         return iter(sorted(self._items))
 
     def _import_all(self) -> None:
+        # A second thread waits until the table is complete.
+        # The lock is not reentrant: a module must not look a name up while it loads.
         with self._lock:
             if not self._complete:
                 import_all(self._package)

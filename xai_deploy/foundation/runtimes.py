@@ -60,7 +60,7 @@ def _has_telemetry(module: Any) -> bool:
 
 
 def _tell(runtime: str, advice: str) -> None:
-    """Warn once of a runtime that was imported with its telemetry on before we could switch it off."""
+    """Warn once about a runtime that was imported with its telemetry on before we could switch it off."""
     if runtime not in _told:
         _told.add(runtime)
         log.warning("%s was imported by another package with its telemetry on; to keep it off, %s", runtime, advice)

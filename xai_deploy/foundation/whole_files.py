@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=_NEW, dir=file.parent)
     except OSError:
-        with path.open("wb") as opened:  # refused as well, unless the file exists
+        with path.open("wb") as opened:  # fails as well, unless the file exists
             yield opened
         return
     part = Path(name)
@@ -56,7 +56,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             opened.flush()
             os.fsync(handle)  # without it, a crash of the system may leave an empty file
             part.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~umask())
-            if os.name == "posix":  # still locked; Windows renames no open file
+            if os.name == "posix":  # while it is locked; Windows can't rename an open file
                 part.replace(file)
         if os.name != "posix":
             part.replace(file)
@@ -92,7 +92,7 @@ def lock(handle: int) -> bool:
 
 def umask() -> int:
     """The permission bits that new files do not get."""
-    mask = os.umask(0o022)
+    mask = os.umask(0o022)  # it can be read only by setting it
     os.umask(mask)
     return mask
 

@@ -1,7 +1,7 @@
-"""What the header of an image file tells, in every format.
+"""The contents of an image file's header, in one form for every format.
 
-A format's parser takes the file's bytes and returns a `Header`. It raises `Incomplete`, `Unsupported`, or, where the bytes end too
-early for it, struct.error or IndexError.
+A format's parser takes the file's bytes and returns a `Header`. It raises `Incomplete`, `Unsupported`, or, if the bytes end before
+the field that it reads, struct.error or IndexError.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Incomplete(Exception):
 
 
 class Unsupported(Exception):
-    """The file is in order, but of a kind that is not read. The text names the kind, and says what to do."""
+    """The file is intact, but of a kind that is not read. The message names the kind, and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Header:
 
     @property
     def deep(self) -> bool:
-        """Whether the values themselves do not tell what is black and what is white."""
+        """Whether the type of the values leaves open what is black and what is white."""
         return self.kind != "uint" or self.bits > 16
 
 
 def pieces(times: int = 1) -> Iterator[int]:
-    """0, 1, ...: a counter for the pieces of a file, up to `times` the limit.
+    """Count the pieces of a file from 0, up to `times` the limit.
 
     Raises:
         Incomplete: The file has more pieces.

@@ -8,7 +8,7 @@ import struct
 from .header import Header, Incomplete, Unsupported, pieces
 
 SCANS = 100
-"""A file of a few kilobytes can repeat a progressive scan thousands of times, and each goes over all pixels."""
+"""The most scans of a file. A few kilobytes can repeat a progressive scan thousands of times, and each goes over all pixels."""
 
 _FILL = re.compile(rb"\xff+")
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan, FF00 and the restart markers FFD0 to FFD7 are data
@@ -16,7 +16,7 @@ _READ = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and t
 
 
 def jpeg(data: bytes) -> Header:
-    """One frame header, at least one scan, the end marker."""
+    """Check that the file has one frame header, at least one scan, and the end marker."""
     position, header, scans = 2, None, 0
     for _ in pieces():
         fill = _FILL.match(data, position)
@@ -24,19 +24,20 @@ def jpeg(data: bytes) -> Header:
             raise Incomplete
         position = fill.end() + 1
         marker = data[position - 1]
-        if marker == 0xD9:
+        if marker == 0xD9:  # EOI, the end
             break
-        if marker == 0xD8:  # another image begins before this one has ended
+        if marker == 0xD8:  # SOI: another image begins before this one has ended
             raise Incomplete
-        if marker == 0x01 or marker in range(0xD0, 0xD8):
+        if marker == 0x01 or marker in range(0xD0, 0xD8):  # TEM and restart markers have no length
             continue
         (length,) = struct.unpack_from(">H", data, position)
+        # C0 to CF start a frame, except for DHT, JPG and DAC.
         if marker in range(0xC0, 0xD0) and marker not in (0xC4, 0xC8, 0xCC):
             if header is not None:
                 raise Incomplete
             header = _frame(marker, data, position)
         position += length
-        if marker == 0xDA:
+        if marker == 0xDA:  # SOS, a scan
             scans += 1
             if scans > SCANS:
                 raise Unsupported(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError
 
-_LEAST = (4, 11)  # from 4.11 on, `imdecode` gives None for truncated files; before, it gave a half grey picture
+_LEAST = (4, 11)  # older versions read a truncated file as a half grey picture; from 4.11 on, `imdecode` gives None
 
 
 def opencv() -> Any:

@@ -13,7 +13,7 @@ _DROPPED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"sPL
 
 
 def png(data: bytes) -> Header:
-    """IHDR comes first and once, IEND last."""
+    """Check that IHDR comes first and only once, and IEND last."""
     position, kind = 8, b""
     transparent, dropped, text_kept = False, False, False
     kept = [data[:8]]
@@ -21,6 +21,7 @@ def png(data: bytes) -> Header:
         length, kind = struct.unpack_from(">I4s", data, position)
         if (kind == b"IHDR") != (position == 8) or position + 12 + length > len(data):
             raise Incomplete
+        # The first EXIF text stays, because it may turn the picture.
         exif = kind in (b"tEXt", b"zTXt") and data.startswith(_EXIF_AS_TEXT, position + 8) and not text_kept
         text_kept |= exif
         if kind in _DROPPED and not exif:
@@ -28,7 +29,7 @@ def png(data: bytes) -> Header:
         else:
             kept.append(data[position : position + 12 + length])
         transparent |= kind == b"tRNS"
-        position += 12 + length
+        position += 12 + length  # length, type and CRC take 4 bytes each
         if kind == b"IEND":
             break
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)

@@ -1,4 +1,4 @@
-"""Reads image files: checks the header, decodes the pixels, and warns of everything that is lost."""
+"""Reads image files: checks the header, decodes the pixels, and warns about everything that is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels (300 MB as RGB), unless the caller asks otherwise."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-"""How the names of readable files usually end; `read_image` goes by the content alone."""
+"""The usual endings of the names of readable files. `read_image` looks at the contents alone."""
 
 _FILE_LIMIT = 1 << 30  # bytes
 _SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
@@ -63,9 +63,9 @@ def read_image(
 
     Args:
         path: The file.
-        max_pixels: Refuse an image whose header announces more.
+        max_pixels: An image whose header announces more pixels is refused.
         input_range: The values that become black (0) and white (255) in images deeper than 8 bits, (0, 4095) for a
-            camera of 12 bits; what lies outside is clipped. Images of 8 bits stay as they are.
+            camera of 12 bits; values outside are clipped. Images of 8 bits stay as they are.
 
     Returns:
         RGB [h,w,3] uint8, turned upright as EXIF says.
@@ -141,7 +141,7 @@ def _contents(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _one_line(path: object) -> Iterator[None]:
-    """Turn what a parser raises into an error of ours."""
+    """Turn an exception of a parser into one of our errors, which is one line."""
     try:
         yield
     except (Incomplete, struct.error, IndexError, OverflowError):
@@ -172,11 +172,11 @@ def _decode(cv2: Any, data: bytes, flags: int) -> NDArray[Any] | None:
 
 
 def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object) -> None:
-    """Warn of transparent pixels, or refuse them if OpenCV loses their colours.
+    """Warn about transparent pixels, or refuse them if OpenCV loses their colours.
 
     Args:
         image: [h,w,4] with the alpha channel last, if OpenCV gives one.
-        header: The file's.
+        header: The file's header.
         path: The file, for messages.
 
     Raises:
@@ -208,5 +208,5 @@ def _rgb(image: NDArray[Any], span: InputRange | None, path: object) -> Pixels:
         image = np.repeat(image[..., None], 3, axis=2)
     if image.dtype != np.uint8:
         image = to_8_bits(image, span, str(path))
-    rgb: Pixels = np.ascontiguousarray(image[:, :, 2::-1])
+    rgb: Pixels = np.ascontiguousarray(image[:, :, 2::-1])  # BGR or BGRA -> RGB
     return rgb

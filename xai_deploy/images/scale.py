@@ -1,4 +1,4 @@
-"""Deeper values than 8 bits as 8 bits: pixel = round(255 (v - low) / (high - low)), clipped to 0..255."""
+"""Converts values deeper than 8 bits to 8 bits: pixel = round(255 (v - low) / (high - low)), clipped to 0..255."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ImageFileError, OptionError
 
 InputRange = tuple[float, float]
-"""The values that become black and white."""
+"""(low, high): the values that become black and white."""
 
 _FULL = (0.0, 65_535.0)
 _FAR_BELOW = 1 << 15  # a file of 16 bits that never reaches this holds at most 15 bits, or is very dark
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def parse_range(text: str) -> InputRange:
-    """ "0,4095" -> (0.0, 4095.0).
+    """Read a range from text: "0,4095" -> (0.0, 4095.0).
 
     Raises:
-        OptionError: Not two finite numbers, the lower one first.
+        OptionError: The text is not two finite numbers, the lower one first.
     """
     try:
         low, high = (float(part) for part in text.split(","))
@@ -38,7 +38,7 @@ def checked(span: InputRange) -> InputRange:
     """The range itself, after a check.
 
     Raises:
-        OptionError: Not two finite numbers, the lower one first.
+        OptionError: It is not two finite numbers, the lower one first.
     """
     low, high = span
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -47,7 +47,7 @@ def checked(span: InputRange) -> InputRange:
 
 
 def to_8_bits(image: NDArray[Any], span: InputRange | None, name: str) -> NDArray[np.uint8]:
-    """Values of any depth as 8 bits.
+    """Convert values of any depth to 8 bits.
 
     Args:
         image: Any shape; uint16, or with `span` any real type.
@@ -63,7 +63,7 @@ def to_8_bits(image: NDArray[Any], span: InputRange | None, name: str) -> NDArra
     if span is None:
         _tell(image, name)
     low, high = span or _FULL
-    if image.dtype == np.uint16:
+    if image.dtype == np.uint16:  # a table of all results replaces the formula for every pixel
         table = _scaled(np.arange(65_536), low, high)
         return np.asarray(table[image])
     pixels = np.empty(image.shape, np.uint8)
@@ -77,7 +77,7 @@ def to_8_bits(image: NDArray[Any], span: InputRange | None, name: str) -> NDArra
 
 
 def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    with np.errstate(over="ignore"):  # beyond float64 is beyond `high`
+    with np.errstate(over="ignore"):  # a value that overflows float64 lies beyond the range, and is clipped
         return np.asarray(np.rint(np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255), np.uint8)
 
 
@@ -86,6 +86,7 @@ def _tell(image: NDArray[Any], name: str) -> None:
     if most >= _FAR_BELOW:
         log.info("%s: 16 bits per value, 0 to 65535 scaled to 0 to 255", name)
         return
+    # A guess at white: the largest number of as many bits as the brightest value needs, at least 10.
     likely = max((1 << max(most, 1).bit_length()) - 1, 1023)
     log.warning(
         "%s: 16 bits per value, but they reach only from %d to %d, so the picture is nearly black; if white is %d, say "

@@ -10,18 +10,18 @@ from typing import Literal
 
 from .header import Header, Incomplete, Unsupported
 
-_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of whole numbers
+_CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # field types of whole numbers: BYTE, SHORT, LONG, LONG8
 _WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS = 256, 257, 258, 259, 262, 274, 277, 278
 _STRIPS, _STRIP_SIZES, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 273, 279, 284, 322, 323, 324, 325
 _FORMAT = 339
 _FEW = {_WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS}
 _FEW |= {_PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT}  # tags of one value, or one a sample
 _MANY = {_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES}
-_LONGEST = dict.fromkeys(_FEW, 16) | dict.fromkeys(_MANY, 1 << 20)  # values of a tag; more are not honest
+_LONGEST = dict.fromkeys(_FEW, 16) | dict.fromkeys(_MANY, 1 << 20)  # most values of a tag
 _RAW, _DEFLATE = 1, (8, 32946)
 _KINDS: dict[int, Literal["uint", "int", "float"]] = {1: "uint", 2: "int", 3: "float"}
 _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6  # photometric interpretations
-# photometric interpretation -> samples without extra ones; 8 (CIELab) is left out, for OpenCV reads it in wrong colours
+# photometric interpretation -> samples without extra ones; 8 (CIELab) is left out, because OpenCV reads it in wrong colours
 _COLOURS = {_WHITE_IS_ZERO: 1, 1: 1, 2: 3, _PALETTE: 1, 4: 1, 5: 4, _YCBCR: 3}
 _FITS = {"uint": (1, 8, 16, 32), "int": (8, 16, 32), "float": (32, 64)}  # bits that OpenCV reads, and 4 in palettes
 _FEED = 1 << 16  # bytes unpacked at a time
@@ -31,7 +31,7 @@ Tags = dict[int, list[int]]
 
 
 def tiff(data: bytes) -> Header:
-    """The size, how values are stored, and whether every strip or tile is there in its full length."""
+    """Read the size and how values are stored. `Header.check` then checks that every strip or tile has its full length."""
     tags = _tags(data)
     if _WIDTH not in tags or _HEIGHT not in tags:
         raise Incomplete
@@ -71,18 +71,19 @@ def orientation(exif: bytes) -> int:
     """How a picture is turned, 1 (upright) to 8, by its EXIF data, which are a TIFF without pixels.
 
     Raises:
-        Incomplete, Unsupported, struct.error: They are damaged.
+        Incomplete, Unsupported, struct.error: The EXIF data are damaged.
     """
     found = _one(_tags(exif), _ORIENTATION, 1)
     return found if found in range(1, 9) else 1
 
 
 def _tags(data: bytes) -> Tags:
-    """The first directory. A tag that is there twice is refused: readers differ in which of the two they take."""
+    """The first directory. A tag that occurs twice is refused, because readers differ in which of the two they take."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     (position,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, position)
+    # An entry is tag, type, count, and 4 bytes (BigTIFF: 8) that hold the values, or their position if they do not fit.
     entry, inline, first = ("HHQ", 8, position + 8) if big else ("HHI", 4, position + 2)
     size = struct.calcsize(order + entry) + inline
     if count > (len(data) - first) // size:
@@ -113,7 +114,7 @@ def _one(tags: Tags, tag: int, default: int) -> int:
 
 
 def _values(tags: Tags, photometric: int) -> tuple[int, Literal["uint", "int", "float"]]:
-    """Bits of a value and what it is."""
+    """The bits of a value, and its kind."""
     bits, kinds = tags.get(_BITS, [1]), tags.get(_FORMAT, [1])
     if len(set(bits)) > 1 or len(set(kinds)) > 1:
         raise Unsupported("is a TIFF whose channels differ in their bits, which is not read; save it as PNG")
@@ -127,7 +128,9 @@ def _values(tags: Tags, photometric: int) -> tuple[int, Literal["uint", "int", "
 
 
 def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
-    """Refuse a file with fewer strips or tiles than its size needs, outside of the file, or, as far as can be told, too short.
+    """Refuse a file with fewer strips or tiles than its size needs, or with pieces outside of the file or too short.
+
+    Too short is checked without compression and with deflate. Other compressions do not show it.
 
     Args:
         data: The file.
@@ -135,7 +138,7 @@ def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
         bits: Bits of a pixel, all samples together.
 
     Raises:
-        Incomplete, Unsupported: The file is such a one.
+        Incomplete, Unsupported: The file has one of these faults.
     """
     width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     tiled = _TILES in tags
@@ -146,17 +149,18 @@ def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
         raise Incomplete
     planes = _one(tags, _SAMPLES, 1) if _one(tags, _PLANAR, 1) == 2 else 1
     count = math.ceil(width / across) * math.ceil(height / down)
-    if len(offsets) < count * planes or sum(sizes) > 2 * len(data):  # the latter if pieces share bytes, again and again
+    if len(offsets) < count * planes or sum(sizes) > 2 * len(data):  # the latter: many pieces share the same bytes
         raise Incomplete
     if tiled and count * across * down > 4 * max(width * height, _TILE_LIMIT):
         raise Unsupported("is a TIFF whose tiles hold many times its pixels; save it again")
-    if _one(tags, _PHOTOMETRIC, 1) == _YCBCR:  # it may hold fewer values of colour than of brightness: count the latter
+    if _one(tags, _PHOTOMETRIC, 1) == _YCBCR:  # chroma may be subsampled, so only the brightness is counted
         bits, planes = 8, 1
     packing = _one(tags, _PACKING, 1)
     for number in range(count * planes):
         at, size = offsets[number], sizes[number]
         if at + size > len(data):
             raise Incomplete
+        # With one plane per channel, the pieces of a plane follow each other. The last strip of a plane may be shorter.
         rows = down if tiled else min(down, height - number % count * down)
         wanted = rows * math.ceil(across * bits / planes / 8)
         if packing == _RAW and size < wanted:

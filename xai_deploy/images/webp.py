@@ -1,4 +1,4 @@
-"""WebP: RIFF chunks of type, length, data, padded to even lengths. Of an animation the first frame is read."""
+"""WebP: RIFF chunks of type, length, data, padded to even lengths. The first frame of an animation is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .tiff import orientation
 
 
 def webp(data: bytes) -> Header:
-    """A single VP8 or VP8L chunk, or VP8X with the canvas, followed by the frames' chunks."""
+    """Read a single VP8 or VP8L chunk, or a VP8X chunk with the canvas and the chunks of the frames that follow it."""
     (size,) = struct.unpack_from("<I", data, 4)
     end = size + 8
     if len(data) < end:
@@ -47,14 +47,15 @@ def _turned(exif: bytes) -> int:
 
 
 def _chunk(kind: bytes, data: bytes, at: int) -> Header | None:
-    if kind == b"VP8X":
+    # Offsets as in the WebP container specification; all but VP8 store sizes less 1.
+    if kind == b"VP8X":  # flags, 3 bytes, width and height of 3 bytes each
         return Header(1 + _three(data, at + 4), 1 + _three(data, at + 7), alpha=bool(data[at] & 0x10))
-    if kind == b"ANMF":
+    if kind == b"ANMF":  # x, y, width and height of 3 bytes each
         return Header(1 + _three(data, at + 6), 1 + _three(data, at + 9))
-    if kind == b"VP8L":
+    if kind == b"VP8L":  # a signature byte, then 14 bits of width, 14 of height, 1 of alpha
         (bits,) = struct.unpack_from("<I", data, at + 1)
         return Header(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), alpha=bool(bits >> 28 & 1))
-    if kind == b"VP8 ":
+    if kind == b"VP8 ":  # a tag and a start code of 3 bytes each, then width and height: 14 bits, and 2 of scaling
         width, height = struct.unpack_from("<HH", data, at + 6)
         return Header(width & 0x3FFF, height & 0x3FFF)
     return None

@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 
 
 def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
-    """Write RGB [h,w,3] uint8 to a file whose ending tells the format.
+    """Write RGB [h,w,3] uint8 to a file whose ending gives the format.
 
     Raises:
         ImageFileError: The file can't be written.
@@ -28,15 +28,15 @@ def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
 
 
 def encode_image(image: Pixels, suffix: str = ".png") -> bytes:
-    """RGB [h,w,3] uint8 as the bytes of an image file; `suffix` tells the format.
+    """RGB [h,w,3] uint8 as the bytes of an image file; `suffix` gives the format.
 
     Raises:
-        ImageFileError: No such format, or too large for it.
+        ImageFileError: The format does not exist, or the image is too large for it.
         BackendNotInstalledError: OpenCV is missing.
     """
     cv2 = opencv()
     try:
-        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]))
+        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]))  # OpenCV takes BGR
     except cv2.error:
         encoded = False
     if not encoded:

@@ -29,13 +29,13 @@ class Guarded:
     def __init__(self, graph: ParsedGraph, expansion: Expansion | None, where: str) -> None:
         self.graph = graph
         self._expansion, self._where = expansion, where
-        self._seen: set[int] = set()
+        self._seen: set[int] = set()  # batches that have passed
 
     def check_batch(self, batch: int) -> None:
         """Refuse a batch for which the graph would need far more memory than its file and its input explain.
 
         Raises:
-            UnsafeGraphError: It would.
+            UnsafeGraphError: The graph would need more.
         """
         expansion = self._expansion
         if batch in self._seen or expansion is None:
@@ -47,7 +47,7 @@ class Guarded:
         """Refuse a graph that takes or gives something else than the manifest says.
 
         Raises:
-            UnsafeGraphError: It does.
+            UnsafeGraphError: The graph takes or gives something else.
         """
         _naming(self._where, lambda: check_ports(self.graph, declared, batch))
 
@@ -58,13 +58,13 @@ def check_graph(data: bytes, where: str, image: int | None = 0, shapes: Shapes |
     Args:
         data: The bytes of an ONNX file.
         where: Its path, for messages.
-        image: Bytes of one image, on which the limit of memory depends; None: memory is not bounded, as the engine never runs it.
+        image: Bytes of one image, on which the limit of memory depends; None: it is not bounded, because the graph is never run.
         shapes: Input -> its sizes without the batch, as far as the manifest says them.
 
     Raises:
         UnsafePathError: A tensor's data lie in another file.
-        UnsafeGraphError: Operators, order, tensors or sizes that a bundle's graphs may not have.
-        IntegrityError: Not an ONNX graph.
+        UnsafeGraphError: The graph has operators, an order, tensors or sizes that a bundle's graphs may not have.
+        IntegrityError: The file is not an ONNX graph.
     """
 
     def check() -> Guarded:
@@ -72,12 +72,12 @@ def check_graph(data: bytes, where: str, image: int | None = 0, shapes: Shapes |
         check_structure(graph)
         for tensor in graph.tensors:
             check_tensor(tensor)
-        for node in graph.nodes:
+        for node in graph.nodes:  # attributes hold tensors, too: the value of a Constant
             for value in node.attributes.values():
                 if isinstance(value, Tensor):
                     check_tensor(value)
         guarded = Guarded(graph, Expansion(graph, data, image, shapes or {}) if image is not None else None, where)
-        guarded.check_batch(1)
+        guarded.check_batch(1)  # refuse now a graph that can't run even for one image
         return guarded
 
     return _naming(where, check)
@@ -87,23 +87,23 @@ def check_self_contained(data: bytes, where: str) -> None:
     """Refuse a graph that would make a runtime read other files. Everything else is left to the runtime.
 
     Args:
-        data: The bytes of an ONNX file of the caller's own.
+        data: The bytes of an ONNX file that the caller owns.
         where: Its path, for messages.
 
     Raises:
         UnsafePathError: A tensor's data lie in another file.
-        IntegrityError: Not an ONNX graph.
+        IntegrityError: The file is not an ONNX graph.
     """
     _naming(where, lambda: find_external_data(data))
 
 
 def _naming(where: str, check: Callable[[], T]) -> T:
-    """Put the file's path before what a check says."""
+    """Put the file's path before the message of a check."""
     try:
         return check()
-    except (Malformed, IndexError):
+    except (Malformed, IndexError):  # IndexError: a number runs past the end of the file
         raise IntegrityError(f"{where}: is not an ONNX graph; export the network again") from None
     except (UnsafeGraphError, UnsafePathError) as error:
-        if str(error).startswith(f"{where}: "):
+        if str(error).startswith(f"{where}: "):  # an inner call of `_naming` has done it
             raise
         raise type(error)(f"{where}: {error}") from None

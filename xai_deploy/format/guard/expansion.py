@@ -29,8 +29,8 @@ class Expansion:
     """Computes how much memory and work a graph needs for a batch.
 
     Args:
-        graph: It has passed the checks of structure and tensors.
-        data: The file; not kept.
+        graph: A graph that has passed the checks of structure and tensors.
+        data: The bytes of the file; not kept.
         image: Bytes of one image.
         shapes: Input -> its sizes without the batch; they replace symbolic sizes of the graph.
     """
@@ -41,6 +41,7 @@ class Expansion:
         self._run = Run(graph, data)
         self._graph, self._image, self._shapes = graph, image, shapes
         self._constant_limit = constants_limit(len(data))
+        # Tensor -> index of the last node that reads it. The graph's outputs stay alive to the end.
         self._last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
         self._last |= {port.name: len(graph.nodes) for port in graph.outputs}
 
@@ -51,7 +52,7 @@ class Expansion:
             batch: Images at once.
 
         Raises:
-            UnsafeGraphError: It would, or its sizes can't be computed before it runs.
+            UnsafeGraphError: The graph would need too much, or its sizes can't be computed before it runs.
         """
         inputs = {port.name: Known(self._shape(port, batch), size_of(port.dtype)) for port in self._graph.inputs}
         limit = self._constant_limit + batch * (BASE + _OF_IMAGE * self._image)
@@ -70,7 +71,7 @@ class Expansion:
                         alive += need
                         self._bound(node, known, alive + constants, limit)
                 for name in node.inputs + node.outputs:
-                    if name in living and self._last.get(name, -1) <= i:
+                    if name in living and self._last.get(name, -1) <= i:  # -1: nobody reads it
                         alive -= living.pop(name)
                 if work > batch * _WORK:
                     raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for a batch of {batch}")

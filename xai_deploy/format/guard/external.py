@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import UnsafePathError
 from .wire import LENGTH, VARINT, Malformed, fields, refuse_own_format
 
-# message -> its fields that lead to tensors: field number -> message (onnx.proto)
+# message -> {number of a field that leads to tensors: the message in that field}, as in onnx.proto
 _CHILDREN: dict[str, dict[int, str]] = {
     "Model": {7: "Graph", 20: "Training", 25: "Function"},
     "Training": {1: "Graph", 2: "Graph"},
@@ -20,11 +20,11 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # fields of a tensor
 
 
 def find_external_data(data: bytes) -> None:
-    """Refuse a file that refers to others.
+    """Refuse a file that refers to other files.
 
     Raises:
         UnsafePathError: A tensor's data lie in another file.
-        Malformed, IndexError: Not an ONNX file.
+        Malformed, IndexError: The bytes are not an ONNX file.
     """
     refuse_own_format(data)
     graphs = 0
@@ -34,6 +34,7 @@ def find_external_data(data: bytes) -> None:
         graphs += kind == "Graph"
         children = _CHILDREN[kind]
         for number, wire, first, last in fields(data, start, end):
+            # data_location 0 (DEFAULT) is harmless. For a varint, `first` is the value.
             if kind == "Tensor" and (
                 number == _EXTERNAL_DATA or (number == _DATA_LOCATION and wire == VARINT and first)
             ):

@@ -1,4 +1,4 @@
-"""An ONNX file as small objects: nodes, attributes, and of tensors everything but their contents."""
+"""An ONNX file as small objects: nodes, attributes, and tensors without their contents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .wire import (
 )
 
 MOST = 100_000  # nodes, tensors, and names of one node
-FEW = 1024  # elements of a tensor whose values are read where they lie in fields of their own
+FEW = 1024  # elements; typed fields (float_data, int64_data, ...) with more of them are counted but not read
 STANDARD = ("", "ai.onnx")  # the domain of ONNX's own operators, by either of its names
 
 
@@ -36,8 +36,8 @@ class Tensor:
     dims: list[int] = field(default_factory=list)
     raw: tuple[int, int] | None = None
     typed: dict[int, int] = field(default_factory=dict)
-    integers: list[int] = field(default_factory=list)  # of int32_data and int64_data, where they are few
-    floats: list[float] = field(default_factory=list)
+    integers: list[int] = field(default_factory=list)  # of int32_data, int64_data and uint64_data, if at most `FEW`
+    floats: list[float] = field(default_factory=list)  # of float_data and double_data, likewise
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ def short(name: str) -> str:
 
 
 def listed(sizes: Sequence[int | str | None]) -> str:
-    """Sizes for a message: `[N, 3, ?]`; None is a size that is open. At most 9 of them are shown."""
+    """Sizes for a message: `[N, 3, ?]`; None is a size that is not fixed. At most 9 sizes are shown."""
     return f"[{', '.join('?' if size is None else str(size) for size in sizes[:9])}]"
 
 
@@ -90,16 +90,17 @@ def parse(data: bytes) -> ParsedGraph:
 
     Raises:
         Malformed, IndexError: The bytes are no ONNX file.
-        UnsafeGraphError: It holds what a bundle's graphs may not hold: functions, subgraphs, training, sparse tensors.
+        UnsafeGraphError: It holds functions, subgraphs, training or sparse tensors, which a bundle's graphs may not hold.
         UnsafePathError: A tensor's data lie in another file.
     """
     refuse_own_format(data)
     graph, opsets = None, []
+    # ModelProto: 7 graph, 8 opset_import, 20 training_info, 25 functions
     for number, wire, start, end in fields(data, 0, len(data)):
         if number in (7, 8, 20, 25) and wire != LENGTH:
             raise Malformed
         if number == 7:
-            if graph is not None:  # protobuf would merge them
+            if graph is not None:  # protobuf would merge the two
                 raise Malformed
             graph = _graph(data, start, end)
         elif number == 8:
@@ -129,6 +130,7 @@ def _opset(data: bytes, start: int, end: int) -> tuple[str, int]:
 
 def _graph(data: bytes, start: int, end: int) -> ParsedGraph:
     graph = ParsedGraph()
+    # GraphProto: 1 node, 5 initializer, 11 input, 12 output, 15 sparse_initializer
     lists: dict[int, tuple[list[Any], Callable[[bytes, int, int], Any]]] = {
         1: (graph.nodes, _node),
         5: (graph.tensors, tensor),
@@ -150,6 +152,7 @@ def _graph(data: bytes, start: int, end: int) -> ParsedGraph:
 
 def _node(data: bytes, start: int, end: int) -> Node:
     node = Node()
+    # NodeProto: 1 input, 2 output, 3 name, 4 op_type, 5 attribute, 7 domain, 8 overload (of a function)
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
             node.inputs.append(_text(data, wire, first, last))
@@ -175,7 +178,7 @@ def _node(data: bytes, start: int, end: int) -> Node:
     return node
 
 
-# number -> type of an attribute that may be there (AttributeProto): float, int, string, tensor, floats, ints, strings
+# AttributeProto: number of an allowed field -> attribute type (float, int, string, tensor, floats, ints, strings)
 _KINDS = {2: 1, 3: 2, 4: 3, 5: 4, 7: 6, 8: 7, 9: 8}
 _FORBIDDEN = {
     6: "a graph",
@@ -186,11 +189,12 @@ _FORBIDDEN = {
     22: "a sparse tensor",
     23: "sparse tensors",
 }
+# attribute type -> its value if the field is absent: an empty list has no field, and proto3 does not write zeros
 _EMPTY: dict[int, Any] = {1: 0.0, 2: 0, 3: b"", 6: [], 7: [], 8: []}
 
 
 def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
-    name, kind = "", 0
+    name, kind = "", 0  # fields 1 and 20; 21 is ref_attr_name
     found: dict[int, Any] = {}
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
@@ -203,7 +207,7 @@ def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
             raise UnsafeGraphError(f"the attribute {short(name)} of a node refers to a function's")
         elif number in _KINDS:
             _collect(found, number, data, wire, first, last)
-    if kind == 0 and len(found) == 1:  # files of the first versions do not say it
+    if kind == 0 and len(found) == 1:  # files of ONNX's first versions do not state the type
         kind = _KINDS[next(iter(found))]
     if kind not in _KINDS.values() or any(_KINDS[number] != kind for number in found):
         raise UnsafeGraphError(f"the attribute {short(name)} of a node is not of the type that it says")
@@ -213,7 +217,7 @@ def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
 
 
 def _collect(found: dict[int, Any], number: int, data: bytes, wire: int, first: int, last: int) -> None:
-    """Add one field of an attribute to what was found before."""
+    """Add one field of an attribute to the fields read before. A list comes packed (LENGTH) or one element at a time."""
     if number == 2 and wire == FIXED32:
         found[2] = unpack_from("<f", data, first)[0]
     elif number == 3 and wire == VARINT:
@@ -233,7 +237,9 @@ def _collect(found: dict[int, Any], number: int, data: bytes, wire: int, first: 
 
 
 def tensor(data: bytes, start: int, end: int) -> Tensor:
-    """A tensor's description."""
+    """A tensor (TensorProto) without its contents."""
+    # 1 dims, 2 data_type, 3 segment, 4 float_data, 5 int32_data, 6 string_data, 7 int64_data, 8 name, 9 raw_data,
+    # 10 double_data, 11 uint64_data, 13 external_data, 14 data_location
     made = Tensor()
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
@@ -282,6 +288,7 @@ def _port(data: bytes, start: int, end: int) -> ParsedPort:
 
 
 def _type(port: ParsedPort, data: bytes, start: int, end: int) -> None:
+    # TypeProto: 1 tensor_type (1 elem_type, 2 shape), 6 denotation; all other fields are sequences, maps and the like
     for number, wire, first, last in fields(data, start, end):
         if number == 1 and wire == LENGTH and not port.dtype:
             for inner, kind, begin, stop in fields(data, first, last):
@@ -291,11 +298,12 @@ def _type(port: ParsedPort, data: bytes, start: int, end: int) -> None:
                     if kind != LENGTH or port.dims is not None:
                         raise Malformed
                     port.dims = [_dim(data, a, b) for n, w, a, b in fields(data, begin, stop) if _is(n, w)]
-        elif number != 6:  # a denotation
+        elif number != 6:
             raise UnsafeGraphError(f"{short(port.name)} is no tensor")
 
 
 def _is(number: int, wire: int) -> bool:
+    """Whether a field of a shape (TensorShapeProto) is a dimension."""
     if number == 1 and wire != LENGTH:
         raise Malformed
     return number == 1
@@ -306,7 +314,7 @@ def _dim(data: bytes, start: int, end: int) -> int | None:
     for number, wire, first, _last in fields(data, start, end):
         if number == 1:
             size = signed(_number(wire, first))
-        elif number == 2:  # the size's name; of the two, protobuf keeps the last one
+        elif number == 2:  # the size's name instead of its value; if a file has both, protobuf keeps the last one
             size = None
     return size
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 FIRST_OPSET, LAST_OPSET = 7, 28
 
 # A line is an operator, then OPSET:INPUTS>OUTPUTS, which holds from that opset on. INPUTS and OUTPUTS are the fewest and the most,
-# and * is any number. x: the operator ends with that opset.
+# and * is any number. x: the operator is not allowed from that opset on.
 _TABLE = """
 Abs 7:1-1>1-1
 Acos 7:1-1>1-1
@@ -182,7 +182,7 @@ Where 9:3-3>1-1
 Xor 7:2-2>1-1
 """
 
-MANY = 1 << 20
+MANY = 1 << 20  # stands for "any number"
 Arity = tuple[int, int, int, int]  # fewest and most inputs, fewest and most outputs
 
 
@@ -204,5 +204,6 @@ OPERATORS = _read()
 
 def arity(op: str, opset: int) -> Arity | None:
     """How many inputs and outputs an operator has at an opset; None if a graph may not hold it."""
+    # Entries are in the order of opsets, so the last one that is not newer than `opset` holds.
     rows = [found for since, found in OPERATORS.get(op, []) if since <= opset]
     return rows[-1] if rows else None

@@ -11,15 +11,17 @@ from .tensors import DTYPES
 
 
 def check_ports(graph: ParsedGraph, declared: m.Graph, batch: str) -> None:
-    """Refuse a graph that takes or gives something else. Fused graphs of format 1 are not compared: their manifest has no ports.
+    """Refuse a graph that takes or gives something else than the manifest says.
+
+    Fused graphs of format 1 are not compared, because their manifest has no ports.
 
     Args:
         graph: The graph of the file.
-        declared: The manifest's entry of it.
+        declared: The manifest's entry for it.
         batch: The manifest's `batch`.
 
     Raises:
-        UnsafeGraphError: It does.
+        UnsafeGraphError: The graph takes or gives something else.
     """
     if not (declared.takes and declared.gives):
         return
@@ -46,6 +48,7 @@ def _compare(what: str, found: Sequence[ParsedPort], declared: Sequence[m.Port],
 
 
 def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
+    # The batch must be symbolic; if the bundle takes one image at a time, it may also be 1.
     first: tuple[int | None, ...] = (1 if batch == "one" else None,)
     wanted = (*first, *port.shape)
     if len(dims) != len(wanted) or (batch != "one" and dims[0] is not None):

@@ -11,12 +11,13 @@ def check_structure(graph: ParsedGraph) -> None:
     """Refuse unknown operators, wrong numbers of inputs, names given twice, cycles, and ports that are no tensors.
 
     Raises:
-        UnsafeGraphError: The graph is such a one.
+        UnsafeGraphError: The graph has one of these faults.
     """
     if not FIRST_OPSET <= graph.opset <= LAST_OPSET:
         raise UnsafeGraphError(f"its opset is {graph.opset}; {FIRST_OPSET} to {LAST_OPSET} are known")
     _check_ports(graph)
     known: set[str] = set()
+    # Until IR version 3, ONNX listed initializers among the inputs as well. Such a graph is refused: it gives names twice.
     for name in [*(port.name for port in graph.inputs), *(tensor.name for tensor in graph.tensors)]:
         _define(name, known)
     arities = {op: arity(op, graph.opset) for op in {node.op for node in graph.nodes}}
@@ -28,7 +29,7 @@ def check_structure(graph: ParsedGraph) -> None:
             raise UnsafeGraphError(f"{node} is no operator that a bundle's graphs may hold at opset {graph.opset}")
         _check_arity(node, *counts)
         for name in node.inputs:
-            if name and name not in known:
+            if name and name not in known:  # an empty name leaves an optional input out
                 raise UnsafeGraphError(f"{node} reads {short(name)}, which nothing before it gives")
         for name in node.outputs:
             if name:

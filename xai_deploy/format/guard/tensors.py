@@ -36,7 +36,7 @@ def size_of(dtype: int) -> int:
     """Bytes of an element, at least one.
 
     Raises:
-        UnsafeGraphError: No such type, or none for numbers.
+        UnsafeGraphError: The type does not exist, or is not a type of numbers.
     """
     return max(1, _bits(dtype, "a tensor") // 8)
 
@@ -51,7 +51,7 @@ def check_tensor(tensor: Tensor) -> None:
     """Refuse a tensor whose data are more or less than its sizes say.
 
     Raises:
-        UnsafeGraphError: It is such a one, or of a type that is not allowed.
+        UnsafeGraphError: Its data do not fit its sizes, or its type is not allowed.
     """
     what = f"the tensor {short(tensor.name)}"
     bits = _bits(tensor.dtype, what)
@@ -61,6 +61,7 @@ def check_tensor(tensor: Tensor) -> None:
     if count > _MAX_ELEMENTS:
         raise UnsafeGraphError(f"{what} has impossible sizes {tensor.dims}")
     typed = {number: found for number, found in tensor.typed.items() if found}
+    # Empty raw_data beside typed data counts as absent. Elements of less than 8 bits share bytes, so bytes are rounded up.
     if tensor.raw is not None and not (typed and tensor.raw[0] == tensor.raw[1]):
         wanted, found = -(-count * bits // 8), tensor.raw[1] - tensor.raw[0]
         if typed:
@@ -69,7 +70,7 @@ def check_tensor(tensor: Tensor) -> None:
             raise UnsafeGraphError(f"{what} of sizes {tensor.dims} holds {found} bytes instead of {wanted}")
         return
     field = _FIELD.get(tensor.dtype, _INT32)
-    wanted = -(-count * bits // 8) if bits < 8 else count
+    wanted = -(-count * bits // 8) if bits < 8 else count  # an entry of int32_data holds one byte of small elements
     if typed != ({field: wanted} if wanted else {}):
         raise UnsafeGraphError(
             f"{what} of sizes {tensor.dims} holds {sum(typed.values())} elements instead of {wanted}"
@@ -79,6 +80,7 @@ def check_tensor(tensor: Tensor) -> None:
 def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
     """The values of a tensor that has passed the check; None if it is too large to be a list of sizes or positions."""
     count, dtype = math.prod(tensor.dims), _NUMPY.get(tensor.dtype)
+    # Sizes and positions are int32 or int64. Typed fields are read up to `FEW` elements only.
     most = FEW_INTEGERS if tensor.dtype in (6, 7) and tensor.raw is not None else FEW
     if count > most or dtype is None:
         return None
@@ -89,9 +91,9 @@ def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
         array = np.frombuffer(struct.pack(f"<{count}H", *(i & 0xFFFF for i in tensor.integers)), "<f2").astype(dtype)
     else:
         found = tensor.floats or tensor.integers
-        mask = (1 << BITS[tensor.dtype]) - 1
+        mask = (1 << BITS[tensor.dtype]) - 1  # `varints` reads all numbers as int64; this makes them unsigned again
         numbers = [value & mask if dtype in (np.uint8, np.uint16, np.uint32, np.uint64) else value for value in found]  # type: ignore[operator]
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # via int64, because np.array refuses what astype wraps around
             array = np.array(numbers, np.int64 if numbers and dtype in (np.int8, np.int16, np.int32) else dtype).astype(
                 dtype
             )

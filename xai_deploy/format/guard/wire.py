@@ -1,4 +1,4 @@
-"""Protobuf's wire format: the fields of a message, contents skipped by their length and never copied."""
+"""Protobuf's wire format: the fields of a message. Contents are skipped by their length and never copied."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _ORT_MAGIC = b"ORTM"  # at position 4: ONNX Runtime takes such a file for one of
 
 
 class Malformed(Exception):
-    """The bytes are no such message."""
+    """The bytes are not a message of the kind expected."""
 
 
 def refuse_own_format(data: bytes) -> None:
     """Refuse a file that ONNX Runtime would read in its own format.
 
     Raises:
-        Malformed: It would.
+        Malformed: The file is of that format.
     """
     if data[4:8] == _ORT_MAGIC:
         raise Malformed
@@ -28,6 +28,7 @@ def varint(data: bytes, position: int) -> tuple[int, int]:
     Raises:
         Malformed, IndexError: It has more than 10 bytes, or the data end within it.
     """
+    # A byte carries 7 bits, the lowest first. Its top bit is set if another byte follows.
     byte = data[position]
     if byte < 0x80:
         return byte, position + 1
@@ -52,16 +53,16 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
     """Each field of the message that lies from `start` to `end`.
 
     Yields:
-        Number, wire type, and for a varint its value and 0; for all others where its contents start and end.
+        Number, wire type, and two more: for a varint its value and 0, for all others the start and the end of its contents.
 
     Raises:
-        Malformed, IndexError: This is no message.
+        Malformed, IndexError: The bytes are not a message.
     """
     position = start
     while position < end:
         tag, position = varint(data, position)
         number, wire = tag >> 3, tag & 7
-        if not 0 < number < 1 << 29:
+        if not 0 < number < 1 << 29:  # protobuf's range of field numbers
             raise Malformed
         if wire == VARINT:
             value, position = varint(data, position)
@@ -99,7 +100,7 @@ def varints(data: bytes, wire: int, first: int, end: int) -> list[int]:
     """The numbers of a field of repeated int64: a single one, or a packed list.
 
     Raises:
-        Malformed, IndexError: They are no numbers.
+        Malformed, IndexError: The field does not hold numbers.
     """
     if wire == VARINT:
         return [signed(first)]
@@ -115,16 +116,16 @@ def varints(data: bytes, wire: int, first: int, end: int) -> list[int]:
 
 
 def count_varints(data: bytes, wire: int, start: int, end: int) -> int:
-    """How many numbers a field of repeated integers holds: a number ends with the only byte of its own below 0x80.
+    """How many numbers a field of repeated integers holds. Each number ends with its only byte below 0x80.
 
     Raises:
-        Malformed: It is no such field.
+        Malformed: The field does not hold integers.
     """
     if wire == VARINT:
         return 1
     if wire != LENGTH or (end > start and data[end - 1] & 0x80):
         raise Malformed
-    return len(data[start:end].translate(None, _NOT_LAST))
+    return len(data[start:end].translate(None, _NOT_LAST))  # deletes all bytes but the last one of each number
 
 
-_NOT_LAST = bytes(range(0x80, 0x100))  # of a number's bytes only the last one is below 0x80
+_NOT_LAST = bytes(range(0x80, 0x100))  # bytes of a number that are not its last one

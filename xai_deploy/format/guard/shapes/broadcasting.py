@@ -1,4 +1,4 @@
-"""Operators whose inputs go together by broadcasting."""
+"""Operators that broadcast their inputs against each other."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ def _divide(call: Call, given: list[Any]) -> Any:
         return a / b
     if not b.all():
         raise Unknowable
-    return ((abs(a) // abs(b)) * np.sign(a) * np.sign(b)).astype(a.dtype)  # towards zero
+    return ((abs(a) // abs(b)) * np.sign(a) * np.sign(b)).astype(a.dtype)  # ONNX rounds towards zero, NumPy down
 
 
 def _axes(call: Call, x: Array) -> tuple[int, ...] | None:
     axes = call.axes(1, x.ndim)
     if axes:
         return tuple(axes)
-    return () if call.number("noop_with_empty_axes", 0) else None
+    return () if call.number("noop_with_empty_axes", 0) else None  # () reduces nothing, None all axes
 
 
 def _reduce(function: Callable[..., Any]) -> Fold:
@@ -49,6 +49,7 @@ def _slice(call: Call, given: list[Any]) -> Any:
         starts, ends, axes, steps = (call.values(i) for i in (1, 2, 3, 4))  # type: ignore[assignment]
     cut = [slice(None)] * x.ndim
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        # With a negative step, an end before the first element means "through the first one": None in Python.
         stop = end if not (steps is not None and steps[i] < 0 and end < -x.shape[axes[i] if axes else i]) else None
         cut[axes[i] if axes is not None else i] = slice(start, stop, steps[i] if steps is not None else 1)
     return x[tuple(cut)]
@@ -58,19 +59,19 @@ def _split(call: Call, given: list[Any]) -> Any:
     x, parts = given[0], len(call.node.outputs)
     axis = call.number("axis", 0)
     told = call.ints("split") or call.values(1)
-    step = -(-x.shape[axis] // parts)
+    step = -(-x.shape[axis] // parts)  # rounded up; the last part may be smaller
     return np.split(x, np.cumsum(told)[:-1] if told else range(step, x.shape[axis], step), axis)
 
 
 def _constant(call: Call, given: list[Any]) -> Any:
     [(name, value)] = call.node.attributes.items()
-    return np.asarray(value, np.int64 if "int" in name else np.float32)
+    return np.asarray(value, np.int64 if "int" in name else np.float32)  # value_int(s), value_float(s)
 
 
 def _cast(call: Call, given: list[Any]) -> Any:
     to, x = DTYPES.get(call.number("to", 1)), given[0]
     if to is None or (np.dtype(to).kind in "iu" and x.dtype.kind == "f" and not (np.abs(x) < 2.0**31).all()):
-        raise Unknowable  # what becomes of numbers that do not fit differs from runtime to runtime
+        raise Unknowable  # runtimes differ in what they make of numbers that do not fit
     return x.astype(to)
 
 
@@ -92,6 +93,7 @@ def _gather(call: Call, given: list[Any]) -> Any:
 def _reshape(call: Call, given: list[Any]) -> Any:
     x = given[0]
     zero = bool(call.number("allowzero", 0))
+    # 0 copies the size of the input, unless `allowzero` is set.
     return x.reshape([x.shape[i] if size == 0 and not zero else size for i, size in enumerate(given[1].tolist())])
 
 
@@ -162,7 +164,7 @@ def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
 
     Args:
         call: The node and its inputs.
-        shapes: Of its outputs.
+        shapes: The shapes of its outputs, by the operator's shape rule.
     """
     nothing: list[Array | None] = [None] * len(shapes)
     function = folds.get(call.node.op)
@@ -179,6 +181,6 @@ def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
     except (Unknowable, ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError):
         return nothing
     arrays = [np.asarray(one) for one in (found if isinstance(found, list) else [found])]
-    if [array.shape for array in arrays] != shapes:
+    if [array.shape for array in arrays] != shapes:  # NumPy and the shape rule disagree: trust neither's values
         return nothing
     return list(arrays)

@@ -1,4 +1,4 @@
-"""Operators that make many elements of few. Their sizes have to be known before the graph runs."""
+"""Operators that make many elements from few. Their sizes have to be known before the graph runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .rules import Call, Known, Unknowable, broadcast, rule
 
 
 def sized(call: Call, sizes: list[int], size: int, is_exact: bool = True) -> list[Known]:
-    """A tensor of sizes that a graph names."""
+    """A tensor whose sizes the graph states.
+
+    Raises:
+        Unknowable: A size is negative.
+    """
     if min(sizes, default=0) < 0:
         raise Unknowable(f"{call.node} makes a tensor of the sizes {sizes[:16]}")
     return [Known(tuple(sizes), size, exact=is_exact)]
@@ -41,6 +45,7 @@ def constant_of_shape(call: Call) -> list[Known]:
 @rule("Shape")
 def shape(call: Call) -> list[Known]:
     rank = len(call[0].shape)
+    # `slice.indices` counts negative positions from the end, and clips to the rank, as ONNX does.
     first, last, _ = slice(call.number("start", 0), call.node.attributes.get("end")).indices(rank)
     return [Known((max(0, last - first),), 8)]
 
@@ -83,7 +88,7 @@ def pad(call: Call) -> list[Known]:
     if pads is None or len(pads) != 2 * len(axes):
         raise Unknowable(f"{call.node} has {len(pads or [])} pads for {len(axes)} axes")
     sizes = list(x.shape)
-    for i, axis in enumerate(axes):
+    for i, axis in enumerate(axes):  # pads: the starts of all axes, then the ends
         sizes[axis] += pads[i] + pads[i + len(axes)]
     return sized(call, sizes, x.size, x.exact)
 
@@ -101,6 +106,7 @@ def resize(call: Call) -> list[Known]:
     x = call[0]
     factors = call.node.attributes.get("scales")
     sizes = call.values(3) if call.get(3) is not None else None
+    # Inputs: (x, scales); for Resize from opset 11 on (x, roi, scales, sizes).
     if factors is None and sizes is None:
         factors = call.values(1 if call.node.op == "Upsample" or call.opset < 11 else 2)
     axes = [call.axis(axis, len(x.shape)) for axis in call.ints("axes") or range(len(x.shape))]
@@ -139,7 +145,8 @@ def window(call: Call) -> list[Known]:
 @rule("DFT")
 def dft(call: Call) -> list[Known]:
     x, length = call[0], call.values(1) or [0]
-    sizes = [*x.shape[:-1], 2]
+    sizes = [*x.shape[:-1], 2]  # the last axis holds the real and the imaginary part
+    # The longest axis or the given length stands for the transformed axis; the result counts as inexact.
     longest = max(*sizes[:-1], int(length[0]), 1)
     axis = call.number("axis", 1) if call.opset < 20 else int((call.values(2) or [-2])[0])
     sizes[call.axis(axis, len(sizes))] = longest

@@ -1,8 +1,8 @@
 """Nodes on which runtimes crash, whatever their sizes: divisions that processors trap, positions beyond the end, endless sampling.
 
 Observed: ONNX Runtime and OpenVINO die of SIGFPE at INT_MIN / -1; OpenVINO of SIGSEGV at GatherND's positions out of range, at
-TopK's k above the size, at axes of CumSum and Unique that are not there, at lengths of DFT below 1, at weights of an LSTM that
-are too small, and hangs at huge windows; both allocate without end for RoiAlign's samples. Positions that the image decides
+TopK's k above the size, at axes of CumSum and Unique that do not exist, at lengths of DFT below 1, at weights of an LSTM that
+are too small, and hangs at huge windows; both allocate without end for RoiAlign's samples. Positions that depend on the image
 can't be checked.
 """
 
@@ -31,7 +31,7 @@ _WHOLE = (
     "MatMulInteger",
     "QuantizeLinear",
 )
-_LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # outputs are of the type of this input; of all others, of the first's
+_LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # the input whose type the outputs have; for others it is the first
 
 
 def integers(graph: ParsedGraph) -> set[str]:
@@ -41,7 +41,7 @@ def integers(graph: ParsedGraph) -> set[str]:
     for node in graph.nodes:
         if _is_whole(node, found):
             found.update(node.outputs)
-        elif node.op in ("TopK", "Unique", "MaxPool"):
+        elif node.op in ("TopK", "Unique", "MaxPool"):  # their further outputs are positions or counts
             found.update(node.outputs[1:])
     return found
 
@@ -64,7 +64,7 @@ def check_division(call: Call, whole: set[str]) -> None:
     """Refuse a division of whole numbers by 0, by -1, or by values that are unknown before the graph runs.
 
     Raises:
-        Harmful: It is one.
+        Harmful: The node is such a division.
     """
     if call.node.op not in ("Div", "Mod") or not whole.intersection(call.node.inputs):
         return
@@ -74,10 +74,10 @@ def check_division(call: Call, whole: set[str]) -> None:
 
 
 def check_positions(call: Call) -> None:
-    """Refuse constant positions that lie outside the tensor that they are of.
+    """Refuse constant positions that lie outside the tensor that they index.
 
     Raises:
-        Harmful: There is one.
+        Harmful: A position lies outside.
     """
     if call.node.op in ("GatherElements", "ScatterElements", "Scatter"):
         x, axis = call[0], call.axis(call.number("axis", 0), len(call[0].shape))
@@ -85,6 +85,7 @@ def check_positions(call: Call) -> None:
     elif call.node.op in ("GatherND", "ScatterND"):
         x, indices = call[0], call[1]
         batch, depth = call.number("batch_dims", 0), indices.shape[-1] if indices.shape else 0
+        # The last axis of the indices runs over the axes that they index, and is broadcast against their sizes.
         _within(call, indices, np.array(x.shape[batch : batch + depth]))
 
 
@@ -97,10 +98,10 @@ def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
 
 
 def check_counts(call: Call) -> None:
-    """Refuse TopK's k above the size, and RoiAlign's samples that are many, or as many as the image decides.
+    """Refuse a TopK whose k is above the size, and a RoiAlign whose number of samples is large or depends on the image (0).
 
     Raises:
-        Harmful: It is so.
+        Harmful: The node is one of these.
     """
     if call.node.op == "TopK":
         axis = call.axis(call.number("axis", -1), len(call[0].shape))
@@ -112,10 +113,10 @@ def check_counts(call: Call) -> None:
 
 
 def check_axis(call: Call) -> None:
-    """Refuse axes that do not exist, and lengths below 1: OpenVINO does not check them.
+    """Refuse axes that do not exist, and lengths below 1, because OpenVINO does not check them.
 
     Raises:
-        Harmful, Unknowable: There is one.
+        Harmful, Unknowable: The node has such an axis or length.
     """
     rank = len(call[0].shape)
     if call.node.op in ("CumSum", "CumProd"):
@@ -128,10 +129,10 @@ def check_axis(call: Call) -> None:
 
 
 def check_window(call: Call) -> None:
-    """Refuse a pooling whose window is far larger than its input: OpenVINO walks over all of it.
+    """Refuse a pooling whose window is far larger than its input, because OpenVINO walks over all of the window.
 
     Raises:
-        Harmful: It is so.
+        Harmful: The window is that large.
     """
     if call.node.op in ("AveragePool", "MaxPool", "LpPool"):
         kernel = call.ints("kernel_shape") or []
@@ -141,10 +142,10 @@ def check_window(call: Call) -> None:
 
 
 def check_recurrent(call: Call) -> None:
-    """Refuse recurrent layers whose weights are not of the sizes that their hidden size asks for.
+    """Refuse recurrent layers whose weights do not have the sizes that follow from the hidden size.
 
     Raises:
-        Harmful: They are not.
+        Harmful: The weights have other sizes.
     """
     gates = _GATES.get(call.node.op)
     if gates is None:
@@ -153,13 +154,14 @@ def check_recurrent(call: Call) -> None:
     directions = 2 if call.text("direction", b"forward") == b"bidirectional" else 1
     hidden = call.number("hidden_size", r.shape[-1] if r.shape else 0)
     rows = gates * hidden
+    # W [directions, rows, input], R [directions, rows, hidden], B [directions, 2 * rows]
     fits = (w.shape, r.shape) == ((directions, rows, x.shape[-1]), (directions, rows, hidden))
     if not fits or (b is not None and b.shape != (directions, 2 * rows)):
         raise Harmful(f"{call.node} has weights {list(w.shape)} and {list(r.shape)} for a hidden size of {hidden}")
 
 
 def check_harm(call: Call, whole: set[str]) -> None:
-    """All of these checks.
+    """Do all checks of this file.
 
     Raises:
         Harmful: The node would do harm.
@@ -167,7 +169,7 @@ def check_harm(call: Call, whole: set[str]) -> None:
     check_division(call, whole)
     check_positions(call)
     check_counts(call)
-    if call.given():
+    if call.given():  # the checks below read the first input
         check_axis(call)
         check_window(call)
         check_recurrent(call)

@@ -9,7 +9,11 @@ from .rules import Call, Known, Unknowable, exact, rule
 
 
 def whole(values: Sequence[object] | None, call: Call) -> list[int]:
-    """The values as sizes or positions."""
+    """The values as sizes or positions.
+
+    Raises:
+        Unknowable: They are missing, or not whole numbers.
+    """
     if values is None or not all(type(value) is int for value in values):
         raise Unknowable(f"{call.node} is told no whole numbers")
     return [value for value in values if isinstance(value, int)]
@@ -18,6 +22,7 @@ def whole(values: Sequence[object] | None, call: Call) -> list[int]:
 @rule("Reshape")
 def reshape(call: Call) -> list[Known]:
     x, wanted = call[0], whole(call.values(1), call)
+    # 0 copies the size of the input, unless `allowzero` is set; -1 takes what is left.
     sizes = [
         x.shape[i] if size == 0 and not call.number("allowzero", 0) and i < len(x.shape) else size
         for i, size in enumerate(wanted)
@@ -25,7 +30,7 @@ def reshape(call: Call) -> list[Known]:
     if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
         raise Unknowable(f"{call.node} reshapes to {wanted}")
     if -1 in sizes:
-        rest = -math.prod(sizes)
+        rest = -math.prod(sizes)  # the -1 is a factor of the product
         sizes[sizes.index(-1)] = x.count // rest if rest else 0
     if math.prod(sizes) != x.count and x.exact:
         raise Unknowable(f"{call.node} reshapes {list(x.shape)} to {wanted}")
@@ -46,7 +51,7 @@ def flatten(call: Call) -> list[Known]:
     x, axis = call[0], call.number("axis", 1)
     if not -len(x.shape) <= axis <= len(x.shape):
         raise Unknowable(f"{call.node} has the axis {axis} of {len(x.shape)}")
-    axis %= len(x.shape) + (axis >= 0) or 1
+    axis %= len(x.shape) + (axis >= 0) or 1  # negative: counted from the end; 0 to the rank: unchanged
     return [x.like((math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))]
 
 
@@ -88,7 +93,7 @@ def split(call: Call) -> list[Known]:
     axis = call.axis(call.number("axis", 0), len(x.shape))
     try:
         told = call.ints("split") or call.values(1)
-    except Unknowable:
+    except Unknowable:  # no part is larger than the whole
         return [Known(x.shape, x.size, exact=False) for _ in range(parts)]
     if told is None:
         step = -(-x.shape[axis] // parts)
@@ -117,6 +122,7 @@ def slice_(call: Call) -> list[Known]:
     sizes = list(x.shape)
     for axis, start, end, step in zip(where, first, last, stride, strict=True):
         sizes[axis] = len(range(*slice(start, end, step).indices(sizes[axis])))
+    # Negative positions count from the end, which is not known if the size is only an upper bound.
     if not x.exact and any(
         step < 0 or start < 0 or end < 0 for start, end, step in zip(first, last, stride, strict=True)
     ):

@@ -8,7 +8,7 @@ from .rules import Call, Known, Unknowable, broadcast, exact, rule
 
 
 def product(call: Call, a: Known, b: Known, size: int) -> Known:
-    """As NumPy's matmul."""
+    """The product a b by the rules of NumPy's matmul: a vector gets an axis of size 1, which the result loses again."""
     if not a.shape or not b.shape:
         raise Unknowable(f"{call.node} multiplies a matrix by a scalar")
     left = a.shape if len(a.shape) > 1 else (1, *a.shape)
@@ -39,7 +39,7 @@ def gemm(call: Call) -> list[Known]:
     if len(a.shape) != 2 or len(b.shape) != 2:
         raise Unknowable(f"{call.node} multiplies {list(a.shape)} by {list(b.shape)}")
     rows, columns = a.shape[1 if call.number("transA", 0) else 0], b.shape[0 if call.number("transB", 0) else 1]
-    return [Known((rows, columns), a.size, exact=exact(a, b), work=a.count // max(1, rows))]
+    return [Known((rows, columns), a.size, exact=exact(a, b), work=a.count // max(1, rows))]  # the inner size
 
 
 @rule("Einsum")
@@ -51,7 +51,7 @@ def einsum(call: Call) -> list[Known]:
         raise Unknowable(f"{call.node} has an equation for {len(terms)} inputs")
     for index, term in enumerate(terms):
         _letters(call, term, call[index], sizes, dots)
-    if not arrow:
+    if not arrow:  # the output then has the letters that occur once, in alphabetical order
         letters = left.replace(",", "").replace(".", "")
         right = ("..." if "..." in left else "") + "".join(sorted(c for c in sizes if letters.count(c) == 1))
     shape: list[int] = []
@@ -64,7 +64,7 @@ def einsum(call: Call) -> list[Known]:
 
 
 def _letters(call: Call, term: str, known: Known, sizes: dict[str, int], dots: list[Known]) -> None:
-    """Note the sizes that an operand gives to its letters."""
+    """Add to `sizes` the size of each letter of a term, and to `dots` the axes that its ellipsis stands for."""
     before, ellipsis, after = term.partition("...")
     rest = len(known.shape) - len(before) - len(after)
     if rest < 0 or (rest and not ellipsis):

@@ -13,7 +13,7 @@ def reduce(call: Call) -> list[Known]:
     x, keep = call[0], call.number("keepdims", 1)
     try:
         axes = call.axes(1, len(x.shape))
-    except Unknowable:
+    except Unknowable:  # no axis grows, but an empty one may become 1
         return [Known(tuple(max(size, 1) for size in x.shape), x.size, exact=False)]
     if not axes:
         axes = [] if call.number("noop_with_empty_axes", 0) else list(range(len(x.shape)))

@@ -1,4 +1,4 @@
-"""The table of shape rules, and what rules are written with."""
+"""The table of shape rules, and the classes and functions that rules are written with."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Known:
     """What is known of a tensor.
 
     Attributes:
-        shape: Its sizes; upper bounds of them where `exact` is not set.
+        shape: Its sizes, or upper bounds of them if `exact` is not set.
         size: Bytes of an element.
-        values: Its values, where it is small and they do not depend on what the image shows.
+        values: Its values, if it is small and they do not depend on what the image shows; else None.
         exact: Whether the sizes are exact.
-        constant: It depends on no input, or on the shapes of inputs only: a runtime computes it as it loads the graph.
-        work: Multiplications that each of its elements takes.
+        constant: Whether it depends on no input, or only on the shapes of inputs: a runtime computes it as it loads the graph.
+        work: Multiplications for each of its elements.
     """
 
     shape: Shape
@@ -44,7 +44,7 @@ class Known:
 
     @property
     def count(self) -> int:
-        """Elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     def like(self, shape: Shape, size: int | None = None) -> Known:
@@ -61,10 +61,10 @@ class Call:
     opset: int
 
     def __getitem__(self, index: int) -> Known:
-        """An input that must be there.
+        """A required input.
 
         Raises:
-            Unknowable: It is left out.
+            Unknowable: The input is left out.
         """
         found = self.get(index)
         if found is None:
@@ -72,11 +72,11 @@ class Call:
         return found
 
     def get(self, index: int) -> Known | None:
-        """An input, or None."""
+        """An input; None if it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
     def given(self) -> list[Known]:
-        """The inputs that are there."""
+        """The inputs that are not left out."""
         return [known for known in self.inputs if known is not None]
 
     def number(self, name: str, default: int) -> int:
@@ -132,6 +132,7 @@ class Call:
         Raises:
             Unknowable: It lies outside of the rank.
         """
+        # `max`: a scalar accepts the axis 0.
         if type(axis) is not int or not -rank <= axis < max(rank, 1):
             raise Unknowable(f"{self.node} has the axis {axis} of {rank}")
         return axis + rank if axis < 0 else axis
@@ -142,7 +143,7 @@ rules: dict[str, Rule] = {}
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Register the shape rule of some operators: from a call to what its outputs are."""
+    """Register a shape rule for some operators. A rule takes a call and returns what is known of each output."""
 
     def register(function: Rule) -> Rule:
         for operator in operators:
@@ -154,12 +155,12 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def broadcast(*inputs: Known) -> Shape:
-    """The shape after broadcasting. Where two sizes contradict, the larger one counts: the runtime will refuse them."""
+    """The shape after broadcasting. If two sizes contradict, the larger one counts, and the runtime will refuse the graph."""
     rank = max(len(known.shape) for known in inputs)
     shape = [1] * rank
     for known in inputs:
         for i, size in enumerate(known.shape, rank - len(known.shape)):
-            if size != 1:
+            if size != 1:  # 1 gives way to every size, also to 0
                 shape[i] = size if shape[i] == 1 else max(size, shape[i])
     return tuple(shape)
 

@@ -14,14 +14,14 @@ from .folding import fold
 from .harm import check_harm, integers
 from .rules import Call, Known, Unknowable, rules
 
-_FROM_SIZES = ("Shape", "Size")
+_FROM_SIZES = ("Shape", "Size")  # read sizes alone, so their results count as constants
 
 
 class Run:
     """A graph whose small constants are read once, and whose inputs may be of any batch.
 
     Args:
-        graph: Its structure and its tensors have passed their checks.
+        graph: A graph whose structure and tensors have passed their checks.
         data: The file's bytes; not kept.
     """
 
@@ -32,6 +32,7 @@ class Run:
             for tensor in graph.tensors
         }
         self._whole = integers(graph)
+        # Keyed by id, because a node is a mutable dataclass and has no hash.
         self._values = {id(node): value for node in graph.nodes if (value := _attribute_value(node, data)) is not None}
 
     def results(self, inputs: Mapping[str, Known]) -> Iterator[tuple[Node, list[Known]]]:
@@ -41,7 +42,7 @@ class Run:
             inputs: What is known of each input, by name.
 
         Raises:
-            Unknowable: Sizes can't be told, or there is no rule for them.
+            Unknowable: Sizes can't be computed, or attributes and inputs do not go together.
             Harmful: A runtime would crash on a node.
         """
         known: dict[str, Known] = {**self._constants, **inputs}
@@ -57,7 +58,7 @@ class Run:
             constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
             for one, values in zip(found, self._values_of(call, found), strict=True):
                 one.constant, one.values = constant, values
-            found = found[: len(node.outputs)]
+            found = found[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
             known.update(zip(node.outputs, found, strict=False))
             yield node, found
 
@@ -75,7 +76,7 @@ class Run:
             if not x.exact:
                 return [None]
             if node.op == "Size":
-                return [np.array(x.count, np.int64)] if x.count < 1 << 62 else [None]
+                return [np.array(x.count, np.int64)] if x.count < 1 << 62 else [None]  # int64
             part = slice(call.number("start", 0), node.attributes.get("end"))
             return [np.array(x.shape[part], np.int64)]
         return fold(call, [one.shape for one in found])

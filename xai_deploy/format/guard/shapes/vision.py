@@ -41,7 +41,7 @@ def recurrent(call: Call) -> list[Known]:
     directions, _, hidden = weight.shape
     steps, batch = x.shape[:2]
     shapes = (steps, directions, batch, hidden), (directions, batch, hidden)
-    if call.number("layout", 0):
+    if call.number("layout", 0):  # 1: the batch comes first
         batch, steps = x.shape[:2]
         shapes = (batch, steps, directions, hidden), (batch, directions, hidden)
     y, state = (Known(shape, x.size, exact=x.exact) for shape in shapes)
@@ -50,7 +50,7 @@ def recurrent(call: Call) -> list[Known]:
 
 @rule("Attention")
 def attention(call: Call) -> list[Known]:
-    """Queries [b,heads,q,d] or [b,q,heads*d]; keys and values likewise, after those of the past."""
+    """Queries [b,heads,q,d] or [b,q,heads*d]; keys and values likewise. Past keys and values come before them."""
     q, k, v = call[0], call[1], call[2]
     heads, kv_heads = call.number("q_num_heads", 0), call.number("kv_num_heads", 0)
     if len(q.shape) == 3:
@@ -59,7 +59,7 @@ def attention(call: Call) -> list[Known]:
         q, k, v = (_heads(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
     if not len(q.shape) == len(k.shape) == len(v.shape) == 4:
         raise Unknowable(f"{call.node} takes queries {list(q.shape)}")
-    before = call.get(4)
+    before = call.get(4)  # past_key [b,heads,past,d]
     past = before.shape[2] if before is not None and len(before.shape) == 4 else 0
     rows, columns, is_exact = q.shape[2], k.shape[2] + past, exact(*call.inputs)
     shape = (q.shape[0], q.shape[1], rows, v.shape[3])

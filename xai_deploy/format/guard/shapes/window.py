@@ -8,7 +8,14 @@ from .rules import Call, Known, Unknowable, exact, rule
 
 
 def slid(call: Call, x: Known, kernel: list[int]) -> tuple[int, ...]:
-    """How many places a window takes along each axis."""
+    """How many places a window takes along each axis.
+
+    (size + pads - dilation (kernel - 1) - 1) / stride + 1, rounded down, or up with `ceil_mode`. With automatic padding "SAME" it
+    is size / stride, rounded up.
+
+    Raises:
+        Unknowable: The window does not fit the input.
+    """
     sizes = x.shape[2:]
     n = len(sizes)
     strides, dilations = _per_axis(call, "strides", n, 1), _per_axis(call, "dilations", n, 1)
@@ -76,6 +83,7 @@ def conv_transpose(call: Call) -> list[Known]:
         pads = [0] * 2 * n
     if len(pads) != 2 * n:
         raise Unknowable(f"{call.node} has {len(pads)} pads for {n} axes")
+    # stride (size - 1) + output_padding + dilation (kernel - 1) + 1 - pads
     if asked:
         sizes = asked[-n:]
     elif auto.startswith(b"SAME"):
@@ -85,6 +93,7 @@ def conv_transpose(call: Call) -> list[Known]:
         sizes = [strides[i] * (x.shape[i + 2] - 1) + extra[i] + reach[i] for i in range(n)]
     channels = weight.shape[1] * call.number("group", 1)
     shape = (x.shape[0], channels, *(max(size, 0) for size in sizes))
+    # Each input element is multiplied by weight.shape[1:]; `work` counts per output element.
     work = x.count * math.prod(weight.shape[1:]) // max(1, math.prod(shape))
     return [Known(shape, x.size, exact=x.exact, work=work)]
 
