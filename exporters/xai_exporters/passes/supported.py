@@ -23,7 +23,7 @@ _ADVICE = {  # how a domain begins -> what it is, and what to do
 
 
 def _advice(domain: str, op: str) -> str:
-    """Whose an operator is, and how the network is exported without it."""
+    """The owner of an operator, and how to export the network without it."""
     for start, advice in _ADVICE.items():
         if domain.startswith(start):
             return advice
