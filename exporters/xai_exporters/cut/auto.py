@@ -36,8 +36,8 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
     leading = ancestors([logits.value])
     order = [v for node in clean.graph for v in node.outputs if v in leading and v is not logits.value]
     softmaxes = [v for v in order if _op(v) == "Softmax"]
-    mixing = ancestors(v for v in softmaxes if _mixes(clean, v))
-    reading = ancestors(v for v in softmaxes if _reads(clean, v))
+    mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
+    reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
 
     def straight(value: ir.Value) -> bool:
         return value not in mixing and not side_tensors(clean, value, [logits.value])
@@ -51,6 +51,7 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
     def second(value: ir.Value, rank: int) -> bool:
         return straight(value) and _is_pooled(clean, value, leading)
 
+    # the second choice also takes tokens after the last attention, if all positions are pooled
     chosen = _last(clean, order, first) or _last(clean, order, second)
     if chosen is None:
         raise LayerError(
@@ -69,6 +70,7 @@ def _last(clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, 
         if value.dtype not in _FLOATS:
             continue
         grid = is_feature_map(clean, value)
+        # a map of one position shows nothing
         if grid is not None and grid.shape[1] * grid.shape[2] > 1 and wanted(value, 2 if grid.layout == "NTC" else 3):
             return value
     return None

@@ -57,6 +57,7 @@ def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
     """The tap's tensor, no longer an output. It is named after the layer unless it is an input or output, or the name is taken."""
     tap = next(v for v in graph.graph.outputs if v.name == name)
     graph.graph.outputs.remove(tap)
+    # an exporter may put Identities between the layer and the output
     while (
         (producer := tap.producer()) is not None and producer.op_type == "Identity" and producer.inputs[0] is not None
     ):

@@ -79,8 +79,9 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])
             side_shapes = [clean.shapes.per_image(side.name) for side in sides]
-            if None in side_shapes:
+            if None in side_shapes:  # a side tensor that does not start with the batch can't pass the cut
                 continue
+            # the head computes the side tensors, too
             head = {v.producer() for v in ancestors([value, *sides])}
             tail = {v.producer() for v in descendants([value]) & leading if v is not value}
             found.append(

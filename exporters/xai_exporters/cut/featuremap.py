@@ -128,7 +128,7 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     if not varying(merged.y) | varying(merged.x) <= {1}:
         return None
     y, x = (full(a, 1, tokens).reshape(-1) for a in (merged.y, merged.x))
-    known = np.flatnonzero((y != NONE) & (x != NONE))
+    known = np.flatnonzero((y != NONE) & (x != NONE))  # class and register tokens have no position
     if len(known) < 2:
         return None
     first, last = int(known[0]), int(known[-1]) + 1

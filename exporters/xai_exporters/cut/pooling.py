@@ -35,6 +35,7 @@ def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
     while (found := _step(clean, before)) is not None:
         before, is_power = found
         powers = powers or is_power
+        # without a power after it, the operator may be the network's own
         if powers and is_feature_map(clean, before) is not None:
             chosen = before
     return chosen

@@ -90,6 +90,7 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
     data = descendants(clean.graph.inputs)
     if clean.batch is not None:  # tensors computed from the batch alone are no data
         data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
+    # back from the ends; a path stops at the target, at the batch, or at a side tensor
     found: set[ir.Value] = set()
     pending, seen = list(ends), set()
     while pending:
@@ -149,6 +150,7 @@ def _finish_tail(
 ) -> dict[str, str]:
     """Name inputs and outputs; returns own output name -> tail tensor."""
     if cut.grid.layout != "NCHW":
+        # the tail takes [N,K,h,w], and computes the tensor in its own layout from it
         native, activation = tail.inputs[0], ir.Value(name="activation/new")
         tail.inputs[0] = activation
         prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None

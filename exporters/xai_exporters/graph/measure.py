@@ -99,8 +99,8 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
     Raises:
         GraphError: The runtime failed.
     """
-    # the batch is the longest first dimension of the inputs that have one
     names = [output.name for output in session.get_outputs()]
+    # the longest first dimension of the inputs that have one
     count = max((len(value) for value in feeds.values() if value.ndim), default=1)
     declared = [i.shape for i in session.get_inputs() if i.name in feeds]
     if count > 1 and declared and all(shape and shape[0] == 1 for shape in declared):

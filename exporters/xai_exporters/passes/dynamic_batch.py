@@ -185,7 +185,7 @@ class _Rewriter:
             return
         have = self.axes.source_dims(node.inputs[0])
         position = axis + len(target) - len(have)  # broadcasting aligns the last axes
-        if position >= 0 and target[position] == have[axis] != 1:
+        if position >= 0 and target[position] == have[axis] != 1:  # an entry of 1 fits every batch already
             self._set(node, 1, [1 if i == position else d for i, d in enumerate(target)])
 
     def resize(self, node: ir.Node) -> None:
@@ -195,6 +195,7 @@ class _Rewriter:
             return
         have = self.axes.source_dims(node.inputs[0])
         listed = [a % len(have) for a in attribute(node, "axes", None) or range(len(have))]
+        # an axis that `axes` leaves out keeps its size
         kept = [(a, size) for a, size in zip(listed, sizes, strict=True) if a != axis or size != have[axis]]
         if len(kept) < len(listed):
             node.attributes["axes"] = ir.AttrInt64s("axes", [a for a, _ in kept])

@@ -51,7 +51,7 @@ def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
     new.ir_version = max(new.ir_version, 8)
     try:
         onnx.checker.check_model(new)
-    except Exception as error:  # the checker names what it does not know
+    except Exception as error:  # its message names the operator that it does not know
         reason = " ".join(str(error).split())[:200]
         raise GraphError(f"the model has opset {version} and can't be brought to {OLDEST}: {reason}") from None
     return new
@@ -109,6 +109,7 @@ def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[No
         raise GraphError(
             f"{called(node.name, node.output)} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
         )
+    # The second input's axes are `axis` to `axis + other - 1` of the first one's; `missing` axes follow them.
     rank, other = ranks[node.input[0]], ranks[node.input[1]]
     missing = rank - (axis + rank if axis < 0 else axis) - other
     if missing > 0:

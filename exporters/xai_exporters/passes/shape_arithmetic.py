@@ -5,7 +5,7 @@ With the image size bound, only the batch varies, so every shape is an affine fu
 1. A Reshape to a computed shape, of which at most one entry grows with the batch, gets a constant with -1 there.
 2. Every other Shape(x) becomes factor * Shape(image)[0] + offset.
 
-After this a graph cut in two needs no shape from beside the cut: the tail takes the batch from its activation.
+After this, a graph that is cut in two passes no shape beside the cut: the tail takes the batch from its activation.
 """
 
 from __future__ import annotations

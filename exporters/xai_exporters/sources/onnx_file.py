@@ -1,4 +1,4 @@
-"""An ONNX file, whichever framework wrote it; external data is read only from beside the file."""
+"""An ONNX file, whichever framework wrote it; external data is read only from the file's own folder or below."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _decision(output: ir.Value) -> str | None:
     pending, seen, told, spread = [output], {output}, None, False
     while pending:
         node = pending.pop().producer()
-        if node is None:
+        if node is None:  # the network's input: a path without a decision
             return None
         if node.op_type in _DECISIONS:
             told = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)

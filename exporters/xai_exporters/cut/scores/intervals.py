@@ -92,11 +92,12 @@ class Intervals:
         if op in _OF_ONE:
             return _OF_ONE[op](*of(0))
         if op == "ReduceProd":
+            # factors in [0,1] keep the product there
             return (0.0, 1.0) if of(0)[0] >= 0 and of(0)[1] <= 1 else ANY
         if op in ("Concat", "Mean"):
             return _union([of(i) for i in range(len(node.inputs))])
         if op == "OneHot":
-            return of(2)
+            return of(2)  # the values [off, on]
         if op == "Where":
             return _union([of(1), of(2)])
         if op in ("Max", "Min"):
@@ -107,7 +108,7 @@ class Intervals:
             (low, high), bounds = of(0), [node.inputs[i] if len(node.inputs) > i else None for i in (1, 2)]
             least = of(1)[0] if bounds[0] is not None else -math.inf
             most = of(2)[1] if bounds[1] is not None else math.inf
-            return min(max(low, least), most), min(max(high, least), most)
+            return min(max(low, least), most), min(max(high, least), most)  # the upper bound wins, as in ONNX
         if op in ("Add", "Sum"):
             ends = [of(i) for i in range(len(node.inputs))]
             return sum(low for low, _ in ends), sum(high for _, high in ends)
@@ -172,7 +173,7 @@ def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
 def _linear(node: ir.Node, each: Interval, bias: Interval, shapes: Measured) -> Interval:
     """x W + b for a constant W: each column's worst case. If x is a Softmax, x W is a mean of weights, because x sums to 1."""
     weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):
+    if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):  # 0 * inf would be NaN
         return ANY
     if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1):
         return ANY

@@ -33,7 +33,7 @@ from .intervals import Intervals
 from .probing import Probes
 from .shares import divided, share_of
 
-# What may stand between the network's probability function and its output without changing which class is which.
+# Operators that may stand between the network's probability function and its output: they leave the classes in their order.
 _VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SCORES = (*_FLOATS, ir.DataType.DOUBLE)
@@ -87,7 +87,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
     refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
     own = _behind(clean, output)
     probed = _Probed(clean)
-    decided = _decide(clean, own, probed)
+    decided = _decide(clean, own, probed)  # cases 1 to 3
     if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
         decided = _decide(clean, inner, probed)
         if decided is not None and decided.kind == "probabilities":
@@ -95,8 +95,8 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         elif decided is not None:
             decided = None  # logits or logarithms times a number are other logits
     if decided is None:
-        decided = _shared(clean, own, probed)
-    if decided is None:
+        decided = _shared(clean, own, probed)  # case 4
+    if decided is None:  # case 5
         value = output
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
             value = source  # before a final QuantizeLinear or Cast: scores, not codes
@@ -239,6 +239,7 @@ def _by_probes(
         low, high = Intervals(clean.shapes).of(own)
         if (low >= -1e-6 and high <= 1 + 1e-6) or probes.fills_unit(own):
             return _Decided(own, "independent")
+    # log(sigmoid(x)): the sigmoid is not the network's output, but computed from it
     for value in near:
         if probes.is_function(own, value, "sigmoid", logarithm=True):
             return _Decided(value, "sigmoid", "derived")

@@ -56,12 +56,12 @@ def share_of(
         The activation and the divisor; None if the output is not seen to be computed from probabilities.
     """
     if classes > 1 and (total := _total(probes, own, 0.05 if coded else 1e-3)) is not None:
-        return Share("normalised", total)
+        return Share("normalised", total)  # case 1
     bounds = Intervals(clean.shapes)
     kind = _combination(own, bounds, probes, near)
     if kind is None:
         return None
-    most = bounds.of(own)[1]
+    most = bounds.of(own)[1]  # case 2 with this as c, else case 3
     return Share("independent", most) if kind == "mean" and 0 < most < math.inf else Share("scores", 1.0)
 
 

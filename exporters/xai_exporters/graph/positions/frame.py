@@ -10,7 +10,7 @@ class Frame:
     """Cell c covers the pixels from `origin + scale c` to `origin + scale (c + 1)` of a side of `size` pixels.
 
     Attributes:
-        origin: Pixel at which cell 0 begins; negative where a border was added.
+        origin: Pixel at which cell 0 begins; negative if a border was added.
         scale: Pixels per cell.
         size: The image's side.
     """

@@ -27,7 +27,7 @@ class Step:
     Attributes:
         node: The node.
         states: Positions of each input; () for constants.
-        shapes: Shape of each input; None where it is left out.
+        shapes: Shape of each input; None if it is left out.
         results: Shape of each output.
     """
 
