@@ -1,1 +1,1 @@
-"""Where a network can be cut, and what is explained in it."""
+"""The places where a network can be cut, and the scores in it that can be explained."""

@@ -1,4 +1,4 @@
-"""`--split auto`: the last feature map that leads to the logits alone, in front of the pooling and of what belongs to it."""
+"""`--split auto`: the last feature map that leads to the logits alone, before the pooling and the operators that belong to it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 
 def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
-    """The last feature map that leads to the logits without side tensors; in a network that attends between tokens behind it, the
-    last normalised tokens that attention reads. (Behind the last attention the patch tokens of a ViT lead nowhere: only the class
-    token is read.)
+    """The last feature map that leads to the logits without side tensors.
+
+    If the network attends between tokens after it, the result is the last normalised tokens that attention reads. (After the last
+    attention, the patch tokens of a ViT lead nowhere: only the class token is read.)
 
     Returns:
-        The tensor, and what to tell the user: that positions are mixed once more behind it, where they are.
+        The tensor, and a note for the user if positions are mixed once more after it, else None.
 
     Raises:
-        LayerError: There is none.
+        LayerError: There is no such tensor.
     """
     leading = ancestors([logits.value])
     order = [v for node in clean.graph for v in node.outputs if v in leading and v is not logits.value]
     softmaxes = [v for v in order if _op(v) == "Softmax"]
-    mixing = ancestors(v for v in softmaxes if _mixes(clean, v))
-    reading = ancestors(v for v in softmaxes if _reads(clean, v))
+    mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
+    reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
 
     def straight(value: ir.Value) -> bool:
         return value not in mixing and not side_tensors(clean, value, [logits.value])
 
+    # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:
         if value in reading and rank == 2 and _op(value) == "LayerNormalization":
             return True
@@ -49,6 +51,7 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
     def second(value: ir.Value, rank: int) -> bool:
         return straight(value) and _is_pooled(clean, value, leading)
 
+    # the second choice also takes tokens after the last attention, if all positions are pooled
     chosen = _last(clean, order, first) or _last(clean, order, second)
     if chosen is None:
         raise LayerError(
@@ -67,6 +70,7 @@ def _last(clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, 
         if value.dtype not in _FLOATS:
             continue
         grid = is_feature_map(clean, value)
+        # a map of one position shows nothing
         if grid is not None and grid.shape[1] * grid.shape[2] > 1 and wanted(value, 2 if grid.layout == "NTC" else 3):
             return value
     return None
@@ -78,13 +82,13 @@ def _op(value: ir.Value) -> str:
 
 
 def _mixes(clean: CleanGraph, softmax: ir.Value) -> bool:
-    """Whether a Softmax weighs positions for each position; one that can't be followed may."""
+    """Whether a Softmax weighs positions for each position; one that can't be followed counts as if it did."""
     traced = clean.positions.get(softmax)
     return traced is not None and (len(traced.strands) > 1 or "can't be followed" in traced.why)
 
 
 def _reads(clean: CleanGraph, softmax: ir.Value) -> bool:
-    """Whether a Softmax weighs positions, be it for one query."""
+    """Whether a Softmax weighs positions, even if only for one query."""
     traced, producer = clean.positions.get(softmax), softmax.producer()
     if traced is None or producer is None:
         return False
@@ -102,6 +106,7 @@ def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bo
                 if output not in leading or output in seen:
                     continue
                 seen.add(output)
+                # Without positions the path ends: in the selection of some tokens, or else in a sum over all of them.
                 if clean.positions[output].strands:
                     pending.append(output)
                 elif node.op_type not in _SELECTING:
@@ -110,7 +115,7 @@ def _is_pooled(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> bo
 
 
 def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) -> str | None:
-    """What to say where positions are mixed once more between a tensor and the logits."""
+    """A note for the user if positions are mixed once more between a tensor and the logits; else None."""
     behind = descendants([value]) & leading - {value}
     windows = [
         node
@@ -127,7 +132,7 @@ def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) ->
 
 
 def _window(clean: CleanGraph, node: ir.Node) -> int:
-    """Positions under the largest side of a node's window."""
+    """The largest side of a node's window, in positions; 1 for a node without a window."""
     if node.op_type in ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv"):
         weight = node.inputs[3 if node.op_type == "QLinearConv" else 1]
         return max(clean.shapes.dims(weight)[2:] if weight is not None else (), default=1) or 1  # type: ignore[type-var]

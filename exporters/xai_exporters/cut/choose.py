@@ -1,4 +1,4 @@
-"""What is explained, and where the network is cut for it: as the request names them, or found."""
+"""Choose the scores to explain and the tensor to cut at: as the request names them, or by search."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .scores.logits import Logits, drop_foreign_outputs, find_logits
 
 @dataclass(frozen=True)
 class Choice:
-    """What is explained, and where to cut.
+    """The scores to explain, and the tensor to cut at.
 
     Attributes:
         target: The tensor to cut at.
-        logits: What is explained.
-        dropped: The names of the outputs that were removed, for they are not one result per image.
-        note: What to tell the user of the layer; None if nothing is unusual.
+        logits: The scores to explain.
+        dropped: The names of the outputs that were removed, because they are not one result per image.
+        note: A note for the user about the layer; None if nothing is unusual.
     """
 
     target: ir.Value
@@ -33,7 +33,7 @@ class Choice:
 
 
 def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
-    """Find what is explained and where to cut. A tap and foreign outputs are removed from the graph's outputs.
+    """Find the scores to explain and the tensor to cut at. A tap and foreign outputs are removed from the graph's outputs.
 
     Args:
         graph: The graph; its outputs change.
@@ -41,7 +41,7 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
         tap: Name of the output that carries the target layer, if the source could tap it.
 
     Raises:
-        LayerError: No layer of that name, or none to be found.
+        LayerError: No layer has that name, or the search finds none.
         RequestError, GraphError: See `find_logits`.
     """
     tapped = None if tap is None else _take_tap(graph, request.split, tap)
@@ -54,9 +54,10 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
 
 
 def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
-    """The tensor of the tap, no output any more. It gets the layer's name unless it has a name outside, or another has that."""
+    """The tap's tensor, no longer an output. It is named after the layer unless it is an input or output, or the name is taken."""
     tap = next(v for v in graph.graph.outputs if v.name == name)
     graph.graph.outputs.remove(tap)
+    # an exporter may put Identities between the layer and the output
     while (
         (producer := tap.producer()) is not None and producer.op_type == "Identity" and producer.inputs[0] is not None
     ):
@@ -69,7 +70,7 @@ def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
 
 
 def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
-    """As `auto_layer`, which advises to name another layer. If there is no other, that is said instead."""
+    """`auto_layer`, whose error advises the user to name another layer. If there is no other, the error says so instead."""
     try:
         return auto_layer(graph, logits)
     except LayerError:

@@ -1,4 +1,4 @@
-"""What each possible cut costs: its shape, its side tensors, the multiply-adds before and after it."""
+"""The cost of each possible cut: its shape, its side tensors, the multiply-adds before and after it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NO_CUT = (
     "the network can't be cut anywhere: between the image and the logits no tensor of floats is a feature map of two positions "
     "or more that can be cut at"
 )
-"""Said where there is no candidate."""
+"""The message if there is no candidate."""
 
 
 def no_cut(clean: CleanGraph) -> str:
-    """Why there is no candidate: `NO_CUT`, and that the network crops its image, where it does."""
+    """Why there is no candidate: `NO_CUT`, and that the network crops its image if it does."""
     for node in reversed(list(clean.graph)):
         for value in node.outputs:
             try:
@@ -79,8 +79,9 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])
             side_shapes = [clean.shapes.per_image(side.name) for side in sides]
-            if None in side_shapes:
+            if None in side_shapes:  # a side tensor that does not start with the batch can't pass the cut
                 continue
+            # the head computes the side tensors, too
             head = {v.producer() for v in ancestors([value, *sides])}
             tail = {v.producer() for v in descendants([value]) & leading if v is not value}
             found.append(
@@ -98,10 +99,10 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
 
 
 def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
-    """Multiply-adds of one node for one image: convolutions and matrix products, which is where the time goes."""
+    """Multiply-adds of one node for one image: convolutions and matrix products, which take most of the time."""
     if node.op_type not in ("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"):
         return 0
-    shape = clean.shapes.two
+    shape = clean.shapes.two  # at batch 2, hence the halves below
     x, w, out = (shape.get(str(v.name)) for v in (node.inputs[0], node.inputs[1], node.outputs[0]) if v is not None)
     weight = node.inputs[1]
     if w is None and weight is not None and weight.shape is not None:
@@ -112,5 +113,6 @@ def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
         return math.prod(out) * math.prod(w[1:]) // 2  # w: [M, C/group, kernel]
     if node.op_type == "ConvTranspose":
         return math.prod(x) * math.prod(w[1:]) // 2  # w: [C, M/group, kernel]
+    # [...,i,k] @ [...,k,j]: k multiply-adds for each result
     inner = x[-2] if node.op_type == "Gemm" and attribute(node, "transA", 0) else x[-1]
     return math.prod(out) * inner // 2

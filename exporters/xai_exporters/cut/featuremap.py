@@ -1,4 +1,4 @@
-"""Whether a tensor is a feature map: its positions are the image's, in order, on the axes where a layout has them."""
+"""Whether a tensor is a feature map: its positions are the image's, in order, on the axes that a layout gives them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     Args:
         clean: The graph.
         value: A tensor of it.
-        name: What the user called it, for messages.
+        name: The user's name for it, for messages.
 
     Raises:
-        LayerError: It is no feature map, and why.
+        LayerError: It is no feature map; the message says why.
     """
     shape = clean.shapes.per_image(value.name)
     whole = clean.shapes.two.get(str(value.name), ())
@@ -50,7 +50,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
 
 
 def is_feature_map(clean: CleanGraph, value: ir.Value) -> Grid | None:
-    """`find_grid`, None where the tensor is none."""
+    """`find_grid`, but None if the tensor is no feature map."""
     traced = clean.positions.get(value)
     if traced is None or len(traced.strands) != 1:
         return None
@@ -63,8 +63,8 @@ def is_feature_map(clean: CleanGraph, value: ir.Value) -> Grid | None:
 def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
     """Refuse the map of a crop, or of the image with a wide border: it would be stretched over the image.
 
-    What is left out at a side has to be less than one cell of the grid: strides that do not divide leave that, and slices that take
-    back a border. A border may be one cell wide: padded convolutions of size 1 leave that.
+    The part left out at a side has to be less than one cell of the grid: strides that do not divide the size leave out that much,
+    and so do slices that remove a border. A border may be one cell wide: padded convolutions of size 1 add that much.
 
     Raises:
         LayerError: More is left out, or added.
@@ -74,7 +74,7 @@ def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
         ("columns", strand.x, strand.columns, grid.shape[2]),
     ):
         low, high = covered(cells, frame)
-        cell = (high - low) / count * (1 - 1e-6)
+        cell = (high - low) / count * (1 - 1e-6)  # a whole cell must not pass because of rounding
         if max(low, frame.size - high) >= cell:
             raise ExtentError(
                 f"{name!r} covers the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size} only: "
@@ -102,9 +102,10 @@ def _four(strand: Strand, shape: Sequence[int]) -> Grid | None:
 
 
 def _plane(strand: Strand, axes: tuple[int, int, int], shape: Sequence[int]) -> bool:
-    """Whether y rises along the second and x along the third of `axes`, whatever channel is looked at."""
+    """Whether y rises along the second and x along the third of `axes`, in the same way in every channel."""
     channels, *places = axes
     merged = contracted(strand, [channels], True)
+    # axes count the batch, `shape` does not
     return all(_rises(a, axis, shape[axis - 1]) for a, axis in zip((merged.y, merged.x), places, strict=True))
 
 
@@ -117,7 +118,7 @@ def _rises(a: Coordinates, axis: int, size: int) -> bool:
 
 
 def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
-    """Tokens of which all but a prefix are the grid, row by row.
+    """The grid that the tokens after a prefix form, row by row; None if they form none.
 
     Raises:
         LayerError: The grid does not come last.
@@ -127,12 +128,13 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     if not varying(merged.y) | varying(merged.x) <= {1}:
         return None
     y, x = (full(a, 1, tokens).reshape(-1) for a in (merged.y, merged.x))
-    known = np.flatnonzero((y != NONE) & (x != NONE))
+    known = np.flatnonzero((y != NONE) & (x != NONE))  # class and register tokens have no position
     if len(known) < 2:
         return None
     first, last = int(known[0]), int(known[-1]) + 1
     y, x = y[first:last], x[first:last]
     h, w = len(np.unique(y)), len(np.unique(x))
+    # h * w tokens without a gap; y is the same within a row, x runs in the same way through each row
     in_order = len(known) == h * w == last - first and (y == np.repeat(np.unique(y), w)).all()
     if not in_order or (x != np.tile(np.unique(x), h)).any():
         return None

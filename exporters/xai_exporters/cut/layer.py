@@ -17,7 +17,7 @@ def find_layer(graph: ir.Graph, name: str) -> tuple[ir.Value, str | None]:
     """The tensor that `name` stands for: a module path first, then a tensor, then a node.
 
     Returns:
-        The tensor, and what to tell the user where the file does not say whether it is all that the module gives.
+        The tensor, and a warning for the user if the file does not say whether it is the module's whole output, else None.
 
     Raises:
         LayerError: Nothing matches (the nearest names are listed), a module has several outputs, or its last operator was merged
@@ -54,7 +54,7 @@ def find_layer(graph: ir.Graph, name: str) -> tuple[ir.Value, str | None]:
 
 
 def _whole(graph: ir.Graph, name: str, value: ir.Value) -> str | None:
-    """Refuse a module whose last operator is gone; what to tell of one for which the file does not say."""
+    """Refuse a module whose last operator is gone; a warning if the file does not say whether it is, else None."""
     folds = Folds(graph, {node: module_paths(node) for node in graph})
     reason = folds.reason(name, value)
     if reason is not None:

@@ -1,7 +1,7 @@
-"""What belongs to a pooling though it keeps positions: the elementwise operators in front of its sum over positions.
+"""The elementwise operators before a pooling's sum over positions: they belong to the pooling, though they keep positions.
 
 The generalised mean (mean of x^p)^(1/p), however its power is written, the standard deviation sqrt(mean of (x - mean of x)^2), the
-log-sum-exp, and the mean weighted with a softmax over positions begin with them. A map of x^p is not one of x.
+log-sum-exp, and the mean weighted with a softmax over positions begin with such operators. A map of x^p is not a map of x.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MEANS = ("GlobalAveragePool", "ReduceMax", "ReduceMean", "ReduceSum", "GlobalMa
 
 
 def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
-    """The tensor in front of a pooling's own operators; the value itself where none of them made it.
+    """The tensor before a pooling's own operators; the value itself if none of them made it.
 
-    Bounds, scales by one number, and what is subtracted from all positions alike belong to the pooling where a power, or a sum of
-    powers, follows. A bound that has taken in the network's own ReLU stays: the activation is behind it.
+    Bounds, scales by one number, and the subtraction of the same tensor from all positions belong to the pooling if a power, or a
+    sum of powers, follows. A bound into which the network's own ReLU was merged stays: the activation comes after it.
 
     Args:
         clean: The graph.
@@ -35,13 +35,14 @@ def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
     while (found := _step(clean, before)) is not None:
         before, is_power = found
         powers = powers or is_power
+        # without a power after it, the operator may be the network's own
         if powers and is_feature_map(clean, before) is not None:
             chosen = before
     return chosen
 
 
 def _step(clean: CleanGraph, value: ir.Value) -> tuple[ir.Value, bool] | None:
-    """The tensor in front of the operator that gives a value, and whether that is a power; None in front of any other operator."""
+    """The tensor before the pooling's operator that gives a value, and whether it is a power; None for any other operator."""
     node = value.producer()
     if node is None:
         return None
@@ -58,13 +59,14 @@ def _step(clean: CleanGraph, value: ir.Value) -> tuple[ir.Value, bool] | None:
         for this, other in (inputs, inputs[::-1]):
             if node.op_type in ("Add", "Sub") and _is_mean_of(clean, other, this):
                 return this, False
+            # a weighted mean counts like a power: the operators before it may belong to the pooling
             if node.op_type == "Mul" and _weighs_positions(clean, other) and is_feature_map(clean, this) is not None:
                 return this, True
     return None
 
 
 def _base(value: ir.Value) -> ir.Value | None:
-    """x of x * x, x * x * x and so on; None of any other tensor."""
+    """The x in x * x, x * x * x and so on; None for any other tensor."""
     node = value.producer()
     if node is None or node.op_type != "Mul":
         return None
@@ -77,7 +79,7 @@ def _base(value: ir.Value) -> ir.Value | None:
 
 
 def _is_mean_of(clean: CleanGraph, mean: ir.Value, of: ir.Value) -> bool:
-    """Whether a tensor is the same at all positions, and is the mean or the largest of another's."""
+    """Whether a tensor is the same at all positions, and is a mean, a sum or the largest value of another tensor."""
     if is_feature_map(clean, mean) is not None:
         return False
     pending = mean
@@ -122,17 +124,18 @@ def _leads_straight(start: ir.Value, end: ir.Value) -> bool:
 
 
 def _is_one_number(node: ir.Node) -> bool:
-    """Whether a node's constants are one number each: a scale of channels is a normalisation's."""
+    """Whether a node's constants are one number each; a scale per channel belongs to a normalisation."""
     constants = [constant_of(v) for v in node.inputs]
     return all(c is None or c.size == 1 for c in constants)
 
 
 def _has_taken_in(clean: CleanGraph, node: ir.Node) -> bool:
+    """Whether the recorded call of a node reads a ReLU that is not in the graph, because it was merged into the node."""
     read = calls(node)
     names = {str(v.name) for n in clean.graph for v in n.outputs}
     return bool(read) and any(name.startswith("relu") and name not in names for name in read)
 
 
 def _is_bounded(node: ir.Node) -> bool:
-    """An upper bound is the network's own: ReLU6."""
+    """Whether a Clip has an upper bound; then it is the network's own activation, ReLU6."""
     return node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None

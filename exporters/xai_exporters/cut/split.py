@@ -1,7 +1,7 @@
 """Cut a graph at one tensor into head and tail.
 
-The *side tensors* are what the tail needs beside the activation: inputs of the activation's descendants that are neither
-constants, nor descendants, nor made from the batch alone (those the tail computes again, from its own batch).
+The *side tensors* are the tensors that the tail needs beside the activation: inputs of the activation's descendants that are
+neither constants, nor descendants, nor computed from the batch alone (the tail computes those again, from its own batch).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .scores.logits import Logits
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a graph is cut.
+    """The place at which a graph is cut.
 
     Attributes:
         target: The tensor.
         grid: How it holds the activation.
-        sides: The tensors that pass beside the cut, in the graph's order. In the bundle the target's own prefix tokens come
-            behind them, as one more.
+        sides: The tensors that pass beside the cut, in the graph's order. In the bundle, the target's own prefix tokens follow
+            them as one more side tensor.
     """
 
     target: ir.Value
@@ -62,10 +62,10 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
         target: The tensor to cut at.
         logits: The explained output.
         ends: Further tensors that the tail has to give.
-        name: What the user called the layer, for messages.
+        name: The user's name for the layer, for messages.
 
     Raises:
-        LayerError: Says what stands against the cut.
+        LayerError: The graph can't be cut there; the message says why.
     """
     if target in clean.graph.inputs:
         raise LayerError(f"{name!r} gives the image as it is; split at an activation behind it")
@@ -85,11 +85,12 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
 
 
 def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
-    """What `ends` need beside `target`; see the module's docstring."""
+    """The tensors that `ends` need beside `target`; see the module's docstring."""
     after = descendants([target])
     data = descendants(clean.graph.inputs)
-    if clean.batch is not None:
+    if clean.batch is not None:  # tensors computed from the batch alone are no data
         data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
+    # back from the ends; a path stops at the target, at the batch, or at a side tensor
     found: set[ir.Value] = set()
     pending, seen = list(ends), set()
     while pending:
@@ -122,7 +123,7 @@ def split(clean: CleanGraph, cut: Cut, logits: Logits) -> Parts:
     tail = ir.convenience.extract(graph, [cut.target, *cut.sides, *batch], computed)
     in_tail = dict(zip(computed, tail.outputs, strict=True))
     in_tail |= {v: tail.inputs[1 + cut.sides.index(v)] for v in passed_on}
-    if batch:
+    if batch:  # so far it is the tail's last input, which bounds the extraction
         _batch_from_activation(tail)
     _finish_head(head, cut, clean)
     tensors = _finish_tail(tail, cut, clean, logits, [(str(v.name), v, in_tail[v]) for v in graph.outputs])
@@ -134,6 +135,7 @@ def _finish_head(head: ir.Graph, cut: Cut, clean: CleanGraph) -> None:
     target, *sides = head.outputs
     activation, *prefix = to_channels_first(emit, target, cut.grid)
     outputs = [activation, *sides, *prefix]
+    # the image as a side tensor needs a second name
     outputs = [emit.node("Identity", [v], "image") if v in head.inputs else v for v in outputs]
     _replace_outputs(head, outputs)
     rename(head, dict(zip(outputs, [ACTIVATION, *side_names(cut)], strict=True)))
@@ -148,6 +150,7 @@ def _finish_tail(
 ) -> dict[str, str]:
     """Name inputs and outputs; returns own output name -> tail tensor."""
     if cut.grid.layout != "NCHW":
+        # the tail takes [N,K,h,w], and computes the tensor in its own layout from it
         native, activation = tail.inputs[0], ir.Value(name="activation/new")
         tail.inputs[0] = activation
         prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None
@@ -164,7 +167,7 @@ def _finish_tail(
 
 
 def whole(clean: CleanGraph, cut: Cut, logits: Logits) -> ir.Graph:
-    """The network uncut: image -> `logits` and the network's outputs, called as the tail calls them."""
+    """The network uncut: image -> `logits` and the network's outputs, with the names that they have in the tail."""
     graph = clean.graph
     ends = list(dict.fromkeys([logits.value, *graph.outputs]))
     copy = ir.convenience.extract(graph, graph.inputs, ends)
@@ -179,7 +182,7 @@ def _finish_outputs(
 ) -> dict[str, str]:
     """Name and declare the outputs, the logits first; returns own output name -> tensor.
 
-    An output that has one of the bundle's own names gets another one.
+    An output whose name a bundle reserves gets the prefix "output/".
     """
     emit, batch = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0])
     flat = graph.outputs[0]
@@ -191,6 +194,7 @@ def _finish_outputs(
     tensors = {}
     for name, source, value in outputs:
         result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value
+        # an output that is the logits, or another output again, is one tensor with one name
         tensors[name] = results.setdefault(result, f"output/{name}" if name in reserved else name)
         if result is not flat:
             _declare(result, clean.shapes.two[str(source.name)][1:], source.dtype, batch)

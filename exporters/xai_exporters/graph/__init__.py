@@ -1,1 +1,1 @@
-"""What every later room builds with: reading, writing, measuring and naming the nodes of an ONNX graph."""
+"""The tools of every later package: reading, writing, measuring and naming the nodes of an ONNX graph."""

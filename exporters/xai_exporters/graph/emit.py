@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """The name, or with a number (`name_2`) where it is taken; added to `taken`."""
+    """The name, or the name with a number (`name_2`) if it is taken; the result is added to `taken`."""
     free, number = name, 1
     while free in taken:
         number += 1
@@ -60,14 +60,14 @@ class Emitter:
         return self.constant(np.array(values, dtype=np.int64), name)
 
     def shared(self, array: np.ndarray[Any, Any]) -> ir.Value:
-        """An initializer of this content; the same one each time."""
-        key = (array.dtype.str, array.shape, array.tobytes())
+        """An initializer with this content; the same one each time."""
+        key = (array.dtype.str, array.shape, array.tobytes())  # by content, so that -0.0 and 0.0 stay two constants
         if key not in self._shared:
             self._shared[key] = self.constant(array, f"constant/{len(self._shared)}")
         return self._shared[key]
 
     def unique(self, name: str) -> str:
-        """The name, or with a number where it is taken; taken from now on."""
+        """The name, or the name with a number if it is taken; the result is taken from now on."""
         return unique(name, self._taken)
 
     def _name(self, name: str) -> str:
@@ -77,8 +77,8 @@ class Emitter:
 class Ops:
     """ONNX's operators as methods: `op.Conv(x, w, pads=[1, 1, 1, 1])` appends a node and returns its output.
 
-    Numbers and arrays among the inputs become constants: floats, and arrays of them, of the type `floats`; ints and lists
-    of ints int64, as shapes and axes are. None leaves an optional input out. Keyword arguments are attributes.
+    Numbers and arrays among the inputs become constants. Floats, and arrays of floats, get the type `floats`; ints, and lists of
+    ints, get int64, the type of shapes and axes. None leaves an optional input out. Keyword arguments are attributes.
     """
 
     def __init__(self, emit: Emitter, name: str, floats: np.dtype[Any]) -> None:
@@ -87,7 +87,7 @@ class Ops:
         self.floats = floats
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
-        if not op_type[:1].isupper():
+        if not op_type[:1].isupper():  # operators begin with a capital; `__deepcopy__` and the like are none
             raise AttributeError(op_type)
 
         def append(*inputs: Any, **attributes: Any) -> ir.Value:

@@ -1,10 +1,10 @@
-"""Modules of an ONNX file whose last operators were merged into others: what the graph holds is not what they give.
+"""Modules of an ONNX file whose last operators were merged into others, so that the graph no longer holds their outputs.
 
-torch's exporter records at each node the call that it stands for, "%clamp : ... args = (%relu_1, 1e-06)". A node that reads a
-tensor under which its call does not know it (it reads `conv2d_1`, the call read `relu_1`) has taken in what came between. The
-older exporter, and tools that optimise a file, leave a sign at convolutions alone: weight and bias that were computed anew do not
-have the names of the module's own, and the result may have the name of the operator that was merged. ONNX Runtime leaves its
-mark on the whole file.
+torch's exporter records at each node the call that it stands for, "%clamp : ... args = (%relu_1, 1e-06)". If the node reads
+`conv2d_1` and its recorded call reads `relu_1`, the operators between these two tensors were merged into the node. The older
+exporter, and tools that optimise a file, leave a sign at convolutions only: a weight and a bias that were computed do not have the
+names of the module's own parameters, and the result may have the name of the merged operator. ONNX Runtime leaves its mark on the
+whole file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _SAME_VALUE = re.compile(
     r"(getitem|dropout|clone|alias|detach|contiguous|_to_copy|to|lift_fresh_copy|sym_\w+|[pbc]_\w+)(_\d+)?"
 )
+"""Calls that leave a tensor's values as they are, sizes (`sym_`), and torch.export's parameters, buffers, constants (`p_` ...)."""
 _MERGED = re.compile(r"(.*/)(BatchNormalization|Add|Sub|Mul|Div)(_\d+)?_output_\d+")
-"""The tensors of operators that are merged into a convolution before them, by the older exporter's names."""
+"""The results of operators that can be merged into the convolution before them, as the older exporter names them."""
 _COMPUTED = re.compile(r"(onnx::\w+_\d+|_v_\d+|\d+|Conv\w+Fusion_.*|.*_output_\d+_(weight|bias))(_quantized)?")
-"""The parameters that exporters and optimisers compute: torch, onnxsim, ONNX Runtime, onnxslim."""
+"""The names of parameters that torch, onnxsim, ONNX Runtime and onnxslim compute."""
 _ONNX_RUNTIME = "com.microsoft.nchwc"
-"""A domain that every file lists which ONNX Runtime has optimised and saved."""
+"""A domain that is listed in every file that ONNX Runtime has optimised and saved."""
 
 
 class Folds:
-    """What was merged in a graph; asked for one module after the other."""
+    """What was merged in a graph; it answers for one module at a time."""
 
     def __init__(self, graph: ir.Graph, modules: Mapping[ir.Node, Collection[str]]) -> None:
         """`modules` are the module paths that each node lies in."""
@@ -45,10 +46,10 @@ class Folds:
             self._known.add(_last_scope(node))
 
     def reason(self, path: str, value: ir.Value) -> str | None:
-        """Why `value`, the one output of the module `path`, may not be what the module gives; None where nothing says so.
+        """Why `value`, the only tensor that leaves the module `path`, may not be its output; None if nothing says so.
 
         Args:
-            path: The module's.
+            path: The module's path.
             value: The tensor.
         """
         producer = value.producer()
@@ -70,6 +71,7 @@ class Folds:
         for user, _ in value.uses():
             if path in self._modules[user]:
                 continue
+            # ONNX Runtime merges a Relu into the Clip that follows it
             if self._optimised and user.op_type == "Clip" and producer.op_type != "Relu" and _place(value) != path:
                 taken = ["an activation"]
             else:
@@ -82,11 +84,11 @@ class Folds:
         return None
 
     def doubt(self, path: str, value: ir.Value) -> str | None:
-        """What to tell of a module for which the file does not say whether its last operator is there; None where it is.
+        """A warning if the file does not say whether a module's last operator is still in the graph; else None.
 
         Args:
-            path: The module's.
-            value: The tensor that is taken for what it gives.
+            path: The module's path.
+            value: The tensor that is taken as its output.
         """
         producer = value.producer()
         if producer is None:
@@ -100,16 +102,16 @@ class Folds:
         return f"{path!r} is taken to be the tensor {str(value.name)!r}, {why}; compare it with the network, or name a tensor"
 
     def _next_reads(self, path: str, value: ir.Value) -> bool:
-        """Whether the next member of the same sequence reads a tensor: then nothing lies between the two."""
+        """Whether the next member of the same sequence reads a tensor; then no operator lies between the two."""
         outer, number = _numbered(path)
         return number is not None and any(f"{outer}{number + 1}" in self._modules[user] for user, _ in value.uses())
 
     def _is_alone(self, path: str, node: ir.Node) -> bool:
-        """Whether a module holds one operator: it may be the convolution alone, a wrapper of it, or both with what was merged."""
+        """Whether a module holds one operator: the module may be the convolution, or a wrapper of it and of merged operators."""
         return all(other is node or path not in paths for other, paths in self._modules.items())
 
     def _taken_in(self, user: ir.Node, value: ir.Value, producer: ir.Node, path: str) -> list[str]:
-        """The operators between a tensor and the node that reads it, by the node's record."""
+        """The operators between a tensor and the node that reads it, according to the call that the node records."""
         read = calls(user)
         if not read or {str(value.name), _last_scope(producer)} & set(read):
             return []
@@ -121,14 +123,14 @@ class Folds:
             and dot
             and not f"{owner}.".startswith(f"{path}.")
         ):
-            return [
-                name for name in taken if "pad" in name
-            ]  # else what it reads is what a BatchNormalization was merged into
+            # Only a Pad can be merged into the convolution after it. Any other missing name, a BatchNormalization say, was
+            # merged into the operator before, whose result this node reads.
+            return [name for name in taken if "pad" in name]
         return taken
 
 
 def calls(node: ir.Node) -> list[str]:
-    """What the recorded call of a node reads; empty where none is recorded."""
+    """The names that the recorded call of a node reads; empty if none is recorded."""
     _, found, arguments = str(node.metadata_props.get(_CALL, "")).partition("args = ")
     return re.findall(r"%(\w+)", arguments) if found else []
 
@@ -146,19 +148,19 @@ def _listed(node: ir.Node, key: str) -> list[str]:
 
 
 def _one_operator(path: str, producer: ir.Node) -> bool:
-    """Whether the module is a layer of torch's own: its operator is there."""
+    """Whether the module is one of torch's own layers; then its operator is in the graph."""
     scopes, classes = _listed(producer, _SCOPES), _listed(producer, _CLASSES)
-    if path not in scopes or len(classes) != len(scopes):
+    if path not in scopes or len(classes) != len(scopes):  # the two lists run in parallel
         return False
     kind = classes[scopes.index(path)]
     return kind.startswith("torch.nn.modules.") and not kind.startswith("torch.nn.modules.container.")
 
 
 def takes_in(node: ir.Node) -> bool:
-    """Whether a convolution named by the older exporter has taken in what was behind it.
+    """Whether operators after a convolution, named by the older exporter, were merged into it.
 
-    Then weight and bias were computed, or the bias is not of the module whose the weight is. Weights alone that were computed
-    (weight normalisation, say) are no sign.
+    Then either weight and bias were computed, or the weight belongs to the module and the bias does not. A computed weight alone
+    (weight normalisation, for example) is no sign.
     """
     scope = _scope(node)
     if (
@@ -176,10 +178,10 @@ def takes_in(node: ir.Node) -> bool:
 
 
 def merged_prefix(value: ir.Value) -> str | None:
-    """Where a convolution's result has the name of the operator that it has taken in, that operator's place in the network.
+    """The place of the operator that was merged into a convolution, if the convolution's result has that operator's name.
 
     Returns:
-        "/n/" of "/n/BatchNormalization_output_0", which the node "/w/w.0/Conv" gives; None of a tensor with its own name.
+        "/n/" for "/n/BatchNormalization_output_0", the result of the node "/w/w.0/Conv"; None for a tensor with its own name.
     """
     producer = value.producer()
     if producer is None or not takes_in(producer):
@@ -193,7 +195,7 @@ def _named_as_merged(value: ir.Value) -> bool:
 
 
 def _cut_off_by_quantisation(value: ir.Value) -> ir.Node | None:
-    """The node of weighted sums whose result is quantised without negative values: a ReLU behind it was merged into that."""
+    """The node whose result is quantised without negative values: a ReLU after it was merged into its quantisation."""
     node = value.producer()
     quantise = (
         node.inputs[0].producer()
@@ -203,6 +205,7 @@ def _cut_off_by_quantisation(value: ir.Value) -> ir.Node | None:
     if quantise is None or quantise.op_type != "QuantizeLinear" or quantise.inputs[0] is None:
         return None
     of = quantise.inputs[0].producer()
+    # QuantizeLinear without a zero point has the zero point 0 in uint8
     zero = constant_of(quantise.inputs[2]) if len(quantise.inputs) > 2 else np.zeros(1, np.uint8)
     if (
         of is None
@@ -210,6 +213,7 @@ def _cut_off_by_quantisation(value: ir.Value) -> ir.Node | None:
         or zero is None
     ):
         return None
+    # 0.0 is the lowest integer: everything below it saturates to 0.0
     return of if (zero == np.iinfo(zero.dtype).min).all() else None
 
 
@@ -223,19 +227,19 @@ def _place(value: ir.Value) -> str:
 
 
 def _parameter(value: ir.Value | None) -> str:
-    """The name of a weight or bias; of its integers where it is quantised."""
+    """The name of a weight or bias; the name of its integers if it is quantised."""
     while value is not None and (producer := value.producer()) is not None:
         value = producer.inputs[0]
     return "" if value is None else str(value.name)
 
 
 def _scope(node: ir.Node) -> str:
-    """The innermost module path of a node named by the older exporter; "" of another."""
+    """The innermost module path of a node named by the older exporter; "" for any other node."""
     name = node.name or ""
     return name.split("/")[-2] if name.startswith("/") else ""
 
 
 def _numbered(path: str) -> tuple[str, int | None]:
-    """("features.", 3) of "features.3"."""
+    """("features.", 3) for "features.3"; None instead of the number if the last part is a name."""
     outer, dot, last = path.rpartition(".")
     return f"{outer}{dot}", int(last) if last.isdecimal() else None

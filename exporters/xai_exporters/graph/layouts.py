@@ -1,6 +1,6 @@
-"""The layouts of activations: [N,K,h,w] as it is, [N,h,w,K], and tokens [N,T,K] of which all but a prefix form a grid.
+"""The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix.
 
-A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail back.
+A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Grid:
     Attributes:
         layout: The tensor's own layout.
         shape: (K,h,w) of the activation.
-        prefix: Tokens before the grid: class and register tokens.
+        prefix: Number of tokens before the grid: class and register tokens.
     """
 
     layout: Layout
@@ -43,7 +43,7 @@ class Grid:
 
 
 def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
-    """The activation [N,K,h,w], and the prefix tokens where there are any."""
+    """The activation [N,K,h,w], and the prefix tokens [N,prefix,K] if there are any."""
     if grid.layout == "NCHW":
         return [value]
     if grid.layout == "NHWC":
@@ -52,11 +52,12 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
     parts = []
     patches = value
     if grid.prefix:
+        # one constant for each bound of the two slices along axis 1: 0, 1 (the axis itself), prefix, prefix + hw
         numbers = sorted({0, 1, grid.prefix, grid.prefix + h * w})
         bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
         patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + h * w], bound[1]], "patches")
         parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
-    rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})
+    rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})  # [N,K,hw]
     return [emit.node("Reshape", [rows, emit.ints([-1, channels, h, w], "grid_shape")], "grid"), *parts]
 
 
@@ -68,14 +69,14 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
         return emit.node("Transpose", [activation], "channels_last", {"perm": [0, 2, 3, 1]})
     channels, h, w = grid.shape
     rows = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "rows_shape")], "rows")
-    patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})
+    patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})  # [N,hw,K]
     return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
 
 
 def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
-    """Whether a 4-D activation is [N,K,h,w] or [N,h,w,K], told by the operators around it; None where nothing tells.
+    """Whether a 4-D activation is [N,K,h,w] or [N,h,w,K], judged by the operators around it; None if none of them shows it.
 
-    Elementwise operators are looked through, consumers first: what comes next is what reads the layout.
+    The search passes through elementwise operators. It asks the consumers first, because they are the ones that read the layout.
     """
     pending, seen = [value], set()
     while pending:
@@ -89,14 +90,14 @@ def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
                 return told
             if node.op_type in _ELEMENTWISE:
                 pending.extend(node.outputs)
-    current = value
+    current = value  # no consumer shows it: go back along the first data inputs
     while (producer := current.producer()) is not None:
         if producer.op_type in _CHANNELS_FIRST:
             return "NCHW"
         if producer.op_type in ("MatMul", "LayerNormalization"):
             return "NHWC"
         if producer.op_type == "Transpose":
-            perm = list(attribute(producer, "perm", []))
+            perm = list(attribute(producer, "perm", []))  # the layout of the Transpose's result
             return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(perm))  # type: ignore[return-value]
         inputs = data_inputs(producer)
         if producer.op_type not in _ELEMENTWISE or not inputs:
@@ -113,7 +114,7 @@ def _read_as(node: ir.Node, position: int) -> Literal["NCHW", "NHWC"] | None:
         return "NHWC" if attribute(node, "axis", -1) in (-1, 3) else None
     if node.op_type == "MatMul" and position == 0 and constant_of(node.inputs[1]) is not None:
         return "NHWC"
-    if node.op_type == "Transpose":
+    if node.op_type == "Transpose":  # this is its input's layout; `find_layout` has the reverse table
         return {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}.get(tuple(attribute(node, "perm", [])))  # type: ignore[return-value]
     if node.op_type == "ReduceMean":
         axes = reduced_axes(node)
@@ -122,7 +123,8 @@ def _read_as(node: ir.Node, position: int) -> Literal["NCHW", "NHWC"] | None:
 
 
 def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes of a reduction over a 4-D tensor, not negative and sorted; None where they are not constant."""
+    """The axes of a reduction over a 4-D tensor, not negative and sorted; None if they are not constant."""
+    # an input since opset 18 (ReduceSum: 13), an attribute before
     axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if axes is None:
         listed = attribute(node, "axes", None)
@@ -135,7 +137,7 @@ def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
 def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW", "NHWC"]:
     """The layout of the network's input.
 
-    The operators that read it tell the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
+    The operators that read it show the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
     and the first is not.
 
     Args:

@@ -1,7 +1,7 @@
-"""ONNX Runtime, on the training side: runs the source for reference, and measures the shape of every tensor.
+"""ONNX Runtime on the training side: it runs the source for reference, and measures the shape of every tensor.
 
-Shapes are measured, not inferred: a Shape node on every tensor, one run at batch 2 and one at batch 3. What stays the
-same is a constant, what grows is a multiple of the batch; no inference rule can be missing or wrong.
+Shapes are measured, not inferred: every tensor gets a Shape node, and the network runs once at batch 2 and once at batch 3. A
+dimension that stays the same is a constant; one that grows is a multiple of the batch. No inference rule can be missing or wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Measured:
     one: bool = False
 
     def dims(self, value: ir.Value) -> tuple[int | None, ...]:
-        """A tensor's shape, None where a dimension grows with the batch; constants' shapes are their own."""
+        """A tensor's shape, with None for a dimension that grows with the batch; a constant has its own shape."""
         return tuple(a if a == b else None for a, b in zip(*self.both(value), strict=True))
 
     def both(self, value: ir.Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -43,7 +43,7 @@ class Measured:
         return own, own
 
     def rename(self, old: str, new: str) -> None:
-        """Follow a tensor to its new name."""
+        """Keep a tensor's shapes under its new name."""
         for shapes in (self.two, self.three):
             shapes[new] = shapes.pop(old)
 
@@ -57,7 +57,7 @@ class Measured:
             shapes[name] = known
 
     def per_image(self, name: str | None) -> tuple[int, ...] | None:
-        """The shape of one image's part where the first dimension is the batch and no other one grows; else None."""
+        """The shape of one image's part if the first dimension is the batch and no other one grows; else None."""
         if name is None or name not in self.two:
             return None
         two, three = self.two[name], self.three[name]
@@ -73,16 +73,17 @@ def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
 
     Args:
         model: The ONNX file.
-        what: What it is, for the message.
-        optimise: Let the runtime fuse nodes. Off where graphs are compared: fusing across a cut rounds differently in
-            quantised networks, which says nothing about the cut.
+        what: The file's description in the message of an error.
+        optimise: Let the runtime fuse nodes. It is off when graphs are compared: fusing across a cut rounds differently in
+            quantised networks, and this difference says nothing about the cut.
 
     Raises:
         GraphError: The runtime refuses the graph.
     """
     ort = runtimes.onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised, and said in our words
+    options.log_severity_level = 4  # fatal only: a failure is raised, with our own message
+    # the threads of an idle session sleep instead of spinning
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -99,6 +100,7 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
         GraphError: The runtime failed.
     """
     names = [output.name for output in session.get_outputs()]
+    # the longest first dimension of the inputs that have one
     count = max((len(value) for value in feeds.values() if value.ndim), default=1)
     declared = [i.shape for i in session.get_inputs() if i.name in feeds]
     if count > 1 and declared and all(shape and shape[0] == 1 for shape in declared):
@@ -111,7 +113,7 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
 
 
 def run_single(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-    """A source's outputs for one image [1,...]; it is repeated where the source has a fixed batch of several."""
+    """A source's outputs for one image [1,...]; the image is repeated if the source has a fixed batch of several."""
     source_input = session.get_inputs()[0]
     batch = source_input.shape[0]
     if not isinstance(batch, int) or batch == 1:
@@ -148,11 +150,11 @@ def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDA
 def _probe(
     model: ir.Model, nodes: Sequence[onnx.NodeProto], fetch: Sequence[str], batches: Sequence[int]
 ) -> list[list[NDArray[Any]]]:
-    """Run a model with further nodes on zeros, at each batch, for the tensors `fetch`."""
+    """Run a model, extended by `nodes`, on zeros: the tensors `fetch` for each batch."""
     proto = ir.to_proto(model)
     del proto.graph.output[:]
     proto.graph.node.extend(nodes)
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # of any type
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # untyped: any type can be fetched
     session = open_session(proto.SerializeToString(), "the network")
     results = []
     for batch in batches:

@@ -1,4 +1,4 @@
-"""The modules that a graph's nodes come from, by the names that exporters leave."""
+"""The modules that a graph's nodes come from, found in the names that exporters leave."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _DYNAMO_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def module_paths(node: ir.Node) -> list[str]:
-    """The module paths a node lies in, outermost first; empty where the exporter left none.
+    """The module paths a node lies in, outermost first; empty if the exporter left none.
 
-    torch's exporter records them in the node's metadata (["", "layer3", "layer3.0", "conv2d_7"]); its older one in the
-    node's name ("/layer3/layer3.0/conv1/Conv").
+    torch's exporter records them in the node's metadata (["", "layer3", "layer3.0", "conv2d_7"]). Its older exporter records
+    them in the node's name ("/layer3/layer3.0/conv1/Conv").
     """
     recorded = node.metadata_props.get(_DYNAMO_SCOPES)
     if recorded is not None:
@@ -25,12 +25,13 @@ def module_paths(node: ir.Node) -> list[str]:
             scopes = ast.literal_eval(recorded)
         except (ValueError, SyntaxError):
             return []
-        return [str(scope) for scope in scopes[:-1] if scope]
+        return [str(scope) for scope in scopes[:-1] if scope]  # the last entry is the call, "" the whole network
     name = node.name or ""
     return _paths_in(name) if name.startswith("/") else []
 
 
 def _paths_in(name: str) -> list[str]:
+    """["layer3", "layer3.0", "layer3.0.conv1"] for "/layer3/layer3.0/conv1/Conv"; a part may repeat the outer path or not."""
     paths: list[str] = []
     for part in name.split("/")[1:-1]:
         outer = f"{paths[-1]}." if paths else ""
@@ -44,7 +45,7 @@ def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
     inside = {node: dict.fromkeys(module_paths(node)) for node in graph}  # in order, outermost first
     for node, paths in inside.items():
         for value in node.outputs:
-            merged = merged_prefix(value)
+            merged = merged_prefix(value)  # then the value belongs to the module of the merged operator
             for path in paths if merged is None else _paths_in(merged):
                 if value.is_graph_output() or any(path not in inside[user] for user, _ in value.uses()):
                     found.setdefault(path, []).append(value)
@@ -52,7 +53,7 @@ def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
 
 
 def whole_modules(graph: ir.Graph) -> dict[str, ir.Value]:
-    """Module path -> the tensor that it gives, of the modules that give one and are there as a whole."""
+    """Module path -> its output, for modules that have one output and lost no operator to a merge."""
     folds = Folds(graph, {node: module_paths(node) for node in graph})
     found = {path: values[0] for path, values in module_outputs(graph).items() if len(values) == 1}
     return {p: value for p, value in found.items() if folds.reason(p, value) is None}

@@ -25,12 +25,12 @@ def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
 
 
 def called(name: str | None, outputs: Iterable[str | None]) -> str:
-    """What a message calls a node: its name, or the tensors that it gives if it has no name, which ONNX allows."""
+    """A node's name in a message: its own name, or the tensors that it gives if it has none, as ONNX allows."""
     return f"node {name!r}" if name else f"the node that gives {', '.join(repr(o) for o in outputs if o)}"
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The opset of the standard operators; 1 if the model does not say, as ONNX has it."""
+    """The opset of the standard operators; 1, ONNX's default, if the model does not say."""
     return next((int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx")), 1)
 
 
@@ -56,7 +56,7 @@ def descendants(values: Iterable[ir.Value]) -> set[ir.Value]:
 
 
 def content_of(image: ir.Value) -> set[ir.Value]:
-    """Every value computed from what an image holds, not from its shape alone."""
+    """Every value computed from the pixels of an image, not from its shape alone."""
     readers = (node for node, _ in image.uses() if node.op_type not in ("Shape", "Size"))
     return descendants(v for node in readers for v in node.outputs)
 

@@ -1,4 +1,4 @@
-"""Shapes in which the batch is open, and what rules do with them."""
+"""Shapes whose batch dimension is open, and the changes of shape that rules need."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import onnx_ir as ir
 from .emit import Ops
 
 Dims: TypeAlias = tuple[int | None, ...]
-"""A shape; None stands where a dimension grows with the batch."""
+"""A shape; None stands for a dimension that grows with the batch."""
 
 
 def reshape(op: Ops, value: ir.Value, dims: Dims, like: ir.Value) -> ir.Value:
-    """`value` in the shape of `like`, which is `dims`: a constant, as every runtime likes it, where one entry is open."""
+    """`value` in the shape of `like`, which is `dims`; the shape is a constant, as runtimes prefer, if one entry is open."""
+    # Reshape takes -1 only once, and reads 0 as "the input's dimension"
     if dims.count(None) > 1 or 0 in dims:
         return op.Reshape(value, op.Shape(like))
     return op.Reshape(value, [-1 if d is None else d for d in dims])
@@ -27,6 +28,7 @@ def expand(op: Ops, value: ir.Value, dims: Dims) -> ir.Value:
 def unbroadcast(op: Ops, value: ir.Value, have: Dims, want: Dims, like: ir.Value) -> ir.Value:
     """Sum over the axes along which a tensor of the shape `want` was broadcast to `have`: the adjoint of broadcasting."""
     extra = len(have) - len(want)
+    # the leading axes that `want` lacks, and its axes of size 1 that were stretched
     axes = [i for i, d in enumerate(have) if i < extra or (want[i - extra] == 1 and d != 1)]
     if axes:
         value = op.ReduceSum(value, axes, keepdims=1)

@@ -1,4 +1,4 @@
-"""Changes of an ONNX graph's names, and its way to bytes."""
+"""Renames the values of an ONNX graph, and serialises it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIMIT = (1 << 31) - (1 << 20)  # protobuf's 2 GB, and room for the structure ar
 
 
 def rename(graph: ir.Graph, names: Mapping[ir.Value, str]) -> None:
-    """Give values new names; another value that has one of them steps aside."""
+    """Give values new names; another value that has one of these names is renamed too."""
     taken = set(names.values())
     others = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
     for value in others:
@@ -25,9 +25,9 @@ def rename(graph: ir.Graph, names: Mapping[ir.Value, str]) -> None:
 
 
 def step_aside(graph: ir.Graph, value: ir.Value) -> None:
-    """Give up a name: "name/inner" instead.
+    """Rename a value to "name/inner", so that its name is free.
 
-    An initializer is replaced by another one, for its tensor, name included, is shared with the source.
+    An initializer is replaced by another one, because its tensor, name included, is shared with the source.
     """
     name = str(value.name)
     if value.const_value is None or name not in graph.initializers:
@@ -41,7 +41,7 @@ def step_aside(graph: ir.Graph, value: ir.Value) -> None:
 
 
 def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Name the outputs; a tensor that is an output twice (the tap of a layer that is one) becomes two tensors."""
+    """Name the outputs; a tensor that is an output twice (the tap of a layer that is itself an output) becomes two tensors."""
     for i, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
         if value in graph.outputs[:i]:
             again = ir.node("Identity", [value], name=f"{name}/again")
@@ -62,13 +62,12 @@ def to_bytes(model: ir.Model) -> bytes:
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]  # shapes of intermediate tensors and weights
     for noted in (*proto.graph.initializer, *(a for node in proto.graph.node for a in node.attribute)):
-        noted.ClearField("doc_string")  # may hold anything, paths among it
+        noted.ClearField("doc_string")  # may hold anything, file paths too
     return bytes(proto.SerializeToString(deterministic=True))
 
 
 def make_model(graph: ir.Graph, notes: Mapping[str, str] | None = None) -> ir.Model:
-    """A model around a graph, stripped of everything but the graph, its weights in the order of their names, and what it says of
-    itself in `notes`."""
+    """A model that holds a graph and the metadata `notes`, and nothing else; its weights are in the order of their names."""
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -79,10 +78,10 @@ def make_model(graph: ir.Graph, notes: Mapping[str, str] | None = None) -> ir.Mo
         value.doc_string = None
     graph.metadata_props.clear()
     graph.doc_string = None
-    weights = sorted(graph.initializers.items())  # a graph that was cut out of another has them in the order of a set
+    weights = sorted(graph.initializers.items())  # a graph cut out of another one has them in the order of a set
     graph.initializers.clear()
     graph.initializers.update(weights)
-    for domain in [d for d in graph.opset_imports if d]:  # of operators that are not there any more
+    for domain in [d for d in graph.opset_imports if d]:  # their operators are no longer there
         del graph.opset_imports[domain]
     name = "xai-deploy-exporters"
     return ir.Model(graph, ir_version=IR_VERSION, producer_name=name, metadata_props=dict(notes or {}))

@@ -1,1 +1,1 @@
-"""Passes over the source graph, one per file; `pipeline.clean` runs them in order."""
+"""Passes over the source graph, one per file. `clean` runs them in order; `sources.standard_form` runs those for ONNX files."""

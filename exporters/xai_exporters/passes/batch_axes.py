@@ -1,8 +1,8 @@
 """Find the dimension that holds the batch in every tensor: infer shapes node by node, with a marker in place of the batch.
 
-The marker is a large prime. No size is a multiple of it, so a dimension that is one grows with the batch. A dimension may hold more
-than the batch: Swin's windows give N * windows, attention gives N * heads. In general it is outer * N * inner; only `outer` has to
-be noted, `inner` follows from the size.
+The marker is a large prime. No ordinary size is a multiple of it, so a dimension that is a multiple grows with the batch. A
+dimension may hold more than the batch: Swin's windows give N * windows, attention gives N * heads. In general it is
+outer * N * inner; only `outer` has to be noted, because `inner` follows from the size.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from onnx.reference import ReferenceEvaluator
 from ..graph.reading import attribute, constant_of
 
 MARK = 16_777_213
-"""Stands for the batch: the largest prime below 2^24, which float32 holds exactly; a Resize's scales are float32."""
+"""The marker for the batch: the largest prime below 2^24. Float32, the type of a Resize's scales, holds it exactly."""
 
 _SMALL = 1 << 16  # entries; shapes, axes and indices are computed from smaller tensors
 
 
 @dataclass
 class BatchAxes:
-    """What is known of a graph's tensors while it is walked from its input on.
+    """Facts about a graph's tensors, collected during a walk that starts at the graph's input.
 
     Attributes:
         batch: The fixed batch that the source was exported for.
-        opset: Of the standard operators.
-        types: Element type and shape, by tensor; the shape holds the marker.
-        outer: By tensor, the factor outside the batch in its dimension; 1 if it is not listed.
+        opset: The opset of the standard operators.
+        types: Element type and shape of each tensor; the shape holds the marker.
+        outer: The factor outside the batch in the dimension that holds it, for each tensor; 1 if a tensor is not listed.
         values: The values of small tensors that are constant, or computed from shapes.
         computed: The tensors of `values` that are computed from a shape that holds the batch.
     """
@@ -57,6 +57,7 @@ class BatchAxes:
 
     def axis(self, value: ir.Value | None) -> int | None:
         """The dimension that grows with the batch, or None."""
+        # a size of 0 is a multiple of everything
         found = [i for i, d in enumerate(self.dims(value) or ()) if d and d % MARK == 0]
         return found[0] if len(found) == 1 else None
 
@@ -65,7 +66,7 @@ class BatchAxes:
         return tuple(d // MARK * self.batch if d % MARK == 0 else d for d in self.dims(value) or ())
 
     def before(self, value: ir.Value) -> int:
-        """The product of all sizes outside the batch, in memory's order."""
+        """The product of all sizes outside the batch, in row-major order."""
         axis = self.axis(value)
         return prod((self.dims(value) or ())[:axis]) * self.outer.get(value, 1)
 
@@ -98,7 +99,7 @@ class BatchAxes:
                 self.values[value] = tensor
 
     def infer(self, node: ir.Node) -> None:
-        """Note the shapes and values of a node's outputs; nothing if an input is not known, or shapes do not fit."""
+        """Note the shapes and values of a node's outputs; note nothing if an input is not known, or if shapes do not fit."""
         given = [x for x in node.inputs if x is not None]
         if any(x not in self.types for x in given):
             return
@@ -118,7 +119,7 @@ class BatchAxes:
         for value in node.outputs:
             if str(value.name) in found:
                 self.types[value] = found[str(value.name)]
-                if marked:
+                if marked:  # the first input that holds the batch passes its factor on
                     self.outer[value] = self.outer.get(marked[0], 1)
         if node.op_type == "Shape" and (dims := self.dims(node.inputs[0])) is not None:
             span = slice(attribute(node, "start", 0), attribute(node, "end", None))

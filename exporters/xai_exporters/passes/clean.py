@@ -1,4 +1,4 @@
-"""From a source's graph to one that can be cut: standard operators, constants folded, one symbolic batch."""
+"""Turn a source's graph into one that can be cut: standard operators, constants folded, one symbolic batch."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class CleanGraph:
     """A graph ready to be cut.
 
     Attributes:
-        model: The model; its graph has one input, with batch "N", or 1 where it takes one image at a time.
-        image_shape: One image in the network's own layout.
-        shapes: Of every tensor.
-        batch: The value that holds the batch [1], where shape arithmetic needs it.
-        was_fixed: The source had a fixed batch.
+        model: The model; its graph has one input, with batch "N", or 1 if it takes one image at a time.
+        image_shape: The shape of one image in the network's own layout.
+        shapes: The measured shapes of every tensor.
+        batch: The value that holds the batch size, of shape [1], if shape arithmetic needs it; else None.
+        was_fixed: Whether the source had a fixed batch.
         reason: Why it takes one image at a time; None if it takes several.
     """
 
@@ -56,7 +56,7 @@ class CleanGraph:
 
     @cached_property
     def positions(self) -> dict[ir.Value, Traced]:
-        """Where in the image each tensor's elements lie."""
+        """The position in the image of each tensor's elements."""
         layout = input_layout(self.graph.inputs[0], self.image_shape)
         return trace(self.graph, self.shapes, 2 if layout == "NCHW" else 1)
 
@@ -76,11 +76,11 @@ def clean(
     Args:
         proto: The source as ONNX; not changed.
         input_shape: (C,H,W) asked for, or None.
-        one_because: Why the network takes one image at a time; None if it shall take several. If it then does not run on
+        one_because: Why the network takes one image at a time; None if it is to take several. If it then does not run on
             several images, `clean` starts again for one image and gives the reason in the result.
 
     Raises:
-        GraphError: The graph holds what can't be handled.
+        GraphError: The graph is damaged, or holds an operator or a shape that can't be handled.
         RequestError: The input's shape is not known, or not the one asked for.
         BatchError: The network takes exactly n images at once, and n is not 1.
     """
@@ -132,6 +132,7 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     except GraphError as error:
         if one_because is not None:
             raise
+        # it does not run at batch 2 and 3: start again, for one image
         return _clean(proto, input_shape, " ".join(str(error).split())[:300])
     if reduce_shape_arithmetic(model, shapes):
         _fold(model)
@@ -145,17 +146,18 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     if gathered or fixed:
         shapes = measure(model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
+    # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
 
 
 def free_name(name: str) -> str:
-    """What an input is called in a bundle, which has names of its own."""
+    """The input's name in a bundle: a name that bundles reserve gets the prefix "image/"."""
     return f"image/{name}" if name in RESERVED or name.startswith("side_") else name
 
 
 def _fold(model: ir.Model) -> None:
-    """Fold constants, drop what nothing uses. QuantizeLinear and DequantizeLinear stay: they are the network's meaning."""
+    """Fold constants and drop unused nodes. QuantizeLinear and DequantizeLinear stay: they are part of the network's meaning."""
     outputs = [str(v.name) for v in model.graph.outputs]
     onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -193,6 +195,7 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[in
         raise GraphError(f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions")
     dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims[1:]]
     if asked is not None:
+        # C is asked first: [N,H,W,C] if only the file's last dimension is C
         channels_last = dims[2] == asked[0] and dims[0] != asked[0]
         wanted = (*asked[1:], asked[0]) if channels_last else asked
         for position, (have, want) in enumerate(zip(dims, wanted, strict=True), 1):

@@ -1,13 +1,13 @@
 """Turn a Gather that counts through its data into the Reshape that it is.
 
 torch writes some pooled tensors (ConvNeXt, Swin) as a flat tensor picked at the positions 0, 1, 2, ...: a Range over the
-batch, spread out by Add and Mul. Where a Gather
+batch, spread out by Add and Mul. A Gather is a Reshape if
 
-1. picks from a tensor of one axis,
-2. at indices made from the batch alone, not from the image,
-3. which at batch 2 and at batch 3 are 0, 1, 2, ... to the data's end, and whose shape has one entry that grows,
+1. it picks from a tensor of one axis,
+2. its indices are computed from the batch alone, not from the image,
+3. these indices are 0, 1, 2, ... to the data's end at batch 2 and at batch 3, and at most one entry of their shape grows.
 
-it is a Reshape, which every runtime runs, which needs no scatter to be differentiated, and which tells what the tensor is.
+A Reshape runs on every runtime, needs no scatter to be differentiated, and shows what the tensor is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def reduce_counted_gathers(model: ir.Model, shapes: Measured) -> bool:
     runs = [evaluate(model, names, batch) for batch in (2, 3)]
     emit, changed = Emitter(graph, "counted"), False
     for (node, data, _), name in zip(found, names, strict=True):
+        # the data has one axis, so each of these shapes is (n,) and np.arange(*size) counts to n
         sizes = (shapes.two[str(data.name)], shapes.three[str(data.name)])
         counts = all(
             np.array_equal(run[name].reshape(-1), np.arange(*size)) for run, size in zip(runs, sizes, strict=True)

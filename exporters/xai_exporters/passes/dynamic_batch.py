@@ -1,7 +1,7 @@
 """Make a fixed batch symbolic.
 
 A source exported with batch 1 (or any other number) has that number in its input's shape, and in constants all over the
-graph. The graph is walked from the input on, with the place of the batch in each tensor known (`batch_axes`). Legal cases:
+graph. This pass walks the graph from its input, and knows the place of the batch in each tensor (`batch_axes`). Legal cases:
 
 1. Reshape to a constant shape: the entry that holds the batch becomes -1, and every other entry becomes a number. Flatten from
    axis 0 is such a Reshape.
@@ -12,7 +12,7 @@ graph. The graph is walked from the input on, with the place of the batch in eac
    (torch's adaptive pooling) is a Reshape, as in case 1.
 6. A mean, sum, maximum, minimum or product over a batch of 1 that keeps the dimension: the batch's axis is left out.
 
-This pass does not decide whether the result is right: the pipeline compares three images at once with three single ones. If they
+This pass does not decide whether the result is right: the export compares three images at once with three single ones. If they
 differ, the bundle takes one image at a time.
 """
 
@@ -39,7 +39,7 @@ def make_batch_dynamic(model: ir.Model) -> bool:
     """
     graph = model.graph
     [image] = graph.inputs
-    assert image.shape is not None  # the pipeline has bound it
+    assert image.shape is not None  # `clean` has bound it
     batch = image.shape[0]
     image.shape = ir.Shape(["N", *image.shape[1:]])
     if not isinstance(batch, int):
@@ -80,6 +80,7 @@ class _Rewriter:
             return
         if self.axes.dims(x) is None:  # unknown shape: assume that the first entry is the batch, as exporters write it
             if len(target) > 1 and target[0] == self.axes.batch:
+                # a shape may hold -1 only once; 0 copies the input's dimension, unless `allowzero` is set
                 self._set(node, 1, [0 if -1 in target else -1, *target[1:]])
                 node.attributes.pop("allowzero", None)
             return
@@ -89,7 +90,7 @@ class _Rewriter:
         if not attribute(node, "allowzero", 0):
             target = [have[i] if d == 0 and i < len(have) else d for i, d in enumerate(target)]
         rest = prod(d for d in target if d != -1)
-        if rest == 0 or prod(have) % rest:
+        if rest == 0 or prod(have) % rest:  # an empty tensor, or a shape that does not fit
             return
         self._view(node, [prod(have) // rest if d == -1 else d for d in target])
 
@@ -110,7 +111,7 @@ class _Rewriter:
         if 0 in have:
             return
         dims = [prod(have[:start]), prod(have[start:])]
-        held = axis >= start
+        held = axis >= start  # False or True: also the index of the row or the column dimension in `dims`
         outer = prod(have[start if held else 0 : axis]) * self.axes.outer.get(x, 1)
         dims[held] = dims[held] // self.axes.batch * MARK
         self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), outer)
@@ -131,6 +132,7 @@ class _Rewriter:
                 found[i] = outside
         if not found:
             return
+        # several entries may qualify: prefer one that is the batch alone, then the last one that is no feature axis
         alone = [i for i, outside in found.items() if outside == 1 and target[i] == batch]
         inside = [i for i in found if i < len(target) - 1]  # the last axis holds features
         position = alone[0] if alone else inside[-1] if inside else min(found)
@@ -151,7 +153,7 @@ class _Rewriter:
             for position, x in enumerate(node.inputs):
                 if x is not None and self.axes.axis(x) is None:
                     self._expand(node, position, axis)
-        elif all(self.axes.axis(x) == axis for x in node.inputs):
+        elif all(self.axes.axis(x) == axis for x in node.inputs):  # then the number of the input lies outside the batch
             self.axes.infer(node)
             first = node.inputs[0]
             assert first is not None
@@ -182,8 +184,8 @@ class _Rewriter:
         if axis is None or target is None or node.inputs[0] is None:
             return
         have = self.axes.source_dims(node.inputs[0])
-        position = axis + len(target) - len(have)
-        if position >= 0 and target[position] == have[axis] != 1:
+        position = axis + len(target) - len(have)  # broadcasting aligns the last axes
+        if position >= 0 and target[position] == have[axis] != 1:  # an entry of 1 fits every batch already
             self._set(node, 1, [1 if i == position else d for i, d in enumerate(target)])
 
     def resize(self, node: ir.Node) -> None:
@@ -193,6 +195,7 @@ class _Rewriter:
             return
         have = self.axes.source_dims(node.inputs[0])
         listed = [a % len(have) for a in attribute(node, "axes", None) or range(len(have))]
+        # an axis that `axes` leaves out keeps its size
         kept = [(a, size) for a, size in zip(listed, sizes, strict=True) if a != axis or size != have[axis]]
         if len(kept) < len(listed):
             node.attributes["axes"] = ir.AttrInt64s("axes", [a for a, _ in kept])
@@ -209,6 +212,7 @@ class _Rewriter:
         listed = self._fixed(node, 3) or list(range(len(starts)))
         steps = self._fixed(node, 4) or [1] * len(starts)
         parts = list(zip(starts, ends, [a % rank for a in listed], steps, strict=True))
+        # each part is (start, end, axis, step)
         kept = [p for p in parts if not (p[2] == axis and p[3] == 1 and (p[0] == 0 or p[0] <= -size) and p[1] >= size)]
         if len(kept) == len(parts):
             return
@@ -228,7 +232,7 @@ class _Rewriter:
         if len(node.outputs) == 1:
             self._identity(node)
         sizes = self._fixed(node, 1) if len(node.inputs) > 1 else None
-        if sizes is not None and len(set(sizes)) == 1:
+        if sizes is not None and len(set(sizes)) == 1:  # equal parts: state their number, which holds at every batch
             node.resize_inputs(1)
             node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
 

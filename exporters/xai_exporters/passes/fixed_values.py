@@ -1,14 +1,12 @@
-"""Fold what is computed but always the same.
+"""Fold tensors that are computed but always have the same value.
 
-Exporters compute the pads of a Pad, the ends of a Slice, the indices of a Gather by arithmetic that no folding resolves
-(ConstantOfShape, a Gather from a shape whose other entry is the batch). A tensor
+Exporters compute the pads of a Pad, the ends of a Slice, and the indices of a Gather by arithmetic that no folding resolves
+(ConstantOfShape, a Gather from a shape whose other entry is the batch). A tensor is a constant if
 
-1. that a node which reads the image's content takes as an input,
-2. made from the batch alone or from constants, not from content, and not a weight that is kept quantised,
-3. of a few thousand entries at most,
-4. equal at batch 2 and at batch 3
-
-is a constant.
+1. a node that reads the image's content takes it as an input,
+2. it is computed from the batch alone or from constants, not from content, and is not a weight that is kept quantised,
+3. it has a few thousand entries at most,
+4. it is equal at batch 2 and at batch 3.
 """
 
 from __future__ import annotations
@@ -20,12 +18,12 @@ from ..graph.emit import Emitter
 from ..graph.measure import evaluate
 from ..graph.reading import constant_of, content_of
 
-_LIMIT = 4096  # entries; pads, axes and indices are far below, computed weights stay computed
+_LIMIT = 4096  # entries; pads, axes and indices have far fewer, and larger computed weights stay computed
 _QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 
 
 def fold_fixed_values(model: ir.Model) -> bool:
-    """Replace such tensors by initializers.
+    """Replace tensors that are always the same by initializers.
 
     Returns:
         Whether there were any.

@@ -27,10 +27,11 @@ def to_pixels(model: onnx.ModelProto) -> onnx.ModelProto | None:
     if all(_is_dequantize(node, weights) for node in readers):
         for index, node in enumerate(readers):
             zero = numpy_helper.to_array(weights[node.input[2]])
-            name = f"{image.name}/zero_{index}"
+            name = f"{image.name}/zero_{index}"  # z + 128 is within 0..255; the sum itself needs more than int8
             graph.initializer.append(numpy_helper.from_array((zero.astype(np.int16) + 128).astype(np.uint8), name))
             node.input[2] = name
         return changed
+    # codes = Q(DQ(pixel)): DQ with zero point 128, Q with zero point 0, both with scale 1
     codes, one, middle, zero_ = (f"{image.name}/{what}" for what in ("codes", "one", "middle", "zero"))
     for name, value in ((one, np.float32(1)), (middle, np.uint8(128)), (zero_, np.int8(0))):
         graph.initializer.append(numpy_helper.from_array(np.array(value), name))

@@ -40,6 +40,7 @@ def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.domain in ("", "ai.onnx"):
             _upgrade(node, new, ranks, nodes, f"opset7/{index}")
         nodes.append(node)
+    # copies, because `del` takes the nodes away from the message that owns them
     kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del new.graph.node[:]
     new.graph.node.extend(kept)
@@ -50,7 +51,7 @@ def upgrade_old(model: onnx.ModelProto) -> onnx.ModelProto:
     new.ir_version = max(new.ir_version, 8)
     try:
         onnx.checker.check_model(new)
-    except Exception as error:  # the checker names what it does not know
+    except Exception as error:  # its message names the operator that it does not know
         reason = " ".join(str(error).split())[:200]
         raise GraphError(f"the model has opset {version} and can't be brought to {OLDEST}: {reason}") from None
     return new
@@ -78,20 +79,23 @@ def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nod
             raise GraphError(
                 f"{called(node.name, node.output)} is a BatchNormalization that is not spatial; export again with a newer opset"
             )
-        del node.output[1:]
+        del node.output[1:]  # the others are for training: running statistics, a mask
     if op in _BROADCASTING:
         axis = _take(node, "axis").get("axis")
         if given.get("broadcast", 0) and axis is not None:
             _broadcast(node, int(axis), ranks, nodes, name)
+    # one slope per channel: numpy would align it with the width
     if op == "PRelu" and ranks.get(node.input[1]) == 1 and ranks.get(node.input[0], 1) > 2:
         _broadcast(node, 1, ranks, nodes, name)
     if op == "Reshape" and len(node.input) == 1:
         node.input.append(_constant(model, name, np.array(_take(node, "shape")["shape"], np.int64)))
     if op == "Pad" and (pads := _take(node, "paddings").get("paddings")) is not None:
         node.attribute.append(helper.make_attribute("pads", pads))
+    # Cast-1 names the type ("FLOAT"), later ones give its number
     if op == "Cast" and isinstance(to := _take(node, "to").get("to"), bytes | int):
         to = onnx.TensorProto.DataType.Value(to.decode().upper()) if isinstance(to, bytes) else to
         node.attribute.append(helper.make_attribute("to", to))
+    # Concat-1 has the default 1; later ones have none
     if op == "Concat" and not any(a.name == "axis" for a in node.attribute):
         node.attribute.append(helper.make_attribute("axis", 1))
     if op == "Upsample" and "height_scale" in (scales := _take(node, "height_scale", "width_scale")):
@@ -105,6 +109,7 @@ def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[No
         raise GraphError(
             f"{called(node.name, node.output)} ({node.op_type}) broadcasts along axis {axis} of a tensor of unknown shape"
         )
+    # The second input's axes are `axis` to `axis + other - 1` of the first one's; `missing` axes follow them.
     rank, other = ranks[node.input[0]], ranks[node.input[1]]
     missing = rank - (axis + rank if axis < 0 else axis) - other
     if missing > 0:

@@ -1,4 +1,4 @@
-"""Bring a model to opset 18, up or down; a newer one whose operators do not allow it keeps its own."""
+"""Bring a model to opset 18, up or down; a newer model whose operators do not allow it keeps its own opset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ OPSET = 18
 
 
 def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 18 where its operators allow.
+    """The model at opset 18 if its operators allow.
 
     1. Opset 18 already: returned as it is.
-    2. Older: converted up; a failure is an error, for older operators have other meanings.
-    3. Newer: converted down; where an operator has no older form (Gelu of opset 20), the model keeps its opset.
+    2. Older: converted up; a failure is an error, because older operators have other meanings.
+    3. Newer: converted down; if an operator has no older form (Gelu of opset 20), the model keeps its opset.
 
-    Node metadata (module paths) is carried over by output name, which the converter drops.
+    The converter drops node metadata (module paths), so it is carried over by output name.
 
     Raises:
         GraphError: An older model can't be converted up.
@@ -33,12 +33,11 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         converted = onnx.version_converter.convert_version(model, OPSET)
         if version > OPSET:
-            onnx.checker.check_model(converted)  # the converter lets attributes stand that opset 18 does not know
+            onnx.checker.check_model(converted)  # the converter keeps attributes that opset 18 does not know
     except Exception as error:  # the converter raises bare RuntimeErrors, and worse
         if version < OPSET:
-            reason = " ".join(str(error).split()).rpartition("failed: ")[2][
-                :200
-            ]  # less the converter's own source line
+            # without the converter's own source line
+            reason = " ".join(str(error).split()).rpartition("failed: ")[2][:200]
             raise GraphError(
                 f"the model has opset {version}, and ONNX's converter can't bring it to {OPSET} ({reason}); export it again with "
                 f"opset {OPSET}"

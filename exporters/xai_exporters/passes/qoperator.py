@@ -2,15 +2,15 @@
 
     y_q = op_q(x_q, ...)   becomes   y_q = Q(op(DQ(x_q), ...))        DQ(q) = (q - zero) scale,  Q = its inverse, rounded
 
-This is how the operators are defined (ONNX's operator reference; ONNX Runtime's ContribOperators.md for com.microsoft). Results
+The operators are defined this way (ONNX's operator reference; ONNX Runtime's ContribOperators.md for com.microsoft). Results
 differ by at most one step, if a value lies on the border between two steps. Cases:
 
 1. QLinearConv, QLinearMatMul, QGemm, QLinearConcat, QLinearWhere and the operators of `_PLAIN`. With `channels_last`, a Transpose
    is put before and after.
 2. Operators that move quantised values or select among them (MaxPool, Reshape, ...) run on floats, because gradients need floats.
-3. ConvInteger and MatMulInteger whose input a QuantizeLinear of fixed scale gives: the codes as floats. Float32 holds integers
-   below 2^24 exactly.
-4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has: standard operators on integers.
+3. ConvInteger and MatMulInteger whose input comes from a QuantizeLinear of fixed scale run on the codes as floats. Float32 holds
+   integers below 2^24 exactly.
+4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has, become standard operators on integers.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class InQdq:
 
     Attributes:
         model: The model.
-        beside: The model as it was, with the replacement of each operator added on the same inputs. None if one file can't hold
+        beside: The original model, with the replacement of each operator added on the same inputs. None if one file can't hold
             both: scales for single channels need opset 13.
-        pairs: The outputs to compare in `beside`: of an operator and of its replacement.
+        pairs: The outputs to compare in `beside`: an operator's, and its replacement's.
     """
 
     model: onnx.ModelProto
@@ -101,7 +101,7 @@ class _Rewriter:
             again = self.name(f"{own}/again")
             for new in self.nodes[start:]:
                 beside.graph.node.add().CopyFrom(new)
-            last = beside.graph.node[-1]
+            last = beside.graph.node[-1]  # a rule ends with the node that gives the operator's own output
             last.output[0] = again
             pairs.append((own, again))
         if not self.changed:
@@ -115,7 +115,7 @@ class _Rewriter:
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
         del self.graph.value_info[:]
-        self.model.ir_version = max(self.model.ir_version, 8)  # before 4 every initializer has to be an input, too
+        self.model.ir_version = max(self.model.ir_version, 8)  # before IR 4 every initializer has to be an input, too
         return InQdq(self.model, None if axes and opset_of(self.model) < 13 else beside, tuple(pairs))
 
     def name(self, like: str) -> str:
@@ -139,7 +139,7 @@ class _Rewriter:
         return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
     def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
-        """(codes - zero) scale; `axis` is that of a scale with several entries."""
+        """(codes - zero) scale; `axis` is the axis along which a scale with several entries lies."""
         attributes: dict[str, Any] = {"axis": axis} if self._entries(scale) > 1 else {}
         return self.add(
             "DequantizeLinear", [codes, self._flat(scale), *([self._flat(zero)] if zero else [])], codes, **attributes
@@ -181,6 +181,7 @@ class _Rewriter:
         """Case 1: y_q = Q(Conv(DQ(x), DQ(w)) + b s_x s_w)."""
         x, xs, xz, w, ws, wz, ys, yz = _inputs(node, 8)[:8]
         inputs = [self.channels_first(self.dequantized(x, xs, xz), node), self.dequantized(w, ws, wz)]
+        # the bias is int32, at the scale s_x s_w and zero point 0
         if len(node.input) > 8 and node.input[8]:
             inputs.append(self.dequantized(node.input[8], self.product(xs, ws), ""))
         y = self.add("Conv", inputs, node.output[0], **_attributes(node))
@@ -197,7 +198,7 @@ class _Rewriter:
     def gemm(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(alpha DQ(a) DQ(b) + c alpha s_a s_b); floats without Q if the output has no scale."""
         a, as_, az, b, bs, bz, *rest = _inputs(node, 9)
-        turned = _attribute(node, "transB", 0)
+        turned = _attribute(node, "transB", 0)  # then the output's columns are the rows of b, axis 0
         inputs = [self.dequantized(a, as_, az), self.dequantized(b, bs, bz, 0 if turned else 1)]
         if rest[0]:
             scale = self.product(as_, bs, _attribute(node, "alpha", 1.0))
@@ -290,7 +291,7 @@ class _Rewriter:
             name = self.name(f"{node.output[0]}.quantize")
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
         out = node.output[0]
-        if bz and not az:
+        if bz and not az:  # MatMulInteger takes b's zero point only after a's
             az = self.constant(np.uint8(0), "zero")
         product = self.add("MatMulInteger", [a, b, az, bz] if bz else [a, b, az] if az else [a, b], out)
         product = self.add("Cast", [product], out, to=onnx.TensorProto.FLOAT)
@@ -310,7 +311,7 @@ def _outputs(model: onnx.ModelProto) -> set[str]:
 
 
 def _inputs(node: NodeProto, count: int) -> list[str]:
-    """The inputs' names, at least so many; "" is one left out."""
+    """The inputs' names, filled up to `count`; "" stands for an input that is left out."""
     return [*node.input, *[""] * (count - len(node.input))]
 
 

@@ -5,7 +5,7 @@ With the image size bound, only the batch varies, so every shape is an affine fu
 1. A Reshape to a computed shape, of which at most one entry grows with the batch, gets a constant with -1 there.
 2. Every other Shape(x) becomes factor * Shape(image)[0] + offset.
 
-After this a graph cut in two needs no shape from beside the cut: the tail takes the batch from its activation.
+After this, a graph that is cut in two passes no shape beside the cut: the tail takes the batch from its activation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..graph.reading import attribute, constant_of
 
 
 def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
-    """Rewrite the graph in place. What is left of Shape is at most one node, Shape(image)[0:1].
+    """Rewrite the graph in place. At most one Shape node is left, Shape(image)[0:1].
 
     Returns:
         Whether anything was rewritten.
@@ -33,6 +33,7 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
         output = node.outputs[0]
         if node.op_type == "Reshape" and constant_of(node.inputs[1]) is None:
             two, three = (np.array(s[str(output.name)], dtype=np.int64) for s in (shapes.two, shapes.three))
+            # Reshape reads 0 as "the input's dimension"
             if np.count_nonzero(two != three) <= 1 and 0 not in two:
                 node.replace_input_with(1, emit.constant(np.where(two == three, two, -1), str(node.name)))
                 node.attributes.pop("allowzero", None)
@@ -40,6 +41,7 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
         elif node.op_type == "Shape" and node.inputs[0] is not None:
             span = slice(attribute(node, "start", 0), attribute(node, "end", None))
             two, three = (np.array(s, dtype=np.int64)[span] for s in shapes.both(node.inputs[0]))
+            # shape(N) = factor N + offset, from shape(2) and shape(3)
             factor = three - two
             offset = two - 2 * factor
             if not factor.any():

@@ -1,4 +1,4 @@
-"""Refuse what a bundle's graphs may not hold: operators that ONNX does not have, and control flow."""
+"""Refuse operators that a bundle's graphs may not hold: those that ONNX does not have, and control flow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ..errors import GraphError
 from ..graph.reading import called, opset_of
 
-_ADVICE = {  # how a domain begins -> what it is, and what to do
+_ADVICE = {  # the beginning of a domain -> its owner, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",
     "onnx.brevitas": "brevitas' own; export it in QDQ form (brevitas.export.export_onnx_qcdq)",
     "finn": "FINN's; export the network before FINN's transformations, in QDQ form",
@@ -23,7 +23,7 @@ _ADVICE = {  # how a domain begins -> what it is, and what to do
 
 
 def _advice(domain: str, op: str) -> str:
-    """Whose an operator is, and how the network is exported without it."""
+    """The owner of an operator, and how to export the network without it."""
     for start, advice in _ADVICE.items():
         if domain.startswith(start):
             return advice

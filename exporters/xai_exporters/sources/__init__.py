@@ -1,6 +1,6 @@
 """Source formats, one file each: a source is a module with `matches(file)` and `load(file, request)`.
 
-Files are told apart by their content, never by their ending.
+A file's format is recognised by its content, never by its extension.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["SourceFile", "TrainedNetwork", "load_source"]
 
 
 class SourceFormat(Protocol):
-    """What a source module defines."""
+    """The functions that a source module defines."""
 
     def matches(self, file: SourceFile) -> bool:
         """Whether the file is of this format."""

@@ -52,7 +52,7 @@ def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: 
 
 
 def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The state dict in a file's content: itself, or under a checkpoint's usual keys; DataParallel's prefix is taken off.
+    """The state dict in a file's content, or under a checkpoint's usual keys in it; DataParallel's and compile's prefixes are cut.
 
     Raises:
         ArchitectureError: There is none.
@@ -78,7 +78,7 @@ def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
     """Refuse tensors that are more than the file can hold, or that are not kept as plain numbers.
 
     Raises:
-        SourceError: One of them.
+        SourceError: There is such a tensor.
     """
     torch = import_torch()
     for name, value in weights.items():
@@ -112,7 +112,7 @@ def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, Torchvisio
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules.setdefault(spec.name, module)
+            sys.modules.setdefault(spec.name, module)  # as an import does; dataclasses look their module up there
             spec.loader.exec_module(module)
         else:
             if os.getcwd() not in sys.path:
@@ -138,14 +138,16 @@ def _load(
     """Build the network, with the weights' number of classes, and load them strictly.
 
     Returns:
-        The network, and the arguments that it was built with: those given, and what the weights tell.
+        The network, and the arguments that it was built with: those given, and those that the weights show.
     """
     module = _call(build, name, given)
     options: dict[str, Any] = {}
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    # the architecture has auxiliary classifiers, the weights do not
     if any(".aux" in f".{key}" or "AuxLogits" in key for key in set(wanted) - set(weights)):
         options["aux_logits"] = False
     differing = [k for k, shape in wanted.items() if k in weights and tuple(weights[k].shape) != shape]
+    # tensors that differ in their first size only: the classes
     counts = {
         int(weights[k].shape[0]) for k in differing if tuple(weights[k].shape[1:]) == wanted[k][1:] and weights[k].ndim
     }
@@ -167,8 +169,8 @@ def _load(
 def _fill(module: Any, weights: Mapping[str, Any]) -> list[str]:
     """Load the weights; returns what does not fit, in words.
 
-    Old names are turned into new ones by the modules' own hooks (torchvision's ViT); those go by a version that the file
-    may lack, and that is the module's own where all names are.
+    Modules' own hooks turn old names into new ones (torchvision's ViT). They read a version that the file may lack. If the module
+    knows all names in the file, the version is the module's own.
     """
     own = module.state_dict()
     shapes = {key: tuple(value.shape) for key, value in own.items()}
@@ -183,7 +185,7 @@ def _fill(module: Any, weights: Mapping[str, Any]) -> list[str]:
             filled._metadata = own._metadata
         try:
             missing, unexpected = map(set, module.load_state_dict(filled, strict=False))
-        except Exception as error:  # the modules' own hooks, and whatever else does not fit
+        except Exception as error:  # raised by the modules' own hooks, or for anything else that does not fit
             problems.append(first_line(error))
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
     told = [f"it lacks {_some(sorted(missing))}"] if missing else []

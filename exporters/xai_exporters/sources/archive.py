@@ -1,7 +1,7 @@
 """Look into a zip archive before anything unpacks it.
 
-Two readers may understand an odd archive in two ways, and a small archive may unpack to more than any memory. Therefore an archive
-has to meet four conditions:
+Two readers may read an odd archive in two ways, and a small archive may unpack to more than any memory. Therefore an archive has
+to meet four conditions:
 
 1. Its directory ends where the file's end record starts, without a comment and without bytes between.
 2. No two entries share bytes or a name.
@@ -24,8 +24,9 @@ from xai_deploy.format.guard.expansion import BASE, OF_FILE, constants_limit
 from ..errors import SourceError
 
 _ENTRIES = 200_000
+# the end record, the ZIP64 end record and its locator (PKWARE's APPNOTE.TXT, 4.3.16, 4.3.14 and 4.3.15)
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
-_LOCAL = 30  # bytes of an entry's own header, less its name
+_LOCAL = 30  # bytes of an entry's own header, without its name
 
 
 def names_in(path: Path) -> frozenset[str]:
@@ -42,7 +43,7 @@ def names_in(path: Path) -> frozenset[str]:
                 entries = archive.infolist()
     except _UnsoundError as error:
         raise SourceError(f"{path}: {error}; refused") from None
-    except Exception as error:  # zipfile lets whatever the damage causes through
+    except Exception as error:  # zipfile lets every error that the damage causes through
         raise SourceError(f"{path}: a damaged or truncated archive ({error})") from None
     if problem := _problem(entries, start, size):
         raise SourceError(f"{path}: {problem}; refused")
@@ -50,14 +51,14 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 class _UnsoundError(Exception):
-    """The archive's directory is not where or what it says."""
+    """The archive's directory does not have the place or the size that the archive states."""
 
 
 def _directory(file: BinaryIO, size: int) -> int:
-    """Where the directory of entries starts, by the records at the file's end.
+    """The offset at which the directory of entries starts, according to the records at the file's end.
 
     Raises:
-        _UnsoundError: They contradict each other or the file, or tell of too many entries.
+        _UnsoundError: The records contradict each other or the file, or state too many entries.
     """
     end = size - _END.size
     sign, disk, first, here, count, length, start, comment = _read(file, _END, end)
@@ -77,14 +78,14 @@ def _directory(file: BinaryIO, size: int) -> int:
 
 
 def _read(file: BinaryIO, what: struct.Struct, offset: int) -> tuple[Any, ...]:
-    if offset < 0:
+    if offset < 0:  # the file is too short: zeros, which match no signature
         return what.unpack(bytes(what.size))
     file.seek(offset)
     return what.unpack(file.read(what.size))
 
 
 def _problem(entries: list[zipfile.ZipInfo], start: int, size: int) -> str | None:
-    """What is wrong with the entries, or None."""
+    """The fault of the entries in words, or None."""
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > constants_limit(size):
         return f"a zip bomb: {size} bytes that unpack to {unpacked}, above {OF_FILE} times the file + {BASE >> 20} MiB"
@@ -92,6 +93,7 @@ def _problem(entries: list[zipfile.ZipInfo], start: int, size: int) -> str | Non
         return "an archive with two entries of one name"
     free = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        # a lower bound of its end, without the extra field
         stop = entry.header_offset + _LOCAL + len(entry.orig_filename.encode()) + entry.compress_size
         if entry.header_offset < free or stop > start:
             return f"an archive whose entries overlap ({entry.filename!r})"

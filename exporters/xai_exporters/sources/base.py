@@ -1,4 +1,4 @@
-"""What a source gives, and the first look into its file."""
+"""The result of a source, a trained network as ONNX, and the first look into the source's file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class TrainedNetwork:
 
     Attributes:
         proto: The graph.
-        kind: What the source was, for people ("torch state dict, torchvision resnet50").
-        preprocess: Preset to assume where nobody states one, or what the source states itself.
-        tap: Name of an extra graph output that carries the target layer, where the source could tap it.
+        kind: The source's description, for people ("torch state dict, torchvision resnet50").
+        preprocess: The preset to assume if nobody states one, or the preprocessing that the source states itself.
+        tap: The name of an extra graph output that carries the target layer, if the source could tap it.
         reference: The source framework's own forward pass: x [N,...] -> outputs by name.
-        notes: Lines for people on what the network was taken for.
-        framework: The name of what `reference` runs, for people.
-        tolerance: The largest relative difference from `reference`; None: rounding alone.
+        notes: Lines for people about how the network was recognised and built.
+        framework: The name, for people, of the framework or file that `reference` runs.
+        tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
     """
 
     proto: onnx.ModelProto
@@ -45,7 +45,7 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file, its first bytes, and the names in it if it is a zip archive (less the archive's root folder)."""
+    """A file, its first bytes, and the names in it if it is a zip archive (without the archive's root folder)."""
 
     path: Path
     head: bytes
@@ -70,12 +70,12 @@ class SourceFile:
 
 
 def refuse_arch(file: SourceFile, request: Request, what: str) -> None:
-    """Refuse options that would be ignored: those that build a network, beside a file that holds one.
+    """Refuse the options that build a network if the file holds one: they would be ignored.
 
     Args:
         file: The file.
         request: The export; its `arch` and `arch_options` are for weights alone.
-        what: What the file is, "an ONNX file".
+        what: The file's description, such as "an ONNX file".
 
     Raises:
         RequestError: One of the options is given.

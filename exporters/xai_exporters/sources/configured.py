@@ -1,4 +1,4 @@
-"""Preprocessing from what networks carry themselves: timm's `pretrained_cfg`, transformers' `config`."""
+"""Preprocessing from the configuration that a network carries: timm's `pretrained_cfg`, transformers' `config`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def image_size(module: Any) -> tuple[int, int] | None:
 
 
 def _image_size(module: Any) -> tuple[int, int] | None:
-    """The size that a network was built for, if it is not the configuration's: timm's patch embedding knows it."""
+    """The size that a network was built for, if it is not the configuration's: timm's patch embedding holds it."""
     return _pair(getattr(getattr(module, "patch_embed", None), "img_size", None))
 
 

@@ -13,11 +13,11 @@ def require_trust(file: SourceFile, request: Request, what: str, why: str) -> No
     Args:
         file: The file.
         request: `trust_code` is the consent.
-        what: What the file is, "a TorchScript archive".
-        why: How its code comes to run.
+        what: The file's description, such as "a TorchScript archive".
+        why: The reason why its code runs.
 
     Raises:
-        UntrustedSourceError: Without consent.
+        UntrustedSourceError: The user has not consented.
     """
     if not request.trust_code:
         raise UntrustedSourceError(

@@ -15,7 +15,7 @@ _NODES = 1_000_000
 
 
 def expansion(model: onnx.ModelProto, size: int) -> str | None:
-    """What grows too large in a model, in words; None if nothing does.
+    """A description of what grows too large in a model; None if nothing does.
 
     Each tensor of known shape may take 4 times the file + 512 MiB. All tensors together that depend on no input may take as much.
     Functions may unfold to a million nodes.
@@ -28,7 +28,7 @@ def expansion(model: onnx.ModelProto, size: int) -> str | None:
         return f"its functions unfold to {nodes} nodes"
     limit = constants_limit(size)
     skeleton = _skeleton(model)
-    for follow_values in (False, True):  # values of shapes last: that copies tensors, so none may be long
+    for follow_values in (False, True):  # first without values: following them copies tensors, which may not be large
         problem = _problem(model, _sizes(skeleton, follow_values), limit)
         if problem is not None:
             return problem
@@ -51,7 +51,7 @@ def _problem(model: onnx.ModelProto, sizes: dict[str, int], limit: int) -> str |
 
 
 def _unfolded(model: onnx.ModelProto) -> int:
-    """The number of nodes when each call of a function is replaced by its nodes; above the limit as soon as known."""
+    """The number of nodes if each call of a function is replaced by its nodes; above the limit for endless recursion."""
     functions = {(f.domain, f.name): f for f in model.functions}
     counts: dict[tuple[str, str], int] = {}
 
@@ -97,7 +97,7 @@ def _sizes(skeleton: onnx.ModelProto, follow_values: bool) -> dict[str, int]:
     """Bytes of each tensor whose shape is known; an unknown dimension counts as 1."""
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=follow_values)
-    except Exception:  # shapes that contradict each other; the export tells of them
+    except Exception:  # shapes that contradict each other; the export reports them
         return {}
     sizes = {}
     for value in (*inferred.graph.value_info, *inferred.graph.output):

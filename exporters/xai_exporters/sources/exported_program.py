@@ -23,7 +23,7 @@ def matches(file: SourceFile) -> bool:
 def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Load the program and export it; module paths are in the program's metadata.
 
-    A program of one fixed batch is exported as it is; the passes make its batch symbolic where that can be done.
+    A program of one fixed batch is exported as it is; the passes make its batch symbolic if they can.
 
     Raises:
         UntrustedSourceError: `trust_code` is not set.
@@ -63,7 +63,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         with torch.no_grad(), quiet():
             if not isinstance(batch, int):
                 return dict(zip(names, [v.numpy() for v in results_of(torch.from_numpy(x))], strict=True))
-            repeated = [torch.from_numpy(image[None].repeat(batch, axis=0)) for image in x]  # as often as it takes
+            repeated = [torch.from_numpy(image[None].repeat(batch, axis=0)) for image in x]  # to its batch
             results = [[value[:1] for value in results_of(images)] for images in repeated]
             return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
 
@@ -79,7 +79,7 @@ def _read(file: SourceFile) -> tuple[Any, Any]:
     torch = import_torch()
     with quiet():
         try:
-            with open(file.path, "rb") as opened:  # torch refuses a path of another ending
+            with open(file.path, "rb") as opened:  # torch refuses a path with another extension
                 program = torch.export.load(opened)
             return program, program.module(check_guards=False)
         except Exception as error:  # torch.export documents no exception types

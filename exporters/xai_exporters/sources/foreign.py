@@ -1,4 +1,4 @@
-"""What a file is that xai-export does not read, told by its content, and what to do about it."""
+"""Files that xai-export does not read: their kind, recognised by the content, and advice on what to do."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def describe(file: SourceFile) -> str | None:
     for start, what, advice in _STARTS:
         if head.startswith(start):
             return f"{what}; {advice}"
-    if head[4:8] in (b"TFL3", b"TFL2"):
+    if head[4:8] in (b"TFL3", b"TFL2"):  # a FlatBuffers file has its identifier after the root's offset
         return "a TFLite model; convert it with tf2onnx (python -m tf2onnx.convert --tflite FILE --output net.onnx)"
     if head[4:8] == b"ORTM":
         return "a model in ONNX Runtime's ORT format; name the ONNX file that it was made from"
-    if head[257:262] == b"ustar":
+    if head[257:262] == b"ustar":  # the magic number in the first header of a tar archive
         return "a tar archive; unpack it, and name the network in it"
     if head.startswith(b"PK"):
         return _archive(file.path)
@@ -56,7 +56,7 @@ def describe(file: SourceFile) -> str | None:
 
 
 def folder(path: Path) -> str:
-    """What a folder is: a SavedModel, a Core ML package, a bundle."""
+    """The kind of a folder (a SavedModel, a Core ML package, a bundle), and what to do."""
     names = {entry.name for entry in path.iterdir()}
     if "saved_model.pb" in names:
         return "a TensorFlow SavedModel; convert it with tf2onnx (python -m tf2onnx.convert --saved-model FOLDER --output net.onnx)"
@@ -73,7 +73,7 @@ def _archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except Exception:  # zipfile lets whatever the damage causes through
+    except Exception:  # zipfile lets every error that the damage causes through
         return None
     if {"config.json", "model.weights.h5"} <= names or any(name.endswith("model.weights.h5") for name in names):
         return f"a Keras model; load it in Keras and model.export() it as a SavedModel, then {_FROM_TF}"
@@ -100,7 +100,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _protobuf(head: bytes, path: Path) -> str | None:
-    """Formats without a mark of their own: by what their first bytes name, and the name's ending."""
+    """Formats without a magic number, recognised by names in the first bytes, or by the file's extension."""
     ending = path.suffix.lower()
     if b"saved_model_main_op" in head or ending == ".pb":
         how = "python -m tf2onnx.convert --graphdef FILE, or --saved-model for its folder"

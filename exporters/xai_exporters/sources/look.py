@@ -1,4 +1,4 @@
-"""A first look at a network before anything long is done: its inputs and outputs, its operators, its number formats."""
+"""A first look at a network before any long step: its inputs and outputs, its operators, its number formats."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ _OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
 def look(network: TrainedNetwork, request: Request) -> None:
-    """Refuse early what no pass will change.
+    """Refuse early a network with a fault that no pass will change.
 
     Args:
         network: The network as it was read.
-        request: Its `output` is checked.
+        request: The export; its `output` is checked.
 
     Raises:
-        RequestError: Several outputs and none named, or none of the name.
+        RequestError: There are several outputs and none is named, or none has the name.
         GraphError: No input or several, no output, an input or an output that is no tensor of numbers, an operator that ONNX does
             not have, an opset newer than the onnx package knows, or weights that no runtime computes with.
     """
     graph = network.proto.graph
+    # before IR version 4 every initializer is an input, too
     weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     inputs = [value.name for value in graph.input if value.name not in weights]
     if len(inputs) != 1:

@@ -1,4 +1,4 @@
-"""An ONNX file, whichever framework wrote it; external data is read only from beside the file."""
+"""An ONNX file, whichever framework wrote it; external data is read only from the file's own folder or below."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     """Read the model with its external data.
 
     Raises:
-        SourceError: External data that is missing or lies outside the model's folder, or an invalid model.
-        GraphError: An opset newer than the onnx package knows.
-        RequestError: An option that is for weights alone.
+        SourceError: External data is missing or lies outside the model's folder, or the model is invalid.
+        GraphError: The opset is newer than the onnx package knows.
+        RequestError: An option is given that is for weights alone.
     """
     refuse_arch(file, request, "an ONNX file")
     model = _parse(file.path)
@@ -59,7 +59,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     in_order(model.graph)
     require_known_opset(model)
     try:
-        require_known(model)  # before the checker, whose words name no node and give no advice
+        require_known(model)  # before the checker, whose messages name no node and give no advice
         require_known_operators(model)
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, GraphError) as error:
@@ -76,7 +76,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         KeyError,
         TypeError,
         IndexError,
-    ) as error:  # what onnx raises for data that does not fit its shape
+    ) as error:  # onnx raises these for data that does not fit its shape
         raise SourceError(f"{file.path}: damaged ({' '.join(str(error).split())[:200]})") from None
 
 
@@ -89,7 +89,7 @@ def _parse(path: Path) -> onnx.ModelProto | None:
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:
-    """Whether all names are text; protobuf gives bytes where they are not."""
+    """Whether all names are text; protobuf returns bytes for a name that is not."""
     names = [value.name for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
     for node in graph.node:
         names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
@@ -97,9 +97,10 @@ def _is_text(graph: onnx.GraphProto) -> bool:
 
 
 def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path:
-    """The file of external data: a plain one in the model's own folder (or below); anything else is refused."""
+    """The file of external data: a plain file in the model's own folder or below; anything else is refused."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     path = folder / location
+    # `resolve` also follows links among the folders on the way
     outside = os.path.isabs(location) or folder not in path.resolve().parents
     if not location or outside or path.is_symlink():
         raise SourceError(
@@ -111,6 +112,6 @@ def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path
 
 
 def _length(tensor: onnx.TensorProto, size: int) -> int:
-    """How many bytes of a data file of `size` a tensor reads; all where it does not say."""
+    """The number of bytes that a tensor reads from a data file of `size` bytes; all if the tensor does not say."""
     given = next((entry.value for entry in tensor.external_data if entry.key == "length"), "")
     return min(int(given), size) if given.isdecimal() else size

@@ -12,7 +12,7 @@ import onnx
 
 
 def in_order(graph: onnx.GraphProto) -> None:
-    """Sort the nodes of a graph in place where one reads what a later one makes; a graph with a cycle stays as it is."""
+    """Sort the nodes of a graph in place if one reads a later one's output; a graph with a cycle stays as it is."""
     made = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     before = {i: {made[name] for name in _read(node) if name in made} for i, node in enumerate(graph.node)}
     if all(j < i for i, needed in before.items() for j in needed):
@@ -27,7 +27,7 @@ def in_order(graph: onnx.GraphProto) -> None:
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, in its subgraphs too."""
+    """The names that a node reads, those in its subgraphs included."""
     pending = [node]
     while pending:
         current = pending.pop()

@@ -33,6 +33,6 @@ def _first(file: IO[bytes], pickles: int) -> str | None:
             for opcode, argument, _position in pickletools.genops(file):
                 if opcode.name == "GLOBAL" and argument in _BOMBS:  # torch knows no other opcode that names things
                     return str(argument).split(" ")[1]
-    except Exception:  # pickletools raises several kinds at damage; torch says what it is
+    except Exception:  # pickletools raises several types for damage, which torch then reports
         pass
     return None

@@ -1,4 +1,4 @@
-"""Recognise torchvision's published weights, and read from their enums what the file does not hold: how images are prepared."""
+"""Recognise torchvision's published weights, and read from their enums how images are prepared, which the file does not hold."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def find_published(models: Any, path: Path) -> tuple[str, Any] | None:
     Returns:
         The network's name and the member of its weights' enum; None for any other file.
     """
+    # "resnet50-0676ba61 (1)" is a browser's second copy
     stem = re.sub(r"(\.pth|\.pt|\s*\(\d+\))+$", "", path.stem.lower())
     files = {
         Path(weights.url).stem.lower(): (name, weights)
@@ -45,10 +46,10 @@ def stated_by_torchvision(
         name: The network's name.
         published: The enum's member, if the file is recognised as a published one.
         stem: The file's name, which may hold a member's name ("resnet50_IMAGENET1K_V2").
-        size: The size of the crop, if the weights tell it.
+        size: The size of the crop, if the weights determine it.
 
     Returns:
-        The preprocessing; None if no published weights fit. If several fit and differ, it is that of the first and asks.
+        The preprocessing; None if no published weights fit. If several fit and differ, it is the first one's, with `ask` set.
     """
     if published is not None:
         return _stated(published, sure=True)
@@ -91,6 +92,6 @@ def _stated(weights: Any, sure: bool) -> Stated:
 
 
 def _options(weights: Any) -> str:
-    """The command line's options that say the same."""
+    """The equivalent options of the command line."""
     how, crop = weights.transforms(), _crop(weights)
     return f"--input-shape 3,{crop},{crop} --resize {how.resize_size[0]} --interpolation {how.interpolation.value}"

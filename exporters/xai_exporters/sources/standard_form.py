@@ -1,4 +1,4 @@
-"""Bring an ONNX file into the form that the passes know, and compare it with the file as it was.
+"""Bring an ONNX file into the form that the passes know, and compare it with the original file.
 
 Operators on integers (QOperator form) become QDQ form, an int8 input becomes uint8 pixels, and opsets below 7 become opset 7.
 """
@@ -31,11 +31,11 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
 
     Args:
         model: The file's content; not changed.
-        kind: What the file is, for people.
+        kind: The file's description, for people.
 
     Raises:
-        GraphError: An operator of an opset below 7 that can't be brought up.
-        ValueError, KeyError, TypeError, IndexError: Data that does not fit its shape, as the onnx package raises them.
+        GraphError: An operator of an opset below 7 can't be converted.
+        ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
     model = upgrade_old(model)
     pixels = to_pixels(model)

@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stated:
-    """What a source says of the images that its network takes.
+    """A source's statement about the images that its network takes.
 
     Attributes:
         size: (height, width) of the crop for which `fields` hold.
         fields: Fields of `xai_deploy.format.manifest.Preprocess`, for RGB.
-        where: Where this is stated, for people.
+        where: The place where this is stated, for people.
         sure: Whether the source is known to be what `where` describes; if not, the fields are assumed.
         ask: The options to give if there are several possibilities; "" if there is one.
     """
@@ -32,6 +32,7 @@ class Stated:
         values = dict(self.fields)
         if (height, width) != self.size and values["resize"] != "stretch":
             scaled = round(values["resize"] * min(height, width) / min(self.size))
+            # after rounding, the resized image still has to hold the crop
             values["resize"] = max(scaled, height) if height == width else "stretch"
         return values
 

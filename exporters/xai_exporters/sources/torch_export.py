@@ -1,4 +1,4 @@
-"""A live torch module -> ONNX, with the target layer tapped by a forward hook where the layer is a module."""
+"""A live torch module -> ONNX; a forward hook taps the target layer if the layer is a module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .stated import Stated
 IMAGE = "image"
 OPSET = 18
 _TAP = "xai_tap"
-_CALL = re.compile(r"(.+)#(\d+)")
+_CALL = re.compile(r"(.+)#(\d+)")  # "relu#2": the second call of the module "relu"
 
 
 def import_torch() -> Any:
@@ -59,7 +59,7 @@ def quiet() -> Iterator[None]:
 
 
 def example_input(request: Request, shape: tuple[int, int, int] = (3, 224, 224)) -> Any:
-    """Two images of noise, [2,C,H,W]; of `shape` unless asked otherwise."""
+    """Two images of noise, [2,C,H,W]; `shape` is (C,H,W) unless the request gives one."""
     torch = import_torch()
     return torch.rand((2, *(request.input_shape or shape)), generator=torch.Generator().manual_seed(0))
 
@@ -69,16 +69,16 @@ def export_module(
 ) -> TrainedNetwork:
     """Export a module in evaluation mode.
 
-    If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. It is exact
-    where names are not: for a convolution whose BatchNorm would be folded into it, for Dropout, for a module called twice
+    If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. The tap is exact in
+    cases in which names are not: a convolution whose BatchNorm would be folded into it, a Dropout, a module called twice
     ("relu#2" is the second call).
 
     Args:
         module: The network.
         request: The export.
-        kind: What the source was.
-        stated: The preprocessing that the source states; None: what the module says itself, or else ImageNet's.
-        notes: For people.
+        kind: The source's description, for people.
+        stated: The preprocessing that the source states; None takes the module's own statement, or else ImageNet's preset.
+        notes: Lines for people about how the network was recognised and built.
 
     Raises:
         LayerError: The submodule is not called, is called several times, or gives no tensor.
@@ -139,7 +139,7 @@ def _export(wrapper: Any, example: Any, request: Request, tapped: bool) -> ir.Mo
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 input_names=[IMAGE],
                 output_names=names,
-                optimize=not request.keep_batchnorm,  # which merges it; constants are folded again in any case
+                optimize=not request.keep_batchnorm,  # optimising merges it; our passes fold constants in any case
                 verbose=False,
             )
         except Exception as error:  # torch.export documents no exception types
@@ -177,7 +177,7 @@ def named_outputs(output: Any) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something."""
+    """An error's type, and the first line of its message that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -194,7 +194,7 @@ def _tapping(torch: Any, module: Any, path: str | None, call: int | None) -> Any
             if path is None:
                 return (self.net(image),)
             seen: list[Any] = []
-            # cloned, or an in-place ReLU behind the layer would overwrite what was seen
+            # a clone, because an in-place ReLU after the layer would overwrite the tensor
             hook = self.net.get_submodule(path).register_forward_hook(
                 lambda _module, _args, out: seen.append(out.clone() if isinstance(out, torch.Tensor) else out)
             )
@@ -231,7 +231,7 @@ def _is_module_path(name: str, modules: Mapping[str, Any]) -> bool:
 
 
 def _unwrap_names(model: ir.Model) -> None:
-    """Take the wrapper's "net." off module paths and weights."""
+    """Remove the wrapper's "net." from module paths and weights."""
     for node in model.graph:
         recorded = node.metadata_props.get("pkg.torch.onnx.name_scopes")
         if recorded is not None:

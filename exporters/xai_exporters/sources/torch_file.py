@@ -27,13 +27,13 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         UntrustedSourceError: The file holds more than tensors, and `trust_code` is not set.
         SourceError: The file is damaged, or holds neither weights nor a module.
-        RequestError: An option that is for weights alone, beside a module.
+        RequestError: The file holds a module, and an option is given that is for weights alone.
     """
     torch = import_torch()
     try:
         if not request.trust_code and (bomb := bomb_in(file.path)) is not None:
             _require_trust(file, request, bomb)
-        with open(file.path, "rb") as opened:  # by its content; from a path, torch goes by the ending
+        with open(file.path, "rb") as opened:  # opened here: given a path, torch goes by the extension
             content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         _require_trust(file, request, str(error).partition("GLOBAL ")[2].split(" ")[0])

@@ -27,7 +27,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         UntrustedSourceError: `trust_code` is not set.
         SourceError: The archive can't be loaded, run, or exported.
-        RequestError: An option that is for weights alone.
+        RequestError: An option is given that is for weights alone.
     """
     refuse_arch(file, request, "a TorchScript archive")
     require_trust(
@@ -49,7 +49,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
                 (example,),
                 buffer,
                 dynamo=False,
-                # as it is, in evaluation mode: the exporter's own "evaluation" merges BatchNorm
+                # the module is in evaluation mode already; the exporter's own EVAL merges BatchNorm
                 training=torch.onnx.TrainingMode.PRESERVE if request.keep_batchnorm else torch.onnx.TrainingMode.EVAL,
                 opset_version=OPSET,
                 input_names=[IMAGE],

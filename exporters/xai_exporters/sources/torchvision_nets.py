@@ -15,7 +15,7 @@ from ..errors import ArchitectureError
 from .published import find_published, stated_by_torchvision
 from .stated import Stated
 
-_SLOW_INIT = ("googlenet", "inception_v3")  # warn, and draw their weights one by one, unless told not to
+_SLOW_INIT = ("googlenet", "inception_v3")  # without `init_weights=False` they warn, and start slowly
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TorchvisionNet:
         models: `torchvision.models`.
         name: The network's name there.
         path: The weights' file.
-        published: The member of the network's enum whose file it is; None for the user's own weights.
+        published: The member of the network's enum that the file belongs to; None for the user's own weights.
     """
 
     models: Any
@@ -41,7 +41,7 @@ class TorchvisionNet:
         return build(weights=None, **({"init_weights": False} if quick else {}), **options)
 
     def options(self, weights: Mapping[str, Any], input_shape: tuple[int, int, int] | None) -> dict[str, Any]:
-        """Arguments that the weights' shapes or the input's tell: a ViT's image size, MaxViT's input size."""
+        """Arguments that the shapes of the weights or of the input determine: a ViT's image size, MaxViT's input size."""
         tokens, patch = weights.get("encoder.pos_embedding"), weights.get("conv_proj.weight")
         if (
             self.name.startswith("vit_")
@@ -50,6 +50,7 @@ class TorchvisionNet:
             and patch is not None
             and patch.ndim == 4
         ):
+            # a class token and a square grid of patches: side^2 + 1 positions
             side = math.isqrt(max(int(tokens.shape[1]) - 1, 0))
             return {"image_size": side * int(patch.shape[-1])} if side**2 + 1 == tokens.shape[1] else {}
         if self.name.startswith("maxvit") and input_shape is not None:  # the same weights, windows laid out differently
@@ -60,12 +61,12 @@ class TorchvisionNet:
         """Arguments that change what the network computes, but not the names and shapes of its weights.
 
         Raises:
-            ArchitectureError: The file is not a published one, and the user has not said them.
+            ArchitectureError: The file is not a published one, and the user has not given them.
         """
         if not hasattr(module, "transform_input") or "transform_input" in options:
             return {}
         if self.is_published(options):
-            return {"transform_input": True}  # as its builder does where it downloads them
+            return {"transform_input": True}  # as its builder does when it downloads the weights
         raise ArchitectureError(
             f"{self.path}: the weights do not tell whether this {self.name} transforms its input (torchvision's published weights, "
             "and those fine-tuned from them, need it; others mostly do not); say it with --arch-options transform_input=true or "
@@ -84,11 +85,11 @@ class TorchvisionNet:
         published = self.published if self.is_published(options) else None
         stem = (
             self.path.stem if "num_classes" not in options else ""
-        )  # the user's own classes are nobody's published weights
+        )  # weights for the user's own classes are not published ones
         return stated_by_torchvision(self.models, self.name, published, stem, options.get("image_size"))
 
     def notes(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """What is to be said of how it was built."""
+        """Lines for people about how the network was recognised and built."""
         told = []
         if self.published is not None and self.is_published(options):
             told.append(
@@ -130,7 +131,7 @@ def net_of(build: Any, path: Path) -> TorchvisionNet | None:
 
 
 def name_in(stem: str) -> str:
-    """The torchvision network that a file's name holds ("resnet50-0676ba61" -> resnet50), the longest where several do.
+    """The torchvision network that a file's name holds ("resnet50-0676ba61" -> resnet50); the longest if there are several.
 
     Raises:
         ArchitectureError: It holds none.

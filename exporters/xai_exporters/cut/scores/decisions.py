@@ -28,7 +28,7 @@ _FOLLOWED = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "
     "GatherElements", "ScatterElements", "ScatterND", "Slice", "Expand", "ReduceSum", "Softmax", "Sigmoid", "Sum", "Mean",
 }  # fmt: skip
 _SPREAD = ("Gather", "ScatterElements", "ScatterND", "Where")
-"""What makes one number per class of a class's number."""
+"""The operators that turn a class's number into one number per class."""
 _CODES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
@@ -37,10 +37,10 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
 
     Args:
         output: The output.
-        alone: The network has no other one.
+        alone: Whether the network has no other output.
 
     Raises:
-        GraphError: Says what it holds, and what to do.
+        GraphError: It is not; the message says what it holds, and what to do.
     """
     told = _decision(output)
     if told is None and _rounded(output):
@@ -60,7 +60,7 @@ def _decision(output: ir.Value) -> str | None:
     pending, seen, told, spread = [output], {output}, None, False
     while pending:
         node = pending.pop().producer()
-        if node is None:
+        if node is None:  # the network's input: a path without a decision
             return None
         if node.op_type in _DECISIONS:
             told = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
@@ -80,31 +80,32 @@ def _decision(output: ir.Value) -> str | None:
 
 
 def _says_nothing(node: ir.Node) -> bool:
-    """Whether a node gives the same for every image: what scores are scattered onto is often made so."""
+    """Whether a node gives the same for every image; the tensors that scores are scattered onto are often made this way."""
     if node.op_type in ("Shape", "Size", "ConstantOfShape", "EyeLike"):
         return True
     if node.op_type in ("Sub", "Div"):
-        return node.inputs[0] is node.inputs[1]
+        return node.inputs[0] is node.inputs[1]  # x - x, x / x
     constants = [array for x in node.inputs if (array := constant_of(x)) is not None]
-    return node.op_type == "Mul" and any(not array.any() for array in constants)
+    return node.op_type == "Mul" and any(not array.any() for array in constants)  # x * 0
 
 
 def refuse_two_values(value: ir.Value, rows: NDArray[Any]) -> None:
-    """Refuse what holds one of two numbers on every probe: 0 and 1, or a number and its opposite.
+    """Refuse an output that holds only two numbers on all probes: 0 and another one, or a number and its opposite.
 
-    However it was computed (a steep Clip, a large power), no small change shows in it.
+    However it was computed (a steep Clip, a large power), no small change of the image shows in it.
 
     Args:
-        value: The output, or what is behind its views.
+        value: The output, or the tensor before its views.
         rows: Its values on images of many kinds, [n,classes].
 
     Raises:
-        GraphError: Says so.
+        GraphError: It is such an output.
     """
     low, high = float(rows.min()), float(rows.max())
     close = 1e-6 * max(abs(low), abs(high))
     two = high - low > close and bool((np.minimum(rows - low, high - rows) <= close).all())
     same = bool((np.ptp(rows, axis=0) <= close).all())
+    # numbers that no image changes are refused only if the larger one is 1
     if rows.shape[1] > 1 and two and (abs(low) <= close or abs(low + high) <= close) and (not same or high == 1):
         raise GraphError(
             f"the output {value.name!r} holds nothing but {low:g} and {high:g} on {len(rows)} images of many kinds: a decision, "

@@ -16,7 +16,7 @@ Interval: TypeAlias = tuple[float, float]
 
 ANY: Interval = (-math.inf, math.inf)
 _DEPTH = 40
-"""How many nodes in a row are followed back; a tensor further back counts as unbounded."""
+"""The number of nodes in a row that are followed back; a tensor further back counts as unbounded."""
 _FIXED: dict[str, Interval] = {
     "Softmax": (0, 1),
     "Sigmoid": (0, 1),
@@ -37,7 +37,7 @@ _SAME = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Tran
 }  # fmt: skip
 _MONOTONE: dict[str, Callable[[float], float]] = {
     "Relu": lambda x: max(x, 0.0),
-    "Exp": lambda x: math.exp(min(x, 700.0)) if x < math.inf else math.inf,
+    "Exp": lambda x: math.exp(min(x, 700.0)) if x < math.inf else math.inf,  # math.exp overflows at 710
     "Sqrt": lambda x: math.sqrt(max(x, 0.0)),
 }
 
@@ -54,7 +54,7 @@ class Intervals:
         self._known: dict[ir.Value, Interval] = {}
 
     def of(self, value: ir.Value | None, depth: int = 0) -> Interval:
-        """The least and the largest number that a tensor can hold; infinite where nothing bounds it.
+        """The least and the largest number that a tensor can hold; infinite if nothing bounds it.
 
         A quantised tensor counts as the one that it was rounded from.
         """
@@ -92,11 +92,12 @@ class Intervals:
         if op in _OF_ONE:
             return _OF_ONE[op](*of(0))
         if op == "ReduceProd":
+            # factors in [0,1] keep the product there
             return (0.0, 1.0) if of(0)[0] >= 0 and of(0)[1] <= 1 else ANY
         if op in ("Concat", "Mean"):
             return _union([of(i) for i in range(len(node.inputs))])
         if op == "OneHot":
-            return of(2)
+            return of(2)  # the values [off, on]
         if op == "Where":
             return _union([of(1), of(2)])
         if op in ("Max", "Min"):
@@ -107,22 +108,22 @@ class Intervals:
             (low, high), bounds = of(0), [node.inputs[i] if len(node.inputs) > i else None for i in (1, 2)]
             least = of(1)[0] if bounds[0] is not None else -math.inf
             most = of(2)[1] if bounds[1] is not None else math.inf
-            return min(max(low, least), most), min(max(high, least), most)
+            return min(max(low, least), most), min(max(high, least), most)  # the upper bound wins, as in ONNX
         if op in ("Add", "Sum"):
             ends = [of(i) for i in range(len(node.inputs))]
             return sum(low for low, _ in ends), sum(high for _, high in ends)
         if op == "Sub":
             (a, b), (c, d) = of(0), of(1)
-            return a - d, b - c
+            return a - d, b - c  # least minus largest, largest minus least
         if op == "Mul":
-            if node.inputs[0] is node.inputs[1]:
+            if node.inputs[0] is node.inputs[1]:  # a square is never negative; two independent factors could be
                 low, high = of(0)
                 return 0.0 if low <= 0 <= high else min(low * low, high * high), max(low * low, high * high)
             return _product(of(0), of(1))
         if op in ("Div", "Reciprocal"):
             below = of(1) if op == "Div" else of(0)
             if not (below[0] > 0 or below[1] < 0):
-                return ANY
+                return ANY  # the divisor may be 0
             return _product(of(0) if op == "Div" else (1.0, 1.0), (1 / below[1], 1 / below[0]))
         if op == "ReduceSum":
             return _sum(node, of(0), self._shapes)
@@ -142,7 +143,7 @@ def _union(ends: Sequence[Interval]) -> Interval:
 
 
 def _power(base: Interval, exponent: Interval) -> Interval:
-    """x^e for one positive number e: rising from 0 on, never negative where e is even."""
+    """x^e for one positive number e: it rises from 0 on, and is never negative if e is even."""
     e = exponent[0]
     if exponent[0] != exponent[1] or not 0 < e < math.inf:
         return ANY
@@ -160,7 +161,7 @@ def _product(first: Interval, second: Interval) -> Interval:
 def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
     """The bounds of a ReduceSum: the bounds of one element times the number of elements in each sum.
 
-    Shapes measured at batch 2 serve: a network that takes any batch never sums over the batch.
+    Shapes measured at batch 2 are enough: a network that takes any batch never sums over the batch.
     """
     name, result = str(node.inputs[0].name) if node.inputs[0] else "", str(node.outputs[0].name)
     if name not in shapes.two or result not in shapes.two:
@@ -170,9 +171,9 @@ def _sum(node: ir.Node, each: Interval, shapes: Measured) -> Interval:
 
 
 def _linear(node: ir.Node, each: Interval, bias: Interval, shapes: Measured) -> Interval:
-    """x W + b for a constant W: each column's worst case. Of a Softmax it is a mean of weights, for its numbers sum to 1."""
+    """x W + b for a constant W: each column's worst case. If x is a Softmax, x W is a mean of weights, because x sums to 1."""
     weight = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-    if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):
+    if weight is None or weight.ndim != 2 or not all(map(math.isfinite, each)):  # 0 * inf would be NaN
         return ANY
     if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1):
         return ANY
@@ -188,5 +189,6 @@ def _linear(node: ir.Node, each: Interval, bias: Interval, shapes: Measured) -> 
         and len(shapes.two.get(str(source.name), ())) == 2
     ):
         return float(w.min()) + bias[0], float(w.max()) + bias[1]
+    # each x_i lies in [a,b], so x_i w_ij lies between w_ij a and w_ij b, whatever the sign of w_ij
     low, high = np.minimum(w * each[0], w * each[1]).sum(0), np.maximum(w * each[0], w * each[1]).sum(0)
     return float(low.min()) + bias[0], float(high.max()) + bias[1]

@@ -1,18 +1,18 @@
-"""Find the logits: the tensor that is explained, and what makes probabilities of it.
+"""Find the logits: the tensor that is explained, and the function that turns it into probabilities.
 
-What the user is told as a probability has to be the network's own output, wherever that is one:
+A probability that the user sees has to be the network's own output, if that output is a probability:
 
-1. Behind a final Softmax or Sigmoid over the classes the logits are what it reads.
-2. Elsewhere the network runs on probe images (`probing`). A tensor close before the output whose softmax or sigmoid the output
-   is holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip behind a Softmax).
-3. Otherwise the output itself is explained: as "normalised" where its numbers lie in [0,1] and sum to 1 on every probe; as
-   "independent" where they lie there, and either the operators that computed them can give nothing else (`intervals`; probes
+1. If the output is a final Softmax or Sigmoid over the classes, the logits are the input of this operator.
+2. Otherwise the network runs on probe images (`probing`). If the output is the softmax or the sigmoid of a tensor shortly before
+   it, this tensor holds the logits (exp and sum written out, 1/(1+exp(-x)), a Clip after a Softmax).
+3. Otherwise the output itself is explained. It is "normalised" if its numbers lie in [0,1] and sum to 1 on every probe. It is
+   "independent" if they lie in [0,1], and either the operators that computed them can give nothing else (`intervals`; probes
    alone would take small logits for probabilities, too) or the probes reach both ends of [0,1] and never pass them.
-4. What is computed from probabilities without being them (`shares`) is divided by what it sums to, or can be at most; where that
-   gives none, it is explained as "scores", which no probability is told of.
+4. An output that is computed from probabilities without being them (`shares`) is divided by its sum, or by its largest possible
+   value. If that gives no probabilities, it is explained as "scores", for which no probability is stated.
 5. Anything else is logits, whose softmax is the probability by convention.
 
-Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output change nothing of this.
+Views, codes of 8 bits and a constant factor (percent) between the probabilities and the output do not change these cases.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .intervals import Intervals
 from .probing import Probes
 from .shares import divided, share_of
 
-# What may stand between the network's probability function and its output without changing which class is which.
+# Operators that may stand between the network's probability function and its output: they leave the classes in their order.
 _VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SCORES = (*_FLOATS, ir.DataType.DOUBLE)
-"""A softmax may be computed in double, of logits in float32."""
+"""A softmax may be computed in double from logits in float32."""
 _LINEAR = {"Gemm", "MatMul", "Conv"}
 _NEAR = 32
-"""How many tensors before the output are compared with it: a softmax written out has six."""
+"""The number of tensors before the output that are compared with it; a softmax written out has six."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Logits:
 
     Attributes:
         value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
-        output: The network's output behind them.
-        kind: What that output holds.
-        activation: What makes probabilities of the logits.
-        classes: Number of classes.
+        output: The network's output that is computed from them.
+        kind: The content of that output.
+        activation: The function that turns the logits into probabilities.
+        classes: The number of classes.
     """
 
     value: ir.Value
@@ -77,7 +77,7 @@ def explained(outputs: Sequence[Output]) -> Output:
 
 
 def find_logits(clean: CleanGraph, name: str | None) -> Logits:
-    """The logits behind the output `name` (None: the only output).
+    """The logits of the output `name` (None: the only output).
 
     Raises:
         RequestError: There are several outputs and none was named, or no such output.
@@ -87,7 +87,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
     refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
     own = _behind(clean, output)
     probed = _Probed(clean)
-    decided = _decide(clean, own, probed)
+    decided = _decide(clean, own, probed)  # cases 1 to 3
     if decided is None and (inner := _behind(clean, own, factors=True)) is not own:
         decided = _decide(clean, inner, probed)
         if decided is not None and decided.kind == "probabilities":
@@ -95,11 +95,11 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         elif decided is not None:
             decided = None  # logits or logarithms times a number are other logits
     if decided is None:
-        decided = _shared(clean, own, probed)
-    if decided is None:
+        decided = _shared(clean, own, probed)  # case 4
+    if decided is None:  # case 5
         value = output
         while value.dtype not in _FLOATS and (source := _source(value)) is not None:
-            value = source  # behind a final QuantizeLinear or Cast: scores, not codes
+            value = source  # before a final QuantizeLinear or Cast: scores, not codes
         decided = _Decided(value, "none", "logits")
     decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
@@ -133,7 +133,7 @@ def _said(clean: CleanGraph, value: ir.Value) -> str:
 
 
 def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
-    """What a view, a code or (with `factors`) a multiple is taken of."""
+    """The tensor from which a view, a code or (with `factors`) a positive multiple is computed; None for any other tensor."""
     node = value.producer()
     if node is None or node.inputs[0] is None:
         return None
@@ -149,7 +149,7 @@ def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
 
 
 def _unwidened(value: ir.Value) -> ir.Value:
-    """What was cast to double."""
+    """The tensor before a Cast to double; any other value itself."""
     node = value.producer()
     if value.dtype != ir.DataType.DOUBLE or node is None or node.op_type != "Cast" or node.inputs[0] is None:
         return value
@@ -157,7 +157,7 @@ def _unwidened(value: ir.Value) -> ir.Value:
 
 
 def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Value:
-    """The first tensor that is no view, no code and no multiple of another one of as many classes."""
+    """The first tensor on the way back that is no view, no code and no multiple of another one with as many classes."""
     classes = _size(clean.shapes.per_image(value.name) or ())
     while (source := _source(value, factors)) is not None:
         shape = clean.shapes.per_image(source.name)
@@ -168,14 +168,14 @@ def _behind(clean: CleanGraph, value: ir.Value, factors: bool = False) -> ir.Val
 
 
 def _decide(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
-    """What the tensor says of probabilities; None for scores that are neither these nor made of them."""
+    """How a tensor holds probabilities or their logarithms; None if it is not seen to hold them."""
     node = own.producer()
     if node is None or own.dtype not in _SCORES:
         return None
     if node.op_type == "Sigmoid" and node.inputs[0] is not None:
         return _Decided(node.inputs[0], "sigmoid")
     if node.op_type in ("Softmax", "LogSoftmax") and node.inputs[0] is not None and _over_classes(clean, node):
-        if node.op_type == "LogSoftmax":  # its softmax is the probabilities, and that of what it reads
+        if node.op_type == "LogSoftmax":  # softmax(LogSoftmax(x)) = softmax(x): its input serves as well
             return _Decided(node.inputs[0], "none", "logits")
         return _Decided(node.inputs[0], "softmax")
     found = probed.of(own)
@@ -183,7 +183,7 @@ def _decide(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | Non
 
 
 def _shared(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
-    """What the tensor says of probabilities where it holds none, but is made of them."""
+    """How a tensor is computed from probabilities that it does not hold; None if it is not seen to be."""
     found = probed.of(own) if own.dtype in _SCORES else None
     if found is None:
         return None
@@ -207,7 +207,7 @@ class _Probed:
     def of(self, own: ir.Value) -> tuple[list[ir.Value], Probes, int] | None:
         """The tensors shortly before one that also hold a number per class, the values of all, and how many classes.
 
-        None for plain logits, which need not be run, and where nothing can be concluded.
+        None for plain logits, which need not be run, and if nothing can be concluded.
         """
         if own not in self._known:
             self._known[own] = self._run(own)
@@ -227,6 +227,7 @@ def _by_probes(
     clean: CleanGraph, own: ir.Value, near: Sequence[ir.Value], probes: Probes, classes: int
 ) -> _Decided | None:
     refuse_two_values(own, probes.of(own))
+    # the softmax of one class is always 1
     names: tuple[Literal["softmax", "sigmoid"], ...] = ("softmax", "sigmoid") if classes > 1 else ("sigmoid",)
     for value in near:
         for name in names:
@@ -238,6 +239,7 @@ def _by_probes(
         low, high = Intervals(clean.shapes).of(own)
         if (low >= -1e-6 and high <= 1 + 1e-6) or probes.fills_unit(own):
             return _Decided(own, "independent")
+    # log(sigmoid(x)): the sigmoid is not the network's output, but computed from it
     for value in near:
         if probes.is_function(own, value, "sigmoid", logarithm=True):
             return _Decided(value, "sigmoid", "derived")
@@ -245,8 +247,8 @@ def _by_probes(
 
 
 def _is_linear(clean: CleanGraph, own: ir.Value, node: ir.Node) -> bool:
-    """A linear layer over what nothing bounds gives plain logits: no need to run it."""
-    if node.op_type in ("Add", "Sub"):
+    """Whether a tensor is a linear layer's unbounded result: these are plain logits, which need not be run."""
+    if node.op_type in ("Add", "Sub"):  # the bias
         data = data_inputs(node)
         node = (data[0].producer() if len(data) == 1 else None) or node
     return node.op_type in _LINEAR and Intervals(clean.shapes).of(own)[1] == float("inf")
@@ -266,10 +268,11 @@ def _before(own: ir.Value) -> Iterator[ir.Value]:
 
 
 def _unshifted(clean: CleanGraph, value: ir.Value) -> ir.Value:
-    """Logits before a number was subtracted from all classes, which a softmax does not see."""
+    """The logits before the same number was subtracted from all classes, which does not change their softmax."""
     while (node := value.producer()) is not None and node.inputs[0] is not None:
         if node.op_type == "Sub" and len(node.inputs) == 2 and node.inputs[1] is not None:
             shift = clean.shapes.two.get(str(node.inputs[1].name))
+            # one number per image: all its sizes but the batch are 1
             if shift is None or any(d != 1 for d in shift[1:]) or _classes(clean, node.inputs[0]) is None:
                 return value
         elif node.op_type != "LogSoftmax" or not _over_classes(clean, node):
@@ -289,6 +292,7 @@ def _over_classes(clean: CleanGraph, node: ir.Node) -> bool:
     if shape is None:
         return True
     new = clean.graph.opset_imports.get("", 18) >= 13
+    # before opset 13 a Softmax runs over `axis` and all axes after it
     axis = int(attribute(node, "axis", -1 if new else 1)) % max(len(shape), 1)
     size = shape[axis] if new else max(1, _size(shape[axis:]))
     if axis == 0 or size == 1:
@@ -308,7 +312,7 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
-    """Take off the graph the outputs that are not one result per image: constants, statistics over the batch.
+    """Remove the outputs that are not one result per image from the graph: constants, statistics over the batch.
 
     Returns:
         Their names.
@@ -325,7 +329,7 @@ def drop_foreign_outputs(clean: CleanGraph, logits: Logits) -> tuple[str, ...]:
 
 
 def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
-    """Scores per image, where all dimensions but one are 1."""
+    """The number of scores per image if all dimensions but one are 1; else None."""
     shape = clean.shapes.per_image(value.name)
     if shape == ():
         return 1 if value.dtype in _FLOATS else None  # a binary head, squeezed; integers are a class already
@@ -335,7 +339,7 @@ def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
 
 
 def quantisation_step(graph: ir.Graph, logits: ir.Value) -> float | None:
-    """The step between two codes of the logits; 0 in a network of floats, None where only what is before them is quantised."""
+    """The step between two codes of the logits; 0 in a network of floats, None if only tensors before them are quantised."""
     kinds = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
     if not any(node.op_type in kinds and constant_of(node.inputs[0]) is None for node in graph):
         return 0.0

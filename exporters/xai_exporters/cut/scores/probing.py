@@ -1,4 +1,4 @@
-"""Find out whether a tensor holds probabilities, by running the network on eleven images of different kinds."""
+"""Find out whether a tensor holds probabilities: run the network on eleven kinds of images (five if it takes integers)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...passes.clean import CleanGraph
 
 Floats = NDArray[np.float64]
 _FEWEST = 3
-"""Images on which the network has to give finite numbers for anything to be concluded."""
+"""The least number of images with finite results that allows a conclusion."""
 
 
 def probe_images(image: ir.Value, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
@@ -49,7 +49,7 @@ class Probes:
         values: The tensors; each holds one score per class. Images on which the first one is not finite are left out.
 
     Attributes:
-        enough: Whether enough images are left to conclude anything.
+        enough: Whether enough images are left for a conclusion.
 
     Raises:
         GraphError: The network does not run on one image.
@@ -72,24 +72,25 @@ class Probes:
         self.enough = len(finite) >= _FEWEST
         self.rows = {name: np.stack([values[i] for i in finite]) for name, values in rows.items()} if finite else {}
         half = any(value.dtype == ir.DataType.FLOAT16 for value in values)
+        # tolerances, and half the distance from 1 to the next number: 11 bits of precision, or 24
         self.rtol, self.atol, self.rounding = (2e-2, 2e-3, 2.0**-11) if half else (1e-3, 1e-6, 2.0**-24)
 
     def of(self, value: ir.Value) -> Floats:
-        """[images,classes]."""
+        """The values of a tensor, [images,classes]."""
         return self.rows[str(value.name)]
 
     def in_unit(self, value: ir.Value) -> bool:
-        """Whether all lie in [0,1], but for rounding."""
+        """Whether all numbers lie in [0,1], except for rounding."""
         found = self.of(value)
         return bool(found.min() >= -self.atol and found.max() <= 1 + max(self.atol, self.rtol))
 
     def fills_unit(self, value: ir.Value) -> bool:
-        """Whether numbers that lie in [0,1] come close to both its ends: images far from any photograph stop there."""
+        """Whether the numbers lie in [0,1] and come close to both ends: even images far from any photograph do not pass them."""
         found = self.of(value)
         return self.in_unit(value) and bool(found.min() < 0.01 and found.max() > 0.99)
 
     def sums_to_one(self, value: ir.Value, tolerance: float) -> bool:
-        """Whether each image's sum to 1."""
+        """Whether the numbers of each image sum to 1."""
         return bool(np.abs(self.of(value).sum(axis=1) - 1).max() <= max(tolerance, self.rtol))
 
     def is_function(self, value: ir.Value, of: ir.Value, name: str, logarithm: bool = False) -> bool:

@@ -1,10 +1,10 @@
 """Outputs that are computed from probabilities without being them: percent, sums and weighted sums.
 
-Their softmax would be a number that the network never gave. In this order:
+Their softmax would be a number that the network never gave. The cases, in this order:
 
 1. The numbers are never negative, and sum to the same c on every probe: c times a distribution; y / c is one.
-2. Additions, means and positive factors of numbers in [0,1]: y / c is their mean, where c is the most that y can be.
-3. Other additions, subtractions and factors of numbers in [0,1]: scores, of which nothing makes probabilities.
+2. Additions, means and positive factors of numbers in [0,1]: y / c is their mean; c is the largest value that y can have.
+3. Other additions, subtractions and factors of numbers in [0,1]: scores, which nothing turns into probabilities.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NODES = 200
 
 @dataclass(frozen=True)
 class Share:
-    """What makes probabilities of a tensor divided by a number."""
+    """The function that turns a tensor, divided by a number, into probabilities."""
 
     activation: Activation
     divisor: float
@@ -42,31 +42,31 @@ class Share:
 def share_of(
     clean: CleanGraph, own: ir.Value, probes: Probes, near: Collection[ir.Value], classes: int, coded: bool
 ) -> Share | None:
-    """What an output is, in probabilities.
+    """How an output is computed from probabilities.
 
     Args:
         clean: The network.
         own: The output, of one number per class, that holds no probabilities itself.
         probes: Its values, and those of `near`.
         near: Tensors of one number per class before it.
-        classes: How many.
-        coded: It was rounded to codes of 8 bits on the way.
+        classes: The number of classes.
+        coded: Whether it was rounded to codes of 8 bits on the way.
 
     Returns:
-        None where it is not seen to be made of probabilities.
+        The activation and the divisor; None if the output is not seen to be computed from probabilities.
     """
     if classes > 1 and (total := _total(probes, own, 0.05 if coded else 1e-3)) is not None:
-        return Share("normalised", total)
+        return Share("normalised", total)  # case 1
     bounds = Intervals(clean.shapes)
     kind = _combination(own, bounds, probes, near)
     if kind is None:
         return None
-    most = bounds.of(own)[1]
+    most = bounds.of(own)[1]  # case 2 with this as c, else case 3
     return Share("independent", most) if kind == "mean" and 0 < most < math.inf else Share("scores", 1.0)
 
 
 def _total(probes: Probes, own: ir.Value, tolerance: float) -> float | None:
-    """What each image's numbers sum to, where these are never negative, differ from image to image, and the sums do not."""
+    """The sum of each image's numbers, if they are never negative and differ from image to image but their sums do not."""
     rows = probes.of(own)
     sums = rows.sum(axis=1)
     total = float(np.median(sums))
@@ -75,12 +75,12 @@ def _total(probes: Probes, own: ir.Value, tolerance: float) -> float | None:
         return None
     if np.abs(sums - total).max() > tolerance * total:
         return None
-    whole = round(total)
+    whole = round(total)  # 100, not 99.99998
     return float(whole) if whole and abs(total - whole) <= tolerance * total else total
 
 
 def _combination(own: ir.Value, bounds: Intervals, probes: Probes, near: Collection[ir.Value]) -> str | None:
-    """ "mean", "other", or None where not every way back ends in numbers in [0,1]."""
+    """ "mean", "other", or None if some way back does not end in numbers in [0,1]."""
     pending, seen, kind = [own], {own}, "mean"
     while pending:
         value = pending.pop()
@@ -106,7 +106,7 @@ def _scales(node: ir.Node, sources: list[ir.Value]) -> bool:
 
 
 def _keeps_shares(node: ir.Node, sources: list[ir.Value]) -> bool:
-    """Whether what a node gives is a mean of its inputs, but for a positive factor."""
+    """Whether a node's result is a mean of its inputs, except for a positive factor."""
     if node.op_type in ("Sub", "Neg"):
         return False
     constants = [array for x in node.inputs if x not in sources and (array := constant_of(x)) is not None]
@@ -118,12 +118,12 @@ def _keeps_shares(node: ir.Node, sources: list[ir.Value]) -> bool:
 
 
 def _distributed(value: ir.Value, probes: Probes, near: Collection[ir.Value]) -> bool:
-    """Whether numbers sum to 1 on every probe, as a softmax that is written out does."""
+    """Whether a tensor's numbers sum to 1 on every probe, as those of a softmax that is written out do."""
     return value in near and probes.in_unit(value) and probes.of(value).shape[1] > 1 and probes.sums_to_one(value, 1e-3)
 
 
 def divided(clean: CleanGraph, value: ir.Value, divisor: float) -> ir.Value:
-    """y / c as a new tensor of the graph, in float32 where y is in double; y itself where c is 1."""
+    """y / c as a new tensor of the graph, in float32 if y is in double; y itself if c is 1."""
     emit = Emitter(clean.graph, "share")
     if value.dtype == ir.DataType.DOUBLE:
         value = _like(

@@ -1,6 +1,6 @@
 """What each operator does to the positions of its inputs; see `strand`.
 
-An operator without a rule loses them: what can't be followed is no feature map.
+An operator without a rule loses the positions, and its result is then no feature map.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Step:
     Attributes:
         node: The node.
         states: Positions of each input; () for constants.
-        shapes: Shape of each input; None where it is left out.
+        shapes: Shape of each input; None if it is left out.
         results: Shape of each output.
     """
 
@@ -46,7 +46,7 @@ class Step:
         return len(self.results[0])
 
     def ints(self, position: int, name: str) -> list[int] | None:
-        """Integers that are an attribute in some opsets and a constant input in others; None where they are neither."""
+        """Integers that are an attribute in some opsets and a constant input in others; None if they are neither."""
         if name in self.node.attributes:
             return list(map(int, np.atleast_1d(attribute(self.node, name, []))))
         value = self.node.inputs[position] if position < len(self.node.inputs) else None
@@ -114,6 +114,7 @@ def _tile(step: Step) -> Positions:
 
 @rule("Conv", "ConvInteger", "ConvTranspose", "QLinearConv", "DepthToSpace", "SpaceToDepth")
 def _convolution(step: Step) -> Positions:
+    # the sum over the channels, axis 1; the window along the other axes is `_resized`
     return _resized(step, tuple(s.contracted(strand, [1], True) for strand in step.states[0]))
 
 
@@ -123,7 +124,7 @@ def _window(step: Step) -> Positions:
 
 
 def _resized(step: Step, state: Positions) -> Positions:
-    first = 2 if step.node.op_type != "Resize" else 1
+    first = 2 if step.node.op_type != "Resize" else 1  # a Resize may change axis 1 too, the height of [N,h,w,K]
     windows = {axis: _window_along(step, axis) for axis in range(first, step.rank)}
     return s.kept(s.resized(strand, step.shape, step.results[0], windows) for strand in state)
 
@@ -133,19 +134,21 @@ _WEIGHTS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3}  
 
 
 def _window_along(step: Step, axis: int) -> Window | None:
-    """The window of a convolution or a pooling along an axis; None for what only divides an axis anew."""
+    """The window of a convolution or a pooling along an axis; None for operators that only divide an axis into new cells."""
     node, place = step.node, axis - 2
     if node.op_type not in _WINDOWED:
         return None
     spatial = step.rank - 2
     weights = step.shapes[_WEIGHTS[node.op_type]] if node.op_type in _WEIGHTS else None
     kernel = weights[2:] if weights is not None else attribute(node, "kernel_shape", [1] * spatial)
+    # a kernel of k cells at dilation d covers (k - 1) d + 1 cells
     size = (kernel[place] - 1) * attribute(node, "dilations", [1] * spatial)[place] + 1
     stride = attribute(node, "strides", [1] * spatial)[place]
-    before = attribute(node, "pads", [0] * 2 * spatial)[place]
+    before = attribute(node, "pads", [0] * 2 * spatial)[place]  # the begins of all axes, then their ends
     auto, transposed = attribute(node, "auto_pad", "NOTSET"), node.op_type == "ConvTranspose"
     if transposed and (auto != "NOTSET" or "output_shape" in node.attributes):
-        return None  # the results are as many as the old stretch asks for
+        return None  # ONNX chooses the padding so that the results fill the old stretch
+    # SAME pads (out - 1) s + size - in cells; UPPER puts the odd one at the end, LOWER at the beginning
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         added = max((step.results[0][axis] - 1) * stride + size - step.shape[axis], 0)
         before = added // 2 if auto == "SAME_UPPER" else added - added // 2
@@ -168,7 +171,7 @@ def _reduction(step: Step) -> Positions:
     else:
         given = step.ints(1, "axes")
         if given is None and len(step.node.inputs) > 1 and step.node.inputs[1] is not None:
-            return ()
+            return ()  # the axes are computed, so they are unknown here
         axes = given or ([] if attribute(step.node, "noop_with_empty_axes", 0) else list(range(rank)))
     over = tuple(axis % rank for axis in axes)
     reduced = tuple(s.contracted(strand, over, True) for strand in step.states[0])
@@ -179,7 +182,7 @@ def _reduction(step: Step) -> Positions:
 
 @rule("MatMul", "MatMulInteger", "Gemm")
 def _product(step: Step) -> Positions:
-    """[...,i,k] @ [...,k,j]: what stays the same along k is kept; positions that a product sums over are gone."""
+    """[...,i,k] @ [...,k,j]: positions that stay the same along k are kept; positions that the product sums over are lost."""
     left, right = step.states[:2]
     if step.shape == () or min(len(step.shape), len(step.shapes[1] or ())) < 2:
         return ()
@@ -188,7 +191,7 @@ def _product(step: Step) -> Positions:
             _each(state, lambda a: a.T) if attribute(step.node, trans, 0) else state
             for state, trans in ((left, "transA"), (right, "transB"))
         )
-    coarsen = not (left and right)
+    coarsen = not (left and right)  # only a product with weights can turn patches into coarser cells
     left = tuple(s.contracted(strand, [strand.y.ndim - 1], coarsen) for strand in left)
     right = tuple(s.contracted(strand, [strand.y.ndim - 2], coarsen) for strand in right)
     return s.merged([s.kept(left), s.kept(right), *step.states[2:]], step.rank)
@@ -212,6 +215,7 @@ def _einsum(step: Step) -> Positions:
 
 
 def _to_labels(strand: Strand, labels: str, result: str, coarsen: bool) -> Strand:
+    # labels that the result lacks are summed over; labels that this input lacks become axes of size 1
     over = tuple(i for i, label in enumerate(labels) if label not in result)
     kept = [label for label in labels if label in result]
     order = [kept.index(label) for label in result if label in kept]
@@ -221,7 +225,7 @@ def _to_labels(strand: Strand, labels: str, result: str, coarsen: bool) -> Stran
 
 @rule("Concat")
 def _concat(step: Step) -> Positions:
-    """Along channels parts that agree stay one; along an axis of positions they are strung together."""
+    """Along channels, parts that agree stay one strand; along an axis of positions, the parts are joined end to end."""
     axis = int(attribute(step.node, "axis", 0)) % step.rank
     sizes = [shape[axis] if shape is not None else 0 for shape in step.shapes]
     if all(axis not in strand.axes for state in step.states for strand in state):
@@ -231,7 +235,7 @@ def _concat(step: Step) -> Positions:
     strands = []
     for i in range(max(map(len, step.states))):
         given = [state[i] if i < len(state) else None for state in step.states]
-        one = next(strand for strand in given if strand is not None)  # whose frames hold: parts of one grid share them
+        one = next(strand for strand in given if strand is not None)  # gives the frames: parts of one grid share them
         parts = [strand or one.map(lambda a: s.nowhere(step.rank)) for strand in given]
         y, x = (_joined([getattr(p, side) for p in parts], axis, sizes) for side in ("y", "x"))
         strands.append(replace(one, y=y, x=x))
@@ -256,14 +260,15 @@ def _slice(step: Step) -> Positions:
     cut: dict[int, slice] = {}
     for start, end, axis, by in zip(starts, ends, axes or range(len(starts)), steps or [1] * len(starts), strict=True):
         size = step.shape[axis % rank]
-        stop = None if by < 0 and end < -size else end
+        stop = None if by < 0 and end < -size else end  # backwards past the first element: the first one included
         cut[axis % rank] = slice(start, stop, by)
     return s.kept(_sliced(strand, cut, step.shape) for strand in step.states[0])
 
 
 def _sliced(strand: Strand, cut: dict[int, slice], shape: Shape) -> Strand:
-    """A stride over cells that count up makes a coarser grid, as a strided convolution does; any other keeps its positions."""
+    """A stride over cells that count up makes a coarser grid, as a strided convolution does; other slices keep the positions."""
     for axis, part in cut.items():
+        # exactly one of y and x counts along the axis
         strides = part.step > 1 and (s.unit_steps(strand.y) == axis) != (s.unit_steps(strand.x) == axis)
         strand = strand.map_with_frames(lambda a, frame: _part(a, frame, axis, part, strides))  # noqa: B023
     return strand.map(s.squash)
@@ -281,7 +286,7 @@ def _part(a: Coordinates, frame: Frame, axis: int, part: slice, strides: bool) -
 
 @rule("Pad")
 def _pad(step: Step) -> Positions:
-    """A border of cells that count on; elsewhere what is added lies nowhere."""
+    """Along an axis that counts cells, the border continues the count; elsewhere the added cells lie nowhere."""
     pads = step.ints(1, "pads")
     if pads is None:
         return ()
@@ -302,6 +307,7 @@ def _padded(a: Coordinates, axes: list[int], pads: list[int]) -> Coordinates:
         if s.unit_steps(a) == axis:
             a = s.ladder(a.ndim, axis, a.shape[axis] + begin + end, int(a.min()) - begin)
             continue
+        # negative pads crop
         a = a[(*(slice(None),) * axis, slice(max(-begin, 0), a.shape[axis] - max(-end, 0)))]
         widths = [(max(begin, 0), max(end, 0)) if k == axis else (0, 0) for k in range(a.ndim)]
         a = np.pad(a, widths, constant_values=s.NONE)
@@ -317,6 +323,7 @@ def _gather(step: Step) -> Positions:
     def take(a: Coordinates) -> Coordinates:
         if a.shape[axis] > 1:
             return s.nowhere(step.rank) if indices is None else s.squash(np.take(a, indices.astype(int), axis))
+        # nothing changes along the axis, so nothing changes along the axes of the indices that replace it
         return a.reshape((*a.shape[:axis], *(1,) * taken, *a.shape[axis + 1 :]))
 
     return s.kept(_each(step.states[0], take))

@@ -19,7 +19,7 @@ from .frame import Frame, Window
 Coordinates: TypeAlias = NDArray[np.int32]
 
 NONE = -(1 << 20)
-"""The coordinate of what has none: a class token, a constant, a mean over the axis. It agrees with every other one."""
+"""The coordinate of an element without a position: a class token, a constant, a mean over the axis. It agrees with every other."""
 _FAR = 1 << 20
 
 
@@ -29,7 +29,7 @@ class Strand:
 
     Attributes:
         y, x: int32, of the tensor's rank, broadcast to its shape.
-        rows, columns: Where the cells that they count lie in the image.
+        rows, columns: The place in the image of the cells that y and x count.
     """
 
     y: Coordinates
@@ -38,11 +38,11 @@ class Strand:
     columns: Frame
 
     def map(self, change: Callable[[Coordinates], Coordinates]) -> Strand:
-        """The strand with both coordinates changed alike; the cells lie where they lay."""
+        """The strand with both coordinates changed alike; the frames stay."""
         return replace(self, y=change(self.y), x=change(self.x))
 
     def map_with_frames(self, change: Callable[[Coordinates, Frame], tuple[Coordinates, Frame]]) -> Strand:
-        """The strand with both coordinates, and where their cells lie, changed alike."""
+        """The strand with both coordinates and their frames changed alike."""
         (y, rows), (x, columns) = change(self.y, self.rows), change(self.x, self.columns)
         return Strand(y, x, rows, columns)
 
@@ -61,7 +61,7 @@ Positions: TypeAlias = tuple[Strand, ...]
 
 
 def varying(a: NDArray[Any]) -> frozenset[int]:
-    """The axes along which an array changes, for its other axes have size 1."""
+    """The axes along which an array changes; its other axes have size 1."""
     return frozenset(i for i, size in enumerate(a.shape) if size > 1)
 
 
@@ -71,7 +71,7 @@ def nowhere(rank: int) -> Coordinates:
 
 
 def kept(strands: Iterable[Strand]) -> Positions:
-    """The strands that still know something."""
+    """The strands that still have a coordinate."""
     return tuple(s for s in strands if s.known)
 
 
@@ -90,7 +90,7 @@ def full(a: Coordinates, axis: int, size: int) -> Coordinates:
 
 
 def at_rank(a: Coordinates, rank: int) -> Coordinates:
-    """Axes of size 1 in front, as broadcasting adds them."""
+    """The array at a higher rank: axes of size 1 come first, as broadcasting adds them."""
     return a.reshape((1,) * (rank - a.ndim) + a.shape)
 
 
@@ -99,6 +99,7 @@ def reshaped(a: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordina
     before: list[int] = []
     after: list[int] = []
     i = j = 0
+    # Each turn takes the smallest group of old axes and the smallest group of new ones with the same number of elements.
     while i < len(old) or j < len(new):
         i0, j0 = i, j
         i, j = min(i + 1, len(old)), min(j + 1, len(new))
@@ -108,6 +109,7 @@ def reshaped(a: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordina
             else:
                 j += 1
         changes = any(size > 1 for size in a.shape[i0:i])
+        # a group along which nothing changes stays at size 1
         before += old[i0:i] if changes else [1] * (i - i0)
         after += new[j0:j] if changes else [1] * (j - j0)
     return squash(np.broadcast_to(a, before).reshape(after))
@@ -116,8 +118,8 @@ def reshaped(a: Coordinates, old: Sequence[int], new: Sequence[int]) -> Coordina
 def contracted(strand: Strand, axes: Iterable[int], coarsen: bool) -> Strand:
     """The positions of a sum over `axes`, which stay with size 1.
 
-    Where all terms of each sum lie at one coordinate it is that one. Where they cover equal, adjacent stretches of more than one (a
-    patch, a pooling window) and `coarsen` is set, the stretches are counted. Else the sum lies nowhere.
+    If all terms of each sum lie at one coordinate, the sum lies there. If they cover equal, adjacent stretches of more than one
+    coordinate (a patch, a pooling window) and `coarsen` is set, the stretches are the new cells. Else the sum lies nowhere.
     """
     axes = tuple(axes)
     return strand.map_with_frames(lambda a, frame: _contracted(a, frame, axes, coarsen))
@@ -127,14 +129,15 @@ def _contracted(a: Coordinates, frame: Frame, axes: Iterable[int], coarsen: bool
     over = tuple(axis for axis in axes if a.shape[axis] > 1)
     if not over:
         return a, frame
-    low = np.where(a == NONE, _FAR, a).min(over, keepdims=True)
-    high = a.max(over, keepdims=True)
+    low = np.where(a == NONE, _FAR, a).min(over, keepdims=True)  # terms without a position do not count
+    high = a.max(over, keepdims=True)  # NONE, below all others, only if no term has a position
     if ((low == high) | (high == NONE)).all():
         return squash(high), frame
     if not coarsen or (high == NONE).any():
         return nowhere(a.ndim), frame
     width, first = int((high - low).flat[0]) + 1, int(low.min())
     start = low - first
+    # unequal stretches, stretches that do not start at a multiple of the width, or a single stretch
     if (high - low + 1 != width).any() or (start % width).any() or not start.any():
         return nowhere(a.ndim), frame
     return squash((start // width).astype(np.int32)), frame.counted(first, width)
@@ -143,8 +146,8 @@ def _contracted(a: Coordinates, frame: Frame, axes: Iterable[int], coarsen: bool
 def merged(states: Iterable[Positions], rank: int) -> Positions:
     """The positions of an elementwise result of broadcast tensors.
 
-    Strands that agree become one. Of two that differ, the one that changes along fewer axes is context (a mean that is broadcast)
-    and goes; two that each change along an axis of their own are both kept (query and key); two along the same axes cancel.
+    Strands that agree become one. If two differ, the one that changes along fewer axes is context (a mean that is broadcast) and
+    is dropped. Two that each change along an axis of their own are both kept (query and key). Two along the same axes cancel.
     """
     found: list[Strand] = []
     for strand in (s.map(lambda a: at_rank(a, rank)) for state in states for s in state):
@@ -154,6 +157,7 @@ def merged(states: Iterable[Positions], rank: int) -> Positions:
 
 def _add(found: list[Strand], new: Strand) -> None:
     for i, old in enumerate(found):
+        # crops of one grid agree if their cells are counted from 0
         both = _agreed(old, new) or _agreed(_counted(old), _counted(new))
         if both is not None:
             found[i] = both
@@ -175,18 +179,19 @@ def _agreed(a: Strand, b: Strand) -> Strand | None:
 
 
 def _wider(a: Frame, b: Frame, cells: Coordinates) -> Frame:
-    """Of two frames of the same cells the one that covers more of the image."""
+    """The one of two frames of the same cells that covers more of the image."""
     inside = [min(high, f.size) - max(low, 0.0) for f in (a, b) for low, high in [covered(cells, f)]]
     return a if inside[0] >= inside[1] else b
 
 
 def covered(cells: Coordinates, frame: Frame) -> tuple[float, float]:
-    """The pixels at which the cells of a coordinate begin and end; the whole side where it has no cells."""
+    """The pixels at which the cells of a coordinate begin and end; the whole side if it has no cells."""
     known = cells[cells != NONE]
     return frame.edges(int(known.min()), int(known.max())) if known.size else (0.0, float(frame.size))
 
 
 def _same(a: Coordinates, b: Coordinates) -> Coordinates | None:
+    # NONE is below every coordinate, so the maximum is the one that is known
     return squash(np.maximum(a, b)) if ((a == b) | (a == NONE) | (b == NONE)).all() else None
 
 
@@ -200,7 +205,7 @@ def _counted(strand: Strand) -> Strand:
 
 
 def unit_steps(a: Coordinates) -> int | None:
-    """The one axis along which a coordinate counts 0, 1, 2, ... (from anywhere); None for any other."""
+    """The one axis along which a coordinate counts 0, 1, 2, ..., from any start; None if there is no such axis."""
     axes = varying(a)
     if len(axes) != 1 or not (np.diff(a.reshape(-1)) == 1).all():
         return None
@@ -208,14 +213,14 @@ def unit_steps(a: Coordinates) -> int | None:
 
 
 def resized(strand: Strand, old: Sequence[int], new: Sequence[int], windows: Mapping[int, Window | None]) -> Strand:
-    """The positions behind a convolution, a pooling window or a resize that changes sizes: its cells are counted anew.
+    """The positions after a convolution, a pooling window or a resize that changes sizes: its cells are counted from 0.
 
     Axes whose size stays keep their positions: the window moves in steps of one there.
 
     Args:
-        strand: Before it.
+        strand: The positions before it.
         old: The shape before it.
-        new: The shape behind it.
+        new: The shape after it.
         windows: The window along each axis; None for a resize.
     """
     for axis, window in windows.items():
@@ -234,6 +239,7 @@ def _recounted(
 ) -> tuple[Coordinates, Frame]:
     if a.shape[axis] == 1:
         return a, frame
+    # y and x lie along the same axis, one result remains, or the coordinate does not count up along this axis alone
     if both or size == 1 or varying(a) != {axis} or (np.diff(a.reshape(-1)) < 0).any():
         return nowhere(a.ndim), frame
     line = a.reshape(-1)

@@ -20,8 +20,8 @@ class Traced:
     """A tensor's positions.
 
     Attributes:
-        strands: One for features, two for queries against keys, none for what belongs to no place.
-        why: Why there is none.
+        strands: One for features, two for queries against keys, none for a tensor that belongs to no place.
+        why: Why there is no strand.
     """
 
     strands: Positions
@@ -29,12 +29,12 @@ class Traced:
 
 
 def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value, Traced]:
-    """The positions of every tensor that the image leads to.
+    """The positions of every tensor that is computed from the image.
 
     Args:
         graph: The graph, sorted; its input is the image.
-        shapes: Of every tensor.
-        height_axis: Of the image: 2 for NCHW, 1 for NHWC; its width is the next one.
+        shapes: The measured shapes of every tensor.
+        height_axis: The axis of the image's height: 2 for NCHW, 1 for NHWC; the width is the next axis.
     """
     [image] = graph.inputs
     size = shapes.two[str(image.name)]
@@ -43,7 +43,7 @@ def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value,
     found = {image: Traced((Strand(y, x, *frames),))}
     for node in graph:
         inputs = [found.get(v) if v is not None else None for v in node.inputs]
-        if any(inputs) and node.op_type not in ("Shape", "Size"):
+        if any(inputs) and node.op_type not in ("Shape", "Size"):  # a size depends on no pixel
             _follow(node, [i or Traced(()) for i in inputs], shapes, found)
     return found
 
@@ -66,7 +66,7 @@ def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, found: dict[i
         found.update((value, Traced((), why)) for value in node.outputs)
         return
     strands = rule(step)
-    if len(strands) > 2:
+    if len(strands) > 2:  # a tensor has a query and a key at most
         strands = ()
     why = "" if strands else f"{node.name!r} ({node.op_type}) brings the image's positions together"
     found[node.outputs[0]] = Traced(strands, why)
