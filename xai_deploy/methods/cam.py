@@ -43,6 +43,6 @@ def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
 def weighted_sum(weights: Array, activation: Array) -> Array:
     """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w]."""
     n, channels, h, w = activation.shape
-    # einsum, not matmul: BLAS threads would go on spinning into the next inference
+    # einsum, not matmul: BLAS threads would still spin during the next inference
     maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
     return maps.reshape(*weights.shape[:2], h, w)
