@@ -31,7 +31,7 @@ class OnnxRuntime:
     Raises:
         BackendNotInstalledError: The package `onnxruntime` is missing.
         DeviceError: The provider is not in this build of ONNX Runtime, does not load, does not compute in the precision,
-            or takes no properties.
+            or is the CPU's, which takes no properties, and properties are given.
     """
 
     name = "onnxruntime"
