@@ -103,6 +103,7 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
         other = deployed.heatmaps[title]
         if other.shape != heat.shape:  # the two networks may have inputs of different sizes
             other = resample.resize(other, *heat.shape[1:])
+        # Both measures are NaN if a map is constant; `_defined` makes numbers of them.
         correlations[title] = _defined(spearman(heat, other), heat, other)
         overlaps[title] = _defined(top_overlap(heat, other), heat, other)
     target = reference.logits.argmax(1)
@@ -112,6 +113,7 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
             name,
             int(predicted[i]),
             int(found[i]),
+            # of the reference's class in both, even if the deployed network predicts another
             float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
             {title: float(values[i]) for title, values in correlations.items()},
             {title: float(values[i]) for title, values in overlaps.items()},

@@ -77,6 +77,7 @@ class Recording:
         with whole_file(path) as file:
             np.savez_compressed(
                 file,
+                # text as an array of bytes: an .npz file holds arrays only
                 header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
                 logits=self.explained.logits,
                 probabilities=self.explained.probabilities,
@@ -89,6 +90,7 @@ class Recording:
         Raises:
             RecordingError: An image was not recorded, or was recorded with other pixels.
         """
+        # By file name, because the folder may differ; the digest then shows a different image of the same name.
         known = {name: row for row, name in enumerate(self.header.images)}
         rows = []
         for name, image in zip(names, images, strict=True):
@@ -119,7 +121,7 @@ def read(path: Path) -> Recording:
                 raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images")
             for member in members.infolist():
                 _check_size(members, member)
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:  # a pickle in a file from elsewhere could run code
             fields = json.loads(arrays["header"].tobytes())
             if fields["format"] != FORMAT:
                 raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")

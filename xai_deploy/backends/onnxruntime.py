@@ -85,7 +85,7 @@ class OnnxRuntime:
         if self.provider == "TensorrtExecutionProvider" and (cache := self._config.make_cache()):
             provider_options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": cache}
         providers: list[Any] = [(self.provider, provider_options)]
-        if self.provider != "CPUExecutionProvider":
+        if self.provider != "CPUExecutionProvider":  # for the nodes that the provider does not support
             providers.append("CPUExecutionProvider")
         try:
             session = self._ort.InferenceSession(model, options, providers=providers)
@@ -138,10 +138,10 @@ class BoundSession:
                     binding.bind_ortvalue_input(name, tensor.value)
                 else:
                     binding.bind_cpu_input(name, to_host(tensor))
-            for name in fetch:
+            for name in fetch:  # without a buffer: ONNX Runtime allocates each output on the device
                 binding.bind_output(name, *self._place)
             self._session.run_with_iobinding(binding)
-            values = binding.get_outputs()
+            values = binding.get_outputs()  # OrtValues on the device, in the order in which they were bound
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {one_line(error)}") from error
         return {name: _OnDevice(value) for name, value in zip(fetch, values, strict=True)}

@@ -63,7 +63,7 @@ class OpenVino:
             self._properties["INFERENCE_NUM_THREADS"] = config.threads
         if cache := config.make_cache():
             self._properties["CACHE_DIR"] = cache
-        self._properties |= config.properties
+        self._properties |= config.properties  # last: the user's properties replace those above
 
     def open(self, model: bytes) -> Session:
         """Open a graph; see `Backend.open`."""
@@ -101,7 +101,7 @@ class OpenVinoSession:
         """This thread's infer request for a batch of one, or of any size."""
         requests: dict[bool, _Request] = self._requests.__dict__.setdefault("by_batch", {})
         if single not in requests:
-            with self._lock:
+            with self._lock:  # only compiling is shared; a request belongs to its thread
                 if single not in self._compiled:
                     self._compiled[single] = self._compile(single)
             requests[single] = _Request(self._ov, self._compiled[single])
@@ -140,6 +140,7 @@ class _Request:
         ports = [(port.get_any_name(), port) for port in compiled.outputs]
         self._static = all(port.get_partial_shape().is_static for _, port in ports)
         self._outputs = [(n, tuple(p.shape), p.element_type.to_dtype()) for n, p in ports] if self._static else []
+        # A port may have several tensor names: any of them -> the name under which the output is written.
         self._aliases = {name: port.get_any_name() for _, port in ports for name in port.get_names()}
 
     def run(self, arrays: Mapping[str, HostTensor], fetch: Sequence[str]) -> dict[str, Tensor]:

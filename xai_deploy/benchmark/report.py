@@ -87,7 +87,7 @@ def benchmark(
     settings = Settings(
         device,
         threads,
-        max(16, *batches),
+        max(16, *batches),  # so that each batch is run at once, not in parts
         None if model is None else os.fspath(model),
         None if image is None else os.fspath(image),
         predicted,
@@ -205,7 +205,7 @@ def _jobs(
         for name, options in methods
         for count in targets
     ]
-    return list(dict.fromkeys(plain + explained))
+    return list(dict.fromkeys(plain + explained))  # with a whole model, the plain jobs of all bundles are one
 
 
 def _opened(bench: Bench, jobs: Sequence[Job], strict: bool) -> tuple[dict[Job, Callable[[], object]], list[LeftOut]]:

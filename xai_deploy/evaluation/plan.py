@@ -128,7 +128,7 @@ def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool
         OptionError: The list is empty, or holds something that is not a metric, or one metric with two sets of options.
     """
     if given is None:
-        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]
+        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]  # a tuple times False is empty
     chosen = _once(specs("metric", given))
     names = [name for name, _ in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):

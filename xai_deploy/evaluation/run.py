@@ -132,7 +132,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             x = np.stack([image.inputs[number] for image in images])
             explained = subject.explainer.explain_many(Prepared(x), plan.methods, [plan.target])
             compared = _compare(subject, plan, x, explained, first) if first else [{} for _ in explained]
-            first = first or explained
+            first = first or explained  # later networks are compared with the first
             for m, (explanation, beside) in enumerate(zip(explained, compared, strict=True)):
                 case = _case(subject, plan, plan.methods[m], x, explanation, images)
                 values: dict[str, NDArray[np.float64]] = {}
@@ -154,6 +154,7 @@ def _case(
         if plan.boxes_of == "class":
             boxes = tuple(box for box in boxes if int(target) in classes_of(box.label, labels, manifest.classes))
         inside = region(boxes, *image.size, spec)
+        # An object outside the crop is one that the network can't see: the image counts as one without boxes.
         regions.append(inside if inside.any() else None)
         covered = None if image.mask is None else mask_region(image.mask, spec)
         masks.append(covered if covered is not None and covered.any() else None)

@@ -69,9 +69,9 @@ def open_subjects(
     for bundle in bundles:
         paths = [bundle, *(_randomised(bundle) if randomised else ())]
         for backend in backends:
-            made = [opened(path, backend) for path in paths]
+            made = [opened(path, backend) for path in paths]  # the trained network, then its randomised ones
             _check_randomised(made)
-            if backend == backends[0]:
+            if backend == backends[0]:  # warn once per bundle
                 warn_of(made[0], bundle)
             name = _name(bundle, bundles) + f" ({made[0].backend})" * (len(backends) > 1)
             subjects.append(Subject(name, made[0], made[1:]))
@@ -145,6 +145,7 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
                 f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
                 "both again with --randomise"
             )
+        # "": the manifest does not say which network was randomised
         if random.trained not in ("", own.network):
             raise XaiError(
                 f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "

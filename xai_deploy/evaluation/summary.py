@@ -69,6 +69,7 @@ def summarise(all_rows: Iterable[Line], columns: Sequence[Column], seed: int = 0
             for column in columns
             if column.of_means is None
         }
+        # Left out: columns that were not measured on this network, such as `sanity` without randomised bundles.
         measured = {name for row in members for name in row["values"]}
         present = [column for column in columns if column.of_means or column.name in measured]
         groups.append(Group(network, method, figures(table, present, seed)))

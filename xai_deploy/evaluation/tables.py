@@ -70,6 +70,7 @@ def as_parquet(records: Sequence[Line]) -> bytes:
     """
     pyarrow = require()
     kinds = {"image": pyarrow.string(), "network": pyarrow.string(), "method": pyarrow.string()}
+    # An explicit schema: pyarrow would guess "null" for a column in which no figure is defined.
     kinds |= {"target": pyarrow.int64(), "predicted": pyarrow.int64()}
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in records[0]])
     names = ("image", "network", "method")

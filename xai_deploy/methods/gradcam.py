@@ -24,5 +24,5 @@ class GradCam(Method):
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])
+        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])  # [T,n,K]
         return np.maximum(weighted_sum(weights, forward.activation), 0)

@@ -105,8 +105,9 @@ def _exact_weights(g: Array, activation: Array) -> Array:
 
 def _weights(g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float) -> Array:
     """w_k [n,K] from g, g^2, g^3 [n,K,h,w] float64."""
-    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]
+    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]  # sum_ab A_kab, [n,K,1,1]
     below = 2 * squared + total * cubed + eps
     alpha = np.divide(squared, below, out=np.zeros_like(squared), where=below != 0)
+    # w_k = sum_ij alpha_kij ReLU(g_kij)
     weights: Array = (alpha * np.maximum(g, 0)).sum(axis=(2, 3)).astype(np.float32)
     return weights

@@ -57,7 +57,7 @@ class IntegratedGradients(Method):
         points, shares = (nodes + 1) / 2, shares / 2  # from [-1,1] to [0,1]; the shares then sum to 1
 
         def inputs(sample: Index, image: Index) -> NDArray[Any]:
-            way = points[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1))
+            way = points[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1))  # [b,1,...,1]
             return start + way * (x[image] - start)
 
         total = np.zeros((len(seeds), *x.shape))
@@ -65,7 +65,7 @@ class IntegratedGradients(Method):
             forward, "input-gradient", seeds, inputs, self.steps, "integrated-gradients"
         ):
             add_rows(total[t], image, g * shares[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1)))
-        total *= x - start
+        total *= x - start  # sum_i share_i g_i -> (x - x0) times the integral
         self._check_completeness(forward, seeds, start, total)
         return np.stack([over_channels(forward, values, self.channels) for values in total])
 

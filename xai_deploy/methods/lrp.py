@@ -44,4 +44,5 @@ class Lrp(Method):
             relevance = forward.backward(role, seed)
             logit = seed.of(forward.logits)
             return relevance * logit.reshape(-1, *[1] * (relevance.ndim - 1))
+        # Another seed starts with weight times logit at each class, so that class c alone would start with its logit.
         return forward.backward(role, Seed.by_hand(seed.dense(forward.classes) * forward.logits))

@@ -20,8 +20,8 @@ _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
 class ReciproCam(Method):
     """raw_n = score_c(tail(M_n * A)), one mask M_n for each of the h*w positions n of the feature map; no ReLU.
 
-    Needs one head run and h*w tail runs. Where global average pooling and one linear layer follow the cut, the same map
-    is a signed CAM plus a constant (pixel mask, logit score) and costs one small matrix product.
+    It needs one head run and h*w tail runs. If global average pooling and one linear layer follow the cut, the same map
+    is a signed CAM divided by h*w plus a constant (pixel mask, logit score) and costs one small matrix product.
 
     Attributes:
         score: "logit" (the poster's text; OpenVINO XAI for CNNs), "softmax" of the logits (the authors' code), or the network's
@@ -82,7 +82,7 @@ class ReciproCam(Method):
         raw = np.empty((len(seeds), n, h * w), dtype=np.float32)
         for image in range(n):
             scores = forward.pixel_logits(image)  # [hw,classes]
-            bias = forward.logits[image] - scores.mean(axis=0)
+            bias = forward.logits[image] - scores.mean(axis=0)  # b of each class, [classes]
             pooled = _pool(scores, h, w, self.mask)
             pooled += bias
             shares = scored(self.score, pooled, forward)

@@ -68,5 +68,6 @@ class RelevanceCam(Method):
         """Maps [T,n,h,w]; see `Method.maps`."""
         [role] = self.roles
         offset = self.offset(forward.classes)
+        # alpha [n,K] of each seed
         weights = [contrast(forward, role, seed, offset).mean(axis=(2, 3)) for seed in seeds]
         return weighted_sum(np.stack(weights), forward.activation)

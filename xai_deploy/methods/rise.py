@@ -54,13 +54,13 @@ class Rise(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)
         count = len(forward.x)
-        total = np.zeros((len(seeds), count, *forward.image_size))
+        total = np.zeros((len(seeds), count, *forward.image_size))  # float64: thousands of terms are added up
         rng = np.random.default_rng(self.seed)
         starts = range(0, self.masks, forward.batch_size)
         for start in forward.progress(starts, len(starts), "rise"):
             batch = range(start, min(start + forward.batch_size, self.masks))
             masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
-            for image in range(count):
+            for image in range(count):  # all images get the same masks, so these are drawn once per batch
                 logits = forward.network(forward.masked_input(image, masks))
                 scores = scored(self.score, logits, forward)
                 for t, seed in enumerate(seeds):

@@ -57,6 +57,7 @@ class ScoreCam(Method):
 
     def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
         activation = forward.activation[image]  # [K,h,w]
+        # The channels that are not constant: only their minmax is defined.
         varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, logits in self._masked_passes(forward, image, varying):

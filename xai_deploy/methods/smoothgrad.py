@@ -43,7 +43,7 @@ class SmoothGrad(Method):
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
-        total = np.zeros((len(seeds), *forward.x.shape))
+        total = np.zeros((len(seeds), *forward.x.shape))  # float64: many terms are added up
         inputs = noisy("smoothgrad", forward, self.sigma, self.seed)
         for t, _, image, g in gradients_at(forward, "input-gradient", seeds, inputs, self.samples, "smoothgrad"):
             add_rows(total[t], image, g * g if self.squared else g)

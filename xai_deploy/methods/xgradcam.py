@@ -34,6 +34,7 @@ class XGradCam(Method):
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         activation = forward.activation
+        # In float64, because positive and negative activations may nearly cancel in the denominator.
         total = activation.sum(axis=(2, 3), dtype=np.float64) + (self.eps or 0.0)
         weights = []
         for seed in seeds:

@@ -137,6 +137,7 @@ class PerImage:
         """See `CheckedTarget.seed`."""
 
         def one(image: int) -> Seed:
+            # A slice, not an index: a target of one image expects logits [1,classes].
             return self.parts[image].seed(lambda: logits()[image : image + 1])
 
         return Seed.join([one(image) for image in range(len(self.parts))])

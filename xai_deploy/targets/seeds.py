@@ -63,7 +63,7 @@ class Seed:
         """The images whose seed is one class, [n]; after `join` with a contrast, such a seed has a second term of weight 0."""
         if self.classes.shape[1] > 2 or self.versus is None:
             return np.full(len(self.classes), self.is_class)
-        return np.asarray(self.versus < 0)
+        return np.asarray(self.versus < 0)  # -1: no contrast, so one class
 
     @cached_property
     def target(self) -> Index:
@@ -78,7 +78,7 @@ class Seed:
             return None
         if not np.isin(self.weights[:, 1], (0, -1)).all() or not self.weights[:, 1].any():
             return None
-        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)
+        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)  # weight 0: no contrast for this image
 
     def rows(self, image: Index) -> Seed:
         """The seed of a batch whose row i belongs to image `image[i]`."""

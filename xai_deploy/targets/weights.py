@@ -62,4 +62,4 @@ class WeightsTarget:
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        return Seed.by_hand(self.weights.astype(np.float32))
+        return Seed.by_hand(self.weights.astype(np.float32))  # a copy of the read-only view that `broadcast_to` made

@@ -88,7 +88,7 @@ _PARTS = ("adcc:coherency", "adcc:complexity", "adcc:drop")
 def coherency(case: Case, masked: Masking) -> Numbers:
     """Coherency per image, [n]."""
     found: Numbers = (pearson(case.heatmaps, case.again(masked)) + 1) / 2
-    found[np.isnan(found)] = 0
+    found[np.isnan(found)] = 0  # Pearson is not defined for a constant map
     return found
 
 

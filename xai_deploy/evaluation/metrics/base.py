@@ -94,7 +94,7 @@ class Case:
         return self.probability(self.logits, np.arange(len(self.x)))
 
     def predict(self, x: NDArray[Any], image: Index) -> Numbers:
-        """p of other inputs [b, ...], for row i of the class of image `image[i]`."""
+        """p of other inputs [b, ...]; row i takes the class of image `image[i]`."""
         return self.probability(self.explainer.predict(Prepared(x)), image)
 
     def masked(self, how: Masking) -> NDArray[Any]:

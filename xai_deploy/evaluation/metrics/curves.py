@@ -86,7 +86,7 @@ def _check(name: str, steps: Steps) -> None:
 def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Numbers:
     _, h, w = case.explainer.bundle.manifest.target.shape
     size = case.heatmaps[0].size
-    count = min(h * w if steps == "cells" else steps, size)
+    count = min(h * w if steps == "cells" else steps, size)  # a step changes at least one pixel
     taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step
     areas = np.empty(len(case.x))
     for image, heat in enumerate(case.heatmaps):
@@ -98,8 +98,10 @@ def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Num
         p = np.empty(count + 1)
         for start in range(0, count + 1, _BATCH):
             rows = slice(start, min(start + _BATCH, count + 1))
+            # Step s has changed the taken[s] highest pixels: [H,W] < [b,1,1] -> [b,H,W], then an axis for the colours.
             reached = case.layered(rank[None] < taken[rows, None, None])
             p[rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
+        # sum_s (p_s + p_(s+1)) / 2 * (share_(s+1) - share_s)
         areas[image] = (0.5 * (p[1:] + p[:-1]) * np.diff(taken / size)).sum()
     return areas
 

@@ -30,5 +30,6 @@ class Sanity:
         """See `Metric`."""
         return {
             column.name: spearman(case.heatmaps, case.explain(case.x, case.target, other))
+            # for the class of the trained network's map: the randomised network may predict another
             for column, other in zip(self.columns(len(case.randomised)), case.randomised, strict=True)
         }

@@ -60,6 +60,7 @@ class Entry:
         cx, cy, width, height = (fraction(value, where) for value in numbers)
         if width < 0 or height < 0:
             raise TruthError(f"{where}: the box has a negative width or height; correct it")
+        # Edges may lie slightly outside 0 to 1; `Boxes` cuts them.
         return cls(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, label, where)
 
 

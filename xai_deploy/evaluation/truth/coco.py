@@ -43,7 +43,7 @@ class Coco(Format):
                 raise TruthError(f"{where}: the id {quoted(key)} occurs twice; give each image its own")
             images[key] = (where, item)
         names = _categories(document, path)
-        entries: dict[int | str, list[Entry]] = {key: [] for key in images}
+        entries: dict[int | str, list[Entry]] = {key: [] for key in images}  # also for images without annotations
         seen = set()
         skipped: Counter[str] = Counter()
         for where, item in _items(document, "annotations", path):

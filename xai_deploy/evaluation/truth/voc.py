@@ -79,6 +79,7 @@ def _entry(item: ElementTree.Element, where: str) -> Entry:
         raise TruthError(
             f"{where}: the box's edges are swapped: {xmin:g} to {xmax:g}, {ymin:g} to {ymax:g}; correct it"
         )
+    # Pixels 1 to xmax, both included, are the interval [0, xmax]: only the lower edges are shifted.
     return Entry(xmin - 1, ymin - 1, xmax, ymax, (item.findtext("name") or "").strip() or None, where)
 
 
