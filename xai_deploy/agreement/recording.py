@@ -41,7 +41,7 @@ class RecordedMethod:
 
 @dataclass(frozen=True)
 class RecordingHeader:
-    """What was recorded.
+    """The header of a recording.
 
     Attributes:
         format: 1.

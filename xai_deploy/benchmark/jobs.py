@@ -1,4 +1,4 @@
-"""What is measured: a job describes it; a bench opens the bundle that it needs and returns it as a call."""
+"""The jobs of a benchmark: a `Job` describes one measurement; a `Bench` opens the bundle that it needs and makes it a call."""
 
 from __future__ import annotations
 

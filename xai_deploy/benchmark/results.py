@@ -69,7 +69,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured, and how.
+    """The results of a benchmark, and how they were measured.
 
     Attributes:
         bundles: The bundles compared.

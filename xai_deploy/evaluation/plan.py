@@ -1,4 +1,4 @@
-"""What an evaluation measures: images, methods, metrics, ground truth. Everything that its figures depend on is here."""
+"""The plan of an evaluation: images, methods, metrics, ground truth. Everything that its figures depend on is here."""
 
 from __future__ import annotations
 

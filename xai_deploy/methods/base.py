@@ -108,7 +108,7 @@ class Forward(Protocol):
 
     @property
     def black(self) -> Array:
-        """A black image as the network gets it, [1, ...]."""
+        """A black image after preprocessing, [1, ...]."""
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, shown as a progress bar if the user wants one."""
@@ -203,7 +203,7 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
     """Refuse a method whose graphs the bundle does not hold.
 
     Raises:
-        NotApplicableError: Says which graph is missing, why, and what to do.
+        NotApplicableError: A graph is missing; the message says which one, why, and what to do.
     """
     for role, advice in method.roles.items():
         if role not in manifest.graphs:

@@ -25,8 +25,8 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
     """Relevance of a class from a start of 1 at the class and equal weights at all others; the start sums to about zero.
 
     Propagation is linear in its start. So the start is the unit vector of the class plus the offset a at every class, which
-    needs no prediction beforehand, and the result is divided by the target's 1 + a. A seed that is not one class starts as
-    it is, because it says itself what to compare.
+    needs no prediction beforehand, and the result is divided by the target's 1 + a. A seed that is not one class is used
+    unchanged, because it already sets which classes are compared.
     """
     if seed.is_class:
         return forward.backward(role, seed, offset) / np.float32(1 + offset)

@@ -75,7 +75,7 @@ class CheckedTarget(Protocol):
             logits: Returns the logits [n,classes]; called only if the target depends on them.
 
         Raises:
-            TargetError: The target makes no sense for what the network predicts.
+            TargetError: The target can't be combined with the network's prediction, such as a class contrasted with itself.
         """
         ...
 
