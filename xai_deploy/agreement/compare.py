@@ -133,7 +133,7 @@ def _defined(values: NDArray[np.float64], a: Array, b: Array) -> NDArray[np.floa
     """The values, with 1 for equal maps and 0 for NaN: the agreement of two maps of which one is constant is not defined.
 
     Equal maps give exactly 1, without a rounding error, so that a limit of 1 can be met."""
-    equal = (a == b).all(axis=(1, 2))
+    equal = (a == b).all(axis=(1, 2))  # also two equal constant maps
     return np.where(equal, 1.0, np.where(np.isnan(values), 0.0, values))
 
 

@@ -63,7 +63,7 @@ def plot(report: Report, path: str | os.PathLike[str]) -> None:
 
 def _ratios(axis: Any, report: Report, backend: str, results: list[Result]) -> None:
     ratios = [result.ratio for result in results]
-    spread = [(result.ratio_iqr or 0) / 2 for result in results]
+    spread = [(result.ratio_iqr or 0) / 2 for result in results]  # to each side; the whisker is as long as the range
     axis.barh(_names(report, results), ratios, xerr=spread, color=_TIME, error_kw={"elinewidth": 1, "capsize": 2})
     axis.axvline(1, color="black", linewidth=0.8)
     if max(ratios, default=1) > _LOGARITHMIC:

@@ -43,7 +43,7 @@ def interleave(
     order = random.Random(0)
     seconds: dict[K, list[float]] = {key: [] for key in calls}
     for turn in progress(range(warmup + runs), warmup + runs, label, show_progress):
-        for key in order.sample(list(calls), len(calls)):
+        for key in order.sample(list(calls), len(calls)):  # a random permutation of all calls
             call = calls[key]
             started = clock()
             call()

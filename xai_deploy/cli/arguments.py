@@ -67,7 +67,7 @@ def describe_options(name: str, cls: Any) -> list[str]:
 
 def parse_target(text: str) -> int | str:
     """A class index if the text is an integer; any other text (a label, "topK", "A vs B") stays as it is."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
 
 
 def find_images(arguments: Iterable[str], out: Path) -> list[Path]:

@@ -68,6 +68,7 @@ def _table(report: Report) -> list[str]:
     ]
     for backend in dict.fromkeys(result.backend for result in report.results):
         results = [result for result in report.results if result.backend == backend]
+        # The version without the runtime's build number, which follows a "-".
         lines += ["", f"{backend} {report.versions[backend].partition('-')[0]}", *_rows(report, results)]
     lines += ["", *_left_out(report.left_out)]
     if any((result.iqr_seconds or 0) > result.median_seconds / 2 for result in report.results):

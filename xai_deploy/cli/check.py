@@ -66,6 +66,7 @@ def _check(arguments: argparse.Namespace) -> int:
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
+        # Both explain the class that the reference predicts, even if the deployed network predicts another.
         got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
         found += agreement.compare(names, wanted, got)
     limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)

@@ -97,12 +97,14 @@ class ContactSheet:
             self._pen.write(head, subtitle, (left, _MARGIN + 72), _NOTE, TILE)
         number = len(self.pages) + 1
         path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+        # Each row ends with _GAP; the rest of the bottom margin follows the last one.
         self._write(path, np.concatenate([head, *self._rows, _blank(_MARGIN - _GAP, head.shape[1])]))
         self.pages.append(path)
         self._rows.clear()
 
     def _draw(self, row: Sequence[Tile]) -> Pixels:
         tallest = max(tile.picture.shape[0] for tile in row)
+        # There is a gap between tiles, but none after the last; each row has the height of its tallest picture.
         canvas = _blank(tallest + _CAPTION + _GAP, 2 * _MARGIN + len(row) * (TILE + _GAP) - _GAP)
         for column, tile in enumerate(row):
             left = _MARGIN + column * (TILE + _GAP)
@@ -134,7 +136,7 @@ class _Pen:
     def __init__(self) -> None:
         self._cv2 = opencv()
         self._font = self._cv2.FontFace("sans") if hasattr(self._cv2, "FontFace") else None
-        self._dots = "..." if self._font is None else "…"
+        self._dots = "..." if self._font is None else "…"  # the stroked letters are ASCII only
 
     def write(self, canvas: Pixels, text: str, corner: tuple[int, int], style: _Style, room: int) -> None:
         """Write one line whose lower left corner is `corner`, shortened in the middle to `room` pixels."""

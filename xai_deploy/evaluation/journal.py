@@ -114,6 +114,7 @@ class Journal:
 
     def _check(self, entry: Line) -> None:
         different = [key for key in self._plan if entry["plan"].get(key) != self._plan[key]]
+        # A journal of another version may have more keys.
         if different or set(entry["plan"]) != set(self._plan):
             what = ", ".join(different) or "format"
             raise XaiError(

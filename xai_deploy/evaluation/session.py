@@ -222,6 +222,7 @@ def _read_boxes(boxes: Location, root: Path, apart: Sequence[Path], subjects: Se
 
     Networks with the same labels and number of classes are named once."""
     read = read_boxes(boxes, root, apart)
+    # Reversed, because the last entry of a key stays: the message then names the first of several equal networks.
     networks = {(tuple(s.explainer.labels), s.explainer.bundle.manifest.classes): s.name for s in reversed(subjects)}
     strangers = [text for known, name in networks.items() if (text := unknown(read, name, *known))]
     for problem in (*read.problems, *strangers):

@@ -16,7 +16,7 @@ from .one_class import class_index, or_predicted
 from .seeds import Array, Index, Seed
 
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
-_INDEX = re.compile(r"-?[0-9]{1,18}")
+_INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class TopTarget:
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[TopTarget] | None:
         """See `TargetKind.read`."""
+        # A label such as "top3" means the label.
         top = _TOP.fullmatch(written) if isinstance(written, str) and written not in space.labels else None
         if top is None:
             return None
@@ -55,7 +56,7 @@ class TopTarget:
 
     def part(self, start: int, stop: int) -> TopTarget:
         """See `CheckedTarget.part`."""
-        return TopTarget(self.rank, min(stop, self.images) - start)
+        return TopTarget(self.rank, min(stop, self.images) - start)  # `stop` may lie after the last image
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""

@@ -66,6 +66,7 @@ class Matcher:
         key = self._key(own)
         images = self._images.get(key[-1], [])
         if key in self._names:  # rule 1
+            # Without endings, a.jpg and a.png have the same key. `own` may be missing in `images`, for example if hidden.
             twins = sorted({other for other in images if self._key(other) == key} | {own})
             if len(twins) > 1:
                 raise self._ambiguous(self._names[key], twins)
@@ -79,6 +80,7 @@ class Matcher:
             both = " and ".join(repr(self._names[name]) for name in fitting[:2])
             raise TruthError(f"{shown}: the annotations {both} both fit; {self._advice}")
         if fitting:
+            # Only images without an annotation of their own (rule 1) compete for this one.
             rivals = {other for other in images if self._key(other) not in self._names}
             twins = sorted({other for other in rivals if _fits(fitting[0], self._key(other))} | {own})
             if len(twins) > 1:
