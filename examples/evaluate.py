@@ -11,7 +11,7 @@ from xai_deploy.evaluation import evaluate
 
 
 def main(bundle: str, images: str, out: str) -> None:
-    """Evaluate two methods and print each figure with its 95 % interval; the report lies in the folder `out`."""
+    """Evaluate two methods and print each figure with its 95 % interval; the report is in the folder `out`."""
     results = evaluate(
         bundle,
         images,

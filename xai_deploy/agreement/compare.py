@@ -1,7 +1,7 @@
-"""Whether a deployed network still predicts, and still looks, as its reference does: numpy and one runtime, nothing else.
+"""Whether a deployed network still predicts what its reference predicts, and for the same pixels. Needs NumPy and one runtime.
 
-Two networks explain the same images, each for the class that the reference predicts, and their maps are compared. The
-reference may be a recording, made where it runs, so that nothing but the deployed network has to run on a device.
+Two networks explain the same images, each image for the class that the reference predicts, and their maps are compared. The
+reference may be a recording, made on another machine, so that only the deployed network has to run on the device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Spec = tuple[str, Mapping[str, object]]
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """What a network says of n images.
+    """The logits, probabilities and heatmaps of one network for n images.
 
     Attributes:
         logits: [n,classes].
@@ -41,16 +41,16 @@ class Explained:
 
 @dataclass(frozen=True)
 class ImageAgreement:
-    """One image.
+    """The agreement on one image.
 
     Attributes:
         image: Its name.
-        reference: Class that the reference predicts, and explains; of a network with one output 1 where its probability is at
-            least one half, else 0.
-        deployed: What the deployed network predicts.
+        reference: Class that the reference predicts, and that both explain. For a network with one output it is 1 if the
+            probability is at least one half, else 0.
+        deployed: Class that the deployed network predicts.
         probability_difference: |p - p'| of the reference's class.
-        rank_correlation: Method -> Spearman's correlation of the two maps; 1 where they are equal, 0 where one is constant.
-        top_overlap: Method -> share of the tenth of the pixels that is highest in both; the same.
+        rank_correlation: Method -> Spearman's correlation of the two maps; 1 if they are equal, else 0 if one is constant.
+        top_overlap: Method -> share of the highest tenth of the pixels that the two maps have in common; also 1 and 0.
     """
 
     image: str
@@ -73,7 +73,7 @@ def explain(
         target: The classes [n]; None for the predicted ones.
 
     Raises:
-        NotApplicableError: The network's output is no probability.
+        NotApplicableError: The network's output is not a probability.
     """
     manifest = explainer.bundle.manifest
     if not has_probabilities(manifest.activation, manifest.classes):
@@ -90,7 +90,7 @@ def explain(
 
 
 def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> list[ImageAgreement]:
-    """The agreement on each image; both have explained the reference's classes.
+    """The agreement on each image; both networks have explained the reference's classes.
 
     Raises:
         ShapeError: The networks have different numbers of classes.
@@ -101,8 +101,9 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
     correlations, overlaps = {}, {}
     for title, heat in reference.heatmaps.items():
         other = deployed.heatmaps[title]
-        if other.shape != heat.shape:
+        if other.shape != heat.shape:  # the two networks may have inputs of different sizes
             other = resample.resize(other, *heat.shape[1:])
+        # Both measures are NaN if a map is constant; `_defined` makes numbers of them.
         correlations[title] = _defined(spearman(heat, other), heat, other)
         overlaps[title] = _defined(top_overlap(heat, other), heat, other)
     target = reference.logits.argmax(1)
@@ -112,6 +113,7 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
             name,
             int(predicted[i]),
             int(found[i]),
+            # of the reference's class in both, even if the deployed network predicts another
             float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
             {title: float(values[i]) for title, values in correlations.items()},
             {title: float(values[i]) for title, values in overlaps.items()},
@@ -121,22 +123,23 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
 
 
 def _predicted(explained: Explained) -> NDArray[np.int64]:
-    """The classes; of a single output whether it says yes."""
+    """The predicted classes; for a single output 1 if its probability is at least one half, else 0."""
     if explained.logits.shape[1] == 1:
         return np.asarray(explained.probabilities[:, 0] >= 0.5, dtype=np.int64)
     return np.asarray(explained.logits.argmax(1), dtype=np.int64)
 
 
 def _defined(values: NDArray[np.float64], a: Array, b: Array) -> NDArray[np.float64]:
-    """A constant map has no ranks: it agrees with an equal one fully, with any other not at all. Equal maps agree to 1, not to
-    1 less a rounding, so that a limit of 1 can be met."""
-    equal = (a == b).all(axis=(1, 2))
+    """The values, with 1 for equal maps and 0 for NaN: the agreement of two maps of which one is constant is not defined.
+
+    Equal maps give exactly 1, without a rounding error, so that a limit of 1 can be met."""
+    equal = (a == b).all(axis=(1, 2))  # also two equal constant maps
     return np.where(equal, 1.0, np.where(np.isnan(values), 0.0, values))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as agreement; a figure below (the difference: above) fails.
+    """The limits of agreement: a figure below its limit fails; the probability difference fails above its limit.
 
     Attributes:
         top1: Share of the images where both predict the same class.
@@ -156,11 +159,11 @@ class JudgedFigure:
     """One figure of the check.
 
     Attributes:
-        name: "top-1 agreement" and so on; of a method with its title before.
-        value: Over all images.
-        worst: Its value at the worst tenth of the images (10th percentile; of a difference the 90th), None for top-1.
-        limit: What it must not fall below, of a difference exceed.
-        passed: Whether it does not.
+        name: "top-1 agreement" and so on; a figure of a method has the method's title before it.
+        value: Mean over all images.
+        worst: Its value at the worst tenth of the images: the 10th percentile, for a difference the 90th; None for top-1.
+        limit: The least value that passes, for a difference the largest.
+        passed: Whether the value is within the limit.
     """
 
     name: str
@@ -171,7 +174,7 @@ class JudgedFigure:
 
 
 def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[JudgedFigure]:
-    """The figures over all images; the check is passed if all are."""
+    """The figures over all images; the check passes if every figure passes."""
     same = float(np.mean([image.reference == image.deployed for image in images]))
     apart = np.array([image.probability_difference for image in images])
     found = [

@@ -1,6 +1,6 @@
-"""A recording of what a network said of some images: a reference for a device where the network itself can't run.
+"""A recording of a network's outputs for some images: a reference for a device on which the network itself can't run.
 
-One NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method.
+It is one NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..preprocess import Pixels
 from .compare import Explained
 
 FORMAT = 1
-_LIMIT = 8 << 30  # bytes, unpacked
+_LIMIT = 8 << 30  # bytes, decompressed
 
 
 @dataclass(frozen=True)
 class RecordedMethod:
-    """A method as it was asked for.
+    """A method as the user asked for it.
 
     Attributes:
         name: Its name.
@@ -41,17 +41,17 @@ class RecordedMethod:
 
 @dataclass(frozen=True)
 class RecordingHeader:
-    """What was recorded.
+    """The header of a recording.
 
     Attributes:
         format: 1.
         network: The bundle's name.
         digest: Its manifest's digest.
-        runtime: Backend, device and precision, as people read it.
-        methods: Title -> what was asked for, in the order of the heatmaps.
+        runtime: Backend, device and precision, as text for people.
+        methods: Title -> method and options, in the order of the heatmaps.
         images: The images' file names.
         pixels: The digest of each image's pixels.
-        layer: Where the network was cut; empty where that is not known.
+        layer: The layer at which the network was cut; empty if that is not known.
     """
 
     format: int
@@ -66,17 +66,18 @@ class RecordingHeader:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A header and what was explained, [n, ...]."""
+    """A header and what was recorded of its n images."""
 
     header: RecordingHeader
     explained: Explained
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, complete or not at all."""
         arrays: dict[str, Any] = {f"heatmaps-{i}": heat for i, heat in enumerate(self.explained.heatmaps.values())}
         with whole_file(path) as file:
             np.savez_compressed(
                 file,
+                # text as an array of bytes: an .npz file holds arrays only
                 header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
                 logits=self.explained.logits,
                 probabilities=self.explained.probabilities,
@@ -84,11 +85,12 @@ class Recording:
             )
 
     def rows(self, names: Sequence[str], images: Sequence[Pixels]) -> Explained:
-        """What was recorded of these images.
+        """What was recorded of these images, in their order.
 
         Raises:
-            RecordingError: One was not recorded, or has other pixels.
+            RecordingError: An image was not recorded, or was recorded with other pixels.
         """
+        # By file name, because the folder may differ; the digest then shows a different image of the same name.
         known = {name: row for row, name in enumerate(self.header.images)}
         rows = []
         for name, image in zip(names, images, strict=True):
@@ -108,17 +110,18 @@ def read(path: Path) -> Recording:
     """Read a recording.
 
     Raises:
-        RecordingError: Missing, damaged, or no recording.
+        RecordingError: The file is missing, damaged, or not a recording.
     """
     try:
         if path.exists() and not path.is_file():
             raise RecordingError(f"{path}: not a plain file")
+        # Sizes are checked before anything is loaded: a small file can decompress to any size.
         with zipfile.ZipFile(path) as members:
             if sum(member.file_size for member in members.infolist()) > _LIMIT:
                 raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images")
             for member in members.infolist():
                 _check_size(members, member)
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:  # a pickle in a file from elsewhere could run code
             fields = json.loads(arrays["header"].tobytes())
             if fields["format"] != FORMAT:
                 raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
@@ -143,7 +146,7 @@ def read(path: Path) -> Recording:
 
 
 def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array whose header announces another size than its data have: NumPy allocates what the header announces.
+    """Refuse an array whose header claims another size than its data have, because NumPy allocates what the header claims.
 
     Raises:
         ValueError: The sizes differ, or the array holds Python objects.
@@ -152,12 +155,13 @@ def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
+        # After the header, `tell` is where the data begin.
         if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(member.filename)
 
 
 def _fit(header: RecordingHeader, explained: Explained) -> bool:
-    """Whether the arrays belong to the header's images and hold values that a network can give."""
+    """Whether the arrays fit the header's images and hold values that a network can give: float32, finite, not empty."""
     logits, maps = explained.logits, list(explained.heatmaps.values())
     count = len(header.images)
     return (
@@ -174,12 +178,12 @@ def _fit(header: RecordingHeader, explained: Explained) -> bool:
 
 
 def digest(image: Pixels) -> str:
-    """Of an image's size and pixels."""
+    """The SHA-256 digest of an image's shape and pixels."""
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def joined(parts: Sequence[Explained]) -> Explained:
-    """Several chunks as one."""
+    """Several chunks concatenated to one."""
     heatmaps: Mapping[str, Any] = {
         title: np.concatenate([part.heatmaps[title] for part in parts]) for title in parts[0].heatmaps
     }

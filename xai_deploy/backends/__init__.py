@@ -1,4 +1,4 @@
-"""Inference runtimes behind one protocol; one file each, found by name."""
+"""Inference runtimes with one common protocol; one file each, found by name."""
 
 from .base import Backend, Config, Session, backends, create
 

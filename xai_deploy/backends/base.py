@@ -1,4 +1,4 @@
-"""The protocol that every runtime fills: a backend opens ONNX bytes as a session, a session maps tensors to tensors."""
+"""The protocol that every runtime implements: a backend opens ONNX bytes as a session, a session maps tensors to tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Tensor: TypeAlias = HostTensor | DeviceTensor
 
 
 def one_line(error: Exception) -> str:
-    """What a runtime says, without its line breaks."""
+    """A runtime's error message, with every run of whitespace (so also line breaks) as one space."""
     return " ".join(str(error).split())
 
 
@@ -47,15 +47,15 @@ class Config:
 
     Attributes:
         device: "cpu", "cuda", "cuda:1", "gpu", "npu", "auto", or a name that only this runtime knows.
-        precision: Arithmetic on the device. "f32" unless asked: runtimes' own defaults may be TF32, bf16 or f16.
-        threads: Intra-operator threads; None leaves the runtime's choice.
-        cache: Folder for compiled models, where the runtime has such a cache.
+        precision: Arithmetic on the device. The default is "f32", because runtimes' own defaults may be TF32, bf16 or f16.
+        threads: Intra-operator threads; None keeps the runtime's default.
+        cache: Folder for compiled models, if the runtime has such a cache.
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
 
     Raises:
-        DeviceError: A device that is not text, or a precision or hint that does not exist.
-        BackendError: A cache that is not a folder, or properties that are not a mapping.
+        DeviceError: The device is not text, or the precision or hint does not exist.
+        BackendError: The properties are not a mapping; from `make_cache`, the cache's folder can't be made.
     """
 
     device: str = "cpu"
@@ -78,7 +78,7 @@ class Config:
             raise BackendError(f"properties map names to values, not {self.properties!r}")
 
     def make_cache(self) -> str | None:
-        """Make the folder for compiled models, if one is wanted; its path."""
+        """Make the folder for compiled models and return its path; None if the user wants no cache."""
         if self.cache is not None:
             try:
                 Path(self.cache).mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Session(Protocol):
             fetch: Names of the outputs wanted.
 
         Returns:
-            The outputs, in host memory, or on the device where the runtime keeps them there.
+            The outputs, in host memory, or on the device if the runtime keeps them there.
 
         Raises:
             RuntimeFailure: The runtime failed.
@@ -135,12 +135,12 @@ backends: Registry[Factory] = Registry(__package__)
 
 
 def create(name: str | None, config: Config) -> Backend:
-    """The backend `name`, or with None the first one whose runtime is installed.
+    """The backend `name`; None takes the first one whose runtime is installed.
 
     Raises:
-        UnknownBackendError: No backend of this name.
+        UnknownBackendError: No backend has this name.
         BackendNotInstalledError: Its runtime is not installed.
-        DeviceError: The device is not there.
+        DeviceError: The device does not exist here.
     """
     if name is None:
         for candidate in backends:

@@ -1,7 +1,7 @@
 """ONNX Runtime: CPU, CUDA and any other execution provider by name.
 
-On the host, arrays go in and out. On a device, inputs and outputs are bound (IO binding): what a session gives stays
-on the device and can be fed to the next one without a copy.
+On the host, inputs and outputs are NumPy arrays. On a device, they are bound (IO binding): a session's outputs stay on the
+device and can be fed to the next session without a copy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, o
 log = logging.getLogger(__name__)
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_REMOTE = "AzureExecutionProvider"  # in every build; it calls web services and leaves a local graph to the CPU
+_REMOTE = "AzureExecutionProvider"  # is in every build; it calls web services and leaves a local graph to the CPU
 
 
 @backends.register("onnxruntime")
@@ -25,12 +25,13 @@ class OnnxRuntime:
     """ONNX Runtime on one execution provider.
 
     `Config.device` is "cpu", "cuda", "cuda:N", or an execution provider's full name ("TensorrtExecutionProvider").
-    Nodes that a provider other than CPU does not take run on the CPU, as ONNX Runtime always has it; that the provider
-    itself could not be loaded is an error.
+    Nodes that a provider other than CPU does not support run on the CPU, as always in ONNX Runtime. If the provider itself
+    can't be loaded, that is an error.
 
     Raises:
         BackendNotInstalledError: The package `onnxruntime` is missing.
-        DeviceError: The provider is not in this build of ONNX Runtime, or does not load, or can't do the precision.
+        DeviceError: The provider is not in this build of ONNX Runtime, does not load, does not compute in the precision,
+            or is the CPU's, which takes no properties, and properties are given.
     """
 
     name = "onnxruntime"
@@ -50,6 +51,7 @@ class OnnxRuntime:
         self._cuda = self.provider == _PROVIDERS["cuda"]
         self._index = int(index) if index.isdecimal() else 0
         available = [provider for provider in ort.get_available_providers() if provider != _REMOTE]
+        # An index is valid only for CUDA, and only if it is written as str() writes it: no "cuda:x", "cuda:01", "cpu:0".
         if self.provider not in available or index != (str(self._index) if self._cuda and index else ""):
             raise DeviceError(
                 f"ONNX Runtime here has no device {config.device!r}; it has {', '.join(available)}"
@@ -71,11 +73,11 @@ class OnnxRuntime:
         options = self._ort.SessionOptions()
         if self._config.threads is not None:
             options.intra_op_num_threads = self._config.threads
-        # Several sessions in one process take each other's cores by spinning (ResNet-18: 53 ms instead of 23).
+        # The threads of an idle session spin and take the cores of the other sessions (ResNet-18: 53 ms instead of 23).
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._config.hint == "throughput":
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors only
         provider_options: dict[str, str] = {}
         if self._cuda:
             provider_options = {"device_id": str(self._index), "use_tf32": str(int(self._config.precision == "tf32"))}
@@ -83,12 +85,13 @@ class OnnxRuntime:
         if self.provider == "TensorrtExecutionProvider" and (cache := self._config.make_cache()):
             provider_options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": cache}
         providers: list[Any] = [(self.provider, provider_options)]
-        if self.provider != "CPUExecutionProvider":
+        if self.provider != "CPUExecutionProvider":  # for the nodes that the provider does not support
             providers.append("CPUExecutionProvider")
         try:
             session = self._ort.InferenceSession(model, options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises its own, undocumented exception types
+        except Exception as error:  # ONNX Runtime raises exception types that it does not document
             raise RuntimeFailure(f"ONNX Runtime can't open the graph on {self.provider}: {one_line(error)}") from error
+        # ONNX Runtime only logs that a provider did not load, and goes on with the next one in the list.
         if session.get_providers()[0] != self.provider:
             raise DeviceError(
                 f"ONNX Runtime could not load {self.provider} and would have fallen back to "
@@ -117,7 +120,7 @@ class HostSession:
 
 
 class BoundSession:
-    """A session whose outputs stay in the memory of `device`."""
+    """A session whose outputs stay in the memory of device `device`, number `index`."""
 
     def __init__(self, session: Any, device: str, index: int) -> None:
         self._session = session
@@ -135,10 +138,10 @@ class BoundSession:
                     binding.bind_ortvalue_input(name, tensor.value)
                 else:
                     binding.bind_cpu_input(name, to_host(tensor))
-            for name in fetch:
+            for name in fetch:  # without a buffer: ONNX Runtime allocates each output on the device
                 binding.bind_output(name, *self._place)
             self._session.run_with_iobinding(binding)
-            values = binding.get_outputs()
+            values = binding.get_outputs()  # OrtValues on the device, in the order in which they were bound
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime failed while running a graph: {one_line(error)}") from error
         return {name: _OnDevice(value) for name, value in zip(fetch, values, strict=True)}

@@ -1,7 +1,7 @@
 """OpenVINO: CPU, GPU, NPU and AUTO.
 
-A symbolic batch costs 1-8 % at batch 1, so each graph is compiled at most twice, both lazily: with a static batch of 1,
-and with a symbolic one.
+A symbolic batch costs 1-8 % at batch 1. So each graph is compiled at most twice, each time when first needed: with a
+static batch of 1, and with a symbolic batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OpenVino:
 
     Raises:
         BackendNotInstalledError: The package `openvino` is missing.
-        DeviceError: The device is not there, or can't do the precision.
+        DeviceError: The device does not exist here, or does not compute in the precision.
     """
 
     name = "openvino"
@@ -48,6 +48,7 @@ class OpenVino:
             raise DeviceError(f"openvino computes in {', '.join(_PRECISIONS)}, not {config.precision!r}")
         available = self._core.available_devices
         kind, _, members = self._device.partition(":")
+        # "MULTI:GPU(2),CPU" names members with a number of requests, "AUTO:-CPU" excludes a member: keep the names.
         wanted = [m.partition("(")[0].lstrip("-") for m in members.split(",")] if members else [kind]
         for one in wanted:
             if one not in ("AUTO", "MULTI", "HETERO") and not any(
@@ -62,7 +63,7 @@ class OpenVino:
             self._properties["INFERENCE_NUM_THREADS"] = config.threads
         if cache := config.make_cache():
             self._properties["CACHE_DIR"] = cache
-        self._properties |= config.properties
+        self._properties |= config.properties  # last: the user's properties replace those above
 
     def open(self, model: bytes) -> Session:
         """Open a graph; see `Backend.open`."""
@@ -74,7 +75,7 @@ class OpenVino:
 
 
 class OpenVinoSession:
-    """One graph, compiled when first run; one infer request per thread."""
+    """One graph, compiled when it is first run; each thread has its own infer requests."""
 
     def __init__(self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any]) -> None:
         self._ov, self._core, self._network = ov, core, network
@@ -85,7 +86,7 @@ class OpenVinoSession:
 
     def run(self, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
         """See `Session.run`."""
-        # OpenVINO reads the memory in place, and takes none that is not C-contiguous, aligned and writeable: else a copy
+        # OpenVINO reads an array's memory in place, so it must be C-contiguous, aligned and writeable; any other is copied.
         arrays = {
             name: np.require(to_host(tensor), requirements=["C", "A", "W", "E"]) for name, tensor in feeds.items()
         }
@@ -100,7 +101,7 @@ class OpenVinoSession:
         """This thread's infer request for a batch of one, or of any size."""
         requests: dict[bool, _Request] = self._requests.__dict__.setdefault("by_batch", {})
         if single not in requests:
-            with self._lock:
+            with self._lock:  # only compiling is shared; a request belongs to its thread
                 if single not in self._compiled:
                     self._compiled[single] = self._compile(single)
             requests[single] = _Request(self._ov, self._compiled[single])
@@ -112,7 +113,7 @@ class OpenVinoSession:
             if single:
                 network = network.clone()
                 shapes = {port: port.get_partial_shape() for port in network.inputs}
-                for shape in shapes.values():
+                for shape in shapes.values():  # the batch is every input's first dimension
                     shape[0] = 1
                 network.reshape(shapes)
             compiled = self._core.compile_model(network, self._device, self._properties)
@@ -129,7 +130,7 @@ class OpenVinoSession:
 
 
 class _Request:
-    """One infer request. Where shapes are static it writes straight into new arrays, which saves copying activations."""
+    """One infer request. If all output shapes are static, it writes into new arrays directly, which saves copying activations."""
 
     def __init__(self, ov: Any, compiled: Any) -> None:
         self._tensor = ov.Tensor
@@ -139,12 +140,13 @@ class _Request:
         ports = [(port.get_any_name(), port) for port in compiled.outputs]
         self._static = all(port.get_partial_shape().is_static for _, port in ports)
         self._outputs = [(n, tuple(p.shape), p.element_type.to_dtype()) for n, p in ports] if self._static else []
+        # A port may have several tensor names: any of them -> the name under which the output is written.
         self._aliases = {name: port.get_any_name() for _, port in ports for name in port.get_names()}
 
     def run(self, arrays: Mapping[str, HostTensor], fetch: Sequence[str]) -> dict[str, Tensor]:
         """Run once; `arrays` are contiguous."""
         used = {name: array for name, array in arrays.items() if name in self._inputs}
-        if len(used) < self._count:  # OpenVINO would compute with whatever the memory holds
+        if len(used) < self._count:  # without an input, OpenVINO would compute with arbitrary memory
             raise ValueError(f"it needs the inputs {', '.join(sorted(self._inputs))}")
         for name, array in used.items():
             self._request.set_tensor(name, self._tensor(array, shared_memory=True))
@@ -154,14 +156,15 @@ class _Request:
         self._request.infer(share_outputs=True)
         if self._static:
             return {name: results[self._aliases[name]] for name in fetch}
+        # A view of the request's own memory, which the next run overwrites: hence the copy.
         return {name: self._request.get_tensor(name).data.copy() for name in fetch}
 
 
 def _precisions(compiled: Any) -> set[str]:
-    """The precisions that a compiled graph really has: a plugin replaces one that it lacks without a word."""
+    """The precisions that a compiled graph really uses: a plugin silently replaces a precision that it lacks."""
     key = "INFERENCE_PRECISION_HINT"
     if key in compiled.get_property("SUPPORTED_PROPERTIES"):
         return {compiled.get_property(key).get_type_name()}
-    # AUTO, MULTI and HETERO answer for the devices behind them
+    # AUTO, MULTI and HETERO have no such property of their own, but give those of their member devices.
     devices = compiled.get_property("DEVICE_PROPERTIES")
     return {properties[key].get_type_name() for properties in devices.values()}

@@ -1,4 +1,4 @@
-"""What explanations cost beside plain inference, on the runtime and the settings that are deployed: time and memory.
+"""What explanations cost compared with plain inference, in time and memory, on the runtime and settings that are deployed.
 
 from xai_deploy.benchmark import benchmark
 report = benchmark(["net.xai"], methods=["reciprocam", "grad-cam"], batches=[1, 4])

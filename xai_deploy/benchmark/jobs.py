@@ -1,4 +1,4 @@
-"""What is measured: a job names it, a bench opens what it needs and makes a call of it."""
+"""The jobs of a benchmark: a `Job` describes one measurement; a `Bench` opens the bundle that it needs and makes it a call."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ..preprocess import Prepared
 from ..targets import Target
 
 PLAIN = "plain"
-SEED = 0  # of the noise
+SEED = 0  # seed of the noise
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all jobs have in common.
+    """The settings that all jobs have in common.
 
     Attributes:
         device: As for `Explainer`.
         threads: As for `Explainer`.
         batch_size: As for `Explainer`: the largest batch that any graph is given.
-        model: ONNX file of the whole network, which plain inference then runs; None: the bundle's head and tail.
+        model: ONNX file of the whole network, which plain inference runs; None: it runs the bundle's head and tail.
         image: Image file that fills the batch; None: noise.
         predicted: Explain the predicted classes instead of given ones.
         input_range: As for `read_image`.
@@ -72,11 +72,11 @@ class Job:
 
 
 class Bench:
-    """The bundles on one backend, each opened once, as a server has them.
+    """The bundles on one backend, each opened once, as in a server.
 
     Args:
-        backend: Its name.
-        settings: What all jobs have in common.
+        backend: The backend's name.
+        settings: The settings of all jobs.
     """
 
     def __init__(self, backend: str, settings: Settings) -> None:
@@ -87,7 +87,7 @@ class Bench:
         self._model: Session | None = None
 
     def call(self, job: Job) -> Callable[[], object]:
-        """The job as a call, whose graphs are opened when it is first called (the whole model: at once).
+        """The job as a call. The first call opens the graphs that it needs.
 
         Raises:
             XaiError: The bundle, the image or the model can't be used.
@@ -98,15 +98,15 @@ class Bench:
         if job.method == PLAIN:
             return partial(explainer.predict, images)
         targets: list[Target] = list(range(job.targets))
-        if self.settings.predicted:
+        if self.settings.predicted:  # "topK" is K targets, -1 the predicted class
             targets = ["top" + str(job.targets)] if job.targets > 1 else [-1]
         return partial(explainer.explain_many, images, [(job.method, dict(job.options))], targets)
 
     def check_model(self, bundle: str, batch: int) -> None:
-        """Run the whole model beside the bundle.
+        """Run the whole model once on the bundle's input, and warn if it predicts other classes than the bundle.
 
         Raises:
-            InputError: It does not take the bundle's input, or lacks one of its outputs.
+            InputError: The model does not take the bundle's input, or lacks one of the bundle's outputs.
         """
         explainer, images = self._explainer(bundle), self._batch(bundle, batch)
         found = self._run_model(bundle, images.x)
@@ -125,7 +125,7 @@ class Bench:
         return self._explainers[bundle]
 
     def _batch(self, bundle: str, count: int) -> Prepared:
-        """Inputs of the network, [count, ...]: preprocessing is no part of what is measured."""
+        """Preprocessed inputs of the network, [count, ...]: preprocessing is not part of the measurement."""
         key = bundle, count
         if key not in self._images:
             explainer, rng = self._explainer(bundle), np.random.default_rng(SEED)
@@ -143,7 +143,7 @@ class Bench:
         return self._images[key]
 
     def _run_model(self, bundle: str, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The outputs of the whole model, on the host, as `Explainer.predict` gives its own."""
+        """The outputs of the whole model, copied to the host, as `Explainer.predict` copies those of the bundle."""
         manifest, model = self._explainer(bundle).bundle.manifest, self.settings.model
         assert model is not None
         if self._model is None:
@@ -156,6 +156,7 @@ class Bench:
                 raise RuntimeFailure(f"{model}: {error}") from None
         outputs = [output.name for output in manifest.outputs]
         try:
+            # A network exported for a batch of 1 runs once per image.
             parts = [x] if manifest.batch == "any" else [x[i : i + 1] for i in range(len(x))]
             runs = [self._model.run({manifest.input.name: part}, outputs) for part in parts]
             return {name: np.concatenate([to_host(run[name]) for run in runs]) for name in outputs}

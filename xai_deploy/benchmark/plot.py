@@ -11,15 +11,15 @@ from .jobs import PLAIN
 from .results import Report, Result
 
 _TIME, _MEMORY = "#3b6ea5", "#8a8f98"
-_LOGARITHMIC = 20  # beyond this ratio a linear axis shows nothing of the cheap methods
+_LOGARITHMIC = 20  # above this ratio the bars of cheap methods are too short on a linear axis, so it is logarithmic
 
 
 def require_matplotlib(path: str | os.PathLike[str]) -> Any:
-    """The class of matplotlib's figures, which can be written to such a file.
+    """The class of matplotlib's figures, if matplotlib is installed and can write a file with this ending.
 
     Raises:
         BackendNotInstalledError: matplotlib is missing.
-        OptionError: The file's name has an ending of no format that matplotlib writes.
+        OptionError: The file's ending belongs to no format that matplotlib writes.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,12 +36,12 @@ def plot(report: Report, path: str | os.PathLike[str]) -> None:
     """Draw a report.
 
     Args:
-        report: What `benchmark` gave.
-        path: The file to write; its ending says the format.
+        report: The result of `benchmark`.
+        path: The file to write; its ending sets the format.
 
     Raises:
         BackendNotInstalledError: matplotlib is missing.
-        OptionError: The file's name has an ending of no format that matplotlib writes.
+        OptionError: The file's ending belongs to no format that matplotlib writes.
         OSError: The file can't be written.
     """
     figure_class = require_matplotlib(path)
@@ -63,7 +63,7 @@ def plot(report: Report, path: str | os.PathLike[str]) -> None:
 
 def _ratios(axis: Any, report: Report, backend: str, results: list[Result]) -> None:
     ratios = [result.ratio for result in results]
-    spread = [(result.ratio_iqr or 0) / 2 for result in results]
+    spread = [(result.ratio_iqr or 0) / 2 for result in results]  # to each side; the whisker is as long as the range
     axis.barh(_names(report, results), ratios, xerr=spread, color=_TIME, error_kw={"elinewidth": 1, "capsize": 2})
     axis.axvline(1, color="black", linewidth=0.8)
     if max(ratios, default=1) > _LOGARITHMIC:
@@ -71,7 +71,7 @@ def _ratios(axis: Any, report: Report, backend: str, results: list[Result]) -> N
         axis.xaxis.set_major_formatter("{x:g}")
     axis.set_title(f"{backend}: time", fontsize=10)
     axis.set_xlabel("times plain inference (median; whisker: interquartile range)")
-    axis.invert_yaxis()
+    axis.invert_yaxis()  # the first result on top
 
 
 def _peaks(axis: Any, report: Report, backend: str, results: list[Result]) -> None:
@@ -83,7 +83,7 @@ def _peaks(axis: Any, report: Report, backend: str, results: list[Result]) -> No
 
 
 def _names(report: Report, results: list[Result]) -> list[str]:
-    """One name for each result, distinct: bars of one name would lie on top of each other."""
+    """One name per result, all distinct: bars with the same name would be drawn over each other."""
     columns = report.columns()
     said = [[(heading, cell(result)) for heading, cell in columns.items()] for result in results]
     return [
@@ -92,4 +92,4 @@ def _names(report: Report, results: list[Result]) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    return text.replace("$", r"\$")  # between two of them matplotlib sees a formula
+    return text.replace("$", r"\$")  # matplotlib reads text between two "$" as a formula

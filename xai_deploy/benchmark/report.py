@@ -1,4 +1,4 @@
-"""The benchmark: which jobs there are, measured, and what came out."""
+"""The benchmark: choose the jobs, measure them, and collect the report."""
 
 from __future__ import annotations
 
@@ -57,35 +57,37 @@ def benchmark(
 
     Args:
         bundles: Their paths; several are compared, usually one network cut at several layers.
-        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, but for the slow ones.
+        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
         backends: Names; None: all that are installed.
-        batches: Numbers of images, each measured by itself.
-        targets: Numbers of distinct classes that one call explains, each measured by itself.
-        runs: Rounds that are timed.
-        warmup: Runs of each job before them, the first of which opens its graphs.
+        batches: Numbers of images; each number is measured separately.
+        targets: Numbers of distinct classes that one call explains; each number is measured separately.
+        runs: Number of timed rounds.
+        warmup: Number of runs of each job before the timed rounds; the first of them opens its graphs.
         device: As for `Explainer`.
         threads: As for `Explainer`.
-        model: ONNX file of the whole network: plain inference runs it; None: it runs each bundle's head and tail.
+        model: ONNX file of the whole network, which plain inference runs; None: it runs each bundle's head and tail.
         image: Image file that fills the batch; None: noise from a fixed seed.
-        predicted: Explain the best classes of each image, which have to be found first, instead of given ones.
-        input_range: As for `read_image`, of the image file.
-        memory: Measure peak memory, too, each job in a process of its own.
+        predicted: Explain the best classes of each image, which must be found first, instead of given classes.
+        input_range: As for `read_image`, for the image file.
+        memory: Also measure peak memory, for each job in a process of its own.
         show_progress: Show progress bars at a terminal.
         clock: Gives the time in seconds.
 
     Raises:
-        XaiError: Something named does not exist, does not apply, or does not fit the other things.
+        XaiError: Something that an argument names does not exist, does not apply, or does not fit the other arguments.
         OSError: The model can't be read.
 
-    It has more than 60 lines, for it names 16 arguments and 13 fields of the report; the work is in the functions below.
+    This function has more than 60 lines because it names 16 arguments and 13 fields of the report; the work is in the
+    functions below.
     """
     for what, counts in (("runs", [runs]), ("warmup", [warmup]), ("batches", batches), ("targets", targets)):
+        # `type`, not `isinstance`: a bool is an int in Python.
         if not counts or any(type(count) is not int or count < 1 for count in counts):
             raise InputError(f"{what} are numbers from 1, not {counts!r}")
     settings = Settings(
         device,
         threads,
-        max(16, *batches),
+        max(16, *batches),  # so that each batch is run at once, not in parts
         None if model is None else os.fspath(model),
         None if image is None else os.fspath(image),
         predicted,
@@ -129,7 +131,7 @@ def benchmark(
 
 
 def _open(bundles: Sequence[str | os.PathLike[str]], targets: int) -> dict[str, Manifest]:
-    """Path -> manifest, each once; of networks with at least so many classes."""
+    """Path -> manifest, each bundle once; refuses a network with fewer classes than `targets`."""
     opened = {os.fspath(path): Bundle.open(path).manifest for path in bundles}
     if not opened:
         raise InputError("no bundle was given")
@@ -142,7 +144,7 @@ def _open(bundles: Sequence[str | os.PathLike[str]], targets: int) -> dict[str, 
 def _choose(
     opened: Mapping[str, Manifest], methods: Sequence[MethodSpec] | None
 ) -> tuple[dict[str, list[tuple[str, dict[str, Any]]]], list[LeftOut]]:
-    """Bundle -> the methods to measure there, and those that nobody named and that were left out."""
+    """Bundle -> the methods to measure, and the methods left out. If the user names methods, none is left out."""
     if methods is not None:
         specs = [(spec, {}) if isinstance(spec, str) else (spec[0], dict(spec[1])) for spec in methods]
         if not specs:
@@ -169,7 +171,7 @@ def _choose(
 
 
 def _backends(asked: Sequence[str] | None, config: Config) -> list[Backend]:
-    """The backends asked for, or all that are installed; each has the device."""
+    """The backends asked for, or all that are installed; `create` refuses one that lacks the device."""
     if asked is not None:
         return [create(name, config) for name in dict.fromkeys(asked)]
     found = []
@@ -178,11 +180,11 @@ def _backends(asked: Sequence[str] | None, config: Config) -> list[Backend]:
             found.append(create(name, config))
         except BackendNotInstalledError:
             continue
-    return found or [create(None, config)]  # which says what to install
+    return found or [create(None, config)]  # raises the error that says what to install
 
 
 def _plain(job: Job, settings: Settings, first: str) -> Job:
-    """The plain inference that a job is compared with: one for all bundles where the whole model runs it."""
+    """The plain inference that a job is compared with; if the whole model runs it, one job serves all bundles."""
     bundle = job.bundle if settings.model is None else first
     return replace(job, bundle=bundle, method=PLAIN, options=(), targets=0)
 
@@ -203,11 +205,11 @@ def _jobs(
         for name, options in methods
         for count in targets
     ]
-    return list(dict.fromkeys(plain + explained))
+    return list(dict.fromkeys(plain + explained))  # with a whole model, the plain jobs of all bundles are one
 
 
 def _opened(bench: Bench, jobs: Sequence[Job], strict: bool) -> tuple[dict[Job, Callable[[], object]], list[LeftOut]]:
-    """The jobs as calls, each run once, which opens its graphs; and, unless `strict`, methods that failed."""
+    """The jobs as calls, each run once to open its graphs, and, unless `strict`, the methods that failed."""
     calls, failed = {}, []
     for job in jobs:
         call = bench.call(job)
@@ -236,13 +238,13 @@ class _Rounds:
 def _measure(
     bench: Bench, jobs: Sequence[Job], opened: Mapping[str, Manifest], rounds: _Rounds, strict: bool
 ) -> tuple[list[Result], list[LeftOut]]:
-    """The jobs of one backend and batch, timed in the same rounds; and, unless `strict`, methods that failed."""
+    """The jobs of one backend and batch, timed in the same rounds, and, unless `strict`, the methods that failed."""
     calls, failed = _opened(bench, jobs, strict)
     settings, label = bench.settings, f"{bench.backend}, batch {jobs[0].batch}: "
     seconds = interleave(
         calls,
         rounds.runs,
-        rounds.warmup - 1,  # `_opened` has run each once
+        rounds.warmup - 1,  # `_opened` has run each call once
         clock=rounds.clock,
         label=label + "time",
         show_progress=rounds.show_progress,
@@ -262,13 +264,13 @@ def _measure(
 def _peak(job: Job, settings: Settings) -> int | None:
     try:
         return peak_memory(job, settings)
-    except XaiError as error:  # not worth losing the times for
+    except XaiError as error:  # a missing peak is no reason to lose the times
         log.warning("%s: %s", job.method, error)
         return None
 
 
 def _sorted(results: list[Result], bundles: list[str]) -> list[Result]:
-    """What is compared next to each other: batches of a method, and of one batch the bundles."""
+    """The results in the order of the table: by method, targets, batch, and bundle, the last varying fastest."""
     methods = list(dict.fromkeys(result.title for result in results))
 
     def place(result: Result) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a benchmark found: a result for each job, and the report of all."""
+"""The results of a benchmark: one result per job, and the report of all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A method that was not measured, and why; `backend` is None where that holds for all."""
+    """A method that was not measured, and why; `backend` is None if the reason holds for all backends."""
 
     bundle: str
     backend: str | None
@@ -29,22 +29,22 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Result:
-    """What one job costs.
+    """The cost of one job.
 
     Attributes:
         bundle: Path of the bundle; None for plain inference by the whole model.
-        layer: Where it is cut.
+        layer: The layer at which it is cut; None for the whole model.
         backend: Name of the backend.
         method: A method's name, or "plain".
         options: The method's options that were given.
         batch: How many images.
         targets: How many targets; None for plain inference.
-        median_seconds: Of one call: all images, all targets.
-        iqr_seconds: Interquartile range; None of a single run.
+        median_seconds: Median time of one call, with all images and all targets.
+        iqr_seconds: Interquartile range; None for a single run.
         ratio: Median of the ratios to plain inference at the same batch in the same round.
-        ratio_iqr: Interquartile range of these ratios.
-        peak_bytes: Peak of the host's memory in a process of its own; None where it was not measured.
-        extra_bytes: The same less plain inference's.
+        ratio_iqr: Interquartile range of these ratios; None for a single run.
+        peak_bytes: Peak of the host's memory in a process of its own; None if it was not measured.
+        extra_bytes: `peak_bytes` minus that of plain inference.
     """
 
     bundle: str | None
@@ -63,28 +63,28 @@ class Result:
 
     @property
     def title(self) -> str:
-        """The method with its options, as the command line takes it."""
+        """The method with its options, in the form of the command line."""
         return ":".join([self.method, *(f"{name}={value}" for name, value in self.options.items())])
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured, and how.
+    """The results of a benchmark, and how they were measured.
 
     Attributes:
-        bundles: What was compared.
-        plain: What plain inference is.
-        input: What the images are.
+        bundles: The bundles compared.
+        plain: What plain inference runs: the model's path, or "head and tail of the bundle".
+        input: What fills the batch: the image's path, or "noise".
         target: "given", or "predicted".
         device: As for `Explainer`.
         threads: As for `Explainer`.
         batch_size: The largest batch that any graph was given.
-        runs: Rounds that were timed.
-        warmup: Runs before them.
-        versions: Of the packages at work.
-        no_memory: Why no peak is given; None where one is.
+        runs: Number of timed rounds.
+        warmup: Number of runs before them.
+        versions: Package -> version: this package, Python, NumPy, and the runtimes.
+        no_memory: Why there is no peak memory; None if it was measured.
         left_out: Methods that were not measured.
-        results: One for each job: backend, method, targets, batch, bundle, the last varying fastest.
+        results: One per job, by backend, method, targets, batch and bundle, the last varying fastest.
     """
 
     bundles: list[Tested]
@@ -102,8 +102,9 @@ class Report:
     results: list[Result]
 
     def columns(self) -> dict[str, Callable[[Result], str]]:
-        """Heading -> cell: what tells the results of one backend apart. What is the same for all of them is no column."""
+        """Heading -> cell: the columns that distinguish the results of one backend. A value that all share is no column."""
         layers = {tested.path: tested.layer for tested in self.bundles}
+        # If two bundles are cut at a layer of the same name, only their paths distinguish them.
         if len(set(layers.values())) < len(layers):
             layers = {path: path for path in layers}
         found: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}

@@ -1,4 +1,4 @@
-"""Time several calls fairly, and say how they compare."""
+"""Time several calls under the same conditions, and compare the times."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def interleave(
 ) -> dict[K, list[float]]:
     """Time calls in rounds: each round runs every call once.
 
-    What slows the machine down for a while slows all of them, so that the times of one round compare. The order changes from
-    round to round, for a call finds the caches as its predecessor leaves them; it is the same for every caller.
+    A machine that is slow for a while slows all calls, so the times of one round are comparable. The order changes from round
+    to round, because a call finds the caches as the call before it left them. The orders come from a fixed seed.
 
     Args:
-        calls: What to time.
-        runs: Rounds that are timed.
-        warmup: Rounds before them.
-        clock: Gives the time in seconds.
-        label: Names the progress bar.
-        show_progress: Show one at a terminal.
+        calls: The calls to time.
+        runs: Number of timed rounds.
+        warmup: Number of rounds before them.
+        clock: Returns the time in seconds.
+        label: Text of the progress bar.
+        show_progress: Show a progress bar at a terminal.
 
     Returns:
-        The seconds of each call, by round.
+        The seconds of each call, one number per round.
     """
     order = random.Random(0)
     seconds: dict[K, list[float]] = {key: [] for key in calls}
     for turn in progress(range(warmup + runs), warmup + runs, label, show_progress):
-        for key in order.sample(list(calls), len(calls)):
+        for key in order.sample(list(calls), len(calls)):  # a random permutation of all calls
             call = calls[key]
             started = clock()
             call()
@@ -55,13 +55,13 @@ def interleave(
 
 @dataclass(frozen=True)
 class Summary:
-    """Times beside those of plain inference.
+    """The times of a call, compared with those of plain inference.
 
     Attributes:
-        median: In seconds.
-        iqr: The interquartile range in seconds; None of a single time.
+        median: The median in seconds.
+        iqr: The interquartile range in seconds; None for a single time.
         ratio: The median of the ratios to plain inference in the same round.
-        ratio_iqr: The interquartile range of these ratios.
+        ratio_iqr: The interquartile range of these ratios; None for a single time.
     """
 
     median: float
@@ -72,6 +72,7 @@ class Summary:
 
 def summarise(seconds: Sequence[float], plain: Sequence[float]) -> Summary:
     """Compare the times of a call, at least one, with those of plain inference in the same rounds."""
+    # Ratios within a round, then their median: a round in which the machine was slow changes both times alike.
     ratios = [one / other for one, other in zip(seconds, plain, strict=True)]
     return Summary(float(np.median(seconds)), _iqr(seconds), float(np.median(ratios)), _iqr(ratios))
 

@@ -1,4 +1,4 @@
-"""What the command line asks for: images, methods with their options, targets; and names for the results."""
+"""Reading the command line's arguments: images, methods with their options, targets; and names for the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..images import SUFFIXES, InputRange, Pixels, read_image
 
 @dataclass(frozen=True)
 class MethodRequest:
-    """A method with its options as written.
+    """A method with its options as the user wrote them.
 
     Attributes:
         name: The method's name.
@@ -53,10 +53,11 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
 
 
 def describe_options(name: str, cls: Any) -> list[str]:
-    """A method or metric and its options, as a list of them shows it."""
+    """The lines that --list-methods and --list-metrics print for a method or metric: its name, then its options."""
     hints = type_hints(cls)
     lines = [name]
     for option in dataclasses.fields(cls):
+        # "typing.Optional[typing.Literal['zeros']]" -> "zeros|none", "typing.Literal['sum', 'max-abs']" -> "sum|max-abs"
         hint = re.sub(r"typing\.|<class |>", "", str(hints[option.name]))
         hint = re.sub(r"Optional\[(.*)\]", r"\1|none", hint)
         kind = re.sub(r"(?:Literal|Union)\[|[\]\"' ]", "", hint).replace(",", "|").replace("bool", "true|false")
@@ -65,16 +66,16 @@ def describe_options(name: str, cls: Any) -> list[str]:
 
 
 def parse_target(text: str) -> int | str:
-    """A class index where the text is a number; labels and "topK" stay as they are."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    """A class index if the text is an integer; any other text (a label, "topK", "A vs B") stays as it is."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
 
 
 def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
     """The files named, and the image files directly in the folders named, in order, each once.
 
     Raises:
-        ImageFileError: A folder that can't be read or holds no image.
-        InputError: A folder of images is also the one for the results.
+        ImageFileError: A folder can't be read or holds no image.
+        InputError: A folder of images is also the folder for the results.
     """
     found: list[Path] = []
     for argument in arguments:
@@ -97,16 +98,16 @@ def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
 
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """A name for the results of each image: its stem, numbered where another image has the same."""
+    """A name for the results of each image: its stem, with a number if an earlier image has the same stem."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
         stem = path.stem
-        while len(os.fsencode(stem)) > 100:  # bytes; file names end at 255, and more follows
+        while len(os.fsencode(stem)) > 100:  # bytes; a file name may have 255, and the method and target follow
             stem = stem[:-1]
         name = stem
         number = 2
-        while name.casefold() in taken:  # case counts for nothing on some file systems
+        while name.casefold() in taken:  # some file systems ignore upper and lower case
             name = f"{stem}-{number}"
             number += 1
         taken.add(name.casefold())
@@ -129,7 +130,9 @@ def read_chunks(
     input_range: InputRange | None = None,
     pixels: int = 50_000_000,
 ) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
-    """Images in chunks of at most `count` and, beyond one image, at most `pixels`: what is in memory at a time."""
+    """Images in chunks of at most `count` images and at most `pixels` pixels, more only if one image alone has more.
+
+    One chunk is in memory at a time. An image that can't be read is in the chunk as a `Bad`, which `count` does not limit."""
     chunk: list[tuple[Path, Pixels] | Bad] = []
     held = 0
     for path in paths:

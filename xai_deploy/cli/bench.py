@@ -1,4 +1,4 @@
-"""xai-bench: what each method costs beside plain inference on this machine: time, memory, by batch, cut and targets."""
+"""xai-bench: the time and memory of each method compared with plain inference on this machine, by batch, cut and targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bench(arguments: argparse.Namespace) -> None:
     for path in (arguments.json, arguments.plot):
-        require_place(path)  # before minutes of work, not after
+        require_place(path)  # refuse before minutes of work, not after
     if arguments.plot:
         require_matplotlib(arguments.plot)
     if arguments.image:
@@ -53,7 +53,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _table(report: Report) -> list[str]:
-    """The report as people read it."""
+    """The report as lines of text."""
     cuts = "; ".join(f"{tested.name} cut at {tested.layer}" for tested in report.bundles)
     threads = "the runtime's choice" if report.threads is None else report.threads
     counts = {
@@ -68,6 +68,7 @@ def _table(report: Report) -> list[str]:
     ]
     for backend in dict.fromkeys(result.backend for result in report.results):
         results = [result for result in report.results if result.backend == backend]
+        # The version without the runtime's build number, which follows a "-".
         lines += ["", f"{backend} {report.versions[backend].partition('-')[0]}", *_rows(report, results)]
     lines += ["", *_left_out(report.left_out)]
     if any((result.iqr_seconds or 0) > result.median_seconds / 2 for result in report.results):
@@ -89,7 +90,7 @@ def _rows(report: Report, results: Sequence[Result]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     words = len(
         [heading for heading in columns if heading in ("method", "cut at")]
-    )  # to the left, numbers to the right
+    )  # words are aligned left, numbers right
     return [
         "  ".join(
             cell.ljust(width) if place < words else cell.rjust(width)
@@ -108,7 +109,7 @@ def _mb(count: int | None, sign: str) -> str:
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    """One line for each reason, with the methods that it holds for."""
+    """One line per reason, with the methods that were left out for it."""
     methods: dict[str, list[str]] = {}
     for one in left_out:
         names = methods.setdefault(one.reason.removeprefix(f"{one.method}: "), [])

@@ -1,4 +1,4 @@
-"""xai-check: does a deployed network still predict, and look, as its reference does?"""
+"""xai-check: does a deployed network still predict what its reference predicts, and for the same pixels?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .console import Parser, command, require_place, share, silence_opencv, writ
 
 PROGRAM = "xai-check"
 DISAGREE = 1
-DEFAULT = ("reciprocam", "grad-cam", "relevance-cam")  # those of them for which both have the graphs
+DEFAULT = ("reciprocam", "grad-cam", "relevance-cam")  # those for which both bundles have the graphs
 _CHUNK = 16
 _COMPARING = ("backend", "device", "precision", "min_top1", "max_difference", "min_correlation", "min_overlap", "json")
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 1 where the networks disagree."""
+    """Run the command; returns its exit status: 1 if the networks disagree."""
     return command(_parser(), _check, argv)
 
 
@@ -63,8 +63,10 @@ def _check(arguments: argparse.Namespace) -> int:
     methods = _methods(arguments, reference, deployed)
     found: list[ImageAgreement] = []
     for paths, pictures in _chunks(files, arguments):
+        # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
+        # Both explain the class that the reference predicts, even if the deployed network predicts another.
         got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
         found += agreement.compare(names, wanted, got)
     limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
@@ -86,7 +88,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    """Write what the reference says of the images."""
+    """Write a recording of the reference's outputs for the images."""
     out = Path(arguments.record)
     _refuse(
         arguments, _COMPARING, "nothing is compared with --record; the reference has its own --reference-... options"
@@ -132,7 +134,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 
 class _Reference:
-    """The reference: a bundle, or a recording."""
+    """The reference: a bundle or a recording."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         path = Path(arguments.reference)
@@ -176,7 +178,7 @@ def _open(
         batch_size=arguments.batch_size,
         cache=arguments.cache,
     )
-    if path not in told:  # a network may be held beside itself, on another runtime
+    if path not in told:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer
 
@@ -199,7 +201,7 @@ def _methods(
                 usable[title] = (name, options)
             else:
                 log.warning("%s: recorded, but the deployed network's bundle has no graph for it; left out", title)
-        return usable or dict(recorded)  # where none is left, the first one's refusal says what to do
+        return usable or dict(recorded)  # if none is usable, the error of the first one says what to do
     if asked:
         return dict(asked)
     explainers = [deployed] if reference is None or reference.explainer is None else [deployed, reference.explainer]
@@ -208,7 +210,7 @@ def _methods(
 
 
 def _find(paths: Sequence[str], bundles: str) -> list[Path]:
-    """The image files; `bundles` says how many bundles go before them."""
+    """The image files; the message about a bundle among them ends with `bundles`, which says how many bundles the call takes."""
     try:
         return find_images(paths, Path(os.devnull))
     except ImageFileError:
@@ -218,7 +220,11 @@ def _find(paths: Sequence[str], bundles: str) -> list[Path]:
 
 
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """Refuse options that this call would not obey."""
+    """Refuse options that have no effect in this call.
+
+    Raises:
+        InputError: One of the options `names` differs from its default; the message gives `why`.
+    """
     parser = _parser()
     for name in names:
         if getattr(arguments, name) != parser.get_default(name):
@@ -229,6 +235,7 @@ def _chunks(
     found: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
     chunks = read_chunks(found, _CHUNK, arguments.max_pixels, arguments.input_range)
+    # The number of chunks, rounded up, is an estimate: large images make smaller chunks.
     for chunk in progress(chunks, -(-len(found) // _CHUNK), "images", not arguments.quiet and len(found) > _CHUNK):
         for item in chunk:
             if isinstance(item, Bad):
@@ -237,11 +244,12 @@ def _chunks(
 
 
 def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
-    """What makes maps or predictions differ that are both right."""
+    """Warn of differences between the bundles that make maps or predictions differ although both networks are right."""
     one, other = reference.bundle, deployed.bundle
     layers = [_layer(bundle.manifest.target) for bundle in (one, other)]
     shapes = [bundle.manifest.target.shape for bundle in (one, other)]
-    if layers[0] != layers[1] and shapes[0] != shapes[1]:  # one layer may have two names, but not two shapes
+    # Two names may mean the same layer; two names with different shapes can't.
+    if layers[0] != layers[1] and shapes[0] != shapes[1]:
         log.warning(
             "the reference is cut at %s, the deployed network at %s: their maps differ anyway", *map(printable, layers)
         )

@@ -1,4 +1,4 @@
-"""What the commands share: one-line errors, exit statuses, warnings as lines on standard error, types of arguments."""
+"""What all commands share: one-line errors, exit statuses, warnings as lines on standard error, types of arguments."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 
 
 class Parser(exits.Parser):
-    """A parser with what the commands share."""
+    """A parser with the options that the commands share."""
 
     def add_resources(self) -> None:
-        """What networks and images may take: threads, batches, compiled models, pixels."""
+        """Add the options for resources: threads, batch size, cache of compiled models, pixels."""
         add = self.add_argument
         add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
         add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
@@ -31,25 +31,25 @@ class Parser(exits.Parser):
         self.add_input_range()
 
     def add_input_range(self) -> None:
-        """What is black and white in deep images."""
+        """Add the option for the values of black and white in images of more than 8 bits."""
         deep = (
             "the values that are black and white in images deeper than 8 bits, as 0,4095 (default: 0,65535 for 16 bits)"
         )
         self.add_argument("--input-range", type=span, metavar="LOW,HIGH", help=deep)
 
     def add_common(self) -> None:
-        """The options that every command has; `command` obeys them."""
+        """Add the options that every command has; `command` applies them."""
         self.add_argument("-q", "--quiet", action="store_true", help="print errors only")
         self.add_argument("-v", "--verbose", action="store_true", help="print more of what happens")
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 
 def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None) -> int:
-    """Run a command: parse, say on standard error what is logged, work, and end as `exits.run` says.
+    """Run a command: parse, print log messages to standard error, do the work, and exit as `exits.run` defines.
 
     Args:
-        parser: The command's arguments, those of `Parser.add_common` among them; its `prog` is the name in messages.
-        work: Does what the arguments ask for; returns the exit status, None standing for 0.
+        parser: The command's parser, including the options of `Parser.add_common`; its `prog` is the name in messages.
+        work: Does what the arguments ask for; returns the exit status, or None for 0.
         argv: The command line without the program; None takes it from `sys.argv`.
 
     Raises:
@@ -70,11 +70,11 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
         return exits.run(parser.prog, parsed)
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)  # whoever calls `main` from Python keeps its own
+        logger.setLevel(level)  # a Python program that calls `main` keeps its own level
 
 
 def span(text: str) -> InputRange:
-    """The type of an argument: two numbers, the lower first."""
+    """The type of an argument: two numbers "LOW,HIGH", the lower one first."""
     try:
         return parse_range(text)
     except OptionError as error:
@@ -98,10 +98,10 @@ def share(text: str) -> float:
 
 
 def require_place(path: str | None) -> None:
-    """Refuse where no file can be written, before the work whose result it is for; "-" is no file.
+    """Refuse a path at which no file can be written, before the work is done; None and "-" mean no file.
 
     Raises:
-        XaiError: There is no such folder, or a folder of that name.
+        XaiError: The path's folder does not exist, or the path is itself a folder.
     """
     if path not in (None, "-") and not Path(path).parent.is_dir():
         raise XaiError(f"{path}: its folder does not exist")
@@ -110,19 +110,19 @@ def require_place(path: str | None) -> None:
 
 
 def write_json(report: Any, path: str) -> None:
-    """Write a report as JSON to a file, or print it where the path is "-"."""
+    """Write a report as JSON to a file, or print it if the path is "-"."""
     if path == "-":
-        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: a terminal's encoding can't spoil it
+        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: right in every encoding of a terminal
         return
-    # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
+    # A file name that is not UTF-8 holds lone surrogates; backslashreplace writes them as \udcXX, which is JSON's escape.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     data = text.encode("utf-8", "backslashreplace")
     write_whole(Path(path), data)
 
 
 def silence_opencv() -> None:
-    """OpenCV writes warnings about damaged files to standard error, past Python; ours say more."""
-    logging_of = getattr(opencv().utils, "logging", None)
+    """Stop OpenCV's warnings about damaged files: it writes them to standard error itself, and our errors say more."""
+    logging_of = getattr(opencv().utils, "logging", None)  # not in every version of OpenCV
     if logging_of is not None:
         logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
 

@@ -1,4 +1,4 @@
-"""A contact sheet: one row per image, one column per method and target, written page by page as the rows come in."""
+"""A contact sheet: one row per image, one column per method and target; each page is written when its rows are complete."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..images import opencv
 
 Pixels = NDArray[np.uint8]
 
-TILE = 224  # pixels, both sides of the box that a picture is fitted into
+TILE = 224  # pixels, width and height of the box that a picture is fitted into
 _GAP = 16
 _MARGIN = 24
-_HEADING = 56  # two lines over the columns
-_CAPTION = 48  # two lines under a tile
-_ROWS = 12  # a page; the rows of a page are kept in memory
-_COLUMNS = 24  # a sheet; beyond that nobody compares at a glance, and pages would grow without bound
+_HEADING = 56  # pixels, for two lines above the columns
+_CAPTION = 48  # pixels, for two lines below a tile
+_ROWS = 12  # rows per page; the rows of one page are kept in memory
+_COLUMNS = 24  # columns per sheet; nobody compares more at a glance, and a page must have a largest size
 
 _FRAME = (222, 224, 227)
 
@@ -44,8 +44,8 @@ class Tile:
 
     Attributes:
         picture: RGB [h,w,3] uint8, at most `TILE` on either side.
-        caption: First line below it.
-        note: Second line, paler.
+        caption: First line below the picture.
+        note: Second line, in grey.
     """
 
     picture: Pixels
@@ -54,11 +54,11 @@ class Tile:
 
 
 class ContactSheet:
-    """Collects rows and writes a page whenever one is full.
+    """Collects rows and writes a page whenever it is full.
 
     Args:
-        path: File of the first page; the others get "-2", "-3" ... before the ending.
-        title: Line at the head of every page.
+        path: File of the first page; the other pages get "-2", "-3" ... before the ending.
+        title: Title line of every page.
         write: Writes an RGB picture to a path.
 
     Attributes:
@@ -74,7 +74,7 @@ class ContactSheet:
 
     @staticmethod
     def fits(columns: int) -> bool:
-        """Whether a sheet shows this many columns; it leaves out those behind."""
+        """Whether a sheet shows this many columns; `add` leaves out those after the last that it shows."""
         return columns <= _COLUMNS
 
     def add(self, headings: Sequence[str], row: Sequence[Tile]) -> None:
@@ -97,12 +97,14 @@ class ContactSheet:
             self._pen.write(head, subtitle, (left, _MARGIN + 72), _NOTE, TILE)
         number = len(self.pages) + 1
         path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+        # Each row ends with _GAP; the rest of the bottom margin follows the last one.
         self._write(path, np.concatenate([head, *self._rows, _blank(_MARGIN - _GAP, head.shape[1])]))
         self.pages.append(path)
         self._rows.clear()
 
     def _draw(self, row: Sequence[Tile]) -> Pixels:
         tallest = max(tile.picture.shape[0] for tile in row)
+        # There is a gap between tiles, but none after the last; each row has the height of its tallest picture.
         canvas = _blank(tallest + _CAPTION + _GAP, 2 * _MARGIN + len(row) * (TILE + _GAP) - _GAP)
         for column, tile in enumerate(row):
             left = _MARGIN + column * (TILE + _GAP)
@@ -110,7 +112,7 @@ class ContactSheet:
             y, x = (
                 tallest - height,
                 left + (TILE - width) // 2,
-            )  # on the caption's side, so that picture and text belong
+            )  # at the bottom of the row, so that picture and caption are next to each other
             canvas[y : y + height, x : x + width] = tile.picture
             _frame(canvas, y, x, height, width)
             self._pen.write(canvas, tile.caption, (left, tallest + 20), _TEXT, TILE)
@@ -119,7 +121,7 @@ class ContactSheet:
 
 
 def fit(picture: Pixels) -> Pixels:
-    """The picture scaled to fill the box of a tile, its proportions kept. Small ones are enlarged."""
+    """The picture scaled to fill the box of a tile, with its proportions kept. Small pictures are enlarged."""
     cv2 = opencv()
     height, width = picture.shape[:2]
     scale = TILE / max(height, width)
@@ -129,15 +131,15 @@ def fit(picture: Pixels) -> Pixels:
 
 
 class _Pen:
-    """Writes text with OpenCV: TrueType where it has it (version 5), else its stroked letters (ASCII only)."""
+    """Writes text with OpenCV: with TrueType if OpenCV has it (version 5), else with its stroked letters (ASCII only)."""
 
     def __init__(self) -> None:
         self._cv2 = opencv()
         self._font = self._cv2.FontFace("sans") if hasattr(self._cv2, "FontFace") else None
-        self._dots = "..." if self._font is None else "…"
+        self._dots = "..." if self._font is None else "…"  # the stroked letters are ASCII only
 
     def write(self, canvas: Pixels, text: str, corner: tuple[int, int], style: _Style, room: int) -> None:
-        """Write one line from its lower left corner on, shortened in the middle to `room` pixels."""
+        """Write one line whose lower left corner is `corner`, shortened in the middle to `room` pixels."""
         text = self._shorten(printable(text), style, room)
         cv2 = self._cv2
         if self._font is not None:
@@ -150,6 +152,7 @@ class _Pen:
         kept = len(text)
         while kept > 1 and self._width(shown, style) > room:
             kept = min(kept - 1, int(kept * 0.95))
+            # Both ends of the text: the first half of the kept characters, rounded up, and the last half.
             shown = text[: (kept + 1) // 2] + self._dots + text[len(text) - kept // 2 :]
         return shown
 
@@ -165,7 +168,8 @@ def _blank(height: int, width: int) -> Pixels:
 
 
 def _frame(canvas: Pixels, y: int, x: int, height: int, width: int) -> None:
-    """A hairline just outside a picture, so that a white one has an edge."""
+    """A line of 1 pixel just outside a picture, so that a white picture has an edge."""
+    # The tallest picture of a row begins at y = 0: it has no upper line, and its first row of pixels stays.
     canvas[y - 1 if y else 0, x : x + width] = _FRAME if y else canvas[0, x : x + width]
     canvas[y + height, x - 1 : x + width + 1] = _FRAME
     canvas[y : y + height, x - 1] = _FRAME

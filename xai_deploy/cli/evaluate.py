@@ -1,4 +1,4 @@
-"""xai-evaluate: the papers' metrics on a deployed network and one's own images."""
+"""xai-evaluate: the metrics of the papers, for a deployed network and the user's own images."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _named(texts: Sequence[str] | None) -> list[Named] | None:
-    """["deletion:steps=50"] -> names with their options; None where nothing is asked for."""
+    """["deletion:steps=50"] -> names with their options; None if the user names nothing."""
     return [(request.name, request.options) for request in parse_methods(texts)] if texts else None
 
 
 class _Progress:
-    """What the user is told of how far the evaluation is; see `run.measure`."""
+    """Tells the user how far the evaluation is; the `on_chunk` of `run.measure`."""
 
     def __init__(self, journal: Path, quiet: bool) -> None:
         self.journal, self.quiet = journal, quiet
         self.done = self.images = 0
 
     def __call__(self, done: int, images: int) -> None:
-        goes_on = not self.images and done > 0
+        goes_on = not self.images and done > 0  # the first call, and the journal already holds images
         self.done, self.images = done, images
         if goes_on and not self.quiet:
             print(printable(f"going on with {self.journal}: {self._kept()}"), file=sys.stderr)
 
     def interrupted(self) -> None:
-        """Say what is kept; nothing before the measurement has begun or after it."""
+        """Print what is kept; print nothing before the measurement has begun or after it has ended."""
         if self.done < self.images:
             print(printable(f"{self._kept()} in {self.journal}; the same command goes on"), file=sys.stderr)
 
@@ -87,7 +87,7 @@ class _Progress:
 
 
 def _show(results: Results, arguments: argparse.Namespace) -> None:
-    """Print the results as JSON, or the figures for people."""
+    """Print the results as JSON, or as a table unless --quiet is given."""
     if arguments.json:
         print(json.dumps(results.document, indent=1))
     elif not arguments.quiet:
@@ -98,7 +98,7 @@ def _show(results: Results, arguments: argparse.Namespace) -> None:
 
 
 def _table(results: Results) -> list[str]:
-    """The figures as people read them, five columns, and the next five below."""
+    """The figures as lines of text: blocks of five columns, one below the other."""
     groups, networks, methods = results.groups, results.networks, results.plan.titles
     shown = [c for c in results.columns if ":" not in c.name and any(c.name in group.figures for group in groups)]
     heads = [(f"{networks[group.network]}: " if len(networks) > 1 else "") + methods[group.method] for group in groups]
@@ -120,14 +120,14 @@ def _cell(figure: Figure | None, column: Column, images: int) -> str:
     if figure is None or figure.mean is None:
         return "-"
     digits = 1 if column.percent else 3
-    few = f" n={figure.count}" if figure.count < images else ""  # not defined for the others
+    few = f" n={figure.count}" if figure.count < images else ""  # the figure is not defined for the other images
     if figure.low is None or figure.high is None:
         return f"{figure.mean:.{digits}f}{few}"
     return f"{figure.mean:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]{few}"
 
 
 class _ListMetrics(argparse.Action):
-    """Like --version: print and leave, whatever else is missing."""
+    """Like --version: print and exit, even if required arguments are missing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         for name in metrics:

@@ -46,7 +46,7 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 class _Run:
-    """One call of the command: reads, explains and writes image by image, so that memory does not grow with them."""
+    """One call of the command: reads, explains and writes chunk by chunk, so memory does not grow with the number of images."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -81,6 +81,7 @@ class _Run:
         step = min(self.arguments.batch_size, 16)
         chunks = read_chunks(self.paths, step, self.arguments.max_pixels, self.arguments.input_range)
         shown = not self.arguments.quiet and len(self.paths) > step
+        # The number of chunks, rounded up, is an estimate: large images make smaller chunks.
         for chunk in progress(chunks, -(-len(self.paths) // step), "images", shown):
             for bad in (item for item in chunk if isinstance(item, Bad)):
                 self._skip(bad)
@@ -103,7 +104,8 @@ class _Run:
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[Pixels, ...]) -> None:
         specs = [(method.name, method.options) for method in self.methods]
         explanations = self.explainer.explain_many(pictures, specs, self.targets)
-        count = len(explanations) // len(self.methods)  # targets, "topK" written out
+        # The explanations are ordered by method, then target. A "topK" is K targets, so their number is known only now.
+        count = len(explanations) // len(self.methods)
         if not self.images and not self.sheet.fits(1 + len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
@@ -131,7 +133,7 @@ class _Run:
             )
 
     def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
-        """Write the two files of one answer; return its place in the report."""
+        """Write the two files of one answer; return its entry in the report."""
         name = f"{stem}--{answer.target}" + (f"-vs-{answer.versus}" if answer.versus is not None else "")
         self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
         raw = io.BytesIO()
@@ -154,9 +156,9 @@ class _Run:
 
 
 def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Print the report as JSON, or a summary for people."""
+    """Print the report as JSON, or as a summary unless --quiet is given."""
     if arguments.json:
-        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: a terminal's encoding can't spoil it
+        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: right in every encoding of a terminal
     elif not arguments.quiet:
         for image in report["images"]:
             best = image["prediction"][0]
@@ -172,20 +174,20 @@ def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
 
 
 def _likelihood(entry: dict[str, Any]) -> str:
-    """An entry's probability as people read it, or its logit where it has none."""
+    """An entry's probability in percent, or its logit if it has no probability."""
     if entry["probability"] is None:
         return f"logit {entry['logit']:.3g}"
     return f"{100 * entry['probability']:.1f} %"
 
 
 def _json(report: dict[str, Any]) -> bytes:
-    # a file name that is not UTF-8 holds lone surrogates, for which backslashreplace writes JSON's own escape
+    # A file name that is not UTF-8 holds lone surrogates; backslashreplace writes them as \udcXX, which is JSON's escape.
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode("utf-8", "backslashreplace")
 
 
 class _ListMethods(argparse.Action):
-    """Like --version: print and leave, whatever else is missing."""
+    """Like --version: print and exit, even if required arguments are missing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         for name in method_names():

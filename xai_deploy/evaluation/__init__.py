@@ -1,4 +1,4 @@
-"""Measuring explanations: how well a map tells what the network used, and where the object is (extra `evaluate`).
+"""Measure explanations: how well a map shows the pixels that the network used, and where the object is (extra `evaluate`).
 
 from xai_deploy.evaluation import evaluate
 results = evaluate("resnet50.xai", "val/", methods=["grad-cam", "reciprocam"], out="scores")

@@ -1,4 +1,4 @@
-"""The images of a data set: a folder and its sub folders, read one at a time."""
+"""The image files of a data set: a folder and its subfolders."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def find(root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Pa
     Args:
         root: The folder.
         limit: Take this many of them, drawn at random; None takes all.
-        seed: Of the draw.
-        apart: Folders that hold other pictures: masks, results.
+        seed: Seed of the random choice.
+        apart: Folders to leave out, because their pictures are not images of the data set: masks, results.
 
     Raises:
-        ImageFileError: No such folder, or no image file in it.
+        ImageFileError: There is no such folder, or it holds no image file.
     """
     if not root.is_dir():
         raise ImageFileError(
@@ -35,7 +35,7 @@ def find(root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Pa
     found = []
     left_out = {os.path.abspath(folder) for folder in apart}
     for folder, inside, names in os.walk(root, onerror=fail):
-        inside[:] = [
+        inside[:] = [  # in place, so that os.walk does not enter the other folders
             name for name in inside if not name.startswith(".") and os.path.abspath(Path(folder, name)) not in left_out
         ]
         found += [Path(folder, name) for name in names if _is_image(name)]
@@ -44,6 +44,7 @@ def find(root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Pa
     found.sort(key=lambda path: path.relative_to(root).as_posix())
     if limit is None or limit >= len(found):
         return tuple(found)
+    # The list is sorted before the draw, so one seed always draws the same files, whatever order the file system gives.
     drawn = np.random.default_rng(seed).choice(len(found), limit, replace=False)
     return tuple(found[i] for i in sorted(drawn))
 

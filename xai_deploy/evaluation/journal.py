@@ -1,5 +1,7 @@
-"""The journal of an evaluation: one line per chunk of images, on disk as soon as it is measured, so that an evaluation that
-was killed goes on where it stopped. The first line says what is measured; only the same evaluation may go on."""
+"""The journal of an evaluation: one JSON line per chunk of images, written to disk as soon as the chunk is measured.
+
+An evaluation that was killed can continue where it stopped. The first line is the plan: only the same evaluation may continue.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +20,26 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """Opens or begins a journal; a context manager.
+    """A journal, opened or begun; a context manager.
 
     Args:
-        path: The file; it appears with the first chunk.
-        plan: What is measured, as JSON; everything that its figures depend on.
-        anew: Begin anew; what the file holds is lost with the first chunk, not before.
+        path: The file; it is created when the first chunk is written.
+        plan: Everything that the figures depend on, as JSON.
+        anew: Begin from the start; the file's old content is lost when the first chunk is written, not before.
 
     Attributes:
         chunks: The chunks that are done, by number.
 
     Raises:
-        XaiError: The journal is of another evaluation, is damaged, or is being written by another process.
+        XaiError: The journal belongs to another evaluation, is damaged, or is being written by another process.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any], anew: bool = False) -> None:
         self.path = path
         self.chunks: dict[int, Line] = {}
-        self._plan = json.loads(json.dumps(plan))
+        self._plan = json.loads(json.dumps(plan))  # as it will be read back: tuples become lists
         self._file: BinaryIO | None = None
-        self._begun = False  # the file holds the plan
+        self._begun = False  # whether the file holds the plan
         if path.exists():
             self._file = path.open("r+b")
             try:
@@ -49,7 +51,7 @@ class Journal:
                 raise
 
     def append(self, number: int, rows: list[Line], skipped: list[Line]) -> None:
-        """Write one chunk; it is on the disk when this returns."""
+        """Write one chunk; it is on disk when this returns."""
         line = _encode({"chunk": number, "rows": rows, "skipped": skipped})
         try:
             if self._file is None:
@@ -63,7 +65,7 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            error.filename = error.filename or str(self.path)  # a full disk does not say which
+            error.filename = error.filename or str(self.path)  # the error of a full disk names no file
             raise
         self.chunks[number] = json.loads(line)
 
@@ -71,7 +73,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = self.path.open("x+b")
-        except FileExistsError:  # it was not there when this evaluation began
+        except FileExistsError:  # another process has created it since this evaluation began
             raise _taken(self.path) from None
         try:
             _lock(file, self.path)
@@ -91,12 +93,12 @@ class Journal:
             else:
                 self.chunks[entry["chunk"]] = entry
             end += len(line)
-        file.truncate(end)  # the line that was being written when it was killed
+        file.truncate(end)  # removes the unfinished line of a killed evaluation
         file.seek(end)
         self._begun = end > 0
 
     def _read(self, line: bytes, number: int) -> Line | None:
-        """A line's content; None for one that was not finished, which can only be the last."""
+        """A line's content; None for an unfinished line, which can only be the last one."""
         if not line.endswith(b"\n"):
             return None
         try:
@@ -112,6 +114,7 @@ class Journal:
 
     def _check(self, entry: Line) -> None:
         different = [key for key in self._plan if entry["plan"].get(key) != self._plan[key]]
+        # A journal of another version may have more keys.
         if different or set(entry["plan"]) != set(self._plan):
             what = ", ".join(different) or "format"
             raise XaiError(
@@ -124,7 +127,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # `append` has written everything, or has said why not
+            with contextlib.suppress(OSError):  # `append` has flushed everything, or has raised its error
                 self._file.close()
 
 
@@ -134,12 +137,12 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _encode(line: Line) -> bytes:
-    # ASCII, so that a line's end is a line's end, and a file name that is not UTF-8 survives
+    # ASCII: no other character in a name can look like a line break, and a file name that is not UTF-8 survives as \u escapes
     return json.dumps(line, allow_nan=False).encode("ascii") + b"\n"
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    """Keep other processes from writing the same journal, where the system can."""
+    """Keep other processes from writing the same journal, if the system has such locks."""
     try:
         lock(file.fileno())
     except BlockingIOError:

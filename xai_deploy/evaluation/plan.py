@@ -1,4 +1,4 @@
-"""What an evaluation measures: images, methods, metrics, ground truth. Everything that its figures depend on is in here."""
+"""The plan of an evaluation: images, methods, metrics, ground truth. Everything that its figures depend on is here."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ COMPARED = (
     Column("rank-correlation", "higher"),
     Column("top10-overlap", "higher"),
 )
-"""Columns of every network but the first: its maps beside the first's, for the class that the first explains. Not defined
-between networks that differ in their number of classes, but for a class given by its label."""
+"""Columns of every network except the first: its maps compared with the first network's, for the class that the first explains.
+
+They are not defined between networks with different numbers of classes, unless the class is given by its label."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured.
+    """The plan of an evaluation.
 
     Attributes:
         root: The folder of the images.
@@ -43,13 +44,14 @@ class Plan:
         methods: Names and options.
         metrics: Names and options.
         target: The class explained; None: each network's own predicted class.
-        boxes: Where the objects are, or None.
-        masks: The same as masks, or None.
-        boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index; an image without
-            any is not counted.
+        boxes: The objects' boxes, or None.
+        masks: The objects' masks, or None.
+        boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index. An image without
+            such a box does not count.
         max_pixels: Larger images are skipped.
-        input_range: As for `read_image`: black and white of images deeper than 8 bits.
+        input_range: As for `read_image`: the values of black and white in images of more than 8 bits.
         progress: Show a progress bar at a terminal.
+        made: The metrics with their options.
     """
 
     root: Path
@@ -66,7 +68,9 @@ class Plan:
     made: tuple[Metric, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        # A frozen dataclass can be assigned to only in this way.
         object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
+        # A plan does not know its networks, so `run.check` refuses a metric whose randomised bundles are missing.
         there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True}
         for (name, _), metric in zip(self.metrics, self.made, strict=True):
             for need in metric.needs:
@@ -79,7 +83,7 @@ class Plan:
         return [title_of(name, options) for name, options in self.methods]
 
     def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
-        """All that the figures depend on, as JSON."""
+        """Everything that the figures depend on, as JSON."""
         methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
         return {
             "version": __version__,
@@ -110,7 +114,7 @@ def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subje
     """The methods given, each once; None: all that are defined for these networks and are not slow.
 
     Raises:
-        OptionError: No method, or something that is none.
+        OptionError: The list is empty, or holds something that is not a method.
     """
     if given is None:
         given = applicable([subject.explainer.bundle.manifest for subject in subjects])
@@ -121,10 +125,10 @@ def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool
     """The metrics given; None: the usual ones, and with boxes or masks those that compare maps with them.
 
     Raises:
-        OptionError: No metric, something that is none, or one metric with two sets of options.
+        OptionError: The list is empty, or holds something that is not a metric, or one metric with two sets of options.
     """
     if given is None:
-        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]
+        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]  # a tuple times False is empty
     chosen = _once(specs("metric", given))
     names = [name for name, _ in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -144,13 +148,13 @@ def relative(path: Path, root: Path) -> str:
 
 
 def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
-    """Of the files' names, sizes and times of change: reading a whole data set would take longer than a look at it."""
+    """A digest of the files' names, sizes and modification times: a digest of all contents would take too long."""
     digest = hashlib.sha256()
     for path in paths:
         try:
             status = path.stat()
             known = [status.st_size, status.st_mtime_ns]
-        except OSError:  # a broken link, which will be reported and skipped
+        except OSError:  # a broken link, which is reported and skipped later
             known = []
         digest.update(repr((relative(path, root), known)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: how it was measured, the figures, plots, and the best and worst maps."""
+"""The report: one self-contained HTML page with what was measured and how, the figures, plots, and the best and worst maps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIDE = 224  # pixels of a picture in the report
 
 
 def require() -> tuple[Any, Any]:
-    """jinja2 and matplotlib, with its class of figures.
+    """The modules jinja2 and matplotlib, with `matplotlib.figure` imported.
 
     Raises:
         BackendNotInstalledError: One of them is missing.
@@ -53,10 +53,10 @@ def html(
     columns: Sequence[Column],
     skipped: Sequence[Line],
 ) -> bytes:
-    """The page.
+    """The page, as UTF-8.
 
     Args:
-        subjects: The networks; they explain the best and the worst images once more, for their pictures.
+        subjects: The networks; they explain the best and the worst images again, for the pictures.
         plan: What was measured.
         rows: All rows.
         groups: Their summary.
@@ -75,6 +75,7 @@ def html(
     shown = [
         column for column in columns if any(column.name in group.figures for group in groups) and ":" not in column.name
     ]
+    # Best and worst images are ranked by the first column that has a value per image and a better direction.
     judge = next((column for column in shown if column.better and column.of_means is None), None)
     page: str = environment.from_string(text).render(
         networks=[_network(subject) for subject in subjects],
@@ -103,7 +104,7 @@ def html(
 
 
 def choices(plan: Plan) -> list[str]:
-    """What the figures depend on, in words: every metric with its options, the class explained, the ground truth."""
+    """The choices that the figures depend on, in words: every metric with its options, the class explained, the ground truth."""
     described = plan.describe([])
     lines = [
         f"{name}: " + (", ".join(f"{key}={value}" for key, value in options.items()) or "no options")
@@ -156,8 +157,9 @@ def _plots(
     """One panel of bars for each column, as SVG."""
     names = [methods[g.method] + (f" | {networks[g.network]}" if len(networks) > 1 else "") for g in groups]
     across = 3
-    down = -(-len(columns) // across)
-    # names hold what they like: no mathematics in "$", and no word where the font lacks a letter; ids that do not change
+    down = -(-len(columns) // across)  # rounded up
+    # Names may hold any character: "$" must not begin a formula, and a letter that the font lacks must not give a warning.
+    # A fixed salt gives the SVG's elements the same ids each time.
     with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "xai-evaluate"}):
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         return _panels(
@@ -179,13 +181,14 @@ def _panels(
         axis.set_axis_off()
     for place, (axis, column) in enumerate(zip(axes.flat, columns, strict=False)):
         found = [group.figures.get(column.name) for group in groups]
-        means = [f.mean if f and f.mean is not None else math.nan for f in found]  # no bar
+        means = [f.mean if f and f.mean is not None else math.nan for f in found]  # NaN draws no bar
         low = [m - f.low if f and f.low is not None else 0.0 for m, f in zip(means, found, strict=True)]
         high = [f.high - m if f and f.high is not None else 0.0 for m, f in zip(means, found, strict=True)]
+        # A percentile interval may leave out the mean; matplotlib refuses negative error bars.
         errors = [[max(v, 0.0) for v in low], [max(v, 0.0) for v in high]]
         axis.barh(range(len(groups)), means, xerr=errors, color="#3b6ea5", ecolor="#222", capsize=2, height=0.7)
         axis.set_yticks(range(len(groups)), names if place % across == 0 else [])
-        axis.set_ylim(len(groups) - 0.5, -0.5)  # the first on top, also where it has no bar
+        axis.set_ylim(len(groups) - 0.5, -0.5)  # the first group is on top, even if it has no bar
         unit = ", %" if column.percent else ""
         axis.set_title(column.name + unit + (f" ({column.better} is better)" if column.better else ""), fontsize=9)
         axis.tick_params(labelsize=8)
@@ -193,7 +196,7 @@ def _panels(
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg[svg.index("<svg") :]  # without the XML declaration and doctype, which do not belong inside HTML
 
 
 def _examples(
@@ -203,14 +206,14 @@ def _examples(
     mine = [row for row in rows if (row["network"], row["method"]) == (group.network, group.method)]
     known = [row for row in mine if row["values"].get(judge.name) is not None]
     known.sort(key=lambda row: row["values"][judge.name], reverse=judge.better == "higher")
-    count = min(EXAMPLES, len(known) // 2)
+    count = min(EXAMPLES, len(known) // 2)  # at most half, so that no image is among the best and the worst
     parts = [("best", known[:count]), ("worst", known[len(known) - count :][::-1])]
     shown = [(title, [p for row in part if (p := _picture(subject, plan, row, judge))]) for title, part in parts]
     return [(title, pictures) for title, pictures in shown if pictures]
 
 
 def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[str, Any] | None:
-    """What the page shows of an image; None where the file has gone since it was measured."""
+    """What the page shows of an image; None if the file can no longer be read."""
     try:
         pixels = read_image(Path(plan.root, row["image"]), plan.max_pixels, plan.input_range)
     except InputError:
@@ -218,6 +221,7 @@ def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[
     name, options = plan.methods[row["method"]]
     explained = subject.explainer.explain(pixels, name, row["target"], **options)
     seen = view(pixels, subject.explainer.bundle.manifest.input)
+    # Keep every step-th pixel: the shorter side then has _SIDE to 2 * _SIDE pixels, fewer in a small or very long picture.
     step = max(min(seen.shape[:2]) // _SIDE, max(seen.shape[:2]) // (4 * _SIDE), 1)
     small = seen[::step, ::step]
     return {

@@ -1,4 +1,4 @@
-"""Evaluate: every image by every method on every network, chunk by chunk, into the journal."""
+"""The measurement: every image, method and network, chunk by chunk, written to the journal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .plan import Plan, relative
 from .subjects import Subject
 from .truth import Box, classes_of, mask_region, region
 
-CHUNK = 16  # images; fixed, for what a runtime gives an image may depend, in the last bit, on what shares its batch
+CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
 OnChunk = Callable[[int, int], None]
 """(images that are done, all images) -> None"""
 
@@ -39,12 +39,12 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
     Args:
         subjects: The networks.
         plan: What is measured.
-        journal: Holds each chunk of images when it is measured.
-        on_chunk: Called with the number of images that are done and of all images, at the beginning and after each chunk.
+        journal: Takes each chunk of images as soon as it is measured.
+        on_chunk: Called at the beginning and after each chunk, with the number of images done and of all images.
 
     Raises:
-        XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, a network fails.
-            An image that can't be read, or that its annotation does not fit, is skipped, and the journal says so.
+        XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, or a network fails.
+            An image that can't be read, or whose annotation does not fit it, is skipped and listed in the journal.
     """
     tell = on_chunk or (lambda done, images: None)
     tell(done(plan, journal), len(plan.images))
@@ -58,17 +58,18 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
 
 
 def done(plan: Plan, journal: Journal) -> int:
-    """How many images of the plan the journal holds, those that were skipped included."""
+    """How many images of the plan the journal holds, including those that were skipped."""
     return sum(len(plan.images[number * CHUNK : (number + 1) * CHUNK]) for number in journal.chunks)
 
 
 def check(subjects: Sequence[Subject], plan: Plan) -> None:
-    """Refuse what can't be measured before anything is.
+    """Refuse what can't be measured, before the measurement begins.
 
     Raises:
-        NotApplicableError, OptionError: A method needs a graph that a bundle lacks, or a metric something else.
+        NotApplicableError: A method needs a graph that a bundle lacks.
+        OptionError: A metric needs randomised bundles, and there are none.
         TruthError: None of the images is annotated.
-        TargetError: A network has no such class, or the target is not one class: the metrics ask for its probability.
+        TargetError: A network has no such class, or the target is not one class; the metrics need the probability of one.
     """
     for subject in subjects:
         try:
@@ -102,7 +103,7 @@ def _check_network(explainer: Explainer, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class _Read:
-    """One image, in what is left of it once all networks have their inputs."""
+    """One image after reading: its pixels are kept only as the networks' inputs."""
 
     path: Path
     size: tuple[int, int]
@@ -119,7 +120,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             height, width = pixels.shape[:2]
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = plan.masks.of(path, height, width) if plan.masks else None
-        except InputError as error:  # a TruthError is one: what is annotated may not fit this image
+        except InputError as error:  # includes TruthError: the annotation may not fit this image
             skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
         inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]
@@ -131,7 +132,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             x = np.stack([image.inputs[number] for image in images])
             explained = subject.explainer.explain_many(Prepared(x), plan.methods, [plan.target])
             compared = _compare(subject, plan, x, explained, first) if first else [{} for _ in explained]
-            first = first or explained
+            first = first or explained  # later networks are compared with the first
             for m, (explanation, beside) in enumerate(zip(explained, compared, strict=True)):
                 case = _case(subject, plan, plan.methods[m], x, explanation, images)
                 values: dict[str, NDArray[np.float64]] = {}
@@ -153,6 +154,7 @@ def _case(
         if plan.boxes_of == "class":
             boxes = tuple(box for box in boxes if int(target) in classes_of(box.label, labels, manifest.classes))
         inside = region(boxes, *image.size, spec)
+        # An object outside the crop is one that the network can't see: the image counts as one without boxes.
         regions.append(inside if inside.any() else None)
         covered = None if image.mask is None else mask_region(image.mask, spec)
         masks.append(covered if covered is not None and covered.any() else None)
@@ -172,15 +174,16 @@ def _case(
 def _compare(
     subject: Subject, plan: Plan, x: NDArray[Any], explained: Sequence[Explanation], first: Sequence[Explanation]
 ) -> list[dict[str, NDArray[np.float64]]]:
-    """`COMPARED`, for each method."""
+    """The columns `COMPARED`, for each method."""
     found = []
     same_classes = explained[0].logits.shape[1] == first[0].logits.shape[1]
     by_label = isinstance(plan.target, str)
-    if not (same_classes or by_label):  # a class here is another one there
+    if not (same_classes or by_label):  # one class index then means different classes
         return [{} for _ in explained]
     agree = np.where(explained[0].logits.argmax(1) == first[0].logits.argmax(1), 100.0, 0.0 if same_classes else np.nan)
     for method, own, reference in zip(plan.methods, explained, first, strict=True):
         heat = own.heatmap
+        # For images of which this network explained another class (its own prediction), explain the first network's class.
         if not by_label and (other := np.flatnonzero(own.target != reference.target)).size:
             name, options = method
             again = subject.explainer.explain(Prepared(x[other]), name, reference.target[other], **options)
@@ -216,6 +219,7 @@ def _rows(
                 "method": method,
                 "target": int(case.target[i]),
                 "predicted": int(case.logits[i].argmax()),
+                # JSON has no NaN: a figure that is not defined is null
                 "values": {name: value if np.isfinite(value) else None for name, value in figures.items()},
             }
         )

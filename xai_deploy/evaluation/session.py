@@ -1,7 +1,7 @@
-"""One evaluation from beginning to end: networks, plan, measurement with a journal that goes on, results in a folder.
+"""One evaluation from beginning to end: networks, plan, measurement with a resumable journal, results in a folder.
 
-`xai-evaluate` is a command line for `evaluate`. A program that has its networks open already makes the `Subject`s and the `Plan`
-itself and calls `evaluate_into`.
+`xai-evaluate` is the command line of `evaluate`. A program that has opened its networks already makes the `Subject`s and the
+`Plan` itself and calls `evaluate_into`.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What an evaluation found; the same is in its folder.
+    """The results of an evaluation; its folder holds the same.
 
     Attributes:
         out: The folder: `results.json`, `images.csv`, `images.parquet`, `report.html`, and the journal.
-        document: What `results.json` holds: the plan, the images skipped, and for each network and method the figures of the
-            data set with their 95 % intervals.
-        records: A row for each image, network and method, as in `images.csv`; None where a figure is not defined.
+        document: The content of `results.json`: the plan, the images skipped, and for each network and method the figures of
+            the data set with their 95 % intervals.
+        records: One row per image, network and method, as in `images.csv`; None if a figure is not defined.
         images: How many images were measured.
         skipped: The images that can't be measured, each with its reason.
         plan: What was measured.
-        networks: Their names; `Group.network` is a place in here.
+        networks: Their names; `Group.network` is an index into this list.
         columns: The columns of the figures.
         groups: The figures of each network and method.
     """
@@ -95,31 +95,31 @@ def evaluate(
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
-    An evaluation that was interrupted goes on where it stopped when the same call is made again. What a user should know, such
-    as an image that is skipped, is logged.
+    An interrupted evaluation continues where it stopped if the same call is made again. What a user should know is logged, for
+    example that an image is skipped.
 
     Args:
         bundles: A bundle, or several that are compared with the first.
-        images: Folder of images, sub folders included.
+        images: Folder of images, including its subfolders.
         out: Folder for the results.
-        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, but for the slow ones.
-        metrics: The same of metrics; None: the usual ones.
+        methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
+        metrics: Names, or pairs of a name and its options; None: the usual ones.
         target: The class explained; None: each image's predicted class.
-        boxes: Where the objects are: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
+        boxes: The objects' boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
         boxes_of: "all" boxes, or those of the "class" explained.
         masks: Folder of PNG masks with the images' names.
-        limit: Take so many of the images, drawn at random with `seed`; None: all.
-        seed: Of that draw.
+        limit: Take this many of the images, drawn at random with `seed`; None: all.
+        seed: Seed of that draw.
         max_pixels: Larger images are skipped.
-        input_range: As for `read_image`: black and white of images deeper than 8 bits.
-        backends: Names of backends, each bundle runs on each; None: the first that is installed.
-        device: As for `Explainer`, and so are precision, threads, batch_size and cache.
+        input_range: As for `read_image`: the values of black and white in images of more than 8 bits.
+        backends: Names of backends; every bundle runs on each of them. None: the first that is installed.
+        device: As for `Explainer`; precision, threads, batch_size and cache likewise.
         overwrite: Begin again if `out` holds an evaluation.
         progress: Show a progress bar at a terminal.
         on_chunk: See `run.measure`.
 
     Raises:
-        XaiError: Something named does not exist or does not apply, or `out` holds another evaluation.
+        XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
         OSError: The results can't be written.
     """
     require()
@@ -150,7 +150,7 @@ def evaluate(
 
 
 def require() -> None:
-    """Refuse before hours of work what would fail after them.
+    """Refuse a missing package before hours of work, not after them.
 
     Raises:
         BackendNotInstalledError: A package of the extra `evaluate` is missing.
@@ -172,24 +172,24 @@ def evaluate_into(
         on_chunk: See `run.measure`.
 
     Raises:
-        XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; no image is left.
+        XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped.
         OSError: The results can't be written.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise XaiError(f"{folder}: is a file; the results go to a folder")
     described = plan.describe(subjects)
-    with Journal(folder / JOURNAL, described, overwrite) as journal:  # its lock is for the results, too
+    with Journal(folder / JOURNAL, described, overwrite) as journal:  # its lock protects the results too
         try:
             measure(subjects, plan, journal, on_chunk)
-        finally:
+        finally:  # also after an error: the boxes that were cut so far
             for problem in plan.boxes.cut if plan.boxes else ():
                 log.warning("%s", printable(problem))
         return _write(folder, subjects, plan, described, journal)
 
 
 def _write(out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal) -> Results:
-    """The results of a whole journal, as files and as data."""
+    """The results of a complete journal, written as files and returned as data."""
     rows, skipped = summary.rows(journal), summary.skipped(journal)
     for entry in skipped:
         log.error("%s (skipped)", printable(entry["reason"]))
@@ -218,8 +218,11 @@ def _randomised(metrics: Sequence[Named]) -> bool:
 
 
 def _read_boxes(boxes: Location, root: Path, apart: Sequence[Path], subjects: Sequence[Subject]) -> Boxes:
-    """The boxes; logs their problems, and of which of the networks `subjects` they know no class, once for equal labels."""
+    """The boxes. Logs their problems, and which of the networks `subjects` have no class among the boxes' labels.
+
+    Networks with the same labels and number of classes are named once."""
     read = read_boxes(boxes, root, apart)
+    # Reversed, because the last entry of a key stays: the message then names the first of several equal networks.
     networks = {(tuple(s.explainer.labels), s.explainer.bundle.manifest.classes): s.name for s in reversed(subjects)}
     strangers = [text for known, name in networks.items() if (text := unknown(read, name, *known))]
     for problem in (*read.problems, *strangers):

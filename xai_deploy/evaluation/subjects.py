@@ -1,4 +1,4 @@
-"""The networks under evaluation: each bundle on each backend, and the randomised bundles beside it."""
+"""The networks under evaluation: each bundle on each backend, and the randomised bundles in the same folder as the bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Subject:
     """A network under evaluation.
 
     Attributes:
-        name: In tables; distinct.
+        name: Its name in tables; distinct.
         explainer: The network on its runtime.
         randomised: For `sanity`: the same network with more and more random weights.
     """
@@ -33,7 +33,7 @@ class Subject:
     randomised: Sequence[Explainer] = ()
 
     def identity(self) -> dict[str, Any]:
-        """What its figures depend on, as JSON."""
+        """Everything of the network that its figures depend on, as JSON."""
         explainer = self.explainer
         return {
             "name": self.name,
@@ -59,7 +59,7 @@ def open_subjects(
         bundles: Their paths.
         backends: Their names; None: the first that is installed.
         opened: (bundle, backend) -> explainer.
-        randomised: Open the randomised bundles beside each bundle, too.
+        randomised: Also open the randomised bundles in the same folder as each bundle.
 
     Raises:
         XaiError: A bundle, its randomised bundles or a backend can't be used.
@@ -69,9 +69,9 @@ def open_subjects(
     for bundle in bundles:
         paths = [bundle, *(_randomised(bundle) if randomised else ())]
         for backend in backends:
-            made = [opened(path, backend) for path in paths]
+            made = [opened(path, backend) for path in paths]  # the trained network, then its randomised ones
             _check_randomised(made)
-            if backend == backends[0]:
+            if backend == backends[0]:  # warn once per bundle
                 warn_of(made[0], bundle)
             name = _name(bundle, bundles) + f" ({made[0].backend})" * (len(backends) > 1)
             subjects.append(Subject(name, made[0], made[1:]))
@@ -86,7 +86,7 @@ def _name(bundle: str, bundles: Sequence[str]) -> str:
 
 
 def warn_of_classes(subjects: Sequence[Subject]) -> None:
-    """Log which networks have another number of classes than the first; class numbers then mean different things."""
+    """Log which networks have another number of classes than the first; a class index then means different classes."""
     first, *others = subjects
     classes = first.explainer.bundle.manifest.classes
     for subject in others:
@@ -101,14 +101,15 @@ def warn_of_classes(subjects: Sequence[Subject]) -> None:
 
 
 def _randomised(bundle: str) -> list[str]:
-    """The bundles that xai-export --randomise wrote beside this one, in their order. If there are several whole sets, the one
-    of the most steps.
+    """The bundles that xai-export --randomise wrote in this bundle's folder, in the order of their steps.
+
+    If there are several complete sets, the set with the most steps is taken.
 
     Raises:
-        XaiError: There is no whole set, but a part of one.
+        XaiError: There is an incomplete set, and no complete one.
     """
     path = Path(os.path.abspath(bundle))
-    sets: dict[int, dict[int, str]] = {}
+    sets: dict[int, dict[int, str]] = {}  # number of steps -> step -> path
     for found in path.parent.iterdir() if path.parent.is_dir() else ():
         if (step_of := step_of_name(path.name, found.name)) is not None:
             step, of = step_of
@@ -128,10 +129,10 @@ def _randomised(bundle: str) -> list[str]:
 
 
 def _check_randomised(made: Sequence[Explainer]) -> None:
-    """Refuse randomised bundles that are not the first one's.
+    """Refuse randomised bundles that were not made from the first network.
 
     Raises:
-        XaiError: They say so themselves: another step, seed, layer, input or network.
+        XaiError: A manifest says another step, seed, layer, input or network.
     """
     own = made[0].bundle.manifest
     seeds = set()
@@ -144,6 +145,7 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
                 f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
                 "both again with --randomise"
             )
+        # "": the manifest does not say which network was randomised
         if random.trained not in ("", own.network):
             raise XaiError(
                 f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "

@@ -1,4 +1,4 @@
-"""The results as files for other programs: a row per image, network and method as CSV and Parquet, the summary as JSON."""
+"""The results as files for other programs: one row per image, network and method as CSV and Parquet, the summary as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = ("image", "network", "method", "target", "predicted")
 def long(
     rows: Sequence[Line], networks: Sequence[str], methods: Sequence[str], columns: Sequence[Column]
 ) -> list[Line]:
-    """The rows as records: names for numbers, a key for each column, None where a figure is not defined."""
+    """The rows as records: names instead of indices, a key for each column, None if a figure is not defined."""
     measured = [column.name for column in columns if column.of_means is None]
     return [
         {
@@ -40,16 +40,17 @@ def as_csv(records: Sequence[Line]) -> bytes:
     lines = []
     for cells in (list(records[0]), *(record.values() for record in records)):
         text = io.StringIO()
-        csv.writer(text, lineterminator="\r\n").writerow(cells)  # or Python before 3.13 does not quote \r in a name
+        # Python before 3.13 quotes a \r in a name only if the line terminator contains one.
+        csv.writer(text, lineterminator="\r\n").writerow(cells)
         lines.append(text.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def require() -> Any:
-    """pyarrow, with its module for Parquet.
+    """The module pyarrow, with `pyarrow.parquet` imported.
 
     Raises:
-        BackendNotInstalledError: It is missing.
+        BackendNotInstalledError: pyarrow is missing.
     """
     try:
         import pyarrow
@@ -69,6 +70,7 @@ def as_parquet(records: Sequence[Line]) -> bytes:
     """
     pyarrow = require()
     kinds = {"image": pyarrow.string(), "network": pyarrow.string(), "method": pyarrow.string()}
+    # An explicit schema: pyarrow would guess "null" for a column in which no figure is defined.
     kinds |= {"target": pyarrow.int64(), "predicted": pyarrow.int64()}
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in records[0]])
     names = ("image", "network", "method")
@@ -87,7 +89,7 @@ def as_json(
     skipped: Sequence[Line],
     images: int,
 ) -> bytes:
-    """What was measured and how, and every figure with its interval."""
+    """The plan, the images skipped, and every figure with its interval."""
     document = {
         "plan": plan,
         "images": images,
@@ -105,5 +107,5 @@ def as_json(
 
 
 def _utf8(text: str) -> str:
-    """A file name that is not UTF-8 holds lone surrogates, which Parquet can't."""
+    """The text without lone surrogates, which stand for bytes of a file name that are not UTF-8; Parquet refuses them."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""What a method is, and what it may ask of a forward pass.
+"""The protocol of a method, and the protocol of the forward pass that a method asks for tensors.
 
-A method is a frozen dataclass and names `Method` as its base: its fields are its options, `maps` is its formula. To add
-one, add one file that registers one; nothing else is edited.
+A method is a frozen dataclass with `Method` as its base: its fields are its options, `maps` is its formula. To add a
+method, add one file that registers it; nothing else is edited.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ INPUT_ADVICE = {"input-gradient": "export the network again with --input-gradien
 
 
 class Forward(Protocol):
-    """One chunk of n images on its way through the network; each part is computed when first asked for, and once."""
+    """The forward pass of one chunk of n images; each part is computed once, when a method first asks for it."""
 
     @property
     def x(self) -> NDArray[Any]:
@@ -76,7 +76,7 @@ class Forward(Protocol):
         """The network's own probabilities [..., classes] of its logits.
 
         Raises:
-            NotApplicableError: It has none.
+            NotApplicableError: The network's output is not a probability.
         """
 
     def tail(self, activation: Array, image: Index) -> Array:
@@ -92,12 +92,13 @@ class Forward(Protocol):
         """From `pixelwise-tail`: A_p . w_c at every position p of image `image`, [h*w,classes]; no bias."""
 
     def classifier(self) -> Array:
-        """From `pixelwise-tail`: the weight [classes,K] of the linear layer behind global average pooling."""
+        """From `pixelwise-tail`: the weight [classes,K] of the linear layer that follows global average pooling."""
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
-        """What arrives from the seed, `offset` added to the weight of every class: from `gradient` d(s . logits)/d(activation)
-        [n,K,h,w], from `relevance` the activation's relevance; from graphs that start at the image, as `input-gradient`, the
-        same there, [n, ...] in the input's own layout."""
+        """The result of propagating the seed back, with `offset` added to the weight of every class.
+
+        `gradient` gives d(s . logits)/d(activation) [n,K,h,w]; `relevance` gives the activation's relevance. Graphs that
+        start at the image, such as `input-gradient`, give the same at the input, [n, ...] in the input's own layout."""
 
     def at(self, x: NDArray[Any]) -> Forward:
         """The forward pass of other inputs [b, ...]."""
@@ -107,18 +108,18 @@ class Forward(Protocol):
 
     @property
     def black(self) -> Array:
-        """A black image as the network gets it, [1, ...]."""
+        """A black image after preprocessing, [1, ...]."""
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
-        """The steps, shown as a progress bar where one is wanted."""
+        """The steps, shown as a progress bar if the user wants one."""
 
 
 class Method(Protocol):
-    """An explanation method with its options fixed. A method states below its options what differs from the values here.
+    """An explanation method with its options fixed. A method overrides, after its options, the values here that differ.
 
     Attributes:
         slow: It costs tens of inferences or more, so it runs only if a user names it.
-        several_classes: It sets one class against the others, so it is not defined for a network of one class.
+        several_classes: It compares one class with the others, so it is not defined for a network of one class.
         by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
             within one step of a quantised network; see `constant_maps`.
     """
@@ -129,14 +130,14 @@ class Method(Protocol):
 
     @property
     def roles(self) -> Mapping[str, str]:
-        """The graphs it needs beyond head and tail -> what to tell the user where the bundle lacks one."""
+        """The graphs it needs besides head and tail -> the advice to the user if the bundle lacks one."""
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Raw maps, before resize and min-max.
 
         Args:
             forward: The chunk of n images.
-            seeds: T of them, each for all n images.
+            seeds: T seeds, each for all n images.
 
         Returns:
             [T,n,h,w] float32 (a method whose formula is at input size gives [T,n,H,W]).
@@ -144,8 +145,9 @@ class Method(Protocol):
         ...
 
     def offset(self, classes: int) -> float | None:
-        """What is added to the weight of every class before one class is propagated back; the explainer may then run that
-        pass before the logits are known. None if it depends on the logits."""
+        """The value added to the weight of every class before one class is propagated back; None if it depends on the logits.
+
+        If it does not depend on them, the explainer may run the backward pass before the logits are known."""
         return 0.0
 
 
@@ -157,11 +159,11 @@ def create(name: str, options: Mapping[str, object]) -> Method:
 
     Args:
         name: As registered, for example "score-cam".
-        options: Field name -> value; strings are read as the field's type, so a command line can hand them on.
+        options: Field name -> value; a string is parsed as the field's type, so a command line can pass its text.
 
     Raises:
-        UnknownMethodError: No such method.
-        OptionError: No such option, or a value it does not take.
+        UnknownMethodError: No method has this name.
+        OptionError: The method has no such option, or does not accept the value.
     """
     return _build(name, options) if options else _with_defaults(name)
 
@@ -182,7 +184,7 @@ def scored(score: str, logits: Array, forward: Forward) -> Array:
     """The scores that a method with the option `score` explains.
 
     Args:
-        score: "logit"; "softmax" of the logits, whatever the network is; or "probability", the network's own.
+        score: "logit"; "softmax" of the logits, for any network; or "probability", the network's own.
         logits: [..., classes].
         forward: A forward pass of the network.
 
@@ -201,7 +203,7 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
     """Refuse a method whose graphs the bundle does not hold.
 
     Raises:
-        NotApplicableError: Says which graph is missing, why, and what to do.
+        NotApplicableError: A graph is missing; the message says which one, why, and what to do.
     """
     for role, advice in method.roles.items():
         if role not in manifest.graphs:
@@ -210,9 +212,9 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
 
 
 def applicable(manifests: Sequence[Manifest]) -> list[str]:
-    """The methods that are defined for all these bundles, but for those that are `slow`: tens of inferences or more.
+    """The methods that are defined for all these bundles, except those that are `slow` (tens of inferences or more).
 
-    A bundle has to hold a method's graphs, and several classes where a method sets one against the others.
+    A bundle must hold a method's graphs, and several classes if the method compares one class with the others.
     """
     single = any(manifest.classes == 1 for manifest in manifests)
     return [
@@ -225,12 +227,12 @@ def applicable(manifests: Sequence[Manifest]) -> list[str]:
 
 
 def check_epsilon(name: str, eps: float | None) -> None:
-    """Refuse what is no epsilon.
+    """Refuse an epsilon that is not positive.
 
     Raises:
         OptionError: It is not positive.
     """
-    if eps is not None and not eps > 0:
+    if eps is not None and not eps > 0:  # `not >` also refuses NaN
         raise OptionError(f"{name}: eps is a small positive number, or none; not {eps}")
 
 
@@ -238,7 +240,7 @@ def require_varying_score(name: str, score: str, forward: Forward) -> None:
     """Refuse a softmax over a single class, and probabilities of a network that has none.
 
     Raises:
-        NotApplicableError: Says what to do.
+        NotApplicableError: The score is one of these; the message says what to do.
     """
     if score == "softmax" and forward.logits.shape[-1] == 1:
         raise NotApplicableError(f"{name}: score 'softmax' is always 1 for a network of one class; give score='logit'")

@@ -14,7 +14,7 @@ from .base import Array, Forward, Method, Seed, methods
 @methods.register("cam")
 @dataclass(frozen=True)
 class Cam(Method):
-    """L = sum_k w_k^c A_k, with w the classifier's weights; defined only where global average pooling and one linear
+    """L = sum_k w_k^c A_k, where w are the classifier's weights; defined only if global average pooling and one linear
     layer follow the target layer.
 
     Attributes:
@@ -36,6 +36,7 @@ class Cam(Method):
 
 def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
     """sum_k w_k^c A_k at every position: [T,n,h,w] for T seeds."""
+    # A seed is a weighted sum of classes, so its classifier row is the same sum of the classes' rows.
     weights = np.stack([seed.combine(forward.classifier()) for seed in seeds])  # [T,n,K]
     return weighted_sum(weights, forward.activation)
 
@@ -43,6 +44,6 @@ def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
 def weighted_sum(weights: Array, activation: Array) -> Array:
     """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w]."""
     n, channels, h, w = activation.shape
-    # einsum, not matmul: BLAS threads would go on spinning into the next inference
+    # einsum, not matmul: BLAS threads would still spin during the next inference
     maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
     return maps.reshape(*weights.shape[:2], h, w)

@@ -18,12 +18,12 @@ from .saliency import Channels, over_channels
 @dataclass(frozen=True)
 class Clrp(Method):
     """M = sum_c R_c at the pixels, from a start of 1 at the target and equal negative weights elsewhere: the relevance of the
-    target less that of its dual, all other classes (CLRP1, equation 3).
+    target minus that of its dual, all other classes (CLRP1, equation 3).
 
     Attributes:
         composite: The relevance graph, by the name of its composite.
-        others: Weight of each other of n classes: -1/(n-1), so that the start sums up to zero, or Relevance-CAM's -1/n.
-        relu: Keep, at each input value, max(0, R_target - R_dual), as the paper does; False keeps the sign.
+        others: Weight of each of the n-1 other classes: -1/(n-1), so that the start sums to zero, or Relevance-CAM's -1/n.
+        relu: Keep max(0, R_target - R_dual) at each input value, as the paper does; False keeps the sign.
         channels: How colours become one map, see `saliency.over_channels`.
     """
 
@@ -38,7 +38,7 @@ class Clrp(Method):
         return relevance_roles(ROLE, self.composite)
 
     def offset(self, classes: int) -> float:
-        """a of `relevancecam.contrast`: a / (1 + a) = -1/(n-1) or -1/n; nothing to compare with where there is one class."""
+        """The a of `relevancecam.contrast`: a / (1 + a) = -1/(n-1) or -1/n; 0 for one class, which has no dual."""
         if classes == 1:
             return 0.0
         return -1 / (classes + 1) if self.others == "1/n" else -1 / classes
@@ -49,5 +49,6 @@ class Clrp(Method):
         maps = []
         for seed in seeds:
             relevance = contrast(forward, role, seed, self.offset(forward.classes))
+            # ReLU before the sum over the colours: the paper takes it at each input value
             maps.append(over_channels(forward, np.maximum(relevance, 0) if self.relu else relevance, self.channels))
         return np.stack(maps)

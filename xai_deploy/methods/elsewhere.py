@@ -1,5 +1,7 @@
-"""Gradients at other inputs than the image: noisy copies, the way from a baseline. What SmoothGrad, Smooth Grad-CAM++ and
-integrated gradients share."""
+"""Gradients at inputs other than the image: noisy copies, or points on the path from a baseline.
+
+SmoothGrad, Smooth Grad-CAM++ and integrated gradients share this code.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,15 @@ Inputs: TypeAlias = Callable[[Index, Index], NDArray[Any]]
 def gradients_at(
     forward: Forward, role: str, seeds: Sequence[Seed], inputs: Inputs, samples: int, label: str
 ) -> Iterator[tuple[int, Index, Index, Array]]:
-    """The gradients of `samples` inputs for each image, in batches; what comes before the gradient runs once for all seeds.
+    """The gradients of `samples` inputs for each image, in batches; each batch has one forward pass, shared by all seeds.
 
     Yields:
-        The seed's number, the sample and the image of each row [b], the rows' gradients [b, ...].
+        The seed's index, the sample and the image of each row [b], the rows' gradients [b, ...].
     """
     n = len(forward.x)
     starts = range(0, n * samples, forward.batch_size)
     for start in forward.progress(starts, len(starts), label):
+        # row r of all n * samples rows is sample r // n of image r % n
         sample, image = np.divmod(np.arange(start, min(start + forward.batch_size, n * samples)), n)
         there = forward.at(inputs(sample, image))
         for t, seed in enumerate(seeds):
@@ -34,13 +37,15 @@ def gradients_at(
 
 
 def add_rows(total: NDArray[Any], image: Index, values: NDArray[Any]) -> None:
-    """total[image[i]] += values[i]; row by row, which is a hundred times as fast as `np.add.at`."""
+    """total[image[i]] += values[i], also for repeated images; row by row is a hundred times as fast as `np.add.at`."""
     for i, value in zip(image.tolist(), values, strict=True):
         total[i] += value
 
 
 def noisy(name: str, forward: Forward, sigma: float, seed: int) -> Inputs:
-    """x + noise of standard deviation sigma * (max x - min x), per image; a sample's noise does not depend on the batch.
+    """x + noise of standard deviation sigma * (max x - min x), per image.
+
+    A sample's noise depends on the seed and the sample only: not on the batch, and all images get the same noise.
 
     Raises:
         NotApplicableError: The network takes integers.
@@ -56,7 +61,7 @@ def noisy(name: str, forward: Forward, sigma: float, seed: int) -> Inputs:
 
 
 def floats(name: str, forward: Forward) -> NDArray[Any]:
-    """The network's input, if values between its values are inputs too.
+    """The network's input, if it is of a floating dtype, so that any value between two inputs is an input too.
 
     Raises:
         NotApplicableError: The network takes integers.
@@ -70,10 +75,10 @@ def floats(name: str, forward: Forward) -> NDArray[Any]:
 
 
 def check_noise(name: str, samples: int, sigma: float, seed: int) -> None:
-    """Refuse options of the noise that mean nothing.
+    """Refuse meaningless options of the noise.
 
     Raises:
-        OptionError: No sample, a negative sigma or seed.
+        OptionError: Fewer than 1 sample, a sigma that is negative or not finite, or a negative seed.
     """
     if samples < 1:
         raise OptionError(f"{name}: samples are at least 1, not {samples}")

@@ -17,12 +17,12 @@ from .cam import weighted_sum
 class GradCam(Method):
     """L = ReLU(sum_k w_k A_k), w_k = mean_ij g_kij, with g = dy_c/dA of the logit (equations 1 and 2).
 
-    With global average pooling and one linear layer behind the cut it is CAM, divided by the number of positions.
+    If global average pooling and one linear layer follow the cut, it is CAM divided by the number of positions.
     """
 
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])
+        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])  # [T,n,K]
         return np.maximum(weighted_sum(weights, forward.activation), 0)

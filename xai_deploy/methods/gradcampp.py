@@ -21,8 +21,8 @@ class GradCamPlusPlus(Method):
     alpha = g^2 / (2 g^2 + (sum_ab A_kab) g^3), 0 where the denominator is 0 (equation 19).
 
     Attributes:
-        eps: Added to the denominator. None, the authors' form: with global average pooling and one linear layer behind the
-            cut, 2 g^2 is about 3e-7, and any epsilon would make the map. 1e-6 reproduces pytorch-grad-cam.
+        eps: Added to the denominator. None is the authors' form. If global average pooling and one linear layer follow the
+            cut, 2 g^2 is about 3e-7, and an epsilon would dominate the map. 1e-6 reproduces pytorch-grad-cam.
 
     Raises:
         OptionError: An epsilon that is not positive.
@@ -55,16 +55,16 @@ class SmoothGradCamPlusPlus(Method):
     """Grad-CAM++ of derivatives averaged over noisy copies of the image: alpha takes the means of g^2 and g^3, w_k the mean of
     g; the activation is that of the image itself.
 
-    alpha's numerator is the mean of g^2, as in Grad-CAM++, so that without noise the map is Grad-CAM++'s; torch-cam, which
-    does the same, calls that a correction of what the paper prints.
+    alpha's numerator is the mean of g^2, as in Grad-CAM++, so without noise the map equals that of Grad-CAM++. torch-cam
+    does the same and calls it a correction of the printed formula.
 
     Attributes:
         samples: Noisy copies, at least 1.
         sigma: Standard deviation of the noise, as a share of the image's own range (max - min of the network's input).
-        seed: Of the noise.
+        seed: Seed of the noise, 0 or more.
 
     Raises:
-        OptionError: No sample, or a negative sigma.
+        OptionError: Fewer than 1 sample, or a negative sigma or seed.
     """
 
     samples: int = 25
@@ -84,7 +84,7 @@ class SmoothGradCamPlusPlus(Method):
         noise = noisy("smooth-grad-cam++", forward, self.sigma, self.seed)
         for t, _, image, g in gradients_at(forward, "gradient", seeds, noise, self.samples, "smooth-grad-cam++"):
             power = first = g.astype(np.float64)
-            for moment in moments[:, t]:
+            for moment in moments[:, t]:  # g, g^2, g^3
                 add_rows(moment, image, power)
                 power = power * first
         moments /= self.samples
@@ -93,20 +93,21 @@ class SmoothGradCamPlusPlus(Method):
 
 
 def _exact_weights(g: Array, activation: Array) -> Array:
-    """w_k [n,K] without epsilon: g^2 cancels, alpha = 1 / (2 + (sum_ab A_kab) g), and nothing can vanish in float32."""
-    below = g * activation.sum(axis=(2, 3), keepdims=True)
+    """w_k [n,K] without epsilon: g^2 cancels, alpha = 1 / (2 + (sum_ab A_kab) g), and no power of g underflows in float32."""
+    below = g * activation.sum(axis=(2, 3), keepdims=True)  # a new array, so the next line may write into it
     below += 2
     positive = np.maximum(g, 0)
     shares = np.divide(positive, below, out=positive, where=below != 0)
-    shares[below == 0] = 0
+    shares[below == 0] = 0  # `where` left ReLU(g) there, not the quotient
     weights: Array = shares.sum(axis=(2, 3))
     return weights
 
 
 def _weights(g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float) -> Array:
-    """w_k [n,K] of g, g^2, g^3 [n,K,h,w] float64."""
-    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]
+    """w_k [n,K] from g, g^2, g^3 [n,K,h,w] float64."""
+    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]  # sum_ab A_kab, [n,K,1,1]
     below = 2 * squared + total * cubed + eps
     alpha = np.divide(squared, below, out=np.zeros_like(squared), where=below != 0)
+    # w_k = sum_ij alpha_kij ReLU(g_kij)
     weights: Array = (alpha * np.maximum(g, 0)).sum(axis=(2, 3)).astype(np.float32)
     return weights

@@ -19,7 +19,7 @@ _ADVICE = {"guided-gradient": "export the network again with --guided"}
 @methods.register("guided-backprop")
 @dataclass(frozen=True)
 class GuidedBackprop(Method):
-    """The gradient at the pixels with every rectifier letting through only what is positive on both ways.
+    """The gradient at the pixels; each ReLU passes it only where its input is positive and the incoming gradient is too.
 
     Attributes:
         channels: How colours become one map, see `saliency.over_channels`.
@@ -51,4 +51,4 @@ class GuidedGradCam(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         coarse = resample.resize(GradCam().maps(forward, seeds), *forward.image_size)
         fine = GuidedBackprop(self.channels).maps(forward, seeds)
-        return fine * coarse  # as good as colour by colour: the factor is not negative, and the same for all
+        return fine * coarse  # equal to the product per colour: the factor is not negative and the same for all colours

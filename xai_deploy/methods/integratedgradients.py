@@ -17,24 +17,25 @@ from .saliency import Channels, over_channels
 
 log = logging.getLogger(__name__)
 
-_GAP = 0.05  # of the score's change; above it the map is said to be unfinished
+_GAP = 0.05  # share of the score's change; a larger gap is logged as a warning
 
 
 @methods.register("integrated-gradients")
 @dataclass(frozen=True)
 class IntegratedGradients(Method):
-    """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da (equation 1), by Gauss-Legendre quadrature: exact for
-    polynomials of degree 2 steps - 1 along the way, where a Riemann sum is exact for constants.
+    """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da (equation 1), by Gauss-Legendre quadrature.
+
+    The quadrature is exact for polynomials of degree 2 steps - 1 along the path; a Riemann sum is exact for constants.
 
     Complete: the map's sum is y(x) - y(x0). A gap above 5 % is logged as a warning; more steps close it.
 
     Attributes:
-        steps: Points on the way, at least 1.
-        baseline: x0: "zeros" of the network's input (the mean colour, as a rule), or a "black" image.
+        steps: Points on the path, at least 1.
+        baseline: x0: "zeros" in the network's input (usually the mean colour), or a "black" image.
         channels: How colours become one map; only "sum" is complete.
 
     Raises:
-        OptionError: No step.
+        OptionError: Fewer than 1 step.
     """
 
     steps: int = 50
@@ -53,10 +54,10 @@ class IntegratedGradients(Method):
         x = floats("integrated-gradients", forward).astype(np.float32)
         start = forward.black if self.baseline == "black" else np.zeros_like(x[:1])
         nodes, shares = np.polynomial.legendre.leggauss(self.steps)
-        points, shares = (nodes + 1) / 2, shares / 2  # from [-1,1] to [0,1]
+        points, shares = (nodes + 1) / 2, shares / 2  # from [-1,1] to [0,1]; the shares then sum to 1
 
         def inputs(sample: Index, image: Index) -> NDArray[Any]:
-            way = points[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1))
+            way = points[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1))  # [b,1,...,1]
             return start + way * (x[image] - start)
 
         total = np.zeros((len(seeds), *x.shape))
@@ -64,17 +65,19 @@ class IntegratedGradients(Method):
             forward, "input-gradient", seeds, inputs, self.steps, "integrated-gradients"
         ):
             add_rows(total[t], image, g * shares[sample].astype(np.float32).reshape(-1, *(1,) * (x.ndim - 1)))
-        total *= x - start
+        total *= x - start  # sum_i share_i g_i -> (x - x0) times the integral
         self._check_completeness(forward, seeds, start, total)
         return np.stack([over_channels(forward, values, self.channels) for values in total])
 
     def _check_completeness(self, forward: Forward, seeds: Sequence[Seed], start: Array, total: NDArray[Any]) -> None:
         below = forward.at(start)
-        below.backward("input-gradient", seeds[0].rows(np.zeros(1, np.int64)))  # one run: its logits come with it
+        # The gradient graph gives the logits too, so this one run saves a run of head and tail for the baseline.
+        below.backward("input-gradient", seeds[0].rows(np.zeros(1, np.int64)))
         for seed, values in zip(seeds, total, strict=True):
             high, low = seed.of(forward.logits), seed.of(np.repeat(below.logits, len(forward.x), axis=0))
             change = high - low
-            rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12  # a change as small as that says nothing
+            # A change below this is rounding; 1e-12 keeps the quotient defined if both scores are 0.
+            rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12
             gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), rounding)
             if gap.max() > _GAP:
                 log.warning(

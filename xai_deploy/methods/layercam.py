@@ -24,5 +24,5 @@ class LayerCam(Method):
         for seed in seeds:
             positive = np.maximum(forward.backward("gradient", seed), 0)
             maps.append(np.einsum("nkhw,nkhw->nhw", positive, forward.activation))
-        raw: Array = np.maximum(np.stack(maps), 0)
+        raw: Array = np.maximum(np.stack(maps), 0)  # changes nothing if A comes from a ReLU, but A may be negative
         return raw

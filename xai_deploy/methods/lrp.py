@@ -17,7 +17,7 @@ ROLE = "pixel-relevance"
 @methods.register("lrp")
 @dataclass(frozen=True)
 class Lrp(Method):
-    """M = sum_c R_c at the pixels, from a start of the target's logit at the target and 0 elsewhere (section 3).
+    """M = sum_c R_c at the pixels. The start is the target's logit at the target and 0 elsewhere (section 3).
 
     Attributes:
         composite: The relevance graph, by the name of its composite.
@@ -38,8 +38,11 @@ class Lrp(Method):
         return np.stack([over_channels(forward, self._relevance(forward, role, seed), self.channels) for seed in seeds])
 
     def _relevance(self, forward: Forward, role: str, seed: Seed) -> Array:
-        if seed.is_class:  # propagation is linear in its start: the logit comes with it, and is multiplied afterwards
+        # Propagation is linear in its start. So one class starts with 1, and its logit, which the same run gives, is
+        # multiplied in afterwards: no forward pass is needed first.
+        if seed.is_class:
             relevance = forward.backward(role, seed)
             logit = seed.of(forward.logits)
             return relevance * logit.reshape(-1, *[1] * (relevance.ndim - 1))
+        # Another seed starts with weight times logit at each class, so that class c alone would start with its logit.
         return forward.backward(role, Seed.by_hand(seed.dense(forward.classes) * forward.logits))

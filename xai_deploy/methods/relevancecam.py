@@ -14,7 +14,7 @@ COMPOSITE = "relevance-cam"
 
 
 def relevance_roles(role: str, composite: str) -> Mapping[str, str]:
-    """The graph of a composite, and what to do where a bundle lacks it."""
+    """The graph of a composite -> the advice to the user if a bundle lacks it."""
     option = " --pixel-relevance" if role.startswith("pixel") else ""
     if composite == COMPOSITE:
         return {role: f"export the network again with{option or ' --roles relevance, or without --roles'}"}
@@ -22,14 +22,15 @@ def relevance_roles(role: str, composite: str) -> Mapping[str, str]:
 
 
 def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
-    """Relevance of a class from a start of 1 at the class and equal weights at all others, summing up to zero or nearly so.
+    """Relevance of a class from a start of 1 at the class and equal weights at all others; the start sums to about zero.
 
-    Propagation is linear in its start. So the start is given as unit vector + offset a for every class, which needs no
-    prediction beforehand, and the result is divided by the target's 1 + a. Another seed starts as it is: it says what to
-    compare.
+    Propagation is linear in its start. So the start is the unit vector of the class plus the offset a at every class, which
+    needs no prediction beforehand, and the result is divided by the target's 1 + a. A seed that is not one class is used
+    unchanged, because it already sets which classes are compared.
     """
     if seed.is_class:
         return forward.backward(role, seed, offset) / np.float32(1 + offset)
+    # In a mixed batch, only the images whose seed is one class get the offset.
     alone = seed.classes_alone
     if offset == 0 or not alone.any():
         return forward.backward(role, seed)
@@ -41,12 +42,14 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
 @methods.register("relevance-cam")
 @dataclass(frozen=True)
 class RelevanceCam(Method):
-    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij (equation 7), without a ReLU: R is the relevance of the activation, from a
-    start of 1 at the target and -1/n at each other of n classes (equation 5, as the authors' code has it).
+    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij (equation 7), without a ReLU.
+
+    R is the relevance of the activation. The start is 1 at the target and -1/n at each other of the n classes (equation 5,
+    in the form of the authors' code).
 
     Attributes:
-        composite: The relevance graph; "relevance-cam" holds the authors' rules.
-        contrast: False starts from the target alone, as plain LRP.
+        composite: The relevance graph; "relevance-cam" has the authors' rules.
+        contrast: False starts from the target alone, as plain LRP does.
     """
 
     composite: str = COMPOSITE
@@ -58,12 +61,13 @@ class RelevanceCam(Method):
         return relevance_roles("relevance", self.composite)
 
     def offset(self, classes: int) -> float:
-        """a of `contrast`: a / (1 + a) = -1/n."""
+        """The a of `contrast`: a / (1 + a) = -1/n."""
         return -1 / (classes + 1) if self.contrast else 0.0
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         [role] = self.roles
         offset = self.offset(forward.classes)
+        # alpha [n,K] of each seed
         weights = [contrast(forward, role, seed, offset).mean(axis=(2, 3)) for seed in seeds]
         return weighted_sum(np.stack(weights), forward.activation)

@@ -1,4 +1,4 @@
-"""RISE: random masks, weighted by what the network makes of the image under them (Petsiuk et al. 2018, arXiv:1806.07421)."""
+"""RISE: random masks, weighted by the network's score for the masked image (Petsiuk et al. 2018, arXiv:1806.07421)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .base import Array, Forward, Method, Seed, methods, require_varying_score, 
 class Rise(Method):
     """L = 1/(N p) * sum_i f(x * M_i)_c M_i (equation 6): the black-box reference, N full inferences for each image.
 
-    A mask M_i is a grid of `cells` x `cells` that are 1 with probability p, enlarged bilinearly to (cells + 1) / cells of
-    the image and cut to it at a random place, as in the authors' code, but that the grid's edge is repeated beyond its border,
-    theirs mirrored; x is the preprocessed input. All images get the same masks, streamed in batches of any size, for all
-    targets at once.
+    A mask M_i starts as a grid of `cells` x `cells`, each 1 with probability p and else 0. The grid is enlarged bilinearly to
+    (cells + 1) / cells of the image and cropped to it at a random offset, as in the authors' code. One thing differs: here
+    the grid's edge is repeated outside its border, theirs is mirrored. x is the preprocessed input. All images get the same
+    masks, streamed in batches of any size, for all targets at once.
 
     Attributes:
-        masks: N; the paper has 4000 to 8000.
-        cells: Along each side of the grid.
+        masks: N; the paper uses 4000 to 8000.
+        cells: Cells along each side of the grid.
         p: Probability that a cell is left visible, between 0 and 1.
-        score: f: the network's own "probability" (softmax, sigmoid, or what else its output is), its "logit", or the
-            "softmax" of the logits whatever the network is.
-        seed: Of the masks.
+        score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
+            the logits, for any network.
+        seed: Seed of the masks, 0 or more.
 
     Raises:
-        OptionError: No mask, no cell, or no probability.
+        OptionError: `masks` or `cells` below 1, `seed` below 0, or `p` not between 0 and 1.
     """
 
     masks: int = 4000
@@ -54,22 +54,25 @@ class Rise(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)
         count = len(forward.x)
-        total = np.zeros((len(seeds), count, *forward.image_size))
+        total = np.zeros((len(seeds), count, *forward.image_size))  # float64: thousands of terms are added up
         rng = np.random.default_rng(self.seed)
         starts = range(0, self.masks, forward.batch_size)
         for start in forward.progress(starts, len(starts), "rise"):
             batch = range(start, min(start + forward.batch_size, self.masks))
             masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
-            for image in range(count):
+            for image in range(count):  # all images get the same masks, so these are drawn once per batch
                 logits = forward.network(forward.masked_input(image, masks))
                 scores = scored(self.score, logits, forward)
                 for t, seed in enumerate(seeds):
+                    # sum_i f(x * M_i)_c M_i over this batch: [b] . [b,H,W] -> [H,W], summed in float64
                     total[t, image] += np.tensordot(seed.rows(np.array([image])).of(scores), masks, 1)
+        # the expectation of a mask is p, hence the division
         return (total / (self.masks * self.p)).astype(np.float32)
 
     def _mask(self, rng: np.random.Generator, height: int, width: int) -> Array:
-        """The next mask, [H,W] in [0,1]; drawn one by one, so that they do not depend on the size of a batch."""
+        """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
         down, across = -(-height // self.cells), -(-width // self.cells)  # pixels of a cell, rounded up
         grid = (rng.random((self.cells, self.cells)) < self.p).astype(np.float32)
+        # Only the crop is computed. It fits at every offset: cells * down >= height, and the enlarged grid has down more rows.
         corner = int(rng.integers(down)), int(rng.integers(across))
         return resample.resize(grid, (self.cells + 1) * down, (self.cells + 1) * across, part=(*corner, height, width))

@@ -16,8 +16,8 @@ Channels = Literal["max-abs", "sum-abs", "sum"]
 
 
 def over_channels(forward: Forward, values: NDArray[Any], channels: Channels) -> Array:
-    """Values of the input's shape [n, ...] as maps [n,H,W]: the largest magnitude over the colours, the sum of magnitudes, or
-    the signed sum."""
+    """Values of the input's shape [n, ...] as maps [n,H,W]: over the colours, the largest magnitude ("max-abs"), the sum of
+    magnitudes ("sum-abs"), or the signed sum ("sum")."""
     first = forward.channels_first(values)
     match channels:
         case "max-abs":
@@ -50,7 +50,7 @@ class Gradient(Method):
 @methods.register("input-x-gradient")
 @dataclass(frozen=True)
 class InputXGradient(Method):
-    """M = sum_c x_c dy/dx_c, x as the network gets it.
+    """M = sum_c x_c dy/dx_c, where x is the preprocessed input.
 
     Attributes:
         channels: How colours become one map, see `over_channels`.

@@ -1,4 +1,4 @@
-"""Score-CAM: channels weighted by what the network makes of them (Wang et al., CVPR-W 2020, arXiv:1910.01279)."""
+"""Score-CAM: channels weighted by the network's score for the image under them (Wang et al., CVPR-W 2020, arXiv:1910.01279)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from .base import Array, Forward, Index, Method, Seed, methods, require_varying_
 class ScoreCam(Method):
     """L = ReLU(sum_k weight_k A_k), weight_k = f(x * M_k)_c - f(x_b)_c, M_k = minmax(up(A_k)).
 
-    The defaults are the authors' code: f is the probability, no baseline term, channels whose map is constant
-    are left out, and the sum runs over the upsampled, not normalised A_k, so that the raw map has the input's size.
-    Each channel costs one inference; K of them are streamed in batches, for all targets at once, and a constant channel
-    costs none.
+    The defaults follow the authors' code: f is the probability, there is no baseline term, channels whose map is constant
+    are left out, and the sum runs over the upsampled A_k without normalisation, so the raw map has the input's size.
+    Each channel costs one inference, except a constant channel, which costs none. The K inferences are streamed in
+    batches, for all targets at once.
 
     Attributes:
-        score: f: the network's own "probability" (softmax, sigmoid, or what else its output is), its "logit", or the
-            "softmax" of the logits whatever the network is.
+        score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
+            the logits, for any network.
         baseline: "zeros" subtracts f(0) from every weight (the paper's "channel-wise increase of confidence").
-        channel_softmax: pytorch-grad-cam's variant: weights = softmax over the channels of the raw logits, constant
-            channels taking part with a mask of zeros, sum over the maps at the activation's own size. It needs
-            score="logit" and no baseline.
+        channel_softmax: pytorch-grad-cam's variant: the weights are the softmax over the channels of the raw logits.
+            Constant channels take part with a mask of zeros, and the sum runs over the maps at the activation's own size.
+            It needs score="logit" and no baseline.
 
     Raises:
         OptionError: `channel_softmax` with another score or a baseline.
@@ -57,10 +57,12 @@ class ScoreCam(Method):
 
     def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
         activation = forward.activation[image]  # [K,h,w]
+        # The channels that are not constant: only their minmax is defined.
         varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, logits in self._masked_passes(forward, image, varying):
             weights[:, channels] = self._explained(forward, logits, seeds)
+        # Both variants need f(0): as the baseline, or as the score of a constant channel, whose mask is all zeros.
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
             empty = np.zeros((1, *forward.image_size), dtype=np.float32)
             at_zero = self._explained(forward, forward.network(forward.masked_input(image, empty)), seeds)[:, 0]
@@ -72,11 +74,12 @@ class ScoreCam(Method):
             weights = softmax(weights)
         maps = np.tensordot(weights, activation, 1)  # [T,h,w]
         if not self.channel_softmax:
-            maps = resample.resize(maps, *forward.image_size)  # linear: the resized sum is the sum of the resized
+            # Resizing is linear, so one resized sum equals the sum of K resized channels.
+            maps = resample.resize(maps, *forward.image_size)
         return np.maximum(maps, 0)
 
     def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
-        """The channels in batches, each with the logits of the image under their masks."""
+        """Batches of channels, each with the logits [b,classes] of the image under the channels' masks."""
         starts = range(0, len(channels), forward.batch_size)
         for start in forward.progress(starts, len(starts), "score-cam"):
             batch = channels[start : start + forward.batch_size]

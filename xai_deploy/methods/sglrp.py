@@ -18,8 +18,9 @@ from .saliency import Channels, over_channels
 @methods.register("sglrp")
 @dataclass(frozen=True)
 class Sglrp(Method):
-    """M = sum_c R_c at the pixels, from the gradient of the target's probability: p_t (1 - p_t) at the target t, -p_t p_j at
-    each other class j, p = softmax(logits) (equation 9). Of a weighted sum of classes, the same sum of these starts.
+    """M = sum_c R_c at the pixels. The start is the gradient of the target's probability: p_t (1 - p_t) at the target t,
+    -p_t p_j at each other class j, p = softmax(logits) (equation 9). A weighted sum of classes starts from the same sum of
+    their starts.
 
     Attributes:
         composite: The relevance graph, by the name of its composite.
@@ -43,13 +44,14 @@ class Sglrp(Method):
         """Maps [T,n,H,W]; see `Method.maps`.
 
         Raises:
-            NotApplicableError: The network has one class, whose probability is always 1.
+            NotApplicableError: The network has one class, so its softmax is always 1.
         """
         if forward.classes == 1:
             raise NotApplicableError("sglrp: the softmax of a single class is always 1; take lrp")
         [role] = self.roles
-        # In float64, and with the weight of the best class subtracted from all (softmax's gradient ignores a constant): 1 - p of
-        # a class that is nearly certain is then a sum of small numbers, and not the difference of two large ones.
+        # Start j = p_j (w_j - sum_i w_i p_i), in float64. The weight of the best class is subtracted from all weights first,
+        # which changes nothing (softmax's gradient ignores a constant). Then 1 - p of a class that is nearly certain is a sum
+        # of small numbers, not the difference of two numbers close to 1.
         p = softmax(forward.logits.astype(np.float64))
         top = p.argmax(axis=1)[:, None]
         maps = []
@@ -57,6 +59,7 @@ class Sglrp(Method):
             weights = seed.dense(forward.classes)
             weights = weights - np.take_along_axis(weights, top, axis=1)
             start = p * (weights - (weights * p).sum(axis=1, keepdims=True))
+            # A start with largest magnitude 1 loses nothing in float32; propagation is linear, so the scale is put back after.
             scale = np.maximum(np.abs(start).max(axis=1), np.finfo(np.float64).tiny)
             relevance = forward.backward(role, Seed.by_hand((start / scale[:, None]).astype(np.float32)))
             relevance = relevance * scale.astype(np.float32).reshape(-1, *[1] * (relevance.ndim - 1))

@@ -16,17 +16,17 @@ from .saliency import Channels, over_channels
 @methods.register("smoothgrad")
 @dataclass(frozen=True)
 class SmoothGrad(Method):
-    """The mean of dy/dx over noisy copies of the image, then as `gradient`.
+    """The mean of dy/dx over noisy copies of the image; its colours then become one map as in `gradient`.
 
     Attributes:
         samples: Noisy copies, at least 1.
         sigma: Standard deviation of the noise, as a share of the image's own range (max - min of the network's input).
-        seed: Of the noise.
-        squared: The mean of the squares instead (SmoothGrad-squared, Hooker et al. 2019, arXiv:1806.10758).
+        seed: Seed of the noise, 0 or more.
+        squared: Take the mean of the squares (SmoothGrad-squared, Hooker et al. 2019, arXiv:1806.10758).
         channels: How colours become one map, see `saliency.over_channels`.
 
     Raises:
-        OptionError: No sample, or a negative sigma.
+        OptionError: Fewer than 1 sample, or a negative sigma or seed.
     """
 
     samples: int = 50
@@ -43,7 +43,7 @@ class SmoothGrad(Method):
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
-        total = np.zeros((len(seeds), *forward.x.shape))
+        total = np.zeros((len(seeds), *forward.x.shape))  # float64: many terms are added up
         inputs = noisy("smoothgrad", forward, self.sigma, self.seed)
         for t, _, image, g in gradients_at(forward, "input-gradient", seeds, inputs, self.samples, "smoothgrad"):
             add_rows(total[t], image, g * g if self.squared else g)

@@ -18,7 +18,7 @@ class XGradCam(Method):
     """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij (equation 8); 0 where the denominator is 0.
 
     Attributes:
-        eps: Added to the denominator. None, the paper's equation; 1e-7 reproduces pytorch-grad-cam, 1e-6 the authors' code.
+        eps: Added to the denominator. None is the paper's equation; 1e-7 reproduces pytorch-grad-cam, 1e-6 the authors' code.
 
     Raises:
         OptionError: An epsilon that is not positive.
@@ -34,6 +34,7 @@ class XGradCam(Method):
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         activation = forward.activation
+        # In float64, because positive and negative activations may nearly cancel in the denominator.
         total = activation.sum(axis=(2, 3), dtype=np.float64) + (self.eps or 0.0)
         weights = []
         for seed in seeds:

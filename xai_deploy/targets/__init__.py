@@ -1,4 +1,4 @@
-"""What is explained: one file for each kind of target (class, contrast, weights, ...), found by name."""
+"""The targets of an explanation: one file for each kind (class, contrast, weights, ...), found by name."""
 
 from .contrast import Contrast
 from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read

@@ -1,4 +1,4 @@
-"""A contrast: s = the logit of a class less the logit of another, "why a rather than b"."""
+"""A contrast: s = the logit of a class minus the logit of another, "why a rather than b"."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .one_class import class_index, or_predicted
 from .seeds import Array, Index, Seed
 
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
-_INDEX = re.compile(r"-?[0-9]{1,18}")
+_INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 
 
 @dataclass(frozen=True)
 class Contrast(TargetValue):
-    """Why `target` rather than `versus`: the difference of their scores. Each is a class index or a label; None or -1: the
+    """Why `target` rather than `versus`: the difference of their scores. Each is a class index or a label; None or -1 is the
     predicted class."""
 
     target: int | str | None
@@ -35,7 +35,7 @@ class ContrastTarget:
 
     Attributes:
         target: [n], -1 for the predicted class.
-        versus: [n], likewise.
+        versus: [n], -1 for the predicted class.
     """
 
     per_image: ClassVar[bool] = True
@@ -84,18 +84,20 @@ class ContrastTarget:
 
 
 def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
-    """The two sides of "A vs B", or None if it is something else; labels may hold " vs " themselves.
+    """The two sides of "A vs B", or None if the text is something else; labels may contain " vs " themselves.
 
     Raises:
-        TargetError: It can be read in two ways.
+        TargetError: The text can be read in several ways.
     """
     if space.is_label(text):
         return None
     cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
     cuts = [cut for cut in cuts if all(cut)]
+    # A text may have several " vs ": take the cut whose two sides are both a label or an index.
     known = [cut for cut in cuts if all(_INDEX.fullmatch(side) or space.is_label(side) for side in cut)]
     if len(known) > 1:
         raise TargetError(f"target {text!r} can be read in {len(known)} ways; give indices")
     if not cuts:
         return None
+    # With no such cut, the first one: `class_index` then says which side is unknown. A label goes before an index.
     return Contrast(*(int(s) if _INDEX.fullmatch(s) and not space.is_label(s) else s for s in (known or cuts)[0]))

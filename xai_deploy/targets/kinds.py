@@ -1,7 +1,7 @@
-"""What a kind of target is, and how the text, number or array that a caller writes becomes one.
+"""The protocol of a kind of target, and how the text, number or array that a caller writes becomes a target.
 
 A kind is one class in one file of this package, registered under a name; nothing else is edited. The class recognises what a
-caller may write for it, checks that before the network runs, and gives the seed when the network has run.
+caller may write for it, checks that before the network runs, and gives the seed after the network has run.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..foundation.registry import Registry
 from .seeds import Array, Index, Seed
 
 CLASS = "class"
-"""The kind of whatever no other kind recognises: an index or a label, and the errors about what is neither."""
+"""The kind that reads what no other kind recognises: an index or a label. It refuses everything else."""
 
 
 class TargetValue:
-    """Base of what a caller may write as a target beside numbers, texts and arrays. A kind may define one (see `Contrast`)."""
+    """Base class of targets that are neither numbers, texts nor arrays. A kind may define a subclass (see `Contrast`)."""
 
 
 One: TypeAlias = int | str | TargetValue | None
 Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
-"""A class index, a label, "A vs B" or a `Contrast`, or one of these per image; None or -1: the predicted class; "top3": the
-three best, in turn; floats [classes] or [N,classes]: a seed by hand, the score being the sum of weight times logit.
+"""A class index, a label, "A vs B" or a `Contrast`, or one of these per image. None or -1 is the predicted class. "top3" gives
+the three best classes, one target each. Floats [classes] or [N,classes] are a seed by hand: s = sum_c weight_c * logit_c.
 
-A text that is a label is that label; A and B are labels, or else indices.
+A text that is a label always means that label. A and B are labels, or else indices.
 """
 
 
@@ -39,26 +39,27 @@ class ScoreSpace:
     """The scores of a network: what a target can name. A kind that needs more than this adds a field here.
 
     Attributes:
-        classes: How many there are.
-        labels: One label per class, or nothing.
+        classes: Number of classes.
+        labels: One label per class, or empty.
     """
 
     classes: int
     labels: Sequence[str] = ()
 
     def is_label(self, text: str) -> bool:
-        """Whether a text is a label, in upper or lower case."""
+        """Whether a text is a label; upper and lower case count as equal."""
         return any(label.casefold() == text.casefold() for label in self.labels)
 
 
 class CheckedTarget(Protocol):
-    """A target of n images that a network can be asked for."""
+    """A target of n images, checked against the network."""
 
     @property
     def classes(self) -> Index | None:
-        """The classes [n], -1 for the predicted one, if the seed is one class per image and is known without the logits or is
-        the predicted class; None for any other seed. A graph that propagates back is run with them before the logits are
-        known."""
+        """The classes [n], -1 for the predicted class, if a graph can be run with them before the logits are known; else None.
+
+        They are given if each image's seed is one class, which is the predicted class or is known without the logits. A graph
+        that propagates back is then run with them before the logits are known."""
 
     @property
     def needs_logits(self) -> bool:
@@ -71,35 +72,35 @@ class CheckedTarget(Protocol):
         """The score to explain, of n images.
 
         Args:
-            logits: Gives the logits [n,classes]; asked only if the target depends on them.
+            logits: Returns the logits [n,classes]; called only if the target depends on them.
 
         Raises:
-            TargetError: The target makes no sense for what the network predicts.
+            TargetError: The target can't be combined with the network's prediction, such as a class contrasted with itself.
         """
         ...
 
 
 class TargetKind(CheckedTarget, Protocol):
-    """A class of checked targets, as `kinds` holds it."""
+    """A class of checked targets: what `kinds` registers."""
 
     per_image: ClassVar[bool]
-    """Whether it may stand in a list that has one target per image; `read` then gives one target for one image."""
+    """Whether it may be an item of a list with one target per image; `read` then gives one target for one image."""
 
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> Sequence[CheckedTarget] | None:
         """Recognise and check what a caller has written.
 
         Args:
-            written: Anything.
+            written: Any object.
             images: n.
             space: What the network scores.
 
         Returns:
-            One target or several, each of n images; None if another kind may recognise it. A text that is a label belongs to
-            the kind "class".
+            One target or several, each of n images; None if it is not of this kind, so that another kind may recognise it.
+            A text that is a label belongs to the kind "class".
 
         Raises:
-            TargetError: It is of this kind, but not for this network or this number of images.
+            TargetError: It is of this kind, but does not fit this network or this number of images.
         """
 
 
@@ -136,6 +137,7 @@ class PerImage:
         """See `CheckedTarget.seed`."""
 
         def one(image: int) -> Seed:
+            # A slice, not an index: a target of one image expects logits [1,classes].
             return self.parts[image].seed(lambda: logits()[image : image + 1])
 
         return Seed.join([one(image) for image in range(len(self.parts))])
@@ -145,13 +147,13 @@ def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[Chec
     """Read and check all targets, before the network has run.
 
     Args:
-        targets: What the caller wrote, each for all images; one may give several ("top3" gives three).
+        targets: What the caller wrote, each item for all images; one item may give several targets ("top3" gives three).
         images: n.
         space: What the network scores.
 
     Raises:
-        TargetError: No target, a class that does not exist, a label that is not listed, something that is neither, not as many
-            targets as images, or a seed by hand that can't be used.
+        TargetError: There is no target, a class that does not exist, a label that is not listed, something that is neither,
+            another number of targets than of images, or a seed by hand that can't be used.
     """
     if is_single(targets):
         raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
@@ -162,6 +164,7 @@ def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[Chec
 
 def is_single(target: object) -> bool:
     """Whether what a caller wrote is one target for all images, and not a list of one per image."""
+    # Floats [classes] are one seed by hand for all images; integers [n] are one class per image.
     if isinstance(target, np.ndarray):
         return target.ndim == (1 if target.dtype.kind == "f" else 0)
     return isinstance(target, (str, bytes)) or not isinstance(target, Sequence)
@@ -169,7 +172,7 @@ def is_single(target: object) -> bool:
 
 def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarget]:
     found = {name: kind for name in kinds if (kind := kinds.get(name)) is not None}
-    by_class = found.pop(CLASS)
+    by_class = found.pop(CLASS)  # asked last: it refuses what it does not recognise
     if (checked := _first(found.values(), written, images, space)) is not None:
         return checked
     if is_single(written):
@@ -184,5 +187,5 @@ def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarge
 def _first(
     asked: Iterable[type[TargetKind]], written: object, images: int, space: ScoreSpace
 ) -> Sequence[CheckedTarget] | None:
-    """What the first of these kinds that recognises it makes of what was written."""
+    """The targets of the first of these kinds that recognises what was written; None if no kind does."""
     return next((c for kind in asked if (c := kind.read(written, images, space)) is not None), None)

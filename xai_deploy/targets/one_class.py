@@ -18,7 +18,7 @@ from .seeds import Array, Index, Seed
 @kinds.register(CLASS)
 @dataclass(frozen=True, eq=False)
 class ClassTarget:
-    """One class per image, by its index or its label; None or -1: the predicted class.
+    """One class per image, by its index or its label; None or -1 is the predicted class.
 
     Attributes:
         classes: [n], -1 for the predicted class.
@@ -30,7 +30,7 @@ class ClassTarget:
 
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[ClassTarget]:
-        """See `TargetKind.read`; what is neither a class nor a label is refused."""
+        """See `TargetKind.read`; anything that is neither a class nor a label is refused."""
         return [cls(np.full(images, class_index(written, space), np.int64))]
 
     @property
@@ -48,7 +48,7 @@ class ClassTarget:
 
 
 def or_predicted(classes: Index, logits: Callable[[], Array]) -> Index:
-    """The classes [n], the predicted one for -1; the logits [n,classes] are asked for only then."""
+    """The classes [n], with -1 replaced by the predicted class; `logits` is called only if there is a -1."""
     return classes if classes.min() >= 0 else np.where(classes < 0, logits().argmax(axis=1), classes)
 
 
@@ -56,11 +56,11 @@ def class_index(written: object, space: ScoreSpace) -> int:
     """A class as its index; -1 for the predicted class.
 
     Raises:
-        TargetError: No such class or label, a label of several classes, or something that is neither.
+        TargetError: There is no such class or label, several classes have the label, or it is neither an index nor a text.
     """
     if written is None:
         return PREDICTED
-    if isinstance(written, (int, np.integer)) and not isinstance(written, bool):
+    if isinstance(written, (int, np.integer)) and not isinstance(written, bool):  # a bool is an int in Python
         if not -1 <= written < space.classes:
             raise UnknownClassError(
                 f"class {int(written)} does not exist; the network has classes 0 to {space.classes - 1}"
@@ -72,7 +72,7 @@ def class_index(written: object, space: ScoreSpace) -> int:
 
 
 def _labelled(text: str, space: ScoreSpace) -> int:
-    """The class with this label, in upper or lower case."""
+    """The class with this label; upper and lower case count as equal."""
     matches = [i for i, label in enumerate(space.labels) if text and label.casefold() == text.casefold()]
     if len(matches) == 1:
         return matches[0]

@@ -1,4 +1,4 @@
-"""What is explained: a weighted sum of class scores, one class in the plainest case."""
+"""The seed: the score that is explained, a weighted sum of class scores; in the simplest case one class."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Seed:
-    """The score to explain, of n images: s = sum_m weights_m * scores[classes_m].
+    """The score to explain, for each of n images: s = sum_m weights_m * scores[classes_m].
 
-    A class is one term of weight 1; "why a rather than b" is s_a - s_b, two terms; a seed made by hand has one term per
-    class. Methods that propagate back start from it, methods that look at scores take `of` them; all are linear in it.
+    A class is one term of weight 1. "Why a rather than b" is s_a - s_b: two terms. A seed by hand has one term per class.
+    Methods that propagate back start from the seed; methods that use scores apply `of` to them. Both are linear in the seed.
 
     Attributes:
         classes: [n,m] int64.
@@ -46,7 +46,7 @@ class Seed:
 
     @classmethod
     def join(cls, seeds: Sequence[Seed]) -> Seed:
-        """The seeds of some images, then those of others; a seed with fewer terms repeats its last class with weight 0."""
+        """The images of all the seeds, in order; a seed with fewer terms repeats its last class with weight 0."""
         terms = max(seed.classes.shape[1] for seed in seeds)
         more = [((0, 0), (0, terms - seed.classes.shape[1])) for seed in seeds]
         classes = [np.pad(seed.classes, pad, mode="edge") for seed, pad in zip(seeds, more, strict=True)]
@@ -55,15 +55,15 @@ class Seed:
 
     @cached_property
     def is_class(self) -> bool:
-        """Whether it is one class per image: a seed by hand of a single class is not, its weight counts."""
+        """Whether it is one class of weight 1 per image; a single term of another weight, from a seed by hand, is not."""
         return bool(self.classes.shape[1] == 1 and self.weights.tolist() == [[1.0]] * len(self.weights))
 
     @cached_property
     def classes_alone(self) -> NDArray[np.bool_]:
-        """The images whose seed is one class, [n]; beside another image's contrast its second term has weight 0."""
+        """The images whose seed is one class, [n]; after `join` with a contrast, such a seed has a second term of weight 0."""
         if self.classes.shape[1] > 2 or self.versus is None:
             return np.full(len(self.classes), self.is_class)
-        return np.asarray(self.versus < 0)
+        return np.asarray(self.versus < 0)  # -1: no contrast, so one class
 
     @cached_property
     def target(self) -> Index:
@@ -73,29 +73,29 @@ class Seed:
 
     @property
     def versus(self) -> Index | None:
-        """The class that a contrast is drawn with, [n], -1 for an image without one; None where no image has one."""
+        """The class that a contrast subtracts, [n], -1 for an image without a contrast; None if no image has one."""
         if self.classes.shape[1] != 2 or not (self.weights[:, 0] == 1).all():
             return None
         if not np.isin(self.weights[:, 1], (0, -1)).all() or not self.weights[:, 1].any():
             return None
-        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)
+        return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)  # weight 0: no contrast for this image
 
     def rows(self, image: Index) -> Seed:
         """The seed of a batch whose row i belongs to image `image[i]`."""
         return Seed(self.classes[image], self.weights[image])
 
     def of(self, scores: Array) -> Array:
-        """The explained score: scores [n,...,classes] -> [n,...]; a seed of one image serves any n."""
+        """The explained score: scores [n,...,classes] -> [n,...]; a seed of one image broadcasts over any n."""
         n, terms = self.classes.shape
-        if self.is_class:  # the common case, and a third of the time of the general one
+        if self.is_class:  # the common case; it takes a third of the time of the general one
             return scores[..., self.classes[0, 0]] if n == 1 else scores[np.arange(n), ..., self.classes[:, 0]]
-        between = (1,) * (scores.ndim - 2)
+        between = (1,) * (scores.ndim - 2)  # [n,m] -> [n,1,...,1,m], so that it broadcasts over the middle axes
         picked = np.take_along_axis(scores, self.classes.reshape(n, *between, terms), axis=-1)
         summed: Array = (picked * self.weights.reshape(n, *between, terms)).sum(axis=-1)
         return summed
 
     def combine(self, rows: Array) -> Array:
-        """The same sum of per-class vectors: rows [classes,K] -> [n,K]."""
+        """The weighted sum of per-class vectors: rows [classes,K] -> [n,K]."""
         if self.is_class:
             return rows[self.classes[:, 0]]
         return np.stack([np.einsum("m,mk->k", w, rows[c]) for c, w in zip(self.classes, self.weights, strict=True)])
@@ -103,5 +103,6 @@ class Seed:
     def dense(self, classes: int) -> Array:
         """A weight for each class, [n,classes]."""
         weights = np.zeros((len(self.classes), classes), np.float32)
+        # add.at, not an assignment: a class may occur in several terms (see `join`), whose weights must be summed
         np.add.at(weights, (np.arange(len(weights))[:, None], self.classes), self.weights)
         return weights

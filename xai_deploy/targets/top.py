@@ -1,4 +1,4 @@
-"""The K best classes of each image, as K targets: s = the logit in place r of the image's own prediction."""
+"""The K best classes of each image, as K targets: s = the logit of rank r among the image's own logits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TOP = re.compile(r"top([1-9]\d*)")
 @kinds.register("top")
 @dataclass(frozen=True)
 class TopTarget:
-    """The class in one place of each image's own prediction; "topK" gives K of them.
+    """The class of one rank in each image's own prediction; "topK" gives K such targets.
 
     Attributes:
-        rank: The place, counted from 0. Of equal logits, the lower index comes first.
+        rank: The rank, counted from 0. If logits are equal, the lower class index comes first.
         images: n.
     """
 
@@ -35,6 +35,7 @@ class TopTarget:
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[TopTarget] | None:
         """See `TargetKind.read`."""
+        # A label such as "top3" means the label.
         top = _TOP.fullmatch(written) if isinstance(written, str) and written not in space.labels else None
         if top is None:
             return None
@@ -45,7 +46,7 @@ class TopTarget:
 
     @property
     def classes(self) -> Index | None:
-        """See `CheckedTarget.classes`: the first place is the predicted class."""
+        """See `CheckedTarget.classes`: rank 0 is the predicted class."""
         return np.full(self.images, PREDICTED, np.int64) if self.rank == 0 else None
 
     @property
@@ -55,9 +56,9 @@ class TopTarget:
 
     def part(self, start: int, stop: int) -> TopTarget:
         """See `CheckedTarget.part`."""
-        return TopTarget(self.rank, min(stop, self.images) - start)
+        return TopTarget(self.rank, min(stop, self.images) - start)  # `stop` may lie after the last image
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        order = np.argsort(-logits(), axis=1, kind="stable")
+        order = np.argsort(-logits(), axis=1, kind="stable")  # stable: ties stay in the order of their indices
         return Seed.of_class(order[:, self.rank].astype(np.int64))

@@ -19,10 +19,10 @@ class WeightsTarget:
     """An array of floats, [classes] for all images or [n,classes].
 
     Attributes:
-        weights: [n,classes] float32, finite, no row of zeros alone.
+        weights: [n,classes] float32, finite, no row that is all zeros.
     """
 
-    per_image: ClassVar[bool] = False  # the rows of one array are
+    per_image: ClassVar[bool] = False  # one array [n,classes] holds the weights of all images instead
 
     weights: Array
 
@@ -37,6 +37,7 @@ class WeightsTarget:
                 f"a seed by hand has a weight for each class, [{space.classes}] or [{images},{space.classes}]; this one has "
                 f"shape {list(written.shape)}"
             )
+        # A float64 beyond float32's range becomes infinity, which is refused below with a message.
         with np.errstate(over="ignore"):
             weights = written.astype(np.float32)
         if not np.isfinite(weights).all():
@@ -61,4 +62,4 @@ class WeightsTarget:
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        return Seed.by_hand(self.weights.astype(np.float32))
+        return Seed.by_hand(self.weights.astype(np.float32))  # a copy of the read-only view that `broadcast_to` made

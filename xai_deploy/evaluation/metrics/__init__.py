@@ -1,4 +1,4 @@
-"""What is measured of a map, one file per family of metrics, found by name."""
+"""The metrics of a map, one file per family, found by name."""
 
 from .base import Case, Column, Metric, create, metrics
 

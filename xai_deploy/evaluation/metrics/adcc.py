@@ -1,4 +1,4 @@
-"""Coherency, complexity, and both with Average Drop in one figure: ADCC (Poppi et al. 2021, arXiv:2104.10252)."""
+"""Coherency, complexity, and ADCC, which joins both and Average Drop in one figure (Poppi et al. 2021, arXiv:2104.10252)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .confidence import drop
 @metrics.register("coherency")
 @dataclass(frozen=True)
 class Coherency:
-    """(Pearson(CAM(x), CAM(x * CAM(x))) + 1) / 2, both for the same class; 0 where a map is constant. 0 to 1, higher is better.
+    """(Pearson(CAM(x), CAM(x * CAM(x))) + 1) / 2, both for the same class; 0 if a map is constant. 0 to 1, higher is better.
 
     Attributes:
         masked: What is multiplied by the map, see `base.Masking`.
@@ -54,10 +54,10 @@ class Complexity:
 @metrics.register("adcc")
 @dataclass(frozen=True)
 class Adcc:
-    """3 / (1 / Coherency + 1 / (1 - Complexity) + 1 / (1 - AverageDrop)); 0 where one of the three is 0. Higher is better.
+    """3 / (1 / Coherency + 1 / (1 - Complexity) + 1 / (1 - AverageDrop)); 0 if one of the three is 0. Higher is better.
 
-    Two forms, both given: `adcc`, per image, then its mean; `adcc-of-means`, once, of the data set's means (the
-    ReciproCAM poster's).
+    Both forms are given: `adcc` is computed per image and then averaged; `adcc-of-means` is computed once, from the data set's
+    means (as in the ReciproCAM poster).
 
     Attributes:
         masked: What is multiplied by the map, see `base.Masking`.
@@ -81,25 +81,26 @@ class Adcc:
         return {"adcc": adcc(*parts), **dict(zip(_PARTS, parts, strict=True))}
 
 
+# `adcc-of-means` needs the means of these columns. The report and the printed table leave out names with ":".
 _PARTS = ("adcc:coherency", "adcc:complexity", "adcc:drop")
 
 
 def coherency(case: Case, masked: Masking) -> Numbers:
-    """Per image, [n]."""
+    """Coherency per image, [n]."""
     found: Numbers = (pearson(case.heatmaps, case.again(masked)) + 1) / 2
-    found[np.isnan(found)] = 0
+    found[np.isnan(found)] = 0  # Pearson is not defined for a constant map
     return found
 
 
 def complexity(case: Case) -> Numbers:
-    """Per image, [n]."""
+    """Complexity per image, [n]."""
     found: Numbers = np.abs(case.heatmaps.astype(np.float64)).mean(axis=(1, 2))
     return found
 
 
 def adcc(coherent: Numbers, complex_: Numbers, dropped: Numbers) -> Numbers:
-    """The harmonic mean of the three, each as a share that is better when higher."""
+    """The harmonic mean of coherency, 1 - complexity and 1 - drop, each a share for which higher is better."""
     shares = np.stack([coherent, 1 - complex_, 1 - dropped])
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # a share of 0 gives 1/0 = inf, and 3/inf = 0
         found: Numbers = 3 / (1 / np.maximum(shares, 0)).sum(axis=0)
     return found

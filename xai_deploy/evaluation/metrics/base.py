@@ -1,7 +1,7 @@
-"""What a metric is, and what it may ask.
+"""The protocol of a metric, and the case that a metric measures.
 
-A metric is a frozen dataclass: its fields are its options, `measure` is its formula. To add one, add one file that
-registers one; nothing else is edited.
+A metric is a frozen dataclass: its fields are its options, `measure` is its formula. To add a metric, add one file that
+registers it; nothing else is edited.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Numbers: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
 Region: TypeAlias = NDArray[np.bool_]
 Masking = Literal["input", "image"]
-"""What a map is multiplied with: the preprocessed input, or the image itself, so that 0 leaves black."""
+"""What a map is multiplied with: the preprocessed input, or the image before normalisation, in which 0 is black."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure per image, and what it becomes over a data set.
+    """One figure per image, and how it becomes a figure of the data set.
 
     Attributes:
-        name: As in tables.
-        better: Which way is better; "" where neither is.
+        name: The heading in tables.
+        better: Whether higher or lower is better; "" if neither is.
         percent: The figure is in percent.
-        of_means: Makes the data set's figure from the means of other columns, by name; None: its own mean.
+        of_means: Computes the data set's figure from the means of other columns, by name; None: the mean over the images.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Case:
         logits: [n,classes].
         target: The classes explained, [n].
         heatmaps: [n,H,W] in [0,1].
-        regions: Where the object is, [H,W], by its boxes; None for an image without any.
-        masks: The same by its mask.
-        randomised: The same network, more and more of its weights replaced by random ones, from the top.
+        regions: The object's pixels [H,W] from its boxes; None for an image without boxes.
+        masks: The object's pixels [H,W] from its mask; None for an image without a mask.
+        randomised: The same network several times, with more and more of its weights random, beginning at the output.
     """
 
     explainer: Explainer
@@ -74,10 +74,10 @@ class Case:
     _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
 
     def probability(self, logits: Array, image: Index) -> Numbers:
-        """p of the class explained, the network's own: row i of logits [b,classes] belongs to image `image[i]`.
+        """p, the network's own probability of the class explained: row i of logits [b,classes] belongs to image `image[i]`.
 
         Raises:
-            NotApplicableError: The network's output is no probability.
+            NotApplicableError: The network's output is not a probability.
         """
         try:
             own = probabilities(logits.astype(np.float64), self.explainer.bundle.manifest.activation)
@@ -90,16 +90,17 @@ class Case:
 
     @property
     def before(self) -> Numbers:
-        """p of the images as they are, [n]."""
+        """p of the images themselves, [n]."""
         return self.probability(self.logits, np.arange(len(self.x)))
 
     def predict(self, x: NDArray[Any], image: Index) -> Numbers:
-        """p of other inputs [b, ...], of which row i takes the class of image `image[i]`."""
+        """p of other inputs [b, ...]; row i takes the class of image `image[i]`."""
         return self.probability(self.explainer.predict(Prepared(x)), image)
 
     def masked(self, how: Masking) -> NDArray[Any]:
         """x * map, [n, ...]."""
         share = self.layered(self.heatmaps)
+        # Normalisation is affine, so x * m + black * (1 - m) is the normalised input of the image times m.
         x = self.x * share if how == "input" else self.x * share + self.black * (1 - share)
         return self.as_input(x)
 
@@ -112,24 +113,24 @@ class Case:
         return self._once("again", how, lambda: self.explain(self.masked(how), self.target))
 
     def _once(self, what: str, how: Masking, compute: Callable[[], T]) -> T:
-        """Several metrics ask for the same."""
+        """Compute once what several metrics ask for."""
         if (what, how) not in self._kept:
             self._kept[what, how] = compute()
         found: T = self._kept[what, how]
         return found
 
     def layered(self, maps: NDArray[Any]) -> NDArray[Any]:
-        """Maps [b,H,W], with an axis for the colours where the input has it."""
+        """Maps [b,H,W] with an axis of length 1 at the input's channel axis, so that they broadcast over the colours."""
         return np.expand_dims(maps, self.explainer.bundle.manifest.input.channel_axis)
 
     def as_input(self, x: NDArray[Any]) -> NDArray[Any]:
-        """In the input's own dtype; for 8-bit pixels rounded and kept in their range, as `preprocess.prepare` does."""
+        """x in the input's own dtype; 8-bit pixels are rounded and clipped to 0..255, as `preprocess.prepare` does."""
         dtype = self.explainer.bundle.manifest.input.dtype
         return (np.clip(np.rint(x), 0, 255) if dtype == "uint8" else x).astype(dtype, copy=False)
 
     @property
     def black(self) -> Array:
-        """A black pixel as the network gets it, to be broadcast to x."""
+        """A black pixel after preprocessing, in a shape that broadcasts to x."""
         spec = self.explainer.bundle.manifest.input
         return spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
 
@@ -143,13 +144,13 @@ class Metric(Protocol):
     """A metric with its options fixed."""
 
     needs: ClassVar[frozenset[str]]
-    """What must be there beyond images: "boxes", "masks", "randomised"."""
+    """What it needs besides images: "boxes", "masks", "randomised"."""
 
     def columns(self, randomised: int) -> Sequence[Column]:
-        """Its columns, where there are so many randomised networks."""
+        """Its columns, given the number of randomised networks."""
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
-        """Its figures by column, [n] each; NaN where one is not defined. A column `of_means` has none."""
+        """Its figures by column, [n] each; NaN if a figure is not defined. A column with `of_means` has no figures per image."""
 
 
 metrics: Registry[type[Metric]] = Registry(__package__ or "")
@@ -159,8 +160,8 @@ def create(name: str, options: Mapping[str, object]) -> Metric:
     """The metric `name` with these options; strings are read as the option's type.
 
     Raises:
-        UnknownMetricError: No such metric.
-        OptionError: No such option, or a value it does not take.
+        UnknownMetricError: No metric has this name.
+        OptionError: The metric has no such option, or does not accept the value.
     """
     cls = metrics.get(name)
     if cls is None:

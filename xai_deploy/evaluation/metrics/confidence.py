@@ -1,4 +1,4 @@
-"""What becomes of the network's confidence when it sees only what the map shows (Chattopadhyay et al. 2018, arXiv:1710.11063)."""
+"""How the network's confidence changes when it sees only what the map shows (Chattopadhyay et al. 2018, arXiv:1710.11063)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import Case, Column, Masking, Numbers, metrics
 @metrics.register("average-drop")
 @dataclass(frozen=True)
 class AverageDrop:
-    """100 mean(max(0, p - p') / p), p' on x * map. Percent, 0 to 100, lower is better.
+    """100 mean(max(0, p - p') / p), where p' is p of x * map. Percent, 0 to 100, lower is better.
 
     Attributes:
         masked: What is multiplied by the map, see `base.Masking`.
@@ -36,7 +36,7 @@ class AverageDrop:
 @metrics.register("average-increase")
 @dataclass(frozen=True)
 class AverageIncrease:
-    """100 mean(p' > p), p' on x * map. Percent, 0 to 100, higher is better.
+    """100 mean(p' > p), where p' is p of x * map. Percent, 0 to 100, higher is better.
 
     Attributes:
         masked: What is multiplied by the map, see `base.Masking`.
@@ -56,7 +56,7 @@ class AverageIncrease:
 
 
 def drop(case: Case, masked: Masking) -> Numbers:
-    """max(0, p - p') / p per image, 0 to 1; 0 where p is 0, which can't drop."""
+    """max(0, p - p') / p per image, 0 to 1; 0 if p is 0, because it can't drop."""
     before = case.before
     lost = np.maximum(before - case.after(masked), 0)
     return np.divide(lost, before, out=np.zeros_like(before), where=before > 0)

@@ -1,5 +1,5 @@
-"""Insertion and Deletion: how fast the class comes and goes with the pixels the map ranks highest (Petsiuk et al. 2018,
-arXiv:1806.07421)."""
+"""Insertion and Deletion: how fast p rises or falls as the highest pixels of the map are inserted or deleted (Petsiuk et al.
+2018, arXiv:1806.07421)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ...images import opencv
 from .base import Case, Column, Numbers, metrics
 
 Baseline = Literal["zeros", "black", "mean", "blur"]
-"""What stands where a pixel is not: 0 in the preprocessed input, a black pixel, the image's mean colour, or the input blurred
-as in RISE's code: by a Gaussian of standard deviation 5 that is reflected within 11 x 11 pixels, zeros beyond the border."""
+"""What replaces a pixel: 0 in the preprocessed input, a black pixel, the image's mean colour, or the input blurred as in
+RISE's code: by a Gaussian of standard deviation 5, reflected into a window of 11 x 11 pixels, with zeros outside the image."""
 Steps = int | Literal["cells"]
 
-_BATCH = 32  # inputs made at a time
+_BATCH = 32  # inputs in memory at a time
 
 
 @metrics.register("deletion")
 @dataclass(frozen=True)
 class Deletion:
-    """Area under p while pixels are deleted in descending saliency, in equal steps, over the share deleted; trapezoid.
-    0 to 1, lower is better.
+    """Area under p over the share of pixels deleted, by the trapezoid rule; pixels are deleted in descending order of the map,
+    in equal steps. 0 to 1, lower is better.
 
     Attributes:
-        steps: How many; "cells": one per cell of the target layer (ReciproCAM's code, which takes baseline=mean).
+        steps: Number of steps; "cells": one per position of the target layer (ReciproCAM's code, which takes baseline=mean).
         baseline: What replaces a pixel, see `Baseline`.
     """
 
@@ -53,12 +53,12 @@ class Deletion:
 @metrics.register("insertion")
 @dataclass(frozen=True)
 class Insertion:
-    """Area under p while pixels are inserted into the baseline in descending saliency, as `deletion`. 0 to 1, higher is
-    better.
+    """Area under p over the share of pixels inserted into the baseline, in descending order of the map; otherwise as
+    `deletion`. 0 to 1, higher is better.
 
     Attributes:
         steps: See `deletion`.
-        baseline: What stands where a pixel is not yet, see `Baseline`.
+        baseline: What a pixel shows before it is inserted, see `Baseline`.
     """
 
     steps: Steps = 30
@@ -86,11 +86,11 @@ def _check(name: str, steps: Steps) -> None:
 def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Numbers:
     _, h, w = case.explainer.bundle.manifest.target.shape
     size = case.heatmaps[0].size
-    count = min(h * w if steps == "cells" else steps, size)
-    taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # pixels, after each step
+    count = min(h * w if steps == "cells" else steps, size)  # a step changes at least one pixel
+    taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step
     areas = np.empty(len(case.x))
     for image, heat in enumerate(case.heatmaps):
-        rank = np.empty(size, np.int64)
+        rank = np.empty(size, np.int64)  # rank[i] = 0 for the highest pixel; ties in reading order
         rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(size)
         rank = rank.reshape(heat.shape)
         pixels, empty = case.x[image], _empty(case, image, baseline)
@@ -98,17 +98,19 @@ def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Num
         p = np.empty(count + 1)
         for start in range(0, count + 1, _BATCH):
             rows = slice(start, min(start + _BATCH, count + 1))
+            # Step s has changed the taken[s] highest pixels: [H,W] < [b,1,1] -> [b,H,W], then an axis for the colours.
             reached = case.layered(rank[None] < taken[rows, None, None])
             p[rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
+        # sum_s (p_s + p_(s+1)) / 2 * (share_(s+1) - share_s)
         areas[image] = (0.5 * (p[1:] + p[:-1]) * np.diff(taken / size)).sum()
     return areas
 
 
 def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:
-    """The baseline of one image, to be broadcast to its input."""
+    """The baseline of one image, in the shape and dtype of its input."""
     x = of.x[image]
     spec = of.explainer.bundle.manifest.input
-    channels = spec.channel_axis - 1
+    channels = spec.channel_axis - 1  # x has no batch axis
     match baseline:
         case "zeros":
             return np.zeros_like(x)
@@ -126,10 +128,11 @@ def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:
 
 
 def _blur_kernel() -> Numbers:
-    """RISE's, [11]: a Gaussian of standard deviation 5 around the middle, cut at 20, what leaves the window reflected back."""
+    """RISE's kernel [11]: a Gaussian of standard deviation 5 around the middle, cut at distance 20; the part outside the
+    window is reflected back into it."""
     distance = np.arange(-20, 21)
     gaussian = np.exp(-((distance / 5) ** 2) / 2)
-    place = (5 + distance) % 22  # the window and its mirror image, end to end
+    place = (5 + distance) % 22  # 0..10 is the window, 11..21 its mirror image: 11 is index 10, 21 is index 0
     kernel = np.zeros(11)
     np.add.at(kernel, np.minimum(place, 21 - place), gaussian / gaussian.sum())
     return kernel

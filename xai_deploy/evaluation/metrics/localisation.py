@@ -1,4 +1,4 @@
-"""Whether the map lies on the object, as its boxes say."""
+"""Whether the map lies on the object, as given by the object's boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from .base import Array, Case, Column, Numbers, Region, metrics
 @dataclass(frozen=True)
 class EnergyPointing:
     """sum of the map inside the boxes / sum of the map (Score-CAM, section 4.3, arXiv:1910.01279); 0 for a map of zeros.
-    0 to 1, higher is better; beside it `energy-uniform`, the same of a uniform map: the boxes' share of the picture."""
+    0 to 1, higher is better.
+
+    A second column, `energy-uniform`, is the value of a uniform map: the boxes' share of the picture."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
 
@@ -39,8 +41,9 @@ class EnergyPointing:
 @metrics.register("argmax-pointing")
 @dataclass(frozen=True)
 class ArgmaxPointing:
-    """Whether the map's maximum lies inside the boxes, 0 or 1 (Zhang et al. 2016, arXiv:1608.00507); of several maxima the
-    first in reading order counts, and a constant map has none. Higher is better."""
+    """Whether the map's maximum lies inside the boxes, 0 or 1 (Zhang et al. 2016, arXiv:1608.00507). Higher is better.
+
+    With several maxima the first in reading order counts. A constant map has no maximum and gives 0."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
 
@@ -60,7 +63,7 @@ class ArgmaxPointing:
 @metrics.register("iou")
 @dataclass(frozen=True)
 class Iou:
-    """IoU of {map >= t * max} with the boxes' union, t = 25 % and 75 %, and of {map > mean + std}; 0 for a map of zeros.
+    """IoU of the boxes' union with {map >= t * max}, t = 25 % and 75 %, and with {map > mean + std}; 0 for a map of zeros.
     0 to 1, higher is better."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
@@ -79,7 +82,7 @@ class Iou:
 
 
 def over_regions(case: Case, regions: Sequence[Region | None], of: Callable[[Array, Region], float]) -> Numbers:
-    """A figure of each map and its region, [n]; NaN for an image without one."""
+    """A figure of each map and its region, [n]; NaN for an image without a region."""
     return np.array(
         [
             np.nan if region is None else of(heat, region)
@@ -89,8 +92,8 @@ def over_regions(case: Case, regions: Sequence[Region | None], of: Callable[[Arr
 
 
 def iou(a: Region, b: Region) -> float:
-    """Intersection over union of two regions [H,W]; 0 where both are empty."""
-    return float((a & b).sum() / max((a | b).sum(), 1))
+    """Intersection over union of two regions [H,W]; 0 if both are empty."""
+    return float((a & b).sum() / max((a | b).sum(), 1))  # 0 / 1 instead of 0 / 0
 
 
 def salient(heat: Array) -> Region:
@@ -100,5 +103,5 @@ def salient(heat: Array) -> Region:
 
 
 def peak(heat: Array) -> float:
-    """The map's maximum; infinity for a map of zeros, which is nowhere."""
+    """The map's maximum; infinity for a map of zeros, so that no pixel reaches a share of it."""
     return float(heat.max()) or np.inf

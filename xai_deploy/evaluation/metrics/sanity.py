@@ -1,4 +1,4 @@
-"""The sanity check: a map that does not change with the network's weights explains nothing (Adebayo et al. 2018,
+"""The sanity check: a map that does not depend on the network's weights explains nothing (Adebayo et al. 2018,
 arXiv:1810.03292)."""
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from .base import Case, Column, Numbers, metrics
 @metrics.register("sanity")
 @dataclass(frozen=True)
 class Sanity:
-    """Spearman's rank correlation of the map with those of the same network as its layers are randomised from the top,
-    cascading: `sanity-1` with the first share of them random, the last with all. Must fall towards 0: a map
-    turned into its opposite depends on the weights, too, so that neither sign is better; NaN where a map is constant."""
+    """Spearman's rank correlation of the map with the maps of the same network with randomised layers.
+
+    Layers are randomised from the output on, cascading: in `sanity-1` the first share of them is random, in the last column
+    all are. The correlation should fall towards 0. Neither sign is better, because a map that turns into its opposite
+    depends on the weights too. NaN if a map is constant."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"randomised"})
 
@@ -28,5 +30,6 @@ class Sanity:
         """See `Metric`."""
         return {
             column.name: spearman(case.heatmaps, case.explain(case.x, case.target, other))
+            # for the class of the trained network's map: the randomised network may predict another
             for column, other in zip(self.columns(len(case.randomised)), case.randomised, strict=True)
         }

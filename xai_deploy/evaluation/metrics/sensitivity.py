@@ -14,8 +14,8 @@ from .base import Case, Column, Numbers, metrics
 @metrics.register("class-sensitivity")
 @dataclass(frozen=True)
 class ClassSensitivity:
-    """Pearson's correlation of the maps of the most and the least likely class; NaN where one of them is constant.
-    -1 to 1, lower is better (Khorram et al. 2021, arXiv:2012.15783, as class sensitivity)."""
+    """Pearson's correlation of the maps of the most and the least likely class; NaN if one of them is constant.
+    -1 to 1, lower is better (Khorram et al. 2021, arXiv:2012.15783, where it is called class sensitivity)."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Ground truth, told by people: the objects' boxes from COCO, YOLO, Pascal VOC or csv files, and masks from PNG files."""
+"""Ground truth, annotated by people: the objects' boxes from COCO, YOLO, Pascal VOC or csv files, and masks from PNG files."""
 
 from .base import Box, Boxes, read_boxes
 from .labels import classes_of, unknown

@@ -1,7 +1,7 @@
-"""Boxes of objects, whatever file they were written in; a format is one module of this package, found by its content.
+"""Boxes of objects, read from a file of any known format. A format is one module of this package; it recognises its files.
 
-Coordinates are continuous: pixel i of an image covers [i, i + 1), so that an image of width w spans [0, w] and a box
-[left, right] of pixels spans the fractions [left / w, right / w]. Images are upright, as `images.read_image` gives them.
+Coordinates are continuous: pixel i of an image covers [i, i + 1). So an image of width w spans [0, w], and a box
+[left, right] in pixels spans the fractions [left / w, right / w]. Images are upright, as `images.read_image` gives them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Box:
     """Where an object is, in fractions of the whole upright image: 0 <= left < right <= 1, 0 <= top < bottom <= 1.
 
     Attributes:
-        label: The category as the file names it, a number where it has only a number, None where it names none. Which
-            class of a network that is, `labels` tells.
+        label: The category as the file names it, a number if the file has only a number, None if it names none. The module
+            `labels` finds the network's class for it.
     """
 
     left: float
@@ -41,7 +41,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Entry:
-    """A box as a file has it: its edges in the record's unit, and its place in the file, for messages."""
+    """A box as written in the file: its edges in the record's unit, its label, and its place in the file, for messages."""
 
     left: float
     top: float
@@ -55,23 +55,24 @@ class Entry:
         """(cx, cy, w, h) in fractions -> [cx - w/2, cx + w/2] x [cy - h/2, cy + h/2].
 
         Raises:
-            TruthError: One is no fraction, or a size is negative.
+            TruthError: A number is not a fraction, or a size is negative.
         """
         cx, cy, width, height = (fraction(value, where) for value in numbers)
         if width < 0 or height < 0:
             raise TruthError(f"{where}: the box has a negative width or height; correct it")
+        # Edges may lie slightly outside 0 to 1; `Boxes` cuts them.
         return cls(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2, label, where)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a file says of one image.
+    """The annotation of one image.
 
     Attributes:
-        image: The image's path or name as the file has it.
-        entries: Its boxes; none where it was looked at and nothing was found.
+        image: The image's path or name as written in the file.
+        entries: Its boxes; empty if the annotator found no object.
         where: The place in the file, for messages.
-        size: (height, width) in pixels of the image that was annotated, where the file says so.
+        size: (height, width) in pixels of the image that was annotated; None if the file does not say.
         fractions: The entries are fractions of the image, not pixels.
     """
 
@@ -84,10 +85,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a format's `read` gives.
+    """The result of a format's `read`.
 
     Attributes:
-        records: One for each annotated image.
+        records: One record per annotated image.
         by_stem: The records name images without the file's ending.
         problems: What was left out or looks wrong, one line each.
     """
@@ -99,7 +100,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Source:
-    """What `read_boxes` was pointed at: the text of a file, or the files anywhere in a folder.
+    """The path given to `read_boxes`: the text of a file, or the files anywhere in a folder.
 
     Attributes:
         path: The file or folder.
@@ -112,7 +113,7 @@ class Source:
     files: tuple[Path, ...] = ()
 
     def ending(self, suffix: str) -> list[Path]:
-        """The folder's files of this ending, in small or capital letters."""
+        """The folder's files with this ending; upper and lower case count as equal."""
         return [file for file in self.files if file.suffix.lower() == suffix]
 
     def name(self, file: Path) -> str:
@@ -121,10 +122,10 @@ class Source:
 
 
 class Format(ABC):
-    """A way to write boxes down. A subclass registers with `formats`, in a module of its own.
+    """A file format of boxes. A subclass registers with `formats`, in a module of its own.
 
     Attributes:
-        expects: What such a file or folder looks like, for the message when nothing fits.
+        expects: What such a file or folder looks like, for the message if no format fits.
     """
 
     expects: ClassVar[str]
@@ -137,10 +138,10 @@ class Format(ABC):
     @classmethod
     @abstractmethod
     def read(cls, source: Source) -> Annotations:
-        """Every record.
+        """Read all records.
 
         Raises:
-            TruthError: Something in it is malformed; the message names the file and the place.
+            TruthError: The source is malformed; the message names the file and the place.
         """
 
 
@@ -152,8 +153,8 @@ class Boxes:
 
     Attributes:
         source: The format's name: "COCO json", "YOLO txt", "Pascal VOC xml", "csv".
-        path: Where they were read.
-        problems: What was left out or looks wrong as the file was read, one line each; to be shown.
+        path: The file or folder that was read.
+        problems: What was left out or looks wrong in the file, one line each; to be shown to the user.
     """
 
     def __init__(
@@ -164,8 +165,8 @@ class Boxes:
         names = [record.image for record in annotations.records]
         self._matcher = Matcher(names, root, annotations.by_stem, path, apart)
         self._records = {record.image: record for record in annotations.records}
-        self._cut: set[str] = set()  # their places in the file, so that each counts once
-        # what needs no size is converted at once: a mistake shows before hours of computing, not after
+        self._cut: set[str] = set()  # places in the file of the boxes that were cut, so that each counts once
+        # Boxes that do not need the image's size are converted now: a mistake shows before hours of computing, not after.
         self._boxes = {
             record.image: self._convert(record, *(record.size or (1, 1)))
             for record in annotations.records
@@ -179,30 +180,30 @@ class Boxes:
         return len(self._records)
 
     def has(self, image: Path) -> bool:
-        """Whether an image is annotated; it need not be opened for that."""
+        """Whether an image is annotated; the image is not opened."""
         return self._matcher.find(image) is not None
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """More to be shown, of the pixel boxes that `of` was asked for: how many were cut shows only at their images."""
+        """More problems to be shown: how many boxes `of` has cut. A pixel box of unknown image size is cut only there."""
         return counted([(len(self._cut), "boxes reach beyond their image; cut at its border")], self.path)
 
     @property
     def labels(self) -> tuple[str | int, ...]:
-        """What the boxes are labelled, each once, in the order of the file."""
+        """The boxes' labels, each once, in the order of the file."""
         found = (entry.label for record in self._records.values() for entry in record.entries)
         return tuple(dict.fromkeys(label for label in found if label is not None))
 
     @property
     def digest(self) -> str:
-        """Of all that is annotated."""
+        """A digest of all annotations."""
         return hashlib.sha256(repr(sorted(self._records.items())).encode("utf-8", "surrogateescape")).hexdigest()
 
     def of(self, image: Path, height: int, width: int) -> tuple[Box, ...] | None:
-        """The boxes of one image; () where it is annotated with nothing in it, None where it is not annotated.
+        """The boxes of one image; () if its annotation has no box, None if it is not annotated.
 
-        An annotation belongs to the image whose path relative to the images' root it names; failing that, to the only
-        image of this file name (`matching`).
+        An annotation belongs to the image whose path relative to the images' root it names. If there is no such image, it
+        belongs to the only image with this file name (see `matching`).
 
         Args:
             image: The image's path, inside the images' root.
@@ -210,8 +211,8 @@ class Boxes:
             width: Its width.
 
         Raises:
-            TruthError: It can't be told which image is meant, or the annotated image had another size, or a box lies
-                outside the image.
+            TruthError: The annotation fits several images, the annotated image had another size, or a box lies outside
+                the image.
         """
         name = self._matcher.find(image)
         if name is None:
@@ -232,10 +233,11 @@ class Boxes:
                 raise TruthError(f"{entry.where}: the box holds NaN or infinity, or a number too large; correct it")
             if edges[0] >= edges[2] or edges[1] >= edges[3]:
                 raise TruthError(f"{entry.where}: the box has no area, or its edges are swapped; correct or remove it")
-            left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)
+            left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in edges)  # cut at the image's border
             if left >= right or top >= bottom:
                 size = "" if record.fractions else f" of {width} x {height} pixels"
                 raise TruthError(f"{entry.where}: the box lies outside the image{size}; correct or remove it")
+            # Less than a thousandth of the side is a rounding error, which is not worth a message.
             if max(abs(a - b) for a, b in zip(edges, (left, top, right, bottom), strict=True)) > 1e-3:
                 self._cut.add(entry.where)
             boxes.append(Box(left, top, right, bottom, entry.label))
@@ -243,15 +245,15 @@ class Boxes:
 
 
 def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str], apart: Iterable[Path] = ()) -> Boxes:
-    """Read boxes; the contents tell the format.
+    """Read boxes; the format is recognised from the contents.
 
     Args:
         path: A COCO json or csv file, or a folder of YOLO txt or Pascal VOC xml files.
         root: The folder of the images, to which the images' names in the annotations are relative.
-        apart: Folders inside the root whose pictures are no images (masks, results).
+        apart: Folders inside the root whose pictures are not images of the data set (masks, results).
 
     Raises:
-        TruthError: Missing, of no known format, or malformed.
+        TruthError: The path does not exist, is of no known format or of several, or is malformed.
     """
     path = Path(path)
     source = Source(path, files=files_in(path)) if path.is_dir() else Source(path, text=read_text(path))

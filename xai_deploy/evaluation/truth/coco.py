@@ -2,8 +2,8 @@
 "categories": [{"id", "name"}]}.
 
 bbox is [x, y, w, h] in pixels from the image's upper left corner: the box [x, x + w] x [y, y + h]. Without "categories" the
-label is the category_id. Crowd regions (iscrowd 1) and boxes without area, of which COCO itself has a few, are skipped
-and counted; polygons and masks (segmentation) are not read. An image without annotations has no object in it.
+label is the category_id. Crowd regions (iscrowd 1) and boxes without area are skipped and counted; COCO itself has a few
+such boxes. Polygons and masks (segmentation) are not read. An image without annotations has no object in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Coco(Format):
                 raise TruthError(f"{where}: the id {quoted(key)} occurs twice; give each image its own")
             images[key] = (where, item)
         names = _categories(document, path)
-        entries: dict[int | str, list[Entry]] = {key: [] for key in images}
+        entries: dict[int | str, list[Entry]] = {key: [] for key in images}  # also for images without annotations
         seen = set()
         skipped: Counter[str] = Counter()
         for where, item in _items(document, "annotations", path):
@@ -81,7 +81,7 @@ def _decode(text: str, path: Path) -> dict[str, Any]:
         raise TruthError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); save it again") from None
     except RecursionError:
         raise TruthError(f"{path}: not COCO json: {_DEEP}") from None
-    except ValueError:  # an integer of more digits than Python converts
+    except ValueError:  # an integer with more digits than Python converts (4300)
         raise TruthError(f"{path}: not valid JSON (a number is too long); correct it") from None
     if isinstance(document, list):
         raise TruthError(f'{path}: a list, as COCO\'s detection results are; give the file with "images"')
@@ -89,7 +89,7 @@ def _decode(text: str, path: Path) -> dict[str, Any]:
 
 
 def _items(document: dict[str, Any], key: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a list, each with its place."""
+    """The JSON objects of a list, each with its place in the file for messages."""
     items = document.get(key)
     if not isinstance(items, list):
         raise TruthError(f"{path}: not COCO json: {key!r} is missing or not a list")
@@ -150,7 +150,7 @@ def _name(item: dict[str, Any], where: str) -> str:
 
 
 def _size(item: dict[str, Any], where: str) -> tuple[int, int] | None:
-    """(height, width), or None where the file does not say."""
+    """(height, width), or None if the file does not say."""
     sides = [item.get("height"), item.get("width")]
     if sides == [None, None]:
         return None

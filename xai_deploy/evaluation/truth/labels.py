@@ -1,7 +1,7 @@
-"""Which class of a network a box's label means; the same whatever format the label was read from.
+"""Which class of a network a box's label means; the rules are the same for all formats.
 
-1. A text that is a label of the network is that class: letter for letter, failing that in other capital letters.
-2. Any other text that reads as a number is the class's index, counted from 0; so are the numbers of formats that have no texts.
+1. A text that is a label of the network means that class: an exact match first, else a match that ignores upper and lower case.
+2. Any other text that is a number is the class's index, counted from 0; so are the numbers of formats that have no texts.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from .base import Boxes, Label
 from .reading import quoted, whole
 
-_SHOWN = 3  # of the network's labels, in a message
+_SHOWN = 3  # number of the network's labels that a message shows
 
 
 def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, ...]:
-    """The indices of the classes meant: none where the network has no such class, several where its labels repeat.
+    """The indices of the classes meant: none if the network has no such class, several if its labels repeat.
 
     Args:
-        label: A box's.
-        labels: The network's, one for each class; empty where it has none.
+        label: A box's label.
+        labels: The network's labels, one for each class; empty if it has none.
         classes: How many classes it has.
     """
-    if label is None or label == "":  # networks have such gaps among their labels, too
+    if label is None or label == "":  # networks also have empty labels, which an empty label must not match
         return ()
     if isinstance(label, int):
         return (label,) if 0 <= label < classes else ()
@@ -34,12 +34,12 @@ def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, 
 
 
 def unknown(boxes: Boxes, network: str, labels: Sequence[str], classes: int) -> str | None:
-    """What to tell where no box is of any class of a network; None where one is.
+    """A message if no box belongs to any class of a network; None if one does.
 
     Args:
-        boxes: Those read.
+        boxes: The boxes read.
         network: The network's name.
-        labels: The network's.
+        labels: The network's labels.
         classes: How many classes it has.
     """
     if any(classes_of(label, labels, classes) for label in boxes.labels):

@@ -1,8 +1,8 @@
-"""Masks of objects: a folder of PNG files with the images' names and sizes, in folders like the images'.
+"""Masks of objects: a folder of PNG files with the images' names and sizes, in the same subfolders as the images.
 
-Any pixel with a channel above 0 is the object; transparency is ignored. A palette PNG, as Pascal VOC's, is read through its
-palette: black is the background, and VOC's cream border (255) counts as the object. With `value`, which needs a grey PNG
-of 8 bits, the pixels of that value are the object.
+Any pixel with a channel above 0 is the object; transparency is ignored. A palette PNG, such as Pascal VOC's, is read through
+its palette: black is the background, and VOC's cream border (255) counts as the object. With `value`, which needs a grey
+PNG of 8 bits, the pixels of that value are the object.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Masks:
         return len(self._files)
 
     def has(self, image: Path) -> bool:
-        """Whether an image has a mask; neither is opened for that."""
+        """Whether an image has a mask; neither file is opened."""
         return self._matcher.find(image) is not None
 
     def of(self, image: Path, height: int, width: int) -> NDArray[np.bool_] | None:
-        """The object's pixels [height,width] of one image; None where it has no mask.
+        """The object's pixels [height,width] of one image; None if it has no mask.
 
         Args:
             image: The image's path, inside the images' root.
@@ -64,7 +64,7 @@ class Masks:
             width: Its width.
 
         Raises:
-            TruthError: It can't be told which image is meant, or the mask's size or kind does not fit.
+            TruthError: The mask fits several images, or its size or kind of PNG does not fit.
             ImageFileError: The mask is damaged.
         """
         name = self._matcher.find(image)
@@ -94,12 +94,12 @@ def read_masks(
     Args:
         path: The folder of PNG files.
         root: The folder of the images, whose names the masks have.
-        value: The grey value of the object, 0 to 255; None for everything that is not black.
-        apart: Folders inside the root whose pictures are no images, besides `path`.
+        value: The grey value of the object, 0 to 255; None: everything that is not black is the object.
+        apart: Folders inside the root, besides `path`, whose pictures are not images of the data set.
 
     Raises:
-        TruthError: No such folder, or no PNG file in it.
-        OptionError: No such value.
+        TruthError: There is no such folder, or it holds no PNG file.
+        OptionError: The value is not an integer from 0 to 255.
     """
     path = Path(path)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255):
@@ -116,7 +116,7 @@ def _header(file: Path) -> tuple[int, int]:
     """Bits per value and colour type of a PNG file."""
     try:
         with file.open("rb") as stream:
-            head = stream.read(26)
+            head = stream.read(26)  # signature 8, IHDR length and name 8, width 4, height 4, bit depth 1, colour type 1
     except OSError as error:
         raise TruthError(f"{file}: can't be read ({error.strerror})") from None
     if len(head) < 26 or not head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,11 +1,12 @@
 """Which annotation belongs to which image: by the path relative to the images' root, else by the file name.
 
-1. An annotation that names an image's path relative to the root is that image's.
-2. Of the others, one whose path ends with the image's ("/home/me/set/a.jpg" for a.jpg), or the other way round ("a.jpg"
-   for left/a.jpg, a bare name), is the image's, if no other annotation and no other image under the root fits as well.
-3. Where the file name alone agrees and the folders contradict (left/a.jpg, right/a.jpg), nothing is guessed.
+1. An annotation that names an image's path relative to the root belongs to that image.
+2. Another annotation belongs to the image if its path ends with the image's path ("/home/me/set/a.jpg" for a.jpg), or the
+   image's path ends with its path ("a.jpg", a bare name, for left/a.jpg), and if no other annotation and no other image
+   under the root fits too.
+3. If only the file name agrees and the folders contradict each other (left/a.jpg, right/a.jpg), nothing is guessed.
 
-Paths are compared with "/" for "\\" and in Unicode's composed form (NFC; macOS decomposes names). Nothing is opened.
+Paths are compared with "\\" replaced by "/" and in Unicode's composed form (NFC; macOS decomposes names). No file is opened.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Matcher:
         names: The annotations' names for their images.
         root: The folder of the images.
         by_stem: The names lack the files' endings.
-        annotations: Where the annotations are; pictures in such a folder inside the root (masks) are no images.
-        apart: More folders whose pictures are no images.
+        annotations: File or folder of the annotations; pictures in such a folder inside the root (masks) are not images.
+        apart: More folders whose pictures are not images.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Matcher:
             self._namesakes[key[-1]].append(key)
 
     def find(self, image: Path) -> str | None:
-        """The name, among the annotations', of this image; None where it is not annotated.
+        """The annotation's name for this image; None if the image is not annotated.
 
         Raises:
             TruthError: The image lies outside the root, or several annotations or images fit.
@@ -64,11 +65,13 @@ class Matcher:
         own = self._relative(image)
         key = self._key(own)
         images = self._images.get(key[-1], [])
-        if key in self._names:
+        if key in self._names:  # rule 1
+            # Without endings, a.jpg and a.png have the same key. `own` may be missing in `images`, for example if hidden.
             twins = sorted({other for other in images if self._key(other) == key} | {own})
             if len(twins) > 1:
                 raise self._ambiguous(self._names[key], twins)
             return self._names[key]
+        # Rule 2, for annotations of this file name that are not another image's by rule 1.
         taken = {self._key(other) for other in images}
         free = [name for name in self._namesakes.get(key[-1], ()) if name not in taken]
         fitting = [name for name in free if _fits(name, key)]
@@ -77,11 +80,13 @@ class Matcher:
             both = " and ".join(repr(self._names[name]) for name in fitting[:2])
             raise TruthError(f"{shown}: the annotations {both} both fit; {self._advice}")
         if fitting:
+            # Only images without an annotation of their own (rule 1) compete for this one.
             rivals = {other for other in images if self._key(other) not in self._names}
             twins = sorted({other for other in rivals if _fits(fitting[0], self._key(other))} | {own})
             if len(twins) > 1:
                 raise self._ambiguous(self._names[fitting[0]], twins)
             return self._names[fitting[0]]
+        # Rule 3 is an error only if no annotation names a path inside the root: the root is probably the wrong folder.
         if free and not self._rooted:
             raise TruthError(f"{shown}: the annotation {self._names[free[0]]!r} names another folder; {self._advice}")
         return None
@@ -105,7 +110,7 @@ class Matcher:
 
     @cached_property
     def _images(self) -> dict[str, list[_Parts]]:
-        """The images under the root, all of them though few may be asked for, by the last part of their keys."""
+        """Last part of the key -> images under the root. All of them are listed, even if `find` is asked for a few."""
         images: dict[str, list[_Parts]] = defaultdict(list)
         for image in find(self._root, apart=self._apart):
             parts = _parts(image.relative_to(self._root).as_posix())
@@ -114,12 +119,12 @@ class Matcher:
 
     @cached_property
     def _rooted(self) -> bool:
-        """Some annotation names an image's path relative to the root, so that the root is the right one."""
+        """Whether some annotation names an image's path relative to the root, so that the root is the right folder."""
         return any(self._key(image) in self._names for images in self._images.values() for image in images)
 
 
 def _fits(name: _Parts, image: _Parts) -> bool:
-    """One of the paths ends with the other."""
+    """Whether one of the paths ends with the other."""
     shared = min(len(name), len(image))
     return name[-shared:] == image[-shared:]
 

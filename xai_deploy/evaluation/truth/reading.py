@@ -1,4 +1,4 @@
-"""What the formats share: files read within limits, numbers checked, and messages of one line."""
+"""What the formats share: reading files up to a size limit, checking numbers, and messages of one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NoReturn
 from ...errors import TruthError
 
 _FILE_LIMIT = 1 << 30  # bytes; COCO's largest file has 0.5 GB
-_SLACK = 0.01  # of a side: rounding, and objects annotated a little beyond the border
+_SLACK = 0.01  # share of a side, for rounding and for objects annotated slightly outside the border
 _SHOWN = 60  # characters of a value that a message repeats
 
 
 def files_in(folder: Path) -> tuple[Path, ...]:
-    """The files anywhere in a folder, sorted, without hidden ones and those in hidden folders.
+    """The files anywhere in a folder, sorted, without hidden files and files in hidden folders.
 
     Raises:
         TruthError: A folder can't be read.
@@ -36,7 +36,7 @@ def read_text(path: Path, limit: int = _FILE_LIMIT) -> str:
     """The text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        TruthError: Missing, larger than `limit` bytes, or not UTF-8.
+        TruthError: The file is missing, larger than `limit` bytes, or not UTF-8.
     """
     try:
         if not path.is_file():
@@ -51,7 +51,7 @@ def read_text(path: Path, limit: int = _FILE_LIMIT) -> str:
 
 
 def check_size(annotated: tuple[int, int], found: tuple[int, int], where: str, image: Path) -> None:
-    """Refuse an annotation of an image of another (height, width).
+    """Refuse an annotation if the annotated image had another (height, width).
 
     Raises:
         TruthError: The sizes differ.
@@ -59,7 +59,7 @@ def check_size(annotated: tuple[int, int], found: tuple[int, int], where: str, i
     if annotated == found:
         return
     sizes = f"{annotated[1]} x {annotated[0]} pixels, but {image} has {found[1]} x {found[0]}"
-    if annotated == found[::-1]:
+    if annotated == found[::-1]:  # height and width swapped
         raise TruthError(
             f"{where}: for {sizes} upright: annotated before the rotation in the image's EXIF data; "
             "save the image upright and annotate that"
@@ -71,13 +71,13 @@ def number(value: object, where: str) -> float:
     """A finite number, from a number or its text.
 
     Raises:
-        TruthError: It is none.
+        TruthError: It is not one.
     """
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)) or "_" in str(value):
-            raise ValueError  # float("1_0") is 10
+            raise ValueError  # Python reads "1_0" as 10, and a bool as a number
         result = float(value)
-    except (ValueError, OverflowError):  # an integer of 400 digits
+    except (ValueError, OverflowError):  # OverflowError: an integer too large for a float
         raise TruthError(f"{where}: {quoted(value)} is not a number; correct it") from None
     if not math.isfinite(result):
         raise TruthError(f"{where}: {quoted(value)} is not finite; correct it")
@@ -85,10 +85,10 @@ def number(value: object, where: str) -> float:
 
 
 def fraction(value: float, where: str) -> float:
-    """The value, if it is a fraction of an image's side; a little outside of 0 to 1 too, to be cut later.
+    """The value, if it is a fraction of an image's side; up to `_SLACK` outside 0 to 1 is accepted, and cut later.
 
     Raises:
-        TruthError: It is none.
+        TruthError: It is not one.
     """
     if not -_SLACK <= value <= 1 + _SLACK:
         raise TruthError(
@@ -98,16 +98,16 @@ def fraction(value: float, where: str) -> float:
 
 
 def whole(text: str) -> int | None:
-    """The number that digits alone write, without zeros before them; None for any other text."""
+    """The number of a text of up to 9 digits without leading zeros; None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text else None
 
 
 def quoted(value: object) -> str:
-    """A value from a file, for a message: on one line, and not long."""
+    """A value from a file, shortened and on one line, for a message."""
     text = repr(value) if isinstance(value, (str, int, float, type(None))) else type(value).__name__
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def counted(problems: Iterable[tuple[int, str]], path: Path) -> tuple[str, ...]:
-    """Problems that occurred: "path: 3 crowd regions skipped"."""
+    """The problems with a count above 0, as messages: "path: 3 crowd regions skipped"."""
     return tuple(f"{path}: {count} {what}" for count, what in problems if count)

@@ -1,8 +1,9 @@
 """Ground truth of an image -> pixels of the network's input, through the resize and the crop of its preprocessing.
 
 Row i of an input of H rows has its centre at y = top + (i + 1/2) * height / H in the image's own pixels, where (top, left,
-height, width) is `preprocess.crop_box`; columns likewise. A pixel belongs to what its centre lies in; on an edge,
-to what begins there. Positions are rounded to a millionth of a pixel, so that 25/44 of 44 pixels is 25.
+height, width) is `preprocess.crop_box`; columns likewise. A pixel belongs to the region that its centre lies in; a centre on
+an edge belongs to the region that begins there. Positions are rounded to a millionth of a pixel, so that 25/44 of 44 pixels
+is 25.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _DECIMALS = 6
 def region(boxes: Iterable[Box], height: int, width: int, spec: Input) -> NDArray[np.bool_]:
     """Pixels of the network's input whose centres lie in any of the boxes.
 
-    A box partly outside the crop is cut; one wholly outside, or thinner than a pixel and between two centres, leaves
-    nothing.
+    A box partly outside the crop is cut. A box entirely outside the crop has no pixels, and neither has a box that is thinner
+    than a pixel and lies between two centres.
 
     Args:
         boxes: Fractions of the whole upright image.
@@ -44,9 +45,10 @@ def region(boxes: Iterable[Box], height: int, width: int, spec: Input) -> NDArra
 
 
 def mask_region(mask: NDArray[np.bool_], spec: Input) -> NDArray[np.bool_]:
-    """The mask [h,w] of an image at the centres of the pixels [H,W] of the network's input; False beyond the image."""
+    """The mask [h,w] of an image at the centres of the pixels [H,W] of the network's input; False outside the image."""
     y, x = _centres(mask.shape[0], mask.shape[1], spec)
     rows, columns = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    # A padded input has centres outside the image: clip the indices for the look-up, then set those pixels to False.
     known = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
     seen: NDArray[np.bool_] = mask[np.ix_(rows.clip(0, mask.shape[0] - 1), columns.clip(0, mask.shape[1] - 1))] & known
     return seen

@@ -1,10 +1,10 @@
-"""A csv file whose first line names its columns, in any order; one of two sets, each with or without `label`:
+"""A csv file whose first line names its columns, in any order. There are two sets of columns, each with or without `label`:
 
     image,left,top,right,bottom[,label]     edges in pixels: pixel i covers [i, i + 1), so right - left is the width
     image,cx,cy,w,h[,label]                 centre and size in fractions of the image, as YOLO has them
 
-One line per box; an image's path is relative to the images' root. A line with empty coordinates says that the image was
-looked at and shows no object. Separated by commas, quoted with "; UTF-8.
+The file has one line per box; an image's path is relative to the images' root. A line with empty coordinates says that the
+image was annotated and shows no object. Cells are separated by commas and quoted with "; the encoding is UTF-8.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Table(Format):
     @classmethod
     def recognises(cls, source: Source) -> bool:
         first = (source.text or "")[:1000].split("\n", 1)[0]
+        # A file with ";" is recognised too, so that `read` can say what is wrong with its columns.
         names = [name.strip().strip('"') for name in first.replace(";", ",").split(",")]
         return "image" in names and not first.lstrip().startswith(("{", "["))
 
@@ -69,7 +70,7 @@ class Table(Format):
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The lines that are not blank, each with its place."""
+    """The lines that are not blank, each with its place in the file for messages."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:

@@ -1,9 +1,9 @@
 """Pascal VOC xml: a folder with one file per image: <annotation><filename/><size/><object><name/><bndbox/></object>.
 
-bndbox is in pixels counted from 1, the last one inside: the box [xmin - 1, xmax] x [ymin - 1, ymax]. A file belongs to the
-image of its own name, as VOC's own tools have it; a <filename> that says otherwise is reported. Objects marked difficult
-or truncated are kept; parts of objects (<part>) are not read. A document type or entities, which could make a parser
-unpack gigabytes or open other files, are refused before anything is parsed.
+bndbox is in pixels counted from 1, and the last pixel belongs to the box: the box is [xmin - 1, xmax] x [ymin - 1, ymax]. A
+file belongs to the image with the file's own name, as in VOC's own tools; a <filename> that differs is reported. Objects
+marked difficult or truncated are kept; parts of objects (<part>) are not read. A document type or entities could make a
+parser expand to gigabytes or open other files, so they are refused before anything is parsed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNSAFE = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
 @formats.register("Pascal VOC xml")
 class Voc(Format):
-    """One file for each image, in folders like the images'."""
+    """One file per image, in the same subfolders as the images."""
 
     expects = "a folder of .xml files, one per image, with <annotation> <object> <bndbox>"
 
@@ -58,7 +58,7 @@ def _parse(file: Path) -> ElementTree.Element:
 
 
 def _size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
-    """(height, width), or None where the file does not say, or says 0 x 0 as some tools do."""
+    """(height, width), or None if the file does not say, or says 0 x 0 as some tools do."""
     size = root.find("size")
     if size is None:
         return None
@@ -79,6 +79,7 @@ def _entry(item: ElementTree.Element, where: str) -> Entry:
         raise TruthError(
             f"{where}: the box's edges are swapped: {xmin:g} to {xmax:g}, {ymin:g} to {ymax:g}; correct it"
         )
+    # Pixels 1 to xmax, both included, are the interval [0, xmax]: only the lower edges are shifted.
     return Entry(xmin - 1, ymin - 1, xmax, ymax, (item.findtext("name") or "").strip() or None, where)
 
 

@@ -1,9 +1,9 @@
-"""YOLO txt: a folder with one file per image, of the image's name; a line "class cx cy w h" per box, in fractions.
+"""YOLO txt: a folder with one file per image, named like the image; one line "class cx cy w h" per box, in fractions.
 
-The box is [cx - w/2, cx + w/2] x [cy - h/2, cy + h/2]. A sixth number is a confidence, and is ignored; "class x1 y1 x2 y2
-x3 y3 ..." is a polygon, whose bounding box is taken. An empty file says that the image shows no object. The class is a
-number; a file classes.txt, with a name per line, in the same folder or one above it, gives their names. (The names in a
-data.yaml are not read.)
+The box is [cx - w/2, cx + w/2] x [cy - h/2, cy + h/2]. A sixth number is a confidence and is ignored. A line "class x1 y1 x2
+y2 x3 y3 ..." is a polygon, whose bounding box is taken. An empty file says that the image shows no object. The class is a
+number; a file classes.txt, with one name per line, in the same folder or in a folder above it, gives the names. (The names
+in a data.yaml are not read.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHAPES = "expected 'class cx cy w h', or 'class x1 y1 x2 y2 x3 y3 ...' for a po
 
 @formats.register("YOLO txt")
 class Yolo(Format):
-    """One file for each image, in folders like the images'."""
+    """One file per image, in the same subfolders as the images."""
 
     expects = "a folder of .txt files, one per image, with lines 'class cx cy w h'"
 
@@ -34,6 +34,7 @@ class Yolo(Format):
         names = {file.parent: _names(file) for file in source.ending(".txt") if file.name == _CLASSES}
         records = []
         for file in _labels(source):
+            # `parents` goes from the file's own folder upwards: the nearest classes.txt counts.
             known = next((names[folder] for folder in file.parents if folder in names), None)
             lines = read_text(file, _FILE_LIMIT).splitlines()
             places = ((f"{file}, line {index}", line.split()) for index, line in enumerate(lines, 1))
@@ -53,7 +54,7 @@ def _names(file: Path) -> list[str]:
 def _entry(words: list[str], names: list[str] | None, where: str) -> Entry:
     numbers = [number(word, where) for word in words]
     label = _label(words[0], names, where)
-    polygon = len(numbers) >= 7 and len(numbers) % 2 == 1
+    polygon = len(numbers) >= 7 and len(numbers) % 2 == 1  # the class and at least three points
     if not polygon and len(numbers) not in (5, 6):
         raise TruthError(f"{where}: has {len(numbers)} numbers; {_SHAPES}")
     if not polygon:
