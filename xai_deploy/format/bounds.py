@@ -94,7 +94,9 @@ def port_fault(manifest: Manifest) -> str | None:
         **{output.tensor: output.shape for output in manifest.outputs},
     }
     for role, graph in manifest.graphs.items():
-        if fused_method(role) is not None:  # its outputs keep the source network's names, which may equal the names above
+        if (
+            fused_method(role) is not None
+        ):  # its outputs keep the source network's names, which may equal the names above
             continue
         if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
