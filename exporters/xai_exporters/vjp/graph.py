@@ -1,4 +1,4 @@
-"""The graph roles that propagate back from the logits: forward graph -> the same, and the gradient (or relevance) of its input.
+"""Graph roles that propagate back from the logits: forward graph -> the same, and the gradient (or relevance) of its first input.
 
 Both `target` and `seed` start the walk: s = unit vector of class `target` + `seed`. `target` -1 means the predicted class. The
 graph finds it itself, so that nobody has to run the network twice. `target` -2 means no class: s is the seed alone.

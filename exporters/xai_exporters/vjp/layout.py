@@ -141,7 +141,8 @@ def _crop(op: Ops, value: ir.Value, before: Sequence[int], after: Sequence[int])
     """Crop by these amounts before and after along each axis; negative amounts add zeros."""
     axes = [i for i, pair in enumerate(zip(before, after, strict=True)) if max(pair) > 0]
     if axes:
-        ends = [-max(after[i], 0) or 1 << 62 for i in axes]  # an end of 0 would leave nothing; 1 << 62 is the whole axis
+        # an end of 0 would leave nothing; 1 << 62 is the whole axis
+        ends = [-max(after[i], 0) or 1 << 62 for i in axes]
         value = op.Slice(value, [max(before[i], 0) for i in axes], ends, axes)
     if min(*before, *after) < 0:
         value = op.Pad(value, [max(-p, 0) for p in (*before, *after)], 0.0)
