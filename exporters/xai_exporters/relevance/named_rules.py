@@ -21,13 +21,13 @@ class NamedRule(Protocol):
     """A rule with its parameters fixed: a frozen dataclass, its fields the parameters.
 
     Attributes:
-        kinds: The operators that it is for where a composite gives it to a module.
+        kinds: The operators that it is for if a composite gives it to a module.
     """
 
     kinds: ClassVar[tuple[str, ...]]
 
     def __call__(self, op: Ops, step: Step, /, *rs: ir.Value | None) -> Result:
-        """R of each output -> R of each input; as a table's rule."""
+        """The relevance of each output -> that of each input, as a rule of a table."""
 
 
 rules: Registry[type[Any]] = Registry(__package__)
@@ -85,7 +85,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if numbers and isinstance(value, list) and value and all(_number(v) is not None for v in value):
         return tuple(map(float, value))
     if type(value) is int:
-        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only one too large for a float gets here
+        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only an integer too large for a float gets here
     offer = [repr(word) for word in words] + ["a number"] * (float in kinds) + ["a list of numbers"] * numbers
     raise RequestError(f"{where} is {' or '.join(offer)}, not {value!r}")
 
