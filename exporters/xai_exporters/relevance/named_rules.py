@@ -85,7 +85,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if numbers and isinstance(value, list) and value and all(_number(v) is not None for v in value):
         return tuple(map(float, value))
     if type(value) is int:
-        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only an integer too large for a float gets here
+        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only one too large for a float
     offer = [repr(word) for word in words] + ["a number"] * (float in kinds) + ["a list of numbers"] * numbers
     raise RequestError(f"{where} is {' or '.join(offer)}, not {value!r}")
 
