@@ -88,7 +88,7 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
     """The metadata that the file holds about itself, for people who have it without its bundle."""
     options = options_of(wanted.method)
     if "composite" in options:
-        options["composite"] = composite_name(options["composite"])  # the name alone: the path of a file does not go into the graph
+        options["composite"] = composite_name(options["composite"])  # a file's name, without its path
     return {
         "xai_method": wanted.name,
         "xai_options": json.dumps(options),
