@@ -56,6 +56,7 @@ def load_config(path: Path) -> dict[str, Any]:
             if not isinstance(value, str):
                 raise RequestError(f"{path}: {key} is a file's path")
             values[option] = path.parent / value
+        # a list for a tuple, true or false for a switch, and neither for anything else
         elif isinstance(value, list) != (option in lists) or isinstance(value, bool) != (hints[option] is bool):
             raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
         else:

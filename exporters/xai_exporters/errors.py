@@ -57,7 +57,7 @@ class GraphError(ExportError):
 
 
 class RuleError(GraphError):
-    """An operator on the way from the logits to the target has no rule, or not for the case at hand."""
+    """An operator on the way from the logits to the target has no rule, or no rule for this case."""
 
 
 class BatchError(ExportError):
