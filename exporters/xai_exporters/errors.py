@@ -45,7 +45,7 @@ class ArchitectureError(SourceError):
 
 
 class LayerError(ExportError):
-    """No such layer, an ambiguous one, or one where the network can't be cut."""
+    """No such layer, an ambiguous one, or one at which the network can't be cut."""
 
 
 class ExtentError(LayerError):

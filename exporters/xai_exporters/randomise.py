@@ -50,7 +50,7 @@ _OTHERS: dict[str, tuple[int, ...]] = {
 """These are layers only after a kernel. Before the first kernel they are the preprocessing of the image."""
 
 _COMBINING = {"Add", "Sub", "Mul", "Div", "Sum", "MatMul", "Concat"}
-"""Operators that compute a weight from several. Of other operators only the first input is a weight; the others are parameters."""
+"""Operators that compute a weight from several. For others only the first input is a weight; the rest are parameters."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
         if found:
             nodes.append((node, found))
     # an Add that alone reads a layer's result is its bias; an Add after a Concat is a layer of its own
-    owners: dict[ir.Node, ir.Node] = {}
+    owners: dict[ir.Node, ir.Node] = {}  # node with weights -> the node of the layer that it belongs to
     for node, _ in nodes:
         read = next(v for v in node.inputs if v is not None and v in data)
         before = read.producer() if node.op_type == "Add" and len(read.uses()) == 1 else None
         owners[node] = node if before is None or before.op_type == "Concat" else owners.get(before, node)
     layers: dict[ir.Node, list[ir.Value]] = {}
     taken: set[ir.Value] = set()
-    for node, found in reversed(nodes):
+    for node, found in reversed(nodes):  # from the output: a shared weight belongs to the last layer that reads it
         new = [v for v in found if v not in taken]
         taken.update(new)
         if new:
@@ -173,7 +173,7 @@ def randomise(model: ir.Model, share: Fraction, seed: int) -> list[str]:
     layers = find_layers(model.graph)
     count = math.ceil(share * len(layers))
     for place, layer in enumerate(layers[:count]):
-        rng = np.random.default_rng([seed, place])
+        rng = np.random.default_rng([seed, place])  # does not depend on how many layers are randomised
         cycles: dict[int, Array] = {}
         for value in layer.weights:
             _redraw(value, rng, cycles)

@@ -32,6 +32,7 @@ def widen(graph: ir.Graph) -> ir.Value:
     source = graph.inputs[0]
     emit = Emitter(graph, "float32")
     nodes = list(graph)
+    # the tensors that no other operator computes: inputs, initializers, constants
     values = [*graph.inputs, *graph.initializers.values()]
     values += [node.outputs[0] for node in nodes if node.op_type in ("Constant", "ConstantOfShape")]
     for value in [value for value in values if value.dtype in HALVES]:

@@ -61,7 +61,7 @@ def propagate(
         leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
         if not leads or not any(y in arrived for y in node.outputs):
             continue
-        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))
+        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))  # new nodes are named after the forward node
         rule, step = table.find(node), Step(node, shapes, leads)
         dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
@@ -69,7 +69,7 @@ def propagate(
             if dx is None or position not in leads:
                 continue
             x = step.input(position)
-            last = node
+            last = node  # for the error, if nothing reaches the target
             # a broadcasting rule returns values in the shape of the first output
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
             arrived.setdefault(x, []).append(part)

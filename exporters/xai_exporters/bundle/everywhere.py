@@ -49,12 +49,13 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
         except GraphError as error:
             log.warning("not verified on %s: %s", runtime, error)
             continue
-        if first is None:
+        if first is None:  # ONNX Runtime is the first of the runtimes
             if not np.isfinite(tail[LOGITS]).all():
                 return {}  # `verify` reports it if the source gives such numbers itself
             first = tail[LOGITS]
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             raise VerificationError(f"{runtime} computes head and tail otherwise than ONNX Runtime: {how}")
+        # the predicted class; a seed of zeros adds nothing to it
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
         for role, graph in manifest.graphs.items():

@@ -124,6 +124,7 @@ def clear(path: Path) -> None:
         if folder.suffix not in (PARTIAL, ASIDE, NEW) or not _abandoned(folder):
             continue
         with contextlib.suppress(OSError):  # another process was faster
+            # the old bundle was moved aside, and its replacement did not follow
             if folder.suffix == ASIDE and not path.exists():
                 os.rename(folder / path.name, path)
         shutil.rmtree(folder, ignore_errors=True)

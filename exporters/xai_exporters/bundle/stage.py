@@ -151,7 +151,7 @@ def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
                 raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
             done.append((staging, path, places.put(staging, path)))
     except BaseException:  # failed or interrupted in between
-        for moved in reversed(done):
+        for moved in reversed(done):  # undo, the last one first
             places.take_back(*moved)
         raise
     for _, _, old in done:

@@ -54,7 +54,7 @@ class Composite:
     def rule_of(self, node: ir.Node, is_first: bool) -> NamedRule | None:
         """The rule of a node; None if the composite leaves it to the operator."""
         named = [name for name in self.nodes if self._holds(name, node)]
-        if named:
+        if named:  # the longest name is the most specific one
             return self.nodes[max(named, key=len)]
         if is_first and node.op_type in self.first:
             return self.first[node.op_type]

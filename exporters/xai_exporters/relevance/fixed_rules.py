@@ -63,7 +63,7 @@ def give(op: Ops, step: Step, r: ir.Value, position: int) -> list[ir.Value | Non
     """
     x = step.input(position)
     have, want = step.dims(step.y), step.dims(x)
-    # broadcasting adds axes in front and repeats axes of size 1
+    # broadcasting adds leading axes and repeats axes of size 1
     fits = len(want) <= len(have) and all(w in (1, h) for h, w in zip(have[len(have) - len(want) :], want, strict=True))
     if not fits:
         raise step.refuse("relevance can't pass it as it is, for it changes the shape")

@@ -87,7 +87,7 @@ def relevance_graph(
 
 def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
     """The layers with weights that the image reaches through no other such layer -> whether it reaches them unchanged."""
-    reached = {graph.inputs[0]: True}
+    reached = {graph.inputs[0]: True}  # tensor -> whether it holds the image's own values
     first: dict[ir.Node, bool] = {}
     for node in graph:
         before = [reached[x] for x in node.inputs if x in reached]

@@ -58,6 +58,7 @@ class Layer:
         inputs = step.node.inputs
         self.positions = [i for i, x in enumerate(inputs) if x is not None and is_signal(x)]
         self.xs = [step.input(i) for i in self.positions]
+        # a - b is a + (-b); a pooling is replaced by the linear one
         self._kind = "Add" if kind == "Sub" else POOLINGS.get(kind, kind)
         if kind == "Sub" and 1 in self.positions:
             at = self.positions.index(1)
@@ -136,6 +137,7 @@ class Layer:
             results = rule.function(op, modified, s)
             parts = [results] if isinstance(results, ir.Value) else list(results or [])
             arrived = []
+            # xs stand in the order of the inputs that lead
             for position, x in zip(sorted(leads), xs, strict=True):
                 part = parts[position]
                 assert part is not None

@@ -160,6 +160,7 @@ class GeneralizedGamma:
             y = plain.z if bias is None else op.Add(plain.z, bias)
             parts = []
             signs: tuple[Sign, Sign] = ("+", "-")
+            # (strengthened sign for x+, for x-, the outputs that it holds for)
             for sign, opposite, side in ((*signs, op.Greater(y, 0.0)), (*signs[::-1], op.Less(y, 0.0))):
                 terms = [self._term(layer, "+", sign)]
                 if not layer.nonnegative:
@@ -198,6 +199,7 @@ class AlphaBeta:
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            # x+ w+ and x- w- are the positive contributions, x+ w- and x- w+ the negative ones
             activating = [*layer.terms("+", "+"), *layer.terms("-", "-")]
             above = r if self.alpha == 1 else op.Mul(r, self.alpha)
             known = self.bias != "authors"  # the authors' bias can make Z negative
@@ -298,6 +300,7 @@ class ZBox:
             assert inner is not None
             return layer.padded(self._bound(layer, inner, bound, reduce), pad, x)
         dims = layer.step.dims(x)
+        # without an open dimension the batch is fixed, and the first axis
         batch = dims.index(None) if None in dims else 0
         rest = [axis for axis in range(len(dims)) if axis != batch]  # the first of them are the channels
         if bound == "sample":

@@ -39,6 +39,7 @@ def merge_batchnorm(graph: ir.Graph) -> int:
         node = ir.Node("", layer.op_type, inputs, attributes, name=layer.name)
         take_names(node, (layer, norm))
         old, new = norm.outputs[0], node.outputs[0]
+        # the new node has the name of the layer, its result that of the normalisation's
         new.name, new.type, new.shape = old.name, old.type, old.shape
         graph.insert_before(norm, node)
         old.name = f"{old.name}/unmerged"
@@ -58,9 +59,9 @@ def _merged(layer: ir.Node, norm: ir.Node) -> list[tuple[str, NDArray[np.generic
     weight, *rest, scale, shift, mean, variance = (a.astype(np.float64) for a in given if a is not None)
     bias = rest[0] * float(attribute(layer, "beta", 1.0)) if rest else 0.0
     factor = scale / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
-    if layer.op_type == "Conv":
+    if layer.op_type == "Conv":  # [outputs, ...]
         shaped = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    elif layer.op_type == "Gemm":
+    elif layer.op_type == "Gemm":  # [outputs, inputs] with transB, else [inputs, outputs]
         shaped = factor[:, None] if attribute(layer, "transB", 0) else factor[None]
     else:  # ConvTranspose: [inputs, outputs/group, ...]; a group's inputs lead to its own outputs
         group = int(attribute(layer, "group", 1))

@@ -139,7 +139,7 @@ def where(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = a where the condition holds, else b."""
     condition = step.x
     return [
-        None,
+        None,  # the condition
         op.Where(condition, dy, 0.0) if 1 in step.leads else None,
         op.Where(condition, 0.0, dy) if 2 in step.leads else None,
     ]

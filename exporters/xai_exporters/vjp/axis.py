@@ -47,8 +47,9 @@ def along(op: Ops, value: ir.Value, axis: int, rank: int, matrix: NDArray[Any]) 
     matrix = np.ascontiguousarray(matrix)
     if axis == rank - 1:
         return op.MatMul(value, matrix)
-    if axis == rank - 2:
+    if axis == rank - 2:  # the rows: the transposed matrix from the left
         return op.MatMul(np.ascontiguousarray(matrix.T), value)
+    # any other axis moves to the end for the product, and back
     perm = [i for i in range(rank) if i != axis] + [axis]
     product = op.MatMul(op.Transpose(value, perm=perm), matrix)
     return op.Transpose(product, perm=[int(i) for i in np.argsort(perm)])

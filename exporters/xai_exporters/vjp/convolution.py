@@ -80,7 +80,7 @@ def _apart(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
 
 def _rotated(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
     """[O,I/group,*kernel] -> [I,O/group,*kernel], each kernel rotated by 180 degrees."""
-    outputs, inputs, *kernel = (d or 1 for d in dims)
+    outputs, inputs, *kernel = (d or 1 for d in dims)  # the inputs of one group
     axes = [2 + i for i, k in enumerate(kernel) if k > 1]
     if axes:
         # step -1 reverses an axis; the end lies before its first element

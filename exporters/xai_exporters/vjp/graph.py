@@ -56,9 +56,10 @@ def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.V
     """Whether a class is the target, [N,classes]; the target becomes an input."""
     target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(target)
-    column = op.Unsqueeze(target, [1])
+    column = op.Unsqueeze(target, [1])  # [N,1]
     predicted = op.ArgMax(logits, axis=1, keepdims=1)
     chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
+    # [1,classes] == [N,1]; a number that is no class equals none
     is_target: ir.Value = op.Equal(np.arange(classes)[None], chosen)
     return is_target
 

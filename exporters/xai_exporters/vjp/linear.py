@@ -21,10 +21,12 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     trans_a, trans_b = step.attr("transA", 0), step.attr("transB", 0)
     da = db = dc = None
     if 0 in step.leads and trans_a:
+        # A = A'^T: dA = alpha B' dy^T
         da = op.Gemm(b, dy, alpha=alpha, transA=trans_b, transB=1)
     elif 0 in step.leads:
         da = op.Gemm(dy, b, alpha=alpha, transB=1 - trans_b)
     if 1 in step.leads and trans_b:
+        # B = B'^T: dB = alpha dy^T A'
         db = op.Gemm(dy, a, alpha=alpha, transA=1, transB=trans_a)
     elif 1 in step.leads:
         db = op.Gemm(a, dy, alpha=alpha, transA=1 - trans_a)

@@ -55,6 +55,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
     )
     phases: dict[Sizes, ir.Value] = {}
     for start, part in parts.items():
+        # p + stride * o is the cell p // stride + o of the phase p % stride
         phase = tuple(p % s for p, s in zip(start, window.strides, strict=True))
         shift = tuple(p // s for p, s in zip(start, window.strides, strict=True))
         rest = tuple(c - o - q for c, o, q in zip(cells, window.result, shift, strict=True))
@@ -78,6 +79,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
             phases = {key: op.Reshape(op.Concat(*row, axis=3 + axis), shape) for key, row in rows.items()}
         else:
             phases = {phase[:axis] + phase[axis + 1 :]: value for phase, value in phases.items()}
+    # take off the padding at the beginning, and pad or crop the end to the size of the source
     [whole] = phases.values()
     after = tuple(i + b - n for i, b, n in zip(window.source, window.begin, sizes, strict=True))
     return fit(op, whole, tuple(-b for b in window.begin), after)
@@ -103,6 +105,7 @@ def _counts(step: Step, window: Window) -> np.ndarray:
         after = tuple(max(e, 0) for e in window.end) if stated is None else tuple(stated[rank:])
     counts = np.ones((1, 1))
     for axis in range(rank):
+        # [result,kernel]: the positions that each window reads; 0 is the first input
         starts = np.arange(window.result[axis]) * window.strides[axis] - window.begin[axis]
         reads = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
         valid = (reads >= -before[axis]) & (reads < window.source[axis] + after[axis])
@@ -127,7 +130,7 @@ def global_max_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     dims = step.dims(step.x)
     positions = math.prod(spatial(step, step.x))
     flat = op.Reshape(step.x, [0, 0, positions])
-    first = op.ArgMax(flat, axis=2, keepdims=1)
+    first = op.ArgMax(flat, axis=2, keepdims=1)  # the first of equal values
     hit = op.Equal(np.arange(positions).reshape(1, 1, positions), first)
     share = op.Where(hit, op.Reshape(dy, [0, 0, 1]), 0.0)
     return reshape(op, share, dims, step.x)

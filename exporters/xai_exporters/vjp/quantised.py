@@ -42,7 +42,7 @@ def to_floats(graph: ir.Graph, shapes: Measured) -> None:
     codes: dict[ir.Value, ir.DataType] = {}  # tensors of codes that are floats now -> the integer type they had
     for node in list(graph):
         if not any(x in codes for x in node.inputs) and not _quantises(node):
-            continue
+            continue  # it neither makes codes nor reads some that are floats now
         y = node.outputs[0]
         op = Ops(emit, str(node.name), floats_of(y if node.op_type == "DequantizeLinear" else node.inputs[0] or y))
         step = Step(node, shapes, frozenset())

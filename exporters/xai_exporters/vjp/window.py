@@ -142,6 +142,7 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
         )
         # an average with the padding counted, times the size of the window, is the sum
         return op.Mul(inside, float(math.prod(window.kernel)))
+    # every channel becomes an image with one channel
     single = op.Reshape(value, [-1, 1, *window.result])
     ones = op.Expand(1.0, [1, 1, *window.kernel])
     return op.Reshape(transpose(op, single, ones, window, 1), spatial_shape(dims, window.source))

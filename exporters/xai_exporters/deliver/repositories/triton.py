@@ -77,7 +77,7 @@ def _entry(tensor: Tensor, field: str, served: Served, shapes: Mapping[str, tupl
     lines = [f"name: {_quote(tensor.name)}", f"data_type: {_TYPES[tensor.type]}"]
     if shapes is None:
         lines.append(f"dims: {_list(tensor.dims or (1,))}")
-        if not tensor.dims:
+        if not tensor.dims:  # a tensor [N]: clients send [N,1]
             lines.append("reshape: { shape: [ ] }")
     elif tensor.name in shapes:
         lines.append(f"dims: {_list(shapes[tensor.name])}")

@@ -54,5 +54,6 @@ def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:
     channels, h, w = net.shape
     op = net.op
     flat = op.Reshape(activation, [-1, channels, h * w])
+    # [N,1,K] x [N,K,h*w]
     maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, h, w])
     return maps

@@ -35,12 +35,13 @@ def embed_preprocess(net: Net) -> None:
     planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])
     height, width = (op.Shape(net.image, start=axis, end=axis + 1) for axis in (1, 2))
     down, across = _sizes(op, how.resize, height, width, (spec.height, spec.width))
+    # [N,3,height,width] -> [N,3,height,w] -> [N,3,h,w]
     across_matrix = _matrix(net, width, across, spec.width)
     planes = op.MatMul(planes, op.Transpose(across_matrix, perm=[1, 0]))
     planes = op.MatMul(_matrix(net, height, down, spec.height), planes)
     planes = op.Clip(op.Round(planes), 0.0, 255.0)  # reference pipelines resize 8-bit images to 8-bit images
     if how.color == "BGR":
-        planes = op.Gather(planes, [2, 1, 0], axis=1)
+        planes = op.Gather(planes, [2, 1, 0], axis=1)  # images come in RGB
     elif how.color == "GRAY":
         planes = op.Round(op.ReduceSum(op.Mul(planes, _LUMA), [1], keepdims=1))
     mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (how.mean, how.std))

@@ -124,6 +124,7 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
 
 def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
     """The finished graph: the network's own outputs under their own names, and further ones."""
+    # tensor -> its name as an output
     names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
     net.graph.outputs.extend(names)
     rename(net.graph, names)

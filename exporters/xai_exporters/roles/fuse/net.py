@@ -122,6 +122,7 @@ class Net:
         Returns:
             Name of an output of `part` -> its tensor in this graph.
         """
+        # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
         results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
         copy.outputs.clear()
@@ -222,6 +223,7 @@ class Net:
     def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:
         """Maps [..., h, w] -> [..., H, W]: bilinear, half-pixel centres, as two products with constant matrices."""
         down, across = (_interpolation(before, after) for before, after in zip(source, size, strict=True))
+        # [H,h] x [...,h,w] x [w,W]
         resized: ir.Value = self.op.MatMul(self.op.MatMul(down, maps), across.T)
         return resized
 

@@ -36,7 +36,7 @@ class ReciproCam:
     2. Pooling and anything after it: the mean of M_n * A is A_n / hw, so what follows the pooling runs on h*w rows.
     3. Any other tail: it runs on h*w masked copies of the activation, in one batch.
 
-    Of a last linear layer only the target's logit is computed. Its bias only shifts the map, and is left out.
+    A last linear layer computes the target's logit alone. Its bias only shifts the map, and is left out.
 
     Attributes:
         score: "logit", the network's own "probability", or the "softmax" of the logits.
@@ -72,9 +72,11 @@ class ReciproCam:
         """The sum of M_n * maps for each n, maps [.,1,h,w]; the mean is this sum / (h*w), the same map up to a factor."""
         _, h, w = net.shape
         if self.mask == "gaussian":
+            # the kernel is symmetric; padding with zeros clips the masks at the borders
             smooth: ir.Value = net.op.Conv(maps, _KERNEL[None, None], pads=[1, 1, 1, 1])
             return smooth
         if self.mask == "gaussian-centre":
+            # the mean of A_n M_n is A_n times the sum of the mask, which is smaller at the borders
             weighted: ir.Value = net.op.Mul(maps, _masks(h, w, self.mask).sum(axis=(2, 3)).reshape(1, 1, h, w))
             return weighted
         return maps
@@ -86,6 +88,7 @@ class ReciproCam:
         width = net.shape[0]
         own = _run(net, tail, list(tail.inputs), pooled, net.between)
         masked = op.Reshape(self._pooled_rows(net, pooled), [-1, h * w, width])
+        # [N,h*w,K] and [N,1,K] -> [N,h*w+1,K], one batch of N*(h*w+1) rows
         rows = op.Concat(masked, op.Reshape(own, [-1, 1, width]), axis=1)
         flat = op.Reshape(rows, _per_image(shapes, pooled))
         hidden = op.Reshape(
@@ -95,6 +98,7 @@ class ReciproCam:
         image = op.Reshape(op.Slice(hidden, [h * w], [h * w + 1], [1]), _per_image(shapes, linear.hidden))
         rest = ir.convenience.extract(tail, [linear.hidden], tail.outputs)
         net.tensors = net.add(rest, {str(linear.hidden.name): _as(net, image, linear.hidden)})
+        # [N,h*w,K'] x [N,K',1]
         scores = op.MatMul(op.Slice(hidden, [0], [h * w], [1]), op.Unsqueeze(net.row(matrix(net, linear)), [2]))
         raw: ir.Value = op.Reshape(scores, [-1, h, w])
         return raw
@@ -127,6 +131,7 @@ class ReciproCam:
             features = op.Reshape(rows, [-1, h * w, channels, 1, 1])
         else:
             features = op.Unsqueeze(net.activation, [1])
+        # [N,1,K,h,w] x [1,h*w,1,h,w] -> [N,h*w,K,h,w]
         feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
         for value in net.material.parts.tail.inputs[1:]:
             assert value.shape is not None

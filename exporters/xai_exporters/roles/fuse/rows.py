@@ -46,6 +46,7 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
     weight = node.inputs[1].const_value
     if weight is None or any(x is not None and constant_of(x) is None for x in node.inputs[2:]):  # the bias
         return None
+    # MatMul and Gemm: [K',classes]; Gemm with transB: [classes,K']; Conv: [classes,K',1,1]
     shape = tuple(int(d) for d in weight.shape.numpy())
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):
         width, rows = shape if not attribute(node, "transB", 0) else shape[::-1]

@@ -48,7 +48,7 @@ class ScoreCam:
         # constant channels give masks of zeros, not 0/0
         masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
-        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])
+        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,K,1,H,W], or [N,K,H,W,1] for NHWC
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
         between = net.add(net.material.parts.head, {str(net.image.name): inputs})
         logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
