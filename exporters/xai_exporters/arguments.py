@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, hint in typing.get_type_hints(Request, include_extras=True).items():
         if typing.get_origin(hint) is Annotated:
             kind, option = typing.get_args(hint)
+            # -o before --output-path
             flags = sorted((f"--{name.replace('_', '-')}", *option.also), key=lambda flag: flag.startswith("--"))
             groups[option.group].add_argument(*flags, help=option.help.format(**told), **_settings(option, kind))
         elif name == "preprocess_fields":
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _settings(option: Option, hint: Any) -> dict[str, Any]:
     """The arguments of `add_argument` for a field's option, by the field's type."""
+    # the type itself, and the members of a union (or of a tuple)
     kinds = [kind for kind in (hint, *typing.get_args(hint)) if kind is not type(None)]
     choices = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal), None)
     settings: dict[str, Any] = {} if option.metavar is None else {"metavar": option.metavar}

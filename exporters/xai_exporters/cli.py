@@ -168,7 +168,7 @@ def _print_randomised(done: Export, beside: Export, console: Console) -> None:
 
 def _console() -> Console:
     """Standard output, as wide as the terminal; wide enough for long lines if there is no terminal."""
-    console = _Console(highlight=False)
+    console = _Console(highlight=False)  # which would wrap at 80 columns without a terminal
     return console if console.is_terminal else _Console(highlight=False, width=160)
 
 

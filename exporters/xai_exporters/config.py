@@ -32,6 +32,7 @@ def load_config(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(Request)
     known = {f.name for f in dataclasses.fields(Request)} - {"preprocess_fields"}
+    # the fields of type Path, or Path | None
     paths = {name for name in known if Path in (hints[name], *typing.get_args(hints[name]))}
     lists = {
         name

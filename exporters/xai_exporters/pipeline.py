@@ -131,6 +131,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     roles = plan_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
+    # what can be refused early is refused before the network is read
     check_delivery(request, (path, *steps), say)
     if request.format == "openvino":
         require_openvino()
@@ -144,7 +145,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     try:
         done = _export_all(request, roles, network, graph, (path, *steps), say)
     except BatchError as error:
-        if graph.reason is not None:
+        if graph.reason is not None:  # it was exported for one image at a time already
             raise
         say("beginning again, for one image at a time")
         graph = clean(network.proto, request.input_shape, str(error))

@@ -209,6 +209,7 @@ class RuleTable:
             raise ValueError(f"{self._package}: {name!r} is registered twice")
 
     def _import_all(self) -> None:
+        # on first use, because the modules that hold the rules import the table
         if not self._complete:
             self._complete = True
             import_all(self._package)

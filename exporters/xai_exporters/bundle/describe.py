@@ -53,6 +53,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         Output(
             name=str(value.name),
             tensor=parts.tensors[str(value.name)],
+            # measured with two images; the manifest leaves the batch out
             shape=clean.shapes.two[str(value.name)][1:],
             kind=logits.kind if value is logits.output else "other",
         )

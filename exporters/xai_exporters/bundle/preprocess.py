@@ -42,6 +42,7 @@ def describe_input(
     stated = None
     if isinstance(default, Stated):
         stated, default = default, "imagenet"
+    # a network of 8-bit pixels takes them as they are, unless the request says otherwise
     preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
     # a single field says nothing about the others; these four together leave nothing important to guess
     assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
@@ -130,6 +131,7 @@ def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]
     """
     color = "GRAY" if channels == 1 else "RGB"
     plain = {"color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+    # 256 to 224 for square inputs; others are stretched
     crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
     if name == "imagenet":
         statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if channels == 3 else {}

@@ -84,6 +84,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         between = run(head, {spec.name: x}, "the head")
         return between, run(tail, _used(tail, between), "the tail")
 
+    # one at a time first: a difference here comes from the cut, not from the batch
     original = open_session(source.SerializeToString(), "the source")
     expected = [run_single(original, images[i : i + 1]) for i in range(3)]
     singles = [parts(images[i : i + 1])[1] for i in range(3)]
@@ -155,6 +156,7 @@ def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]
     found = outputs[own.tensor]
     if own.kind != "probabilities" or found.dtype.kind != "f":  # percentages and codes have other units
         return
+    # the output may have further axes of size 1
     told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
     difference = float(np.abs(told - found.reshape(told.shape)).max())
     if difference > PROBABILITY_TOLERANCE:
@@ -218,7 +220,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
         if graph.propagated is None:
             continue
         feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
-        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
+        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)  # the predicted class, and a seed that adds nothing
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:
             session = open_session(contents[graph.file], f"the {role} graph")

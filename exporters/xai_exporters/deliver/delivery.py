@@ -39,6 +39,7 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
     folders = [("the bundle", _real(bundle)) for bundle in bundles]
     folders += [(what, _real(folder)) for what, folder in places.items() if folder is not None]
     for (one, first), (other, second) in itertools.combinations(folders, 2):
+        # a folder inside another would be replaced with it
         if first.is_relative_to(second) or second.is_relative_to(first):
             raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
     if request.serve_repo is not None:

@@ -22,7 +22,7 @@ def check_ours(folder: Path, listing: str, what: str, marks: Mapping[str, str] |
         OutputError: The folder is not ours, or holds a file that is not.
     """
     try:
-        if folder.is_symlink():
+        if folder.is_symlink():  # a link is not ours, wherever it points
             raise ValueError
         about = json.loads((folder / listing).read_bytes())
         ours = all(about[key] == value for key, value in (marks or {}).items())

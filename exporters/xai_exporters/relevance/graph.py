@@ -34,6 +34,7 @@ class Assigned:
     def find(self, node: ir.Node) -> Rule:
         """See `RuleTable.find`."""
         rule = self.composite.rule_of(node, node in self.first)
+        # a composite's rule returns relevance in the shapes of the inputs
         return relevance.find(node) if rule is None else Rule(rule, broadcasts=False)
 
     def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:

@@ -48,6 +48,7 @@ def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
     if step.node.op_type in SUMS and len(layer.xs) == 1:  # the other terms of the sum are constants
         return give(op, step, r, min(step.leads))
     results: list[ir.Value | None] = [None] * len(step.node.inputs)
+    # `shares` gives None if all terms are known to be zero: then no input gets anything
     for position, result in zip(layer.positions, shares(layer, r) or [], strict=False):
         results[position] = result
     return results
@@ -157,7 +158,7 @@ class GeneralizedGamma:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             bias = _bias(layer, self.bias)
             [plain] = layer.terms("all", "all")
-            y = plain.z if bias is None else op.Add(plain.z, bias)
+            y = plain.z if bias is None else op.Add(plain.z, bias)  # its sign decides what is strengthened
             parts = []
             signs: tuple[Sign, Sign] = ("+", "-")
             # (strengthened sign for x+, for x-, the outputs that it holds for)
@@ -332,6 +333,7 @@ class WSquare:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "w-square")
             bias = _bias(layer, self.bias)
+            # with inputs of 1, z' is the sum of w^2
             term = layer.term(layer.ones(), layer.change(lambda w: op.Mul(w, w)))
             return share(layer, [term], r, self.epsilon, None if bias is None else op.Mul(bias, bias), nonnegative=True)
 
@@ -353,7 +355,7 @@ class Flat:
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "flat")
-            weight = None
+            weight = None  # with inputs and weights of 1, z' is the number of inputs
             if layer.weight is not None:
                 sizes = [d or 1 for d in step.dims(layer.weight)]
                 weight = layer.change(lambda _: op.Expand(1.0, sizes))

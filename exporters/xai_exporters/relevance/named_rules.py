@@ -75,6 +75,7 @@ def make_rule(given: object, where: str) -> NamedRule:
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
     """A value of a parameter's type: a number, one of some words, or a list of numbers."""
+    # the members of a union, or the one type
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
     if isinstance(value, str) and value in words:
@@ -92,6 +93,6 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value) if type(value) in (int, float) else None
+        return float(value) if type(value) in (int, float) else None  # a bool is no number here
     except OverflowError:
         return None

@@ -87,12 +87,14 @@ def _leading(tail: ir.Graph) -> set[ir.Value]:
 def _only_use(value: ir.Value, leading: set[ir.Value]) -> tuple[ir.Node, int] | None:
     """The only node that reads a tensor on the way to the logits, and as which input; None if others do, or not as its data."""
     users = [(node, position) for node, position in value.uses() if node.outputs[0] in leading]
+    # the data is the first input; an Add can have it as either
     if len(users) != 1 or (users[0][1] != 0 and users[0][0].op_type != "Add"):
         return None
     return users[0]
 
 
 def _is_global_average(node: ir.Node, axes: list[int], shape: tuple[int, int, int]) -> bool:
+    # which axes h and w are now
     spatial = tuple(sorted(axes.index(axis) for axis in (2, 3)))
     if node.op_type == "ReduceMean":
         return reduced_axes(node) == spatial
@@ -113,8 +115,10 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
     if matrix is None:
         return None
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):
+        # [classes,K] with transB
         matrix = matrix.T if attribute(node, "transB", 0) else matrix
         matrix = matrix * np.asarray(attribute(node, "alpha", 1.0), matrix.dtype)
+    # a 1x1 convolution of [N,K,1,1]
     elif node.op_type == "Conv" and matrix.shape[1:] == (channels, 1, 1) and not any(attribute(node, "pads", ())):
         matrix = matrix.reshape(len(matrix), channels).T
     elif node.op_type != "MatMul":

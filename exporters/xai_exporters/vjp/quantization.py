@@ -17,6 +17,7 @@ from .table import vjp
 def quantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = saturate(round(x / scale) + zero): dx = dy / scale if x does not saturate, else 0. dy belongs to the codes, as floats."""
     step.only_first()
+    # the walker's `op` goes by the output, which holds codes; constants have the type of x
     op = Ops(op.emit, str(step.node.name), floats_of(step.x))
     codes, (low, high) = codes_of(op, step), limits_of(step)
     inside = op.And(op.GreaterOrEqual(codes, low), op.LessOrEqual(codes, high))
@@ -32,7 +33,7 @@ def dequantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 def codes_of(op: Ops, step: Step) -> ir.Value:
     """round(x / scale) + zero of a QuantizeLinear, as floats; computed once in a graph."""
-    known = step.node.meta.get(_CODES)
+    known = step.node.meta.get(_CODES)  # the gradient and `to_floats` share the nodes
     if known is None:
         known = op.Round(op.Div(step.x, scale_of(op, step)))
         if step.optional(2) is not None:

@@ -61,6 +61,7 @@ def read_tensors(served: Served) -> tuple[list[Tensor], list[Tensor]]:
         GraphError: A tensor has a fixed batch other than 1, or no batch.
     """
     graph = onnx.load_model_from_string(served.model).graph
+    # before version 4 of the IR, weights had to be among the inputs
     weights = {weight.name for weight in graph.initializer}
     inputs = [_tensor(value, served.name) for value in graph.input if value.name not in weights]
     return inputs, [_tensor(value, served.name) for value in graph.output]

@@ -144,7 +144,7 @@ class Net:
         """This graph's initializer with the name and content of another graph's."""
         assert value.const_value is not None
         name, tensor = str(value.name), value.const_value
-        here = self.graph.initializers.get(name)
+        here = self.graph.initializers.get(name)  # shared if it is the same; else the new one gets a free name
         if here is not None and here.const_value is not None and _same(here.const_value, tensor):
             return here
         free = self._emit.unique(name)
