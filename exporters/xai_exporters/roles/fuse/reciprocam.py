@@ -69,7 +69,7 @@ class ReciproCam:
         return self._score(net, tail.inputs[0], self._masked_copies(net))
 
     def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
-        """The sum of M_n * maps for each n, maps [.,1,h,w]; the mean is this sum / (h*w), the same map up to a factor."""
+        """The sum of M_n * maps for each position n, [.,1,h,w]; the mean is this sum / (h*w), the same map up to a factor."""
         _, h, w = net.shape
         if self.mask == "gaussian":
             # the kernel is symmetric; padding with zeros clips the masks at the borders

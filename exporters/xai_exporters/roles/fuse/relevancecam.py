@@ -16,7 +16,9 @@ from .net import Net
 @fused.register("relevance-cam")
 @dataclass(frozen=True)
 class RelevanceCam:
-    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij; relevance starts with 1 at the target, and -1/n at the other of n classes.
+    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij; relevance starts with 1 at the target, -1/n at all other classes.
+
+    n is the number of classes.
 
     Attributes:
         composite: Name or .toml file of the rules.
