@@ -1,4 +1,4 @@
-"""The command line's parser, made from the fields of `Request`, and the values of options from their text."""
+"""The command line's parser, made from the fields of `Request`, and the functions that read the text of options."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, hint in typing.get_type_hints(Request, include_extras=True).items():
         if typing.get_origin(hint) is Annotated:
             kind, option = typing.get_args(hint)
+            # -o before --output-path
             flags = sorted((f"--{name.replace('_', '-')}", *option.also), key=lambda flag: flag.startswith("--"))
             groups[option.group].add_argument(*flags, help=option.help.format(**told), **_settings(option, kind))
         elif name == "preprocess_fields":
@@ -72,7 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _settings(option: Option, hint: Any) -> dict[str, Any]:
-    """What argparse is told of a field's option: by the field's type."""
+    """The arguments of `add_argument` for a field's option, by the field's type."""
+    # the type itself, and the members of a union (or of a tuple)
     kinds = [kind for kind in (hint, *typing.get_args(hint)) if kind is not type(None)]
     choices = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal), None)
     settings: dict[str, Any] = {} if option.metavar is None else {"metavar": option.metavar}
@@ -111,7 +113,7 @@ def request_of(options: argparse.Namespace) -> Request:
     """The request: the command line's options over the TOML file's.
 
     Raises:
-        RequestError: The file is not right, or `--fuse` names no method.
+        RequestError: The file is invalid, or `--fuse` names no method.
     """
     values: dict[str, Any] = load_config(options.config) if options.config else {}
     given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
@@ -157,12 +159,13 @@ def floats(text: str) -> tuple[float, ...]:
 
 
 def options(text: str) -> dict[str, Any]:
-    """Parse "KEY=VALUE,KEY=VALUE" as keyword arguments; a value is a Python literal, true or false, or else text.
+    """Parse "KEY=VALUE,KEY=VALUE" as keyword arguments; a value is a Python literal, true or false; anything else is text.
 
     Raises:
         argparse.ArgumentTypeError: A part is no KEY=VALUE, or a key stands twice.
     """
     found: dict[str, Any] = {}
+    # a comma separates options only if KEY= follows, so that values can hold commas
     for part in re.split(r",(?=\s*\w+\s*=)", text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key.isidentifier() or key in found:
@@ -171,7 +174,7 @@ def options(text: str) -> dict[str, Any]:
             found[key] = {"true": True, "false": False}.get(value.lower(), value)
             found[key] = ast.literal_eval(found[key])
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            pass  # text, or a boolean already
+            pass  # the value stays text, or the boolean that it is already
     return found
 
 

@@ -152,7 +152,7 @@ def _print_summary(done: Export) -> None:
 
 
 def _print_randomised(done: Export, beside: Export, console: Console) -> None:
-    """One line on a randomised bundle, and one on each graph that is not as the network's own."""
+    """One line about a randomised bundle, and one for each graph that differs in this from the network's own bundle."""
     random = done.manifest.randomised
     assert random is not None
     count, last = len(random.layers), random.layers[-1]
@@ -167,14 +167,14 @@ def _print_randomised(done: Export, beside: Export, console: Console) -> None:
 
 
 def _console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough for a line where there is none."""
-    console = _Console(highlight=False)
+    """Standard output, as wide as the terminal; wide enough for long lines if there is no terminal."""
+    console = _Console(highlight=False)  # which would wrap at 80 columns without a terminal
     return console if console.is_terminal else _Console(highlight=False, width=160)
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """As every other command ends, in place of rich's exit status 1."""
+        """End as every other command does, instead of with rich's exit status 1."""
         raise BrokenPipeError
 
 

@@ -32,6 +32,7 @@ def load_config(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(Request)
     known = {f.name for f in dataclasses.fields(Request)} - {"preprocess_fields"}
+    # the fields of type Path, or Path | None
     paths = {name for name in known if Path in (hints[name], *typing.get_args(hints[name]))}
     lists = {
         name
@@ -56,6 +57,7 @@ def load_config(path: Path) -> dict[str, Any]:
             if not isinstance(value, str):
                 raise RequestError(f"{path}: {key} is a file's path")
             values[option] = path.parent / value
+        # a list for a tuple, true or false for a switch, and neither for anything else
         elif isinstance(value, list) != (option in lists) or isinstance(value, bool) != (hints[option] is bool):
             raise RequestError(f"{path}: {key} = {value!r} is not a value for this option")
         else:

@@ -45,7 +45,7 @@ class ArchitectureError(SourceError):
 
 
 class LayerError(ExportError):
-    """No such layer, an ambiguous one, or one where the network can't be cut."""
+    """No such layer, an ambiguous one, or one at which the network can't be cut."""
 
 
 class ExtentError(LayerError):
@@ -57,7 +57,7 @@ class GraphError(ExportError):
 
 
 class RuleError(GraphError):
-    """An operator on the way from the logits to the target has no rule, or not for the case at hand."""
+    """An operator on the way from the logits to the target has no rule, or no rule for this case."""
 
 
 class BatchError(ExportError):

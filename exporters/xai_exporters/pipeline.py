@@ -1,6 +1,6 @@
 """The export, in four steps: plan (what is explained, where to cut), build (graphs and manifest), stage, verify; then deliver.
 
-Bundles with random weights are the same four steps again.
+Bundles with random weights go through the same four steps.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ class Export:
     """What an export did.
 
     Attributes:
-        path, manifest: Of the bundle.
-        kind: What the source was.
-        verified: How well it is reproduced.
+        path, manifest: The bundle's.
+        kind: The kind of source.
+        verified: How well the bundle reproduces the source.
         dead: Role -> why its graph gave only zeros on noise images (see `xai_deploy.constant_maps`).
-        batch_was_fixed: The source's was; the bundle's is symbolic, unless its manifest says "one".
+        batch_was_fixed: The source has a fixed batch. The bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None if it takes several.
         framework: The name of what `verified` compares with besides the source graph.
         layer_note: What users should know about the layer that `auto` chose, or that a name stands for; None if nothing is unusual.
-        dropped_outputs: Those that are not one result per image.
-        size: Of the bundle's files, in bytes.
+        dropped_outputs: Outputs that are left out because they are not one result per image.
+        size: The size of the bundle's files, in bytes.
         seconds: How long it took.
-        notes: What the network was taken for, and where its preprocessing comes from.
+        notes: Lines that say what the network was taken for, and where its preprocessing comes from.
         beside: The page and the server's repository.
-        randomised: The same of the bundles with random weights, whose source is the network randomised.
+        randomised: The exports of the bundles with random weights, whose source is the randomised network.
     """
 
     path: Path
@@ -96,7 +96,7 @@ class Plan:
         network: The source; with random weights if `random` says so.
         choice: What is explained, and the layer.
         material: What the graphs are made of.
-        random: The step of randomisation; None of the network itself.
+        random: The step of randomisation; None for the network itself.
     """
 
     request: Request
@@ -121,16 +121,17 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
 
     Args:
         request: What to export and how.
-        say: Told each step as it begins.
+        say: Called with each step as it begins.
 
     Raises:
-        ExportError: One of its kinds; nothing is left behind.
+        ExportError: One of its subclasses. No files are left behind.
     """
     started = time.perf_counter()
     check(request)
     roles = plan_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]
+    # what can be refused early is refused before the network is read
     check_delivery(request, (path, *steps), say)
     if request.format == "openvino":
         require_openvino()
@@ -144,7 +145,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     try:
         done = _export_all(request, roles, network, graph, (path, *steps), say)
     except BatchError as error:
-        if graph.reason is not None:
+        if graph.reason is not None:  # it was exported for one image at a time already
             raise
         say("beginning again, for one image at a time")
         graph = clean(network.proto, request.input_shape, str(error))
@@ -173,9 +174,10 @@ def _export_all(
     if graph.reason is not None:
         log.warning("the bundle takes one image at a time: %s", graph.reason)
     with staged(request.overwrite) as stage:
+        # planning changes the graph, so every bundle starts from a copy if there are several
         plan = _plan(request, roles, network, graph.copy() if further else graph, None, say)
         done = _export_one(plan, path, stage, say)
-        bare = replace(request, fuse=())
+        bare = replace(request, fuse=())  # bundles with random weights have no fused graphs
         randomised = []
         for step, destination in enumerate(further, 1):
             which = f"randomised {step} of {request.randomise}"
@@ -233,7 +235,7 @@ def _plan(
         network: The source.
         graph: The clean graph; it changes.
         random: The step of randomisation, its layers not known yet; None: the weights stay.
-        say: Told each step as it begins.
+        say: Called with each step as it begins.
     """
     choice = choose(graph, request, network.tap)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
@@ -244,6 +246,7 @@ def _plan(
         check_layers(graph.graph, request.source, request.randomise)
     if random is not None:
         random = randomise_step(graph.model, random)
+        # the randomised graph is the source now; no framework has a forward pass for it
         network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
     say("cutting")
     note_names(graph.graph)
@@ -263,7 +266,7 @@ def _build(plan: Plan, say: Say) -> Built:
     request, roles, material = plan.request, plan.roles, plan.material
     say("deriving the graphs")
     graphs, left_out = roles.build(material)
-    tensor = {"xai_tensor": str(material.cut.target.name)}  # "auto" is not what a layer is called
+    tensor = {"xai_tensor": str(material.cut.target.name)}  # the layer's real name, in case the request says "auto"
     notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
     contents = {f"{role}.onnx": to_bytes(make_model(graph, notes[role])) for role, graph in graphs.items()}
     manifest = replace(describe(request, roles, material, graphs), left_out=left_out, randomised=plan.random)
@@ -275,6 +278,7 @@ def _build(plan: Plan, say: Say) -> Built:
     manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
     wrong, dead = check_backward(contents, manifest)
     wrong = check_everywhere(contents, manifest, images) | wrong
+    # a graph that a runtime computes wrongly is left out, unless the request asks for it: then the export fails
     for role, reason in wrong.items():
         if roles.asks_for(role):
             raise VerificationError(f"the {role} graph can't be used: {reason}")

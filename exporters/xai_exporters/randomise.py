@@ -1,20 +1,21 @@
 """Random weights in place of trained ones, from the logits down: the cascade of Adebayo et al.
 
-J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.1. They re-initialise a layer as its framework
-had done at first. A deployed graph does not say how that was, and has BatchNorms merged or frozen that would not fit it. So a
-layer's weights are drawn anew such that their size stays what the rest of the network, trained around them, expects:
+J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.1. The paper re-initialises a layer as its
+framework did before training. A deployed graph does not say how that was done, and its BatchNorms are merged or frozen and would
+not fit such weights. So a layer gets random weights of the size that the rest of the network, trained around them, expects:
 
-- kernels and matrices (two dimensions larger than 1): normal, of the tensor's own mean and standard deviation. With the own
-  deviation activations neither vanish nor explode through many layers, which He's would do once BatchNorms are merged; with
-  the own mean, that of the answer to the (positive) activations before it stays near what biases and BatchNorms make up for;
-- vectors (bias, scale, slope): permuted, all of a node in the same way. A BatchNorm's running mean and variance are permuted
-  along, although they are no weights: the variance stays beside its scale, for one that is almost 0 (a channel that died in
-  training) under another channel's scale would make a giant of this channel;
-- integer kernels behind a DequantizeLinear (or of QLinearConv and its like): permuted, which keeps their range; integer biases
-  permuted by what they stand for, where each channel has a scale of its own.
+- Kernels and matrices (at least two dimensions larger than 1) are drawn from a normal distribution with the tensor's own mean
+  and standard deviation. With their own deviation, activations neither vanish nor explode through many layers; with that of
+  He's initialisation they would, once BatchNorms are merged. With their own mean, the mean response to the (positive)
+  activations before the layer stays near the value that biases and BatchNorms compensate for.
+- Vectors (bias, scale, slope) are permuted, all vectors of a layer in the same way. A BatchNorm's running mean and variance are
+  no weights, but are permuted with them, so that each variance stays with its scale. Otherwise a variance of almost 0 (a channel
+  that died in training) could meet the scale of another channel, and this channel would become huge.
+- Integer kernels that a DequantizeLinear reads (or a QLinearConv or similar operator) are permuted, which keeps their range.
+  Integer biases are permuted by the numbers that they stand for if each channel has a scale of its own.
 
-A permutation is one cycle through all elements, so that it leaves nothing as it was but what is all one number. Such a tensor
-(a scale of ones, a box filter) has nothing to randomise and stays.
+A permutation is one cycle through all elements, so that it moves every element; only a tensor of one repeated number stays the
+same. Such a tensor (a scale of ones, a box filter) has nothing to randomise, and is no weight here.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ _OTHERS: dict[str, tuple[int, ...]] = {
     "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2),
     "GroupNormalization": (1, 2), "RMSNormalization": (1,), "PRelu": (1,), "Add": (0, 1), "Mul": (0, 1),
 }  # fmt: skip
-"""Layers only behind a kernel: in front of all, they are the image's preprocessing."""
+"""These are layers only after a kernel. Before the first kernel they are the preprocessing of the image."""
 
 _COMBINING = {"Add", "Sub", "Mul", "Div", "Sum", "MatMul", "Concat"}
-"""What weights are computed with from several; of other operators the first input alone is one, the others say how."""
+"""Operators that compute a weight from several. For others only the first input is a weight; the rest are parameters."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class WeightedLayer:
     """A layer that carries weights.
 
     Attributes:
-        node: Its node; a bias added right behind belongs to it.
-        weights: Its initializers, less those of layers behind it.
+        node: Its node; a bias added directly after it belongs to it.
+        weights: Its initializers, without those that later layers read, too.
     """
 
     node: ir.Node
@@ -68,11 +69,11 @@ class WeightedLayer:
 def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
     """The layers that carry weights, from the output to the input.
 
-    Weights are constants that something computed from the image is multiplied with, or has added to it, in the operators
-    above; an Einsum's operands; class and register tokens. Not: single numbers, integers but for quantised weights, scales
-    and zero points, shapes and bounds, attention masks (of two values only), what stands before the first kernel.
-    A weight of several layers is of the last one. In a branched network any order that puts a layer behind those it reads
-    would do; it is the graph's, backwards.
+    Weights are constants that the operators above multiply with, or add to, a tensor computed from the image; an Einsum's
+    operands; class and register tokens. The following are no weights: single numbers; integers, except quantised weights; scales
+    and zero points; shapes and bounds; attention masks (with two values only); everything before the first kernel. A weight that
+    several layers read belongs to the last of them. In a branched network any order that puts a layer after those that it reads
+    would do; this is the order of the graph, backwards.
     """
     data = set(graph.inputs)
     behind: set[ir.Value] = set()
@@ -89,14 +90,15 @@ def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
             behind.update(node.outputs)
         if found:
             nodes.append((node, found))
-    owners: dict[ir.Node, ir.Node] = {}
+    # an Add that alone reads a layer's result is its bias; an Add after a Concat is a layer of its own
+    owners: dict[ir.Node, ir.Node] = {}  # node with weights -> the node of the layer that it belongs to
     for node, _ in nodes:
         read = next(v for v in node.inputs if v is not None and v in data)
         before = read.producer() if node.op_type == "Add" and len(read.uses()) == 1 else None
         owners[node] = node if before is None or before.op_type == "Concat" else owners.get(before, node)
     layers: dict[ir.Node, list[ir.Value]] = {}
     taken: set[ir.Value] = set()
-    for node, found in reversed(nodes):
+    for node, found in reversed(nodes):  # from the output: a shared weight belongs to the last layer that reads it
         new = [v for v in found if v not in taken]
         taken.update(new)
         if new:
@@ -105,8 +107,10 @@ def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
 
 
 def layer_names(layers: list[WeightedLayer]) -> list[str]:
-    """What layers are called: by the module of their weights ("conv1.weight", also where a BatchNorm was merged into it), or
-    the one that their node lies in, where it is theirs alone; else by their node."""
+    """The names of layers: the module of their weights or of their node if no other layer has the same one, else their node's name.
+
+    The module of a weight "conv1.weight" is conv1, even if a BatchNorm was merged into it.
+    """
     modules = [_module_of(layer) for layer in layers]
     return [
         module if module and modules.count(module) == 1 else str(layer.node.name)
@@ -123,7 +127,7 @@ def _module_of(layer: WeightedLayer) -> str | None:
 
 
 def check_layers(graph: ir.Graph, source: Path, steps: int) -> None:
-    """Refuse what can't be randomised in so many steps.
+    """Refuse a network that can't be randomised in so many steps.
 
     Args:
         graph: The network.
@@ -155,13 +159,13 @@ def randomise_step(model: ir.Model, step: Randomised) -> Randomised:
 def randomise(model: ir.Model, share: Fraction, seed: int) -> list[str]:
     """Randomise the share of a model's layers that is nearest to the output.
 
-    The numbers of a layer depend on the seed and on its place alone: a larger share gives those that it has in common with
-    a smaller one the same.
+    The random numbers of a layer depend only on the seed and on the layer's place. So layers that a larger and a smaller share
+    have in common get the same weights.
 
     Args:
         model: A clean model; changed in place.
-        share: Of the layers, 0 to 1; their number is rounded up.
-        seed: Of the random numbers.
+        share: The share of the layers, 0 to 1; their number is rounded up.
+        seed: The seed of the random numbers.
 
     Returns:
         The layers' names, from the output to the input.
@@ -169,7 +173,7 @@ def randomise(model: ir.Model, share: Fraction, seed: int) -> list[str]:
     layers = find_layers(model.graph)
     count = math.ceil(share * len(layers))
     for place, layer in enumerate(layers[:count]):
-        rng = np.random.default_rng([seed, place])
+        rng = np.random.default_rng([seed, place])  # does not depend on how many layers are randomised
         cycles: dict[int, Array] = {}
         for value in layer.weights:
             _redraw(value, rng, cycles)
@@ -189,6 +193,7 @@ def _weights(node: ir.Node, data: set[ir.Value]) -> Iterator[ir.Value]:
             assert array is not None
             if not (integers or (leaf.dtype is not None and leaf.dtype.is_floating_point())):
                 continue
+            # an attention mask has two values only
             mask = kind in ("Add", "Mul") and array.size > 2 and len(np.unique(array)) <= 2
             if array.size > 1 and not mask and bool((array != array.flat[0]).any()):
                 yield leaf
@@ -208,18 +213,18 @@ def _leaves(value: ir.Value, integers: bool) -> Iterator[tuple[ir.Value, bool]]:
 
 
 def _is_token(value: ir.Value) -> bool:
-    """[1,T,C], or as many of them as there are images."""
+    """Whether a constant is a class or register token: [1,T,C], possibly repeated for each image."""
     leaf = next((leaf for leaf, _ in _leaves(value, False)), None)
     array = constant_of(leaf)
     return array is not None and array.ndim == 3
 
 
 def _redraw(value: ir.Value, rng: np.random.Generator, cycles: dict[int, Array]) -> None:
-    """Give an initializer new content; another tensor, for its old one may be the source's."""
+    """Give an initializer new content, as a new tensor: the source may share the old one."""
     old = constant_of(value)
     assert old is not None
     assert value.dtype is not None
-    if sum(d > 1 for d in old.shape) < 2:
+    if sum(d > 1 for d in old.shape) < 2:  # a vector; vectors of one size share a cycle
         cycle = cycles.setdefault(old.size, _cycle(old.size, rng))
         new = _permuted(value, old.ravel(), cycle).reshape(old.shape)
     elif value.dtype.is_floating_point():
@@ -239,12 +244,13 @@ def _cycle(size: int, rng: np.random.Generator) -> Array:
 
 
 def _permuted(value: ir.Value, old: Array, cycle: Array) -> Array:
-    """A vector permuted; integers with a scale each (not those of 8 bits, whose range would not do) by what they stand for."""
+    """A vector permuted; int32 values with a scale each by the numbers they stand for (8 bits would not have the range)."""
     user = next((node for node, place in value.uses() if node.op_type == "DequantizeLinear" and place == 0), None)
     scale = None if user is None else constant_of(user.inputs[1])
     if scale is None or scale.size != old.size or old.dtype != np.int32:
         return np.asarray(old[cycle])
     wide = scale.ravel().astype(np.float64)
     limits = np.iinfo(np.int32)
+    # the permuted numbers, quantised again with the scales of their new places
     codes = np.rint((old * wide)[cycle] / np.where(wide == 0, 1, wide))
     return np.clip(codes, limits.min, limits.max).astype(np.int32)

@@ -64,15 +64,15 @@ class Request:
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
         arch: "MODULE:CALLABLE", "FILE.py:CALLABLE" or a torchvision name; builds the network for a state dict.
-        arch_options: Keyword arguments of that callable: what a state dict does not hold.
+        arch_options: Keyword arguments of that callable that a state dict does not hold.
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
-        trust_pickle: Its old name; only taken, never kept.
-        input_shape: (C,H,W) of one image; needed where the source does not say.
-        output: The source's output to explain, where there are several.
+        trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
+        input_shape: (C,H,W) of one image; needed if the source does not state it.
+        output: The source's output to explain, if there are several.
         preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         labels: Text file with one label a line.
-        roles: Graphs to write; empty: all that apply and need not be asked for.
+        roles: Graphs to write; if empty, all that apply and that are written by default.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
@@ -80,7 +80,7 @@ class Request:
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
         fuse: Methods to write as self-contained graphs, "METHOD" or "METHOD:OPTION=VALUE".
         fixed_target: Fused graphs have no input `target`: always the predicted class.
-        map_size: "input" resizes the maps of fused graphs to the network's input; None leaves them as the method gives them.
+        map_size: "input" resizes the maps of fused graphs to the network's input; None leaves the size that the method gives.
         uint8: The maps of fused graphs are 0-255.
         embed_preprocess: Fused graphs take uint8 [N,height,width,3] of any size.
         format: "openvino" writes fused graphs as OpenVINO IR, too.
@@ -88,7 +88,7 @@ class Request:
         web: Folder of the page to write.
         ort_web: onnxruntime-web's package for the page, as a file or a folder; None: from the npm registry, or the cache.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `randomise`.
-        randomise_seed: Of their random numbers.
+        randomise_seed: The seed of their random numbers.
     """
 
     source: Path
@@ -196,11 +196,11 @@ class Request:
 
     def __post_init__(self, trust_pickle: bool) -> None:
         if trust_pickle:
-            object.__setattr__(self, "trust_code", True)
+            object.__setattr__(self, "trust_code", True)  # the dataclass is frozen
 
 
 def check(request: Request) -> None:
-    """What the types alone do not say.
+    """Check what the types alone do not say.
 
     Raises:
         RequestError: An option's value is out of range.
@@ -212,7 +212,7 @@ def check(request: Request) -> None:
         value = getattr(request, option)
         if value is not None and (not isinstance(value, str) or not value):
             raise RequestError(f"--{option} takes a name; got {value!r}")
-        if isinstance(value, str) and not value.isprintable():  # bytes that are no text among them
+        if isinstance(value, str) and not value.isprintable():  # also refuses bytes that are no text
             raise RequestError(f"--{option} takes printable text; got {value!r}")
     if not isinstance(request.arch_options, Mapping) or not all(map(_is_name, request.arch_options)):
         raise RequestError(

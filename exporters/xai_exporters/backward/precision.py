@@ -21,7 +21,7 @@ _SMALL = 256  # elements; such a constant is stored as float32, because some run
 def widen(graph: ir.Graph) -> ir.Value:
     """Compute a graph in float32 wherever it computes in half precision.
 
-    Inputs keep their types, each behind a Cast. Outputs of half precision become float32; see `narrow_outputs`.
+    Inputs keep their types; a Cast follows each half-precision one. Outputs of half precision become float32; see `narrow_outputs`.
 
     Args:
         graph: Changed in place; its nodes stay in order.
@@ -32,22 +32,26 @@ def widen(graph: ir.Graph) -> ir.Value:
     source = graph.inputs[0]
     emit = Emitter(graph, "float32")
     nodes = list(graph)
+    # the tensors that no other operator computes: inputs, initializers, constants
     values = [*graph.inputs, *graph.initializers.values()]
     values += [node.outputs[0] for node in nodes if node.op_type in ("Constant", "ConstantOfShape")]
     for value in [value for value in values if value.dtype in HALVES]:
         wide = _widened(emit, value)
         source = wide if value is source else source
         value.replace_all_uses_with(wide, replace_graph_outputs=True)
+        # the line above rewired the new Cast, too: it has to read the narrow value
         if (producer := wide.producer()) is not None:
             producer.replace_input_with(0, value)
         elif value.name in graph.initializers:
             del graph.initializers[str(value.name)]
     for node in nodes:
+        # these operators name their output type in an attribute
         for name in {"Cast": ("to",), "EyeLike": ("dtype",), "DequantizeLinear": ("output_dtype",)}.get(
             node.op_type, ()
         ):
             if name in node.attributes and node.attributes[name].as_int() in HALVES:
                 node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
+        # constants keep their type: their readers read the widened value
         if node.op_type not in ("Constant", "ConstantOfShape"):
             for value in node.outputs:
                 if value.dtype in HALVES:
@@ -66,12 +70,13 @@ def _widened(emit: Emitter, value: ir.Value) -> ir.Value:
 
 
 def narrow_outputs(graph: ir.Graph, like: ir.Graph) -> None:
-    """Give the first outputs the element types they have in another graph, where `widen` made float32 of them."""
+    """Give the first outputs back the element types that they have in `like`, if `widen` made them float32."""
     emit = Emitter(graph, "narrow")
     for i, own in enumerate(like.outputs):
         wide = graph.outputs[i]
         if own.dtype not in HALVES or wide.dtype in HALVES:
             continue
+        # the Cast takes over the output's name
         name, wide.name = str(wide.name), f"{wide.name}/float32"
         half = emit.node("Cast", [wide], name, {"to": int(own.dtype)})
         half.name, half.shape, half.type = name, wide.shape, own.type

@@ -7,10 +7,10 @@ A rule is a function `rule(op, step, *dys)` registered for one or several operat
         y = step.y
         return op.Mul(dy, op.Mul(y, op.Sub(1.0, y)))
 
-It gets one dy per output of the node (None for an output that leads nowhere) and returns one value per input, None where
-there is nothing to return; inputs after the last one returned have none. It writes its nodes through `op` and reads the
-forward node through `step`. With `broadcasts=True` the values returned have the output's shape, and the walker sums them
-over the axes along which an input was broadcast.
+It gets one dy per output of the node: None for an output through which nothing comes back. It returns one value per input:
+None for an input that gets nothing. The list may be shorter than the inputs; the remaining inputs then get nothing. The rule
+writes its nodes through `op` and reads the forward node through `step`. With `broadcasts=True` the values returned have the
+output's shape, and the walker sums them over the axes along which an input was broadcast.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Step:
 
     Attributes:
         node: The node.
-        shapes: Of every tensor of the graph.
-        leads: Its inputs that lead to the target.
+        shapes: The shapes of all tensors of the graph.
+        leads: The positions of its inputs that lie on a path to the target.
     """
 
     node: ir.Node
@@ -62,13 +62,13 @@ class Step:
         return self.node.outputs[0]
 
     def input(self, position: int) -> ir.Value:
-        """An input that is there."""
+        """An input that the node has."""
         value = self.node.inputs[position]
         assert value is not None
         return value
 
     def optional(self, position: int) -> ir.Value | None:
-        """An input, or None where it is left out."""
+        """An input, or None if it is left out."""
         return self.node.inputs[position] if position < len(self.node.inputs) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -76,7 +76,7 @@ class Step:
         return attribute(self.node, name, default)
 
     def constant(self, position: int) -> NDArray[Any] | None:
-        """The array behind an input that is a constant; None for one that is left out.
+        """The array of a constant input; None if the input is left out.
 
         Raises:
             RuleError: The input is computed.
@@ -96,10 +96,10 @@ class Step:
         return axis % len(self.dims(self.x if value is None else value))
 
     def only_first(self) -> None:
-        """Check that no input but the first leads to the target: weights are the network's own.
+        """Check that only the first input lies on a path to the target: the others have to be the network's own weights.
 
         Raises:
-            RuleError: One does.
+            RuleError: Another input does.
         """
         if self.leads - {0}:
             raise self.refuse(f"its input {min(self.leads - {0})} depends on the target layer; only its first may")
@@ -118,7 +118,7 @@ class Rule:
 
 
 class Table(Protocol):
-    """What the walker asks: the rule of each node, and where nothing goes on."""
+    """What the walker asks a table: the rule of each node, and whether the walk stops there."""
 
     def find(self, node: ir.Node) -> Rule:
         """See `RuleTable.find`."""
@@ -132,7 +132,7 @@ class RuleTable:
 
     Args:
         package: Full name of the package whose modules fill it (or of the one module that does).
-        over: A table whose rules hold where this one has none.
+        over: A table whose rules hold for the operators that this one has no rule for.
     """
 
     def __init__(self, package: str, over: RuleTable | None = None) -> None:
@@ -171,7 +171,7 @@ class RuleTable:
         """The rule of a node.
 
         Raises:
-            RuleError: There is none; names the operator, the node and where to add one.
+            RuleError: There is no rule. The message names the operator, the node and where to add a rule.
         """
         self._import_all()
         if node.op_type in self._rules:
@@ -185,15 +185,16 @@ class RuleTable:
         )
 
     def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
-        """Whether nothing propagates through a node: it is listed so, or makes integers of the floats that lead to the target.
+        """Whether nothing propagates through a node: it is listed as flat, or makes integers of floats that lead to the target.
 
-        The codes of a quantised tensor stand for floats: QuantizeLinear makes them, and Transpose, MaxPool and the like hand
-        them on.
+        The codes of a quantised tensor stand for floats, so they do not stop the walk: QuantizeLinear makes them, and Transpose,
+        MaxPool and the like pass them on.
         """
         self._import_all()
         if node.op_type in self._flat or (self._over is not None and self._over.stops(node, leading)):
             return True
         dtype = node.outputs[0].dtype
+        # an unknown type counts as float
         if dtype is None or dtype in FLOATS or node.op_type == "QuantizeLinear":
             return False
         return all(x.dtype is None or x.dtype in FLOATS for x in node.inputs if x is not None and x in leading)
@@ -208,12 +209,13 @@ class RuleTable:
             raise ValueError(f"{self._package}: {name!r} is registered twice")
 
     def _import_all(self) -> None:
+        # on first use, because the modules that hold the rules import the table
         if not self._complete:
             self._complete = True
             import_all(self._package)
 
 
 def floats_of(value: ir.Value) -> np.dtype[Any]:
-    """The element type for constants beside a tensor: its own, float32 where it is not known or holds codes."""
+    """The element type for constants used with a tensor: its own; float32 if that is unknown, or no float (codes)."""
     dtype = value.dtype
     return dtype.numpy() if dtype in FLOATS and dtype is not None else np.dtype(np.float32)

@@ -1,13 +1,13 @@
 """The reverse walker: from the logits back to a target tensor, by the rules of a table.
 
-One walk serves every kind of propagation. The table says what an operator does to what comes from behind: its gradient
-(`vjp`: vector-Jacobian product), or its relevance. The walker itself does only what all have in common:
+One walk serves every kind of propagation. The table says how a value at an operator's output passes back to its inputs:
+as a gradient (`vjp`: vector-Jacobian product), or as relevance. The walker itself does only what all have in common:
 
 1. It visits the nodes between target and logits in reverse order, and no others: nothing is computed that leads nowhere.
-2. Where a tensor is used several times, what comes back along the uses is added up.
-3. Where a rule says that its operator broadcasts, the result is summed to the shape of the input.
+2. If several nodes read a tensor, it adds up what comes back from them.
+3. If a rule says that its operator broadcasts, it sums the result down to the shape of the input.
 
-The rules read tensors of the forward graph where they are; nothing is computed twice that is there already.
+The rules read the tensors of the forward graph directly. Nothing that the forward graph has computed is computed again.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def propagate(
     Args:
         graph: The forward graph, its nodes in order; changed in place.
         start: Where the walk begins: the logits.
-        seed: What stands there, of the shape of `start`: for gradients dL/d(start).
-        target: Where it ends.
+        seed: The value at `start`, in its shape: for gradients dL/d(start).
+        target: Where the walk ends.
         table: The rules.
-        shapes: Of the graph's tensors.
+        shapes: The shapes of the graph's tensors.
         scope: First part of the names of the new nodes.
 
     Returns:
-        What arrives, of the target's shape: for gradients dL/d(target).
+        The value at the target, in its shape: for gradients dL/d(target).
 
     Raises:
         RuleError: An operator on the way has no rule, or `start` does not depend on `target`.
@@ -56,11 +56,12 @@ def propagate(
     leading = _leading(nodes, target, table)
     arrived: dict[ir.Value, list[ir.Value]] = {start: [seed]}
     last = None
+    # in reverse order all readers of a tensor come before its producer: its parts are complete when the producer is visited
     for node in reversed(nodes):
         leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
         if not leads or not any(y in arrived for y in node.outputs):
             continue
-        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))
+        op = Ops(emit, str(node.name), floats_of(node.outputs[0]))  # new nodes are named after the forward node
         rule, step = table.find(node), Step(node, shapes, leads)
         dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
@@ -68,7 +69,8 @@ def propagate(
             if dx is None or position not in leads:
                 continue
             x = step.input(position)
-            last = node
+            last = node  # for the error, if nothing reaches the target
+            # a broadcasting rule returns values in the shape of the first output
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
             arrived.setdefault(x, []).append(part)
     total = _total(Ops(emit, str(target.name), floats_of(target)), arrived.pop(target, []))
@@ -78,7 +80,7 @@ def propagate(
 
 
 def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
-    """Why nothing reached the target: the operator before the last one that let something through, or before the start."""
+    """Why nothing reached the target; names the operator before the last node that let something through, or before the start."""
     if is_dynamically_quantised(nodes):
         return (
             "the network is quantised by the range of each input (DynamicQuantizeLinear) and computes in integers, through "
@@ -94,6 +96,7 @@ def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir
 def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir.Value]:
     """The tensors through which something can come back to the target."""
     leading = {target}
+    # the nodes are in order, so one pass forward is enough
     for node in nodes:
         if any(x in leading for x in node.inputs) and not table.stops(node, leading):
             leading.update(node.outputs)

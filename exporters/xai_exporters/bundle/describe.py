@@ -1,4 +1,4 @@
-"""What a bundle's manifest says of an export: input, layer, outputs, graphs."""
+"""What a bundle's manifest says about an export: input, layer, outputs, graphs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, pa
     """The network's input, and the preprocessing of its images.
 
     Raises:
-        GraphError: It takes numbers of another type than images are given in.
-        RequestError: A preprocessing that does not fit it.
+        GraphError: Its element type is none that images have.
+        RequestError: The preprocessing does not fit it.
     """
     [image] = clean.graph.inputs
     if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
@@ -39,7 +39,7 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, pa
 
 
 def describe(request: Request, plan: RolePlan, material: Material, graphs: Mapping[str, ir.Graph]) -> Manifest:
-    """The manifest, but for what is known only once the graphs have run: precision, what was left out, files.
+    """The manifest, without what is known only after the graphs have run: precision, what was left out, files.
 
     Args:
         request: The export.
@@ -53,6 +53,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         Output(
             name=str(value.name),
             tensor=parts.tensors[str(value.name)],
+            # measured with two images; the manifest leaves the batch out
             shape=clean.shapes.two[str(value.name)][1:],
             kind=logits.kind if value is logits.output else "other",
         )
@@ -85,7 +86,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
 
 
 def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
-    """What the manifest says of a graph."""
+    """The manifest's entry for a graph."""
     takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
     return Graph(f"{role}.onnx", graph.opset_imports[""], start, takes, gives)
 
@@ -93,5 +94,6 @@ def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) ->
 def _port(value: ir.Value) -> Port:
     assert value.shape is not None
     assert value.dtype is not None
+    # the first dimension is the batch; a size that is not known is None
     sizes = tuple(size if isinstance(size, int) else None for size in value.shape[1:])
     return Port(str(value.name), sizes, value.dtype.numpy().name)

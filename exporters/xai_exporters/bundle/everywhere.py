@@ -1,4 +1,4 @@
-"""Every graph of a bundle on every runtime that is installed: each computes the network that head and tail compute there."""
+"""Run every graph of a bundle on every installed runtime: its logits have to be those of head and tail on that runtime."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
         image: The input, [n, ...].
 
     Returns:
-        Role -> which runtime computes it wrongly, and by how much. What a runtime can't open or run is logged, not wrong.
+        Role -> which runtime computes it wrongly, and by how much. A graph that a runtime can't open or run is logged, not wrong.
 
     Raises:
-        VerificationError: A runtime computes head and tail themselves otherwise than the first one.
+        VerificationError: A runtime computes head and tail differently from the first runtime.
     """
     wrong: dict[str, str] = {}
     first: NDArray[Any] | None = None
@@ -49,19 +49,20 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
         except GraphError as error:
             log.warning("not verified on %s: %s", runtime, error)
             continue
-        if first is None:
+        if first is None:  # ONNX Runtime is the first of the runtimes
             if not np.isfinite(tail[LOGITS]).all():
-                return {}  # `verify` says whether that is the source's own doing
+                return {}  # `verify` reports it if the source gives such numbers itself
             first = tail[LOGITS]
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             raise VerificationError(f"{runtime} computes head and tail otherwise than ONNX Runtime: {how}")
+        # the predicted class; a seed of zeros adds nothing to it
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
         for role, graph in manifest.graphs.items():
             if graph.propagated is None and fused_method(role) is None:
                 continue
             if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
-                continue  # the preprocessing is embedded: it is no input of the head's
+                continue  # the preprocessing is embedded: the graph does not take the head's input
             try:
                 results = opened(contents[graph.file], f"the {role} graph")(feeds)
             except GraphError as error:
@@ -75,20 +76,21 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
 def with_precision(
     manifest: Manifest, contents: Mapping[str, bytes], clean: CleanGraph, logits: Logits, images: NDArray[Any]
 ) -> Manifest:
-    """The manifest, with what the tolerances depend on: whether anything is in half precision, and of a network of integers the
-    logits' quantisation step and the noise of the runtimes that are installed.
+    """The manifest, with what the tolerances depend on.
 
-    Where the logits are floats behind a quantised layer, a 255th of their largest magnitude stands for the step.
+    That is whether anything is in half precision, and for a network of integers the quantisation step of the logits and the
+    noise of the installed runtimes. If the logits are floats after a quantised layer, 1/255 of their largest magnitude is used
+    as the step.
     """
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
     step = quantisation_step(clean.graph, logits.value)
-    if step == 0:
+    if step == 0:  # no network of integers; None: the logits have no step of their own
         return replace(manifest, logits_step=step, extensions=extensions)
     exact = _logits(_exactly, contents, manifest, images)
     largest = float(np.abs(exact).max())
     if not np.isfinite(largest):
-        return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` says so
+        return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` reports it
     noise = 0.0
     for runtime, opened in _runtimes():
         try:
@@ -102,19 +104,20 @@ def with_precision(
 def _logits(
     opened: Open, contents: Mapping[str, bytes], manifest: Manifest, images: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """What head and tail give of some images, one at a time, [n,classes]."""
+    """The logits that head and tail give for some images, one at a time, [n,classes]."""
     head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
     rows = [tail(head({manifest.input.name: images[i : i + 1]}))[LOGITS] for i in range(len(images))]
     return np.concatenate(rows).astype(np.float64)
 
 
 def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
-    """As `how_wrong`, of the logits, or of the network's own outputs where a graph gives those (fused ones do)."""
+    """As `how_wrong`, for the logits, or for the network's own outputs if a graph gives those (fused graphs do)."""
     if LOGITS in results:
         return how_wrong(results[LOGITS], tail[LOGITS], manifest)
+    # the noise was measured on the logits; for other outputs it says nothing
     flat = replace(manifest, extensions={n: text for n, text in manifest.extensions.items() if n != NOISE})
     for output in manifest.outputs:
-        own = output.tensor == LOGITS  # a probability moves more than its logit where few are probable
+        own = output.tensor == LOGITS  # a probability moves more than its logit if few classes are probable
         how = how_wrong(results[output.name], tail[output.tensor], manifest if own else flat, times=1.0 if own else 3.0)
         if how is not None:
             return f"{output.name!r}: {how}"

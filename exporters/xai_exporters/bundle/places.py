@@ -21,9 +21,9 @@ from pathlib import Path
 from xai_deploy.foundation.whole_files import lock
 
 PARTIAL, ASIDE, NEW = ".partial", ".old", ".new"  # how the names of temporary folders end
-_AGE = 3600  # seconds, after which a folder is taken for abandoned where the system has no locks
+_AGE = 3600  # seconds; on a system without locks, an older folder counts as abandoned
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
-_AT_FDCWD = -100
+_AT_FDCWD = -100  # Linux: paths are relative to the current folder
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 _held: dict[Path, int] = {}  # the locks of this process
@@ -62,10 +62,10 @@ def put(staging: Path, path: Path) -> Path | None:
     """Move a folder into place.
 
     Returns:
-        Where the folder is now that was at `path` before: `staging` if the two names were exchanged; None if there was none.
+        The present place of the folder that was at `path` before: `staging` if the names were exchanged; None if there was none.
 
     Raises:
-        OSError: It can't be moved. Everything is where it was.
+        OSError: It can't be moved. Everything is back in its old place.
     """
     if not path.exists():
         os.rename(staging, path)
@@ -105,6 +105,7 @@ def exchange(one: Path, other: Path) -> bool:
     """
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
     names = os.fsencode(one), os.fsencode(other)
+    # renameat2 is in Linux's C library, renamex_np in that of macOS
     if (rename := getattr(libc, "renameat2", None)) is not None:
         failed = rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)
     elif (rename := getattr(libc, "renamex_np", None)) is not None:
@@ -123,6 +124,7 @@ def clear(path: Path) -> None:
         if folder.suffix not in (PARTIAL, ASIDE, NEW) or not _abandoned(folder):
             continue
         with contextlib.suppress(OSError):  # another process was faster
+            # the old bundle was moved aside, and its replacement did not follow
             if folder.suffix == ASIDE and not path.exists():
                 os.rename(folder / path.name, path)
         shutil.rmtree(folder, ignore_errors=True)
@@ -144,7 +146,7 @@ def _abandoned(folder: Path) -> bool:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder; None where the system, or the disk, has no locks.
+    """Lock a folder; None if the system, or the disk, has no locks.
 
     Raises:
         BlockingIOError: Another process holds it.

@@ -1,4 +1,4 @@
-"""What the manifest says of the input's preprocessing: a preset, single fields on top of it."""
+"""What the manifest says about the input's preprocessing: a preset, and single fields on top of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def describe_input(
         dtype: Its element type.
         image_shape: One image in the network's own layout.
         layout: "NCHW" or "NHWC".
-        default: The source's own preset, or what it states.
+        default: The source's own preset, or what the source states about its preprocessing.
 
     Raises:
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
@@ -42,12 +42,14 @@ def describe_input(
     stated = None
     if isinstance(default, Stated):
         stated, default = default, "imagenet"
+    # a network of 8-bit pixels takes them as they are, unless the request says otherwise
     preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
-    # a field alone states nothing of the others; these four together leave nothing of weight to guess
+    # a single field says nothing about the others; these four together leave nothing important to guess
     assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
     values = _preset(preset, channels, height, width)
     if stated is not None and request.preprocess is None and dtype != "uint8":
         values |= stated.at(channels, height, width) or {}
+        # what the source states is sure only for the image size that it states
         assumed &= not (stated.sure and stated.size == (height, width))
     values["assumed"] = assumed
     known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
@@ -59,7 +61,7 @@ def describe_input(
         if values["color"] == "BGR" and key not in request.preprocess_fields:
             values[key] = values[key][::-1]  # presets are in RGB order, the manifest in the network's
         if len(values[key]) == 1:
-            values[key] = values[key] * channels
+            values[key] = values[key] * channels  # one number stands for all channels
         if len(values[key]) != channels:
             raise RequestError(f"--{key} needs {channels} values, one per channel of the input; got {len(values[key])}")
     if 0.0 in values["std"]:
@@ -76,10 +78,10 @@ def describe_input(
 
 
 def _check_range(how: Preprocess) -> None:
-    """Refuse a preprocessing that a network of 8-bit pixels can't be fed with.
+    """Refuse a preprocessing that does not fit a network of 8-bit pixels.
 
     Raises:
-        RequestError: It leaves 0 to 255, or leaves nothing of it.
+        RequestError: Its values lie outside 0 to 255, or span next to nothing of that range.
     """
     low, high = how.ends().min(), how.ends().max()
     if low < -0.5 or high > 255.5 or high - low < 2:
@@ -90,10 +92,10 @@ def _check_range(how: Preprocess) -> None:
 
 
 def _checked(key: str, value: Any) -> Any:
-    """A field's value, of the type that the manifest takes.
+    """A field's value in the type that the manifest takes.
 
     Raises:
-        RequestError: It is none of the field's values.
+        RequestError: The field can't have this value.
     """
     choices = typing.get_args(typing.get_type_hints(Preprocess)[key])
     if key in ("mean", "std"):
@@ -129,6 +131,7 @@ def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]
     """
     color = "GRAY" if channels == 1 else "RGB"
     plain = {"color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+    # 256 to 224 for square inputs; others are stretched
     crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
     if name == "imagenet":
         statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if channels == 3 else {}

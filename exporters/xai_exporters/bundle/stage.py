@@ -1,8 +1,8 @@
 """Write bundles: whole or not at all.
 
-Everything goes into a hidden temporary folder beside the destination; once it is verified the manifest follows, and one
-rename makes it a bundle; see `places`. Several that belong together wait for the last one to be verified.
-A process killed before that leaves at most a hidden folder, which the next export takes away.
+Everything goes into a hidden temporary folder beside the destination. After the verification the manifest follows, and one
+rename puts the bundle in place; see `places`. Bundles that belong together wait until the last one is verified. A process that
+is killed before that leaves at most a hidden folder, which the next export removes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def randomised_path(path: Path, step: int, of: int | None) -> Path:
 
 
 Put = Callable[[Path, Mapping[str, bytes]], None]
-"""Writes a folder that is no bundle: where, and every file by its path within, with / between folders."""
+"""Writes a folder that is no bundle: (destination, path within the folder -> content); the paths are written with /."""
 
 
 class Stage:
@@ -56,10 +56,10 @@ class Stage:
         self.manifests: list[tuple[Path, bytes]] = []
 
     def bundle(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
-        """Stage a bundle and hand it out, to be verified.
+        """Stage a bundle and return it for verification.
 
         Args:
-            path: Where it shall be.
+            path: The destination.
             manifest: Sizes and hashes are filled in here.
             contents: Every other file.
 
@@ -73,7 +73,7 @@ class Stage:
         return Bundle(staging, parse_manifest(whole))
 
     def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
-        """Stage a folder that is no bundle; whoever calls this has checked that it may be there.
+        """Stage a folder that is no bundle; the caller has checked that the destination may be written.
 
         Raises:
             OutputError: It can't be written.
@@ -102,7 +102,7 @@ def staged(overwrite: bool) -> Iterator[Stage]:
     """Stage folders one after the other; at the end bundles get their manifests and all move into place, or none.
 
     Args:
-        overwrite: Replace what is there.
+        overwrite: Replace existing bundles.
 
     Raises:
         OutputError: A folder can't be written.
@@ -111,11 +111,12 @@ def staged(overwrite: bool) -> Iterator[Stage]:
     try:
         yield stage
         try:
+            # a folder is a bundle only with its manifest, so manifests come last
             for file, whole in stage.manifests:
                 _write(file, whole)
             _move(stage.moves, overwrite)
         except OSError as error:
-            old = str(error.filename)  # a staged folder, its manifest, or what has to step aside
+            old = str(error.filename)  # a staged folder, its manifest, or the folder to replace
             found = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
             which = next(found, stage.moves[0][1])
             raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
@@ -132,7 +133,7 @@ def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes],
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """A folder that is no bundle, whole or not at all, in the place of one that is there: a `Put`.
+    """Write a folder that is no bundle, whole or not at all; an existing one is replaced. It is a `Put`.
 
     Raises:
         OutputError: It can't be written.
@@ -142,7 +143,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Move all into place, or none; what is there is removed after."""
+    """Move all folders into place, or none. The replaced folders are removed afterwards."""
     done: list[tuple[Path, Path, Path | None]] = []
     try:
         for staging, path in moves:
@@ -150,7 +151,7 @@ def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
                 raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
             done.append((staging, path, places.put(staging, path)))
     except BaseException:  # failed or interrupted in between
-        for moved in reversed(done):
+        for moved in reversed(done):  # undo, the last one first
             places.take_back(*moved)
         raise
     for _, _, old in done:
@@ -162,4 +163,4 @@ def _write(path: Path, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # without it, a crash of the system may leave an empty file

@@ -1,4 +1,4 @@
-"""Run what was written against the source: on ONNX Runtime, on noise images, one at a time and three at once."""
+"""Compare the written bundle with the source: on ONNX Runtime, on noise images, one at a time and three at once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from ..graph.measure import open_session, run, run_single
 from ..sources import TrainedNetwork
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
-"""Largest difference allowed, relative to the output's largest magnitude, by the activation's element type: half precision
-rounds at 5e-4, and the runtime computes parts of such a network in float32, others once the network is cut."""
+"""Largest difference allowed, relative to the output's largest magnitude, by the activation's element type. Half precision
+rounds at 5e-4. The runtime computes parts of such a network in float32, and other parts once the network is cut."""
 
 _STEP = 2e-2
 """Largest difference between a batch and single images in a quantised network, relative to the largest magnitude: five steps of
@@ -46,7 +46,7 @@ PROBABILITY_TOLERANCE = 2e-2
 
 @dataclass(frozen=True)
 class Verified:
-    """Largest relative differences: against the source graph, and against the source framework where there is one."""
+    """Largest relative differences: against the source graph, and against the source framework (None without one)."""
 
     source: float
     framework: float | None
@@ -66,12 +66,12 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
 
     Args:
         bundle: The written bundle.
-        source: The source graph as it came, before any pass, without a tap.
+        source: The source graph as it was read, before any pass, without a tap.
         network: The source; its framework's forward pass is compared too.
 
     Raises:
         VerificationError: A difference above the tolerance.
-        BatchError: Singles agree, three at once do not.
+        BatchError: Single images agree with the source, three at once do not.
     """
     manifest = bundle.manifest
     spec, tolerance = manifest.input, 2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]
@@ -84,6 +84,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         between = run(head, {spec.name: x}, "the head")
         return between, run(tail, _used(tail, between), "the tail")
 
+    # one at a time first: a difference here comes from the cut, not from the batch
     original = open_session(source.SerializeToString(), "the source")
     expected = [run_single(original, images[i : i + 1]) for i in range(3)]
     singles = [parts(images[i : i + 1])[1] for i in range(3)]
@@ -155,6 +156,7 @@ def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]
     found = outputs[own.tensor]
     if own.kind != "probabilities" or found.dtype.kind != "f":  # percentages and codes have other units
         return
+    # the output may have further axes of size 1
     told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
     difference = float(np.abs(told - found.reshape(told.shape)).max())
     if difference > PROBABILITY_TOLERANCE:
@@ -164,7 +166,7 @@ def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]
 
 
 def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any], tolerance: float) -> None:
-    """logits - mean over positions of pixel_logits is the bias: the same for every image."""
+    """Check that logits - (mean of pixel_logits over the positions) is the same for every image: it is the bias."""
     if not bundle.has("pixelwise-tail"):
         return
     session = open_session(bundle.graph("pixelwise-tail"), "the pixelwise tail")
@@ -178,11 +180,11 @@ def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[
 def _verify_fused(
     bundle: Bundle, role: str, images: NDArray[Any], expected: list[Mapping[str, NDArray[Any]]], tolerance: float
 ) -> None:
-    """A fused graph runs, gives the source's outputs again, and a map in its range."""
+    """Check that a fused graph runs, gives the source's outputs, and gives a map in its range."""
     spec, what = bundle.manifest.input, f"the {role} graph"
     session = open_session(bundle.graph(role), what)
     embedded = session.get_modelmeta().custom_metadata_map["xai_preprocess"] == "embedded"
-    if embedded:
+    if embedded:  # pixels of another size: the graph has to run, but there are no outputs to compare with
         images = np.random.default_rng(0).integers(0, 256, (3, spec.height + 1, spec.width + 2, 3)).astype(np.uint8)
     feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
     results = run(session, _used(session, feeds), what)
@@ -199,14 +201,14 @@ def _verify_fused(
 
 
 def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
-    """Run the graphs that propagate back on noise images: they give the tail's logits again, and finite values.
+    """Run the graphs that propagate back on noise images: they have to give the tail's logits, and finite values.
 
     Args:
         contents: The bundle's files, not yet written.
         manifest: Its manifest.
 
     Returns:
-        Role -> what is wrong with its graph, and role -> why it gave nothing but zeros.
+        Role -> what is wrong with its graph, and role -> why it gave only zeros.
     """
     images = {manifest.input.name: noise_images(manifest.input, 3)}
     between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
@@ -218,7 +220,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
         if graph.propagated is None:
             continue
         feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
-        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)
+        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)  # the predicted class, and a seed that adds nothing
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:
             session = open_session(contents[graph.file], f"the {role} graph")
@@ -259,7 +261,7 @@ def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str,
 
 
 def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What a session has inputs for."""
+    """Those of `feeds` that a session has inputs for."""
     names = {i.name for i in session.get_inputs()}
     return {name: value for name, value in feeds.items() if name in names}
 
@@ -274,4 +276,5 @@ def _difference(got: NDArray[Any], want: NDArray[Any], name: str) -> float:
             f"the source's output {name!r} holds NaN or infinity on noise images; is its training finished?"
         )
     scale = float(np.abs(want).max())
+    # relative to 0 there is no difference: then the absolute one
     return float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())

@@ -1,1 +1,1 @@
-"""What lies beside a bundle: OpenVINO IR, model repositories of servers, a page."""
+"""Everything that is written beside a bundle: OpenVINO IR, model repositories of servers, a web page."""

@@ -1,4 +1,4 @@
-"""What is made of a bundle's fused graphs for those who host them: a model repository for a server, a page for a browser."""
+"""What is made of a bundle's fused graphs for hosting: a model repository for a server, a page for a browser."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
 
     Args:
         request: What is asked for.
-        bundles: Where the bundle will be, and those of random weights.
-        say: Told when a download begins.
+        bundles: The destinations of the bundle and of those with random weights.
+        say: Called when a download begins.
 
     Raises:
-        RequestError: No such kind of server, one folder for two things, or the page's runtime can't be had.
+        RequestError: No such kind of server, one folder for two things, or the page's runtime can't be obtained.
         OutputError: A destination exists, or its folder does not.
     """
     places = {"--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
     folders = [("the bundle", _real(bundle)) for bundle in bundles]
     folders += [(what, _real(folder)) for what, folder in places.items() if folder is not None]
     for (one, first), (other, second) in itertools.combinations(folders, 2):
+        # a folder inside another would be replaced with it
         if first.is_relative_to(second) or second.is_relative_to(first):
             raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
     if request.serve_repo is not None:
@@ -46,19 +47,20 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
         check_repository(kind, folder, request.overwrite)
     if request.web is not None:
         check_site(request.web, request.overwrite)
-        runtime_files(request.ort_web, say)  # in the cache from now on
+        runtime_files(request.ort_web, say)  # they are in the cache from now on
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve fails at a loop of links, which has a refusal of its own
+    # Path.resolve would raise at a loop of links, which has an error message of its own
+    return Path(os.path.realpath(path))
 
 
 def deliver(request: Request, bundle: Bundle, material: Material, put: Put, say: Callable[[str], None]) -> None:
     """Hand what was asked for to `put`, folder by folder.
 
     Raises:
-        RequestError: The page's runtime can't be had, or the network is not one that a browser runs.
-        GraphError: A model that the server can't serve.
+        RequestError: The page's runtime can't be obtained, or a browser can't run the network.
+        GraphError: The server can't serve a model.
         OutputError: A folder can't be written.
     """
     if request.web is not None:

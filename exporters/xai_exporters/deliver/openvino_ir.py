@@ -1,7 +1,7 @@
 """Fused graphs as OpenVINO IR, annotated so that OpenVINO Model API reads their map.
 
-Model API's `ClassificationModel` takes models with one input: those exported with a fixed target. It hands on what the output
-`saliency_map` holds as `result.saliency_map`.
+Model API's `ClassificationModel` takes models with one input: those exported with a fixed target. It returns the output
+`saliency_map` as `result.saliency_map`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..errors import GraphError, RequestError
 
 
 def require_openvino() -> None:
-    """Refuse early where OpenVINO is not installed.
+    """Refuse early if OpenVINO is not installed.
 
     Raises:
-        RequestError: It is not.
+        RequestError: It is not installed.
     """
     try:
         runtimes.openvino()
@@ -42,7 +42,7 @@ def to_ir(
         embedded: The graph holds the preprocessing.
 
     Returns:
-        The .xml and the .bin file; weights as they are, not compressed to half precision.
+        The .xml and the .bin file; the weights are not compressed to half precision.
 
     Raises:
         GraphError: OpenVINO can't read the graph.
@@ -57,7 +57,8 @@ def to_ir(
     source.get_node().set_layout(openvino.Layout("NHWC" if embedded else image.layout))
     for number, node in enumerate(network.get_ordered_ops()):
         if re.fullmatch(rf"{node.get_type_name()}_[0-9]+", node.get_friendly_name()):
-            node.set_friendly_name(f"{node.get_type_name()}_{number}")  # else numbered since the process began
+            # OpenVINO counts since the process began; numbered here, the same graph gives the same bytes
+            node.set_friendly_name(f"{node.get_type_name()}_{number}")
     for key, value in model_info(image, activation, labels, embedded).items():
         network.set_rt_info(value, ["model_info", key])
     with tempfile.TemporaryDirectory() as folder:
@@ -69,10 +70,10 @@ def to_ir(
 def model_info(image: Input, activation: Activation, labels: Sequence[str], embedded: bool) -> dict[str, str]:
     """What Model API reads: how to preprocess an image as OpenCV reads it (BGR, 0-255), and what the scores are.
 
-    It can't say a resize to more than the crop (256 to 224): then the image is cropped to the shape of the input and resized,
-    which sees more of it. An input of any size, as embedded preprocessing has, gets images as they are: RGB has to be given there,
-    and nothing is written of channels (Model API 0.4.7 would not reverse them). It would take the sigmoid of sigmoid outputs
-    again: these are not called a classification.
+    Model API can't express a resize to more than the crop (256 to 224). It then crops the image to the shape of the input and
+    resizes that, which shows the network more of the image. An input of any size (embedded preprocessing) gets images as they
+    are: they have to be RGB, and nothing is written about channels (Model API 0.4.7 would not reverse them). Model API would
+    take the sigmoid of sigmoid outputs again; such a model is not marked as a classification.
     """
     how = image.preprocess
     info: dict[str, str] = {}
@@ -83,6 +84,7 @@ def model_info(image: Input, activation: Activation, labels: Sequence[str], embe
     if not embedded:
         info["resize_type"] = "standard" if how.resize == "stretch" else "crop"
         info["reverse_input_channels"] = str(how.color == "RGB")
+        # (scale x - mean) / std = (x - mean / scale) / (std / scale)
         info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)
         info["scale_values"] = " ".join(repr(s / how.scale) for s in how.std)
     return info

@@ -10,19 +10,19 @@ from ..errors import OutputError
 
 
 def check_ours(folder: Path, listing: str, what: str, marks: Mapping[str, str] | None = None) -> None:
-    """Refuse to replace what was not written here, and files that were added to it since.
+    """Refuse to replace a folder that xai-export did not write, or to which files were added since.
 
     Args:
-        folder: Exists.
+        folder: An existing folder.
         listing: Name of the JSON file that lists the folder's other files under "files".
         what: What messages call the folder: "repository" or "page".
-        marks: Further keys of that file and the values that it must have; with others it lists nothing of ours.
+        marks: Further keys of that file and the values that it must have; with other values the folder is not ours.
 
     Raises:
-        OutputError: It is not ours, or holds a file that is not.
+        OutputError: The folder is not ours, or holds a file that is not.
     """
     try:
-        if folder.is_symlink():
+        if folder.is_symlink():  # a link is not ours, wherever it points
             raise ValueError
         about = json.loads((folder / listing).read_bytes())
         ours = all(about[key] == value for key, value in (marks or {}).items())

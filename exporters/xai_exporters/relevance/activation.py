@@ -1,4 +1,4 @@
-"""Elementwise functions of one tensor pass relevance as it is (Bach et al. 2015; Achtibat et al. 2024 for Gelu and its kin)."""
+"""Elementwise functions of one tensor pass relevance as it is (Bach et al. 2015; Achtibat et al. 2024 for Gelu and the like)."""
 
 from __future__ import annotations
 

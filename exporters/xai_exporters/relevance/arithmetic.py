@@ -30,12 +30,14 @@ def sub(op: Ops, step: Step, r: ir.Value) -> Result:
 
 @relevance("Mul")
 def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
-    """Two signals: half to each (Achtibat et al. 2024). One signal, or one tensor times an elementwise function of it
-    (x sigmoid(x), a Gelu written out): all to it."""
+    """Two signals get half of R each (Achtibat et al. 2024); a single signal gets all of it.
+
+    A tensor times an elementwise function of itself (x sigmoid(x), a Gelu written out) is a single signal.
+    """
     a, b = step.x, step.input(1)
     if not (is_signal(a) and is_signal(b)) or _origin(a) is _origin(b):
         return give(op, step, r, min(step.leads))
-    for i, factor in enumerate((b, a)):  # times the reciprocal of a signal: a quotient, see `div`
+    for i, factor in enumerate((b, a)):  # times the reciprocal of a signal is a quotient, see `div`
         if _is_reciprocal(factor):
             return give(op, step, r, i) if i in step.leads else []
     half = op.Mul(r, 0.5)
@@ -44,8 +46,10 @@ def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
 
 @relevance("Div")
 def div(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
-    """All to the numerator: the denominator is a normalising factor, and counts as constant. A constant over a signal: to
-    the signal."""
+    """All relevance goes to the numerator: the denominator is a normalising factor, and counts as constant.
+
+    If the numerator is a constant, all relevance goes to the denominator.
+    """
     if is_signal(step.x):
         return give(op, step, r, 0) if 0 in step.leads else []
     return give(op, step, r, 1)
@@ -60,7 +64,7 @@ def _is_reciprocal(value: ir.Value) -> bool:
 
 
 def _origin(value: ir.Value) -> ir.Value:
-    """The tensor of which a value is an elementwise function: the first that several tensors, or something else, made."""
+    """The tensor that a value is an elementwise function of; itself if several tensors, or another operator, made it."""
     producer = value.producer()
     if producer is None or producer.op_type not in _ELEMENTWISE:
         return value

@@ -2,7 +2,7 @@
 
 A composite is a TOML file; those that come with this package lie in `composites/`, and a user's own is read the same way:
 
-    base = "epsilon-plus"          # what holds where nothing below does; "none": what each operator does by itself
+    base = "epsilon-plus"          # holds if nothing below says otherwise; "none": what each operator does by itself
 
     [ops]                          # operator -> rule
     Conv = {rule = "gamma", gamma = 0.1}
@@ -10,8 +10,8 @@ A composite is a TOML file; those that come with this package lie in `composites
     [first]                        # operator -> rule of the first layers with weights, in graphs that go down to the image
     Conv = {rule = "z-box", low = "input", high = "input"}
 
-    [nodes]                        # module path, node or tensor name -> rule; of several that fit, the longest
-    "layer4.2" = "z-plus"          # of a module: for its layers with weights ("proportional": for its poolings, ...)
+    [nodes]                        # module path, node or tensor name -> rule; if several fit, the longest holds
+    "layer4.2" = "z-plus"          # a module means its layers with weights ("proportional": its poolings, ...)
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Composite:
     nodes: Rules = field(default_factory=dict)
 
     def rule_of(self, node: ir.Node, is_first: bool) -> NamedRule | None:
-        """The rule of a node; None where the composite leaves it to the operator."""
+        """The rule of a node; None if the composite leaves it to the operator."""
         named = [name for name in self.nodes if self._holds(name, node)]
-        if named:
+        if named:  # the longest name is the most specific one
             return self.nodes[max(named, key=len)]
         if is_first and node.op_type in self.first:
             return self.first[node.op_type]
@@ -64,7 +64,7 @@ class Composite:
         """Refuse a name that fits no node of a network.
 
         Raises:
-            RequestError: Names it, and the nearest that there are.
+            RequestError: A name fits no node. The message gives it, and the nearest names that exist.
         """
         there = list(nodes)
         known = {name: None for node in there for name in names_of(node)}
@@ -76,7 +76,7 @@ class Composite:
                 raise RequestError(f"composite {self.name!r}: [nodes] {name!r} {what}{'' if name in known else hint}")
 
     def _holds(self, name: str, node: ir.Node) -> bool:
-        """Whether [nodes] means a node by a name: its own, or a module's, of which it means the nodes that the rule is for."""
+        """Whether a name in [nodes] means a node: its own name, or its module's if the rule is for its operator."""
         return name in own_names(node) or (node.op_type in self.nodes[name].kinds and name in modules(node))
 
 
@@ -89,7 +89,7 @@ def composite_name(given: str) -> str:
     """The name of a composite given by name or as a file, which is called by its stem.
 
     Raises:
-        RequestError: Neither.
+        RequestError: It is neither.
     """
     if given in composites():
         return given
@@ -111,7 +111,7 @@ def load_composite(given: str) -> Composite:
     """A composite by name, or from a .toml file.
 
     Raises:
-        RequestError: It does not exist, or is not right; says where.
+        RequestError: It does not exist or is invalid; the message says where.
     """
     name = composite_name(given)
     path = _FOLDER / f"{name}.toml" if given == name else Path(given)
@@ -131,7 +131,7 @@ def parse_composite(text: str, name: str, where: str = "composite") -> Composite
         where: The file, for messages.
 
     Raises:
-        RequestError: It is not right; says where.
+        RequestError: It is invalid; the message says where.
     """
     try:
         document = tomllib.loads(text)
@@ -142,12 +142,13 @@ def parse_composite(text: str, name: str, where: str = "composite") -> Composite
             raise RequestError(f"{where}: unknown key {key!r}; a composite has base, [ops], [first] and [nodes]")
         if isinstance(value, dict) != (key != "base"):
             raise RequestError(f"{where}: {key} is {'a name' if key == 'base' else 'a table'}, not {value!r}")
+    # a composite of this package, given by name, has no base by default; a user's file builds on DEFAULT
     base = document.get("base", "none" if where == name else DEFAULT)
     if base != "none" and base not in composites():
         raise RequestError(f"{where}: no base {base!r}; there are none, {', '.join(composites())}")
     rules = {table: _rules(document.get(table, {}), table, where) for table in _TABLES}
     below = Composite(name) if base == "none" else load_composite(base)
-    # what a file says of an operator holds for its first layer, too, unless it says something else of that
+    # a file's rule for an operator replaces the base's rule for first layers, too, unless the file has one in [first]
     first = {op: rule for op, rule in below.first.items() if op not in rules["ops"]} | rules["first"]
     return Composite(name, {**below.ops, **rules["ops"]}, first, {**below.nodes, **rules["nodes"]})
 
@@ -179,7 +180,7 @@ def resolve_bounds(
         changed: First layers that do not get the image as it is.
 
     Raises:
-        RuleError: The bounds are not known there.
+        RuleError: A rule asks for "input", and the bounds at its layer are not known.
     """
     first = dict(composite.first)
     for kind, rule in composite.first.items():

@@ -1,4 +1,4 @@
-"""What the rules want to know of a tensor: whether it carries a signal, and whether it is known to be nowhere negative."""
+"""What the rules need to know about a tensor: whether it carries a signal, and whether it is known to be nowhere negative."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from ..vjp.table import vjp
 
 _SIGNAL, _NONNEGATIVE = "xai/signal", "xai/nonnegative"
 
+# operators whose result is nowhere negative
 _ALWAYS = {
     "Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Softplus", "Abs", "Sqrt", "ReduceL1", "ReduceL2", "ReduceSumSquare",
     "LpPool", "GlobalLpPool",
 }  # fmt: skip
 _UNSIGNED = (ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64)
+# operators whose result is nowhere negative if no input is negative anywhere
 _IF_ALL_INPUTS = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Reshape",
     "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Gather", "Expand",
@@ -32,6 +34,7 @@ def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> No
         value.meta[_SIGNAL], value.meta[_NONNEGATIVE] = True, value.name in nonnegative
     for node in graph:
         inputs = [x for x in node.inputs if x is not None]
+        # an operator that stops gradients (Shape, comparisons) makes no signal
         signal = any(is_signal(x) for x in inputs) and not vjp.stops(node, inputs)
         positive = _is_positive(node)
         for value in node.outputs:
@@ -39,7 +42,7 @@ def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> No
 
 
 def is_signal(value: ir.Value) -> bool:
-    """Whether a tensor depends on what the image holds; weights and shapes do not."""
+    """Whether a tensor depends on the content of the image; weights and shapes do not."""
     return bool(value.meta.get(_SIGNAL, False))
 
 
@@ -64,7 +67,7 @@ def _is_positive(node: ir.Node) -> bool:
     if kind == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _UNSIGNED:
         return True
     inputs = [x for x in node.inputs if x is not None and (x.dtype is None or x.dtype.is_floating_point())]
-    if not inputs:  # integers: of their signs nothing is known
+    if not inputs:  # integers only: their signs are not known
         return False
     if kind == "Max":
         return any(is_nonnegative(x) for x in inputs)

@@ -20,7 +20,10 @@ WINNERS = ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "Max", "Min")
 @rules.register("pass")
 @dataclass(frozen=True)
 class Pass:
-    """R_in = R: the identity rule of activations and normalisations. Of several inputs the first that leads takes all."""
+    """R_in = R: the identity rule of activations and normalisations.
+
+    With several inputs, all relevance goes to the first one on the path to the target.
+    """
 
     kinds: ClassVar[tuple[str, ...]] = ()
 
@@ -31,7 +34,7 @@ class Pass:
 @rules.register("winner-takes-all")
 @dataclass(frozen=True)
 class WinnerTakesAll:
-    """R goes to the largest value of its window, the first of several: the VJP of a maximum."""
+    """R goes to the largest value of its window, as the VJP of the maximum does; ties are resolved as there."""
 
     kinds: ClassVar[tuple[str, ...]] = WINNERS
 
@@ -40,7 +43,7 @@ class WinnerTakesAll:
             raise step.refuse("the rule 'winner-takes-all' is for maxima")
         r = next(r for r in rs if r is not None)
         if sum(x is not None and is_signal(x) for x in step.node.inputs) == 1 and step.node.op_type in ("Max", "Min"):
-            return give(op, step, r, min(step.leads))  # with a constant: an activation
+            return give(op, step, r, min(step.leads))  # a maximum with a constant is an activation
         rule = vjp.find(step.node)
         results = rule.function(op, step, *rs)
         if not rule.broadcasts or isinstance(results, ir.Value):
@@ -53,13 +56,14 @@ class WinnerTakesAll:
 
 
 def give(op: Ops, step: Step, r: ir.Value, position: int) -> list[ir.Value | None]:
-    """All relevance to one input, summed where that was broadcast.
+    """All relevance goes to one input, summed over the axes along which that was broadcast.
 
     Raises:
-        RuleError: The node makes another shape of it.
+        RuleError: The node changes the shape of the input otherwise.
     """
     x = step.input(position)
     have, want = step.dims(step.y), step.dims(x)
+    # broadcasting adds leading axes and repeats axes of size 1
     fits = len(want) <= len(have) and all(w in (1, h) for h, w in zip(have[len(have) - len(want) :], want, strict=True))
     if not fits:
         raise step.refuse("relevance can't pass it as it is, for it changes the shape")

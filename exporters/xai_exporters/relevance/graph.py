@@ -1,4 +1,4 @@
-"""The roles of relevance: forward graph -> forward graph and the relevance that arrives at its first input."""
+"""The roles of relevance: forward graph -> forward graph and the relevance of its first input."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Assigned:
     def find(self, node: ir.Node) -> Rule:
         """See `RuleTable.find`."""
         rule = self.composite.rule_of(node, node in self.first)
+        # a composite's rule returns relevance in the shapes of the inputs
         return relevance.find(node) if rule is None else Rule(rule, broadcasts=False)
 
     def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
-        """See `RuleTable.stops`: where no gradient passes, no relevance does."""
+        """See `RuleTable.stops`: relevance stops where gradients stop."""
         return vjp.stops(node, leading)
 
 
@@ -86,8 +87,8 @@ def relevance_graph(
 
 
 def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
-    """The layers with weights that the image reaches through no other one, and whether it reaches them as it is."""
-    reached = {graph.inputs[0]: True}
+    """The layers with weights that the image reaches through no other such layer -> whether it reaches them unchanged."""
+    reached = {graph.inputs[0]: True}  # tensor -> whether it holds the image's own values
     first: dict[ir.Node, bool] = {}
     for node in graph:
         before = [reached[x] for x in node.inputs if x in reached]
@@ -99,7 +100,7 @@ def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
 
 
 def _moves(node: ir.Node) -> bool:
-    """Whether a node leaves an image's values as they are: quantised and at once dequantised they are, to rounding."""
+    """Whether a node leaves an image's values as they are; quantising and at once dequantising does, up to rounding."""
     before = node.inputs[0].producer() if node.inputs[0] is not None else None
     if node.op_type == "DequantizeLinear":
         return before is not None and before.op_type == "QuantizeLinear"

@@ -1,8 +1,8 @@
 """A linear layer z = W x (+ b), as the rules of relevance propagation see it.
 
-A rule is written in *terms*: a term is a modified forward z' = W' x' of the layer, a node of the same kind over modified
-inputs and weights, and its way back, x' * VJP(s). The VJP is the gradient table's (law 3), so that strides, pads, groups and
-shapes are written once. A rule then is shares of relevance: R_in = sum over terms of x' * W'^T (R / Z), Z = sum of z' (+ b).
+A rule is written in *terms*. A term is a modified forward pass z' = W' x' of the layer (a node of the same kind with modified
+inputs and weights), and its way back, x' * VJP(s). The VJP comes from the gradient table (law 3), so that strides, pads, groups
+and shapes are written once. A rule shares relevance out: R_in = sum over terms of x' * W'^T (R / Z), Z = sum of z' (+ b).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POOLINGS = {
     "AveragePool": "AveragePool", "GlobalAveragePool": "GlobalAveragePool", "ReduceMean": "ReduceMean", "ReduceSum": "ReduceSum",
     "MaxPool": "AveragePool", "GlobalMaxPool": "GlobalAveragePool", "ReduceMax": "ReduceMean",
 }  # fmt: skip
-"""Poolings, and the linear one that shares a window out: a maximum in proportion to what is in its window."""
+"""Pooling -> the linear pooling that shares its relevance out; a maximum's goes to all of its window, in proportion."""
 SUMS = ("Add", "Sum", "Sub", "Mean")
 
 
@@ -48,8 +48,8 @@ class Layer:
     Attributes:
         op: Where nodes are written.
         step: The node.
-        positions: Its inputs that are signals; relevance is shared out among them.
-        xs: Those inputs, a subtracted one with its sign changed.
+        positions: The positions of its inputs that are signals; relevance is shared out among them.
+        xs: Those inputs; a subtracted one has its sign changed.
     """
 
     def __init__(self, op: Ops, step: Step) -> None:
@@ -58,12 +58,14 @@ class Layer:
         inputs = step.node.inputs
         self.positions = [i for i, x in enumerate(inputs) if x is not None and is_signal(x)]
         self.xs = [step.input(i) for i in self.positions]
+        # a - b is a + (-b); a pooling is replaced by the linear one
         self._kind = "Add" if kind == "Sub" else POOLINGS.get(kind, kind)
         if kind == "Sub" and 1 in self.positions:
             at = self.positions.index(1)
             self.xs[at] = self._like(op.Neg(self.xs[at]), self.xs[at])
         self._weight: int | None = None
         if kind in WEIGHTED:
+            # from position 2 on an input is a bias, but in an Einsum every input is an operand
             operands = [i for i in range(len(inputs)) if i not in self.positions and not (kind != "Einsum" and i > 1)]
             if len(self.positions) != 1 or len(operands) != 1:
                 raise step.refuse("a layer has one input and one weight")
@@ -71,8 +73,7 @@ class Layer:
 
     @functools.cached_property
     def weight(self) -> ir.Value | None:
-        """The weight, a Gemm's factor alpha included; None for poolings and sums, whose weights are the operator's own, and
-        positive."""
+        """The weight, multiplied by a Gemm's alpha; None for poolings and sums, whose fixed weights are positive."""
         if self._weight is None:
             return None
         given, alpha = self.step.input(self._weight), float(self.step.attr("alpha", 1.0))
@@ -86,7 +87,7 @@ class Layer:
 
     @functools.cached_property
     def bias(self) -> ir.Value | None:
-        """What is added to W x, in a shape that broadcasts with it; None where nothing is."""
+        """The bias that is added to W x, in a shape that broadcasts with it; None if there is none."""
         step, kind = self.step, self.step.node.op_type
         given = step.optional(2)
         if kind in ("Conv", "ConvTranspose") and given is not None:
@@ -94,6 +95,7 @@ class Layer:
         if kind == "Gemm" and given is not None:
             beta = float(step.attr("beta", 1.0))
             return given if beta == 1 else self.op.Mul(given, beta)
+        # MatMul and Einsum have no input for a bias: it is the constant of an Add that alone reads the product
         uses = list(step.y.uses())
         if kind in ("MatMul", "Einsum") and len(uses) == 1 and uses[0][0].op_type == "Add":
             after = uses[0][0]
@@ -101,7 +103,7 @@ class Layer:
         return None
 
     def terms(self, x: Part, w: Part) -> list[Term]:
-        """The term of a part of the input and a part of the weight; empty where it is known to be zero."""
+        """The term of a part of the input and a part of the weight; [] if it is known to be zero."""
         if (x == "-" and self.nonnegative) or (w == "-" and self.weight is None):
             return []
         xs = [self.part(value, x) for value in self.xs]
@@ -109,8 +111,9 @@ class Layer:
         return [self.term(xs, weight)]
 
     def term(self, xs: Sequence[ir.Value], weight: ir.Value | None) -> Term:
-        """The term of other inputs, and of another weight of the same shape."""
+        """The term of modified inputs and of a modified weight, in the shapes of the layer's own."""
         op, step = self.op, self.step
+        # without the bias
         inputs = list(step.node.inputs[:2] if self._kind in WEIGHTED and self._kind != "Einsum" else step.node.inputs)
         if step.node.op_type in SUMS:
             inputs = list(xs)
@@ -134,6 +137,7 @@ class Layer:
             results = rule.function(op, modified, s)
             parts = [results] if isinstance(results, ir.Value) else list(results or [])
             arrived = []
+            # xs stand in the order of the inputs that lead
             for position, x in zip(sorted(leads), xs, strict=True):
                 part = parts[position]
                 assert part is not None
@@ -149,7 +153,7 @@ class Layer:
         return [self.spread(1.0, x) for x in self.xs]
 
     def spread(self, value: ir.Value | NDArray[Any] | float, x: ir.Value) -> ir.Value:
-        """A value that broadcasts with an input, in the input's shape; one for all images stays one."""
+        """A value broadcast to an input's shape; a value that is the same for all images keeps a batch of 1."""
         dims = self.step.dims(x)
         return self._like(self.op.Expand(value, [1 if d is None else d for d in dims]), x)
 
@@ -165,8 +169,8 @@ class Layer:
     def divide(self, r: ir.Value, z: ir.Value, epsilon: float, nonnegative: bool = False) -> ir.Value:
         """R / (z + epsilon sign(z)), sign(0) = 1; for epsilon = 0 R / z, and 0 where z is 0.
 
-        Below 1e-20 (in half precision below its smallest normal number) z counts as 0, and epsilon too: the quotient would
-        overflow.
+        An epsilon below 1e-20 (in half precision below its smallest normal number) counts as 0, and so does a z of such a
+        magnitude for epsilon = 0, because the quotient would overflow.
         """
         op = self.op
         smallest = max(1e-20, float(np.finfo(op.floats).tiny))
@@ -187,11 +191,12 @@ class Layer:
         return self._like(signed, value)
 
     def _like(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        """A new tensor, its shape noted as that of another one: rules ask for it."""
         self.step.shapes.alias(str(value.name), like)
         return value
 
     def _is_plain(self, inputs: Sequence[ir.Value | None]) -> bool:
-        """Whether a term is the layer itself, so that its output is there already."""
+        """Whether a term is the layer itself, so that the layer's own output is its z."""
         node = self.step.node
         given = [x for x in node.inputs if x is not None]
         return self._kind == node.op_type and given == [x for x in inputs if x is not None]
@@ -199,9 +204,11 @@ class Layer:
     def _attributes(self) -> dict[str, ir.Attr | object]:
         node = self.step.node
         if self._kind == node.op_type:
+            # alpha is in `weight`, and beta belongs to the bias
             return {k: v for k, v in node.attributes.items() if node.op_type != "Gemm" or k not in ("alpha", "beta")}
         if self.step.node.op_type == "Sub":
             return {}
+        # a maximum becomes a linear pooling, which has no storage order
         kept = {k: v for k, v in node.attributes.items() if k != "storage_order"}
         if any(d != 1 for d in self.step.attr("dilations", [1])):
             raise self.step.refuse("a dilated window can't be shared out in proportion")

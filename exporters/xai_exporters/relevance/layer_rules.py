@@ -1,8 +1,8 @@
 """The rules of linear layers, written in the layer's terms (`layer`); s = R / Z with the stabiliser `epsilon`.
 
-Each is the formula of its source. `bias` says what becomes of a layer's bias in Z: "ignore" leaves it out, so that it takes
-nothing (relevance still is lost where Z is 0 and the bias alone drives the output); "include" lets it absorb its share, as
-Zennit (Anders et al. 2021, arXiv:2106.13200) has it.
+Each rule is the formula of its source. `bias` says how a layer's bias enters Z. "ignore" leaves it out, so that it takes no
+relevance (relevance is still lost where Z is 0 and the bias alone drives the output). "include" lets it absorb its share, as
+in Zennit (Anders et al. 2021, arXiv:2106.13200).
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from .products import bilinear
 
 Bias = Literal["ignore", "include"]
 Sign = Literal["+", "-"]
-LARGEST = 1e30  # of a parameter: float32 ends at 3e38
+LARGEST = 1e30  # the bound of a parameter; float32 ends at 3e38
 Bound = float | tuple[float, ...] | Literal["sample", "input"]
 Shares = Callable[[Layer, ir.Value], Sequence[ir.Value] | None]
 
 
 def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
-    """R of a linear node's inputs. A product of two signals has a rule of its own (`products`); a constant that is added
-    takes nothing.
+    """The relevance of a linear node's inputs.
+
+    A product of two signals has a rule of its own (`products`). A constant that is added takes nothing.
 
     Raises:
         RuleError: The node is not linear.
@@ -44,9 +45,10 @@ def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
     if is_bilinear(step):
         return bilinear(op, step, r)
     layer = Layer(op, step)
-    if step.node.op_type in SUMS and len(layer.xs) == 1:
+    if step.node.op_type in SUMS and len(layer.xs) == 1:  # the other terms of the sum are constants
         return give(op, step, r, min(step.leads))
     results: list[ir.Value | None] = [None] * len(step.node.inputs)
+    # `shares` gives None if all terms are known to be zero: then no input gets anything
     for position, result in zip(layer.positions, shares(layer, r) or [], strict=False):
         results[position] = result
     return results
@@ -82,7 +84,7 @@ def _check(epsilon: float) -> None:
 @rules.register("zero")
 @dataclass(frozen=True)
 class Zero:
-    """R_i = sum_j x_i w_ij R_j / z_j (Bach et al. 2015, equation 56). Of a sum of tensors: R a / (a + b)."""
+    """R_i = sum_j x_i w_ij R_j / z_j (Bach et al. 2015, equation 56). For a sum of tensors: R a / (a + b)."""
 
     epsilon: float = 0.0
     bias: Bias = "ignore"
@@ -136,8 +138,11 @@ class Gamma:
 @rules.register("generalized-gamma")
 @dataclass(frozen=True)
 class GeneralizedGamma:
-    """The gamma rule for inputs of any sign (Andeol et al. 2021, as in Zennit): where y > 0 contributions above zero are
-    strengthened, x+ (w + gamma w+) + x- (w + gamma w-); where y < 0 those below, x+ (w + gamma w-) + x- (w + gamma w+)."""
+    """The gamma rule for inputs of any sign (Andeol et al. 2021, as in Zennit).
+
+    Where y > 0, positive contributions are strengthened: x+ (w + gamma w+) + x- (w + gamma w-). Where y < 0, negative ones are:
+    x+ (w + gamma w-) + x- (w + gamma w+).
+    """
 
     gamma: float = 0.25
     epsilon: float = 0.0
@@ -153,9 +158,10 @@ class GeneralizedGamma:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             bias = _bias(layer, self.bias)
             [plain] = layer.terms("all", "all")
-            y = plain.z if bias is None else op.Add(plain.z, bias)
+            y = plain.z if bias is None else op.Add(plain.z, bias)  # its sign decides what is strengthened
             parts = []
             signs: tuple[Sign, Sign] = ("+", "-")
+            # (strengthened sign for x+, for x-, the outputs that it holds for)
             for sign, opposite, side in ((*signs, op.Greater(y, 0.0)), (*signs[::-1], op.Less(y, 0.0))):
                 terms = [self._term(layer, "+", sign)]
                 if not layer.nonnegative:
@@ -176,8 +182,8 @@ class GeneralizedGamma:
 class AlphaBeta:
     """alpha * activating - beta * inhibiting share (Bach et al. 2015, equation 60): Z+ = w+ x+ + w- x-, Z- = w- x+ + w+ x-.
 
-    Bias: "include" puts b+ into Z+ and b- into Z-; "authors" the whole of a convolution's bias, twice, into Z, as the code of
-    Relevance-CAM does (once with each half of it).
+    `bias`: "include" puts b+ into Z+ and b- into Z-. "authors" puts the whole bias of a convolution into Z twice, as the code of
+    Relevance-CAM does (once with each half of Z).
     """
 
     alpha: float = 2.0
@@ -194,9 +200,10 @@ class AlphaBeta:
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
+            # x+ w+ and x- w- are the positive contributions, x+ w- and x- w+ the negative ones
             activating = [*layer.terms("+", "+"), *layer.terms("-", "-")]
             above = r if self.alpha == 1 else op.Mul(r, self.alpha)
-            known = self.bias != "authors"
+            known = self.bias != "authors"  # the authors' bias can make Z negative
             parts = [share(layer, activating, above, self.epsilon, self._added(layer, "+"), nonnegative=known)]
             if self.beta:
                 inhibiting = [*layer.terms("+", "-"), *layer.terms("-", "+")]
@@ -215,8 +222,10 @@ class AlphaBeta:
 @rules.register("z-plus")
 @dataclass(frozen=True)
 class ZPlus:
-    """R_i = sum_j (x_i+ w_ij+ + x_i- w_ij-) R_j / Z_j, Z = w+ x+ + w- x- with one shared denominator: the alpha-beta rule with
-    alpha = 1, beta = 0. The z+ rule of Montavon et al. 2017 where x >= 0."""
+    """R_i = sum_j (x_i+ w_ij+ + x_i- w_ij-) R_j / Z_j, Z = w+ x+ + w- x- with one shared denominator.
+
+    This is the alpha-beta rule with alpha = 1, beta = 0. For x >= 0 it is the z+ rule of Montavon et al. 2017.
+    """
 
     epsilon: float = 0.0
     bias: Bias | Literal["authors"] = "ignore"
@@ -233,7 +242,7 @@ class ZPlus:
 @rules.register("proportional")
 @dataclass(frozen=True)
 class Proportional(ZPlus):
-    """A pooling's relevance in proportion to x+, R_i = x_i+ w_i R / sum x+ w (its z+ rule); of a maximum, too."""
+    """A pooling's relevance in proportion to x+, R_i = x_i+ w_i R / sum x+ w (its z+ rule); also for a maximum."""
 
     kinds: ClassVar[tuple[str, ...]] = tuple(POOLINGS)
 
@@ -246,8 +255,9 @@ class Proportional(ZPlus):
 @rules.register("z-box")
 @dataclass(frozen=True)
 class ZBox:
-    """For inputs in [l,h], the pixels: R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j / sum of the same (Montavon et al.
-    2017). Relevance that l and h take on themselves is subtracted, as there.
+    """For inputs in [l,h], the pixels: R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j / sum_i of the same.
+
+    The rule is that of Montavon et al. 2017; as there, the share of the bounds l and h is subtracted.
 
     Attributes:
         low, high: A number, one per channel; "sample": the least and the largest value of the image at hand; "input": what the
@@ -274,6 +284,7 @@ class ZBox:
                 raise step.refuse("the rule 'z-box' is for layers with weights")
             [x] = layer.xs
             [whole] = layer.terms("all", "all")
+            # three terms: x w, l w+ and h w-
             below = layer.term([self._bound(layer, x, self.low, op.ReduceMin)], layer.change(lambda w: op.Max(w, 0.0)))
             above = layer.term([self._bound(layer, x, self.high, op.ReduceMax)], layer.change(lambda w: op.Min(w, 0.0)))
             s = layer.divide(r, op.Sub(op.Sub(whole.z, below.z), above.z), self.epsilon)
@@ -283,15 +294,16 @@ class ZBox:
         return through(op, step, r, shares)
 
     def _bound(self, layer: Layer, x: ir.Value, bound: Bound, reduce: Callable[..., ir.Value]) -> ir.Value:
-        """l or h in the shape of x; where x was padded, the padding is 0 in it, too."""
+        """The bound l or h in the shape of x; if x was padded, the bound is 0 in the padding, too."""
         pad = x.producer()
         if pad is not None and pad.op_type == "Pad" and attribute(pad, "mode", "constant") == "constant":
             inner = pad.inputs[0]
             assert inner is not None
             return layer.padded(self._bound(layer, inner, bound, reduce), pad, x)
         dims = layer.step.dims(x)
+        # without an open dimension the batch is fixed, and the first axis
         batch = dims.index(None) if None in dims else 0
-        rest = [axis for axis in range(len(dims)) if axis != batch]  # channels first
+        rest = [axis for axis in range(len(dims)) if axis != batch]  # the first of them are the channels
         if bound == "sample":
             return layer.spread(reduce(x, rest, keepdims=1), x)
         if isinstance(bound, tuple):
@@ -300,14 +312,14 @@ class ZBox:
                     f"the rule 'z-box' has bounds for {len(bound)} channels, its input has {dims[rest[0]]}"
                 )
             return layer.spread(np.array(bound).reshape([-1 if axis == rest[0] else 1 for axis in range(len(dims))]), x)
-        assert isinstance(bound, float)  # "input" was resolved as the composite was bound to a network
+        assert isinstance(bound, float)  # `resolve_bounds` has replaced "input"
         return layer.spread(bound, x)
 
 
 @rules.register("w-square")
 @dataclass(frozen=True)
 class WSquare:
-    """R_i = sum_j w_ij^2 R_j / sum_i w_ij^2 (Montavon et al. 2017): whatever the input."""
+    """R_i = sum_j w_ij^2 R_j / sum_i w_ij^2 (Montavon et al. 2017), regardless of the input."""
 
     epsilon: float = 0.0
     bias: Bias = "ignore"
@@ -321,6 +333,7 @@ class WSquare:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "w-square")
             bias = _bias(layer, self.bias)
+            # with inputs of 1, z' is the sum of w^2
             term = layer.term(layer.ones(), layer.change(lambda w: op.Mul(w, w)))
             return share(layer, [term], r, self.epsilon, None if bias is None else op.Mul(bias, bias), nonnegative=True)
 
@@ -330,7 +343,7 @@ class WSquare:
 @rules.register("flat")
 @dataclass(frozen=True)
 class Flat:
-    """R_i = sum_j R_j / (number of inputs of j) (Lapuschkin et al. 2019): evenly, whatever input and weights."""
+    """R_i = sum_j R_j / (number of inputs of j) (Lapuschkin et al. 2019): evenly, regardless of input and weights."""
 
     epsilon: float = 0.0
 
@@ -342,7 +355,7 @@ class Flat:
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
             _refuse_resize(step, "flat")
-            weight = None
+            weight = None  # with inputs and weights of 1, z' is the number of inputs
             if layer.weight is not None:
                 sizes = [d or 1 for d in step.dims(layer.weight)]
                 weight = layer.change(lambda _: op.Expand(1.0, sizes))

@@ -1,4 +1,4 @@
-"""Layers with weights, where no composite says which rule they have."""
+"""Layers with weights that no composite gives a rule: they have the zero rule."""
 
 from __future__ import annotations
 

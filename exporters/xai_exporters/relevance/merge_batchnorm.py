@@ -1,7 +1,8 @@
 """A canonizer: BatchNormalization merged into the layer before it.
 
-Relevance rules look at weights; a layer and its BatchNormalization are one linear map, and are taken as one (Montavon et al.
-2019; Zennit's canonizers). One that no layer alone precedes (DenseNet's comes before its convolution) stays.
+Relevance rules look at weights. A layer and its BatchNormalization are one linear map, and are treated as one (Montavon et al.
+2019; Zennit's canonizers). A BatchNormalization that does not directly follow a layer of its own stays (DenseNet's comes before
+its convolution).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def merge_batchnorm(graph: ir.Graph) -> int:
-    """Merge where it can be done; the graph is changed in place.
+    """Merge every BatchNormalization that can be merged; the graph is changed in place.
 
     Returns:
         How many were merged.
@@ -33,10 +34,12 @@ def merge_batchnorm(graph: ir.Graph) -> int:
         if parts is None:
             continue
         inputs = [layer.inputs[0], *(_constant(graph, f"{layer.name}/merged/{what}", array) for what, array in parts)]
+        # alpha still scales the weight; beta is in the merged bias
         attributes = [a for a in layer.attributes.values() if a.name != "beta"]
         node = ir.Node("", layer.op_type, inputs, attributes, name=layer.name)
         take_names(node, (layer, norm))
         old, new = norm.outputs[0], node.outputs[0]
+        # the new node has the name of the layer, its result that of the normalisation's
         new.name, new.type, new.shape = old.name, old.type, old.shape
         graph.insert_before(norm, node)
         old.name = f"{old.name}/unmerged"
@@ -49,18 +52,18 @@ def merge_batchnorm(graph: ir.Graph) -> int:
 
 
 def _merged(layer: ir.Node, norm: ir.Node) -> list[tuple[str, NDArray[np.generic]]] | None:
-    """Weight and bias of both in one; None where one of them is computed."""
+    """The merged weight and bias, W f and (b - mean) f + shift with f = scale / sqrt(variance + eps); None if one is computed."""
     given = [constant_of(x) for x in (*layer.inputs[1:], *norm.inputs[1:]) if x is not None]
     if any(array is None for array in given) or layer.inputs[0] is None:
         return None
     weight, *rest, scale, shift, mean, variance = (a.astype(np.float64) for a in given if a is not None)
     bias = rest[0] * float(attribute(layer, "beta", 1.0)) if rest else 0.0
     factor = scale / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
-    if layer.op_type == "Conv":
+    if layer.op_type == "Conv":  # [outputs, ...]
         shaped = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    elif layer.op_type == "Gemm":
+    elif layer.op_type == "Gemm":  # [outputs, inputs] with transB, else [inputs, outputs]
         shaped = factor[:, None] if attribute(layer, "transB", 0) else factor[None]
-    else:  # [inputs, outputs/group, ...]; a group's inputs lead to its own outputs
+    else:  # ConvTranspose: [inputs, outputs/group, ...]; a group's inputs lead to its own outputs
         group = int(attribute(layer, "group", 1))
         rows = factor.reshape(group, 1, weight.shape[1]).repeat(weight.shape[0] // group, axis=1)
         shaped = rows.reshape(weight.shape[0], weight.shape[1], *[1] * (weight.ndim - 2))

@@ -21,13 +21,13 @@ class NamedRule(Protocol):
     """A rule with its parameters fixed: a frozen dataclass, its fields the parameters.
 
     Attributes:
-        kinds: The operators that it is for where a composite gives it to a module.
+        kinds: The operators that it is for if a composite gives it to a module.
     """
 
     kinds: ClassVar[tuple[str, ...]]
 
     def __call__(self, op: Ops, step: Step, /, *rs: ir.Value | None) -> Result:
-        """R of each output -> R of each input; as a table's rule."""
+        """The relevance of each output -> that of each input, as a rule of a table."""
 
 
 rules: Registry[type[Any]] = Registry(__package__)
@@ -75,6 +75,7 @@ def make_rule(given: object, where: str) -> NamedRule:
 
 def _checked(hint: Any, value: Any, where: str) -> Any:
     """A value of a parameter's type: a number, one of some words, or a list of numbers."""
+    # the members of a union, or the one type
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     words = [word for kind in kinds if typing.get_origin(kind) is typing.Literal for word in typing.get_args(kind)]
     if isinstance(value, str) and value in words:
@@ -85,13 +86,13 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if numbers and isinstance(value, list) and value and all(_number(v) is not None for v in value):
         return tuple(map(float, value))
     if type(value) is int:
-        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only one too large for a float gets here
+        value = f"an integer of {len(hex(value)) - 2} hexadecimal digits"  # only one too large for a float
     offer = [repr(word) for word in words] + ["a number"] * (float in kinds) + ["a list of numbers"] * numbers
     raise RequestError(f"{where} is {' or '.join(offer)}, not {value!r}")
 
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value) if type(value) in (int, float) else None
+        return float(value) if type(value) in (int, float) else None  # a bool is no number here
     except OverflowError:
         return None

@@ -22,9 +22,10 @@ def note_names(nodes: Iterable[ir.Node]) -> None:
 
 
 def _by_weight(node: ir.Node) -> list[str]:
-    """The module whose weight a layer has: one that torch merged with its BatchNorm lies in the BatchNorm's module alone.
+    """The module that a layer's weight belongs to.
 
-    Where other nodes lie in that module, modules share a weight, and this says nothing.
+    A layer that torch merged with its BatchNorm lies in the BatchNorm's module alone; only its weight names its own module. If
+    other nodes lie in that module, modules share the weight, and `note_names` ignores the result.
     """
     weight = str(node.inputs[1].name) if node.op_type in _LAYERS and node.inputs[1] is not None else ""
     return [weight.removesuffix(".weight")] if weight.endswith(".weight") else []

@@ -1,6 +1,6 @@
 """Normalisations: the factor counts as constant, and scaling by a constant passes relevance as it is.
 
-(Of the code of Relevance-CAM, R x w / (x w + 1e-9), for BatchNorm; of AttnLRP, proposition 3.4, for LayerNorm.)
+(BatchNorm follows the code of Relevance-CAM, R x w / (x w + 1e-9); LayerNorm follows AttnLRP, proposition 3.4.)
 """
 
 from __future__ import annotations

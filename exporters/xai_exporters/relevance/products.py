@@ -1,4 +1,4 @@
-"""Products of two signals, as attention has them (Achtibat et al. 2024, AttnLRP, arXiv:2402.05602)."""
+"""Products of two signals, as in attention (Achtibat et al. 2024, AttnLRP, arXiv:2402.05602)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ EPSILON = 1e-6
 
 
 def bilinear(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
-    """y = A B: each factor gets half of the relevance, by the epsilon rule (equation 13): R_A = A * (s B^T) / 2, s = R / (y +
-    epsilon sign(y))."""
+    """y = A B: each factor gets half of the relevance, by the epsilon rule (equation 13).
+
+    R_A = A * (s B^T) / 2, s = R / (y + epsilon sign(y)).
+    """
     y = step.y
     s = op.Div(op.Mul(r, 0.5), op.Where(op.Less(y, 0.0), op.Sub(y, EPSILON), op.Add(y, EPSILON)))
     results = vjp.find(step.node).function(op, step, s)

@@ -1,4 +1,4 @@
-"""The table of what operators do with relevance where a composite says nothing else."""
+"""The table of what operators do with relevance if a composite says nothing else."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The graphs of a bundle: one role for each thing that the runtime computes."""
+"""The graphs of a bundle: one role for each graph that the runtime runs."""

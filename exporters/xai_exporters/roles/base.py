@@ -24,11 +24,11 @@ class Role:
         start: What the graph takes: the image, or the activation and its side tensors.
         when: "always": every bundle has it. "default": every bundle that does not choose its roles. "asked": on request only.
         asked: The request asks for it by an option of its own.
-        at_layer: The role whose graph ends at the layer where this one goes on to the image. If that one can't be made, this one is
-            tried too, so that nobody is advised to ask for it in vain.
-        composite: The composite of a role of relevance.
+        at_layer: The role whose graph ends at the layer, while this one goes on to the image. If that one can't be made, this one
+            is tried, too, so that nobody is advised to ask for it in vain.
+        composite: The composite of a relevance role.
         method: The method of a fused role, as the runtime calls it.
-        notes: What the graph's file says of itself.
+        notes: Metadata that the graph's file holds about itself.
     """
 
     name: str

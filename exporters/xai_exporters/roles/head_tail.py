@@ -1,4 +1,4 @@
-"""The two parts of the network that is cut: they are in every bundle."""
+"""The two parts of the network, before and after the cut: they are in every bundle."""
 
 from __future__ import annotations
 

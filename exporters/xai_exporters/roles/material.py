@@ -20,7 +20,7 @@ from ..vjp.graph import Start, by_target_and_seed, gradient_graph
 
 @dataclass(frozen=True)
 class Material:
-    """The clean graph, where it is cut, what it is explained for, its two parts, and its input.
+    """The clean graph, its cut, the logits that are explained, its two parts, and its input.
 
     Attributes:
         clean: The clean graph.
@@ -44,12 +44,13 @@ class Material:
         return whole(self.clean, self.cut, self.logits)
 
     def gradient(self, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
-        """The tail, or the whole network, with its gradient; see `gradient.gradient_graph`."""
+        """The tail, or the whole network, with its gradient; see `vjp.graph.gradient_graph`."""
         return gradient_graph(self.whole if from_image else self.parts.tail, self.logits.classes, start=start)
 
     def relevance(self, composite: Composite, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with relevance by a composite's rules; see `relevance.graph.relevance_graph`."""
         composite.check_names(self.clean.graph)
+        # a fact of the whole network (the layer is after a Relu) that the tail alone does not show
         nonnegative: frozenset[str] = frozenset()
         if not from_image:
             find_facts(self.clean.graph)
@@ -69,6 +70,6 @@ class Material:
 
 
 def bounds(image: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the preprocessing makes of black and of white pixels, per channel, in order of size."""
+    """The preprocessed values of black and white pixels, per channel: the smaller and the larger one."""
     ends = image.preprocess.ends()
     return tuple(map(float, ends.min(axis=0))), tuple(map(float, ends.max(axis=0)))

@@ -1,7 +1,7 @@
 """Recognise a tail of global average pooling and one linear layer, and write it as a graph over positions.
 
-There logits = mean_p(A_p) . W + b, so pixel_logits = A_p . W at every position p gives CAM at once, and with it
-ReciproCAM's masked tails: one small matrix product in place of h*w runs.
+In such a tail logits = mean_p(A_p) . W + b. So pixel_logits = A_p . W at every position p gives CAM directly, and also
+ReciproCAM's masked tails: one small matrix product instead of h*w runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _VIEWS = {"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 
 @dataclass(frozen=True)
 class Linear:
-    """The linear layer behind the pooling: weight [K,classes], or None where the pooled channels are the logits."""
+    """The linear layer after the pooling: weight [K,classes], or None if the pooled channels are the logits."""
 
     weight: NDArray[Any] | None
 
@@ -33,12 +33,13 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
     """The linear layer of a tail that is global average pooling and at most one such layer; None for any other tail.
 
     Args:
-        tail: A finished tail graph; what does not lead to the logits (other outputs) is no matter.
+        tail: A finished tail graph; what does not lead to the logits (other outputs) does not matter.
         shape: (K,h,w) of its activation.
     """
     value = find_pooled(tail, shape)
     weight = None
     leading = _leading(tail)
+    # follow the pooled vector to the logits: views, one linear layer, then a constant bias
     while value is not None and value.name != LOGITS:
         use = _only_use(value, leading)
         if use is None:
@@ -58,14 +59,14 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
 
 
 def find_pooled(tail: ir.Graph, shape: tuple[int, int, int]) -> ir.Value | None:
-    """The activation's global average, where a tail takes it first and reads nothing else of the activation; else None.
+    """The activation's global average, if a tail takes it first and reads nothing else of the activation; else None.
 
     Args:
         tail: A finished tail graph.
         shape: (K,h,w) of its activation.
     """
     leading = _leading(tail)
-    axes = [0, 1, 2, 3]  # where the activation's axes N,K,h,w have gone
+    axes = [0, 1, 2, 3]  # axes[i]: which of the activation's axes N,K,h,w is axis i of `value`
     value = tail.inputs[0]
     while (use := _only_use(value, leading)) is not None:
         node = use[0]
@@ -84,14 +85,16 @@ def _leading(tail: ir.Graph) -> set[ir.Value]:
 
 
 def _only_use(value: ir.Value, leading: set[ir.Value]) -> tuple[ir.Node, int] | None:
-    """The node that reads a tensor on the way to the logits, and as which input; None where it is not the one, as its data."""
+    """The only node that reads a tensor on the way to the logits, and as which input; None if others do, or not as its data."""
     users = [(node, position) for node, position in value.uses() if node.outputs[0] in leading]
+    # the data is the first input; an Add can have it as either
     if len(users) != 1 or (users[0][1] != 0 and users[0][0].op_type != "Add"):
         return None
     return users[0]
 
 
 def _is_global_average(node: ir.Node, axes: list[int], shape: tuple[int, int, int]) -> bool:
+    # which axes h and w are now
     spatial = tuple(sorted(axes.index(axis) for axis in (2, 3)))
     if node.op_type == "ReduceMean":
         return reduced_axes(node) == spatial
@@ -112,8 +115,10 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
     if matrix is None:
         return None
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):
+        # [classes,K] with transB
         matrix = matrix.T if attribute(node, "transB", 0) else matrix
         matrix = matrix * np.asarray(attribute(node, "alpha", 1.0), matrix.dtype)
+    # a 1x1 convolution of [N,K,1,1]
     elif node.op_type == "Conv" and matrix.shape[1:] == (channels, 1, 1) and not any(attribute(node, "pads", ())):
         matrix = matrix.reshape(len(matrix), channels).T
     elif node.op_type != "MatMul":

@@ -1,4 +1,4 @@
-"""The tail at every position by itself, for tails that average over positions and are linear then."""
+"""The tail at each position by itself, for tails that average over the positions and then are linear."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class RolePlan:
 
     Attributes:
         roles: Name -> role, for every role that the request can have.
-        named: The names in `Request.roles`; none: all that are written by default.
+        named: The names in `Request.roles`; if empty, all roles that are written by default.
     """
 
     roles: Mapping[str, Role]
@@ -29,7 +29,7 @@ class RolePlan:
     def asks_for(self, name: str) -> bool:
         """Whether the request names a role, or asks for it by its option.
 
-        If it names one of a composite's two roles, the names alone decide on both.
+        If it names one of a composite's two roles, the names alone decide about both.
         """
         role = self.roles[name]
         if role.composite is not None and role.composite in {self.roles[named].composite for named in self.named}:
@@ -53,6 +53,7 @@ class RolePlan:
         graphs: dict[str, ir.Graph] = {}
         left_out: dict[str, str] = {}
         for name, role in self.roles.items():
+            # a role that is not wanted is tried if its role at the layer failed; its reason is then noted, too
             if not self.wants(name) and role.at_layer not in left_out:
                 continue
             try:
@@ -71,11 +72,11 @@ def plan_roles(request: Request) -> RolePlan:
     """The roles of an export.
 
     Raises:
-        RequestError: A role, a composite or a method that does not exist, or two of one name.
+        RequestError: A role, a composite or a method does not exist, or two have the same name.
     """
     found = sorted((kind for name in kinds if (kind := kinds.get(name)) is not None), key=lambda kind: kind.place)
     roles = {role.name: role for kind in found for role in kind.roles(request)}
-    for given in request.composite:
+    for given in request.composite:  # refused before the network is read
         load_composite(given)
     if unknown := set(request.roles) - set(roles):
         raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(roles)}")

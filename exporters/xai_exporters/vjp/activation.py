@@ -1,7 +1,7 @@
-"""Activation functions y = f(x): dx = dy f'(x), by the output y where the derivative is known from it.
+"""Activation functions y = f(x): dx = dy f'(x), computed from the output y if y determines the derivative.
 
-Reading y and not x keeps x free: runtimes fuse an activation into the convolution before it as long as nothing else
-reads what lies between. At a kink the derivative is torch's: 0 for Relu at 0 and for Clip at its bounds.
+A rule that reads y instead of x gives x no further reader: runtimes fuse an activation into the convolution before it only
+if nothing else reads the tensor between them. At a kink the derivative is torch's: 0 for Relu at 0 and for Clip at its bounds.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def prelu(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     """y = x where x > 0, slope x elsewhere."""
     x, slope = step.x, step.input(1)
     positive = op.Greater(x, 0.0)
+    # dx, and dslope = dy x where x <= 0; the walker sums dslope down to the shape of the slope
     return [op.Where(positive, dy, op.Mul(dy, slope)), op.Where(positive, 0.0, op.Mul(dy, x))]
 
 
@@ -72,6 +73,7 @@ def sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 @vjp("HardSigmoid")
 def hard_sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = clip(alpha x + beta, 0, 1): y' = alpha where 0 < y < 1."""
+    # y is strictly between the bounds exactly where x was not clipped
     inside = op.And(op.Greater(step.y, 0.0), op.Less(step.y, 1.0))
     return op.Where(inside, op.Mul(dy, float(step.attr("alpha", 0.2))), 0.0)
 
@@ -99,7 +101,7 @@ def softplus(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 @vjp("Softsign")
 def softsign(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x / (1 + |x|): y' = (1 - |y|)^2."""
-    root = op.Sub(1.0, op.Abs(step.y))
+    root = op.Sub(1.0, op.Abs(step.y))  # 1 - |y| = 1 / (1 + |x|)
     return op.Mul(dy, op.Mul(root, root))
 
 
@@ -131,8 +133,8 @@ def gelu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x Phi(x): y' = Phi(x) + x phi(x), with the normal distribution's Phi(x) = (1 + erf(x/sqrt(2)))/2.
 
     approximate="tanh": y = x (1 + t)/2, t = tanh(c (x + 0.044715 x^3)), c = sqrt(2/pi):
-    y' = (1 + t)/2 + x (1 - t^2) c (1 + 3 * 0.044715 x^2)/2. There x^2 is held below 100, where t is 1 to any precision:
-    float16 overflows at |x| = 256, and 0 x infinity is no number.
+    y' = (1 + t)/2 + x (1 - t^2) c (1 + 3 * 0.044715 x^2)/2. There x^2 is clipped at 100, because |t| is 1 to any
+    precision beyond that: float16 overflows at |x| = 256, and 0 times infinity is NaN.
     """
     x = step.x
     square = op.Mul(x, x)
@@ -140,6 +142,7 @@ def gelu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         square = op.Min(square, 100.0)
         c = math.sqrt(2 / math.pi)
         t = op.Tanh(op.Mul(op.Mul(x, op.Add(op.Mul(square, 0.044715), 1.0)), c))
+        # half the derivative of the argument of tanh
         inner = op.Mul(op.Add(op.Mul(square, 3 * 0.044715), 1.0), c / 2)
         slope = op.Add(op.Mul(op.Add(t, 1.0), 0.5), op.Mul(op.Mul(x, op.Sub(1.0, op.Mul(t, t))), inner))
     else:

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic, with broadcasting: a rule's values have the output's shape, the walker sums them down."""
+"""Elementwise arithmetic with broadcasting: rules return values in the output's shape, and the walker sums them down."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ def power(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
         exponent = constant_of(b)
         if exponent is not None and exponent.size == 1:
             p = float(exponent.reshape(()))
+            # a^(p-1); for p = 1 it is not used, and y only stands in so that no node is added
             below = a if p == 2 else step.y if p == 1 else op.Pow(a, p - 1)
             da = None if p == 0 else dy if p == 1 else op.Mul(dy, op.Mul(below, p))
         else:
-            b = op.Cast(b, to=int(ir.DataType.from_numpy(op.floats)))  # may be integers
+            b = op.Cast(b, to=int(ir.DataType.from_numpy(op.floats)))  # the exponent may be an integer tensor
             da = op.Mul(dy, op.Mul(b, op.Pow(a, op.Sub(b, 1.0))))
     if 1 in step.leads:
         db = op.Mul(dy, op.Mul(step.y, op.Log(a)))
@@ -115,6 +116,7 @@ def mean(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
 @vjp("Min", "Max", broadcasts=True)
 def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """dy goes to the inputs that equal y, in equal shares (as torch.maximum divides a tie)."""
+    # 1 where an input equals the extremum; the sum over the inputs counts how many share dy
     one = [op.Where(op.Equal(step.input(i), step.y), 1.0, 0.0) for i in range(len(step.node.inputs))]
     share = op.Div(dy, functools.reduce(op.Add, one))
     return [op.Mul(share, equal) if i in step.leads else None for i, equal in enumerate(one)]
@@ -122,7 +124,7 @@ def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 @vjp("Clip")
 def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = dy where min < y < max. At a bound 0, as torch's Relu6 has it."""
+    """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6."""
     step.only_first()
     low, high = step.optional(1), step.optional(2)
     if low is not None:
@@ -137,7 +139,7 @@ def where(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = a where the condition holds, else b."""
     condition = step.x
     return [
-        None,
+        None,  # the condition
         op.Where(condition, dy, 0.0) if 1 in step.leads else None,
         op.Where(condition, 0.0, dy) if 2 in step.leads else None,
     ]

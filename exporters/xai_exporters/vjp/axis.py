@@ -1,4 +1,4 @@
-"""The transposes of picking positions along an axis, and of a matrix along it."""
+"""The transpose of picking positions along an axis, and a matrix product along an axis."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from numpy.typing import NDArray
 
 from ..graph.emit import Ops
 
-_ROUNDS = 4  # one Gather per round; where positions are picked more often than that, a matrix product is shorter
+_ROUNDS = 4  # one Gather per round; if a position is picked more often than that, a matrix product is shorter
 
 
 def from_positions(op: Ops, dy: ir.Value, axis: int, rank: int, positions: NDArray[Any], size: int) -> ir.Value:
     """The transpose of y = x[positions] along an axis of `size`: dx[p] = sum of dy[i] over all i with positions[i] = p.
 
-    Written as the inverse picking: dx = dy[inverse], with a zero put behind dy for positions that were not picked, and one
-    round more for each time that a position is picked again. (ScatterElements with addition is not portable.)
+    It is written as the inverse picking dx = dy[inverse]. A zero is appended to dy for the positions that were not picked. Each
+    time a position is picked again takes one more round. (ScatterElements with addition is not portable.)
     """
     counts = np.bincount(positions, minlength=size)
     if counts.max() > _ROUNDS:
         picked = (positions[:, None] == np.arange(size)).astype(op.floats)  # [picked, size]
         return along(op, dy, axis, rank, picked)
-    if counts.min() == counts.max() == 1:
+    if counts.min() == counts.max() == 1:  # a permutation
         return op.Gather(dy, np.argsort(positions), axis=axis)
+    # Pad takes all begins, then all ends: one zero at the end of the axis
     behind = [0] * (2 * rank)
     behind[rank + axis] = 1
     padded = op.Pad(dy, behind, 0.0)
     order = np.argsort(positions, kind="stable")
+    # order[first[p] + turn] is where position p was picked for the turn-th time, from 0
     first = np.cumsum(counts) - counts
     parts = []
     for turn in range(counts.max()):
         again = counts > turn
-        inverse = np.full(size, len(positions))
+        inverse = np.full(size, len(positions))  # the index of the zero
         inverse[again] = order[first[again] + turn]
         parts.append(op.Gather(padded, inverse, axis=axis))
     return functools.reduce(op.Add, parts)
@@ -45,8 +47,9 @@ def along(op: Ops, value: ir.Value, axis: int, rank: int, matrix: NDArray[Any]) 
     matrix = np.ascontiguousarray(matrix)
     if axis == rank - 1:
         return op.MatMul(value, matrix)
-    if axis == rank - 2:
+    if axis == rank - 2:  # the rows: the transposed matrix from the left
         return op.MatMul(np.ascontiguousarray(matrix.T), value)
+    # any other axis moves to the end for the product, and back
     perm = [i for i in range(rank) if i != axis] + [axis]
     product = op.MatMul(op.Transpose(value, perm=perm), matrix)
     return op.Transpose(product, perm=[int(i) for i in np.argsort(perm)])

@@ -23,12 +23,12 @@ def conv(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 @vjp("ConvTranspose")
 def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = convolution of dy with the same weight, of which the node is the transpose."""
+    """dx = convolution of dy with the same weight; the node is the transpose of that convolution."""
     step.only_first()
     weight = step.input(1)
     window = find_transposed_window(step, _kernel(step.dims(weight)))
     rank = len(window.kernel)
-    dy = fit(op, dy, (0,) * rank, tuple(min(e, 0) for e in window.end))  # what no window reads
+    dy = fit(op, dy, (0,) * rank, tuple(min(e, 0) for e in window.end))  # crop what no window reads
     group = int(step.attr("group", 1))
     return op.Conv(
         dy,
@@ -44,20 +44,21 @@ def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window: Window, group: int) -> ir.Value:
     """The transpose of a convolution: [N,O,*result] -> [N,I,*source].
 
-    With stride 1 that is a convolution with the weight rotated by 180 degrees and its channels exchanged, at the forward's
-    speed (a ConvTranspose takes 1.3-3 times as long on both runtimes); the rotated weight is a node over the one
-    initializer, which runtimes fold as they load.
+    With stride 1 this is a convolution with the weight rotated by 180 degrees and its channels exchanged. It runs at the speed
+    of the forward pass (a ConvTranspose takes 1.3-3 times as long on both runtimes). The rotated weight is computed from the
+    same initializer; runtimes fold it when they load the graph.
 
     Args:
         op: Where nodes are written.
         dy: [N,O,*result].
         weight: [O,I/group,*kernel].
-        dims: Its shape.
+        dims: The shape of the weight.
         window: The convolution's window.
-        group: Its groups.
+        group: Number of groups of the convolution.
     """
     if set(window.strides) != {1}:
         return transpose(op, dy, _apart(op, weight, dims, group), window, group)
+    # padding of the transpose: extent of the kernel - 1 - padding of the forward; where that is negative, dx is cropped
     before = tuple(k - 1 - b for k, b in zip(window.span, window.begin, strict=True))
     after = tuple(k - 1 - e for k, e in zip(window.span, window.end, strict=True))
     dx = op.Conv(
@@ -72,22 +73,24 @@ def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window:
 
 
 def _apart(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
-    """The weight, to be used for the transpose of what the forward node does; see `weights.anew` where a group's is square."""
+    """The weight for the transpose of the forward node; another constant if a group's weight is square, see `weights.anew`."""
     square = (dims[0] or 0) // group == dims[1]
     return anew(op, weight, dims) if square else weight
 
 
 def _rotated(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
     """[O,I/group,*kernel] -> [I,O/group,*kernel], each kernel rotated by 180 degrees."""
-    outputs, inputs, *kernel = (d or 1 for d in dims)
+    outputs, inputs, *kernel = (d or 1 for d in dims)  # the inputs of one group
     axes = [2 + i for i, k in enumerate(kernel) if k > 1]
     if axes:
+        # step -1 reverses an axis; the end lies before its first element
         weight = op.Slice(weight, [-1] * len(axes), [-(1 << 62)] * len(axes), axes, [-1] * len(axes))
     spatial = range(2, 2 + len(kernel))
     if group == 1:
         return op.Transpose(weight, perm=[1, 0, *spatial])
-    if outputs == group and inputs == 1:
+    if outputs == group and inputs == 1:  # depthwise: [O,1,*kernel] is [I,O/group,*kernel] already
         return weight
+    # [g,O/g,I/g,*kernel] -> [g,I/g,O/g,*kernel]: the channels are exchanged within each group
     weight = op.Reshape(weight, [group, outputs // group, inputs, *kernel])
     weight = op.Transpose(weight, perm=[0, 2, 1, *(1 + i for i in spatial)])
     return op.Reshape(weight, [group * inputs, outputs // group, *kernel])

@@ -1,4 +1,4 @@
-"""Operators without a gradient: those on integers and truth values, and steps, whose derivative is 0 almost everywhere."""
+"""Operators without a gradient: those on integers and booleans, and steps, whose derivative is 0 almost everywhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The graph roles that propagate back from the logits: forward graph -> forward graph and what arrives at its first input.
+"""Graph roles that propagate back from the logits: forward graph -> the same, and the gradient (or relevance) of its first input.
 
-Both `target` and `seed` start the walk: s = unit vector of class `target` + `seed`. For `target` -1 it is the predicted class,
-found inside the graph, so that nobody runs it twice; for -2 there is no class, and s is the seed alone.
+Both `target` and `seed` start the walk: s = unit vector of class `target` + `seed`. `target` -1 means the predicted class. The
+graph finds it itself, so that nobody has to run the network twice. `target` -2 means no class: s is the seed alone.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .quantised import to_floats
 from .table import vjp
 
 Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
-"""(graph, logits, classes) -> what stands at the logits when the walk begins, [N,classes] in their element type; adds the
-graph's inputs that it needs."""
+"""(graph, logits, classes) -> the value at the logits when the walk begins, [N,classes] in their element type. It adds the graph
+inputs that it needs."""
 
 
 def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
@@ -42,12 +42,13 @@ def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Va
 
 
 def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0.0) -> ir.Value:
-    """`target` as the one further input: 1 at it, `others` at every other class; zeros for a number that is no class."""
+    """`target` as the only further input: 1 at the target, `others` at every other class; all zeros if the number is no class."""
     op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
     is_target = _is_target(graph, op, logits, classes)
     unit: ir.Value = op.Where(is_target, 1.0, 0.0)
     if others == 0.0:
         return unit
+    # the sum is 1 for a class, and 0 for a number that is no class
     return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [1], keepdims=1))
 
 
@@ -55,9 +56,10 @@ def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.V
     """Whether a class is the target, [N,classes]; the target becomes an input."""
     target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(target)
-    column = op.Unsqueeze(target, [1])
+    column = op.Unsqueeze(target, [1])  # [N,1]
     predicted = op.ArgMax(logits, axis=1, keepdims=1)
     chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
+    # [1,classes] == [N,1]; a number that is no class equals none
     is_target: ir.Value = op.Equal(np.arange(classes)[None], chosen)
     return is_target
 
@@ -95,18 +97,18 @@ def backward_graph(
     """As `gradient_graph`, for any table of rules.
 
     Half precision is computed as float32 (`precision`), and so are quantised activations (`quantised`). The graph's inputs and
-    the forward's outputs keep their types; what arrives is float32 (of double precision double).
+    the forward's outputs keep their types. The result is float32 (float64 if the network computes in float64).
 
     Args:
-        forward: As there.
-        classes: As there.
+        forward: As in `gradient_graph`.
+        classes: As in `gradient_graph`.
         table_for: Gives the rules for the graph's copy that is walked.
-        name: Of the further output, which has the first input's shape; also the scope of the new nodes' names.
+        name: Name of the further output, which has the first input's shape; also the scope of the new nodes' names.
         start: What the walk begins with.
         prepare: Changes the copy in place before it is walked.
 
     Raises:
-        RuleError, GraphError: As there.
+        RuleError, GraphError: As in `gradient_graph`.
     """
     if forward.inputs[0].name in (TARGET, SEED):
         raise GraphError(
@@ -116,6 +118,7 @@ def backward_graph(
     for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
         copy.shape, copy.type = value.shape, value.type
     prepare(graph)
+    # tensors inside the graph give way to the names of the new inputs and the new output
     inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     for value in inside:
         if value.name in (TARGET, SEED, name):
@@ -127,7 +130,7 @@ def backward_graph(
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     arrived = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [arrived], "result")
-    # the gradient at an image of integers is as the network computes
+    # for an image of integers, the gradient has the element type of the logits
     floats = source.dtype if source.dtype in FLOATS else logits.dtype
     result.name, result.shape = name, source.shape
     result.type = ir.TensorType(floats or ir.DataType.FLOAT)

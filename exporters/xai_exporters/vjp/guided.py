@@ -26,12 +26,12 @@ def guided_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 @guided("Clip")
 def guided_clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """As Relu where the lower bound is 0 (Relu6); any other Clip is no rectifier."""
+    """As Relu if the lower bound is 0 (Relu6). Any other Clip is no rectifier."""
     return clip(op, step, op.Relu(dy) if _rectifies(step.node) else dy)
 
 
 def guided_gradient_graph(forward: ir.Graph, classes: int) -> ir.Graph:
-    """As `gradient.gradient_graph`, with guided rectifiers.
+    """As `graph.gradient_graph`, with guided rectifiers.
 
     Raises:
         RuleError: The network has no rectifier, so that nothing is guided.
@@ -45,7 +45,7 @@ def guided_gradient_graph(forward: ir.Graph, classes: int) -> ir.Graph:
 
 
 def _rectifies(node: ir.Node) -> bool:
-    if node.op_type == "Clip":
+    if node.op_type == "Clip":  # a computed or missing lower bound is no rectifier
         low = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
         return low is not None and not low.any()
     return node.op_type == "Relu"

@@ -1,6 +1,6 @@
 """Operators that pick values by index; their gradient puts them back.
 
-Indices that are constants become an inverse picking (`axis.from_positions`), which every runtime runs. Computed ones take
+Indices that are constants become an inverse picking (`axis.from_positions`), which every runtime runs. Computed indices take
 the Scatter operators with addition, which few runtimes beyond onnxruntime and OpenVINO run.
 """
 
@@ -25,36 +25,37 @@ def gather(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     indices, shape = constant_of(step.input(1)), step.dims(step.input(1))
     rank, size = len(dims), dims[axis]
     if indices is not None and size is not None:
-        if indices.size == 1:  # one position, as of a class token
-            position = int(indices.reshape(())) % size
+        if indices.size == 1:  # one position, for example the class token: zeros around it
+            position = int(indices.reshape(())) % size  # negative indices count from the end
             flat = reshape(op, dy, (*dims[:axis], 1, *dims[axis + 1 :]), x)
             pads = [0] * (2 * rank)
             pads[axis], pads[rank + axis] = position, size - 1 - position
             return op.Pad(flat, pads, 0.0)
-        if indices.ndim > 1:
+        if indices.ndim > 1:  # the axes of the indices become one
             dy = reshape(op, dy, (*dims[:axis], indices.size, *dims[axis + 1 :]), x)
         return from_positions(op, dy, axis, rank, indices.reshape(-1) % size, size)
     if axis != 0 or len(shape) != 1:
         raise step.refuse("its indices are computed, and not a list along the first axis")
+    # ScatterND takes coordinates along the last axis: here one, the row
     rows = op.Unsqueeze(step.input(1), [1])
     return op.ScatterND(_zeros(op, x), rows, dy, reduction="add")
 
 
 @vjp("GatherElements")
 def gather_elements(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y[i] = x[index[i]] along an axis, for each of the other positions."""
+    """y[i] = x[index[i]] along an axis, separately at each position of the other axes."""
     axis = step.axis(step.attr("axis", 0))
     return op.ScatterElements(_zeros(op, step.x), step.input(1), dy, axis=axis, reduction="add")
 
 
 @vjp("GatherND")
 def gather_nd(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y = x[index], the index's last axis holding coordinates; the first `batch_dims` axes are common to both."""
+    """y = x[index]: the last axis of the index holds coordinates; x and index share the first `batch_dims` axes."""
     return op.ScatterND(_zeros(op, step.x), _coordinates(op, step), dy, reduction="add")
 
 
 def _coordinates(op: Ops, step: Step) -> ir.Value:
-    """The indices of GatherND with the coordinates along the common axes written out before them."""
+    """The indices of GatherND with the coordinates along the shared axes put before them: ScatterND has no `batch_dims`."""
     indices, common = step.input(1), int(step.attr("batch_dims", 0))
     if common == 0:
         return indices
@@ -63,6 +64,7 @@ def _coordinates(op: Ops, step: Step) -> ir.Value:
     columns = []
     for axis in range(common):
         count = op.Squeeze(op.Shape(indices, start=axis, end=axis + 1), [0])
+        # 0, 1, ... along this axis, broadcast to one coordinate per index
         along = op.Reshape(op.Range(np.int64(0), count, np.int64(1)), [1] * axis + [-1] + [1] * (rank - axis - 1))
         columns.append(op.Expand(along, shape))
     return op.Concat(*columns, indices, axis=rank - 1)
@@ -70,7 +72,7 @@ def _coordinates(op: Ops, step: Step) -> ir.Value:
 
 @vjp("ScatterND")
 def scatter_nd(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
-    """y = x with updates in its place: there dy goes to the updates and not to x (to both where they are added)."""
+    """y = x, overwritten by the updates at the indices: there dy goes to the updates and not to x. If they are added: to both."""
     indices, updates = step.input(1), step.input(2)
     dx = dy if _adds(step) else op.ScatterND(dy, indices, _zeros(op, updates))
     return [dx, None, op.GatherND(dy, indices)]

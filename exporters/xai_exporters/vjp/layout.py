@@ -13,7 +13,7 @@ from ..graph.shapes import reshape
 from .axis import from_positions
 from .table import vjp
 
-_TO_THE_END = 1 << 24  # no batch is as large; tf2onnx writes 1e9 or the largest int32
+_TO_THE_END = 1 << 24  # an end from here on means all of the batch: tf2onnx writes 1e9 or the largest int32
 
 
 @vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -76,14 +76,14 @@ def concat(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 @vjp("Split")
 def split(op: Ops, step: Step, *dys: ir.Value | None) -> ir.Value:
-    """The pieces joined again; a piece that leads nowhere gives zeros."""
+    """The pieces joined again; a piece through which nothing comes back counts as zeros."""
     pieces = [op.Expand(0.0, op.Shape(y)) if dy is None else dy for y, dy in zip(step.node.outputs, dys, strict=True)]
     return op.Concat(*pieces, axis=step.axis(step.attr("axis", 0)))
 
 
 @vjp("Slice")
 def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """Zeros around a slice of step 1; for other steps each value back to its position."""
+    """A slice of step 1 gets zeros around it; with another step each value goes back to its position."""
     dims = step.dims(step.x)
     starts, ends, axes, steps = (step.constant(i) for i in range(1, 5))
     assert starts is not None
@@ -97,8 +97,9 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         axis, size = counted % len(dims), dims[counted]
         if size is None:
             if (start, stride) == (0, 1) and end >= _TO_THE_END:
-                continue
+                continue  # all of the batch
             raise step.refuse("it slices along the batch")
+        # with a negative step, an end before the first position means: down to that position
         positions = range(size)[slice(start, end if stride > 0 or end >= -size else None, stride)]
         if stride == 1:
             before[axis], after[axis] = positions.start, size - positions.start - len(positions)
@@ -109,7 +110,7 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 @vjp("Pad")
 def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """Constant padding is cut off again; reflected, edge and wrapped values are added where they came from."""
+    """Constant padding is cut off again; reflected, edge and wrapped values are added to the values that they copy."""
     step.only_first()
     dims = step.dims(step.x)
     rank = len(dims)
@@ -119,6 +120,7 @@ def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     axes = np.arange(rank) if axes is None else axes % rank
     mode = step.attr("mode", "constant")
     starts, ends = [0] * rank, [0] * rank
+    # `pads` holds all begins, then all ends
     for axis, before, after in zip(*(map(int, a) for a in (axes, *np.split(amounts, 2))), strict=True):
         size = dims[axis]
         if before == after == 0:
@@ -128,6 +130,7 @@ def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         if mode == "constant":
             starts[axis], ends[axis] = before, after
         else:
+            # negative padding crops; np.pad on the positions says which value each padded one copies
             positions = np.arange(-min(before, 0), size + min(after, 0))
             positions = np.pad(positions, (max(before, 0), max(after, 0)), mode=mode)
             dy = from_positions(op, dy, int(axis), rank, positions, size)
@@ -135,9 +138,10 @@ def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 
 def _crop(op: Ops, value: ir.Value, before: Sequence[int], after: Sequence[int]) -> ir.Value:
-    """Take off (negative: put on, as zeros) so much before and after along each axis."""
+    """Crop by these amounts before and after along each axis; negative amounts add zeros."""
     axes = [i for i, pair in enumerate(zip(before, after, strict=True)) if max(pair) > 0]
     if axes:
+        # an end of 0 would leave nothing; 1 << 62 is the whole axis
         ends = [-max(after[i], 0) or 1 << 62 for i in axes]
         value = op.Slice(value, [max(before[i], 0) for i in axes], ends, axes)
     if min(*before, *after) < 0:
@@ -155,13 +159,14 @@ def tile(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         if size is None and count > 1:
             raise step.refuse("it repeats the batch")
         split_shape += [count, -1 if size is None else size]
+    # [count 0, size 0, count 1, size 1, ...]: the copies lie along the even axes
     copies = [2 * i for i, count in enumerate(repeats)]
     return op.ReduceSum(op.Reshape(dy, split_shape), copies, keepdims=0)
 
 
 @vjp("DepthToSpace")
 def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """[N,C*b*b,h,w] -> [N,C,h*b,w*b], undone; the channels are ordered b,b,C (DCR) or C,b,b (CRD)."""
+    """The inverse of [N,C*b*b,h,w] -> [N,C,h*b,w*b]; the channels are ordered b,b,C (DCR) or C,b,b (CRD)."""
     _, channels, h, w = step.dims(step.x)
     b = int(step.attr("blocksize"))
     if channels is None or h is None or w is None:
@@ -174,5 +179,5 @@ def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 @vjp("SpaceToDepth")
 def space_to_depth(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """DepthToSpace in its order b,b,C is the inverse."""
+    """DepthToSpace in its default order b,b,C (DCR) is the inverse."""
     return op.DepthToSpace(dy, blocksize=int(step.attr("blocksize")))

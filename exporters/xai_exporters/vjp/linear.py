@@ -21,10 +21,12 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     trans_a, trans_b = step.attr("transA", 0), step.attr("transB", 0)
     da = db = dc = None
     if 0 in step.leads and trans_a:
+        # A = A'^T: dA = alpha B' dy^T
         da = op.Gemm(b, dy, alpha=alpha, transA=trans_b, transB=1)
     elif 0 in step.leads:
         da = op.Gemm(dy, b, alpha=alpha, transB=1 - trans_b)
     if 1 in step.leads and trans_b:
+        # B = B'^T: dB = alpha dy^T A'
         db = op.Gemm(dy, a, alpha=alpha, transA=1, transB=trans_a)
     elif 1 in step.leads:
         db = op.Gemm(a, dy, alpha=alpha, transA=1 - trans_a)
@@ -34,7 +36,7 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 
 def _operand(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand of the product, to be used transposed; see `weights.anew` for a square weight."""
+    """An operand of the product, for transposed use; another constant if it is a square weight, see `weights.anew`."""
     value = step.input(position)
     dims = step.dims(value)
     square = len(dims) > 1 and dims[-1] == dims[-2]
@@ -50,6 +52,7 @@ def matmul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     columns = (*dims_b, 1) if len(dims_b) == 1 else dims_b
     matrix_a = op.Unsqueeze(a, [0]) if len(dims_a) == 1 else a
     matrix_b = op.Unsqueeze(b, [-1]) if len(dims_b) == 1 else b
+    # y has no axis for a vector's row or column; dy gets it back
     if len(dims_b) == 1:
         dy = op.Unsqueeze(dy, [-1])
     if len(dims_a) == 1:
@@ -81,7 +84,7 @@ def _transposed(op: Ops, matrix: ir.Value, dims: Dims) -> ir.Value:
 
 @vjp("Einsum")
 def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
-    """The gradient of one operand is the einsum of dy with the other operands; what is summed in it alone is repeated."""
+    """The gradient of one operand is the einsum of dy with the others; along an axis that only this operand has, it is repeated."""
     terms, result = _equation(step)
     results: list[ir.Value | None] = []
     for i, term in enumerate(terms):
@@ -93,13 +96,15 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
         others = [(t, step.input(j)) for j, t in enumerate(terms) if j != i]
         factors = [_square_apart(op, step, j) for j in range(len(terms)) if j != i]
         known = set(result).union(*(t for t, _ in others))
+        # the letters that dy or another operand has; along the others the gradient is constant
         kept = "".join(c for c in term if c in known)
         dx = op.Einsum(dy, *factors, equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
+        # einsum broadcasts, too: a letter can have size 1 in one operand and another size elsewhere
         sizes = {c: d for t, v in [(result, step.y), *others] for c, d in zip(t, step.dims(v), strict=True) if d != 1}
         want = tuple(d for c, d in zip(term, step.dims(step.input(i)), strict=True) if c in known)
         have = tuple(sizes.get(c, 1) for c in kept)
         dx = unbroadcast(op, dx, have, want, dx)
-        if any(h == 1 != w for h, w in zip(have, want, strict=True)):  # every other operand is repeated along it
+        if any(h == 1 != w for h, w in zip(have, want, strict=True)):  # dy and all other operands have size 1 along it
             dx = expand(op, dx, want)
         if kept != term:
             dx = op.Unsqueeze(dx, [p for p, c in enumerate(term) if c not in known])
@@ -109,14 +114,14 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 
 def _square_apart(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand, as another constant where two of its sizes are the same; see `weights.anew`."""
+    """An operand; another constant if it is a weight with two equal sizes, see `weights.anew`."""
     value = step.input(position)
     dims = [d for d in step.dims(value) if d != 1]
     return anew(op, value, step.dims(value)) if position not in step.leads and len(set(dims)) < len(dims) else value
 
 
 def _equation(step: Step) -> tuple[list[str], str]:
-    """The operands' and the result's letters, the ellipsis written out, the implicit result written down."""
+    """The letters of the operands and of the result; an ellipsis becomes letters, an implicit result becomes explicit."""
     equation = str(step.attr("equation")).replace(" ", "")
     left, arrow, result = equation.partition("->")
     terms = left.split(",")
@@ -128,7 +133,7 @@ def _equation(step: Step) -> tuple[list[str], str]:
         terms, result = [t.replace("...", free) for t in terms], result.replace("...", free)
     else:
         free = ""
-    if not arrow:
+    if not arrow:  # the implicit result: the letters that occur once, in alphabetical order
         letters = "".join(terms)
         result = free + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in free))
     return terms, result

@@ -66,6 +66,7 @@ def group_normalization(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     if step.dims(scale) == (groups,):
         scale = op.Expand(op.Reshape(scale, [groups, 1]), [groups, channels // groups])
     g = op.Mul(dy, op.Reshape(scale, [channels, *ones]))
+    # [N,groups,channels/group * positions]; in Reshape 0 keeps the size of the batch
     x, g = (op.Reshape(v, [0, groups, -1]) for v in (step.x, g))
     return reshape(op, _normalised(op, x, g, [2], float(step.attr("epsilon", 1e-5))), dims, step.x)
 
@@ -76,6 +77,7 @@ def mean_variance_normalization(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     axes = [int(a) for a in step.attr("axes", [0, 2, 3])]
     if step.axis(0) in [step.axis(a) for a in axes] and step.dims(step.x)[0] is None:
         raise step.refuse("it normalises over the batch: an image's result depends on its neighbours")
+    # 1e-18 is the square of 1e-9: it keeps the result finite for a constant input
     return _normalised(op, step.x, dy, axes, 1e-18)
 
 
@@ -86,14 +88,17 @@ def lp_normalization(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     norm = (op.ReduceL2 if p == 2 else op.ReduceL1)(step.x, axis, keepdims=1)
     inner = op.ReduceSum(op.Mul(dy, step.y), axis, keepdims=1)
     direction = step.y if p == 2 else op.Sign(step.x)
+    # the inner Where avoids 0/0, the outer one gives 0 for x = 0
     dx = op.Div(op.Sub(dy, op.Mul(direction, inner)), op.Where(op.Greater(norm, 0.0), norm, 1.0))
     return op.Where(op.Greater(norm, 0.0), dx, 0.0)
 
 
 @vjp("LRN")
 def lrn(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y = x s^-b, s = bias + alpha/size W(x^2), W the sum over a window of channels:
-    dx = dy s^-b - 2 b alpha/size x W^T(dy x s^(-b-1)). W is a 1x1 convolution with a banded matrix."""
+    """y = x s^-b, s = bias + alpha/size W(x^2); W sums over a window of channels.
+
+    dx = dy s^-b - 2 b alpha/size x W^T(dy x s^(-b-1)). W is a 1x1 convolution with a banded matrix.
+    """
     x, size = step.x, int(step.attr("size"))
     alpha, beta, bias = (float(step.attr(*a)) for a in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     dims = step.dims(x)
@@ -108,8 +113,10 @@ def lrn(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 
 def _normalised(op: Ops, x: ir.Value, g: ir.Value, axes: Sequence[int], epsilon: float) -> ir.Value:
-    """dL/dx for xhat = (x - mean) r, r = 1/sqrt(variance + eps), over `axes`, from g = dL/dxhat:
-    dx = r (g - mean(g) - xhat mean(g xhat))."""
+    """dL/dx for xhat = (x - mean) r, r = 1/sqrt(variance + eps), over `axes`, from g = dL/dxhat.
+
+    dx = r (g - mean(g) - xhat mean(g xhat)).
+    """
     centred = op.Sub(x, op.ReduceMean(x, list(axes), keepdims=1))
     variance = op.ReduceMean(op.Mul(centred, centred), list(axes), keepdims=1)
     r = op.Reciprocal(op.Sqrt(op.Add(variance, epsilon)))

@@ -1,4 +1,4 @@
-"""Poolings."""
+"""Max, average and Lp pooling, over windows or over all positions."""
 
 from __future__ import annotations
 
@@ -18,40 +18,44 @@ from .window import Sizes, Window, find_window, fit, spatial, spatial_shape, spr
 
 @vjp("MaxPool")
 def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
-    """dy goes to the first maximum of its window, in row-major order (as torch has it).
+    """dy goes to the first maximum of its window, in row-major order (as in torch).
 
-    Offset by offset of the kernel: the input there, a strided slice, is compared with the output; where it is equal it
-    takes what is left of dy. The parts are put back at their positions by `_fold`. Exact on ties, overlapping windows,
-    padding and ceil mode; no operator beyond Slice, Equal, Where, Pad, Concat.
+    It loops over the offsets of the kernel. The input at one offset is a strided slice. It is compared with the output, and
+    where both are equal it takes what is left of dy. `_fold` puts the parts back at their positions. This is exact for ties,
+    overlapping windows, padding and ceil mode, and it needs no operator beyond Slice, Equal, Where, Pad, Concat and simpler ones.
     """
     window = find_window(step, tuple(step.attr("kernel_shape")))
     if window.kernel == window.source and set(window.result) == set(window.dilations) == {1} and not any(window.begin):
         return global_max_pool(op, step, dy)
+    # padding must not win against an input
     lowest = float(np.finfo(op.floats).min)
     padded = fit(op, step.x, window.begin, tuple(max(e, 0) for e in window.end), lowest)
     parts = {}
     for offset in itertools.product(*map(range, window.kernel)):
         starts = [m * d for m, d in zip(offset, window.dilations, strict=True)]
+        # one after the last value that a window reads at this offset
         ends = [i + (o - 1) * s + 1 for i, o, s in zip(starts, window.result, window.strides, strict=True)]
         here = op.Slice(padded, starts, ends, window.axes, list(window.strides))
         hit = op.Equal(here, step.y)
         parts[tuple(starts)] = op.Where(hit, dy, 0.0)
-        dy = op.Where(hit, 0.0, dy)
+        dy = op.Where(hit, 0.0, dy)  # later offsets with the same value get nothing
     return _fold(op, step, parts, window)
 
 
 def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> ir.Value:
-    """Add up parts [N,C,*result], part p at the positions p + stride * o of the padded input; [N,C,*source].
+    """Add up parts [N,C,*result] to [N,C,*source]; part p lies at the positions p + stride * o of the padded input.
 
-    The positions fall into one grid per phase (p mod stride). Within a phase parts are shifted against each other by whole
-    cells and added; then the phases are interleaved.
+    The positions fall into one grid per phase (p mod stride). Within a phase the parts are shifted by whole cells and added.
+    Then the phases are interleaved.
     """
     rank = len(window.kernel)
+    # the size of the grid of one phase
     cells = tuple(
         (max(p[i] for p in parts) // s) + o for i, (s, o) in enumerate(zip(window.strides, window.result, strict=True))
     )
     phases: dict[Sizes, ir.Value] = {}
     for start, part in parts.items():
+        # p + stride * o is the cell p // stride + o of the phase p % stride
         phase = tuple(p % s for p, s in zip(start, window.strides, strict=True))
         shift = tuple(p // s for p, s in zip(start, window.strides, strict=True))
         rest = tuple(c - o - q for c, o, q in zip(cells, window.result, shift, strict=True))
@@ -67,6 +71,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
         stride = window.strides[axis]
         sizes[axis] *= stride
         if stride > 1:
+            # axis 2 + axis is [cells]; the phases are joined along a new axis after it: [cells,stride] -> [cells * stride]
             rows: dict[Sizes, list[ir.Value]] = {}
             for phase in sorted(phases):
                 rows.setdefault(phase[:axis] + phase[axis + 1 :], []).append(op.Unsqueeze(phases[phase], [3 + axis]))
@@ -74,6 +79,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
             phases = {key: op.Reshape(op.Concat(*row, axis=3 + axis), shape) for key, row in rows.items()}
         else:
             phases = {phase[:axis] + phase[axis + 1 :]: value for phase, value in phases.items()}
+    # take off the padding at the beginning, and pad or crop the end to the size of the source
     [whole] = phases.values()
     after = tuple(i + b - n for i, b, n in zip(window.source, window.begin, sizes, strict=True))
     return fit(op, whole, tuple(-b for b in window.begin), after)
@@ -87,8 +93,10 @@ def average_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 
 def _counts(step: Step, window: Window) -> np.ndarray:
-    """How many inputs each window averages over, [1,1,*result]; with count_include_pad those in the padding asked for
-    count too (those that ceil mode adds behind it do not)."""
+    """How many inputs each window averages over, [1,1,*result].
+
+    With count_include_pad, positions in the stated padding count, too. Positions that ceil mode adds after it do not.
+    """
     rank = len(window.kernel)
     before, after = (0,) * rank, (0,) * rank
     if step.attr("count_include_pad", 0):
@@ -97,9 +105,11 @@ def _counts(step: Step, window: Window) -> np.ndarray:
         after = tuple(max(e, 0) for e in window.end) if stated is None else tuple(stated[rank:])
     counts = np.ones((1, 1))
     for axis in range(rank):
+        # [result,kernel]: the positions that each window reads; 0 is the first input
         starts = np.arange(window.result[axis]) * window.strides[axis] - window.begin[axis]
         reads = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
         valid = (reads >= -before[axis]) & (reads < window.source[axis] + after[axis])
+        # a window holds the product of what it holds along each axis
         counts = counts[..., None] * valid.sum(axis=1)
     return counts
 
@@ -120,7 +130,7 @@ def global_max_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     dims = step.dims(step.x)
     positions = math.prod(spatial(step, step.x))
     flat = op.Reshape(step.x, [0, 0, positions])
-    first = op.ArgMax(flat, axis=2, keepdims=1)
+    first = op.ArgMax(flat, axis=2, keepdims=1)  # the first of equal values
     hit = op.Equal(np.arange(positions).reshape(1, 1, positions), first)
     share = op.Where(hit, op.Reshape(dy, [0, 0, 1]), 0.0)
     return reshape(op, share, dims, step.x)
@@ -143,6 +153,7 @@ def _lp(op: Ops, step: Step, back: Callable[[ir.Value], ir.Value], dy: ir.Value)
     p = float(step.attr("p", 2))
     if p == 1:
         return op.Mul(op.Sign(step.x), back(dy))
+    # the inner Where avoids 0 to a negative power
     positive = op.Greater(step.y, 0.0)
     scaled = op.Where(positive, op.Mul(dy, op.Pow(op.Where(positive, step.y, 1.0), 1 - p)), 0.0)
     power = step.x if p == 2 else op.Mul(op.Sign(step.x), op.Pow(op.Abs(step.x), p - 1))

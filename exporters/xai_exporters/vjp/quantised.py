@@ -39,10 +39,10 @@ def to_floats(graph: ir.Graph, shapes: Measured) -> None:
         RuleError: A DequantizeLinear with a block size.
     """
     emit = Emitter(graph, "floats")
-    codes: dict[ir.Value, ir.DataType] = {}
+    codes: dict[ir.Value, ir.DataType] = {}  # tensors of codes that are floats now -> the integer type they had
     for node in list(graph):
         if not any(x in codes for x in node.inputs) and not _quantises(node):
-            continue
+            continue  # it neither makes codes nor reads some that are floats now
         y = node.outputs[0]
         op = Ops(emit, str(node.name), floats_of(y if node.op_type == "DequantizeLinear" else node.inputs[0] or y))
         step = Step(node, shapes, frozenset())
@@ -56,6 +56,7 @@ def to_floats(graph: ir.Graph, shapes: Measured) -> None:
             _pass_on(op, node, codes)
             continue
         new.shape, new.type = y.shape, ir.TensorType(ir.DataType.from_numpy(op.floats))
+        # the new tensor takes over the name of the old one, which may be an output of the graph
         name, y.name = y.name, f"{y.name}/codes"
         new.name = name
         y.replace_all_uses_with(new, replace_graph_outputs=True)
@@ -76,7 +77,7 @@ def _quantises(node: ir.Node) -> bool:
 
 def _pass_on(op: Ops, node: ir.Node, codes: dict[ir.Value, ir.DataType]) -> None:
     """Let an operator on codes compute with floats instead; its other inputs of codes are cast to floats."""
-    if node.op_type in ("Shape", "Size", "Cast"):
+    if node.op_type in ("Shape", "Size", "Cast"):  # the type of their result does not depend on that of the input
         return
     for i, x in enumerate(node.inputs):
         if x is not None and x not in codes and x.dtype in _CODES:

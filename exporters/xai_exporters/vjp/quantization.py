@@ -1,4 +1,4 @@
-"""Quantised networks, straight through: rounding counts as the identity, saturation as the clipping that it is.
+"""The straight-through estimator for quantised networks: rounding counts as the identity, saturation as clipping.
 
 (Bengio et al. 2013, arXiv:1308.3432; in a quantised network a Relu may exist only as saturation.)
 """
@@ -15,8 +15,9 @@ from .table import vjp
 
 @vjp("QuantizeLinear")
 def quantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y = saturate(round(x / scale) + zero): dx = dy / scale where it does not saturate. dy stands for codes, as floats."""
+    """y = saturate(round(x / scale) + zero): dx = dy / scale if x does not saturate, else 0. dy belongs to the codes, as floats."""
     step.only_first()
+    # the walker's `op` goes by the output, which holds codes; constants have the type of x
     op = Ops(op.emit, str(step.node.name), floats_of(step.x))
     codes, (low, high) = codes_of(op, step), limits_of(step)
     inside = op.And(op.GreaterOrEqual(codes, low), op.LessOrEqual(codes, high))
@@ -32,7 +33,7 @@ def dequantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 def codes_of(op: Ops, step: Step) -> ir.Value:
     """round(x / scale) + zero of a QuantizeLinear, as floats; computed once in a graph."""
-    known = step.node.meta.get(_CODES)
+    known = step.node.meta.get(_CODES)  # the gradient and `to_floats` share the nodes
     if known is None:
         known = op.Round(op.Div(step.x, scale_of(op, step)))
         if step.optional(2) is not None:
@@ -43,7 +44,7 @@ def codes_of(op: Ops, step: Step) -> ir.Value:
 
 
 def codes_type(node: ir.Node) -> ir.DataType:
-    """Of a QuantizeLinear's result: the zero point's type; without one uint8."""
+    """The type of a QuantizeLinear's result: the zero point's; without a zero point the output's, uint8 if that is unknown."""
     point = node.inputs[2] if len(node.inputs) > 2 else None
     dtype = (point if point is not None else node.outputs[0]).dtype
     return ir.DataType.UINT8 if dtype is None else dtype
@@ -67,7 +68,7 @@ def scale_of(op: Ops, step: Step) -> ir.Value:
 
 
 def zero_of(op: Ops, step: Step) -> ir.Value | float:
-    """The zero point likewise, as floats; 0 where there is none."""
+    """The zero point in the same form, as floats; 0 if there is none."""
     point = step.optional(2)
     if point is None:
         return 0.0
@@ -86,4 +87,4 @@ def _shaped(op: Ops, step: Step, value: ir.Value) -> ir.Value:
     return op.Reshape(value, shape)
 
 
-_CODES = "xai/codes"  # where a node notes them
+_CODES = "xai/codes"  # the key of a node's `meta` that keeps its codes

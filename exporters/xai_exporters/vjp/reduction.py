@@ -1,4 +1,4 @@
-"""Reductions over axes: dy is given back to all that was reduced."""
+"""Reductions over axes: dy goes back to all values that were reduced."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def reduced(step: Step) -> list[int]:
     Raises:
         RuleError: The batch is among them.
     """
+    # newer opsets have the axes as an input, older ones as an attribute
     given = step.constant(1) if len(step.node.inputs) > 1 else step.attr("axes")
     dims = step.dims(step.x)
     if given is None or len(given) == 0:
@@ -53,7 +54,7 @@ def reduce_mean(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def reduce_extremum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dy in equal shares to all that equal the extremum (as torch.amax)."""
     axes = reduced(step)
-    if not axes:  # which ReduceSum would take for all
+    if not axes:  # nothing is reduced; ReduceSum would take no axes for all axes
         return dy
     equal = op.Equal(step.x, _kept(op, step, step.y))
     one = op.Where(equal, 1.0, 0.0)

@@ -19,7 +19,7 @@ from .table import vjp
 
 @vjp("Resize")
 def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = R^T dy along each axis; exact for every mode and coordinate transformation, for R is measured."""
+    """dx = R^T dy along each axis; exact for every mode and coordinate transformation, because R is measured."""
     step.only_first()
     if step.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise step.refuse("tf_crop_and_resize reads a region; resize the whole")
@@ -33,13 +33,14 @@ def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         if n is None or m is None:
             continue  # the batch is never resized
         scale = None if scales is None or scales.size == 0 else float(scales[position])
+        # an axis that keeps its size is still resampled if its scale is not 1
         if n != m or (scale or 1.0) != 1.0:
             dy = along(op, dy, axis, len(source), _matrix(step, n, m, scale))
     return dy
 
 
 def _matrix(step: Step, n: int, m: int, scale: float | None) -> NDArray[Any]:
-    """R [m,n] of one axis: what the operator makes of each unit vector, on the runtime that the bundle is verified on."""
+    """R [m,n] of one axis: the operator's output for each unit vector, on the runtime that verifies the bundle."""
     kept = ("coordinate_transformation_mode", "mode", "nearest_mode", "cubic_coeff_a", "exclude_outside", "antialias")
     attributes = {k: step.attr(k) for k in kept if step.attr(k) is not None}
     scales = [1.0, 1.0, 1.0, scale] if scale is not None else []
@@ -56,4 +57,5 @@ def _matrix(step: Step, n: int, m: int, scale: float | None) -> NDArray[Any]:
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
     units = np.eye(n, dtype=np.float32).reshape(n, 1, 1, n)
     session = open_session(model.SerializeToString(), "a resize")
+    # unit vector j of the batch gives column j of R
     return run(session, {"x": units}, "a resize")["y"].reshape(n, m).T

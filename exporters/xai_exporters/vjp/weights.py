@@ -9,11 +9,11 @@ from ..graph.shapes import Dims
 
 
 def anew(op: Ops, weight: ir.Value, dims: Dims) -> ir.Value:
-    """The same weight as another constant: put together from its two halves, which runtimes fold as they load.
+    """The same weight as another constant: the Concat of its two halves, which runtimes fold when they load the graph.
 
-    OpenVINO (2026.4) packs a weight once and takes the packed one for every node that reads it, even where one of them
-    reads it transposed and both have the same shape: a silently wrong result. So a weight that is read transposed, and is
-    as tall as it is wide, has to be another one.
+    OpenVINO (2026.4) packs a weight once and uses the packed copy for every node that reads it. It does so even if one of the
+    nodes reads it transposed and both forms have the same shape: the result is silently wrong. Therefore a square weight that
+    is read transposed has to be another constant.
     """
     axis = next((i for i, d in enumerate(dims) if d is not None and d > 1), None)
     if axis is None:

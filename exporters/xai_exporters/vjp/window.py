@@ -1,4 +1,4 @@
-"""The sliding window of convolutions and poolings, with everything that attributes may leave to defaults resolved."""
+"""The sliding window of convolutions and poolings, with all defaults of their attributes resolved."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Window:
 
     @property
     def end(self) -> Sizes:
-        """Padding that the last window reaches behind the input; negative where it ends before the last one."""
+        """How far the last window reaches beyond the end of the input; negative if it ends before the last input."""
         spans = zip(self.result, self.strides, self.span, self.source, self.begin, strict=True)
         return tuple((o - 1) * s + k - i - b for o, s, k, i, b in spans)
 
@@ -62,12 +62,13 @@ def find_window(step: Step, kernel: Sizes) -> Window:
     if auto != "NOTSET":
         spans = zip(result, strides, kernel, dilations, source, strict=True)
         total = [max((o - 1) * s + (k - 1) * d + 1 - i, 0) for o, s, k, d, i in spans]
+        # SAME_UPPER puts an odd one at the end, SAME_LOWER at the beginning
         begin = tuple(0 if auto == "VALID" else t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total)
     return Window(kernel, strides, dilations, begin, source, result)
 
 
 def find_transposed_window(step: Step, kernel: Sizes) -> Window:
-    """The window of the convolution of which a ConvTranspose node is the transpose: its source is the node's output."""
+    """The window of the convolution whose transpose a ConvTranspose node is: its source is the node's output."""
     small, big = spatial(step, step.x), spatial(step, step.y)
     strides, dilations = _sizes(step, "strides", len(kernel)), _sizes(step, "dilations", len(kernel))
     extra = [int(p) for p in step.attr("output_padding", [0] * len(kernel))]
@@ -78,12 +79,13 @@ def find_transposed_window(step: Step, kernel: Sizes) -> Window:
     elif auto != "NOTSET" or step.attr("output_shape") is not None:
         spans = zip(small, strides, kernel, dilations, extra, big, strict=True)
         total = [(i - 1) * s + e + (k - 1) * d + 1 - o for i, s, k, d, e, o in spans]
+        # as ONNX defines it: only SAME_UPPER puts an odd one at the end
         begin = tuple(t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total)
     return Window(kernel, strides, dilations, begin, big, small)
 
 
 def spatial(step: Step, value: ir.Value) -> Sizes:
-    """The sizes behind batch and channels.
+    """The sizes after batch and channels.
 
     Raises:
         RuleError: One grows with the batch.
@@ -95,11 +97,11 @@ def spatial(step: Step, value: ir.Value) -> Sizes:
 
 
 def fit(op: Ops, value: ir.Value, begin: Sizes, end: Sizes, fill: float = 0.0) -> ir.Value:
-    """Pad the spatial axes (negative: crop) by so much before and after."""
+    """Pad the spatial axes by these amounts before and after; negative amounts crop."""
     axes = list(range(2, 2 + len(begin)))
     if any(p < 0 for p in (*begin, *end)):
         starts = [max(-p, 0) for p in begin]
-        ends = [-max(-p, 0) or 1 << 62 for p in end]
+        ends = [-max(-p, 0) or 1 << 62 for p in end]  # an end of 0 would leave nothing; 1 << 62 is the whole axis
         value = op.Slice(value, starts, ends, axes)
     if any(p > 0 for p in (*begin, *end)):
         value = op.Pad(value, [max(p, 0) for p in (0, 0, *begin, 0, 0, *end)], fill)
@@ -113,16 +115,17 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
         op: Where nodes are written.
         value: [N,C,*result].
         window: The window.
-        dims: Of the input, [N,C,*source].
+        dims: The shape of the input, [N,C,*source].
 
     Returns:
-        [N,C,*source]. Three forms, the fastest first: repetition where windows tile the input; the sum over the rotated
-        window where the stride is 1; a ConvTranspose with a kernel of ones, per channel as a batch of its own
+        [N,C,*source]. Three forms, the fastest first: repetition if the windows tile the input; the sum over the rotated
+        window if the stride is 1; else a ConvTranspose with a kernel of ones, per channel as a batch of its own
         (a grouped one is not portable).
     """
     rank = len(window.kernel)
     tiled = window.kernel == window.strides and not any(window.begin) and set(window.dilations) == {1}
     if tiled:
+        # [N,C,o1,1,o2,1] -> [N,C,o1,k1,o2,k2] -> [N,C,o1*k1,o2*k2]
         value = op.Unsqueeze(value, [3 + 2 * i for i in range(rank)])
         value = op.Expand(value, [1, 1, *(n for k in window.kernel for n in (1, k))])
         covered = [o * k for o, k in zip(window.result, window.kernel, strict=True)]
@@ -137,7 +140,9 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
             pads=[max(p, 0) for p in (*before, *after)],
             count_include_pad=1,
         )
+        # an average with the padding counted, times the size of the window, is the sum
         return op.Mul(inside, float(math.prod(window.kernel)))
+    # every channel becomes an image with one channel
     single = op.Reshape(value, [-1, 1, *window.result])
     ones = op.Expand(1.0, [1, 1, *window.kernel])
     return op.Reshape(transpose(op, single, ones, window, 1), spatial_shape(dims, window.source))

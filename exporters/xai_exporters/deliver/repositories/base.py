@@ -26,7 +26,7 @@ class Served:
         name: The name that clients ask for, and the model's folder; see `safe_name`.
         model: The graph as ONNX, self-contained; its inputs and outputs have the batch first, symbolic or 1.
         labels: One per class, or none.
-        openvino: The same as OpenVINO IR (xml, bin), served in the ONNX file's place where it is given.
+        openvino: The same as OpenVINO IR (xml, bin); if given, it is served instead of the ONNX file.
         logits_output: The output that the labels belong to.
     """
 
@@ -38,7 +38,7 @@ class Served:
 
 
 Layout = Callable[[Sequence[Served]], Mapping[str, bytes]]
-"""Lays out a repository: the models -> every file by its path within, with / between folders."""
+"""Lays out a repository: models -> content of every file by its path in the repository, written with /."""
 
 servers: Registry[Layout] = Registry(__package__)
 """Kind of server -> its layout."""
@@ -58,9 +58,10 @@ def read_tensors(served: Served) -> tuple[list[Tensor], list[Tensor]]:
     """The inputs and the outputs of a model.
 
     Raises:
-        GraphError: A tensor has a fixed batch of several, or none.
+        GraphError: A tensor has a fixed batch other than 1, or no batch.
     """
     graph = onnx.load_model_from_string(served.model).graph
+    # before version 4 of the IR, weights had to be among the inputs
     weights = {weight.name for weight in graph.initializer}
     inputs = [_tensor(value, served.name) for value in graph.input if value.name not in weights]
     return inputs, [_tensor(value, served.name) for value in graph.output]
@@ -68,6 +69,7 @@ def read_tensors(served: Served) -> tuple[list[Tensor], list[Tensor]]:
 
 def _tensor(value: onnx.ValueInfoProto, model: str) -> Tensor:
     tensor = value.type.tensor_type
+    # -1 is an open size; a scalar counts as a batch of 0, which is refused
     batch, *dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim] or [0]
     if batch not in (-1, 1):
         raise GraphError(
@@ -77,15 +79,15 @@ def _tensor(value: onnx.ValueInfoProto, model: str) -> Tensor:
 
 
 def safe_name(text: str) -> str:
-    """A name for a model that is safe as a folder's and in an address: letters, digits, and - _ . within.
+    """A name for a model that is safe for a folder and in an address: letters, digits, and - _ . within.
 
-    grad-cam++ becomes grad-campp: an address may not hold a plus as it is, and without it the name is another method's.
+    grad-cam++ becomes grad-campp: an address can't hold a plus as it is, and without it the name would be another method's.
     """
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text.replace("+", "p")).strip("._-") or "model"
 
 
 def model_files(served: Served) -> dict[str, bytes]:
-    """What every server wants: NAME/1/model.onnx, or model.xml and model.bin, and the labels beside the version."""
+    """What every server needs: NAME/1/model.onnx, or model.xml and model.bin, and the labels beside the version."""
     folder = f"{served.name}/{VERSION}"
     files = {f"{folder}/model.onnx": served.model}
     if served.openvino is not None:

@@ -1,9 +1,9 @@
 """OpenVINO Model Server: config.json beside NAME/1/model.onnx, or model.xml and model.bin.
 
-Paths in the config are relative to it, so that the folder may be mounted anywhere. Shapes are not stated: the server keeps
-the model's own, whose batch (and size, where the preprocessing is embedded) is open. The precision is: on processors that have
-bfloat16 OpenVINO takes it otherwise, and the maps are no longer those of the float32 network. The server knows no labels;
-labels.txt lies beside the version for the clients.
+Paths in the config are relative to it, so that the folder can be mounted anywhere. Shapes are not stated: the server keeps
+the model's own, whose batch (and size, if the preprocessing is embedded) is open. The precision is stated: otherwise OpenVINO
+uses bfloat16 on processors that have it, and the maps are no longer those of the float32 network. The server has no place for
+labels; labels.txt lies beside the version for the clients.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def ovms(models: Sequence[Served]) -> Mapping[str, bytes]:
     """Lay out a repository of OpenVINO Model Server.
 
     Raises:
-        GraphError: A model has a fixed batch of several.
+        GraphError: A model has a fixed batch other than 1.
     """
     files: dict[str, bytes] = {}
     for served in models:
-        read_tensors(served)
+        read_tensors(served)  # only for its check of the batch
         files |= model_files(served)
     entries = [{"config": {"name": m.name, "base_path": m.name, "plugin_config": _PLUGIN}} for m in models]
     files["config.json"] = (json.dumps({"model_config_list": entries}, indent=1) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Write a server's model repository: whole or not at all, as a bundle; see `writer`."""
+"""Write a server's model repository: whole or not at all, as a bundle; see `bundle.stage`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..overwrite import check_ours
 from .base import Layout, Served, safe_name, servers
 
 MARKER = "xai-repository.json"
-"""Lists the repository's other files. Servers pass it over; --overwrite replaces nothing that it does not list."""
+"""Lists the repository's other files. Servers ignore it; --overwrite replaces nothing that it does not list."""
 
 
 def check_repository(kind: str, destination: Path, overwrite: bool) -> Layout:
@@ -45,13 +45,13 @@ def write_repository(
     Args:
         kind: "triton", "ovms", or another name in `servers`.
         destination: The folder to write.
-        models: Their names differ, and are safe ones.
-        overwrite: Replace a repository that is there.
+        models: The models; their names are safe, and all different.
+        overwrite: Replace an existing repository.
         put: What writes the folder.
 
     Raises:
-        RequestError: No such kind of server, or a name that is not safe or there twice.
-        GraphError: A model that the server can't serve.
+        RequestError: No such kind of server, or a name that is not safe or occurs twice.
+        GraphError: The server can't serve a model.
         OutputError: The folder can't be written.
     """
     layout = check_repository(kind, destination, overwrite)
@@ -66,7 +66,7 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if name != safe_name(name):
             raise RequestError(f"--serve-repo: {name!r} is no name for a served model; {safe_name(name)!r} would be")
-        if name.casefold() in seen:  # one folder for both where a file system does not tell case
+        if name.casefold() in seen:  # a file system that ignores case has one folder for both
             raise RequestError(f"--serve-repo: two models are called {name!r}; each has a folder of its own")
         seen.add(name.casefold())
 

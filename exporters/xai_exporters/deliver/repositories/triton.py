@@ -1,10 +1,9 @@
 """NVIDIA Triton: NAME/config.pbtxt beside NAME/1/model.onnx (onnxruntime backend) or model.xml and model.bin (openvino).
 
 The onnxruntime backend joins waiting requests along the batch, which the config leaves out of `dims`. A tensor [N] has no
-dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. For a network that takes one image at a
-time, max_batch_size is 0 and dims include the batch. The openvino backend runs on
-the CPU, gets each request as it comes, and its dims name the batch as -1; they must be those that OpenVINO itself derives, so
-they are read from the IR.
+dims left, which Triton does not allow: clients send [N,1], and `reshape` takes the 1 away. For a network that takes one image
+at a time, max_batch_size is 0 and dims include the batch. The openvino backend runs on the CPU and gets each request as it
+comes. Its dims give the batch as -1. They must be those that OpenVINO itself derives, so they are read from the IR.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def triton(models: Sequence[Served]) -> Mapping[str, bytes]:
     """Lay out a model repository of Triton.
 
     Raises:
-        GraphError: A tensor of a type that Triton has no name for, or that the IR does not have.
+        GraphError: A tensor has a type that Triton has no name for, or is not in the IR.
     """
     files: dict[str, bytes] = {}
     for served in models:
@@ -51,6 +50,7 @@ def _config(served: Served) -> str:
     """The ModelConfig as protobuf text."""
     inputs, outputs = read_tensors(served)
     shapes = None if served.openvino is None else _ir_shapes(served.openvino[0])
+    # shapes with the batch are needed if Triton does not form batches itself
     if shapes is None and any(tensor.batch == 1 for tensor in inputs):
         shapes = {tensor.name: (tensor.batch, *tensor.dims) for tensor in (*inputs, *outputs)}
     batched, backend = shapes is None, "onnxruntime" if served.openvino is None else "openvino"
@@ -77,7 +77,7 @@ def _entry(tensor: Tensor, field: str, served: Served, shapes: Mapping[str, tupl
     lines = [f"name: {_quote(tensor.name)}", f"data_type: {_TYPES[tensor.type]}"]
     if shapes is None:
         lines.append(f"dims: {_list(tensor.dims or (1,))}")
-        if not tensor.dims:
+        if not tensor.dims:  # a tensor [N]: clients send [N,1]
             lines.append("reshape: { shape: [ ] }")
     elif tensor.name in shapes:
         lines.append(f"dims: {_list(shapes[tensor.name])}")

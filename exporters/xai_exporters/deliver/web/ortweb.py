@@ -59,10 +59,10 @@ def runtime_files(source: Path | None = None, say: Callable[[str], None] = lambd
     Args:
         source: What `npm pack onnxruntime-web@VERSION` gave, or that package unpacked; None: the user's cache, else the npm
             registry (that of the environment variable NPM_CONFIG_REGISTRY, if set).
-        say: Told when a download begins.
+        say: Called when a download begins.
 
     Raises:
-        RequestError: They can't be had, or are not those of this version.
+        RequestError: The files can't be obtained, or are not those of this version.
     """
     if source is not None:
         return _checked(_from_folder(source) if source.is_dir() else _from_package(source), str(source))
@@ -98,14 +98,14 @@ def _cache() -> Path:
 
 
 def _from_folder(folder: Path) -> dict[str, bytes]:
-    """What a folder holds of the assets: itself, or its dist/, unpacked or installed by npm."""
+    """The assets that lie in a folder or in its dist/, unpacked or installed by npm."""
     places = [folder / place for place in (".", "dist", "package/dist", "node_modules/onnxruntime-web/dist")]
     files = {}
     for asset in _ASSETS:
         for place in places:
             try:
                 with open(place / asset.name, "rb") as file:
-                    files[asset.name] = file.read(asset.size + 1)  # one more shows another version
+                    files[asset.name] = file.read(asset.size + 1)  # one byte more shows a longer file
                 break
             except OSError:
                 continue
@@ -156,7 +156,7 @@ def _checked(files: dict[str, bytes], where: str) -> dict[str, bytes]:
 
 
 def _keep(cache: Path, files: dict[str, bytes]) -> None:
-    """Remember the files for the next time; a cache that can't be written is no harm."""
+    """Keep the files for the next time; a cache that can't be written does no harm."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():

@@ -75,7 +75,7 @@ def write_site(
         destination: The folder to make.
         bundle: Holds the graphs `fused-METHOD`.
         runtime: What `runtime_files` gives.
-        overwrite: Replace a page that is there.
+        overwrite: Replace an existing page.
         put: What writes the folder.
 
     Raises:
@@ -98,7 +98,7 @@ def write_site(
 
 
 def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the page needs to know of the network; the names are read by app.js and worker.js."""
+    """What the page needs to know about the network; app.js and worker.js read the names."""
     manifest = bundle.manifest
     if not graphs:
         raise RequestError("--web needs fused graphs; name methods with --fuse, for example --fuse grad-cam")
@@ -109,6 +109,7 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
         model = onnx.load_from_string(data)
         inputs = {value.name: value.type.tensor_type for value in model.graph.input}
         outputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+        # only embedded preprocessing takes images of open height
         embedded = len(inputs[spec.name].shape.dim) == 4 and not inputs[spec.name].shape.dim[1].HasField("dim_value")
         for what, found in (("input", inputs[spec.name].elem_type), ("scores", outputs[scores.name])):
             if found not in (_FLOAT, _UINT8):
@@ -151,7 +152,7 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:
-    """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" where nothing does."""
+    """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" if nothing does."""
     if kind == "probabilities" and floats:
         return "none"
     if kind in ("probabilities", "derived"):

@@ -17,7 +17,7 @@ from .net import Net
 
 
 class Fused(Protocol):
-    """A method as a graph. It is a frozen dataclass: its fields are its options, named as the runtime method's.
+    """A method as a graph. It is a frozen dataclass: its fields are its options, named as those of the runtime's method.
 
     Attributes:
         at_pixels: The map has the input's size, not the activation's.
@@ -56,7 +56,7 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
     """["grad-cam", "reciprocam:score=softmax"] -> the methods.
 
     Raises:
-        RequestError: No such method or option, or a method twice: each has one file.
+        RequestError: No such method or option, or a method is given twice: each has one file.
     """
     wanted: dict[str, Wanted] = {}
     for text in texts:

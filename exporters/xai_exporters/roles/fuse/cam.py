@@ -40,11 +40,11 @@ class Cam:
 
 
 def class_scores(net: Net) -> ir.Value:
-    """sum_k w_k^c A_k of a tail of pooling and at most one linear layer, [N,h,w]."""
+    """sum_k w_k^c A_k, [N,h,w], for a tail of pooling and at most one linear layer."""
     tail = net.material.parts.tail
     found = find_linear(tail, net.shape)
     linear = last_linear(tail, net.classes) if found is not None and found.weight is not None else None
-    # where the pooled channels are the logits themselves, w is the unit vector
+    # if the pooled channels are the logits themselves, w is the unit vector of the class
     weights = net.unit if linear is None else net.row(matrix(net, linear))
     return weighted_sum(net, weights, net.activation)
 
@@ -54,5 +54,6 @@ def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:
     channels, h, w = net.shape
     op = net.op
     flat = op.Reshape(activation, [-1, channels, h * w])
+    # [N,1,K] x [N,K,h*w]
     maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, h, w])
     return maps

@@ -1,7 +1,7 @@
 """The preprocessing of the manifest as nodes: uint8 [N,height,width,3] of any size in, the network's input out.
 
-Each axis is resampled by a matrix made in the graph from the image's size, as `xai_deploy.resample` makes it; whole numbers
-are compared before anything is divided, so that a large photograph does not lose digits.
+Each axis is resampled by a matrix. The graph computes it from the image's size, as `xai_deploy.resample` does. Positions
+are compared as integers before any division, so that a large photograph does not lose digits.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ...graph.emit import Ops
 from ...graph.measure import batch_of
 from .net import Net
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32).reshape(1, 3, 1, 1)  # ITU-R BT.601, as the engine
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32).reshape(1, 3, 1, 1)  # ITU-R BT.601, as in the engine
 _INT64, _FLOAT = int(ir.DataType.INT64), int(ir.DataType.FLOAT)
 
 
 def embed_preprocess(net: Net) -> None:
-    """Make the graph take 8-bit RGB images of any size, all of a batch of one size.
+    """Make the graph take 8-bit RGB images of any size; all images of a batch have the same size.
 
     Raises:
         GraphError: An interpolation that is not written as a graph.
@@ -35,12 +35,13 @@ def embed_preprocess(net: Net) -> None:
     planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])
     height, width = (op.Shape(net.image, start=axis, end=axis + 1) for axis in (1, 2))
     down, across = _sizes(op, how.resize, height, width, (spec.height, spec.width))
+    # [N,3,height,width] -> [N,3,height,w] -> [N,3,h,w]
     across_matrix = _matrix(net, width, across, spec.width)
     planes = op.MatMul(planes, op.Transpose(across_matrix, perm=[1, 0]))
     planes = op.MatMul(_matrix(net, height, down, spec.height), planes)
     planes = op.Clip(op.Round(planes), 0.0, 255.0)  # reference pipelines resize 8-bit images to 8-bit images
     if how.color == "BGR":
-        planes = op.Gather(planes, [2, 1, 0], axis=1)
+        planes = op.Gather(planes, [2, 1, 0], axis=1)  # images come in RGB
     elif how.color == "GRAY":
         planes = op.Round(op.ReduceSum(op.Mul(planes, _LUMA), [1], keepdims=1))
     mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (how.mean, how.std))
@@ -55,13 +56,13 @@ def embed_preprocess(net: Net) -> None:
 def _sizes(
     op: Ops, resize: str | int, height: ir.Value, width: ir.Value, size: tuple[int, int]
 ) -> tuple[tuple[ir.Value, ir.Value], tuple[ir.Value, ir.Value]]:
-    """For rows and for columns: the length that the whole axis is resized to, and where the crop begins in it; int64 [1]."""
+    """For rows and for columns: the length that the whole axis is resized to, and the start of the crop in it; int64 [1]."""
     if resize == "stretch":
         return tuple((op.Identity([side]), op.Identity([0])) for side in size)  # type: ignore[return-value]
     shorter = op.Min(height, width)
     found = []
     for length, side in zip((height, width), size, strict=True):
-        whole = op.Div(op.Mul(length, [int(resize)]), shorter)  # cut to whole pixels, as torchvision does
+        whole = op.Div(op.Mul(length, [int(resize)]), shorter)  # rounded down to whole pixels, as in torchvision
         corner = op.Round(op.Mul(op.Cast(op.Sub(whole, [side]), to=_FLOAT), 0.5))  # half to even, as Python's round
         found.append((whole, op.Cast(corner, to=_INT64)))
     return found[0], found[1]
@@ -75,10 +76,11 @@ def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: 
     op, how, (size, first) = net.op, net.material.image.preprocess, axis
     rows = op.Unsqueeze(op.Add(np.arange(count), first), [1])
     columns = op.Unsqueeze(op.Range(0, op.Squeeze(source, [0]), 1), [0])
-    centre = op.Mul(op.Add(op.Mul(rows, 2), 1), source)  # times 2 size, as what follows
+    centre = op.Mul(op.Add(op.Mul(rows, 2), 1), source)  # centre and pixel are both multiplied by 2 size
     pixel = op.Mul(op.Add(op.Mul(columns, 2), 1), size)
     matrix: ir.Value
     if how.interpolation == "nearest":
+        # a division of integers rounds down: the source pixel that holds the centre
         nearest = op.Div(centre, op.Mul(size, 2))
         matrix = op.Cast(op.Equal(columns, nearest), to=_FLOAT)
         return matrix
@@ -87,7 +89,7 @@ def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: 
     distance = op.Abs(op.Cast(op.Sub(pixel, centre), to=_FLOAT))  # OpenCV has no Abs of integers
     t = op.Div(distance, op.Cast(op.Mul(reach, 2), to=_FLOAT))
     matrix = op.Relu(op.Sub(1.0, t)) if how.interpolation == "bilinear" else _cubic(op, t)
-    # to sum 1: the edge pixel repeats beyond the border (plain), or the filter is cut there (antialiased)
+    # each row sums to 1: beyond the border the edge pixel repeats (plain), or the filter is cut off (antialiased)
     normalised: ir.Value = op.Div(matrix, op.ReduceSum(matrix, [1], keepdims=1))
     return normalised
 

@@ -15,8 +15,10 @@ from .net import Net
 @fused.register("grad-cam++")
 @dataclass(frozen=True)
 class GradCamPlusPlus:
-    """L = ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij), alpha = 1 / (2 + (sum_ab A_kab) g): the authors' form with g^2
-    cancelled, as the runtime method has it; 0 where the denominator is 0."""
+    """L = ReLU(sum_k w_k A_k), w_k = sum_ij alpha_kij ReLU(g_kij), alpha = 1 / (2 + (sum_ab A_kab) g).
+
+    This is the authors' form with g^2 cancelled, as in the runtime's method. alpha is 0 where the denominator is 0.
+    """
 
     at_pixels: ClassVar[bool] = False
 
@@ -24,8 +26,9 @@ class GradCamPlusPlus:
         """See `Fused.raw`."""
         op = net.op
         g, activation = net.gradient(), net.activation
+        # the denominator of alpha
         below = op.Add(op.Mul(g, op.ReduceSum(activation, [2, 3], keepdims=1)), 2.0)
-        zero = op.Equal(below, 0.0)
+        zero = op.Equal(below, 0.0)  # the inner Where avoids a division by 0
         shares = op.Where(zero, 0.0, op.Div(op.Relu(g), op.Where(zero, 1.0, below)))
         weights = op.ReduceSum(shares, [2, 3], keepdims=0)
         raw: ir.Value = op.Relu(weighted_sum(net, weights, activation))

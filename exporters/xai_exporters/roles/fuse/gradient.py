@@ -16,8 +16,10 @@ Channels = Literal["max-abs", "sum-abs", "sum"]
 
 
 def over_channels(net: Net, values: ir.Value, channels: Channels) -> ir.Value:
-    """Values of the input's shape as maps [N,H,W]: the largest magnitude over the colours, the sum of magnitudes, or the signed
-    sum."""
+    """Values of the input's shape as maps [N,H,W].
+
+    Over the colours, take the largest magnitude ("max-abs"), the sum of the magnitudes ("sum-abs") or the signed sum ("sum").
+    """
     op, first = net.op, net.channels_first(values)
     maps: ir.Value
     match channels:

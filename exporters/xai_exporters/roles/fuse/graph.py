@@ -31,7 +31,7 @@ class Form:
 
     Attributes:
         fixed_target: No input `target`: always the predicted class.
-        input_size: The map is resized to the network's input; otherwise it is as the method gives it.
+        input_size: The map is resized to the network's input; otherwise it has the size that the method gives.
         uint8: The map in 0-255, rounded; otherwise float32 in [0,1].
         embed_preprocess: The image as uint8 [N,height,width,C] of any size, preprocessed in the graph.
     """
@@ -43,7 +43,7 @@ class Form:
 
 
 def form_of(request: Request) -> Form:
-    """What a request asks of its fused files."""
+    """The form of the fused files that a request asks for."""
     return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
 
 
@@ -54,7 +54,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     that is no class gives a map of zeros). Outputs: the network's own under their own names, and `saliency_map` [N,h,w].
 
     Raises:
-        GraphError: The network is not one that the method is defined on, too large for one graph, or has a name that the
+        GraphError: The method is not defined for the network, the network is too large for one graph, or it has a name that the
             graph needs.
     """
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
@@ -85,10 +85,10 @@ def _begin(material: Material, form: Form) -> Net:
 
 
 def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
-    """What the file says of itself in its metadata, for whoever meets it alone."""
+    """The metadata that the file holds about itself, for people who have it without its bundle."""
     options = options_of(wanted.method)
     if "composite" in options:
-        options["composite"] = composite_name(options["composite"])  # a file's path stays here
+        options["composite"] = composite_name(options["composite"])  # a file's name, without its path
     return {
         "xai_method": wanted.name,
         "xai_options": json.dumps(options),
@@ -99,10 +99,10 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
 
 
 def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
-    """Bilinear resize (half-pixel centres) where asked for, min-max per image; a constant map gives zeros.
+    """Resize if the form asks for it (bilinear, half-pixel centres), then min-max per image; a constant map gives zeros.
 
-    The resize is two products with constant matrices: the same numbers on every runtime, where Resize differs. The minimum is
-    taken off before it, too, for it would round a constant map unevenly.
+    The resize is two products with constant matrices. They give the same numbers on every runtime; Resize does not. The minimum
+    is subtracted before the resize, too, because the resize would round a constant map unevenly.
     """
     op = net.op
     h, w = net.size if at_pixels else net.shape[1:]
@@ -112,6 +112,7 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
         shifted = net.resize(shifted, (h, w), (height, width))
         shifted = op.Sub(shifted, op.ReduceMin(shifted, [1, 2], keepdims=1))
     spread = op.ReduceMax(shifted, [1, 2], keepdims=1)
+    # a constant map has spread 0: its zeros are divided by the smallest normal number
     saliency = op.Div(shifted, op.Max(spread, float(np.finfo(np.float32).tiny)))
     dtype = ir.DataType.FLOAT
     if form.uint8:
@@ -123,13 +124,14 @@ def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
 
 def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
     """The finished graph: the network's own outputs under their own names, and further ones."""
+    # tensor -> its name as an output
     names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
     net.graph.outputs.extend(names)
     rename(net.graph, names)
     taken = {node.name for node in net.graph}
     for value, name in names.items():
         if (producer := value.producer()) is not None and name not in taken:
-            producer.name = name  # tract calls outputs by their nodes
+            producer.name = name  # tract names outputs after their nodes
     common.RemoveUnusedNodesPass()(ir.Model(net.graph, ir_version=IR_VERSION))
     net.graph.sort()
     return net.graph

@@ -20,13 +20,14 @@ from .net import Net
 @fused.register("integrated-gradients")
 @dataclass(frozen=True)
 class IntegratedGradients:
-    """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da by Gauss-Legendre quadrature; all steps are one batch of the
-    network, so that memory grows with them.
+    """M = sum_c (x - x0)_c int_0^1 dy/dx_c(x0 + a (x - x0)) da by Gauss-Legendre quadrature.
+
+    All steps are one batch of the network, so that memory grows with their number.
 
     Attributes:
-        steps: Points on the way, at least 1.
+        steps: Number of points on the path, at least 1.
         baseline: x0: "zeros" of the network's input, or a "black" image.
-        channels: How colours become one map; only "sum" is complete.
+        channels: How colours become one map; only "sum" is complete (adds up to the difference of the outputs).
     """
 
     steps: int = 50
@@ -47,16 +48,19 @@ class IntegratedGradients:
                 "the network takes uint8 images, between whose values there are none; export it with a float input"
             )
         net.require_batch("all steps")
-        net.plain()
+        net.plain()  # gives the network's outputs and the predicted class
         nodes, shares = np.polynomial.legendre.leggauss(steps)
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]
+        # (0 * scale - mean) / std
         black = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
         color = black if self.baseline == "black" else np.zeros_like(black)
         start = spec.per_channel(color)
         along = (steps, 1, 1, 1, 1)
         change = op.Sub(net.floats(net.x), start)  # [N, ...]
+        # [steps,N, ...]: the points x0 + a (x - x0)
         way = op.Add(op.Mul(op.Unsqueeze(change, [0]), points.reshape(along)), start[None])
         inputs = net.as_input(op.Reshape(way, [-1, *spec.image_shape]))
+        # the class of each image at all of its points, [steps*N] in the order of the inputs
         target = op.Reshape(op.Expand(op.Unsqueeze(net.chosen, [0]), [steps, 1, 1]), [-1])
         gradient = net.floats(net.gradient_at(inputs, target)[GRADIENT])
         weighted = op.Mul(op.Reshape(gradient, [steps, -1, *spec.image_shape]), shares.reshape(along))

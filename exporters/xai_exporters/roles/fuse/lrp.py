@@ -16,7 +16,7 @@ from .net import Net
 @fused.register("lrp")
 @dataclass(frozen=True)
 class Lrp:
-    """M = sum_c R_c at the pixels, from a start of the target's logit at the target and 0 elsewhere.
+    """M = sum_c R_c at the pixels; relevance starts with the target's logit at the target, and 0 at all other classes.
 
     Attributes:
         composite: Name or .toml file of the rules.
@@ -29,11 +29,11 @@ class Lrp:
     at_pixels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        load_composite(self.composite)  # refused before the network is read
+        load_composite(self.composite)  # an invalid composite is refused before the network is read
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
         relevance = net.relevance(load_composite(self.composite), from_image=True)
-        # linear in its start: the logit follows
+        # relevance is linear in its start, which is 1 here: multiply by the logit afterwards
         logit = net.op.Reshape(net.logit, [-1, 1, 1, 1])
         return over_channels(net, net.op.Mul(relevance, logit), self.channels)

@@ -1,4 +1,4 @@
-"""The graph under construction: image and target in, the network's outputs and what methods make of its tensors out."""
+"""The graph under construction: image and target -> the network's outputs, and what methods compute from its tensors."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _FLOAT = int(ir.DataType.FLOAT)
 class Net:
     """A fused graph, written piece by piece: copies of head, tail and of the graphs that propagate back, and a method's nodes.
 
-    Copies share their weights, so that a network that stands twice in a graph is stored once. `tensors`, from which the class
-    explained is found, are the outputs of the copy that `plain`, `gradient` or `relevance` adds: a method calls one of them first.
+    Copies share their weights, so that a network that occurs twice in a graph is stored once. `tensors` are the outputs of the
+    copy that `plain`, `gradient` or `relevance` adds. The predicted class is found in them, so a method calls one of these first.
 
     Args:
         material: The network.
@@ -46,12 +46,12 @@ class Net:
         self.op = Ops(self._emit, "map", np.dtype(np.float32))
         self.tensors: dict[str, ir.Value] = {}
         if fixed_target:
-            self.target = self._emit.ints([PREDICTED], "predicted")  # broadcasts over the batch
+            self.target = self._emit.ints([PREDICTED], "predicted")  # [1] broadcasts over the batch
         else:
             batch = ir.Shape([batch_of(source)])
             self.target = ir.Value(name=TARGET, shape=batch, type=ir.TensorType(ir.DataType.INT64))
             self.graph.inputs.append(self.target)
-            self._emit.unique(TARGET)
+            self._emit.unique(TARGET)  # no other tensor gets this name
 
     def require_batch(self, of: str) -> None:
         """Refuse a network that takes one image at a time.
@@ -82,11 +82,11 @@ class Net:
         """The score [...,classes] that the option `score` names, as the engine's `methods.base.scored` computes it.
 
         Args:
-            score: "logit": as they are; "softmax"; or "probability": the network's own activation.
+            score: "logit": the logits as they are; "softmax"; or "probability": the network's own activation.
             logits: [...,classes].
 
         Raises:
-            GraphError: Scores that are no probability.
+            GraphError: The score is no probability for this network.
         """
         activation = self.material.logits.activation if score == "probability" else score
         if activation == "scores":
@@ -117,11 +117,12 @@ class Net:
 
         Args:
             part: The graph; not changed.
-            feeds: The tensors of this graph that are its inputs, by their names there.
+            feeds: Name of an input of `part` -> the tensor of this graph that it gets.
 
         Returns:
-            Its outputs by their names there.
+            Name of an output of `part` -> its tensor in this graph.
         """
+        # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
         results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
         copy.outputs.clear()
@@ -143,7 +144,7 @@ class Net:
         """This graph's initializer with the name and content of another graph's."""
         assert value.const_value is not None
         name, tensor = str(value.name), value.const_value
-        here = self.graph.initializers.get(name)
+        here = self.graph.initializers.get(name)  # shared if it is the same; else the new one gets a free name
         if here is not None and here.const_value is not None and _same(here.const_value, tensor):
             return here
         free = self._emit.unique(name)
@@ -154,7 +155,7 @@ class Net:
 
     @cached_property
     def between(self) -> dict[str, ir.Value]:
-        """What the head gives to the tail for the image: the activation and the side tensors, by name."""
+        """The head's outputs for the image: the activation and the side tensors, by name."""
         return self.add(self.material.parts.head, {str(self.image.name): self.x})
 
     @property
@@ -163,11 +164,11 @@ class Net:
         return self.floats(self.between[ACTIVATION])
 
     def plain(self) -> None:
-        """The tail, for the network's outputs."""
+        """Add the tail; it gives the network's outputs."""
         self.tensors = self.add(self.material.parts.tail, self.between)
 
     def gradient(self) -> ir.Value:
-        """The tail, and d(logit)/d(activation) [N,K,h,w] float32."""
+        """Add the tail, and d(logit)/d(activation) [N,K,h,w] float32."""
         part = self.material.gradient(from_image=False, start=by_target)
         self.tensors = self.add(part, {**self.between, TARGET: self.target})
         return self.floats(self.tensors[GRADIENT])
@@ -178,12 +179,12 @@ class Net:
         return self.add(part, {str(part.inputs[0].name): x, TARGET: target})
 
     def relevance(self, composite: Composite, from_image: bool, others: float = 0.0) -> ir.Value:
-        """The network, and the relevance of its activation [N,K,h,w] or of the image, float32.
+        """Add the network, and the relevance of its activation [N,K,h,w] or of the image, float32.
 
         Args:
             composite: The rules.
             from_image: Go down to the image.
-            others: The start at classes other than the target, where it is 1.
+            others: The start at the other classes; at the target it is 1.
         """
         part = self.material.relevance(composite, from_image, partial(by_target, others=others))
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
@@ -213,6 +214,7 @@ class Net:
     def row(self, matrix: ir.Value) -> ir.Value:
         """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
         op = self.op
+        # Gather needs a valid row: the class is clipped, and the row is multiplied by 0 if that changed the class
         inside = op.Max(op.Min(self.chosen, self.classes - 1), 0)  # [N,1]
         known = op.Cast(op.Equal(inside, self.chosen), to=_FLOAT)
         row: ir.Value = op.Mul(op.Gather(matrix, op.Squeeze(inside, [1]), axis=0), known)
@@ -221,6 +223,7 @@ class Net:
     def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:
         """Maps [..., h, w] -> [..., H, W]: bilinear, half-pixel centres, as two products with constant matrices."""
         down, across = (_interpolation(before, after) for before, after in zip(source, size, strict=True))
+        # [H,h] x [...,h,w] x [w,W]
         resized: ir.Value = self.op.MatMul(self.op.MatMul(down, maps), across.T)
         return resized
 
@@ -251,7 +254,7 @@ class Net:
 
 def _interpolation(before: int, after: int) -> NDArray[np.float32]:
     """The matrix [after,before] that resizes an axis."""
-    first, part = weights(before, after)  # of the columns that matter
+    first, part = weights(before, after)  # only columns `first` and on have weights
     matrix = np.zeros((after, before), np.float32)
     matrix[:, first : first + part.shape[1]] = part
     return matrix

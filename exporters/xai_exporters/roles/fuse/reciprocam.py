@@ -1,4 +1,4 @@
-"""ReciproCAM as a graph (Byun & Lee, 2022, arXiv:2209.14074): as little of the tail per position as its form allows."""
+"""ReciproCAM as a graph (Byun & Lee, 2022, arXiv:2209.14074): with as little of the tail per position as its form allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .rows import LastLinear, last_linear, matrix
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
 _MOST_BYTES = 1 << 30
-"""Of the masked activations of one image, where the whole tail runs at each position."""
+"""Largest size of the masked activations of one image if the whole tail runs at each position."""
 
 
 @fused.register("reciprocam")
@@ -32,11 +32,11 @@ _MOST_BYTES = 1 << 30
 class ReciproCam:
     """raw_n = score_c(tail(M_n * A)), one mask M_n for each position n; no ReLU. Three forms, each exact:
 
-    1. Pooling and one linear layer behind the cut, score "logit": a signed CAM plus a constant, one row of the weight.
-    2. Pooling and anything behind it: the mean of M_n * A is A_n / hw, so what follows the pooling runs on h*w rows.
-    3. Any tail: on h*w masked copies of the activation, in one batch.
+    1. Pooling and one linear layer after the cut, score "logit": a signed CAM plus a constant, with one row of the weight.
+    2. Pooling and anything after it: the mean of M_n * A is A_n / hw, so what follows the pooling runs on h*w rows.
+    3. Any other tail: it runs on h*w masked copies of the activation, in one batch.
 
-    A last linear layer is asked for the target's logit alone; its bias shifts the map and is left out.
+    A last linear layer computes the target's logit alone. Its bias only shifts the map, and is left out.
 
     Attributes:
         score: "logit", the network's own "probability", or the "softmax" of the logits.
@@ -69,31 +69,36 @@ class ReciproCam:
         return self._score(net, tail.inputs[0], self._masked_copies(net))
 
     def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
-        """The sum of M_n * maps at each n: maps [.,1,h,w] of any number; the mean is that by h*w, which shifts nothing."""
+        """The sum of M_n * maps for each position n, [.,1,h,w]; the mean is this sum / (h*w), the same map up to a factor."""
         _, h, w = net.shape
         if self.mask == "gaussian":
+            # the kernel is symmetric; padding with zeros clips the masks at the borders
             smooth: ir.Value = net.op.Conv(maps, _KERNEL[None, None], pads=[1, 1, 1, 1])
             return smooth
         if self.mask == "gaussian-centre":
+            # the mean of A_n M_n is A_n times the sum of the mask, which is smaller at the borders
             weighted: ir.Value = net.op.Mul(maps, _masks(h, w, self.mask).sum(axis=(2, 3)).reshape(1, 1, h, w))
             return weighted
         return maps
 
     def _with_the_image(self, net: Net, pooled: ir.Value, linear: LastLinear) -> ir.Value:
-        """Form 2 for a logit, the image itself as one more row: the weights before the last layer are read once, not twice."""
+        """Form 2 for a logit. The image itself is one more row, so that weights before the last layer are read once, not twice."""
         op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
         shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
         width = net.shape[0]
         own = _run(net, tail, list(tail.inputs), pooled, net.between)
         masked = op.Reshape(self._pooled_rows(net, pooled), [-1, h * w, width])
+        # [N,h*w,K] and [N,1,K] -> [N,h*w+1,K], one batch of N*(h*w+1) rows
         rows = op.Concat(masked, op.Reshape(own, [-1, 1, width]), axis=1)
         flat = op.Reshape(rows, _per_image(shapes, pooled))
         hidden = op.Reshape(
             _run(net, tail, [pooled], linear.hidden, {str(pooled.name): flat}), [-1, h * w + 1, linear.width]
         )
+        # the last row is the image's own: it gives the network's outputs
         image = op.Reshape(op.Slice(hidden, [h * w], [h * w + 1], [1]), _per_image(shapes, linear.hidden))
         rest = ir.convenience.extract(tail, [linear.hidden], tail.outputs)
         net.tensors = net.add(rest, {str(linear.hidden.name): _as(net, image, linear.hidden)})
+        # [N,h*w,K'] x [N,K',1]
         scores = op.MatMul(op.Slice(hidden, [0], [h * w], [1]), op.Unsqueeze(net.row(matrix(net, linear)), [2]))
         raw: ir.Value = op.Reshape(scores, [-1, h, w])
         return raw
@@ -111,7 +116,7 @@ class ReciproCam:
         return op.Reshape(op.Mul(rows, 1 / (h * w)), _per_image(shapes, pooled))
 
     def _masked_copies(self, net: Net) -> dict[str, ir.Value]:
-        """The tail's inputs for every position: masked activations [N*h*w,K,h,w], and the side tensors as often."""
+        """The tail's inputs for all positions: masked activations [N*h*w,K,h,w], and the side tensors repeated as often."""
         op, (channels, h, w) = net.op, net.shape
         size = 4 * channels * (h * w) ** 2
         if size > _MOST_BYTES:
@@ -121,10 +126,12 @@ class ReciproCam:
             )
         masks = _masks(h, w, self.mask)[None]  # [1,hw,1,h,w]
         if self.mask == "gaussian-centre":
+            # the value at the centre, spread by the mask, instead of the masked activation
             rows = op.Transpose(op.Reshape(net.activation, [-1, channels, h * w]), perm=[0, 2, 1])
             features = op.Reshape(rows, [-1, h * w, channels, 1, 1])
         else:
             features = op.Unsqueeze(net.activation, [1])
+        # [N,1,K,h,w] x [1,h*w,1,h,w] -> [N,h*w,K,h,w]
         feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
         for value in net.material.parts.tail.inputs[1:]:
             assert value.shape is not None
@@ -135,7 +142,7 @@ class ReciproCam:
         return feeds
 
     def _score(self, net: Net, start: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
-        """The score explained [N,h,w], from what the tail makes of h*w rows per image that enter it at `start`."""
+        """The score explained [N,h,w]; h*w rows per image enter the tail at `start`."""
         op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
         inputs = [start, *tail.inputs[1:]] if start is tail.inputs[0] else [start]
         linear = last_linear(tail, net.classes) if self.score == "logit" else None
@@ -151,7 +158,7 @@ class ReciproCam:
 
 
 def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds: Mapping[str, ir.Value]) -> ir.Value:
-    """One tensor of another copy of a part of the tail, float32."""
+    """The tensor `end` of a new copy of a part of the tail, float32."""
     part = ir.convenience.extract(tail, inputs, [end])
     first = str(inputs[0].name)
     [result] = net.add(part, {**feeds, first: _as(net, feeds[first], inputs[0])}).values()
@@ -159,7 +166,7 @@ def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds:
 
 
 def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:
-    """float32 in the element type of one of the tail's tensors."""
+    """A float32 tensor in the element type of one of the tail's tensors."""
     dtype = like.dtype or net.material.parts.tail.inputs[0].dtype
     if dtype != ir.DataType.FLOAT16 or value.dtype == dtype:
         return value
@@ -168,7 +175,7 @@ def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:
 
 
 def _per_image(shapes: Measured, value: ir.Value) -> list[int]:
-    """The shape of a tensor, its batch open."""
+    """The shape of a tensor, its batch left open for Reshape."""
     return [-1, *(d or 1 for d in shapes.dims(value)[1:])]
 
 
@@ -187,6 +194,7 @@ def _reads_only(tail: ir.Graph, source: ir.Value, outputs: Collection[str]) -> b
 
 def _masks(h: int, w: int, mask: str) -> NDArray[np.float32]:
     """The masks M_n, [h*w,1,h,w]: one position, or a 3x3 kernel clipped at the borders."""
+    # a border of 1 on each side takes what the kernel puts outside, and is cut off at the end
     masks = np.zeros((h * w, h + 2, w + 2), np.float32)
     for n, (y, x) in enumerate(np.ndindex(h, w)):
         if mask == "pixel":

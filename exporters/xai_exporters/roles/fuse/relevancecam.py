@@ -16,11 +16,13 @@ from .net import Net
 @fused.register("relevance-cam")
 @dataclass(frozen=True)
 class RelevanceCam:
-    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij, from a start of 1 at the target and -1/n at each other of n classes.
+    """L = sum_k alpha_k A_k, alpha_k = mean_ij R_kij; relevance starts with 1 at the target, -1/n at all other classes.
+
+    n is the number of classes.
 
     Attributes:
         composite: Name or .toml file of the rules.
-        contrast: False starts from the target alone, as plain LRP.
+        contrast: False starts with the target alone, as plain LRP does.
     """
 
     composite: str = DEFAULT
@@ -29,7 +31,7 @@ class RelevanceCam:
     at_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        load_composite(self.composite)  # refused before the network is read
+        load_composite(self.composite)  # an invalid composite is refused before the network is read
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -1,4 +1,4 @@
-"""The last linear layer of a tail, whose rows belong to one class each: one logit costs one row, not the whole product."""
+"""The last linear layer of a tail. Each row of its weight belongs to one class: one logit costs one row, not the whole product."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class LastLinear:
 
 
 def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
-    """The linear layer of constant weight and bias that gives a tail's logits, a row for each; None where something else does."""
+    """The linear layer with constant weight and bias that gives a tail's logits, a row for each; None if there is none."""
     [value] = [v for v in tail.outputs if v.name == LOGITS]
     node = value.producer()
+    # go back from the logits, over views
     while node is not None and node.op_type in _VIEWS:
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    if node is not None and node.op_type == "Add":  # a bias behind a MatMul
+    if node is not None and node.op_type == "Add":  # the bias after a MatMul
         constants = [constant_of(x) is not None for x in node.inputs]
         behind = node.inputs[constants.index(False)] if sorted(constants) == [False, True] else None
         node = behind.producer() if behind is not None else None
@@ -45,6 +46,7 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
     weight = node.inputs[1].const_value
     if weight is None or any(x is not None and constant_of(x) is None for x in node.inputs[2:]):  # the bias
         return None
+    # MatMul and Gemm: [K',classes]; Gemm with transB: [classes,K']; Conv: [classes,K',1,1]
     shape = tuple(int(d) for d in weight.shape.numpy())
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):
         width, rows = shape if not attribute(node, "transB", 0) else shape[::-1]
@@ -58,7 +60,7 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
 
 
 def matrix(net: Net, linear: LastLinear) -> ir.Value:
-    """The layer's weight as [classes,K'], made of the network's own initializer; a runtime folds what it takes as it loads."""
+    """The layer's weight as [classes,K'], computed from the network's own initializer; runtimes fold it as they load the graph."""
     weight = linear.node.inputs[1]
     assert weight is not None
     own, node, op = net.floats(net.weight(weight)), linear.node, net.op

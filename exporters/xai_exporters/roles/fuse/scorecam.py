@@ -14,7 +14,7 @@ from .base import fused
 from .net import Net
 
 MOST_CHANNELS = 64
-"""Each channel is one more image in the batch that the network gets; above it the graph would need gigabytes."""
+"""Each channel is one more image in the network's batch. With more channels the graph would need gigabytes."""
 
 
 @fused.register("score-cam")
@@ -45,9 +45,10 @@ class ScoreCam:
         up = net.resize(activation, (h, w), (height, width))  # [N,K,H,W]
         low = op.ReduceMin(up, [2, 3], keepdims=1)
         spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
+        # constant channels give masks of zeros, not 0/0
         masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
-        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])
+        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,K,1,H,W], or [N,K,H,W,1] for NHWC
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
         between = net.add(net.material.parts.head, {str(net.image.name): inputs})
         logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
@@ -57,7 +58,6 @@ class ScoreCam:
         varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))
         weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
         maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
-        raw: ir.Value = op.Relu(
-            net.resize(maps, (h, w), (height, width))
-        )  # linear: the resized sum is the sum of the resized
+        # resizing is linear: the resized sum is the sum of the resized channels
+        raw: ir.Value = op.Relu(net.resize(maps, (h, w), (height, width)))
         return raw
