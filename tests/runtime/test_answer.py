@@ -14,8 +14,8 @@ from xai_deploy.cli import explain
 from xai_deploy.preprocess import view
 
 from . import tiny
+from .cli.test_cli import report
 from .conftest import Bundles
-from .test_cli import report
 
 
 def test_what_the_command_writes(work: Path, backend: str) -> None:

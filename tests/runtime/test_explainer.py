@@ -30,7 +30,7 @@ from xai_deploy.format import bundle
 
 from . import oracles, tiny
 from .conftest import Bundles
-from .test_methods import counting
+from .methods.test_methods import counting
 
 
 def test_public_names() -> None:

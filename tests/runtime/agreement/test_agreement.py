@@ -16,8 +16,8 @@ from xai_deploy.agreement import compare as agreement
 from xai_deploy.agreement.compare import Explained, ImageAgreement, Limits
 from xai_deploy.errors import NotApplicableError, ShapeError
 
-from . import small
-from .conftest import Bundles
+from .. import small
+from ..conftest import Bundles
 
 Array = NDArray[np.float32]
 RAMP = np.arange(20, dtype=np.float32).reshape(1, 4, 5)

@@ -17,7 +17,7 @@ from xai_deploy.cli import check
 from xai_deploy.cli.check import main
 from xai_deploy.format.bundle import Bundle, Preprocess
 
-from .. import small, tiny
+from ... import small, tiny
 from .running import Capture, figures, record
 
 

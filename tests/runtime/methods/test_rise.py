@@ -16,9 +16,9 @@ from xai_deploy import Explainer, method_names
 from xai_deploy.errors import NonFiniteOutputError, NotApplicableError, OptionError
 from xai_deploy.methods import create
 
-from ..evaluation.metrics import linear
-from . import oracles, tiny
-from .conftest import Bundles
+from ...evaluation.metrics import linear
+from .. import oracles, tiny
+from ..conftest import Bundles
 from .test_methods import counting
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from xai_deploy.evaluation.metrics.base import Case
 from xai_deploy.images import encode_image
 from xai_deploy.preprocess import Prepared
 
-from . import tiny
+from .. import tiny
 
 COUNT = 3
 

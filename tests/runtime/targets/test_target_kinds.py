@@ -15,8 +15,8 @@ from xai_deploy import Explainer
 from xai_deploy.errors import TargetError
 from xai_deploy.targets import ScoreSpace, kinds, read
 
-from . import tiny
-from .conftest import Bundles
+from .. import tiny
+from ..conftest import Bundles
 
 NEW_KIND = '''
 """The mean of some classes: s = sum_c logit_c / |C|, written as `Mean((0, 2))` or "mean of 0 and 2"."""

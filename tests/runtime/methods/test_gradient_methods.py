@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from xai_deploy import Contrast, Explainer
 from xai_deploy.errors import NonFiniteOutputError, NotApplicableError, OptionError, TargetError
 
-from . import oracles, tiny
-from .conftest import Bundles
+from .. import oracles, tiny
+from ..conftest import Bundles
 from .test_methods import assert_close, counting
 
 KINDS: list[tiny.Kind] = ["pooled", "residual", "nhwc"]

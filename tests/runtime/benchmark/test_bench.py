@@ -22,8 +22,8 @@ from xai_deploy.benchmark.memory import own_peak
 from xai_deploy.cli import bench
 from xai_deploy.format.bundle import Graph
 
-from . import tiny
-from .conftest import Bundles
+from .. import tiny
+from ..conftest import Bundles
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from xai_deploy.cli import check
 from xai_deploy.cli.check import main
 
-from .. import tiny
+from ... import tiny
 from .running import Capture, bad
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

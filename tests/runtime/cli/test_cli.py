@@ -19,7 +19,7 @@ from xai_deploy.cli import explain
 from xai_deploy.cli.contact_sheet import TILE
 from xai_deploy.format import bundle
 
-from . import tiny
+from .. import tiny
 
 
 def report(out: Path = Path("xai-output")) -> dict[str, Any]:

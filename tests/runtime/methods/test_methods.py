@@ -19,8 +19,8 @@ from xai_deploy.methods import applicable, create
 from xai_deploy.methods.base import softmax
 from xai_deploy.methods.reciprocam import position_masks
 
-from . import oracles, tiny
-from .conftest import Bundles
+from .. import oracles, tiny
+from ..conftest import Bundles
 
 KINDS: tuple[tiny.Kind, ...] = ("pooled", "residual", "nhwc", "uint8")
 TARGET = 1

@@ -21,8 +21,8 @@ from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
 from xai_deploy.targets.seeds import Seed
 
-from . import oracles, tiny
-from .conftest import Bundles
+from .. import oracles, tiny
+from ..conftest import Bundles
 
 
 def test_unknown_backend(bundles: Bundles) -> None:

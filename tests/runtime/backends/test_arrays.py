@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xai_deploy import Explainer
 
-from . import tiny
-from .conftest import Bundles
+from .. import tiny
+from ..conftest import Bundles
 
 
 def read_only(x: NDArray[Any], folder: Path) -> NDArray[Any]:

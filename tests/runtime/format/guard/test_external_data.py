@@ -14,7 +14,7 @@ from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import BundleError, IntegrityError, UnsafePathError
 from xai_deploy.format.guard import check_graph, check_self_contained
 
-from ..runtime import tiny
+from ... import tiny
 
 
 def external(location: bool = True, data: bool = True) -> onnx.TensorProto:

@@ -21,7 +21,7 @@ from xai_deploy.forward import ForwardPass, OpenedNetwork
 from xai_deploy.methods import create
 from xai_deploy.targets.seeds import Seed
 
-from . import dense, oracles, tiny
+from .. import dense, oracles, tiny
 from .test_methods import counting
 
 Floats = dense.Floats

@@ -14,7 +14,7 @@ import pytest
 
 from xai_deploy.foundation import runtimes
 
-from .conftest import Bundles
+from ..conftest import Bundles
 
 SECONDS = 30  # what looks up hosts does so late
 

@@ -14,7 +14,7 @@ from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError, OptionError
 from xai_deploy.format import bundle as b
 
-from . import dense, tiny
+from .. import dense, tiny
 from .test_dense import close, unit
 from .test_methods import counting
 

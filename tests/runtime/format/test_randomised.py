@@ -13,7 +13,7 @@ from xai_deploy.errors import ManifestError
 from xai_deploy.format import bundle
 from xai_deploy.format.randomised import Randomised, name_of_step, step_of_name
 
-from .conftest import Bundles
+from ..conftest import Bundles
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from xai_deploy import write_image
 
-from .. import small
+from ... import small
 
 
 @pytest.fixture(scope="session")

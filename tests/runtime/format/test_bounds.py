@@ -20,8 +20,8 @@ from xai_deploy.format.manifest import Graph, Manifest, Port
 from xai_deploy.foundation import schema
 from xai_deploy.guarded_session import GuardedSession
 
-from . import tiny
-from .conftest import Bundles
+from .. import tiny
+from ..conftest import Bundles
 from .test_bundle import rewrite
 
 

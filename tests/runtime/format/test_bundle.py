@@ -26,8 +26,8 @@ from xai_deploy.errors import (
 )
 from xai_deploy.format import bundle
 
-from . import tiny
-from .conftest import Bundles
+from .. import tiny
+from ..conftest import Bundles
 
 FILES = ("manifest.json", "head.onnx", "tail.onnx", "pixelwise-tail.onnx", "labels.txt")
 

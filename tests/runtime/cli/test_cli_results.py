@@ -11,7 +11,7 @@ from xai_deploy import Explainer
 from xai_deploy.answer import likelihood
 from xai_deploy.cli import explain
 
-from . import tiny
+from .. import tiny
 from .test_cli import bad, report
 
 
