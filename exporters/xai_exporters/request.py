@@ -127,9 +127,7 @@ class Request:
         tuple[int, int, int] | None,
         Option(_NETWORK, "one image (default: what the source says; for torch 3,224,224)", "C,H,W", parse="shape"),
     ] = None
-    output: Annotated[str | None, Option(_NETWORK, "the output to explain, where the network has several", "NAME")] = (
-        None
-    )
+    output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[
         Preset | None, Option(_IMAGE, "preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)")
     ] = None

@@ -95,7 +95,7 @@ def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused
         line = refused(*more)
         assert f"xai-evaluation/journal.jsonl: of an evaluation that differs in {what}; give --overwrite" in line
     os.utime("photos/0000.png", (1, 1))
-    assert "differs in images; give --overwrite to begin anew, or another folder with -o" in refused(*same)
+    assert "differs in images; give --overwrite to begin again, or another folder with -o" in refused(*same)
     refused(*same, "--overwrite", "-m", "grad-cam")
     nets.write(desk / "one.xai", classes=1, activation="none")
     refused("one.xai", "--metrics", "average-drop", "--overwrite")  # found out in the first chunk

@@ -105,7 +105,7 @@ def test_damaged(path: Path, place: int, text: bytes) -> None:
     lines[place] = text
     damaged = b"\n".join(lines)
     path.write_bytes(damaged)
-    message = f"{path}: line {place + 1} is damaged; give --overwrite to begin anew, or another folder with -o"
+    message = f"{path}: line {place + 1} is damaged; give --overwrite to begin again, or another folder with -o"
     with pytest.raises(XaiError, match=f"^{re.escape(message)}$"):
         Journal(path, PLAN)
     assert path.read_bytes() == damaged
@@ -128,7 +128,7 @@ def test_another_evaluation(path: Path, changes: dict[str, Any], what: str) -> N
         fill(journal)
     before = path.read_bytes()
     other = {key: value for key, value in (PLAN | changes).items() if value is not ...}
-    message = f"{path}: of an evaluation that differs in {what}; give --overwrite to begin anew"
+    message = f"{path}: of an evaluation that differs in {what}; give --overwrite to begin again"
     with pytest.raises(XaiError, match=re.escape(message)):
         Journal(path, other)
     assert path.read_bytes() == before

@@ -285,7 +285,7 @@ def test_no_network(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         message = (
             r"^onnxruntime-web 1\.30\.0 can't be downloaded from http://127\.0\.0\.1:\d+/onnxruntime-web/-/onnxruntime-web-"
             r"1\.30\.0\.tgz "
-            r"\(.*refused.*\); where there is a network, run `npm pack onnxruntime-web@1\.30\.0`, and give "
+            r"\(.*refused.*\); on a machine with a network, run `npm pack onnxruntime-web@1\.30\.0`, and give "
             r"onnxruntime-web-1\.30\.0\.tgz with --ort-web$"
         )
         with pytest.raises(RequestError, match=message):

@@ -28,7 +28,7 @@ from .memory import own_peak, peak_memory
 from .results import LeftOut, Report, Result, Tested
 from .timing import Summary, interleave, summarise
 
-_SLOW_REASON = "costs tens of inferences or more; measured where it is named"
+_SLOW_REASON = "costs tens of inferences or more; measured if it is named"
 _NO_PEAK = "this system does not tell a process's peak memory"
 
 log = logging.getLogger(__name__)

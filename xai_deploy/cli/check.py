@@ -290,7 +290,7 @@ def _parser() -> Parser:
         usage="%(prog)s [options] REFERENCE DEPLOYED IMAGE [IMAGE ...]\n"
         "       %(prog)s [options] --record FILE.npz REFERENCE IMAGE [IMAGE ...]",
         description="Check that a deployed network predicts and looks as its reference does: the same predictions, and maps "
-        "alike for the class that the reference predicts. Exit status 1 where they disagree.",
+        "alike for the class that the reference predicts. Exit status 1 if they disagree.",
         epilog="examples: xai-check float32.xai int8.xai photos/; "
         "xai-check --record reference.npz float32.xai photos/, then on the device: xai-check reference.npz int8.xai photos/",
     )

@@ -25,7 +25,7 @@ class Parser(exits.Parser):
         add = self.add_argument
         add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
         add("--batch-size", type=positive, default=16, metavar="N", help="largest batch (default: 16)")
-        add("--cache", metavar="DIR", help="folder for compiled models, where the backend has such a cache")
+        add("--cache", metavar="DIR", help="folder for compiled models, if the backend has such a cache")
         limit = "the largest image that is decoded (default: %(default)s)"
         add("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=limit)
         self.add_input_range()

@@ -166,7 +166,7 @@ def _parser() -> Parser:
     add("--limit", type=positive, metavar="N", help="take N of the images, drawn at random (default: all)")
     add("--seed", type=_seed, default=0, help="of that draw (default: 0)")
     add("-o", "--out", default="xai-evaluation", metavar="OUT", help="folder for the results (default: xai-evaluation)")
-    add("--overwrite", action="store_true", help="begin anew where OUT holds an evaluation")
+    add("--overwrite", action="store_true", help="begin again if OUT holds an evaluation")
     add("--json", action="store_true", help="print the results as JSON instead of a table")
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()

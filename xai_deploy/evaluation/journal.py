@@ -108,7 +108,7 @@ class Journal:
                 raise ValueError
         except (ValueError, RecursionError):
             raise XaiError(
-                f"{self.path}: line {number + 1} is damaged; give --overwrite to begin anew, or another folder with -o"
+                f"{self.path}: line {number + 1} is damaged; give --overwrite to begin again, or another folder with -o"
             ) from None
         return entry
 
@@ -118,7 +118,7 @@ class Journal:
         if different or set(entry["plan"]) != set(self._plan):
             what = ", ".join(different) or "format"
             raise XaiError(
-                f"{self.path}: of an evaluation that differs in {what}; give --overwrite to begin anew, or another "
+                f"{self.path}: of an evaluation that differs in {what}; give --overwrite to begin again, or another "
                 "folder with -o"
             )
 

@@ -98,6 +98,8 @@ def evaluate(
     An interrupted evaluation continues where it stopped if the same call is made again. What a user should know is logged, for
     example that an image is skipped.
 
+    (Most of the length of this function is its arguments.)
+
     Args:
         bundles: A bundle, or several that are compared with the first.
         images: Folder of images, including its subfolders.

@@ -190,7 +190,9 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
     if image[..., 3].min() >= opaque:
         return
     if not header.colours_below:
-        raise ImageFileError(f"{path}: transparent in places, where its colours are lost; save it without transparency")
+        raise ImageFileError(
+            f"{path}: transparent in places, and the colours there are lost; save it without transparency"
+        )
     log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", path)
 
 

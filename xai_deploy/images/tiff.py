@@ -51,7 +51,7 @@ def tiff(data: bytes) -> Header:
         )
     if deep and photometric == _WHITE_IS_ZERO:  # OpenCV reads it as a negative
         raise Unsupported(
-            f"is a TIFF of {bits}-bit {kind} values where 0 is white, which is not read; save it with 0 as black"
+            f"is a TIFF of {bits}-bit {kind} values in which 0 is white, which is not read; save it with 0 as black"
         )
     if samples > 4:
         raise Unsupported(f"is a TIFF of {samples} channels, which is not read; save three of them as RGB")
@@ -94,7 +94,7 @@ def _tags(data: bytes) -> Tags:
         tag, kind, length = struct.unpack_from(order + entry, data, at)
         if tag in seen:
             raise Unsupported(
-                f"is a TIFF with tag {tag} twice, so that it can't be told which one counts; save it again"
+                f"is a TIFF with tag {tag} twice, so that it is not known which one counts; save it again"
             )
         seen.add(tag)
         code = _CODES.get(kind)

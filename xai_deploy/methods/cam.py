@@ -24,7 +24,7 @@ class Cam(Method):
     relu: bool = True
 
     roles: ClassVar[Mapping[str, str]] = {
-        "pixelwise-tail": "CAM is defined only where global average pooling and one linear layer follow the target "
+        "pixelwise-tail": "CAM is defined only if global average pooling and one linear layer follow the target "
         "layer; cut there (xai-export --split auto) or take reciprocam"
     }
 

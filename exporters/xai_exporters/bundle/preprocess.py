@@ -87,7 +87,7 @@ def _check_range(how: Preprocess) -> None:
     if low < -0.5 or high > 255.5 or high - low < 2:
         raise RequestError(
             f"the input takes uint8 pixels, 0 to 255, and this preprocessing makes them {low:.3g} to {high:.3g}; "
-            "give --preprocess none, and --resize where the image is cropped"
+            "give --preprocess none, and --resize if the image is cropped"
         )
 
 

@@ -127,7 +127,7 @@ def _mixed_behind(clean: CleanGraph, value: ir.Value, leading: set[ir.Value]) ->
     last = windows[-1]
     return (
         f"auto: {str(value.name)!r} lies before the last spatial mixing, {str(last.outputs[0].name)!r} ({last.op_type}): "
-        "behind that nothing holds a feature map that leads to the logits alone; --list-layers shows the other cuts"
+        "after that no tensor is a feature map that leads to the logits alone; --list-layers shows the other cuts"
     )
 
 

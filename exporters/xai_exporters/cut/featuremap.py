@@ -79,12 +79,12 @@ def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
             raise ExtentError(
                 f"{name!r} covers the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size} only: "
                 "the network crops what it sees, and a map of the crop would lie in the wrong place; export it without its crop, "
-                "and crop where images are preprocessed"
+                "and crop when images are preprocessed"
             )
         if max(-low, high - frame.size) > cell * 1.01:
             raise ExtentError(
                 f"{name!r} covers a border around the image, the {what} {low:.0f} to {high:.0f} of {frame.size}, and a map of it "
-                "would lie in the wrong place; split before the border is added, or behind where it is cut off"
+                "would lie in the wrong place; split before the border is added, or after it is cut off"
             )
 
 

@@ -42,12 +42,12 @@ def find_layer(graph: ir.Graph, name: str) -> tuple[ir.Value, str | None]:
             raise LayerError(f"the node {name!r} has several outputs: split at one of {names}")
         return nodes[name].outputs[0], None
     if name in {str(v.name) for v in graph.inputs}:
-        raise LayerError(f"{name!r} is the network's input; split at an activation behind it")
+        raise LayerError(f"{name!r} is the network's input; split at an activation after it")
     inside = [v for node in graph if name in module_paths(node) for v in node.outputs]
     if inside:
         names = ", ".join(repr(str(v.name)) for v in inside[-5:])
         raise LayerError(
-            f"the output of the module {name!r} is no longer in the graph: what is behind it was merged into its convolution; the "
+            f"the output of the module {name!r} is no longer in the graph: what follows it was merged into its convolution; the "
             f"nearest tensors are {names}"
         )
     raise LayerError(no_such_layer(name, [*modules, *tensors, *nodes]))

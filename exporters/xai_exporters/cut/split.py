@@ -68,10 +68,10 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
         LayerError: The graph can't be cut there; the message says why.
     """
     if target in clean.graph.inputs:
-        raise LayerError(f"{name!r} gives the image as it is; split at an activation behind it")
+        raise LayerError(f"{name!r} gives the image as it is; split at an activation after it")
     grid = find_grid(clean, target, name)
     if target.dtype is not None and target.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-        raise LayerError(f"{name!r} holds {target.dtype.name}, not floats; split behind its DequantizeLinear")
+        raise LayerError(f"{name!r} holds {target.dtype.name}, not floats; split after its DequantizeLinear")
     if logits.value not in descendants([target]) or logits.value is target:
         raise LayerError(f"the logits do not depend on {name!r}; split at a layer on the way to them")
     sides = side_tensors(clean, target, [logits.value, *ends])

@@ -58,13 +58,13 @@ class Folds:
         if takes_in(producer) and not _named_as_merged(value):
             if self._is_alone(path, producer) and not self._next_reads(path, value):
                 return (
-                    "what may be behind it (a BatchNormalization, a scale or a sum) was merged into its convolution, "
+                    "what may follow it (a BatchNormalization, a scale or a sum) was merged into its convolution, "
                     f"{str(value.name)!r}"
                 )
             return None
         if (quantised := _cut_off_by_quantisation(value)) is not None and _scope(quantised) == path:
             return (
-                f"its quantisation cuts off what is negative, as the activation behind it would, in {str(value.name)!r}"
+                f"its quantisation cuts off what is negative, as the activation after it would, in {str(value.name)!r}"
             )
         if _one_operator(path, producer):
             return None
@@ -94,7 +94,7 @@ class Folds:
         if producer is None:
             return None
         if takes_in(producer) and not _named_as_merged(value) and not self._next_reads(path, value):
-            why = "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie behind the module"
+            why = "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie after the module"
         elif self._optimised and _place(value) != path:
             why = "but ONNX Runtime has optimised this file, and may have merged the module's last operator into what follows"
         else:

@@ -63,7 +63,7 @@ def _directory(file: BinaryIO, size: int) -> int:
     end = size - _END.size
     sign, disk, first, here, count, length, start, comment = _read(file, _END, end)
     if sign != b"PK\x05\x06" or comment:
-        raise _UnsoundError("a damaged or truncated archive, or one with bytes behind its end")
+        raise _UnsoundError("a damaged or truncated archive, or one with bytes after its end")
     sign64, _, offset, _ = _read(file, _LOCATOR, end - _LOCATOR.size)
     if sign64 == b"PK\x06\x07":
         end -= _LOCATOR.size + _END64.size

@@ -102,7 +102,7 @@ def test_auto_says_that_positions_are_mixed_once_more(caplog: pytest.LogCaptureF
     pool = of_op(graph, "MaxPool")[0].name
     assert note is not None
     assert note.startswith(
-        f"auto: 'relu_1' lies before the last spatial mixing, '{pool}' (MaxPool): behind that nothing holds"
+        f"auto: 'relu_1' lies before the last spatial mixing, '{pool}' (MaxPool): after that no tensor is a feature map"
     )
     assert note in caplog.text
 

@@ -106,13 +106,13 @@ def int_layer() -> onnx.ModelProto:
     ("model", "layer", "says"),
     [
         (o.residual, "/layer1/layer1.0/con1/Conv", "no layer .*nearest are '/layer1/layer1.0/conv1/Conv'"),
-        (o.residual, "image", "'image' is the network's input; split at an activation behind it"),
+        (o.residual, "image", "'image' is the network's input; split at an activation after it"),
         (o.residual, "/Flatten", r"has shape \['N', 6\]: a layer to explain gives"),
         (o.residual, "output", r"has shape \['N', 5\]: a layer to explain gives"),
         (
             o.quantised,
             "quantizelinear_3",
-            "'quantizelinear_3' holds UINT8, not floats; split behind its DequantizeLinear",
+            "'quantizelinear_3' holds UINT8, not floats; split after its DequantizeLinear",
         ),
         (int_layer, "codes", "'codes' holds INT32, not floats"),
     ],

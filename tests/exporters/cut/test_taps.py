@@ -62,7 +62,7 @@ def test_tap(tmp_path: Path, cls: type[torch.nn.Module], layer: str) -> None:
         (nets.Odd, "relu#0", "the module 'relu' is called 2 times; there is no call #0"),
         (nets.Odd, "pair", "the module 'pair' gives a tuple, not one tensor"),
         (nets.Odd, "unused", "the module 'unused' is never called"),
-        (nets.Odd, "first", "'first' gives the image as it is; split at an activation behind it"),
+        (nets.Odd, "first", "'first' gives the image as it is; split at an activation after it"),
         (nets.Odd, "conv3", "no layer 'conv3' in this network; the nearest are 'conv2', 'conv1'"),
         (nets.Residual, "layer1.0.conv3", "no layer 'layer1.0.conv3' .* nearest are 'layer1.0.conv"),
         (nets.Residual, "zzz", "no layer 'zzz' in this network; nothing is named like it"),

@@ -161,10 +161,10 @@ def optimised(merging: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> o
     ("name", "says"),
     [
         ("a", "an activation, which may be its last operator, was merged into .* .Clip.; the nearest"),
-        ("b", "what is behind it was merged into its convolution; the nearest tensors are .*norm/Batch"),
-        ("e", "what is behind it was merged into its convolution; the nearest tensors are '/shift/Add"),
-        ("g", "what is behind it was merged into its convolution"),
-        ("e.0", "what is behind it was merged into its convolution"),
+        ("b", "what follows it was merged into its convolution; the nearest tensors are .*norm/Batch"),
+        ("e", "what follows it was merged into its convolution; the nearest tensors are '/shift/Add"),
+        ("g", "what follows it was merged into its convolution"),
+        ("e.0", "what follows it was merged into its convolution"),
     ],
 )  # fmt: skip
 def test_merged_by_an_optimiser_is_refused(tmp_path: Path, optimised: onnx.ModelProto, name: str, says: str) -> None:
@@ -208,7 +208,7 @@ def test_merged_convolution_of_a_larger_module_is_told_of(tmp_path: Path) -> Non
     done = export_onnx(tmp_path, both_ways(nn.Sequential(named).eval(), False, c.SHAPE), split="stem")
     assert done.layer_note is not None
     assert (
-        "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie behind"
+        "into whose convolution a BatchNormalization, a scale or a sum was merged, which may lie after"
         in done.layer_note
     )
 

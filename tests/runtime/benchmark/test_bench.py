@@ -114,7 +114,7 @@ def test_everything_that_is_not_slow(bundles: Bundles, backend: str, kind: tiny.
     assert not measured & set(out)
     assert "this bundle has no 'relevance' graph" in out["relevance-cam"]
     slow = {"integrated-gradients", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"}
-    assert {name for name, reason in out.items() if "measured where it is named" in reason} == slow
+    assert {name for name, reason in out.items() if "measured if it is named" in reason} == slow
 
 
 def test_a_slow_method_that_is_named(bundles: Bundles, backend: str) -> None:

@@ -43,7 +43,7 @@ def test_8_bit_channels_one_after_the_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", DEEP)
 def test_deep_values_where_0_is_white(tmp_path: Path, dtype: str) -> None:
     tifffile.imwrite(tmp_path / "a", PIXELS[..., 0].astype(dtype), photometric="miniswhite")
-    refused(tmp_path / "a", r"is a TIFF of \d\d-bit \w+ values where 0 is white, which is not read")
+    refused(tmp_path / "a", r"is a TIFF of \d\d-bit \w+ values in which 0 is white, which is not read")
 
 
 def test_8_bits_where_0_is_white(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_transparent(tmp_path: Path, kind: str, mode: str, caplog: pytest.LogCap
     image.save(tmp_path / "a", kind, **options, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
     if kind in ("TIFF", "GIF"):
         with pytest.raises(
-            ImageFileError, match=r"a: transparent in places, where its colours are lost; save it without"
+            ImageFileError, match=r"a: transparent in places, and the colours there are lost; save it without"
         ):
             read_image(tmp_path / "a")
         return

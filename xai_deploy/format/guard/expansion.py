@@ -78,7 +78,7 @@ class Expansion:
         except Harmful as error:
             raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
         except Unknowable as error:
-            raise UnsafeGraphError(f"{error}; how much memory it needs can't be told") from None
+            raise UnsafeGraphError(f"{error}; how much memory it needs is not known") from None
 
     def _shape(self, port: ParsedPort, batch: int) -> tuple[int, ...]:
         """The sizes of an input: each from the graph, else from the manifest, else the batch."""

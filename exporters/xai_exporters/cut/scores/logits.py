@@ -298,7 +298,7 @@ def _over_classes(clean: CleanGraph, node: ir.Node) -> bool:
     if axis == 0 or size == 1:
         where = "axis 0, which is the batch" if axis == 0 else f"axis {axis}, which has one element"
         raise GraphError(
-            f"the {node.op_type} behind {source.name if source else ''!r} runs over {where}: it gives the same for every image. "
+            f"the {node.op_type} after {source.name if source else ''!r} runs over {where}: it gives the same for every image. "
             "Mend its axis, or export the network without it"
         )
     return size == _size(shape[1:])

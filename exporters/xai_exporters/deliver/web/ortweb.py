@@ -77,7 +77,7 @@ def runtime_files(source: Path | None = None, say: Callable[[str], None] = lambd
             files = _unpack(answer)
     except (OSError, http.client.HTTPException, tarfile.TarError, EOFError, ValueError) as error:
         raise RequestError(
-            f"onnxruntime-web {VERSION} can't be downloaded from {url} ({_reason(error)}); where there is a network, run "
+            f"onnxruntime-web {VERSION} can't be downloaded from {url} ({_reason(error)}); on a machine with a network, run "
             f"`npm pack onnxruntime-web@{VERSION}`, and give {PACKAGE} with --ort-web"
         ) from None
     files = _checked(files, url)

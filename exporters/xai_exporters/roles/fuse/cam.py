@@ -31,7 +31,7 @@ class Cam:
         """See `Fused.raw`."""
         if find_linear(net.material.parts.tail, net.shape) is None:
             raise GraphError(
-                "CAM is defined only where global average pooling and one linear layer follow the target layer; split there "
+                "CAM is defined only if global average pooling and one linear layer follow the target layer; split there "
                 "(--split auto) or fuse reciprocam"
             )
         net.plain()

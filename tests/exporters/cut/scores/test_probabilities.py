@@ -103,7 +103,7 @@ def test_a_softmax_over_the_wrong_axis(tmp_path: Path, op: str, axis: int, words
     def ending(b: o.Build, x: str) -> str:
         return b("Squeeze", b(op, b("Unsqueeze", scores(b, x), b.weight([2])), axis=axis), b.weight([2]))
 
-    with pytest.raises(GraphError, match=f"the {op} behind .* runs over {words}: it gives the same for every image"):
+    with pytest.raises(GraphError, match=f"the {op} after .* runs over {words}: it gives the same for every image"):
         export_onnx(tmp_path, network(ending))
 
 
