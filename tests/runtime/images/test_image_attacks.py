@@ -54,7 +54,7 @@ def with_tag(data: bytes, tag: int, value: int, again: bool = False) -> bytes:
 
 @pytest.mark.parametrize("tag", [256, 257, 273, 279, 278, 262])
 def test_tiff_with_a_tag_twice(tmp_path: Path, tag: int) -> None:
-    with pytest.raises(ImageFileError, match=f"a: is a TIFF with tag {tag} twice, so that it can't be told which"):
+    with pytest.raises(ImageFileError, match=f"a: is a TIFF with tag {tag} twice, so that it is not known which"):
         read(tmp_path, with_tag(saved("TIFF"), tag, 32_000, again=True))
 
 
