@@ -121,5 +121,5 @@ def test_refusal(folder: Path, model: Path) -> None:
         "xai-export", model / "clutter_digits.onnx", "--split", "stage2", "--fuse", "cam", "-o", "no.xai", cwd=folder
     )
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert result.stderr.startswith("xai-export: error: --fuse cam: CAM is defined only where")
+    assert result.stderr.startswith("xai-export: error: --fuse cam: CAM is defined only if")
     assert sorted(folder.iterdir()) == before

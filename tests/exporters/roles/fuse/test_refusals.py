@@ -117,7 +117,7 @@ def test_map_size(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 NETWORKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "CAM behind a hidden layer": (
         ("hidden.onnx", "--fuse", "grad-cam,cam"),
-        ("--fuse cam: CAM is defined only where", "--split auto", "reciprocam"),
+        ("--fuse cam: CAM is defined only if", "--split auto", "reciprocam"),
     ),
     "too many channels": (
         ("wide.onnx", "--fuse", "score-cam"),
