@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -37,12 +38,21 @@ def overwrite(path: Path, other: Path) -> None:
 
 
 def can_exchange(folder: Path) -> bool:
-    for name in ("one", "other"):
-        (folder / name).mkdir()
-    able = places.exchange(folder / "one", folder / "other")
-    shutil.rmtree(folder / "one")
-    shutil.rmtree(folder / "other")
-    return able
+    """Whether the system exchanges two names in one call, asked of the system itself: a fault of ours is no reason to skip."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform in ("linux", "darwin") else None
+    if libc is None or not hasattr(libc, "renameat2" if sys.platform == "linux" else "renamex_np"):
+        return False
+    one, other = folder / "one", folder / "other"
+    for path in (one, other):
+        path.mkdir()
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux":
+        able = libc.renameat2(-100, names[0], -100, names[1], 2) == 0  # AT_FDCWD, RENAME_EXCHANGE
+    else:
+        able = libc.renamex_np(*names, 2) == 0  # RENAME_SWAP
+    shutil.rmtree(one)
+    shutil.rmtree(other)
+    return bool(able)
 
 
 def test_a_reader_meanwhile(tmp_path: Path, bundles: list[Path]) -> None:
