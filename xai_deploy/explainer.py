@@ -23,7 +23,7 @@ from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
-from .methods.base import require_roles
+from .methods.method import require_roles
 from .preprocess import Images, Prepared, as_list, prepare, view
 from .probabilities import has_probabilities, probabilities
 from .targets import CheckedTarget, ScoreSpace, Seed, Target

@@ -1,4 +1,4 @@
-"""The pass of one chunk of images through head and tail: what methods see of the network (`methods.base.Forward`)."""
+"""The pass of one chunk of images through head and tail: what methods see of the network (`methods.method.Forward`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends.base import Session, Tensor, to_host
+from .backends.backend import Session, Tensor, to_host
 from .constant_maps import why_constant
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
@@ -130,7 +130,7 @@ class OpenedNetwork:
 
 
 class ForwardPass:
-    """The `methods.base.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
+    """The `methods.method.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
 
     def __init__(self, network: OpenedNetwork, x: NDArray[Any]) -> None:
         self._network = network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .backends.base import Session, Tensor
+from .backends.backend import Session, Tensor
 from .errors import RuntimeFailure
 from .format.guard.check import Guarded
 from .format.guard.messages import listed

@@ -16,11 +16,11 @@ from xai_deploy.foundation import exits
 from xai_deploy.version import __version__
 
 from .config import load_config
-from .deliver.repositories.base import servers
+from .deliver.repositories.served import servers
 from .errors import RequestError
 from .relevance.composite import composites
 from .request import GROUPS, Option, Request
-from .roles.fuse.base import fused
+from .roles.fuse.fused_method import fused
 from .roles.plan import plan_roles
 
 _SAFETY = """files from strangers:
@@ -39,7 +39,7 @@ _EPILOG = """examples:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of xai-export. An option that is not given is None, so that a TOML file's value holds."""
-    parser = exits.Parser(
+    parser = exits.OneLineParser(
         prog="xai-export",
         description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
         epilog=_SAFETY + _EPILOG,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .base import FAULTS, Outcome, load, mutated
+from .target import FAULTS, Outcome, load, mutated
 
 LIMIT = 20.0  # seconds for one input
 ALLOWED = 2 << 30  # bytes for one input

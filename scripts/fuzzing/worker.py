@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from xai_deploy.errors import XaiError
 
-from .base import Outcome, load
+from .target import Outcome, load
 
 _OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "cannot allocate", "memoryerror", "bad allocation")
 

@@ -1,6 +1,6 @@
 """One file per peer, and what runs them side by side; see `scripts/bench_peers`.
 
-Files named after a package are its adapters. They are run in that package's own environment, so `base`, `torch_network`, `worker`
+Files named after a package are its adapters. They are run in that package's own environment, so `counterpart`, `torch_network`, `worker`
 and the adapters need numpy and the package they are for, nothing of xai-deploy; and they import that package only when called,
 for the driver reads their `REQUIREMENTS` and `COUNTERPARTS` where it is not installed.
 """

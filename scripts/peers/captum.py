@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from . import torch_network
-from .base import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "Captum"
 REQUIREMENTS = (*TORCH, "captum==0.9.0")
@@ -16,7 +16,7 @@ COUNTERPARTS = {
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return {
         PLAIN: partial(torch_network.plain, case),
         "LayerGradCam": partial(_grad_cam, case),

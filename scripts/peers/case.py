@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Case
+from .counterpart import Case
 
 SAMPLE = Path(__file__).resolve().parents[2] / "models" / "clutter_digits" / "samples" / "03_three.png"
 SIDE = 224

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array
+from .counterpart import Array
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .base import PLAIN, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "DIANNA"
 REQUIREMENTS = ("torch==2.13.0", "dianna==1.8.1", "onnxruntime")
@@ -14,7 +14,7 @@ COUNTERPARTS = {
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return {PLAIN: partial(_plain, case), "RISE": partial(_rise, case)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .base import PLAIN, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "OpenVINO XAI"
 REQUIREMENTS = ("openvino_xai==1.1.0", "openvino==2024.4.0")
@@ -26,7 +26,7 @@ COUNTERPARTS = {
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return {
         PLAIN: partial(_plain, case),
         "ReciproCAM": partial(_white_box, case, "ReciproCAM", True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from .base import PLAIN, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, Array, Case, Counterpart, Job, Jobs
 
 METHODS = (
     "grad-cam",
@@ -32,7 +32,7 @@ def jobs(backend: str, case: Case) -> Jobs:
 
 def _plain(backend: str, case: Case) -> Job:
     from xai_deploy.backends import Config, create
-    from xai_deploy.backends.base import to_host
+    from xai_deploy.backends.backend import to_host
 
     session = create(backend, Config(threads=case.threads)).open(Path(case.path("net.onnx")).read_bytes())
     image = case.image
@@ -45,10 +45,11 @@ def _plain(backend: str, case: Case) -> Job:
 
 def _explain(backend: str, case: Case, method: str) -> Job:
     from xai_deploy import Explainer
+    from xai_deploy.foundation.options import read_spec
 
     explainer = Explainer(case.path("net.xai"), backend, threads=case.threads)
-    name, *pairs = method.split(":")
-    options: dict[str, object] = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+    name, given = read_spec(method)
+    options: dict[str, object] = dict(given)
     if name == "rise":
         options |= {"masks": case.masks, "seed": SEEDS[backend]}
     elif name == "integrated-gradients":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import ours
-from .base import Case, Jobs
+from .counterpart import Case, Jobs
 
 TITLE = "xai-deploy, ONNX Runtime"
 REQUIREMENTS = ("xai-deploy", "numpy", "onnxruntime")
@@ -11,5 +11,5 @@ COUNTERPARTS = ours.COUNTERPARTS
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return ours.jobs("onnxruntime", case)

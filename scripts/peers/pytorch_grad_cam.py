@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import torch_network
-from .base import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "pytorch-grad-cam"
 REQUIREMENTS = (*TORCH, "grad-cam==1.5.7")
@@ -23,7 +23,7 @@ COUNTERPARTS = {
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return {PLAIN: partial(torch_network.plain, case)} | {name: partial(_job, case, name) for name in COUNTERPARTS}
 
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .base import PLAIN, Case
+from .counterpart import PLAIN, Case
 from .ours import METHODS
 from .rounds import OURS, Entry, Group, adapter, agreement
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import PLAIN, Array, Case, Counterpart
+from .counterpart import PLAIN, Array, Case, Counterpart
 from .client import Worker, WorkerError
 
 OURS = ("ours_onnxruntime", "ours_openvino")
@@ -50,7 +50,7 @@ class Group:
 
 
 def adapter(name: str) -> Any:
-    """A peer's file; see `base.Adapter`."""
+    """A peer's file; see `counterpart.Adapter`."""
     return importlib.import_module(f".{name}", __package__)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Case, Job
+from .counterpart import Case, Job
 
 
 def load(case: Case) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array, Case, Job
+from .counterpart import Array, Case, Job
 
 
 def main() -> None:

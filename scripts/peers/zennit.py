@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from . import torch_network
-from .base import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
+from .counterpart import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "Zennit"
 REQUIREMENTS = (*TORCH, "zennit==0.5.1")
@@ -18,7 +18,7 @@ COUNTERPARTS = {
 
 
 def jobs(case: Case) -> Jobs:
-    """See `base.Adapter`."""
+    """See `counterpart.Adapter`."""
     return {PLAIN: partial(torch_network.plain, case), "EpsilonPlus": partial(_epsilon_plus, case)}
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from xai_deploy.format.bundle import SALIENCY
 
-from .base import Array, Tensors
+from .adapter import Array, Tensors
 from .environments import Runtime
 from .rows import Row
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "onnxruntime"
 REQUIREMENTS = ("onnxruntime==1.31.1",)
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import onnxruntime as ort
 
     return str(ort.__version__)
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])

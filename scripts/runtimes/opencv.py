@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "OpenCV DNN"
 REQUIREMENTS = ("opencv-python-headless==5.0.0.93",)
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import cv2
 
     return str(cv2.__version__)
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import cv2
 
     net = cv2.dnn.readNetFromONNX(path)

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "OpenVINO"
 REQUIREMENTS = ("openvino==2026.4.1",)
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import openvino as ov
 
     return str(ov.__version__).partition("-")[0]
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import openvino as ov
 
     model = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

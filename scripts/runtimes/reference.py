@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "ONNX reference"
 REQUIREMENTS = ("onnx==1.23.2",)
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import onnx
 
     return f"of onnx {onnx.__version__}"
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(path)

@@ -11,14 +11,14 @@ import onnx
 import onnxruntime as ort
 from safetensors.numpy import save_file
 from xai_exporters import Request, export
-from xai_exporters.roles.fuse.base import fused
+from xai_exporters.roles.fuse.fused_method import fused
 
 from xai_deploy import Explainer, Explanation
 from xai_deploy.format.bundle import PREDICTED, TARGET, fused_role
 from xai_deploy.heatmap import normalise
 from xai_deploy.preprocess import prepare
 
-from .base import Array, Tensors
+from .adapter import Array, Tensors
 from .networks import Network
 
 OPTIONS = {"integrated-gradients": {"steps": 8}}  # the default of 50 takes the reference evaluator minutes

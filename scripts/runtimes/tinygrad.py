@@ -6,19 +6,19 @@ import os
 from collections.abc import Sequence
 from importlib import metadata
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "tinygrad"
 REQUIREMENTS = ("tinygrad==0.14.0", "numpy")
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     return metadata.version("tinygrad")
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     os.environ.setdefault("DEV", "CPU")  # else whatever device it finds first
     from tinygrad.nn.onnx import OnnxRunner
 

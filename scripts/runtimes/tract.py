@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 
-from .base import Run, Tensors
+from .adapter import Run, Tensors
 
 TITLE = "tract"
 REQUIREMENTS = ("tract==0.23.9", "numpy")
 
 
 def version() -> str:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     return metadata.version("tract")
 
 
 def load(path: str, outputs: Sequence[str]) -> Run:
-    """See `base.Adapter`."""
+    """See `adapter.Adapter`."""
     import tract
 
     model = tract.onnx().load(path)

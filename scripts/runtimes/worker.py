@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from .base import Run
+from .adapter import Run
 
 
 def main() -> None:

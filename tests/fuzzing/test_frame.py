@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from fuzzing import base, campaign, graphs, json_values, material, mutations, onnx_fields  # noqa: E402
+from fuzzing import campaign, graphs, json_values, material, mutations, onnx_fields, target  # noqa: E402
 
 FAULTY = "tests.fuzzing.faulty"
 
@@ -47,7 +47,7 @@ def test_every_fault_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("workers")
 def test_faults_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(base.load(FAULTY), "seeds", lambda: [b"uncaught", b"good", b"refused"])
+    monkeypatch.setattr(target.load(FAULTY), "seeds", lambda: [b"uncaught", b"good", b"refused"])
     done = campaign.run(FAULTY, 3, 60, 0, 1, tmp_path / "saved")
     assert (done.counts, done.faults) == ({"uncaught": 1, "accepted": 1, "refused": 1}, 1)
     [file] = (tmp_path / "saved").iterdir()

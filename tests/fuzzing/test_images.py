@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from fuzzing.base import load, mutated
+from fuzzing.target import load, mutated
 
 from xai_deploy import XaiError
 

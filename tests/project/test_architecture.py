@@ -115,6 +115,19 @@ def imported(file: Path) -> set[str]:
     return modules
 
 
+@pytest.mark.parametrize("folder", [*PACKAGES, "scripts", "examples"])
+def test_files_and_functions_are_short(root: Path, folder: str) -> None:
+    """No file above 400 lines; a function above 60 gives the reason in its docstring."""
+    files = [file for file in (root / folder).rglob("*.py") if "build" not in file.parts]
+    assert files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert text.count("\n") <= 400, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60:
+                assert "length of this function" in (ast.get_docstring(node) or ""), f"{file}: {node.name}"
+
+
 @pytest.mark.parametrize("group", [1, 2])
 def test_the_gradient_of_a_convolution_of_stride_1_is_a_convolution(group: int) -> None:
     """Law 5, in the graph that is written."""

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from xai_deploy import Explainer
-from xai_deploy.backends.base import one_line
+from xai_deploy.backends.backend import one_line
 from xai_deploy.errors import (
     DeviceError,
     NotApplicableError,
@@ -21,7 +21,7 @@ from xai_deploy.errors import (
     XaiError,
 )
 from xai_deploy.methods import create
-from xai_deploy.methods.base import require_varying_score
+from xai_deploy.methods.method import require_varying_score
 from xai_deploy.probabilities import probabilities
 from xai_deploy.targets.seeds import Seed
 

@@ -18,4 +18,4 @@ def box_mask(boxes: Iterable[tuple[float, float, float, float]], height: int, wi
 
 def energy_gain(heatmap: NDArray[np.float32], mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Energy-based pointing (Score-CAM, section 4.2): share of the map's sum inside the mask; and the same for a uniform map."""
-    return float(heatmap[mask].sum() / max(heatmap.sum(), 1e-12)), float(mask.mean())
+    return float(heatmap[mask].sum()) / max(float(heatmap.sum()), 1e-12), float(mask.mean())

@@ -1,5 +1,5 @@
 """Inference runtimes with one common protocol; one file each, found by name."""
 
-from .base import Backend, Config, Session, backends, create
+from .backend import Backend, Config, Session, backends, create
 
 __all__ = ["Backend", "Config", "Session", "backends", "create"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
-from .base import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
+from .backend import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Config, Session, create
-from ..backends.base import to_host
+from ..backends.backend import to_host
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
 from ..format.guard import check_self_contained

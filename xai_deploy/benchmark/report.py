@@ -21,8 +21,8 @@ from ..format.bundle import Bundle, Manifest
 from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
-from ..methods.base import create as create_method
-from ..methods.base import require_roles
+from ..methods.method import create as create_method
+from ..methods.method import require_roles
 from .jobs import PLAIN, Bench, Job, Settings
 from .memory import own_peak, peak_memory
 from .results import LeftOut, Report, Result, Tested
@@ -54,6 +54,8 @@ def benchmark(
     clock: Callable[[], float] = time.perf_counter,
 ) -> Report:
     """Measure plain inference and explanations, with the same settings and in the same rounds.
+
+    (Most of the length of this function is its arguments.)
 
     Args:
         bundles: Their paths; several are compared, usually one network cut at several layers.

@@ -17,7 +17,7 @@ from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 
 
-class Parser(exits.Parser):
+class Parser(exits.OneLineParser):
     """A parser with the options that the commands share."""
 
     def add_resources(self) -> None:

@@ -17,7 +17,7 @@ from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..images import read_image
 from ..methods import create as create_method
-from ..methods.base import require_roles
+from ..methods.method import require_roles
 from ..preprocess import Prepared
 from ..similarity import spearman, top_overlap
 from ..targets import ScoreSpace, read

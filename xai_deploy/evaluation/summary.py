@@ -9,7 +9,7 @@ import numpy as np
 
 from .journal import Journal, Line
 from .metrics import Column
-from .metrics.base import Numbers
+from .metrics.metric import Numbers
 
 RESAMPLES = 1000
 _BLOCK = 1 << 22  # resampling counts in memory at a time; as float64 they take 32 MB

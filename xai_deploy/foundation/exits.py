@@ -28,7 +28,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 log = logging.getLogger(__name__)
 
 
-class Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, as every other error is; `--help` shows the usage."""
 
     def error(self, message: str) -> NoReturn:

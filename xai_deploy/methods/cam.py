@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Array, Forward, Method, Seed, methods
+from .method import Array, Forward, Method, Seed, methods
 
 
 @methods.register("cam")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from .base import Array, Forward, Method, Seed, methods
+from .method import Array, Forward, Method, Seed, methods
 from .lrp import ROLE
 from .relevancecam import COMPOSITE, contrast, relevance_roles
 from .saliency import Channels, over_channels

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NotApplicableError, OptionError
-from .base import Array, Forward, Index, Seed
+from .method import Array, Forward, Index, Seed
 
 Inputs: TypeAlias = Callable[[Index, Index], NDArray[Any]]
 """(sample [b], image [b]) -> inputs [b, ...]"""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
+from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .cam import weighted_sum
 
 

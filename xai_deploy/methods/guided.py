@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import resample
-from .base import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
+from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .gradcam import GradCam
 from .saliency import Channels, over_channels
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .base import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
+from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .elsewhere import add_rows, floats, gradients_at
 from .saliency import Channels, over_channels
 

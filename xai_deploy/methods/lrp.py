@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Array, Forward, Method, Seed, methods
+from .method import Array, Forward, Method, Seed, methods
 from .relevancecam import COMPOSITE, relevance_roles
 from .saliency import Channels, over_channels
 

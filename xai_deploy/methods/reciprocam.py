@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from .base import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
 from .cam import class_scores
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Array, Forward, Method, Seed, methods
+from .method import Array, Forward, Method, Seed, methods
 from .cam import weighted_sum
 
 COMPOSITE = "relevance-cam"

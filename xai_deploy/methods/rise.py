@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
-from .base import Array, Forward, Method, Seed, methods, require_varying_score, scored
+from .method import Array, Forward, Method, Seed, methods, require_varying_score, scored
 
 
 @methods.register("rise")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import INPUT_ADVICE, Array, Forward, Method, Seed, methods
+from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 
 Channels = Literal["max-abs", "sum-abs", "sum"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .base import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored, softmax
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored, softmax
 
 
 @methods.register("score-cam")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import NotApplicableError
-from .base import Array, Forward, Method, Seed, methods, softmax
+from .method import Array, Forward, Method, Seed, methods, softmax
 from .lrp import ROLE
 from .relevancecam import COMPOSITE, relevance_roles
 from .saliency import Channels, over_channels

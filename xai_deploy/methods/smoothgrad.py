@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import INPUT_ADVICE, Array, Forward, Method, Seed, methods
+from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
 from .saliency import Channels, over_channels
 

@@ -10,8 +10,8 @@ from xai_deploy.format.bundle import fused_role
 
 from ..errors import GraphError
 from ..request import Request
-from .base import Kind, Role, kinds
-from .fuse.base import Wanted, parse
+from .role import Kind, Role, kinds
+from .fuse.fused_method import Wanted, parse
 from .fuse.graph import form_of, fused_graph, notes
 from .material import Material
 

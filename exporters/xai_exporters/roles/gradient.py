@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..request import Request
 from ..vjp.guided import guided_gradient_graph
-from .base import Kind, Role, kinds
+from .role import Kind, Role, kinds
 
 
 def _roles(request: Request) -> Iterator[Role]:

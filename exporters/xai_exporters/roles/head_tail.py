@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Kind, Role, kinds
+from .role import Kind, Role, kinds
 
 kinds.register("head and tail")(
     Kind(

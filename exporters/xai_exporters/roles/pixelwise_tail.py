@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..graph.measure import batch_of
-from .base import Kind, Role, kinds
+from .role import Kind, Role, kinds
 from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ..errors import RequestError, RuleError
 from ..relevance.composite import load_composite
 from ..request import Request
-from .base import Role, kinds
+from .role import Role, kinds
 from .material import Material
 
 

@@ -11,7 +11,7 @@ from xai_deploy.format.bundle import RELEVANCE
 from ..errors import RequestError, RuleError
 from ..relevance.composite import DEFAULT, composite_name, load_composite
 from ..request import Request
-from .base import Kind, Role, kinds
+from .role import Kind, Role, kinds
 from .material import Material
 
 

@@ -12,7 +12,7 @@ from xai_deploy.foundation.registry import import_all
 from ..errors import UnknownSourceError
 from ..request import Request
 from . import foreign
-from .base import SourceFile, TrainedNetwork
+from .source_file import SourceFile, TrainedNetwork
 
 __all__ = ["SourceFile", "TrainedNetwork", "load_source"]
 

@@ -16,7 +16,7 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import ArchitectureError, SourceError
 from ..request import Request
-from .base import SourceFile, TrainedNetwork
+from .source_file import SourceFile, TrainedNetwork
 from .torch_export import export_module, first_line, import_torch
 from .torchvision_nets import TorchvisionNet, find_net, net_of
 

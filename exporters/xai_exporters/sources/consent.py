@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UntrustedSourceError
 from ..request import Request
-from .base import SourceFile
+from .source_file import SourceFile
 
 
 def require_trust(file: SourceFile, request: Request, what: str, why: str) -> None:

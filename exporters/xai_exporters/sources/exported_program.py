@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, SourceError
 from ..request import Request
-from .base import SourceFile, TrainedNetwork, refuse_arch
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
 

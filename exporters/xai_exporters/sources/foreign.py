@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from .base import SourceFile
+from .source_file import SourceFile
 
 _FROM_TF = "convert it with tf2onnx (python -m tf2onnx.convert)"
 _TRAINING = "export the network to ONNX from the framework it was trained in"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import SourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .base import SourceFile, TrainedNetwork
+from .source_file import SourceFile, TrainedNetwork
 
 
 def matches(file: SourceFile) -> bool:

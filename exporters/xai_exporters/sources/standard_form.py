@@ -19,7 +19,7 @@ from ..passes.int8_input import to_codes, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
-from .base import TrainedNetwork
+from .source_file import TrainedNetwork
 
 STEPS = 0.05
 """Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13

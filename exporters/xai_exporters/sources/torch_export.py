@@ -17,7 +17,7 @@ from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
 from ..request import Request
-from .base import TrainedNetwork
+from .source_file import TrainedNetwork
 from .configured import image_size, stated_by_module
 from .stated import Stated
 

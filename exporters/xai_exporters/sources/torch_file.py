@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .base import SourceFile, TrainedNetwork, refuse_arch
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .pickled import bomb_in
 from .torch_export import export_module, first_line, import_torch

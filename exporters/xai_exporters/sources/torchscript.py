@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..request import Request
-from .base import SourceFile, TrainedNetwork, refuse_arch
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 

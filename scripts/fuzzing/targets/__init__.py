@@ -1,1 +1,1 @@
-"""One file per target; see `base.Target`."""
+"""One file per target; see `target.Target`."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xai_deploy.errors import TruthError
 from xai_deploy.evaluation.truth import Box, read_boxes
-from xai_deploy.evaluation.truth.base import formats
+from xai_deploy.evaluation.truth.annotations import formats
 
 from . import folders
 

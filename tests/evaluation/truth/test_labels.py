@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xai_deploy.evaluation.truth import Boxes, classes_of, read_boxes, unknown
-from xai_deploy.evaluation.truth.base import Label
+from xai_deploy.evaluation.truth.annotations import Label
 
 from . import folders
 

@@ -13,7 +13,7 @@ from xai_exporters.errors import GraphError, RuleError
 
 from xai_deploy import method_names
 from xai_deploy.errors import NotApplicableError
-from xai_deploy.methods.base import create, require_roles
+from xai_deploy.methods.method import create, require_roles
 
 from .. import onnx_nets as o
 from ..running import export_onnx

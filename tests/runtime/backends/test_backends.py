@@ -13,7 +13,7 @@ import pytest
 
 from xai_deploy import Bundle, Explainer
 from xai_deploy.backends import Config, create
-from xai_deploy.backends.base import DeviceTensor, backends
+from xai_deploy.backends.backend import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
 from xai_deploy.forward import ForwardPass, OpenedNetwork

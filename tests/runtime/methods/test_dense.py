@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import Bundle, Contrast, Explainer
 from xai_deploy.backends import Session
-from xai_deploy.backends.base import DeviceTensor, Tensor
+from xai_deploy.backends.backend import DeviceTensor, Tensor
 from xai_deploy.backends.onnxruntime import BoundSession
 from xai_deploy.errors import NonFiniteOutputError, OptionError, TargetError
 from xai_deploy.forward import ForwardPass, OpenedNetwork
@@ -146,7 +146,7 @@ def test_integrated_gradients_are_the_quadrature(paths: dict[str, Path], backend
         for node, share in zip(nodes, shares, strict=True)
     )
     e = Explainer(paths["plain"], backend, batch_size=4).explain(x, "integrated-gradients", "2 vs 0", steps=steps)
-    close(e.raw, (total * x).sum(1))
+    close(e.raw, np.asarray(total * x, np.float64).sum(1))
 
 
 def test_integrated_gradients_are_complete(paths: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from xai_deploy import Bundle, Explainer
 from xai_deploy.backends import Session
-from xai_deploy.backends.base import Tensor
+from xai_deploy.backends.backend import Tensor
 from xai_deploy.errors import NotApplicableError, OptionError, UnknownMethodError
 from xai_deploy.methods import applicable, create
-from xai_deploy.methods.base import softmax
+from xai_deploy.methods.method import softmax
 from xai_deploy.methods.reciprocam import position_masks
 
 from .. import oracles, tiny

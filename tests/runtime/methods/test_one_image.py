@@ -15,7 +15,7 @@ from xai_deploy.benchmark import benchmark
 from xai_deploy.cli import explain
 from xai_deploy.errors import NotApplicableError, RuntimeFailure
 from xai_deploy.evaluation.metrics import create
-from xai_deploy.evaluation.metrics.base import Case
+from xai_deploy.evaluation.metrics.metric import Case
 from xai_deploy.images import encode_image
 from xai_deploy.preprocess import Prepared
 

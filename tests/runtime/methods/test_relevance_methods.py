@@ -84,8 +84,8 @@ def test_at_the_pixels(paths: dict[str, Path], backend: str, kind: dense.Kind, c
     p = softmax(net.logits)
     chosen = p[np.arange(count), top][:, None]
     cases: dict[tuple[str, tuple[tuple[str, object], ...]], Floats] = {
-        ("lrp", ()): unit(top) * net.logits,
-        ("sglrp", ()): np.where(unit(top) == 1, chosen * (1 - chosen), -chosen * p),
+        ("lrp", ()): unit(top.tolist()) * net.logits,
+        ("sglrp", ()): np.where(unit(top.tolist()) == 1, chosen * (1 - chosen), -chosen * p),
         ("clrp", (("relu", False),)): against(top, -1 / (N - 1)),
         ("clrp", (("relu", False), ("others", "1/n"))): against(top, -1 / N),
     }

@@ -1,5 +1,5 @@
 """The metrics of a map, one file per family, found by name."""
 
-from .base import Case, Column, Metric, create, metrics
+from .metric import Case, Column, Metric, create, metrics
 
 __all__ = ["Case", "Column", "Metric", "create", "metrics"]

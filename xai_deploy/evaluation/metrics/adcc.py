@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...similarity import pearson
-from .base import Case, Column, Masking, Numbers, metrics
+from .metric import Case, Column, Masking, Numbers, metrics
 from .confidence import drop
 
 

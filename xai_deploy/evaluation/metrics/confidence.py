@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Case, Column, Masking, Numbers, metrics
+from .metric import Case, Column, Masking, Numbers, metrics
 
 
 @metrics.register("average-drop")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import OptionError
 from ...images import opencv
-from .base import Case, Column, Numbers, metrics
+from .metric import Case, Column, Numbers, metrics
 
 Baseline = Literal["zeros", "black", "mean", "blur"]
 """What replaces a pixel: 0 in the preprocessed input, a black pixel, the image's mean colour, or the input blurred as in

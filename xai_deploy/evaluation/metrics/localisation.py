@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Array, Case, Column, Numbers, Region, metrics
+from .metric import Array, Case, Column, Numbers, Region, metrics
 
 
 @metrics.register("energy-pointing")
@@ -93,7 +93,7 @@ def over_regions(case: Case, regions: Sequence[Region | None], of: Callable[[Arr
 
 def iou(a: Region, b: Region) -> float:
     """Intersection over union of two regions [H,W]; 0 if both are empty."""
-    return float((a & b).sum() / max((a | b).sum(), 1))  # 0 / 1 instead of 0 / 0
+    return int((a & b).sum()) / max(int((a | b).sum()), 1)  # 0 / 1 instead of 0 / 0
 
 
 def salient(heat: Array) -> Region:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...similarity import spearman
-from .base import Case, Column, Numbers, metrics
+from .metric import Case, Column, Numbers, metrics
 
 
 @metrics.register("sanity")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Case, Column, Numbers, metrics
+from .metric import Case, Column, Numbers, metrics
 from .localisation import iou, over_regions, salient
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...errors import NotApplicableError
 from ...similarity import pearson
-from .base import Case, Column, Numbers, metrics
+from .metric import Case, Column, Numbers, metrics
 
 
 @metrics.register("class-sensitivity")

@@ -1,6 +1,6 @@
 """Ground truth, annotated by people: the objects' boxes from COCO, YOLO, Pascal VOC or csv files, and masks from PNG files."""
 
-from .base import Box, Boxes, read_boxes
+from .annotations import Box, Boxes, read_boxes
 from .labels import classes_of, unknown
 from .masks import Masks, read_masks
 from .region import mask_region, region

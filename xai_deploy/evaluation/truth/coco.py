@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import TruthError
-from .base import Annotations, Entry, Format, Label, Record, Source, formats
+from .annotations import Annotations, Entry, Format, Label, Record, Source, formats
 from .reading import counted, number, quoted
 
 _DEEP = "brackets nest too deeply"

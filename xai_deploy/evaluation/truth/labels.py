@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Boxes, Label
+from .annotations import Boxes, Label
 from .reading import quoted, whole
 
 _SHOWN = 3  # number of the network's labels that a message shows

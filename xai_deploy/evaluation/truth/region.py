@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...format.bundle import Input
 from ...preprocess import crop_box
-from .base import Box
+from .annotations import Box
 
 _DECIMALS = 6
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import TruthError
-from .base import Annotations, Entry, Format, Record, Source, formats
+from .annotations import Annotations, Entry, Format, Record, Source, formats
 from .reading import number, quoted
 
 _PIXELS = ("left", "top", "right", "bottom")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from ...errors import TruthError
-from .base import Annotations, Entry, Format, Record, Source, formats
+from .annotations import Annotations, Entry, Format, Record, Source, formats
 from .reading import counted, number, quoted, read_text
 
 _FILE_LIMIT = 1 << 24  # bytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import TruthError
-from .base import Annotations, Entry, Format, Label, Record, Source, formats
+from .annotations import Annotations, Entry, Format, Label, Record, Source, formats
 from .reading import fraction, number, quoted, read_text
 
 _CLASSES = "classes.txt"

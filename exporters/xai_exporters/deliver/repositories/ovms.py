@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from .base import Served, model_files, read_tensors, servers
+from .served import Served, model_files, read_tensors, servers
 
 _PLUGIN = {"INFERENCE_PRECISION_HINT": "f32"}
 

@@ -12,7 +12,7 @@ from xai_deploy.version import __version__
 from ...bundle.stage import Put, write_folder
 from ...errors import OutputError, RequestError
 from ..overwrite import check_ours
-from .base import Layout, Served, safe_name, servers
+from .served import Layout, Served, safe_name, servers
 
 MARKER = "xai-repository.json"
 """Lists the repository's other files. Servers ignore it; --overwrite replaces nothing that it does not list."""

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from onnx import TensorProto
 
 from ...errors import GraphError
-from .base import LABELS, Served, Tensor, model_files, read_tensors, servers
+from .served import LABELS, Served, Tensor, model_files, read_tensors, servers
 
 _MAX_BATCH = 8
 

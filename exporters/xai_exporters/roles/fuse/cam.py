@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...errors import GraphError
 from ..pixelwise import find_linear
-from .base import fused
+from .fused_method import fused
 from .net import Net
 from .rows import last_linear, matrix
 

@@ -44,6 +44,7 @@ def embed_preprocess(net: Net) -> None:
         planes = op.Gather(planes, [2, 1, 0], axis=1)  # images come in RGB
     elif how.color == "GRAY":
         planes = op.Round(op.ReduceSum(op.Mul(planes, _LUMA), [1], keepdims=1))
+    # `Preprocess.normalise` as nodes
     mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (how.mean, how.std))
     planes = op.Div(op.Sub(op.Mul(planes, float(how.scale)), mean), std)
     if spec.dtype == "uint8":

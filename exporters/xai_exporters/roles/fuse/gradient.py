@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from xai_deploy.format.bundle import GRADIENT
 
-from .base import fused
+from .fused_method import fused
 from .net import Net
 
 Channels = Literal["max-abs", "sum-abs", "sum"]

@@ -20,7 +20,7 @@ from ...passes.clean import free_name
 from ...relevance.composite import composite_name
 from ...request import Request
 from ..material import Material
-from .base import Wanted
+from .fused_method import Wanted
 from .embed import embed_preprocess
 from .net import Net
 

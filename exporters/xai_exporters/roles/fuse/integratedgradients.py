@@ -12,7 +12,7 @@ from xai_deploy.errors import OptionError
 from xai_deploy.format.bundle import GRADIENT
 
 from ...errors import GraphError
-from .base import fused
+from .fused_method import fused
 from .gradient import Channels, over_channels
 from .net import Net
 
@@ -51,8 +51,7 @@ class IntegratedGradients:
         net.plain()  # gives the network's outputs and the predicted class
         nodes, shares = np.polynomial.legendre.leggauss(steps)
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]
-        # (0 * scale - mean) / std
-        black = (-np.array(spec.preprocess.mean) / np.array(spec.preprocess.std)).astype(np.float32)
+        black = spec.preprocess.ends()[0].astype(np.float32)
         color = black if self.baseline == "black" else np.zeros_like(black)
         start = spec.per_channel(color)
         along = (steps, 1, 1, 1, 1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from ...relevance.composite import DEFAULT, load_composite
-from .base import fused
+from .fused_method import fused
 from .gradient import Channels, over_channels
 from .net import Net
 

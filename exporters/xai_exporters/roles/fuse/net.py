@@ -79,7 +79,7 @@ class Net:
         return self.material.logits.classes
 
     def scored(self, score: str, logits: ir.Value) -> ir.Value:
-        """The score [...,classes] that the option `score` names, as the engine's `methods.base.scored` computes it.
+        """The score [...,classes] that the option `score` names, as the engine's `methods.method.scored` computes it.
 
         Args:
             score: "logit": the logits as they are; "softmax"; or "probability": the network's own activation.

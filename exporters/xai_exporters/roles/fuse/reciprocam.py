@@ -16,7 +16,7 @@ from ...errors import GraphError
 from ...graph.measure import Measured, measure
 from ...graph.writing import IR_VERSION
 from ..pixelwise import find_linear, find_pooled
-from .base import fused
+from .fused_method import fused
 from .cam import class_scores
 from .net import Net
 from .rows import LastLinear, last_linear, matrix

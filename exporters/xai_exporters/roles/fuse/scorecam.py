@@ -10,7 +10,7 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import LOGITS
 
 from ...errors import GraphError
-from .base import fused
+from .fused_method import fused
 from .net import Net
 
 MOST_CHANNELS = 64

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from .base import fused
+from .fused_method import fused
 from .cam import weighted_sum
 from .net import Net
 

@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 from xai_exporters import Request, export
 from xai_exporters.config import load_config
-from xai_exporters.deliver.repositories.base import Served
+from xai_exporters.deliver.repositories.served import Served
 
 _FORMS: dict[str, dict[str, object]] = {
     "grad-cam": {},

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import openvino as ov
 import pytest
-from xai_exporters.deliver.repositories.base import Served
+from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.deliver.repositories.repository import write_repository
 
 SCHEMA = json.loads((Path(__file__).parent / "ovms_config.schema.json").read_text(encoding="utf-8"))

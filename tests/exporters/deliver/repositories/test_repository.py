@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from xai_exporters.bundle import stage as writer
-from xai_exporters.deliver.repositories.base import Served, safe_name, servers
+from xai_exporters.deliver.repositories.served import Served, safe_name, servers
 from xai_exporters.deliver.repositories.repository import check_repository, write_repository
 from xai_exporters.errors import OutputError, RequestError
 

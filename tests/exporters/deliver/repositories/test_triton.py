@@ -13,7 +13,7 @@ import onnxruntime
 import openvino as ov
 import pytest
 from onnx import TensorProto, helper
-from xai_exporters.deliver.repositories.base import Served
+from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.deliver.repositories.repository import write_repository
 from xai_exporters.errors import GraphError
 

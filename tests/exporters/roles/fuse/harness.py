@@ -16,7 +16,7 @@ import onnxruntime as ort
 from xai_exporters import Request, export
 from xai_exporters.bundle.verify import noise_images
 from xai_exporters.relevance.composite import composites
-from xai_exporters.roles.fuse.base import fused
+from xai_exporters.roles.fuse.fused_method import fused
 
 from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from xai_exporters import Request, export
-from xai_exporters.roles.fuse.base import fused
+from xai_exporters.roles.fuse.fused_method import fused
 
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import export_onnx

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xai_exporters.roles.fuse.base import fused
+from xai_exporters.roles.fuse.fused_method import fused
 
 from tests.exporters import onnx_nets as o
-from xai_deploy.methods.base import methods
+from xai_deploy.methods.method import methods
 
 from .harness import METHODS, ORT, RUNTIMES, TARGETS, Fused, check, evaluator, fuse_onnx, variants
 from .networks import LINEAR, OTHER, POOLED, network

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from xai_deploy.backends.base import Config, Session, Tensor, backends, to_host
+from xai_deploy.backends.backend import Config, Session, Tensor, backends, to_host
 
 
 @backends.register("evaluator")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from xai_deploy.methods.base import Array, Forward, Method, Seed, methods
+from xai_deploy.methods.method import Array, Forward, Method, Seed, methods
 
 
 @methods.register("mean-cam")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xai_deploy.evaluation.metrics.base import Case, Column, Numbers, metrics
+from xai_deploy.evaluation.metrics.metric import Case, Column, Numbers, metrics
 
 
 @metrics.register("coverage")

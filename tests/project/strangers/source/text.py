@@ -4,7 +4,7 @@ import base64
 
 import onnx
 from xai_exporters.request import Request
-from xai_exporters.sources.base import SourceFile, TrainedNetwork
+from xai_exporters.sources.source_file import SourceFile, TrainedNetwork
 
 MAGIC = b"onnx as text\n"
 

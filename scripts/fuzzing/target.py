@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import random
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from xai_deploy.foundation.registry import import_all
 
 from . import mutations
 
@@ -53,8 +54,7 @@ class Target(Protocol):
 
 def targets() -> list[str]:
     """The names of all targets."""
-    package = importlib.import_module(f"{__package__}.targets")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return [module.__name__.rpartition(".")[2] for module in import_all(f"{__package__}.targets")]
 
 
 def load(name: str) -> Any:
