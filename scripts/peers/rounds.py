@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .counterpart import PLAIN, Array, Case, Counterpart
 from .client import Worker, WorkerError
+from .counterpart import PLAIN, Array, Case, Counterpart
 
 OURS = ("ours_onnxruntime", "ours_openvino")
 PEERS = ("pytorch_grad_cam", "torchcam", "captum", "zennit", "openvino_xai", "dianna")

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from .method import Array, Forward, Method, Seed, methods
 from .lrp import ROLE
+from .method import Array, Forward, Method, Seed, methods
 from .relevancecam import COMPOSITE, contrast, relevance_roles
 from .saliency import Channels, over_channels
 

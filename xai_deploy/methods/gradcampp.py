@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 from .cam import weighted_sum
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
+from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 
 
 @methods.register("grad-cam++")

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from .. import resample
-from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .gradcam import GradCam
+from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 from .saliency import Channels, over_channels
 
 _ADVICE = {"guided-gradient": "export the network again with --guided"}

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .elsewhere import add_rows, floats, gradients_at
+from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .saliency import Channels, over_channels
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
 from .cam import class_scores
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .method import Array, Forward, Method, Seed, methods
 from .cam import weighted_sum
+from .method import Array, Forward, Method, Seed, methods
 
 COMPOSITE = "relevance-cam"
 

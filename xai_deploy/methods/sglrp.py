@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import NotApplicableError
-from .method import Array, Forward, Method, Seed, methods, softmax
 from .lrp import ROLE
+from .method import Array, Forward, Method, Seed, methods, softmax
 from .relevancecam import COMPOSITE, relevance_roles
 from .saliency import Channels, over_channels
 

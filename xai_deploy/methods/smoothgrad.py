@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 from .elsewhere import add_rows, check_noise, gradients_at, noisy
+from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 from .saliency import Channels, over_channels
 
 

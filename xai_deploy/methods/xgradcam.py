@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 from .cam import weighted_sum
+from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 
 
 @methods.register("xgrad-cam")

@@ -17,8 +17,8 @@ from ..request import Request
 from ..roles.fuse.graph import form_of, plain_graph
 from ..roles.material import Material
 from .openvino_ir import to_ir
-from .repositories.served import Served, safe_name
 from .repositories.repository import check_repository, write_repository
+from .repositories.served import Served, safe_name
 from .web.ortweb import runtime_files
 from .web.site import check_site, write_site
 

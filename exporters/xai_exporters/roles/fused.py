@@ -10,10 +10,10 @@ from xai_deploy.format.bundle import fused_role
 
 from ..errors import GraphError
 from ..request import Request
-from .role import Kind, Role, kinds
 from .fuse.fused_method import Wanted, parse
 from .fuse.graph import form_of, fused_graph, notes
 from .material import Material
+from .role import Kind, Role, kinds
 
 
 def _roles(request: Request) -> Iterator[Role]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ..graph.measure import batch_of
-from .role import Kind, Role, kinds
 from .material import Material
 from .pixelwise import find_linear, pixelwise_tail
+from .role import Kind, Role, kinds
 
 
 def _build(material: Material) -> ir.Graph | None:

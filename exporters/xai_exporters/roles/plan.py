@@ -10,8 +10,8 @@ import onnx_ir as ir
 from ..errors import RequestError, RuleError
 from ..relevance.composite import load_composite
 from ..request import Request
-from .role import Role, kinds
 from .material import Material
+from .role import Role, kinds
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from xai_deploy.format.bundle import RELEVANCE
 from ..errors import RequestError, RuleError
 from ..relevance.composite import DEFAULT, composite_name, load_composite
 from ..request import Request
-from .role import Kind, Role, kinds
 from .material import Material
+from .role import Kind, Role, kinds
 
 
 def _roles(request: Request) -> Iterator[Role]:

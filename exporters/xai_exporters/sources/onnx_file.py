@@ -15,9 +15,9 @@ from ..errors import GraphError, SourceError
 from ..passes.old_opset import require_known
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .expansion import expansion
 from .order import in_order
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .standard_form import in_standard_form
 
 

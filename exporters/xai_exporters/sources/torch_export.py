@@ -17,8 +17,8 @@ from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
 from ..request import Request
-from .source_file import TrainedNetwork
 from .configured import image_size, stated_by_module
+from .source_file import TrainedNetwork
 from .stated import Stated
 
 IMAGE = "image"

@@ -8,9 +8,9 @@ from typing import Any
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
 from .architecture import network_from_weights
-from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
 from .pickled import bomb_in
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .torch_export import export_module, first_line, import_torch
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c"  # pickle of torch's magic number, before zip archives (torch < 1.6)

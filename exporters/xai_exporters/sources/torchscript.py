@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..request import Request
-from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .consent import require_trust
+from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...similarity import pearson
-from .metric import Case, Column, Masking, Numbers, metrics
 from .confidence import drop
+from .metric import Case, Column, Masking, Numbers, metrics
 
 
 @metrics.register("coherency")

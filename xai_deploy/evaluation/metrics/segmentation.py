@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .metric import Case, Column, Numbers, metrics
 from .localisation import iou, over_regions, salient
+from .metric import Case, Column, Numbers, metrics
 
 
 @metrics.register("segmentation")

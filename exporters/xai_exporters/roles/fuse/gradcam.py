@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from .fused_method import fused
 from .cam import weighted_sum
+from .fused_method import fused
 from .net import Net
 
 

@@ -20,8 +20,8 @@ from ...passes.clean import free_name
 from ...relevance.composite import composite_name
 from ...request import Request
 from ..material import Material
-from .fused_method import Wanted
 from .embed import embed_preprocess
+from .fused_method import Wanted
 from .net import Net
 
 

@@ -16,8 +16,8 @@ from ...errors import GraphError
 from ...graph.measure import Measured, measure
 from ...graph.writing import IR_VERSION
 from ..pixelwise import find_linear, find_pooled
-from .fused_method import fused
 from .cam import class_scores
+from .fused_method import fused
 from .net import Net
 from .rows import LastLinear, last_linear, matrix
 

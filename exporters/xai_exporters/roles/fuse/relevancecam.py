@@ -8,8 +8,8 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from ...relevance.composite import DEFAULT, load_composite
-from .fused_method import fused
 from .cam import weighted_sum
+from .fused_method import fused
 from .net import Net
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import openvino as ov
 import pytest
-from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.deliver.repositories.repository import write_repository
+from xai_exporters.deliver.repositories.served import Served
 
 SCHEMA = json.loads((Path(__file__).parent / "ovms_config.schema.json").read_text(encoding="utf-8"))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from xai_exporters.bundle import stage as writer
-from xai_exporters.deliver.repositories.served import Served, safe_name, servers
 from xai_exporters.deliver.repositories.repository import check_repository, write_repository
+from xai_exporters.deliver.repositories.served import Served, safe_name, servers
 from xai_exporters.errors import OutputError, RequestError
 
 KINDS = ["ovms", "triton"]

@@ -13,8 +13,8 @@ import onnxruntime
 import openvino as ov
 import pytest
 from onnx import TensorProto, helper
-from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.deliver.repositories.repository import write_repository
+from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.errors import GraphError
 
 from .reading import TYPES, feed, received, sent, triton_config, triton_type

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from xai_exporters.deliver.repositories.served import Served
 from xai_exporters.deliver.repositories.repository import write_repository
+from xai_exporters.deliver.repositories.served import Served
 
 from . import tritonserver
 
