@@ -5,7 +5,8 @@ explanation = Explainer("resnet50.xai").explain(image, method="reciprocam")
 """
 
 from .errors import XaiError
-from .explainer import Explainer, Explanation
+from .explainer import Explainer
+from .explanation import Explanation
 from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
-from .explainer import Array, Explainer, Explanation
+from .explainer import Explainer
+from .explanation import Array, Explanation
 from .heatmap import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
@@ -133,7 +134,7 @@ def likelihood(explainer: Explainer, logits: NDArray[np.float32], index: int) ->
 
 def label(explainer: Explainer, index: int) -> str:
     """The label of a class; "class 3" if it has none."""
-    return (explainer.labels[index] if explainer.labels else "") or f"class {index}"  # an empty label counts as none
+    return explainer.network.label(index)
 
 
 def origin(explainer: Explainer) -> dict[str, Any]:

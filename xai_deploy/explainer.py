@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
-from .errors import NonFiniteOutputError, OptionError, ShapeError, TargetError, XaiError
+from .errors import NonFiniteOutputError, TargetError, XaiError
+from .explanation import ExplainedNetwork, Explanation
 from .format.bundle import Bundle
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
@@ -24,8 +25,7 @@ from .guarded_session import GuardedSession
 from .methods import Method
 from .methods import create as create_method
 from .methods.method import require_roles
-from .preprocess import Images, Prepared, as_list, prepare, view
-from .probabilities import has_probabilities, probabilities
+from .preprocess import Images, Prepared, as_list, prepare
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
 from .targets import read as read_targets
 
@@ -33,73 +33,6 @@ Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a typing error must not start a hundred thousand
 
 MethodSpec: TypeAlias = str | Named
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """The result of one method for one target, on N images.
-
-    Attributes:
-        heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros.
-        raw: [N,h,w] float32, the method's own values before resize and min-max (at input size if the method's formula is at
-            that size, as in Score-CAM).
-        logits: [N,classes] float32, before a final Softmax or Sigmoid; the probabilities themselves if the network computes them
-            in another way.
-        outputs: The network's own outputs, by name.
-        target: [N] int64, the class explained; for a seed by hand, the class of its largest weight.
-        versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None if no image has one.
-        method: The method's name.
-        options: All its options, defaults included.
-        seconds: Wall time of the method on all N images, including the forward pass that the methods share.
-        constant: Per image, why its map is the same everywhere (see `constant_maps`), or None if it is not.
-    """
-
-    heatmap: Array
-    raw: Array
-    logits: Array
-    outputs: dict[str, NDArray[Any]]
-    target: NDArray[np.int64]
-    versus: NDArray[np.int64] | None
-    method: str
-    options: dict[str, Any]
-    seconds: float
-    constant: tuple[str | None, ...]
-    _bundle: Bundle
-
-    @property
-    def probabilities(self) -> Array | None:
-        """[N,classes] float32; None for scores that are no probability.
-
-        They are the network's own output if that holds probabilities. For a network that ends in logits they are their softmax.
-        """
-        activation = self._bundle.manifest.activation
-        if not has_probabilities(activation, self.logits.shape[1]):
-            return None
-        return probabilities(self.logits, activation)
-
-    def overlay(self, images: Images, opacity: float = 0.5) -> list[NDArray[np.uint8]]:
-        """The heatmaps laid over the images they explain.
-
-        Args:
-            images: The uint8 RGB images that were explained, of any size.
-            opacity: Share of the colour, 0 to 1.
-
-        Returns:
-            One RGB [h,w,3] uint8 picture per image: the part of it that the network saw, at its own resolution.
-
-        Raises:
-            InputError: These are not the images that were explained.
-            OptionError: The opacity lies outside 0 to 1.
-        """
-        spec = self._bundle.manifest.input
-        batch = as_list(images)
-        if len(batch) != len(self.heatmap):
-            raise ShapeError(f"{len(batch)} images for {len(self.heatmap)} heatmaps; give the images explained")
-        if not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
-            raise OptionError(f"opacity is a number from 0 to 1, not {opacity!r}")
-        return [
-            _heatmap.overlay(view(image, spec), heat, opacity) for image, heat in zip(batch, self.heatmap, strict=True)
-        ]
 
 
 class Explainer:
@@ -120,6 +53,7 @@ class Explainer:
 
     Attributes:
         bundle: The opened bundle.
+        network: What explanations keep of it.
         labels: One label per class; empty if they are not known.
         backend: The name of the backend in use.
         backend_version: The version of its runtime.
@@ -153,7 +87,8 @@ class Explainer:
         if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
             raise XaiError(f"{cache}: is a file; the cache is a folder")
         self.bundle = Bundle.open(bundle)
-        self.labels = self.bundle.labels
+        self.network = ExplainedNetwork.of(self.bundle)
+        self.labels = self.network.labels
         self._space = ScoreSpace(self.bundle.manifest.classes, self.labels)
         self.device = device
         self.precision = precision
@@ -321,7 +256,7 @@ class Explainer:
                         options=options_of(method),
                         seconds=seconds,
                         constant=tuple(reason for part in parts for reason in part.constant[m][t]),
-                        _bundle=self.bundle,
+                        network=self.network,
                     )
                 )
         return explanations

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from .. import resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
-from ..explainer import Explainer, Explanation
+from ..explainer import Explainer
+from ..explanation import Explanation
 from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..images import read_image
