@@ -13,12 +13,14 @@ from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
 
+import markdown_it
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import releasing  # noqa: E402
+from links import into, relinked  # noqa: E402
 from releasing import DISTRIBUTIONS, Distribution  # noqa: E402
 
 VERSION = releasing.version_of(ROOT)
@@ -51,8 +53,9 @@ def sources(folder: Path) -> Path:
     without = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     for name in ("xai_deploy", "exporters", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=without)
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "scripts").mkdir()
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "scripts/links.py"):
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 
@@ -185,3 +188,54 @@ def test_one_file_gives_both_distributions_their_addresses(tmp_path: Path) -> No
     for distribution in DISTRIBUTIONS:
         build_both(distribution, source, tmp_path)
     assert [addresses(metadata) for metadata in metadata_of(tmp_path / "built")] == [HAS, HAS, HAS, HAS]
+    readmes = [m.get_payload() for m in metadata_of(tmp_path / "built") if m["Name"] == "xai-deploy"]
+    assert len(readmes) == 2
+    for readme in readmes:
+        links = link_targets(readme)
+        assert all(link.startswith("https://") for link in links)
+        assert "https://example.org/xai/blob/HEAD/docs/guides/methods.md" in links
+        assert "https://example.org/xai/raw/HEAD/docs/images/photographs.jpg" in links
+
+
+def test_without_addresses_no_link_of_the_readme_is_relative(released: Path) -> None:
+    if (ROOT / "project_urls.toml").exists():
+        pytest.skip("the project has addresses")
+    for metadata in metadata_of(released / "built"):
+        assert all("://" in link for link in link_targets(metadata.get_payload()))
+
+
+def link_targets(text: object) -> list[str]:
+    """The targets of all links and pictures outside code, by a parser of Markdown that is not ours."""
+    tokens = markdown_it.MarkdownIt().parse(str(text))
+    inline = [child for token in tokens for child in token.children or []]
+    found = [child.attrGet("href") or child.attrGet("src") for child in inline if child.type in ("link_open", "image")]
+    return [str(target) for target in found]
+
+
+SOME = """![a *map*](docs/map.jpg) and [a guide](docs/guide.md#part), [`code`](../src/x.py), [out](https://x.org/a), [up](#part)
+
+`[not](a.link)`
+```
+[nor](this.one)
+```
+"""
+
+
+def test_relative_links_get_an_absolute_address() -> None:
+    known = relinked(SOME, "sub", into("https://git.example/a/b/"))
+    base = "https://git.example/a/b"
+    assert link_targets(known) == [
+        f"{base}/raw/HEAD/sub/docs/map.jpg",
+        f"{base}/blob/HEAD/sub/docs/guide.md#part",
+        f"{base}/blob/HEAD/src/x.py",
+        "https://x.org/a",
+        "#part",
+    ]
+    assert "`[not](a.link)`" in known
+    assert "[nor](this.one)" in known
+
+
+def test_relative_links_without_an_address_become_text() -> None:
+    first, _, rest = relinked(SOME, "sub", into(None)).partition("\n")
+    assert first == "a *map* and a guide, `code`, [out](https://x.org/a), [up](#part)"
+    assert rest == SOME.partition("\n")[2]
