@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,32 +109,65 @@ def prepare(image: NDArray[np.generic] | Prepared, spec: Input) -> NDArray[Any]:
     return image
 
 
-def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float, float]:
-    """The part of an image of height x width that reaches the network: (top, left, height, width) in its own pixels."""
+class Frame(NamedTuple):
+    """The part of a photo that reaches the network, in whole pixels of the photo."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and its columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def resized(height: int, width: int, spec: Input) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The (height, width) that a photo of height x width is resized to, and the (top, left) corner of the crop from that."""
     side = spec.preprocess.resize
     if side == "stretch":
-        return 0.0, 0.0, float(height), float(width)
-    resized_height, resized_width = _shorter_to(height, width, side)
-    top, left = _crop_corner(resized_height, resized_width, spec)
+        return (spec.height, spec.width), (0, 0)
+    size = _shorter_to(height, width, side)
+    return size, _crop_corner(*size, spec)
+
+
+def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float, float]:
+    """The part of an image of height x width that reaches the network: (top, left, height, width) in its own pixels."""
+    (resized_height, resized_width), (top, left) = resized(height, width, spec)
     down, across = height / resized_height, width / resized_width  # the image's pixels per resized pixel
     return top * down, left * across, spec.height * down, spec.width * across
 
 
+def frame(height: int, width: int, spec: Input) -> Frame:
+    """`crop_box` in whole pixels of the photo: at least 1 x 1, and inside the photo."""
+    top, left, rows, columns = (round(v) for v in crop_box(height, width, spec))
+    top, left = min(top, height - 1), min(left, width - 1)
+    return Frame(top, left, min(max(rows, 1), height - top), min(max(columns, 1), width - left))
+
+
 def view(image: NDArray[np.generic] | Prepared, spec: Input) -> Pixels:
     """The part of an RGB or grey uint8 image that reaches the network, at the image's own resolution: RGB [h,w,3]."""
+    pixels = as_photo(image)
+    return np.ascontiguousarray(pixels[frame(pixels.shape[0], pixels.shape[1], spec).slices])
+
+
+def as_photo(image: NDArray[np.generic] | Prepared) -> Pixels:
+    """An RGB or grey uint8 image as RGB [h,w,3].
+
+    Raises:
+        ShapeError, DtypeError: It is not one of these.
+    """
     if isinstance(image, Prepared):
         raise DtypeError("an overlay needs the images themselves, not what was prepared from them")
-    pixels = _as_rgb(image)
-    top, left, height, width = (round(v) for v in crop_box(pixels.shape[0], pixels.shape[1], spec))
-    return np.ascontiguousarray(pixels[top : top + max(height, 1), left : left + max(width, 1)])
+    return _as_rgb(image)
 
 
 def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     pixels = _as_rgb(image)
     height, width = pixels.shape[:2]
     how = spec.preprocess
-    size = (spec.height, spec.width) if how.resize == "stretch" else _shorter_to(height, width, how.resize)
-    corner = (0, 0) if how.resize == "stretch" else _crop_corner(*size, spec)
+    size, corner = resized(height, width, spec)
     part = (*corner, spec.height, spec.width)  # only the crop is resampled
     planes = resample.resize(np.moveaxis(pixels, -1, 0), *size, how.interpolation, how.antialias, part=part)
     if size != (height, width):

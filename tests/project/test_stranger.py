@@ -29,6 +29,7 @@ PACKAGES = {
     "target": "xai_deploy.targets",
     "metric": "xai_deploy.evaluation.metrics",
     "role": "xai_exporters.roles",
+    "colormap": "xai_deploy.pictures.colormaps",
 }
 RUN = """
 import importlib, runpy, sys
