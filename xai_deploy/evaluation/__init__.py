@@ -4,7 +4,7 @@ from xai_deploy.evaluation import evaluate
 results = evaluate("resnet50.xai", "val/", methods=["grad-cam", "reciprocam"], out="scores")
 """
 
-from .journal import Journal
+from ..foundation.journal import Journal
 from .metrics import metrics as _metrics
 from .plan import Plan
 from .run import measure

@@ -16,9 +16,9 @@ from ..answer import label
 from ..errors import BackendNotInstalledError, InputError
 from ..format.bundle import PREDICTED
 from ..foundation.exits import printable
+from ..foundation.journal import Line
 from ..images import encode_image, read_image
 from ..preprocess import view
-from .journal import Line
 from .metrics import Column
 from .plan import Plan
 from .subjects import Subject

@@ -14,6 +14,7 @@ from .. import resample
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer
 from ..explanation import Explanation
+from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..images import read_image
@@ -23,7 +24,6 @@ from ..preprocess import Prepared
 from ..similarity import spearman, top_overlap
 from ..targets import ScoreSpace, read
 from ..targets.top import TopTarget
-from .journal import Journal, Line
 from .metrics import Case
 from .plan import Plan, relative
 from .subjects import Subject

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from ..errors import XaiError
 from ..explainer import Explainer
 from ..foundation.exits import printable
+from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange
 from ..targets import One
 from . import dataset, report, summary, tables
-from .journal import Journal, Line
 from .metrics import Column
 from .metrics import metrics as known_metrics
 from .plan import Plan, choose_methods, choose_metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .journal import Journal, Line
+from ..foundation.journal import Journal, Line
 from .metrics import Column
 from .metrics.metric import Numbers
 

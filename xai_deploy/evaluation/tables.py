@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import BackendNotInstalledError
-from .journal import Line
+from ..foundation.journal import Line
 from .metrics import Column
 from .summary import Group
 

@@ -10,6 +10,7 @@ or JPEG. No decoder reports it. If it matters, keep a checksum beside the file.
 
 from __future__ import annotations
 
+from .folder import image_files
 from .module import opencv
 from .read import MAX_PIXELS, SUFFIXES, read_image
 from .scale import InputRange, parse_range
@@ -21,6 +22,7 @@ __all__ = [
     "InputRange",
     "Pixels",
     "encode_image",
+    "image_files",
     "opencv",
     "parse_range",
     "read_image",

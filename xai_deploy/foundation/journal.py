@@ -1,6 +1,6 @@
-"""The journal of an evaluation: one JSON line per chunk of images, written to disk as soon as the chunk is measured.
+"""The journal of long work on images: one JSON line per chunk of images, written to disk as soon as the chunk is done.
 
-An evaluation that was killed can continue where it stopped. The first line is the plan: only the same evaluation may continue.
+Work that was killed can continue where it stopped. The first line is the plan: only the same work may continue.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from ..errors import XaiError
-from ..foundation.whole_files import lock
+from .whole_files import lock
 
 Line = dict[str, Any]
 
@@ -24,18 +24,19 @@ class Journal:
 
     Args:
         path: The file; it is created when the first chunk is written.
-        plan: Everything that the figures depend on, as JSON.
+        plan: Everything that the results depend on, as JSON.
         anew: Begin from the start; the file's old content is lost when the first chunk is written, not before.
+        kind: What the journal is of, with its article, for messages.
 
     Attributes:
         chunks: The chunks that are done, by number.
 
     Raises:
-        XaiError: The journal belongs to another evaluation, is damaged, or is being written by another process.
+        XaiError: The journal belongs to other work, is damaged, or is being written by another process.
     """
 
-    def __init__(self, path: Path, plan: Mapping[str, Any], anew: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, plan: Mapping[str, Any], anew: bool = False, kind: str = "an evaluation") -> None:
+        self.path, self.kind = path, kind
         self.chunks: dict[int, Line] = {}
         self._plan = json.loads(json.dumps(plan))  # as it will be read back: tuples become lists
         self._file: BinaryIO | None = None
@@ -43,7 +44,7 @@ class Journal:
         if path.exists():
             self._file = path.open("r+b")
             try:
-                _lock(self._file, path)
+                self._lock(self._file)
                 if not anew:
                     self._resume(self._file)
             except BaseException:
@@ -54,29 +55,38 @@ class Journal:
         """Write one chunk; it is on disk when this returns."""
         line = _encode({"chunk": number, "rows": rows, "skipped": skipped})
         try:
-            if self._file is None:
-                self._file = self._create()
-            if not self._begun:
-                self._file.seek(0)
-                self._file.truncate()
-                self._file.write(_encode({"plan": self._plan}))
-                self._begun = True
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            file = self._started()
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
         except OSError as error:
             error.filename = error.filename or str(self.path)  # the error of a full disk names no file
             raise
         self.chunks[number] = json.loads(line)
 
+    def begin(self) -> None:
+        """Create the file, if there is none yet, so that no other process can begin the same work."""
+        self._started().flush()
+
+    def _started(self) -> BinaryIO:
+        """The file, which holds the plan at least."""
+        if self._file is None:
+            self._file = self._create()
+        if not self._begun:
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(_encode({"plan": self._plan}))
+            self._begun = True
+        return self._file
+
     def _create(self) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = self.path.open("x+b")
-        except FileExistsError:  # another process has created it since this evaluation began
-            raise _taken(self.path) from None
+        except FileExistsError:  # another process has created it since this work began
+            raise self._taken() from None
         try:
-            _lock(file, self.path)
+            self._lock(file)
         except XaiError:
             file.close()
             raise
@@ -93,7 +103,7 @@ class Journal:
             else:
                 self.chunks[entry["chunk"]] = entry
             end += len(line)
-        file.truncate(end)  # removes the unfinished line of a killed evaluation
+        file.truncate(end)  # removes the unfinished line of a killed process
         file.seek(end)
         self._begun = end > 0
 
@@ -118,9 +128,20 @@ class Journal:
         if different or set(entry["plan"]) != set(self._plan):
             what = ", ".join(different) or "format"
             raise XaiError(
-                f"{self.path}: of an evaluation that differs in {what}; give --overwrite to begin again, or another "
+                f"{self.path}: of {self.kind} that differs in {what}; give --overwrite to begin again, or another "
                 "folder with -o"
             )
+
+    def _lock(self, file: BinaryIO) -> None:
+        """Keep other processes from writing the same journal, if the system has such locks."""
+        try:
+            lock(file.fileno())
+        except BlockingIOError:
+            raise self._taken() from None
+
+    def _taken(self) -> XaiError:
+        other = f"another {self.kind.partition(' ')[2]}"
+        return XaiError(f"{self.path}: {other} is writing there; wait for it, or give another folder with -o")
 
     def __enter__(self) -> Journal:
         return self
@@ -139,15 +160,3 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _encode(line: Line) -> bytes:
     # ASCII: no other character in a name can look like a line break, and a file name that is not UTF-8 survives as \u escapes
     return json.dumps(line, allow_nan=False).encode("ascii") + b"\n"
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Keep other processes from writing the same journal, if the system has such locks."""
-    try:
-        lock(file.fileno())
-    except BlockingIOError:
-        raise _taken(path) from None
-
-
-def _taken(path: Path) -> XaiError:
-    return XaiError(f"{path}: another evaluation is writing there; wait for it, or give another folder with -o")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xai_deploy.errors import XaiError
-from xai_deploy.evaluation import Journal
+from xai_deploy.foundation.journal import Journal
 
 PLAN: dict[str, Any] = {"networks": ["a\n\udcff"], "metrics": [["deletion", {"steps": 3}]], "limit": (1, 2)}
 CHUNKS = [

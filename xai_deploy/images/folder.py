@@ -1,0 +1,50 @@
+"""The image files of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import ImageFileError
+from .read import SUFFIXES
+
+
+def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) -> list[Path]:
+    """The image files in a folder, in the order of their paths. Hidden files and folders are left out.
+
+    Links to files are followed. Links to folders are not.
+
+    Args:
+        root: The folder.
+        recursive: Take its sub folders, too.
+        apart: Folders to leave out, because their pictures are no images of the data set: masks, results.
+
+    Raises:
+        ImageFileError: There is no such folder, it can't be read, or it holds no image file.
+    """
+    if not root.is_dir():
+        raise ImageFileError(
+            f"{root}: " + ("a file; give the folder of the images" if root.exists() else "no such folder")
+        )
+
+    def fail(error: OSError) -> None:
+        raise ImageFileError(f"{error.filename}: can't be read ({error.strerror})")
+
+    files = []
+    left_out = {os.path.abspath(folder) for folder in apart}
+    for folder, inside, names in os.walk(root, onerror=fail):
+        inside[:] = [  # in place, so that os.walk does not enter the other folders
+            name
+            for name in inside
+            if recursive and not name.startswith(".") and os.path.abspath(Path(folder, name)) not in left_out
+        ]
+        files += [Path(folder, name) for name in names if _is_image(name)]
+    if not files:
+        where = "in this folder or below it" if recursive else "directly in this folder"
+        raise ImageFileError(f"{root}: no image files {where} ({', '.join(sorted(SUFFIXES))})")
+    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
