@@ -235,8 +235,7 @@ def _chunks(
     found: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
     chunks = read_chunks(found, _CHUNK, arguments.max_pixels, arguments.input_range)
-    # The number of chunks, rounded up, is an estimate: large images make smaller chunks.
-    for chunk in progress(chunks, -(-len(found) // _CHUNK), "images", not arguments.quiet and len(found) > _CHUNK):
+    for chunk in progress(chunks, len(found), "images", not arguments.quiet and len(found) > 1, len):
         for item in chunk:
             if isinstance(item, Bad):
                 raise item.reason

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import XaiError, __version__
 from ..errors import OptionError
-from ..foundation import exits
+from ..foundation import exits, progress
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 
@@ -59,18 +59,20 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     def parsed() -> int | None:
         arguments = parser.parse_intermixed_args(argv)
         logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
+        far.setLevel(logging.ERROR if arguments.quiet else logging.INFO)
         return work(arguments)
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(parser.prog))
-    logger = logging.getLogger("xai_deploy")
-    level = logger.level
+    logger, far = logging.getLogger("xai_deploy"), logging.getLogger(progress.__name__)
+    levels = logger.level, far.level
     logger.addHandler(handler)
     try:
         return exits.run(parser.prog, parsed)
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(level)  # a Python program that calls `main` keeps its own level
+        logger.setLevel(levels[0])  # a Python program that calls `main` keeps its own levels
+        far.setLevel(levels[1])
 
 
 def span(text: str) -> InputRange:
@@ -128,12 +130,13 @@ def silence_opencv() -> None:
 
 
 class _Line(logging.Formatter):
-    """One record, one line: "xai-explain: warning: ..."."""
+    """One record, one line: "xai-explain: warning: ...", for progress without the level."""
 
     def __init__(self, program: str) -> None:
         super().__init__()
         self.program = program
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.program}: {record.levelname.lower()}: {record.getMessage()}"
+        level = "" if record.name == progress.__name__ else f"{record.levelname.lower()}: "
+        line = f"{self.program}: {level}{record.getMessage()}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"

@@ -52,7 +52,9 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
     check(subjects, plan)
     starts = range(0, len(plan.images), CHUNK)
     todo = [start for start in starts if start // CHUNK not in journal.chunks]
-    for start in progress(todo, len(todo), "images", plan.progress and len(starts) > 1):
+    every = len(plan.images)
+    shown = plan.progress and len(starts) > 1
+    for start in progress(todo, every, "images", shown, lambda at: min(CHUNK, every - at), done(plan, journal)):
         rows, skipped = _chunk(subjects, plan, plan.images[start : start + CHUNK])
         journal.append(start // CHUNK, rows, skipped)
         tell(done(plan, journal), len(plan.images))

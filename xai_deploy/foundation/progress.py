@@ -1,23 +1,79 @@
-"""A progress bar for long work: shown by tqdm at a terminal, if the caller asks for it; silent otherwise."""
+"""How far long work is: a bar by tqdm at a terminal, a log line a minute elsewhere; silent unless the caller asks for it."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MINUTE = 60.0  # seconds between two lines
 
-def progress(steps: Iterable[T], total: int, label: str, shown: bool) -> Iterator[T]:
-    """Yield the steps, with a bar on standard error if `shown` is set, standard error is a terminal and tqdm is installed."""
-    if shown and sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            pass
-        else:
-            # `delay`: work of less than a second shows no bar.
-            yield from tqdm(steps, total=total, desc=label, leave=False, delay=1.0)
-            return
-    yield from steps
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Clock:
+    """When the last line was logged. Nested work shares the clock, so there is one line a minute in all."""
+
+    last: float = 0.0
+    running: int = 0  # how many calls of `progress` are at work
+
+    def minute_is_over(self) -> bool:
+        now = time.monotonic()
+        over = now - self.last >= MINUTE
+        self.last = now if over else self.last
+        return over
+
+
+_clock = _Clock()
+
+
+def progress(
+    steps: Iterable[T], total: int, label: str, shown: bool, size: Callable[[T], int] = lambda step: 1, done: int = 0
+) -> Iterator[T]:
+    """Yield the steps. If `shown` is set, say how far the work is.
+
+    At a terminal with tqdm installed this is a bar on standard error. Otherwise it is a line each minute, of the level INFO,
+    which the commands print.
+
+    Args:
+        steps: The steps of the work.
+        total: The items in all steps: images, batches.
+        label: What the items are, for example "images".
+        shown: Whether to say anything.
+        size: The items in one step.
+        done: The items that were done before.
+    """
+    bar = _bar(total, label, done) if shown else None
+    if not _clock.running:
+        _clock.last = time.monotonic()
+    _clock.running += 1
+    try:
+        for step in steps:
+            yield step
+            done += size(step)
+            if bar is not None:
+                bar.update(size(step))
+            elif shown and _clock.minute_is_over():
+                log.info("%s: %d of %d", label, done, total)
+    finally:
+        _clock.running -= 1
+        if bar is not None:
+            bar.close()
+
+
+def _bar(total: int, label: str, done: int) -> Any:
+    """A bar, or None without a terminal or without tqdm."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    # `delay`: work of less than a second shows no bar.
+    return tqdm(total=total, desc=label, initial=done, leave=False, delay=1.0)

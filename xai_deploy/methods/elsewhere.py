@@ -28,7 +28,7 @@ def gradients_at(
     """
     n = len(forward.x)
     starts = range(0, n * samples, forward.batch_size)
-    for start in forward.progress(starts, len(starts), label):
+    for start in forward.progress(starts, len(starts), f"batches of {label}"):
         # row r of all n * samples rows is sample r // n of image r % n
         sample, image = np.divmod(np.arange(start, min(start + forward.batch_size, n * samples)), n)
         there = forward.at(inputs(sample, image))

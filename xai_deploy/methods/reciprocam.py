@@ -52,7 +52,7 @@ class ReciproCam(Method):
         n, _, h, w = activation.shape
         raw = np.empty((len(seeds), n * h * w), dtype=np.float32)
         starts = range(0, n * h * w, forward.batch_size)
-        for start in forward.progress(starts, len(starts), "reciprocam"):
+        for start in forward.progress(starts, len(starts), "batches of reciprocam"):
             rows = np.arange(start, min(start + forward.batch_size, n * h * w))
             image, position = np.divmod(rows, h * w)  # row r is position r % (h*w) of image r // (h*w)
             if self.mask == "gaussian-centre":

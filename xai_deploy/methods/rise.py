@@ -57,7 +57,7 @@ class Rise(Method):
         total = np.zeros((len(seeds), count, *forward.image_size))  # float64: thousands of terms are added up
         rng = np.random.default_rng(self.seed)
         starts = range(0, self.masks, forward.batch_size)
-        for start in forward.progress(starts, len(starts), "rise"):
+        for start in forward.progress(starts, len(starts), "batches of rise"):
             batch = range(start, min(start + forward.batch_size, self.masks))
             masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch

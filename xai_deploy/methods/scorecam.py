@@ -81,7 +81,9 @@ class ScoreCam(Method):
     def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
         """Batches of channels, each with the logits [b,classes] of the image under the channels' masks."""
         starts = range(0, len(channels), forward.batch_size)
-        for start in forward.progress(starts, len(starts), "score-cam"):
+        images = len(forward.x)
+        which = f", image {image + 1} of {images}" if images > 1 else ""
+        for start in forward.progress(starts, len(starts), f"batches of score-cam{which}"):
             batch = channels[start : start + forward.batch_size]
             masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
             yield batch, forward.network(forward.masked_input(image, masks))
