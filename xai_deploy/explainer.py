@@ -256,6 +256,8 @@ class Explainer:
                         options=options_of(method),
                         seconds=seconds,
                         constant=tuple(reason for part in parts for reason in part.constant[m][t]),
+                        signed=tuple(method.signed(bool(own)) for part in parts for own in part.seeds[t].contrasts),
+                        at_pixels=method.at_pixels,
                         network=self.network,
                     )
                 )

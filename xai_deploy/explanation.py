@@ -65,6 +65,8 @@ class Explanation:
         options: All its options, defaults included.
         seconds: Wall time of the method on all N images, including the forward pass that the methods share.
         constant: Per image, why its map is the same everywhere (see `constant_maps`), or None if it is not.
+        signed: Per image, whether 0 is neutral in its raw map and values below 0 speak against the class; see `Method.signed`.
+        at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
         network: The network that was explained.
     """
 
@@ -78,6 +80,8 @@ class Explanation:
     options: dict[str, Any]
     seconds: float
     constant: tuple[str | None, ...]
+    signed: tuple[bool, ...]
+    at_pixels: bool
     network: ExplainedNetwork
 
     @property

@@ -28,6 +28,10 @@ class Cam(Method):
         "layer; cut there (xai-export --split auto) or take reciprocam"
     }
 
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`."""
+        return not self.relu
+
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         maps = class_scores(forward, seeds)

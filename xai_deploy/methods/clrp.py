@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Clrp(Method):
     relu: bool = True
     channels: Channels = "sum"
 
+    at_pixels: ClassVar[bool] = True
+
     @property
     def roles(self) -> Mapping[str, str]:
         """See `Method.roles`."""
@@ -42,6 +44,10 @@ class Clrp(Method):
         if classes == 1:
             return 0.0
         return -1 / (classes + 1) if self.others == "1/n" else -1 / classes
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign, nor has the ReLU's result."""
+        return self.channels == "sum" and not self.relu
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -27,7 +27,12 @@ class GuidedBackprop(Method):
 
     channels: Channels = "max-abs"
 
+    at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = _ADVICE
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
@@ -45,7 +50,12 @@ class GuidedGradCam(Method):
 
     channels: Channels = "max-abs"
 
+    at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = _ADVICE | GRADIENT_ADVICE
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

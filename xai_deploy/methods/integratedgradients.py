@@ -42,12 +42,17 @@ class IntegratedGradients(Method):
     baseline: Literal["zeros", "black"] = "zeros"
     channels: Channels = "sum"
 
+    at_pixels: ClassVar[bool] = True
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise OptionError(f"integrated-gradients: steps are at least 1, not {self.steps}")
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

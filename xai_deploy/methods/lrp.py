@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,10 +28,16 @@ class Lrp(Method):
     composite: str = COMPOSITE
     channels: Channels = "sum"
 
+    at_pixels: ClassVar[bool] = True
+
     @property
     def roles(self) -> Mapping[str, str]:
         """See `Method.roles`."""
         return relevance_roles(ROLE, self.composite)
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -122,11 +122,13 @@ class Method(Protocol):
         several_classes: It compares one class with the others, so it is not defined for a network of one class.
         by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
             within one step of a quantised network; see `constant_maps`.
+        at_pixels: It goes back to the pixels of the input. A few of them may outshine all others, so pictures clip them.
     """
 
     slow: ClassVar[bool] = False
     several_classes: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
+    at_pixels: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, str]:
@@ -149,6 +151,15 @@ class Method(Protocol):
 
         If it does not depend on them, the explainer may run the backward pass before the logits are known."""
         return 0.0
+
+    def signed(self, contrast: bool) -> bool:
+        """Whether 0 is neutral in its raw maps, and values below 0 speak against the class explained.
+
+        Args:
+            contrast: The seed has weights above and below 0. The map of a method that is linear in the seed is then a difference
+                of maps, and values below 0 speak for the other class.
+        """
+        return False
 
 
 methods: Registry[type[Method]] = Registry(__package__)

@@ -64,6 +64,10 @@ class RelevanceCam(Method):
         """The a of `contrast`: a / (1 + a) = -1/n."""
         return -1 / (classes + 1) if self.contrast else 0.0
 
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`."""
+        return True
+
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         [role] = self.roles

@@ -50,6 +50,10 @@ class Rise(Method):
         if not 0 < self.p < 1:
             raise OptionError(f"rise: p is between 0 and 1, not {self.p}")
 
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; a score by itself has no neutral value, a difference of two scores has."""
+        return contrast
+
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)

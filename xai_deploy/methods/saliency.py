@@ -40,7 +40,12 @@ class Gradient(Method):
 
     channels: Channels = "max-abs"
 
+    at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
@@ -58,7 +63,12 @@ class InputXGradient(Method):
 
     channels: Channels = "sum"
 
+    at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -30,6 +30,7 @@ class Sglrp(Method):
     composite: str = COMPOSITE
     channels: Channels = "sum"
 
+    at_pixels: ClassVar[bool] = True
     several_classes: ClassVar[bool] = True
 
     @property
@@ -39,6 +40,10 @@ class Sglrp(Method):
 
     def offset(self, classes: int) -> None:
         """The start depends on the logits."""
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`.

@@ -35,11 +35,16 @@ class SmoothGrad(Method):
     squared: bool = False
     channels: Channels = "max-abs"
 
+    at_pixels: ClassVar[bool] = True
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def __post_init__(self) -> None:
         check_noise("smoothgrad", self.samples, self.sigma, self.seed)
+
+    def signed(self, contrast: bool) -> bool:
+        """See `Method.signed`; magnitudes and squares have no sign."""
+        return self.channels == "sum" and not self.squared
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -80,6 +80,11 @@ class Seed:
             return None
         return np.where(self.weights[:, 1] == -1, self.classes[:, 1], -1)  # weight 0: no contrast for this image
 
+    @property
+    def contrasts(self) -> NDArray[np.bool_]:
+        """The images whose seed has weights above and below 0, [n]: one score against another."""
+        return np.asarray((self.weights > 0).any(axis=1) & (self.weights < 0).any(axis=1))
+
     def rows(self, image: Index) -> Seed:
         """The seed of a batch whose row i belongs to image `image[i]`."""
         return Seed(self.classes[image], self.weights[image])
