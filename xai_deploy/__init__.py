@@ -10,7 +10,7 @@ from .explanation import Explanation
 from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods
-from .targets import Contrast
+from .targets import Contrast, Not
 from .version import __version__ as __version__
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "Manifest",
+    "Not",
     "XaiError",
     "backend_names",
     "method_names",

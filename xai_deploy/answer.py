@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from .explainer import Explainer
 from .explanation import Array, Explanation
+from .explanation import caption as _caption
 from .heatmap import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
@@ -31,7 +32,9 @@ class Answer:
         label: Its label, or "class 3".
         versus: The class that it is contrasted with, or None.
         versus_label: The label of that class, or None.
-        probability: The network's own probability of the class explained; None if the network has none.
+        sign: -1 if the target is "not" the class: the map shows what speaks against it. Else 1.
+        probability: The network's own probability of the class explained, also if the target is "not" that class; None if
+            the network has none.
         logit: The logit of the class explained.
         seconds: Wall time of the method on all images of the call, divided by their number. It covers all targets of the call.
         constant: Why the map is the same everywhere, or None if it is not.
@@ -45,12 +48,24 @@ class Answer:
     label: str
     versus: int | None
     versus_label: str | None
+    sign: int
     probability: float | None
     logit: float
     seconds: float
     constant: str | None
     heatmap: Array
     raw: Array
+
+    @property
+    def caption(self) -> str:
+        """What is explained, for people: "cat", "cat vs dog" or "not cat"."""
+        return _caption(self.label, self.versus_label, self.sign)
+
+    @property
+    def mark(self) -> str:
+        """What is explained, in a file name: "281", "281-vs-207" or "not-281"."""
+        against = "" if self.versus is None else f"-vs-{self.versus}"
+        return f"{'not-' if self.sign < 0 else ''}{self.target}{against}"
 
     def as_json(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
         """All but the arrays, for JSON.
@@ -65,6 +80,7 @@ class Answer:
             "label": self.label,
             "versus": self.versus,
             "versus_label": self.versus_label,
+            "sign": self.sign,
             "probability": self.probability,
             "logit": self.logit,
             "seconds": self.seconds,
@@ -99,6 +115,7 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         label=label(explainer, target),
         versus=versus if versus >= 0 else None,
         versus_label=label(explainer, versus) if versus >= 0 else None,
+        sign=int(explanation.sign[image]),
         **likelihood(explainer, explanation.logits[image], target),
         seconds=explanation.seconds / len(explanation.target),
         constant=explanation.constant[image],

@@ -6,7 +6,7 @@ The reasons (`why_constant` checks them in its own order):
 2. `INDEPENDENT`: the score stays the same, to a millionth of the largest logit, if the activation is replaced: by zeros, by itself
    rolled, mirrored, times 2, times 1000, times -1, times -1000, and by noise of its own size.
 3. `SATURATED`: the score changes, but the gradient (if there is no graph of it: the relevance) is exactly zero at the layer.
-4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the class, and the method
+4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the target, and the method
    keeps only what counts for it.
 5. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
    or of larger activations differ, or the gradient differs from position to position.
@@ -32,7 +32,7 @@ INDEPENDENT = "independent: the score explained stays the same whatever the laye
 SATURATED = (
     "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
 )
-NEGATIVE = "negative evidence only: the layer counts against the class, and the method keeps what counts for it"
+NEGATIVE = "negative evidence only: the layer counts against the target, and the method keeps what counts for it"
 BELOW_STEP = "below the quantisation step: positions count differently, but the network rounds the difference away"
 UNIFORM = "uniform: every position counts the same"
 

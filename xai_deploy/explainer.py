@@ -111,8 +111,9 @@ class Explainer:
             images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
                 the network's own input shape, one or a batch, taken as already preprocessed; or the result of `prepare`.
             method: A method's name, see `xai_deploy.method_names`.
-            target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), or one of these per image; None or
-                -1: the predicted class; floats [classes] or [N,classes]: a seed by hand.
+            target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
+                `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: a
+                seed by hand.
             **options: The method's options.
 
         Raises:
@@ -252,6 +253,7 @@ class Explainer:
                         outputs=outputs,
                         target=_joined([part.seeds[t].target for part in parts]),
                         versus=_versus([part.seeds[t] for part in parts]),
+                        sign=_joined([np.where(part.seeds[t].sign < 0, -1, 1).astype(np.int8) for part in parts]),
                         method=name,
                         options=options_of(method),
                         seconds=seconds,

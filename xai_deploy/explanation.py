@@ -48,6 +48,13 @@ class ExplainedNetwork:
         return (self.labels[index] if self.labels else "") or f"class {index}"  # an empty label counts as none
 
 
+def caption(label: str, versus: str | None = None, sign: int = 1) -> str:
+    """What a map explains, as people read it: "cat", "cat vs dog" or "not cat"."""
+    if versus is not None:
+        return f"{label} vs {versus}"
+    return f"not {label}" if sign < 0 else label
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """The result of one method for one target, on N images.
@@ -61,6 +68,7 @@ class Explanation:
         outputs: The network's own outputs, by name.
         target: [N] int64, the class explained; for a seed by hand, the class of its largest weight.
         versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None if no image has one.
+        sign: [N] int8, -1 for an image whose target is "not" the class (the map shows what speaks against it), 1 for any other.
         method: The method's name.
         options: All its options, defaults included.
         seconds: Wall time of the method on all N images, including the forward pass that the methods share.
@@ -76,6 +84,7 @@ class Explanation:
     outputs: dict[str, NDArray[Any]]
     target: NDArray[np.int64]
     versus: NDArray[np.int64] | None
+    sign: NDArray[np.int8]
     method: str
     options: dict[str, Any]
     seconds: float

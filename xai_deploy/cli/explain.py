@@ -121,9 +121,8 @@ class _Run:
                 answer = answers.answer(self.explainer, explanation, i)
                 entry = self._write(answer, f"{self.names[path]}--{method.title}", seen)
                 entries.append(entry)
-                against = f" vs {answer.versus_label}" if answer.versus_label else ""
                 heat = answer.overlay(tile, self.arguments.opacity)
-                row.append(Tile(heat, answer.label + against, _likelihood(entry)))
+                row.append(Tile(heat, answer.caption, _likelihood(entry)))
                 below = [f"{key}={value}" for key, value in method.options.items()]
                 below += [f"target {nth + 1}"] if count > 1 else []
                 headings.append(f"{method.name}|{', '.join(below)}")
@@ -134,7 +133,7 @@ class _Run:
 
     def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
         """Write the two files of one answer; return its entry in the report."""
-        name = f"{stem}--{answer.target}" + (f"-vs-{answer.versus}" if answer.versus is not None else "")
+        name = f"{stem}--{answer.mark}"
         self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
         raw = io.BytesIO()
         np.save(raw, answer.raw)
@@ -215,8 +214,9 @@ def _parser() -> Parser:
         "-t",
         "--target",
         action="append",
-        metavar="ID|LABEL|topK|A vs B",
-        help="class to explain, or to contrast with another; may be repeated (default: each image's predicted class)",
+        metavar="ID|LABEL|topK|A vs B|not A",
+        help="class to explain, to contrast with another, or to find evidence against; repeat it for several, labels may hold "
+        "commas (default: each image's predicted class)",
     )
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")

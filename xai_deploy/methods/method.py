@@ -32,6 +32,7 @@ __all__ = [
     "methods",
     "require_roles",
     "require_varying_score",
+    "score_explained",
     "scored",
     "softmax",
 ]
@@ -208,6 +209,11 @@ def scored(score: str, logits: Array, forward: Forward) -> Array:
     if score == "logit":
         return logits
     return softmax(logits) if score == "softmax" else forward.probabilities(logits)
+
+
+def score_explained(score: str, seed: Seed, scores: Array) -> Array:
+    """The score of a seed, of what `scored` gave: [n,...,classes] -> [n,...]."""
+    return seed.of(scores) if score == "logit" else seed.of_probabilities(scores)
 
 
 def require_roles(name: str, method: Method, manifest: Manifest) -> None:

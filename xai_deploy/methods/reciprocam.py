@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from .cam import class_scores
-from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, score_explained, scored
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
@@ -67,7 +67,7 @@ class ReciproCam(Method):
             logits = forward.tail(features * position_masks(position, h, w, self.mask), image)
             scores = scored(self.score, logits, forward)
             for t, seed in enumerate(seeds):
-                raw[t, rows] = seed.rows(image).of(scores)
+                raw[t, rows] = score_explained(self.score, seed.rows(image), scores)
         return raw.reshape(len(seeds), n, h, w)
 
     def _logit_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
@@ -91,7 +91,7 @@ class ReciproCam(Method):
             pooled += bias
             shares = scored(self.score, pooled, forward)
             for t, seed in enumerate(seeds):
-                raw[t, image] = seed.rows(np.array([image])).of(shares)
+                raw[t, image] = seed.rows(np.array([image])).of_probabilities(shares)
         return raw.reshape(len(seeds), n, h, w)
 
 

@@ -25,17 +25,17 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
     """Relevance of a class from a start of 1 at the class and equal weights at all others; the start sums to about zero.
 
     Propagation is linear in its start. So the start is the unit vector of the class plus the offset a at every class, which
-    needs no prediction beforehand, and the result is divided by the target's 1 + a. A seed that is not one class is used
-    unchanged, because it already sets which classes are compared.
+    needs no prediction beforehand, and the result is divided by the target's 1 + a. "Not c" starts from the same with the sign
+    turned. Any other seed is used unchanged, because it already sets which classes are compared.
     """
     if seed.is_class:
         return forward.backward(role, seed, offset) / np.float32(1 + offset)
-    # In a mixed batch, only the images whose seed is one class get the offset.
-    alone = seed.classes_alone
+    # In a mixed batch, only the images whose seed is one class, or "not" one, get the offset, with their own sign.
+    alone = seed.sign != 0
     if offset == 0 or not alone.any():
         return forward.backward(role, seed)
     start = seed.dense(forward.classes)
-    start[alone] = (start[alone] + np.float32(offset)) / np.float32(1 + offset)
+    start[alone] = (start[alone] + np.float32(offset) * seed.sign[alone, None]) / np.float32(1 + offset)
     return forward.backward(role, Seed.by_hand(start))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
-from .method import Array, Forward, Method, Seed, methods, require_varying_score, scored
+from .method import Array, Forward, Method, Seed, methods, require_varying_score, score_explained, scored
 
 
 @methods.register("rise")
@@ -68,8 +68,8 @@ class Rise(Method):
                 logits = forward.network(forward.masked_input(image, masks))
                 scores = scored(self.score, logits, forward)
                 for t, seed in enumerate(seeds):
-                    # sum_i f(x * M_i)_c M_i over this batch: [b] . [b,H,W] -> [H,W], summed in float64
-                    total[t, image] += np.tensordot(seed.rows(np.array([image])).of(scores), masks, 1)
+                    f = score_explained(self.score, seed.rows(np.array([image])), scores)
+                    total[t, image] += np.tensordot(f, masks, 1)  # [b] . [b,H,W] -> [H,W], summed in float64
         # the expectation of a mask is p, hence the division
         return (total / (self.masks * self.p)).astype(np.float32)
 

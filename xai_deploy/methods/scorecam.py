@@ -11,7 +11,18 @@ import numpy as np
 from .. import resample
 from ..errors import OptionError
 from ..heatmap import normalise
-from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, scored, softmax
+from .method import (
+    Array,
+    Forward,
+    Index,
+    Method,
+    Seed,
+    methods,
+    require_varying_score,
+    score_explained,
+    scored,
+    softmax,
+)
 
 
 @methods.register("score-cam")
@@ -91,4 +102,4 @@ class ScoreCam(Method):
     def _explained(self, forward: Forward, logits: Array, seeds: Sequence[Seed]) -> Array:
         """The explained scores [T,b] of logits [b,classes]."""
         scores = scored(self.score, logits, forward)
-        return np.stack([seed.of(scores) for seed in seeds])
+        return np.stack([score_explained(self.score, seed, scores) for seed in seeds])

@@ -12,11 +12,11 @@ import numpy as np
 from ..errors import TargetError
 from ..format.bundle import PREDICTED
 from .kinds import ScoreSpace, TargetValue, kinds
-from .one_class import class_index, or_predicted
+from .one_class import class_index, names_class, or_predicted, written_class
 from .seeds import Array, Index, Seed
 
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
-_INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
+_NOT = re.compile(r"not ", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,12 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
     cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
     cuts = [cut for cut in cuts if all(cut)]
     # A text may have several " vs ": take the cut whose two sides are both a label or an index.
-    known = [cut for cut in cuts if all(_INDEX.fullmatch(side) or space.is_label(side) for side in cut)]
+    known = [cut for cut in cuts if all(names_class(side, space) for side in cut)]
     if len(known) > 1:
         raise TargetError(f"target {text!r} can be read in {len(known)} ways; give indices")
     if not cuts:
         return None
-    # With no such cut, the first one: `class_index` then says which side is unknown. A label goes before an index.
-    return Contrast(*(int(s) if _INDEX.fullmatch(s) and not space.is_label(s) else s for s in (known or cuts)[0]))
+    if not known and _NOT.match(text):
+        raise TargetError(f"target {text!r}: a contrast is turned round by swapping its sides, not by 'not'")
+    # With no such cut, the first one: `class_index` then says which side is unknown.
+    return Contrast(*(written_class(side, space) for side in (known or cuts)[0]))

@@ -27,8 +27,9 @@ class TargetValue:
 
 One: TypeAlias = int | str | TargetValue | None
 Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
-"""A class index, a label, "A vs B" or a `Contrast`, or one of these per image. None or -1 is the predicted class. "top3" gives
-the three best classes, one target each. Floats [classes] or [N,classes] are a seed by hand: s = sum_c weight_c * logit_c.
+"""A class index, a label, "A vs B" or a `Contrast`, "not A" or a `Not`, or one of these per image. None or -1 is the predicted
+class. "top3" gives the three best classes, one target each. Floats [classes] or [N,classes] are a seed by hand:
+s = sum_c weight_c * logit_c.
 
 A text that is a label always means that label. A and B are labels, or else indices.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,6 +14,8 @@ from ..errors import TargetError, UnknownClassError, UnknownLabelError
 from ..format.bundle import PREDICTED
 from .kinds import CLASS, ScoreSpace, kinds
 from .seeds import Array, Index, Seed
+
+_INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 
 
 @kinds.register(CLASS)
@@ -69,6 +72,16 @@ def class_index(written: object, space: ScoreSpace) -> int:
     if not isinstance(written, str):
         raise TargetError(f"a target is a class index or a label, not {written!r}")
     return _labelled(written, space)
+
+
+def names_class(text: str, space: ScoreSpace) -> bool:
+    """Whether a text is a label or an index, of a class that may not exist."""
+    return space.is_label(text) or _INDEX.fullmatch(text) is not None
+
+
+def written_class(text: str, space: ScoreSpace) -> int | str:
+    """A class as it stands within a text: an index as an integer, anything else as it is. A label goes before an index."""
+    return int(text) if _INDEX.fullmatch(text) and not space.is_label(text) else text
 
 
 def _labelled(text: str, space: ScoreSpace) -> int:

@@ -17,32 +17,41 @@ Index = NDArray[np.int64]
 class Seed:
     """The score to explain, for each of n images: s = sum_m weights_m * scores[classes_m].
 
-    A class is one term of weight 1. "Why a rather than b" is s_a - s_b: two terms. A seed by hand has one term per class.
-    Methods that propagate back start from the seed; methods that use scores apply `of` to them. Both are linear in the seed.
+    A class is one term of weight 1. "Why a rather than b" is s_a - s_b: two terms. "Not a" is -s_a. A seed by hand has one term
+    per class. Methods that propagate back start from the seed; methods that use scores apply `of` to them. Both are linear in
+    the seed.
 
     Attributes:
         classes: [n,m] int64.
         weights: [n,m] float32.
+        sign: [n] int8, 1 for an image whose seed is one class, -1 for one whose seed is "not a", 0 for any other.
     """
 
     classes: Index
     weights: Array
+    sign: NDArray[np.int8]
 
     @classmethod
     def of_class(cls, index: Index) -> Seed:
         """One class per image, [n]."""
-        return cls(index[:, None], np.ones((len(index), 1), np.float32))
+        return cls(index[:, None], np.ones((len(index), 1), np.float32), np.ones(len(index), np.int8))
+
+    @classmethod
+    def against(cls, index: Index) -> Seed:
+        """The other direction of one class per image, [n]: "not a"."""
+        return cls(index[:, None], np.full((len(index), 1), -1, np.float32), np.full(len(index), -1, np.int8))
 
     @classmethod
     def contrast(cls, index: Index, versus: Index) -> Seed:
         """`index` rather than `versus`, [n] each."""
         weights = np.tile(np.array([[1, -1]], np.float32), (len(index), 1))
-        return cls(np.stack([index, versus], axis=1), weights)
+        return cls(np.stack([index, versus], axis=1), weights, np.zeros(len(index), np.int8))
 
     @classmethod
     def by_hand(cls, weights: Array) -> Seed:
         """A weight for each class, [n,classes]."""
-        return cls(np.tile(np.arange(weights.shape[1], dtype=np.int64), (len(weights), 1)), weights)
+        classes = np.tile(np.arange(weights.shape[1], dtype=np.int64), (len(weights), 1))
+        return cls(classes, weights, np.zeros(len(weights), np.int8))
 
     @classmethod
     def join(cls, seeds: Sequence[Seed]) -> Seed:
@@ -51,30 +60,23 @@ class Seed:
         more = [((0, 0), (0, terms - seed.classes.shape[1])) for seed in seeds]
         classes = [np.pad(seed.classes, pad, mode="edge") for seed, pad in zip(seeds, more, strict=True)]
         weights = [np.pad(seed.weights, pad) for seed, pad in zip(seeds, more, strict=True)]
-        return cls(np.concatenate(classes), np.concatenate(weights))
+        return cls(np.concatenate(classes), np.concatenate(weights), np.concatenate([seed.sign for seed in seeds]))
 
     @cached_property
     def is_class(self) -> bool:
-        """Whether it is one class of weight 1 per image; a single term of another weight, from a seed by hand, is not."""
-        return bool(self.classes.shape[1] == 1 and self.weights.tolist() == [[1.0]] * len(self.weights))
-
-    @cached_property
-    def classes_alone(self) -> NDArray[np.bool_]:
-        """The images whose seed is one class, [n]; after `join` with a contrast, such a seed has a second term of weight 0."""
-        if self.classes.shape[1] > 2 or self.versus is None:
-            return np.full(len(self.classes), self.is_class)
-        return np.asarray(self.versus < 0)  # -1: no contrast, so one class
+        """Whether it is one class of weight 1 per image, in a single term."""
+        return bool(self.classes.shape[1] == 1 and (self.sign == 1).all())
 
     @cached_property
     def target(self) -> Index:
-        """The class of the largest weight, [n]."""
+        """The class of the largest weight, [n]; for "not a" that is a, which is its only class."""
         largest: Index = self.classes[np.arange(len(self.classes)), self.weights.argmax(axis=1)]
         return largest
 
     @property
     def versus(self) -> Index | None:
         """The class that a contrast subtracts, [n], -1 for an image without a contrast; None if no image has one."""
-        if self.classes.shape[1] != 2 or not (self.weights[:, 0] == 1).all():
+        if self.classes.shape[1] != 2 or not ((self.weights[:, 0] == 1) | (self.sign == -1)).all():
             return None
         if not np.isin(self.weights[:, 1], (0, -1)).all() or not self.weights[:, 1].any():
             return None
@@ -87,7 +89,7 @@ class Seed:
 
     def rows(self, image: Index) -> Seed:
         """The seed of a batch whose row i belongs to image `image[i]`."""
-        return Seed(self.classes[image], self.weights[image])
+        return Seed(self.classes[image], self.weights[image], self.sign[image])
 
     def of(self, scores: Array) -> Array:
         """The explained score: scores [n,...,classes] -> [n,...]; a seed of one image broadcasts over any n."""
@@ -98,6 +100,16 @@ class Seed:
         picked = np.take_along_axis(scores, self.classes.reshape(n, *between, terms), axis=-1)
         summed: Array = (picked * self.weights.reshape(n, *between, terms)).sum(axis=-1)
         return summed
+
+    def of_probabilities(self, shares: Array) -> Array:
+        """The explained score of probabilities [n,...,classes] -> [n,...]: as `of`, but "not a" is 1 - p_a.
+
+        1 - p_a is the probability of anything but a. It differs from -p_a by a constant, and unlike it is a probability, so that
+        methods which weight maps with it (Score-CAM, RISE) keep positive weights.
+        """
+        summed = self.of(shares)
+        against = (self.sign == -1).reshape(-1, *(1,) * (summed.ndim - 1))  # broadcasts as the seed does
+        return summed + against.astype(np.float32) if against.any() else summed
 
     def combine(self, rows: Array) -> Array:
         """The weighted sum of per-class vectors: rows [classes,K] -> [n,K]."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from xai_deploy import Explainer, heatmap, read_image, write_image
 from xai_deploy.cli import explain
-from xai_deploy.cli.contact_sheet import TILE
+from xai_deploy.cli.contact_sheet import TILE, ContactSheet, Tile
 from xai_deploy.format import bundle
 
 from .. import tiny
@@ -87,6 +88,36 @@ def test_methods_and_targets(work: Path, backend: str) -> None:
     assert report(Path("out"))["backend"] == backend
     sheet = read_image("out/contact-sheet.png")
     assert sheet.shape[1] > 21 * TILE
+
+
+def test_the_other_direction(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the report, in file names and on the sheet; targets are repeated, since a label may hold a comma."""
+    captions, add = [], ContactSheet.add
+
+    def kept(sheet: ContactSheet, headings: Sequence[str], row: Sequence[Tile]) -> None:
+        captions.append(row)
+        add(sheet, headings, row)
+
+    monkeypatch.setattr(ContactSheet, "add", kept)
+    labels = ["tabby, tom", "not beagle", "beagle", "crane", "heron"]
+    shutil.rmtree("net.xai")
+    tiny.write(Path("net.xai"), labels=tuple(labels))
+    targets = ["-t", "not tabby, tom", "-t", "not beagle", "-t", "not 2", "-t", "tabby, tom vs heron"]
+    assert explain.main(["net.xai", "photos/cat.png", "-m", "cam", *targets]) == 0
+    entries = report()["images"][0]["explanations"]
+    assert [(entry["target"], entry["sign"], entry["versus"]) for entry in entries] == [
+        (0, -1, None),
+        (1, 1, None),  # the label of that name
+        (2, -1, None),
+        (0, 1, 4),
+    ]
+    names = ["not-0", "1", "not-2", "0-vs-4"]
+    assert [entry["raw"] for entry in entries] == [f"cat--cam--{name}.npy" for name in names]
+    [[_, *tiles]] = captions
+    assert [tile.caption for tile in tiles] == ["not tabby, tom", "not beagle", "not beagle", "tabby, tom vs heron"]
+    assert [entry["label"] for entry in entries] == ["tabby, tom", "not beagle", "beagle", "tabby, tom"]
+    logit = Explainer("net.xai").predict(read_image("photos/cat.png"))[0, 2]
+    assert entries[2]["logit"] == pytest.approx(float(logit), abs=1e-4)  # of the class, not of its absence
 
 
 def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
