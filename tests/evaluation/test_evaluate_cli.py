@@ -278,7 +278,7 @@ def test_contrasts_from_python(desk: Path, tmp_path: Path) -> None:
         plan = Plan(Path("photos"), images, [("reciprocam", {})], [("complexity", {})], target)
         with (
             Journal(tmp_path / "j", plan.describe([subject])) as journal,
-            pytest.raises(TargetError, match="metrics are of one class"),
+            pytest.raises(TargetError, match="a metric takes one class"),
         ):
             evaluate_images([subject], plan, journal)
 

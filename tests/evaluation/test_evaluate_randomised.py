@@ -56,7 +56,7 @@ class TestRandomised:
             "sanity-3",
         ]
         assert capsys.readouterr().err == (
-            "xai-evaluate: warning: net.xai: randomised bundles of 2 and of 3 and of 5 steps lie there; sanity takes those "
+            "xai-evaluate: warning: net.xai: has randomised bundles of 2 and of 3 and of 5 steps; the metric sanity uses those "
             "of 3\n"
         )
 
@@ -96,17 +96,17 @@ class TestRandomised:
     def test_a_part(self, desk: Path, refused: Refused) -> None:
         nets.write_randomised(desk / "net.xai", 3)[1].rename("elsewhere")
         line = refused("net.xai", *self.SANITY)
-        assert "net.xai: of its 3 randomised bundles only 2 are there; export it again" in line
+        assert "net.xai: only 2 of its 3 randomised bundles exist; export it again" in line
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda p: nets.write(p, 1), "is not step 2 of 3 in randomising"),  # a trained one under this name
+            (lambda p: nets.write(p, 1), "is not step 2 of 3 of randomising"),  # a trained one under this name
             (lambda p: shutil.copytree(p.with_name("net.randomised-1-of-3.xai"), p), "is not step 2 of 3"),
             (lambda p: _randomised(p, 2, 4, 100), "is not step 2 of 3"),
             (lambda p: _randomised(p, 2, 3, 100, classes=6), "is not step 2 of 3"),
             (lambda p: _randomised(p, 2, 3, 100, size=(16, 24)), "is not step 2 of 3"),
-            (lambda p: _randomised(p, 2, 3, 7), "its randomised bundles are of several seeds"),
+            (lambda p: _randomised(p, 2, 3, 7), "its randomised bundles were made with different seeds"),
             (lambda p: p.mkdir(), "no manifest.json in it"),
         ],
     )
@@ -128,8 +128,8 @@ class TestRandomised:
         shutil.rmtree("net.xai")
         nets.write(desk / "net.xai", 1)
         assert refused("net.xai", *self.SANITY) == (
-            f"xai-evaluate: error: {desk / 'net.randomised-1-of-1.xai'}: was made of other weights than net.xai has; export both "
-            "again with --randomise\n"
+            f"xai-evaluate: error: {desk / 'net.randomised-1-of-1.xai'}: was made from other weights than those of net.xai; "
+            "export both again with --randomise\n"
         )
 
 

@@ -34,7 +34,7 @@ from .conftest import Refused, Run
         (["net.xai", "--metrics", "complexity:x=1"], "complexity: no option 'x'; it has none"),
         (
             ["net.xai", "--metrics", "deletion,deletion:steps=9"],
-            "deletion: given twice; a metric's columns are there once",
+            "deletion: given twice, but results hold a metric's columns only once",
         ),
         (["net.xai", "--metrics", "iou"], "iou: needs boxes; give --boxes, or leave this metric out"),
         (["net.xai", "--metrics", "segmentation"], "segmentation: needs masks; give --masks, or leave this metric out"),
@@ -44,12 +44,12 @@ from .conftest import Refused, Run
         (["net.xai", "-t", "5"], "class 5 does not exist; the network has classes 0 to 4"),
         (["net.xai", "-t", "owls"], "no label 'owls'; the nearest are 'owl'"),
         (["net.xai", "plain.xai", "-t", "owl"], "plain: label 'owl': this bundle has no labels"),
-        (["net.xai", "-t", "top3"], "target 'top3': metrics are of one class; give its index or its label"),
-        (["net.xai", "-t", "top1"], "target 'top1': metrics are of one class"),
-        (["net.xai", "-t", "cat vs dog"], "target 'cat vs dog': metrics are of one class"),
-        (["net.xai", "-t", "2 vs -1"], "target '2 vs -1': metrics are of one class"),
-        (["net.xai", "-o", "boxes.csv"], "boxes.csv: is a file; the results go to a folder"),
-        (["net.xai", "-o", "boxes.csv", "--overwrite"], "boxes.csv: is a file; the results go to a folder"),
+        (["net.xai", "-t", "top3"], "target 'top3': a metric takes one class; give its index or its label"),
+        (["net.xai", "-t", "top1"], "target 'top1': a metric takes one class"),
+        (["net.xai", "-t", "cat vs dog"], "target 'cat vs dog': a metric takes one class"),
+        (["net.xai", "-t", "2 vs -1"], "target '2 vs -1': a metric takes one class"),
+        (["net.xai", "-o", "boxes.csv"], "boxes.csv: is a file; give a folder for the results"),
+        (["net.xai", "-o", "boxes.csv", "--overwrite"], "boxes.csv: is a file; give a folder for the results"),
         (["net.xai", "-o", "boxes.csv/x"], "Not a directory"),
         (["net.xai", "-b", "onnxruntime,"], "no backend ''"),
         (["net.xai", "-b", "tensorrt"], "no backend 'tensorrt'"),
@@ -93,7 +93,9 @@ def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused
         ((*same, "--masks", "copied"), "masks"),
     ]:
         line = refused(*more)
-        assert f"xai-evaluation/journal.jsonl: of an evaluation that differs in {what}; give --overwrite" in line
+        assert (
+            f"xai-evaluation/journal.jsonl: belongs to an evaluation that differs in {what}; give --overwrite" in line
+        )
     os.utime("photos/0000.png", (1, 1))
     assert "differs in images; give --overwrite to begin again, or another folder with -o" in refused(*same)
     refused(*same, "--overwrite", "-m", "grad-cam")

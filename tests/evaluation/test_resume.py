@@ -210,7 +210,7 @@ def test_goes_on(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> No
     assert "going on" not in capsys.readouterr().err
     first = files("out")
     run()
-    assert capsys.readouterr().err == "going on with out/journal.jsonl: 6 of 6 images are done\n"
+    assert capsys.readouterr().err == "continuing with out/journal.jsonl: 6 of 6 images are done\n"
     assert files("out") == first
     run("--overwrite")
     assert "going on" not in capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", interrupt)
         assert evaluate.main(command("out")) == 130
-    kept = "16 of 40 images are done in out/journal.jsonl; the same command goes on"
+    kept = "16 of 40 images are done in out/journal.jsonl; give the same command again to continue"
     assert capsys.readouterr().err == f"{kept}\nxai-evaluate: interrupted\n"
     assert lines(Path("out/journal.jsonl")) == 2
     assert evaluate.main(command("out")) == 0

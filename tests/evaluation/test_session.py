@@ -135,7 +135,7 @@ def test_refusals(desk: Path) -> None:
         ({"metrics": [3]}, OptionError, "a metric is a name, or a pair of a name and options, not 3"),
         ({"metrics": ["iou"]}, OptionError, "iou: needs boxes"),
         ({"boxes": "none.csv"}, TruthError, "none.csv: no such file or folder"),
-        ({"out": "net.xai/manifest.json"}, XaiError, "is a file; the results go to a folder"),
+        ({"out": "net.xai/manifest.json"}, XaiError, "is a file; give a folder for the results"),
     ]
     for arguments, kind, message in given:
         with pytest.raises(kind) as caught:

@@ -21,7 +21,8 @@ def test_boxes_of_other_images(desk: Path, refused: Refused, metrics: str) -> No
     (desk / "other.csv").write_text("image,left,top,right,bottom\nelsewhere.png,1,1,5,5\n")
     line = refused("net.xai", "--boxes", "other.csv", "--metrics", metrics, "-o", "out")
     assert (
-        "other.csv: none of the 6 images is annotated there, 0000.png for one; names must be those of the files" in line
+        "other.csv: it annotates none of the 6 images, for example not 0000.png; the names in it must be those of the image files"
+        in line
     )
     assert not Path("out").exists()
 
@@ -30,7 +31,7 @@ def test_masks_of_other_images(desk: Path, refused: Refused) -> None:
     pictures(desk / "masks", 1)
     (desk / "masks" / "0000.png").rename(desk / "masks" / "elsewhere.png")
     line = refused("net.xai", "--masks", "masks", "--metrics", "segmentation", "-o", "out")
-    assert "masks: none of the 6 images is annotated there" in line
+    assert "masks: it annotates none of the 6 images" in line
 
 
 def test_an_undefined_figure_stays_in_the_table(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,9 +53,12 @@ def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with monkeypatch.context() as patch:
         interrupt(patch)
         assert evaluate.main(asked) == 130
-    assert "16 of 20 images are done in out/journal.jsonl; the same command goes on" in capsys.readouterr().err
+    assert (
+        "16 of 20 images are done in out/journal.jsonl; give the same command again to continue"
+        in capsys.readouterr().err
+    )
     assert evaluate.main(asked) == 0
-    assert "going on with out/journal.jsonl: 16 of 20 images are done" in capsys.readouterr().err
+    assert "continuing with out/journal.jsonl: 16 of 20 images are done" in capsys.readouterr().err
 
 
 def test_a_randomised_network_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
             found.append(path)
             continue
         if out.exists() and out.samefile(path):
-            raise InputError(f"{path}: the results would lie among the images; choose another folder with -o")
+            raise InputError(f"{path}: the results would be written among the images; choose another folder with -o")
         try:
             inside = sorted(
                 entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")

@@ -123,13 +123,14 @@ def _counts(text: str) -> list[int]:
     try:
         return [positive(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"whole numbers parted by commas, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"give whole numbers separated by commas, not {text!r}") from None
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="xai-bench",
-        description="Measure what explanations cost beside plain inference, on this machine, with the settings deployed.",
+        description="Measure what explanations cost compared with plain inference, on this machine, with the "
+        "settings of the deployment.",
         epilog="example: xai-bench resnet50.xai --methods reciprocam,grad-cam --batch 1,4 --json costs.json",
     )
     add = parser.add_argument
@@ -139,8 +140,8 @@ def _parser() -> Parser:
         "--methods",
         action="append",
         metavar="M[,M...]",
-        help="methods, with options as in reciprocam:score=softmax (default: all that the bundle has the graphs for, but "
-        "those that cost tens of inferences or more)",
+        help="methods, with options as in reciprocam:score=softmax (default: all whose graphs the bundle has, "
+        "except those that cost tens of inferences or more)",
     )
     add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
@@ -148,8 +149,8 @@ def _parser() -> Parser:
     add("--batch", type=_counts, default=[1], metavar="N[,N...]", help="numbers of images (default: 1)")
     add("--targets", type=_counts, default=[1], metavar="N[,N...]", help="numbers of classes explained (default: 1)")
     add("--predicted", action="store_true", help="explain the best classes of each image instead of given ones")
-    add("--runs", type=positive, default=30, metavar="N", help="runs that are timed (default: 30)")
-    add("--warmup", type=positive, default=3, metavar="N", help="runs before them (default: 3)")
+    add("--runs", type=positive, default=30, metavar="N", help="timed runs (default: 30)")
+    add("--warmup", type=positive, default=3, metavar="N", help="runs before the timed ones (default: 3)")
     add(
         "--model",
         metavar="MODEL.onnx",
@@ -157,7 +158,7 @@ def _parser() -> Parser:
     )
     add("--image", metavar="FILE", help="image that fills the batch (default: noise, always the same)")
     parser.add_input_range()
-    add("--no-memory", action="store_true", help="leave out peak memory, which takes a process per method")
+    add("--no-memory", action="store_true", help="do not measure peak memory, which needs one process per method")
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
     add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')
     parser.add_common()

@@ -45,11 +45,11 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.record:
         return _record(arguments)
     require_place(arguments.json)
-    _refuse(arguments, ("overwrite",), "only a recording is kept from being replaced; give --record")
+    _refuse(arguments, ("overwrite",), "it is only for replacing a recording; give --record too, or leave it out")
     if len(arguments.paths) < 2:
         raise InputError("give REFERENCE, DEPLOYED and at least one image")
     deployed_path, *images = arguments.paths
-    files = _find(images, "one REFERENCE and one DEPLOYED are compared")
+    files = _find(images, "give one REFERENCE and one DEPLOYED, then images")
     reference = _Reference(arguments)
     told = [arguments.reference]
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
@@ -96,15 +96,15 @@ def _record(arguments: argparse.Namespace) -> int:
     if not arguments.paths:
         raise InputError("with --record give REFERENCE and at least one image")
     if out.suffix != ".npz":
-        raise InputError(f"{out}: --record takes the name of the file to write, which ends in .npz")
+        raise InputError(f"{out}: the file that --record writes must end in .npz; choose such a name")
     if out.exists() and not (arguments.overwrite and out.is_file()):
         raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
     require_place(arguments.record)
-    files = _find(arguments.paths, "--record takes the REFERENCE alone")
+    files = _find(arguments.paths, "with --record give one REFERENCE, then images")
     names = [path.name for path in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{twice}: two images have this name, by which a recording knows them; rename one")
+        raise InputError(f"{twice}: two images have this name, and a recording finds an image by its name; rename one")
     explainer = _open(arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments)
     methods = _methods(arguments, None, explainer)
     parts: list[Explained] = []
@@ -215,7 +215,7 @@ def _find(paths: Sequence[str], bundles: str) -> list[Path]:
         return find_images(paths, Path(os.devnull))
     except ImageFileError:
         if bundle := next((path for path in paths if (Path(path) / MANIFEST).is_file()), None):
-            raise InputError(f"{bundle}: is a bundle, among the images; {bundles}") from None
+            raise InputError(f"{bundle}: is a bundle, but an image is expected here; {bundles}") from None
         raise
 
 
@@ -250,7 +250,8 @@ def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
     # Two names may mean the same layer; two names with different shapes can't.
     if layers[0] != layers[1] and shapes[0] != shapes[1]:
         log.warning(
-            "the reference is cut at %s, the deployed network at %s: their maps differ anyway", *map(printable, layers)
+            "the reference is cut at %s, the deployed network at %s, so their maps differ for that reason alone",
+            *map(printable, layers),
         )
     if one.labels and other.labels and one.labels != other.labels:
         log.warning("the networks' labels differ: a class of one may not be the same class of the other")
@@ -278,7 +279,11 @@ def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], pas
         verdict = "" if figure.passed else "  FAILED"
         print(f"{printable(figure.name):{width}}  {figure.value:6.3f}  {worst:>11}  {figure.limit:.3f}{verdict}")
     worst_image = min(images, key=lambda image: min(image.top_overlap.values()))
-    differ = f"differ most on {worst_image.image}" if min(worst_image.top_overlap.values()) < 1 else "peak alike on all"
+    differ = (
+        f"differ most on {worst_image.image}"
+        if min(worst_image.top_overlap.values()) < 1
+        else "have the same peaks on all"
+    )
     print(printable(f"{len(images)} image{'s' * (len(images) > 1)}; the maps {differ}"))
     print("the networks agree" if passed else "the networks DISAGREE")
 
@@ -288,22 +293,26 @@ def _parser() -> Parser:
         prog=PROGRAM,
         usage="%(prog)s [options] REFERENCE DEPLOYED IMAGE [IMAGE ...]\n"
         "       %(prog)s [options] --record FILE.npz REFERENCE IMAGE [IMAGE ...]",
-        description="Check that a deployed network predicts and looks as its reference does: the same predictions, and maps "
-        "alike for the class that the reference predicts. Exit status 1 if they disagree.",
+        description="Check that a deployed network agrees with its reference: the same predictions, and similar maps "
+        "for the class that the reference predicts. The exit status is 1 if they disagree.",
         epilog="examples: xai-check float32.xai int8.xai photos/; "
         "xai-check --record reference.npz float32.xai photos/, then on the device: xai-check reference.npz int8.xai photos/",
     )
     add = parser.add_argument
     add("reference", metavar="REFERENCE", help="bundle, or a recording made with --record")
     add("paths", metavar="DEPLOYED IMAGE ...", nargs="*", help="bundle to check, then image files or folders of them")
-    add("--record", metavar="FILE.npz", help="write what REFERENCE says of the IMAGEs, with no DEPLOYED to compare")
-    add("--overwrite", action="store_true", help="replace a recording that is there")
+    add(
+        "--record",
+        metavar="FILE.npz",
+        help="write a recording of REFERENCE's answers for the IMAGEs; nothing is compared",
+    )
+    add("--overwrite", action="store_true", help="replace an existing recording")
     add(
         "-m",
         "--methods",
         action="append",
         metavar="M[,M...]",
-        help=f"methods (default: of {', '.join(DEFAULT)} what both allow)",
+        help=f"methods (default: those of {', '.join(DEFAULT)} that both allow)",
     )
     add("--reference-backend", choices=backend_names(), help="runtime of the reference (default: the first installed)")
     add("--reference-device", default="cpu", help="device of the reference (default: cpu)")
@@ -314,7 +323,12 @@ def _parser() -> Parser:
         help="runtime of the deployed network (default: the first installed)",
     )
     add("-d", "--device", default="cpu", help="device of the deployed network (default: cpu)")
-    add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="its arithmetic (default: f32)")
+    add(
+        "--precision",
+        default="f32",
+        choices=("f32", "tf32", "f16", "bf16"),
+        help="arithmetic of the deployed network (default: f32)",
+    )
     _add_limits(parser)
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
     parser.add_resources()

@@ -108,7 +108,7 @@ def require_place(path: str | None) -> None:
     if path not in (None, "-") and not Path(path).parent.is_dir():
         raise XaiError(f"{path}: its folder does not exist")
     if path not in (None, "-") and Path(path).is_dir():
-        raise XaiError(f"{path}: is a folder; a file is written")
+        raise XaiError(f"{path}: is a folder; give the name of a file")
 
 
 def write_json(report: Any, path: str) -> None:

@@ -75,12 +75,14 @@ class _Progress:
         goes_on = not self.images and done > 0  # the first call, and the journal already holds images
         self.done, self.images = done, images
         if goes_on and not self.quiet:
-            print(printable(f"going on with {self.journal}: {self._kept()}"), file=sys.stderr)
+            print(printable(f"continuing with {self.journal}: {self._kept()}"), file=sys.stderr)
 
     def interrupted(self) -> None:
         """Print what is kept; print nothing before the measurement has begun or after it has ended."""
         if self.done < self.images:
-            print(printable(f"{self._kept()} in {self.journal}; the same command goes on"), file=sys.stderr)
+            print(
+                printable(f"{self._kept()} in {self.journal}; give the same command again to continue"), file=sys.stderr
+            )
 
     def _kept(self) -> str:
         return f"{self.done} of {self.images} images are done"
@@ -146,7 +148,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="xai-evaluate",
         description="Measure explanations of a deployed network on a folder of images: faithfulness, complexity, localisation, "
-        "sanity. An evaluation that was interrupted goes on where it stopped when the same command is given again.",
+        "sanity. Give the same command again to continue an evaluation that was interrupted.",
         epilog="example: xai-evaluate resnet50.xai --images val/ --boxes instances.json --methods grad-cam,score-cam -o scores",
     )
     add = parser.add_argument
@@ -164,7 +166,7 @@ def _parser() -> Parser:
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
     add("--limit", type=positive, metavar="N", help="take N of the images, drawn at random (default: all)")
-    add("--seed", type=_seed, default=0, help="of that draw (default: 0)")
+    add("--seed", type=_seed, default=0, help="seed of that draw (default: 0)")
     add("-o", "--out", default="xai-evaluation", metavar="OUT", help="folder for the results (default: xai-evaluation)")
     add("--overwrite", action="store_true", help="begin again if OUT holds an evaluation")
     add("--json", action="store_true", help="print the results as JSON instead of a table")

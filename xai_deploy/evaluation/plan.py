@@ -133,7 +133,7 @@ def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool
     names = [name for name, _ in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise OptionError(
-            f"{twice}: given twice; a metric's columns are there once, so evaluate again with -o elsewhere"
+            f"{twice}: given twice, but results hold a metric's columns only once; evaluate it again with another folder (-o)"
         )
     return chosen
 

@@ -114,8 +114,8 @@ def choices(plan: Plan) -> list[str]:
     lines.append(f"class explained: {target}; p is the network's own probability")
     if plan.boxes or plan.masks or any("sanity" in name or "class-s" in name for name, _ in plan.metrics):
         lines.append(
-            "n: the images for which a figure is defined, if these are not all: an image without boxes or mask has no place, "
-            "a constant map no correlation"
+            "n: the number of images for which a figure is defined, if that is not all of them: localisation needs boxes or a "
+            "mask, a correlation needs a map that is not constant"
         )
     if plan.boxes:
         known = sum(map(plan.boxes.has, plan.images))

@@ -84,8 +84,8 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
     for truth in (plan.boxes, plan.masks):
         if truth is not None and not any(map(truth.has, plan.images)):
             raise TruthError(
-                f"{truth.path}: none of the {len(plan.images)} images is annotated there, {plan.images[0].name} for one; "
-                "names must be those of the files"
+                f"{truth.path}: it annotates none of the {len(plan.images)} images, for example not {plan.images[0].name}; "
+                "the names in it must be those of the image files"
             )
     if not any(subject.randomised for subject in subjects):
         for (name, _), metric in zip(plan.metrics, plan.made, strict=True):
@@ -99,7 +99,7 @@ def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
     wanted = read([plan.target], 1, ScoreSpace(manifest.classes, explainer.labels))[0]  # "top3" gives three
     if isinstance(wanted, TopTarget) or wanted.classes is None:
-        raise TargetError(f"target {plan.target!r}: metrics are of one class; give its index or its label")
+        raise TargetError(f"target {plan.target!r}: a metric takes one class; give its index or its label")
     for name, options in plan.methods:
         require_roles(name, create_method(name, options), manifest)
 

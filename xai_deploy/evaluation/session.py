@@ -179,7 +179,7 @@ def evaluate_into(
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
-        raise XaiError(f"{folder}: is a file; the results go to a folder")
+        raise XaiError(f"{folder}: is a file; give a folder for the results")
     described = plan.describe(subjects)
     with Journal(folder / JOURNAL, described, overwrite) as journal:  # its lock protects the results too
         try:

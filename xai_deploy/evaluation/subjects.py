@@ -117,10 +117,10 @@ def _randomised(bundle: str) -> list[str]:
     whole = [of for of, steps in sets.items() if sorted(steps) == list(range(1, of + 1))]
     if sets and not whole:
         of = max(sets)
-        raise XaiError(f"{bundle}: of its {of} randomised bundles only {len(sets[of])} are there; export it again")
+        raise XaiError(f"{bundle}: only {len(sets[of])} of its {of} randomised bundles exist; export it again")
     if len(sets) > 1:
         log.warning(
-            "%s: randomised bundles of %s steps lie there; sanity takes those of %d",
+            "%s: has randomised bundles of %s steps; the metric sanity uses those of %d",
             printable(bundle),
             " and of ".join(map(str, sorted(sets))),
             max(whole),
@@ -142,15 +142,17 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
         fits = (manifest.input, manifest.target, manifest.classes) == (own.input, own.target, own.classes)
         if random is None or (random.step, random.of) != (step, len(made) - 1) or not fits:
             raise XaiError(
-                f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} in randomising {made[0].bundle.path}; export "
+                f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} of randomising {made[0].bundle.path}; export "
                 "both again with --randomise"
             )
         # "": the manifest does not say which network was randomised
         if random.trained not in ("", own.network):
             raise XaiError(
-                f"{explainer.bundle.path}: was made of other weights than {made[0].bundle.path} has; export both again with "
+                f"{explainer.bundle.path}: was made from other weights than those of {made[0].bundle.path}; export both again with "
                 "--randomise"
             )
         seeds.add(random.seed)
     if len(seeds) > 1:
-        raise XaiError(f"{made[0].bundle.path}: its randomised bundles are of several seeds; export them again")
+        raise XaiError(
+            f"{made[0].bundle.path}: its randomised bundles were made with different seeds; export them again"
+        )

@@ -128,7 +128,7 @@ class Journal:
         if different or set(entry["plan"]) != set(self._plan):
             what = ", ".join(different) or "format"
             raise XaiError(
-                f"{self.path}: of {self.kind} that differs in {what}; give --overwrite to begin again, or another "
+                f"{self.path}: belongs to {self.kind} that differs in {what}; give --overwrite to begin again, or another "
                 "folder with -o"
             )
 

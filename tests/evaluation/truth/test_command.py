@@ -34,15 +34,15 @@ def test_images_and_masks_and_labels_under_one_root(desk: Path, run: Run, refuse
 
 @pytest.mark.parametrize("more", [[], ["-b", "onnxruntime,openvino"]])
 def test_labels_of_no_class(desk: Path, run: Run, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
-    """Told once, before anything is measured; not where some are."""
-    told = (
-        "xai-evaluate: warning: boxes.csv: none of the boxes' labels is a class of net's, 'nosuch' for one; its labels are 'cat', "
-        "'dog', 'owl', ...; write the boxes' labels so, or take all boxes\n"
-    ).replace("net's", "net (onnxruntime)'s" if more else "net's")
+    """Said once, before anything is measured; not if some boxes are of a class."""
+    warning = (
+        "xai-evaluate: warning: boxes.csv: no label of its boxes is a class of net, for example not 'nosuch'; the "
+        "network's labels are 'cat', 'dog', 'owl', ...; use these as the boxes' labels, or take all boxes\n"
+    ).replace("of net,", "of net (onnxruntime)," if more else "of net,")
     Path("boxes.csv").write_text(HEADER + "0000.png,1,1,5,5,nosuch\n0001.png,1,1,5,5,none\n")
     asked = ["--boxes", "boxes.csv", "--metrics", "energy-pointing", *more]
     run(*asked, "--boxes-of", "class")
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == warning
     run(*asked, out="all")
     Path("boxes.csv").write_text(HEADER + "0000.png,1,1,5,5,nosuch\n0001.png,1,1,5,5,OWL\n")
     run(*asked, "--boxes-of", "class", out="some")
@@ -54,7 +54,10 @@ def test_labels_of_no_class_of_the_second_network(desk: Path, run: Run, capsys: 
     Path("boxes.csv").write_text(HEADER + "0000.png,1,1,5,5,owl\n")
     asked = ["--boxes", "boxes.csv", "--boxes-of", "class", "--metrics", "energy-pointing"]
     run(*asked, bundles=("net.xai", "other.xai"))
-    assert "of other's, 'owl' for one; it has no labels, only the numbers 0 to 4; write" in capsys.readouterr().err
+    assert (
+        "of other, for example not 'owl'; the network has no labels, only the numbers 0 to 4; use"
+        in capsys.readouterr().err
+    )
 
 
 def test_boxes_that_reach_beyond_their_image(

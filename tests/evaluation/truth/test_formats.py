@@ -131,7 +131,7 @@ def test_voc_goes_by_the_files_own_name(tmp_path: Path) -> None:
         folders.write(tmp_path / f"xml/{name}.xml", folders.voc_text("b.jpg" if name == "a" else name, []))
     assert one(tmp_path, tmp_path / "xml") == ()
     assert read_boxes(tmp_path / "xml", tmp_path).problems == (
-        f"{tmp_path / 'xml'}: 1 files whose <filename> names another image; each is taken for the image of its own name",
+        f"{tmp_path / 'xml'}: 1 files whose <filename> names another image; each is used for the image with the file's own name",
     )
 
 

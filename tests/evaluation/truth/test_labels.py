@@ -53,12 +53,17 @@ def boxes(tmp_path: Path, *labels: str) -> Boxes:
 @pytest.mark.parametrize(
     ("of", "labels", "message"),
     [
-        (("elk", "cow"), PETS, "is a class of net's, 'elk' for one; its labels are 'cat', 'Dog', 'dog', ...; write"),
-        (("6",), ["cat"], "is a class of net's, '6' for one; its labels are 'cat'; write"),
+        (
+            ("elk", "cow"),
+            PETS,
+            "a class of net, for example not 'elk'; the network's labels are 'cat', 'Dog', 'dog', ...; use",
+        ),
+        (("6",), ["cat"], "a class of net, for example not '6'; the network's labels are 'cat'; use"),
         (
             ("elk",),
             [],
-            "'elk' for one; it has no labels, only the numbers 0 to 5; write the boxes' labels so, or take all boxes",
+            "for example not 'elk'; the network has no labels, only the numbers 0 to 5; use these as the "
+            "boxes' labels, or take all boxes",
         ),
         (("",), PETS, "no box has a label, so none is of the class explained; add labels, or take all boxes"),
         (("elk", "", "owl"), PETS, None),

@@ -70,7 +70,7 @@ def test_value(tmp_path: Path, value: int, kind: str) -> None:
         (
             Image.fromarray(VALUES.T.copy()),
             None,
-            r"a\.png: for 40 x 64 pixels, but \S+a\.jpg has 64 x 40 upright: .*EXIF",
+            r"a\.png: for 40 x 64 pixels, but \S+a\.jpg has 64 x 40 upright; .*EXIF",
         ),
         (
             Image.fromarray(VALUES[:-1]),
@@ -78,9 +78,9 @@ def test_value(tmp_path: Path, value: int, kind: str) -> None:
             r"masks/x/a\.png: for 64 x 39 pixels, but \S+ has 64 x 40; give the images",
         ),
         (Image.fromarray(VALUES.astype(np.uint16)), None, "has 16 bits per value, .* save it with 8"),
-        (palette(VOC), 1, "value 1 is looked for in a grey PNG of 8 bits; save it as one"),
-        (Image.fromarray(VALUES > 0), 1, "value 1 is looked for in a grey PNG of 8 bits"),
-        (Image.fromarray(VALUES).convert("RGB"), 255, "value 255 is looked for in a grey PNG"),
+        (palette(VOC), 1, "the mask value 1 needs a grey PNG of 8 bits; save it as one"),
+        (Image.fromarray(VALUES > 0), 1, "the mask value 1 needs a grey PNG of 8 bits"),
+        (Image.fromarray(VALUES).convert("RGB"), 255, "the mask value 255 needs a grey PNG"),
     ],
 )
 def test_refused(tmp_path: Path, image: Image.Image, value: int | None, message: str) -> None:
@@ -113,7 +113,7 @@ def test_folders(tmp_path: Path) -> None:
         read_masks(tmp_path / "nothing", tmp_path)
     for name in ("a.png", "a.PNG"):
         folders.write(tmp_path / "twice" / name, "")
-    with pytest.raises(TruthError, match=r"twice: two masks of one name, \.png and \.PNG; remove one"):
+    with pytest.raises(TruthError, match=r"twice: a mask exists twice, as \.png and as \.PNG; remove one"):
         read_masks(tmp_path / "twice", tmp_path)
     values: list[Any] = [-1, 256, 1.0, True, "1"]
     for value in values:

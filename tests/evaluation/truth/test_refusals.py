@@ -41,8 +41,11 @@ DOCUMENT: dict[str, Any] = {"images": [IMAGE], "annotations": [CAT], "categories
             r"images\[0\] \(id None\): 'id' is missing, or neither an integer nor text",
         ),
         ({"images": [IMAGE, {**IMAGE, "file_name": "b"}]}, r"images\[1\] \(id 1\): the id 1 occurs twice"),
-        ({"images": [IMAGE, {**IMAGE, "id": 2}]}, "'a.png' and 'a.png' are one image annotated twice; join or remove"),
-        ({"images": [IMAGE, {**IMAGE, "id": 2, "file_name": ".\\a.png"}]}, "are one image annotated twice"),
+        (
+            {"images": [IMAGE, {**IMAGE, "id": 2}]},
+            "'a.png' and 'a.png' name the same image; merge the two or remove one",
+        ),
+        ({"images": [IMAGE, {**IMAGE, "id": 2, "file_name": ".\\a.png"}]}, "name the same image; merge"),
         ({"images": [{**IMAGE, "file_name": "./"}]}, "has the empty image name './'; correct it"),
         ({"images": [{**IMAGE, "file_name": 7}]}, r"images\[0\] \(id 1\): 'file_name' is missing, or not text: 7"),
         ({"images": [{**IMAGE, "width": 0}]}, r"\(id 1\): an image of 0 x 40 pixels; correct 'width' and 'height'"),
@@ -51,7 +54,7 @@ DOCUMENT: dict[str, Any] = {"images": [IMAGE], "annotations": [CAT], "categories
         ({"images": [{**IMAGE, "width": True}]}, r"images\[0\] \(id 1\): True is not a number"),
         (
             {"images": [{**IMAGE, "width": 40, "height": 64}]},
-            r"for 40 x 64 pixels, but \S+ has 64 x 40 upright: annot.* EXIF",
+            r"for 40 x 64 pixels, but \S+ has 64 x 40 upright; it was annot.* EXIF",
         ),
         (
             {"images": [{**IMAGE, "width": 128, "height": 80}]},
@@ -61,8 +64,8 @@ DOCUMENT: dict[str, Any] = {"images": [IMAGE], "annotations": [CAT], "categories
             {"annotations": [CAT, CAT]},
             r"annotations\[1\] \(id 5\): the id 5 occurs twice; give each annotation its own",
         ),
-        ({"annotations": [{**CAT, "image_id": 9}]}, "image_id 9 is none of the images'; correct or remove it"),
-        ({"annotations": [{**CAT, "category_id": "x"}]}, "category_id 'x' is none of the categories'"),
+        ({"annotations": [{**CAT, "image_id": 9}]}, "image_id 9 is not the id of any image; correct or remove it"),
+        ({"annotations": [{**CAT, "category_id": "x"}]}, "category_id 'x' is not the id of any category"),
         ({"annotations": [{**CAT, "bbox": None}]}, r"\(id 5\): 'bbox' is missing, or not \[x, y, width, height\]"),
         ({"annotations": [{**CAT, "bbox": [1, 2, 3]}]}, "'bbox' is missing, or not"),
         ({"annotations": [{**CAT, "bbox": [1, 2, 3, "4"]}]}, "'4' is not a number"),
@@ -78,8 +81,8 @@ DOCUMENT: dict[str, Any] = {"images": [IMAGE], "annotations": [CAT], "categories
             {"annotations": [{**CAT, "bbox": [1, -9, 3, 9]}]},
             "lies outside the image of 64 x 40 pixels; correct or remove",
         ),
-        ({"annotations": [{**CAT, "bbox": [1, float("nan"), 3, 9]}]}, "holds NaN, which is no JSON"),
-        ({"annotations": [{**CAT, "bbox": [1, -float("inf"), 3, 9]}]}, "holds -Infinity, which is no JSON"),
+        ({"annotations": [{**CAT, "bbox": [1, float("nan"), 3, 9]}]}, "holds NaN, which is not valid JSON"),
+        ({"annotations": [{**CAT, "bbox": [1, -float("inf"), 3, 9]}]}, "holds -Infinity, which is not valid JSON"),
         ({"categories": [{"id": 2, "name": None}]}, r"categories\[0\] \(id 2\): 'name' is missing, or not text: None"),
         ({"categories": [{"id": 2, "name": "a"}] * 2}, r"categories\[1\] \(id 2\): the id 2 occurs twice"),
     ],
@@ -97,7 +100,7 @@ def test_rotated_photograph(tmp_path: Path) -> None:
     boxes = read_boxes(folders.coco(tmp_path / "a.json", {"a.jpg": [((0, 0, 8, 8), "cat")]}), tmp_path)
     height, width = read_image(tmp_path / "a.jpg").shape[:2]
     with pytest.raises(
-        TruthError, match=r"for 64 x 40 pixels, but \S+ has 40 x 64 upright: annotated before the rotation"
+        TruthError, match=r"for 64 x 40 pixels, but \S+ has 40 x 64 upright; it was annotated without the rotation"
     ):
         boxes.of(tmp_path / "a.jpg", height, width)
 
@@ -111,7 +114,7 @@ def test_rotated_photograph(tmp_path: Path) -> None:
         ('{"a": ' + "1" * 5000 + "}", "a number is too long"),
         (
             '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]',
-            "a list, as COCO's detection results are; give the file",
+            "is a list, like COCO's detection results; give the file",
         ),
         ("{}", "'images' is missing"),
         (b'{"images": "\xff"}', r"a\.json: not UTF-8 text at byte 12; save it as UTF-8"),
@@ -142,7 +145,9 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.txt", "b.xml"):
         folders.write(tmp_path / "mixed" / name, "")
     refused(
-        "mixed: may be Pascal VOC xml or YOLO txt; give a folder that holds files of one kind", tmp_path / "mixed", root
+        "mixed: could be Pascal VOC xml or YOLO txt; give a folder that holds files of one kind",
+        tmp_path / "mixed",
+        root,
     )
     with pytest.raises(TruthError, match=r"a\.json: the file is larger than 0 MiB; split it"):
         reading.read_text(path, 10)
@@ -227,7 +232,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotation>&
         ),
         ("<annotation><size/></annotation>", r"a\.xml, size: has no <height>"),
         ("<annotation><size><width>4</width><height>0</height></size></annotation>", "size: an image of 4 x 0 pixels"),
-        ("<annotation><size><width>40</width><height>64</height></size></annotation>", "64 x 40 upright: .* EXIF data"),
+        ("<annotation><size><width>40</width><height>64</height></size></annotation>", "64 x 40 upright; .* EXIF data"),
     ],
 )
 def test_voc(tmp_path: Path, text: str | bytes, message: str) -> None:

@@ -193,7 +193,7 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["net.xai", "photos", "--max-pixels", "1999"],
             "photos/cat.bmp: its header announces 64 x 64 pixels, the limit",
         ),
-        (["net.xai", "photos", "-o", "photos"], "the results would lie among the images"),
+        (["net.xai", "photos", "-o", "photos"], "the results would be written among the images"),
         (["net.xai", "photos", "-o", "photos/notes.txt"], "photos/notes.txt: File exists"),
         (["net.xai", "photos", "-o", "photos/notes.txt/x"], "Not a directory"),
     ],

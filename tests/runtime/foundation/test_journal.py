@@ -128,7 +128,7 @@ def test_another_evaluation(path: Path, changes: dict[str, Any], what: str) -> N
         fill(journal)
     before = path.read_bytes()
     other = {key: value for key, value in (PLAN | changes).items() if value is not ...}
-    message = f"{path}: of an evaluation that differs in {what}; give --overwrite to begin again"
+    message = f"{path}: belongs to an evaluation that differs in {what}; give --overwrite to begin again"
     with pytest.raises(XaiError, match=re.escape(message)):
         Journal(path, other)
     assert path.read_bytes() == before

@@ -263,5 +263,5 @@ def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str], apart
         known = "; ".join(f"{name}: {kind.expects}" for name in formats if (kind := formats.get(name)))
         raise TruthError(f"{path}: holds no annotations that can be read; {known}")
     if len(found) > 1:
-        raise TruthError(f"{path}: may be {' or '.join(found)}; give a folder that holds files of one kind")
+        raise TruthError(f"{path}: could be {' or '.join(found)}; give a folder that holds files of one kind")
     return Boxes(found[0], path, kind.read(source), Path(root), apart)

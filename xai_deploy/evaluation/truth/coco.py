@@ -54,7 +54,7 @@ class Coco(Format):
                 seen.add(key)
             image = _identity(item, "image_id", where)
             if image not in images:
-                raise TruthError(f"{where}: image_id {quoted(image)} is none of the images'; correct or remove it")
+                raise TruthError(f"{where}: image_id {quoted(image)} is not the id of any image; correct or remove it")
             if item.get("iscrowd", 0) not in (0, False):
                 skipped[_CROWD] += 1
                 continue
@@ -73,7 +73,7 @@ class Coco(Format):
 
 def _decode(text: str, path: Path) -> dict[str, Any]:
     def refuse(constant: str) -> NoReturn:
-        raise TruthError(f"{path}: holds {constant}, which is no JSON; correct it")
+        raise TruthError(f"{path}: holds {constant}, which is not valid JSON; correct it")
 
     try:
         document = json.loads(text, parse_constant=refuse)
@@ -84,7 +84,7 @@ def _decode(text: str, path: Path) -> dict[str, Any]:
     except ValueError:  # an integer with more digits than Python converts (4300)
         raise TruthError(f"{path}: not valid JSON (a number is too long); correct it") from None
     if isinstance(document, list):
-        raise TruthError(f'{path}: a list, as COCO\'s detection results are; give the file with "images"')
+        raise TruthError(f'{path}: is a list, like COCO\'s detection results; give the file with "images"')
     return dict(document)
 
 
@@ -126,7 +126,9 @@ def _label(item: dict[str, Any], names: dict[int | str, str] | None, where: str)
         return _identity(item, "category_id", where) if "category_id" in item else None
     key = _identity(item, "category_id", where)
     if key not in names:
-        raise TruthError(f"{where}: category_id {quoted(key)} is none of the categories'; correct it or add it there")
+        raise TruthError(
+            f"{where}: category_id {quoted(key)} is not the id of any category; correct it, or add the category"
+        )
     return names[key]
 
 

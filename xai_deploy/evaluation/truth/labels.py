@@ -46,9 +46,9 @@ def unknown(boxes: Boxes, network: str, labels: Sequence[str], classes: int) -> 
         return None
     if not boxes.labels:
         return f"{boxes.path}: no box has a label, so none is of the class explained; add labels, or take all boxes"
-    known = f"its labels are {', '.join(map(quoted, labels[:_SHOWN]))}" + ", ..." * (len(labels) > _SHOWN)
+    known = f"the network's labels are {', '.join(map(quoted, labels[:_SHOWN]))}" + ", ..." * (len(labels) > _SHOWN)
     return (
-        f"{boxes.path}: none of the boxes' labels is a class of {network}'s, {quoted(boxes.labels[0])} for one; "
-        + (known if labels else f"it has no labels, only the numbers 0 to {classes - 1}")
-        + "; write the boxes' labels so, or take all boxes"
+        f"{boxes.path}: no label of its boxes is a class of {network}, for example not {quoted(boxes.labels[0])}; "
+        + (known if labels else f"the network has no labels, only the numbers 0 to {classes - 1}")
+        + "; use these as the boxes' labels, or take all boxes"
     )

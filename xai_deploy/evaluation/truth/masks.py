@@ -39,7 +39,7 @@ class Masks:
         self._value = value
         self._files = {file.relative_to(path).with_suffix("").as_posix(): file for file in files}
         if len(self._files) < len(files):
-            raise TruthError(f"{path}: two masks of one name, .png and .PNG; remove one")
+            raise TruthError(f"{path}: a mask exists twice, as .png and as .PNG; remove one")
         self._matcher = Matcher(self._files, root, True, path, apart)
 
     @property
@@ -73,9 +73,9 @@ class Masks:
         file = self._files[name]
         bits, colour = _header(file)
         if bits == 16:
-            raise TruthError(f"{file}: has 16 bits per value, of which the lower would be lost; save it with 8")
+            raise TruthError(f"{file}: has 16 bits per value, and the lower 8 would be lost; save it with 8")
         if self._value is not None and (colour not in (_GREY, _GREY_ALPHA) or bits != 8):
-            raise TruthError(f"{file}: value {self._value} is looked for in a grey PNG of 8 bits; save it as one")
+            raise TruthError(f"{file}: the mask value {self._value} needs a grey PNG of 8 bits; save it as one")
         pixels = read_image(file)
         check_size(pixels.shape[:2], (height, width), str(file), image)
         if self._value is not None:

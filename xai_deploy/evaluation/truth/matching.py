@@ -52,7 +52,7 @@ class Matcher:
                 raise TruthError(f"{annotations}: an annotation has the empty image name {name!r}; correct it")
             if key in self._names:
                 both = f"{self._names[key]!r} and {name!r}"
-                raise TruthError(f"{annotations}: {both} are one image annotated twice; join or remove one")
+                raise TruthError(f"{annotations}: {both} name the same image; merge the two or remove one")
             self._names[key] = name
             self._namesakes[key[-1]].append(key)
 

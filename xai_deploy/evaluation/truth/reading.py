@@ -61,7 +61,7 @@ def check_size(annotated: tuple[int, int], found: tuple[int, int], where: str, i
     sizes = f"{annotated[1]} x {annotated[0]} pixels, but {image} has {found[1]} x {found[0]}"
     if annotated == found[::-1]:  # height and width swapped
         raise TruthError(
-            f"{where}: for {sizes} upright: annotated before the rotation in the image's EXIF data; "
+            f"{where}: for {sizes} upright; it was annotated without the rotation in the image's EXIF data; "
             "save the image upright and annotate that"
         )
     raise TruthError(f"{where}: for {sizes}; give the images that were annotated")

@@ -40,7 +40,7 @@ class Voc(Format):
             objects = root.findall("object")
             entries = tuple(_entry(item, f"{file}, object {index}") for index, item in enumerate(objects, 1))
             records.append(Record(source.name(file), entries, str(file), _size(root, file)))
-        what = "files whose <filename> names another image; each is taken for the image of its own name"
+        what = "files whose <filename> names another image; each is used for the image with the file's own name"
         return Annotations(tuple(records), by_stem=True, problems=counted([(renamed, what)], source.path))
 
 

@@ -29,7 +29,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "three bundles": (
         ["net.xai", "near.xai", "far.xai", "photos"],
-        "far.xai: is a bundle, among the images; one REFERENCE and one DEPLOYED are compared",
+        "far.xai: is a bundle, but an image is expected here; give one REFERENCE and one DEPLOYED, then images",
     ),
     "no reference": (["none.npz", "net.xai", "photos"], "none.npz: no such file or folder"),
     "reference is an image": (
@@ -80,12 +80,18 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["net.xai", "near.xai", "photos", "--precision", "int8"],
         "argument --precision: invalid choice: 'int8'",
     ),
-    "json folder": (["net.xai", "near.xai", "photos", "--json", "photos"], "photos: is a folder; a file is written"),
+    "json folder": (
+        ["net.xai", "near.xai", "photos", "--json", "photos"],
+        "photos: is a folder; give the name of a file",
+    ),
     "json nowhere": (
         ["net.xai", "near.xai", "photos", "--json", "none/r.json"],
         "none/r.json: its folder does not exist",
     ),
-    "overwrite": (["net.xai", "near.xai", "photos", "--overwrite"], "--overwrite: only a recording is kept"),
+    "overwrite": (
+        ["net.xai", "near.xai", "photos", "--overwrite"],
+        "--overwrite: it is only for replacing a recording",
+    ),
     "runtime of a recording": (
         ["good.npz", "near.xai", "photos", "--reference-backend", "openvino"],
         "--reference-backend: the reference is a recording and does not run",
@@ -98,13 +104,13 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "record without a name": (["--record", "net.xai", "photos"], "with --record give REFERENCE and at least one image"),
     "record into a bundle": (
         ["--record", "net.xai", "photos", "photos"],
-        "net.xai: --record takes the name of the file to write, which ends in .npz",
+        "net.xai: the file that --record writes must end in .npz; choose such a name",
     ),
     "record into an image": (
         ["--record", "photos/0.png", "net.xai", "photos", "--overwrite"],
-        "photos/0.png: --record takes the name of the file to write, which ends in .npz",
+        "photos/0.png: the file that --record writes must end in .npz; choose such a name",
     ),
-    "record to -": (["--record", "-", "net.xai", "photos"], "-: --record takes the name of the file"),
+    "record to -": (["--record", "-", "net.xai", "photos"], "-: the file that --record writes must end in .npz"),
     "record into a folder": (
         ["--record", "folder.npz", "net.xai", "photos", "--overwrite"],
         "folder.npz: exists; choose",
@@ -112,7 +118,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "record nowhere": (["--record", "none/r.npz", "net.xai", "photos"], "none/r.npz: its folder does not exist"),
     "record two bundles": (
         ["--record", "r.npz", "net.xai", "near.xai", "photos"],
-        "near.xai: is a bundle, among the images; --record takes the REFERENCE alone",
+        "near.xai: is a bundle, but an image is expected here; with --record give one REFERENCE, then images",
     ),
     "record a recording": (["--record", "r.npz", "good.npz", "photos"], "good.npz: is a file; a bundle is a folder"),
     "record on the deployed's runtime": (
@@ -133,7 +139,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "record two of one name": (
         ["--record", "r.npz", "net.xai", "photos", "more"],
-        "2.png: two images have this name, by which a recording knows them; rename one",
+        "2.png: two images have this name, and a recording finds an image by its name; rename one",
     ),
     "record an unknown method": (["--record", "r.npz", "net.xai", "photos", "-m", "x"], "no method 'x'"),
 }

@@ -32,7 +32,7 @@ def test_the_same_network_agrees_with_itself(here: Path, capsys: Capture) -> Non
         "probability difference         0.000        0.000  0.000",
         "reciprocam: rank correlation   1.000        1.000  1.000",
         "reciprocam: top 10 % overlap   1.000        1.000  1.000",
-        "4 images; the maps peak alike on all",
+        "4 images; the maps have the same peaks on all",
         "the networks agree",
     ]
 
@@ -60,7 +60,7 @@ def test_what_makes_maps_differ_that_are_right(here: Path, capsys: Capture) -> N
     tiny.write(here / "other.xai", changes={"target": replace(target, asked="stage1", shape=(6, 8, 10))})
     with contextlib.suppress(SystemExit):
         main(["left.xai", "other.xai", "photos", "-m", "reciprocam"])
-    said = f"the reference is cut at {target.asked}, the deployed network at stage1: their maps differ anyway"
+    said = f"the reference is cut at {target.asked}, the deployed network at stage1, so their maps differ for that reason alone"
     assert said in capsys.readouterr().err
 
 
