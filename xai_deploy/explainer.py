@@ -22,6 +22,7 @@ from .format.bundle import Bundle
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
+from .images.given import Image
 from .methods import Method
 from .methods import create as create_method
 from .methods.method import require_roles
@@ -108,8 +109,9 @@ class Explainer:
         """Explain images by one method.
 
         Args:
-            images: uint8 RGB images [h,w,3] of any size, one or many, preprocessed as the manifest says; or floats of
-                the network's own input shape, one or a batch, taken as already preprocessed; or the result of `prepare`.
+            images: One or many: paths, PIL images, uint8 RGB arrays [h,w,3] or RGBA [h,w,4], uint8 tensors [3,h,w] or [h,w,3],
+                of any size, preprocessed as the manifest says; or floats of the network's own input shape, taken as already
+                preprocessed; or the result of `prepare`.
             method: A method's name, see `xai_deploy.method_names`.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
                 `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: a
@@ -169,14 +171,14 @@ class Explainer:
         step = self._network.batch_size
         return (range(start, min(start + step, count)) for start in range(0, count, step))
 
-    def _forward(self, images: Sequence[NDArray[Any] | Prepared]) -> ForwardPass:
+    def _forward(self, images: Sequence[Image | Prepared]) -> ForwardPass:
         spec = self.bundle.manifest.input
         inputs = [prepare(image, spec) for image in images]
         return ForwardPass(self._network, inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
 
     def _chunk(
         self,
-        images: Sequence[NDArray[Any] | Prepared],
+        images: Sequence[Image | Prepared],
         rows: range,
         named: Sequence[tuple[str, Method]],
         wanted: Sequence[CheckedTarget],

@@ -1,10 +1,10 @@
-"""8-bit images -> the network's input tensor, as the manifest says; and the part of an image that the network sees."""
+"""Images -> the network's input tensor, as the manifest says; and the part of an image that the network sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import resample
 from .errors import DtypeError, NonFiniteInputError, ShapeError
 from .format.bundle import Input
+from .images.given import Image, as_array, is_single, read_given
 
 Pixels = NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ class Prepared:
     x: NDArray[Any]
 
 
-Images = NDArray[np.generic] | Sequence[NDArray[np.generic]] | Prepared
+Images = Image | Sequence[Image] | Prepared
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL and OpenCV
 
@@ -37,53 +38,56 @@ def as_list(images: NDArray[np.generic] | Sequence[NDArray[np.generic]]) -> list
 
 
 @overload
-def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]: ...
+def as_list(images: Images) -> Sequence[Image | Prepared]: ...
 
 
-def as_list(images: Images) -> Sequence[NDArray[np.generic] | Prepared]:
-    """One or many images -> a list of single ones: uint8 [h,w], [h,w,1] or [h,w,3], or float with the network's shape.
+def as_list(images: Images) -> Sequence[Image | Prepared]:
+    """One or many images -> a list of single ones: paths and PIL images as they are, read when they are prepared, and arrays.
 
-    An array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
+    An array is uint8 [h,w], [h,w,1], [h,w,3] or [h,w,4] (RGBA), or float with the network's shape, and one axis more is a batch. An
+    array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
 
     Raises:
         ShapeError: No image was given, or an array does not have the rank or the channels of an image.
-        DtypeError: Something is not an array.
+        DtypeError: Something is no image.
     """
     if isinstance(images, Prepared):
         return [Prepared(row) for row in images.x]
-    if isinstance(images, (str, bytes)) or not hasattr(images, "__len__"):
-        raise DtypeError("images are arrays, one or many; xai_deploy.read_image reads a file")
-    if isinstance(images, np.ndarray):
-        pixels = images.dtype.kind != "f"
-        if images.ndim not in ((2, 3, 4) if pixels else (3, 4)):
-            raise ShapeError(f"an array of shape {images.shape} is neither an image nor a batch of images")
-        if pixels and images.ndim == 3 and images.shape[-1] not in (1, 3):
+    if is_single(images):
+        return [cast(Image, images)]
+    if isinstance(images, bytes) or not (isinstance(images, (list, tuple)) or hasattr(images, "__len__")):
+        raise DtypeError(
+            "images are arrays, paths, PIL images or tensors, one or many; xai_deploy.read_image reads a file"
+        )
+    if not isinstance(images, Sequence):
+        array = as_array(images)
+        pixels = array.dtype.kind != "f"
+        if array.ndim not in ((2, 3, 4) if pixels else (3, 4)):
+            raise ShapeError(f"an array of shape {array.shape} is neither an image nor a batch of images")
+        if pixels and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
             raise ShapeError(
-                f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {images.shape}; "
+                f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {array.shape}; "
                 "give several grey images as a list"
             )
-        images = list(images) if images.ndim == 4 else [images]
+        images = list(array) if array.ndim == 4 else [array]
     if len(images) == 0:
         raise ShapeError("no image was given")
-    try:
-        return [np.asarray(image) for image in images]
-    except ValueError:  # nested lists of uneven lengths
-        raise DtypeError("images are arrays, one or many; one of these is not") from None
+    return [image if is_single(image) else as_array(image) for image in images]
 
 
-def prepare(image: NDArray[np.generic] | Prepared, spec: Input) -> NDArray[Any]:
+def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
     """One image -> one input of the network.
 
     Args:
-        image: uint8 RGB [h,w,3] (or grey [h,w], [h,w,1]) of any size; or floats in the network's own layout
-            (`spec.image_shape`), taken as already preprocessed.
+        image: A path, a PIL image, or uint8 RGB [h,w,3] (or RGBA [h,w,4], or grey [h,w], [h,w,1]) of any size; or floats in the
+            network's own layout (`spec.image_shape`), taken as already preprocessed.
         spec: The manifest's input.
 
     Returns:
         Array of `spec.image_shape` and `spec.dtype`.
 
     Raises:
-        ShapeError, DtypeError, NonFiniteInputError: The image is not one of the above.
+        InputError: The image is not one of the above, or can't be read.
     """
     if isinstance(image, Prepared):
         if (image.x.shape, image.x.dtype) != (spec.image_shape, np.dtype(spec.dtype)):
@@ -92,6 +96,7 @@ def prepare(image: NDArray[np.generic] | Prepared, spec: Input) -> NDArray[Any]:
                 "prepare it for this network"
             )
         return image.x
+    image = read_given(image)
     if image.dtype == np.uint8:
         return _from_pixels(image, spec)
     if image.dtype.kind != "f":
@@ -146,21 +151,21 @@ def frame(height: int, width: int, spec: Input) -> Frame:
     return Frame(top, left, min(max(rows, 1), height - top), min(max(columns, 1), width - left))
 
 
-def view(image: NDArray[np.generic] | Prepared, spec: Input) -> Pixels:
-    """The part of an RGB or grey uint8 image that reaches the network, at the image's own resolution: RGB [h,w,3]."""
+def view(image: Image | Prepared, spec: Input) -> Pixels:
+    """The part of an image that reaches the network, at the image's own resolution: RGB [h,w,3]. See `as_photo`."""
     pixels = as_photo(image)
     return np.ascontiguousarray(pixels[frame(pixels.shape[0], pixels.shape[1], spec).slices])
 
 
-def as_photo(image: NDArray[np.generic] | Prepared) -> Pixels:
-    """An RGB or grey uint8 image as RGB [h,w,3].
+def as_photo(image: Image | Prepared) -> Pixels:
+    """An image in any form of `prepare`, but not preprocessed floats, as RGB [h,w,3] uint8.
 
     Raises:
-        ShapeError, DtypeError: It is not one of these.
+        InputError: It is not one of these, or can't be read.
     """
     if isinstance(image, Prepared):
         raise DtypeError("an overlay needs the images themselves, not what was prepared from them")
-    return _as_rgb(image)
+    return _as_rgb(read_given(image))
 
 
 def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:

@@ -159,7 +159,7 @@ def test_eight_threads_agree_with_one(bundles: Bundles, backend: str, count: int
         (np.full((3, 16, 20), np.nan, np.float32), NonFiniteInputError, "NaN or infinity"),
         (np.full((3, 16, 20), -np.inf), NonFiniteInputError, "NaN or infinity"),
         ([], ShapeError, "no image was given"),
-        ("cat.png", DtypeError, "read_image"),
+        (b"cat.png", DtypeError, "read_image"),
         ([np.zeros((16, 20, 3), np.uint8), np.zeros((16, 20, 2), np.uint8)], ShapeError, r"not \(16, 20, 2\)"),
     ],
 )

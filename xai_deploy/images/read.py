@@ -90,7 +90,7 @@ def read_image(
     if header.alpha:
         # Decoded again unless it is deep: IMREAD_COLOR drops the alpha channel, and IMREAD_UNCHANGED does not turn the picture.
         _judge_transparency(image if header.deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
-    return _rgb(_upright(image, header.orientation or 1), span, path)
+    return _rgb(upright(image, header.orientation or 1), span, path)
 
 
 def _header(data: bytes, max_pixels: int, path: object) -> Header:
@@ -187,17 +187,27 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
             log.warning("%s: its extra channel (transparency?) is not read", path)
         return
     opaque = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
-    if image[..., 3].min() >= opaque:
-        return
-    if not header.colours_below:
+    if not header.colours_below and image[..., 3].min() < opaque:
         raise ImageFileError(
             f"{path}: transparent in places, and the colours there are lost; save it without transparency"
         )
-    log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", path)
+    warn_of_transparency(image[..., 3], opaque, path)
 
 
-def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The picture upright, by EXIF's orientation: 2 mirrored, 3 turned by 180 degrees, 4 upside down; 5 to 8 also transposed."""
+def warn_of_transparency(alpha: NDArray[Any], opaque: float, name: object) -> None:
+    """Log a warning if a pixel is transparent.
+
+    Args:
+        alpha: The alpha channel [h,w].
+        opaque: Its largest value.
+        name: The image, for the message.
+    """
+    if alpha.min() < opaque:
+        log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", name)
+
+
+def upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A picture [h,w,...] upright, by EXIF's orientation: 2 mirrored, 3 turned by 180 degrees, 4 upside down, 5 to 8 transposed."""
     if orientation > 4:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
