@@ -9,21 +9,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
-from .errors import NonFiniteOutputError, TargetError, XaiError
+from .errors import NonFiniteOutputError, OptionError, TargetError, XaiError
 from .explanation import ExplainedNetwork, Explanation
 from .format.bundle import Bundle
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .images.given import Image
-from .methods import Method
+from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
 from .preprocess import Images, Prepared, as_list, prepare
@@ -148,6 +148,16 @@ class Explainer:
         wanted = read_targets(targets, len(batch), self._space)
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
+
+    def methods(self, which: MethodSet = "all") -> list[str]:
+        """The methods that this bundle's graphs allow, for `explain_many`.
+
+        Args:
+            which: "all", or "fast": without those that cost tens of inferences or more.
+        """
+        if which not in get_args(MethodSet):
+            raise OptionError(f"methods: which is {' or '.join(map(repr, get_args(MethodSet)))}, not {which!r}")
+        return applicable([self.bundle.manifest], which)
 
     def check_target(self, target: Target) -> None:
         """Refuse something that is no target of this network, before any image is read.

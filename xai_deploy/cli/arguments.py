@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
+import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFileError, InputError, OptionError
+from ..format.bundle import Manifest
 from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import SUFFIXES, InputRange, Pixels, read_image
+from ..methods import MethodSet, applicable, create, left_out, methods
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,51 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
         if request not in requests:
             requests.append(request)
     return requests
+
+
+def expand_sets(requests: Sequence[MethodRequest], manifest: Manifest) -> list[MethodRequest]:
+    """Replace "all" and "fast" by their methods, each once, and say in one line which ones a set leaves out, and why.
+
+    Args:
+        requests: What `parse_methods` gave.
+        manifest: The bundle's; its graphs decide.
+
+    Raises:
+        OptionError: A set is given options.
+    """
+    expanded: list[MethodRequest] = []
+    for request in requests:
+        which = next((one for one in typing.get_args(MethodSet) if one == request.name), None)
+        if which is None:
+            expanded.append(request)
+            continue
+        if request.options:
+            raise OptionError(f"{request.title}: {which!r} is a set of methods and takes no options; name the method")
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in left_out([manifest], which).items():
+            by_reason.setdefault(reason, []).append(name)
+        if by_reason:
+            parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+            log.warning("--method %s leaves out: %s", which, "; ".join(parts))
+        expanded += [MethodRequest(name) for name in applicable([manifest], which)]
+    return list({request.title: request for request in expanded}.values())
+
+
+def method_table() -> list[str]:
+    """The lines of --list-methods: name, what its map is made of, cost and graphs, a method a line; then what the columns mean."""
+    made = {name: create(name, {}) for name in methods}
+    rows = [("method", "what the map is made of", "passes", "graphs")]
+    rows += [(name, one.shows, one.passes, ", ".join(one.roles) or "-") for name, one in made.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    advice = {role: text for one in made.values() for role, text in one.roles.items()}
+    return [
+        *lines,
+        "",
+        "passes: inferences per image with the defaults; a tail: the network after the layer; going back costs the same",
+        "graphs in the bundle, besides head and tail:",
+        *(f"  {role}: {text}" for role, text in advice.items()),
+    ]
 
 
 def describe_options(name: str, cls: Any) -> list[str]:

@@ -23,7 +23,17 @@ from ..foundation.progress import progress
 from ..images import Pixels, encode_image
 from ..methods import methods
 from ..preprocess import view
-from .arguments import Bad, describe_options, find_images, parse_methods, parse_target, read_chunks, unique_names
+from .arguments import (
+    Bad,
+    describe_options,
+    expand_sets,
+    find_images,
+    method_table,
+    parse_methods,
+    parse_target,
+    read_chunks,
+    unique_names,
+)
 from .console import Parser, command, share, silence_opencv
 from .contact_sheet import ContactSheet, Tile, fit
 from .results import REPORT, Results
@@ -50,7 +60,7 @@ class _Run:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.methods = parse_methods(arguments.method or ["reciprocam"])
+        asked = parse_methods(arguments.method or ["reciprocam"])
         self.targets = [parse_target(text) for text in arguments.target or ["-1"]]
         self.explainer = Explainer(
             arguments.bundle,
@@ -62,6 +72,7 @@ class _Run:
             cache=arguments.cache,
             progress=not arguments.quiet,
         )
+        self.methods = expand_sets(asked, self.explainer.bundle.manifest)
         self.results = Results(Path(arguments.out), arguments.overwrite)
         self.paths = find_images(arguments.image, self.results.out)
         self.names = unique_names(self.paths)
@@ -186,11 +197,14 @@ def _json(report: dict[str, Any]) -> bytes:
 
 
 class _ListMethods(argparse.Action):
-    """Like --version: print and exit, even if required arguments are missing."""
+    """Like --version: print and exit, even if required arguments are missing. With -v, on either side, the options too."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        for name in method_names():
-            print("\n".join(describe_options(name, methods.get(name))))
+    def __call__(self, parser: argparse.ArgumentParser, given: argparse.Namespace, rest: Any, _: object = None) -> None:
+        if given.verbose or {"-v", "--verbose"} & set(rest):
+            for name in method_names():
+                print("\n".join(describe_options(name, methods.get(name))))
+        else:
+            print("\n".join([*method_table(), "options: xai-explain --list-methods -v"]))
         parser.exit()
 
 
@@ -208,7 +222,8 @@ def _parser() -> Parser:
         "--method",
         action="append",
         metavar="M[,M...]",
-        help="method, or several; options follow colons, as in reciprocam:score=softmax (default: reciprocam)",
+        help="method, or several; options follow colons, as in reciprocam:score=softmax; all, or fast: those that the "
+        "bundle's graphs allow (default: reciprocam)",
     )
     add(
         "-t",
@@ -228,7 +243,7 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="print the report as JSON instead of a summary")
     parser.add_resources()
     parser.add_common()
-    add("--list-methods", action=_ListMethods, nargs=0, help="list the methods and their options, and exit")
+    add("--list-methods", action=_ListMethods, nargs="...", help="list the methods (with -v their options), and exit")
     return parser
 
 

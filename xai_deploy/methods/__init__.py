@@ -1,5 +1,5 @@
 """The explanation methods, one file each, found by name."""
 
-from .method import Forward, Method, applicable, create, methods
+from .method import Forward, Method, MethodSet, applicable, create, left_out, methods
 
-__all__ = ["Forward", "Method", "applicable", "create", "methods"]
+__all__ = ["Forward", "Method", "MethodSet", "applicable", "create", "left_out", "methods"]

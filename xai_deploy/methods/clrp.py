@@ -32,6 +32,8 @@ class Clrp(Method):
     relu: bool = True
     channels: Channels = "sum"
 
+    shows: ClassVar[str] = "relevance of the pixels, compared with all other classes"
+    passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
 
     @property

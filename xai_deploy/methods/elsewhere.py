@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NotApplicableError, OptionError
+from ..format.bundle import Manifest
 from .method import Array, Forward, Index, Seed
 
 Inputs: TypeAlias = Callable[[Index, Index], NDArray[Any]]
@@ -58,6 +59,13 @@ def noisy(name: str, forward: Forward, sigma: float, seed: int) -> Inputs:
         return np.stack([x[i] + scale[i] * noise[s] for s, i in zip(sample.tolist(), image.tolist(), strict=True)])
 
     return inputs
+
+
+def why_no_floats(manifest: Manifest) -> str | None:
+    """Why a network has no inputs between two images; None if it has."""
+    if manifest.input.dtype != "uint8":
+        return None
+    return "the network takes uint8 images, between whose values there are none; export it with a float input"
 
 
 def floats(name: str, forward: Forward) -> NDArray[Any]:

@@ -20,6 +20,8 @@ class GradCam(Method):
     If global average pooling and one linear layer follow the cut, it is CAM divided by the number of positions.
     """
 
+    shows: ClassVar[str] = "the layer, its channels weighted by their mean gradient"
+    passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:

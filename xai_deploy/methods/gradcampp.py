@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..format.bundle import Manifest
 from .cam import weighted_sum
-from .elsewhere import add_rows, check_noise, gradients_at, noisy
+from .elsewhere import add_rows, check_noise, gradients_at, noisy, why_no_floats
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 
 
@@ -30,6 +31,8 @@ class GradCamPlusPlus(Method):
 
     eps: float | None = None
 
+    shows: ClassVar[str] = "as grad-cam, weighted by powers of the positive gradient"
+    passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:
@@ -71,11 +74,17 @@ class SmoothGradCamPlusPlus(Method):
     sigma: float = 0.15
     seed: int = 0
 
+    shows: ClassVar[str] = "Grad-CAM++, its derivatives averaged over noisy copies"
+    passes: ClassVar[str] = "25 x (1 + a tail)"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:
         check_noise("smooth-grad-cam++", self.samples, self.sigma, self.seed)
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_floats(manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""

@@ -27,6 +27,8 @@ class GuidedBackprop(Method):
 
     channels: Channels = "max-abs"
 
+    shows: ClassVar[str] = "the pixels' gradient, positive parts only"
+    passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = _ADVICE
 
@@ -50,6 +52,8 @@ class GuidedGradCam(Method):
 
     channels: Channels = "max-abs"
 
+    shows: ClassVar[str] = "guided-backprop x grad-cam"
+    passes: ClassVar[str] = "3 + a tail"
     at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = _ADVICE | GRADIENT_ADVICE
 

@@ -16,6 +16,8 @@ from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 class HiResCam(Method):
     """L = ReLU(sum_k g_k * A_k), elementwise: nothing is averaged over positions."""
 
+    shows: ClassVar[str] = "gradient x activation at each position of the layer"
+    passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:

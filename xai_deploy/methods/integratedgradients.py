@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
-from .elsewhere import add_rows, floats, gradients_at
+from ..format.bundle import Manifest
+from .elsewhere import add_rows, floats, gradients_at, why_no_floats
 from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .saliency import Channels, over_channels
 
@@ -42,6 +43,8 @@ class IntegratedGradients(Method):
     baseline: Literal["zeros", "black"] = "zeros"
     channels: Channels = "sum"
 
+    shows: ClassVar[str] = "each pixel's share of the score's change from a baseline"
+    passes: ClassVar[str] = "100, 2 per step"
     at_pixels: ClassVar[bool] = True
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
@@ -53,6 +56,10 @@ class IntegratedGradients(Method):
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`; magnitudes have no sign."""
         return self.channels == "sum"
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_floats(manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -28,6 +28,8 @@ class Lrp(Method):
     composite: str = COMPOSITE
     channels: Channels = "sum"
 
+    shows: ClassVar[str] = "each pixel's share of the score, by rules of relevance"
+    passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
 
     @property

@@ -6,9 +6,10 @@ method, add one file that registers it; nothing else is edited.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from ..errors import NotApplicableError, OptionError, UnknownMethodError
 from ..format.bundle import Manifest
 from ..foundation.options import build, unknown
 from ..foundation.registry import Registry
-from ..probabilities import softmax
+from ..probabilities import has_probabilities, softmax, why_none
 from ..targets.seeds import Array, Index, Seed
 
 __all__ = [
@@ -26,18 +27,22 @@ __all__ = [
     "Forward",
     "Index",
     "Method",
+    "MethodSet",
     "Seed",
     "check_epsilon",
     "create",
+    "left_out",
     "methods",
     "require_roles",
     "require_varying_score",
     "score_explained",
     "scored",
     "softmax",
+    "why_no_score",
 ]
 
 T = TypeVar("T")
+MethodSet: TypeAlias = Literal["all", "fast"]
 
 GRADIENT_ADVICE = {"gradient": "export the network again, without --roles or with --roles gradient"}
 INPUT_ADVICE = {"input-gradient": "export the network again with --input-gradient"}
@@ -119,6 +124,8 @@ class Method(Protocol):
     """An explanation method with its options fixed. A method overrides, after its options, the values here that differ.
 
     Attributes:
+        shows: What its map is made of, in a line, for `xai-explain --list-methods`.
+        passes: What it costs with its defaults, in inferences of the whole network or of the tail; going back costs as much again.
         slow: It costs tens of inferences or more, so it runs only if a user names it.
         several_classes: It compares one class with the others, so it is not defined for a network of one class.
         by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
@@ -126,6 +133,8 @@ class Method(Protocol):
         at_pixels: It goes back to the pixels of the input. A few of them may outshine all others, so pictures clip them.
     """
 
+    shows: ClassVar[str] = "-"
+    passes: ClassVar[str] = "-"
     slow: ClassVar[bool] = False
     several_classes: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
@@ -146,6 +155,12 @@ class Method(Protocol):
             [T,n,h,w] float32 (a method whose formula is at input size gives [T,n,H,W]).
         """
         ...
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """Why it is not defined for a network whose bundle has its graphs; None if it is defined."""
+        if self.several_classes and manifest.classes == 1:
+            return "it compares classes, and the network has one"
+        return None
 
     def offset(self, classes: int) -> float | None:
         """The value added to the weight of every class before one class is propagated back; None if it depends on the logits.
@@ -228,19 +243,33 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
             raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
 
 
-def applicable(manifests: Sequence[Manifest]) -> list[str]:
-    """The methods that are defined for all these bundles, except those that are `slow` (tens of inferences or more).
+def applicable(manifests: Sequence[Manifest], which: MethodSet = "fast") -> list[str]:
+    """The methods of a set that are defined for all these bundles; see `left_out` for the others."""
+    without = left_out(manifests, which)
+    return [name for name in methods if name not in without]
 
-    A bundle must hold a method's graphs, and several classes if the method compares one class with the others.
+
+def left_out(manifests: Sequence[Manifest], which: MethodSet) -> dict[str, str]:
+    """The methods that a set leaves out for these bundles, and why: name -> reason.
+
+    Args:
+        manifests: A method has to be defined for all of them.
+        which: "all", or "fast": all but those that are `slow` (tens of inferences or more).
     """
-    single = any(manifest.classes == 1 for manifest in manifests)
-    return [
-        name
-        for name in methods
-        if not (method := create(name, {})).slow
-        and not (single and method.several_classes)
-        and all(role in manifest.graphs for manifest in manifests for role in method.roles)
-    ]
+    reasons = {}
+    for name in methods:
+        method = create(name, {})
+        missing = (
+            f"no {role!r} graph: {manifest.left_out.get(role, advice)}"
+            for manifest in manifests
+            for role, advice in method.roles.items()
+            if role not in manifest.graphs
+        )
+        undefined = (reason for manifest in manifests if (reason := method.why_not(manifest)) is not None)
+        slow = ["slow: tens of inferences or more"] if which == "fast" and method.slow else []
+        if (reason := next(itertools.chain(slow, missing, undefined), None)) is not None:
+            reasons[name] = reason
+    return reasons
 
 
 def check_epsilon(name: str, eps: float | None) -> None:
@@ -251,6 +280,15 @@ def check_epsilon(name: str, eps: float | None) -> None:
     """
     if eps is not None and not eps > 0:  # `not >` also refuses NaN
         raise OptionError(f"{name}: eps is a small positive number, or none; not {eps}")
+
+
+def why_no_score(score: str, manifest: Manifest) -> str | None:
+    """Why a network has no such score that varies: a softmax over one class, or probabilities of a network without; else None."""
+    if score == "softmax" and manifest.classes == 1:
+        return "score 'softmax' is always 1 for a network of one class; give score='logit'"
+    if score == "probability" and not has_probabilities(manifest.activation, manifest.classes):
+        return f"{why_none(manifest.activation)}; give score='logit'"
+    return None
 
 
 def require_varying_score(name: str, score: str, forward: Forward) -> None:

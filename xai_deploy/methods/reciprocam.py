@@ -34,6 +34,8 @@ class ReciproCam(Method):
     score: Literal["logit", "probability", "softmax"] = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
+    shows: ClassVar[str] = "the class's score from one position of the layer at a time"
+    passes: ClassVar[str] = "1, or a tail per position"
     roles: ClassVar[Mapping[str, str]] = {}
     by_position: ClassVar[bool] = True
 

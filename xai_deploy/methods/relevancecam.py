@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -54,6 +55,9 @@ class RelevanceCam(Method):
 
     composite: str = COMPOSITE
     contrast: bool = True
+
+    shows: ClassVar[str] = "the layer, its channels weighted by the relevance they receive"
+    passes: ClassVar[str] = "1 + a tail"
 
     @property
     def roles(self) -> Mapping[str, str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
-from .method import Array, Forward, Method, Seed, methods, require_varying_score, score_explained, scored
+from ..format.bundle import Manifest
+from .method import Array, Forward, Method, Seed, methods, require_varying_score, score_explained, scored, why_no_score
 
 
 @methods.register("rise")
@@ -41,6 +42,8 @@ class Rise(Method):
     score: Literal["probability", "logit", "softmax"] = "probability"
     seed: int = 0
 
+    shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
+    passes: ClassVar[str] = "4000, 1 per mask"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}
 
@@ -53,6 +56,10 @@ class Rise(Method):
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`; a score by itself has no neutral value, a difference of two scores has."""
         return contrast
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_score(self.score, manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

@@ -40,6 +40,8 @@ class Gradient(Method):
 
     channels: Channels = "max-abs"
 
+    shows: ClassVar[str] = "how much the score changes with each pixel"
+    passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
@@ -63,6 +65,8 @@ class InputXGradient(Method):
 
     channels: Channels = "sum"
 
+    shows: ClassVar[str] = "each pixel x its gradient"
+    passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 

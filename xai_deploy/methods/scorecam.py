@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import resample
 from ..errors import OptionError
+from ..format.bundle import Manifest
 from ..heatmap import normalise
 from .method import (
     Array,
@@ -22,6 +23,7 @@ from .method import (
     score_explained,
     scored,
     softmax,
+    why_no_score,
 )
 
 
@@ -51,12 +53,18 @@ class ScoreCam(Method):
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
 
+    shows: ClassVar[str] = "channels, weighted by the score of the image seen through each"
+    passes: ClassVar[str] = "1 per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         if self.channel_softmax and (self.score != "logit" or self.baseline is not None):
             raise OptionError("score-cam: channel_softmax takes raw logits; give score='logit' and no baseline with it")
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_score(self.score, manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""

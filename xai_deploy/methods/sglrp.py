@@ -30,6 +30,8 @@ class Sglrp(Method):
     composite: str = COMPOSITE
     channels: Channels = "sum"
 
+    shows: ClassVar[str] = "relevance of the pixels, from the probability's gradient"
+    passes: ClassVar[str] = "3"
     at_pixels: ClassVar[bool] = True
     several_classes: ClassVar[bool] = True
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .elsewhere import add_rows, check_noise, gradients_at, noisy
+from ..format.bundle import Manifest
+from .elsewhere import add_rows, check_noise, gradients_at, noisy, why_no_floats
 from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
 from .saliency import Channels, over_channels
 
@@ -35,6 +36,8 @@ class SmoothGrad(Method):
     squared: bool = False
     channels: Channels = "max-abs"
 
+    shows: ClassVar[str] = "the pixels' gradient, averaged over noisy copies"
+    passes: ClassVar[str] = "100, 2 per copy"
     at_pixels: ClassVar[bool] = True
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
@@ -45,6 +48,10 @@ class SmoothGrad(Method):
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`; magnitudes and squares have no sign."""
         return self.channels == "sum" and not self.squared
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_floats(manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""

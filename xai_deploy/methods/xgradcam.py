@@ -26,6 +26,8 @@ class XGradCam(Method):
 
     eps: float | None = None
 
+    shows: ClassVar[str] = "the layer, its channels weighted by gradient x activation"
+    passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def __post_init__(self) -> None:

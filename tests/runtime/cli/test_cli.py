@@ -332,9 +332,10 @@ def test_odd_names(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Non
         assert (Path("xai-output") / image["explanations"][0]["overlay"]).is_file()
 
 
-def test_list_methods(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--list-methods", "-v"], ["-v", "--list-methods"]])
+def test_list_methods(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        explain.main(["--list-methods"])
+        explain.main(arguments)
     assert not caught.value.code
     lines = capsys.readouterr().out.splitlines()
     wanted = [

@@ -1,0 +1,101 @@
+"""`--method all|fast` and `--list-methods`: what a bundle's graphs allow, and what each method costs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xai_deploy import Bundle, Explainer, method_names
+from xai_deploy.cli import explain
+from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods
+from xai_deploy.errors import OptionError
+from xai_deploy.methods import applicable, create, left_out
+
+from .. import tiny
+from ..conftest import Bundles
+from .test_cli import report
+
+FAST = ["cam", "grad-cam", "grad-cam++", "gradient", "guided-backprop", "guided-grad-cam", "hires-cam"]
+FAST += ["input-x-gradient", "layer-cam", "reciprocam", "xgrad-cam"]
+SLOW = ["integrated-gradients", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"]
+
+
+def names(requests: Sequence[MethodRequest]) -> list[str]:
+    return [request.name for request in requests]
+
+
+def test_sets(bundles: Bundles, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = Bundle.open(bundles("pooled", gradients=True).path).manifest
+    assert names(expand_sets(parse_methods(["fast"]), manifest)) == FAST
+    [fast] = [record.getMessage() for record in caplog.records]
+    assert fast.startswith(
+        "--method fast leaves out: clrp, lrp, sglrp (no 'pixel-relevance' graph: export the network again with"
+    )
+    assert f"{', '.join(SLOW)} (slow: tens of inferences or more)" in fast
+    assert "relevance-cam (no 'relevance' graph" in fast
+    caplog.clear()
+    assert names(expand_sets(parse_methods(["all"]), manifest)) == sorted([*FAST, *SLOW])
+    [every] = [record.getMessage() for record in caplog.records]
+    assert "slow" not in every
+    caplog.clear()
+    mixed = expand_sets(parse_methods(["rise:masks=9,fast", "cam", "cam:relu=false"]), manifest)
+    assert [request.title for request in mixed] == ["rise+masks=9", *FAST, "cam+relu=false"]
+    assert names(expand_sets(parse_methods(["cam"]), manifest)) == ["cam"]
+    assert len(caplog.records) == 1  # of "fast"; a method that is named is nobody's business
+    with pytest.raises(OptionError, match=r"all\+score=softmax: 'all' is a set of methods and takes no options"):
+        expand_sets(parse_methods(["all:score=softmax"]), manifest)
+
+
+def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
+    """A set holds no method that would be refused later: probabilities, several classes, inputs between two images."""
+    manifest = Bundle.open(bundles("uint8", gradients=True).path).manifest
+    relevance = {"clrp", "lrp", "relevance-cam", "sglrp"}
+    assert set(left_out([manifest], "all")) - relevance == {"integrated-gradients", "smooth-grad-cam++", "smoothgrad"}
+    assert "takes uint8 images" in left_out([manifest], "all")["smoothgrad"]
+    scores = replace(manifest, activation="scores")
+    assert "score-cam" not in applicable([scores], "all")
+    assert left_out([scores], "all")["rise"].endswith("give score='logit'")
+    one = left_out(
+        [replace(manifest, classes=1, graphs={**manifest.graphs, "pixel-relevance": manifest.graphs["tail"]})], "fast"
+    )
+    assert one["sglrp"] == "it compares classes, and the network has one"
+    for kind in ("pooled", "residual", "nhwc", "uint8"):
+        explainer = Explainer(bundles(kind, gradients=True).path, "onnxruntime")
+        few = [(n, {"masks": 3} if n == "rise" else {}) for n in explainer.methods()]
+        assert len(explainer.explain_many(tiny.inputs(kind, 1), few)) == len(few)
+
+
+def test_sets_in_python(explainer: Explainer) -> None:
+    assert explainer.methods("fast") == ["cam", "reciprocam"]
+    assert explainer.methods() == explainer.methods("all") == ["cam", "reciprocam", "rise", "score-cam"]
+    with pytest.raises(OptionError, match="which is 'all' or 'fast', not 'slow'"):
+        explainer.methods("slow")  # type: ignore[arg-type]
+
+
+def test_the_command(work: Path, bundles: Bundles, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(bundles("pooled", gradients=True).path, "whole.xai")
+    assert explain.main(["whole.xai", "photos/cat.png", "-m", "fast"]) == 0
+    assert [entry["method"] for entry in report()["images"][0]["explanations"]] == FAST
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if "leaves out" in line] == [line for line in errors if "--method fast" in line]
+    assert errors[0].startswith("xai-explain: warning: --method fast leaves out: ")
+
+
+def test_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        explain.main(["--list-methods"])
+    assert not caught.value.code
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["method", "what", "the", "map", "is", "made", "of", "passes", "graphs"]
+    rows = lines[: lines.index("")]
+    assert [row.split()[0] for row in rows] == list(method_names())
+    assert max(map(len, rows)) < 140
+    for row in rows:
+        method = create(row.split()[0], {})
+        assert "-" not in (method.shows, method.passes), "a method of ours says what it is"
+        assert row.split("  ")[-1].strip() == (", ".join(method.roles) or "-")
+    assert lines[-1] == "options: xai-explain --list-methods -v"
