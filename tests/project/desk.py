@@ -1,0 +1,128 @@
+"""A folder in which the documents' code blocks run: it holds a small file under each name that they use.
+
+`model.onnx` is the network of `models/`, which takes 64 x 64 pixels, with ImageNet's number of classes and the module names of a
+ResNet. `resnet50.xai`, `float32.xai` and the like are its bundle, with every graph, under several names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import xai_exporters
+from onnx import numpy_helper
+
+from xai_deploy import read_image, write_image
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = ROOT / "models" / "clutter_digits"
+CLASSES = 1000
+LABELS = ("cat", "dog", "zebra", "car", "ship", "bird", "horse", "truck", "deer", "frog")
+SOURCES = ("resnet50.onnx", "net.onnx")
+BUNDLES = ("resnet50.xai", "float32.xai", "int8.xai", "net.xai")
+
+
+def lay(desk: Path) -> None:
+    """Fill an empty folder."""
+    shutil.copytree(NETWORK, desk / "models" / "clutter_digits")
+    (desk / "model.onnx").write_bytes(network())
+    for name in SOURCES:
+        shutil.copy(desk / "model.onnx", desk / name)
+    labels = [*LABELS, *(f"class {index}" for index in range(len(LABELS), CLASSES))]
+    (desk / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    request = xai_exporters.Request(
+        desk / "model.onnx",
+        output_path=desk / BUNDLES[0],
+        labels=desk / "labels.txt",
+        preprocess="imagenet",
+        composite=("epsilon-plus",),
+        input_gradient=True,
+        guided=True,
+        pixel_relevance=True,
+    )
+    xai_exporters.export(request)
+    for name in BUNDLES[1:]:
+        shutil.copytree(desk / BUNDLES[0], desk / name)
+    samples = sorted((NETWORK / "samples").glob("*.png"))[:3]
+    for folder in ("photos", "val", "masks"):
+        (desk / folder).mkdir()
+    boxes = {"images": [], "annotations": [], "categories": [{"id": i, "name": name} for i, name in enumerate(LABELS)]}
+    for number, sample in enumerate(samples):
+        pixels = read_image(sample)
+        write_image(desk / "photos" / f"{number}.jpg", pixels)
+        write_image(desk / "val" / f"{number}.jpg", pixels)
+        mask = pixels * 0
+        mask[20:44, 20:44] = 255
+        write_image(desk / "masks" / f"{number}.png", mask)
+        height, width = pixels.shape[:2]
+        boxes["images"].append({"id": number, "file_name": f"{number}.jpg", "height": height, "width": width})
+        boxes["annotations"].append(
+            {"id": number, "image_id": number, "category_id": number, "bbox": [20, 20, 24, 24], "iscrowd": 0}
+        )
+    (desk / "instances.json").write_text(json.dumps(boxes), encoding="utf-8")
+    for name in ("photo.jpg", "cat.jpg"):
+        shutil.copy(desk / "photos" / "0.jpg", desk / name)
+
+
+def network() -> bytes:
+    """The network of `models/` with more classes, of small random weights; its `stage1` to `stage3` are `layer2` to `layer4`."""
+    model = onnx.load(NETWORK / "clutter_digits.onnx")
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("fc.weight", "fc.bias"):
+            known = numpy_helper.to_array(tensor)
+            further = rng.standard_normal((CLASSES - len(known), *known.shape[1:])).astype(np.float32) * np.float32(
+                0.01
+            )
+            tensor.CopyFrom(numpy_helper.from_array(np.concatenate([known, further]), tensor.name))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = CLASSES
+    del model.graph.value_info[:]
+    data = model.SerializeToString()
+    for number in (3, 2, 1):  # names of one length
+        data = data.replace(b"stage%d" % number, b"layer%d" % (number + 1))
+    return bytes(data)
+
+
+def programs(folder: Path) -> None:
+    """Write our commands as programs, `python`, and a `pip` that installs nothing but checks what it is given."""
+    folder.mkdir()
+    for file in (ROOT / "pyproject.toml", ROOT / "exporters" / "pyproject.toml"):
+        for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["project"]["scripts"].items():
+            program(folder / name, f'exec "{sys.executable}" -m {entry.partition(":")[0]} "$@"')
+    program(folder / "python", f'exec "{sys.executable}" "$@"')
+    program(folder / "pip", f'exec "{sys.executable}" "{Path(__file__).resolve()}" "$@"')
+
+
+def program(path: Path, line: str) -> None:
+    """A program of one line of shell."""
+    path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def check_pip(arguments: list[str]) -> str | None:
+    """What is wrong with `pip install ...`, or None: our distributions and their extras have to exist."""
+    extras = {}
+    for place in (".", "./exporters"):
+        project = tomllib.loads((ROOT / place / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        extras[place] = extras[project["name"]] = set(project.get("optional-dependencies", {}))
+    if arguments[:1] != ["install"]:
+        return f"not pip install: {arguments}"
+    for argument in arguments[1:]:
+        name, _, wanted = argument.rstrip("]").partition("[")
+        if name.startswith((".", "xai-deploy")) and name not in extras:
+            return f"no distribution {name}"
+        if name in extras and (unknown := set(filter(None, wanted.split(","))) - extras[name]):
+            return f"{name} has no extra {unknown}"
+    return None
+
+
+if __name__ == "__main__":
+    os.environ.pop("PYTHONPATH", None)
+    sys.exit(check_pip(sys.argv[1:]))
