@@ -111,7 +111,7 @@ class OpenedNetwork:
         how = how_wrong(got, want, self.manifest, self.precision)
         if how is not None:
             raise WrongResultError(
-                f"{self.runtime} computes the graph {role!r} wrongly: {how}; no map is made of it. Take another backend, or "
+                f"{self.runtime} computes the graph {role!r} wrongly: {how}; it gives no map. Use another backend, or "
                 "export again with the newest xai-export"
             )
         self.proven.add(role)

@@ -106,7 +106,7 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
             f"a preprocessed image for this network has shape {spec.image_shape} ({spec.layout[1:]}), not {image.shape}"
         )
     if spec.dtype == "uint8":
-        raise DtypeError("this network takes uint8 pixels; hand over uint8 images, not floats")
+        raise DtypeError("this network takes uint8 pixels; give uint8 images, not floats")
     with np.errstate(over="ignore"):  # a value that overflows a smaller type becomes infinite, and is refused below
         image = np.asarray(image, dtype=spec.dtype)
     if not (np.isfinite(image.min()) and np.isfinite(image.max())):  # NumPy's min and max pass NaN on

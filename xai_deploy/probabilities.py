@@ -21,8 +21,8 @@ def has_probabilities(activation: Activation, classes: int) -> bool:
 def why_none(activation: Activation) -> str:
     """Why a network has no probabilities, for messages."""
     if activation == "scores":
-        return "the network's output is computed from probabilities and is none"
-    return "the network has a single output that is no probability"
+        return "the network's output is computed from probabilities, but is not a probability itself"
+    return "the network has a single output that is not a probability"
 
 
 def probabilities(logits: Floats, activation: Activation) -> Floats:

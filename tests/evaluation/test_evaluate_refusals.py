@@ -53,14 +53,17 @@ from .conftest import Refused, Run
         (["net.xai", "-o", "boxes.csv/x"], "Not a directory"),
         (["net.xai", "-b", "onnxruntime,"], "no backend ''"),
         (["net.xai", "-b", "tensorrt"], "no backend 'tensorrt'"),
-        (["net.xai", "-d", "npu"], "ONNX Runtime here has no device 'npu'"),
+        (["net.xai", "-d", "npu"], "this ONNX Runtime has no device 'npu'"),
         (["net.xai", "--precision", "bf16"], "computes in f32, not 'bf16'"),
         (["net.xai", "--limit", "0"], "argument --limit: at least 1, not 0"),
         (["net.xai", "--seed", "-1", "--limit", "2"], "argument --seed: at least 0, not -1"),
         (["net.xai", "--boxes-of", "none"], "argument --boxes-of: invalid choice: 'none'"),
         ([], "the following arguments are required: BUNDLE"),
         (["one.xai", "--metrics", "class-sensitivity"], "class-sensitivity: the network has a single class"),
-        (["one.xai", "--metrics", "average-drop"], "the network has a single output that is no probability; leave out"),
+        (
+            ["one.xai", "--metrics", "average-drop"],
+            "the network has a single output that is not a probability; leave out",
+        ),
     ],
 )
 def test_refused(desk: Path, refused: Refused, arguments: list[str], message: str) -> None:

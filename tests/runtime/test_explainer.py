@@ -268,10 +268,10 @@ def test_map_that_holds_nan(explainer: Explainer, monkeypatch: pytest.MonkeyPatc
 
 
 def test_graphs_that_contradict_the_manifest(bundles: Bundles, backend: str) -> None:
-    shape = r"'activation' of sizes \[\?, 6, 5, 4\], the manifest says \[N, 6, 4, 5\]"
+    shape = r"'activation' of shape \[\?, 6, 5, 4\], but the manifest says \[N, 6, 4, 5\]"
     with pytest.raises(UnsafeGraphError, match=shape):
         Explainer(bundles("wrong-shape").path, backend).explain(tiny.inputs("pooled", 1))
-    with pytest.raises(UnsafeGraphError, match=r"'logits' of sizes \[\?, 10\], the manifest says \[N, 5\]"):
+    with pytest.raises(UnsafeGraphError, match=r"'logits' of shape \[\?, 10\], but the manifest says \[N, 5\]"):
         Explainer(bundles("wrong-classes").path, backend).explain(tiny.inputs("pooled", 1))
 
 

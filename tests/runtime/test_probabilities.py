@@ -43,7 +43,7 @@ def test_one_class(activation: Activation) -> None:
     assert has_probabilities(activation, 1) == has
     assert has_probabilities(activation, 2)
     if not has:
-        with pytest.raises(NotApplicableError, match="a single output that is no probability"):
+        with pytest.raises(NotApplicableError, match="a single output that is not a probability"):
             probabilities(np.ones((2, 1), np.float32), activation)
 
 
@@ -80,5 +80,8 @@ def test_told_everywhere(
 def test_scores_have_none() -> None:
     for classes in (1, 3):
         assert not has_probabilities("scores", classes)
-        with pytest.raises(NotApplicableError, match="the network's output is computed from probabilities and is none"):
+        with pytest.raises(
+            NotApplicableError,
+            match="the network's output is computed from probabilities, but is not a probability itself",
+        ):
             probabilities(np.ones((2, classes), np.float32), "scores")

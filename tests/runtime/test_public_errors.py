@@ -128,7 +128,7 @@ def test_softmax_of_one_class() -> None:
         with pytest.raises(NotApplicableError, match="score 'softmax' is always 1 for a network of one class; give"):
             method.maps(forward, seeds)
     with pytest.raises(
-        NotApplicableError, match="score-cam: the network has a single output that is no probability; give"
+        NotApplicableError, match="score-cam: the network has a single output that is not a probability; give"
     ):
         create("score-cam", {}).maps(forward, seeds)
     require_varying_score("score-cam", "logit", forward)

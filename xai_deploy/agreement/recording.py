@@ -98,7 +98,7 @@ class Recording:
                 raise RecordingError(f"{name}: not among the {len(known)} images that were recorded; record it too")
             if digest(image) != self.header.pixels[known[name]]:
                 raise RecordingError(
-                    f"{name}: not the pixels that were recorded under this name; give the same file (a PNG, if another "
+                    f"{name}: its pixels differ from those recorded under this name; give the same file (a PNG, if another "
                     "OpenCV decodes it)"
                 )
             rows.append(known[name])

@@ -54,7 +54,7 @@ class OnnxRuntime:
         # An index is valid only for CUDA, and only if it is written as str() writes it: no "cuda:x", "cuda:01", "cpu:0".
         if self.provider not in available or index != (str(self._index) if self._cuda and index else ""):
             raise DeviceError(
-                f"ONNX Runtime here has no device {config.device!r}; it has {', '.join(available)}"
+                f"this ONNX Runtime has no device {config.device!r}; it has {', '.join(available)}"
                 + ("; CUDA comes with 'xai-deploy[gpu]'" if self._cuda else "")
             )
         if config.properties and self.provider == _PROVIDERS["cpu"]:
@@ -95,7 +95,7 @@ class OnnxRuntime:
         if session.get_providers()[0] != self.provider:
             raise DeviceError(
                 f"ONNX Runtime could not load {self.provider} and would have fallen back to "
-                f"{session.get_providers()[0]}; check the device's driver and libraries, or ask for device 'cpu'"
+                f"{session.get_providers()[0]}; check the device's driver and libraries, or give the device 'cpu'"
             )
         if self._cuda:
             return BoundSession(session, "cuda", self._index)

@@ -54,7 +54,7 @@ class OpenVino:
             if one not in ("AUTO", "MULTI", "HETERO") and not any(
                 a == one or a.startswith(f"{one}.") for a in available
             ):
-                raise DeviceError(f"OpenVINO here has no device {config.device!r}; it has {', '.join(available)}")
+                raise DeviceError(f"this OpenVINO has no device {config.device!r}; it has {', '.join(available)}")
         self._properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[config.precision],
             "PERFORMANCE_HINT": config.hint.upper(),
@@ -123,8 +123,8 @@ class OpenVinoSession:
         wanted = self._properties["INFERENCE_PRECISION_HINT"]
         if precisions != {wanted}:
             raise DeviceError(
-                f"OpenVINO on {self._device} computes in {' and '.join(sorted(precisions))} when asked for {wanted!r}; "
-                "ask for a precision that the device has"
+                f"OpenVINO on {self._device} computes in {' and '.join(sorted(precisions))} instead of {wanted!r}; "
+                "give a precision that the device has"
             )
         return compiled
 

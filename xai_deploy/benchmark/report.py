@@ -29,7 +29,7 @@ from .results import LeftOut, Report, Result, Tested
 from .timing import Summary, interleave, summarise
 
 _SLOW_REASON = "costs tens of inferences or more; measured if it is named"
-_NO_PEAK = "this system does not tell a process's peak memory"
+_NO_PEAK = "this system does not report the peak memory of a process"
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def benchmark(
     opened = _open(bundles, max(targets))
     chosen, left_out = _choose(opened, methods)
     created = _backends(backends, Config(device, threads=threads))
-    no_memory = None if memory else "not asked for"
+    no_memory = None if memory else "not requested"
     if memory and own_peak() is None:
         no_memory = _NO_PEAK
     rounds = _Rounds(runs, warmup, no_memory is None, show_progress, clock)

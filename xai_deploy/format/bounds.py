@@ -101,12 +101,12 @@ def port_fault(manifest: Manifest) -> str | None:
         if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
         # What is propagated back ends at the graph's own start, so it has the shape of that start.
-        arrived = image if graph.start == "image" else manifest.target.shape
-        expected = known | {GRADIENT: arrived, RELEVANCE: arrived}
+        start = image if graph.start == "image" else manifest.target.shape
+        expected = known | {GRADIENT: start, RELEVANCE: start}
         for port in (*graph.takes, *graph.gives):
             if port.name in expected and port.shape != expected[port.name]:
-                said, told = list(port.shape), list(expected[port.name])
-                return f"the graph {role!r} has {port.name!r} of the sizes {said}, the rest of the manifest says {told}"
+                said, expected_shape = list(port.shape), list(expected[port.name])
+                return f"the graph {role!r} has {port.name!r} of shape {said}, but the rest of the manifest says {expected_shape}"
     return None
 
 

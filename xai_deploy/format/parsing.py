@@ -89,7 +89,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if file not in manifest.files:
             if not _PLAIN_NAME.fullmatch(file):
                 raise UnsafePathError(f"{where}: {file!r} is not a plain file name inside the bundle")
-            raise ManifestError(f"{where}: {what} names {file!r}, of which no hash is recorded")
+            raise ManifestError(f"{where}: {what} names {file!r}, but no hash of it is recorded")
     for role in ("head", "tail"):
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
@@ -117,7 +117,7 @@ def _check_ports(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: the graph {role!r} does not say what it takes and gives")
         for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
             if len({port.name for port in ports}) < len(ports):
-                raise ManifestError(f"{where}: the graph {role!r} {what} two tensors of one name")
+                raise ManifestError(f"{where}: the graph {role!r} {what} two tensors with the same name")
         first = image.name if graph.start == "image" else ACTIVATION
         if graph.takes and all(port.name != first for port in graph.takes):
             raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
@@ -128,7 +128,9 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         ("tail takes", tail.takes, activations(manifest)),
     ):
         if set(ports) != set(expected):
-            raise ManifestError(f"{where}: what the {role} is not what the manifest says of the network")
+            raise ManifestError(
+                f"{where}: the tensors that the {role} differ from those that the manifest states for the network"
+            )
     logits = next((port.shape for port in tail.gives if port.name == LOGITS), None)
     if logits != (manifest.classes,):
         raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes")

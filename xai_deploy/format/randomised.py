@@ -31,11 +31,11 @@ class Randomised:
     def fault(self) -> str | None:
         """A fault in the values that their types do not show; None if there is none."""
         if not 1 <= self.step <= self.of:
-            return f"step {self.step} of {self.of} is no step"
+            return f"step {self.step} of {self.of} does not exist"
         if self.seed < 0:
             return f"the seed {self.seed} is negative"
         if len(self.layers) < self.step:
-            return f"{len(self.layers)} randomised layers in step {self.step}; each step has one more at least"
+            return f"{len(self.layers)} randomised layers in step {self.step}; each step must have at least one more"
         return None
 
 

@@ -22,7 +22,7 @@ def opencv() -> Any:
         raise BackendNotInstalledError("image files need OpenCV; pip install 'xai-deploy[image]'") from None
     if tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2]) < _LEAST:
         raise BackendNotInstalledError(
-            f"image files need OpenCV 4.11 or newer, not {cv2.__version__}, which takes truncated files for whole ones; "
+            f"image files need OpenCV 4.11 or newer, not {cv2.__version__}, which accepts truncated files; "
             "pip install -U 'xai-deploy[image]'"
         )
     return cv2

@@ -82,7 +82,7 @@ def read_image(
     header = _header(data, max_pixels, path)
     if header.deep and span is None:
         raise ImageFileError(
-            f"{path}: {header.bits}-bit {header.kind} values do not tell what is black and what is white; give "
+            f"{path}: {header.bits}-bit {header.kind} values have no fixed black and white; give "
             "--input-range LOW,HIGH (in Python: input_range)"
         )
     data = data if header.stripped is None else header.stripped
@@ -184,7 +184,7 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
     """
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         if not header.colours_below and header.turns:  # a TIFF, grey with alpha; OpenCV gives no alpha channel for it
-            log.warning("%s: its extra channel (transparency?) is not read", path)
+            log.warning("%s: its extra channel (transparency?) is ignored", path)
         return
     opaque = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1
     if not header.colours_below and image[..., 3].min() < opaque:
@@ -203,7 +203,7 @@ def warn_of_transparency(alpha: NDArray[Any], opaque: float, name: object) -> No
         name: The image, for the message.
     """
     if alpha.min() < opaque:
-        log.warning("%s: transparent in places; the colours below are taken, the transparency is ignored", name)
+        log.warning("%s: transparent in places; the transparency is ignored and the stored colours are used", name)
 
 
 def upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -42,7 +42,7 @@ def tiff(data: bytes) -> Header:
     if photometric not in _COLOURS:
         raise Unsupported(f"is a TIFF of photometric interpretation {photometric}, which is not read; save it as RGB")
     if (kind != "uint" or bits > 16) and _one(tags, _ORIENTATION, 1) != 1:
-        raise Unsupported(f"is a turned TIFF of {bits}-bit {kind} values, which is not read; save it upright")
+        raise Unsupported(f"is a rotated TIFF of {bits}-bit {kind} values, which is not read; save it upright")
     deep = kind != "uint" or bits > 8
     if deep and samples > 1 and _one(tags, _PLANAR, 1) == 2:  # OpenCV takes a row of one channel for a row of pixels
         raise Unsupported(

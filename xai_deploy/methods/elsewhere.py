@@ -76,7 +76,7 @@ def floats(name: str, forward: Forward) -> NDArray[Any]:
     """
     if forward.x.dtype.kind != "f":
         raise NotApplicableError(
-            f"{name}: the network takes {forward.x.dtype} images, between whose values there are none; export it with a "
+            f"{name}: the network takes {forward.x.dtype} images, and this method needs values between integers; export it with a "
             "float input"
         )
     return forward.x

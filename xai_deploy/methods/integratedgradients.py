@@ -93,7 +93,7 @@ class IntegratedGradients(Method):
             gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), rounding)
             if gap.max() > _GAP:
                 log.warning(
-                    "integrated-gradients: the map's sum misses the change of the score by %.0f %%; give more steps (now %d)",
+                    "integrated-gradients: the map's sum differs from the change of the score by %.0f %%; give more steps (now %d)",
                     100 * gap.max(),
                     self.steps,
                 )

@@ -148,7 +148,7 @@ def test_sigmoid_keeps_its_digits(tmp_path: Path, logit: float) -> None:
 def test_one_output_that_is_no_probability(tmp_path: Path, metric: str) -> None:
     explainer = linear.network(tmp_path / "net", np.ones((1, 3, 2, 2)), activation="none")
     found = explained(explainer, np.random.default_rng(0).random((1, 3, 2, 2)))
-    with pytest.raises(NotApplicableError, match="single output that is no probability; leave out the metrics"):
+    with pytest.raises(NotApplicableError, match="single output that is not a probability; leave out the metrics"):
         create(metric, {}).measure(found)
 
 

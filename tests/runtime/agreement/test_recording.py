@@ -87,7 +87,7 @@ def test_rows_in_the_order_asked_for() -> None:
 def test_other_images_are_refused() -> None:
     with pytest.raises(RecordingError, match=r"c\.png: not among the 3 images that were recorded; record it too"):
         Recording(HEADER, EXPLAINED).rows(["c.png"], IMAGES[:1])
-    with pytest.raises(RecordingError, match=r"a\.png: not the pixels that were recorded under this name"):
+    with pytest.raises(RecordingError, match=r"a\.png: its pixels differ from those recorded under this name"):
         Recording(HEADER, EXPLAINED).rows(["a.png"], IMAGES[1:2])
 
 

@@ -113,7 +113,7 @@ def test_openvino_precision_is_the_one_asked_for(bundles: Bundles, precision: An
     capable = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     net, x = bundles("residual"), tiny.inputs("residual", 2)
     if {"f32": "FP32", "f16": "FP16", "bf16": "BF16"}[precision] not in capable:
-        with pytest.raises(DeviceError, match=rf"computes in \w+ when asked for '{precision}'"):
+        with pytest.raises(DeviceError, match=rf"computes in \w+ instead of '{precision}'"):
             explainer.predict(x)
         return
     logits = explainer.predict(x)
@@ -137,7 +137,7 @@ def test_openvino_plugin_that_ignores_the_precision(bundles: Bundles) -> None:
             return core.compile_model(network, device, properties | {"INFERENCE_PRECISION_HINT": "bf16"})
 
     session._core = Disobedient()
-    with pytest.raises(DeviceError, match="OpenVINO on CPU computes in bf16 when asked for 'f32'"):
+    with pytest.raises(DeviceError, match="OpenVINO on CPU computes in bf16 instead of 'f32'"):
         explainer.predict(tiny.inputs("pooled", 1))
 
 

@@ -99,7 +99,7 @@ def test_batches_and_targets(bundles: Bundles, backend: str) -> None:
         wanted += [(backend, title, targets, batch, "layer") for targets in (1, 5) for batch in (1, 3)]
     assert labels(report) == wanted
     assert list(report.columns()) == ["method", "batch", "targets"]
-    assert report.no_memory == "not asked for"
+    assert report.no_memory == "not requested"
     assert all(result.peak_bytes is None for result in report.results)
 
 
@@ -131,7 +131,7 @@ def test_a_method_that_fails_is_left_out_unless_named(bundles: Bundles, tmp_path
     report = quick(net.path, backends=["onnxruntime"])
     assert {r.method for r in report.results} == {"plain", "reciprocam", "cam"}
     failed = {one.method: one.reason for one in report.left_out if one.backend == "onnxruntime"}
-    assert "gradient.onnx: it takes 'image', of which the manifest says nothing" in failed["grad-cam"]
+    assert "gradient.onnx: it takes 'image', which the manifest does not list" in failed["grad-cam"]
     with pytest.raises(XaiError, match="it takes 'image'"):
         quick(net.path, methods=["grad-cam"], backends=["onnxruntime"])
 
@@ -192,7 +192,7 @@ def test_a_model_that_predicts_otherwise_is_told(
     assert "predicts other classes" in caplog.text
 
 
-needs_peak = pytest.mark.skipif(own_peak() is None, reason="this system does not tell a process's peak memory")
+needs_peak = pytest.mark.skipif(own_peak() is None, reason="this system does not report the peak memory of a process")
 
 
 @needs_peak
@@ -219,7 +219,7 @@ def test_a_peak_is_not_the_parents(bundles: Bundles) -> None:
 def test_where_the_system_tells_no_peak(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "own_peak", lambda: None)
     report = quick(bundles().path, methods=["cam"], backends=["onnxruntime"], memory=True)
-    assert report.no_memory == "this system does not tell a process's peak memory"
+    assert report.no_memory == "this system does not report the peak memory of a process"
     assert [result.peak_bytes for result in report.results] == [None, None]
 
 
@@ -270,7 +270,7 @@ def test_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     heads = [line.split() for line in lines if line.startswith("method")]
     assert heads == [["method", "batch", "targets", "median", "IQR", "x", "plain"]] * 2
     assert sum(line.startswith("reciprocam:score=softmax ") for line in lines) == 8
-    assert lines[-1] == "no peak memory: not asked for"
+    assert lines[-1] == "no peak memory: not requested"
     report = json.loads(Path("costs.json").read_bytes())
     assert set(report) == set(Report.__dataclass_fields__)
     assert report["input"] == "photos/cat.png"

@@ -186,8 +186,8 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["net.xai", "photos", "-t", "beagel"], "the nearest are 'beagle'"),
         (["net.xai", "photos", "-t", "crane"], "label 'crane' stands for classes 3, 4"),
         (["net.xai", "photos", "-t", "top6"], "target 'top6': the network has 5 classes"),
-        (["net.xai", "photos", "-d", "cuda", "-b", "openvino"], "OpenVINO here has no device 'cuda'"),
-        (["net.xai", "photos", "-d", "npu"], "ONNX Runtime here has no device 'npu'"),
+        (["net.xai", "photos", "-d", "cuda", "-b", "openvino"], "this OpenVINO has no device 'cuda'"),
+        (["net.xai", "photos", "-d", "npu"], "this ONNX Runtime has no device 'npu'"),
         (["net.xai", "photos", "--precision", "bf16"], "computes in f32, not 'bf16'"),
         (
             ["net.xai", "photos", "--max-pixels", "1999"],

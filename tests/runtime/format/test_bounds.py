@@ -74,11 +74,11 @@ HUGE = 2**63 - 1
         ("name", "\x1b[2J", r"manifest\.name: a text with control characters"),
         ("name", "a\nb", r"manifest\.name: a text with control characters"),
         ("left_out", {"a\nb": ""}, "manifest.left_out: a key: a text with control characters"),
-        ("graphs.gradient.gives.0.shape", [7], r"the graph 'gradient' has 'logits' of the sizes \[7\], .* says \[5\]"),
+        ("graphs.gradient.gives.0.shape", [7], r"the graph 'gradient' has 'logits' of shape \[7\], but .* says \[5\]"),
         (
             "outputs.0.shape",
             [6],
-            r"the graph 'tail' has 'scores' of the sizes \[5\], the rest of the manifest says \[6\]",
+            r"the graph 'tail' has 'scores' of shape \[5\], but the rest of the manifest says \[6\]",
         ),
     ],
 )

@@ -39,10 +39,13 @@ def test_round_trip(manifest: bundle.Manifest) -> None:
 @pytest.mark.parametrize(
     ("random", "message"),
     [
-        (Randomised(0, 3, 0, ("fc",)), "randomised: step 0 of 3 is no step"),
-        (Randomised(4, 3, 0, ("fc",)), "randomised: step 4 of 3 is no step"),
+        (Randomised(0, 3, 0, ("fc",)), "randomised: step 0 of 3 does not exist"),
+        (Randomised(4, 3, 0, ("fc",)), "randomised: step 4 of 3 does not exist"),
         (Randomised(1, 1, -1, ("fc",)), "randomised: the seed -1 is negative"),
-        (Randomised(2, 2, 0, ("fc",)), "randomised: 1 randomised layers in step 2; each step has one more at least"),
+        (
+            Randomised(2, 2, 0, ("fc",)),
+            "randomised: 1 randomised layers in step 2; each step must have at least one more",
+        ),
         (Randomised(1, 1, 0, ()), "randomised: 0 randomised layers in step 1"),
         (Randomised(True, 1, 0, ("fc",)), "randomised.step: expected int, got bool"),
         (Randomised(1, 1, 0, (1,)), "randomised.layers[0]: expected str, got int"),  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from xai_deploy.preprocess import as_list, view
 
 from ..conftest import Bundles
 
-WARNING = "transparent in places; the colours below are taken, the transparency is ignored"
+WARNING = "transparent in places; the transparency is ignored and the stored colours are used"
 
 
 def picture(height: int = 37, width: int = 53) -> NDArray[np.uint8]:

@@ -82,7 +82,7 @@ def test_no_black_and_white_of_their_own(tmp_path: Path, dtype: str, grey: bool)
     values = values[..., 0] if grey else values
     as_tiff(tmp_path / "a", values)
     with pytest.raises(
-        ImageFileError, match=r"a: \d\d-bit \w+ values do not tell what is black and what is white; give --input-range"
+        ImageFileError, match=r"a: \d\d-bit \w+ values have no fixed black and white; give --input-range"
     ):
         read_image(tmp_path / "a")
     low, high = (-0.5, 2.5) if "float" in dtype else (-500, 2500)
@@ -164,7 +164,7 @@ def test_transparent(tmp_path: Path, kind: str, mode: str, caplog: pytest.LogCap
         np.testing.assert_array_equal(read_image(tmp_path / "a"), np.asarray(opened.convert("RGB")))
     (record,) = caplog.records
     assert record.getMessage().endswith(
-        "a: transparent in places; the colours below are taken, the transparency is ignored"
+        "a: transparent in places; the transparency is ignored and the stored colours are used"
     )
 
 

@@ -223,7 +223,7 @@ def test_incomplete_integrals_are_said(bundles: Bundles, caplog: pytest.LogCaptu
     explainer = Explainer(bundles("residual", gradients=True).path, "onnxruntime")
     with caplog.at_level(logging.WARNING):
         explainer.explain(tiny.inputs("residual", 2), "integrated-gradients", 1, steps=1)
-    assert "misses the change of the score by" in caplog.text
+    assert "differs from the change of the score by" in caplog.text
     assert "give more steps (now 1)" in caplog.text
 
 

@@ -217,7 +217,7 @@ def test_one_class(tmp_path: Path, activation: Any) -> None:
         assert np.ptp(explainer.explain(x, "rise", **FEW).raw) > 0
     else:
         with pytest.raises(
-            NotApplicableError, match="rise: the network has a single output that is no probability; give"
+            NotApplicableError, match="rise: the network has a single output that is not a probability; give"
         ):
             explainer.explain(x, "rise", **FEW)
     assert np.ptp(explainer.explain(x, "rise", score="logit", **FEW).raw) > 0

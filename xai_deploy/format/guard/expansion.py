@@ -76,7 +76,7 @@ class Expansion:
                 if work > batch * _WORK:
                     raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for a batch of {batch}")
         except Harmful as error:
-            raise UnsafeGraphError(f"{error}, on which runtimes crash") from None
+            raise UnsafeGraphError(f"{error}; runtimes crash on that") from None
         except Unknowable as error:
             raise UnsafeGraphError(f"{error}; how much memory it needs is not known") from None
 

@@ -108,12 +108,12 @@ def parse(data: bytes) -> ParsedGraph:
         elif number == 20:
             raise UnsafeGraphError("it holds a training graph")
         elif number == 25:
-            raise UnsafeGraphError("it holds functions; a bundle's graphs are made of standard operators alone")
+            raise UnsafeGraphError("it holds functions; a bundle's graphs hold only standard operators")
     if graph is None:
         raise Malformed
     if len(opsets) != 1 or opsets[0][0] not in STANDARD:
         found = ", ".join(f"{short(domain or 'ai.onnx')} {version}" for domain, version in opsets[:3]) or "none"
-        raise UnsafeGraphError(f"it may import the standard operators alone, once; it imports {found}")
+        raise UnsafeGraphError(f"it may import only the standard operators, and only once; it imports {found}")
     graph.opset = opsets[0][1]
     return graph
 

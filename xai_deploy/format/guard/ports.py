@@ -33,7 +33,7 @@ def _compare(what: str, found: Sequence[ParsedPort], declared: Sequence[m.Port],
     ports = {port.name: port for port in declared}
     for one in found:
         if one.name not in ports:
-            raise UnsafeGraphError(f"it {what} {short(one.name)}, of which the manifest says nothing")
+            raise UnsafeGraphError(f"it {what} {short(one.name)}, which the manifest does not list")
     names = {one.name for one in found}
     if missing := [name for name in ports if name not in names]:
         raise UnsafeGraphError(f"the manifest says that it {what} {short(missing[0])}; it does not")
@@ -41,10 +41,12 @@ def _compare(what: str, found: Sequence[ParsedPort], declared: Sequence[m.Port],
         port = ports[one.name]
         if port.dtype is not None and DTYPES.get(one.dtype) != port.dtype:
             said = DTYPES.get(one.dtype, f"type {one.dtype}")
-            raise UnsafeGraphError(f"it {what} {short(one.name)} as {said}, the manifest says {port.dtype}")
+            raise UnsafeGraphError(f"it {what} {short(one.name)} as {said}, but the manifest says {port.dtype}")
         if one.dims is not None and not _fits(one.dims, port, batch):
             said = listed(("N", *port.shape))
-            raise UnsafeGraphError(f"it {what} {short(one.name)} of sizes {listed(one.dims)}, the manifest says {said}")
+            raise UnsafeGraphError(
+                f"it {what} {short(one.name)} of shape {listed(one.dims)}, but the manifest says {said}"
+            )
 
 
 def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:

@@ -30,13 +30,13 @@ def check_structure(graph: ParsedGraph) -> None:
         _check_arity(node, *counts)
         for name in node.inputs:
             if name and name not in known:  # an empty name leaves an optional input out
-                raise UnsafeGraphError(f"{node} reads {short(name)}, which nothing before it gives")
+                raise UnsafeGraphError(f"{node} reads {short(name)}, which no node before it computes")
         for name in node.outputs:
             if name:
                 _define(name, known)
     for port in graph.outputs:
         if port.name not in known:
-            raise UnsafeGraphError(f"nothing gives its output {short(port.name)}")
+            raise UnsafeGraphError(f"no node computes its output {short(port.name)}")
 
 
 def _check_arity(node: Node, fewest: int, most: int, fewest_out: int, most_out: int) -> None:

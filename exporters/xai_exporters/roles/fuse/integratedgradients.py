@@ -45,7 +45,7 @@ class IntegratedGradients:
         op, spec, steps = net.op, net.material.image, self.steps
         if spec.dtype == "uint8":
             raise GraphError(
-                "the network takes uint8 images, between whose values there are none; export it with a float input"
+                "the network takes uint8 images, and this method needs values between integers; export it with a float input"
             )
         net.require_batch("all steps")
         net.plain()  # gives the network's outputs and the predicted class

@@ -91,7 +91,7 @@ def test_logarithms_of_sigmoids(tmp_path: Path, softplus: bool) -> None:
 def test_a_single_score_has_no_probability(tmp_path: Path) -> None:
     done = export_onnx(tmp_path, network(lambda b, x: scores(b, x, classes=1)), roles=ROLES, split="layer")
     explainer = Explainer(done.path, "onnxruntime")
-    with pytest.raises(NotApplicableError, match="a single output that is no probability"):
+    with pytest.raises(NotApplicableError, match="a single output that is not a probability"):
         told(explainer, images())
     with pytest.raises(NotApplicableError, match=r"score-cam: .*no probability; give score='logit'"):
         explainer.explain(images(1), "score-cam")

@@ -184,7 +184,8 @@ def test_no_probability_is_told(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(found.logits, source_reference(model)(images())["result"], rtol=1e-4, atol=1e-5)
     for method in ("score-cam", "rise"):
         with pytest.raises(
-            NotApplicableError, match=rf"{method}: .*computed from probabilities and is none; give score='logit'"
+            NotApplicableError,
+            match=rf"{method}: .*computed from probabilities, but is not a probability itself; give score='logit'",
         ):
             explainer.explain(images(1), method)
     assert explainer.explain(images(1), "rise", masks=5, score="logit").raw.any()
@@ -223,7 +224,7 @@ def test_commands_refuse_probabilities(
 ) -> None:
     assert main([argument.format(bundle) for argument in arguments]) == 2
     told = capsys.readouterr().err
-    assert "the network's output is computed from probabilities and is none" in told
+    assert "the network's output is computed from probabilities, but is not a probability itself" in told
     assert words in told
 
 
@@ -234,6 +235,7 @@ def test_fused(tmp_path: Path, score: str) -> None:
         export_onnx(tmp_path, network(SCORES["2 p - 1"]), **options)
         return
     with pytest.raises(
-        GraphError, match=r"score-cam: .*computed from probabilities and is none; fuse with score=logit"
+        GraphError,
+        match=r"score-cam: .*computed from probabilities, but is not a probability itself; fuse with score=logit",
     ):
         export_onnx(tmp_path, network(SCORES["2 p - 1"]), **options)

@@ -75,7 +75,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "argument --min-correlation: between 0 and 1",
     ),
     "word": (["net.xai", "near.xai", "photos", "--min-top1", "all"], "argument --min-top1: invalid share value: 'all'"),
-    "device": (["net.xai", "near.xai", "photos", "-d", "no-such"], "ONNX Runtime here has no device 'no-such'"),
+    "device": (["net.xai", "near.xai", "photos", "-d", "no-such"], "this ONNX Runtime has no device 'no-such'"),
     "precision": (
         ["net.xai", "near.xai", "photos", "--precision", "int8"],
         "argument --precision: invalid choice: 'int8'",

@@ -88,7 +88,7 @@ def test_another_image_under_a_recorded_name(here: Path, capsys: Capture) -> Non
     record("net.xai", "photos")
     os.replace("photos/1.png", "photos/0.png")
     message = bad(["ref.npz", "net.xai", "photos/0.png"], capsys)
-    assert message.startswith("0.png: not the pixels that were recorded under this name; give the same file")
+    assert message.startswith("0.png: its pixels differ from those recorded under this name; give the same file")
     os.replace("photos/2.png", "photos/two.png")
     message = bad(["ref.npz", "net.xai", "photos/two.png"], capsys)
     assert message == "two.png: not among the 4 images that were recorded; record it too"

@@ -33,17 +33,17 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
     "overflow": (
         beside(n("Div", "a b", "r"), a=ints(LOW), b=ints(-1)),
         beside(n("Div", "a b", "r"), a=ints(LOW), b=ints(2)),
-        "divides whole numbers by 0, by -1",
+        "divides integers by 0, by -1",
     ),
     "by zero": (
         beside(n("Mod", "a b", "r"), a=ints(5, 5), b=ints(2, 0)),
         beside(n("Mod", "a b", "r"), a=ints(5, 5), b=ints(2, 3)),
-        "divides whole numbers by 0",
+        "divides integers by 0",
     ),
     "by what is not known": (
         beside(n("Div", "a b", "r"), a=ints(5), b=np.zeros(70_000, np.int64)),
         beside(n("Div", "a b", "r"), a=floats(5), b=floats(0)),
-        "by what is not known",
+        "by a value that is not known",
     ),
     "GatherND": (
         beside(n("GatherND", "a i", "r"), a=X, i=ints(0, 4).reshape(1, 2)),
@@ -73,7 +73,7 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
     "TopK": (
         beside(n("TopK", "a k", "r q"), a=X, k=ints(5)),
         beside(n("TopK", "a k", "r q"), a=X, k=ints(4)),
-        "asks for the best 5 of 4",
+        "takes the best 5 of 4",
     ),
     "RoiAlign": (
         beside(n("RoiAlign", "a b i", "r", sampling_ratio=10**5), a=IMG, b=np.ones((1, 4), np.float32), i=ints(0)),
@@ -126,5 +126,5 @@ def test_whole_numbers_are_told_from_floats(op: str) -> None:
         [n("TopK", "x k", "q i", axis=1)],
     ):
         nodes = [*make, n("Transpose", "i", "j"), n(op, "i j", "y")]
-        with pytest.raises(UnsafeGraphError, match="divides whole numbers"):
+        with pytest.raises(UnsafeGraphError, match="divides integers"):
             check_graph(model(nodes, {"k": ints(1)}).SerializeToString(), "x", IMAGE)

@@ -43,13 +43,13 @@ def test_one_image() -> None:
 @pytest.mark.parametrize(
     ("model", "port", "batch", "told"),
     [
-        (graph(["N", 5], ["N", 5], TensorProto.DOUBLE), SCORES, "any", "gives 'y' as float64, the manifest says float32"),
-        (graph(["N", 5], ["N", 6]), SCORES, "any", r"gives 'y' of sizes \[\?, 6\], the manifest says \[N, 5\]"),
-        (graph(["N", 5], ["N", 5, 1]), SCORES, "any", r"gives 'y' of sizes \[\?, 5, 1\], the manifest says \[N, 5\]"),
-        (graph(["N", 5], [1, 5]), SCORES, "any", r"gives 'y' of sizes \[1, 5\], the manifest says \[N, 5\]"),
-        (graph([1, 5], ["N", 5]), SCORES, "any", r"takes 'x' of sizes \[1, 5\], the manifest says \[N, 5\]"),
-        (graph([2, 5], [2, 5]), SCORES, "one", r"takes 'x' of sizes \[2, 5\], the manifest says \[N, 5\]"),
-        (graph(["N", 5], ["N", 5]), Port("z", (5,), None), "any", "gives 'y', of which the manifest says nothing"),
+        (graph(["N", 5], ["N", 5], TensorProto.DOUBLE), SCORES, "any", "gives 'y' as float64, but the manifest says float32"),
+        (graph(["N", 5], ["N", 6]), SCORES, "any", r"gives 'y' of shape \[\?, 6\], but the manifest says \[N, 5\]"),
+        (graph(["N", 5], ["N", 5, 1]), SCORES, "any", r"gives 'y' of shape \[\?, 5, 1\], but the manifest says \[N, 5\]"),
+        (graph(["N", 5], [1, 5]), SCORES, "any", r"gives 'y' of shape \[1, 5\], but the manifest says \[N, 5\]"),
+        (graph([1, 5], ["N", 5]), SCORES, "any", r"takes 'x' of shape \[1, 5\], but the manifest says \[N, 5\]"),
+        (graph([2, 5], [2, 5]), SCORES, "one", r"takes 'x' of shape \[2, 5\], but the manifest says \[N, 5\]"),
+        (graph(["N", 5], ["N", 5]), Port("z", (5,), None), "any", "gives 'y', which the manifest does not list"),
     ],
 )  # fmt: skip
 def test_another_graph(model: onnx.ModelProto, port: Port, batch: str, told: str) -> None:

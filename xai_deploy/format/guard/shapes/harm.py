@@ -70,7 +70,7 @@ def check_division(call: Call, whole: set[str]) -> None:
         return
     divisor = call[1].values
     if divisor is None or not (divisor.all() and (divisor.dtype.kind == "u" or (divisor != -1).all())):
-        raise Harmful(f"{call.node} divides whole numbers by 0, by -1, or by what is not known before it runs")
+        raise Harmful(f"{call.node} divides integers by 0, by -1, or by a value that is not known before it runs")
 
 
 def check_positions(call: Call) -> None:
@@ -92,7 +92,7 @@ def check_positions(call: Call) -> None:
 def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
     if indices.values is None:
         if indices.constant:
-            raise Harmful(f"{call.node} has constant positions too many to be checked")
+            raise Harmful(f"{call.node} has too many constant positions to check")
     elif indices.values.size and not ((indices.values < sizes) & (indices.values >= -sizes)).all():
         raise Harmful(f"{call.node} has positions outside of {sizes.tolist()}")
 
@@ -107,7 +107,7 @@ def check_counts(call: Call) -> None:
         axis = call.axis(call.number("axis", -1), len(call[0].shape))
         k = [call.number("k", 0)] if call.opset < 10 else call.values(1) or [-1]
         if not 0 <= k[0] <= call[0].shape[axis]:
-            raise Harmful(f"{call.node} asks for the best {k[0]} of {call[0].shape[axis]}")
+            raise Harmful(f"{call.node} takes the best {k[0]} of {call[0].shape[axis]}")
     elif call.node.op == "RoiAlign" and not 1 <= call.number("sampling_ratio", 0) <= _MOST_SAMPLES:
         raise Harmful(f"{call.node} takes {call.number('sampling_ratio', 0)} samples; 1 to {_MOST_SAMPLES} are allowed")
 

@@ -15,7 +15,7 @@ def whole(values: Sequence[object] | None, call: Call) -> list[int]:
         Unknowable: They are missing, or not whole numbers.
     """
     if values is None or not all(type(value) is int for value in values):
-        raise Unknowable(f"{call.node} is given numbers that are not whole")
+        raise Unknowable(f"{call.node} takes numbers that are not integers")
     return [value for value in values if isinstance(value, int)]
 
 

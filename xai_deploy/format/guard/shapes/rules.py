@@ -116,7 +116,7 @@ class Call:
         if known is None:
             return None
         if known.values is None:
-            raise Unknowable(f"what {self.node} gives depends on values that are not known before it runs")
+            raise Unknowable(f"the result of {self.node} depends on values that are not known before it runs")
         return list(known.values.reshape(-1).tolist())
 
     def axes(self, index: int, rank: int) -> list[int] | None:
