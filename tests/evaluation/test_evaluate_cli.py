@@ -234,11 +234,11 @@ def test_as_a_process(desk: Path) -> None:
 
 
 def test_no_torch(desk: Path) -> None:
-    """Neither torch nor onnx nor scipy is imported."""
+    """Neither torch nor onnx nor scipy nor matplotlib is imported."""
     code = (
         "import sys; from xai_deploy.cli import evaluate; "
         "assert evaluate.main(sys.argv[1:]) == 0; "
-        "print(sorted({'torch', 'onnx', 'onnx_ir', 'scipy', 'pandas', 'PIL'} & set(sys.modules)))"
+        "print(sorted({'torch', 'onnx', 'onnx_ir', 'scipy', 'pandas', 'PIL', 'matplotlib'} & set(sys.modules)))"
     )
     root = str(Path(evaluate.__file__).parents[2])
     arguments = ["net.xai", "--images", "photos", "-m", "reciprocam", "-q"]
@@ -250,7 +250,7 @@ def test_no_torch(desk: Path) -> None:
         capture_output=True,
         timeout=60,
     )
-    assert (finished.stdout, finished.stderr) == ("['PIL']\n", "")  # matplotlib brings it
+    assert (finished.stdout, finished.stderr) == ("[]\n", "")
 
 
 def test_sigmoid_and_single_outputs(desk: Path, run: Run) -> None:

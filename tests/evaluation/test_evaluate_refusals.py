@@ -130,7 +130,7 @@ def test_two_write_the_same_folder(desk: Path, run: Run, refused: Refused, monke
     }
 
 
-@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "pyarrow"])
+@pytest.mark.parametrize("package", ["jinja2", "pyarrow"])
 def test_missing_package(desk: Path, refused: Refused, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before anything is computed."""
     monkeypatch.setitem(sys.modules, package, None)

@@ -2,123 +2,45 @@
 
 from __future__ import annotations
 
-import base64
+import csv
+import json
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow.parquet
 import pytest
+from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
-from xai_deploy import Explainer, heatmap, read_image, write_image
+from xai_deploy import Explainer, __version__, heatmap, read_image, write_image
 from xai_deploy.errors import BackendNotInstalledError
 from xai_deploy.evaluation import Journal, report
 
+from ..support.pages import HOSTILE, Page, alike, body, check_self_contained, picture
 from . import nets
 from .conftest import Run, pictures
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-HOSTILE = "<script>alert(1)<!-- & ' \" {{ 7*7 }} $\\frac$ 猫"
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text of each element that holds text; fails where the nesting is wrong."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.cells: list[list[str]] = []
-        self._open: list[str] = []
-        self.feed(data.decode())
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        assert len({key for key, _ in attributes}) == len(attributes)
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "tr":
-            self.cells.append([])
-        if tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append((self._open[-1], data.strip()))
-        if {"td", "th"} & set(self._open):
-            self.cells[-1][-1] += data
-
-    def of(self, tag: str) -> list[str]:
-        return [text for inside, text in self.texts if inside == tag]
-
-    def attributes(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def page(out: str = "out") -> Page:
     return Page(Path(out, "report.html").read_bytes())
 
 
-def picture(url: str | None) -> np.ndarray[Any, Any]:
-    assert url is not None
-    kind, _, data = url.partition(",")
-    assert kind == "data:image/jpeg;base64"
-    return np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(data, validate=True), np.uint8), cv2.IMREAD_COLOR))[
-        ..., ::-1
-    ]
-
-
-def alike(shown: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> bool:
-    """One picture but for JPEG, from which noise suffers."""
-    if shown.shape != wanted.shape:
-        return False
-    a, b = ((pixels @ [0.299, 0.587, 0.114]).ravel() for pixels in (shown, wanted))
-    return float(np.corrcoef(a, b)[0, 1]) > 0.9
-
-
 def test_self_contained(desk: Path, run: Run) -> None:
     nets.write(desk / "other.xai", 1)
     run("-m", "reciprocam,score-cam", bundles=("net.xai", "other.xai"))
-    found = page()
-    names = {name for name, _ in found.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "audio", "video", "image"}
-    for tag, attributes in found.tags:
-        for key, value in attributes.items():
-            assert not key.startswith("on"), (tag, key)
-            if key in ("src", "href", "xlink:href", "srcset", "data", "action"):
-                assert (value or "").startswith(("data:image/jpeg;base64,", "#")), (tag, key, value)
-    style = "".join(found.of("style")) + "".join(attributes.get("style") or "" for _, attributes in found.tags)
-    assert not re.search(r"@import|url\((?!#)", style)
-    text = Path("out/report.html").read_text()
-    assert not re.search(r'(?:src|href)\s*=\s*["\']?\s*(?:https?:)?//', text)
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    assert found.attributes("html") == [{"lang": "en"}]
-    assert text.startswith("<!doctype html>\n")
-    assert len(found.of("title")) == len(found.of("h1")) == 1
-    assert all(attributes.get("alt") for attributes in found.attributes("img"))
+    check_self_contained(page())
 
 
 def test_figures(desk: Path, run: Run) -> None:
-    """Those of results.json, the best marked; as many cells in each row; the choices beside them."""
+    """Those of results.json; as many cells in each row; the choices beside them; of six images nothing is best."""
     nets.write(desk / "other.xai", 1)
     metrics = "complexity,average-drop:masked=image,adcc"
     results = run("-m", "reciprocam,score-cam", "--metrics", metrics, "-t", "2", bundles=("net.xai", "other.xai"))
     found = page()
-    table = [row for row in found.cells if len(row) > 5]
+    table = found.cells[:5]
     assert {len(row) for row in table} == {len(table[0])}
     assert table[0][:2] == ["network", "method"]
     heads = ["complexity ↓", "average-drop, % ↓", "adcc ↑", "adcc-of-means ↑", "same-prediction, % ↑"]
@@ -135,46 +57,76 @@ def test_figures(desk: Path, run: Run) -> None:
             mean, low, high = ("%.2f %.1f %.1f" if "%" in head else "%.4f %.3f %.3f").split()
             expected = f"{mean % figure['mean']}{low % figure['low']} … {high % figure['high']}"
             assert cell == expected + (f" n={figure['count']}" if figure["count"] < 6 else "")
-    marked = np.array([attributes.get("class") == "best" for attributes in found.attributes("td")][10:]).reshape(4, -1)
-    for column, head in enumerate(table[0]):
-        name = re.split(r"[ ,]", head)[0]
-        means = [result["figures"].get(name, {"mean": None})["mean"] for result in results["results"]]
-        known = [mean for mean in means if mean is not None]
-        best = min(known) if head.endswith("↓") else max(known) if head.endswith("↑") else "none"
-        assert list(marked[:, column]) == [mean == best for mean in means]
     choices = found.of("li")
     assert choices[:2] == ["complexity: no options", "average-drop: masked=image"]
     assert choices[3] == "class explained: class 2; p is the network's own probability"
     assert choices[4] == "intervals: 95 %, percentile bootstrap over the images, 1000 resamples"
-    assert found.of("p")[0].startswith("6 images of")
-    assert len(found.attributes("svg")) == 1
-    svg = Path("out/report.html").read_text().partition("<svg")[2].partition("</svg>")[0]
-    for name in ("complexity", "average-drop", "adcc-of-means", "reciprocam | net", "score-cam | other"):
-        assert f"<!-- {name}" in svg  # matplotlib draws letters, and leaves the text as a comment
+    assert found.of("p")[0] == "On 6 images: too few to call a method best, which takes 10."
+    assert "best" not in [attributes.get("class") for attributes in found.attributes("td")]
+    tracks = [a for a in found.attributes("svg") if a.get("class") == "track"]
+    assert len(tracks) == 4 * (len(table[0]) - 2)
+    for result, track in zip(results["results"], tracks, strict=False):  # the first chart
+        figure = result["figures"]["complexity"]
+        name = f"{result['method']} on {result['network']}"
+        assert track["aria-label"] == f"{name}: {figure['mean']:.4g}, from {figure['low']:.4g} to {figure['high']:.4g}"
 
 
-def test_best_and_worst(desk: Path, run: Run) -> None:
-    """By the first metric; each image beside its map, as xai-explain shows it."""
+def test_maps_side_by_side(desk: Path, run: Run) -> None:
+    """Images by the first metric, the mean of the methods; each beside its maps, as xai-explain shows them."""
+    shutil.rmtree("photos")
+    pictures(desk / "photos", 11)
     run("-m", "reciprocam,score-cam", "--metrics", "complexity,class-sensitivity")
     records = pyarrow.parquet.read_table("out/images.parquet").to_pylist()
+    values = {(r["image"], r["method"]): r["complexity"] for r in records}
+    images = sorted({r["image"] for r in records}, key=lambda i: values[i, "reciprocam"] + values[i, "score-cam"])
+    apart = sorted(images[4:-4], key=lambda i: -abs(values[i, "reciprocam"] - values[i, "score-cam"]))
+    shown = [*images[:4], *images[:-5:-1], *apart]  # lower is better
     found = page()
-    captions = found.of("figcaption")
-    assert len(captions) == 2 * 6
+    assert found.of("strong") == ["best", "worst", "methods differ most"]
     explainer = Explainer("net.xai")
-    for part, method in enumerate(("reciprocam", "score-cam")):
-        mine = sorted((r["complexity"], r["image"], r["target"]) for r in records if r["method"] == method)
-        shown = [*mine[:3], *mine[:2:-1]]  # lower is better
-        for place, (value, image, target) in enumerate(shown):
-            label = explainer.labels[target]
-            assert captions[6 * part + place] == f"{image}: {label}, {value:.3g}"
-            plain, overlay = found.attributes("img")[2 * (6 * part + place) :][:2]
-            pixels = read_image(f"photos/{image}")
-            assert (plain["alt"], overlay["alt"]) == (image, f"its map by {method}")
-            assert alike(picture(plain["src"]), pixels)
-            expected = heatmap.overlay(pixels, explainer.explain(pixels, method, target).heatmap[0])
-            assert alike(picture(overlay["src"]), expected)
-    assert found.of("h3") == ["best", "worst"] * 2
-    assert found.of("strong") == ["reciprocam", "score-cam"]
+    target = {r["image"]: r["target"] for r in records}
+    assert [h for h in found.of("h3") if ".png" in h] == [f"{i}: {explainer.labels[target[i]]}" for i in shown]
+    shots = found.attributes("img")[1:]  # after the colour bar
+    assert len(shots) == 3 * len(shown)
+    captions = found.of("figcaption")
+    for place, image in enumerate(shown):
+        photo, *maps = shots[3 * place : 3 * place + 3]
+        pixels = read_image(f"photos/{image}")
+        assert photo["alt"] == image
+        assert alike(picture(photo["src"]), pixels)
+        for number, (method, over) in enumerate(zip(("reciprocam", "score-cam"), maps, strict=True)):
+            assert captions[2 * place + number] == f"{method}: {values[image, method]:.3g}"
+            assert over["alt"] == f"{image}, its map by {method}"
+            expected = heatmap.overlay(pixels, explainer.explain(pixels, method, target[image]).heatmap[0])
+            assert alike(picture(over["src"]), expected)
+
+
+def test_many_methods(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says how many of an image's maps are not shown."""
+    monkeypatch.setattr("xai_deploy.evaluation.pictures.MAPS", 1)
+    run("-m", "reciprocam,score-cam,reciprocam:score=softmax")
+    found = page()
+    assert len(found.attributes("img")) == 1 + 2 * 6
+    assert found.of("p").count("2 more methods are not shown.") == 6
+
+
+def test_boxes_are_drawn(desk: Path, run: Run) -> None:
+    """Where they are scored, through the crop, and only with boxes."""
+    boxes = {"0000.png": (2, 4, 12, 10), "0001.png": (0, 0, 5, 16)}
+    lines = [",".join(map(str, (name, *edges))) for name, edges in boxes.items()]
+    Path("boxes.csv").write_text("\n".join(["image,left,top,right,bottom", *lines]))
+    run("--boxes", "boxes.csv", "--metrics", "energy-pointing")
+    found = page()
+    rects = [a for a in found.attributes("rect") if a.get("class") == "box"]
+    drawn = {tuple(round(float(a[k] or ""), 6) for k in ("x", "y", "width", "height")) for a in rects}
+    wanted = {
+        tuple(round(v, 6) for v in (x / nets.WIDTH, y / nets.HEIGHT, (x1 - x) / nets.WIDTH, (y1 - y) / nets.HEIGHT))
+        for x, y, x1, y1 in boxes.values()
+    }
+    assert drawn == wanted
+    assert "Boxes are those that are scored." in found.text
+    run(out="without")
+    assert page("without").attributes("rect") == []
 
 
 def test_hostile_names(desk: Path, run: Run) -> None:
@@ -192,9 +144,9 @@ def test_hostile_names(desk: Path, run: Run) -> None:
     assert not names & {"script", "b"}
     text = " ".join(text for _, text in found.texts)
     assert text.count("alert(1)") >= 8
-    assert "49" not in "".join(found.of("figcaption"))
-    captions = found.of("figcaption")
-    assert any(caption.startswith(f"{image}: {label}, ") for caption in captions)
+    headings = found.of("h3")
+    assert "49" not in "".join(headings)
+    assert f"{image}: {label}" in headings
     assert bundle.removesuffix(".xai") in [row[0] for row in found.cells]
     (skipped,) = [text for text in found.of("li") if "broken" in text]
     assert HOSTILE in skipped
@@ -207,8 +159,8 @@ def test_large_and_narrow_pictures(desk: Path, run: Run) -> None:
     write_image("wide/a.png", rng.integers(0, 256, (900, 1200, 3), dtype=np.uint8))
     write_image("wide/b.png", rng.integers(0, 256, (2, 65_535, 3), dtype=np.uint8))
     run(images="wide")
-    shapes = {picture(attributes["src"]).shape for attributes in page().attributes("img")}
-    assert shapes == {(225, 300, 3), (1, 898, 3)}
+    shapes = {picture(attributes["src"]).shape for attributes in page().attributes("img")[1:]}
+    assert shapes == {(192, 256, 3), (1, 256, 3)}
 
 
 def test_images_that_have_gone(desk: Path, run: Run) -> None:
@@ -224,35 +176,109 @@ def test_images_that_have_gone(desk: Path, run: Run) -> None:
         patch.setattr(Journal, "append", remove)
         run()
     found = page()
-    assert [caption.partition(":")[0] for caption in found.of("figcaption")] == ["0005.png"]
-    assert len(found.of("h3")) == 1
+    assert [h.partition(":")[0] for h in found.of("h3") if ".png" in h] == ["0005.png"]
+    assert len(found.of("strong")) == 1
 
 
-def test_a_tie_has_two_best(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same network twice: figures that read alike are marked alike, whatever their last bits."""
+def test_a_tie_has_no_best(desk: Path, run: Run) -> None:
+    """The same network twice, on images enough."""
+    shutil.rmtree("photos")
+    pictures(desk / "photos", 12)
     nets.write(desk / "twin.xai")
-    exact = report._best
-    monkeypatch.setattr(report, "_best", lambda *of: None if (best := exact(*of)) is None else best + 1e-12)
     run("-m", "reciprocam", "--metrics", "complexity", bundles=("net.xai", "twin.xai"))
-    kinds = [attributes.get("class") for attributes in page().attributes("td")]
-    assert kinds.count("best") == 2
+    found = page()
+    kinds = {attributes.get("class") for attributes in found.attributes("td")}
+    assert not kinds & {"best", "level"}  # all are level: no mark
+    assert found.of("p")[0].startswith("On 12 images none is clearly best by complexity: ")
+
+
+def test_the_best_is_marked(desk: Path, run: Run) -> None:
+    """The paired difference is that of the rows; the mark is there if its interval excludes 0."""
+    shutil.rmtree("photos")
+    pictures(desk / "photos", 12)
+    results = run("-m", "reciprocam,score-cam", "--metrics", "complexity")
+    values = pyarrow.parquet.read_table("out/images.parquet").to_pylist()
+    by = {m: np.array([r["complexity"] for r in values if r["method"] == m]) for m in ("reciprocam", "score-cam")}
+    apart = by["reciprocam"] - by["score-cam"]
+    found = page()
+    ((_, first, second, ahead, interval, count),) = [row for row in found.cells if row[0] == "complexity"]
+    assert float(ahead) == pytest.approx(abs(apart.mean()), abs=6e-5)
+    assert count == "12"
+    low, high = map(float, interval.split(" … "))
+    assert apart.std() / 12 < (high - low) < 6 * apart.std() / 12**0.5
+    marked = [row[0] for row in found.cells if row[0] in by]
+    classes = [a.get("class") for a in found.attributes("td")]
+    assert (first in by, second in by, marked) == (True, True, [r["method"] for r in results["results"]])
+    assert ("best" in classes) == (low > 1e-6)
 
 
 def test_one_image_has_no_best(desk: Path, run: Run) -> None:
     run("--limit", "1", "--seed", "3")
     found = page()
-    assert found.attributes("img") == []
+    assert len(found.attributes("img")) == 0
     assert "best" not in [attributes.get("class") for attributes in found.attributes("td")]
 
 
 def test_the_same_page_each_time(desk: Path, run: Run) -> None:
     run()
-    first = Path("out/report.html").read_bytes()
+    first = body(Path("out/report.html"))
     run("--overwrite")
-    assert Path("out/report.html").read_bytes() == first
+    assert body(Path("out/report.html")) == first
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+def test_date_versions_and_command(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    Path("my photos").symlink_to("photos")
+    run(images="my photos")
+    words = page().text
+    assert "1970-01-02 00:00 UTC by xai-evaluate" in words
+    assert f"xai-deploy {__version__}, python " in words
+    assert "xai-evaluate net.xai --images 'my photos' -o out -m reciprocam --metrics complexity" in words
+
+
+def test_curves(desk: Path, run: Run) -> None:
+    """Those in the journal: means and intervals in curves.csv, drawn from there; of an older journal only what it has."""
+    shutil.rmtree("photos")
+    pictures(desk / "photos", 20)
+    run("-m", "reciprocam,score-cam", "--metrics", "deletion:steps=4,insertion:steps=250")
+    chunks = [json.loads(line) for line in Path("out/journal.jsonl").read_text().splitlines()[1:]]
+    rows = [row for chunk in chunks for row in chunk["rows"]]
+    with Path("out/curves.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    assert [r["curve"] for r in records] == ["deletion curve"] * 2 * 5 + ["insertion curve"] * 2 * 101
+    for number, method in enumerate(("reciprocam", "score-cam")):
+        mine = [r for r in records if (r["method"], r["curve"]) == (method, "deletion curve")]
+        values = np.array([row["curves"]["deletion curve"] for row in rows if row["method"] == number])
+        assert [float(r["share"]) for r in mine] == [0, 0.25, 0.5, 0.75, 1]
+        np.testing.assert_allclose([float(r["mean"]) for r in mine], values.mean(0), atol=1e-12)
+        assert {r["images"] for r in mine} == {"20"}
+        for r, column in zip(mine, values.T, strict=True):
+            other = bootstrap((column,), np.mean, method="percentile", n_resamples=5000, rng=np.random.default_rng(1))
+            wide = other.confidence_interval.high - other.confidence_interval.low
+            assert float(r["low"]) == pytest.approx(other.confidence_interval.low, abs=0.1 * wide + 1e-9)
+            assert float(r["high"]) == pytest.approx(other.confidence_interval.high, abs=0.1 * wide + 1e-9)
+        # The area under the curve is the figure, but for five decimals and steps of whole pixels.
+        area = (values[:, 1:] + values[:, :-1]).sum(1) / 8
+        figures = [row["values"]["deletion"] for row in rows if row["method"] == number]
+        np.testing.assert_allclose(area, figures, atol=2e-5)
+    found = page()
+    assert [h for h in found.of("h3") if "curve" in h] == ["deletion curve", "insertion curve"]
+    assert len(found.attributes("polyline")) == len(found.attributes("polygon")) == 4
+    # An older journal has no curves in its rows.
+    old = [
+        json.dumps({**c, "rows": [{k: v for k, v in r.items() if k != "curves"} for r in c["rows"]]}) for c in chunks
+    ]
+    head = Path("out/journal.jsonl").read_text().splitlines()[0]
+    Path("out/journal.jsonl").write_text("\n".join([head, old[0], json.dumps(chunks[1])]) + "\n")
+    run("-m", "reciprocam,score-cam", "--metrics", "deletion:steps=4,insertion:steps=250")
+    titles = [h for h in page().of("h3") if "curve" in h]
+    assert titles == ["deletion curve, 4 of 20 images", "insertion curve, 4 of 20 images"]
+    Path("out/journal.jsonl").write_text("\n".join([head, *old]) + "\n")
+    run("-m", "reciprocam,score-cam", "--metrics", "deletion:steps=4,insertion:steps=250")
+    assert page().attributes("polyline") == []
+
+
+@pytest.mark.parametrize("missing", ["jinja2"])
 def test_missing_package(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(BackendNotInstalledError, match=rf'needs {missing}.*pip install "xai-deploy\[evaluate\]"'):

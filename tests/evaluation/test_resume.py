@@ -21,6 +21,7 @@ from xai_deploy.evaluation import Journal, Plan, Subject, report
 from xai_deploy.evaluation import measure as evaluate_images
 from xai_deploy.foundation import whole_files
 
+from ..support.pages import body
 from .conftest import Run, pictures
 
 FILES = ("journal.jsonl", "images.csv", "images.parquet", "results.json", "report.html")
@@ -77,7 +78,7 @@ def lines(journal: Path) -> int:
 
 
 def files(out: str) -> dict[str, bytes]:
-    return {name: Path(out, name).read_bytes() for name in FILES}
+    return {name: (body if name == "report.html" else Path.read_bytes)(Path(out, name)) for name in FILES}
 
 
 def killed(moment: str, count: int, out: str) -> None:

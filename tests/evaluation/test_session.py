@@ -15,6 +15,7 @@ from xai_deploy.errors import OptionError, TruthError, XaiError
 from xai_deploy.evaluation import Plan, Results, Subject, evaluate, evaluate_into
 from xai_deploy.explainer import MethodSpec
 
+from ..support.pages import body
 from . import nets
 from .conftest import Run, interrupt, pictures
 
@@ -24,7 +25,7 @@ METRICS: list[MethodSpec] = [("deletion", {"steps": 5}), "iou"]
 
 
 def files(out: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(out).iterdir()}
+    return {path.name: body(path) if path.name == "report.html" else path.read_bytes() for path in Path(out).iterdir()}
 
 
 def test_the_same_files_as_the_command(desk: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +47,7 @@ def test_the_same_files_as_the_command(desk: Path, run: Run, capsys: pytest.Capt
         limit=5,
         seed=2,
     )
-    assert sorted(files("python")) == sorted(FILES)
+    assert sorted(files("python")) == sorted([*FILES, "curves.csv"])
     assert files("python") == files("command")
     assert capsys.readouterr() == ("", "")
     assert results.out == Path("python")

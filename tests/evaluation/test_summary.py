@@ -119,3 +119,109 @@ def test_memory_of_the_resampling(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(sizes[1:]) == 20 * 900
     summary.figures({"a": np.ones(9000)}, [A])
     assert max(sizes) == 9000
+
+
+def table(figures: Mapping[int, Any], name: str = "a") -> list[dict[str, Any]]:
+    """Rows of one network: method -> a figure per image."""
+    return [
+        {"image": f"{i}", "network": 0, "method": method, "values": {name: None if np.isnan(v) else float(v)}}
+        for method, values in figures.items()
+        for i, v in enumerate(values)
+    ]
+
+
+def ranked(rows: list[dict[str, Any]], column: Column = A) -> summary.Ranking | None:
+    return summary.rank(rows, summary.summarise(rows, [column]), column)
+
+
+def test_paired_differences_beside_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intervals of both groups overlap by far; paired by image they don't meet 0. Lower is better: the sign turns."""
+    monkeypatch.setattr(summary, "RESAMPLES", 20_000)
+    rng = np.random.default_rng(4)
+    one = rng.normal(0, 5, 40)
+    other = one - 0.4 + rng.normal(0, 0.5, 40)
+    one[3] = other[7] = NAN  # such images have no difference
+    for sign, column in ((1, A), (-1, Column("a", "lower"))):
+        found = ranked(table({0: sign * one, 1: sign * other}), column)
+        assert found is not None
+        assert (found.leader, found.best, found.level) == (0, True, frozenset({0}))
+        apart = (one - other)[np.isfinite(one - other)]
+        assert found.ahead[1].count == 38
+        close(found.ahead[1], (apart,), np.mean)
+        # unpaired, nobody could tell
+        a, b = (summary.figures({"a": v}, [A])["a"] for v in (one, other))
+        assert a.low is not None
+        assert b.high is not None
+        assert a.low < b.high
+
+
+def test_paired_differences_of_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure made of means: the images of both groups are drawn together."""
+    monkeypatch.setattr(summary, "RESAMPLES", 20_000)
+    rng = np.random.default_rng(5)
+    a, b = rng.exponential(size=(2, 50)), rng.exponential(size=(2, 50))
+    a[1] = a[0] * 0.8
+    rows = [
+        {"image": str(i), "network": 0, "method": m, "values": {"a": a[m, i], "b": b[m, i]}}
+        for m in (0, 1)
+        for i in range(50)
+    ]
+    found = summary.rank(rows, summary.summarise(rows, [A, B, BOTH]), BOTH)
+    assert found is not None
+
+    def difference(*columns: Numbers, axis: int) -> Any:
+        p, q, r, s = (c.mean(axis=axis) for c in columns)
+        return p / (q + 1) - r / (s + 1)
+
+    one, other = found.leader, 1 - found.leader
+    close(found.ahead[other], (a[one], b[one], a[other], b[other]), difference)
+
+
+def test_best_of_three() -> None:
+    """Ahead of one, not clearly of the other: the two are level, none is best."""
+    rng = np.random.default_rng(6)
+    base = rng.normal(size=30)
+    found = ranked(table({0: base - 2, 1: base + rng.normal(0, 1, 30), 2: base + rng.normal(0, 1, 30)}))
+    assert found is not None
+    assert (found.best, found.level) == (False, frozenset({1, 2}))
+
+
+def test_no_best() -> None:
+    """Of few images, of equal groups, of groups that differ by rounding, in a column without a better direction, of one group."""
+    many, few = np.arange(12.0), np.arange(9.0)
+    clear = ranked(table({0: many + 1, 1: many}))
+    assert clear is not None
+    assert clear.best
+    for rows in (table({0: few + 1, 1: few}), table({0: many, 1: many}), table({0: many * (1 + 1e-8) + 1e-8, 1: many})):
+        found = ranked(rows)
+        assert found is not None
+        assert (found.best, found.level) == (False, frozenset({0, 1}))
+    assert ranked(table({0: many + 1, 1: many}), Column("a", "")) is None
+    assert ranked(table({0: many})) is None
+    assert ranked(table({0: many, 1: many * NAN})) is None
+
+
+def test_how_often_an_equal_is_called_best() -> None:
+    """Groups of the same distribution: in about one of twenty tables of two, in fewer of four."""
+    rng = np.random.default_rng(7)
+    for methods, most in ((2, 0.10), (4, 0.08)):
+        wrong = []
+        for _ in range(150):
+            drawn = rng.normal(size=30) + rng.normal(size=(methods, 30))
+            found = ranked(table(dict(enumerate(drawn))))
+            assert found is not None
+            wrong.append(found.best)
+        assert np.mean(wrong) < most
+
+
+def test_curves_of_older_rows() -> None:
+    """Rows without curves do not count; curves are by name, then by group."""
+    rows = table({0: [1.0, 2.0], 1: [1.0, 2.0]})
+    for number, entry in enumerate(rows[1:]):
+        entry["curves"] = {"deletion curve": [1.0, number / 4, 0.0]}
+    found = summary.curves(rows, summary.summarise(rows, [A]))
+    assert [(c.group, c.name, [p.mean for p in c.points], c.points[0].count) for c in found] == [
+        (0, "deletion curve", [1, 0, 0], 1),
+        (1, "deletion curve", [1, 0.375, 0], 2),
+    ]
+    assert summary.curves(rows[:1], summary.summarise(rows, [A])) == []

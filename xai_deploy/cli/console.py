@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
 
     def parsed() -> int | None:
         arguments = parser.parse_intermixed_args(argv)
+        arguments.command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])  # for reports
         logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
         far.setLevel(logging.ERROR if arguments.quiet else logging.INFO)
         return work(arguments)

@@ -52,6 +52,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             progress=not arguments.quiet,
             on_chunk=progress,
+            command=arguments.command,
         )
     except KeyboardInterrupt:
         progress.interrupted()

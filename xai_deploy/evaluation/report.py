@@ -1,48 +1,30 @@
-"""The report: one self-contained HTML page with what was measured and how, the figures, plots, and the best and worst maps."""
+"""The report: one self-contained HTML page with what was measured and how, what was found, charts, and maps side by side."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
-import warnings
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from .. import heatmap
-from ..answer import label
-from ..errors import BackendNotInstalledError, InputError
+from ..answer import origin
 from ..format.bundle import PREDICTED
-from ..foundation.exits import printable
 from ..foundation.journal import Line
-from ..images import encode_image, read_image
-from ..preprocess import view
+from ..reports import Origin, charts, render
+from ..reports import require as require_jinja
+from . import findings, pictures, summary
 from .metrics import Column
 from .plan import Plan
 from .subjects import Subject
-from .summary import RESAMPLES, Group
+from .summary import FEWEST, RESAMPLES, Figure, Group, Ranking
 
-EXAMPLES = 4  # best and worst maps of each method
-_SIDE = 224  # pixels of a picture in the report
+SHARES = [(share / 100, f"{share} %") for share in (0, 25, 50, 75, 100)]
 
 
-def require() -> tuple[Any, Any]:
-    """The modules jinja2 and matplotlib, with `matplotlib.figure` imported.
+def require() -> None:
+    """Refuse if the package that renders pages is missing.
 
     Raises:
-        BackendNotInstalledError: One of them is missing.
+        BackendNotInstalledError: jinja2 is missing.
     """
-    try:
-        import jinja2
-        import matplotlib
-        import matplotlib.figure
-    except ImportError as error:
-        raise BackendNotInstalledError(
-            f'the report needs {error.name}, which is not installed; pip install "xai-deploy[evaluate]"'
-        ) from None
-    return jinja2, matplotlib
+    require_jinja(extra="evaluate")
 
 
 def html(
@@ -52,55 +34,62 @@ def html(
     groups: Sequence[Group],
     columns: Sequence[Column],
     skipped: Sequence[Line],
+    command: str = "",
 ) -> bytes:
     """The page, as UTF-8.
 
     Args:
-        subjects: The networks; they explain the best and the worst images again, for the pictures.
+        subjects: The networks; they explain some images again, for the pictures.
         plan: What was measured.
         rows: All rows.
         groups: Their summary.
         columns: The columns of both.
         skipped: The images that could not be read.
+        command: The command line; "" if a program asked.
 
     Raises:
-        BackendNotInstalledError: jinja2 or matplotlib is missing.
+        BackendNotInstalledError: jinja2 is missing.
     """
-    jinja2, matplotlib = require()
-    methods = plan.titles
-    text = resources.files(__package__ or "").joinpath("report.html.jinja").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    shown = [
-        column for column in columns if any(column.name in group.figures for group in groups) and ":" not in column.name
-    ]
-    # Best and worst images are ranked by the first column that has a value per image and a better direction.
+    shown = [column for column in columns if any(column.name in g.figures for g in groups) and ":" not in column.name]
+    rankings = {column.name: found for column in shown if (found := summary.rank(rows, groups, column)) is not None}
+    images = len({row["image"] for row in rows})
+    names = [name_of(subjects, plan, group) for group in groups]
+    # Images are ranked by the first column that has a value per image and a better direction.
     judge = next((column for column in shown if column.better and column.of_means is None), None)
-    page: str = environment.from_string(text).render(
+    steps = findings.sanity_columns(columns)  # they have a chart of their own
+    versions: dict[str, str] = {}
+    for subject in subjects:
+        versions |= origin(subject.explainer)["versions"]
+    return render(
+        "evaluation",
+        Origin("xai-evaluate", command, versions),
+        heading="Evaluation of explanations",
+        sentences=findings.sentences(names, groups, rankings, columns, images),
         networks=[_network(subject) for subject in subjects],
         choices=choices(plan),
-        images=len({row["image"] for row in rows}),
+        images=images,
         root=str(plan.root),
         columns=shown,
-        methods=methods,
+        methods=plan.titles,
         groups=groups,
-        best={column.name: _best(groups, column) for column in shown},
-        plot="" if not shown else _plots(matplotlib, groups, [s.name for s in subjects], methods, shown),
-        examples=[
-            (
-                subjects[group.network].name,
-                methods[group.method],
-                _examples(subjects[group.network], plan, group, rows, judge),
-            )
-            for group in groups
-        ]
+        names=names,
+        rankings=rankings,
+        fewest=FEWEST,
+        dots=[_dots(c, groups, names, rankings.get(c.name)) for c in shown if c.name not in steps],
+        curves=[*_curves(subjects, plan, rows, groups), *_sanity(subjects, plan, groups, columns)],
+        parts=[pictures.parts(subject, number, plan, rows, judge) for number, subject in enumerate(subjects)]
         if judge
         else [],
+        colorbar=pictures.colorbar(),
+        boxed=plan.boxes is not None,
         judge=judge,
         skipped=skipped,
     )
-    return page.encode("utf-8", "backslashreplace")
+
+
+def name_of(subjects: Sequence[Subject], plan: Plan, group: Group) -> str:
+    """A group's name: its method, and its network if there are several."""
+    return plan.titles[group.method] + (f" on {subjects[group.network].name}" if len(subjects) > 1 else "")
 
 
 def choices(plan: Plan) -> list[str]:
@@ -144,94 +133,74 @@ def _network(subject: Subject) -> dict[str, str]:
     }
 
 
-def _best(groups: Sequence[Group], column: Column) -> float | None:
-    means = [f.mean for group in groups if (f := group.figures.get(column.name)) is not None and f.mean is not None]
-    if not column.better or len(means) < 2:
-        return None
-    return max(means) if column.better == "higher" else min(means)
+def _dots(column: Column, groups: Sequence[Group], names: Sequence[str], ranking: Ranking | None) -> charts.Dots:
+    rows = []
+    for number, (name, group) in enumerate(zip(names, groups, strict=True)):
+        figure = group.figures.get(column.name) or Figure(None, None, None, 0)
+        best = ranking is not None and ranking.best and ranking.leader == number
+        rows.append(charts.Dot(name, figure.mean, figure.low, figure.high, "best" if best else ""))
+    better = f" ({column.better} is better)" if column.better else ""
+    return charts.dots(column.name + ", %" * column.percent + better, rows)
 
 
-def _plots(
-    matplotlib: Any, groups: Sequence[Group], networks: Sequence[str], methods: Sequence[str], columns: Sequence[Column]
-) -> str:
-    """One panel of bars for each column, as SVG."""
-    names = [methods[g.method] + (f" | {networks[g.network]}" if len(networks) > 1 else "") for g in groups]
-    across = 3
-    down = -(-len(columns) // across)  # rounded up
-    # Names may hold any character: "$" must not begin a formula, and a letter that the font lacks must not give a warning.
-    # A fixed salt gives the SVG's elements the same ids each time.
-    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "xai-evaluate"}):
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        return _panels(
-            matplotlib.figure.Figure(figsize=(13, down * (0.9 + 0.24 * len(groups))), layout="constrained"),
-            (down, across),
-            groups,
-            [printable(name) for name in names],
-            columns,
+def _curves(
+    subjects: Sequence[Subject], plan: Plan, rows: Sequence[Line], groups: Sequence[Group]
+) -> list[charts.LineChart]:
+    """A chart of mean curves for each metric that has them and each network."""
+    found: dict[tuple[str, int], list[summary.Curve]] = {}
+    for curve in summary.curves(rows, groups):
+        found.setdefault((curve.name, groups[curve.group].network), []).append(curve)
+    drawn = []
+    for (name, network), members in found.items():
+        count = len(members[0].points)
+        every = sum(1 for row in rows if (row["network"], row["method"]) == (network, groups[members[0].group].method))
+        few = f", {members[0].points[0].count} of {every} images" * (members[0].points[0].count < every)
+        drawn.append(
+            charts.line_chart(
+                name + _on(subjects, network) + few,
+                [_line(plan.titles[groups[curve.group].method], curve.points) for curve in members],
+                [point / (count - 1) for point in range(count)],
+                SHARES,
+                ("pixels, highest of the map first", "mean probability of the class explained, with its 95 % interval"),
+                (0.0, 1.0),
+            )
         )
+    return drawn
 
 
-def _panels(
-    figure: Any, grid: tuple[int, int], groups: Sequence[Group], names: Sequence[str], columns: Sequence[Column]
-) -> str:
-    down, across = grid
-    figure.get_layout_engine().set(h_pad=0.1)
-    axes = figure.subplots(down, across, squeeze=False)
-    for axis in axes.flat[len(columns) :]:
-        axis.set_axis_off()
-    for place, (axis, column) in enumerate(zip(axes.flat, columns, strict=False)):
-        found = [group.figures.get(column.name) for group in groups]
-        means = [f.mean if f and f.mean is not None else math.nan for f in found]  # NaN draws no bar
-        low = [m - f.low if f and f.low is not None else 0.0 for m, f in zip(means, found, strict=True)]
-        high = [f.high - m if f and f.high is not None else 0.0 for m, f in zip(means, found, strict=True)]
-        # A percentile interval may leave out the mean; matplotlib refuses negative error bars.
-        errors = [[max(v, 0.0) for v in low], [max(v, 0.0) for v in high]]
-        axis.barh(range(len(groups)), means, xerr=errors, color="#3b6ea5", ecolor="#222", capsize=2, height=0.7)
-        axis.set_yticks(range(len(groups)), names if place % across == 0 else [])
-        axis.set_ylim(len(groups) - 0.5, -0.5)  # the first group is on top, even if it has no bar
-        unit = ", %" if column.percent else ""
-        axis.set_title(column.name + unit + (f" ({column.better} is better)" if column.better else ""), fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]  # without the XML declaration and doctype, which do not belong inside HTML
+def _sanity(
+    subjects: Sequence[Subject], plan: Plan, groups: Sequence[Group], columns: Sequence[Column]
+) -> list[charts.LineChart]:
+    """One chart for each network: rank correlation with the trained network's maps over the share of random layers."""
+    steps = findings.sanity_columns(columns)
+    trained = Figure(1.0, None, None, 0)  # a map is equal to itself
+    drawn = []
+    for network in range(len(subjects) if steps else 0):
+        members = [g for g in groups if g.network == network and steps[0] in g.figures]
+        if not members:
+            continue
+        there = [step for step in steps if step in members[0].figures]
+        ticks = [(0.0, "0"), *((float(i + 1), f"{i + 1}/{len(there)}") for i in range(len(there)))]
+        drawn.append(
+            charts.line_chart(
+                "sanity check" + _on(subjects, network),
+                [_line(plan.titles[g.method], [trained, *(g.figures[step] for step in there)]) for g in members],
+                [place for place, _ in ticks],
+                ticks,
+                (
+                    "random layers, from the output on",
+                    "mean rank correlation with the trained network's map, with its 95 % interval; it should fall to 0",
+                ),
+                (0.0, 1.0),
+                mark=True,
+            )
+        )
+    return drawn
 
 
-def _examples(
-    subject: Subject, plan: Plan, group: Group, rows: Sequence[Line], judge: Column
-) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """The best and the worst images of a method, by one column, with their maps."""
-    mine = [row for row in rows if (row["network"], row["method"]) == (group.network, group.method)]
-    known = [row for row in mine if row["values"].get(judge.name) is not None]
-    known.sort(key=lambda row: row["values"][judge.name], reverse=judge.better == "higher")
-    count = min(EXAMPLES, len(known) // 2)  # at most half, so that no image is among the best and the worst
-    parts = [("best", known[:count]), ("worst", known[len(known) - count :][::-1])]
-    shown = [(title, [p for row in part if (p := _picture(subject, plan, row, judge))]) for title, part in parts]
-    return [(title, pictures) for title, pictures in shown if pictures]
+def _line(name: str, points: Sequence[Figure]) -> charts.Line:
+    return charts.Line(name, [p.mean for p in points], [p.low for p in points], [p.high for p in points])
 
 
-def _picture(subject: Subject, plan: Plan, row: Line, judge: Column) -> Mapping[str, Any] | None:
-    """What the page shows of an image; None if the file can no longer be read."""
-    try:
-        pixels = read_image(Path(plan.root, row["image"]), plan.max_pixels, plan.input_range)
-    except InputError:
-        return None
-    name, options = plan.methods[row["method"]]
-    explained = subject.explainer.explain(pixels, name, row["target"], **options)
-    seen = view(pixels, subject.explainer.bundle.manifest.input)
-    # Keep every step-th pixel: the shorter side then has _SIDE to 2 * _SIDE pixels, fewer in a small or very long picture.
-    step = max(min(seen.shape[:2]) // _SIDE, max(seen.shape[:2]) // (4 * _SIDE), 1)
-    small = seen[::step, ::step]
-    return {
-        "image": row["image"],
-        "value": row["values"][judge.name],
-        "label": label(subject.explainer, row["target"]),
-        "plain": _data(encode_image(small, ".jpg")),
-        "overlay": _data(encode_image(heatmap.overlay(small, explained.heatmap[0]), ".jpg")),
-    }
-
-
-def _data(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def _on(subjects: Sequence[Subject], network: int) -> str:
+    return f" on {subjects[network].name}" if len(subjects) > 1 else ""

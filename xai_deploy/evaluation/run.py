@@ -214,7 +214,9 @@ def _rows(
 ) -> list[Line]:
     rows = []
     for i, image in enumerate(images):
-        figures = {name: float(column[i]) for name, column in values.items()}
+        figures = {name: float(column[i]) for name, column in values.items() if column.ndim == 1}
+        # Curves are drawn, not compared: 5 decimals keep the journal small.
+        curves = {name: column[i].round(5).tolist() for name, column in values.items() if column.ndim == 2}
         rows.append(
             {
                 "image": relative(image.path, plan.root),
@@ -224,6 +226,7 @@ def _rows(
                 "predicted": int(case.logits[i].argmax()),
                 # JSON has no NaN: a figure that is not defined is null
                 "values": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+                **({"curves": curves} if curves else {}),
             }
         )
     return rows

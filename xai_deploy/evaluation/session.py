@@ -45,7 +45,8 @@ class Results:
     """The results of an evaluation; its folder holds the same.
 
     Attributes:
-        out: The folder: `results.json`, `images.csv`, `images.parquet`, `report.html`, and the journal.
+        out: The folder: `results.json`, `images.csv`, `images.parquet`, `report.html`, the journal; `curves.csv` if a metric has
+            curves.
         document: The content of `results.json`: the plan, the images skipped, and for each network and method the figures of
             the data set with their 95 % intervals.
         records: One row per image, network and method, as in `images.csv`; None if a figure is not defined.
@@ -92,6 +93,7 @@ def evaluate(
     overwrite: bool = False,
     progress: bool = False,
     on_chunk: OnChunk | None = None,
+    command: str = "",
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -119,6 +121,7 @@ def evaluate(
         overwrite: Begin again if `out` holds an evaluation.
         progress: Show a progress bar at a terminal.
         on_chunk: See `run.measure`.
+        command: The command line, which the report then names.
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
@@ -148,7 +151,7 @@ def evaluate(
         input_range,
         progress,
     )
-    return evaluate_into(out, subjects, plan, overwrite, on_chunk)
+    return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
 
 
 def require() -> None:
@@ -162,7 +165,12 @@ def require() -> None:
 
 
 def evaluate_into(
-    out: Location, subjects: Sequence[Subject], plan: Plan, overwrite: bool = False, on_chunk: OnChunk | None = None
+    out: Location,
+    subjects: Sequence[Subject],
+    plan: Plan,
+    overwrite: bool = False,
+    on_chunk: OnChunk | None = None,
+    command: str = "",
 ) -> Results:
     """Measure what the folder's journal does not hold yet, and write the results.
 
@@ -172,6 +180,7 @@ def evaluate_into(
         plan: What is measured.
         overwrite: Begin again if the folder holds an evaluation.
         on_chunk: See `run.measure`.
+        command: The command line, which the report then names.
 
     Raises:
         XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped.
@@ -187,10 +196,12 @@ def evaluate_into(
         finally:  # also after an error: the boxes that were cut so far
             for problem in plan.boxes.cut if plan.boxes else ():
                 log.warning("%s", printable(problem))
-        return _write(folder, subjects, plan, described, journal)
+        return _write(folder, subjects, plan, described, journal, command)
 
 
-def _write(out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal) -> Results:
+def _write(
+    out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal, command: str
+) -> Results:
     """The results of a complete journal, written as files and returned as data."""
     rows, skipped = summary.rows(journal), summary.skipped(journal)
     for entry in skipped:
@@ -203,10 +214,12 @@ def _write(out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[s
     records = tables.long(rows, networks, plan.titles, columns)
     images = len(plan.images) - len(skipped)
     document = tables.as_json(described, groups, networks, plan.titles, skipped, images)
+    curves = tables.of_curves(summary.curves(rows, groups), groups, networks, plan.titles)
     for name, data in {
         "images.csv": tables.as_csv(records),
         "images.parquet": tables.as_parquet(records),
-        "report.html": report.html(subjects, plan, rows, groups, columns, skipped),
+        **({"curves.csv": tables.as_csv(curves)} if curves else {}),
+        "report.html": report.html(subjects, plan, rows, groups, columns, skipped, command),
         RESULTS: document,
     }.items():
         write_whole(out / name, data)

@@ -12,6 +12,8 @@ from .metrics import Column
 from .metrics.metric import Numbers
 
 RESAMPLES = 1000
+FEWEST = 10  # images, to call a group best: of fewer, percentile intervals are too narrow
+_NOISE = 1e-6  # relative: differences of runtimes' rounding, which can have one sign on all images
 _BLOCK = 1 << 22  # resampling counts in memory at a time; as float64 they take 32 MB
 
 
@@ -134,3 +136,107 @@ def _figure(mean: float, spread: Numbers, count: int) -> Figure:
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One column's best group, compared with every other group image by image.
+
+    Attributes:
+        leader: The index of the group with the best mean, among the groups.
+        ahead: Group -> how much better the leader is, as the mean of the paired differences with its 95 % interval; positive if
+            the leader is better, whichever direction is better.
+        best: Whether the leader is better than every other group: each interval lies above 0, and there are at least
+            `FEWEST` images.
+        level: The groups that the leader is not clearly better than, the leader included.
+    """
+
+    leader: int
+    ahead: Mapping[int, Figure]
+    best: bool
+    level: frozenset[int]
+
+
+def rank(all_rows: Iterable[Line], groups: Sequence[Group], column: Column, seed: int = 0) -> Ranking | None:
+    """The best group of a column, by paired differences: both groups are measured on the same images, so the spread between
+    the images cancels out (Efron & Tibshirani 1993, ch. 13, applied to the differences).
+
+    The leader must beat each other group at the level 95 %. So a group is called best wrongly in at most about one of twenty
+    columns in which it has an equal, however many groups there are: to beat all is harder than to beat the equal one.
+
+    Returns:
+        None if the column has no better direction, or fewer than two groups have a figure.
+    """
+    index = {(group.network, group.method): number for number, group in enumerate(groups)}
+    known = {n: f.mean for n, g in enumerate(groups) if (f := g.figures.get(column.name)) and f.mean is not None}
+    if not column.better or len(known) < 2:
+        return None
+    sign = 1.0 if column.better == "higher" else -1.0
+    leader = max(known, key=lambda number: sign * known[number])
+    values: dict[int, dict[str, dict[str, float]]] = {number: {} for number in known}
+    for row in all_rows:
+        if (number := index[row["network"], row["method"]]) in values:
+            values[number][row["image"]] = {name: _number(value) for name, value in row["values"].items()}
+    ahead = {number: _ahead(values[leader], values[number], column, sign, seed) for number in known if number != leader}
+    noise = _NOISE * max(abs(known[leader]), 1.0)
+    clear = {n for n, f in ahead.items() if f.count >= FEWEST and f.low is not None and f.low > noise}
+    return Ranking(leader, ahead, len(clear) == len(ahead), frozenset(set(known) - clear))
+
+
+def _ahead(
+    one: Mapping[str, Mapping[str, float]],
+    other: Mapping[str, Mapping[str, float]],
+    column: Column,
+    sign: float,
+    seed: int,
+) -> Figure:
+    """The figure of sign * (one - other), over the images that both have."""
+    images = [image for image in one if image in other]
+    if column.of_means is None:
+        apart = np.array([one[i].get(column.name, np.nan) - other[i].get(column.name, np.nan) for i in images])
+        return figures({"ahead": sign * apart}, [Column("ahead", "higher")], seed)["ahead"]
+    of_means = column.of_means
+    names = list(one[images[0]])
+    table = {
+        f"{side} {name}": np.array([values[i].get(name, np.nan) for i in images])
+        for side, values in (("one", one), ("other", other))
+        for name in names
+    }
+
+    def apart_of(means: Mapping[str, Numbers]) -> Numbers:
+        first, second = ({name: means[f"{side} {name}"] for name in names} for side in ("one", "other"))
+        return sign * (of_means(first) - of_means(second))
+
+    return figures(table, [Column("ahead", "higher", of_means=apart_of)], seed)["ahead"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The mean curve of one group: p over the share of the pixels that were changed.
+
+    Attributes:
+        group: The group's index.
+        name: The metric's name of it, as "deletion curve".
+        points: A figure at each share, in even steps from 0 to 1; `count` is how many images have the curve.
+    """
+
+    group: int
+    name: str
+    points: Sequence[Figure]
+
+
+def curves(all_rows: Iterable[Line], groups: Sequence[Group], seed: int = 0) -> list[Curve]:
+    """The mean curves, by name and then by group. Rows of an older journal have no curves; they do not count."""
+    index = {(group.network, group.method): number for number, group in enumerate(groups)}
+    collected: dict[tuple[str, int], list[list[float]]] = {}
+    for row in all_rows:
+        for name, points in row.get("curves", {}).items():
+            collected.setdefault((name, index[row["network"], row["method"]]), []).append(points)
+    order = list(dict.fromkeys(name for name, _ in collected))
+    drawn = []
+    for name, group in sorted(collected, key=lambda key: (order.index(key[0]), key[1])):
+        values = np.array(collected[name, group])  # [n,points]
+        columns = [Column(str(point), "") for point in range(values.shape[1])]
+        found = figures({column.name: values[:, i] for i, column in enumerate(columns)}, columns, seed)
+        drawn.append(Curve(group, name, [found[column.name] for column in columns]))
+    return drawn

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import BackendNotInstalledError
 from ..foundation.journal import Line
 from .metrics import Column
-from .summary import Group
+from .summary import Curve, Group
 
 KEYS = ("image", "network", "method", "target", "predicted")
 
@@ -32,6 +32,26 @@ def long(
             **{name: row["values"].get(name) for name in measured},
         }
         for row in rows
+    ]
+
+
+def of_curves(
+    curves: Sequence[Curve], groups: Sequence[Group], networks: Sequence[str], methods: Sequence[str]
+) -> list[Line]:
+    """The mean curves as records: one for each point of each network, method and curve."""
+    return [
+        {
+            "network": networks[groups[curve.group].network],
+            "method": methods[groups[curve.group].method],
+            "curve": curve.name,
+            "share": number / (len(curve.points) - 1),
+            "mean": point.mean,
+            "low": point.low,
+            "high": point.high,
+            "images": point.count,
+        }
+        for curve in curves
+        for number, point in enumerate(curve.points)
     ]
 
 

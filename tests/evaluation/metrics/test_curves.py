@@ -156,3 +156,23 @@ def test_refusals(metric: str) -> None:
     with pytest.raises(OptionError, match=rf"{metric}\.baseline: expected one of 'zeros', 'black', 'mean', 'blur'"):
         create(metric, {"baseline": "noise"})
     assert create(metric, {"steps": "12"}) == create(metric, {"steps": 12})
+
+
+def test_curves_by_hand(tmp_path: Path) -> None:
+    """p at even shares of the pixels; from the odds above."""
+    found = by_hand(tmp_path)
+    (deleted,) = create("deletion", {"steps": 4}).measure(found)["deletion curve"]
+    (inserted,) = create("insertion", {"steps": 4, "baseline": "zeros"}).measure(found)["insertion curve"]
+    np.testing.assert_allclose(deleted, [3 / 4, 3 / 5, 1 / 3, 5 / 6, 1 / 2], atol=1e-7)
+    np.testing.assert_allclose(inserted, [1 / 2, 2 / 3, 6 / 7, 3 / 8, 3 / 4], atol=1e-7)
+
+
+def test_long_curves_are_interpolated(tmp_path: Path) -> None:
+    """300 steps of one pixel: 101 points on the line between the steps' values, one every third step."""
+    steps = 300
+    weight = np.arange(1, steps + 1).reshape(1, 1, 1, steps) / steps**2
+    explainer = linear.network(tmp_path / "net", weight, activation="sigmoid")
+    found = case(explainer, np.ones((1, 1, 1, steps)), [0], np.arange(steps).reshape(1, 1, steps) / steps)
+    (curve,) = create("deletion", {"steps": steps}).measure(found)["deletion curve"]
+    left = [np.arange(1, steps - i + 1).sum() / steps**2 for i in range(0, steps + 1, 3)]
+    np.testing.assert_allclose(curve, 1 / (1 + np.exp(-np.array(left))), atol=1e-7)

@@ -19,6 +19,7 @@ Baseline = Literal["zeros", "black", "mean", "blur"]
 RISE's code: by a Gaussian of standard deviation 5, reflected into a window of 11 x 11 pixels, with zeros outside the image."""
 Steps = int | Literal["cells"]
 
+POINTS = 101  # of a curve that is kept, at most; more steps are interpolated
 _BATCH = 32  # inputs in memory at a time
 
 
@@ -47,7 +48,8 @@ class Deletion:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        return {"deletion": _areas(case, self.steps, self.baseline, inserting=False)}
+        areas, curves = _measure(case, self.steps, self.baseline, inserting=False)
+        return {"deletion": areas, "deletion curve": curves}
 
 
 @metrics.register("insertion")
@@ -75,7 +77,8 @@ class Insertion:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        return {"insertion": _areas(case, self.steps, self.baseline, inserting=True)}
+        areas, curves = _measure(case, self.steps, self.baseline, inserting=True)
+        return {"insertion": areas, "insertion curve": curves}
 
 
 def _check(name: str, steps: Steps) -> None:
@@ -83,12 +86,13 @@ def _check(name: str, steps: Steps) -> None:
         raise OptionError(f'{name}: steps are at least 1, or "cells", not {steps}')
 
 
-def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Numbers:
+def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> tuple[Numbers, Numbers]:
+    """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1."""
     _, h, w = case.explainer.bundle.manifest.target.shape
     size = case.heatmaps[0].size
     count = min(h * w if steps == "cells" else steps, size)  # a step changes at least one pixel
     taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step
-    areas = np.empty(len(case.x))
+    areas, curves = np.empty(len(case.x)), np.empty((len(case.x), min(count + 1, POINTS)))
     for image, heat in enumerate(case.heatmaps):
         rank = np.empty(size, np.int64)  # rank[i] = 0 for the highest pixel; ties in reading order
         rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(size)
@@ -103,7 +107,10 @@ def _areas(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> Num
             p[rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
         # sum_s (p_s + p_(s+1)) / 2 * (share_(s+1) - share_s)
         areas[image] = (0.5 * (p[1:] + p[:-1]) * np.diff(taken / size)).sum()
-    return areas
+        # Step s has changed s / count of the pixels, but for rounding to whole pixels.
+        at = np.linspace(0, count, curves.shape[1])
+        curves[image] = np.interp(at, np.arange(count + 1), p)
+    return areas, curves
 
 
 def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:

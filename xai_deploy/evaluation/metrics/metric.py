@@ -150,7 +150,10 @@ class Metric(Protocol):
         """Its columns, given the number of randomised networks."""
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
-        """Its figures by column, [n] each; NaN if a figure is not defined. A column with `of_means` has no figures per image."""
+        """Its figures by column, [n] each; NaN if a figure is not defined. A column with `of_means` has no figures per image.
+
+        Under a name that no column has, a curve per image [n,points]: what the share 0 to 1 of the pixels, in even steps, does to
+        p. The report draws it."""
 
 
 metrics: Registry[type[Metric]] = Registry(__package__ or "")

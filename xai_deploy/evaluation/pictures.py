@@ -1,0 +1,126 @@
+"""The pictures of the report: images on which the methods do best, worst, and least alike, with all their maps side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import heatmap
+from ..answer import label
+from ..errors import InputError
+from ..foundation.journal import Line
+from ..images import read_image
+from ..preprocess import crop_box, view
+from ..reports import thumbnails
+from ..reports.thumbnails import ColorBar, Shown
+from .metrics import Column
+from .plan import Plan
+from .subjects import Subject
+
+EXAMPLES = 4  # images of each part
+MAPS = 12  # methods shown of an image
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image with the maps of the methods.
+
+    Attributes:
+        image: Its name.
+        label: The class explained.
+        photo: The image, with the boxes that are scored.
+        maps: The method's title, its value in the judging column as text, and the map over the image.
+        left_out: How many methods are not shown.
+    """
+
+    image: str
+    label: str
+    photo: Shown
+    maps: Sequence[tuple[str, str, Shown]]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images, and why they are shown."""
+
+    title: str
+    examples: Sequence[Example]
+
+
+def parts(subject: Subject, network: int, plan: Plan, rows: Sequence[Line], judge: Column) -> list[Part]:
+    """The images of one network that are shown, by the judging column."""
+    values: dict[str, dict[int, Line]] = {}
+    for row in rows:
+        if row["network"] == network and row["values"].get(judge.name) is not None:
+            values.setdefault(row["image"], {})[row["method"]] = row
+    means = {image: float(np.mean([r["values"][judge.name] for r in by.values()])) for image, by in values.items()}
+    ranked = sorted(means, key=lambda image: means[image], reverse=judge.better == "higher")
+    count = min(EXAMPLES, len(ranked) // 2)  # at most half, so that no image is among the best and the worst
+    chosen = [("best", ranked[:count]), ("worst", ranked[len(ranked) - count :][::-1])]
+    if len(plan.methods) > 1:
+        rest = ranked[count : len(ranked) - count]
+        rest.sort(key=lambda image: -float(np.ptp([r["values"][judge.name] for r in values[image].values()])))
+        chosen.append(("methods differ most", rest[:EXAMPLES]))
+    made = [
+        Part(title, [e for image in images if (e := _example(subject, plan, values[image], judge)) is not None])
+        for title, images in chosen
+    ]
+    return [part for part in made if part.examples]
+
+
+def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Column) -> Example | None:
+    """What the page shows of an image; None if the file can no longer be read."""
+    first = next(iter(rows.values()))
+    path = Path(plan.root, first["image"])
+    try:
+        pixels = read_image(path, plan.max_pixels, plan.input_range)
+    except InputError:
+        return None
+    spec = subject.explainer.bundle.manifest.input
+    small = thumbnails.shrink(view(pixels, spec))
+    maps = []
+    for method, row in list(rows.items())[:MAPS]:
+        name, options = plan.methods[method]
+        explained = subject.explainer.explain(pixels, name, row["target"], **options)
+        title = plan.titles[method]
+        over = thumbnails.show(heatmap.overlay(small, explained.heatmap[0]), f"{first['image']}, its map by {title}")
+        maps.append((title, f"{row['values'][judge.name]:.3g}", over))
+    boxes = _boxes(plan, path, pixels.shape[:2], spec)
+    return Example(
+        first["image"],
+        label(subject.explainer, first["target"]),
+        thumbnails.show(small, first["image"], boxes),
+        maps,
+        max(len(rows) - MAPS, 0),
+    )
+
+
+def _boxes(plan: Plan, path: Path, size: tuple[int, int], spec: Any) -> list[tuple[float, float, float, float]]:
+    """The boxes of an image as (left, top, width, height), in shares of the picture; none if it has no readable ones."""
+    if plan.boxes is None:
+        return []
+    height, width = size
+    try:
+        boxes = plan.boxes.of(path, height, width) or ()
+    except InputError:
+        return []
+    top, left, rows, columns = crop_box(height, width, spec)
+    return [
+        (
+            (box.left * width - left) / columns,
+            (box.top * height - top) / rows,
+            (box.right - box.left) * width / columns,
+            (box.bottom - box.top) * height / rows,
+        )
+        for box in boxes
+    ]
+
+
+def colorbar() -> ColorBar:
+    """The colours of the maps."""
+    return thumbnails.color_bar("low", "high")
