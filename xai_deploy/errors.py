@@ -16,6 +16,7 @@ XaiError
 │   ├── DtypeError              neither uint8 pixels nor floats
 │   ├── NonFiniteInputError     NaN or infinity in the input
 │   ├── RecordingError          a recorded reference can't be read, or belongs to other images
+│   ├── SavedExplanationError  a folder of Explanation.save can't be written or read
 │   ├── TruthError              the ground truth can't be read, or does not fit the images
 │   └── TargetError             the class to explain
 │       ├── UnknownClassError   an index out of range
@@ -99,6 +100,10 @@ class NonFiniteInputError(InputError):
 
 class RecordingError(InputError):
     """A recorded reference can't be read, or belongs to other images."""
+
+
+class SavedExplanationError(InputError):
+    """An explanation can't be saved, or a folder is no saved explanation."""
 
 
 class TruthError(InputError):

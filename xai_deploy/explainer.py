@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, TargetError, XaiError
-from .explanation import ExplainedNetwork, Explanation
+from .explained_network import ExplainedNetwork
+from .explanation import Explanation
 from .format.bundle import Bundle
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
-from .images.given import Image
+from .images.given import Image, read_given
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
-from .preprocess import Images, Prepared, as_list, prepare
+from .pictures.thumbnail import thumbnail
+from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
 from .targets import read as read_targets
 
@@ -195,7 +197,8 @@ class Explainer:
     ) -> _Part:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
-        forward = self._forward([images[i] for i in rows])
+        given = [image if isinstance(image, Prepared) else read_given(image) for image in (images[i] for i in rows)]
+        forward = self._forward(given)
         chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
@@ -216,7 +219,7 @@ class Explainer:
             ]
             for of, (_, method) in zip(maps, named, strict=True)
         ]
-        return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant)
+        return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant, [_small(one) for one in given])
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -272,6 +275,8 @@ class Explainer:
                         constant=tuple(reason for part in parts for reason in part.constant[m][t]),
                         signed=tuple(method.signed(bool(own)) for part in parts for own in part.seeds[t].contrasts),
                         at_pixels=method.at_pixels,
+                        sizes=tuple(size for part in parts for size, _ in part.photos),
+                        thumbnails=tuple(small for part in parts for _, small in part.photos),
                         network=self.network,
                     )
                 )
@@ -289,6 +294,14 @@ class Explainer:
                     session = GuardedSession(self._backend.open(data), guarded, graph, role)
                     self._sessions[role] = session
         return session
+
+
+def _small(image: NDArray[Any] | Prepared) -> tuple[tuple[int, int] | None, Pixels | None]:
+    """The size of a photo and its thumbnail; None for floats and prepared inputs, which are no photos."""
+    if isinstance(image, Prepared) or image.dtype != np.uint8:
+        return None, None
+    photo = as_photo(image)
+    return (photo.shape[0], photo.shape[1]), thumbnail(photo)
 
 
 def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
@@ -323,3 +336,4 @@ class _Part:
     maps: list[Array]  # per method [T,n,h,w] for T targets
     seconds: list[float]  # per method
     constant: list[list[tuple[str | None, ...]]]  # per method and target
+    photos: list[tuple[tuple[int, int] | None, Pixels | None]]  # size and thumbnail

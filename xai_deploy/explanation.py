@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import explanation_files as _files
 from . import heatmap as _heatmap
 from .errors import OptionError, ShapeError
-from .format.bundle import Activation, Bundle, Input, TargetLayer
-from .preprocess import Images, as_list, view
+from .explained_network import ExplainedNetwork
+from .foundation.exits import printable
+from .pictures.boxes import HotBox, hot_boxes
+from .pictures.photo import on_photo
+from .preprocess import Images, as_list, frame, view
 from .probabilities import has_probabilities, probabilities
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ExplainedNetwork:
-    """What an explanation keeps of the bundle it comes from; a few kilobytes, shared by all explanations of an explainer.
-
-    Attributes:
-        name: The bundle's name.
-        digest: The digest of its manifest.
-        input: How an image becomes the network's input.
-        layer: Where the network was cut.
-        activation: How the logits become probabilities.
-        labels: One label per class; empty if they are not known.
-    """
-
-    name: str
-    digest: str
-    input: Input
-    layer: TargetLayer
-    activation: Activation
-    labels: tuple[str, ...]
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> ExplainedNetwork:
-        """What explanations keep of a bundle."""
-        manifest = bundle.manifest
-        return cls(manifest.name, manifest.digest, manifest.input, manifest.target, manifest.activation, bundle.labels)
-
-    def label(self, index: int) -> str:
-        """The label of a class; "class 3" if it has none."""
-        return (self.labels[index] if self.labels else "") or f"class {index}"  # an empty label counts as none
+Pixels = NDArray[np.uint8]
 
 
 def caption(label: str, versus: str | None = None, sign: int = 1) -> str:
@@ -75,6 +51,9 @@ class Explanation:
         constant: Per image, why its map is the same everywhere (see `constant_maps`), or None if it is not.
         signed: Per image, whether 0 is neutral in its raw map and values below 0 speak against the class; see `Method.signed`.
         at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
+        sizes: Per image, the (height, width) of the photo in pixels; None if floats or prepared inputs were explained.
+        thumbnails: Per image, the photo reduced to at most 256 x 256, for notebooks and `plot`: a copy, at most 196 kB. The photos
+            themselves are not kept. None if floats or prepared inputs were explained.
         network: The network that was explained.
     """
 
@@ -91,6 +70,8 @@ class Explanation:
     constant: tuple[str | None, ...]
     signed: tuple[bool, ...]
     at_pixels: bool
+    sizes: tuple[tuple[int, int] | None, ...]
+    thumbnails: tuple[Pixels | None, ...]
     network: ExplainedNetwork
 
     @property
@@ -127,3 +108,119 @@ class Explanation:
         return [
             _heatmap.overlay(view(image, spec), heat, opacity) for image, heat in zip(batch, self.heatmap, strict=True)
         ]
+
+    def caption(self, image: int = 0) -> str:
+        """What is explained in one image, for people: "cat", "cat vs dog" or "not cat"; see `Not`, `Contrast`."""
+        label = self.network.label
+        versus = -1 if self.versus is None else int(self.versus[image])  # -1: an image without a contrast
+        return caption(label(int(self.target[image])), label(versus) if versus >= 0 else None, int(self.sign[image]))
+
+    def to_image_size(self, outside: float = 0.0) -> list[Array]:
+        """The heatmaps on the whole photos: the resize and the crop of the preprocessing undone, see `pictures.photo`.
+
+        Args:
+            outside: The value of pixels that the network did not see; NaN tells them from cold ones.
+
+        Returns:
+            One float32 [h,w] per image, of the size of its photo: in [0,1] inside `preprocess.frame`, `outside` elsewhere. For
+            floats and prepared inputs, whose photo is not known, the heatmap itself [H,W].
+        """
+        return [self._on_photo(i, outside) for i in range(len(self.heatmap))]
+
+    def boxes(self, threshold: float = 0.5) -> list[list[HotBox]]:
+        """Boxes around what is hot: the connected parts (8 neighbours) of {p : value_p >= threshold} in `to_image_size`.
+
+        A heatmap is scaled per image, so a box says where most of an image's own evidence lies, not that there is an object. A map
+        that is the same everywhere has no boxes.
+
+        Args:
+            threshold: Above 0, at most 1; 0.5 is half of the largest value.
+
+        Returns:
+            Per image, the boxes in whole pixels of the photo, sorted by heat: (left, top, right, bottom, heat, peak), where columns
+            left to right - 1 and rows top to bottom - 1 are inside, heat is the part's share of the map's sum, and peak its
+            largest value. For floats and prepared inputs, whose photo is not known, in pixels of the network's input.
+
+        Raises:
+            OptionError: The threshold lies outside this range.
+        """
+        if not isinstance(threshold, (int, float)) or not 0 < threshold <= 1:
+            raise OptionError(f"threshold is above 0 and at most 1, not {threshold!r}")
+        # The map on the photo is interpolated: rounding may leave its largest value a little below 1.
+        return [hot_boxes(self._on_photo(i), threshold - 1e-6) for i in range(len(self.heatmap))]
+
+    def _on_photo(self, image: int, outside: float = 0.0) -> Array:
+        size, spec = self.sizes[image], self.network.input
+        if size is None:
+            own: Array = self.heatmap[image].copy()
+            return own
+        whole = on_photo(self.heatmap[image], *size, spec)
+        if outside != 0:
+            unseen = np.ones(size, bool)
+            unseen[frame(*size, spec).slices] = False
+            whole[unseen] = outside
+        return whole
+
+    def save(self, folder: str | os.PathLike[str], thumbnails: bool = True) -> None:
+        """Write everything to a new folder, whole or not at all; `load` gives it back, bit by bit.
+
+        Args:
+            folder: It must not exist; its parent must. It gets `header.json` and `arrays.npz`; NumPy reads the latter, too.
+            thumbnails: False leaves the small copies of the photos out, if those must not be passed on.
+
+        Raises:
+            SavedExplanationError: The folder exists or can't be written, or an array holds no numbers.
+        """
+        small = {f"thumbnail-{i}": one for i, one in enumerate(self.thumbnails) if thumbnails and one is not None}
+        header = _files.Header(
+            format=_files.FORMAT,
+            method=self.method,
+            options=self.options,
+            seconds=self.seconds,
+            constant=self.constant,
+            signed=self.signed,
+            at_pixels=self.at_pixels,
+            outputs=tuple(self.outputs),
+            sizes=self.sizes,
+            thumbnails=tuple(f"thumbnail-{i}" in small for i in range(len(self.thumbnails))),
+            network=self.network,
+        )
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
+        _files.save(Path(folder), header, arrays | outputs | small)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Explanation:
+        """An explanation that `save` wrote. A folder from a stranger does no harm: nothing in it is run, and its sizes are bounded.
+
+        Raises:
+            SavedExplanationError: The folder is missing, damaged, or no saved explanation.
+        """
+        header, arrays = _files.load(Path(folder))
+        return cls(
+            **cast(Any, {name: arrays.get(name) for name in _ARRAYS}),
+            outputs={name: arrays[f"output-{i}"] for i, name in enumerate(header.outputs)},
+            method=header.method,
+            options=dict(header.options),
+            seconds=header.seconds,
+            constant=header.constant,
+            signed=header.signed,
+            at_pixels=header.at_pixels,
+            sizes=header.sizes,
+            thumbnails=tuple(arrays.get(f"thumbnail-{i}") for i in range(len(header.thumbnails))),
+            network=header.network,
+        )
+
+    def __repr__(self) -> str:
+        """One line: method, images, what is explained, layer, network."""
+        count, shown = len(self.heatmap), 3
+        captions = [printable(self.caption(i))[:40] for i in range(min(count, shown))] + ["..."] * (count > shown)
+        layer, name = (printable(text)[:60] for text in (self.network.layer.asked, self.network.name))
+        maps = " x ".join(map(str, self.raw.shape[1:]))
+        return (
+            f"<Explanation {printable(self.method)[:60]}: {count} image{'s' * (count != 1)}, {', '.join(captions)}; "
+            f"map {maps} at {layer} of {name}>"
+        )
+
+
+_ARRAYS = ("heatmap", "raw", "logits", "target", "versus", "sign")

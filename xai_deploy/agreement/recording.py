@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 
 from ..errors import RecordingError
 from ..foundation import schema
+from ..foundation.arrays import TooLargeError, read_npz
 from ..foundation.whole_files import whole_file
 from ..preprocess import Pixels
 from .compare import Explained
@@ -115,23 +114,19 @@ def read(path: Path) -> Recording:
     try:
         if path.exists() and not path.is_file():
             raise RecordingError(f"{path}: not a plain file")
-        # Sizes are checked before anything is loaded: a small file can decompress to any size.
-        with zipfile.ZipFile(path) as members:
-            if sum(member.file_size for member in members.infolist()) > _LIMIT:
-                raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images")
-            for member in members.infolist():
-                _check_size(members, member)
-        with np.load(path, allow_pickle=False) as arrays:  # a pickle in a file from elsewhere could run code
-            fields = json.loads(arrays["header"].tobytes())
-            if fields["format"] != FORMAT:
-                raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
-            header = schema.load(RecordingHeader, fields, "header")
-            heatmaps = {title: arrays[f"heatmaps-{i}"] for i, title in enumerate(header.methods)}
-            explained = Explained(arrays["logits"], arrays["probabilities"], heatmaps)
-            if not _fit(header, explained):
-                raise RecordingError(f"{path}: its parts do not fit together; record again")
+        arrays = read_npz(path, _LIMIT)
+        fields = json.loads(arrays["header"].tobytes())
+        if fields["format"] != FORMAT:
+            raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
+        header = schema.load(RecordingHeader, fields, "header")
+        heatmaps = {title: arrays[f"heatmaps-{i}"] for i, title in enumerate(header.methods)}
+        explained = Explained(arrays["logits"], arrays["probabilities"], heatmaps)
+        if not _fit(header, explained):
+            raise RecordingError(f"{path}: its parts do not fit together; record again")
     except FileNotFoundError:
         raise RecordingError(f"{path}: no such file or folder") from None
+    except TooLargeError:
+        raise RecordingError(f"{path}: unpacks to more than {_LIMIT >> 30} GiB; record fewer images") from None
     except OSError as error:
         raise RecordingError(f"{path}: can't be read ({error.strerror or error})") from None
     except RecordingError:
@@ -143,21 +138,6 @@ def read(path: Path) -> Recording:
             f"{path}: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again"
         ) from None
     return Recording(header, explained)
-
-
-def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array whose header claims another size than its data have, because NumPy allocates what the header claims.
-
-    Raises:
-        ValueError: The sizes differ, or the array holds Python objects.
-    """
-    with members.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        # After the header, `tell` is where the data begin.
-        if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(member.filename)
 
 
 def _fit(header: RecordingHeader, explained: Explained) -> bool:

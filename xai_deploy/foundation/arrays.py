@@ -1,0 +1,137 @@
+"""Arrays on disk: `.npz` files read without pickle and within bounds, and folders of a JSON header beside such a file.
+
+NumPy allocates what an array's header claims, and a small compressed file unpacks to any size. So sizes are compared before
+anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .whole_files import umask
+
+HEADER, ARRAYS = "header.json", "arrays.npz"
+_HEADER_LIMIT = 16 << 20  # bytes
+
+
+class TooLargeError(ValueError):
+    """There is more than the limit allows."""
+
+
+def read_npz(file: Path | IO[bytes], limit: int, stored: bool = False) -> dict[str, NDArray[Any]]:
+    """All arrays of an `.npz` file.
+
+    Args:
+        file: Its path, or the opened file.
+        limit: Bytes that all arrays may have together, unpacked.
+        stored: Refuse compressed arrays, so that they can't be larger than the file.
+
+    Raises:
+        OSError: The file can't be read.
+        TooLargeError: The arrays are larger than the limit.
+        Exception: It is damaged: zipfile, zlib and NumPy's headers (Python expressions) fail in more ways than they document.
+    """
+    with zipfile.ZipFile(file) as members:
+        if sum(member.file_size for member in members.infolist()) > limit:
+            raise TooLargeError
+        for member in members.infolist():
+            if stored and member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(member.filename)
+            _check_size(members, member)
+    if not isinstance(file, Path):
+        file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:  # a pickle in a file from elsewhere could run code
+        return dict(arrays)
+
+
+def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header claims another size than its data have.
+
+    Raises:
+        ValueError: The sizes differ, or the array holds Python objects.
+    """
+    with members.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        # After the header, `tell` is where the data begin.
+        if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(member.filename)
+
+
+def write_folder(folder: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a folder of `header.json` and `arrays.npz`, whole or not at all.
+
+    Args:
+        folder: It must not exist; its parent must.
+        header: Plain JSON.
+        arrays: Arrays of numbers, written without compression.
+
+    Raises:
+        OSError: The folder exists (FileExistsError) or can't be written; `filename` is the folder.
+        ValueError: The header holds NaN or what JSON does not know, or an array holds Python objects.
+    """
+    text = json.dumps(header, indent=1, allow_nan=False).encode()
+    if odd := next((name for name, array in arrays.items() if array.dtype.kind not in "biuf"), None):
+        raise ValueError(f"{odd} holds {arrays[odd].dtype}, and only numbers can be saved")
+    if os.path.lexists(folder):
+        raise FileExistsError(17, "exists; choose another folder, or remove it", str(folder))
+    try:
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    try:
+        with (part / ARRAYS).open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        (part / HEADER).write_bytes(text)
+        part.chmod(0o777 & ~umask())
+        part.rename(folder)  # fails if a folder with files has appeared meanwhile
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # nothing is there any more if it was renamed
+
+
+def read_folder(folder: Path, limit: int) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """What `write_folder` wrote, also if a stranger wrote it: the decoded header and the arrays.
+
+    Args:
+        folder: Its path.
+        limit: Bytes that all arrays may have together.
+
+    Raises:
+        OSError, TooLargeError, Exception: As for `read_npz`. Links and what is no plain file are refused.
+    """
+    with _plain(folder / HEADER) as file:
+        data = file.read(_HEADER_LIMIT + 1)
+    if len(data) > _HEADER_LIMIT:
+        raise TooLargeError
+    with _plain(folder / ARRAYS) as file:
+        return json.loads(data), read_npz(file, limit, stored=True)
+
+
+def _plain(path: Path) -> IO[bytes]:
+    """Open a plain file, without following a link or waiting at a pipe."""
+    if path.is_symlink():
+        raise ValueError(f"{path.name} is a link")
+    handle = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(f"{path.name} is no plain file")
+    return open(handle, "rb")

@@ -1,0 +1,15 @@
+"""Small copies of photos, kept with an explanation so that it can be shown."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 256  # pixels; a thumbnail of 256 x 256 has 196 kB, as much as a heatmap of 224 x 224
+
+
+def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every k-th pixel of an RGB photo [h,w,3], the smallest k with which both sides are at most `SIDE`; always a copy."""
+    step = -(-max(photo.shape[:2]) // SIDE)
+    # The middle of each cell of k x k pixels, so that the picture is not shifted to the upper left.
+    return photo[(step - 1) // 2 :: step, (step - 1) // 2 :: step].copy()
