@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from xai_deploy import method_names
+
 from . import desk as desks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +31,7 @@ _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n+)?^(?P<indent>[ ]*)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
 )
-MOST_LEFT_OUT = 20
+MOST_LEFT_OUT = 25
 """Blocks that do not run, in all documents together."""
 
 
@@ -108,3 +110,20 @@ def test_a_block_that_fails_is_seen(laid: Path, tmp_path: Path, monkeypatch: pyt
         with pytest.raises(AssertionError, match=r"no extra|no distribution"):
             run(Block("sh", wrong, 7, None), "here:7")
     run(Block("console", "$ pip install \\\n>   '.[image]'\nnot a command\n", 7, None), "here:7")
+
+
+def test_the_names_of_pytorch_grad_cam_exist() -> None:
+    """The page for its users names its classes as its version that is installed here has them."""
+    peer = pytest.importorskip("pytorch_grad_cam")
+    page = (ROOT / "docs" / "coming-from" / "pytorch-grad-cam.md").read_text(encoding="utf-8")
+    table = page.partition("## Names")[2].partition("## Options")[0]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    assert len(named) > 15
+    assert [name for name in named if not hasattr(peer, name)] == []
+    ours = {
+        name
+        for row in re.findall(r"^\| `.*? \| (.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`([\w+-]+)`", row)
+    }
+    assert {"grad-cam", "score-cam", "guided-backprop"} <= ours
+    assert [name for name in ours if name not in method_names()] == []
