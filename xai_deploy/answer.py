@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import heatmap as _heatmap
 from .explainer import Explainer
 from .explanation import Array, Explanation
 from .explanation import caption as _caption
-from .heatmap import Pixels
+from .pictures import Style
+from .preprocess import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
 
@@ -40,6 +40,9 @@ class Answer:
         constant: Why the map is the same everywhere, or None if it is not.
         heatmap: [H,W] float32 in [0,1], at the network's input size.
         raw: [h,w] float32, the method's own values.
+        signed: 0 is neutral in `raw`, and values below 0 speak against the class, or for the class that it is contrasted with.
+        explanation: What it is an answer of.
+        image: The index of its image there.
     """
 
     method: str
@@ -55,6 +58,9 @@ class Answer:
     constant: str | None
     heatmap: Array
     raw: Array
+    signed: bool
+    explanation: Explanation
+    image: int
 
     @property
     def caption(self) -> str:
@@ -85,17 +91,18 @@ class Answer:
             "logit": self.logit,
             "seconds": self.seconds,
             **(files or {}),
+            "signed": self.signed,
             "constant": self.constant,
         }
 
-    def overlay(self, seen: Pixels, opacity: float = 0.5) -> Pixels:
-        """The heatmap laid over a picture, RGB [h,w,3] uint8.
+    def overlay(self, photo: Pixels, style: Style | None = None) -> Pixels:
+        """The map laid over the whole photo, RGB [h,w,3] uint8; see `Explanation.overlay`.
 
         Args:
-            seen: The part of the image that the network saw (`preprocess.view`), RGB [h,w,3] uint8 of any size.
-            opacity: Share of the colour, 0 to 1.
+            photo: The image that was explained, RGB [h,w,3] uint8; it may be enlarged or shrunk.
+            style: Colours, opacity, contours.
         """
-        return _heatmap.overlay(seen, self.heatmap, opacity)
+        return self.explanation.draw(photo, self.image, style)
 
 
 def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> Answer:
@@ -121,6 +128,9 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         constant=explanation.constant[image],
         heatmap=explanation.heatmap[image],
         raw=explanation.raw[image],
+        signed=explanation.signed[image],
+        explanation=explanation,
+        image=image,
     )
 
 
@@ -160,7 +170,7 @@ def origin(explainer: Explainer) -> dict[str, Any]:
     return {
         "bundle": {
             "name": manifest.name,
-            "layer": manifest.target.asked,
+            "layer": manifest.target.title,
             "digest": manifest.digest,
             "activation": manifest.activation,
             "batch": manifest.batch,

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import explanation_files as _files
-from . import heatmap as _heatmap
 from .errors import OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
+from .pictures import OPACITY, Style, find_colormap
+from .pictures import draw as _draw
 from .pictures.boxes import HotBox, hot_boxes
 from .pictures.photo import on_photo
-from .preprocess import Images, as_list, frame, view
+from .preprocess import Images, as_list, as_photo, frame
 from .probabilities import has_probabilities, probabilities
 
 Array = NDArray[np.float32]
@@ -85,29 +86,56 @@ class Explanation:
             return None
         return probabilities(self.logits, activation)
 
-    def overlay(self, images: Images, opacity: float = 0.5) -> list[NDArray[np.uint8]]:
-        """The heatmaps laid over the images they explain.
+    def overlay(
+        self,
+        images: Images,
+        opacity: float = OPACITY,
+        *,
+        colormap: str | None = None,
+        grey: bool = False,
+        contours: bool = False,
+    ) -> list[NDArray[np.uint8]]:
+        """The maps laid over the whole images. What the network did not see is dimmed, and the frame of the rest is drawn.
+
+        Positive maps run from 0 to 1 as `heatmap`. Signed maps are drawn from `raw`, so that 0 has the neutral colour. Maps at the
+        pixels are cut at their 99th percentile.
 
         Args:
             images: The uint8 RGB images that were explained, of any size.
-            opacity: Share of the colour, 0 to 1.
+            opacity: Largest share of the colour, 0 to 1; it rises from 0 at the value 0 to this at half of the scale.
+            colormap: A sequential one for positive maps ("inferno", "viridis", "turbo" ...), a diverging one for signed maps
+                ("coolwarm", "RdBu_r" ...).
+            grey: Draw the images in grey.
+            contours: Draw lines at 25, 50 and 75 % of the scale; not in maps at the pixels.
 
         Returns:
-            One RGB [h,w,3] uint8 picture per image: the part of it that the network saw, at its own resolution.
+            One RGB [h,w,3] uint8 picture per image, of the size of the image.
 
         Raises:
             InputError: These are not the images that were explained.
-            OptionError: The opacity lies outside 0 to 1.
+            OptionError: The opacity lies outside 0 to 1; the colour map does not exist, or is for the other kind of map.
         """
-        spec = self.network.input
+        style = Style(opacity=opacity, grey=grey, contours=contours)
+        if colormap is not None:
+            style = style.with_colormap(colormap)
+            if len(set(self.signed)) == 1:
+                find_colormap(colormap, self.signed[0])
         batch = as_list(images)
         if len(batch) != len(self.heatmap):
             raise ShapeError(f"{len(batch)} images for {len(self.heatmap)} heatmaps; give the images explained")
-        if not isinstance(opacity, (int, float)) or not 0 <= opacity <= 1:
-            raise OptionError(f"opacity is a number from 0 to 1, not {opacity!r}")
-        return [
-            _heatmap.overlay(view(image, spec), heat, opacity) for image, heat in zip(batch, self.heatmap, strict=True)
-        ]
+        return [self.draw(as_photo(image), i, style) for i, image in enumerate(batch)]
+
+    def draw(self, photo: Pixels, image: int = 0, style: Style | None = None) -> Pixels:
+        """The map of one image over that image, RGB [h,w,3] uint8; the photo may also be enlarged or shrunk."""
+        return _draw(
+            photo,
+            self.heatmap[image],
+            self.raw[image],
+            self.network.input,
+            signed=self.signed[image],
+            at_pixels=self.at_pixels,
+            style=style,
+        )
 
     def caption(self, image: int = 0) -> str:
         """What is explained in one image, for people: "cat", "cat vs dog" or "not cat"; see `Not`, `Contrast`."""
@@ -215,7 +243,7 @@ class Explanation:
         """One line: method, images, what is explained, layer, network."""
         count, shown = len(self.heatmap), 3
         captions = [printable(self.caption(i))[:40] for i in range(min(count, shown))] + ["..."] * (count > shown)
-        layer, name = (printable(text)[:60] for text in (self.network.layer.asked, self.network.name))
+        layer, name = (printable(text)[:60] for text in (self.network.layer.name, self.network.name))
         maps = " x ".join(map(str, self.raw.shape[1:]))
         return (
             f"<Explanation {printable(self.method)[:60]}: {count} image{'s' * (count != 1)}, {', '.join(captions)}; "

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
-from xai_deploy import Explainer, __version__, heatmap, read_image, write_image
+from xai_deploy import Explainer, __version__, read_image, write_image
 from xai_deploy.errors import BackendNotInstalledError
 from xai_deploy.evaluation import Journal, report
 
@@ -97,7 +97,7 @@ def test_maps_side_by_side(desk: Path, run: Run) -> None:
         for number, (method, over) in enumerate(zip(("reciprocam", "score-cam"), maps, strict=True)):
             assert captions[2 * place + number] == f"{method}: {values[image, method]:.3g}"
             assert over["alt"] == f"{image}, its map by {method}"
-            expected = heatmap.overlay(pixels, explainer.explain(pixels, method, target[image]).heatmap[0])
+            [expected] = explainer.explain(pixels, method, target[image]).overlay(pixels)
             assert alike(picture(over["src"]), expected)
 
 
@@ -111,7 +111,7 @@ def test_many_methods(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_boxes_are_drawn(desk: Path, run: Run) -> None:
-    """Where they are scored, through the crop, and only with boxes."""
+    """Where they are scored, and only with boxes."""
     boxes = {"0000.png": (2, 4, 12, 10), "0001.png": (0, 0, 5, 16)}
     lines = [",".join(map(str, (name, *edges))) for name, edges in boxes.items()]
     Path("boxes.csv").write_text("\n".join(["image,left,top,right,bottom", *lines]))

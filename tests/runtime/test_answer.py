@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xai_deploy import Explainer, heatmap, read_image
+from xai_deploy import Explainer, read_image
 from xai_deploy.answer import answer, label, origin, prediction
 from xai_deploy.cli import explain
-from xai_deploy.preprocess import view
 
 from . import tiny
 from .cli.test_cli import report
@@ -40,10 +39,10 @@ def test_what_the_command_writes(work: Path, backend: str) -> None:
             measured = {key: entry[key] for key in ("probability", "logit", "seconds")}  # a batch changes last bits
             assert {**said, **measured} == entry
             np.testing.assert_allclose(np.load(f"xai-output/{entry['raw']}"), own.raw, atol=1e-5)
-            seen = view(picture, explainer.bundle.manifest.input)
-            drawn = own.overlay(seen).astype(int)
+            drawn = own.overlay(picture).astype(int)
             assert np.abs(read_image(f"xai-output/{entry['overlay']}").astype(int) - drawn).max() <= 3
-            assert (drawn == heatmap.overlay(seen, explanation.heatmap[0])).all()
+            assert (drawn == explanation.overlay(picture)[0]).all()
+            assert own.signed == ("vs" in entry["overlay"] and own.method == "reciprocam")
     described = origin(explainer)
     assert {**found, **described, "bundle": {"path": "net.xai", **described["bundle"]}} == found
 

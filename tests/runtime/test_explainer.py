@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import xai_deploy
-from xai_deploy import Explainer, Explanation, heatmap
+from xai_deploy import Explainer, Explanation
+from xai_deploy import pictures as pictures_
 from xai_deploy.errors import (
     DtypeError,
     NonFiniteInputError,
@@ -112,7 +113,9 @@ def test_pixels_of_mixed_sizes(bundles: Bundles, backend: str) -> None:
         np.testing.assert_allclose(alone.raw[0], together.raw[i], atol=1e-5)
     pictures = together.overlay(images)
     assert [picture.shape for picture in pictures] == [(16, 20, 3), (50, 31, 3), (7, 9, 3), (16, 20, 3)]
-    np.testing.assert_array_equal(pictures[0], heatmap.overlay(images[0], together.heatmap[0]))
+    np.testing.assert_array_equal(
+        pictures[0], pictures_.overlay(images[0], together.heatmap[0], explainer.bundle.manifest.input)
+    )
     np.testing.assert_array_equal(together.overlay(images, opacity=0)[1], images[1])
 
 
@@ -122,12 +125,17 @@ def test_pixels_equal_preprocessed_floats(explainer: Explainer) -> None:
     np.testing.assert_allclose(explainer.predict(pixels), explainer.predict(floats), atol=1e-5)
 
 
-def test_overlay_is_of_the_part_that_the_network_saw(tmp_path: Path) -> None:
+def test_overlay_covers_the_whole_photo(tmp_path: Path) -> None:
+    """Without colour, the part that the network saw is the photo itself; the rest is darker, and a line surrounds the part seen."""
     net = tiny.write(tmp_path / "crop.xai", preprocess=bundle.Preprocess(resize=24, scale=tiny.SCALE))
     image = np.random.default_rng(1).integers(0, 256, (48, 96, 3), dtype=np.uint8)
-    e = Explainer(net.path, "onnxruntime").explain(image)
-    assert e.overlay(image, 0)[0].shape == (32, 40, 3)
-    np.testing.assert_array_equal(e.overlay(image, 0)[0], image[8:40, 28:68])
+    [picture] = Explainer(net.path, "onnxruntime").explain(image).overlay(image, 0)
+    np.testing.assert_array_equal(picture[8:40, 28:68], image[8:40, 28:68])
+    assert (picture[7, 27:69] == 255).all()
+    assert (picture[40, 27:69] == 255).all()
+    assert (picture[7:41, [27, 68]] == 255).all()
+    picture[7:41, 27:69] = image[7:41, 27:69] * 0.4
+    np.testing.assert_allclose(picture, image * 0.4, rtol=0, atol=2)
 
 
 @pytest.mark.parametrize("count", [1, 2])

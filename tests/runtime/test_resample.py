@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -89,23 +87,3 @@ def test_constant_map_is_all_zeros(value: float) -> None:
     heat = heatmap.heatmap(raw, 33, 21)
     assert not heat[0].any()
     assert heat[1].max() == 1
-
-
-def test_colours() -> None:
-    ends = heatmap.colorize(np.array([[0.0, 1.0]], np.float32))
-    np.testing.assert_array_equal(ends, [[[48, 18, 59], [122, 4, 3]]])
-    ramp = heatmap.colorize(np.linspace(0, 1, 256, dtype=np.float32)).astype(int)
-    assert np.abs(np.diff(ramp, axis=0)).max() <= 8  # no jumps
-
-
-@pytest.mark.parametrize("opacity", [0.0, 0.3, 1.0])
-def test_overlay_mixes(opacity: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(3)
-    image = rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)
-    heat = rng.random((16, 20)).astype(np.float32)
-    colours: Any = heatmap.colorize(np.clip(resample.resize(heat, 50, 40), 0, 1))
-    wanted = np.rint((1 - opacity) * image.astype(float) + opacity * colours)
-    whole = heatmap.overlay(image, heat, opacity)
-    assert np.abs(whole - wanted).max() <= 1
-    monkeypatch.setattr(heatmap, "_STRIP", 7)
-    assert np.abs(heatmap.overlay(image, heat, opacity).astype(int) - whole).max() <= 3  # a palette step at most

@@ -10,10 +10,34 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from xai_deploy import resample
+
 if TYPE_CHECKING:  # not needed where the browser's tests are skipped
     from playwright.sync_api import Browser, Page
 
+ANCHORS = [
+    [48, 18, 59],
+    [70, 97, 219],
+    [40, 165, 250],
+    [36, 232, 165],
+    [164, 252, 60],
+    [238, 207, 58],
+    [240, 100, 20],
+    [122, 4, 3],
+]
+PALETTE = np.rint(
+    [[np.interp(i / 255, np.linspace(0, 1, 8), c) for c in np.array(ANCHORS).T] for i in range(256)]
+).astype(np.uint8)
 WAIT = 60_000  # milliseconds; a busy machine compiles the runtime in seconds
+
+
+def mixture(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float) -> NDArray[np.uint8]:
+    """The page's picture: a heatmap in its colours over the part of an image [h,w,3] that the network saw, mixed evenly."""
+    steps = np.clip(resample.resize(heat, *image.shape[:2]), 0, 1) * 255
+    mixed: NDArray[np.uint8] = np.rint((1 - opacity) * image + opacity * PALETTE[np.rint(steps).astype(int)]).astype(
+        np.uint8
+    )
+    return mixed
 
 
 class Opened:

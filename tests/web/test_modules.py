@@ -13,6 +13,8 @@ from xai_deploy import heatmap
 from xai_deploy.format.bundle import Input, Preprocess
 from xai_deploy.preprocess import crop_box, prepare, view
 
+from .opened import PALETTE, mixture
+
 Node = Callable[[str, Any], Any]
 
 _PREPARE = """input.map(({ pixels, height, width, spec }) => {
@@ -130,12 +132,11 @@ def test_heatmaps_and_colours_equal_the_engine_s(node: Node) -> None:
     for raw, got in zip(maps, node(script, maps.tolist()), strict=True):
         [wanted] = heatmap.heatmap(raw[None], 40, 31)
         np.testing.assert_allclose(np.array(got["heat"]).reshape(40, 31), wanted, rtol=0, atol=1e-6)
-        picture = heatmap.overlay(np.zeros((55, 62, 3), np.uint8), wanted, opacity=1)
+        picture = mixture(np.zeros((55, 62, 3), np.uint8), wanted, 1)
         rgba = np.array(got["rgba"]).reshape(55, 62, 4)
         assert (rgba[..., 3] == 255).all()
         assert (rgba[..., :3] != picture).any(axis=-1).mean() <= 1e-3  # a value between two shades may round to either
-    palette = heatmap.colorize(np.arange(256, dtype=np.float32) / np.float32(255))
-    np.testing.assert_array_equal(node("heatmap.PALETTE", None), palette)
+    np.testing.assert_array_equal(node("heatmap.PALETTE", None), PALETTE)
 
 
 @pytest.mark.parametrize(

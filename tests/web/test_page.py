@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xai_deploy import Explainer, heatmap, read_image
+from xai_deploy import Explainer, read_image
 from xai_deploy.preprocess import view
 
 from .conftest import ISOLATED, METHODS, Site, served
-from .opened import Opened
+from .opened import Opened, mixture
 
 pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
 from playwright.sync_api import Browser, Page, Worker, expect
@@ -114,7 +114,7 @@ def test_the_picture_equals_the_engine_s_overlay(opened: Opened, site: Site, sam
     for opacity in (50, 0, 100, 20):
         page.get_by_label("Opacity of the map").fill(str(opacity))
         expect(page.locator("#opacity-value")).to_have_text(f"{opacity} %")
-        difference = np.abs(opened.pixels().astype(int) - heatmap.overlay(image, heat, opacity / 100))
+        difference = np.abs(opened.pixels().astype(int) - mixture(image, heat, opacity / 100))
         assert difference.max() <= 5, f"opacity {opacity}"  # one shade of the palette
         assert (difference > 2).mean() <= 1e-3, f"opacity {opacity}"  # 8-bit opacity, two roundings
     assert opened.last()["count"] == count  # nothing is computed again

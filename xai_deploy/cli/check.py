@@ -18,7 +18,7 @@ from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..caveats import warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
-from ..format.bundle import MANIFEST, TargetLayer
+from ..format.bundle import MANIFEST
 from ..foundation.exits import printable
 from ..foundation.progress import progress
 from ..images import Pixels
@@ -245,7 +245,7 @@ def _chunks(
 def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
     """Warn of differences between the bundles that make maps or predictions differ although both networks are right."""
     one, other = reference.bundle, deployed.bundle
-    layers = [_layer(bundle.manifest.target) for bundle in (one, other)]
+    layers = [bundle.manifest.target.name for bundle in (one, other)]
     shapes = [bundle.manifest.target.shape for bundle in (one, other)]
     # Two names may mean the same layer; two names with different shapes can't.
     if layers[0] != layers[1] and shapes[0] != shapes[1]:
@@ -257,16 +257,12 @@ def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
         log.warning("the networks' labels differ: a class of one may not be the same class of the other")
 
 
-def _layer(target: TargetLayer) -> str:
-    return target.tensor if target.asked == "auto" else target.asked
-
-
 def _described(explainer: Explainer) -> dict[str, Any]:
     manifest = explainer.bundle.manifest
     return {
         "name": manifest.name,
         "digest": manifest.digest,
-        "layer": _layer(manifest.target),
+        "layer": manifest.target.name,
         "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
     }
 

@@ -22,7 +22,9 @@ from ..foundation.exits import printable
 from ..foundation.progress import progress
 from ..images import Pixels, encode_image
 from ..methods import methods
-from ..preprocess import view
+from ..pictures import DIVERGING, OPACITY, SEQUENTIAL, Style
+from ..pictures.colormaps import colormaps
+from ..preprocess import frame
 from .arguments import (
     Bad,
     describe_options,
@@ -78,10 +80,13 @@ class _Run:
         self.names = unique_names(self.paths)
         manifest = self.explainer.bundle.manifest
         warn_of(self.explainer, arguments.bundle)
-        title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
+        title = f"{manifest.name}, layer {manifest.target.title}, {self.explainer.backend} on {arguments.device}"
         self.sheet = ContactSheet(
             Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
         )
+        self.style = Style(opacity=arguments.opacity, grey=arguments.grey, contours=arguments.contours)
+        for name in arguments.colormap or ():
+            self.style = self.style.with_colormap(name)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
 
@@ -121,8 +126,7 @@ class _Run:
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             prediction = answers.prediction(self.explainer, explanations[0].logits[i])
-            seen = view(picture, self.explainer.bundle.manifest.input)
-            tile = fit(seen)
+            tile = fit(picture)
             best = prediction[0]
             row = [Tile(tile, path.name, f"{best['label']}  {_likelihood(best)}")]
             headings = ["image|file, predicted class"]
@@ -130,22 +134,29 @@ class _Run:
             for number, explanation in enumerate(explanations):
                 method, nth = self.methods[number // count], number % count
                 answer = answers.answer(self.explainer, explanation, i)
-                entry = self._write(answer, f"{self.names[path]}--{method.title}", seen)
+                entry = self._write(answer, f"{self.names[path]}--{method.title}", picture)
                 entries.append(entry)
-                heat = answer.overlay(tile, self.arguments.opacity)
+                heat = answer.overlay(tile, self.style)
                 row.append(Tile(heat, answer.caption, _likelihood(entry)))
                 below = [f"{key}={value}" for key, value in method.options.items()]
                 below += [f"target {nth + 1}"] if count > 1 else []
                 headings.append(f"{method.name}|{', '.join(below)}")
             self.sheet.add(headings, row)
+            seen = frame(picture.shape[0], picture.shape[1], self.explainer.bundle.manifest.input)
             self.images.append(
-                {"file": str(path), "name": self.names[path], "prediction": prediction, "explanations": entries}
+                {
+                    "file": str(path),
+                    "name": self.names[path],
+                    "crop": seen._asdict(),
+                    "prediction": prediction,
+                    "explanations": entries,
+                }
             )
 
-    def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
+    def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:
         """Write the two files of one answer; return its entry in the report."""
         name = f"{stem}--{answer.mark}"
-        self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
+        self.results.write(f"{name}.png", encode_image(answer.overlay(photo, self.style)))
         raw = io.BytesIO()
         np.save(raw, answer.raw)
         if answer.constant is not None:
@@ -236,7 +247,25 @@ def _parser() -> Parser:
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
-    add("--opacity", type=share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
+    add(
+        "--colormap",
+        action="append",
+        metavar="NAME",
+        help=f"colours of positive maps (default: {SEQUENTIAL}), or of signed maps (default: {DIVERGING}): {', '.join(colormaps)}",
+    )
+    add(
+        "--opacity",
+        type=share,
+        default=OPACITY,
+        metavar="F",
+        help=f"largest share of the colour, 0 to 1; it rises with the value (default: {OPACITY})",
+    )
+    add(
+        "--contours",
+        action="store_true",
+        help="draw lines at 25, 50 and 75 %% of the scale (not in maps at the pixels)",
+    )
+    add("--grey", action="store_true", help="draw the photo in grey")
     add("-o", "--out", default="xai-output", metavar="OUT", help="folder for the results (default: xai-output)")
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     add("--skip-bad", action="store_true", help="report images that can't be read and go on with the others")

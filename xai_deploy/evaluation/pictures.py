@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from .. import heatmap
 from ..answer import label
 from ..errors import InputError
 from ..foundation.journal import Line
 from ..images import read_image
-from ..preprocess import crop_box, view
 from ..reports import thumbnails
 from ..reports.thumbnails import ColorBar, Shown
 from .metrics import Column
@@ -81,16 +78,15 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
         pixels = read_image(path, plan.max_pixels, plan.input_range)
     except InputError:
         return None
-    spec = subject.explainer.bundle.manifest.input
-    small = thumbnails.shrink(view(pixels, spec))
+    small = thumbnails.shrink(pixels)
     maps = []
     for method, row in list(rows.items())[:MAPS]:
         name, options = plan.methods[method]
         explained = subject.explainer.explain(pixels, name, row["target"], **options)
         title = plan.titles[method]
-        over = thumbnails.show(heatmap.overlay(small, explained.heatmap[0]), f"{first['image']}, its map by {title}")
+        over = thumbnails.show(explained.draw(small), f"{first['image']}, its map by {title}")
         maps.append((title, f"{row['values'][judge.name]:.3g}", over))
-    boxes = _boxes(plan, path, pixels.shape[:2], spec)
+    boxes = _boxes(plan, path, pixels.shape[:2])
     return Example(
         first["image"],
         label(subject.explainer, first["target"]),
@@ -100,7 +96,7 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
     )
 
 
-def _boxes(plan: Plan, path: Path, size: tuple[int, int], spec: Any) -> list[tuple[float, float, float, float]]:
+def _boxes(plan: Plan, path: Path, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
     """The boxes of an image as (left, top, width, height), in shares of the picture; none if it has no readable ones."""
     if plan.boxes is None:
         return []
@@ -109,16 +105,7 @@ def _boxes(plan: Plan, path: Path, size: tuple[int, int], spec: Any) -> list[tup
         boxes = plan.boxes.of(path, height, width) or ()
     except InputError:
         return []
-    top, left, rows, columns = crop_box(height, width, spec)
-    return [
-        (
-            (box.left * width - left) / columns,
-            (box.top * height - top) / rows,
-            (box.right - box.left) * width / columns,
-            (box.bottom - box.top) * height / rows,
-        )
-        for box in boxes
-    ]
+    return [(box.left, box.top, box.right - box.left, box.bottom - box.top) for box in boxes]
 
 
 def colorbar() -> ColorBar:

@@ -158,6 +158,16 @@ class TargetLayer:
     layout: Literal["NCHW", "NHWC", "NTC"] = "NCHW"
     prefix_tokens: int = 0
 
+    @property
+    def name(self) -> str:
+        """The layer as people call it: as it was asked for, or its tensor if the exporter chose it."""
+        return self.tensor if self.asked == "auto" else self.asked
+
+    @property
+    def title(self) -> str:
+        """Its name and the size of its maps: "Relu6__90:0, 7 x 7"."""
+        return f"{self.name}, {self.shape[1]} x {self.shape[2]}"
+
 
 @dataclass(frozen=True)
 class Side:

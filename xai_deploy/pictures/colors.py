@@ -1,11 +1,10 @@
-"""Values -> colours, and the scale that is drawn: positive maps from 0 to 1, signed maps from -1 to 1 with 0 in the middle."""
+"""Values -> colours: positive maps from 0 to 1, signed maps from -1 to 1 with 0 in the middle."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import resample
 from ..errors import OptionError
 from ..foundation.options import unknown
 from .colormaps import ColorMap, colormaps
@@ -17,8 +16,12 @@ SEQUENTIAL = "inferno"  # of positive maps, if none is named
 DIVERGING = "coolwarm"  # of signed maps
 
 
-def find_colormap(name: str | None, signed: bool) -> ColorMap:
-    """The colour map of a name, or the default; a signed map takes a diverging one, any other map a sequential one.
+def find_colormap(name: str | None, signed: bool | None = None) -> ColorMap:
+    """The colour map of a name, or the default of its kind.
+
+    Args:
+        name: As registered, for example "viridis".
+        signed: What it is for: signed maps take a diverging one, positive maps a sequential one. None accepts both kinds.
 
     Raises:
         OptionError: No colour map has this name, or it is not of that kind.
@@ -27,23 +30,11 @@ def find_colormap(name: str | None, signed: bool) -> ColorMap:
     colormap = colormaps.get(name)
     if colormap is None:
         raise OptionError(unknown("colour map", name, colormaps))
-    if colormap.diverging != signed:
+    if signed is not None and colormap.diverging != signed:
         kinds = ("a diverging", "a sequential") if colormap.diverging else ("a sequential", "a diverging")
-        maps = "signed" if signed else "positive"
-        raise OptionError(
-            f"{name} is {kinds[0]} colour map; {maps} maps take {kinds[1]} one, for example "
-            f"{DIVERGING if signed else SEQUENTIAL}"
-        )
+        maps, default = ("signed", DIVERGING) if signed else ("positive", SEQUENTIAL)
+        raise OptionError(f"{name} is {kinds[0]} colour map; {maps} maps take {kinds[1]} one, for example {default}")
     return colormap
-
-
-def normalised(raw: Array, height: int, width: int) -> Array:
-    """Signed maps [...,h,w] -> [...,height,width] in [-1,1]: bilinear resize, divided by the largest magnitude; 0 stays 0."""
-    maps = resample.resize(raw, height, width)
-    largest = np.abs(maps).max(axis=(-2, -1), keepdims=True)
-    largest[largest == 0] = 1  # a map of zeros stays one
-    maps /= largest
-    return maps
 
 
 def colorize(maps: Array, colormap: str | None = None, signed: bool = False) -> Pixels:

@@ -94,9 +94,9 @@ def quick(*paths: Path, **options: Any) -> Report:
 def test_batches_and_targets(bundles: Bundles, backend: str) -> None:
     methods = ["cam", ("reciprocam", {"score": "softmax"})]
     report = quick(bundles().path, methods=methods, backends=[backend], batches=[1, 3, 3], targets=[1, 5])
-    wanted: list[tuple[Any, ...]] = [(backend, "plain", None, batch, "layer") for batch in (1, 3)]
+    wanted: list[tuple[Any, ...]] = [(backend, "plain", None, batch, "layer, 4 x 5") for batch in (1, 3)]
     for title in ("cam", "reciprocam:score=softmax"):
-        wanted += [(backend, title, targets, batch, "layer") for targets in (1, 5) for batch in (1, 3)]
+        wanted += [(backend, title, targets, batch, "layer, 4 x 5") for targets in (1, 5) for batch in (1, 3)]
     assert labels(report) == wanted
     assert list(report.columns()) == ["method", "batch", "targets"]
     assert report.no_memory == "not requested"
@@ -174,7 +174,7 @@ def test_plain_inference_by_the_whole_model(bundles: Bundles, tmp_path: Path, ba
     assert report.plain == str(model)
     assert [(r.method, r.bundle, r.layer) for r in report.results] == [
         ("plain", None, None),
-        ("cam", str(net), "layer"),
+        ("cam", str(net), "layer, 4 x 5"),
     ]
 
 
@@ -264,7 +264,7 @@ def test_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     lines = captured.out.splitlines()
-    assert lines[0] == "tiny-pooled cut at layer; cpu, threads: 1"
+    assert lines[0] == "tiny-pooled cut at layer, 4 x 5; cpu, threads: 1"
     assert lines[1] == "input: photos/cat.png; target: given"
     assert lines[2].startswith("plain inference: head and tail of the bundle; 2 runs each, interleaved, after 1")
     heads = [line.split() for line in lines if line.startswith("method")]

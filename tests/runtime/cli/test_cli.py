@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xai_deploy import Explainer, heatmap, read_image, write_image
+from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import explain
 from xai_deploy.cli.contact_sheet import TILE, ContactSheet, Tile
 from xai_deploy.format import bundle
@@ -56,7 +56,7 @@ def test_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert entry["overlay"] == f"{image['name']}--reciprocam--{best['class']}.png"
         np.testing.assert_allclose(np.load(f"xai-output/{entry['raw']}"), e.raw[0], atol=1e-5)
         overlay = read_image(f"xai-output/{entry['overlay']}").astype(int)
-        assert np.abs(overlay - heatmap.overlay(pixels, e.heatmap[0])).max() <= 3
+        assert np.abs(overlay - e.overlay(pixels)[0]).max() <= 3
         wanted |= {entry["overlay"], entry["raw"]}
     assert {path.name for path in Path("xai-output").iterdir()} == wanted
     assert found["backend"] == "onnxruntime"
@@ -152,7 +152,8 @@ def test_crop_and_small_images(work: Path, tmp_path: Path) -> None:
     tiny.write(tmp_path / "crop.xai", preprocess=bundle.Preprocess(resize=24, scale=tiny.SCALE))
     assert explain.main(["crop.xai", "photos/cat.bmp"]) == 0
     (image,) = report()["images"]
-    assert read_image(f"xai-output/{image['explanations'][0]['overlay']}").shape == (43, 53, 3)
+    assert read_image(f"xai-output/{image['explanations'][0]['overlay']}").shape == (64, 64, 3)
+    assert image["crop"] == {"top": 11, "left": 5, "height": 43, "width": 53}  # 64 / 24 pixels for each of 16 x 20
     sheet = read_image("xai-output/contact-sheet.png")
     assert sheet.shape[1] == 2 * TILE + 16 + 2 * 24  # tiles are of one width however small the image
     assert sheet.std(axis=(0, 1)).min() > 20

@@ -125,7 +125,7 @@ def _config(bundle: Bundle, graphs: Mapping[str, bytes]) -> dict[str, Any]:
         "producer": manifest.producer,
         "runtime": f"ONNX Runtime Web {VERSION}",
         "name": manifest.name,
-        "layer": manifest.target.tensor if manifest.target.asked == "auto" else manifest.target.asked,
+        "layer": manifest.target.name,
         "input": {
             "layout": spec.layout,
             "channels": spec.channels,
