@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from xai_deploy.format.bundle import Preprocess
 from xai_deploy.foundation import exits
+from xai_deploy.foundation.completion import add_completion
 from xai_deploy.version import __version__
 
 from .config import load_config
@@ -69,6 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
     add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
     add("--version", action="version", version=f"xai-deploy-exporters {__version__}")
+    words = {"--roles": names["roles"], "--composite": names["composites"], "--fuse": names["methods"]}
+    add_completion(parser, words)
     return parser
 
 

@@ -7,15 +7,30 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import XaiError, __version__
+from .. import XaiError, __version__, backend_names, method_names
 from ..errors import OptionError
-from ..foundation import exits, progress
+from ..foundation import completion, exits, progress
 from ..foundation.whole_files import write_whole
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
+from ..methods import MethodSet
+
+
+def _methods() -> list[str]:
+    return [*typing.get_args(MethodSet), *method_names()]
+
+
+def _metrics() -> Iterable[str]:
+    from ..evaluation.metrics import metrics  # needs more than the other commands have installed
+
+    return metrics
+
+
+_WORDS = {"--method": _methods, "--methods": _methods, "--metrics": _metrics, "--backend": backend_names}
 
 
 class Parser(exits.OneLineParser):
@@ -43,6 +58,7 @@ class Parser(exits.OneLineParser):
         self.add_argument("-q", "--quiet", action="store_true", help="print errors only")
         self.add_argument("-v", "--verbose", action="store_true", help="print more of what happens")
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        completion.add_completion(self, _WORDS)
 
 
 def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], argv: Sequence[str] | None) -> int:
