@@ -138,13 +138,15 @@ def _print_summary(done: Export) -> None:
         )
     if done.dropped_outputs:
         console.print(
-            f"Left out, for they are not one result per image: {', '.join(done.dropped_outputs)}.", style="yellow"
+            f"Left out, because they do not hold one result per image: {', '.join(done.dropped_outputs)}.",
+            style="yellow",
         )
     for line in done.notes:
         console.print(line, style="yellow" if how.assumed else None)
     if how.assumed:
         console.print(
-            "Preprocessing was not stated in full and is assumed: check it, or give --preprocess.", style="yellow"
+            "The preprocessing was not stated in full; some of it is assumed. Check it, or give --preprocess.",
+            style="yellow",
         )
     for one in done.randomised:
         _print_randomised(one, done, console)
@@ -166,7 +168,7 @@ def _print_randomised(done: Export, beside: Export, console: Console) -> None:
             console.print(f"No {role} graph in it: {reason}.", style="yellow")
     for role in done.dead:
         if role not in beside.dead:
-            console.print(f"Its {role} is zero on noise images: the random layers let nothing through.", style="yellow")
+            console.print(f"Its {role} is zero on noise images: the random layers pass no signal.", style="yellow")
 
 
 def _console() -> Console:

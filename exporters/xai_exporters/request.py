@@ -110,7 +110,7 @@ class Request:
         Mapping[str, Any],
         Option(
             _NETWORK,
-            "its keyword arguments that the weights do not tell, for example transform_input=true",
+            "its keyword arguments that the weights do not determine, for example transform_input=true",
             "KEY=VALUE[,KEY=VALUE]",
             parse="options",
         ),

@@ -62,7 +62,7 @@ def test_summary_of_what_was_assumed(here: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "batch made symbolic" in out
     assert "5 (no labels)" in out
-    assert "Preprocessing was not stated in full and is assumed: check it, or give --preprocess." in out
+    assert "The preprocessing was not stated in full; some of it is assumed. Check it, or give --preprocess." in out
 
 
 def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

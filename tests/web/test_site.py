@@ -254,7 +254,7 @@ def test_a_runtime_that_is_not_the_one(tmp_path: Path, cache: Path, monkeypatch:
         runtime_files(tmp_path / "wrong.tgz")
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        RequestError, match=rf"empty: ort\.wasm\.bundle\.min\.mjs is not there; the page needs that {get}"
+        RequestError, match=rf"empty: ort\.wasm\.bundle\.min\.mjs is missing; the page needs that {get}"
     ):
         runtime_files(tmp_path / "empty")
     with pytest.raises(

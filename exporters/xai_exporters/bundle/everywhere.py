@@ -54,7 +54,7 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
                 return {}  # `verify` reports it if the source gives such numbers itself
             first = tail[LOGITS]
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
-            raise VerificationError(f"{runtime} computes head and tail otherwise than ONNX Runtime: {how}")
+            raise VerificationError(f"{runtime} computes head and tail differently from ONNX Runtime: {how}")
         # the predicted class; a seed of zeros adds nothing to it
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)

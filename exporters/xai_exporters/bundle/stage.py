@@ -148,7 +148,7 @@ def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
     try:
         for staging, path in moves:
             if path.exists() and not overwrite:
-                raise OutputError(f"{path}: has come to exist meanwhile; give --overwrite to replace it")
+                raise OutputError(f"{path}: appeared during the export; give --overwrite to replace it")
             done.append((staging, path, places.put(staging, path)))
     except BaseException:  # failed or interrupted in between
         for moved in reversed(done):  # undo, the last one first

@@ -17,8 +17,8 @@ _ADVICE = {  # the beginning of a domain -> its owner, and what to do
     "org.pytorch.aten": "ATen's fallback; export again without operator_export_type ONNX_ATEN_FALLBACK, with a newer opset",
     "mmdeploy": "MMDeploy's; export the classifier for the backend onnxruntime without custom operators",
     "mmcv": "MMCV's; export the network without MMCV's custom operators",
-    "TRT": "TensorRT's; export before TensorRT's plugins are put in",
-    "trt": "TensorRT's; export before TensorRT's plugins are put in",
+    "TRT": "TensorRT's; export before TensorRT's plugins are added",
+    "trt": "TensorRT's; export before TensorRT's plugins are added",
 }
 
 

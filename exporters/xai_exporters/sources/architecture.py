@@ -161,7 +161,7 @@ def _load(
     problems = _fill(module, weights)
     if problems:
         raise ArchitectureError(
-            f"{path}: the weights do not fit {name}: {'; '.join(problems)}. Say the right one with --arch"
+            f"{path}: the weights do not fit {name}: {'; '.join(problems)}. Give the right architecture with --arch"
         )
     return module, options
 
@@ -189,7 +189,7 @@ def _fill(module: Any, weights: Mapping[str, Any]) -> list[str]:
             problems.append(first_line(error))
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
     told = [f"it lacks {_some(sorted(missing))}"] if missing else []
-    told += [f"it has {_some(sorted(unexpected))} beyond it"] if unexpected else []
+    told += [f"it has {_some(sorted(unexpected))} that the network lacks"] if unexpected else []
     return told + problems
 
 

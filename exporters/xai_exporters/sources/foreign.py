@@ -14,7 +14,7 @@ _TRAINING = "export the network to ONNX from the framework it was trained in"
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", f"load it in Keras and save a SavedModel, then {_FROM_TF}"),
-    (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold weights alone; {_TRAINING}"),
+    (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold only weights; {_TRAINING}"),
     (b"7767517", "ncnn's .param file", _TRAINING),
     (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
     (b"ftrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),

@@ -142,7 +142,8 @@ def name_in(stem: str) -> str:
     found = found or [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower())]
     if not found:
         raise ArchitectureError(
-            f"the file's name ({stem!r}) holds no torchvision network's; say the architecture with --arch MODULE:CALLABLE, "
+            f"the file's name ({stem!r}) contains no name of a torchvision network; give the architecture with "
+            "--arch MODULE:CALLABLE, "
             "or --arch NAME for one of torchvision"
         )
     return str(max(found, key=len))
@@ -153,7 +154,7 @@ def _torchvision() -> Any:
         import torchvision
     except ImportError:
         raise ArchitectureError(
-            "the architecture of these weights is not in the file; say it with --arch MODULE:CALLABLE "
+            "the architecture of these weights is not in the file; give it with --arch MODULE:CALLABLE "
             "(or install torchvision, if it is one of its networks)"
         ) from None
     return torchvision.models

@@ -66,7 +66,7 @@ def test_by_default_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_head_and_tail_wrong_on_one_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lying(monkeypatch, "the tail", "logits")
-    with pytest.raises(VerificationError, match=r"OpenVINO 20.* computes head and tail otherwise than ONNX Runtime"):
+    with pytest.raises(VerificationError, match=r"OpenVINO 20.* computes head and tail differently from ONNX Runtime"):
         export_onnx(tmp_path, o.classifier())
 
 

@@ -61,7 +61,7 @@ def test_the_summary_names_what_is_left_out(
     onnx.save(several(), tmp_path / "net.onnx")
     monkeypatch.chdir(tmp_path)
     assert main(["net.onnx", "--output", "scores"]) == 0
-    assert "Left out, for they are not one result per image: constant, batch_mean." in capsys.readouterr().out
+    assert "Left out, because they do not hold one result per image: constant, batch_mean." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("end", "activation"), [("Softmax", "softmax"), ("Sigmoid", "sigmoid"), ("", "none")])

@@ -145,7 +145,7 @@ def test_what_has_come_to_exist_meanwhile_stays(
     deliver = delivery.deliver
     monkeypatch.setattr(pipeline, "deliver", then)
     assert run("--fuse", "cam", "--serve-repo", "triton", "repo") == 2
-    assert "repo: has come to exist meanwhile; give --overwrite to replace it" in capsys.readouterr().err
+    assert "repo: appeared during the export; give --overwrite to replace it" in capsys.readouterr().err
     assert {p.name for p in source.iterdir()} == {"net.onnx", "repo"}
     assert [p.name for p in (source / "repo").iterdir()] == ["mine"]
 
@@ -174,7 +174,7 @@ def test_an_input_with_a_name_of_the_bundles_own(source: Path, capsys: pytest.Ca
     call_input(source, "target")
     assert run() == 0
     assert run("--overwrite", "--fuse", "cam") == 2
-    said = "the network's input is called 'target', a name that bundles have for themselves; rename it"
+    said = "the network's input is called 'target', a name that is reserved in bundles; rename it"
     assert said in capsys.readouterr().err
 
 

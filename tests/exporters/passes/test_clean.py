@@ -93,7 +93,7 @@ def test_sizes_of_negative_or_no_dimensions(tmp_path: Path) -> None:
 
 def test_an_unknown_size_is_a_question_mark(tmp_path: Path) -> None:
     model = o.classifier(shape=("N", 3, None, "width"))
-    with pytest.raises(RequestError, match=r"the input 'image' has shape \[N,3,\?,width\]; say the image's size"):
+    with pytest.raises(RequestError, match=r"the input 'image' has shape \[N,3,\?,width\]; give the image's size"):
         export_onnx(tmp_path, model)
 
 

@@ -215,7 +215,7 @@ def doubles() -> onnx.ModelProto:
         (not_text, SourceError, "damaged; a name in it is not text"),
         (several_inputs, GraphError, r"the network has 2 inputs \(image, size\)"),
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
-        (unknown_size, RequestError, r"has shape \[N,3,H,W\]; say the image's size with --input-shape C,H,W"),
+        (unknown_size, RequestError, r"has shape \[N,3,H,W\]; give the image's size with --input-shape C,H,W"),
         (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),
         (onnx.ModelProto, UnknownSourceError, "the file is empty"),
     ],

@@ -216,7 +216,9 @@ def test_old_names_go_through_the_modules_own_hooks() -> None:
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in true.state_dict().items())
     mnasnet = MODELS.mnasnet0_5(weights=None)
     assert architecture._fill(mnasnet, dict(mnasnet.state_dict())) == []
-    assert "it has head.weight beyond it" in architecture._fill(other, {**old, "head.weight": torch.zeros(1)})
+    assert "it has head.weight that the network lacks" in architecture._fill(
+        other, {**old, "head.weight": torch.zeros(1)}
+    )
 
 
 def timm_like(cfg: Any, **attributes: Any) -> torch.nn.Module:

@@ -135,7 +135,7 @@ def test_aux_heads_absent_from_the_weights_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arch", "says"),
     [
-        (None, r"the file's name \('net'\) holds no torchvision network's"),
+        (None, r"the file's name \('net'\) contains no name of a torchvision network"),
         ("resnet81", "no network 'resnet81'; the nearest are resnet18"),
         ("no_such_module:build", "ModuleNotFoundError: No module named 'no_such_module'"),
         (":build", "ValueError: Empty module name"),
@@ -144,7 +144,7 @@ def test_aux_heads_absent_from_the_weights_are_left_out(tmp_path: Path) -> None:
         (f"{nets.__name__}:NOT_CALLABLE", "NOT_CALLABLE is not callable"),
         (f"{nets.__name__}:not_a_module", "gives a dict, not a torch.nn.Module"),
         (f"{nets.__name__}:broken", "can't be built: RuntimeError: no such dataset"),
-        (f"{nets.__name__}:Residual", "it lacks .* and .* more; it has .* beyond it"),
+        (f"{nets.__name__}:Residual", "it lacks .* and .* more; it has .* that the network lacks"),
     ],
 )
 def test_architecture_refused(tmp_path: Path, net: torch.nn.Module, arch: str | None, says: str) -> None:

@@ -148,7 +148,7 @@ def _fits(asset: _Asset, files: dict[str, bytes]) -> bool:
 def _checked(files: dict[str, bytes], where: str) -> dict[str, bytes]:
     for asset in _ASSETS:
         if not _fits(asset, files):
-            what = "differs from that" if asset.name in files else "is not there; the page needs that"
+            what = "differs from that" if asset.name in files else "is missing; the page needs that"
             raise RequestError(
                 f"{where}: {asset.name} {what} of onnxruntime-web {VERSION}; get it with `npm pack onnxruntime-web@{VERSION}`"
             )

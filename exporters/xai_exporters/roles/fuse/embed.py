@@ -27,9 +27,7 @@ def embed_preprocess(net: Net) -> None:
     op, spec = net.op, net.material.image
     how = spec.preprocess
     if how.interpolation == "bicubic" and not how.antialias:
-        raise GraphError(
-            "--embed-preprocess: bicubic without antialiasing is not there as a graph; take another filter"
-        )
+        raise GraphError("--embed-preprocess: no graph exists for bicubic without antialiasing; choose another filter")
     net.image.shape = ir.Shape([batch_of(net.image), "height", "width", 3])
     net.image.type = ir.TensorType(ir.DataType.UINT8)
     planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])

@@ -65,7 +65,7 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
         if cls is None:
             raise RequestError(f"--fuse {text}: {unknown('method that can be fused', name, fused)}")
         if name in wanted:
-            raise RequestError(f"--fuse: {name} is asked for twice; each method has one file in the bundle")
+            raise RequestError(f"--fuse: {name} is given twice; each method has one file in the bundle")
         try:
             _, options = read_spec(text)
             wanted[name] = Wanted(name, build(cls, name, options))

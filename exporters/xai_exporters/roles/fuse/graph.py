@@ -62,9 +62,9 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
     if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
-        raise GraphError(f"the network's input is called {own!r}, a name that bundles have for themselves; rename it")
+        raise GraphError(f"the network's input is called {own!r}, a name that is reserved in bundles; rename it")
     if len(set(names)) < len(names):
-        raise GraphError("the network has an output called as its input; rename it")
+        raise GraphError("an output of the network has the name of its input; rename it")
     net = _begin(material, form)
     raw = wanted.method.raw(net)
     return _end(net, {_finish(net, raw, wanted.method.at_pixels, form): SALIENCY})

@@ -57,7 +57,7 @@ ASKED = {
     "rise": f"--fuse rise: no method that can be fused 'rise'; there are {METHOD_LIST}",
     "grad-cam:score=logit": "--fuse grad-cam:score=logit: grad-cam: no option 'score'; it has none",
     "score-cam:baseline=zeros": "--fuse score-cam:baseline=zeros: score-cam: no option 'baseline'; it has score",
-    "cam,reciprocam,cam": "--fuse: cam is asked for twice; each method has one file in the bundle",
+    "cam,reciprocam,cam": "--fuse: cam is given twice; each method has one file in the bundle",
     "reciprocam:score": "--fuse reciprocam:score: an option is written METHOD:NAME=VALUE, not 'score'",
     "reciprocam:=logit": "--fuse reciprocam:=logit: an option is written METHOD:NAME=VALUE, not '=logit'",
     "integrated-gradients:steps=0": "--fuse integrated-gradients:steps=0: integrated-gradients: steps are at least 1, not 0",
@@ -90,7 +90,7 @@ def test_values(here: Path, capsys: pytest.CaptureFixture[str], asked: str, word
 
 def test_twice_by_two_options(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(capsys, here, "net.onnx", "--fuse", "cam", "--fuse", "grad-cam,cam:relu=false")
-    assert told == "--fuse: cam is asked for twice; each method has one file in the bundle"
+    assert told == "--fuse: cam is given twice; each method has one file in the bundle"
 
 
 @pytest.mark.parametrize("option", ["--fixed-target", "--map-size=input", "--map-size=activation", "--uint8",
