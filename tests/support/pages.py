@@ -62,7 +62,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if data.strip():
-            self.texts.append((self._open[-1], data.strip()))
+            tooltip = self._open[-1] == "title" and "svg" in self._open
+            self.texts.append(("tooltip" if tooltip else self._open[-1], data.strip()))
         if {"td", "th"} & set(self._open):
             self.cells[-1][-1] += data
 

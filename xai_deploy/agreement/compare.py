@@ -20,6 +20,10 @@ from ..preprocess import Pixels
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
 
+TOP1, DIFFERENCE = "top-1 agreement", "probability difference"
+CORRELATION, OVERLAP = "rank correlation", "top 10 % overlap"
+_LIMIT = {TOP1: "top1", DIFFERENCE: "probability_difference", CORRELATION: "rank_correlation", OVERLAP: "top_overlap"}
+
 Array = NDArray[np.float32]
 Spec = tuple[str, Mapping[str, object]]
 
@@ -173,25 +177,25 @@ class JudgedFigure:
     passed: bool
 
 
+def figures_by_image(images: Sequence[ImageAgreement]) -> dict[str, list[float]]:
+    """Figure -> its value on each image, in the order of the report; the top-1 agreement of an image is 0 or 1."""
+    found = {
+        TOP1: [float(image.reference == image.deployed) for image in images],
+        DIFFERENCE: [image.probability_difference for image in images],
+    }
+    for title in images[0].rank_correlation:
+        found[f"{title}: {CORRELATION}"] = [image.rank_correlation[title] for image in images]
+        found[f"{title}: {OVERLAP}"] = [image.top_overlap[title] for image in images]
+    return found
+
+
 def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[JudgedFigure]:
     """The figures over all images; the check passes if every figure passes."""
-    same = float(np.mean([image.reference == image.deployed for image in images]))
-    apart = np.array([image.probability_difference for image in images])
-    found = [
-        JudgedFigure("top-1 agreement", same, None, limits.top1, same >= limits.top1),
-        JudgedFigure(
-            "probability difference",
-            float(apart.mean()),
-            float(np.percentile(apart, 90)),
-            limits.probability_difference,
-            bool(apart.mean() <= limits.probability_difference),
-        ),
-    ]
-    for title in images[0].rank_correlation:
-        for name, limit, values in (
-            ("rank correlation", limits.rank_correlation, [image.rank_correlation[title] for image in images]),
-            ("top 10 % overlap", limits.top_overlap, [image.top_overlap[title] for image in images]),
-        ):
-            mean = float(np.mean(values))
-            found.append(JudgedFigure(f"{title}: {name}", mean, float(np.percentile(values, 10)), limit, mean >= limit))
-    return found
+    judged = []
+    for name, values in figures_by_image(images).items():
+        kind = name.rpartition(": ")[2]
+        limit: float = getattr(limits, _LIMIT[kind])
+        mean = float(np.mean(values))
+        worst = None if kind == TOP1 else float(np.percentile(values, 90 if kind == DIFFERENCE else 10))
+        judged.append(JudgedFigure(name, mean, worst, limit, mean <= limit if kind == DIFFERENCE else mean >= limit))
+    return judged

@@ -14,15 +14,19 @@ from typing import Any
 from .. import Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
+from ..agreement import report as check_report
 from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
+from ..agreement.networks import described, warn_of_differences
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..caveats import warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..format.bundle import MANIFEST
 from ..foundation.exits import printable
 from ..foundation.progress import progress
+from ..foundation.whole_files import write_whole
 from ..images import Pixels
 from ..methods import applicable, create
+from ..reports import require as require_reports
 from .arguments import Bad, find_images, parse_methods, read_chunks
 from .console import Parser, command, require_place, share, silence_opencv, write_json
 
@@ -30,7 +34,17 @@ PROGRAM = "xai-check"
 DISAGREE = 1
 DEFAULT = ("reciprocam", "grad-cam", "relevance-cam")  # those for which both bundles have the graphs
 _CHUNK = 16
-_COMPARING = ("backend", "device", "precision", "min_top1", "max_difference", "min_correlation", "min_overlap", "json")
+_COMPARING = (
+    "backend",
+    "device",
+    "precision",
+    "min_top1",
+    "max_difference",
+    "min_correlation",
+    "min_overlap",
+    "json",
+    "report",
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +58,10 @@ def _check(arguments: argparse.Namespace) -> int:
     silence_opencv()
     if arguments.record:
         return _record(arguments)
-    require_place(arguments.json)
+    for path in (arguments.json, arguments.report):
+        require_place(path)  # before minutes of work, not after
+    if arguments.report:
+        require_reports()
     _refuse(arguments, ("overwrite",), "it is only for replacing a recording; give --record too, or leave it out")
     if len(arguments.paths) < 2:
         raise InputError("give REFERENCE, DEPLOYED and at least one image")
@@ -54,7 +71,7 @@ def _check(arguments: argparse.Namespace) -> int:
     told = [arguments.reference]
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
     if reference.explainer is not None:
-        _warn_of_differences(reference.explainer, deployed)
+        warn_of_differences(reference.explainer, deployed)
     classes = deployed.bundle.manifest.classes
     if reference.classes != classes:
         raise ShapeError(
@@ -62,26 +79,33 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     methods = _methods(arguments, reference, deployed)
     found: list[ImageAgreement] = []
+    moved = check_report.MostMoved()
     for paths, pictures in _chunks(files, arguments):
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
         # Both explain the class that the reference predicts, even if the deployed network predicts another.
         got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
-        found += agreement.compare(names, wanted, got)
+        chunk = agreement.compare(names, wanted, got)
+        found += chunk
+        if arguments.report:
+            moved.add(chunk, pictures, wanted, got)
     limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
     figures = agreement.judge(found, limits)
     passed = all(figure.passed for figure in figures)
     report = {
         "passed": passed,
         "reference": reference.described,
-        "deployed": _described(deployed),
+        "deployed": described(deployed),
         "methods": {title: [name, dict(options)] for title, (name, options) in methods.items()},
         "figures": [asdict(figure) for figure in figures],
         "images": [asdict(image) for image in found],
     }
     if arguments.json:
         write_json(report, arguments.json)
+    if arguments.report:
+        page = check_report.html(reference.described, deployed, figures, found, moved.images, arguments.command)
+        write_whole(Path(arguments.report), page)
     if arguments.json != "-" and not arguments.quiet:
         _show(figures, found, passed)
     return 0 if passed else DISAGREE
@@ -112,20 +136,20 @@ def _record(arguments: argparse.Namespace) -> int:
     for _, pictures in _chunks(files, arguments):
         parts.append(agreement.explain(explainer, pictures, methods))
         pixels += [recording.digest(picture) for picture in pictures]
-    described = _described(explainer)
+    facts = described(explainer)
     written = {
         title: RecordedMethod(name, {key: str(value) for key, value in options.items()})
         for title, (name, options) in methods.items()
     }
     header = RecordingHeader(
         recording.FORMAT,
-        described["name"],
-        described["digest"],
-        described["runtime"],
+        facts["name"],
+        facts["digest"],
+        facts["runtime"],
         written,
         tuple(names),
         tuple(pixels),
-        described["layer"],
+        facts["layer"],
     )
     Recording(header, recording.joined(parts)).save(out)
     if not arguments.quiet:
@@ -144,7 +168,7 @@ class _Reference:
             self.explainer = _open(
                 arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments
             )
-            self.described = _described(self.explainer)
+            self.described = described(self.explainer)
             self.classes = self.explainer.bundle.manifest.classes
         else:
             _refuse(
@@ -242,31 +266,6 @@ def _chunks(
         yield tuple(zip(*chunk, strict=True))
 
 
-def _warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
-    """Warn of differences between the bundles that make maps or predictions differ although both networks are right."""
-    one, other = reference.bundle, deployed.bundle
-    layers = [bundle.manifest.target.name for bundle in (one, other)]
-    shapes = [bundle.manifest.target.shape for bundle in (one, other)]
-    # Two names may mean the same layer; two names with different shapes can't.
-    if layers[0] != layers[1] and shapes[0] != shapes[1]:
-        log.warning(
-            "the reference is cut at %s, the deployed network at %s, so their maps differ for that reason alone",
-            *map(printable, layers),
-        )
-    if one.labels and other.labels and one.labels != other.labels:
-        log.warning("the networks' labels differ: a class of one may not be the same class of the other")
-
-
-def _described(explainer: Explainer) -> dict[str, Any]:
-    manifest = explainer.bundle.manifest
-    return {
-        "name": manifest.name,
-        "digest": manifest.digest,
-        "layer": manifest.target.name,
-        "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
-    }
-
-
 def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], passed: bool) -> None:
     width = max(len(figure.name) for figure in figures)
     print(f"{'':{width}}   value  worst tenth  limit")
@@ -327,6 +326,7 @@ def _parser() -> Parser:
     )
     _add_limits(parser)
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
     parser.add_resources()
     parser.add_common()
     return parser

@@ -137,6 +137,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["--record", "r.npz", "net.xai", "photos", "--json", "-"],
         "--json: nothing is compared with --record",
     ),
+    "record with a page": (
+        ["--record", "r.npz", "net.xai", "photos", "--report", "page.html"],
+        "--report: nothing is compared with --record",
+    ),
+    "a page in no folder": (["net.xai", "near.xai", "photos", "--report", "no/page.html"], "no/page.html: its folder"),
+    "a page onto a folder": (["net.xai", "near.xai", "photos", "--report", "photos"], "photos: is a folder"),
     "record two of one name": (
         ["--record", "r.npz", "net.xai", "photos", "more"],
         "2.png: two images have this name, and a recording finds an image by its name; rename one",

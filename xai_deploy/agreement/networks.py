@@ -1,0 +1,37 @@
+"""The two networks of a check: what they are, and what makes their maps differ although both are right."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ..explainer import Explainer
+from ..foundation.exits import printable
+
+log = logging.getLogger(__name__)
+
+
+def warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
+    """Warn of differences between the bundles that make maps or predictions differ although both networks are right."""
+    one, other = reference.bundle, deployed.bundle
+    layers = [bundle.manifest.target.name for bundle in (one, other)]
+    shapes = [bundle.manifest.target.shape for bundle in (one, other)]
+    # Two names may mean the same layer; two names with different shapes can't.
+    if layers[0] != layers[1] and shapes[0] != shapes[1]:
+        log.warning(
+            "the reference is cut at %s, the deployed network at %s, so their maps differ for that reason alone",
+            *map(printable, layers),
+        )
+    if one.labels and other.labels and one.labels != other.labels:
+        log.warning("the networks' labels differ: a class of one may not be the same class of the other")
+
+
+def described(explainer: Explainer) -> dict[str, Any]:
+    """A network in a report: name, digest, layer and runtime."""
+    manifest = explainer.bundle.manifest
+    return {
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "layer": manifest.target.name,
+        "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
+    }

@@ -1,0 +1,163 @@
+"""The report of a check: one HTML page with the verdict, the figures beside their limits, and the images that moved most."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import resample
+from ..answer import label, origin
+from ..explainer import Explainer
+from ..format.bundle import Input
+from ..pictures import overlay
+from ..preprocess import Pixels
+from ..reports import Origin, charts, render
+from ..reports.thumbnails import Shown, color_bar, show, shrink
+from .compare import TOP1, Explained, ImageAgreement, JudgedFigure, figures_by_image
+from .networks import described
+
+SHOWN = 8  # images
+LISTED = 3  # figures in the verdict, and classes of each network below an image
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """An image on which the maps differ, small enough to be kept.
+
+    Attributes:
+        agreement: Its figures.
+        photo: It, shrunk.
+        probabilities: Of the reference and of the deployed network, [classes] each.
+        maps: Method -> the maps of the reference and of the deployed network, [H,W] in [0,1], of the reference's size.
+    """
+
+    agreement: ImageAgreement
+    photo: Pixels
+    probabilities: tuple[Array, Array]
+    maps: Mapping[str, tuple[Array, Array]]
+
+
+@dataclass
+class MostMoved:
+    """Keeps the `SHOWN` images on which the maps differ most: by the least overlap, then the least correlation of a method."""
+
+    _kept: list[tuple[tuple[float, float, int], Moved]] = field(default_factory=list)
+    _seen: int = 0
+
+    def add(
+        self, found: Sequence[ImageAgreement], photos: Sequence[Pixels], reference: Explained, deployed: Explained
+    ) -> None:
+        """Look at a chunk of images."""
+        for i, agreement in enumerate(found):
+            overlap, correlation = min(agreement.top_overlap.values()), min(agreement.rank_correlation.values())
+            key = -overlap, -correlation, -self._seen  # the smallest leaves the heap first; of equals the later image
+            self._seen += 1
+            if len(self._kept) == SHOWN and key < self._kept[0][0]:
+                continue
+            maps = {}
+            for title, heat in reference.heatmaps.items():
+                other = deployed.heatmaps[title][i]
+                maps[title] = heat[i], other if other.shape == heat[i].shape else resample.resize(other, *heat[i].shape)
+            p = reference.probabilities[i], deployed.probabilities[i]
+            heapq.heappush(self._kept, (key, Moved(agreement, shrink(photos[i]), p, maps)))
+            if len(self._kept) > SHOWN:
+                heapq.heappop(self._kept)
+
+    @property
+    def images(self) -> list[Moved]:
+        """The one that moved most is first."""
+        return [moved for _, moved in sorted(self._kept, key=lambda entry: entry[0], reverse=True)]
+
+
+def html(
+    reference: Mapping[str, Any],
+    deployed: Explainer,
+    figures: Sequence[JudgedFigure],
+    images: Sequence[ImageAgreement],
+    moved: Sequence[Moved],
+    command: str = "",
+) -> bytes:
+    """The page, as UTF-8.
+
+    Args:
+        reference: The reference, as `networks.described` gives it.
+        deployed: The deployed network; its labels name the classes, and the crop of its input is drawn.
+        figures: The figures over all images.
+        images: The agreement on each image.
+        moved: The images that are shown.
+        command: The command line; "" if a program asked.
+
+    Raises:
+        BackendNotInstalledError: jinja2 or OpenCV is missing.
+    """
+    labels = [label(deployed, index) for index in range(deployed.bundle.manifest.classes)]
+    spec = deployed.bundle.manifest.input
+    values = figures_by_image(images)
+    return render(
+        "check",
+        Origin("xai-check", command, origin(deployed)["versions"]),
+        heading="Check of a deployed network",
+        passed=all(figure.passed for figure in figures),
+        verdict=verdict(figures, len(images)),
+        networks={"reference": reference, "deployed": described(deployed)},
+        figures=figures,
+        spread=[
+            (figure, charts.histogram(values[figure.name], [("mean", figure.value), ("limit", figure.limit)]))
+            for figure in figures
+            if figure.name != TOP1  # an image has no share
+        ],
+        count=len(images),
+        shown=[_shown(one, labels, spec) for one in moved],
+        positive=color_bar("low", "high"),
+        signed=color_bar("deployed lower", "deployed higher", "0", signed=True),
+    )
+
+
+def verdict(figures: Sequence[JudgedFigure], images: int) -> str:
+    """The verdict in a sentence."""
+    counted = f"{images} image{'s' * (images != 1)}"
+    missed = [figure for figure in figures if not figure.passed]
+    if not missed:
+        return f"The networks agree on {counted}: all {len(figures)} figures are within their limits."
+    named = "; ".join(f"{figure.name} is {figure.value:.3f}, limit {figure.limit:g}" for figure in missed[:LISTED])
+    more = f"; {len(missed) - LISTED} more below" if len(missed) > LISTED else ""
+    misses = (
+        f"{len(missed)} of {len(figures)} figures {'misses its limit' if len(missed) == 1 else 'miss their limits'}"
+    )
+    return f"The networks disagree on {counted}: {misses} ({named}{more})."
+
+
+def _shown(moved: Moved, labels: Sequence[str], spec: Input) -> dict[str, Any]:
+    name = moved.agreement.image
+
+    def over(values: Array, what: str, signed: bool = False) -> Shown:
+        at_input = resample.resize(values, spec.height, spec.width)
+        return show(overlay(moved.photo, at_input, spec, signed), f"{name}, {what}")
+
+    methods = []
+    for title, (one, other) in moved.maps.items():
+        pictures = [
+            (f"{side}{' (the same everywhere)' if np.ptp(heat) == 0 else ''}", over(heat, f"{title}, {side}"))
+            for side, heat in (("reference", one), ("deployed", other))
+        ]
+        pictures.append(("difference", over(other - one, f"{title}, deployed minus reference", signed=True)))
+        methods.append((title, pictures))
+    best = [(side, _best(p, labels)) for side, p in zip(("reference", "deployed"), moved.probabilities, strict=True)]
+    return {
+        "image": name,
+        "agreement": moved.agreement,
+        "photo": show(moved.photo, name),
+        "predictions": best,
+        "methods": methods,
+    }
+
+
+def _best(p: Array, labels: Sequence[str]) -> list[tuple[str, float, str]]:
+    return [(labels[i], float(p[i]), f"{100 * p[i]:.1f} %") for i in np.argsort(-p, kind="stable")[:LISTED]]
