@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,15 +15,18 @@ from . import explanation_files as _files
 from .errors import OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
-from .pictures import OPACITY, Style, find_colormap
+from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
 from .pictures.boxes import HotBox, hot_boxes
+from .pictures.figure import figure
 from .pictures.photo import on_photo
 from .preprocess import Images, as_list, as_photo, frame
 from .probabilities import has_probabilities, probabilities
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+
+_SHOWN = 12  # pictures in a notebook; `plot` draws all
 
 
 def caption(label: str, versus: str | None = None, sign: int = 1) -> str:
@@ -115,15 +119,76 @@ class Explanation:
             InputError: These are not the images that were explained.
             OptionError: The opacity lies outside 0 to 1; the colour map does not exist, or is for the other kind of map.
         """
+        style = self._style(colormap, opacity, grey, contours)
+        return [self.draw(photo, i, style) for i, photo in enumerate(self._photos(images))]
+
+    def plot(self, images: Images | None = None, *, colormap: str | None = None, contours: bool = False) -> Any:
+        """The maps over the photos as a matplotlib figure, with captions and a colour bar (extra `plot`).
+
+        Args:
+            images: The images that were explained, for pictures of full resolution. None takes the thumbnails; without those, for
+                floats and prepared inputs, the maps are drawn alone.
+            colormap: As for `overlay`.
+            contours: As for `overlay`.
+
+        Returns:
+            A `matplotlib.figure.Figure`. A notebook shows it; `figure.savefig("maps.png")` writes it.
+
+        Raises:
+            BackendNotInstalledError: matplotlib is not installed.
+            InputError: These are not the images that were explained.
+            OptionError: The colour map does not exist, or is for the other kind of map.
+        """
+        style = self._style(colormap, OPACITY, False, contours)
+        photos = self.thumbnails if images is None else self._photos(images)
+        pictures = [self._picture(photo, i, style) for i, photo in enumerate(photos)]
+        return figure(pictures, self._captions(len(pictures)), repr(self)[1:-1], self.signed, style)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the thumbnails under their maps."""
+        count = min(len(self.heatmap), _SHOWN)
+        more = len(self.heatmap) - count
+        pictures = [self._picture(photo, i) for i, photo in enumerate(self.thumbnails[:count])]
+        note = f"and {more} more images; plot() draws all" if more else ""
+        return notebook.as_html(pictures, self._captions(count), repr(self)[1:-1], note)
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks that show no HTML: the same pictures side by side, without captions."""
+        pictures = [self._picture(photo, i) for i, photo in enumerate(self.thumbnails[:_SHOWN])]
+        return notebook.png(notebook.side_by_side(pictures))
+
+    def _captions(self, count: int) -> list[str]:
+        shares = self.probabilities
+        captions = []
+        for i in range(count):
+            chance = "" if shares is None else f" ({100 * shares[i, self.target[i]]:.1f} %)"
+            if chance and self.caption(i) != (label := self.network.label(int(self.target[i]))):
+                chance = f" ({label}: {chance[2:]}"  # the probability is that of the class, not of its absence
+            captions.append(printable(self.caption(i) + chance))
+        return captions
+
+    def _picture(self, photo: Pixels | None, image: int, style: Style | None = None) -> Pixels:
+        """The map over a photo; alone if there is none."""
+        if photo is not None:
+            return self.draw(photo, image, style)
+        style, signed = style or Style(), self.signed[image]
+        values = drawn(self.heatmap[image], self.raw[image], signed, self.at_pixels)
+        return colorize(values, style.diverging if signed else style.sequential, signed)
+
+    def _style(self, colormap: str | None, opacity: float, grey: bool, contours: bool) -> Style:
         style = Style(opacity=opacity, grey=grey, contours=contours)
-        if colormap is not None:
-            style = style.with_colormap(colormap)
-            if len(set(self.signed)) == 1:
-                find_colormap(colormap, self.signed[0])
+        if colormap is None:
+            return style
+        if len(set(self.signed)) == 1:
+            find_colormap(colormap, self.signed[0])
+        return style.with_colormap(colormap)
+
+    def _photos(self, images: Images) -> Iterator[Pixels]:
+        """The images as photos, one at a time."""
         batch = as_list(images)
         if len(batch) != len(self.heatmap):
             raise ShapeError(f"{len(batch)} images for {len(self.heatmap)} heatmaps; give the images explained")
-        return [self.draw(as_photo(image), i, style) for i, image in enumerate(batch)]
+        return map(as_photo, batch)
 
     def draw(self, photo: Pixels, image: int = 0, style: Style | None = None) -> Pixels:
         """The map of one image over that image, RGB [h,w,3] uint8; the photo may also be enlarged or shrunk."""
@@ -153,13 +218,14 @@ class Explanation:
             One float32 [h,w] per image, of the size of its photo: in [0,1] inside `preprocess.frame`, `outside` elsewhere. For
             floats and prepared inputs, whose photo is not known, the heatmap itself [H,W].
         """
-        return [self._on_photo(i, outside) for i in range(len(self.heatmap))]
+        return [self._on_photo(i, heat, outside) for i, heat in enumerate(self.heatmap)]
 
     def boxes(self, threshold: float = 0.5) -> list[list[HotBox]]:
-        """Boxes around what is hot: the connected parts (8 neighbours) of {p : value_p >= threshold} in `to_image_size`.
+        """Boxes around what is hot: the connected parts (8 neighbours) of {p : value_p >= threshold} on the whole photo.
 
-        A heatmap is scaled per image, so a box says where most of an image's own evidence lies, not that there is an object. A map
-        that is the same everywhere has no boxes.
+        The values are those of `to_image_size`. For a signed map they are the positive part of `raw`, divided by its maximum: what
+        speaks for the target, with 0 at 0. Either is scaled per image, so a box says where most of an image's own evidence lies,
+        not that there is an object. A map that is the same everywhere has no boxes.
 
         Args:
             threshold: Above 0, at most 1; 0.5 is half of the largest value.
@@ -175,14 +241,23 @@ class Explanation:
         if not isinstance(threshold, (int, float)) or not 0 < threshold <= 1:
             raise OptionError(f"threshold is above 0 and at most 1, not {threshold!r}")
         # The map on the photo is interpolated: rounding may leave its largest value a little below 1.
-        return [hot_boxes(self._on_photo(i), threshold - 1e-6) for i in range(len(self.heatmap))]
+        return [hot_boxes(self._on_photo(i, self._positive(i)), threshold - 1e-6) for i in range(len(self.heatmap))]
 
-    def _on_photo(self, image: int, outside: float = 0.0) -> Array:
+    def _positive(self, image: int) -> Array:
+        """What `boxes` looks at, [H,W] in [0,1]."""
+        if not self.signed[image]:
+            own: Array = self.heatmap[image]
+            return own
+        positive: Array = np.maximum(drawn(self.heatmap[image], self.raw[image], signed=True, at_pixels=False), 0)
+        positive /= positive.max() or 1
+        return positive
+
+    def _on_photo(self, image: int, values: Array, outside: float = 0.0) -> Array:
+        """Values [H,W] of one image on its photo; a copy if the photo is not known."""
         size, spec = self.sizes[image], self.network.input
         if size is None:
-            own: Array = self.heatmap[image].copy()
-            return own
-        whole = on_photo(self.heatmap[image], *size, spec)
+            return values.copy()
+        whole = on_photo(values, *size, spec)
         if outside != 0:
             unseen = np.ones(size, bool)
             unseen[frame(*size, spec).slices] = False

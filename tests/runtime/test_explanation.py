@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import os
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields, replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 import pytest
+from PIL import Image
 
-from xai_deploy import Explainer, Explanation
-from xai_deploy.errors import OptionError, SavedExplanationError
+from xai_deploy import Explainer, Explanation, resample
+from xai_deploy.errors import BackendNotInstalledError, OptionError, SavedExplanationError, ShapeError
 from xai_deploy.format import bundle as b
+from xai_deploy.pictures import colorize
 from xai_deploy.preprocess import frame
 
 from . import tiny
@@ -291,3 +299,116 @@ def test_no_folder(made: Explanation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(SavedExplanationError, match=r"file: is a file; Explanation\.save writes"):
         Explanation.load(tmp_path / "file")
+
+
+def decoded(data: bytes) -> Any:
+    """By PIL, which is nobody's dependency."""
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither matplotlib nor OpenCV is installed."""
+    for name in ("matplotlib", "matplotlib.figure", "cv2"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("bare")
+def test_in_a_notebook(made: Explanation) -> None:
+    text = made._repr_html_()
+    captions = re.findall("<figcaption>(.*?)</figcaption>", text)
+    shares = 100 * made.outputs["scores"][range(5), made.target]
+    assert captions[:4] == [
+        f"tabby cat ({shares[0]:.1f} %)",
+        f"tiger cat ({shares[1]:.1f} %)",
+        f"not beagle (beagle: {shares[2]:.1f} %)",
+        f"tabby cat vs crane (tabby cat: {shares[3]:.1f} %)",
+    ]
+    pictures = [decoded(base64.b64decode(data)) for data in re.findall('src="data:image/png;base64,([^"]*)"', text)]
+    for i, (picture, photo) in enumerate(zip(pictures, made.thumbnails, strict=True)):
+        assert photo is not None
+        np.testing.assert_array_equal(picture, made.draw(photo, i))
+    assert html.escape(repr(made)[1:-1]) in text
+    line = decoded(made._repr_png_())
+    assert line.shape == (max(map(len, pictures)), sum(p.shape[1] for p in pictures) + 4 * 8, 3)
+    np.testing.assert_array_equal(line[: len(pictures[0]), : pictures[0].shape[1]], pictures[0])
+    assert (line[len(pictures[0]) :, : pictures[0].shape[1]] == 255).all()
+
+
+def test_labels_are_escaped(made: Explanation) -> None:
+    evil = ('<script>alert("1")</script>', "a & b\x1b[2J", "'\"><img src=x onerror=1>", "d", "e")
+    text = replace(made, network=replace(made.network, labels=evil, name="<b>"), method="<i>")._repr_html_()
+    seen: set[tuple[str, ...]] = set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            seen.add((tag, *sorted(name for name, _ in attrs)))
+
+    Reader().feed(text)
+    assert seen == {("div",), ("div", "style"), ("figure", "style"), ("img", "alt", "src", "style"), ("figcaption",)}
+    assert "\x1b" not in text
+
+
+@pytest.mark.usefixtures("bare")
+def test_many_images_and_none_that_are_kept(bundles: Bundles) -> None:
+    explainer = Explainer(bundles("pooled").path, "onnxruntime")
+    e = explainer.explain(tiny.inputs("pooled", 20), "reciprocam")
+    text = e._repr_html_()
+    assert text.count("<img ") == 12
+    assert "and 8 more images; plot() draws all" in text
+    first = decoded(base64.b64decode(re.findall('base64,([^"]*)"', text)[0]))
+    np.testing.assert_array_equal(first, colorize(e.heatmap[0]))  # the map alone
+    assert decoded(e._repr_png_()).shape == (16, 12 * 28 - 8, 3)
+    signed = explainer.explain(tiny.inputs("pooled", 1), "cam", relu=False)
+    assert signed.signed == (True,)
+    picture = decoded(signed._repr_png_()).astype(int)
+    hot, cold = (signed.raw[0] == signed.raw[0].max()), (signed.raw[0] == signed.raw[0].min())
+    large = [np.kron(mask, np.ones((4, 4), bool)) for mask in (hot, cold)]
+    warm, cool = (picture[mask].mean(0) for mask in large)
+    assert warm[0] - warm[2] > cool[0] - cool[2] + 50  # more red, less blue
+
+
+def test_boxes_of_a_signed_map_hold_what_speaks_for(bundles: Bundles) -> None:
+    x = tiny.inputs("pooled", 6)
+    e = Explainer(bundles("pooled").path, "onnxruntime").explain(x, "cam", 1, relu=False)
+    for boxes, raw in zip(e.boxes(0.5), e.raw, strict=True):
+        values = np.maximum(resample.resize(raw, tiny.HEIGHT, tiny.WIDTH), 0)
+        inside = np.zeros(values.shape, bool)
+        for box in boxes:
+            inside[box.top : box.bottom, box.left : box.right] = True
+            assert (values[box.top : box.bottom, box.left : box.right] > 0).any()
+        assert bool(boxes) == bool(values.any())
+        assert not (values[~inside] > 0.5 * values.max() * 1.001).any()
+
+
+def test_plot(made: Explanation, bundles: Bundles) -> None:
+    drawn = made.plot()
+    assert isinstance(drawn, matplotlib.figure.Figure)
+    places = [place for place in drawn.axes if place.images]
+    assert len(places) == 5
+    for i, (place, photo) in enumerate(zip(places, made.thumbnails, strict=True)):
+        assert photo is not None
+        np.testing.assert_array_equal(place.images[0].get_array(), made.draw(photo, i))
+    assert places[2].get_title().startswith("not beagle (beagle: ")
+    assert decoded(drawn._repr_png_()).shape[2] == 4  # type: ignore[attr-defined]
+    full = made.plot(photos(), colormap="viridis")
+    wanted = made.overlay(photos(), colormap="viridis")
+    for place, picture in zip([place for place in full.axes if place.images], wanted, strict=True):
+        np.testing.assert_array_equal(place.images[0].get_array(), picture)
+    labels = replace(made, network=replace(made.network, labels=("$\\frac{", "$a$", "c", "d", "e")))
+    assert labels.plot()._repr_png_()  # a label is no formula
+    mixed = Explainer(bundles("pooled").path, "onnxruntime").explain_many(
+        photos()[:2], [("reciprocam", {}), ("cam", {"relu": False})], [[0, "0 vs 1"]]
+    )
+    for e in mixed:
+        assert len(e.plot().axes) == 2 + len(set(e.signed))
+
+
+def test_plot_refuses(made: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ShapeError, match="2 images for 5 heatmaps"):
+        made.plot(photos()[:2])
+    with pytest.raises(OptionError, match="no colour map 'rainbows'"):
+        made.plot(colormap="rainbows")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(BackendNotInstalledError, match=r'plot needs matplotlib, .*; pip install "xai-deploy\[plot\]"$'):
+        made.plot()
