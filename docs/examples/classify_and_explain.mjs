@@ -1,6 +1,6 @@
 // What is in the image, and where: a bundle's fused graph in Node, without Python.
 //
-//   xai-export net.onnx --labels labels.txt --fuse grad-cam --embed-preprocess --map-size input -o net.xai
+//   xai-export net.onnx --preprocess imagenet --labels labels.txt --fuse grad-cam --embed-preprocess --map-size input -o net.xai
 //   npm install --ignore-scripts onnxruntime-node sharp
 //   node classify_and_explain.mjs net.xai grad-cam photo.jpg overlay.png [class]
 

@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from xai_deploy.foundation import exits
 
 from .arguments import make_parser, request_of
+from .bundle.recipes import Unstated
 from .cut.costs import NO_CUT, Candidate
-from .pipeline import Export, Say, export, list_layers
+from .pipeline import Export, export, list_layers
+from .question import ask, can_ask, refuse
+from .request import Preset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +37,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         if options.list_layers:
             cuts = list_layers(request, say)
         else:
-            done = export(request, say)
+            done = export(request, say, say.ask if can_ask() and not options.quiet else refuse)
     if options.list_layers:
         _print_layers(cuts, options.json)
     elif options.json:
@@ -42,15 +46,36 @@ def _run(arguments: Sequence[str] | None) -> None:
         _print_summary(done)
 
 
+class _Steps:
+    """Shows the current step with a spinner, which pauses for a question. Without a spinner it shows nothing."""
+
+    def __init__(self, spinner: Status | None = None) -> None:
+        self.spinner = spinner
+
+    def __call__(self, step: str) -> None:
+        if self.spinner is not None:
+            self.spinner.update(f"{step} ...")
+
+    def ask(self, unstated: Unstated) -> Preset:
+        """See `question.ask`."""
+        if self.spinner is None:
+            return ask(unstated)
+        self.spinner.stop()
+        try:
+            return ask(unstated)
+        finally:
+            self.spinner.start()
+
+
 @contextmanager
-def _steps(silent: bool) -> Iterator[Say]:
+def _steps(silent: bool) -> Iterator[_Steps]:
     """A spinner that names the current step, at a terminal; nothing elsewhere."""
     console = Console(stderr=True)
     if silent or not console.is_terminal:
-        yield lambda step: None
+        yield _Steps()
         return
     with console.status("starting") as status:
-        yield lambda step: status.update(f"{step} ...")
+        yield _Steps(status)
 
 
 def _print_layers(cuts: Sequence[Candidate], as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 ExportError
 ├── RequestError              an option that does not fit, or does not fit the network
+│   └── PreprocessingError    nobody states how pixels are prepared for a network of floats
 ├── SourceError               the source file
 │   ├── UnknownSourceError    not a format that xai-export reads
 │   ├── UntrustedSourceError  reading it would run code from the file
@@ -26,6 +27,10 @@ class ExportError(XaiError):
 
 class RequestError(ExportError):
     """An option does not fit, or does not fit the network."""
+
+
+class PreprocessingError(RequestError):
+    """A network takes floats, and nobody states how pixels become them."""
 
 
 class SourceError(ExportError):

@@ -17,9 +17,10 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import Randomised
 
-from .bundle.describe import describe, image_input
+from .bundle.describe import describe, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
-from .bundle.labels import read_labels
+from .bundle.labels import class_names
+from .bundle.recipes import Ask
 from .bundle.stage import Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, noise_images, verify
 from .cut.choose import Choice, choose
@@ -31,6 +32,7 @@ from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, RequestError, VerificationError
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
+from .question import refuse
 from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
 from .request import Request, check
@@ -43,6 +45,8 @@ from .sources.stated import note
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+
+LABELS = "labels.txt"
 
 _MEASURED = 12
 """Images on which the rounding noise of a network of integers is measured."""
@@ -97,6 +101,8 @@ class Plan:
         choice: What is explained, and the layer.
         material: What the graphs are made of.
         random: The step of randomisation; None for the network itself.
+        labels: The names of the classes, or none.
+        notes: As in `Export`.
     """
 
     request: Request
@@ -105,6 +111,8 @@ class Plan:
     choice: Choice
     material: Material
     random: Randomised | None
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -116,12 +124,13 @@ class Built:
     dead: Mapping[str, str]
 
 
-def export(request: Request, say: Say = lambda step: None) -> Export:
+def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) -> Export:
     """Export a network.
 
     Args:
         request: What to export and how.
         say: Called with each step as it begins.
+        ask: Gets a recipe for the preprocessing if nobody states one; by default the export is refused.
 
     Raises:
         ExportError: One of its subclasses. No files are left behind.
@@ -142,6 +151,7 @@ def export(request: Request, say: Say = lambda step: None) -> Export:
     look(network, request)
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
+    request = settle(request, network, graph, ask)
     try:
         done = _export_all(request, roles, network, graph, (path, *steps), say)
     except BatchError as error:
@@ -198,14 +208,12 @@ def _prefixed(say: Say, which: str) -> Say:
 def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
     """Build one bundle, stage it, verify it, and deliver what lies beside it."""
     started = time.perf_counter()
-    request, network, clean_graph = plan.request, plan.network, plan.material.clean
+    network, clean_graph = plan.network, plan.material.clean
     built = _build(plan, say)
     say("writing and verifying")
     bundle = stage.bundle(path, built.manifest, built.contents)
     verified = verify(bundle, _source(network), network)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
-    image = plan.material.image
-    line = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
     return Export(
         path,
         bundle.manifest,
@@ -216,7 +224,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
         plan.choice.dropped,
         size=sum(record.size for record in bundle.manifest.files.values()),
         seconds=time.perf_counter() - started,
-        notes=(*network.notes, *([line] if line is not None else [])),
+        notes=plan.notes,
         beside=beside,
         one_because=clean_graph.reason,
         framework=network.framework,
@@ -254,7 +262,10 @@ def _plan(
     parts = split(graph, cut, choice.logits)
     image = image_input(request, network, graph, parts)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm)
-    return Plan(request, roles, network, choice, material, random)
+    labels, line = class_names(request, network, choice.logits.classes)
+    how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
+    notes = (*network.notes, *(said for said in (line, how) if said is not None))
+    return Plan(request, roles, network, choice, material, random, labels, notes)
 
 
 def _build(plan: Plan, say: Say) -> Built:
@@ -269,7 +280,12 @@ def _build(plan: Plan, say: Say) -> Built:
     tensor = {"xai_tensor": str(material.cut.target.name)}  # the layer's real name, in case the request says "auto"
     notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
     contents = {f"{role}.onnx": to_bytes(make_model(graph, notes[role])) for role, graph in graphs.items()}
-    manifest = replace(describe(request, roles, material, graphs), left_out=left_out, randomised=plan.random)
+    manifest = replace(
+        describe(request, roles, material, graphs),
+        left_out=left_out,
+        randomised=plan.random,
+        labels=LABELS if plan.labels else None,
+    )
     if plan.random is not None:
         step = f"randomised {plan.random.step} of {plan.random.of}"
         manifest = replace(manifest, name=f"{manifest.name} ({step})")
@@ -296,15 +312,13 @@ def _further_files(plan: Plan, manifest: Manifest, contents: Mapping[str, bytes]
     """The labels, and the fused graphs as OpenVINO IR."""
     request, image = plan.request, plan.material.image
     files: dict[str, bytes] = {}
-    labels: list[str] = []
-    if request.labels is not None:
-        labels = read_labels(request.labels, manifest.classes)
-        files["labels.txt"] = ("\n".join(labels) + "\n").encode()
+    if plan.labels:
+        files[LABELS] = ("\n".join(plan.labels) + "\n").encode()
     if request.format == "openvino":
         for role in manifest.graphs:
             if plan.roles.roles[role].method is not None:
                 model = contents[f"{role}.onnx"]
-                xml, weights = to_ir(model, image, manifest.activation, labels, request.embed_preprocess)
+                xml, weights = to_ir(model, image, manifest.activation, plan.labels, request.embed_preprocess)
                 files |= {f"{role}.xml": xml, f"{role}.bin": weights}
     return files
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from .errors import RequestError
 
-Preset = Literal["imagenet", "tf", "none"]
+Preset = Literal["imagenet", "unit", "tf", "caffe", "none", "assume"]
 
 Group = Literal[
     "the bundle",
@@ -69,7 +69,7 @@ class Request:
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
         input_shape: (C,H,W) of one image; needed if the source does not state it.
         output: The source's output to explain, if there are several.
-        preprocess: Preset ("imagenet", "tf", "none") or None for the source's own default.
+        preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         labels: Text file with one label a line.
         roles: Graphs to write; if empty, all that apply and that are written by default.
@@ -129,7 +129,11 @@ class Request:
     ] = None
     output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[
-        Preset | None, Option(_IMAGE, "preset: imagenet (torchvision), tf (x/127.5-1), none (pixels as they are)")
+        Preset | None,
+        Option(
+            _IMAGE,
+            "imagenet (x/255, mean, std), unit (x/255), tf (x/127.5-1), caffe (BGR-mean), none (0-255), assume (a guess)",
+        ),
     ] = None
     preprocess_fields: Mapping[str, Any] = field(default_factory=dict)
     labels: Annotated[Path | None, Option(_NETWORK, "text file with one label a line", "FILE")] = None

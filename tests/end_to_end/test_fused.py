@@ -118,7 +118,17 @@ def test_other_commands_take_such_a_bundle(folder: Path, model: Path) -> None:
 def test_refusal(folder: Path, model: Path) -> None:
     before = sorted(folder.iterdir())
     result = command(
-        "xai-export", model / "clutter_digits.onnx", "--split", "stage2", "--fuse", "cam", "-o", "no.xai", cwd=folder
+        "xai-export",
+        model / "clutter_digits.onnx",
+        "--split",
+        "stage2",
+        "--preprocess",
+        "none",
+        "--fuse",
+        "cam",
+        "-o",
+        "no.xai",
+        cwd=folder,
     )
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith("xai-export: error: --fuse cam: CAM is defined only if")

@@ -95,10 +95,16 @@ def test_resnet20_checkpoint_agrees_with_its_own_onnx(shared_data: Path, tmp_pat
             arch=f"{SUPPORT / 'resnet_cifar.py'}:ResNet20",
             input_shape=(3, 32, 32),
             output_path=tmp_path / "th.xai",
+            preprocess="imagenet",
         )
     )
     onnx = export(
-        Request(weights / "cifar10_resnet20-12fca82f.onnx", split="layer3", output_path=tmp_path / "onnx.xai")
+        Request(
+            weights / "cifar10_resnet20-12fca82f.onnx",
+            split="layer3",
+            output_path=tmp_path / "onnx.xai",
+            preprocess="imagenet",
+        )
     )
     x = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
     results = []
@@ -113,7 +119,9 @@ def test_squeezenet_weights_agree_with_their_own_onnx(
     bundles: dict[str, Path], shared_data: Path, tmp_path: Path
 ) -> None:
     source = shared_data / "weights" / "squeezenet1_0_deepcompressed.onnx"
-    onnx = export(Request(source, split="/features/features.12/Concat", output_path=tmp_path / "onnx.xai"))
+    onnx = export(
+        Request(source, split="/features/features.12/Concat", output_path=tmp_path / "onnx.xai", preprocess="imagenet")
+    )
     x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     ours, theirs = (Explainer(path).explain(x, target=3).raw for path in (bundles["squeezenet"], onnx.path))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())

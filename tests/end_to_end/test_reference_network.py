@@ -161,7 +161,9 @@ def test_relevance_from_the_command_line(model: Path, tmp_path: Path) -> None:
 def test_refusals_of_relevance(model: Path, tmp_path: Path, options: list[str], message: str) -> None:
     (tmp_path / "bad.toml").write_text('[ops]\nConv = "zplus"\n', encoding="utf-8")
     (tmp_path / "far.toml").write_text('[nodes]\nlayer9 = "z-plus"\n', encoding="utf-8")
-    result = command("xai-export", model / "clutter_digits.onnx", *options, "-o", "net.xai", cwd=tmp_path)
+    result = command(
+        "xai-export", model / "clutter_digits.onnx", *options, "--preprocess", "none", "-o", "net.xai", cwd=tmp_path
+    )
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert message in result.stderr

@@ -16,9 +16,9 @@ from . import nets
 
 
 def onnx_request(folder: Path, model: onnx.ModelProto, **options: Any) -> Request:
-    """A request for an ONNX source, saved as `folder/net.onnx`."""
+    """A request for an ONNX source, saved as `folder/net.onnx`, that takes pixels as they are unless `options` say otherwise."""
     onnx.save(model, folder / "net.onnx")
-    return Request(folder / "net.onnx", **{"output_path": folder / "net.xai", **options})
+    return Request(folder / "net.onnx", **{"output_path": folder / "net.xai", "preprocess": "none", **options})
 
 
 def export_onnx(folder: Path, model: onnx.ModelProto, **options: Any) -> Export:
@@ -27,9 +27,10 @@ def export_onnx(folder: Path, model: onnx.ModelProto, **options: Any) -> Export:
 
 
 def torch_request(folder: Path, module: torch.nn.Module, **options: Any) -> Request:
-    """A request for a state dict, whose architecture is the module's class in `nets`."""
+    """A request for a state dict, whose architecture is the module's class in `nets`. Preprocessing is assumed."""
     source = nets.save(module, folder / "net.pt")
-    defaults = {"output_path": folder / "net.xai", "arch": nets.arch(type(module)), "input_shape": nets.SHAPE}
+    defaults = {"output_path": folder / "net.xai", "arch": nets.arch(type(module)), "input_shape": nets.SHAPE,
+                "preprocess": "assume"}  # fmt: skip
     return Request(source, **{**defaults, **options})
 
 

@@ -58,7 +58,7 @@ def test_summary(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_summary_of_what_was_assumed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx.save(o.folded_by_batch(), here / "fixed.onnx")
-    assert run("fixed.onnx") == 0
+    assert run("fixed.onnx", "--preprocess", "assume") == 0
     out = capsys.readouterr().out
     assert "batch made symbolic" in out
     assert "5 (no labels)" in out
@@ -66,7 +66,7 @@ def test_summary_of_what_was_assumed(here: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("net.onnx", "--json", "-o", "out.xai", "--name", "mine") == 0
+    assert run("net.onnx", "--preprocess", "none", "--json", "-o", "out.xai", "--name", "mine") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["dropped_outputs"] == []
     report.pop("dropped_outputs")
@@ -94,7 +94,7 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_quiet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("net.onnx", "-q") == 0
+    assert run("net.onnx", "-q", "--preprocess", "none") == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -152,7 +152,7 @@ def test_preprocessing_fields(here: Path) -> None:
 
 
 def test_roles_and_shape(here: Path) -> None:
-    assert run("net.onnx", "-q", "--roles", "tail, head", "--input-shape", "3x16x20") == 0
+    assert run("net.onnx", "-q", "--roles", "tail, head", "--preprocess", "none", "--input-shape", "3x16x20") == 0
     assert list(Bundle.open("net.xai").manifest.graphs) == ["head", "tail"]
 
 
@@ -170,7 +170,7 @@ BAD = {
     "--resize half": "argument --resize: 'half' is neither a number of pixels nor 'stretch'",
     "--resize 8": "--resize 8 is smaller than the input, 16 x 20",
     "--color CMYK": "argument --color: invalid choice: 'CMYK'",
-    "--preprocess caffe": "argument --preprocess: invalid choice: 'caffe'",
+    "--preprocess keras": "argument --preprocess: invalid choice: 'keras'",
     "--roles tail,gradients": "no role 'gradients'; there are head, tail, pixelwise-tail, gradient, input-gradient",
     "--output nothing": "the network has no output 'nothing'; it has scores",
     "--split nothing": "no layer 'nothing' in this network",
@@ -189,7 +189,7 @@ BAD = {
 def test_bad_options(here: Path, options: str, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "four.txt").write_text("a\nb\nc\nd\n")
     before = sorted(here.iterdir())
-    assert run("net.onnx", *options.split(" ")) == 2
+    assert run("net.onnx", "--preprocess", "none", *options.split(" ")) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("xai-export: error: ")
@@ -208,7 +208,7 @@ def test_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr("xai_exporters.pipeline.verify", interrupt)
-    assert run("net.onnx") == 130
+    assert run("net.onnx", "--preprocess", "none") == 130
     assert capsys.readouterr().err == "xai-export: interrupted; nothing was written\n"
     assert not [p for p in here.iterdir() if "xai" in p.name]
 
@@ -240,7 +240,7 @@ def test_one_real_process(here: Path, verbose: list[str]) -> None:
     if not verbose:
         nets.save(nets.randomise(nets.Plain()), here / "weights.pt")
         source = ["weights.pt", "--arch", nets.arch(nets.Plain), "--input-shape", "3,16,20"]
-    command = [sys.executable, "-m", "xai_exporters.cli", *source, *verbose]
+    command = [sys.executable, "-m", "xai_exporters.cli", *source, "--preprocess", "imagenet", *verbose]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -277,7 +277,7 @@ def test_refusals(
     onnx.save(o.classifier(), tmp_path / "net.onnx")
     (tmp_path / "text.toml").write_text('randomise = "all"\n')
     try:
-        status = main(["net.onnx", *options.split()])
+        status = main(["net.onnx", "--preprocess", "none", *options.split()])
     except SystemExit as end:
         status = int(end.code or 0)
     out, err = capsys.readouterr()
@@ -342,18 +342,18 @@ def test_all_old_bundles_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(o.residual(), tmp_path / "net.onnx")
-    assert main(["net.onnx", "--randomise", "2", "--randomise-seed", "3"]) == 0
+    assert main(["net.onnx", "--preprocess", "none", "--randomise", "2", "--randomise-seed", "3"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "Wrote net.randomised-1-of-2.xai (" in out
     assert "): 3 layers are random, down to layer1.0.conv2." in out
     assert "): 5 layers are random, down to stem." in out
-    assert main(["net.onnx", "--randomise", "2", "--json", "--overwrite", "-o", "out.xai"]) == 0
+    assert main(["net.onnx", "--preprocess", "none", "--randomise", "2", "--json", "--overwrite", "-o", "out.xai"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one["bundle"] for one in report["randomised"]] == [f"out.randomised-{k}-of-2.xai" for k in (1, 2)]
     assert report["randomised"][1]["manifest"]["randomised"]["layers"][-1] == "stem"
     assert report["manifest"]["randomised"] is None
-    assert main(["net.onnx", "--randomise", "1", "-o", "bare"]) == 0
+    assert main(["net.onnx", "--preprocess", "none", "--randomise", "1", "-o", "bare"]) == 0
     assert (tmp_path / "bare.randomised-1-of-1.xai/manifest.json").exists()
 
 

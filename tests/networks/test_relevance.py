@@ -100,7 +100,14 @@ def close(got: Any, want: Any, tolerance: float = TOLERANCE) -> None:
 def test_every_stage(networks: Callable[[str], Network], tmp_path: Path, name: str, stage: str, form: str) -> None:
     network = networks(name)
     done = export(
-        Request(network.source, stage, tmp_path / "net.xai", roles=("relevance",), keep_batchnorm=form == "kept")
+        Request(
+            network.source,
+            stage,
+            tmp_path / "net.xai",
+            roles=("relevance",),
+            preprocess="assume",
+            keep_batchnorm=form == "kept",
+        )
     )
     want, contrast = (explained[stage].maps for explained in network.wanted(form))
     for backend in ("onnxruntime", "openvino"):
@@ -121,6 +128,7 @@ def test_down_to_the_image(networks: Callable[[str], Network], tmp_path: Path, f
             "layer4",
             tmp_path / "net.xai",
             roles=("pixel-relevance",),
+            preprocess="assume",
             keep_batchnorm=form == "kept",
         )
     )
@@ -142,6 +150,7 @@ def test_the_authors_bias(networks: Callable[[str], Network], tmp_path: Path) ->
             stage,
             tmp_path / "net.xai",
             roles=("relevance-authors",),
+            preprocess="assume",
             composite=(str(composite),),
             keep_batchnorm=True,
         )
@@ -172,6 +181,7 @@ def test_from_a_state_dict(networks: Callable[[str], Network], tmp_path: Path, f
             arch=f"{tmp_path / 'arch.py'}:net",
             input_shape=(3, SIZE, SIZE),
             roles=("relevance",),
+            preprocess="assume",
             keep_batchnorm=form == "kept",
         )
     )

@@ -77,6 +77,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             output_path=folder / "net.xai",
             input_shape=(3, SIZE, SIZE),
             arch=arch,
+            preprocess="assume",
         )
     )
     assert done.verified.framework is not None

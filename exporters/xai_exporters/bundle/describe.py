@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,10 @@ from ..request import Request
 from ..roles.material import Material
 from ..roles.plan import RolePlan
 from ..sources import TrainedNetwork
-from .preprocess import describe_input
+from .preprocess import describe_input, unstated
+from .recipes import Ask
+
+_TYPES = (np.float32, np.float16, np.uint8)
 
 
 def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, parts: Parts) -> Input:
@@ -32,14 +36,34 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, pa
         RequestError: The preprocessing does not fit it.
     """
     [image] = clean.graph.inputs
-    if image.dtype is None or image.dtype.numpy() not in (np.float32, np.float16, np.uint8):
+    if image.dtype is None or image.dtype.numpy() not in _TYPES:
         raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
     name, layout = str(parts.head.inputs[0].name), input_layout(image, clean.image_shape)
     return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
 
 
+def settle(request: Request, network: TrainedNetwork, clean: CleanGraph, ask: Ask) -> Request:
+    """The request with a recipe for the preprocessing, if nobody states one.
+
+    Args:
+        request: The export.
+        network: The source, which may state one.
+        clean: Its clean graph.
+        ask: Gets the recipe from the user.
+
+    Raises:
+        PreprocessingError: From `ask`.
+    """
+    [image] = clean.graph.inputs
+    if image.dtype is None or image.dtype.numpy() not in _TYPES:
+        return request  # `image_input` refuses it
+    layout = input_layout(image, clean.image_shape)
+    missing = unstated(request, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
+    return request if missing is None else replace(request, preprocess=ask(missing))
+
+
 def describe(request: Request, plan: RolePlan, material: Material, graphs: Mapping[str, ir.Graph]) -> Manifest:
-    """The manifest, without what is known only after the graphs have run: precision, what was left out, files.
+    """The manifest, without what is known only after the graphs have run: precision, what was left out, files; and without labels.
 
     Args:
         request: The export.
@@ -81,7 +105,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=tuple(side_tensors_of(cut, clean)),
-        labels="labels.txt" if request.labels is not None else None,
+        labels=None,
     )
 
 

@@ -1,10 +1,38 @@
-"""Class names from a text file, one a line."""
+"""Class names: from a text file, one a line, or those that the source holds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..errors import RequestError
+from ..request import Request
+from ..sources import TrainedNetwork
+
+_BLANK, _SPACE = "(blank)", "(space)"
+
+
+def class_names(request: Request, network: TrainedNetwork, classes: int) -> tuple[tuple[str, ...], str | None]:
+    """The names of the classes, and a line for people if they are the source's or if the source's do not fit.
+
+    The characters of a text recogniser (PaddleOCR) have a blank before them, and mostly a space after them, that the file leaves
+    out.
+
+    Raises:
+        RequestError: From `read_labels`.
+    """
+    if request.labels is not None:
+        return tuple(read_labels(request.labels, classes)), None
+    names = network.labels
+    if not names:
+        return (), None
+    forms = [names]
+    if network.labels_from == "character":
+        forms += [(_BLANK, *names), (_BLANK, *names, _SPACE)]
+    fitting = next((form for form in forms if len(form) == classes), ())
+    if not fitting:
+        which = f"The file's metadata {network.labels_from!r} has {len(names)} names for {classes} classes"
+        return (), f"{which}; they are not used. Give --labels."
+    return fitting, f"Class names are those of the file's metadata {network.labels_from!r}."
 
 
 def read_labels(path: Path, classes: int) -> list[str]:

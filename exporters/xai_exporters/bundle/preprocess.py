@@ -1,4 +1,4 @@
-"""What the manifest says about the input's preprocessing: a preset, and single fields on top of it."""
+"""What the manifest says about the input's preprocessing: a recipe, and single fields on top of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from xai_deploy.format.bundle import Input, Preprocess
 
 from ..errors import RequestError
-from ..request import Preset, Request
+from ..request import Request
 from ..sources.stated import Stated
+from .recipes import Unstated, recipe
 
-PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
+_NUMBERS = ("scale", "mean", "std")
 
 
 def describe_input(
@@ -27,12 +28,12 @@ def describe_input(
     """The manifest's input.
 
     Args:
-        request: The export; its preset and single fields win.
+        request: The export; its recipe and single fields win.
         name: The input's name in the graph.
         dtype: Its element type.
         image_shape: One image in the network's own layout.
         layout: "NCHW" or "NHWC".
-        default: The source's own preset, or what the source states about its preprocessing.
+        default: The recipe whose geometry is usual for the source, or what the source states about its preprocessing.
 
     Raises:
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
@@ -42,15 +43,17 @@ def describe_input(
     stated = None
     if isinstance(default, Stated):
         stated, default = default, "imagenet"
+    guess = "imagenet" if request.preprocess == "assume" else "none"
+    asked = None if request.preprocess == "assume" else request.preprocess
     # a network of 8-bit pixels takes them as they are, unless the request says otherwise
-    preset = request.preprocess or (default if dtype != "uint8" else None) or "none"
+    chosen = asked or (default or guess if dtype != "uint8" else "none")
     # a single field says nothing about the others; these four together leave nothing important to guess
-    assumed = request.preprocess is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
-    values = _preset(preset, channels, height, width)
-    if stated is not None and request.preprocess is None and dtype != "uint8":
+    assumed = asked is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
+    values = recipe(chosen, channels, height, width)
+    if stated is not None and asked is None and dtype != "uint8":
         values |= stated.at(channels, height, width) or {}
         # what the source states is sure only for the image size that it states
-        assumed &= not (stated.sure and stated.size == (height, width))
+        assumed &= not (stated.sure and stated.size in (None, (height, width)))
     values["assumed"] = assumed
     known = {field.name for field in dataclasses.fields(Preprocess)} - {"assumed"}
     for key, value in request.preprocess_fields.items():
@@ -75,6 +78,28 @@ def describe_input(
     if dtype == "uint8":
         _check_range(how)
     return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+
+
+def unstated(
+    request: Request, dtype: str, image_shape: tuple[int, int, int], layout: str, default: Stated | str | None
+) -> Unstated | None:
+    """What is not stated of the preprocessing, although it has to be; None if nothing is missing.
+
+    Stated is a recipe in the request, or the three numbers of the formula together, or what the source states for as many
+    channels. 8-bit pixels are taken as they are, so a network of them needs nothing.
+
+    Args:
+        request, dtype, image_shape, layout, default: As for `describe_input`.
+    """
+    channels = image_shape[0] if layout == "NCHW" else image_shape[2]
+    height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    if request.preprocess is not None or dtype == "uint8" or set(request.preprocess_fields) >= set(_NUMBERS):
+        return None
+    if isinstance(default, Stated) and default.at(channels, height, width) is not None:
+        return None
+    if channels not in (1, 3):  # refused later with a better reason
+        return None
+    return Unstated(request.source, channels, tuple(f"--{key}" for key in _NUMBERS if key in request.preprocess_fields))
 
 
 def _check_range(how: Preprocess) -> None:
@@ -121,23 +146,3 @@ def _checked(key: str, value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _preset(name: str, channels: int, height: int, width: int) -> dict[str, Any]:
-    """A preset's fields.
-
-    imagenet: shorter side to 8/7 of the input, centre crop, [0,1], ImageNet's mean and std (torchvision's recipe; grey
-    input: mean 0, std 1). tf: the same geometry, x / 127.5 - 1 (Keras' and TF-slim's). none: stretched, pixels as they are.
-    """
-    color = "GRAY" if channels == 1 else "RGB"
-    plain = {"color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
-    # 256 to 224 for square inputs; others are stretched
-    crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
-    if name == "imagenet":
-        statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)} if channels == 3 else {}
-        return {"resize": "stretch", **plain, **crop, "scale": 1 / 255, **statistics}
-    if name == "tf":
-        return {"resize": "stretch", **plain, **crop, "scale": 1 / 127.5, "mean": (1.0,) * channels}
-    if name == "none":
-        return {"resize": "stretch", **plain, "scale": 1.0}
-    raise RequestError(f"no preset {name!r} for --preprocess; there are {', '.join(PRESETS)}")

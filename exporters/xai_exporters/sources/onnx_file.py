@@ -16,6 +16,7 @@ from ..passes.old_opset import require_known
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from .expansion import expansion
+from .onnx_metadata import read_metadata
 from .order import in_order
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .standard_form import in_standard_form
@@ -70,7 +71,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        return in_standard_form(model, f"ONNX{producer}")
+        return read_metadata(model, in_standard_form(model, f"ONNX{producer}"))
     except (
         ValueError,
         KeyError,

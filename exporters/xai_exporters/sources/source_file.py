@@ -25,11 +25,13 @@ class TrainedNetwork:
     Attributes:
         proto: The graph.
         kind: The source's description, for people ("torch state dict, torchvision resnet50").
-        preprocess: The preset to assume if nobody states one, or the preprocessing that the source states itself.
+        preprocess: The preprocessing that the source states itself, or else the recipe whose geometry is usual for such files.
         tap: The name of an extra graph output that carries the target layer, if the source could tap it.
         reference: The source framework's own forward pass: x [N,...] -> outputs by name.
         notes: Lines for people about how the network was recognised and built.
         framework: The name, for people, of the framework or file that `reference` runs.
+        labels: The class names that the source holds; none if it holds none. Their number need not be right.
+        labels_from: Where in the source they stand, for people.
         tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
     """
 
@@ -41,6 +43,8 @@ class TrainedNetwork:
     notes: tuple[str, ...] = ()
     framework: str = "torch"
     tolerance: float | None = None
+    labels: tuple[str, ...] = ()
+    labels_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ class Stated:
     """A source's statement about the images that its network takes.
 
     Attributes:
-        size: (height, width) of the crop for which `fields` hold.
+        size: (height, width) of the crop for which `fields` hold; None: for any.
         fields: Fields of `xai_deploy.format.manifest.Preprocess`, for RGB.
         where: The place where this is stated, for people.
         sure: Whether the source is known to be what `where` describes; if not, the fields are assumed.
         ask: The options to give if there are several possibilities; "" if there is one.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     fields: Mapping[str, Any]
     where: str
     sure: bool
@@ -30,7 +30,8 @@ class Stated:
         if channels != len(self.fields["mean"]):
             return None
         values = dict(self.fields)
-        if (height, width) != self.size and values["resize"] != "stretch":
+        if self.size not in (None, (height, width)) and values["resize"] != "stretch":
+            assert self.size is not None
             scaled = round(values["resize"] * min(height, width) / min(self.size))
             # after rounding, the resized image still has to hold the crop
             values["resize"] = max(scaled, height) if height == width else "stretch"
@@ -48,10 +49,11 @@ def note(
         fields: The user's own fields; they replace those stated.
         shape: (height, width) of the input.
     """
-    if not isinstance(stated, Stated) or preset is not None:
+    if not isinstance(stated, Stated) or preset not in (None, "assume"):
         return None
     kept = f" but for {', '.join(fields)}" if fields else ""
     line = f"Preprocessing is that of {stated.where}{kept}"
-    if stated.size != shape:
+    if stated.size not in (None, shape):
+        assert stated.size is not None
         line += f", which takes {stated.size[0]} x {stated.size[1]}, scaled to this input"
     return f"{line}{'; ' + stated.ask if stated.ask and not fields else ''}."

@@ -259,7 +259,16 @@ def test_torch_source_has_the_gradient_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network: Any = nets.randomise(nets.Plain())
     torch.save(network, tmp_path / "net.pt")
-    done = export(Request(tmp_path / "net.pt", "relu", tmp_path / "net.xai", input_shape=nets.SHAPE, trust_code=True))
+    done = export(
+        Request(
+            tmp_path / "net.pt",
+            "relu",
+            tmp_path / "net.xai",
+            input_shape=nets.SHAPE,
+            trust_code=True,
+            preprocess="assume",
+        )
+    )
     x = torch.randn(2, *nets.SHAPE)
     with torch.no_grad():
         a = network.relu(network.bn1(network.conv1(x)))

@@ -35,6 +35,11 @@ def described(
         (SQUARE, "tf", Preprocess(resize=256, scale=1 / 127.5, mean=(1.0, 1.0, 1.0))),
         (GREY, "tf", Preprocess(resize=32, color="GRAY", scale=1 / 127.5, mean=(1.0,), std=(1.0,))),
         (SQUARE, "none", Preprocess(resize="stretch", scale=1.0)),
+        (SQUARE, "unit", Preprocess(resize="stretch", scale=1 / 255)),
+        (GREY, "unit", Preprocess(resize="stretch", color="GRAY", scale=1 / 255, mean=(0.0,), std=(1.0,))),
+        # Keras' preprocess_input(mode="caffe"): BGR, minus (103.939, 116.779, 123.68)
+        (SQUARE, "caffe", Preprocess(resize=256, color="BGR", mean=(103.939, 116.779, 123.68))),
+        (SQUARE, "assume", Preprocess(resize=256, scale=1 / 255, mean=MEAN, std=STD, assumed=True)),
     ],
 )
 def test_presets(shape: tuple[int, int, int], preset: str, expected: Preprocess) -> None:
@@ -113,7 +118,9 @@ def test_refused(fields: dict[str, Any], says: str) -> None:
 def test_channels_that_no_image_has() -> None:
     with pytest.raises(RequestError, match="the input has 4 channels; RGB images have 3"):
         described((4, 16, 16))
-    with pytest.raises(RequestError, match="no preset 'torch' for --preprocess; there are imagenet, tf, none"):
+    with pytest.raises(
+        RequestError, match="no preset 'torch' for --preprocess; there are imagenet, unit, tf, caffe, none, assume"
+    ):
         described(preprocess="torch")
 
 

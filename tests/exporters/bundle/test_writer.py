@@ -103,7 +103,15 @@ def test_twice_the_same_bytes(tmp_path: Path, source: str) -> None:
     first = contents(export(request).path)
     again = Request(**{**request.__dict__, "output_path": tmp_path / "again.xai"})
     assert contents(export(again).path) == first
-    options = [str(request.source), "--split", request.split, "--input-shape", "3,16,20"]
+    options = [
+        str(request.source),
+        "--split",
+        request.split,
+        "--input-shape",
+        "3,16,20",
+        "--preprocess",
+        str(request.preprocess),
+    ]
     options += ["--arch", request.arch] if request.arch else []
     for seed in ("1", "2") if source == "onnx" else ("1",):  # torch's exporter takes four seconds
         path = tmp_path / f"process{seed}.xai"
@@ -219,7 +227,7 @@ def test_the_old_bundle_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_default_name_is_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     onnx.save(o.classifier(), tmp_path / "my.net.v2.onnx")
-    done = export(Request(tmp_path / "my.net.v2.onnx"))
+    done = export(Request(tmp_path / "my.net.v2.onnx", preprocess="none"))
     assert (done.path, done.manifest.name) == (Path("my.net.v2.xai"), "my.net.v2")
 
 

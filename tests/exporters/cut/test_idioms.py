@@ -51,7 +51,7 @@ def model(nodes: list[Any], constants: dict[str, Any] | None = None, name: str =
 def exported(folder: Path, proto: onnx.ModelProto, **options: Any) -> Export:
     onnx.save(proto, folder / "net.onnx")
     request = {"split": "c", "input_gradient": True, **options}
-    return export(Request(folder / "net.onnx", output_path=folder / "net.xai", **request))
+    return export(Request(folder / "net.onnx", output_path=folder / "net.xai", **{"preprocess": "none", **request}))
 
 
 def check_gradient(done: Export, backend: str = "onnxruntime", tolerance: float = 1e-2) -> None:

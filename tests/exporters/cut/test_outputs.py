@@ -60,7 +60,7 @@ def test_the_summary_names_what_is_left_out(
 ) -> None:
     onnx.save(several(), tmp_path / "net.onnx")
     monkeypatch.chdir(tmp_path)
-    assert main(["net.onnx", "--output", "scores"]) == 0
+    assert main(["net.onnx", "--output", "scores", "--preprocess", "none"]) == 0
     assert "Left out, because they do not hold one result per image: constant, batch_mean." in capsys.readouterr().out
 
 
@@ -114,7 +114,7 @@ def test_damaged_bytes_are_one_line(
     data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
     (tmp_path / "net.onnx").write_bytes(data)
     monkeypatch.chdir(tmp_path)
-    status = main(["net.onnx", "-q"])
+    status = main(["net.onnx", "-q", "--preprocess", "none"])
     error = capsys.readouterr().err
     assert (status, error.count("\n")) in {(0, 0), (2, 1)}
     assert "unexpected" not in error

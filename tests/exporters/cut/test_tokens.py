@@ -69,7 +69,7 @@ class Vit(nn.Module):
 def request(folder: Path, network: nn.Module, **options: Any) -> Request:
     torch.save(network, folder / "vit.pt")
     return Request(folder / "vit.pt", output_path=folder / "vit.xai", overwrite=True, trust_code=True,
-                   input_shape=(3, *SIZE), **options)  # fmt: skip
+                   input_shape=(3, *SIZE), **{"preprocess": "assume", **options})  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -25,7 +25,11 @@ Change = Callable[[onnx.ModelProto], None]
 
 def exported(tmp_path: Path, model: onnx.ModelProto, **options: Any) -> Export:
     onnx.save(model, tmp_path / "net.onnx")
-    return export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", overwrite=True, **options))
+    return export(
+        Request(
+            tmp_path / "net.onnx", output_path=tmp_path / "net.xai", overwrite=True, **{"preprocess": "none", **options}
+        )
+    )
 
 
 def pixels(path: Path, composite: str = "relevance-cam") -> NDArray[np.float32]:

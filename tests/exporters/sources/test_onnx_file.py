@@ -138,7 +138,7 @@ def test_external_data_beside_the_file(tmp_path: Path, monkeypatch: pytest.Monke
     source.mkdir()
     with_data(source)
     monkeypatch.chdir(tmp_path)
-    done = export(Request(Path("source/net.onnx"), output_path=tmp_path / "net.xai"))
+    done = export(Request(Path("source/net.onnx"), output_path=tmp_path / "net.xai", preprocess="none"))
     check_bundle(done.path, source_reference(o.classifier()))
     for file in done.path.glob("*.onnx"):
         assert all(not t.external_data for t in onnx.load(file, load_external_data=False).graph.initializer)

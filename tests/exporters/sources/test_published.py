@@ -33,7 +33,7 @@ NAMES = MODELS.list_models(module=MODELS)
 
 
 def described(stated: Stated | str | None, size: int | None = None, **options: Any) -> Input:
-    side = size or (stated.size[0] if isinstance(stated, Stated) else 224)
+    side = size or (stated.size[0] if isinstance(stated, Stated) and stated.size else 224)
     return describe_input(Request(Path("x"), **options), "image", "float32", (3, side, side), "NCHW", stated)
 
 
@@ -196,7 +196,7 @@ def test_a_vit_s_image_size_is_told_by_its_tokens(tmp_path: Path, side: int, tok
     weights = {"encoder.pos_embedding": torch.zeros(1, tokens, 8), "conv_proj.weight": torch.zeros(8, 3, 16, 16)}
     assert net.options(weights, None) == {"image_size": size}
     stated = net.stated({"image_size": size})
-    assert (stated.size[0] if stated else None) == (size if size != 80 else None)
+    assert (stated.size[0] if stated and stated.size else None) == (size if size != 80 else None)
 
 
 def test_maxvit_lays_its_windows_out_for_the_input(tmp_path: Path) -> None:

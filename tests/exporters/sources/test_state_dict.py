@@ -70,7 +70,8 @@ def test_no_weights_in_the_file(tmp_path: Path, content: Any, says: str) -> None
 def test_export_told_by_content(tmp_path: Path, net: torch.nn.Module, how: str, legacy: bool) -> None:
     source = tmp_path / "weights.onnx"  # a misleading name
     torch.save(wrapped(net, how), source, _use_new_zipfile_serialization=not legacy)
-    request = Request(source, arch=nets.arch(nets.Plain), input_shape=nets.SHAPE, output_path=tmp_path / "net.xai")
+    request = Request(source, arch=nets.arch(nets.Plain), input_shape=nets.SHAPE, output_path=tmp_path / "net.xai",
+                      preprocess="assume")  # fmt: skip
     done = export(request)
     assert done.kind == f"torch state dict, {nets.arch(nets.Plain)}"
     assert done.verified.framework is not None

@@ -25,7 +25,10 @@ def net() -> torch.nn.Module:
 
 
 def request(source: Path, **options: Any) -> Request:
-    return Request(source, **{"input_shape": nets.SHAPE, "output_path": source.parent / "net.xai", **options})
+    return Request(
+        source,
+        **{"input_shape": nets.SHAPE, "output_path": source.parent / "net.xai", "preprocess": "assume", **options},
+    )
 
 
 @pytest.mark.parametrize("legacy", [False, True])

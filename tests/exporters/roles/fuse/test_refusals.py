@@ -40,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refused(capsys: pytest.CaptureFixture[str], here: Path, source: str, *arguments: str) -> str:
     """The one line of a refusal."""
     try:
-        status = main([source, "--split", "layer", "-o", "out.xai", *arguments])
+        status = main([source, "--split", "layer", "-o", "out.xai", "--preprocess", "none", *arguments])
     except SystemExit as end:
         status = int(str(end.code))
     out, err = capsys.readouterr()
@@ -152,7 +152,7 @@ def test_sixty_four_channels_are_not_too_many(here: Path) -> None:
     b = o.Build()
     x = b("Relu", b.conv("image", 3, 64, 1), name="layer")
     onnx.save(b.model(b("Gemm", b.pooled(x), b.draw(64, C), out="scores")), "net.onnx")
-    done = export(Request(here / "net.onnx", "layer", here / "out.xai", fuse=("score-cam",)))
+    done = export(Request(here / "net.onnx", "layer", here / "out.xai", fuse=("score-cam",), preprocess="none"))
     assert "fused-score-cam" in done.manifest.graphs
 
 
@@ -167,9 +167,25 @@ def test_an_operator_without_a_rule(here: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_an_existing_bundle_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = export(Request(here / "net.onnx", "layer", here / "kept.xai"))
+    done = export(Request(here / "net.onnx", "layer", here / "kept.xai", preprocess="none"))
     before = {p.name: p.read_bytes() for p in done.path.iterdir()}
-    assert main(["hidden.onnx", "--split", "layer", "-o", "kept.xai", "--overwrite", "--fuse", "cam"]) == 2
+    assert (
+        main(
+            [
+                "hidden.onnx",
+                "--split",
+                "layer",
+                "-o",
+                "kept.xai",
+                "--overwrite",
+                "--fuse",
+                "cam",
+                "--preprocess",
+                "none",
+            ]
+        )
+        == 2
+    )
     assert {p.name: p.read_bytes() for p in done.path.iterdir()} == before
     assert not (here / "out.xai").exists()
     assert "CAM is defined only" in capsys.readouterr().err
@@ -185,6 +201,7 @@ def test_from_a_config_file(here: Path) -> None:
         here,
         """
         source = "net.onnx"
+        preprocess = "none"
         fuse = ["cam", "reciprocam:score=softmax"]
         fixed-target = true
         map-size = "input"
@@ -202,7 +219,18 @@ def test_from_a_config_file(here: Path) -> None:
 
 def test_command_lines_methods_replace_the_files(here: Path) -> None:
     (here / "export.toml").write_text('fuse = ["cam"]\nuint8 = true\n', encoding="utf-8")
-    command = ["net.onnx", "--config", "export.toml", "-o", "out.xai", "-q", "--fuse", "grad-cam, layer-cam"]
+    command = [
+        "net.onnx",
+        "--config",
+        "export.toml",
+        "--preprocess",
+        "none",
+        "-o",
+        "out.xai",
+        "-q",
+        "--fuse",
+        "grad-cam, layer-cam",
+    ]
     assert main([*command, "--fuse", "reciprocam:mask=gaussian"]) == 0
     found = sorted(p.name for p in (here / "out.xai").glob("fused-*"))
     assert found == ["fused-grad-cam.onnx", "fused-layer-cam.onnx", "fused-reciprocam.onnx"]
@@ -223,6 +251,8 @@ def test_values_of_a_config_file(here: Path, text: str, words: str) -> None:
 
 def test_random_networks_have_no_fused_graphs(here: Path) -> None:
     """They are for comparing methods in the engine."""
-    done = export(Request(here / "net.onnx", "layer", here / "out.xai", fuse=("cam",), uint8=True, randomise=1))
+    done = export(
+        Request(here / "net.onnx", "layer", here / "out.xai", fuse=("cam",), uint8=True, randomise=1, preprocess="none")
+    )
     assert "fused-cam" in done.manifest.graphs
     assert "fused-cam" not in done.randomised[0].manifest.graphs

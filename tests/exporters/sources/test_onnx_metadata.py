@@ -1,0 +1,169 @@
+"""Class names and preprocessing that an ONNX file carries: `onnx_metadata.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from xai_exporters import Export, Request, export
+from xai_exporters.sources import load_source
+from xai_exporters.sources.stated import Stated
+
+from xai_deploy import Explainer
+
+from .. import onnx_nets as o
+from ..running import export_onnx
+
+NAMES = ("cat", "dog", "it's", 'a "b"', "ant, red")  # as many as `o.classifier` has classes
+ULTRALYTICS = {
+    "description": "Ultralytics YOLO11n-cls model", "author": "Ultralytics", "stride": "1", "task": "classify", "batch": "1",
+    "imgsz": "[16, 20]", "names": str(dict(enumerate(NAMES))), "args": "{'batch': 1, 'half': False}",
+}  # fmt: skip
+
+
+def with_metadata(metadata: dict[str, str], model: onnx.ModelProto | None = None) -> onnx.ModelProto:
+    model = model or o.classifier()
+    onnx.helper.set_model_props(model, metadata)
+    return model
+
+
+def exported(folder: Path, metadata: dict[str, str], **options: Any) -> Export:
+    return export_onnx(folder, with_metadata(metadata), **options)
+
+
+def labels_of(done: Export) -> tuple[str, ...]:
+    path = done.path / "labels.txt"
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("names", str(dict(enumerate(NAMES)))),
+        ("names", str(list(NAMES))),
+        ("classes", str(NAMES)),
+        ("labels", json.dumps(NAMES)),
+        ("id2label", json.dumps(dict(enumerate(NAMES)))),
+        ("label2id", json.dumps({name: i for i, name in enumerate(NAMES)})),
+        ("class_to_idx", str({name: i for i, name in reversed(list(enumerate(NAMES)))})),
+        ("names", "{0: 'cat',\n 1: 'dog', 2: \"it's\", 3: 'a \"b\"', 4: 'ant, red',}"),
+        ("class_names", "\n".join(NAMES)),
+        ("character", "\n".join(NAMES) + "\n"),
+    ],
+)
+def test_class_names(tmp_path: Path, key: str, text: str) -> None:
+    done = exported(tmp_path, {key: text})
+    assert labels_of(done) == NAMES
+    assert f"Class names are those of the file's metadata {key!r}." in done.notes
+    assert Explainer(done.path).bundle.labels == NAMES
+
+
+def test_commas(tmp_path: Path) -> None:
+    assert labels_of(exported(tmp_path, {"labels": "a, b,c ,d,e"})) == ("a", "b", "c", "d", "e")
+
+
+def test_a_text_recogniser_adds_a_blank_and_a_space(tmp_path: Path) -> None:
+    """PaddleOCR's CTC decoder: index 0 is the blank, the last one is a space."""
+    assert labels_of(exported(tmp_path, {"character": "x\ny\nz"})) == ("(blank)", "x", "y", "z", "(space)")
+
+
+def test_given_labels_win(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("1\n2\n3\n4\n5\n")
+    done = exported(tmp_path, {"names": str(list(NAMES))}, labels=tmp_path / "mine.txt")
+    assert (labels_of(done), done.notes) == (("1", "2", "3", "4", "5"), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("['a', 'b']", "The file's metadata 'names' has 2 names for 5 classes; they are not used. Give --labels."),
+        ("{0: 'a', 2: 'b'}", "it is no list of names"),
+        ("{0: 'a', 1: ['b']}", "it is no list of names"),
+        ("[1, 2, 3, 4, 5]", "it is no list of names"),
+        ("__import__('os').system('true')", "1 names for 5 classes"),
+        ("{0: __import__('os').system('true')}", "it is no list of names"),
+        ("{'a': 0, 'b': 0}", "it is no list of names"),
+        ("['a', '\\x', 'c', 'd', 'e']", "it is no list of names"),
+        ("[007]", "it is no list of names"),
+        ("['a', '', 'c', 'd', 'e']", "a name in it is empty"),
+        ("[" * 100_000, "it is no list of names"),
+        ("{" + "0: '" * 50_000, "it is no list of names"),
+        ("['" + "a" * 2000 + "']", "one of more than 1000 characters"),
+        ("a" * (1 << 21), "it has more than 1048576 characters"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_not_used(tmp_path: Path, text: str, why: str) -> None:
+    done = exported(tmp_path, {"names": text})
+    assert labels_of(done) == ()
+    [note] = done.notes
+    assert why in note
+
+
+def test_names_are_one_line_each(tmp_path: Path) -> None:
+    done = exported(tmp_path, {"names": json.dumps(["a\nb", "c\u001b[31m", "\ud800d", " e ", "f\tg"])})
+    assert labels_of(done) == ("a b", "c [31m", "d", "e", "f g")
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    data = with_metadata({"names": "QQQQ"}).SerializeToString().replace(b"QQQQ", b"\xff\xfe\xff\xfe")
+    (tmp_path / "net.onnx").write_bytes(data)
+    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none"))
+    assert labels_of(done) == ()
+
+
+def test_ultralytics_classifier(tmp_path: Path) -> None:
+    done = exported(tmp_path, ULTRALYTICS, preprocess=None)
+    how = done.manifest.input.preprocess
+    assert (how.scale, how.mean, how.std, how.color, how.assumed) == (1 / 255, (0.0,) * 3, (1.0,) * 3, "RGB", False)
+    assert labels_of(done) == NAMES
+    assert "Preprocessing is that of the file's metadata (Ultralytics, classify)." in done.notes
+
+
+def test_ultralytics_geometry(tmp_path: Path) -> None:
+    """Ultralytics' classify_transforms: Resize(224), CenterCrop(224)."""
+    onnx.save(with_metadata({**ULTRALYTICS, "imgsz": "[224, 224]"}), tmp_path / "net.onnx")
+    stated = load_source(Request(tmp_path / "net.onnx")).preprocess
+    assert isinstance(stated, Stated)
+    assert (stated.size, stated.fields["resize"], stated.sure) == ((224, 224), 224, True)
+    onnx.save(with_metadata({**ULTRALYTICS, "imgsz": "[640, 640]", "task": "detect"}), tmp_path / "net.onnx")
+    stated = load_source(Request(tmp_path / "net.onnx")).preprocess
+    assert isinstance(stated, Stated)
+    assert (stated.fields["resize"], stated.sure) == ("stretch", False)
+    assert "pads images" in stated.ask
+
+
+@pytest.mark.parametrize(
+    ("form", "span", "ends"),
+    [("Rgb8", "NominalRange_0_255", (0, 255)), ("Bgr8", "Normalized_0_1", (0, 1)), ("Rgb8", "Normalized_1_1", (-1, 1))],
+)
+def test_onnx_s_own_metadata_of_images(tmp_path: Path, form: str, span: str, ends: tuple[float, float]) -> None:
+    metadata = {"Image.BitmapPixelFormat": form, "Image.ColorSpaceGamma": "SRGB", "Image.NominalPixelRange": span}
+    done = exported(tmp_path, metadata, preprocess=None)
+    how = done.manifest.input.preprocess
+    np.testing.assert_allclose(how.ends(), [[end] * 3 for end in ends], atol=1e-9)
+    assert (how.color, how.assumed) == (form[:3].upper(), False)
+    assert done.notes == (f"Preprocessing is that of the file's metadata ({form}, {span}).",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Image.ColorSpaceGamma": "Linear"},
+        {"Image.NominalPixelRange": "NominalRange_16_235"},
+        {"Image.BitmapPixelFormat": "Rgba8"},
+    ],
+)
+def test_metadata_of_images_that_a_bundle_can_not_follow(tmp_path: Path, change: dict[str, str]) -> None:
+    metadata = {"Image.BitmapPixelFormat": "Rgb8", "Image.NominalPixelRange": "Normalized_0_1", **change}
+    onnx.save(with_metadata(metadata), tmp_path / "net.onnx")
+    assert load_source(Request(tmp_path / "net.onnx")).preprocess is None
+
+
+def test_a_real_file(shared_data: Path) -> None:
+    source = load_source(Request(shared_data / "weights" / "picodet_layout_cdla.onnx"))
+    assert source.labels[:3] == ("text", "title", "figure")
+    assert (len(source.labels), source.labels_from) == (10, "character")
