@@ -40,13 +40,10 @@ def describe_input(
     """
     channels = image_shape[0] if layout == "NCHW" else image_shape[2]
     height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
-    stated = None
-    if isinstance(default, Stated):
-        stated, default = default, "imagenet"
-    guess = "imagenet" if request.preprocess == "assume" else "none"
-    asked = None if request.preprocess == "assume" else request.preprocess
+    stated, usual = (default, "imagenet") if isinstance(default, Stated) else (None, default)
+    asked, guess = (None, "imagenet") if request.preprocess == "assume" else (request.preprocess, "none")
     # a network of 8-bit pixels takes them as they are, unless the request says otherwise
-    chosen = asked or (default or guess if dtype != "uint8" else "none")
+    chosen = asked or (usual or guess if dtype != "uint8" else "none")
     # a single field says nothing about the others; these four together leave nothing important to guess
     assumed = asked is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
     values = recipe(chosen, channels, height, width)
