@@ -86,6 +86,8 @@ class Request:
         format: "openvino" writes fused graphs as OpenVINO IR, too.
         serve_repo: Kind of server, and the folder of its model repository to write.
         web: Folder of the page to write.
+        web_title: The page's title; None: the network's name.
+        web_samples: Folder of pictures that the page offers; None: it offers none.
         ort_web: onnxruntime-web's package for the page, as a file or a folder; None: from the npm registry, or the cache.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `randomise`.
         randomise_seed: The seed of their random numbers.
@@ -182,6 +184,10 @@ class Request:
     web: Annotated[
         Path | None, Option(_HOSTS, "write a page that explains images in the browser, as static files", "DIR")
     ] = None
+    web_title: Annotated[str | None, Option(_HOSTS, "the page's title (default: the network's name)", "TEXT")] = None
+    web_samples: Annotated[
+        Path | None, Option(_HOSTS, "pictures that the page offers; copies are made, 1024 pixels at most", "DIR")
+    ] = None
     ort_web: Annotated[
         Path | None, Option(_HOSTS, "onnxruntime-web's package for it (default: fetched from npm)", "FILE|DIR")
     ] = None
@@ -210,12 +216,12 @@ def check(request: Request) -> None:
     shape = request.input_shape
     if shape is not None and (len(shape) != 3 or not all(type(s) is int and s > 0 for s in shape)):
         raise RequestError(f"--input-shape takes channels,height,width, for example 3,224,224; got {shape}")
-    for option in ("split", "name", "arch", "output"):
-        value = getattr(request, option)
+    for option in ("split", "name", "arch", "output", "web_title"):
+        value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
         if value is not None and (not isinstance(value, str) or not value):
-            raise RequestError(f"--{option} takes a name; got {value!r}")
+            raise RequestError(f"{flag} takes a name; got {value!r}")
         if isinstance(value, str) and not value.isprintable():  # also refuses bytes that are no text
-            raise RequestError(f"--{option} takes printable text; got {value!r}")
+            raise RequestError(f"{flag} takes printable text; got {value!r}")
     if not isinstance(request.arch_options, Mapping) or not all(map(_is_name, request.arch_options)):
         raise RequestError(
             f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"
@@ -239,8 +245,9 @@ def check(request: Request) -> None:
             raise RequestError(
                 f"--serve-repo takes the kind of server and a folder (from Python a Path); got {request.serve_repo!r}"
             )
-    if request.ort_web is not None and request.web is None:
-        raise RequestError("--ort-web is for --web, which is not given")
+    for option in ("ort_web", "web_title", "web_samples"):
+        if getattr(request, option) is not None and request.web is None:
+            raise RequestError(f"--{option.replace('_', '-')} is for --web, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:

@@ -10,34 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy import resample
-
 if TYPE_CHECKING:  # not needed where the browser's tests are skipped
     from playwright.sync_api import Browser, Page
 
-ANCHORS = [
-    [48, 18, 59],
-    [70, 97, 219],
-    [40, 165, 250],
-    [36, 232, 165],
-    [164, 252, 60],
-    [238, 207, 58],
-    [240, 100, 20],
-    [122, 4, 3],
-]
-PALETTE = np.rint(
-    [[np.interp(i / 255, np.linspace(0, 1, 8), c) for c in np.array(ANCHORS).T] for i in range(256)]
-).astype(np.uint8)
 WAIT = 60_000  # milliseconds; a busy machine compiles the runtime in seconds
-
-
-def mixture(image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float) -> NDArray[np.uint8]:
-    """The page's picture: a heatmap in its colours over the part of an image [h,w,3] that the network saw, mixed evenly."""
-    steps = np.clip(resample.resize(heat, *image.shape[:2]), 0, 1) * 255
-    mixed: NDArray[np.uint8] = np.rint((1 - opacity) * image + opacity * PALETTE[np.rint(steps).astype(int)]).astype(
-        np.uint8
-    )
-    return mixed
 
 
 class Opened:
@@ -70,17 +46,16 @@ class Opened:
             count = self.page.evaluate("xai.last?.count ?? 0")
             if count > after and busy == "false":
                 found: dict[str, Any] = self.page.evaluate(
-                    """() => ({...xai.last, likelihoods: Array.from(xai.last.likelihoods),
-                       map: {...xai.last.map, data: Array.from(xai.last.map.data)},
-                       heatmap: {...xai.last.heatmap, data: Array.from(xai.last.heatmap.data)}})"""
+                    """() => JSON.parse(JSON.stringify(xai.last, (_, value) =>
+                         ArrayBuffer.isView(value) ? Array.from(value) : value))"""
                 )
                 return found
             time.sleep(0.02)
         raise AssertionError(f"no explanation: {self.page.get_by_role('alert').inner_text()!r}, {self.complaints}")
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """What the canvas shows, RGB."""
-        url = self.page.evaluate("document.getElementById('canvas').toDataURL('image/png')")
+    def pixels(self, canvas: str = "canvas") -> NDArray[np.uint8]:
+        """What a canvas shows, RGB."""
+        url = self.page.evaluate("(id) => document.getElementById(id).toDataURL('image/png')", canvas)
         png = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
         shown: NDArray[np.uint8] = np.asarray(cv2.imdecode(png, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
         return shown

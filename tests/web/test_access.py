@@ -25,7 +25,7 @@ def test_by_keyboard_alone(opened: Opened, sample: Path) -> None:
     press = page.keyboard.press
     press("Tab")
     expect(page.get_by_label("Choose a picture")).to_be_focused()
-    outline = page.locator(".drop label").evaluate("label => getComputedStyle(label).outlineStyle")
+    outline = page.locator(".bar label").evaluate("label => getComputedStyle(label).outlineStyle")
     assert outline == "solid"  # the focus shows, though on the label of a field that is not seen
     for _ in range(6):  # a busy browser may lose a key
         press("Space")
@@ -35,11 +35,14 @@ def test_by_keyboard_alone(opened: Opened, sample: Path) -> None:
         page.wait_for_timeout(5000)
     choosers[0].set_files(sample)
     count = opened.last()["count"]
-    order = [page.get_by_role("button", name="Use the camera"), page.get_by_label("Method"), page.get_by_label("Class")]
+    order = [
+        page.get_by_role("button", name=name, exact=True) for name in ("Use the camera", "Show the original", "Save")
+    ]
+    order += [page.get_by_label(label, exact=True) for label in ("Method", "Class")]
     for control in order:
         press("Tab")
         expect(control).to_be_focused()
-        if control is order[1]:
+        if control is order[3]:
             press("ArrowDown")
             found = opened.last(count)
             assert found["method"] == METHODS[1]
@@ -53,10 +56,12 @@ def test_by_keyboard_alone(opened: Opened, sample: Path) -> None:
     found = opened.last(found["count"])
     assert found["target"] == 3
     press("Tab")
+    expect(page.get_by_label("Compare with")).to_be_focused()
+    press("Tab")
     before = opened.pixels()
     press("ArrowRight")
     assert (opened.pixels() != before).any()
-    expect(page.locator("#opacity-value")).to_have_text("55 %")
+    expect(page.locator("#opacity-value")).to_have_text("75 %")
     press("Tab")
     press("Tab")
     second = page.locator("#prediction button").nth(1)
@@ -85,7 +90,7 @@ def test_at_a_phone_s_width(browser: Browser, site: Site, sample: Path, scheme: 
         page.get_by_label("Choose a picture").set_input_files(sample)
         opened.last()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        for control in page.locator("button:visible, select, #class, .drop label, canvas").all():
+        for control in page.locator("button:visible, select, #class, .bar label, #canvas").all():
             box = control.bounding_box()
             assert box is not None
             assert box["x"] >= 0

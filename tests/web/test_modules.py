@@ -11,9 +11,8 @@ import pytest
 
 from xai_deploy import heatmap
 from xai_deploy.format.bundle import Input, Preprocess
-from xai_deploy.preprocess import crop_box, prepare, view
-
-from .opened import PALETTE, mixture
+from xai_deploy.pictures import colorize, drawn, find_colormap, on_photo
+from xai_deploy.preprocess import crop_box, frame, prepare, view
 
 Node = Callable[[str, Any], Any]
 
@@ -122,21 +121,76 @@ def test_a_graph_with_embedded_preprocessing_gets_the_pixels(node: Node) -> None
     np.testing.assert_array_equal(np.array(got["data"]).reshape(image.shape), image)
 
 
-def test_heatmaps_and_colours_equal_the_engine_s(node: Node) -> None:
+def test_heatmaps_equal_the_engine_s(node: Node) -> None:
     maps = np.random.default_rng(3).random((2, 7, 5), dtype=np.float32)
     maps[1] = 0.25
-    script = """input.map((map) => {
-      const heat = heatmap.heatmapOf(map.flat(), 7, 5, 40, 31);
-      return { heat: Array.from(heat.data), rgba: Array.from(heatmap.colourise(heat, 55, 62)) };
-    })"""
+    script = "input.map((map) => Array.from(heatmap.heatmapOf(map.flat(), 7, 5, 40, 31).data))"
     for raw, got in zip(maps, node(script, maps.tolist()), strict=True):
         [wanted] = heatmap.heatmap(raw[None], 40, 31)
-        np.testing.assert_allclose(np.array(got["heat"]).reshape(40, 31), wanted, rtol=0, atol=1e-6)
-        picture = mixture(np.zeros((55, 62, 3), np.uint8), wanted, 1)
-        rgba = np.array(got["rgba"]).reshape(55, 62, 4)
-        assert (rgba[..., 3] == 255).all()
-        assert (rgba[..., :3] != picture).any(axis=-1).mean() <= 1e-3  # a value between two shades may round to either
-    np.testing.assert_array_equal(node("heatmap.PALETTE", None), PALETTE)
+        np.testing.assert_allclose(np.array(got).reshape(40, 31), wanted, rtol=0, atol=1e-6)
+
+
+_DRAWN = """input.maps.map((rows) => {
+  const raw = { data: Float32Array.from(rows.flat()), height: 7, width: 5 };
+  const heat = heatmap.heatmapOf(raw.data, 7, 5, 40, 31);
+  return Array.from(heatmap.drawn(heat, raw, input.signed, input.atPixels).data);
+})"""
+
+
+@pytest.mark.parametrize("at_pixels", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_is_drawn_equals_the_engine_s(node: Node, signed: bool, at_pixels: bool) -> None:
+    maps = np.random.default_rng(4).standard_normal((3, 7, 5)).astype(np.float32)
+    maps[1] = 0
+    maps[2] = 0
+    maps[2, 3, 3] = -1  # fewer than 1 % of the pixels have a value, if any
+    maps[0] -= np.float32(0.5)  # 0 lies not in the middle
+    found = node(_DRAWN, {"maps": maps.tolist(), "signed": signed, "atPixels": at_pixels})
+    for raw, got in zip(maps, found, strict=True):
+        [heat] = heatmap.heatmap(raw[None], 40, 31)
+        wanted = drawn(heat, raw, signed, at_pixels)
+        np.testing.assert_allclose(np.array(got).reshape(40, 31), wanted, rtol=0, atol=1e-6)
+
+
+def test_the_colours_are_the_engine_s(node: Node) -> None:
+    script = """input.tables.map(([text, signed]) => {
+      const table = colors.tableOf(text);
+      return Array.from(colors.colorize(Float32Array.from(input.values), table, signed));
+    })"""
+    values = np.concatenate([np.linspace(-1.2, 1.2, 997), [0, 0.5, -0.5, 1, -1]]).astype(np.float32)
+    tables = [(find_colormap(None, signed).table.tobytes().hex(), signed) for signed in (False, True)]
+    for (_, signed), got in zip(tables, node(script, {"tables": tables, "values": values.tolist()}), strict=True):
+        rgba = np.array(got).reshape(-1, 4)
+        np.testing.assert_array_equal(rgba[:, :3], colorize(values, signed=signed))
+        magnitudes = np.abs(np.linspace(-1 if signed else 0, 1, 255 if signed else 256))
+        shares = np.rint(255 * np.minimum(2 * magnitudes, 1))  # of each step
+        np.testing.assert_array_equal(rgba[:, 3], shares[find_colormap(None, signed).steps(values)])
+
+
+_PLACED = """input.map(({ values, photo, spec }) => {
+  const seen = preprocess.seenPart({ height: photo[0], width: photo[1] }, spec);
+  const map = { data: Float32Array.from(values), height: spec.height, width: spec.width };
+  return Array.from(heatmap.placed(map, preprocess.geometry(photo[0], photo[1], spec), photo, seen));
+})"""
+
+
+def test_maps_lie_where_the_engine_puts_them(node: Node) -> None:
+    rng = np.random.default_rng(5)
+    photos = [(61, 47), (47, 61), (200, 33), (24, 20), (9, 14)]
+    for spec in (_spec(), _spec(resize=27), _spec(resize=40)):
+        maps = [rng.random((spec.height, spec.width), dtype=np.float32) for _ in photos]
+        cases = [
+            {
+                "values": values.ravel().tolist(),
+                "photo": photo,
+                "spec": _case(np.zeros((1, 1, 3), np.uint8), spec)["spec"],
+            }
+            for values, photo in zip(maps, photos, strict=True)
+        ]
+        for values, photo, got in zip(maps, photos, node(_PLACED, cases), strict=True):
+            rows, columns = frame(*photo, spec).slices
+            wanted = on_photo(values, *photo, spec)[rows, columns]
+            np.testing.assert_allclose(np.array(got).reshape(wanted.shape), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

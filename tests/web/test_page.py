@@ -14,10 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from xai_deploy import Explainer, read_image
+from xai_deploy.images import write_image
+from xai_deploy.pictures import Style, drawn, overlay
 from xai_deploy.preprocess import view
 
 from .conftest import ISOLATED, METHODS, Site, served
-from .opened import Opened, mixture
+from .opened import Opened
 
 pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
 from playwright.sync_api import Browser, Page, Worker, expect
@@ -44,12 +46,12 @@ def test_the_map_equals_python_s(opened: Opened, site: Site, sample: Path, targe
     explainer = Explainer(site()[1], backend="onnxruntime")
     count = opened.last()["count"]
     if target:
-        page.get_by_label("Class").fill(target)
-        page.get_by_label("Class").press("Enter")
+        page.get_by_label("Class", exact=True).fill(target)
+        page.get_by_label("Class", exact=True).press("Enter")
         count = opened.last(count)["count"]
     for i, method in enumerate(METHODS):
         if i:
-            page.get_by_label("Method").select_option(method)
+            page.get_by_label("Method", exact=True).select_option(method)
         found = opened.last(count - (i == 0))
         count = found["count"]
         wanted = explainer.explain(read_image(sample), method=method, target=target or -1)
@@ -83,7 +85,7 @@ def test_other_forms_of_the_file(browser: Browser, site: Site, photograph: Path,
         np.testing.assert_allclose(plane(found["heatmap"]), wanted.heatmap[0], rtol=0, atol=TOLERANCE)
         assert found["map"]["height"] == (64 if "map_size" in form else 8)
         fixed = "fixed_target" in form
-        assert page.get_by_label("Class").is_disabled() == fixed
+        assert page.get_by_label("Class", exact=True).is_disabled() == fixed
         assert page.locator("#prediction button").first.is_disabled() == fixed
         if fixed:
             assert page.locator("#class-hint").inner_text() == "This file always explains the predicted class."
@@ -109,15 +111,55 @@ def test_the_picture_equals_the_engine_s_overlay(opened: Opened, site: Site, sam
     page.get_by_label("Choose a picture").set_input_files(sample)
     count = opened.last()["count"]
     explainer = Explainer(site()[1], backend="onnxruntime")
-    heat = explainer.explain(read_image(sample), method="grad-cam").heatmap[0]
-    image = view(read_image(sample), explainer.bundle.manifest.input).repeat(8, axis=0).repeat(8, axis=1)
-    for opacity in (50, 0, 100, 20):
-        page.get_by_label("Opacity of the map").fill(str(opacity))
-        expect(page.locator("#opacity-value")).to_have_text(f"{opacity} %")
-        difference = np.abs(opened.pixels().astype(int) - mixture(image, heat, opacity / 100))
-        assert difference.max() <= 5, f"opacity {opacity}"  # one shade of the palette
-        assert (difference > 2).mean() <= 1e-3, f"opacity {opacity}"  # 8-bit opacity, two roundings
-    assert opened.last()["count"] == count  # nothing is computed again
+    spec = explainer.bundle.manifest.input
+    image = view(read_image(sample), spec).repeat(8, axis=0).repeat(8, axis=1)
+    expect(page.locator("#opacity-value")).to_have_text("70 %")  # the engine's
+    for method, signed, at_pixels in (
+        ("grad-cam", False, False),
+        ("relevance-cam", True, False),
+        ("gradient", False, True),
+    ):
+        if method != "grad-cam":
+            page.get_by_label("Method", exact=True).select_option(method)
+            count = opened.last(count)["count"]
+        wanted = explainer.explain(read_image(sample), method=method)
+        values = drawn(wanted.heatmap[0], wanted.raw[0], signed, at_pixels)
+        for opacity in (70, 0, 100, 20):
+            page.get_by_label("Opacity of the map").fill(str(opacity))
+            expect(page.locator("#opacity-value")).to_have_text(f"{opacity} %")
+            difference = np.abs(
+                opened.pixels().astype(int) - overlay(image, values, spec, signed, Style(opacity=opacity / 100))
+            )
+            assert difference.max() <= 8, (method, opacity)  # one shade of the palette
+            assert (difference > 3).mean() <= 1e-3, (method, opacity)  # 8-bit opacity, two roundings
+    assert opened.last()["count"] == count  # opacity computes nothing again
+
+
+def test_the_whole_photo_with_the_part_that_is_seen(browser: Browser, site: Site, tmp_path: Path, sample: Path) -> None:
+    """A photo between 512 and 1024 pixels is shown pixel by pixel."""
+    photo = np.ascontiguousarray(read_image(sample).repeat(11, axis=0).repeat(10, axis=1)[:, :601])
+    write_image(tmp_path / "photo.png", photo)
+    folder, bundle = site(**CROPPED)
+    with served(folder) as (address, _):
+        opened = Opened(browser, address)
+        page = opened.ready()
+        page.get_by_label("Choose a picture").set_input_files(tmp_path / "photo.png")
+        opened.last()
+        expect(page.locator("#frame-hint")).to_be_visible()
+        explainer = Explainer(bundle, backend="onnxruntime")
+        wanted = explainer.explain(photo, method="grad-cam")
+        expected = overlay(photo, wanted.heatmap[0], explainer.bundle.manifest.input)
+        difference = np.abs(opened.pixels().astype(int) - expected)
+        assert difference.max() <= 10
+        assert (difference > 3).mean() <= 1e-3
+        original = page.get_by_role("button", name="Show the original")
+        original.click()
+        assert original.get_attribute("aria-pressed") == "true"
+        np.testing.assert_array_equal(opened.pixels(), photo)
+        original.click()
+        np.testing.assert_array_equal(np.abs(opened.pixels().astype(int) - expected), difference)
+        opened.context.close()
+        assert opened.complaints == []
 
 
 _WATCH_THE_ADDRESSES = """() => {
@@ -316,8 +358,8 @@ def test_a_button_explains_its_own_class(opened: Opened, site: Site, sample: Pat
         page.locator("#prediction button").nth(i).click()
         found = opened.last(found["count"])
         assert found["target"] == number
-    page.get_by_label("Class").fill("A")
-    page.get_by_label("Class").press("Enter")
+    page.get_by_label("Class", exact=True).fill("A")
+    page.get_by_label("Class", exact=True).press("Enter")
     assert opened.last(found["count"])["target"] == 4
 
 
@@ -325,12 +367,12 @@ def test_a_class_that_is_none(opened: Opened, sample: Path) -> None:
     page = opened.ready()
     page.get_by_label("Choose a picture").set_input_files(sample)
     count = opened.last()["count"]
-    page.get_by_label("Class").fill("e")
-    page.get_by_label("Class").press("Enter")
+    page.get_by_label("Class", exact=True).fill("e")
+    page.get_by_label("Class", exact=True).press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("No class, or more than one, fits “e”.")
-    assert page.get_by_label("Class").get_attribute("aria-invalid") == "true"
-    page.get_by_label("Class").fill("8")
-    page.get_by_label("Class").press("Enter")
+    assert page.get_by_label("Class", exact=True).get_attribute("aria-invalid") == "true"
+    page.get_by_label("Class", exact=True).fill("8")
+    page.get_by_label("Class", exact=True).press("Enter")
     assert opened.last(count)["target"] == 8
     expect(page.get_by_role("alert")).to_be_empty()
 
@@ -389,17 +431,17 @@ def test_an_incomplete_site_says_so(
         page.get_by_label("Choose a picture").set_input_files(sample)
         missing = "The explanation failed: the site lacks networks/fused-grad-cam.onnx (404)"
         expect(page.get_by_role("alert")).to_have_text(missing)
-        page.get_by_label("Method").evaluate(_CHANGED_WHILE_BUSY, "reciprocam")
+        page.get_by_label("Method", exact=True).evaluate(_CHANGED_WHILE_BUSY, "reciprocam")
         assert opened.last()["method"] == "reciprocam"
         expect(page.get_by_role("alert")).to_be_empty()  # what failed meanwhile was not wanted any more
         before = opened.pixels()
-        page.get_by_label("Method").select_option("grad-cam")
+        page.get_by_label("Method", exact=True).select_option("grad-cam")
         expect(page.get_by_role("alert")).to_have_text(missing)
         page.get_by_label("Choose a picture").set_input_files(photograph)
         expect(page.get_by_role("status")).to_be_empty()
-        page.get_by_label("Opacity of the map").fill("55")
+        page.get_by_label("Opacity of the map").fill("75")
         assert (opened.pixels() != before).any()
-        page.get_by_label("Opacity of the map").fill("50")
+        page.get_by_label("Opacity of the map").fill("70")
         np.testing.assert_array_equal(opened.pixels(), before)  # still the picture whose map it is
         (folder / "config.json").unlink()
         page.reload()

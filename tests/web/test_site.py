@@ -20,6 +20,7 @@ from xai_exporters.deliver.web import check_site, runtime_files, write_site
 from xai_exporters.errors import OutputError, RequestError
 
 from xai_deploy.format.bundle import Bundle
+from xai_deploy.pictures import find_colormap
 
 from .conftest import METHODS, PAGE, served
 
@@ -38,16 +39,27 @@ def test_the_site_is_static_and_complete(digits: Digits, tmp_path: Path) -> None
     bundle = digits("plain")
     write_site(tmp_path / "site", bundle, RUNTIME)
     written = files(tmp_path / "site")
-    networks = {f"networks/fused-{method}.onnx": bundle.graph(f"fused-{method}") for method in METHODS}
+    for method in METHODS:  # the bundle's, and the map before min-max beside its other outputs
+        model = onnx.load_from_string(written.pop(f"networks/fused-{method}.onnx"))
+        assert model.graph.output.pop().name == "saliency_raw"
+        assert model.SerializeToString(deterministic=True) == bundle.graph(f"fused-{method}")
     page = {path.name: path.read_bytes() for path in PAGE.iterdir()}
     runtime = {"onnxruntime/ort.wasm.bundle.min.js": b"runtime", "onnxruntime/ort-wasm-simd-threaded.wasm": b"wasm"}
-    for name, data in (networks | page | runtime).items():
+    for name, data in (page | runtime).items():
         assert written.pop(name) == data
     assert b"Copyright (c) Microsoft Corporation" in written.pop("onnxruntime/LICENSE.txt")
     config = json.loads(written.pop("config.json"))
     assert written == {}
     assert [method["name"] for method in config["methods"]] == list(METHODS)
-    assert (config["name"], config["layer"], config["apply"]) == ("clutter_digits", "stage3", "softmax")
+    assert [method["name"] for method in config["methods"] if method["signed"]] == ["relevance-cam"]
+    assert [method["name"] for method in config["methods"] if method["at_pixels"]] == ["gradient"]
+    for kind, signed in (("positive", False), ("signed", True)):
+        assert config["colors"][kind] == find_colormap(None, signed).table.tobytes().hex()
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "site" / "networks").iterdir()}
+    assert config["bytes"].items() >= {(f"networks/{name}", size) for name, size in sizes.items()}
+    assert config["bytes"].items() >= {(name, len(data)) for name, data in runtime.items()}
+    assert (config["name"], config["title"], config["samples"]) == ("clutter_digits", "clutter_digits", [])
+    assert (config["layer"], config["apply"]) == ("stage3", "softmax")
     assert config["labels"] == list(bundle.labels)
     assert stat.S_IMODE((tmp_path / "site").stat().st_mode) & 0o055, "a server's user can't read it"
     for name, data in page.items():  # nothing from elsewhere

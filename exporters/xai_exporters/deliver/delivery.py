@@ -20,6 +20,7 @@ from .openvino_ir import to_ir
 from .repositories.repository import check_repository, write_repository
 from .repositories.served import Served, safe_name
 from .web.ortweb import runtime_files
+from .web.samples import read_samples
 from .web.site import check_site, write_site
 
 
@@ -32,7 +33,8 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
         say: Called when a download begins.
 
     Raises:
-        RequestError: No such kind of server, one folder for two things, or the page's runtime can't be obtained.
+        RequestError: No such kind of server, one folder for two things, a sample that is no picture, or the page's runtime can't
+            be obtained.
         OutputError: A destination exists, or its folder does not.
     """
     places = {"--serve-repo": request.serve_repo and request.serve_repo[1], "--web": request.web}
@@ -47,6 +49,7 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
         check_repository(kind, folder, request.overwrite)
     if request.web is not None:
         check_site(request.web, request.overwrite)
+        read_samples(request.web_samples)
         runtime_files(request.ort_web, say)  # they are in the cache from now on
 
 
@@ -65,7 +68,9 @@ def deliver(request: Request, bundle: Bundle, material: Material, put: Put, say:
     """
     if request.web is not None:
         say("making the page")
-        write_site(request.web, bundle, runtime_files(request.ort_web, say), request.overwrite, put)
+        samples = read_samples(request.web_samples)
+        runtime = runtime_files(request.ort_web, say)
+        write_site(request.web, bundle, runtime, request.overwrite, put, request.web_title, samples)
     if request.serve_repo is not None:
         kind, folder = request.serve_repo
         say("laying out the server's repository")

@@ -25,7 +25,13 @@ class Cam:
 
     relu: bool = True
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+
+    @property
+    def signed(self) -> bool:
+        """See `Fused`."""
+        return not self.relu
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -20,10 +20,16 @@ class Fused(Protocol):
     """A method as a graph. It is a frozen dataclass: its fields are its options, named as those of the runtime's method.
 
     Attributes:
-        at_pixels: The map has the input's size, not the activation's.
+        input_sized: The map has the input's size, not the activation's.
+        at_pixels: It goes back to the pixels of the input, as the runtime's `Method.at_pixels` says.
+        signed: 0 is neutral in the map before min-max, and values below 0 speak against the class: the runtime's `signed`.
     """
 
+    input_sized: ClassVar[bool]
     at_pixels: ClassVar[bool]
+
+    @property
+    def signed(self) -> bool: ...
 
     def raw(self, net: Net) -> ir.Value:
         """Write the method's nodes.

@@ -17,7 +17,9 @@ from .net import Net
 class GradCam:
     """L = ReLU(sum_k w_k A_k), w_k = mean_ij g_kij."""
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -20,7 +20,9 @@ class GradCamPlusPlus:
     This is the authors' form with g^2 cancelled, as in the runtime's method. alpha is 0 where the denominator is 0.
     """
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -43,7 +43,13 @@ class Gradient:
 
     channels: Channels = "max-abs"
 
+    input_sized: ClassVar[bool] = True
     at_pixels: ClassVar[bool] = True
+
+    @property
+    def signed(self) -> bool:
+        """See `Fused`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -24,6 +24,9 @@ from .embed import embed_preprocess
 from .fused_method import Wanted
 from .net import Net
 
+RAW = "saliency_raw"
+"""The tensor of the map before min-max. No file gives it as an output; the page's copies do."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -58,7 +61,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
             graph needs.
     """
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
-    for ours in (SALIENCY,) if form.fixed_target else (SALIENCY, TARGET):
+    for ours in (SALIENCY, RAW) if form.fixed_target else (SALIENCY, RAW, TARGET):
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
     if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
@@ -67,7 +70,9 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
         raise GraphError("an output of the network has the name of its input; rename it")
     net = _begin(material, form)
     raw = wanted.method.raw(net)
-    return _end(net, {_finish(net, raw, wanted.method.at_pixels, form): SALIENCY})
+    graph = _end(net, {_finish(net, raw, wanted.method.input_sized, form): SALIENCY})
+    rename(graph, {raw: RAW})
+    return graph
 
 
 def plain_graph(material: Material, form: Form) -> ir.Graph:
@@ -94,18 +99,20 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
         "xai_options": json.dumps(options),
         "xai_layer": layer,
         "xai_target": "predicted" if form.fixed_target else "input",
+        "xai_signed": "yes" if wanted.method.signed else "no",
+        "xai_at_pixels": "yes" if wanted.method.at_pixels else "no",
         "xai_preprocess": "embedded" if form.embed_preprocess else "outside",
     }
 
 
-def _finish(net: Net, raw: ir.Value, at_pixels: bool, form: Form) -> ir.Value:
+def _finish(net: Net, raw: ir.Value, input_sized: bool, form: Form) -> ir.Value:
     """Resize if the form asks for it (bilinear, half-pixel centres), then min-max per image; a constant map gives zeros.
 
     The resize is two products with constant matrices. They give the same numbers on every runtime; Resize does not. The minimum
     is subtracted before the resize, too, because the resize would round a constant map unevenly.
     """
     op = net.op
-    h, w = net.size if at_pixels else net.shape[1:]
+    h, w = net.size if input_sized else net.shape[1:]
     shifted = op.Sub(raw, op.ReduceMin(raw, [1, 2], keepdims=1))
     height, width = net.size if form.input_size else (h, w)
     if (h, w) != (height, width):

@@ -34,11 +34,17 @@ class IntegratedGradients:
     baseline: Literal["zeros", "black"] = "zeros"
     channels: Channels = "sum"
 
+    input_sized: ClassVar[bool] = True
     at_pixels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise OptionError(f"integrated-gradients: steps are at least 1, not {self.steps}")
+
+    @property
+    def signed(self) -> bool:
+        """See `Fused`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

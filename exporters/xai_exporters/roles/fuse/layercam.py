@@ -16,7 +16,9 @@ from .net import Net
 class LayerCam:
     """L = ReLU(sum_k ReLU(g_k) * A_k), elementwise."""
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

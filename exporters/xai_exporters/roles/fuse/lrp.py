@@ -26,10 +26,16 @@ class Lrp:
     composite: str = DEFAULT
     channels: Channels = "sum"
 
+    input_sized: ClassVar[bool] = True
     at_pixels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         load_composite(self.composite)  # an invalid composite is refused before the network is read
+
+    @property
+    def signed(self) -> bool:
+        """See `Fused`; magnitudes have no sign."""
+        return self.channels == "sum"
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

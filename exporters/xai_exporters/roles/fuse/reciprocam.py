@@ -46,7 +46,9 @@ class ReciproCam:
     score: Literal["logit", "probability", "softmax"] = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

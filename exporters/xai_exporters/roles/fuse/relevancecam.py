@@ -28,7 +28,9 @@ class RelevanceCam:
     composite: str = DEFAULT
     contrast: bool = True
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         load_composite(self.composite)  # an invalid composite is refused before the network is read

@@ -28,7 +28,9 @@ class ScoreCam:
 
     score: Literal["probability", "logit", "softmax"] = "probability"
 
-    at_pixels: ClassVar[bool] = True
+    input_sized: ClassVar[bool] = True
+    at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

@@ -17,7 +17,9 @@ from .net import Net
 class XGradCam:
     """L = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij; 0 where the denominator is 0."""
 
+    input_sized: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""

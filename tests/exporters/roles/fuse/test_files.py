@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,12 +12,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from xai_exporters import Request, export
-from xai_exporters.roles.fuse.fused_method import fused
+from xai_exporters.roles.fuse.fused_method import fused, parse
+from xai_exporters.roles.fuse.graph import Form, notes
 
 from tests.exporters import onnx_nets as o
 from tests.exporters.running import export_onnx
 from xai_deploy import Explainer
 from xai_deploy.format.bundle import Bundle, fused_method
+from xai_deploy.methods import create
 
 from .harness import IMAGES, METHODS, Fused, fuse_onnx
 from .networks import POOLED, network
@@ -92,6 +95,25 @@ def test_what_it_says_of_itself(tmp_path: Path) -> None:
     second = {p.key: p.value for p in onnx.load_from_string(formed.files["grad-cam"]).metadata_props}
     assert second["xai_method"] == "grad-cam"
     assert second["xai_target"] == "predicted"
+
+
+CHOICES = {"channels": ("sum", "max-abs", "sum-abs"), "relu": ("true", "false")}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sign_and_place_are_those_of_the_runtime(name: str) -> None:
+    """Of the method, with every option that matters, and of its file."""
+    fields = [field for field in CHOICES if field in fused.get(name).__dataclass_fields__]  # type: ignore[union-attr]
+    for values in itertools.product(*(CHOICES[field] for field in fields)):
+        options = dict(zip(fields, values, strict=True))
+        [wanted] = parse(
+            [f"{name}:" + ",".join(f"{key}={value}" for key, value in options.items()) if options else name]
+        )
+        runtime = create(name, options)
+        assert (wanted.method.signed, wanted.method.at_pixels) == (runtime.signed(False), runtime.at_pixels), options
+        said = notes(wanted, Form(), "auto")
+        yes = {True: "yes", False: "no"}
+        assert (said["xai_signed"], said["xai_at_pixels"]) == (yes[runtime.signed(False)], yes[runtime.at_pixels])
 
 
 def test_a_composites_file_is_told_by_its_name(tmp_path: Path) -> None:

@@ -2,28 +2,31 @@
  * The page: a picture, a method and a class -> the map over the picture, the prediction and the time.
  *
  * For tests and for the curious, `window.xai.last` is the last explanation:
- * {count, method, target, predicted, likelihoods, map: {data, height, width} as the file gave it,
- *  heatmap: the same at the network's input size, seconds, loading: seconds until the file was ready}.
+ * {count, predicted, likelihoods, seconds, loading: seconds until the file was ready, ...main, other, difference}, where main and
+ * other (null if nothing is compared) are {method, target, map: {data, height, width} as the file gave it, raw: the same before
+ * min-max, heatmap: the map at the network's input size, shown: {data, height, width} whose colours are drawn}. `difference` is
+ * {raw, shown} for two classes, else null.
  */
 
 import { setUpCamera } from "./camera.js";
-import { PREDICTED, best, classNames, findClass, likelihoods } from "./classes.js";
-import { colourise, heatmapOf } from "./heatmap.js";
+import { PREDICTED, best, classNames, likelihoods } from "./classes.js";
+import { tableOf } from "./colors.js";
+import { drawn, heatmapOf } from "./heatmap.js";
+import { Panel } from "./panel.js";
 import { PictureError, openPicture } from "./picture.js";
-import { prepare, seenPart } from "./preprocess.js";
-
-const SHOWN = 5; // predictions
-const [SMALLEST, LARGEST] = [512, 1024]; // longest side of the shown picture, in pixels
+import { likely, setUpPrediction, showPrediction } from "./prediction.js";
+import { geometry, prepare, seenPart } from "./preprocess.js";
+import { ClassError, comparison, method, pick, setUpQuestion, targetClass } from "./question.js";
+import { ask, giveUp } from "./runner.js";
+import { setUpSamples } from "./samples.js";
+import { download, fileName, npy, pictureOf, rowsOf } from "./save.js";
 
 const $ = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-let config, names; // of the site
+let config, names, tables; // of the site
 let chosen = 0; // how many pictures so far; the one chosen last counts
-let picture = null; // {width, height, rows, bitmap, tensor}
-let shown = null; // {source, part, map, heat}: what the canvas holds
-let worker = null;
-let picked = null; // the class whose button was pressed, until the field changes
+let picture = null; // {name, width, height, rows, bitmap, tensor}
+let panels = []; // what is shown
 let running = false;
 let again = false;
 
@@ -39,17 +42,17 @@ async function start() {
     return fail(`The page is incomplete (${error.message}). Copy the whole folder to the server.`);
   }
   names = classNames(config.labels);
-  document.title = `${config.name}: explain a picture`;
-  $("title").textContent = config.name;
+  tables = { positive: tableOf(config.colors.positive), signed: tableOf(config.colors.signed) };
+  document.title = `${config.title}: explain a picture`;
+  $("title").textContent = config.title;
   $("about").textContent =
     `Everything runs on this device, with ${config.runtime}; nothing is sent anywhere. ` +
     `The network's decision is explained at the layer “${config.layer}”. Written by ${config.producer}.`;
-  for (const { name } of config.methods) $("method").append(new Option(name, name));
-  $("classes").append(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
-  for (let i = 0; i < Math.min(SHOWN, config.classes); i++) $("prediction").append(row());
+  setUpQuestion(config, names, update);
+  setUpPrediction(config, choose);
+  setUpSamples(config.samples, take);
+  setUpCamera({ onPicture: (taken) => take(() => taken), onError: fail });
   listen();
-  methodChanged();
-  $("method").disabled = false;
   say("Ready. Choose a picture.");
 }
 
@@ -70,38 +73,17 @@ function listen() {
     if (file) take(() => openPicture(file));
     else fail("That is no file. Drop a picture's file, or choose one.");
   });
-  setUpCamera({ onPicture: (taken) => take(() => taken), onError: fail });
-  $("method").addEventListener("change", () => {
-    methodChanged();
-    update();
-  });
-  $("class").addEventListener("change", () => {
-    picked = null;
-    update();
-  });
-  $("predicted").addEventListener("click", () => pick(null));
+  $("predicted").addEventListener("click", () => choose(null));
   $("opacity").addEventListener("input", draw);
+  $("original").addEventListener("click", () => {
+    $("original").setAttribute("aria-pressed", $("original").getAttribute("aria-pressed") === "false");
+    draw();
+  });
+  listenToSave();
 }
 
-const method = () => config.methods.find(({ name }) => name === $("method").value);
-
-function methodChanged() {
-  const fixed = !method().target;
-  $("class").disabled = $("predicted").disabled = fixed;
-  $("class-hint").textContent = fixed
-    ? "This file always explains the predicted class."
-    : "Type a part of its name, or its number; empty: the predicted class.";
-  if (!fixed) return;
-  $("class").value = "";
-  picked = null;
-}
-
-/** Explain a class by its number, since names may differ in case alone; null: the predicted one. */
-function pick(number) {
-  if ($("class").disabled) return;
-  $("class").value = names[number] ?? "";
-  picked = number;
-  update();
+function choose(number) {
+  if (pick(number)) update();
 }
 
 /** Take a new picture in, and explain it. */
@@ -114,7 +96,7 @@ async function take(open) {
     opened = await open();
     if (turn !== chosen) return opened.bitmap.close();
     opened.tensor = prepare(opened, config.input);
-    if (picture !== shown?.source) picture?.bitmap.close();
+    if (picture !== panels[0]?.shown.source) picture?.bitmap.close();
     picture = opened;
   } catch (error) {
     opened?.bitmap.close();
@@ -136,133 +118,186 @@ async function update() {
   while (again) {
     again = false;
     try {
-      await explain(picture, method());
+      await explain(picture);
     } catch (error) {
-      worker?.terminate(); // its memory may be spoilt
-      worker = null;
       say("");
-      if (!again) fail(`The explanation failed: ${error.message}`);
+      if (error instanceof ClassError) fail(error.message);
+      else {
+        giveUp();
+        if (!again) fail(`The explanation failed: ${error.message}`);
+      }
     }
+    $("loading").hidden = true;
   }
   running = false;
   $("main").setAttribute("aria-busy", "false");
 }
 
-async function explain(source, { name, file, target: takesTarget }) {
-  const wanted = takesTarget ? (picked ?? findClass($("class").value, names)) : PREDICTED;
-  $("class").setAttribute("aria-invalid", wanted === null);
-  if (wanted === null) {
-    say("");
-    return fail(`No class, or more than one, fits “${$("class").value}”. Pick one from the list, or leave the field empty.`);
+async function explain(source) {
+  const [wanted, compared] = [targetClass(), comparison()];
+  const asked = performance.now();
+  const answer = await run(source, method(), wanted, compared);
+  if (source !== picture) return; // another one came meanwhile, and is next
+  const loading = (performance.now() - asked) / 1000 - answer.seconds;
+  const [predicted] = best(answer.scores, 1);
+  const shares = likelihoods(answer.scores, config.apply);
+  const main = seenAs(answer, wanted === PREDICTED ? predicted : wanted);
+  const { target } = main;
+  let other = null;
+  if (compared?.method) other = seenAs(await run(source, compared.method, target, compared), target);
+  if (compared?.class !== undefined) {
+    const likeliest = best(answer.scores, 2).find((number) => number !== target);
+    const second = compared.class === PREDICTED ? likeliest : compared.class;
+    if (second === target || second === undefined) throw new ClassError(`“${names[target]}” can't be compared with itself. Choose another class.`);
+    other = seenAs(await run(source, method(), second, compared), second);
   }
+  if (source !== picture) return;
+  const difference = other && !compared.method ? differenceOf(main, other) : null;
+  show(source, [main, other, difference].filter(Boolean), shares);
+  showPrediction({ scores: answer.scores, shares, names, apply: config.apply, target, choosable: method().target });
+  const milliseconds = Math.max(1, Math.round(1000 * answer.seconds));
+  const said = `${main.method} for “${names[target]}” (${likely(shares[target], config.apply)})`;
+  $("time").textContent =
+    `${said}: prediction and map in ${milliseconds} ms` +
+    (answer.first ? ", the first time with this method; again it is faster." : ".");
+  const beside = other ? `, beside ${other.method} for “${names[other.target]}”` : "";
+  say(`Done: ${said}${beside}.`);
+  const count = (window.xai.last?.count ?? 0) + 1;
+  window.xai.last = { count, predicted, likelihoods: shares, seconds: answer.seconds, loading, ...main, other, difference };
+}
+
+/** Run a method for a class. */
+async function run(source, { name, file, target: takesTarget, signed, at_pixels: atPixels }, target, compared) {
   say(`Running ${name}.`);
   const { data, dims } = source.tensor;
-  const tensorNames = { ...config.names, target: takesTarget ? config.names.target : null };
-  const asked = performance.now();
-  const answer = await ask({ file, input: data, dims, dtype: config.input.dtype, names: tensorNames, target: wanted });
-  if (source !== picture) return; // another one came meanwhile, and is next
-  const [h, w] = answer.size;
-  const heat = heatmapOf(answer.map, h, w, config.input.height, config.input.width);
-  const [predicted] = best(answer.scores, 1);
-  const target = wanted === PREDICTED ? predicted : wanted;
-  const shares = likelihoods(answer.scores, config.apply);
-  if (shown?.source !== source) shown?.source.bitmap.close();
-  shown = { source, part: seenPart(source, config.input), map: heat, heat: null };
-  draw();
-  showPrediction(answer.scores, shares, target, takesTarget);
-  const milliseconds = Math.max(1, Math.round(1000 * answer.seconds));
-  $("time").textContent =
-    `${name} for “${names[target]}” (${likely(shares[target])}): prediction and map in ${milliseconds} ms` +
-    (answer.first ? ", the first time with this method; again it is faster." : ".");
-  $("canvas").setAttribute("aria-label", `The picture under the map of ${name} for ${names[target]}`);
-  say(`Done: ${name} for “${names[target]}”.`);
-  window.xai.last = {
-    count: (window.xai.last?.count ?? 0) + 1,
-    method: name,
+  const question = {
+    file,
+    keep: compared?.method ? 2 : 1,
+    bytes: config.bytes,
+    input: data,
+    dims,
+    dtype: config.input.dtype,
+    names: { ...config.names, target: takesTarget ? config.names.target : null },
     target,
-    predicted,
-    likelihoods: shares,
-    map: { data: answer.map, height: h, width: w },
-    heatmap: heat,
-    seconds: answer.seconds,
-    loading: (performance.now() - asked) / 1000 - answer.seconds,
   };
-}
-
-/** Ask the worker, one question at a time. */
-function ask(question) {
-  worker ??= newWorker();
-  return new Promise((resolve, reject) => {
-    worker.onmessage = ({ data }) => {
-      if (data.loading) say("Loading the network.");
-      else if (data.error) reject(new Error(data.error));
-      else resolve(data);
-    };
-    worker.onerror = (event) => reject(new Error(event.message || "the runtime can't be loaded"));
-    worker.postMessage(question);
+  const answer = await ask(question, (share) => {
+    if ($("loading").hidden) say("Loading the network.");
+    $("loading").hidden = false;
+    $("loading").value = share;
   });
+  return { ...answer, method: name, signed, atPixels };
 }
 
-/** Made from a blob, a worker keeps to this page's Content-Security-Policy; one from the server would have none. */
-function newWorker() {
-  const script = `import ${JSON.stringify(new URL("worker.js", import.meta.url).href)};`;
-  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-  const made = new Worker(url, { type: "module" });
-  for (const kind of ["message", "error"]) made.addEventListener(kind, () => URL.revokeObjectURL(url), { once: true });
-  return made;
+/** An answer as it is shown: a signed map from -1 to 1 with 0 in the middle, any other from 0 to 1. */
+function seenAs({ method, map, raw, signed, atPixels }, target) {
+  const { height, width } = config.input;
+  const heatmap = heatmapOf(map.data, map.height, map.width, height, width);
+  return { method, target, map, raw, heatmap, signed, atPixels, shown: drawn(heatmap, raw, signed, atPixels) };
 }
 
-/** The picture as far as the network sees it, the map over it; the map's colours are made once. */
+/** The map of one class minus that of another. */
+function differenceOf(main, other) {
+  const { method, target, heatmap, atPixels } = main;
+  const raw = { ...main.raw, data: main.raw.data.map((value, i) => value - other.raw.data[i]) };
+  return { method, target, versus: other.target, raw, signed: true, shown: drawn(heatmap, raw, true, atPixels) };
+}
+
+/** Put maps over the picture, each in its panel. */
+function show(source, maps, shares) {
+  const before = panels[0]?.shown.source;
+  if (before !== source) before?.bitmap.close();
+  const part = seenPart(source, config.input);
+  panels = maps.map(({ method, target, versus, signed, shown }, i) => {
+    const panel = panels[i] ?? new Panel(i ? `canvas-${i + 1}` : "canvas");
+    const one = names[target];
+    const against = versus === undefined ? null : names[versus];
+    panel.show({
+      source,
+      geometry: geometry(source.height, source.width, config.input),
+      part,
+      values: shown,
+      signed,
+      table: signed ? tables.signed : tables.positive,
+      title: against === null ? `${method}: ${one}, ${likely(shares[target], config.apply)}` : `${method}: ${one} minus ${against}`,
+      ends: against !== null ? [against, one] : signed ? ["against", "for the class"] : ["least", "most evidence"],
+      label: `The picture under the map of ${method} for ${one}${against === null ? "" : ` minus that for ${against}`}`,
+    });
+    return panel;
+  });
+  $("maps").replaceChildren(...panels.map(({ figure }) => figure));
+  $("maps").hidden = false;
+  $("empty").hidden = true;
+  $("frame-hint").hidden = part.height === source.height && part.width === source.width;
+  $("original").disabled = $("save").disabled = false;
+  draw();
+}
+
 function draw() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
-  if (!shown) return;
-  const { source, part } = shown;
-  const longest = Math.max(part.height, part.width);
-  const zoom = Math.min(Math.max(longest, SMALLEST), LARGEST) / longest;
-  const [height, width] = [part.height, part.width].map((side) => Math.max(1, Math.round(side * zoom)));
-  const canvas = $("canvas");
-  if (!shown.heat) {
-    shown.heat = new OffscreenCanvas(width, height);
-    shown.heat.getContext("2d").putImageData(new ImageData(colourise(shown.map, height, width), width), 0, 0);
-    [canvas.width, canvas.height] = [width, height];
-    $("figure").hidden = false;
-  }
-  const context = canvas.getContext("2d");
-  context.globalAlpha = 1;
-  context.clearRect(0, 0, width, height);
-  context.imageSmoothingEnabled = zoom <= 1; // the pixels of a tiny picture stay what they are
-  context.imageSmoothingQuality = "high";
-  context.drawImage(source.bitmap, part.left, part.top, part.width, part.height, 0, 0, width, height);
-  context.globalAlpha = $("opacity").value / 100;
-  context.drawImage(shown.heat, 0, 0);
+  const original = $("original").getAttribute("aria-pressed") === "true";
+  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100);
 }
 
-/** One line of the prediction: a button that explains its class. */
-function row() {
-  const item = document.createElement("li");
-  const button = Object.assign(document.createElement("button"), { type: "button" });
-  const bar = Object.assign(document.createElement("progress"), { max: 1, hidden: config.apply === "raw" });
-  bar.setAttribute("aria-hidden", "true");
-  button.append(document.createElement("span"), document.createElement("span"), bar);
-  button.addEventListener("click", () => pick(Number(button.dataset.number)));
-  item.append(button);
-  return item;
-}
-
-const likely = (share) => (config.apply === "raw" ? `score ${share.toPrecision(4)}` : percent(share));
-
-function showPrediction(scores, shares, target, choosable) {
-  const classes = best(scores, SHOWN);
-  $("prediction").querySelectorAll("button").forEach((button, i) => {
-    const [label, number, bar] = button.children;
-    label.textContent = names[classes[i]];
-    button.dataset.number = classes[i];
-    number.textContent = likely(shares[classes[i]]);
-    if (config.apply !== "raw") bar.value = Math.min(Math.max(shares[classes[i]], 0), 1);
-    button.disabled = !choosable;
-    button.setAttribute("aria-pressed", classes[i] === target);
+function listenToSave() {
+  const open = (yes) => {
+    $("save-menu").hidden = !yes;
+    $("save").setAttribute("aria-expanded", yes);
+  };
+  $("save").addEventListener("click", () => open($("save-menu").hidden));
+  $("save-group").addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    open(false);
+    $("save").focus();
   });
-  $("result").hidden = false;
+  $("save-group").addEventListener("focusout", ({ relatedTarget }) => {
+    if (!$("save-group").contains(relatedTarget)) open(false);
+  });
+  const kinds = { "save-picture": savedPicture, "save-npy": savedNpy, "save-json": savedJson };
+  for (const [id, make] of Object.entries(kinds)) {
+    $(id).addEventListener("click", async () => {
+      open(false);
+      $("save").focus();
+      try {
+        const { blob, suffix } = await make();
+        download(blob, `${savedName()}.${suffix}`);
+      } catch (error) {
+        fail(`It can't be saved (${error.message}).`);
+      }
+    });
+  }
+}
+
+const savedName = () => fileName(panels[0].shown.source.name, window.xai.last.method, names[window.xai.last.target]);
+
+async function savedPicture() {
+  const lines = [`${config.title}, layer ${config.layer}`, `${config.producer}, ${config.runtime}`];
+  return { blob: await pictureOf(panels, lines), suffix: "png" };
+}
+
+const savedNpy = () => ({ blob: new Blob([npy(window.xai.last.raw)]), suffix: "npy" });
+
+function savedJson() {
+  const { source, part } = panels[0].shown;
+  const { last } = window.xai;
+  const mapOf = ({ method, target, versus, raw, signed }) => ({
+    method,
+    target,
+    label: names[target],
+    ...(versus === undefined ? {} : { versus, versus_label: names[versus] }),
+    signed,
+    raw: rowsOf(raw),
+  });
+  const saved = {
+    name: config.name,
+    layer: config.layer,
+    producer: config.producer,
+    picture: { name: source.name, height: source.height, width: source.width },
+    seen: part,
+    predicted: last.predicted,
+    [config.apply === "raw" ? "scores" : "probabilities"]: Array.from(last.likelihoods),
+    maps: [last, last.other, last.difference].filter(Boolean).map(mapOf),
+  };
+  return { blob: new Blob([JSON.stringify(saved)], { type: "application/json" }), suffix: "json" };
 }
 
 function say(text) {

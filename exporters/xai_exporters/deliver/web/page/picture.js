@@ -1,4 +1,4 @@
-/** Pictures from files and from the camera, as {width, height, rows, bitmap}. */
+/** Pictures from files and from the camera, as {name, width, height, rows, bitmap}. */
 
 const MOST_PIXELS = 100_000_000; // as `xai_deploy/images.py`
 const LONGEST_SIDE = 65_535;
@@ -34,12 +34,12 @@ export async function openPicture(file) {
   } catch {
     throw new PictureError(`${name} can't be decoded: it is cut off or damaged, or of a kind that this browser does not read. Choose another.`);
   }
-  return pictureOf(bitmap, name);
+  return pictureOf(bitmap, name, file.name.replace(/\.[^.]*$/, ""));
 }
 
 /** What the camera shows now. */
 export async function takePicture(video) {
-  return pictureOf(await createImageBitmap(video), "The camera's picture");
+  return pictureOf(await createImageBitmap(video), "The camera's picture", "camera");
 }
 
 /** Width and height from the header, before the pixels are unpacked; null if it is no picture. */
@@ -57,7 +57,7 @@ async function announcedSize(file) {
   }
 }
 
-function pictureOf(bitmap, name) {
+function pictureOf(bitmap, called, name) {
   const { width, height } = bitmap;
   // Strips: some phones refuse a canvas of the size of their own camera's pictures.
   const rows = (top, count) => {
@@ -67,9 +67,9 @@ function pictureOf(bitmap, name) {
     const { data } = context.getImageData(0, 0, width, count);
     // A canvas loses the colours beneath transparency, which OpenCV keeps. Alpha is the highest byte of a pixel.
     if (new Uint32Array(data.buffer).some((pixel) => pixel < 0xff000000)) {
-      throw new PictureError(`${name} is transparent in places; a browser loses the colours there. Save it without transparency.`);
+      throw new PictureError(`${called} is transparent in places; a browser loses the colours there. Save it without transparency.`);
     }
     return data;
   };
-  return { width, height, rows, bitmap };
+  return { name, width, height, rows, bitmap };
 }

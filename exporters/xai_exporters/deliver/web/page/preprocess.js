@@ -16,23 +16,24 @@ function shorterTo(height, width, side) {
 }
 
 /** [rows, columns] of the whole resized picture, and [top, left] of the part that is cut from it. */
-function geometry(height, width, spec) {
+export function geometry(height, width, spec) {
   const { resize } = spec.preprocess;
   if (resize === "stretch") return { size: [spec.height, spec.width], corner: [0, 0] };
   const size = shorterTo(height, width, resize);
   return { size, corner: [rint((size[0] - spec.height) / 2), rint((size[1] - spec.width) / 2)] };
 }
 
-/** The part of a picture that reaches the network, in its own pixels, rounded as the overlay of `xai-explain`. */
+/** The part of a picture that reaches the network, in whole pixels: at least 1 x 1, and inside it, as `preprocess.frame`. */
 export function seenPart({ height, width }, spec) {
-  if (spec.preprocess.resize === "stretch") return { top: 0, left: 0, height, width };
   const { size, corner } = geometry(height, width, spec);
   const [down, across] = [height / size[0], width / size[1]];
+  const top = Math.min(rint(corner[0] * down), height - 1);
+  const left = Math.min(rint(corner[1] * across), width - 1);
   return {
-    top: rint(corner[0] * down),
-    left: rint(corner[1] * across),
-    height: Math.max(rint(spec.height * down), 1),
-    width: Math.max(rint(spec.width * across), 1),
+    top,
+    left,
+    height: Math.min(Math.max(rint(spec.height * down), 1), height - top),
+    width: Math.min(Math.max(rint(spec.width * across), 1), width - left),
   };
 }
 

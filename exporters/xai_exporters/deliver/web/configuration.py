@@ -1,0 +1,83 @@
+"""What the page needs to know about the network, as data; app.js and the modules beside it read the names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xai_deploy.format.bundle import SALIENCY, TARGET, Activation, Bundle
+from xai_deploy.pictures import find_colormap
+
+from ...cut.scores.logits import explained
+from ...roles.fuse.graph import RAW
+from .networks import FLOAT, PageNetwork
+from .ortweb import VERSION
+
+_FORMAT = 2
+
+
+def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -> dict[str, Any]:
+    """The page's configuration.
+
+    Args:
+        bundle: The bundle.
+        networks: Its networks for the page, at least one.
+        title: The page's title.
+    """
+    manifest = bundle.manifest
+    spec, how, scores = manifest.input, manifest.input.preprocess, explained(manifest.outputs)
+    embedded, kind = networks[-1].embedded, networks[-1].scores
+    return {
+        "page": "xai-deploy",
+        "format": _FORMAT,
+        "producer": manifest.producer,
+        "runtime": f"ONNX Runtime Web {VERSION}",
+        "title": title,
+        "name": manifest.name,
+        "layer": manifest.target.name,
+        "input": {
+            "layout": spec.layout,
+            "channels": spec.channels,
+            "height": spec.height,
+            "width": spec.width,
+            "dtype": "uint8" if embedded else spec.dtype,
+            "embedded": embedded,
+            "preprocess": {
+                "resize": how.resize,
+                "interpolation": how.interpolation,
+                "antialias": how.antialias,
+                "color": how.color,
+                "scale": how.scale,
+                "mean": how.mean,
+                "std": how.std,
+            },
+        },
+        "names": {"input": spec.name, "target": TARGET, "scores": scores.name, "map": SALIENCY, "raw": RAW},
+        "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == FLOAT),
+        "classes": manifest.classes,
+        "labels": bundle.labels or [f"class {i}" for i in range(manifest.classes)],
+        "methods": [
+            {
+                "name": network.method,
+                "file": network.file,
+                "target": network.target,
+                "signed": network.signed,
+                "at_pixels": network.at_pixels,
+            }
+            for network in networks
+        ],
+        # the engine's colours, as "rrggbb" after "rrggbb"
+        "colors": {
+            "positive": find_colormap(None, signed=False).table.tobytes().hex(),
+            "signed": find_colormap(None, signed=True).table.tobytes().hex(),
+        },
+    }
+
+
+def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:
+    """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" if nothing does."""
+    if kind == "probabilities" and floats:
+        return "none"
+    if kind in ("probabilities", "derived"):
+        return "share" if activation in ("softmax", "normalised") else "raw"
+    return "softmax" if floats and classes > 1 else "raw"

@@ -1,0 +1,86 @@
+/** The controls that say what is explained: method, class, and what it is compared with. */
+
+import { PREDICTED, findClass } from "./classes.js";
+
+const $ = (id) => document.getElementById(id);
+
+let config, names; // of the site
+let picked = null; // the class whose button was pressed, until the field changes
+
+/** What is wrong with a class that was typed. */
+export class ClassError extends Error {}
+
+/** @param onChange called when something else is to be explained */
+export function setUpQuestion(site, classNames, onChange) {
+  [config, names] = [site, classNames];
+  for (const { name } of config.methods) {
+    $("method").append(new Option(name, name));
+    $("compare-methods").append(new Option(name, `method ${name}`));
+  }
+  $("classes").append(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  methodChanged();
+  $("method").disabled = $("compare").disabled = false;
+  $("method").addEventListener("change", () => {
+    methodChanged();
+    onChange();
+  });
+  $("class").addEventListener("change", () => {
+    picked = null;
+    onChange();
+  });
+  $("compare").addEventListener("change", () => {
+    compareChanged();
+    onChange();
+  });
+  $("other").addEventListener("change", onChange);
+}
+
+/** The method chosen: {name, file, target: whether it takes a class, signed}. */
+export const method = () => config.methods.find(({ name }) => name === $("method").value);
+
+/** Choose a class by its number, since names may differ in case alone; null: the predicted one. */
+export function pick(number) {
+  if ($("class").disabled) return false;
+  $("class").value = names[number] ?? "";
+  $("class").setAttribute("aria-invalid", false);
+  picked = number;
+  return true;
+}
+
+/** The class chosen, or PREDICTED. @throws {ClassError} */
+export function targetClass() {
+  if (!method().target) return PREDICTED;
+  return picked ?? typed($("class"));
+}
+
+/** What the map is compared with: null, {method} or {class: number, or PREDICTED for the next likely one}. @throws {ClassError} */
+export function comparison() {
+  const { value } = $("compare");
+  if (value === "class") return { class: typed($("other")) };
+  return value ? { method: config.methods.find(({ name }) => `method ${name}` === value) } : null;
+}
+
+function typed(field) {
+  const number = findClass(field.value, names);
+  field.setAttribute("aria-invalid", number === null);
+  if (number !== null) return number;
+  throw new ClassError(`No class, or more than one, fits “${field.value}”. Pick one from the list, or leave the field empty.`);
+}
+
+function methodChanged() {
+  const fixed = !method().target;
+  $("class").disabled = $("predicted").disabled = $("compare-class").disabled = fixed;
+  $("class-hint").textContent = fixed
+    ? "This file always explains the predicted class."
+    : "Type a part of its name, or its number; empty: the predicted class.";
+  for (const option of $("compare-methods").children) option.disabled = option.value === `method ${method().name}`;
+  if ($("compare").selectedOptions[0].disabled) $("compare").value = "";
+  compareChanged();
+  if (!fixed) return;
+  $("class").value = "";
+  picked = null;
+}
+
+function compareChanged() {
+  $("other-field").hidden = $("compare").value !== "class";
+}
