@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,20 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         explanation=explanation,
         image=image,
     )
+
+
+def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answer:
+    """An answer from what was written of it.
+
+    Args:
+        explainer: An explainer of the same bundle.
+        entry: What `Answer.as_json` gave.
+        raw: [h,w] float32, the method's own values.
+    """
+    spec = explainer.bundle.manifest.input
+    arrays = ("heatmap", "raw")
+    kept = {field.name: entry[field.name] for field in fields(Answer) if field.name not in arrays}
+    return Answer(**kept, heatmap=_heatmap.heatmap(raw[None], spec.height, spec.width)[0], raw=raw)
 
 
 def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[str, Any]]:

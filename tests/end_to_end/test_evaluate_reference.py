@@ -44,7 +44,7 @@ def test_maps_lie_on_the_digits_and_depend_on_the_weights(work: Path, root: Path
     images = root / "models" / "clutter_digits" / "samples"
     metrics = "energy-pointing,argmax-pointing,iou,sanity,average-drop"
     choices = ["--boxes", "boxes.csv", "--boxes-of", "class", "--backend", backend, "-o", backend]
-    asked = ["--images", images, "--methods", ",".join(METHODS), "--metrics", metrics]
+    asked = [images, "--method", ",".join(METHODS), "--metrics", metrics]
     shown = command("xai-evaluate", "digits.xai", *asked, *choices, cwd=work)
     assert "energy-pointing" in shown
     assert "those of the class explained" in shown
@@ -72,7 +72,7 @@ def test_maps_lie_on_the_digits_and_depend_on_the_weights(work: Path, root: Path
 
 def test_two_runtimes_agree(work: Path, root: Path) -> None:
     images = root / "models" / "clutter_digits" / "samples"
-    asked = ["--images", images, "--methods", "grad-cam,relevance-cam", "--metrics", "complexity"]
+    asked = [images, "--method", "grad-cam,relevance-cam", "--metrics", "complexity"]
     command("xai-evaluate", "digits.xai", *asked, "--backend", "onnxruntime,openvino", "-o", "both", cwd=work)
     report = json.loads((work / "both" / "results.json").read_text())
     compared = [entry["figures"] for entry in report["results"] if "openvino" in entry["network"]]

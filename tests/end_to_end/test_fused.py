@@ -108,7 +108,7 @@ def test_other_commands_take_such_a_bundle(folder: Path, model: Path) -> None:
     assert explained.returncode == 0, explained.stderr
     checked = command("xai-check", "digits.xai", "digits.xai", sample, cwd=folder)
     assert checked.returncode == 0, checked.stderr + checked.stdout
-    bench = ["digits.xai", "--methods", "reciprocam", "--runs", "1", "--warmup", "1", "--no-memory"]
+    bench = ["digits.xai", "--method", "reciprocam", "--runs", "1", "--warmup", "1", "--no-memory"]
     measured = command("xai-bench", *bench, cwd=folder)
     assert measured.returncode == 0, measured.stderr
     for result in (explained, checked, measured):

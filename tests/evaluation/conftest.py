@@ -63,7 +63,7 @@ def run(desk: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*more: str, bundles: tuple[str, ...] = ("net.xai",), images: str = "photos", out: str = "out") -> Any:
         methods = [] if "-m" in more else ["-m", "reciprocam"]
         metrics = [] if "--metrics" in more else ["--metrics", "complexity"]
-        status = evaluate.main([*bundles, "--images", images, "-o", out, *methods, *metrics, *more])
+        status = evaluate.main([*bundles, images, "-o", out, *methods, *metrics, *more])
         assert status == 0, capsys.readouterr().err
         return json.loads(Path(out, session.RESULTS).read_bytes())
 
@@ -76,10 +76,9 @@ def refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
     def call(*arguments: str, images: str = "photos") -> str:
         capsys.readouterr()
-        given = [] if "--images" in arguments else ["--images", images]
         methods = [] if "-m" in arguments else ["-m", "reciprocam"]
         try:
-            status: object = evaluate.main([*arguments, *given, *methods])
+            status: object = evaluate.main([*arguments, images, *methods])
         except SystemExit as error:
             status = error.code
         captured = capsys.readouterr()

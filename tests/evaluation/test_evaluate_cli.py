@@ -29,7 +29,7 @@ from .conftest import Refused, Run, pictures
 
 def test_table(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each figure with its interval, the choices, where the rest is; a network's name only where there are several."""
-    arguments = ["--images", "photos", "-m", "reciprocam,score-cam", "--metrics", "complexity,average-drop,adcc"]
+    arguments = ["photos", "-m", "reciprocam,score-cam", "--metrics", "complexity,average-drop,adcc"]
     assert evaluate.main(["net.xai", *arguments, "-o", "out"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -110,7 +110,7 @@ def test_default_metrics(desk: Path, run: Run) -> None:
         ]
     ):
         out = f"out{number}"
-        assert evaluate.main(["net.xai", "--images", "photos", "-m", "reciprocam", *more, "-o", out, "-q"]) == 0
+        assert evaluate.main(["net.xai", "photos", "-m", "reciprocam", *more, "-o", out, "-q"]) == 0
         assert [name for name, _ in json.loads(Path(out, "results.json").read_bytes())["plan"]["metrics"]] == wanted
     assert set(wanted) <= set(metric_names())
     figures = json.loads(Path("out1/results.json").read_bytes())["results"][0]["figures"]
@@ -124,7 +124,7 @@ def test_default_metrics(desk: Path, run: Run) -> None:
 def test_default_methods(desk: Path, run: Run) -> None:
     """All that every bundle has the graphs for, but for the slow ones."""
     tiny.write(desk / "grad.xai", gradients=True)
-    arguments = ["--images", "photos", "--limit", "1", "--metrics", "complexity", "-q"]
+    arguments = ["photos", "--limit", "1", "--metrics", "complexity", "-q"]
     assert evaluate.main(["grad.xai", *arguments, "-o", "a"]) == 0
     assert evaluate.main(["grad.xai", "net.xai", *arguments, "-o", "b"]) == 0
     several, few = (
@@ -183,7 +183,7 @@ def test_nothing_but_broken_images(desk: Path, refused: Refused, capsys: pytest.
     for number in range(20):
         Path(f"bad/{number}.png").touch()
     for _ in range(2):  # also when it goes on
-        assert evaluate.main(["net.xai", "--images", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
+        assert evaluate.main(["net.xai", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 21
         assert lines[-1] == "xai-evaluate: error: all 20 images are skipped, for the reasons above"
@@ -212,7 +212,7 @@ def test_as_a_process(desk: Path) -> None:
     nets.write(desk / "guess.xai", assumed=True)
     Path("photos/x.png").touch()
     root = str(Path(evaluate.__file__).parents[2])
-    command = [sys.executable, "-W", "error", "-m", "xai_deploy.cli.evaluate", "guess.xai", "--images", "photos"]
+    command = [sys.executable, "-W", "error", "-m", "xai_deploy.cli.evaluate", "guess.xai", "photos"]
     command += ["-m", "reciprocam", "--metrics", "complexity"]
     for quiet, count in ([], 2), (["-q"], 1):
         finished = subprocess.run(
@@ -230,7 +230,7 @@ def test_as_a_process(desk: Path) -> None:
             assert lines[0].startswith(
                 "xai-evaluate: warning: guess.xai: the bundle's preprocessing was assumed at export"
             )
-    assert "bilinear, assumed" in Path("xai-evaluation/report.html").read_text()
+    assert "bilinear, assumed" in Path("xai-evaluation/photos/report.html").read_text()
 
 
 def test_no_torch(desk: Path) -> None:
@@ -241,7 +241,7 @@ def test_no_torch(desk: Path) -> None:
         "print(sorted({'torch', 'onnx', 'onnx_ir', 'scipy', 'pandas', 'PIL', 'matplotlib'} & set(sys.modules)))"
     )
     root = str(Path(evaluate.__file__).parents[2])
-    arguments = ["net.xai", "--images", "photos", "-m", "reciprocam", "-q"]
+    arguments = ["net.xai", "photos", "-m", "reciprocam", "-q"]
     finished = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=os.environ | {"PYTHONPATH": root},
@@ -268,7 +268,7 @@ def test_sigmoid_and_single_outputs(desk: Path, run: Run) -> None:
             for i in (x, x * explained.heatmap[:, None])
         )
         assert row["average-drop"] == pytest.approx(100 * max(p - after, 0) / p, abs=1e-3)
-    assert evaluate.main(["one.xai", "--images", "photos", "-m", "reciprocam", "--metrics", "complexity", "-q"]) == 0
+    assert evaluate.main(["one.xai", "photos", "-m", "reciprocam", "--metrics", "complexity", "-q"]) == 0
 
 
 def test_contrasts_from_python(desk: Path, tmp_path: Path) -> None:

@@ -21,9 +21,6 @@ from .conftest import Refused, Run
     [
         (["none.xai"], "none.xai: no such folder; a bundle is a folder written by xai-export"),
         (["photos"], "photos: no manifest.json in it"),
-        (["net.xai", "--images", "nowhere"], "nowhere: no such folder"),
-        (["net.xai", "--images", "net.xai"], "net.xai: no image files in this folder or below it"),
-        (["net.xai", "--images", "boxes.csv"], "boxes.csv: a file; give the folder of the images"),
         (["net.xai", "-m", "gradcam"], "no method 'gradcam'"),
         (["net.xai", "-m", "reciprocam,"], "no method ''"),
         (["net.xai", "-m", "reciprocam:mask=circle"], "reciprocam.mask: expected one of 'pixel'"),
@@ -50,7 +47,7 @@ from .conftest import Refused, Run
         (["net.xai", "-t", "2 vs -1"], "target '2 vs -1': a metric takes one class"),
         (["net.xai", "-o", "boxes.csv"], "boxes.csv: is a file; give a folder for the results"),
         (["net.xai", "-o", "boxes.csv", "--overwrite"], "boxes.csv: is a file; give a folder for the results"),
-        (["net.xai", "-o", "boxes.csv/x"], "Not a directory"),
+        (["net.xai", "-o", "boxes.csv/x"], "boxes.csv: is a file; give a folder for the results"),
         (["net.xai", "-b", "onnxruntime,"], "no backend ''"),
         (["net.xai", "-b", "tensorrt"], "no backend 'tensorrt'"),
         (["net.xai", "-d", "npu"], "this ONNX Runtime has no device 'npu'"),
@@ -58,7 +55,7 @@ from .conftest import Refused, Run
         (["net.xai", "--limit", "0"], "argument --limit: at least 1, not 0"),
         (["net.xai", "--seed", "-1", "--limit", "2"], "argument --seed: at least 0, not -1"),
         (["net.xai", "--boxes-of", "none"], "argument --boxes-of: invalid choice: 'none'"),
-        ([], "the following arguments are required: BUNDLE"),
+        ([], "give BUNDLE and DIR, the folder of images"),
         (["one.xai", "--metrics", "class-sensitivity"], "class-sensitivity: the network has a single class"),
         (
             ["one.xai", "--metrics", "average-drop"],
@@ -74,10 +71,24 @@ def test_refused(desk: Path, refused: Refused, arguments: list[str], message: st
     assert not Path("xai-evaluation").exists()
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("nowhere", "nowhere: no such folder"),
+        ("net.xai", "net.xai: no image files in this folder or below it"),
+        ("boxes.csv", "boxes.csv: a file; give the folder of the images"),
+    ],
+)
+def test_refused_images(desk: Path, refused: Refused, images: str, message: str) -> None:
+    Path("boxes.csv").write_text("image,left,top,right,bottom\n0000.png,2,2,12,12\n")
+    assert message in refused("net.xai", images=images)
+    assert not Path("xai-evaluation").exists()
+
+
 def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused) -> None:
     """Told what differs, and nothing is lost; nor by an --overwrite that fails."""
-    run(out="xai-evaluation")
-    before = {path.name: path.read_bytes() for path in Path("xai-evaluation").iterdir()}
+    run(out="scores")
+    before = {path.name: path.read_bytes() for path in Path("scores").iterdir()}
     same = ("net.xai", "--metrics", "complexity")
     other = nets.write(desk / "other" / "net.xai", 7)
     shutil.copytree("photos", "copied")
@@ -95,18 +106,18 @@ def test_another_evaluation_in_the_folder(desk: Path, run: Run, refused: Refused
         ((*same, "--max-pixels", "9999"), "max-pixels"),
         ((*same, "--masks", "copied"), "masks"),
     ]:
-        line = refused(*more)
-        assert (
-            f"xai-evaluation/journal.jsonl: belongs to an evaluation that differs in {what}; give --overwrite" in line
-        )
+        line = refused(*more, "-o", "scores")
+        assert f"scores/journal.jsonl: belongs to an evaluation that differs in {what}; give --overwrite" in line
     os.utime("photos/0000.png", (1, 1))
-    assert "differs in images; give --overwrite to begin again, or another folder with -o" in refused(*same)
-    refused(*same, "--overwrite", "-m", "grad-cam")
+    assert "differs in images; give --overwrite to begin again, or another folder with -o" in refused(
+        *same, "-o", "scores"
+    )
+    refused(*same, "--overwrite", "-m", "grad-cam", "-o", "scores")
     nets.write(desk / "one.xai", classes=1, activation="none")
-    refused("one.xai", "--metrics", "average-drop", "--overwrite")  # found out in the first chunk
-    assert {path.name: path.read_bytes() for path in Path("xai-evaluation").iterdir()} == before
-    run("-t", "3", "--overwrite", out="xai-evaluation")
-    assert json.loads(Path("xai-evaluation/results.json").read_bytes())["plan"]["target"] == 3
+    refused("one.xai", "--metrics", "average-drop", "--overwrite", "-o", "scores")  # found out in the first chunk
+    assert {path.name: path.read_bytes() for path in Path("scores").iterdir()} == before
+    run("-t", "3", "--overwrite", out="scores")
+    assert json.loads(Path("scores/results.json").read_bytes())["plan"]["target"] == 3
 
 
 def test_two_write_the_same_folder(desk: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ sys.exit(evaluate.main(sys.argv[3:]))
 
 def command(out: str) -> list[str]:
     metrics = "average-drop,coherency,complexity,adcc"
-    given = ["net.xai", "--images", "many", "-m", "reciprocam", "--metrics", metrics, "--threads", "1", "-q"]
+    given = ["net.xai", "many", "-m", "reciprocam", "--metrics", metrics, "--threads", "1", "-q"]
     return [*given, "-o", out]
 
 

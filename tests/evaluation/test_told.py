@@ -39,7 +39,7 @@ def test_an_undefined_figure_stays_in_the_table(desk: Path, capsys: pytest.Captu
     rows = "".join(f"{number:04}.png,1,1,5,5,nothing we know\n" for number in range(6))
     (desk / "boxes.csv").write_text("image,left,top,right,bottom,label\n" + rows)
     asked = ["--boxes", "boxes.csv", "--boxes-of", "class", "--metrics", "iou", "-m", "reciprocam", "-o", "out"]
-    assert evaluate.main(["net.xai", "--images", "photos", *asked]) == 0
+    assert evaluate.main(["net.xai", "photos", *asked]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["iou-25", "iou-75", "iou-mean-std"]
     assert lines[1].split() == ["reciprocam", "-", "-", "-"]
@@ -49,7 +49,7 @@ def test_an_undefined_figure_stays_in_the_table(desk: Path, capsys: pytest.Captu
 def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What is kept, and what to do."""
     pictures(desk / "many", 20)
-    asked = ["net.xai", "--images", "many", "-m", "reciprocam", "--metrics", "complexity", "-o", "out"]
+    asked = ["net.xai", "many", "-m", "reciprocam", "--metrics", "complexity", "-o", "out"]
     with monkeypatch.context() as patch:
         interrupt(patch)
         assert evaluate.main(asked) == 130
@@ -63,7 +63,7 @@ def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_a_randomised_network_is_told(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = nets.write_randomised(desk / "net.xai", 2)[0]
-    asked = ["--images", "photos", "-m", "reciprocam", "--metrics", "complexity", "-o", "out"]
+    asked = ["photos", "-m", "reciprocam", "--metrics", "complexity", "-o", "out"]
     assert evaluate.main([path.name, *asked]) == 0
     assert "have random weights, for the sanity check; its maps explain nothing" in capsys.readouterr().err
 

@@ -64,7 +64,7 @@ def test_told_everywhere(
         "sigmoid": torch.sigmoid(torch.from_numpy(logits)),
     }.get(activation, torch.from_numpy(logits))[0].numpy()
     assert explain.main(["net.xai", "a.png", "-t", "top2"]) == 0
-    told = json.loads(Path("xai-output/results.json").read_bytes())
+    told = json.loads(Path("xai-output/a/results.json").read_bytes())
     assert told["bundle"]["activation"] == activation
     (image,) = told["images"]
     for entry in image["prediction"]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageFileError, InputError, OptionError
+from ..errors import InputError, OptionError
 from ..format.bundle import Manifest
+from ..foundation.exits import printable
 from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
-from ..images import SUFFIXES, InputRange, Pixels, read_image
+from ..images import InputRange, Pixels, image_files, read_image
 from ..methods import MethodSet, applicable, create, left_out, methods
 
 log = logging.getLogger(__name__)
@@ -121,12 +122,17 @@ def parse_target(text: str) -> int | str:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
 
 
-def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
-    """The files named, and the image files directly in the folders named, in order, each once.
+def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive: bool = True) -> list[Path]:
+    """The files named, and the image files in the folders named, in order, each once.
+
+    Args:
+        arguments: The files and folders.
+        apart: Folders for results. Their pictures are left out.
+        recursive: Take the folders' sub folders, too.
 
     Raises:
         ImageFileError: A folder can't be read or holds no image.
-        InputError: A folder of images is also the folder for the results.
+        InputError: A folder of images is also a folder for results.
     """
     found: list[Path] = []
     for argument in arguments:
@@ -134,17 +140,9 @@ def find_images(arguments: Iterable[str], out: Path) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        if out.exists() and out.samefile(path):
+        if any(out.exists() and out.samefile(path) for out in apart):
             raise InputError(f"{path}: the results would be written among the images; choose another folder with -o")
-        try:
-            inside = sorted(
-                entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-            )
-        except OSError as error:
-            raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
-        if not inside:
-            raise ImageFileError(f"{path}: no image files directly in this folder ({', '.join(sorted(SUFFIXES))})")
-        found += inside
+        found += image_files(path, recursive, apart)
     return list(dict.fromkeys(found))
 
 
@@ -172,6 +170,16 @@ class Bad:
 
     path: Path
     reason: InputError
+
+    def report(self, skip: bool) -> None:
+        """Log that the image is skipped.
+
+        Raises:
+            InputError: Images are not to be skipped.
+        """
+        if not skip:
+            raise self.reason
+        log.error("%s (skipped)", printable(str(self.reason)))
 
 
 def read_chunks(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..benchmark import LeftOut, Report, Result, benchmark, plot
 from ..benchmark.plot import require_matplotlib
+from ..errors import InputError
 from ..foundation.exits import printable
+from ..foundation.json_report import PRINTED, require_place, write_json
+from ..images import SUFFIXES
 from .arguments import parse_methods
-from .console import Parser, command, positive, require_place, silence_opencv, write_json
+from .console import Parser, command, positive, silence_opencv
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +31,12 @@ def _bench(arguments: argparse.Namespace) -> None:
         require_place(path)  # refuse before minutes of work, not after
     if arguments.plot:
         require_matplotlib(arguments.plot)
-    if arguments.image:
+    bundles, image = _bundles_and_image(arguments)
+    if image:
         silence_opencv()
     report = benchmark(
-        arguments.bundle,
-        [(method.name, method.options) for method in parse_methods(arguments.methods)] if arguments.methods else None,
+        bundles,
+        [(method.name, method.options) for method in parse_methods(arguments.method)] if arguments.method else None,
         [name for text in arguments.backend for name in text.split(",")] if arguments.backend else None,
         batches=arguments.batch,
         targets=arguments.targets,
@@ -37,7 +45,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         threads=arguments.threads,
         model=arguments.model,
-        image=arguments.image,
+        image=image,
         predicted=arguments.predicted,
         input_range=arguments.input_range,
         memory=not arguments.no_memory,
@@ -47,9 +55,27 @@ def _bench(arguments: argparse.Namespace) -> None:
         write_json(dataclasses.asdict(report), arguments.json)
     if arguments.plot:
         plot(report, arguments.plot)
-    if not arguments.quiet and arguments.json != "-":
+    if not arguments.quiet and arguments.json != PRINTED:
         for line in _table(report):
             print(printable(line))
+
+
+def _bundles_and_image(arguments: argparse.Namespace) -> tuple[list[str], str | None]:
+    """The bundles, and the image that follows them or that the old option --image names.
+
+    Raises:
+        InputError: There is no bundle, or more than one image.
+    """
+    images = [path for path in arguments.paths if Path(path).suffix.lower() in SUFFIXES]
+    bundles = [path for path in arguments.paths if path not in images]
+    if arguments.image:
+        log.warning("--image is the old spelling; give the image after the bundles")
+        images.append(arguments.image)
+    if len(images) > 1:
+        raise InputError(f"{images[1]}: one image fills the batch, and {images[0]} is given already")
+    if not bundles:
+        raise InputError(f"{images[0]}: is an image; give a bundle before it")
+    return bundles, images[0] if images else None
 
 
 def _table(report: Report) -> list[str]:
@@ -131,18 +157,17 @@ def _parser() -> Parser:
         prog="xai-bench",
         description="Measure what explanations cost compared with plain inference, on this machine, with the "
         "settings of the deployment.",
-        epilog="example: xai-bench resnet50.xai --methods reciprocam,grad-cam --batch 1,4 --json costs.json",
+        epilog="example: xai-bench resnet50.xai --method reciprocam,grad-cam --batch 1,4 --json costs.json",
     )
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", nargs="+", help="folder written by xai-export; several are compared")
     add(
-        "-m",
-        "--methods",
-        action="append",
-        metavar="M[,M...]",
-        help="methods, with options as in reciprocam:score=softmax (default: all whose graphs the bundle has, "
-        "except those that cost tens of inferences or more)",
+        "paths",
+        metavar="BUNDLE ... [IMAGE]",
+        nargs="+",
+        help="folder written by xai-export, several are compared; then the image that fills the batch (default: noise, always "
+        "the same)",
     )
+    parser.add_method("all whose graphs the bundle has, except those that cost tens of inferences or more")
     add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")
@@ -156,10 +181,10 @@ def _parser() -> Parser:
         metavar="MODEL.onnx",
         help="plain inference runs this whole network (default: the bundle's head and tail)",
     )
-    add("--image", metavar="FILE", help="image that fills the batch (default: noise, always the same)")
+    add("--image", help=argparse.SUPPRESS)  # the old spelling of IMAGE
     parser.add_input_range()
     add("--no-memory", action="store_true", help="do not measure peak memory, which needs one process per method")
-    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
+    parser.add_json()
     add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')
     parser.add_common()
     return parser

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -22,13 +21,14 @@ from ..caveats import warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..format.bundle import MANIFEST
 from ..foundation.exits import printable
+from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.progress import progress
 from ..foundation.whole_files import write_whole
 from ..images import Pixels
 from ..methods import applicable, create
 from ..reports import require as require_reports
 from .arguments import Bad, find_images, parse_methods, read_chunks
-from .console import Parser, command, require_place, share, silence_opencv, write_json
+from .console import Parser, command, share, silence_opencv
 
 PROGRAM = "xai-check"
 DISAGREE = 1
@@ -66,7 +66,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if len(arguments.paths) < 2:
         raise InputError("give REFERENCE, DEPLOYED and at least one image")
     deployed_path, *images = arguments.paths
-    files = _find(images, "give one REFERENCE and one DEPLOYED, then images")
+    files = _find(images, arguments, "give one REFERENCE and one DEPLOYED, then images")
     reference = _Reference(arguments)
     told = [arguments.reference]
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
@@ -79,8 +79,13 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     methods = _methods(arguments, reference, deployed)
     found: list[ImageAgreement] = []
+<<<<<<< HEAD
     moved = check_report.MostMoved()
     for paths, pictures in _chunks(files, arguments):
+=======
+    skipped: list[Bad] = []
+    for paths, pictures in _chunks(files, arguments, skipped):
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
@@ -100,13 +105,18 @@ def _check(arguments: argparse.Namespace) -> int:
         "methods": {title: [name, dict(options)] for title, (name, options) in methods.items()},
         "figures": [asdict(figure) for figure in figures],
         "images": [asdict(image) for image in found],
+        "skipped": [{"file": str(bad.path), "reason": str(bad.reason)} for bad in skipped],
     }
     if arguments.json:
         write_json(report, arguments.json)
+<<<<<<< HEAD
     if arguments.report:
         page = check_report.html(reference.described, deployed, figures, found, moved.images, arguments.command)
         write_whole(Path(arguments.report), page)
     if arguments.json != "-" and not arguments.quiet:
+=======
+    if arguments.json != PRINTED and not arguments.quiet:
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
         _show(figures, found, passed)
     return 0 if passed else DISAGREE
 
@@ -124,7 +134,7 @@ def _record(arguments: argparse.Namespace) -> int:
     if out.exists() and not (arguments.overwrite and out.is_file()):
         raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
     require_place(arguments.record)
-    files = _find(arguments.paths, "with --record give one REFERENCE, then images")
+    files = _find(arguments.paths, arguments, "with --record give one REFERENCE, then images")
     names = [path.name for path in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -133,7 +143,9 @@ def _record(arguments: argparse.Namespace) -> int:
     methods = _methods(arguments, None, explainer)
     parts: list[Explained] = []
     pixels: list[str] = []
-    for _, pictures in _chunks(files, arguments):
+    names = []
+    for paths, pictures in _chunks(files, arguments, []):
+        names += [path.name for path in paths]
         parts.append(agreement.explain(explainer, pictures, methods))
         pixels += [recording.digest(picture) for picture in pictures]
     facts = described(explainer)
@@ -211,7 +223,7 @@ def _methods(
     arguments: argparse.Namespace, reference: _Reference | None, deployed: Explainer
 ) -> dict[str, agreement.Spec]:
     """Title -> name and options."""
-    asked = {request.title: (request.name, request.options) for request in parse_methods(arguments.methods or [])}
+    asked = {request.title: (request.name, request.options) for request in parse_methods(arguments.method or [])}
     if reference is not None and reference.recording is not None:
         recorded = {title: (each.name, each.options) for title, each in reference.recording.header.methods.items()}
         if missing := next((title for title in asked if title not in recorded), None):
@@ -233,10 +245,10 @@ def _methods(
     return {name: (name, {}) for name in DEFAULT if name in there}
 
 
-def _find(paths: Sequence[str], bundles: str) -> list[Path]:
+def _find(paths: Sequence[str], arguments: argparse.Namespace, bundles: str) -> list[Path]:
     """The image files; the message about a bundle among them ends with `bundles`, which says how many bundles the call takes."""
     try:
-        return find_images(paths, Path(os.devnull))
+        return find_images(paths, recursive=arguments.recursive)
     except ImageFileError:
         if bundle := next((path for path in paths if (Path(path) / MANIFEST).is_file()), None):
             raise InputError(f"{bundle}: is a bundle, but an image is expected here; {bundles}") from None
@@ -256,14 +268,23 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 
 def _chunks(
-    found: Sequence[Path], arguments: argparse.Namespace
+    found: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad]
 ) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
+    """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
+
+    Raises:
+        InputError: An image can't be read, and --skip-bad is not given; or none can be read.
+    """
     chunks = read_chunks(found, _CHUNK, arguments.max_pixels, arguments.input_range)
     for chunk in progress(chunks, len(found), "images", not arguments.quiet and len(found) > 1, len):
-        for item in chunk:
-            if isinstance(item, Bad):
-                raise item.reason
-        yield tuple(zip(*chunk, strict=True))
+        bad = [item for item in chunk if isinstance(item, Bad)]
+        for item in bad:
+            item.report(arguments.skip_bad)
+        skipped += bad
+        if good := [item for item in chunk if not isinstance(item, Bad)]:
+            yield tuple(path for path, _ in good), tuple(picture for _, picture in good)
+    if len(skipped) == len(found):
+        raise InputError(f"none of the {len(found)} images can be read")
 
 
 def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], passed: bool) -> None:
@@ -302,13 +323,9 @@ def _parser() -> Parser:
         help="write a recording of REFERENCE's answers for the IMAGEs; nothing is compared",
     )
     add("--overwrite", action="store_true", help="replace an existing recording")
-    add(
-        "-m",
-        "--methods",
-        action="append",
-        metavar="M[,M...]",
-        help=f"methods (default: those of {', '.join(DEFAULT)} that both allow)",
-    )
+    parser.add_method(f"those of {', '.join(DEFAULT)} that both allow")
+    parser.add_recursive()
+    parser.add_skip_bad()
     add("--reference-backend", choices=backend_names(), help="runtime of the reference (default: the first installed)")
     add("--reference-device", default="cpu", help="device of the reference (default: cpu)")
     add(
@@ -325,8 +342,12 @@ def _parser() -> Parser:
         help="arithmetic of the deployed network (default: f32)",
     )
     _add_limits(parser)
+<<<<<<< HEAD
     add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
     add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
+=======
+    parser.add_json()
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
     parser.add_resources()
     parser.add_common()
     return parser

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shlex
 import sys
+<<<<<<< HEAD
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +16,14 @@ from .. import XaiError, __version__, backend_names, method_names
 from ..errors import OptionError
 from ..foundation import completion, exits, progress
 from ..foundation.whole_files import write_whole
+=======
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import OptionError
+from ..foundation import exits, json_report, progress
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 from ..methods import MethodSet
 
@@ -34,7 +42,15 @@ _WORDS = {"--method": _methods, "--methods": _methods, "--metrics": _metrics, "-
 
 
 class Parser(exits.OneLineParser):
-    """A parser with the options that the commands share."""
+    """A parser with the options that the commands share.
+
+    Attributes:
+        renamed: Old spelling of an option -> the present one.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.renamed: dict[str, str] = {}
 
     def add_resources(self) -> None:
         """Add the options for resources: threads, batch size, cache of compiled models, pixels."""
@@ -52,6 +68,37 @@ class Parser(exits.OneLineParser):
             "the values that are black and white in images deeper than 8 bits, as 0,4095 (default: 0,65535 for 16 bits)"
         )
         self.add_argument("--input-range", type=span, metavar="LOW,HIGH", help=deep)
+
+    def add_json(self) -> None:
+        """Add the option for the report as JSON."""
+        json_report.add_json(self)
+
+    def add_method(self, default: str, more: str = "") -> None:
+        """Add the option for methods; `default` says which are taken without it, `more` what else it takes."""
+        methods = f"method, or several; options follow colons, as in reciprocam:score=softmax{more} (default: {default})"
+        self.add_argument("-m", "--method", action="append", metavar="M[,M...]", help=methods)
+        self.renamed["--methods"] = "--method"
+
+    def add_recursive(self) -> None:
+        """Add the option for the sub folders of folders of images."""
+        below = "take the images in sub folders, too (default: yes)"
+        self.add_argument("-r", "--recursive", action=argparse.BooleanOptionalAction, default=True, help=below)
+
+    def add_skip_bad(self, default: bool = False) -> None:
+        """Add the option for images that can't be read."""
+        skip = f"report images that can't be read, and go on with the others (default: {'yes' if default else 'no'})"
+        self.add_argument("--skip-bad", action=argparse.BooleanOptionalAction, default=default, help=skip)
+
+    def present(self, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+        """A command line with today's spellings, and a line for each old one that it holds."""
+        words, old = [], []
+        for word in argv:
+            name, equals, value = word.partition("=")
+            new = self.renamed.get(name, name)
+            if new != name:
+                old.append(f"{name} is the old spelling of {new}")
+            words.append(f"{new}{equals}{value}")
+        return words, list(dict.fromkeys(old))
 
     def add_common(self) -> None:
         """Add the options that every command has; `command` applies them."""
@@ -74,10 +121,16 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     """
 
     def parsed() -> int | None:
-        arguments = parser.parse_intermixed_args(argv)
-        arguments.command = shlex.join([parser.prog, *(sys.argv[1:] if argv is None else argv)])  # for reports
+        given = sys.argv[1:] if argv is None else argv
+        words, old = parser.present(given)
+        arguments = parser.parse_intermixed_args(words)
+        arguments.command = shlex.join([parser.prog, *given])  # for reports
+        if json_report.settle(arguments):
+            old.append(json_report.BARE_IS_OLD)
         logger.setLevel(logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING)
         far.setLevel(logging.ERROR if arguments.quiet else logging.INFO)
+        for line in old:
+            logger.warning("%s", line)
         return work(arguments)
 
     handler = logging.StreamHandler(sys.stderr)
@@ -115,29 +168,6 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"between 0 and 1, not {text}")
     return value
-
-
-def require_place(path: str | None) -> None:
-    """Refuse a path at which no file can be written, before the work is done; None and "-" mean no file.
-
-    Raises:
-        XaiError: The path's folder does not exist, or the path is itself a folder.
-    """
-    if path not in (None, "-") and not Path(path).parent.is_dir():
-        raise XaiError(f"{path}: its folder does not exist")
-    if path not in (None, "-") and Path(path).is_dir():
-        raise XaiError(f"{path}: is a folder; give the name of a file")
-
-
-def write_json(report: Any, path: str) -> None:
-    """Write a report as JSON to a file, or print it if the path is "-"."""
-    if path == "-":
-        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: right in every encoding of a terminal
-        return
-    # A file name that is not UTF-8 holds lone surrogates; backslashreplace writes them as \udcXX, which is JSON's escape.
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    data = text.encode("utf-8", "backslashreplace")
-    write_whole(Path(path), data)
 
 
 def silence_opencv() -> None:

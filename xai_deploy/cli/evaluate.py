@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from .. import backend_names
+from ..errors import InputError
 from ..evaluation import report, session
 from ..evaluation.metrics import Column, metrics
 from ..evaluation.session import Results
 from ..evaluation.summary import Figure
 from ..foundation.exits import printable
+from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
 from .arguments import describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv
+from .going_on import GoingOn
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,18 +31,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> None:
     session.require()
     silence_opencv()
-    progress = _Progress(Path(arguments.out) / session.JOURNAL, arguments.quiet)
+    bundles, images = _bundles_and_images(arguments)
+    require_place(arguments.json)
+    going_on = GoingOn(arguments.quiet)
     try:
         results = session.evaluate(
-            arguments.bundle,
-            arguments.images,
+            bundles,
+            images,
             out=arguments.out,
-            methods=_named(arguments.methods),
+            methods=_named(arguments.method),
             metrics=_named(arguments.metrics),
             target=parse_target(arguments.target) if arguments.target else None,
             boxes=arguments.boxes or None,
             boxes_of=arguments.boxes_of,
             masks=arguments.masks or None,
+            recursive=arguments.recursive,
+            skip_bad=arguments.skip_bad,
             limit=arguments.limit,
             seed=arguments.seed,
             max_pixels=arguments.max_pixels,
@@ -51,13 +59,29 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             cache=arguments.cache,
             overwrite=arguments.overwrite,
             progress=not arguments.quiet,
-            on_chunk=progress,
+            on_chunk=going_on,
             command=arguments.command,
         )
     except KeyboardInterrupt:
-        progress.interrupted()
+        going_on.interrupted()
         raise
     _show(results, arguments)
+
+
+def _bundles_and_images(arguments: argparse.Namespace) -> tuple[list[str], str]:
+    """The bundles, and the folder of images: the last of the arguments, or what the old option --images names.
+
+    Raises:
+        InputError: There is no bundle, or no folder.
+    """
+    bundles, images = arguments.paths, arguments.images
+    if images is None:
+        *bundles, images = bundles
+    else:
+        log.warning("--images is the old spelling; give the folder after the bundles")
+    if not bundles:
+        raise InputError("give BUNDLE and DIR, the folder of images")
+    return bundles, images
 
 
 def _named(texts: Sequence[str] | None) -> list[Named] | None:
@@ -65,35 +89,11 @@ def _named(texts: Sequence[str] | None) -> list[Named] | None:
     return [(request.name, request.options) for request in parse_methods(texts)] if texts else None
 
 
-class _Progress:
-    """Tells the user how far the evaluation is; the `on_chunk` of `run.measure`."""
-
-    def __init__(self, journal: Path, quiet: bool) -> None:
-        self.journal, self.quiet = journal, quiet
-        self.done = self.images = 0
-
-    def __call__(self, done: int, images: int) -> None:
-        goes_on = not self.images and done > 0  # the first call, and the journal already holds images
-        self.done, self.images = done, images
-        if goes_on and not self.quiet:
-            print(printable(f"continuing with {self.journal}: {self._kept()}"), file=sys.stderr)
-
-    def interrupted(self) -> None:
-        """Print what is kept; print nothing before the measurement has begun or after it has ended."""
-        if self.done < self.images:
-            print(
-                printable(f"{self._kept()} in {self.journal}; give the same command again to continue"), file=sys.stderr
-            )
-
-    def _kept(self) -> str:
-        return f"{self.done} of {self.images} images are done"
-
-
 def _show(results: Results, arguments: argparse.Namespace) -> None:
-    """Print the results as JSON, or as a table unless --quiet is given."""
+    """Write the results to the file that --json names, and print a table unless --quiet is given."""
     if arguments.json:
-        print(json.dumps(results.document, indent=1))
-    elif not arguments.quiet:
+        write_json(results.document, arguments.json)
+    if arguments.json != PRINTED and not arguments.quiet:
         lines = [*_table(results), *(f"  {line}" for line in report.choices(results.plan))]
         skipped = f", {len(results.skipped)} skipped" if results.skipped else ""
         for line in (*lines, f"{results.images} images{skipped}; see {results.out / 'report.html'}"):
@@ -150,15 +150,22 @@ def _parser() -> Parser:
         prog="xai-evaluate",
         description="Measure explanations of a deployed network on a folder of images: faithfulness, complexity, localisation, "
         "sanity. Give the same command again to continue an evaluation that was interrupted.",
-        epilog="example: xai-evaluate resnet50.xai --images val/ --boxes instances.json --methods grad-cam,score-cam -o scores",
+        epilog="example: xai-evaluate resnet50.xai val/ --boxes instances.json --method grad-cam,score-cam -o scores",
     )
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", nargs="+", help="folder written by xai-export; several are compared with the first")
-    add("--images", required=True, metavar="DIR", help="folder of images, sub folders included")
+    add(
+        "paths",
+        metavar="BUNDLE ... DIR",
+        nargs="+",
+        help="folder written by xai-export, several are compared with the first; then the folder of images",
+    )
+    add("--images", help=argparse.SUPPRESS)  # the old spelling of DIR
+    parser.add_recursive()
+    parser.add_skip_bad(default=True)
     add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
     add("--boxes-of", choices=("all", "class"), default="all", help="all boxes, or those of the class explained")
     add("--masks", metavar="DIR", help="folder of PNG masks with the images' names")
-    add("-m", "--methods", action="append", metavar="M[,M...]", help="methods, with options as in rise:masks=2000")
+    parser.add_method("all whose graphs the bundles have, except those that cost tens of inferences or more")
     add("--metrics", action="append", metavar="M[,M...]", help="metrics, with options as in deletion:steps=50")
     add("-t", "--target", metavar="ID|LABEL", help="class to explain (default: each image's predicted class)")
     add(
@@ -168,9 +175,10 @@ def _parser() -> Parser:
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
     add("--limit", type=positive, metavar="N", help="take N of the images, drawn at random (default: all)")
     add("--seed", type=_seed, default=0, help="seed of that draw (default: 0)")
-    add("-o", "--out", default="xai-evaluation", metavar="OUT", help="folder for the results (default: xai-evaluation)")
+    where = f"folder for the results (default: in {session.OUT}, a folder named after DIR)"
+    add("-o", "--out", metavar="OUT", help=where)
     add("--overwrite", action="store_true", help="begin again if OUT holds an evaluation")
-    add("--json", action="store_true", help="print the results as JSON instead of a table")
+    parser.add_json()
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()
     parser.add_common()

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import Explainer, XaiError, backend_names, method_names
-from .. import answer as answers
-from ..answer import Answer
-from ..caveats import warn_of
+from .. import backend_names, method_names
 from ..foundation.exits import printable
-from ..foundation.progress import progress
-from ..images import Pixels, encode_image
+from ..foundation.json_report import PRINTED, require_place, write_json
 from ..methods import methods
+<<<<<<< HEAD
 from ..pictures import DIVERGING, OPACITY, SEQUENTIAL, Style
 from ..pictures.colormaps import colormaps
 from ..preprocess import frame
@@ -39,10 +30,14 @@ from .arguments import (
 from .console import Parser, command, share, silence_opencv
 from .contact_sheet import ContactSheet, Tile, fit
 from .results import REPORT, Results
+=======
+from .arguments import describe_options, method_table
+from .console import Parser, command, share
+from .explanations import OUT, Explanations, likelihood
+from .results import REPORT
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
 
 PROGRAM = "xai-explain"
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    run = _Run(arguments)
-    with run.results:
-        report = run.report()
-    _show(report, arguments)
+    require_place(arguments.json)
+    with Explanations(arguments) as explanations:
+        report = explanations.report()
+    _show(report, explanations.results.out, arguments)
 
 
+<<<<<<< HEAD
 class _Run:
     """One call of the command: reads, explains and writes chunk by chunk, so memory does not grow with the number of images."""
 
@@ -178,13 +174,17 @@ class _Run:
 
 def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Print the report as JSON, or as a summary unless --quiet is given."""
+=======
+def _show(report: dict[str, Any], out: Path, arguments: argparse.Namespace) -> None:
+    """Write the report to the file that --json names, and print a summary unless --quiet is given."""
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
     if arguments.json:
-        print(json.dumps(report, indent=1, allow_nan=False))  # ASCII: right in every encoding of a terminal
-    elif not arguments.quiet:
+        write_json(report, arguments.json)
+    if arguments.json != PRINTED and not arguments.quiet:
         for image in report["images"]:
             best = image["prediction"][0]
-            print(printable(f"{image['file']}: {best['label']}, {_likelihood(best)}"))
-        count, out = len(report["images"]), Path(arguments.out)
+            print(printable(f"{image['file']}: {best['label']}, {likelihood(best)}"))
+        count = len(report["images"])
         skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
         print(
             printable(
@@ -192,19 +192,6 @@ def _show(report: dict[str, Any], arguments: argparse.Namespace) -> None:
                 f"compare {out / report['contact_sheets'][0]}, all in {out / REPORT}"
             )
         )
-
-
-def _likelihood(entry: dict[str, Any]) -> str:
-    """An entry's probability in percent, or its logit if it has no probability."""
-    if entry["probability"] is None:
-        return f"logit {entry['logit']:.3g}"
-    return f"{100 * entry['probability']:.1f} %"
-
-
-def _json(report: dict[str, Any]) -> bytes:
-    # A file name that is not UTF-8 holds lone surrogates; backslashreplace writes them as \udcXX, which is JSON's escape.
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode("utf-8", "backslashreplace")
 
 
 class _ListMethods(argparse.Action):
@@ -228,14 +215,8 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", help="folder written by xai-export")
     add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
-    add(
-        "-m",
-        "--method",
-        action="append",
-        metavar="M[,M...]",
-        help="method, or several; options follow colons, as in reciprocam:score=softmax; all, or fast: those that the "
-        "bundle's graphs allow (default: reciprocam)",
-    )
+    parser.add_recursive()
+    parser.add_method("reciprocam", "; all, or fast: those that the bundle's graphs allow")
     add(
         "-t",
         "--target",
@@ -247,6 +228,7 @@ def _parser() -> Parser:
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
+<<<<<<< HEAD
     add(
         "--colormap",
         action="append",
@@ -267,9 +249,18 @@ def _parser() -> Parser:
     )
     add("--grey", action="store_true", help="draw the photo in grey")
     add("-o", "--out", default="xai-output", metavar="OUT", help="folder for the results (default: xai-output)")
+=======
+    add("--opacity", type=share, default=0.5, metavar="F", help="share of the heatmap's colour, 0 to 1 (default: 0.5)")
+    add(
+        "-o",
+        "--out",
+        metavar="OUT",
+        help=f"folder for the results (default: {OUT}, in it a folder named after the input)",
+    )
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
-    add("--skip-bad", action="store_true", help="report images that can't be read and go on with the others")
-    add("--json", action="store_true", help="print the report as JSON instead of a summary")
+    parser.add_skip_bad()
+    parser.add_json()
     parser.add_resources()
     parser.add_common()
     add("--list-methods", action=_ListMethods, nargs="...", help="list the methods (with -v their options), and exit")

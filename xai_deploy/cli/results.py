@@ -1,4 +1,7 @@
-"""The folder of results: the files of a call appear in it together after all are written, or not at all."""
+"""The folder of results. A call writes into OUT/unfinished as it goes; all files move to OUT together, after the last one.
+
+A journal in OUT/unfinished says which images are done, so that the same call goes on after an interruption.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +9,154 @@ import contextlib
 import json
 import re
 import shutil
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..errors import XaiError
+from ..format.places import numbered, require_folder
+from ..foundation.journal import Journal, Line
 
 REPORT = "results.json"
+UNFINISHED = "unfinished"
+_JOURNAL = "journal.jsonl"
 
 # The names of this command's files. An old report may list any name; only files with these names are deleted.
 _OURS = re.compile(r"[^/\\\0]+--[^/\\\0]+\.(png|npy)|contact-sheet(-\d+)?\.png", re.DOTALL)
+_FILES = ("overlay", "raw")
 
 
 class Results:
-    """Collects files in a hidden folder inside OUT; `publish` moves them to OUT.
+    """The results of one call, or of an interrupted one that goes on. A context manager.
 
-    As a context manager it removes, at the end, everything that was not published.
+    Nothing is made until the first file is written. What was done before an error stays in OUT/unfinished.
 
     Args:
-        out: The folder for the results; it is made when the first file is written.
-        overwrite: Replace the results of an earlier call.
+        out: The folder for the results.
+        plan: Everything that the files depend on, as JSON. Only a call with the same plan goes on.
+        overwrite: Replace finished results, and unfinished ones of another call.
+
+    Attributes:
+        earlier: What an interrupted call has done: one line per chunk of images, in order.
 
     Raises:
-        XaiError: OUT holds results already, and `overwrite` is not set.
+        XaiError: OUT is no place for results; it holds finished results, or unfinished ones of another call, and `overwrite` is not
+            set; another process is writing there.
     """
 
-    def __init__(self, out: Path, overwrite: bool) -> None:
-        self.out = out
-        self._staging: Path | None = None
-        self._made: list[Path] = []  # folders that this call has made, innermost first: the order to remove them in
+    def __init__(self, out: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
+        require_folder(out)
         if (out / REPORT).exists() and not overwrite:
             raise XaiError(f"{out / REPORT}: exists; choose another folder with -o, or give --overwrite")
+        self.out = out
+        self.folder = out / UNFINISHED
+        self._made: list[Path] = []  # folders that this call has made, innermost first: the order to remove them in
+        self._since: list[str] = []  # files written since the last chunk was complete
+        self._begun = False
+        try:
+            self._journal = Journal(self.folder / _JOURNAL, plan, kind="a call")
+        except XaiError:
+            if not overwrite:
+                raise
+            self._journal = Journal(self.folder / _JOURNAL, plan, anew=True, kind="a call")
+        self.earlier = [self._journal.chunks[number] for number in sorted(self._journal.chunks)]
 
     def write(self, name: str, data: bytes) -> None:
         """Write one file."""
-        if self._staging is None:
-            self._made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
-            self.out.mkdir(parents=True, exist_ok=True)
-            # Inside OUT, so on the same file system: `replace` then only renames.
-            self._staging = Path(tempfile.mkdtemp(prefix=".part-", dir=self.out))
-        (self._staging / name).write_bytes(data)
+        self._begin()
+        self._since.append(name)
+        (self.folder / name).write_bytes(data)
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._made = [path for path in (self.out, *self.out.parents) if not path.exists()]
+        self._journal.begin()  # from here on, no other process writes into this folder
+        self._begun = True
+        if not self.earlier:  # what lies there is of another call, which --overwrite replaces, or of no complete chunk
+            for path in self.folder.iterdir():
+                if path.name != _JOURNAL:
+                    path.unlink()
+
+    def read(self, name: str) -> bytes:
+        """A file that an interrupted call has written.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        moved = self.out / name  # the call was interrupted while it moved the files
+        return (moved if not (self.folder / name).exists() and moved.exists() else self.folder / name).read_bytes()
+
+    def done(self, number: int, images: list[Line], skipped: list[Line]) -> None:
+        """Say that a chunk is complete: it is not done again.
+
+        Args:
+            number: How many images came before it.
+            images: What the report will say of its images.
+            skipped: The images that could not be read.
+        """
+        self._begin()
+        self._journal.append(number, images, skipped)
+        self._since = []
 
     def publish(self, report: bytes) -> None:
-        """Remove the earlier results, then move the new ones to OUT, the report last.
-
-        If a move fails, the files moved so far are removed."""
+        """Remove the earlier results, then move the new ones to OUT, the report last: if it exists, the other files do."""
         self.write(REPORT, report)
-        assert self._staging is not None
         # `_listed` reads the old report before the loop removes it.
         for name in (REPORT, *_listed(self.out / REPORT)):
             (self.out / name).unlink(missing_ok=True)
-        moved: list[Path] = []
-        try:
-            # False sorts before True, so the report is last: if it exists, the other files do.
-            for path in sorted(self._staging.iterdir(), key=lambda path: path.name == REPORT):
-                moved.append(path.replace(self.out / path.name))
-        except BaseException:
-            for path in moved:
-                path.unlink(missing_ok=True)
-            raise
-        self._made = []  # published: OUT stays
+        self._journal.__exit__(None, None, None)  # Windows moves no open file
+        kept = {_JOURNAL, REPORT}
+        for path in [*(p for p in sorted(self.folder.iterdir()) if p.name not in kept), self.folder / REPORT]:
+            path.replace(self.out / path.name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._begun = False  # published: OUT stays
 
     def __enter__(self) -> Results:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
+        self._journal.__exit__(kind, error, at)
+        if not self._begun:
+            return
+        for name in self._since:
+            (self.folder / name).unlink(missing_ok=True)
+        if any(chunk["rows"] for chunk in self._journal.chunks.values()):
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)  # nothing is done: nothing stays
         for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # fails, as it should, if something else is in it
+
+
+def open_results(
+    out: str | None, base: Path, inputs: Sequence[str], plan: Mapping[str, Any], overwrite: bool
+) -> Results:
+    """The results of a call whose user may have named no folder for them.
+
+    Without a name they lie in BASE, in a folder named after the first input. It gets a number if the folder holds the results of
+    another call, finished or not.
+
+    Args:
+        out: The folder that the user named, or None.
+        base: The folder of all results without a name.
+        inputs: The images and folders on the command line.
+        plan, overwrite: See `Results`.
+
+    Raises:
+        XaiError: See `Results`.
+    """
+    if out is not None:
+        return Results(Path(out), plan, overwrite)
+    for folder in numbered(base, [Path(path) for path in inputs]):
+        taken = (folder / REPORT).exists() or (folder / UNFINISHED).exists()
+        try:
+            return Results(folder, plan, overwrite)
+        except XaiError:
+            if not taken:
+                raise
+    raise AssertionError("the numbers of folders never end")
 
 
 def _listed(report: Path) -> list[str]:
@@ -89,6 +169,3 @@ def _listed(report: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     return [name for name in names if isinstance(name, str) and _OURS.fullmatch(name)]
-
-
-_FILES = ("overlay", "raw")

@@ -10,7 +10,9 @@ import numpy as np
 from ..images import image_files
 
 
-def find(root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Path] = ()) -> tuple[Path, ...]:
+def find(
+    root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Path] = (), recursive: bool = True
+) -> tuple[Path, ...]:
     """The image files in a folder and below it, see `image_files`.
 
     Args:
@@ -18,11 +20,12 @@ def find(root: Path, limit: int | None = None, seed: int = 0, apart: Iterable[Pa
         limit: Take this many of them, drawn at random; None takes all.
         seed: Seed of the random choice.
         apart: Folders to leave out.
+        recursive: Take the folder's sub folders, too.
 
     Raises:
         ImageFileError: There is no such folder, or it holds no image file.
     """
-    files = image_files(root, apart=apart)
+    files = image_files(root, recursive, apart)
     if limit is None or limit >= len(files):
         return tuple(files)
     # The list is sorted before the draw, so one seed always draws the same files, whatever order the file system gives.

@@ -51,6 +51,7 @@ class Plan:
         max_pixels: Larger images are skipped.
         input_range: As for `read_image`: the values of black and white in images of more than 8 bits.
         progress: Show a progress bar at a terminal.
+        skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
         made: The metrics with their options.
     """
 
@@ -65,6 +66,7 @@ class Plan:
     max_pixels: int = MAX_PIXELS
     input_range: InputRange | None = None
     progress: bool = False
+    skip_bad: bool = True
     made: tuple[Metric, ...] = field(init=False)
 
     def __post_init__(self) -> None:

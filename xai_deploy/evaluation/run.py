@@ -30,8 +30,8 @@ from .subjects import Subject
 from .truth import Box, classes_of, mask_region, region
 
 CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
-OnChunk = Callable[[int, int], None]
-"""(images that are done, all images) -> None"""
+OnChunk = Callable[[Path, int, int], None]
+"""(the journal's file, images that are done, all images) -> None"""
 
 
 def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk: OnChunk | None = None) -> None:
@@ -45,10 +45,11 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
 
     Raises:
         XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, or a network fails.
-            An image that can't be read, or whose annotation does not fit it, is skipped and listed in the journal.
+            An image that can't be read, or whose annotation does not fit it, is skipped and listed in the journal, unless the
+            plan says otherwise.
     """
-    tell = on_chunk or (lambda done, images: None)
-    tell(done(plan, journal), len(plan.images))
+    tell = on_chunk or (lambda kept, done, images: None)
+    tell(journal.path, done(plan, journal), len(plan.images))
     check(subjects, plan)
     starts = range(0, len(plan.images), CHUNK)
     todo = [start for start in starts if start // CHUNK not in journal.chunks]
@@ -57,7 +58,7 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
     for start in progress(todo, every, "images", shown, lambda at: min(CHUNK, every - at), done(plan, journal)):
         rows, skipped = _chunk(subjects, plan, plan.images[start : start + CHUNK])
         journal.append(start // CHUNK, rows, skipped)
-        tell(done(plan, journal), len(plan.images))
+        tell(journal.path, done(plan, journal), len(plan.images))
 
 
 def done(plan: Plan, journal: Journal) -> int:
@@ -124,6 +125,8 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = plan.masks.of(path, height, width) if plan.masks else None
         except InputError as error:  # includes TruthError: the annotation may not fit this image
+            if not plan.skip_bad:
+                raise
             skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
         inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]

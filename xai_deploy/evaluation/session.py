@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ..errors import XaiError
 from ..explainer import Explainer
+from ..format.places import numbered, require_folder
 from ..foundation.exits import printable
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
@@ -32,6 +33,7 @@ from .subjects import Subject, open_subjects, warn_of_classes
 from .summary import Group
 from .truth import Boxes, read_boxes, read_masks, unknown
 
+OUT = Path("xai-evaluation")  # in it, results lie in a folder for each folder of images
 JOURNAL = "journal.jsonl"
 RESULTS = "results.json"
 
@@ -73,13 +75,15 @@ def evaluate(
     bundles: Location | Sequence[Location],
     images: Location,
     *,
-    out: Location = "xai-evaluation",
+    out: Location | None = None,
     methods: Sequence[str | Named] | None = None,
     metrics: Sequence[str | Named] | None = None,
     target: One = None,
     boxes: Location | None = None,
     boxes_of: Literal["all", "class"] = "all",
     masks: Location | None = None,
+    recursive: bool = True,
+    skip_bad: bool = True,
     limit: int | None = None,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
@@ -104,14 +108,17 @@ def evaluate(
 
     Args:
         bundles: A bundle, or several that are compared with the first.
-        images: Folder of images, including its subfolders.
-        out: Folder for the results.
+        images: Folder of images.
+        out: Folder for the results; None: in `OUT`, a folder named after that of the images, with a number if it holds another
+            evaluation.
         methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
         metrics: Names, or pairs of a name and its options; None: the usual ones.
         target: The class explained; None: each image's predicted class.
         boxes: The objects' boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
         boxes_of: "all" boxes, or those of the "class" explained.
         masks: Folder of PNG masks with the images' names.
+        recursive: Take the images in sub folders, too.
+        skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
         limit: Take this many of the images, drawn at random with `seed`; None: all.
         seed: Seed of that draw.
         max_pixels: Larger images are skipped.
@@ -135,12 +142,12 @@ def evaluate(
     if not isinstance(target, str):
         warn_of_classes(subjects)
     root = Path(images)
-    apart = [Path(folder) for folder in (masks, out) if folder]
+    apart = [Path(folder) for folder in (masks, out or OUT) if folder]
     covered = None if masks is None else read_masks(masks, root, apart=apart)
     boxed = None if boxes is None else _read_boxes(boxes, root, apart, subjects if boxes_of == "class" else ())
     plan = Plan(
         root,
-        dataset.find(root, limit, seed, apart),
+        dataset.find(root, limit, seed, apart, recursive),
         choose_methods(methods, subjects),
         asked,
         target,
@@ -150,6 +157,7 @@ def evaluate(
         max_pixels,
         input_range,
         progress,
+        skip_bad,
     )
     return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
 
@@ -165,7 +173,7 @@ def require() -> None:
 
 
 def evaluate_into(
-    out: Location,
+    out: Location | None,
     subjects: Sequence[Subject],
     plan: Plan,
     overwrite: bool = False,
@@ -175,7 +183,7 @@ def evaluate_into(
     """Measure what the folder's journal does not hold yet, and write the results.
 
     Args:
-        out: The folder.
+        out: The folder; None: see `evaluate`.
         subjects: The networks.
         plan: What is measured.
         overwrite: Begin again if the folder holds an evaluation.
@@ -186,17 +194,28 @@ def evaluate_into(
         XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped.
         OSError: The results can't be written.
     """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise XaiError(f"{folder}: is a file; give a folder for the results")
     described = plan.describe(subjects)
-    with Journal(folder / JOURNAL, described, overwrite) as journal:  # its lock protects the results too
+    with _opened(out, plan.root, described, overwrite) as journal:  # its lock protects the results too
+        folder = journal.path.parent
         try:
             measure(subjects, plan, journal, on_chunk)
         finally:  # also after an error: the boxes that were cut so far
             for problem in plan.boxes.cut if plan.boxes else ():
                 log.warning("%s", printable(problem))
         return _write(folder, subjects, plan, described, journal, command)
+
+
+def _opened(out: Location | None, root: Path, described: dict[str, Any], overwrite: bool) -> Journal:
+    """The journal in the folder for the results, see `evaluate`."""
+    places = numbered(OUT, [root]) if out is None else iter([Path(out)])
+    for folder in places:
+        require_folder(folder)
+        try:
+            return Journal(folder / JOURNAL, described, overwrite)
+        except XaiError:
+            if out is not None:
+                raise
+    raise AssertionError("the numbers of folders never end")
 
 
 def _write(

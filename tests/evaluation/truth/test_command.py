@@ -73,7 +73,7 @@ def test_boxes_that_reach_beyond_their_image(
     assert capsys.readouterr().err == told.format(3)
     with monkeypatch.context() as patch:
         interrupt(patch)
-        assert evaluate.main(["net.xai", "--images", "many", "-m", "reciprocam", *asked, "-o", "again"]) == 130
+        assert evaluate.main(["net.xai", "many", "-m", "reciprocam", *asked, "-o", "again"]) == 130
     assert told.format(2) in capsys.readouterr().err
     run(*asked, images="many", out="again")
     assert told.format(1) in capsys.readouterr().err

@@ -260,7 +260,7 @@ FIELDS = {
 
 def test_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["net.xai", "-m", "cam,reciprocam:score=softmax", "--targets", "1,3", "--batch", "1,2", *FAST]
-    assert bench.main([*arguments, "--json", "costs.json", "--image", "photos/cat.png"]) == 0
+    assert bench.main([*arguments, "--json", "costs.json", "photos/cat.png"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     lines = captured.out.splitlines()
@@ -352,8 +352,8 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "net.xai/tail.onnx: does not take net.xai's input 'image' [1, 3,",
         ),
         (["net.xai", "--model", "renamed.onnx"], "renamed.onnx: does not take net.xai's input 'image' [1, 3, 16, 20]"),
-        (["net.xai", "--image", "none.png"], "none.png: no such file"),
-        (["net.xai", "--image", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
+        (["net.xai", "none.png"], "none.png: no such file"),
+        (["net.xai", "photos/notes.txt"], "photos/notes.txt: is a file; a bundle is a folder"),
         (["net.xai", "--json", "none/costs.json"], "none/costs.json: its folder does not exist"),
         (["net.xai", "--plot", "none/costs.png"], "none/costs.png: its folder does not exist"),
         (["net.xai", "--json", "net.xai"], "net.xai: is a folder; give the name of a file"),

@@ -23,7 +23,14 @@ from xai_deploy.format import bundle
 from .. import tiny
 
 
-def report(out: Path = Path("xai-output")) -> dict[str, Any]:
+def folder() -> Path:
+    """The only folder of results that no -o named."""
+    [out] = Path("xai-output").iterdir()
+    return out
+
+
+def report(out: Path | None = None) -> dict[str, Any]:
+    out = out or folder()
     loaded: dict[str, Any] = json.loads((out / "results.json").read_bytes())
     return loaded
 
@@ -35,7 +42,7 @@ def test_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = captured.out.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["photos/cat.bmp", "photos/cat.png", "photos/dog.png"]
     assert lines[3].startswith("3 images in ")
-    assert lines[3].endswith("; compare xai-output/contact-sheet.png, all in xai-output/results.json")
+    assert lines[3].endswith("; compare xai-output/photos/contact-sheet.png, all in xai-output/photos/results.json")
     found = report()
     assert [image["name"] for image in found["images"]] == ["cat", "cat-2", "dog"]
     explainer = Explainer("net.xai", "onnxruntime")
@@ -54,11 +61,17 @@ def test_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert entry["options"] == {"score": "logit", "mask": "pixel"}
         assert entry["seconds"] > 0
         assert entry["overlay"] == f"{image['name']}--reciprocam--{best['class']}.png"
+<<<<<<< HEAD
         np.testing.assert_allclose(np.load(f"xai-output/{entry['raw']}"), e.raw[0], atol=1e-5)
         overlay = read_image(f"xai-output/{entry['overlay']}").astype(int)
         assert np.abs(overlay - e.overlay(pixels)[0]).max() <= 3
+=======
+        np.testing.assert_allclose(np.load(folder() / entry["raw"]), e.raw[0], atol=1e-5)
+        overlay = read_image(folder() / entry["overlay"]).astype(int)
+        assert np.abs(overlay - heatmap.overlay(pixels, e.heatmap[0])).max() <= 3
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
         wanted |= {entry["overlay"], entry["raw"]}
-    assert {path.name for path in Path("xai-output").iterdir()} == wanted
+    assert {path.name for path in folder().iterdir()} == wanted
     assert found["backend"] == "onnxruntime"
     assert found["device"] == "cpu"
     assert found["bundle"]["name"] == "tiny-pooled"
@@ -121,7 +134,7 @@ def test_the_other_direction(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_json(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain.main(["net.xai", "photos/cat.png", "--json"]) == 0
+    assert explain.main(["net.xai", "photos/cat.png", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == report()
 
 
@@ -152,9 +165,14 @@ def test_crop_and_small_images(work: Path, tmp_path: Path) -> None:
     tiny.write(tmp_path / "crop.xai", preprocess=bundle.Preprocess(resize=24, scale=tiny.SCALE))
     assert explain.main(["crop.xai", "photos/cat.bmp"]) == 0
     (image,) = report()["images"]
+<<<<<<< HEAD
     assert read_image(f"xai-output/{image['explanations'][0]['overlay']}").shape == (64, 64, 3)
     assert image["crop"] == {"top": 11, "left": 5, "height": 43, "width": 53}  # 64 / 24 pixels for each of 16 x 20
     sheet = read_image("xai-output/contact-sheet.png")
+=======
+    assert read_image(folder() / image["explanations"][0]["overlay"]).shape == (43, 53, 3)
+    sheet = read_image(folder() / "contact-sheet.png")
+>>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
     assert sheet.shape[1] == 2 * TILE + 16 + 2 * 24  # tiles are of one width however small the image
     assert sheet.std(axis=(0, 1)).min() > 20
 
@@ -177,7 +195,7 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["photos", "photos"], "photos: no manifest.json in it"),
         (["net.xai", "none.png"], "none.png: no such file"),
         (["net.xai", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
-        (["net.xai", "net.xai"], "net.xai: no image files directly in this folder"),
+        (["net.xai", "net.xai"], "net.xai: no image files in this folder or below it"),
         (["net.xai", "photos", "-m", "gradcam"], "no method 'gradcam'"),
         (["net.xai", "photos", "-m", "cam,"], "no method ''"),
         (["net.xai", "photos", "-m", "cam:relu"], "an option is written METHOD:NAME=VALUE, not 'relu'"),
@@ -195,8 +213,11 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "photos/cat.bmp: its header announces 64 x 64 pixels, the limit",
         ),
         (["net.xai", "photos", "-o", "photos"], "the results would be written among the images"),
-        (["net.xai", "photos", "-o", "photos/notes.txt"], "photos/notes.txt: File exists"),
-        (["net.xai", "photos", "-o", "photos/notes.txt/x"], "Not a directory"),
+        (
+            ["net.xai", "photos", "-o", "photos/notes.txt"],
+            "photos/notes.txt: is a file; give a folder for the results with -o",
+        ),
+        (["net.xai", "photos", "-o", "photos/notes.txt/x"], "photos/notes.txt: is a file"),
     ],
 )
 def test_bad_input(work: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,14 +272,14 @@ def test_nothing_but_bad_images(work: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_results_are_not_overwritten_unasked(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain.main(["net.xai", "photos/cat.png"]) == 0
-    before = Path("xai-output/results.json").read_bytes()
+    assert explain.main(["net.xai", "photos/cat.png", "-o", "out"]) == 0
+    before = Path("out/results.json").read_bytes()
     capsys.readouterr()
-    line = bad(["net.xai", "photos/dog.png"], capsys)
-    assert "xai-output/results.json: exists; choose another folder with -o, or give --overwrite" in line
-    assert Path("xai-output/results.json").read_bytes() == before
-    assert explain.main(["net.xai", "photos/dog.png", "--overwrite"]) == 0
-    assert [image["name"] for image in report()["images"]] == ["dog"]
+    line = bad(["net.xai", "photos/dog.png", "-o", "out"], capsys)
+    assert "out/results.json: exists; choose another folder with -o, or give --overwrite" in line
+    assert Path("out/results.json").read_bytes() == before
+    assert explain.main(["net.xai", "photos/dog.png", "-o", "out", "--overwrite"]) == 0
+    assert [image["name"] for image in report(Path("out"))["images"]] == ["dog"]
 
 
 def test_options_between_the_images(work: Path) -> None:
@@ -281,9 +302,12 @@ def test_a_failed_write_leaves_no_fragment(
     def full(path: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(Path, "replace", full)
-    assert "No space left on device" in bad(["net.xai", "photos"], capsys)
-    assert not Path("xai-output").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        assert "No space left on device" in bad(["net.xai", "photos", "-o", "out"], capsys)
+    assert [path.name for path in Path("out").iterdir()] == ["unfinished"]
+    assert explain.main(["net.xai", "photos", "-o", "out", "-q"]) == 0
+    assert len(report(Path("out"))["images"]) == 3
 
 
 def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +328,7 @@ def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyP
     assert sizes == [4, 4, 4, 3]
     found = report()
     assert found["contact_sheets"] == ["contact-sheet.png", "contact-sheet-2.png"]
-    first, second = (read_image(f"xai-output/{page}") for page in found["contact_sheets"])
+    first, second = (read_image(folder() / page) for page in found["contact_sheets"])
     assert first.shape[1] == second.shape[1]
     assert first.shape[0] > 3 * second.shape[0]
 
@@ -330,7 +354,7 @@ def test_odd_names(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Non
     images = report()["images"]
     assert [os.fsencode(image["file"]) for image in images] == names
     for image in images:
-        assert (Path("xai-output") / image["explanations"][0]["overlay"]).is_file()
+        assert (folder() / image["explanations"][0]["overlay"]).is_file()
 
 
 @pytest.mark.parametrize("arguments", [["--list-methods", "-v"], ["-v", "--list-methods"]])
@@ -381,7 +405,7 @@ def test_as_a_process(work: Path) -> None:
     assert finished.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.parametrize("arguments", [[], ["--json", "-"]])
 def test_terminal_without_unicode(work: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.write(work / "odd.xai", labels=("猫", "犬", "é", "\U0001f600", "x"))
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -419,4 +443,4 @@ def test_sheet_with_too_many_columns(work: Path, capsys: pytest.CaptureFixture[s
     assert explain.main(["net.xai", "photos/cat.png", "-m", methods, "-t", "top5"]) == 0
     assert "the contact sheet has no room for all 30 maps" in capsys.readouterr().err
     assert len(report()["images"][0]["explanations"]) == 30
-    assert read_image("xai-output/contact-sheet.png").shape[1] == 24 * (TILE + 16) - 16 + 48
+    assert read_image(folder() / "contact-sheet.png").shape[1] == 24 * (TILE + 16) - 16 + 48

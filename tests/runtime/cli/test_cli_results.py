@@ -10,6 +10,7 @@ import pytest
 from xai_deploy import Explainer
 from xai_deploy.answer import likelihood
 from xai_deploy.cli import explain
+from xai_deploy.cli.explanations import likelihood as likelihood_in_words
 
 from .. import tiny
 from .test_cli import bad, report
@@ -27,29 +28,31 @@ def test_likelihood_of_one_class_without_activation(work: Path) -> None:
     tiny.write(work / "raw.xai", changes={"activation": "none"})
     found = likelihood(Explainer("raw.xai"), np.array([1.25], np.float32), 0)
     assert found == {"probability": None, "logit": 1.25}
-    assert explain._likelihood(found) == "logit 1.25"
+    assert likelihood_in_words(found) == "logit 1.25"
 
 
 def test_bundle_is_checked_before_earlier_results(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("xai-output").mkdir()
-    Path("xai-output/results.json").touch()
-    assert "none.xai: no such folder" in bad(["none.xai", "photos"], capsys)
-    assert "results.json: exists" in bad(["net.xai", "photos"], capsys)
+    Path("out").mkdir()
+    Path("out/results.json").touch()
+    assert "none.xai: no such folder" in bad(["none.xai", "photos", "-o", "out"], capsys)
+    assert "results.json: exists" in bad(["net.xai", "photos", "-o", "out"], capsys)
 
 
 def test_overwriting_leaves_nothing_stale(work: Path) -> None:
-    assert explain.main(["net.xai", "photos", "-m", "cam"]) == 0
-    assert explain.main(["net.xai", "photos/dog.png", "-t", "1", "--overwrite"]) == 0
+    assert explain.main(["net.xai", "photos", "-m", "cam", "-o", "out"]) == 0
+    assert explain.main(["net.xai", "photos/dog.png", "-t", "1", "--overwrite", "-o", "out"]) == 0
     wanted = ["contact-sheet.png", "dog--reciprocam--1.npy", "dog--reciprocam--1.png", "results.json"]
-    assert sorted(path.name for path in Path("xai-output").iterdir()) == wanted
+    assert sorted(path.name for path in Path("out").iterdir()) == wanted
 
 
 def test_failing_part_way_leaves_the_earlier_results(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert explain.main(["net.xai", "photos/dog.png"]) == 0
-    before = {path.name: path.read_bytes() for path in Path("xai-output").iterdir()}
+    assert explain.main(["net.xai", "photos/dog.png", "-o", "out"]) == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     capsys.readouterr()
     Path("photos/z.png").write_bytes(Path("photos/cat.png").read_bytes()[:-20])
-    bad(["net.xai", "photos", "--overwrite", "--batch-size", "1"], capsys)
-    assert {path.name: path.read_bytes() for path in Path("xai-output").iterdir()} == before
+    bad(["net.xai", "photos", "-o", "out", "--overwrite", "--batch-size", "1"], capsys)
+    kept = Path("out/unfinished")  # the images before the bad one
+    assert (kept / "journal.jsonl").is_file()
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path != kept} == before

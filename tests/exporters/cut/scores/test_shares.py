@@ -202,7 +202,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_explain_tells_the_score(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain.main([str(bundle), "pictures/a.png"]) == 0
-    [image] = json.loads(Path("xai-output/results.json").read_bytes())["images"]
+    [image] = json.loads(Path("xai-output/a/results.json").read_bytes())["images"]
     assert [entry["probability"] for entry in image["prediction"]] == [None] * 5
     assert image["prediction"][0]["logit"] > image["prediction"][1]["logit"]
     assert "%" not in capsys.readouterr().out
@@ -214,7 +214,7 @@ def test_explain_tells_the_score(bundle: Path, capsys: pytest.CaptureFixture[str
         (check.main, ["{0}", "{0}", "pictures"], "there is no probability to compare"),
         (
             evaluate.main,
-            ["{0}", "--images", "pictures", "--metrics", "average-drop"],
+            ["{0}", "pictures", "--metrics", "average-drop"],
             "leave out the metrics that need one",
         ),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 from xai_deploy import Explainer, read_image
 from xai_deploy.cli import evaluate
 
-command = "net.xai --images photos --methods grad-cam --metrics coverage:above=0.25 -b onnxruntime -o scores"
+command = "net.xai photos --method grad-cam --metrics coverage:above=0.25 -b onnxruntime -o scores"
 assert evaluate.main(command.split()) == 0
 explainer = Explainer("net.xai", "onnxruntime")
 photos = [read_image(path) for path in sorted(Path("photos").iterdir())]

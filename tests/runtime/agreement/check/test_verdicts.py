@@ -118,7 +118,7 @@ def test_report(here: Path, backend: str) -> None:
     arguments = ["net.xai", "far.xai", "photos/2.png", "photos/0.png", "-m", "reciprocam:score=softmax,grad-cam"]
     assert main([*arguments, "-b", backend, "--max-difference", "1", "--json", "out.json", "-q"]) == 1
     report = json.loads(Path("out.json").read_text())
-    assert set(report) == {"passed", "reference", "deployed", "methods", "figures", "images"}
+    assert set(report) == {"passed", "reference", "deployed", "methods", "figures", "images", "skipped"}
     assert report["passed"] is False
     explainers = Explainer("net.xai"), Explainer("far.xai", backend)
     for side, explainer in zip(("reference", "deployed"), explainers, strict=True):

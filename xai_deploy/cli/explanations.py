@@ -1,0 +1,244 @@
+"""The work of xai-explain: images in, files and a report out, chunk by chunk."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import Explainer, XaiError
+from .. import answer as answers
+from ..answer import Answer
+from ..caveats import warn_of
+from ..foundation.exits import printable
+from ..foundation.json_report import as_json
+from ..foundation.progress import progress
+from ..images import Pixels, encode_image, read_image
+from ..methods import methods
+from ..preprocess import view
+from .arguments import (
+    Bad,
+    MethodRequest,
+    expand_sets,
+    find_images,
+    parse_methods,
+    parse_target,
+    read_chunks,
+    unique_names,
+)
+from .console import silence_opencv
+from .contact_sheet import ContactSheet, Tile, fit
+from .going_on import GoingOn
+from .results import open_results
+
+OUT = Path("xai-output")  # in it, results lie in a folder for each input
+_CHUNK = 16  # images
+
+# Arguments that change no file. All others are part of the plan: only the same call goes on.
+_APART = ("out", "overwrite", "quiet", "verbose", "json", "skip_bad", "cache", "image", "command")
+
+log = logging.getLogger(__name__)
+
+
+class Explanations:
+    """One call of the command: reads, explains and writes chunk by chunk, so memory does not grow with the number of images.
+
+    A context manager. What an interrupted call has done is not done again.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        asked = parse_methods(arguments.method or ["reciprocam"])
+        self.targets = [parse_target(text) for text in arguments.target or ["-1"]]
+        self.explainer = Explainer(
+            arguments.bundle,
+            arguments.backend,
+            arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            cache=arguments.cache,
+            progress=not arguments.quiet,
+        )
+        self.methods = expand_sets(asked, self.explainer.bundle.manifest)
+        self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
+        self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
+        self.names = unique_names(self.paths)
+        manifest = self.explainer.bundle.manifest
+        warn_of(self.explainer, arguments.bundle)
+        title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
+        self.sheet = ContactSheet(
+            Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
+        )
+        self.images: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, str]] = []
+        self.going_on = GoingOn(arguments.quiet)
+
+    def __enter__(self) -> Explanations:
+        self.results.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
+        self.results.__exit__(kind, error, at)
+        if isinstance(error, KeyboardInterrupt):
+            self.going_on.interrupted()
+
+    def report(self) -> dict[str, Any]:
+        """Explain everything, write the files, and return what `results.json` holds."""
+        started = time.perf_counter()
+        silence_opencv()
+        self._show_earlier()
+        done, count = self._count(), len(self.paths)
+        self.going_on(self.results.folder, done, count)
+        shown = not self.arguments.quiet and count > 1
+        for chunk in progress(self._chunks(done), count, "images", shown, len, done):
+            self._do(chunk)
+            self.going_on(self.results.folder, self._count(), count)
+        if not self.images:
+            raise XaiError(f"none of the {count} images can be read")
+        self.sheet.flush()
+        report = self._describe(time.perf_counter() - started)
+        self.results.publish(as_json(report))
+        return report
+
+    def _plan(self) -> dict[str, Any]:
+        """Everything that the files depend on."""
+        options = {name: value for name, value in vars(self.arguments).items() if name not in _APART}
+        files = [[str(path), *_state(path)] for path in self.paths]
+        manifest = self.explainer.bundle.manifest
+        versions = answers.origin(self.explainer)["versions"]
+        return {"versions": versions, "network": manifest.digest, "images": files, **options}
+
+    def _chunks(self, done: int) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
+        """The images after the first `done`, in chunks. An interrupted call had the same chunks: its maps have the same bits."""
+        arguments = self.arguments
+        slow = any(cls.slow for method in self.methods if (cls := methods.get(method.name)))
+        # A slow method fills its batches from one image. One at a time, an interruption loses one image at most.
+        step = 1 if slow else min(arguments.batch_size, _CHUNK)
+        return read_chunks(self.paths[done:], step, arguments.max_pixels, arguments.input_range)
+
+    def _count(self) -> int:
+        return len(self.images) + len(self.skipped)
+
+    def _do(self, chunk: Sequence[tuple[Path, Pixels] | Bad]) -> None:
+        """Explain the images of a chunk that can be read, and say that the chunk is done.
+
+        Raises:
+            InputError: An image can't be read, and is not to be skipped. The images before it are done.
+        """
+        bad = [item for item in chunk if isinstance(item, Bad)]
+        if bad and not self.arguments.skip_bad:
+            chunk = chunk[: chunk.index(bad[0])]
+        good = [item for item in chunk if not isinstance(item, Bad)]
+        before = self._count()
+        skipped = []
+        for item in bad if self.arguments.skip_bad else ():
+            item.report(skip=True)
+            skipped.append({"file": str(item.path), "reason": str(item.reason)})
+        entries = self._explain(*zip(*good, strict=True)) if good else []
+        self.skipped += skipped
+        if chunk:
+            self.results.done(before, entries, skipped)
+        if bad and not self.arguments.skip_bad:
+            bad[0].report(skip=False)
+
+    def _show_earlier(self) -> None:
+        """Put what an interrupted call has explained into the report and on the contact sheet, from its files."""
+        by_path = {str(path): path for path in self.paths}
+        for chunk in self.results.earlier:
+            self.skipped += chunk["skipped"]
+            for image in chunk["rows"]:
+                path = by_path[image["file"]]
+                picture = read_image(path, self.arguments.max_pixels, self.arguments.input_range)
+                shown = [
+                    answers.restored(self.explainer, entry, np.load(io.BytesIO(self.results.read(entry["raw"]))))
+                    for entry in image["explanations"]
+                ]
+                self._add(image, path, picture, shown)
+
+    def _explain(self, paths: tuple[Path, ...], pictures: tuple[Pixels, ...]) -> list[dict[str, Any]]:
+        """Explain one chunk and write its files; return its entries in the report."""
+        specs = [(method.name, method.options) for method in self.methods]
+        explanations = self.explainer.explain_many(pictures, specs, self.targets)
+        if not self.images and not self.sheet.fits(1 + len(explanations)):
+            log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
+        entries = []
+        for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
+            shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
+            seen = view(picture, self.explainer.bundle.manifest.input)
+            written = [
+                self._write(answer, f"{self.names[path]}--{method.title}", seen)
+                for answer, (method, _) in zip(shown, self._columns(len(shown)), strict=True)
+            ]
+            prediction = answers.prediction(self.explainer, explanations[0].logits[i])
+            image = {
+                "file": str(path), "name": self.names[path], "prediction": prediction, "explanations": written
+            }  # fmt: skip
+            self._add(image, path, picture, shown)
+            entries.append(image)
+        return entries
+
+    def _columns(self, count: int) -> list[tuple[MethodRequest, int | None]]:
+        """The method and the number of the target of each of an image's maps; None if there is one target.
+
+        The maps are ordered by method, then target. A "topK" is K targets, so their number follows from that of the maps."""
+        targets = count // len(self.methods)
+        return [(method, n + 1 if targets > 1 else None) for method in self.methods for n in range(targets)]
+
+    def _add(self, image: dict[str, Any], path: Path, picture: Pixels, shown: Sequence[Answer]) -> None:
+        """Put an image into the report and on the contact sheet."""
+        tile = fit(view(picture, self.explainer.bundle.manifest.input))
+        best = image["prediction"][0]
+        row = [Tile(tile, path.name, f"{best['label']}  {likelihood(best)}")]
+        headings = ["image|file, predicted class"]
+        columns = self._columns(len(shown))
+        for answer, entry, (method, target) in zip(shown, image["explanations"], columns, strict=True):
+            row.append(Tile(answer.overlay(tile, self.arguments.opacity), answer.caption, likelihood(entry)))
+            below = [f"{key}={value}" for key, value in method.options.items()]
+            headings.append(f"{method.name}|{', '.join([*below, *([f'target {target}'] if target else [])])}")
+        self.sheet.add(headings, row)
+        self.images.append(image)
+
+    def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
+        """Write the two files of one answer; return its entry in the report."""
+        name = f"{stem}--{answer.mark}"
+        self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
+        raw = io.BytesIO()
+        np.save(raw, answer.raw)
+        if answer.constant is not None:
+            log.warning("%s: the map is the same everywhere (%s)", printable(name), answer.constant)
+        self.results.write(f"{name}.npy", raw.getvalue())
+        return answer.as_json({"overlay": f"{name}.png", "raw": f"{name}.npy"})
+
+    def _describe(self, seconds: float) -> dict[str, Any]:
+        origin = answers.origin(self.explainer)
+        return {
+            **origin,
+            "bundle": {"path": str(self.arguments.bundle), **origin["bundle"]},
+            "seconds": seconds,
+            "images": self.images,
+            "skipped": self.skipped,
+            "contact_sheets": [page.name for page in self.sheet.pages],
+        }
+
+
+def likelihood(entry: dict[str, Any]) -> str:
+    """An entry's probability in percent, or its logit if it has no probability."""
+    if entry["probability"] is None:
+        return f"logit {entry['logit']:.3g}"
+    return f"{100 * entry['probability']:.1f} %"
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time of the last change; empty for a file that can't be read, which is reported later."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
