@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from xai_deploy.format.bundle import Preprocess
-from xai_deploy.foundation import exits
+from xai_deploy.foundation import exits, json_report
 from xai_deploy.foundation.completion import add_completion
 from xai_deploy.version import __version__
 
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
             groups[option.group].add_argument(*flags, help=option.help.format(**told), **_settings(option, kind))
         elif name == "preprocess_fields":
             _add_preprocessing(groups["preprocessing, for the manifest"])
-    add("--json", action="store_true", help="print the summary as JSON")
+    json_report.add_json(parser, "the summary")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
     add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
     add("--version", action="version", version=f"xai-deploy-exporters {__version__}")

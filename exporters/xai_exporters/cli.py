@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from xai_deploy.foundation import exits
+from xai_deploy.foundation import exits, json_report
 
 from .arguments import make_parser, request_of
 from .bundle.recipes import Unstated
@@ -33,16 +33,21 @@ def _run(arguments: Sequence[str] | None) -> None:
     level = logging.WARNING if not options.verbose else logging.INFO if options.verbose == 1 else logging.DEBUG
     logging.basicConfig(level=level if options.verbose else logging.ERROR, format="%(name)s: %(message)s")
     request = request_of(options)
-    with _steps(options.quiet or options.json) as say:
+    if json_report.settle(options) and not options.quiet:
+        print(f"xai-export: warning: {json_report.BARE_IS_OLD}", file=sys.stderr)
+    json_report.require_place(options.json)
+    printed = options.json == json_report.PRINTED
+    with _steps(options.quiet or printed) as say:
         if options.list_layers:
             cuts = list_layers(request, say)
         else:
             done = export(request, say, say.ask if can_ask() and not options.quiet else refuse)
     if options.list_layers:
-        _print_layers(cuts, options.json)
-    elif options.json:
-        print(json.dumps(_as_json(done), indent=1))
-    elif not options.quiet:
+        _show_layers(cuts, options.json)
+        return
+    if options.json:
+        json_report.write_json(_as_json(done), options.json)
+    if not (printed or options.quiet):
         _print_summary(done)
 
 
@@ -78,9 +83,10 @@ def _steps(silent: bool) -> Iterator[_Steps]:
         yield _Steps(status)
 
 
-def _print_layers(cuts: Sequence[Candidate], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([cut.__dict__ for cut in cuts], indent=1))
+def _show_layers(cuts: Sequence[Candidate], json_place: str | None) -> None:
+    if json_place:
+        json_report.write_json([cut.__dict__ for cut in cuts], json_place)
+    if json_place == json_report.PRINTED:
         return
     if not cuts:
         print(f"{NO_CUT[0].upper()}{NO_CUT[1:]}.")

@@ -233,7 +233,7 @@ def test_date_versions_and_command(desk: Path, run: Run, monkeypatch: pytest.Mon
     words = page().text
     assert "1970-01-02 00:00 UTC by xai-evaluate" in words
     assert f"xai-deploy {__version__}, python " in words
-    assert "xai-evaluate net.xai --images 'my photos' -o out -m reciprocam --metrics complexity" in words
+    assert "xai-evaluate net.xai 'my photos' -o out -m reciprocam --metrics complexity" in words
 
 
 def test_curves(desk: Path, run: Run) -> None:

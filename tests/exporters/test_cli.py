@@ -66,7 +66,7 @@ def test_summary_of_what_was_assumed(here: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("net.onnx", "--preprocess", "none", "--json", "-o", "out.xai", "--name", "mine") == 0
+    assert run("net.onnx", "--preprocess", "none", "--json", "-", "-o", "out.xai", "--name", "mine") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["dropped_outputs"] == []
     report.pop("dropped_outputs")
@@ -93,6 +93,20 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < report["seconds"] < 60
 
 
+def test_json_to_a_file_and_the_old_spelling(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("net.onnx", "--preprocess", "none", "--json", "report.json", "-o", "out.xai") == 0
+    captured = capsys.readouterr()
+    assert "Wrote out.xai" in captured.out
+    report = json.loads(Path("report.json").read_bytes())
+    assert run("net.onnx", "--preprocess", "none", "-o", "out.xai", "--overwrite", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "xai-export: warning: --json without a value is the old spelling; write --json -\n"
+    printed = json.loads(captured.out)
+    assert {**printed, "seconds": 0} == {**report, "seconds": 0}
+    assert run("net.onnx", "--overwrite", "--json", "none/report.json") == 2
+    assert capsys.readouterr().err == "xai-export: error: none/report.json: its folder does not exist\n"
+
+
 def test_quiet(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("net.onnx", "-q", "--preprocess", "none") == 0
     assert capsys.readouterr() == ("", "")
@@ -104,7 +118,7 @@ def test_list_layers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [line] = [x for x in out.splitlines() if x.startswith("layer1.0.conv1 ")]
     assert " ".join(line.split()) == "layer1.0.conv1 Conv 4 x 8 x 10 4 x 8 x 10 41.2 % 58.8 %"
     assert "layer1, layer1.0 " in out
-    assert run("residual.onnx", "--list-layers", "--json") == 0
+    assert run("residual.onnx", "--list-layers", "--json", "-") == 0
     rows = json.loads(capsys.readouterr().out)
     assert set(rows[0]) == {"names", "tensor", "op", "shape", "sides", "before", "after"}
     assert f"{len(rows)} cuts." in out

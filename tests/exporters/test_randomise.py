@@ -348,7 +348,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "Wrote net.randomised-1-of-2.xai (" in out
     assert "): 3 layers are random, down to layer1.0.conv2." in out
     assert "): 5 layers are random, down to stem." in out
-    assert main(["net.onnx", "--preprocess", "none", "--randomise", "2", "--json", "--overwrite", "-o", "out.xai"]) == 0
+    arguments = ["net.onnx", "--preprocess", "none", "--randomise", "2", "--json", "-", "--overwrite", "-o", "out.xai"]
+    assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one["bundle"] for one in report["randomised"]] == [f"out.randomised-{k}-of-2.xai" for k in (1, 2)]
     assert report["randomised"][1]["manifest"]["randomised"]["layers"][-1] == "stem"

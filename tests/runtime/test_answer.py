@@ -38,19 +38,11 @@ def test_what_the_command_writes(work: Path, backend: str) -> None:
                 assert said[key] == pytest.approx(entry[key], abs=1e-4)
             measured = {key: entry[key] for key in ("probability", "logit", "seconds")}  # a batch changes last bits
             assert {**said, **measured} == entry
-<<<<<<< HEAD
-            np.testing.assert_allclose(np.load(f"xai-output/{entry['raw']}"), own.raw, atol=1e-5)
+            np.testing.assert_allclose(np.load(f"xai-output/photos/{entry['raw']}"), own.raw, atol=1e-5)
             drawn = own.overlay(picture).astype(int)
-            assert np.abs(read_image(f"xai-output/{entry['overlay']}").astype(int) - drawn).max() <= 3
+            assert np.abs(read_image(f"xai-output/photos/{entry['overlay']}").astype(int) - drawn).max() <= 3
             assert (drawn == explanation.overlay(picture)[0]).all()
             assert own.signed == ("vs" in entry["overlay"] and own.method == "reciprocam")
-=======
-            np.testing.assert_allclose(np.load(f"xai-output/photos/{entry['raw']}"), own.raw, atol=1e-5)
-            seen = view(picture, explainer.bundle.manifest.input)
-            drawn = own.overlay(seen).astype(int)
-            assert np.abs(read_image(f"xai-output/photos/{entry['overlay']}").astype(int) - drawn).max() <= 3
-            assert (drawn == heatmap.overlay(seen, explanation.heatmap[0])).all()
->>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
     described = origin(explainer)
     assert {**found, **described, "bundle": {"path": "net.xai", **described["bundle"]}} == found
 

@@ -79,13 +79,9 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     methods = _methods(arguments, reference, deployed)
     found: list[ImageAgreement] = []
-<<<<<<< HEAD
-    moved = check_report.MostMoved()
-    for paths, pictures in _chunks(files, arguments):
-=======
     skipped: list[Bad] = []
+    moved = check_report.MostMoved()
     for paths, pictures in _chunks(files, arguments, skipped):
->>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
@@ -109,14 +105,10 @@ def _check(arguments: argparse.Namespace) -> int:
     }
     if arguments.json:
         write_json(report, arguments.json)
-<<<<<<< HEAD
     if arguments.report:
         page = check_report.html(reference.described, deployed, figures, found, moved.images, arguments.command)
         write_whole(Path(arguments.report), page)
-    if arguments.json != "-" and not arguments.quiet:
-=======
     if arguments.json != PRINTED and not arguments.quiet:
->>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
         _show(figures, found, passed)
     return 0 if passed else DISAGREE
 
@@ -342,12 +334,8 @@ def _parser() -> Parser:
         help="arithmetic of the deployed network (default: f32)",
     )
     _add_limits(parser)
-<<<<<<< HEAD
-    add("--json", metavar="FILE|-", help="write the report as JSON; - prints it instead of the table")
-    add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
-=======
     parser.add_json()
->>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
+    add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
     parser.add_resources()
     parser.add_common()
     return parser

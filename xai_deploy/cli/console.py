@@ -6,24 +6,13 @@ import argparse
 import logging
 import shlex
 import sys
-<<<<<<< HEAD
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from .. import XaiError, __version__, backend_names, method_names
+from .. import __version__, backend_names, method_names
 from ..errors import OptionError
-from ..foundation import completion, exits, progress
-from ..foundation.whole_files import write_whole
-=======
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from .. import __version__
-from ..errors import OptionError
-from ..foundation import exits, json_report, progress
->>>>>>> 263dd64 (Continue an interrupted xai-explain, and give one name to one thing in all commands)
+from ..foundation import completion, exits, json_report, progress
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 from ..methods import MethodSet
 
@@ -75,7 +64,9 @@ class Parser(exits.OneLineParser):
 
     def add_method(self, default: str, more: str = "") -> None:
         """Add the option for methods; `default` says which are taken without it, `more` what else it takes."""
-        methods = f"method, or several; options follow colons, as in reciprocam:score=softmax{more} (default: {default})"
+        methods = (
+            f"method, or several; options follow colons, as in reciprocam:score=softmax{more} (default: {default})"
+        )
         self.add_argument("-m", "--method", action="append", metavar="M[,M...]", help=methods)
         self.renamed["--methods"] = "--method"
 

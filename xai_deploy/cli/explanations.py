@@ -21,7 +21,8 @@ from ..foundation.json_report import as_json
 from ..foundation.progress import progress
 from ..images import Pixels, encode_image, read_image
 from ..methods import methods
-from ..preprocess import view
+from ..pictures import Style
+from ..preprocess import frame
 from .arguments import (
     Bad,
     MethodRequest,
@@ -72,10 +73,13 @@ class Explanations:
         self.names = unique_names(self.paths)
         manifest = self.explainer.bundle.manifest
         warn_of(self.explainer, arguments.bundle)
-        title = f"{manifest.name}, layer {manifest.target.asked}, {self.explainer.backend} on {arguments.device}"
+        title = f"{manifest.name}, layer {manifest.target.title}, {self.explainer.backend} on {arguments.device}"
         self.sheet = ContactSheet(
             Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
         )
+        self.style = Style(opacity=arguments.opacity, grey=arguments.grey, contours=arguments.contours)
+        for name in arguments.colormap or ():
+            self.style = self.style.with_colormap(name)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
@@ -171,15 +175,19 @@ class Explanations:
         entries = []
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
-            seen = view(picture, self.explainer.bundle.manifest.input)
+            seen = frame(picture.shape[0], picture.shape[1], self.explainer.bundle.manifest.input)
             written = [
-                self._write(answer, f"{self.names[path]}--{method.title}", seen)
+                self._write(answer, f"{self.names[path]}--{method.title}", picture)
                 for answer, (method, _) in zip(shown, self._columns(len(shown)), strict=True)
             ]
             prediction = answers.prediction(self.explainer, explanations[0].logits[i])
             image = {
-                "file": str(path), "name": self.names[path], "prediction": prediction, "explanations": written
-            }  # fmt: skip
+                "file": str(path),
+                "name": self.names[path],
+                "crop": seen._asdict(),
+                "prediction": prediction,
+                "explanations": written,
+            }
             self._add(image, path, picture, shown)
             entries.append(image)
         return entries
@@ -193,22 +201,22 @@ class Explanations:
 
     def _add(self, image: dict[str, Any], path: Path, picture: Pixels, shown: Sequence[Answer]) -> None:
         """Put an image into the report and on the contact sheet."""
-        tile = fit(view(picture, self.explainer.bundle.manifest.input))
+        tile = fit(picture)
         best = image["prediction"][0]
         row = [Tile(tile, path.name, f"{best['label']}  {likelihood(best)}")]
         headings = ["image|file, predicted class"]
         columns = self._columns(len(shown))
         for answer, entry, (method, target) in zip(shown, image["explanations"], columns, strict=True):
-            row.append(Tile(answer.overlay(tile, self.arguments.opacity), answer.caption, likelihood(entry)))
+            row.append(Tile(answer.overlay(tile, self.style), answer.caption, likelihood(entry)))
             below = [f"{key}={value}" for key, value in method.options.items()]
             headings.append(f"{method.name}|{', '.join([*below, *([f'target {target}'] if target else [])])}")
         self.sheet.add(headings, row)
         self.images.append(image)
 
-    def _write(self, answer: Answer, stem: str, seen: Pixels) -> dict[str, Any]:
+    def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:
         """Write the two files of one answer; return its entry in the report."""
         name = f"{stem}--{answer.mark}"
-        self.results.write(f"{name}.png", encode_image(answer.overlay(seen, self.arguments.opacity)))
+        self.results.write(f"{name}.png", encode_image(answer.overlay(photo, self.style)))
         raw = io.BytesIO()
         np.save(raw, answer.raw)
         if answer.constant is not None:

@@ -91,7 +91,7 @@ def test_the_command_lines_preset_wins_over_the_files_fields(
     onnx.save(o.classifier(), tmp_path / "net.onnx")
     (tmp_path / "net.toml").write_text("[preprocess]\nscale = 0.5\nmean = [1, 2, 3]\n")
     monkeypatch.chdir(tmp_path)
-    assert main(["net.onnx", "--config", "net.toml", "--preprocess", "tf", "--json"]) == 0
+    assert main(["net.onnx", "--config", "net.toml", "--preprocess", "tf", "--json", "-"]) == 0
     how = json.loads(capsys.readouterr().out)["manifest"]["input"]["preprocess"]
     assert (how["scale"], how["mean"], how["assumed"]) == (1 / 127.5, [1.0, 1.0, 1.0], False)
 

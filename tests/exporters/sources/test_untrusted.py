@@ -104,7 +104,7 @@ def test_nothing_runs_without_consent(tmp_path: Path, make: Any, says: str) -> N
 @pytest.mark.parametrize("option", ["--trust-code", "--trust-pickle"])
 def test_both_spellings(tmp_path: Path, option: str) -> None:
     source = trace(nets.randomise(nets.Plain()), tmp_path / "net.pt")
-    arguments = [str(source), "--input-shape", "3,16,20", "--list-layers", "--json"]
+    arguments = [str(source), "--input-shape", "3,16,20", "--list-layers", "--json", "-"]
     assert main(arguments) == 2
     assert main([*arguments, option]) == 0
 
