@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .explained_network import ExplainedNetwork
 from .explainer import Explainer
 from .explanation import Array, Explanation
 from .explanation import caption as _caption
-from .pictures import Style
+from .heatmap import heatmap
+from .methods import create
+from .pictures import Style, draw
 from .preprocess import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
@@ -41,8 +44,8 @@ class Answer:
         heatmap: [H,W] float32 in [0,1], at the network's input size.
         raw: [h,w] float32, the method's own values.
         signed: 0 is neutral in `raw`, and values below 0 speak against the class, or for the class that it is contrasted with.
-        explanation: What it is an answer of.
-        image: The index of its image there.
+        at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
+        network: What the answer keeps of the bundle.
     """
 
     method: str
@@ -59,8 +62,8 @@ class Answer:
     heatmap: Array
     raw: Array
     signed: bool
-    explanation: Explanation
-    image: int
+    at_pixels: bool
+    network: ExplainedNetwork
 
     @property
     def caption(self) -> str:
@@ -102,7 +105,9 @@ class Answer:
             photo: The image that was explained, RGB [h,w,3] uint8; it may be enlarged or shrunk.
             style: Colours, opacity, contours.
         """
-        return self.explanation.draw(photo, self.image, style)
+        return draw(
+            photo, self.heatmap, self.raw, self.network.input, signed=self.signed, at_pixels=self.at_pixels, style=style
+        )
 
 
 def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> Answer:
@@ -129,8 +134,8 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         heatmap=explanation.heatmap[image],
         raw=explanation.raw[image],
         signed=explanation.signed[image],
-        explanation=explanation,
-        image=image,
+        at_pixels=explanation.at_pixels,
+        network=explainer.network,
     )
 
 
@@ -142,10 +147,14 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
         entry: What `Answer.as_json` gave.
         raw: [h,w] float32, the method's own values.
     """
-    spec = explainer.bundle.manifest.input
-    arrays = ("heatmap", "raw")
-    kept = {field.name: entry[field.name] for field in fields(Answer) if field.name not in arrays}
-    return Answer(**kept, heatmap=_heatmap.heatmap(raw[None], spec.height, spec.width)[0], raw=raw)
+    spec = explainer.network.input
+    rest = {
+        "heatmap": heatmap(raw[None], spec.height, spec.width)[0],
+        "raw": raw,
+        "at_pixels": create(entry["method"], {}).at_pixels,
+        "network": explainer.network,
+    }
+    return Answer(**{field.name: entry[field.name] for field in fields(Answer) if field.name not in rest}, **rest)
 
 
 def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def test_python_m_prints_the_commands(arguments: list[str], capsys: pytest.Captu
 def test_python_m_dispatches(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     called = [sys.executable, "-P", "-m", "xai_deploy", "explain", "net.xai", "photos/cat.png", "-q"]
     subprocess.run(called, check=True, cwd=work)
-    assert Path("xai-output/results.json").is_file()
+    assert Path("xai-output/cat/results.json").is_file()
     assert by_module.main(["explain", "none.xai", "photos"]) == 2
     assert by_module.main(["exlain"]) == 2
     assert by_module.main(["--version"]) == 0
