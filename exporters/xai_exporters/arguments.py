@@ -24,17 +24,21 @@ from .request import GROUPS, Option, Request
 from .roles.fuse.fused_method import fused
 from .roles.plan import plan_roles
 
-_SAFETY = """files from strangers:
-  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and .pt2
-  can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
-
-"""
 _EPILOG = """examples:
-  xai-export resnet50.pt --split layer4
-  xai-export checkpoint.pth --arch mynets:build --split auto --input-shape 3,320,320
-  xai-export model.onnx --list-layers
-  xai-export model.onnx --preprocess imagenet --fuse grad-cam --serve-repo triton repository/
+  xai-export resnet50.pt --split layer4                               weights of a published network, cut at a module
+  xai-export model.onnx --list-layers                                 every legal cut, and what it costs
+  xai-export model.onnx --preprocess imagenet                         the cut is chosen: before the last pooling
+  xai-export weights.pth --arch mynets:build --input-shape 3,320,320  with the code that builds the network
   xai-export model.onnx --preprocess imagenet --fuse reciprocam,grad-cam --web site/
+  xai-export model.onnx --preprocess imagenet --fuse grad-cam --serve-repo triton repository/
+
+written:
+  NAME.xai/    the bundle, in the current folder or where -o says: manifest.json, one ONNX file per graph, labels.txt;
+               whole or not at all, after it was run against the source. --list-layers writes nothing.
+
+files from strangers:
+  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and
+  .pt2 can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
 """
 
 
@@ -43,8 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = exits.OneLineParser(
         prog="xai-export",
         description="Cut a trained network at a layer and write the bundle from which xai-deploy explains it.",
-        epilog=_SAFETY + _EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
     )
     add = parser.add_argument
     add("source", type=Path, help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors or ONNX file")

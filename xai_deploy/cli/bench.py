@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..images import SUFFIXES
+from . import examples
 from .arguments import parse_methods
 from .console import Parser, command, positive, silence_opencv
 
@@ -157,7 +158,7 @@ def _parser() -> Parser:
         prog="xai-bench",
         description="Measure what explanations cost compared with plain inference, on this machine, with the "
         "settings of the deployment.",
-        epilog="example: xai-bench resnet50.xai --method reciprocam,grad-cam --batch 1,4 --json costs.json",
+        epilog=examples.BENCH,
     )
     add = parser.add_argument
     add(

@@ -27,6 +27,7 @@ from ..foundation.whole_files import write_whole
 from ..images import Pixels
 from ..methods import applicable, create
 from ..reports import require as require_reports
+from . import examples
 from .arguments import Bad, find_images, parse_methods, read_chunks
 from .console import Parser, command, share, silence_opencv
 
@@ -303,8 +304,7 @@ def _parser() -> Parser:
         "       %(prog)s [options] --record FILE.npz REFERENCE IMAGE [IMAGE ...]",
         description="Check that a deployed network agrees with its reference: the same predictions, and similar maps "
         "for the class that the reference predicts. The exit status is 1 if they disagree.",
-        epilog="examples: xai-check float32.xai int8.xai photos/; "
-        "xai-check --record reference.npz float32.xai photos/, then on the device: xai-check reference.npz int8.xai photos/",
+        epilog=examples.CHECK,
     )
     add = parser.add_argument
     add("reference", metavar="REFERENCE", help="bundle, or a recording made with --record")

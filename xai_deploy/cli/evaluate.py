@@ -16,6 +16,7 @@ from ..evaluation.summary import Figure
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
+from . import examples
 from .arguments import describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv
 from .going_on import GoingOn
@@ -150,7 +151,7 @@ def _parser() -> Parser:
         prog="xai-evaluate",
         description="Measure explanations of a deployed network on a folder of images: faithfulness, complexity, localisation, "
         "sanity. Give the same command again to continue an evaluation that was interrupted.",
-        epilog="example: xai-evaluate resnet50.xai val/ --boxes instances.json --method grad-cam,score-cam -o scores",
+        epilog=examples.EVALUATE,
     )
     add = parser.add_argument
     add(

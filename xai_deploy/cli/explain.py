@@ -14,6 +14,7 @@ from ..foundation.json_report import PRINTED, require_place, write_json
 from ..methods import methods
 from ..pictures import DIVERGING, OPACITY, SEQUENTIAL
 from ..pictures.colormaps import colormaps
+from . import examples
 from .arguments import describe_options, method_table
 from .console import Parser, command, share
 from .explanations import OUT, Explanations, likelihood
@@ -68,7 +69,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description="Explain what a deployed image network sees: heatmaps for image files, by one or several methods.",
-        epilog="example: xai-explain resnet50.xai photos/ --method reciprocam,score-cam --target top2 -o explained",
+        epilog=examples.EXPLAIN,
     )
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", help="folder written by xai-export")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import XaiError
+from .address import address
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # 128 + SIGINT
@@ -28,8 +29,25 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 log = logging.getLogger(__name__)
 
 
+class _Help(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """A text of several lines keeps them; argparse's own formatters wrap all texts, or none."""
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as every other error is; `--help` shows the usage."""
+    """A parser whose errors are one line, as every other error is; `--help` shows the usage.
+
+    Its help ends with the project's address, if the project has one. An epilog of several lines is shown as it is.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"formatter_class": _Help, **settings})
+
+    def format_help(self) -> str:
+        """The help, and the project's address below it."""
+        where = address()
+        return super().format_help() + ("" if where is None else f"\nmore: {where}\n")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end."""

@@ -60,11 +60,7 @@ def figure(
         table = find_colormap(style.diverging if two_sided else style.sequential, two_sided).table / 255.0
         limits = matplotlib.colors.Normalize(-1 if two_sided else 0, 1)
         scale = matplotlib.cm.ScalarMappable(limits, matplotlib.colors.ListedColormap(table))
-        meaning = (
-            "speaks against ... for; largest magnitude per image = 1"
-            if two_sided
-            else "lowest to highest value per image"
-        )
+        meaning = "against ... for (per image)" if two_sided else "lowest ... highest (per image)"
         drawn.colorbar(scale, ax=axes, shrink=0.8, label=meaning)
     return drawn
 
