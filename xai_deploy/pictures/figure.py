@@ -17,7 +17,7 @@ from .mixing import Style
 Pixels = NDArray[np.uint8]
 
 _COLUMNS = 4
-_WIDTH = 36  # characters of a caption's line
+_WIDTH = 36  # characters of a line above a picture
 
 
 def figure(
@@ -55,7 +55,7 @@ def figure(
         place.imshow(picture)
         # Wrapped here: matplotlib's own wrapping reads a "$" as mathematics, whatever parse_math says.
         place.set_title(textwrap.fill(caption, _WIDTH), fontsize=10, parse_math=False)
-    drawn.suptitle(title, fontsize=11, parse_math=False)
+    drawn.suptitle(textwrap.fill(title, _WIDTH * columns), fontsize=11, parse_math=False)
     for two_sided in sorted(set(signed)):
         table = find_colormap(style.diverging if two_sided else style.sequential, two_sided).table / 255.0
         limits = matplotlib.colors.Normalize(-1 if two_sided else 0, 1)
