@@ -1,4 +1,4 @@
-"""A contact sheet: one row per image, one column per method and target; each page is written when its rows are complete."""
+"""A contact sheet: each image beside its maps, or a grid if there is one map per image; each page is written when it is full."""
 
 from __future__ import annotations
 
@@ -10,166 +10,245 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..foundation.exits import printable
 from ..images import opencv
+from ..pictures import PERCENTILE, Style, color_bar
+from .sheet_text import HEAD, LINE, NOTE, TEXT, TITLE, Lines, Pen, blank
 
 Pixels = NDArray[np.uint8]
 
 TILE = 224  # pixels, width and height of the box that a picture is fitted into
+COLUMNS = 6
+PREDICTED = "predicted class"
 _GAP = 16
 _MARGIN = 24
-_HEADING = 56  # pixels, for two lines above the columns
-_CAPTION = 48  # pixels, for two lines below a tile
-_ROWS = 12  # rows per page; the rows of one page are kept in memory
-_COLUMNS = 24  # columns per sheet; nobody compares more at a glance, and a page must have a largest size
-
+_LINES = 12  # lines of pictures on a page, unless one image needs more
+_TALLEST = 15_000  # pixels of a page without its head; no format takes more than 16383
+_BAR = 176  # pixels, width of a colour bar
 _FRAME = (222, 224, 227)
-
-
-class _Style(NamedTuple):
-    size: int  # pixels
-    weight: int  # 400 regular to 700 bold
-    ink: tuple[int, int, int]
-
-
-_TITLE = _Style(17, 700, (32, 33, 36))
-_HEAD = _Style(15, 600, (32, 33, 36))
-_TEXT = _Style(14, 500, (32, 33, 36))
-_NOTE = _Style(13, 400, (95, 99, 104))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a row.
+    """One picture.
 
     Attributes:
-        picture: RGB [h,w,3] uint8, at most `TILE` on either side.
-        caption: First line below the picture.
-        note: Second line, in grey.
+        picture: RGB [h,w,3] uint8, at most the tile's size on either side.
+        caption: Below the picture; of a map, what is explained.
+        notes: Further lines, in grey; of a map, the method's options.
+        method: The method of a map.
+        signed: Of a map: 0 is neutral.
+        at_pixels: Of a map: it was cut at a percentile.
     """
 
     picture: Pixels
     caption: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    method: str = ""
+    signed: bool = False
+    at_pixels: bool = False
+
+
+class Row(NamedTuple):
+    """One image: its own tile, its maps, the label of its predicted class."""
+
+    image: Tile
+    maps: list[Tile]
+    predicted: str
 
 
 class ContactSheet:
-    """Collects rows and writes a page whenever it is full.
+    """Collects images and writes a page whenever it is full.
 
     Args:
         path: File of the first page; the other pages get "-2", "-3" ... before the ending.
         title: Title line of every page.
         write: Writes an RGB picture to a path.
+        style: How the maps are drawn; for the colour bars.
+        tile: Width and height of the box of a picture, in pixels.
+        cropped: The network does not see all of an image.
 
     Attributes:
         pages: The files written so far.
     """
 
-    def __init__(self, path: Path, title: str, write: Callable[[Path, Pixels], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        title: str,
+        write: Callable[[Path, Pixels], None],
+        style: Style | None = None,
+        tile: int = TILE,
+        cropped: bool = False,
+    ) -> None:
         self.pages: list[Path] = []
         self._path, self._title, self._write = path, title, write
-        self._pen = _Pen()
-        self._headings: list[str] = []
-        self._rows: list[Pixels] = []
+        self._style, self._tile, self._cropped = style or Style(), tile, cropped
+        self._pen = Pen()
+        self._rows: list[Row] = []
+        self._most = max(_TALLEST // (tile + 160), 1)  # lines of a page, with some 160 pixels of text each
 
-    @staticmethod
-    def fits(columns: int) -> bool:
-        """Whether a sheet shows this many columns; `add` leaves out those after the last that it shows."""
-        return columns <= _COLUMNS
+    def fits(self, maps: int) -> bool:
+        """Whether a page shows so many maps of an image; `add` leaves out those after the last that it shows."""
+        return maps <= self._most * (COLUMNS - 1)
 
-    def add(self, headings: Sequence[str], row: Sequence[Tile]) -> None:
-        """Add a row. The headings, "title" or "title|subtitle", are the same for every row."""
-        self._headings = list(headings[:_COLUMNS])
-        self._rows.append(self._draw(row[:_COLUMNS]))
-        if len(self._rows) == _ROWS:
+    def add(self, image: Tile, maps: Sequence[Tile], predicted: str) -> None:
+        """Add an image.
+
+        Args:
+            image: The image itself.
+            maps: Its maps, by the same methods for each image.
+            predicted: The label of its predicted class.
+        """
+        self._rows.append(Row(image, list(maps[: self._most * (COLUMNS - 1)]), predicted))
+        lines = -(-len(maps) // (COLUMNS - 1))
+        full = min(_LINES, self._most)
+        if len(self._rows) >= (full * COLUMNS if len(maps) == 1 else max(full // lines, 1)):
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows collected since the last page."""
+        """Write the page of the images collected since the last one."""
         if not self._rows:
             return
-        head = _blank(_MARGIN + 32 + _HEADING, self._rows[0].shape[1])
-        self._pen.write(head, self._title, (_MARGIN, _MARGIN + 14), _TITLE, head.shape[1] - 2 * _MARGIN)
-        for column, heading in enumerate(self._headings):
-            left = _MARGIN + column * (TILE + _GAP)
-            title, _, subtitle = heading.partition("|")
-            self._pen.write(head, title, (left, _MARGIN + 52), _HEAD, TILE)
-            self._pen.write(head, subtitle, (left, _MARGIN + 72), _NOTE, TILE)
+        rows = self._rows
+        grid = len(rows[0].maps) == 1 and (len(rows) > 1 or bool(self.pages))
+        maps = len(rows[0].maps)
+        columns = min(COLUMNS, len(rows)) if grid else 1 + _per_line(maps)
+        width = max(2 * _MARGIN + columns * (self._tile + _GAP) - _GAP, 2 * (_MARGIN + TILE))
+        drawn = self._grid(rows, width) if grid else self._beside(rows, width)
         number = len(self.pages) + 1
         path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
-        # Each row ends with _GAP; the rest of the bottom margin follows the last one.
-        self._write(path, np.concatenate([head, *self._rows, _blank(_MARGIN - _GAP, head.shape[1])]))
+        self._write(path, np.concatenate([*self._head(rows, width), *drawn, blank(_MARGIN - _GAP, width)]))
         self.pages.append(path)
-        self._rows.clear()
+        self._rows = []
 
-    def _draw(self, row: Sequence[Tile]) -> Pixels:
-        tallest = max(tile.picture.shape[0] for tile in row)
-        # There is a gap between tiles, but none after the last; each row has the height of its tallest picture.
-        canvas = _blank(tallest + _CAPTION + _GAP, 2 * _MARGIN + len(row) * (TILE + _GAP) - _GAP)
-        for column, tile in enumerate(row):
-            left = _MARGIN + column * (TILE + _GAP)
-            height, width = tile.picture.shape[:2]
-            y, x = (
-                tallest - height,
-                left + (TILE - width) // 2,
-            )  # at the bottom of the row, so that picture and caption are next to each other
-            canvas[y : y + height, x : x + width] = tile.picture
-            _frame(canvas, y, x, height, width)
-            self._pen.write(canvas, tile.caption, (left, tallest + 20), _TEXT, TILE)
-            self._pen.write(canvas, tile.note, (left, tallest + 38), _NOTE, TILE)
-        return canvas
+    def _head(self, rows: Sequence[Row], width: int) -> list[Pixels]:
+        """Title and colour bars."""
+        title = self._pen.block([(_MARGIN, [(self._title, TITLE)])], width - 2 * _MARGIN, width)
+        maps = [tile for row in rows for tile in row.maps]
+        parts = [blank(_MARGIN - 4, width), title, blank(8, width)]
+        for signed in sorted({tile.signed for tile in maps}):
+            parts += [self._bar(signed, width), blank(4, width)]
+        words = "Each map has its own scale, so colours do not compare between maps; they fade out below half of it."
+        if cut := dict.fromkeys(tile.method for tile in maps if tile.at_pixels):
+            words += f" Values of {', '.join(cut)} above the {PERCENTILE:g}th percentile look the same."
+        words += " Dimmed: not seen by the network." * self._cropped
+        return [*parts, self._pen.block([(_MARGIN, [(words, NOTE)])], width - 2 * _MARGIN, width), blank(_GAP, width)]
+
+    def _bar(self, signed: bool, width: int) -> Pixels:
+        """A colour bar, the words at its ends, and what they mean."""
+        if signed:
+            ends = ("against", "0", "for")
+            words = "Signed: against and for what is explained, from minus to plus the largest magnitude; 0 is neutral."
+        else:
+            ends = ("lowest", "", "highest")
+            words = "From the lowest to the highest value of a map."
+        text = _MARGIN + _BAR + _GAP
+        strip = self._pen.block([(text, [(words, NOTE)])], width - text - _MARGIN, width)
+        strip = np.concatenate([strip, blank(max(2 * LINE - len(strip), 0), width)])
+        name = self._style.diverging if signed else self._style.sequential
+        strip[3:15, _MARGIN : _MARGIN + _BAR] = color_bar(12, _BAR, name, signed)
+        below = strip[LINE - 2 : 2 * LINE - 2]
+        for end, place in zip(ends, (0, 0.5, 1), strict=True):
+            own = self._pen.width(end, NOTE)
+            label = self._pen.block([(0, [(end, NOTE)])], _BAR, own) if end else blank(LINE, 0)
+            left = _MARGIN + round(place * (_BAR - own))
+            below[: len(label), left : left + own] = label
+        return strip
+
+    def _beside(self, rows: Sequence[Row], width: int) -> list[Pixels]:
+        """Each image beside its maps. If they take one line, one heading serves the page; else each line has its own."""
+        count = len(rows[0].maps)
+        same = [_shared(rows, number) for number in range(count)]
+        all_predicted = set(same) == {PREDICTED}
+        first: Lines = [("image", HEAD), *([("maps of the " + PREDICTED, NOTE)] if all_predicted else [])]
+        step = _per_line(count)
+        parts: list[Pixels] = []
+        for row in rows:
+            for start in range(0, count, step):
+                numbers = range(start, min(start + step, count))
+                if step < count or row is rows[0]:
+                    heads: list[Lines] = [_heading(row.maps[n], None if all_predicted else same[n]) for n in numbers]
+                    parts.append(self._texts([[] if start else first, *heads], width, low=True))
+                own = row.image if start == 0 else None
+                captions = [row.maps[n].caption if same[n] is None else "" for n in numbers]
+                below: list[Lines] = [[(caption, TEXT)] for caption in captions]
+                parts += self._line([own, *(row.maps[n] for n in numbers)], [_own_text(own), *below], width)
+            parts.append(blank(_GAP * (step < count), width))
+        return parts
+
+    def _grid(self, rows: Sequence[Row], width: int) -> list[Pixels]:
+        """One map per image, as many side by side as fit."""
+        same = _shared(rows, 0)
+        heading = ", ".join(text for text, _ in _heading(rows[0].maps[0], same))
+        parts = [self._pen.block([(_MARGIN, [(heading, HEAD)])], width - 2 * _MARGIN, width), blank(4, width)]
+        for start in range(0, len(rows), COLUMNS):
+            some = rows[start : start + COLUMNS]
+            below: list[Lines] = [
+                [*_own_text(row.image), *([(row.maps[0].caption, NOTE)] if same is None else [])] for row in some
+            ]
+            parts += self._line([row.maps[0] for row in some], below, width)
+        return parts
+
+    def _line(self, tiles: Sequence[Tile | None], texts: Sequence[Lines], width: int) -> list[Pixels]:
+        """Pictures side by side, their lower edges at one height, and the texts below them."""
+        tallest = max(tile.picture.shape[0] for tile in tiles if tile is not None)
+        canvas = blank(tallest + 6, width)
+        for column, tile in enumerate(tiles):
+            if tile is None:
+                continue
+            height, across = tile.picture.shape[:2]
+            y, x = tallest - height, self._left(column) + (self._tile - across) // 2
+            canvas[y : y + height, x : x + across] = tile.picture
+            _frame(canvas, y, x, height, across)
+        return [canvas, self._texts(texts, width), blank(_GAP, width)]
+
+    def _texts(self, texts: Sequence[Lines], width: int, low: bool = False) -> Pixels:
+        columns = [(self._left(column), lines) for column, lines in enumerate(texts)]
+        return self._pen.block(columns, max(self._tile, 64), width, low)
+
+    def _left(self, column: int) -> int:
+        return _MARGIN + column * (self._tile + _GAP)
 
 
-def fit(picture: Pixels) -> Pixels:
-    """The picture scaled to fill the box of a tile, with its proportions kept. Small pictures are enlarged."""
+def fit(picture: Pixels, side: int, enlarge: bool = True) -> Pixels:
+    """The picture with its longest side of `side` pixels, its proportions kept; a small one stays as it is without `enlarge`."""
     cv2 = opencv()
     height, width = picture.shape[:2]
-    scale = TILE / max(height, width)
+    scale = side / max(height, width)
+    if scale >= 1 and not enlarge:
+        return picture
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     fitted: Pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return fitted
 
 
-class _Pen:
-    """Writes text with OpenCV: with TrueType if OpenCV has it (version 5), else with its stroked letters (ASCII only)."""
-
-    def __init__(self) -> None:
-        self._cv2 = opencv()
-        self._font = self._cv2.FontFace("sans") if hasattr(self._cv2, "FontFace") else None
-        self._dots = "..." if self._font is None else "…"  # the stroked letters are ASCII only
-
-    def write(self, canvas: Pixels, text: str, corner: tuple[int, int], style: _Style, room: int) -> None:
-        """Write one line whose lower left corner is `corner`, shortened in the middle to `room` pixels."""
-        text = self._shorten(printable(text), style, room)
-        cv2 = self._cv2
-        if self._font is not None:
-            cv2.putText(canvas, text, corner, style.ink, self._font, style.size, style.weight)
-        else:
-            cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, style.size / 32, style.ink, 1, cv2.LINE_AA)
-
-    def _shorten(self, text: str, style: _Style, room: int) -> str:
-        shown = text = text[:400] if self._font is not None else text[:400].encode("ascii", "replace").decode()
-        kept = len(text)
-        while kept > 1 and self._width(shown, style) > room:
-            kept = min(kept - 1, int(kept * 0.95))
-            # Both ends of the text: the first half of the kept characters, rounded up, and the last half.
-            shown = text[: (kept + 1) // 2] + self._dots + text[len(text) - kept // 2 :]
-        return shown
-
-    def _width(self, text: str, style: _Style) -> int:
-        cv2 = self._cv2
-        if self._font is not None:
-            return int(cv2.getTextSize((0, 0), text, (0, 0), self._font, style.size, style.weight)[2])
-        return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, style.size / 32, 1)[0][0])
+def _per_line(maps: int) -> int:
+    """How many maps of an image are in a line: in as few lines as possible, as evenly as possible."""
+    lines = -(-maps // (COLUMNS - 1))
+    return -(-maps // lines)
 
 
-def _blank(height: int, width: int) -> Pixels:
-    return np.full((height, width, 3), 255, np.uint8)
+def _shared(rows: Sequence[Row], number: int) -> str | None:
+    """What the maps of one column explain, if one phrase says it for all rows; else None."""
+    captions = {row.maps[number].caption for row in rows}
+    if len(captions) == 1:
+        return captions.pop()
+    if all(row.maps[number].caption == row.predicted for row in rows):
+        return PREDICTED
+    return None
+
+
+def _heading(tile: Tile, shared: str | None) -> Lines:
+    return [(tile.method, HEAD), *((note, NOTE) for note in tile.notes), *([(shared, TEXT)] if shared else [])]
+
+
+def _own_text(tile: Tile | None) -> Lines:
+    return [] if tile is None else [(tile.caption, TEXT), *((note, NOTE) for note in tile.notes)]
 
 
 def _frame(canvas: Pixels, y: int, x: int, height: int, width: int) -> None:
     """A line of 1 pixel just outside a picture, so that a white picture has an edge."""
-    # The tallest picture of a row begins at y = 0: it has no upper line, and its first row of pixels stays.
+    # The tallest picture of a line begins at y = 0: it has no upper line, and its first row of pixels stays.
     canvas[y - 1 if y else 0, x : x + width] = _FRAME if y else canvas[0, x : x + width]
     canvas[y + height, x - 1 : x + width + 1] = _FRAME
     canvas[y : y + height, x - 1] = _FRAME

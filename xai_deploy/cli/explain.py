@@ -12,12 +12,11 @@ from .. import backend_names, method_names
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..methods import methods
-from ..pictures import DIVERGING, OPACITY, SEQUENTIAL
-from ..pictures.colormaps import colormaps
 from . import examples
 from .arguments import describe_options, method_table
-from .console import Parser, command, share
-from .explanations import OUT, Explanations, likelihood
+from .console import Parser, command
+from .drawing import add_options, likelihood
+from .explanations import OUT, Explanations
 from .results import REPORT
 
 PROGRAM = "xai-explain"
@@ -87,25 +86,7 @@ def _parser() -> Parser:
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")
-    add(
-        "--colormap",
-        action="append",
-        metavar="NAME",
-        help=f"colours of positive maps (default: {SEQUENTIAL}), or of signed maps (default: {DIVERGING}): {', '.join(colormaps)}",
-    )
-    add(
-        "--opacity",
-        type=share,
-        default=OPACITY,
-        metavar="F",
-        help=f"largest share of the colour, 0 to 1; it rises with the value (default: {OPACITY})",
-    )
-    add(
-        "--contours",
-        action="store_true",
-        help="draw lines at 25, 50 and 75 %% of the scale (not in maps at the pixels)",
-    )
-    add("--grey", action="store_true", help="draw the photo in grey")
+    add_options(parser)
     add(
         "-o",
         "--out",

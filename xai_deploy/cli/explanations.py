@@ -19,9 +19,8 @@ from ..caveats import warn_of
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
-from ..images import Pixels, encode_image, read_image
+from ..images import Pixels, read_image
 from ..methods import methods
-from ..pictures import Style
 from ..preprocess import frame
 from .arguments import (
     Bad,
@@ -34,7 +33,7 @@ from .arguments import (
     unique_names,
 )
 from .console import silence_opencv
-from .contact_sheet import ContactSheet, Tile, fit
+from .drawing import Drawing
 from .going_on import GoingOn
 from .results import open_results
 
@@ -71,15 +70,8 @@ class Explanations:
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
         self.names = unique_names(self.paths)
-        manifest = self.explainer.bundle.manifest
         warn_of(self.explainer, arguments.bundle)
-        title = f"{manifest.name}, layer {manifest.target.title}, {self.explainer.backend} on {arguments.device}"
-        self.sheet = ContactSheet(
-            Path("contact-sheet.png"), title, lambda path, page: self.results.write(path.name, encode_image(page))
-        )
-        self.style = Style(opacity=arguments.opacity, grey=arguments.grey, contours=arguments.contours)
-        for name in arguments.colormap or ():
-            self.style = self.style.with_colormap(name)
+        self.drawing = Drawing(arguments, self.explainer, self.results.write)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
@@ -106,7 +98,7 @@ class Explanations:
             self.going_on(self.results.folder, self._count(), count)
         if not self.images:
             raise XaiError(f"none of the {count} images can be read")
-        self.sheet.flush()
+        self.drawing.finish()
         report = self._describe(time.perf_counter() - started)
         self.results.publish(as_json(report))
         return report
@@ -170,7 +162,7 @@ class Explanations:
         """Explain one chunk and write its files; return its entries in the report."""
         specs = [(method.name, method.options) for method in self.methods]
         explanations = self.explainer.explain_many(pictures, specs, self.targets)
-        if not self.images and not self.sheet.fits(1 + len(explanations)):
+        if not self.images and not self.drawing.sheet.fits(len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
         entries = []
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
@@ -178,7 +170,7 @@ class Explanations:
             seen = frame(picture.shape[0], picture.shape[1], self.explainer.bundle.manifest.input)
             written = [
                 self._write(answer, f"{self.names[path]}--{method.title}", picture)
-                for answer, (method, _) in zip(shown, self._columns(len(shown)), strict=True)
+                for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
             prediction = answers.prediction(self.explainer, explanations[0].logits[i])
             image = {
@@ -192,37 +184,27 @@ class Explanations:
             entries.append(image)
         return entries
 
-    def _columns(self, count: int) -> list[tuple[MethodRequest, int | None]]:
-        """The method and the number of the target of each of an image's maps; None if there is one target.
+    def _methods_of(self, shown: Sequence[Answer]) -> list[MethodRequest]:
+        """The method of each of an image's maps, as the user wrote it.
 
         The maps are ordered by method, then target. A "topK" is K targets, so their number follows from that of the maps."""
-        targets = count // len(self.methods)
-        return [(method, n + 1 if targets > 1 else None) for method in self.methods for n in range(targets)]
+        return [method for method in self.methods for _ in range(len(shown) // len(self.methods))]
 
     def _add(self, image: dict[str, Any], path: Path, picture: Pixels, shown: Sequence[Answer]) -> None:
         """Put an image into the report and on the contact sheet."""
-        tile = fit(picture)
-        best = image["prediction"][0]
-        row = [Tile(tile, path.name, f"{best['label']}  {likelihood(best)}")]
-        headings = ["image|file, predicted class"]
-        columns = self._columns(len(shown))
-        for answer, entry, (method, target) in zip(shown, image["explanations"], columns, strict=True):
-            row.append(Tile(answer.overlay(tile, self.style), answer.caption, likelihood(entry)))
-            below = [f"{key}={value}" for key, value in method.options.items()]
-            headings.append(f"{method.name}|{', '.join([*below, *([f'target {target}'] if target else [])])}")
-        self.sheet.add(headings, row)
+        self.drawing.show(path, picture, image["prediction"], list(zip(self._methods_of(shown), shown, strict=True)))
         self.images.append(image)
 
     def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:
         """Write the two files of one answer; return its entry in the report."""
         name = f"{stem}--{answer.mark}"
-        self.results.write(f"{name}.png", encode_image(answer.overlay(photo, self.style)))
+        self.results.write(name + self.drawing.suffix, self.drawing.overlay(answer, photo))
         raw = io.BytesIO()
         np.save(raw, answer.raw)
         if answer.constant is not None:
             log.warning("%s: the map is the same everywhere (%s)", printable(name), answer.constant)
         self.results.write(f"{name}.npy", raw.getvalue())
-        return answer.as_json({"overlay": f"{name}.png", "raw": f"{name}.npy"})
+        return answer.as_json({"overlay": name + self.drawing.suffix, "raw": f"{name}.npy"})
 
     def _describe(self, seconds: float) -> dict[str, Any]:
         origin = answers.origin(self.explainer)
@@ -232,15 +214,8 @@ class Explanations:
             "seconds": seconds,
             "images": self.images,
             "skipped": self.skipped,
-            "contact_sheets": [page.name for page in self.sheet.pages],
+            "contact_sheets": [page.name for page in self.drawing.sheet.pages],
         }
-
-
-def likelihood(entry: dict[str, Any]) -> str:
-    """An entry's probability in percent, or its logit if it has no probability."""
-    if entry["probability"] is None:
-        return f"logit {entry['logit']:.3g}"
-    return f"{100 * entry['probability']:.1f} %"
 
 
 def _state(path: Path) -> list[int]:

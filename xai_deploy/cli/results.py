@@ -23,7 +23,7 @@ UNFINISHED = "unfinished"
 _JOURNAL = "journal.jsonl"
 
 # The names of this command's files. An old report may list any name; only files with these names are deleted.
-_OURS = re.compile(r"[^/\\\0]+--[^/\\\0]+\.(png|npy)|contact-sheet(-\d+)?\.png", re.DOTALL)
+_OURS = re.compile(r"[^/\\\0]+--[^/\\\0]+\.(png|jpg|webp|npy)|contact-sheet(-\d+)?\.(png|jpg|webp)", re.DOTALL)
 _FILES = ("overlay", "raw")
 
 

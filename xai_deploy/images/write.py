@@ -27,8 +27,13 @@ def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
         raise ImageFileError(f"{path}: can't be written ({error.strerror})") from None
 
 
-def encode_image(image: Pixels, suffix: str = ".png") -> bytes:
-    """RGB [h,w,3] uint8 as the bytes of an image file; `suffix` gives the format.
+def encode_image(image: Pixels, suffix: str = ".png", quality: int | None = None) -> bytes:
+    """RGB [h,w,3] uint8 as the bytes of an image file.
+
+    Args:
+        image: RGB [h,w,3] uint8.
+        suffix: The ending of the file's name; it gives the format.
+        quality: Of JPEG and WebP, 1 to 100; None is OpenCV's own choice: 95, and WebP without loss.
 
     Raises:
         ImageFileError: The format does not exist, or the image is too large for it.
@@ -36,7 +41,9 @@ def encode_image(image: Pixels, suffix: str = ".png") -> bytes:
     """
     cv2 = opencv()
     try:
-        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]))  # OpenCV takes BGR
+        keys = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+        how = [keys[suffix], quality] if quality is not None and suffix in keys else []
+        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]), how)  # OpenCV takes BGR
     except cv2.error:
         encoded = False
     if not encoded:

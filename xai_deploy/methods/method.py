@@ -172,8 +172,8 @@ class Method(Protocol):
         """Whether 0 is neutral in its raw maps, and values below 0 speak against the class explained.
 
         Args:
-            contrast: The seed has weights above and below 0. The map of a method that is linear in the seed is then a difference
-                of maps, and values below 0 speak for the other class.
+            contrast: The seed has weights above and below 0. Scores of masked inputs are not signed for that: of one class or of
+                two, they hold a constant that moves the neutral value away from 0.
         """
         return False
 

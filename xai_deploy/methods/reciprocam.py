@@ -39,10 +39,6 @@ class ReciproCam(Method):
     roles: ClassVar[Mapping[str, str]] = {}
     by_position: ClassVar[bool] = True
 
-    def signed(self, contrast: bool) -> bool:
-        """See `Method.signed`; a score by itself has no neutral value, a difference of two scores has."""
-        return contrast
-
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         require_varying_score("reciprocam", self.score, forward)

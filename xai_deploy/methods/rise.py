@@ -53,10 +53,6 @@ class Rise(Method):
         if not 0 < self.p < 1:
             raise OptionError(f"rise: p is between 0 and 1, not {self.p}")
 
-    def signed(self, contrast: bool) -> bool:
-        """See `Method.signed`; a score by itself has no neutral value, a difference of two scores has."""
-        return contrast
-
     def why_not(self, manifest: Manifest) -> str | None:
         """See `Method.why_not`."""
         return why_no_score(self.score, manifest)

@@ -94,16 +94,17 @@ def test_methods_and_targets(work: Path, backend: str) -> None:
     assert entries[0]["label"] == "beagle"
     assert report(Path("out"))["backend"] == backend
     sheet = read_image("out/contact-sheet.png")
-    assert sheet.shape[1] > 21 * TILE
+    assert sheet.shape[1] == 6 * (TILE + 16) - 16 + 2 * 24  # twenty maps in four lines of five
+    assert sheet.shape[0] > 4 * 168  # a picture of 300 x 400 is 168 pixels high
 
 
 def test_the_other_direction(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the report, in file names and on the sheet; targets are repeated, since a label may hold a comma."""
     captions, add = [], ContactSheet.add
 
-    def kept(sheet: ContactSheet, headings: Sequence[str], row: Sequence[Tile]) -> None:
-        captions.append(row)
-        add(sheet, headings, row)
+    def kept(sheet: ContactSheet, image: Tile, maps: Sequence[Tile], predicted: str) -> None:
+        captions.append(maps)
+        add(sheet, image, maps, predicted)
 
     monkeypatch.setattr(ContactSheet, "add", kept)
     labels = ["tabby, tom", "not beagle", "beagle", "crane", "heron"]
@@ -120,7 +121,7 @@ def test_the_other_direction(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     names = ["not-0", "1", "not-2", "0-vs-4"]
     assert [entry["raw"] for entry in entries] == [f"cat--cam--{name}.npy" for name in names]
-    [[_, *tiles]] = captions
+    [tiles] = captions
     assert [tile.caption for tile in tiles] == ["not tabby, tom", "not beagle", "not beagle", "tabby, tom vs heron"]
     assert [entry["label"] for entry in entries] == ["tabby, tom", "not beagle", "beagle", "tabby, tom"]
     logit = Explainer("net.xai").predict(read_image("photos/cat.png"))[0, 2]
@@ -300,7 +301,7 @@ def test_a_failed_write_leaves_no_fragment(
 
 
 def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifteen images: two pages, and never more than four of them at a time in the engine."""
+    """Fifteen images beside two maps: two pages, and never more than four of them at a time in the engine."""
     rng = np.random.default_rng(1)
     Path("many").mkdir()
     for number in range(15):
@@ -313,7 +314,7 @@ def test_many_images_in_pages_and_chunks(work: Path, monkeypatch: pytest.MonkeyP
         return explain_many(self, images, *rest)
 
     monkeypatch.setattr(Explainer, "explain_many", watch)
-    assert explain.main(["net.xai", "many", "--batch-size", "4", "-q"]) == 0
+    assert explain.main(["net.xai", "many", "-t", "top2", "--batch-size", "4", "-q"]) == 0
     assert sizes == [4, 4, 4, 3]
     found = report()
     assert found["contact_sheets"] == ["contact-sheet.png", "contact-sheet-2.png"]
@@ -423,7 +424,10 @@ def test_broken_pipe(work: Path) -> None:
     assert report()["images"]
 
 
-def test_sheet_with_too_many_columns(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sheet_with_too_many_maps(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xai_deploy.cli.contact_sheet._TALLEST", 3 * (TILE + 160))
     methods = ",".join(
         f"reciprocam:score={score}:mask={mask}"
         for score in ("logit", "softmax")
@@ -432,4 +436,4 @@ def test_sheet_with_too_many_columns(work: Path, capsys: pytest.CaptureFixture[s
     assert explain.main(["net.xai", "photos/cat.png", "-m", methods, "-t", "top5"]) == 0
     assert "the contact sheet has no room for all 30 maps" in capsys.readouterr().err
     assert len(report()["images"][0]["explanations"]) == 30
-    assert read_image(folder() / "contact-sheet.png").shape[1] == 24 * (TILE + 16) - 16 + 48
+    assert read_image(folder() / "contact-sheet.png").shape[1] == 6 * (TILE + 16) - 16 + 48

@@ -10,7 +10,7 @@ import pytest
 from xai_deploy import Explainer
 from xai_deploy.answer import likelihood
 from xai_deploy.cli import explain
-from xai_deploy.cli.explanations import likelihood as likelihood_in_words
+from xai_deploy.cli.drawing import likelihood as likelihood_in_words
 
 from .. import tiny
 from .test_cli import bad, report
