@@ -73,6 +73,17 @@ def test_by_keyboard_alone(opened: Opened, sample: Path) -> None:
     assert second.get_attribute("aria-pressed") == "true"
 
 
+def test_no_label_is_cut_off(opened: Opened, sample: Path) -> None:
+    page = opened.ready()
+    page.get_by_label("Choose a picture").set_input_files(sample)
+    opened.last()
+    for width in (1280, 1000, 800, 799, 600, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for control in page.locator(".bar button:visible, .bar label, #prediction button, #predicted").all():
+            assert control.evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight"), width
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_at_a_phone_s_width(browser: Browser, site: Site, sample: Path, scheme: str) -> None:
     with served(site()[0]) as (address, _):
@@ -97,6 +108,17 @@ def test_at_a_phone_s_width(browser: Browser, site: Site, sample: Path, scheme: 
             assert box["x"] + box["width"] <= 360
             assert box["height"] >= 44 - 0.5  # what a finger hits
         assert page.locator("body").evaluate(_LEAST_CONTRAST) >= 4.5  # WCAG 2.2 AA
+        bar = page.get_by_role("group", name="Picture").bounding_box()
+        assert bar is not None
+        assert (bar["x"], bar["width"], bar["y"] + bar["height"]) == (0, 360, 740)  # at the thumb
+        page.get_by_role("button", name="Save", exact=True).click()
+        for button in page.locator("#save-menu button").all():
+            box = button.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+            assert box["height"] >= 44
+            assert box["y"] + box["height"] <= bar["y"]
         opened.context.close()
 
 
@@ -112,7 +134,7 @@ _LEAST_CONTRAST = """() => {
     throw new Error("no background");
   };
   document.getElementById("error").textContent = "shown for its colour";
-  const ratios = Array.from(document.querySelectorAll("h1, h2, p, label, button, select, small, span, output, #error"))
+  const ratios = Array.from(document.querySelectorAll("h1, h2, h3, p, label, button, select, small, span, strong, output, #error"))
     .filter((element) => element.innerText?.trim() && element.checkVisibility())
     .map((element) => [luminance(parse(getComputedStyle(element).color)), luminance(ground(element))])
     .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
