@@ -63,10 +63,18 @@ class Results:
         self.earlier = [self._journal.chunks[number] for number in sorted(self._journal.chunks)]
 
     def write(self, name: str, data: bytes) -> None:
-        """Write one file."""
+        """Write one file.
+
+        Raises:
+            OSError: It can't be written; `filename` is the file.
+        """
         self._begin()
         self._since.append(name)
-        (self.folder / name).write_bytes(data)
+        try:
+            (self.folder / name).write_bytes(data)
+        except OSError as error:
+            error.filename = error.filename or str(self.folder / name)  # the error of a full disk names no file
+            raise
 
     def _begin(self) -> None:
         if self._begun:

@@ -20,9 +20,14 @@ def require_folder(out: Path) -> None:
     for folder in (out, *out.parents):
         if folder.exists() and not folder.is_dir():
             raise XaiError(f"{folder}: is a file; give a folder for the results with -o")
-    place = Path(os.path.abspath(out))  # "../results" does not lie in the present folder
-    if any((folder / MANIFEST).is_file() for folder in (place, *place.parents)):
+    if (out / MANIFEST).is_file() or in_bundle(out):
         raise XaiError(f"{out}: lies in a bundle, which results would spoil; choose another folder with -o")
+
+
+def in_bundle(path: Path) -> bool:
+    """Whether a path lies in a bundle; a bundle does not lie in itself."""
+    place = Path(os.path.abspath(path))  # "../results" does not lie in the present folder
+    return any((folder / MANIFEST).is_file() for folder in place.parents)
 
 
 def numbered(base: Path, inputs: Sequence[Path]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xai_deploy.format.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
+from xai_deploy.format.places import in_bundle
 from xai_deploy.format.randomised import name_of_step
 from xai_deploy.foundation.whole_files import umask
 
@@ -25,7 +26,7 @@ def check_destination(path: Path, overwrite: bool) -> None:
     """Refuse early what would be refused at the end.
 
     Raises:
-        OutputError: The destination exists, or its folder does not.
+        OutputError: The destination exists, or lies in a bundle, or its folder does not exist.
     """
     places.clear(path)
     if path.exists() or path.is_symlink():
@@ -33,6 +34,8 @@ def check_destination(path: Path, overwrite: bool) -> None:
             raise OutputError(f"{path}: exists already; give --overwrite to replace it, or another name with -o")
         if not path.is_dir() or path.is_symlink() or not (path / MANIFEST).is_file():
             raise OutputError(f"{path}: exists and is not a bundle; --overwrite replaces bundles only")
+    if in_bundle(path):
+        raise OutputError(f"{path}: lies in a bundle, which holds its own files only; choose another name with -o")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path.parent}: no such folder; create it first")
 

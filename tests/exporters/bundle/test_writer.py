@@ -13,10 +13,11 @@ import onnx_ir as ir
 import pytest
 from xai_exporters import Request, export
 from xai_exporters.bundle import places
+from xai_exporters.bundle.stage import check_destination
 from xai_exporters.errors import GraphError, OutputError
 from xai_exporters.graph.writing import make_model, to_bytes
 
-from xai_deploy.format.bundle import Bundle
+from xai_deploy.format.bundle import MANIFEST, Bundle
 
 from .. import nets
 from .. import onnx_nets as o
@@ -170,6 +171,15 @@ def test_destination_without_a_folder(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=f"{parent}: no such folder; create it first"):
             export_onnx(tmp_path, o.classifier(), output_path=tmp_path / parent / "net.xai")
     assert left_behind(tmp_path) == ["file"]
+
+
+def test_not_into_a_bundle(tmp_path: Path) -> None:
+    (tmp_path / "old.xai").mkdir()
+    (tmp_path / "old.xai" / MANIFEST).touch()
+    for inside in ("new.xai", "deep/new.xai"):
+        with pytest.raises(OutputError, match=f"{inside}: lies in a bundle, which holds its own files only"):
+            check_destination(tmp_path / "old.xai" / inside, overwrite=True)
+    check_destination(tmp_path / "old.xai", overwrite=True)
 
 
 def failing(error: OSError) -> Any:

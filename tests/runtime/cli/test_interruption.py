@@ -118,6 +118,28 @@ def test_a_bad_image_then_skip_bad(many: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(json.loads(Path("out/results.json").read_bytes())["skipped"]) == 2
 
 
+def test_a_full_disk(many: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is named, no fragment stays, what is done is kept; with room on the disk the same command goes on."""
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name.startswith("05--"):
+            write(path, data[:10])
+            raise OSError(28, "No space left on device")
+        return write(path, data)
+
+    command = ["net.xai", "many", "--batch-size", "2", "-q", "-o", "out", "--skip-bad"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert explain.main(command) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"xai-explain: error: out/unfinished/05--reciprocam--\d.png: No space left on device", line)
+    assert not list(Path("out/unfinished").glob("05--*"))
+    user = Interrupted(monkeypatch)
+    assert explain.main(command) == 0
+    assert 0 < user.images < COUNT - 2
+
+
 @pytest.mark.parametrize(
     ("more", "what"),
     [(["-m", "cam"], "method"), (["-t", "1"], "target"), (["--opacity", "0.1"], "opacity"), (["-b", "openvino"], "")],
