@@ -23,6 +23,7 @@ from ..images import InputRange
 from ..methods import methods as all_methods
 from ..methods.method import create as create_method
 from ..methods.method import require_roles
+from ..methods.sets import expanded
 from .jobs import PLAIN, Bench, Job, Settings
 from .memory import own_peak, peak_memory
 from .results import LeftOut, Report, Result, Tested
@@ -149,6 +150,7 @@ def _choose(
     """Bundle -> the methods to measure, and the methods left out. If the user names methods, none is left out."""
     if methods is not None:
         specs = [(spec, {}) if isinstance(spec, str) else (spec[0], dict(spec[1])) for spec in methods]
+        specs = [(name, dict(options)) for name, options in expanded(specs, list(opened.values()))]
         if not specs:
             raise InputError("no method was given")
         for manifest in opened.values():

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import re
-import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,8 @@ from ..foundation.exits import printable
 from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import InputRange, Pixels, image_files, read_image
-from ..methods import MethodSet, applicable, create, left_out, methods
+from ..methods import create, methods
+from ..methods.sets import expanded
 
 log = logging.getLogger(__name__)
 
@@ -59,32 +59,10 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
     return requests
 
 
-def expand_sets(requests: Sequence[MethodRequest], manifest: Manifest) -> list[MethodRequest]:
-    """Replace "all" and "fast" by their methods, each once, and say in one line which ones a set leaves out, and why.
-
-    Args:
-        requests: What `parse_methods` gave.
-        manifest: The bundle's; its graphs decide.
-
-    Raises:
-        OptionError: A set is given options.
-    """
-    expanded: list[MethodRequest] = []
-    for request in requests:
-        which = next((one for one in typing.get_args(MethodSet) if one == request.name), None)
-        if which is None:
-            expanded.append(request)
-            continue
-        if request.options:
-            raise OptionError(f"{request.title}: {which!r} is a set of methods and takes no options; name the method")
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in left_out([manifest], which).items():
-            by_reason.setdefault(reason, []).append(name)
-        if by_reason:
-            parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-            log.warning("--method %s leaves out: %s", which, "; ".join(parts))
-        expanded += [MethodRequest(name) for name in applicable([manifest], which)]
-    return list({request.title: request for request in expanded}.values())
+def expand_sets(requests: Sequence[MethodRequest], manifests: Sequence[Manifest]) -> list[MethodRequest]:
+    """What `parse_methods` gave, with "all" and "fast" replaced by their methods; see `methods.sets.expanded`."""
+    pairs = expanded([(request.name, request.options) for request in requests], manifests)
+    return [MethodRequest(name, {key: str(value) for key, value in options.items()}) for name, options in pairs]
 
 
 def method_table() -> list[str]:

@@ -168,7 +168,7 @@ def _parser() -> Parser:
         help="folder written by xai-export, several are compared; then the image that fills the batch (default: noise, always "
         "the same)",
     )
-    parser.add_method("all whose graphs the bundle has, except those that cost tens of inferences or more")
+    parser.add_method("fast")
     add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")

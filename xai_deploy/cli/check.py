@@ -28,7 +28,7 @@ from ..images import Pixels
 from ..methods import applicable, create
 from ..reports import require as require_reports
 from . import examples
-from .arguments import Bad, find_images, parse_methods, read_chunks
+from .arguments import Bad, expand_sets, find_images, parse_methods, read_chunks
 from .console import Parser, command, share, silence_opencv
 
 PROGRAM = "xai-check"
@@ -216,7 +216,12 @@ def _methods(
     arguments: argparse.Namespace, reference: _Reference | None, deployed: Explainer
 ) -> dict[str, agreement.Spec]:
     """Title -> name and options."""
-    asked = {request.title: (request.name, request.options) for request in parse_methods(arguments.method or [])}
+    explainers = [deployed] if reference is None or reference.explainer is None else [deployed, reference.explainer]
+    manifests = [explainer.bundle.manifest for explainer in explainers]
+    requests = parse_methods(arguments.method or [])
+    if reference is None or reference.recording is None:  # a recording has its own methods, no sets of them
+        requests = expand_sets(requests, manifests)
+    asked = {request.title: (request.name, request.options) for request in requests}
     if reference is not None and reference.recording is not None:
         recorded = {title: (each.name, each.options) for title, each in reference.recording.header.methods.items()}
         if missing := next((title for title in asked if title not in recorded), None):
@@ -233,8 +238,7 @@ def _methods(
         return usable or dict(recorded)  # if none is usable, the error of the first one says what to do
     if asked:
         return dict(asked)
-    explainers = [deployed] if reference is None or reference.explainer is None else [deployed, reference.explainer]
-    there = applicable([explainer.bundle.manifest for explainer in explainers])
+    there = applicable(manifests)
     return {name: (name, {}) for name in DEFAULT if name in there}
 
 

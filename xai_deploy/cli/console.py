@@ -27,7 +27,7 @@ def _metrics() -> Iterable[str]:
     return metrics
 
 
-_WORDS = {"--method": _methods, "--methods": _methods, "--metrics": _metrics, "--backend": backend_names}
+_WORDS = {"--method": _methods, "--metrics": _metrics, "--backend": backend_names}
 
 
 class Parser(exits.OneLineParser):
@@ -62,10 +62,11 @@ class Parser(exits.OneLineParser):
         """Add the option for the report as JSON."""
         json_report.add_json(self)
 
-    def add_method(self, default: str, more: str = "") -> None:
-        """Add the option for methods; `default` says which are taken without it, `more` what else it takes."""
+    def add_method(self, default: str) -> None:
+        """Add the option for methods; `default` says which are taken without it."""
         methods = (
-            f"method, or several; options follow colons, as in reciprocam:score=softmax{more} (default: {default})"
+            "method, or several; options follow colons, as in reciprocam:score=softmax; all, or fast: those that the bundle's "
+            f"graphs allow (default: {default})"
         )
         self.add_argument("-m", "--method", action="append", metavar="M[,M...]", help=methods)
         self.renamed["--methods"] = "--method"

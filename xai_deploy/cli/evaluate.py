@@ -166,7 +166,7 @@ def _parser() -> Parser:
     add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
     add("--boxes-of", choices=("all", "class"), default="all", help="all boxes, or those of the class explained")
     add("--masks", metavar="DIR", help="folder of PNG masks with the images' names")
-    parser.add_method("all whose graphs the bundles have, except those that cost tens of inferences or more")
+    parser.add_method("fast")
     add("--metrics", action="append", metavar="M[,M...]", help="metrics, with options as in deletion:steps=50")
     add("-t", "--target", metavar="ID|LABEL", help="class to explain (default: each image's predicted class)")
     add(

@@ -74,7 +74,7 @@ def _parser() -> Parser:
     add("bundle", metavar="BUNDLE", help="folder written by xai-export")
     add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
     parser.add_recursive()
-    parser.add_method("reciprocam", "; all, or fast: those that the bundle's graphs allow")
+    parser.add_method("reciprocam")
     add(
         "-t",
         "--target",

@@ -66,7 +66,7 @@ class Explanations:
             cache=arguments.cache,
             progress=not arguments.quiet,
         )
-        self.methods = expand_sets(asked, self.explainer.bundle.manifest)
+        self.methods = expand_sets(asked, [self.explainer.bundle.manifest])
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
         self.names = unique_names(self.paths)

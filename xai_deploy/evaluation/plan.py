@@ -14,6 +14,7 @@ from ..foundation.options import Named, options_of, specs, title_of
 from ..images import MAX_PIXELS, InputRange
 from ..methods import applicable
 from ..methods import create as create_method
+from ..methods.sets import expanded
 from ..targets import One
 from . import metrics as _metrics
 from .metrics import Column, Metric
@@ -113,14 +114,13 @@ class Plan:
 
 
 def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subject]) -> list[Named]:
-    """The methods given, each once; None: all that are defined for these networks and are not slow.
+    """The methods given, each once, "all" and "fast" being sets of them; None: the fast ones, without a word on the others.
 
     Raises:
         OptionError: The list is empty, or holds something that is not a method.
     """
-    if given is None:
-        given = applicable([subject.explainer.bundle.manifest for subject in subjects])
-    return _once(specs("method", given))
+    manifests = [subject.explainer.bundle.manifest for subject in subjects]
+    return expanded(specs("method", applicable(manifests) if given is None else given), manifests)
 
 
 def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool) -> list[Named]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xai_deploy import Bundle, Explainer, method_names
-from xai_deploy.cli import explain
+from xai_deploy.cli import bench, check, evaluate, explain
 from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods
 from xai_deploy.errors import OptionError
 from xai_deploy.methods import applicable, create, left_out
@@ -30,24 +31,24 @@ def names(requests: Sequence[MethodRequest]) -> list[str]:
 
 def test_sets(bundles: Bundles, caplog: pytest.LogCaptureFixture) -> None:
     manifest = Bundle.open(bundles("pooled", gradients=True).path).manifest
-    assert names(expand_sets(parse_methods(["fast"]), manifest)) == FAST
+    assert names(expand_sets(parse_methods(["fast"]), [manifest])) == FAST
     [fast] = [record.getMessage() for record in caplog.records]
     assert fast.startswith(
-        "--method fast leaves out: clrp, lrp, sglrp (no 'pixel-relevance' graph: export the network again with"
+        "fast methods: left out are clrp, lrp, sglrp (no 'pixel-relevance' graph: export the network again with"
     )
     assert f"{', '.join(SLOW)} (slow: tens of inferences or more)" in fast
     assert "relevance-cam (no 'relevance' graph" in fast
     caplog.clear()
-    assert names(expand_sets(parse_methods(["all"]), manifest)) == sorted([*FAST, *SLOW])
+    assert names(expand_sets(parse_methods(["all"]), [manifest])) == sorted([*FAST, *SLOW])
     [every] = [record.getMessage() for record in caplog.records]
     assert "slow" not in every
     caplog.clear()
-    mixed = expand_sets(parse_methods(["rise:masks=9,fast", "cam", "cam:relu=false"]), manifest)
+    mixed = expand_sets(parse_methods(["rise:masks=9,fast", "cam", "cam:relu=false"]), [manifest])
     assert [request.title for request in mixed] == ["rise+masks=9", *FAST, "cam+relu=false"]
-    assert names(expand_sets(parse_methods(["cam"]), manifest)) == ["cam"]
+    assert names(expand_sets(parse_methods(["cam"]), [manifest])) == ["cam"]
     assert len(caplog.records) == 1  # of "fast"; a method that is named is nobody's business
-    with pytest.raises(OptionError, match=r"all\+score=softmax: 'all' is a set of methods and takes no options"):
-        expand_sets(parse_methods(["all:score=softmax"]), manifest)
+    with pytest.raises(OptionError, match="all: is a set of methods and takes no options; name the method"):
+        expand_sets(parse_methods(["all:score=softmax"]), [manifest])
 
 
 def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
@@ -81,8 +82,51 @@ def test_the_command(work: Path, bundles: Bundles, capsys: pytest.CaptureFixture
     assert explain.main(["whole.xai", "photos/cat.png", "-m", "fast"]) == 0
     assert [entry["method"] for entry in report()["images"][0]["explanations"]] == FAST
     errors = capsys.readouterr().err.splitlines()
-    assert [line for line in errors if "leaves out" in line] == [line for line in errors if "--method fast" in line]
-    assert errors[0].startswith("xai-explain: warning: --method fast leaves out: ")
+    assert [line for line in errors if "left out are" in line] == [line for line in errors if "fast methods" in line]
+    assert errors[0].startswith("xai-explain: warning: fast methods: left out are ")
+
+
+def test_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that takes methods takes the sets; with several bundles, what all of them allow."""
+    tiny.write(Path("bare.xai"), "pooled", pixelwise=False)
+    assert (
+        evaluate.main(
+            ["net.xai", "photos", "-m", "all", "--metrics", "complexity", "--json", "-q", "-o", "out", "--limit", "1"]
+        )
+        == 0
+    )
+    rows = json.loads(Path("out/results.json").read_text())
+    text = json.dumps(rows)
+    assert all(f'"{name}"' in text for name in ("cam", "reciprocam", "rise", "score-cam"))
+    assert (
+        bench.main(
+            [
+                "net.xai",
+                "-m",
+                "fast",
+                "--runs",
+                "1",
+                "--warmup",
+                "1",
+                "--no-memory",
+                "--json",
+                "bench.json",
+                "-b",
+                "onnxruntime",
+            ]
+        )
+        == 0
+    )
+    assert {result["method"] for result in json.loads(Path("bench.json").read_text())["results"]} >= {
+        "cam",
+        "reciprocam",
+    }
+    assert check.main(["net.xai", "bare.xai", "photos/cat.png", "-m", "fast", "--json", "check.json"]) == 0
+    assert list(json.loads(Path("check.json").read_text())["methods"]) == ["reciprocam"]
+    capsys.readouterr()
+    assert check.main(["--record", "one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 0
+    assert check.main(["one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 2
+    assert capsys.readouterr().err.endswith("error: fast: not recorded; the recording has cam, reciprocam\n")
 
 
 def test_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
