@@ -9,6 +9,9 @@ XaiError
 │   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
 │   ├── UnsafeGraphError        a graph that could harm: operators, order, sizes, or more memory than its file explains
 │   └── MissingRoleError        the method needs a graph that this bundle does not hold
+├── ModelFileError              a model file in place of a bundle: xai-export refuses it, or fails
+│   ├── ExporterNotInstalledError  xai-export is not installed
+│   └── CacheError              the cache of exported bundles can't be used
 ├── InputError                  the caller's input
 │   ├── ImageFileError          an image file that cannot be read, or is incomplete
 │   ├── ImageTooLargeError      an image whose header announces more pixels than allowed
@@ -72,6 +75,18 @@ class UnsafeGraphError(BundleError):
 
 class MissingRoleError(BundleError):
     """The bundle holds no graph of a role that the method needs."""
+
+
+class ModelFileError(XaiError):
+    """A model file, given in place of a bundle, can't be exported; the message is that of xai-export."""
+
+
+class ExporterNotInstalledError(ModelFileError):
+    """A model file needs xai-export, which is not installed."""
+
+
+class CacheError(ModelFileError):
+    """The cache of exported bundles can't be used: others could write to it, or this user can't."""
 
 
 class InputError(XaiError):

@@ -19,7 +19,7 @@ from .backends import Config, Session, create
 from .errors import NonFiniteOutputError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
-from .format.bundle import Bundle
+from .exported import open_bundle
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
@@ -42,7 +42,8 @@ class Explainer:
     """Explains a deployed network. Sessions are opened when first needed and kept; calls from several threads are safe.
 
     Args:
-        bundle: Path of a bundle written by xai-export.
+        bundle: Path of a bundle written by xai-export; or of a model file (.onnx, .pt, .safetensors, ...), which the installed
+            xai-export makes a bundle of first, in a private cache. See `exported.open_bundle`.
         backend: "onnxruntime", "openvino", or None for the first that is installed.
         device: "cpu", "cuda", "cuda:1", "gpu", "npu", "auto", or a name that only the backend knows. A device that is
             not there is an error; nothing falls back.
@@ -53,6 +54,8 @@ class Explainer:
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
         progress: Show progress bars at a terminal.
+        export: For a model file: the long options of xai-export with _ in place of -, and `methods`, the methods that will be
+            asked for: {"split": "layer4", "preprocess": "imagenet", "methods": ["lrp"]}.
 
     Attributes:
         bundle: The opened bundle.
@@ -66,6 +69,7 @@ class Explainer:
 
     Raises:
         BundleError: The folder is not an intact bundle.
+        ModelFileError, OptionError: The model file can't be exported as `export` says.
         BackendError: The backend or the device can't be used.
     """
 
@@ -82,6 +86,7 @@ class Explainer:
         hint: Literal["latency", "throughput"] = "latency",
         properties: Mapping[str, str] | None = None,
         progress: bool = False,
+        export: Mapping[str, object] | None = None,
     ) -> None:
         if type(batch_size) is not int or batch_size < 1:
             raise XaiError(f"batch_size is at least 1, not {batch_size!r}")
@@ -89,7 +94,7 @@ class Explainer:
             raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads!r}")
         if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
             raise XaiError(f"{cache}: is a file; the cache is a folder")
-        self.bundle = Bundle.open(bundle)
+        self.bundle = open_bundle(bundle, export, progress)
         self.network = ExplainedNetwork.of(self.bundle)
         self.labels = self.network.labels
         self._space = ScoreSpace(self.bundle.manifest.classes, self.labels)

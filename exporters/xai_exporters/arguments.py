@@ -70,6 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         elif name == "preprocess_fields":
             _add_preprocessing(groups["preprocessing, for the manifest"])
     json_report.add_json(parser, "the summary")
+    add("--steps", action="store_true", help="name each step in a line on standard error, for programs that show it")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
     add("-v", "--verbose", action="count", default=0, help="log what is done; twice for more")
     add("--version", action="version", version=f"xai-deploy-exporters {__version__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import sys
@@ -22,6 +23,9 @@ from .pipeline import Export, export, list_layers
 from .question import ask, can_ask, refuse
 from .request import Preset
 
+STEP = "step: "
+"""How the lines of --steps begin."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, see `xai_deploy.foundation.exits`."""
@@ -37,7 +41,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         print(f"xai-export: warning: {json_report.BARE_IS_OLD}", file=sys.stderr)
     json_report.require_place(options.json)
     printed = options.json == json_report.PRINTED
-    with _steps(options.quiet or printed) as say:
+    with _steps(options.quiet or printed, options.steps) as say:
         if options.list_layers:
             cuts = list_layers(request, say)
         else:
@@ -46,7 +50,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         _show_layers(cuts, options.json)
         return
     if options.json:
-        json_report.write_json(_as_json(done), options.json)
+        json_report.write_json(_as_json(done) | {"reads": _reads(done, options)}, options.json)
     if not (printed or options.quiet):
         _print_summary(done)
 
@@ -72,9 +76,19 @@ class _Steps:
             self.spinner.start()
 
 
+class _StepLines(_Steps):
+    """Names each step in a line."""
+
+    def __call__(self, step: str) -> None:
+        print(f"{STEP}{step}", file=sys.stderr, flush=True)
+
+
 @contextmanager
-def _steps(silent: bool) -> Iterator[_Steps]:
-    """A spinner that names the current step, at a terminal; nothing elsewhere."""
+def _steps(silent: bool, as_lines: bool = False) -> Iterator[_Steps]:
+    """A spinner that names the current step, at a terminal; nothing elsewhere. Or a line on standard error for each step."""
+    if as_lines:
+        yield _StepLines()
+        return
     console = Console(stderr=True)
     if silent or not console.is_terminal:
         yield _Steps()
@@ -126,6 +140,11 @@ def _as_json(done: Export) -> dict[str, Any]:
         "manifest": json.loads(done.manifest.to_bytes()),
         **further,
     }
+
+
+def _reads(done: Export, options: argparse.Namespace) -> list[str]:
+    """The files on which the bundle depends beside its source."""
+    return [str(file) for file in (*done.reads, *([options.config.absolute()] if options.config else []))]
 
 
 def _print_summary(done: Export) -> None:

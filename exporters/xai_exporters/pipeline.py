@@ -39,6 +39,7 @@ from .request import Request, check
 from .roles.material import Material
 from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source
+from .sources.files_read import files_read
 from .sources.look import look
 from .sources.stated import note
 
@@ -64,6 +65,7 @@ class Export:
         batch_was_fixed: The source has a fixed batch. The bundle's is symbolic, unless its manifest says "one".
         one_because: Why the bundle takes one image at a time; None if it takes several.
         framework: The name of what `verified` compares with besides the source graph.
+        reads: The files on which the bundle depends beside its source; see `files_read`.
         layer_note: What users should know about the layer that `auto` chose, or that a name stands for; None if nothing is unusual.
         dropped_outputs: Outputs that are left out because they are not one result per image.
         size: The size of the bundle's files, in bytes.
@@ -88,6 +90,7 @@ class Export:
     one_because: str | None = None
     framework: str = "torch"
     layer_note: str | None = None
+    reads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
         say("beginning again, for one image at a time")
         graph = clean(network.proto, request.input_shape, str(error))
         done = _export_all(request, roles, network, graph, (path, *steps), say)
-    return replace(done, seconds=time.perf_counter() - started)
+    return replace(done, seconds=time.perf_counter() - started, reads=files_read(request, network))
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:

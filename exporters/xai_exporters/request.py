@@ -73,6 +73,7 @@ class Request:
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         labels: Text file with one label a line.
         roles: Graphs to write; if empty, all that apply and that are written by default.
+        all_graphs: Write every graph that the network allows, but fused ones and those of further composites.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
@@ -142,6 +143,9 @@ class Request:
     roles: Annotated[
         tuple[str, ...], Option(_GRAPHS, "graphs to write beside head and tail ({roles})", "ROLE[,ROLE]", parse="words")
     ] = ()
+    all_graphs: Annotated[
+        bool, Option(_GRAPHS, "write every graph that the network allows, and say why others are left out")
+    ] = False
     input_gradient: Annotated[bool, Option(_GRAPHS, "write the graph of the gradient at the image, too")] = False
     guided: Annotated[bool, Option(_GRAPHS, "write the graph of guided backpropagation, too")] = False
     composite: Annotated[

@@ -80,6 +80,7 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "beside",
         "difference",
         "notes",
+        "reads",
         "size",
         "seconds",
         "manifest",

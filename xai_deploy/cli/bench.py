@@ -18,6 +18,7 @@ from ..images import SUFFIXES
 from . import examples
 from .arguments import parse_methods
 from .console import Parser, command, positive, silence_opencv
+from .model_file import add_export, bundle_paths
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     bundles, image = _bundles_and_image(arguments)
     if image:
         silence_opencv()
+    methods = parse_methods(arguments.method or [])
     report = benchmark(
-        bundles,
-        [(method.name, method.options) for method in parse_methods(arguments.method)] if arguments.method else None,
+        bundle_paths(bundles, arguments, methods),
+        [(method.name, method.options) for method in methods] or None,
         [name for text in arguments.backend for name in text.split(",")] if arguments.backend else None,
         batches=arguments.batch,
         targets=arguments.targets,
@@ -165,8 +167,8 @@ def _parser() -> Parser:
         "paths",
         metavar="BUNDLE ... [IMAGE]",
         nargs="+",
-        help="folder written by xai-export, several are compared; then the image that fills the batch (default: noise, always "
-        "the same)",
+        help="folder written by xai-export, or a model file; several are compared; then the image that fills the batch "
+        "(default: noise, always the same)",
     )
     parser.add_method("fast")
     add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
@@ -188,6 +190,7 @@ def _parser() -> Parser:
     parser.add_json()
     add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')
     parser.add_common()
+    add_export(parser)
     return parser
 
 

@@ -30,6 +30,7 @@ from ..reports import require as require_reports
 from . import examples
 from .arguments import Bad, expand_sets, find_images, parse_methods, read_chunks
 from .console import Parser, command, share, silence_opencv
+from .model_file import RECORDING, add_export, export_of, is_model
 
 PROGRAM = "xai-check"
 DISAGREE = 1
@@ -122,7 +123,7 @@ def _record(arguments: argparse.Namespace) -> int:
     )
     if not arguments.paths:
         raise InputError("with --record give REFERENCE and at least one image")
-    if out.suffix != ".npz":
+    if out.suffix != RECORDING:
         raise InputError(f"{out}: the file that --record writes must end in .npz; choose such a name")
     if out.exists() and not (arguments.overwrite and out.is_file()):
         raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
@@ -167,7 +168,7 @@ class _Reference:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         path = Path(arguments.reference)
-        self.recording = None if path.is_dir() else recording.read(path)
+        self.recording = None if path.is_dir() or is_model(arguments.reference) else recording.read(path)
         self.explainer: Explainer | None = None
         if self.recording is None:
             self.explainer = _open(
@@ -206,6 +207,10 @@ def _open(
         threads=arguments.threads,
         batch_size=arguments.batch_size,
         cache=arguments.cache,
+        progress=not arguments.quiet,
+        export=export_of(
+            arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
+        ),
     )
     if path not in told:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
@@ -311,8 +316,13 @@ def _parser() -> Parser:
         epilog=examples.CHECK,
     )
     add = parser.add_argument
-    add("reference", metavar="REFERENCE", help="bundle, or a recording made with --record")
-    add("paths", metavar="DEPLOYED IMAGE ...", nargs="*", help="bundle to check, then image files or folders of them")
+    add("reference", metavar="REFERENCE", help="bundle, model file, or a recording made with --record")
+    add(
+        "paths",
+        metavar="DEPLOYED IMAGE ...",
+        nargs="*",
+        help="bundle or model file to check, then image files or folders of them",
+    )
     add(
         "--record",
         metavar="FILE.npz",
@@ -342,6 +352,7 @@ def _parser() -> Parser:
     add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
     parser.add_resources()
     parser.add_common()
+    add_export(parser)
     return parser
 
 

@@ -20,6 +20,7 @@ from . import examples
 from .arguments import describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv
 from .going_on import GoingOn
+from .model_file import add_export, bundle_paths
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     going_on = GoingOn(arguments.quiet)
     try:
         results = session.evaluate(
-            bundles,
+            bundle_paths(bundles, arguments, parse_methods(arguments.method or [])),
             images,
             out=arguments.out,
             methods=_named(arguments.method),
@@ -158,7 +159,7 @@ def _parser() -> Parser:
         "paths",
         metavar="BUNDLE ... DIR",
         nargs="+",
-        help="folder written by xai-export, several are compared with the first; then the folder of images",
+        help="folder written by xai-export, or a model file; several are compared with the first; then the folder of images",
     )
     add("--images", help=argparse.SUPPRESS)  # the old spelling of DIR
     parser.add_recursive()
@@ -183,6 +184,7 @@ def _parser() -> Parser:
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()
     parser.add_common()
+    add_export(parser)
     return parser
 
 

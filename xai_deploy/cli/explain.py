@@ -17,6 +17,7 @@ from .arguments import describe_options, method_table
 from .console import Parser, command
 from .drawing import add_options, likelihood
 from .explanations import OUT, Explanations
+from .model_file import add_export
 from .results import REPORT
 
 PROGRAM = "xai-explain"
@@ -71,7 +72,7 @@ def _parser() -> Parser:
         epilog=examples.EXPLAIN,
     )
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", help="folder written by xai-export")
+    add("bundle", metavar="BUNDLE", help="folder written by xai-export, or a model file, which it exports first")
     add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
     parser.add_recursive()
     parser.add_method("reciprocam")
@@ -98,6 +99,7 @@ def _parser() -> Parser:
     parser.add_json()
     parser.add_resources()
     parser.add_common()
+    add_export(parser)
     add("--list-methods", action=_ListMethods, nargs="...", help="list the methods (with -v their options), and exit")
     return parser
 

@@ -35,6 +35,7 @@ from .arguments import (
 from .console import silence_opencv
 from .drawing import Drawing
 from .going_on import GoingOn
+from .model_file import export_of
 from .results import open_results
 
 OUT = Path("xai-output")  # in it, results lie in a folder for each input
@@ -65,6 +66,7 @@ class Explanations:
             batch_size=arguments.batch_size,
             cache=arguments.cache,
             progress=not arguments.quiet,
+            export=export_of(arguments, arguments.bundle, asked),
         )
         self.methods = expand_sets(asked, [self.explainer.bundle.manifest])
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -77,3 +78,26 @@ def _bar(total: int, label: str, done: int) -> Any:
         return None
     # `delay`: work of less than a second shows no bar.
     return tqdm(total=total, desc=label, initial=done, leave=False, delay=1.0)
+
+
+@contextlib.contextmanager
+def step_line(shown: bool) -> Iterator[Callable[[str], None]]:
+    """Say which step of long work is at hand, if `shown` is set.
+
+    Yields:
+        A function for the step's name. At a terminal each name takes the place of the last one, and the line is empty in the end.
+        Otherwise it is logged as in `progress`, at most once a minute.
+    """
+    if not shown or not sys.stderr.isatty():
+        _clock.last = _clock.last if _clock.running else time.monotonic()
+        yield lambda step: log.info("%s", step) if shown and _clock.minute_is_over() else None
+        return
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[2K{text}")  # back to the line's start, and erase it
+        sys.stderr.flush()
+
+    try:
+        yield lambda step: show(f"{step} ...")
+    finally:
+        show("")

@@ -68,8 +68,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def lock(handle: int) -> bool:
-    """Lock an open file or folder until it is closed, or the process ends.
+def lock(handle: int, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed, or the process ends; a shared lock may have several holders.
 
     Returns:
         Whether the system and the disk support locks.
@@ -82,7 +82,7 @@ def lock(handle: int) -> bool:
     except ImportError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:

@@ -21,10 +21,12 @@ class RolePlan:
     Attributes:
         roles: Name -> role, for every role that the request can have.
         named: The names in `Request.roles`; if empty, all roles that are written by default.
+        every: Every role is written that the network allows.
     """
 
     roles: Mapping[str, Role]
     named: tuple[str, ...]
+    every: bool = False
 
     def asks_for(self, name: str) -> bool:
         """Whether the request names a role, or asks for it by its option.
@@ -39,7 +41,7 @@ class RolePlan:
     def wants(self, name: str) -> bool:
         """Whether the graph of a role is to be written."""
         when = self.roles[name].when
-        return self.asks_for(name) or when == "always" or (when == "default" and not self.named)
+        return self.asks_for(name) or self.every or when == "always" or (when == "default" and not self.named)
 
     def build(self, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:
         """The graphs that are wanted and that the network allows, and why others are left out.
@@ -80,4 +82,4 @@ def plan_roles(request: Request) -> RolePlan:
         load_composite(given)
     if unknown := set(request.roles) - set(roles):
         raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(roles)}")
-    return RolePlan(roles, request.roles)
+    return RolePlan(roles, request.roles, request.all_graphs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -71,7 +72,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        return read_metadata(model, in_standard_form(model, f"ONNX{producer}"))
+        return replace(read_metadata(model, in_standard_form(model, f"ONNX{producer}")), files=tuple(files))
     except (
         ValueError,
         KeyError,

@@ -33,6 +33,7 @@ class TrainedNetwork:
         labels: The class names that the source holds; none if it holds none. Their number need not be right.
         labels_from: Where in the source they stand, for people.
         tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
+        files: The files of external data.
     """
 
     proto: onnx.ModelProto
@@ -45,6 +46,7 @@ class TrainedNetwork:
     tolerance: float | None = None
     labels: tuple[str, ...] = ()
     labels_from: str = ""
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

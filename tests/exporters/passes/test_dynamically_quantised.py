@@ -78,6 +78,14 @@ def test_what_can_be_asked_for_is_not_left_out(tmp_path: Path) -> None:
     assert "input-gradient" in again.manifest.graphs
 
 
+def test_all_graphs_are_those_that_the_network_allows(tmp_path: Path) -> None:
+    done = export_onnx(tmp_path, o.classifier(), all_graphs=True)
+    assert set(done.manifest.graphs) == {"head", "tail", "pixelwise-tail", *ASKED}
+    done = export_onnx(tmp_path, quantised(False), split="layer", overwrite=True, all_graphs=True)
+    assert set(done.manifest.graphs) == {"head", "tail"}
+    assert set(done.manifest.left_out) == set(ASKED)
+
+
 @pytest.mark.parametrize("method", ["reciprocam", "score-cam"])
 def test_fusing_does_not_advise_what_is_refused(tmp_path: Path, method: str) -> None:
     with pytest.raises(GraphError, match="runtime engine") as error:

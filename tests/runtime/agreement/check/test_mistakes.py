@@ -21,7 +21,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "deployed forgotten": (["net.xai", "photos"], "give REFERENCE, DEPLOYED and at least one image"),
     "an image for deployed": (
         ["net.xai", "photos/0.png", "photos/1.png"],
-        "photos/0.png: is a file; a bundle is a folder written by xai-export",
+        "photos/0.png: is an image; a bundle or a model file comes first, then the images",
     ),
     "a folder for deployed": (
         ["net.xai", "photos", "photos/1.png"],
@@ -34,7 +34,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no reference": (["none.npz", "net.xai", "photos"], "none.npz: no such file or folder"),
     "reference is an image": (
         ["photos/0.png", "net.xai", "photos"],
-        "photos/0.png: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again",
+        "photos/0.png: is an image; a bundle or a model file comes first, then the images",
     ),
     "reference is a folder": (["photos", "net.xai", "photos"], "photos: no manifest.json in it; a bundle is"),
     "no deployed": (["net.xai", "none.xai", "photos"], "none.xai: no such folder; a bundle is a folder"),

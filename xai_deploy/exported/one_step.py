@@ -1,0 +1,154 @@
+"""A bundle, or a model file that is made a bundle: `open_bundle`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import CacheError, ModelFileError, NotABundleError, OptionError
+from ..format.bundle import MANIFEST, Bundle
+from ..foundation.exits import printable
+from ..foundation.progress import step_line
+from ..images import SUFFIXES
+from ..version import __version__
+from . import program
+from .entry import Entry, last_use, made, remove
+from .options import METHODS, arguments_of, depends_on_place, flag
+from .private_folder import limit, private_folder
+
+_KEY = 32  # hexadecimal digits
+
+log = logging.getLogger(__name__)
+
+
+def open_bundle(
+    path: str | os.PathLike[str], export: Mapping[str, object] | None = None, shown: bool = False
+) -> Bundle:
+    """Open a bundle, or a model file, which xai-export makes a bundle of unless the cache holds it.
+
+    The cache knows a bundle by the model file's content and name, by the options, and by the versions of xai-export and of this
+    package. It also notes the other files that xai-export read: external data, configuration, labels, imported Python files. If
+    one of these changes, the bundle is made again.
+
+    Args:
+        path: A bundle's folder, or a model file in a format that xai-export reads.
+        export: For a model file: xai-export's options, see `options.arguments_of`.
+        shown: Show at a terminal what xai-export does.
+
+    Raises:
+        BundleError: The folder is not an intact bundle.
+        ModelFileError: The file can't be exported, xai-export is not installed, or the cache can't be used.
+        OptionError: There is no such option, or options of an export are given with a bundle.
+    """
+    source, options = Path(path), dict(export or {})
+    arguments = arguments_of(options)
+    if not source.is_file():
+        _refuse_options(source, options)
+        return Bundle.open(source)
+    _refuse_wrong_file(source)
+    exporter = program.find(source)
+    before = _identity(source)
+    key = _key(source, arguments, depends_on_place(options), program.version_of(exporter))
+    folder, bound = private_folder(), limit()
+    entry = Entry(folder / key, source)
+    try:
+        with entry.locked(
+            lambda: log.warning("%s: another process exports it; waiting", printable(str(source)))
+        ) as alone:
+            bundle = entry.open()
+            if bundle is None:
+                log.info("%s: exporting with %s into %s", printable(str(source)), exporter, entry.path)
+                bundle = entry.make(alone, lambda out: _export(exporter, source, before, arguments, out, shown))
+        _trim(folder, bound)
+    except OSError as error:
+        raise CacheError(
+            f"{error.filename or folder}: the cache of exported bundles can't be used ({error.strerror})"
+        ) from None
+    return bundle
+
+
+def _refuse_options(source: Path, options: Mapping[str, object]) -> None:
+    given = [flag(name) for name in options if name != METHODS]
+    if given and source.exists():
+        raise OptionError(f"{source}: is a bundle; {', '.join(given)} can be given with a model file only")
+
+
+def _refuse_wrong_file(source: Path) -> None:
+    """Refuse a file that is often given by mistake, before anything is started."""
+    if source.name == MANIFEST:
+        raise NotABundleError(f"{source}: is a bundle's manifest; give its folder, {source.parent}")
+    if source.suffix.lower() in SUFFIXES:
+        raise NotABundleError(f"{source}: is an image; a bundle or a model file comes first, then the images")
+    if source.suffix == ".npz":
+        raise NotABundleError(
+            f"{source}: is a file; a bundle is a folder, and a recording can be xai-check's REFERENCE only"
+        )
+
+
+def _key(source: Path, arguments: list[str], place: bool, version: str) -> str:
+    """What the bundle is made of, as the name of its entry."""
+    try:
+        with open(source, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(f"{source}: can't be read ({error.strerror})") from None
+    parts: list[Any] = [digest, source.name, sorted(arguments), version, __version__]
+    if place:
+        parts += [os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_KEY]
+
+
+def _identity(source: Path) -> tuple[int, ...]:
+    info = source.stat()
+    return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _export(
+    exporter: Path, source: Path, before: tuple[int, ...], arguments: list[str], out: Path, shown: bool
+) -> Sequence[str]:
+    """Write the bundle, and log what a user should know; returns the files that were read beside the model file.
+
+    `before` is the `_identity` of the file whose content is in the entry's name.
+    """
+    with step_line(shown) as show:
+        report = program.run(exporter, source, arguments, out, lambda step: show(f"{source.name}: {step}"))
+    if _identity(source) != before:
+        raise ModelFileError(f"{source}: changed while it was exported; try again")
+    notes = logging.WARNING if Bundle.open(out).manifest.input.preprocess.assumed else logging.INFO
+    for level, line in (
+        *((notes, note) for note in report.get("notes", [])),
+        (logging.WARNING, report.get("layer_note")),
+    ):
+        if line:
+            log.log(level, "%s: %s", printable(str(source)), printable(line))
+    reads: list[str] = report.get("reads", [])
+    return reads
+
+
+def _trim(folder: Path, bound: float) -> None:
+    """Remove the bundles that were used longest ago, until the others fit into the bound."""
+    entries = [path for path in folder.iterdir() if len(path.name) == _KEY and path.is_dir() and not path.is_symlink()]
+    sizes = {path: _size(path) for entry in entries for path in made(entry)}
+    total = sum(sizes.values())
+    for path in sorted(sizes, key=last_use):
+        if total <= bound:
+            return
+        if remove(path):
+            log.info("%s: removed from the cache, which may hold %.0f MB", path, bound / 1e6)
+            total -= sizes[path]
+
+
+def _size(path: Path) -> int:
+    """The bytes of all files in a folder; one that another process is removing counts as far as it is there."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
