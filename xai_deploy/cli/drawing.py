@@ -35,15 +35,16 @@ class Drawing:
     Attributes:
         sheet: The contact sheet.
         suffix: The ending of the pictures, with its dot.
+        style: How maps are drawn.
     """
 
     def __init__(
         self, arguments: argparse.Namespace, explainer: Explainer, write: Callable[[str, bytes], None]
     ) -> None:
         self.suffix = f".{arguments.format}"
-        self._style = Style(opacity=arguments.opacity, grey=arguments.grey, contours=arguments.contours)
+        self.style = Style(opacity=arguments.opacity, grey=arguments.grey, contours=arguments.contours)
         for name in arguments.colormap or ():
-            self._style = self._style.with_colormap(name)
+            self.style = self.style.with_colormap(name)
         self._named = {name: find_colormap(name).diverging for name in arguments.colormap or ()}
         self._kinds: set[bool] = set()
         self._size: int | None = arguments.size
@@ -53,7 +54,7 @@ class Drawing:
             Path(f"contact-sheet{self.suffix}"),
             f"{manifest.name}, layer {manifest.target.title}, {explainer.backend} on {arguments.device}",
             lambda path, page: write(path.name, encode_image(page, self.suffix, _QUALITY)),
-            self._style,
+            self.style,
             self._tile,
             manifest.input.preprocess.resize != "stretch",
         )
@@ -61,7 +62,7 @@ class Drawing:
     def overlay(self, answer: Answer, photo: Pixels) -> bytes:
         """The picture of one map, as a file: as large as the photo, or as `--size` says."""
         small = photo if self._size is None else fit(photo, self._size, enlarge=False)
-        return encode_image(answer.overlay(small, self._style), self.suffix, _QUALITY)
+        return encode_image(answer.overlay(small, self.style), self.suffix, _QUALITY)
 
     def show(
         self,
@@ -69,8 +70,12 @@ class Drawing:
         photo: Pixels,
         prediction: Sequence[Mapping[str, Any]],
         answers: Sequence[tuple[MethodRequest, Answer]],
-    ) -> None:
-        """Add an image and its maps to the contact sheet; each class's probability is said once."""
+    ) -> list[Pixels]:
+        """Add an image and its maps to the contact sheet; each class's probability is said once.
+
+        Returns:
+            The image and its maps as the sheet shows them.
+        """
         self._kinds |= {answer.signed for _, answer in answers}
         tile = fit(photo, self._tile)
         best = prediction[0]
@@ -78,7 +83,7 @@ class Drawing:
         shown.update((a.label, likelihood(a.as_json())) for _, a in answers if a.label not in shown)
         maps = [
             Tile(
-                answer.overlay(tile, self._style),
+                answer.overlay(tile, self.style),
                 answer.caption,
                 tuple(f"{key}={value}" for key, value in method.options.items()),
                 method.name,
@@ -89,6 +94,7 @@ class Drawing:
         ]
         notes = tuple(f"{label} {value.replace(' ', NO_BREAK)}" for label, value in shown.items())
         self.sheet.add(Tile(tile, path.name, notes), maps, best["label"])
+        return [tile, *(shown_map.picture for shown_map in maps)]
 
     def finish(self) -> None:
         """Write the last page of the contact sheet; warn of a colour map that no map has taken."""

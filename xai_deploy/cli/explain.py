@@ -16,6 +16,7 @@ from . import examples
 from .arguments import describe_options, method_table
 from .console import Parser, command
 from .drawing import add_options, likelihood
+from .explain_report import PAGE
 from .explanations import OUT, Explanations
 from .model_file import add_export
 from .results import REPORT
@@ -45,9 +46,10 @@ def _show(report: dict[str, Any], out: Path, arguments: argparse.Namespace) -> N
             print(printable(f"{image['file']}: {best['label']}, {likelihood(best)}"))
         count = len(report["images"])
         skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
+        see = f"see {out / report['report']}; " if report["report"] else ""
         print(
             printable(
-                f"{count} image{'s' * (count != 1)}{skipped} in {report['seconds']:.1f} s; "
+                f"{count} image{'s' * (count != 1)}{skipped} in {report['seconds']:.1f} s; {see}"
                 f"compare {out / report['contact_sheets'][0]}, all in {out / REPORT}"
             )
         )
@@ -96,6 +98,7 @@ def _parser() -> Parser:
     )
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     parser.add_skip_bad()
+    add("--no-report", action="store_true", help=f"do not write {PAGE}, the page with all pictures and facts")
     parser.add_json()
     parser.add_resources()
     parser.add_common()

@@ -34,6 +34,7 @@ from .arguments import (
 )
 from .console import silence_opencv
 from .drawing import Drawing
+from .explain_report import PAGE, ReportPage
 from .going_on import GoingOn
 from .model_file import export_of
 from .results import open_results
@@ -42,7 +43,7 @@ OUT = Path("xai-output")  # in it, results lie in a folder for each input
 _CHUNK = 16  # images
 
 # Arguments that change no file. All others are part of the plan: only the same call goes on.
-_APART = ("out", "overwrite", "quiet", "verbose", "json", "skip_bad", "cache", "image", "command")
+_APART = ("out", "overwrite", "quiet", "verbose", "json", "skip_bad", "cache", "image", "command", "no_report")
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Explanations:
         self.names = unique_names(self.paths)
         warn_of(self.explainer, arguments.bundle)
         self.drawing = Drawing(arguments, self.explainer, self.results.write)
+        self.page = None if arguments.no_report else ReportPage(self.explainer, self.drawing.style)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
@@ -102,6 +104,9 @@ class Explanations:
             raise XaiError(f"none of the {count} images can be read")
         self.drawing.finish()
         report = self._describe(time.perf_counter() - started)
+        if self.page:
+            methods = [(method.name, method.options) for method in self.methods]
+            self.results.write(PAGE, self.page.render(report, methods, self.arguments.command))
         self.results.publish(as_json(report))
         return report
 
@@ -193,8 +198,11 @@ class Explanations:
         return [method for method in self.methods for _ in range(len(shown) // len(self.methods))]
 
     def _add(self, image: dict[str, Any], path: Path, picture: Pixels, shown: Sequence[Answer]) -> None:
-        """Put an image into the report and on the contact sheet."""
-        self.drawing.show(path, picture, image["prediction"], list(zip(self._methods_of(shown), shown, strict=True)))
+        """Put an image into the report, on the contact sheet and on the page."""
+        asked = self._methods_of(shown)
+        pictures = self.drawing.show(path, picture, image["prediction"], list(zip(asked, shown, strict=True)))
+        if self.page:
+            self.page.add(image, [method.title for method in asked], pictures)
         self.images.append(image)
 
     def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:
@@ -217,6 +225,7 @@ class Explanations:
             "images": self.images,
             "skipped": self.skipped,
             "contact_sheets": [page.name for page in self.drawing.sheet.pages],
+            "report": PAGE if self.page else None,
         }
 
 

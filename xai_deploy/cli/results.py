@@ -23,7 +23,9 @@ UNFINISHED = "unfinished"
 _JOURNAL = "journal.jsonl"
 
 # The names of this command's files. An old report may list any name; only files with these names are deleted.
-_OURS = re.compile(r"[^/\\\0]+--[^/\\\0]+\.(png|jpg|webp|npy)|contact-sheet(-\d+)?\.(png|jpg|webp)", re.DOTALL)
+_OURS = re.compile(
+    r"[^/\\\0]+--[^/\\\0]+\.(png|jpg|webp|npy)|contact-sheet(-\d+)?\.(png|jpg|webp)|report\.html", re.DOTALL
+)
 _FILES = ("overlay", "raw")
 
 
@@ -172,7 +174,7 @@ def _listed(report: Path) -> list[str]:
     names: list[Any] = []
     try:
         document = json.loads(report.read_bytes())
-        names += document["contact_sheets"]
+        names += [*document["contact_sheets"], document.get("report")]
         names += [entry[key] for image in document["images"] for entry in image["explanations"] for key in _FILES]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass

@@ -35,8 +35,8 @@ class Origin:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
 
 
-def require(program: str = "the report", extra: str = "image") -> Any:
-    """The module jinja2.
+def require(extra: str = "image", advice: str = "") -> Any:
+    """The module jinja2; `extra` is what to install if it is missing, `advice` follows in the message.
 
     Raises:
         BackendNotInstalledError: It is missing.
@@ -45,7 +45,7 @@ def require(program: str = "the report", extra: str = "image") -> Any:
         import jinja2
     except ImportError as error:
         raise BackendNotInstalledError(
-            f'{program} needs {error.name}, which is not installed; pip install "xai-deploy[{extra}]"'
+            f'the report needs {error.name}, which is not installed; pip install "xai-deploy[{extra}]"{advice}'
         ) from None
     return jinja2
 

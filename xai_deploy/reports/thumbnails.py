@@ -14,6 +14,7 @@ from ..images import encode_image, opencv
 
 Pixels = NDArray[np.uint8]
 
+_QUALITY = 85  # of JPEG
 SIDE = 256  # pixels of a thumbnail's longer side, at most
 
 
@@ -31,7 +32,7 @@ def shrink(picture: Pixels, side: int = SIDE) -> Pixels:
 
 def thumbnail(picture: Pixels) -> str:
     """RGB [h,w,3] -> the data URL of a JPEG of at most `SIDE` pixels on either side."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_image(shrink(picture), ".jpg")).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(encode_image(shrink(picture), ".jpg", _QUALITY)).decode("ascii")
 
 
 @dataclass(frozen=True)

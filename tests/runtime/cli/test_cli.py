@@ -46,7 +46,7 @@ def test_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = report()
     assert [image["name"] for image in found["images"]] == ["cat", "cat-2", "dog"]
     explainer = Explainer("net.xai", "onnxruntime")
-    wanted = {"contact-sheet.png", "results.json"}
+    wanted = {"contact-sheet.png", "report.html", "results.json"}
     for image in found["images"]:
         pixels = read_image(image["file"])
         e = explainer.explain(pixels)

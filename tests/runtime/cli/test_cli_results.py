@@ -41,7 +41,7 @@ def test_bundle_is_checked_before_earlier_results(work: Path, capsys: pytest.Cap
 def test_overwriting_leaves_nothing_stale(work: Path) -> None:
     assert explain.main(["net.xai", "photos", "-m", "cam", "-o", "out"]) == 0
     assert explain.main(["net.xai", "photos/dog.png", "-t", "1", "--overwrite", "-o", "out"]) == 0
-    wanted = ["contact-sheet.png", "dog--reciprocam--1.npy", "dog--reciprocam--1.png", "results.json"]
+    wanted = ["contact-sheet.png", "dog--reciprocam--1.npy", "dog--reciprocam--1.png", "report.html", "results.json"]
     assert sorted(path.name for path in Path("out").iterdir()) == wanted
 
 
