@@ -17,8 +17,8 @@ Pixels = NDArray[np.uint8]
 LINE = 18  # pixels from one line to the next
 _LONGEST = 400  # characters; a longer text, as nobody writes it, loses its middle
 
-# A line may end after one of these characters, or between two characters of a word that is wider than the line.
-_PIECE = re.compile(r"[^ /_.,;:=+-]*[/_.,;:=+-]+|[^ /_.,;:=+-]+| +")
+# A line may end at a space and after these signs, but not within a number; or anywhere in a word that is wider than the line.
+_ENDS = re.compile(r"(?<=[/_;:=+-])|(?<=[.,])(?!\d)|(?<= )(?! )|(?<! )(?= )")
 NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
@@ -68,18 +68,19 @@ class Pen:
 
     def wrap(self, text: str, ink: Ink, room: int) -> list[str]:
         """The text in lines of at most `room` pixels; none if it is empty."""
-        text = printable(text)
+        text = NO_BREAK.join(map(printable, text.split(NO_BREAK)))
         lines = self._wrapped(text, ink, room)
         return [line.replace(NO_BREAK, " ") for line in lines]
 
     def _wrapped(self, text: str, ink: Ink, room: int) -> list[str]:
         if self._font is None:
-            text = text.replace(NO_BREAK, " ").encode("ascii", "replace").decode()  # the stroked letters
+            ascii_only = (part.encode("ascii", "replace").decode() for part in text.split(NO_BREAK))
+            text = NO_BREAK.join(ascii_only)  # the stroked letters
         if len(text) > _LONGEST:
             text = text[: _LONGEST // 2] + "..." + text[-_LONGEST // 2 :]
         lines: list[str] = []
         line = ""
-        for piece in _PIECE.findall(text):
+        for piece in _ENDS.split(text):
             if self.width(line + piece.rstrip(), ink) <= room:
                 line += piece
                 continue

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import read_image, write_image
 from xai_deploy.cli.contact_sheet import TILE, ContactSheet, Tile, fit
-from xai_deploy.cli.sheet_text import HEAD, NOTE, TEXT, Pen
+from xai_deploy.cli.sheet_text import HEAD, NO_BREAK, NOTE, TEXT, Pen
 from xai_deploy.pictures import Style, color_bar
 
 BLACK = np.zeros((100, TILE, 3), np.uint8)
@@ -184,6 +184,10 @@ def test_text_is_wrapped_and_whole(monkeypatch: pytest.MonkeyPatch, truetype: bo
             assert (canvas[:, 10 + room + 4 :] == 255).all()
             assert (canvas.min(initial=255) < 100) == bool(text)
     assert pen.wrap("to be or", TEXT, 60)[0] in ("to be", "to be or")
+    assert pen.wrap(f"a long name 67.5{NO_BREAK}%", TEXT, pen.width("a long name 67.5", TEXT)) == [
+        "a long name",
+        "67.5 %",
+    ]
 
 
 def test_fitting() -> None:
