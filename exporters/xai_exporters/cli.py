@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from xai_deploy.foundation import exits, json_report
+from xai_deploy.foundation.progress import MINUTE
 
 from .arguments import make_parser, request_of
 from .bundle.recipes import Unstated
@@ -56,14 +58,24 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 
 class _Steps:
-    """Shows the current step with a spinner, which pauses for a question. Without a spinner it shows nothing."""
+    """Shows the current step: with a spinner, which pauses for a question; else as a line, a minute after the last one.
 
-    def __init__(self, spinner: Status | None = None) -> None:
-        self.spinner = spinner
+    Args:
+        spinner: The spinner at a terminal.
+        silent: Show nothing.
+    """
+
+    def __init__(self, spinner: Status | None = None, silent: bool = False) -> None:
+        self.spinner, self.silent = spinner, silent
+        self.last = time.monotonic()
 
     def __call__(self, step: str) -> None:
+        now = time.monotonic()
         if self.spinner is not None:
             self.spinner.update(f"{step} ...")
+        elif not self.silent and now - self.last >= MINUTE:
+            self.last = now
+            print(f"xai-export: {step} ...", file=sys.stderr)
 
     def ask(self, unstated: Unstated) -> Preset:
         """See `question.ask`."""
@@ -85,13 +97,13 @@ class _StepLines(_Steps):
 
 @contextmanager
 def _steps(silent: bool, as_lines: bool = False) -> Iterator[_Steps]:
-    """A spinner that names the current step, at a terminal; nothing elsewhere. Or a line on standard error for each step."""
+    """A spinner that names the current step, at a terminal; a line a minute elsewhere. Or a line for each step."""
     if as_lines:
         yield _StepLines()
         return
     console = Console(stderr=True)
     if silent or not console.is_terminal:
-        yield _Steps()
+        yield _Steps(silent=silent)
         return
     with console.status("starting") as status:
         yield _Steps(status)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,21 @@ def test_steps_show_at_a_terminal_only(
     with cli._steps(silent=True) as say:
         say("reading the network")
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_a_minute_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "")
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for silent, lines in ((False, ["xai-export: step 61 ...", "xai-export: step 122 ..."]), (True, [])):
+        now[0] = 0.0
+        with cli._steps(silent) as say:
+            for second in (0, 30, 61, 90, 122):
+                now[0] = float(second)
+                say(f"step {second}")
+        assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
