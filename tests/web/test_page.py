@@ -229,6 +229,7 @@ def test_the_camera_never_stays_on(opened: Opened) -> None:
     camera = page.get_by_role("button", name="Use the camera")
     camera.evaluate("button => { button.click(); button.click(); }")
     expect(page.get_by_role("button", name="Take the picture")).to_be_focused()
+    expect(page.locator("#empty")).to_be_hidden()  # the camera's picture takes its place
     expect(page.get_by_role("alert")).to_be_empty()
     page.get_by_role("button", name="Close the camera").click()
     assert page.evaluate("tracks.map(({ readyState }) => readyState)") == ["ended"]

@@ -19,7 +19,7 @@ import { geometry, prepare, seenPart } from "./preprocess.js";
 import { ClassError, comparison, method, pick, setUpQuestion, targetClass } from "./question.js";
 import { ask, giveUp } from "./runner.js";
 import { setUpSamples } from "./samples.js";
-import { download, fileName, npy, pictureOf, rowsOf } from "./save.js";
+import { setUpSaveMenu } from "./savemenu.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -52,6 +52,7 @@ async function start() {
   setUpPrediction(config, choose);
   setUpSamples(config.samples, take);
   setUpCamera({ onPicture: (taken) => take(() => taken), onError: fail });
+  setUpSaveMenu(() => ({ config, names, panels, last: window.xai.last }), fail);
   listen();
   say("Ready. Choose a picture.");
 }
@@ -79,7 +80,6 @@ function listen() {
     $("original").setAttribute("aria-pressed", $("original").getAttribute("aria-pressed") === "false");
     draw();
   });
-  listenToSave();
 }
 
 function choose(number) {
@@ -236,68 +236,6 @@ function draw() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
   const original = $("original").getAttribute("aria-pressed") === "true";
   for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100);
-}
-
-function listenToSave() {
-  const open = (yes) => {
-    $("save-menu").hidden = !yes;
-    $("save").setAttribute("aria-expanded", yes);
-  };
-  $("save").addEventListener("click", () => open($("save-menu").hidden));
-  $("save-group").addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    open(false);
-    $("save").focus();
-  });
-  $("save-group").addEventListener("focusout", ({ relatedTarget }) => {
-    if (!$("save-group").contains(relatedTarget)) open(false);
-  });
-  const kinds = { "save-picture": savedPicture, "save-npy": savedNpy, "save-json": savedJson };
-  for (const [id, make] of Object.entries(kinds)) {
-    $(id).addEventListener("click", async () => {
-      open(false);
-      $("save").focus();
-      try {
-        const { blob, suffix } = await make();
-        download(blob, `${savedName()}.${suffix}`);
-      } catch (error) {
-        fail(`It can't be saved (${error.message}).`);
-      }
-    });
-  }
-}
-
-const savedName = () => fileName(panels[0].shown.source.name, window.xai.last.method, names[window.xai.last.target]);
-
-async function savedPicture() {
-  const lines = [`${config.title}, layer ${config.layer}`, `${config.producer}, ${config.runtime}`];
-  return { blob: await pictureOf(panels, lines), suffix: "png" };
-}
-
-const savedNpy = () => ({ blob: new Blob([npy(window.xai.last.raw)]), suffix: "npy" });
-
-function savedJson() {
-  const { source, part } = panels[0].shown;
-  const { last } = window.xai;
-  const mapOf = ({ method, target, versus, raw, signed }) => ({
-    method,
-    target,
-    label: names[target],
-    ...(versus === undefined ? {} : { versus, versus_label: names[versus] }),
-    signed,
-    raw: rowsOf(raw),
-  });
-  const saved = {
-    name: config.name,
-    layer: config.layer,
-    producer: config.producer,
-    picture: { name: source.name, height: source.height, width: source.width },
-    seen: part,
-    predicted: last.predicted,
-    [config.apply === "raw" ? "scores" : "probabilities"]: Array.from(last.likelihoods),
-    maps: [last, last.other, last.difference].filter(Boolean).map(mapOf),
-  };
-  return { blob: new Blob([JSON.stringify(saved)], { type: "application/json" }), suffix: "json" };
 }
 
 function say(text) {
