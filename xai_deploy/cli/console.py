@@ -15,6 +15,7 @@ from ..errors import OptionError
 from ..foundation import completion, exits, json_report, progress
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 from ..methods import MethodSet
+from ..pictures.colormaps import colormaps
 
 
 def _methods() -> list[str]:
@@ -27,7 +28,12 @@ def _metrics() -> Iterable[str]:
     return metrics
 
 
-_WORDS = {"--method": _methods, "--metrics": _metrics, "--backend": backend_names}
+_WORDS: completion.Words = {
+    "--method": _methods,
+    "--metrics": _metrics,
+    "--backend": backend_names,
+    "--colormap": colormaps,
+}
 
 
 class Parser(exits.OneLineParser):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from numpy.typing import NDArray
 
@@ -203,6 +203,10 @@ def _with_defaults(name: str) -> Method:
 def _build(name: str, options: Mapping[str, object]) -> Method:
     cls = methods.get(name)
     if cls is None:
+        if name in get_args(MethodSet):
+            raise UnknownMethodError(
+                f"{name!r} is a set of methods; Explainer.methods({name!r}) gives it for explain_many"
+            )
         raise UnknownMethodError(unknown("method", name, methods))
     return build(cls, name, options)
 

@@ -40,12 +40,19 @@ def test_bash(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     source = tmp_path / "completion.bash"
     source.write_text(script(command, "bash", capsys))
     (tmp_path / "photo.png").touch()
-    (option,) = (o for o in completed(source, command, "--m") if o in ("--method", "--methods"))
+    assert "--method" in completed(source, command, "--me")
+    option = "--method"
     assert completed(source, command, option, "gr") == ["grad-cam", "grad-cam++", "gradient"]
     assert set(completed(source, command, option, "")) == {"all", "fast", *method_names()}
     assert completed(source, command, "--backend", "") == list(backend_names())
     assert completed(source, command, "net.xai", "pho") == ["photo.png"]
     assert "python" not in source.read_text()
+
+
+def test_colour_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "completion.bash"
+    source.write_text(script("explain", "bash", capsys))
+    assert completed(source, "explain", "--colormap", "vir") == ["viridis"]
 
 
 def test_metrics_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

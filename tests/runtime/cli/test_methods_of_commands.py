@@ -13,7 +13,7 @@ import pytest
 from xai_deploy import Bundle, Explainer, method_names
 from xai_deploy.cli import bench, check, evaluate, explain
 from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods
-from xai_deploy.errors import OptionError
+from xai_deploy.errors import OptionError, UnknownMethodError
 from xai_deploy.methods import applicable, create, left_out
 
 from .. import tiny
@@ -73,6 +73,8 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
 def test_sets_in_python(explainer: Explainer) -> None:
     assert explainer.methods("fast") == ["cam", "reciprocam"]
     assert explainer.methods() == explainer.methods("all") == ["cam", "reciprocam", "rise", "score-cam"]
+    with pytest.raises(UnknownMethodError, match=r"'fast' is a set of methods; Explainer\.methods\('fast'\) gives it"):
+        explainer.explain(tiny.inputs("pooled", 1), "fast")
     with pytest.raises(OptionError, match="which is 'all' or 'fast', not 'slow'"):
         explainer.methods("slow")  # type: ignore[arg-type]
 
