@@ -28,6 +28,9 @@ from .request import Preset
 STEP = "step: "
 """How the lines of --steps begin."""
 
+_UNBOUNDED = 1_000_000
+"""Columns of a table that is never wrapped."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status, see `xai_deploy.foundation.exits`."""
@@ -119,15 +122,16 @@ def _show_layers(cuts: Sequence[Candidate], json_place: str | None) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title, justify in (("layer", "left"), ("operator", "left"), ("K x h x w", "right"), ("side tensors", "right")):
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
     table.add_column("work before", justify="right")
     table.add_column("after", justify="right")
     for cut in cuts:
         sides = ", ".join(" x ".join(map(str, side)) for side in cut.sides) or "-"
         shares = (f"{100 * cut.before:.1f} %", f"{100 * cut.after:.1f} %")
         table.add_row(", ".join(cut.names), cut.op, " x ".join(map(str, cut.shape)), sides, *shares)
-    console = _console()
-    console.print(table, soft_wrap=not console.is_terminal)
+    # as wide as the names need: a terminal wraps a long line, but breaks no name that is copied
+    console = _Console(highlight=False, markup=False, emoji=False, width=_UNBOUNDED)
+    console.print(table)
     console.print(
         f"\n{len(cuts)} cuts. Work is counted in multiply-adds; 'after' is repeated for each position by ReciproCAM.",
         style="dim",
@@ -235,8 +239,9 @@ def _print_randomised(done: Export, beside: Export, console: Console) -> None:
 
 def _console() -> Console:
     """Standard output, as wide as the terminal; wide enough for long lines if there is no terminal."""
-    console = _Console(highlight=False)  # which would wrap at 80 columns without a terminal
-    return console if console.is_terminal else _Console(highlight=False, width=160)
+    # names from the network are no markup: "[/x]" and ":cat:" stay as they are
+    console = _Console(highlight=False, markup=False, emoji=False)  # which would wrap at 80 columns without a terminal
+    return console if console.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=160)
 
 
 class _Console(Console):

@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
+from ..foundation.mistaken import ORDER, is_image, is_network, is_url
 from .guard import Guarded, check_graph
 from .manifest import (
     ACTIVATION,
@@ -111,11 +112,19 @@ class Bundle:
     @classmethod
     def _open(cls, folder: Path) -> Bundle:
         if not folder.is_dir():
+            if (problem := is_url(folder)) is not None:
+                raise NotABundleError(problem)
+            if folder.exists() and is_image(folder):
+                raise NotABundleError(f"{folder}: is an image; {ORDER}")
+            if folder.exists() and is_network(folder):
+                raise NotABundleError(f"{folder}: is a network; make a bundle of it first: xai-export {folder}")
             what = "is a file" if folder.exists() else "no such folder"
             raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
         try:
             data = _read_plain(folder / MANIFEST, limit=_MANIFEST_LIMIT)
         except FileNotFoundError:
+            if is_image(folder):
+                raise NotABundleError(f"{folder}: is a folder of images; {ORDER}") from None
             raise NotABundleError(
                 f"{folder}: no {MANIFEST} in it; a bundle is a folder written by xai-export"
             ) from None

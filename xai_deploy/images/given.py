@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DtypeError, ImageFileError, ShapeError
-from .read import read_image, upright, warn_of_transparency
+from .read import read_image, upright
 from .scale import to_8_bits
+from .transparency import warn_of_transparency
 
 
 class HasArray(Protocol):

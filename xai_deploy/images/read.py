@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageFileError, ImageTooLargeError
+from ..foundation.mistaken import ORDER, is_bundle, is_network, is_url
+from .avif import avif, is_avif, is_heic
 from .bmp import bmp
 from .gif import gif
 from .header import Header, Incomplete, Unsupported
@@ -22,13 +24,14 @@ from .module import opencv
 from .png import png
 from .scale import InputRange, checked, to_8_bits
 from .tiff import tiff
+from .transparency import warn_of_transparency
 from .webp import webp
 from .write import Pixels
 
 MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels (300 MB as RGB), unless the caller asks otherwise."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif"})
 """The usual endings of the names of readable files. `read_image` looks at the contents alone."""
 
 _FILE_LIMIT = 1 << 30  # bytes
@@ -43,6 +46,7 @@ _FORMATS: list[tuple[Callable[[bytes], bool], Callable[[bytes], Header]]] = [
     (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", webp),
     (lambda data: data.startswith(_GIF), gif),
     (lambda data: data.startswith(_TIFF), tiff),
+    (is_avif, avif),
 ]
 
 log = logging.getLogger(__name__)
@@ -51,7 +55,7 @@ log = logging.getLogger(__name__)
 def read_image(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: InputRange | None = None
 ) -> Pixels:
-    """Read a PNG, JPEG, BMP, WebP, GIF or TIFF file. If it holds several frames or pages, the first one is read.
+    """Read a PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF file. If it holds several frames or pages, the first one is read.
 
     Transparent pixels keep the colour that the file has below the transparency, as PIL's `convert("RGB")` does in most
     training code, and a warning is logged. In GIF and TIFF, OpenCV loses that colour: a picture with transparent
@@ -97,7 +101,14 @@ def _header(data: bytes, max_pixels: int, path: object) -> Header:
     """The header of a file that may be decoded."""
     parse = next((parse for magic, parse in _FORMATS if magic(data)), None)
     if parse is None:
-        raise ImageFileError(f"{path}: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it to one of these")
+        if is_heic(data):
+            raise ImageFileError(
+                f"{path}: is a HEIC image, which OpenCV does not read; save it as JPEG or PNG (an iPhone takes JPEG with Settings, "
+                "Camera, Formats, Most Compatible)"
+            )
+        if is_network(Path(str(path))):
+            raise ImageFileError(f"{path}: is a network, not an image; {ORDER}")
+        raise ImageFileError(f"{path}: not a PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF image; convert it to one of these")
     with _one_line(path):
         header = parse(data)
     _check_size(header, max_pixels, path)
@@ -115,6 +126,10 @@ def _decoded(cv2: Any, data: bytes, header: Header, path: object) -> NDArray[Any
     if image is None:
         if data.startswith(_GIF) and not cv2.haveImageWriter("a.gif"):  # OpenCV reads and writes GIF from 4.12 on
             raise ImageFileError(f"{path}: OpenCV {cv2.__version__} reads no GIF; pip install -U 'xai-deploy[image]'")
+        if is_avif(data) and not cv2.haveImageWriter("a.avif"):
+            raise ImageFileError(
+                f"{path}: this OpenCV reads no AVIF; pip install -U 'xai-deploy[image]', or save it as PNG"
+            )
         kind = ", or a TIFF of a kind that OpenCV does not read" if data.startswith(_TIFF) else ""
         raise ImageFileError(f"{path}: the image is truncated or damaged{kind}; copy or save it again")
     sizes = {(header.height, header.width)} | ({(header.width, header.height)} if header.turns else set())
@@ -128,15 +143,22 @@ def _decoded(cv2: Any, data: bytes, header: Header, path: object) -> NDArray[Any
 
 def _contents(path: Path) -> bytes:
     try:
+        if (problem := is_url(path)) is not None:
+            raise ImageFileError(problem)
+        if is_bundle(path):
+            raise ImageFileError(f"{path}: is a bundle, not an image; {ORDER}")
         if not path.is_file():
             raise ImageFileError(f"{path}: " + ("not a plain file" if path.exists() else "no such file"))
         if path.stat().st_size > _FILE_LIMIT:
             raise ImageTooLargeError(f"{path}: the file is larger than {_FILE_LIMIT >> 20} MiB")
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
     except ValueError:  # a NUL in the name
         raise ImageFileError(f"{str(path)!r}: no such file") from None
+    if not data:
+        raise ImageFileError(f"{path}: is empty; copy or download it again")
+    return data
 
 
 @contextlib.contextmanager
@@ -192,18 +214,6 @@ def _judge_transparency(image: NDArray[Any] | None, header: Header, path: object
             f"{path}: transparent in places, and the colours there are lost; save it without transparency"
         )
     warn_of_transparency(image[..., 3], opaque, path)
-
-
-def warn_of_transparency(alpha: NDArray[Any], opaque: float, name: object) -> None:
-    """Log a warning if a pixel is transparent.
-
-    Args:
-        alpha: The alpha channel [h,w].
-        opaque: Its largest value.
-        name: The image, for the message.
-    """
-    if alpha.min() < opaque:
-        log.warning("%s: transparent in places; the transparency is ignored and the stored colours are used", name)
 
 
 def upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:

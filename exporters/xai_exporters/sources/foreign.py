@@ -27,6 +27,10 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "a NumPy array", "name the network, not an array"),
     (b"\x89PNG", "an image", "name the network; images are for xai-explain"),
     (b"\xff\xd8\xff", "an image", "name the network; images are for xai-explain"),
+    (b"GIF8", "an image", "name the network; images are for xai-explain"),
+    (b"BM", "an image", "name the network; images are for xai-explain"),
+    (b"II*\x00", "an image", "name the network; images are for xai-explain"),
+    (b"MM\x00*", "an image", "name the network; images are for xai-explain"),
     (b"\x7fELF", "a program", "name the network's own file"),
     (b"MZ", "a program", "name the network's own file"),
 )
@@ -44,6 +48,8 @@ def describe(file: SourceFile) -> str | None:
     for start, what, advice in _STARTS:
         if head.startswith(start):
             return f"{what}; {advice}"
+    if head[8:12] in (b"WEBP", b"avif", b"heic", b"mif1"):
+        return "an image; name the network; images are for xai-explain"
     if head[4:8] in (b"TFL3", b"TFL2"):  # a FlatBuffers file has its identifier after the root's offset
         return "a TFLite model; convert it with tf2onnx (python -m tf2onnx.convert --tflite FILE --output net.onnx)"
     if head[4:8] == b"ORTM":

@@ -10,6 +10,8 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from xai_deploy.foundation.mistaken import is_url
+
 from ..errors import RequestError, SourceError
 from ..request import Request
 from .archive import names_in
@@ -64,6 +66,8 @@ class SourceFile:
         Raises:
             SourceError: It is missing, can't be read, or is an unsound archive.
         """
+        if (problem := is_url(path)) is not None:
+            raise SourceError(problem)
         try:
             with open(path, "rb") as file:
                 head = file.read(64)

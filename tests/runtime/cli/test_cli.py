@@ -245,8 +245,7 @@ def test_bad_image_among_good_ones(work: Path, capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
         "xai-explain: error: photos/broken.png: the image is truncated or damaged; copy or save it again (skipped)",
-        "xai-explain: error: photos/empty.jpg: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it to one of these"
-        " (skipped)",
+        "xai-explain: error: photos/empty.jpg: is empty; copy or download it again (skipped)",
     ]
     assert "3 images, 2 skipped in " in captured.out
     found = report()

@@ -174,7 +174,9 @@ def test_the_limit_is_the_callers(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<svg/>", b"%PDF-1.7", bytes(1000), b"II,\0"])
 def test_unknown_format(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(ImageFileError, match=r"a\.png: not a PNG, JPEG, BMP, WebP, GIF or TIFF image; convert it"):
+    with pytest.raises(
+        ImageFileError, match=r"a\.png: not a PNG, JPEG, BMP, WebP, GIF, TIFF or AVIF image; convert it"
+    ):
         read_image(tmp_path / "a.png")
 
 

@@ -1,0 +1,48 @@
+"""What a path is that was given in place of another: a URL, a bundle, a network, an image. For messages only."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+ORDER = "the network or its bundle comes first, then the images"
+
+_SCHEME = re.compile(r"(?i)^(https?|ftp|s3|gs|hf|file):/+")  # `Path` keeps one slash of two
+_NETWORKS = frozenset(
+    {".onnx", ".pt", ".pth", ".pt2", ".th", ".ckpt", ".safetensors", ".tflite", ".h5", ".keras", ".pb", ".xml"}
+)
+_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+
+
+def is_url(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with a URL, and what to do; None if it is none, or a file has this name."""
+    text = os.fspath(path)
+    found = _SCHEME.match(text)
+    if found is None or os.path.lexists(text):
+        return None
+    scheme, rest = found[1].lower(), text[found.end() :]
+    if scheme == "file":
+        return f"{text}: is a URL; give the path alone, /{rest}"
+    how = f" (curl -LO {scheme}://{rest})" if scheme in ("http", "https", "ftp") else ""
+    return f"{scheme}://{rest}: is a URL, and only files are read; download it first{how}, and name the file"
+
+
+def is_bundle(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a folder that looks like a bundle."""
+    return Path(path, "manifest.json").is_file()
+
+
+def is_network(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name ends as those of networks do."""
+    return Path(path).suffix.lower() in _NETWORKS
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name ends as those of images do, or a folder holds such a file and is no bundle."""
+    if not os.path.isdir(path):
+        return Path(path).suffix.lower() in _IMAGES
+    try:
+        return not is_bundle(path) and any(Path(name).suffix.lower() in _IMAGES for name in os.listdir(path))
+    except OSError:
+        return False
