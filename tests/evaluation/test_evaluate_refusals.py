@@ -20,7 +20,7 @@ from .conftest import Refused, Run
     ("arguments", "message"),
     [
         (["none.xai"], "none.xai: no such folder; a bundle is a folder written by xai-export"),
-        (["photos"], "photos: no manifest.json in it"),
+        (["photos"], "photos: is a folder of images; the network or its bundle comes first"),
         (["net.xai", "-m", "gradcam"], "no method 'gradcam'"),
         (["net.xai", "-m", "reciprocam,"], "no method ''"),
         (["net.xai", "-m", "reciprocam:mask=circle"], "reciprocam.mask: expected one of 'pixel'"),

@@ -130,6 +130,26 @@ def test_list_layers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(here.glob("*.xai"))
 
 
+def test_list_layers_breaks_no_name(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a narrow terminal, too: names are copied from the list. Names that look like rich's markup stay as they are."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    model, names = o.classifier(), []
+    for i, node in enumerate(model.graph.node):
+        node.name = f"[bold]/a/very/long/{'name/' * 40}:cat:/of/layer[/{i}]"
+        names.append(node.name)
+    onnx.save(model, here / "long.onnx")
+    assert run("long.onnx", "--list-layers") == 0
+    out = capsys.readouterr().out
+    assert run("long.onnx", "--list-layers", "--json") == 0
+    listed = [name for row in json.loads(capsys.readouterr().out) for name in row["names"]]
+    assert listed
+    assert set(listed) <= set(names)
+    assert all(name in out for name in listed)
+
+
 def test_config_and_command_line(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from .. import __version__, backend_names, method_names
 from ..errors import OptionError
 from ..foundation import completion, exits, json_report, progress
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
+from ..images.transparency import said_once
 from ..methods import MethodSet
 from ..pictures.colormaps import colormaps
 
@@ -137,7 +138,8 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
     levels = logger.level, far.level
     logger.addHandler(handler)
     try:
-        return exits.run(parser.prog, parsed)
+        with said_once():
+            return exits.run(parser.prog, parsed)
     finally:
         logger.removeHandler(handler)
         logger.setLevel(levels[0])  # a Python program that calls `main` keeps its own levels

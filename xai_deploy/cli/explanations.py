@@ -20,6 +20,7 @@ from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
 from ..images import Pixels, read_image
+from ..images.transparency import is_transparent
 from ..methods import methods
 from ..preprocess import frame
 from .arguments import (
@@ -182,6 +183,7 @@ class Explanations:
             prediction = answers.prediction(self.explainer, explanations[0].logits[i])
             image = {
                 "file": str(path),
+                "transparent": is_transparent(path),
                 "name": self.names[path],
                 "crop": seen._asdict(),
                 "prediction": prediction,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import ImageFileError
+from ..foundation.mistaken import ORDER, is_bundle
 from .read import SUFFIXES
 
 
@@ -40,6 +41,8 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) 
             if recursive and not name.startswith(".") and os.path.abspath(Path(folder, name)) not in left_out
         ]
         files += [Path(folder, name) for name in names if _is_image(name)]
+    if not files and is_bundle(root):
+        raise ImageFileError(f"{root}: is a bundle, not an image; {ORDER}")
     if not files:
         where = "in this folder or below it" if recursive else "directly in this folder"
         raise ImageFileError(f"{root}: no image files {where} ({', '.join(sorted(SUFFIXES))})")

@@ -119,8 +119,13 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         Bundle.open(tmp_path / "none.xai")
     with pytest.raises(NotABundleError, match=r"no manifest\.json in it"):
         Bundle.open(tmp_path)
-    (tmp_path / "net.onnx").touch()
+    (tmp_path / "notes").touch()
     with pytest.raises(NotABundleError, match="is a file; a bundle is a folder"):
+        Bundle.open(tmp_path / "notes")
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(
+        NotABundleError, match=r"net\.onnx: is a network; make a bundle of it first: xai-export .*net\.onnx"
+    ):
         Bundle.open(tmp_path / "net.onnx")
 
 

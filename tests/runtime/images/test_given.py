@@ -223,4 +223,4 @@ def test_neither_pil_nor_torch_is_imported(tmp_path: Path, bundles: Bundles) -> 
 def test_messages_are_of_the_package(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "xai_deploy"):
         read_given(np.zeros((2, 3, 4), np.uint8))
-    assert [record.name for record in caplog.records] == ["xai_deploy.images.read"]
+    assert [record.name for record in caplog.records] == ["xai_deploy.images.transparency"]

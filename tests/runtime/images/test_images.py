@@ -171,7 +171,7 @@ def test_the_limit_is_the_callers(tmp_path: Path, name: str) -> None:
         read_image(tmp_path / "a", max_pixels=37 * 53 - 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"<svg/>", b"%PDF-1.7", bytes(1000), b"II,\0"])
+@pytest.mark.parametrize("data", [b"\0", b"hello", b"<svg/>", b"%PDF-1.7", bytes(1000), b"II,\0"])
 def test_unknown_format(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(

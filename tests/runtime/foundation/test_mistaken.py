@@ -1,0 +1,101 @@
+"""A path given in place of another: URLs, empty files, and arguments in the wrong order, in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xai_exporters.cli import main as xai_export
+
+from xai_deploy import Explainer, read_image, write_image
+from xai_deploy.cli import bench, check, explain
+from xai_deploy.errors import ImageFileError, NotABundleError
+from xai_deploy.foundation.mistaken import is_url
+
+from .. import tiny
+
+ORDER = "the network or its bundle comes first, then the images"
+DOWNLOAD = (
+    "https://example.org/a/b.png: is a URL, and only files are read; "
+    "download it first (curl -LO https://example.org/a/b.png), "
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    tiny.write(tmp_path / "net.xai")
+    write_image("cat.png", np.zeros((9, 9, 3), np.uint8))
+    Path("photos").mkdir()
+    write_image("photos/dog.png", np.zeros((9, 9, 3), np.uint8))
+    Path("empty.png").touch()
+    Path("empty.onnx").touch()
+    Path("net.onnx").write_bytes(b"\x08\x0a\x12\x04test")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("https://example.org/a/b.png", DOWNLOAD + "and name the file"),
+        (
+            "s3://bucket/b.png",
+            "s3://bucket/b.png: is a URL, and only files are read; download it first, and name the file",
+        ),
+        ("file:///tmp/b.png", "file:///tmp/b.png: is a URL; give the path alone, /tmp/b.png"),
+        ("C:/photos/b.png", None),
+        ("photos/https.png", None),
+    ],
+)
+def test_urls(path: str, says: str | None) -> None:
+    assert is_url(path) == says
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("https://example.org/a/b.png", DOWNLOAD),
+        ("net.xai", f"net.xai: is a bundle, not an image; {ORDER}"),
+        ("net.onnx", f"net.onnx: is a network, not an image; {ORDER}"),
+        ("empty.png", "empty.png: is empty; copy or download it again"),
+    ],
+)
+def test_in_place_of_an_image(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImageFileError) as error:
+        read_image(path)
+    assert str(error.value).startswith(says)
+    assert explain.main(["net.xai", path]) == 2
+    assert capsys.readouterr().err.startswith(("xai-explain: error: " + says, "xai-explain: error: net.xai: "))
+    assert not Path("xai-output").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("https://example.org/a/b.png", DOWNLOAD),
+        ("photos", f"photos: is a folder of images; {ORDER}"),
+        ("cat.png", "cat.png: is an image; "),
+    ],
+)
+def test_in_place_of_a_bundle(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotABundleError) as error:
+        Explainer(path)
+    assert str(error.value).startswith(says)
+    for command, arguments in ((explain, [path, "net.xai"]), (bench, [path]), (check, ["net.xai", path, "cat.png"])):
+        assert command.main(arguments) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("https://example.org/a/b.png", DOWNLOAD),
+        ("net.xai", "net.xai: a bundle, which is exported already; give it to xai-explain"),
+        ("cat.png", "cat.png: an image; name the network; images are for xai-explain"),
+        ("empty.onnx", "empty.onnx: the file is empty"),
+    ],
+)
+def test_in_place_of_a_network(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert xai_export([path, "-o", "out.xai"]) == 2
+    assert capsys.readouterr().err.startswith(f"xai-export: error: {says}")
