@@ -75,7 +75,7 @@ def test_refused(desk: Path, refused: Refused, arguments: list[str], message: st
     ("images", "message"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("net.xai", "net.xai: no image files in this folder or below it"),
+        ("net.xai", "net.xai: is a bundle, not an image; the network or its bundle comes first"),
         ("boxes.csv", "boxes.csv: a file; give the folder of the images"),
     ],
 )

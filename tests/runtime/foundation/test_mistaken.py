@@ -73,7 +73,7 @@ def test_in_place_of_an_image(here: Path, path: str, says: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("https://example.org/a/b.png", DOWNLOAD),
+        ("https://example.org/net.xai", "https://example.org/net.xai: is a URL, and only files are read"),
         ("photos", f"photos: is a folder of images; {ORDER}"),
         ("cat.png", "cat.png: is an image; "),
     ],
