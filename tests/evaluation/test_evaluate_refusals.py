@@ -20,7 +20,7 @@ from .conftest import Refused, Run
     ("arguments", "message"),
     [
         (["none.xai"], "none.xai: no such folder; a bundle is a folder written by xai-export"),
-        (["photos"], "photos: is a folder of images; the network or its bundle comes first"),
+        (["photos"], "photos: is a folder of images; a bundle or a model file comes first"),
         (["net.xai", "-m", "gradcam"], "no method 'gradcam'"),
         (["net.xai", "-m", "reciprocam,"], "no method ''"),
         (["net.xai", "-m", "reciprocam:mask=circle"], "reciprocam.mask: expected one of 'pixel'"),
@@ -75,7 +75,7 @@ def test_refused(desk: Path, refused: Refused, arguments: list[str], message: st
     ("images", "message"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("net.xai", "net.xai: is a bundle, not an image; the network or its bundle comes first"),
+        ("net.xai", "net.xai: is a bundle, not an image; a bundle or a model file comes first"),
         ("boxes.csv", "boxes.csv: a file; give the folder of the images"),
     ],
 )

@@ -14,8 +14,8 @@ from typing import Any
 from ..errors import CacheError, ModelFileError, NotABundleError, OptionError
 from ..format.bundle import MANIFEST, Bundle
 from ..foundation.exits import printable
+from ..foundation.mistaken import ORDER, is_image
 from ..foundation.progress import step_line
-from ..images import SUFFIXES
 from ..version import __version__
 from . import program
 from .entry import Entry, last_use, made, remove
@@ -83,8 +83,8 @@ def _refuse_wrong_file(source: Path) -> None:
     """Refuse a file that is often given by mistake, before anything is started."""
     if source.name == MANIFEST:
         raise NotABundleError(f"{source}: is a bundle's manifest; give its folder, {source.parent}")
-    if source.suffix.lower() in SUFFIXES:
-        raise NotABundleError(f"{source}: is an image; a bundle or a model file comes first, then the images")
+    if is_image(source):
+        raise NotABundleError(f"{source}: is an image; {ORDER}")
     if source.suffix == ".npz":
         raise NotABundleError(
             f"{source}: is a file; a bundle is a folder, and a recording can be xai-check's REFERENCE only"

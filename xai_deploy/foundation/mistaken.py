@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-ORDER = "the network or its bundle comes first, then the images"
+ORDER = "a bundle or a model file comes first, then the images"
 
 _SCHEME = re.compile(r"(?i)^(https?|ftp|s3|gs|hf|file):/+")  # `Path` keeps one slash of two
 _NETWORKS = frozenset(

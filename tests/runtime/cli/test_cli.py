@@ -182,10 +182,10 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "message"),
     [
         (["none.xai", "photos"], "none.xai: no such folder"),
-        (["photos", "photos"], "photos: is a folder of images; the network or its bundle comes first"),
+        (["photos", "photos"], "photos: is a folder of images; a bundle or a model file comes first"),
         (["net.xai", "none.png"], "none.png: no such file"),
         (["net.xai", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
-        (["net.xai", "net.xai"], "net.xai: is a bundle, not an image; the network or its bundle comes first"),
+        (["net.xai", "net.xai"], "net.xai: is a bundle, not an image; a bundle or a model file comes first"),
         (["net.xai", "photos", "-m", "gradcam"], "no method 'gradcam'"),
         (["net.xai", "photos", "-m", "cam,"], "no method ''"),
         (["net.xai", "photos", "-m", "cam:relu"], "an option is written METHOD:NAME=VALUE, not 'relu'"),

@@ -15,7 +15,7 @@ from xai_deploy.foundation.mistaken import is_url
 
 from .. import tiny
 
-ORDER = "the network or its bundle comes first, then the images"
+ORDER = "a bundle or a model file comes first, then the images"
 DOWNLOAD = (
     "https://example.org/a/b.png: is a URL, and only files are read; "
     "download it first (curl -LO https://example.org/a/b.png), "

@@ -25,7 +25,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "a folder for deployed": (
         ["net.xai", "photos", "photos/1.png"],
-        "photos: is a folder of images; the network or its bundle comes first, then the images",
+        "photos: is a folder of images; a bundle or a model file comes first, then the images",
     ),
     "three bundles": (
         ["net.xai", "near.xai", "far.xai", "photos"],
@@ -36,7 +36,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["photos/0.png", "net.xai", "photos"],
         "photos/0.png: is an image; a bundle or a model file comes first, then the images",
     ),
-    "reference is a folder": (["photos", "net.xai", "photos"], "photos: is a folder of images; the network or"),
+    "reference is a folder": (["photos", "net.xai", "photos"], "photos: is a folder of images; a bundle or"),
     "no deployed": (["net.xai", "none.xai", "photos"], "none.xai: no such folder; a bundle is a folder"),
     "recording last": (["net.xai", "good.npz", "photos"], "good.npz: is a file; a bundle is a folder"),
     "empty folder": (["net.xai", "near.xai", "empty"], "empty: no image files in this folder or below it"),
