@@ -6,6 +6,7 @@ examples:
   xai-explain resnet50.xai photo.jpg -t "tabby cat" -t "not tabby cat"  what speaks for a class, and what against it
   xai-explain resnet50.xai photo.jpg -t "tabby cat vs tiger cat"      why the one rather than the other
   xai-explain resnet50.xai photos/ -m fast -o explained               all fast methods side by side
+  xai-explain model.onnx photo.jpg --preprocess imagenet -m lrp       a model file, exported first
   xai-explain resnet50.xai photos/ -m reciprocam:score=probability,score-cam -t top2 -b openvino
 
 written to OUT:

@@ -22,6 +22,7 @@ _OPTIONS = {
     "arch": ("MODULE:CALLABLE", "builds the network of a state dict; or FILE.py:CALLABLE, or a torchvision name"),
     "arch_options": ("KEY=VALUE,...", "its keyword arguments"),
     "input_shape": ("C,H,W", "one image, if the file does not say it"),
+    "output": ("NAME", "the network's output to explain, if it has several"),
     "labels": ("FILE", "text file with one label a line"),
     "resize": ("PIXELS|stretch", "shorter side before the centre crop, or stretch"),
     "interpolation": ("NAME", "how images are resized: bilinear, bicubic, nearest, ..."),
