@@ -1,13 +1,15 @@
 """A folder in which the documents' code blocks run: it holds a small file under each name that they use.
 
 `model.onnx` is the network of `models/`, which takes 64 x 64 pixels, with ImageNet's number of classes and the module names of a
-ResNet. `resnet50.xai`, `float32.xai` and the like are its bundle, with every graph, under several names.
+ResNet; `weights.pth` and `mynets.py` are the network itself. `resnet50.xai`, `float32.xai` and the like are its bundle, with every
+graph, under several names.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 import xai_exporters
 from onnx import numpy_helper
 
@@ -33,6 +36,10 @@ def lay(desk: Path) -> None:
     """Fill an empty folder."""
     shutil.copytree(NETWORK, desk / "models" / "clutter_digits")
     (desk / "model.onnx").write_bytes(network())
+    weights = torch.load(NETWORK / "clutter_digits.pt", weights_only=True)
+    torch.save({named_as_resnet(key): value for key, value in weights.items()}, desk / "weights.pth")
+    code = named_as_resnet((NETWORK / "network.py").read_text(encoding="utf-8"))
+    (desk / "mynets.py").write_text(f"{code}\n\nbuild = ClutterNet\n", encoding="utf-8")
     for name in SOURCES:
         shutil.copy(desk / "model.onnx", desk / name)
     labels = [*LABELS, *(f"class {index}" for index in range(len(LABELS), CLASSES))]
@@ -84,10 +91,12 @@ def network() -> bytes:
             tensor.CopyFrom(numpy_helper.from_array(np.concatenate([known, further]), tensor.name))
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = CLASSES
     del model.graph.value_info[:]
-    data = model.SerializeToString()
-    for number in (3, 2, 1):  # names of one length
-        data = data.replace(b"stage%d" % number, b"layer%d" % (number + 1))
-    return bytes(data)
+    return named_as_resnet(model.SerializeToString().decode("latin-1")).encode("latin-1")  # the names are equally long
+
+
+def named_as_resnet(text: str) -> str:
+    """Names with `layer2` to `layer4` for `stage1` to `stage3`."""
+    return re.sub(r"stage([123])", lambda found: f"layer{int(found[1]) + 1}", text)
 
 
 def programs(folder: Path) -> None:

@@ -64,19 +64,20 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT).as_posix())
-def test_blocks_run(document: Path, laid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    todo = [block for block in blocks(document) if block.why is None and block.language not in OTHER]
+@pytest.mark.parametrize("case", DOCUMENTS, ids=lambda case: case.relative_to(ROOT).as_posix())
+def test_blocks_run(case: Path, laid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = [block for block in blocks(case) if block.why is None and block.language not in OTHER]
     if not todo:
         return
     shutil.copytree(laid / "desk", tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     monkeypatch.setenv("PATH", f"{laid / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    names: dict[str, Any] = {"__name__": document.stem}
+    monkeypatch.setenv("XAI_EXPORT_CACHE", str(tmp_path / "cache"))
+    names: dict[str, Any] = {"__name__": case.stem}
     for block in todo:
-        where = f"{document.relative_to(ROOT)}:{block.line}"
+        where = f"{case.relative_to(ROOT)}:{block.line}"
         if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.code, str(document), "exec"), names)
+            exec(compile("\n" * (block.line - 1) + block.code, str(case), "exec"), names)
         else:
             assert block.language in (*SHELL, SHOWN), f"{where}: the block names no language that is known"
             run(block, where)
