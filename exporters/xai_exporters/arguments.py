@@ -59,14 +59,14 @@ def make_parser() -> argparse.ArgumentParser:
         "methods": fused,
         "servers": servers,
     }
-    told = {kind: ", ".join(each) for kind, each in names.items()}
+    lists = {kind: ", ".join(each) for kind, each in names.items()}
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
     for name, hint in typing.get_type_hints(Request, include_extras=True).items():
         if typing.get_origin(hint) is Annotated:
             kind, option = typing.get_args(hint)
             # -o before --output-path
             flags = sorted((f"--{name.replace('_', '-')}", *option.also), key=lambda flag: flag.startswith("--"))
-            groups[option.group].add_argument(*flags, help=option.help.format(**told), **_settings(option, kind))
+            groups[option.group].add_argument(*flags, help=option.help.format(**lists), **_settings(option, kind))
         elif name == "preprocess_fields":
             _add_preprocessing(groups["preprocessing, for the manifest"])
     json_report.add_json(parser, "the summary")
@@ -171,18 +171,18 @@ def options(text: str) -> dict[str, Any]:
     Raises:
         argparse.ArgumentTypeError: A part is no KEY=VALUE, or a key stands twice.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     # a comma separates options only if KEY= follows, so that values can hold commas
     for part in re.split(r",(?=\s*\w+\s*=)", text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key.isidentifier() or key in found:
+        if not equals or not key.isidentifier() or key in values:
             raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE[,KEY=VALUE], each key once")
         try:
-            found[key] = {"true": True, "false": False}.get(value.lower(), value)
-            found[key] = ast.literal_eval(found[key])
+            values[key] = {"true": True, "false": False}.get(value.lower(), value)
+            values[key] = ast.literal_eval(values[key])
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             pass  # the value stays text, or the boolean that it is already
-    return found
+    return values
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     except BatchError as error:
         if graph.reason is not None:  # it was exported for one image at a time already
             raise
-        say("beginning again, for one image at a time")
+        say("starting again, for one image at a time")
         graph = clean(network.proto, request.input_shape, str(error))
         done = _export_all(request, roles, network, graph, (path, *steps), say)
     return replace(done, seconds=time.perf_counter() - started, reads=files_read(request, network))
@@ -251,7 +251,7 @@ def _plan(
     choice = choose(graph, request, network.tap)
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
-            f"--keep-batchnorm: {request.source} holds no BatchNormalization (any more); the export to ONNX may have merged it"
+            f"--keep-batchnorm: {request.source} holds no BatchNormalization; the export to ONNX may have merged it"
         )
     if request.randomise is not None:
         check_layers(graph.graph, request.source, request.randomise)

@@ -76,20 +76,20 @@ def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
     would do; this is the order of the graph, backwards.
     """
     data = set(graph.inputs)
-    behind: set[ir.Value] = set()
+    after_kernel: set[ir.Value] = set()
     nodes: list[tuple[ir.Node, list[ir.Value]]] = []
     for node in graph:
         signals = [v for v in node.inputs if v in data]
         if not signals or node.op_type in ("Shape", "Size"):
             continue
         data.update(node.outputs)
-        found = list(dict.fromkeys(_weights(node, data)))
+        weights = list(dict.fromkeys(_weights(node, data)))
         is_kernel = node.op_type in _KERNELS or node.op_type == "Einsum"
-        found = found if is_kernel or not behind.isdisjoint(signals) else []
-        if (found and is_kernel) or not behind.isdisjoint(signals):
-            behind.update(node.outputs)
-        if found:
-            nodes.append((node, found))
+        weights = weights if is_kernel or not after_kernel.isdisjoint(signals) else []
+        if (weights and is_kernel) or not after_kernel.isdisjoint(signals):
+            after_kernel.update(node.outputs)
+        if weights:
+            nodes.append((node, weights))
     # an Add that alone reads a layer's result is its bias; an Add after a Concat is a layer of its own
     owners: dict[ir.Node, ir.Node] = {}  # node with weights -> the node of the layer that it belongs to
     for node, _ in nodes:
@@ -98,8 +98,8 @@ def find_layers(graph: ir.Graph) -> list[WeightedLayer]:
         owners[node] = node if before is None or before.op_type == "Concat" else owners.get(before, node)
     layers: dict[ir.Node, list[ir.Value]] = {}
     taken: set[ir.Value] = set()
-    for node, found in reversed(nodes):  # from the output: a shared weight belongs to the last layer that reads it
-        new = [v for v in found if v not in taken]
+    for node, weights in reversed(nodes):  # from the output: a shared weight belongs to the last layer that reads it
+        new = [v for v in weights if v not in taken]
         taken.update(new)
         if new:
             layers[owners[node]] = new + layers.get(owners[node], [])
@@ -139,10 +139,10 @@ def check_layers(graph: ir.Graph, source: Path, steps: int) -> None:
     """
     layers = len(find_layers(graph))
     if not layers:
-        raise RequestError(f"--randomise: {source} has no layer with weights, or none that are not all one number")
+        raise RequestError(f"--randomise: {source} has no layer with weights of more than one value")
     if steps > layers:
         raise RequestError(
-            f"--randomise {steps}: {source} has {layers} layer(s) with weights, and each step randomises one more at least"
+            f"--randomise {steps}: {source} has {layers} layer(s) with weights, and each step randomises at least one more"
         )
 
 

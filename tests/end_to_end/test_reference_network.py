@@ -154,7 +154,7 @@ def test_relevance_from_the_command_line(model: Path, tmp_path: Path) -> None:
         (["--composite", "none.toml"], "none.toml: can't be read (No such file or directory)"),
         (["--composite", "bad.toml"], "bad.toml: [ops] Conv: no rule 'zplus'; there are alpha-beta, epsilon"),
         (["--composite", "far.toml"], "composite 'far': [nodes] 'layer9' fits nothing in this network"),
-        (["--keep-batchnorm"], "holds no BatchNormalization (any more)"),
+        (["--keep-batchnorm"], "holds no BatchNormalization; the export"),
         (["--roles", "relevance-mine"], "no role 'relevance-mine'; there are head, tail"),
     ],
 )

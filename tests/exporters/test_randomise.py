@@ -261,7 +261,7 @@ def no_weights() -> onnx.ModelProto:
         ("--randomise two", "argument --randomise: invalid int value: 'two'"),
         ("--randomise 2 --randomise-seed -1", "--randomise-seed takes a number, 0 or more; got -1"),
         ("--randomise-seed 1", "--randomise-seed is for --randomise, which is not given"),
-        ("--randomise 4", "--randomise 4: net.onnx has 3 layer(s) with weights, and each step randomises one more at least"),
+        ("--randomise 4", "--randomise 4: net.onnx has 3 layer(s) with weights, and each step randomises at least one more"),
         ("--randomise 1 --config text.toml", None),
         ("--config text.toml", "--randomise takes a number of bundles, 1 to 1000; got 'all'"),
     ],
@@ -289,7 +289,7 @@ def test_refusals(
 
 
 def test_a_network_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"net\.onnx has no layer with weights, or none that are not all one number"):
+    with pytest.raises(RequestError, match=r"net\.onnx has no layer with weights of more than one value"):
         export_onnx(tmp_path, no_weights(), split="layer", randomise=1)
     assert left_behind(tmp_path) == []
 

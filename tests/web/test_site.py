@@ -96,7 +96,8 @@ def test_a_destination_is_replaced_only_if_asked_and_ours(digits: Digits, tmp_pa
         other = tmp_path / "other"
         make(other)
         with pytest.raises(
-            OutputError, match=r"other: exists and is no page that xai-export wrote; --overwrite replaces only those$"
+            OutputError,
+            match=r"other: exists and is not a page that xai-export wrote; --overwrite replaces only those$",
         ):
             check_site(other, overwrite=True)
         if other.is_dir() and not other.is_symlink():

@@ -54,16 +54,16 @@ def propagate(
     emit = Emitter(graph, scope)
     nodes = list(graph)
     leading = _leading(nodes, target, table)
-    arrived: dict[ir.Value, list[ir.Value]] = {start: [seed]}
+    parts: dict[ir.Value, list[ir.Value]] = {start: [seed]}
     last = None
     # in reverse order all readers of a tensor come before its producer: its parts are complete when the producer is visited
     for node in reversed(nodes):
         leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
-        if not leads or not any(y in arrived for y in node.outputs):
+        if not leads or not any(y in parts for y in node.outputs):
             continue
         op = Ops(emit, str(node.name), floats_of(node.outputs[0]))  # new nodes are named after the forward node
         rule, step = table.find(node), Step(node, shapes, leads)
-        dys = [_total(op, arrived.pop(y, [])) for y in node.outputs]
+        dys = [_total(op, parts.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
         for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):
             if dx is None or position not in leads:
@@ -72,8 +72,8 @@ def propagate(
             last = node  # for the error, if nothing reaches the target
             # a broadcasting rule returns values in the shape of the first output
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
-            arrived.setdefault(x, []).append(part)
-    total = _total(Ops(emit, str(target.name), floats_of(target)), arrived.pop(target, []))
+            parts.setdefault(x, []).append(part)
+    total = _total(Ops(emit, str(target.name), floats_of(target)), parts.pop(target, []))
     if total is None:
         raise RuleError(_stopped(nodes, start if last is None else last, leading))
     return total

@@ -158,9 +158,9 @@ def _openvino(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[A
 
     def function(feeds: Arrays) -> dict[str, NDArray[Any]]:
         try:
-            found = compiled({name: value for name, value in feeds.items() if name in names})
+            results = compiled({name: value for name, value in feeds.items() if name in names})
         except Exception as error:
             raise GraphError(f"OpenVINO can't run {what}: {' '.join(str(error).split())[:300]}") from None
-        return {name: np.array(found[port]) for port in compiled.outputs for name in port.names}
+        return {name: np.array(results[port]) for port in compiled.outputs for name in port.names}
 
     return function

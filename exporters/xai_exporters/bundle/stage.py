@@ -120,8 +120,8 @@ def staged(overwrite: bool) -> Iterator[Stage]:
             _move(stage.moves, overwrite)
         except OSError as error:
             old = str(error.filename)  # a staged folder, its manifest, or the folder to replace
-            found = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
-            which = next(found, stage.moves[0][1])
+            paths = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
+            which = next(paths, stage.moves[0][1])
             raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
     finally:
         for staging, _ in stage.moves:

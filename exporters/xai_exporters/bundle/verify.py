@@ -153,12 +153,12 @@ def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]
         VerificationError: They differ by more than `PROBABILITY_TOLERANCE`.
     """
     own = next(output for output in manifest.outputs if output.kind != "other")
-    found = outputs[own.tensor]
-    if own.kind != "probabilities" or found.dtype.kind != "f":  # percentages and codes have other units
+    given = outputs[own.tensor]
+    if own.kind != "probabilities" or given.dtype.kind != "f":  # percentages and codes have other units
         return
     # the output may have further axes of size 1
-    told = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
-    difference = float(np.abs(told - found.reshape(told.shape)).max())
+    computed = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
+    difference = float(np.abs(computed - given.reshape(computed.shape)).max())
     if difference > PROBABILITY_TOLERANCE:
         raise VerificationError(
             f"the {manifest.activation} of the logits differs from the output {own.name!r} by {difference:.1e}; please report it"
@@ -229,13 +229,13 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
         except (GraphError, VerificationError) as error:
             wrong[role] = str(error)
             continue
-        arrived = next(v for name, v in results.items() if name == graph.propagated)
+        propagated = next(v for name, v in results.items() if name == graph.propagated)
         if difference > (2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]):
             wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
-        elif not np.isfinite(arrived).all():
+        elif not np.isfinite(propagated).all():
             wrong[role] = "it gives NaN or infinity on noise images (a root or a logarithm of 0 on the way?)"
         else:
-            back[role] = arrived
+            back[role] = propagated
     return wrong, _why_zero(back, tail, between)
 
 
@@ -245,19 +245,19 @@ def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str,
 
     def logits(others: NDArray[np.float32]) -> NDArray[Any]:
         feeds = {name: value[:1] for name, value in between.items()}
-        found = [run(tail, _used(tail, feeds | {ACTIVATION: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
-        return np.concatenate(found)
+        rows = [run(tail, _used(tail, feeds | {ACTIVATION: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
+        return np.concatenate(rows)
 
     if all(values.any() for values in back.values()):
         return {}
     activation = between[ACTIVATION][0].astype(np.float32)
-    told = {}
+    reasons = {}
     for role in [role for role, values in back.items() if not values.any()]:
         there = back.get("gradient", np.zeros_like(between[ACTIVATION]))[0]
-        told[role] = why_constant(
+        reasons[role] = why_constant(
             np.zeros(activation.shape[1:], np.float32), activation, logits, partial(np.asarray, there)
         )
-    return told
+    return reasons
 
 
 def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

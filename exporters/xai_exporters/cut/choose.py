@@ -49,8 +49,8 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
     dropped = drop_foreign_outputs(graph, logits)
     if tapped is not None:
         return Choice(tapped, logits, dropped, None)
-    found = _auto(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
-    return Choice(found[0], logits, dropped, found[1])
+    target, note = _auto(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
+    return Choice(target, logits, dropped, note)
 
 
 def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:

@@ -68,7 +68,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
     total = sum(macs.values()) or 1
     leading = ancestors([logits.value])
     from_image = descendants(graph.inputs)
-    found = []
+    cuts = []
     for node in graph:
         for value in node.outputs:
             legal = value in leading and value in from_image and value is not logits.value
@@ -84,7 +84,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
             # the head computes the side tensors, too
             head = {v.producer() for v in ancestors([value, *sides])}
             tail = {v.producer() for v in descendants([value]) & leading if v is not value}
-            found.append(
+            cuts.append(
                 Candidate(
                     names=tuple(modules.get(value, [str(node.name)])),
                     tensor=str(value.name),
@@ -95,7 +95,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                     after=sum(macs[n] for n in tail if n is not None) / total,
                 )
             )
-    return found
+    return cuts
 
 
 def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:

@@ -30,7 +30,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     whole = clean.shapes.two.get(str(value.name), ())
     if shape is None and len(whole) > 1:
         raise LayerError(
-            f"{name!r} is no feature map: its first axis is not the batch, but windows, heads or positions with it (shape "
+            f"{name!r} is no feature map: its first axis is not the batch alone but counts windows, heads or positions too (shape "
             f"{list(whole)} for {_images(clean)}); {_FORMS}"
         )
     if shape is None or len(shape) not in (2, 3):
@@ -38,13 +38,13 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     traced = clean.positions.get(value)
     strands = () if traced is None else traced.strands
     if len(strands) == 1:
-        found = _four(strands[0], shape) if len(shape) == 3 else _tokens(strands[0], shape, name)
-        if found is not None:
-            _check_covers(strands[0], found, name)
-            return found
+        grid = _four(strands[0], shape) if len(shape) == 3 else _tokens(strands[0], shape, name)
+        if grid is not None:
+            _check_covers(strands[0], grid, name)
+            return grid
     why = _why(strands, len(shape) + 1) if strands else traced.why if traced is not None else ""
     raise LayerError(
-        f"{name!r}, shape {['N', *shape]}, is no feature map: {why or 'the image does not lead to it'}; {_FORMS}; "
+        f"{name!r}, shape {['N', *shape]}, is no feature map: {why or 'it does not depend on the image'}; {_FORMS}; "
         "--list-layers shows those that do"
     )
 
@@ -77,8 +77,8 @@ def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
         cell = (high - low) / count * (1 - 1e-6)  # a whole cell must not pass because of rounding
         if max(low, frame.size - high) >= cell:
             raise ExtentError(
-                f"{name!r} covers the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size} only: "
-                "the network crops what it sees, and a map of the crop would lie in the wrong place; export it without its crop, "
+                f"{name!r} covers only the {what} {max(low, 0):.0f} to {min(high, frame.size):.0f} of the image's {frame.size}: "
+                "the network crops its input, and a map of the crop would lie in the wrong place; export it without its crop, "
                 "and crop when images are preprocessed"
             )
         if max(-low, high - frame.size) > cell * 1.01:

@@ -32,8 +32,8 @@ def before_pooling(clean: CleanGraph, value: ir.Value) -> ir.Value:
     """
     chosen = before = value
     powers = any(node.op_type in _POWERS_IN_THE_SUM for node, _ in value.uses())
-    while (found := _step(clean, before)) is not None:
-        before, is_power = found
+    while (step := _step(clean, before)) is not None:
+        before, is_power = step
         powers = powers or is_power
         # without a power after it, the operator may be the network's own
         if powers and is_feature_map(clean, before) is not None:

@@ -91,7 +91,7 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
     if clean.batch is not None:  # tensors computed from the batch alone are no data
         data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
     # back from the ends; a path stops at the target, at the batch, or at a side tensor
-    found: set[ir.Value] = set()
+    sides: set[ir.Value] = set()
     pending, seen = list(ends), set()
     while pending:
         value = pending.pop()
@@ -99,13 +99,13 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
             continue
         seen.add(value)
         if value in data and value not in after:
-            found.add(value)
+            sides.add(value)
             continue
         producer = value.producer()
         if producer is not None:
             pending.extend(v for v in producer.inputs if v is not None)
-    return tuple(v for node in clean.graph for v in node.outputs if v in found) + tuple(
-        v for v in clean.graph.inputs if v in found
+    return tuple(v for node in clean.graph for v in node.outputs if v in sides) + tuple(
+        v for v in clean.graph.inputs if v in sides
     )
 
 

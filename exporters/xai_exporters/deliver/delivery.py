@@ -43,7 +43,9 @@ def check_delivery(request: Request, bundles: Sequence[Path], say: Callable[[str
     for (one, first), (other, second) in itertools.combinations(folders, 2):
         # a folder inside another would be replaced with it
         if first.is_relative_to(second) or second.is_relative_to(first):
-            raise RequestError(f"{one} and {other} need folders of their own, not {first} and {second}")
+            raise RequestError(
+                f"{one} and {other} need separate folders, neither inside the other, not {first} and {second}"
+            )
     if request.serve_repo is not None:
         kind, folder = request.serve_repo
         check_repository(kind, folder, request.overwrite)
@@ -91,5 +93,5 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
             ir = to_ir(model, manifest.input, manifest.activation, bundle.labels, request.embed_preprocess)
         served.append(Served(safe_name(f"{name}-{method}"), model, bundle.labels, ir, scores.name))
     if len({one.name for one in served}) < len(served):
-        raise RequestError("--serve-repo: two methods would have one name on the server; fuse one at a time")
+        raise RequestError("--serve-repo: two methods would have the same name on the server; fuse one at a time")
     return served

@@ -29,7 +29,7 @@ def check_ours(folder: Path, listing: str, what: str, marks: Mapping[str, str] |
         files = {listing, *about["files"]} if ours else set()
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(
-            f"{folder}: exists and is no {what} that xai-export wrote; --overwrite replaces only those"
+            f"{folder}: exists and is not a {what} that xai-export wrote; --overwrite replaces only those"
         ) from None
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()

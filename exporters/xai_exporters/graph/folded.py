@@ -131,8 +131,8 @@ class Folds:
 
 def calls(node: ir.Node) -> list[str]:
     """The names that the recorded call of a node reads; empty if none is recorded."""
-    _, found, arguments = str(node.metadata_props.get(_CALL, "")).partition("args = ")
-    return re.findall(r"%(\w+)", arguments) if found else []
+    _, separator, arguments = str(node.metadata_props.get(_CALL, "")).partition("args = ")
+    return re.findall(r"%(\w+)", arguments) if separator else []
 
 
 def _last_scope(node: ir.Node) -> str:
@@ -186,8 +186,8 @@ def merged_prefix(value: ir.Value) -> str | None:
     producer = value.producer()
     if producer is None or not takes_in(producer):
         return None
-    found = _MERGED.fullmatch(str(value.name))
-    return None if found is None else found[1]
+    match = _MERGED.fullmatch(str(value.name))
+    return None if match is None else match[1]
 
 
 def _named_as_merged(value: ir.Value) -> bool:

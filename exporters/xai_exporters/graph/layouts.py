@@ -85,9 +85,9 @@ def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
             continue
         seen.add(current)
         for node, position in current.uses():
-            told = _read_as(node, position)
-            if told is not None:
-                return told
+            layout = _read_as(node, position)
+            if layout is not None:
+                return layout
             if node.op_type in _ELEMENTWISE:
                 pending.extend(node.outputs)
     current = value  # no consumer shows it: go back along the first data inputs
@@ -144,7 +144,7 @@ def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW"
         image: The input.
         shape: The shape of one image.
     """
-    told = find_layout(image)
-    if told is None:
-        told = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
-    return told
+    layout = find_layout(image)
+    if layout is None:
+        layout = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
+    return layout

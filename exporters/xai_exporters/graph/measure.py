@@ -159,8 +159,8 @@ def _probe(
     results = []
     for batch in batches:
         zeros = {str(value.name): _zeros(value, batch) for value in model.graph.inputs}
-        found = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
-        results.append([found[name] for name in fetch])
+        outputs = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
+        results.append([outputs[name] for name in fetch])
     return results
 
 

@@ -41,22 +41,22 @@ def _paths_in(name: str) -> list[str]:
 
 def module_outputs(graph: ir.Graph) -> dict[str, list[ir.Value]]:
     """Module path -> the tensors computed inside the module and used outside it."""
-    found: dict[str, list[ir.Value]] = {}
+    outputs: dict[str, list[ir.Value]] = {}
     inside = {node: dict.fromkeys(module_paths(node)) for node in graph}  # in order, outermost first
     for node, paths in inside.items():
         for value in node.outputs:
             merged = merged_prefix(value)  # then the value belongs to the module of the merged operator
             for path in paths if merged is None else _paths_in(merged):
                 if value.is_graph_output() or any(path not in inside[user] for user, _ in value.uses()):
-                    found.setdefault(path, []).append(value)
-    return found
+                    outputs.setdefault(path, []).append(value)
+    return outputs
 
 
 def whole_modules(graph: ir.Graph) -> dict[str, ir.Value]:
     """Module path -> its output, for modules that have one output and lost no operator to a merge."""
     folds = Folds(graph, {node: module_paths(node) for node in graph})
-    found = {path: values[0] for path, values in module_outputs(graph).items() if len(values) == 1}
-    return {p: value for p, value in found.items() if folds.reason(p, value) is None}
+    single = {path: values[0] for path, values in module_outputs(graph).items() if len(values) == 1}
+    return {p: value for p, value in single.items() if folds.reason(p, value) is None}
 
 
 def no_such_layer(name: str, known: Iterable[str]) -> str:

@@ -72,10 +72,10 @@ def ancestors(values: Iterable[ir.Value]) -> set[ir.Value]:
 
 
 def _closure(values: Iterable[ir.Value], step: Callable[[ir.Value], Iterable[ir.Value]]) -> set[ir.Value]:
-    found, pending = set(), list(values)
+    reached, pending = set(), list(values)
     while pending:
         value = pending.pop()
-        if value not in found:
-            found.add(value)
+        if value not in reached:
+            reached.add(value)
             pending.extend(step(value))
-    return found
+    return reached

@@ -58,8 +58,8 @@ class BatchAxes:
     def axis(self, value: ir.Value | None) -> int | None:
         """The dimension that grows with the batch, or None."""
         # a size of 0 is a multiple of everything
-        found = [i for i, d in enumerate(self.dims(value) or ()) if d and d % MARK == 0]
-        return found[0] if len(found) == 1 else None
+        axes = [i for i, d in enumerate(self.dims(value) or ()) if d and d % MARK == 0]
+        return axes[0] if len(axes) == 1 else None
 
     def source_dims(self, value: ir.Value) -> tuple[int, ...]:
         """The shape at the source's own batch."""
@@ -81,11 +81,11 @@ class BatchAxes:
 
     def constant(self, value: ir.Value | None) -> NDArray[Any] | None:
         """A tensor's value, or None if it depends on the batch: then an entry has about the marker's size, or more."""
-        found = self.values.get(value) if value is not None else None
-        if found is None or value not in self.computed:
-            return found
-        sizes = np.abs(found.astype(np.float64))
-        return None if ((sizes > MARK / 1000) & (sizes < 2.0**60)).any() else found  # 2^63 - 1 stands for "to the end"
+        array = self.values.get(value) if value is not None else None
+        if array is None or value not in self.computed:
+            return array
+        sizes = np.abs(array.astype(np.float64))
+        return None if ((sizes > MARK / 1000) & (sizes < 2.0**60)).any() else array  # 2^63 - 1 stands for "to the end"
 
     def know(self, value: ir.Value) -> None:
         """Note a constant."""
@@ -106,7 +106,7 @@ class BatchAxes:
         named = ir.to_proto(node)
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opset, node.domain)
-            found = shape_inference.infer_node_outputs(
+            types = shape_inference.infer_node_outputs(
                 schema,
                 named,
                 {str(x.name): self.types[x] for x in given},
@@ -117,8 +117,8 @@ class BatchAxes:
             return
         marked = [x for x in given if self.axis(x) is not None]
         for value in node.outputs:
-            if str(value.name) in found:
-                self.types[value] = found[str(value.name)]
+            if str(value.name) in types:
+                self.types[value] = types[str(value.name)]
                 if marked:  # the first input that holds the batch passes its factor on
                     self.outer[value] = self.outer.get(marked[0], 1)
         if node.op_type == "Shape" and (dims := self.dims(node.inputs[0])) is not None:

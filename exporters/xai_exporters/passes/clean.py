@@ -206,8 +206,10 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[in
                 )
         bound = wanted
     elif None in dims:
-        told = f"[{','.join('?' if getattr(d, 'value', d) is None else str(d) for d in image.shape)}]"
-        raise RequestError(f"the input {image.name!r} has shape {told}; give the image's size with --input-shape C,H,W")
+        shape = f"[{','.join('?' if getattr(d, 'value', d) is None else str(d) for d in image.shape)}]"
+        raise RequestError(
+            f"the input {image.name!r} has shape {shape}; give the image's size with --input-shape C,H,W"
+        )
     else:
         bound = tuple(d for d in dims if d is not None)  # type: ignore[assignment]
     image.shape = ir.Shape([image.shape[0], *bound])

@@ -29,19 +29,19 @@ def reduce_counted_gathers(model: ir.Model, shapes: Measured) -> bool:
     graph = model.graph
     [image] = graph.inputs
     from_content = content_of(image)
-    found = []
+    gathers = []
     for node in graph:
         if node.op_type == "Gather":
             data, indices = node.inputs
             assert data is not None
             if len(shapes.dims(data)) == 1 and constant_of(indices) is None and indices not in from_content:
-                found.append((node, data, indices))
-    if not found:
+                gathers.append((node, data, indices))
+    if not gathers:
         return False
-    names = [str(indices.name) for _, _, indices in found if indices is not None]
+    names = [str(indices.name) for _, _, indices in gathers if indices is not None]
     runs = [evaluate(model, names, batch) for batch in (2, 3)]
     emit, changed = Emitter(graph, "counted"), False
-    for (node, data, _), name in zip(found, names, strict=True):
+    for (node, data, _), name in zip(gathers, names, strict=True):
         # the data has one axis, so each of these shapes is (n,) and np.arange(*size) counts to n
         sizes = (shapes.two[str(data.name)], shapes.three[str(data.name)])
         counts = all(

@@ -125,21 +125,21 @@ class _Rewriter:
         x = node.inputs[0]
         assert x is not None
         before, batch = self.axes.before(x), self.axes.batch
-        found = {}  # position -> the part of its entry that lies outside the batch
+        entries = {}  # position -> the part of its entry that lies outside the batch
         for i, size in enumerate(target):
             outside, rest = divmod(before, prod(target[:i]))
             if not rest and size % (outside * batch) == 0:
-                found[i] = outside
-        if not found:
+                entries[i] = outside
+        if not entries:
             return
         # several entries may qualify: prefer one that is the batch alone, then the last one that is no feature axis
-        alone = [i for i, outside in found.items() if outside == 1 and target[i] == batch]
-        inside = [i for i in found if i < len(target) - 1]  # the last axis holds features
-        position = alone[0] if alone else inside[-1] if inside else min(found)
+        alone = [i for i, outside in entries.items() if outside == 1 and target[i] == batch]
+        inside = [i for i in entries if i < len(target) - 1]  # the last axis holds features
+        position = alone[0] if alone else inside[-1] if inside else min(entries)
         self._set(node, 1, [-1 if i == position else d for i, d in enumerate(target)])
         node.attributes.pop("allowzero", None)
         dims = [d // batch * MARK if i == position else d for i, d in enumerate(target)]
-        self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), found[position])
+        self.axes.declare(node.outputs[0], dims, self.axes.type_of(x), entries[position])
 
     def concat(self, node: ir.Node) -> None:
         """Case 2. Tensors that are joined along the batch itself follow each other in that dimension."""
@@ -276,8 +276,8 @@ class _Rewriter:
     def _fixed(self, node: ir.Node, position: int) -> list[int] | None:
         """The integers of an input if they are the same at every batch, else None."""
         value = node.inputs[position] if position < len(node.inputs) else None
-        found = self.axes.constant(value)
-        return None if found is None or found.size == 0 else [int(i) for i in np.atleast_1d(found)]
+        array = self.axes.constant(value)
+        return None if array is None or array.size == 0 else [int(i) for i in np.atleast_1d(array)]
 
     def _set(self, node: ir.Node, position: int, entries: Sequence[int]) -> None:
         constant = self.emit.ints(entries, str(node.name))

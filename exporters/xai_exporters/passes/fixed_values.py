@@ -32,7 +32,7 @@ def fold_fixed_values(model: ir.Model) -> bool:
     [image] = graph.inputs
     content = content_of(image) | {image}
     readers = [node for node in graph if any(y in content for y in node.outputs)]
-    found = [
+    values = [
         value
         for value in dict.fromkeys(x for node in readers for x in node.inputs if x is not None)
         if value not in content
@@ -40,12 +40,12 @@ def fold_fixed_values(model: ir.Model) -> bool:
         and (producer := value.producer()) is not None
         and producer.op_type not in _QUANTISED
     ]
-    if not found:
+    if not values:
         return False
-    names = [str(value.name) for value in found]
+    names = [str(value.name) for value in values]
     two, three = (evaluate(model, names, batch) for batch in (2, 3))
     emit, changed = Emitter(graph, "fixed"), False
-    for value, name in zip(found, names, strict=True):
+    for value, name in zip(values, names, strict=True):
         if two[name].size <= _LIMIT and np.array_equal(two[name], three[name]):
             value.replace_all_uses_with(emit.constant(two[name], name), replace_graph_outputs=True)
             changed = True

@@ -136,15 +136,15 @@ class Layer:
         def back(s: ir.Value) -> list[ir.Value]:
             results = rule.function(op, modified, s)
             parts = [results] if isinstance(results, ir.Value) else list(results or [])
-            arrived = []
+            relevances = []
             # xs stand in the order of the inputs that lead
             for position, x in zip(sorted(leads), xs, strict=True):
                 part = parts[position]
                 assert part is not None
                 if rule.broadcasts:
                     part = unbroadcast(op, part, step.dims(step.y), step.dims(x), x)
-                arrived.append(op.Mul(x, part))
-            return arrived
+                relevances.append(op.Mul(x, part))
+            return relevances
 
         return Term(z, back)
 

@@ -288,8 +288,8 @@ class ZBox:
             below = layer.term([self._bound(layer, x, self.low, op.ReduceMin)], layer.change(lambda w: op.Max(w, 0.0)))
             above = layer.term([self._bound(layer, x, self.high, op.ReduceMax)], layer.change(lambda w: op.Min(w, 0.0)))
             s = layer.divide(r, op.Sub(op.Sub(whole.z, below.z), above.z), self.epsilon)
-            arrived = [term.back(s)[0] for term in (whole, below, above)]
-            return [op.Sub(op.Sub(arrived[0], arrived[1]), arrived[2])]
+            relevances = [term.back(s)[0] for term in (whole, below, above)]
+            return [op.Sub(op.Sub(relevances[0], relevances[1]), relevances[2])]
 
         return through(op, step, r, shares)
 

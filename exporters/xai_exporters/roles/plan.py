@@ -76,8 +76,8 @@ def plan_roles(request: Request) -> RolePlan:
     Raises:
         RequestError: A role, a composite or a method does not exist, or two have the same name.
     """
-    found = sorted((kind for name in kinds if (kind := kinds.get(name)) is not None), key=lambda kind: kind.place)
-    roles = {role.name: role for kind in found for role in kind.roles(request)}
+    by_place = sorted((kind for name in kinds if (kind := kinds.get(name)) is not None), key=lambda kind: kind.place)
+    roles = {role.name: role for kind in by_place for role in kind.roles(request)}
     for given in request.composite:  # refused before the network is read
         load_composite(given)
     if unknown := set(request.roles) - set(roles):

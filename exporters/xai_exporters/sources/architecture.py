@@ -63,11 +63,11 @@ def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         return isinstance(value, Mapping) and bool(value) and all(isinstance(v, torch.Tensor) for v in value.values())
 
     candidates = [content, *(content[key] for key in _NESTED if key in content)]
-    found = next((c for c in candidates if is_weights(c)), None)
-    if found is None:
+    state = next((c for c in candidates if is_weights(c)), None)
+    if state is None:
         keys = ", ".join(map(repr, list(content)[:8])) or "nothing"
         raise ArchitectureError(f"{path}: no state dict in it (it holds {keys}); looked under {', '.join(_NESTED)}")
-    weights = dict(found)
+    weights = dict(state)
     for prefix in _PREFIXES * 2:  # compiled inside DataParallel, or the other way round
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -123,8 +123,8 @@ def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, Torchvisio
         raise ArchitectureError(f"--arch {arch}: {first_line(error)}") from error
     if not callable(build):
         raise ArchitectureError(f"--arch {arch}: {attribute} is not callable")
-    found = net_of(build, path)
-    return (build if found is None else found.build), arch, found
+    of_torchvision = net_of(build, path)
+    return (build if of_torchvision is None else of_torchvision.build), arch, of_torchvision
 
 
 def _load(
@@ -188,9 +188,9 @@ def _fill(module: Any, weights: Mapping[str, Any]) -> list[str]:
         except Exception as error:  # raised by the modules' own hooks, or for anything else that does not fit
             problems.append(first_line(error))
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
-    told = [f"it lacks {_some(sorted(missing))}"] if missing else []
-    told += [f"it has {_some(sorted(unexpected))} that the network lacks"] if unexpected else []
-    return told + problems
+    lines = [f"it lacks {_some(sorted(missing))}"] if missing else []
+    lines += [f"it has {_some(sorted(unexpected))} that the network lacks"] if unexpected else []
+    return lines + problems
 
 
 def _call(build: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:

@@ -28,7 +28,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         UntrustedSourceError: `trust_code` is not set.
         SourceError: The program can't be loaded or exported.
-        RequestError: `input_shape` is not the program's, or an option is given that is for weights alone.
+        RequestError: `input_shape` is not the program's, or an option is given that is for files of weights only.
     """
     refuse_arch(file, request, "a torch.export program (.pt2)")
     require_trust(

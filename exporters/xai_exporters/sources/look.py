@@ -48,7 +48,7 @@ def look(network: TrainedNetwork, request: Request) -> None:
 
 def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
     """Refuse sequences, maps and texts. Passes need shapes, and a runtime's message would name operators that we added."""
-    for kind, told, name, values in (
+    for kind, content, name, values in (
         ("input", "an image", image, graph.input),
         ("output", "scores", scores, graph.output),
     ):
@@ -56,7 +56,7 @@ def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
         form = value.type.WhichOneof("value") or "tensor_type"
         if form != "tensor_type":
             raise GraphError(
-                f"the {kind} {name!r} is no tensor but a {form.removesuffix('_type')}; export {told} as one tensor"
+                f"the {kind} {name!r} is no tensor but a {form.removesuffix('_type')}; export {content} as one tensor"
             )
         if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
             raise GraphError(f"the {kind} {name!r} holds texts; xai-export explains networks from an image to scores")

@@ -34,7 +34,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         SourceError: External data is missing or lies outside the model's folder, or the model is invalid.
         GraphError: The opset is newer than the onnx package knows.
-        RequestError: An option is given that is for weights alone.
+        RequestError: An option is given that is for files of weights only.
     """
     refuse_arch(file, request, "an ONNX file")
     model = _parse(file.path)

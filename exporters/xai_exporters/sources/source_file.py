@@ -84,7 +84,7 @@ def refuse_arch(file: SourceFile, request: Request, what: str) -> None:
 
     Args:
         file: The file.
-        request: The export; its `arch` and `arch_options` are for weights alone.
+        request: The export; its `arch` and `arch_options` are for files that hold only weights.
         what: The file's description, such as "an ONNX file".
 
     Raises:
@@ -93,6 +93,6 @@ def refuse_arch(file: SourceFile, request: Request, what: str) -> None:
     given = [name for name, value in (("--arch", request.arch), ("--arch-options", request.arch_options)) if value]
     if given:
         raise RequestError(
-            f"{file.path}: {what} holds its own network, so {' and '.join(given)} can't be used; such options are for files of "
-            "weights alone"
+            f"{file.path}: {what} holds its own network, so {' and '.join(given)} can't be used; such options are for files that "
+            "hold only weights"
         )

@@ -27,7 +27,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         UntrustedSourceError: The file holds more than tensors, and `trust_code` is not set.
         SourceError: The file is damaged, or holds neither weights nor a module.
-        RequestError: The file holds a module, and an option is given that is for weights alone.
+        RequestError: The file holds a module, and an option is given that is for files of weights only.
     """
     torch = import_torch()
     try:
@@ -43,7 +43,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     except Exception as error:  # damaged pickles raise anything
         raise SourceError(f"{file.path}: damaged or truncated ({first_line(error)})") from None
     inside = [content.get(key) for key in ("model", "net", "state_dict")] if isinstance(content, dict) else []
-    module = next((found for found in (content, *inside) if isinstance(found, torch.nn.Module)), None)
+    module = next((candidate for candidate in (content, *inside) if isinstance(candidate, torch.nn.Module)), None)
     if module is not None:
         refuse_arch(file, request, "a torch module")
         return export_module(module, request, f"torch module {type(module).__name__}")

@@ -27,7 +27,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     Raises:
         UntrustedSourceError: `trust_code` is not set.
         SourceError: The archive can't be loaded, run, or exported.
-        RequestError: An option is given that is for weights alone.
+        RequestError: An option is given that is for files of weights only.
     """
     refuse_arch(file, request, "a TorchScript archive")
     require_trust(

@@ -90,16 +90,16 @@ class TorchvisionNet:
 
     def notes(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Lines for people about how the network was recognised and built."""
-        told = []
+        lines = []
         if self.published is not None and self.is_published(options):
-            told.append(
+            lines.append(
                 f"The file is taken for torchvision's published {type(self.published).__name__}.{self.published.name}."
             )
         elif self.published is not None:
-            told.append("The file has the name of published weights, but another number of classes.")
+            lines.append("The file has the name of published weights, but another number of classes.")
         if "transform_input" in options:
-            told.append(f"Built with transform_input={options['transform_input']}.")
-        return tuple(told)
+            lines.append(f"Built with transform_input={options['transform_input']}.")
+        return tuple(lines)
 
 
 def find_net(path: Path, name: str | None = None) -> TorchvisionNet:
@@ -113,9 +113,9 @@ def find_net(path: Path, name: str | None = None) -> TorchvisionNet:
     if name is not None and name not in names:
         near = ", ".join(difflib.get_close_matches(name, names, 3))
         raise ArchitectureError(f"torchvision has no network {name!r}{f'; the nearest are {near}' if near else ''}")
-    found = find_published(models, path)
-    if found is not None and name in (None, found[0]):
-        return TorchvisionNet(models, found[0], path, found[1])
+    published = find_published(models, path)
+    if published is not None and name in (None, published[0]):
+        return TorchvisionNet(models, published[0], path, published[1])
     return TorchvisionNet(models, name or name_in(path.stem), path, None)
 
 
@@ -138,15 +138,17 @@ def name_in(stem: str) -> str:
     """
     models = _torchvision()
     names = models.list_models(module=models)
-    found = [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower().replace("-", "_"))]
-    found = found or [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower())]
-    if not found:
+    matching = [
+        n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower().replace("-", "_"))
+    ]
+    matching = matching or [n for n in names if re.search(rf"(?<![a-z0-9]){re.escape(n)}(?![a-z0-9])", stem.lower())]
+    if not matching:
         raise ArchitectureError(
             f"the file's name ({stem!r}) contains no name of a torchvision network; give the architecture with "
             "--arch MODULE:CALLABLE, "
             "or --arch NAME for one of torchvision"
         )
-    return str(max(found, key=len))
+    return str(max(matching, key=len))
 
 
 def _torchvision() -> Any:

@@ -8,7 +8,7 @@ from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.shapes import Dims
 from .table import vjp
-from .weights import anew
+from .weights import duplicate
 from .window import Window, find_transposed_window, find_window, fit, transpose
 
 
@@ -73,9 +73,9 @@ def transposed_conv(op: Ops, dy: ir.Value, weight: ir.Value, dims: Dims, window:
 
 
 def _apart(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:
-    """The weight for the transpose of the forward node; another constant if a group's weight is square, see `weights.anew`."""
+    """The weight for the transpose of the forward node; another constant if a group's weight is square, see `weights.duplicate`."""
     square = (dims[0] or 0) // group == dims[1]
-    return anew(op, weight, dims) if square else weight
+    return duplicate(op, weight, dims) if square else weight
 
 
 def _rotated(op: Ops, weight: ir.Value, dims: Dims, group: int) -> ir.Value:

@@ -128,8 +128,8 @@ def backward_graph(
     _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
-    arrived = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
-    result = Emitter(graph, name).node("Identity", [arrived], "result")
+    propagated = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
+    result = Emitter(graph, name).node("Identity", [propagated], "result")
     # for an image of integers, the gradient has the element type of the logits
     floats = source.dtype if source.dtype in FLOATS else logits.dtype
     result.name, result.shape = name, source.shape

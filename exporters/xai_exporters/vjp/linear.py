@@ -10,7 +10,7 @@ from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.shapes import Dims, expand, reshape, unbroadcast
 from .table import vjp
-from .weights import anew
+from .weights import duplicate
 
 
 @vjp("Gemm")
@@ -36,11 +36,11 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 
 def _operand(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand of the product, for transposed use; another constant if it is a square weight, see `weights.anew`."""
+    """An operand of the product, for transposed use; another constant if it is a square weight, see `weights.duplicate`."""
     value = step.input(position)
     dims = step.dims(value)
     square = len(dims) > 1 and dims[-1] == dims[-2]
-    return anew(op, value, dims) if square and position not in step.leads else value
+    return duplicate(op, value, dims) if square and position not in step.leads else value
 
 
 @vjp("MatMul")
@@ -114,10 +114,12 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 
 def _square_apart(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand; another constant if it is a weight with two equal sizes, see `weights.anew`."""
+    """An operand; another constant if it is a weight with two equal sizes, see `weights.duplicate`."""
     value = step.input(position)
     dims = [d for d in step.dims(value) if d != 1]
-    return anew(op, value, step.dims(value)) if position not in step.leads and len(set(dims)) < len(dims) else value
+    return (
+        duplicate(op, value, step.dims(value)) if position not in step.leads and len(set(dims)) < len(dims) else value
+    )
 
 
 def _equation(step: Step) -> tuple[list[str], str]:

@@ -8,7 +8,7 @@ from ..graph.emit import Ops
 from ..graph.shapes import Dims
 
 
-def anew(op: Ops, weight: ir.Value, dims: Dims) -> ir.Value:
+def duplicate(op: Ops, weight: ir.Value, dims: Dims) -> ir.Value:
     """The same weight as another constant: the Concat of its two halves, which runtimes fold when they load the graph.
 
     OpenVINO (2026.4) packs a weight once and uses the packed copy for every node that reads it. It does so even if one of the

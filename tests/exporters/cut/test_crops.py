@@ -132,12 +132,12 @@ def test_a_crop_is_refused(name: str) -> None:
     graph, tensor = exported(features)
     what, (low, high) = ("rows", rows) if rows != (0, SIZE) else ("columns", columns)
     with pytest.raises(
-        ExtentError, match=rf"covers the {what} {low} to {high} of the image's {SIZE} only: the network crops"
+        ExtentError, match=rf"covers only the {what} {low} to {high} of the image's {SIZE}: the network crops"
     ):
         find_grid(graph, tensor, "features")
     listed = {c.tensor for c in candidates(graph, find_logits(graph, "logits"))}
     assert tensor.name not in listed
-    assert "the network crops what it sees" in no_cut(graph)
+    assert "the network crops its input" in no_cut(graph)
 
 
 @pytest.mark.parametrize("name", BORDERS)

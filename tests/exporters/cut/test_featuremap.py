@@ -130,7 +130,7 @@ def test_reasons() -> None:
         (
             windows,
             of_op(windows, "LayerNormalization")[0],
-            "its first axis is not the batch, but windows, heads or positions",
+            "its first axis is not the batch alone but counts windows, heads or positions",
         ),
         (unrolled, of_op(unrolled, "LayerNormalization")[0], "its tokens are in another order than the image's"),
         (probe, read, "brings the image's positions together"),

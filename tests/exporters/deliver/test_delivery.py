@@ -69,14 +69,14 @@ def test_repository_holds_the_plain_network_beside_the_fused(source: Path, form:
         (["--fuse", "cam", "--serve-repo", "tritn", "repo"], "no server 'tritn' (did you mean 'triton'?)"),
         (["--fuse", "cam", "--serve-repo", "ovms", "there"], "there: exists already; give --overwrite to replace it"),
         (["--fuse", "cam", "--web", "there"], "there: exists already; give --overwrite to replace it"),
-        (["--fuse", "cam", "--web", "net.xai"], "the bundle and --web need folders of their own"),
+        (["--fuse", "cam", "--web", "net.xai"], "the bundle and --web need separate folders"),
         (
             ["--fuse", "cam", "--serve-repo", "ovms", "net.xai/repo"],
-            "the bundle and --serve-repo need folders of their own",
+            "the bundle and --serve-repo need separate folders",
         ),
         (
             ["--fuse", "cam", "--serve-repo", "ovms", "a", "--web", "a"],
-            "--serve-repo and --web need folders of their own",
+            "--serve-repo and --web need separate folders",
         ),
         (["--fuse", "cam", "--web", "no/where"], "no: no such folder; create it first"),
         (["--format", "openvino"], "--format is for --fuse, which is not given"),
@@ -96,7 +96,7 @@ def test_another_name_of_the_same_folder(source: Path, capsys: pytest.CaptureFix
     (source / "link").symlink_to(source)
     for page in ("link/net.xai", "link/net.randomised-1-of-2.xai"):
         assert run("--fuse", "cam", "--web", page, "--randomise", "2") == 2
-        assert "the bundle and --web need folders of their own" in capsys.readouterr().err
+        assert "the bundle and --web need separate folders" in capsys.readouterr().err
     assert {p.name for p in source.iterdir()} == {"net.onnx", "link"}
 
 

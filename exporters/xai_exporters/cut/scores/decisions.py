@@ -12,8 +12,8 @@ from ...errors import GraphError
 from ...graph.reading import constant_of, data_inputs
 
 _INDEX = "the number of the class that {op} chose"
-_DECIDED = "what {op} decided or rounded, the same around almost every image"
-_LIST = "what {op} found, not one score per class in the classes' order"
+_DECIDED = "decisions or rounded values of {op}, which small changes of an image almost never change"
+_LIST = "a list made by {op}, not one score per class in the order of the classes"
 _DECISIONS = {
     **dict.fromkeys(("ArgMax", "ArgMin"), _INDEX),
     **dict.fromkeys(("TopK", "NonZero", "Compress", "NonMaxSuppression", "Unique"), _LIST),
@@ -42,31 +42,29 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
     Raises:
         GraphError: It is not; the message says what it holds, and what to do.
     """
-    told = _decision(output)
-    if told is None and _rounded(output):
-        told = f"integers ({_name(output)})"
-    if told is None:
+    held = _decision(output)
+    if held is None and _rounded(output):
+        held = f"integers ({_name(output)})"
+    if held is None:
         return
     scores = _scores_before(output)
-    advice = (
-        f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} in place of that"
-    )
+    advice = f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} instead"
     other = "" if alone else ", or name another output with --output"
-    raise GraphError(f"the output {output.name!r} holds {told}; {advice}{other}")
+    raise GraphError(f"the output {output.name!r} holds {held}; {advice}{other}")
 
 
 def _decision(output: ir.Value) -> str | None:
     """What the output holds, in words, if every path back from it through views and simple arithmetic ends in a decision."""
-    pending, seen, told, spread = [output], {output}, None, False
+    pending, seen, held, spread = [output], {output}, None, False
     while pending:
         node = pending.pop().producer()
         if node is None:  # the network's input: a path without a decision
             return None
         if node.op_type in _DECISIONS:
-            told = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
+            held = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
             continue
         if _is_float(output) and _truncates(node):
-            told = _DECIDED.format(op="a Cast to integers")
+            held = _DECIDED.format(op="a Cast to integers")
             continue
         if _says_nothing(node):
             continue
@@ -76,7 +74,7 @@ def _decision(output: ir.Value) -> str | None:
         spread = spread or node.op_type in _SPREAD
         pending += [source for source in sources if source not in seen]
         seen.update(sources)
-    return told
+    return held
 
 
 def _says_nothing(node: ir.Node) -> bool:
@@ -108,8 +106,8 @@ def refuse_two_values(value: ir.Value, rows: NDArray[Any]) -> None:
     # numbers that no image changes are refused only if the larger one is 1
     if rows.shape[1] > 1 and two and (abs(low) <= close or abs(low + high) <= close) and (not same or high == 1):
         raise GraphError(
-            f"the output {value.name!r} holds nothing but {low:g} and {high:g} on {len(rows)} images of many kinds: a decision, "
-            "the same around almost every image; export the network up to its scores in place of that"
+            f"the output {value.name!r} holds only {low:g} and {high:g} on {len(rows)} images of many kinds: a decision, "
+            "which small changes of an image almost never change; export the network up to its scores instead"
         )
 
 

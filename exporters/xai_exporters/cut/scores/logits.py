@@ -178,16 +178,16 @@ def _decide(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | Non
         if node.op_type == "LogSoftmax":  # softmax(LogSoftmax(x)) = softmax(x): its input serves as well
             return _Decided(node.inputs[0], "none", "logits")
         return _Decided(node.inputs[0], "softmax")
-    found = probed.of(own)
-    return _by_probes(clean, own, *found) if found is not None else None
+    measured = probed.of(own)
+    return _by_probes(clean, own, *measured) if measured is not None else None
 
 
 def _shared(clean: CleanGraph, own: ir.Value, probed: _Probed) -> _Decided | None:
     """How a tensor is computed from probabilities that it does not hold; None if it is not seen to be."""
-    found = probed.of(own) if own.dtype in _SCORES else None
-    if found is None:
+    measured = probed.of(own) if own.dtype in _SCORES else None
+    if measured is None:
         return None
-    near, probes, classes = found
+    near, probes, classes = measured
     share = share_of(clean, own, probes, near, classes, _coded(own))
     return None if share is None else _Decided(divided(clean, own, share.divisor), share.activation, "derived")
 

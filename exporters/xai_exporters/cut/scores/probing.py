@@ -65,9 +65,9 @@ class Probes:
         rows: dict[str, list[Floats]] = {name: [] for name in names}
         for x in probe_images(image, clean.image_shape):
             with np.errstate(all="ignore"):
-                found = run(session, {str(image.name): x}, "the network")
+                outputs = run(session, {str(image.name): x}, "the network")
             for name in names:
-                rows[name].append(np.asarray(found[name], np.float64).reshape(-1))
+                rows[name].append(np.asarray(outputs[name], np.float64).reshape(-1))
         finite = [i for i, row in enumerate(rows[names[0]]) if np.isfinite(row).all()]
         self.enough = len(finite) >= _FEWEST
         self.rows = {name: np.stack([values[i] for i in finite]) for name, values in rows.items()} if finite else {}
@@ -81,13 +81,13 @@ class Probes:
 
     def in_unit(self, value: ir.Value) -> bool:
         """Whether all numbers lie in [0,1], except for rounding."""
-        found = self.of(value)
-        return bool(found.min() >= -self.atol and found.max() <= 1 + max(self.atol, self.rtol))
+        rows = self.of(value)
+        return bool(rows.min() >= -self.atol and rows.max() <= 1 + max(self.atol, self.rtol))
 
     def fills_unit(self, value: ir.Value) -> bool:
         """Whether the numbers lie in [0,1] and come close to both ends: even images far from any photograph do not pass them."""
-        found = self.of(value)
-        return self.in_unit(value) and bool(found.min() < 0.01 and found.max() > 0.99)
+        rows = self.of(value)
+        return self.in_unit(value) and bool(rows.min() < 0.01 and rows.max() > 0.99)
 
     def sums_to_one(self, value: ir.Value, tolerance: float) -> bool:
         """Whether the numbers of each image sum to 1."""

@@ -149,28 +149,28 @@ def merged(states: Iterable[Positions], rank: int) -> Positions:
     Strands that agree become one. If two differ, the one that changes along fewer axes is context (a mean that is broadcast) and
     is dropped. Two that each change along an axis of their own are both kept (query and key). Two along the same axes cancel.
     """
-    found: list[Strand] = []
+    kept: list[Strand] = []
     for strand in (s.map(lambda a: at_rank(a, rank)) for state in states for s in state):
-        _add(found, strand)
-    return tuple(found)
+        _add(kept, strand)
+    return tuple(kept)
 
 
-def _add(found: list[Strand], new: Strand) -> None:
-    for i, old in enumerate(found):
+def _add(kept: list[Strand], new: Strand) -> None:
+    for i, old in enumerate(kept):
         # crops of one grid agree if their cells are counted from 0
         both = _agreed(old, new) or _agreed(_counted(old), _counted(new))
         if both is not None:
-            found[i] = both
+            kept[i] = both
             return
         if new.axes < old.axes:
             return
         if old.axes < new.axes:
-            found[i] = new
+            kept[i] = new
             return
         if new.axes == old.axes:
-            del found[i]
+            del kept[i]
             return
-    found.append(new)
+    kept.append(new)
 
 
 def _agreed(a: Strand, b: Strand) -> Strand | None:

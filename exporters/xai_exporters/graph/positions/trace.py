@@ -40,36 +40,36 @@ def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value,
     size = shapes.two[str(image.name)]
     y, x = (s.ladder(4, axis, size[axis]) for axis in (height_axis, height_axis + 1))
     frames = (Frame(0.0, 1.0, size[axis]) for axis in (height_axis, height_axis + 1))
-    found = {image: Traced((Strand(y, x, *frames),))}
+    traced = {image: Traced((Strand(y, x, *frames),))}
     for node in graph:
-        inputs = [found.get(v) if v is not None else None for v in node.inputs]
+        inputs = [traced.get(v) if v is not None else None for v in node.inputs]
         if any(inputs) and node.op_type not in ("Shape", "Size"):  # a size depends on no pixel
-            _follow(node, [i or Traced(()) for i in inputs], shapes, found)
-    return found
+            _follow(node, [i or Traced(()) for i in inputs], shapes, traced)
+    return traced
 
 
-def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, found: dict[ir.Value, Traced]) -> None:
+def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, traced: dict[ir.Value, Traced]) -> None:
     had = any(i.strands for i in inputs)
     why = next((i.why for i in inputs if i.why), "")
     if not had:
-        found.update((value, Traced((), why)) for value in node.outputs)
+        traced.update((value, Traced((), why)) for value in node.outputs)
         return
     sizes = tuple(None if v is None else _shape(v, shapes) for v in node.inputs)
     results = tuple(shapes.two[str(v.name)] for v in node.outputs)
     step = Step(node, tuple(i.strands for i in inputs), sizes, results)
     if node.op_type == "Split":
-        found.update(zip(node.outputs, map(Traced, _split(step)), strict=True))
+        traced.update(zip(node.outputs, map(Traced, _split(step)), strict=True))
         return
     rule = RULES.get(node.op_type)
     if rule is None:
         why = f"positions can't be followed through {node.name!r} ({node.op_type})"
-        found.update((value, Traced((), why)) for value in node.outputs)
+        traced.update((value, Traced((), why)) for value in node.outputs)
         return
     strands = rule(step)
     if len(strands) > 2:  # a tensor has a query and a key at most
         strands = ()
     why = "" if strands else f"{node.name!r} ({node.op_type}) brings the image's positions together"
-    found[node.outputs[0]] = Traced(strands, why)
+    traced[node.outputs[0]] = Traced(strands, why)
 
 
 def _split(step: Step) -> list[Positions]:

@@ -48,8 +48,8 @@ class Cam:
 def class_scores(net: Net) -> ir.Value:
     """sum_k w_k^c A_k, [N,h,w], for a tail of pooling and at most one linear layer."""
     tail = net.material.parts.tail
-    found = find_linear(tail, net.shape)
-    linear = last_linear(tail, net.classes) if found is not None and found.weight is not None else None
+    layer = find_linear(tail, net.shape)
+    linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
     # if the pooled channels are the logits themselves, w is the unit vector of the class
     weights = net.unit if linear is None else net.row(matrix(net, linear))
     return weighted_sum(net, weights, net.activation)

@@ -59,12 +59,12 @@ def _sizes(
     if resize == "stretch":
         return tuple((op.Identity([side]), op.Identity([0])) for side in size)  # type: ignore[return-value]
     shorter = op.Min(height, width)
-    found = []
+    axes = []
     for length, side in zip((height, width), size, strict=True):
         whole = op.Div(op.Mul(length, [int(resize)]), shorter)  # rounded down to whole pixels, as in torchvision
         corner = op.Round(op.Mul(op.Cast(op.Sub(whole, [side]), to=_FLOAT), 0.5))  # half to even, as Python's round
-        found.append((whole, op.Cast(corner, to=_INT64)))
-    return found[0], found[1]
+        axes.append((whole, op.Cast(corner, to=_INT64)))
+    return axes[0], axes[1]
 
 
 def _matrix(net: Net, source: ir.Value, axis: tuple[ir.Value, ir.Value], count: int) -> ir.Value:

@@ -170,14 +170,14 @@ def decided(op: str) -> Ending:
     ("op", "words"),
     [
         ("ArgMax as float", "the number of the class that ArgMax chose"),
-        ("TopK", "what TopK found, not one score per class"),
-        ("OneHot", "what OneHot decided or rounded"),
-        ("Greater", "what Greater decided or rounded"),
-        ("whole percent", "what Round decided or rounded"),
-        ("Where", "what Greater decided or rounded"),
-        ("Floor", "what Floor decided or rounded"),
-        ("Sign", "what Sign decided or rounded"),
-        ("Hardmax", "what Hardmax decided or rounded"),
+        ("TopK", "a list made by TopK, not one score per class"),
+        ("OneHot", "decisions or rounded values of OneHot"),
+        ("Greater", "decisions or rounded values of Greater"),
+        ("whole percent", "decisions or rounded values of Round"),
+        ("Where", "decisions or rounded values of Greater"),
+        ("Floor", "decisions or rounded values of Floor"),
+        ("Sign", "decisions or rounded values of Sign"),
+        ("Hardmax", "decisions or rounded values of Hardmax"),
     ],
 )
 def test_decisions_are_refused(tmp_path: Path, op: str, words: str) -> None:
@@ -260,5 +260,5 @@ def test_floats_by_way_of_integers_are_refused(tmp_path: Path) -> None:
     def ending(b: o.Build, x: str) -> str:
         return b("Cast", b("Cast", scores(b, x), to=onnx.TensorProto.INT64), to=1)
 
-    with pytest.raises(GraphError, match="holds what a Cast to integers decided or rounded"):
+    with pytest.raises(GraphError, match="holds decisions or rounded values of a Cast to integers"):
         export_onnx(tmp_path, network(ending), split="layer")

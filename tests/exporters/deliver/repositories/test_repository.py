@@ -88,7 +88,7 @@ def test_what_is_not_ours_is_not_replaced(models: dict[str, Served], what: str, 
         if what != "folder":
             (path / "xai-repository.json").write_text("{" if what == "no-json" else "[]")
     assert refused("triton", path, [models["digits"]], overwrite=True) == (
-        f"{path}: exists and is no repository that xai-export wrote; --overwrite replaces only those"
+        f"{path}: exists and is not a repository that xai-export wrote; --overwrite replaces only those"
     )
 
 
