@@ -41,7 +41,7 @@ def why_constant(
     raw: Array,
     activation: Array,
     tail: Callable[[Array], NDArray[Any]],
-    arrived: Callable[[], NDArray[Any] | None],
+    gradient: Callable[[], NDArray[Any] | None],
     score: Score | None = None,
     rounded: bool = False,
 ) -> str:
@@ -52,7 +52,7 @@ def why_constant(
         activation: [K,h,w].
         tail: Gives the logits [b,classes] for other activations [b,K,h,w] of that image.
         score: Gives the score explained, [b], for logits; None: every logit is a score.
-        arrived: Gives the gradient at the layer for the class explained, [K,h,w]; the relevance if there is no graph of the
+        gradient: Gives the gradient at the layer for the class explained, [K,h,w]; the relevance if there is no graph of the
             gradient; None if there is neither. It is called only if it matters.
         rounded: Whether the map holds the scores of single positions, as a network of integers rounds them.
     """
@@ -62,15 +62,15 @@ def why_constant(
         return INDEPENDENT
     if rounded and positions_differ(activation, tail, score):
         return BELOW_STEP
-    there = arrived()
-    if there is None:
+    values = gradient()
+    if values is None:
         return UNIFORM
-    if not there.any():
+    if not values.any():
         return SATURATED
-    if not (there * activation).any():
+    if not (values * activation).any():
         return INACTIVE
     if rounded:
-        each = (there * activation).sum(axis=0)  # [h,w], gradient times activation: the share of each position
+        each = (values * activation).sum(axis=0)  # [h,w], gradient times activation: the share of each position
         return BELOW_STEP if np.ptp(each) > 1e-4 * np.abs(each).max() else UNIFORM
     return UNIFORM if raw.any() else NEGATIVE
 

@@ -79,5 +79,5 @@ def how_wrong(
     limit = times * allowed(manifest, largest, precision)
     if difference <= limit:  # False for NaN, which is reported below
         return None
-    told = f"{limit:.2g} is allowed, the largest is {largest:.3g}"
-    return f"its logits differ from those of head and tail by {difference:.3g} ({told})"
+    bounds = f"{limit:.2g} is allowed, the largest is {largest:.3g}"
+    return f"its logits differ from those of head and tail by {difference:.3g} ({bounds})"

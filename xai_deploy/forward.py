@@ -296,10 +296,10 @@ class ForwardPass:
         if proving:
             plain = network.scores("tail", self._head, LOGITS) if missing else self.logits
             network.prove(role, to_host(results[LOGITS]), plain)
-        arrived = np.asarray(to_host(results[name]), np.float32)
-        if not np.isfinite(arrived).all():  # here, because a ReLU would turn minus infinity into 0
+        propagated = np.asarray(to_host(results[name]), np.float32)
+        if not np.isfinite(propagated).all():  # here, because a ReLU would turn minus infinity into 0
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
-        return arrived
+        return propagated
 
     def why_constant(self, raw: Array, image: int, seed: Seed, by_position: bool = False) -> str | None:
         """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.

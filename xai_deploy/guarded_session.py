@@ -42,13 +42,15 @@ class GuardedSession:
             self._compare(name, tuple(tensor.shape), batch)
         return results
 
-    def _compare(self, name: str, found: tuple[int, ...], batch: int) -> None:
-        told = self._gives.get(name)
-        if told is None:
+    def _compare(self, name: str, shape: tuple[int, ...], batch: int) -> None:
+        declared = self._gives.get(name)
+        if declared is None:
             return
-        wanted = (batch, *told)
-        if len(found) != len(wanted) or any(w is not None and f != w for f, w in zip(found, wanted, strict=True)):
+        wanted = (batch, *declared)
+        if len(shape) != len(wanted) or any(
+            want is not None and have != want for have, want in zip(shape, wanted, strict=True)
+        ):
             raise RuntimeFailure(
-                f"the graph {self._role!r} gave {name!r} of shape {list(found)} for a batch of {batch}; the manifest says "
+                f"the graph {self._role!r} gave {name!r} of shape {list(shape)} for a batch of {batch}; the manifest says "
                 f"{listed(wanted)}"
             )

@@ -15,8 +15,8 @@ Maps = NDArray[Any]
 def pearson(a: Maps, b: Maps) -> Numbers:
     """Pearson's correlation of the pixels, -1 to 1; NaN if a map is constant."""
     # The rows have the norm 1, so their dot product is the correlation. Rounding may carry it beyond 1.
-    found: Numbers = (_standard(_rows(a)) * _standard(_rows(b))).sum(-1)
-    return np.clip(found, -1, 1)
+    correlations: Numbers = (_standard(_rows(a)) * _standard(_rows(b))).sum(-1)
+    return np.clip(correlations, -1, 1)
 
 
 def spearman(a: Maps, b: Maps) -> Numbers:

@@ -81,12 +81,12 @@ def explain(
     """
     manifest = explainer.bundle.manifest
     if not has_probabilities(manifest.activation, manifest.classes):
-        told = (
+        reason = (
             "the network has a single output without a sigmoid"
             if manifest.activation != "scores"
             else why_none("scores")
         )
-        raise NotApplicableError(f"{explainer.bundle.path}: {told}; there is no probability to compare")
+        raise NotApplicableError(f"{explainer.bundle.path}: {reason}; there is no probability to compare")
     explained = explainer.explain_many(images, list(methods.values()), [target])
     logits = explained[0].logits
     own = probabilities(logits, manifest.activation)
@@ -111,12 +111,12 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
         correlations[title] = _defined(spearman(heat, other), heat, other)
         overlaps[title] = _defined(top_overlap(heat, other), heat, other)
     target = reference.logits.argmax(1)
-    predicted, found = _predicted(reference), _predicted(deployed)
+    predicted, deployed_classes = _predicted(reference), _predicted(deployed)
     return [
         ImageAgreement(
             name,
             int(predicted[i]),
-            int(found[i]),
+            int(deployed_classes[i]),
             # of the reference's class in both, even if the deployed network predicts another
             float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
             {title: float(values[i]) for title, values in correlations.items()},
@@ -179,14 +179,14 @@ class JudgedFigure:
 
 def figures_by_image(images: Sequence[ImageAgreement]) -> dict[str, list[float]]:
     """Figure -> its value on each image, in the order of the report; the top-1 agreement of an image is 0 or 1."""
-    found = {
+    figures = {
         TOP1: [float(image.reference == image.deployed) for image in images],
         DIFFERENCE: [image.probability_difference for image in images],
     }
     for title in images[0].rank_correlation:
-        found[f"{title}: {CORRELATION}"] = [image.rank_correlation[title] for image in images]
-        found[f"{title}: {OVERLAP}"] = [image.top_overlap[title] for image in images]
-    return found
+        figures[f"{title}: {CORRELATION}"] = [image.rank_correlation[title] for image in images]
+        figures[f"{title}: {OVERLAP}"] = [image.top_overlap[title] for image in images]
+    return figures
 
 
 def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[JudgedFigure]:

@@ -109,10 +109,10 @@ class Bench:
             InputError: The model does not take the bundle's input, or lacks one of the bundle's outputs.
         """
         explainer, images = self._explainer(bundle), self._batch(bundle, batch)
-        found = self._run_model(bundle, images.x)
+        outputs = self._run_model(bundle, images.x)
         explained = next((o.name for o in explainer.bundle.manifest.outputs if o.kind != "other"), None)
         if explained is not None:
-            classes = found[explained].reshape(batch, -1).argmax(1)
+            classes = outputs[explained].reshape(batch, -1).argmax(1)
             if (classes != explainer.predict(images).argmax(1)).any():
                 log.warning("%s predicts other classes than %s; is it the same network?", self.settings.model, bundle)
 

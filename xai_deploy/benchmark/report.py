@@ -178,13 +178,13 @@ def _backends(asked: Sequence[str] | None, config: Config) -> list[Backend]:
     """The backends asked for, or all that are installed; `create` refuses one that lacks the device."""
     if asked is not None:
         return [create(name, config) for name in dict.fromkeys(asked)]
-    found = []
+    installed = []
     for name in all_backends:
         try:
-            found.append(create(name, config))
+            installed.append(create(name, config))
         except BackendNotInstalledError:
             continue
-    return found or [create(None, config)]  # raises the error that says what to install
+    return installed or [create(None, config)]  # raises the error that says what to install
 
 
 def _plain(job: Job, settings: Settings, first: str) -> Job:

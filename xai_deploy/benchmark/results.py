@@ -107,11 +107,11 @@ class Report:
         # If two bundles are cut at a layer of the same name, only their paths distinguish them.
         if len(set(layers.values())) < len(layers):
             layers = {path: path for path in layers}
-        found: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}
+        columns: dict[str, Callable[[Result], str]] = {"method": lambda result: result.title}
         if len(layers) > 1:
-            found["cut at"] = lambda result: layers.get(result.bundle or "", "-")
+            columns["cut at"] = lambda result: layers.get(result.bundle or "", "-")
         if len({result.batch for result in self.results}) > 1:
-            found["batch"] = lambda result: str(result.batch)
+            columns["batch"] = lambda result: str(result.batch)
         if len({result.targets for result in self.results if result.targets}) > 1:
-            found["targets"] = lambda result: str(result.targets or "-")
-        return found
+            columns["targets"] = lambda result: str(result.targets or "-")
+        return columns

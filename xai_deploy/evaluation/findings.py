@@ -28,12 +28,12 @@ def sentences(
     """
     counted = f"{images} image{'s' * (images != 1)}"
     if not rankings:
-        found = [f"{listed(names)}: measured on {counted}."]
+        lines = [f"{listed(names)}: measured on {counted}."]
     elif images < FEWEST:
-        found = [f"On {counted}: too few to call a method best, which takes {FEWEST}."]
+        lines = [f"On {counted}: too few to call a method best, which takes {FEWEST}."]
     else:
-        found = _compared(names, rankings, counted)
-    return [*found, *_sanity(names, groups, columns)]
+        lines = _compared(names, rankings, counted)
+    return [*lines, *_sanity(names, groups, columns)]
 
 
 def _compared(names: Sequence[str], rankings: Mapping[str, Ranking], counted: str) -> list[str]:

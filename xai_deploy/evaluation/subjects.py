@@ -110,10 +110,10 @@ def _randomised(bundle: str) -> list[str]:
     """
     path = Path(os.path.abspath(bundle))
     sets: dict[int, dict[int, str]] = {}  # number of steps -> step -> path
-    for found in path.parent.iterdir() if path.parent.is_dir() else ():
-        if (step_of := step_of_name(path.name, found.name)) is not None:
+    for sibling in path.parent.iterdir() if path.parent.is_dir() else ():
+        if (step_of := step_of_name(path.name, sibling.name)) is not None:
             step, of = step_of
-            sets.setdefault(of, {})[step] = str(found)
+            sets.setdefault(of, {})[step] = str(sibling)
     whole = [of for of, steps in sets.items() if sorted(steps) == list(range(1, of + 1))]
     if sets and not whole:
         of = max(sets)

@@ -101,7 +101,7 @@ def figures(table: Mapping[str, Numbers], columns: Sequence[Column], seed: int =
         times = np.stack([np.bincount(row, minlength=count) for row in picked]).astype(np.float64)
         drawn.append(_means(times, filled, known))
     resampled = dict(zip(names, np.concatenate(drawn, axis=1), strict=True))
-    found = {}
+    by_column = {}
     for column in columns:
         if column.of_means is None:
             mean, spread, images = (
@@ -111,8 +111,8 @@ def figures(table: Mapping[str, Numbers], columns: Sequence[Column], seed: int =
             )
         else:
             mean, spread, images = column.of_means(means), column.of_means(resampled), count
-        found[column.name] = _figure(float(mean[0]), spread, images)
-    return found
+        by_column[column.name] = _figure(float(mean[0]), spread, images)
+    return by_column
 
 
 def _means(times: Numbers, filled: Numbers, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Numbers:
@@ -237,6 +237,6 @@ def curves(all_rows: Iterable[Line], groups: Sequence[Group], seed: int = 0) -> 
     for name, group in sorted(collected, key=lambda key: (order.index(key[0]), key[1])):
         values = np.array(collected[name, group])  # [n,points]
         columns = [Column(str(point), "") for point in range(values.shape[1])]
-        found = figures({column.name: values[:, i] for i, column in enumerate(columns)}, columns, seed)
-        drawn.append(Curve(group, name, [found[column.name] for column in columns]))
+        by_point = figures({column.name: values[:, i] for i, column in enumerate(columns)}, columns, seed)
+        drawn.append(Curve(group, name, [by_point[column.name] for column in columns]))
     return drawn

@@ -25,7 +25,7 @@ class Journal:
     Args:
         path: The file; it is created when the first chunk is written.
         plan: Everything that the results depend on, as JSON.
-        anew: Begin from the start; the file's old content is lost when the first chunk is written, not before.
+        restart: Begin from the start; the file's old content is lost when the first chunk is written, not before.
         kind: What the journal is of, with its article, for messages.
 
     Attributes:
@@ -35,7 +35,7 @@ class Journal:
         XaiError: The journal belongs to other work, is damaged, or is being written by another process.
     """
 
-    def __init__(self, path: Path, plan: Mapping[str, Any], anew: bool = False, kind: str = "an evaluation") -> None:
+    def __init__(self, path: Path, plan: Mapping[str, Any], restart: bool = False, kind: str = "an evaluation") -> None:
         self.path, self.kind = path, kind
         self.chunks: dict[int, Line] = {}
         self._plan = json.loads(json.dumps(plan))  # as it will be read back: tuples become lists
@@ -45,7 +45,7 @@ class Journal:
             self._file = path.open("r+b")
             try:
                 self._lock(self._file)
-                if not anew:
+                if not restart:
                     self._resume(self._file)
             except BaseException:
                 self._file.close()

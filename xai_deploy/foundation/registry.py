@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 def import_all(package: str) -> list[ModuleType]:
     """Import every module of a package, in the order of their names. A single module is imported itself, and the list is empty."""
-    found = importlib.import_module(package)
-    names = [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
+    imported = importlib.import_module(package)
+    names = [module.name for module in pkgutil.iter_modules(getattr(imported, "__path__", []))]
     return [importlib.import_module(f"{package}.{name}") for name in names]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def onnxruntime() -> Any:
@@ -28,7 +28,7 @@ def onnxruntime() -> Any:
     if "onnxruntime" not in sys.modules:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     elif os.environ.get("ORT_DISABLE_TELEMETRY") is None and _has_telemetry(sys.modules["onnxruntime"]):
-        _tell("onnxruntime", "set ORT_DISABLE_TELEMETRY=1 before it is imported")
+        _warn_once("onnxruntime", "set ORT_DISABLE_TELEMETRY=1 before it is imported")
     return importlib.import_module("onnxruntime")
 
 
@@ -40,7 +40,7 @@ def openvino() -> Any:
     """
     if "openvino" in sys.modules:
         if "openvino_telemetry" in sys.modules:
-            _tell("openvino", "import xai_deploy's Explainer, and open one, first")
+            _warn_once("openvino", "import xai_deploy's Explainer, and open one, first")
         return importlib.import_module("openvino")
     telemetry = "openvino_telemetry"
     before = sys.modules.get(telemetry)
@@ -59,8 +59,8 @@ def _has_telemetry(module: Any) -> bool:
     return sys.platform == "win32" or version >= (1, 32)
 
 
-def _tell(runtime: str, advice: str) -> None:
+def _warn_once(runtime: str, advice: str) -> None:
     """Warn once about a runtime that was imported with its telemetry on before we could switch it off."""
-    if runtime not in _told:
-        _told.add(runtime)
+    if runtime not in _warned:
+        _warned.add(runtime)
         log.warning("%s was imported by another package with its telemetry on; to keep it off, %s", runtime, advice)

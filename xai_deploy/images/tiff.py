@@ -73,8 +73,8 @@ def orientation(exif: bytes) -> int:
     Raises:
         Incomplete, Unsupported, struct.error: The EXIF data are damaged.
     """
-    found = _one(_tags(exif), _ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+    turned = _one(_tags(exif), _ORIENTATION, 1)
+    return turned if turned in range(1, 9) else 1
 
 
 def _tags(data: bytes) -> Tags:
@@ -171,14 +171,14 @@ def _check_pieces(data: bytes, tags: Tags, bits: int) -> None:
 
 def _check_deflate(packed: memoryview, wanted: int) -> None:
     """Refuse a strip that does not unpack to `wanted` bytes. libtiff only warns, and fills the rest with zeros."""
-    unpack, found = zlib.decompressobj(), 0
+    unpack, unpacked = zlib.decompressobj(), 0
     try:
         for start in range(0, len(packed), _FEED):
             left: bytes | memoryview = packed[start : start + _FEED]
-            while left and not unpack.eof and found <= wanted:
-                found += len(unpack.decompress(left, 1 << 20))
+            while left and not unpack.eof and unpacked <= wanted:
+                unpacked += len(unpack.decompress(left, 1 << 20))
                 left = unpack.unconsumed_tail
     except zlib.error:
         raise Incomplete from None
-    if found < wanted:
+    if unpacked < wanted:
         raise Incomplete

@@ -27,11 +27,11 @@ def webp(data: bytes) -> Header:
             raise Incomplete
         if kind == b"EXIF" and turned is None:
             turned = _turned(data[position + 8 : position + 8 + length])
-        found = _chunk(kind, data, position + 8)
-        if found is not None:
+        part = _chunk(kind, data, position + 8)
+        if part is not None:
             if canvas is None:
-                canvas = found
-            elif kind == b"VP8X" or found.width > canvas.width or found.height > canvas.height:
+                canvas = part
+            elif kind == b"VP8X" or part.width > canvas.width or part.height > canvas.height:
                 raise Incomplete  # a second canvas, or an image that is larger than it
         position += 8 + length + (length & 1)
     if canvas is None:

@@ -37,7 +37,7 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
         return forward.backward(role, seed)
     start = seed.dense(forward.classes)
     start[alone] = (start[alone] + np.float32(offset) * seed.sign[alone, None]) / np.float32(1 + offset)
-    return forward.backward(role, Seed.by_hand(start))
+    return forward.backward(role, Seed.of_weights(start))
 
 
 @methods.register("relevance-cam")

@@ -68,7 +68,7 @@ class Sglrp(Method):
             start = p * (weights - (weights * p).sum(axis=1, keepdims=True))
             # A start with largest magnitude 1 loses nothing in float32; propagation is linear, so the scale is put back after.
             scale = np.maximum(np.abs(start).max(axis=1), np.finfo(np.float64).tiny)
-            relevance = forward.backward(role, Seed.by_hand((start / scale[:, None]).astype(np.float32)))
+            relevance = forward.backward(role, Seed.of_weights((start / scale[:, None]).astype(np.float32)))
             relevance = relevance * scale.astype(np.float32).reshape(-1, *[1] * (relevance.ndim - 1))
             maps.append(over_channels(forward, relevance, self.channels))
         return np.stack(maps)

@@ -28,7 +28,7 @@ class TargetValue:
 One: TypeAlias = int | str | TargetValue | None
 Target: TypeAlias = One | Sequence[One] | NDArray[np.integer] | NDArray[np.floating]
 """A class index, a label, "A vs B" or a `Contrast`, "not A" or a `Not`, or one of these per image. None or -1 is the predicted
-class. "top3" gives the three best classes, one target each. Floats [classes] or [N,classes] are a seed by hand:
+class. "top3" gives the three best classes, one target each. Floats [classes] or [N,classes] are weights:
 s = sum_c weight_c * logit_c.
 
 A text that is a label always means that label. A and B are labels, or else indices.
@@ -121,9 +121,9 @@ class PerImage:
     @property
     def classes(self) -> Index | None:
         """See `CheckedTarget.classes`."""
-        found = [part.classes for part in self.parts]
-        known = [classes for classes in found if classes is not None]
-        return np.concatenate(known) if len(known) == len(found) else None
+        by_part = [part.classes for part in self.parts]
+        known = [classes for classes in by_part if classes is not None]
+        return np.concatenate(known) if len(known) == len(by_part) else None
 
     @property
     def needs_logits(self) -> bool:
@@ -154,7 +154,7 @@ def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[Chec
 
     Raises:
         TargetError: There is no target, a class that does not exist, a label that is not listed, something that is neither,
-            another number of targets than of images, or a seed by hand that can't be used.
+            another number of targets than of images, or weights that can't be used.
     """
     if is_single(targets):
         raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
@@ -165,23 +165,23 @@ def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[Chec
 
 def is_single(target: object) -> bool:
     """Whether what a caller wrote is one target for all images, and not a list of one per image."""
-    # Floats [classes] are one seed by hand for all images; integers [n] are one class per image.
+    # Floats [classes] are one set of weights for all images; integers [n] are one class per image.
     if isinstance(target, np.ndarray):
         return target.ndim == (1 if target.dtype.kind == "f" else 0)
     return isinstance(target, (str, bytes)) or not isinstance(target, Sequence)
 
 
 def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarget]:
-    found = {name: kind for name in kinds if (kind := kinds.get(name)) is not None}
-    by_class = found.pop(CLASS)  # asked last: it refuses what it does not recognise
-    if (checked := _first(found.values(), written, images, space)) is not None:
+    by_name = {name: kind for name in kinds if (kind := kinds.get(name)) is not None}
+    by_class = by_name.pop(CLASS)  # asked last: it refuses what it does not recognise
+    if (checked := _first(by_name.values(), written, images, space)) is not None:
         return checked
     if is_single(written):
         return by_class.read(written, images, space) or ()
     several = list(written)
     if len(several) != images:
         raise TargetError(f"{len(several)} targets for {images} images; give one for all, or one per image")
-    listed = [*(kind for kind in found.values() if kind.per_image), by_class]
+    listed = [*(kind for kind in by_name.values() if kind.per_image), by_class]
     return [PerImage(tuple(part for one in several for part in _first(listed, one, 1, space) or ()))]
 
 

@@ -17,9 +17,9 @@ Index = NDArray[np.int64]
 class Seed:
     """The score to explain, for each of n images: s = sum_m weights_m * scores[classes_m].
 
-    A class is one term of weight 1. "Why a rather than b" is s_a - s_b: two terms. "Not a" is -s_a. A seed by hand has one term
-    per class. Methods that propagate back start from the seed; methods that use scores apply `of` to them. Both are linear in
-    the seed.
+    A class is one term of weight 1. "Why a rather than b" is s_a - s_b: two terms. "Not a" is -s_a. Weights given as an array
+    have one term per class. Methods that propagate back start from the seed; methods that use scores apply `of` to them. Both are
+    linear in the seed.
 
     Attributes:
         classes: [n,m] int64.
@@ -48,7 +48,7 @@ class Seed:
         return cls(np.stack([index, versus], axis=1), weights, np.zeros(len(index), np.int8))
 
     @classmethod
-    def by_hand(cls, weights: Array) -> Seed:
+    def of_weights(cls, weights: Array) -> Seed:
         """A weight for each class, [n,classes]."""
         classes = np.tile(np.arange(weights.shape[1], dtype=np.int64), (len(weights), 1))
         return cls(classes, weights, np.zeros(len(weights), np.int8))

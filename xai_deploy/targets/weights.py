@@ -1,4 +1,4 @@
-"""A seed by hand: s = sum_c weight_c * logit_c."""
+"""Weights as a target: s = sum_c weight_c * logit_c."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class WeightsTarget:
         shape = images, space.classes
         if written.shape not in (shape[1:], shape):
             raise TargetError(
-                f"a seed by hand has a weight for each class, [{space.classes}] or [{images},{space.classes}]; this one has "
-                f"shape {list(written.shape)}"
+                f"weights as a target have one value for each class, shape [{space.classes}] or [{images},{space.classes}]; "
+                f"these have shape {list(written.shape)}"
             )
         # A float64 beyond float32's range becomes infinity, which is refused below with a message.
         with np.errstate(over="ignore"):
             weights = written.astype(np.float32)
         if not np.isfinite(weights).all():
-            raise TargetError("a seed by hand holds NaN or infinity, as float32")
+            raise TargetError("the target's weights hold NaN or infinity as float32")
         if not weights.reshape(-1, space.classes).any(axis=1).all():
-            raise TargetError("a seed by hand is all zeros, as float32: there is nothing to explain")
+            raise TargetError("the target's weights are all zeros as float32: there is nothing to explain")
         return [cls(np.broadcast_to(weights, shape))]
 
     @property
@@ -62,4 +62,4 @@ class WeightsTarget:
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        return Seed.by_hand(self.weights.astype(np.float32))  # a copy of the read-only view that `broadcast_to` made
+        return Seed.of_weights(self.weights.astype(np.float32))  # a copy of the read-only view that `broadcast_to` made

@@ -109,7 +109,7 @@ def test_damaged(path: Path, place: int, text: bytes) -> None:
     with pytest.raises(XaiError, match=f"^{re.escape(message)}$"):
         Journal(path, PLAN)
     assert path.read_bytes() == damaged
-    with Journal(path, PLAN, anew=True) as journal:
+    with Journal(path, PLAN, restart=True) as journal:
         fill(journal)
     assert path.read_bytes().count(b"\n") == 4
 
@@ -134,11 +134,11 @@ def test_another_evaluation(path: Path, changes: dict[str, Any], what: str) -> N
     assert path.read_bytes() == before
 
 
-def test_beginning_anew_keeps_the_old_one_until_there_is_something_new(path: Path) -> None:
+def test_beginning_restart_keeps_the_old_one_until_there_is_something_new(path: Path) -> None:
     with Journal(path, PLAN) as journal:
         fill(journal)
     before = path.read_bytes()
-    with Journal(path, {"networks": []}, anew=True) as journal:
+    with Journal(path, {"networks": []}, restart=True) as journal:
         assert not journal.chunks
         assert path.read_bytes() == before
         journal.append(0, [], [])
@@ -152,9 +152,9 @@ def test_two_at_a_time(path: Path) -> None:
     busy = f"{re.escape(str(path))}: another evaluation is writing there; wait for it, or give another folder"
     with Journal(path, PLAN) as first, Journal(path, PLAN) as late:
         first.append(0, [], [])
-        for anew in (False, True):
+        for restart in (False, True):
             with pytest.raises(XaiError, match=busy):
-                Journal(path, PLAN, anew)
+                Journal(path, PLAN, restart)
         with pytest.raises(XaiError, match=busy):  # neither was there when the other began
             late.append(0, [], [])
         first.append(1, [], [])

@@ -97,7 +97,7 @@ def test_a_runtime_that_came_before_us_is_told_of_once(
     for name in (runtime, "openvino_telemetry"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
-    monkeypatch.setattr(runtimes, "_told", set())
+    monkeypatch.setattr(runtimes, "_warned", set())
     with caplog.at_level(logging.WARNING, "xai_deploy"):
         for _ in range(2):
             getattr(runtimes, runtime)()
@@ -134,7 +134,7 @@ def test_a_version_without_telemetry_is_not_told_of(
     old.__version__ = "1.31.1"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "onnxruntime", old)
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
-    monkeypatch.setattr(runtimes, "_told", set())
+    monkeypatch.setattr(runtimes, "_warned", set())
     with caplog.at_level(logging.WARNING, "xai_deploy"):
         runtimes.onnxruntime()
     assert caplog.records == []

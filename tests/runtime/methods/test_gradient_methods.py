@@ -330,10 +330,10 @@ def test_refused_options(bundles: Bundles, method: str, options: dict[str, Any],
         ("1 vs dog", "no label 'dog'"),
         (
             np.array([1.0, 2.0]),
-            r"a seed by hand has a weight for each class, \[5\] or \[2,5\]; this one has shape \[2\]",
+            r"weights as a target have one value for each class, shape \[5\] or \[2,5\]; these have shape \[2\]",
         ),
-        (np.array([1.0, np.nan, 0, 0, 0]), "a seed by hand holds NaN or infinity"),
-        (np.zeros(5), "a seed by hand is all zeros"),
+        (np.array([1.0, np.nan, 0, 0, 0]), "the target's weights hold NaN or infinity"),
+        (np.zeros(5), "the target's weights are all zeros"),
     ],
 )
 def test_refused_targets(bundles: Bundles, target: Any, message: str) -> None:

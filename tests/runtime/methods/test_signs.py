@@ -68,7 +68,7 @@ def test_contrasts_beside_single_classes(explainers: list[tuple[Explainer, np.nd
     explainer, x = explainers[0]
     assert explainer.explain(x, "cam", [0, "1 vs 2", 3, -1], relu=False).signed == (True,) * 4
     assert explainer.explain(x, "grad-cam", [0, "1 vs 2", 3, -1]).signed == (False,) * 4
-    assert Seed.by_hand(np.array([[1, -1, 0], [-1, -2, 0], [2, 1, 0]], np.float32)).contrasts.tolist() == [
+    assert Seed.of_weights(np.array([[1, -1, 0], [-1, -2, 0], [2, 1, 0]], np.float32)).contrasts.tolist() == [
         True,
         False,
         False,

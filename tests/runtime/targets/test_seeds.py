@@ -26,7 +26,7 @@ def resolve(target: Any, labels: tuple[str, ...] = LABELS) -> Seed:
 SEEDS = {
     "class": Seed.of_class(np.array([3, 0])),
     "contrast": Seed.contrast(np.array([3, 0]), np.array([1, 4])),
-    "by hand": Seed.by_hand(np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)),
+    "by hand": Seed.of_weights(np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)),
 }
 
 
@@ -58,7 +58,7 @@ def test_kinds_of_seeds() -> None:
 
 def test_the_weight_of_a_single_class_counts() -> None:
     """A network of one class: its seed by hand looks like a class, and is not one."""
-    seed = Seed.by_hand(np.array([[-2.0]], np.float32))
+    seed = Seed.of_weights(np.array([[-2.0]], np.float32))
     assert not seed.is_class
     assert seed.of(np.array([[3.0]], np.float32)).tolist() == [-6]
     assert seed.combine(np.array([[1.0, 2.0]], np.float32)).tolist() == [[-2, -4]]
@@ -66,7 +66,7 @@ def test_the_weight_of_a_single_class_counts() -> None:
 
 @pytest.mark.parametrize("weights", [[0.5, -1.0], [-2.0, -1.0], [1.0, -0.5]])
 def test_a_seed_of_two_classes_is_no_contrast(weights: list[float]) -> None:
-    assert Seed.by_hand(np.array([weights], np.float32)).versus is None
+    assert Seed.of_weights(np.array([weights], np.float32)).versus is None
 
 
 @pytest.mark.parametrize(

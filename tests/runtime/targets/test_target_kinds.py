@@ -63,7 +63,7 @@ class MeanTarget:
         return MeanTarget(self.weights[start:stop])
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
-        return Seed.by_hand(self.weights)
+        return Seed.of_weights(self.weights)
 '''
 
 

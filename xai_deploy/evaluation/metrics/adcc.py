@@ -87,20 +87,20 @@ _PARTS = ("adcc:coherency", "adcc:complexity", "adcc:drop")
 
 def coherency(case: Case, masked: Masking) -> Numbers:
     """Coherency per image, [n]."""
-    found: Numbers = (pearson(case.heatmaps, case.again(masked)) + 1) / 2
-    found[np.isnan(found)] = 0  # Pearson is not defined for a constant map
-    return found
+    coherent: Numbers = (pearson(case.heatmaps, case.again(masked)) + 1) / 2
+    coherent[np.isnan(coherent)] = 0  # Pearson is not defined for a constant map
+    return coherent
 
 
 def complexity(case: Case) -> Numbers:
     """Complexity per image, [n]."""
-    found: Numbers = np.abs(case.heatmaps.astype(np.float64)).mean(axis=(1, 2))
-    return found
+    means: Numbers = np.abs(case.heatmaps.astype(np.float64)).mean(axis=(1, 2))
+    return means
 
 
 def adcc(coherent: Numbers, complex_: Numbers, dropped: Numbers) -> Numbers:
     """The harmonic mean of coherency, 1 - complexity and 1 - drop, each a share for which higher is better."""
     shares = np.stack([coherent, 1 - complex_, 1 - dropped])
     with np.errstate(divide="ignore"):  # a share of 0 gives 1/0 = inf, and 3/inf = 0
-        found: Numbers = 3 / (1 / np.maximum(shares, 0)).sum(axis=0)
-    return found
+        harmonic: Numbers = 3 / (1 / np.maximum(shares, 0)).sum(axis=0)
+    return harmonic

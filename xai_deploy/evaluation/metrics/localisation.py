@@ -98,8 +98,8 @@ def iou(a: Region, b: Region) -> float:
 
 def salient(heat: Array) -> Region:
     """{map > mean + std}, [H,W]."""
-    found: Region = heat > heat.mean(dtype=np.float64) + heat.std(dtype=np.float64)
-    return found
+    region: Region = heat > heat.mean(dtype=np.float64) + heat.std(dtype=np.float64)
+    return region
 
 
 def peak(heat: Array) -> float:

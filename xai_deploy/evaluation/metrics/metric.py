@@ -116,8 +116,8 @@ class Case:
         """Compute once what several metrics ask for."""
         if (what, how) not in self._kept:
             self._kept[what, how] = compute()
-        found: T = self._kept[what, how]
-        return found
+        computed: T = self._kept[what, how]
+        return computed
 
     def layered(self, maps: NDArray[Any]) -> NDArray[Any]:
         """Maps [b,H,W] with an axis of length 1 at the input's channel axis, so that they broadcast over the colours."""

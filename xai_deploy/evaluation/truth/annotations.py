@@ -191,8 +191,8 @@ class Boxes:
     @property
     def labels(self) -> tuple[str | int, ...]:
         """The boxes' labels, each once, in the order of the file."""
-        found = (entry.label for record in self._records.values() for entry in record.entries)
-        return tuple(dict.fromkeys(label for label in found if label is not None))
+        labels = (entry.label for record in self._records.values() for entry in record.entries)
+        return tuple(dict.fromkeys(label for label in labels if label is not None))
 
     @property
     def digest(self) -> str:
@@ -257,11 +257,11 @@ def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str], apart
     """
     path = Path(path)
     source = Source(path, files=files_in(path)) if path.is_dir() else Source(path, text=read_text(path))
-    found = [name for name in formats if (kind := formats.get(name)) and kind.recognises(source)]
-    kind = formats.get(found[0]) if found else None
+    recognised = [name for name in formats if (kind := formats.get(name)) and kind.recognises(source)]
+    kind = formats.get(recognised[0]) if recognised else None
     if kind is None:
         known = "; ".join(f"{name}: {kind.expects}" for name in formats if (kind := formats.get(name)))
         raise TruthError(f"{path}: holds no annotations that can be read; {known}")
-    if len(found) > 1:
-        raise TruthError(f"{path}: could be {' or '.join(found)}; give a folder that holds files of one kind")
-    return Boxes(found[0], path, kind.read(source), Path(root), apart)
+    if len(recognised) > 1:
+        raise TruthError(f"{path}: could be {' or '.join(recognised)}; give a folder that holds files of one kind")
+    return Boxes(recognised[0], path, kind.read(source), Path(root), apart)

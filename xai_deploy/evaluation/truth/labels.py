@@ -26,11 +26,11 @@ def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, 
         return ()
     if isinstance(label, int):
         return (label,) if 0 <= label < classes else ()
-    found = [index for index, own in enumerate(labels) if own == label]
-    found = found or [index for index, own in enumerate(labels) if own.casefold() == label.casefold()]
-    if not found and (index := whole(label)) is not None and index < classes:
-        found = [index]
-    return tuple(found)
+    indices = [index for index, own in enumerate(labels) if own == label]
+    indices = indices or [index for index, own in enumerate(labels) if own.casefold() == label.casefold()]
+    if not indices and (index := whole(label)) is not None and index < classes:
+        indices = [index]
+    return tuple(indices)
 
 
 def unknown(boxes: Boxes, network: str, labels: Sequence[str], classes: int) -> str | None:

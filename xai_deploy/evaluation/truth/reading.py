@@ -25,11 +25,11 @@ def files_in(folder: Path) -> tuple[Path, ...]:
     def refuse(error: OSError) -> NoReturn:
         raise TruthError(f"{error.filename}: can't be read ({error.strerror})")
 
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return tuple(sorted(found))
+        paths += [Path(parent, name) for name in files if not name.startswith(".")]
+    return tuple(sorted(paths))
 
 
 def read_text(path: Path, limit: int = _FILE_LIMIT) -> str:
@@ -50,16 +50,16 @@ def read_text(path: Path, limit: int = _FILE_LIMIT) -> str:
         raise TruthError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
 
 
-def check_size(annotated: tuple[int, int], found: tuple[int, int], where: str, image: Path) -> None:
+def check_size(annotated: tuple[int, int], of_image: tuple[int, int], where: str, image: Path) -> None:
     """Refuse an annotation if the annotated image had another (height, width).
 
     Raises:
         TruthError: The sizes differ.
     """
-    if annotated == found:
+    if annotated == of_image:
         return
-    sizes = f"{annotated[1]} x {annotated[0]} pixels, but {image} has {found[1]} x {found[0]}"
-    if annotated == found[::-1]:  # height and width swapped
+    sizes = f"{annotated[1]} x {annotated[0]} pixels, but {image} has {of_image[1]} x {of_image[0]}"
+    if annotated == of_image[::-1]:  # height and width swapped
         raise TruthError(
             f"{where}: for {sizes} upright; it was annotated without the rotation in the image's EXIF data; "
             "save the image upright and annotate that"

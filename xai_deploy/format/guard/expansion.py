@@ -59,9 +59,9 @@ class Expansion:
         constants, alive, work = 0, 0, 0
         living: dict[str, int] = {}
         try:
-            for i, (node, found) in enumerate(self._run.results(inputs)):
-                work += sum(known.work * known.count for known in found)
-                for name, known in zip(node.outputs, found, strict=False):
+            for i, (node, outputs) in enumerate(self._run.results(inputs)):
+                work += sum(known.work * known.count for known in outputs)
+                for name, known in zip(node.outputs, outputs, strict=False):
                     need = known.count * known.size
                     if known.constant:
                         constants += need
@@ -82,9 +82,9 @@ class Expansion:
 
     def _shape(self, port: ParsedPort, batch: int) -> tuple[int, ...]:
         """The sizes of an input: each from the graph, else from the manifest, else the batch."""
-        told = (batch, *self._shapes.get(port.name, ()))
-        dims = port.dims if port.dims is not None else [None] * len(told)
-        filled = [told[i] if size is None and i < len(told) else size for i, size in enumerate(dims)]
+        known = (batch, *self._shapes.get(port.name, ()))
+        dims = port.dims if port.dims is not None else [None] * len(known)
+        filled = [known[i] if size is None and i < len(known) else size for i, size in enumerate(dims)]
         return tuple(batch if size is None else size for size in filled)
 
     @staticmethod

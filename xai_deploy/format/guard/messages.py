@@ -112,8 +112,8 @@ def parse(data: bytes) -> ParsedGraph:
     if graph is None:
         raise Malformed
     if len(opsets) != 1 or opsets[0][0] not in STANDARD:
-        found = ", ".join(f"{short(domain or 'ai.onnx')} {version}" for domain, version in opsets[:3]) or "none"
-        raise UnsafeGraphError(f"it may import only the standard operators, and only once; it imports {found}")
+        imports = ", ".join(f"{short(domain or 'ai.onnx')} {version}" for domain, version in opsets[:3]) or "none"
+        raise UnsafeGraphError(f"it may import only the standard operators, and only once; it imports {imports}")
     graph.opset = opsets[0][1]
     return graph
 
@@ -143,9 +143,9 @@ def _graph(data: bytes, start: int, end: int) -> ParsedGraph:
         if number == 15:
             raise UnsafeGraphError("it holds a sparse tensor")
         if number in lists:
-            found, read = lists[number]
-            found.append(read(data, first, last))
-            if len(found) > MOST:
+            entries, read = lists[number]
+            entries.append(read(data, first, last))
+            if len(entries) > MOST:
                 raise UnsafeGraphError(f"it has more than {MOST} nodes or tensors")
     return graph
 
@@ -195,7 +195,7 @@ _EMPTY: dict[int, Any] = {1: 0.0, 2: 0, 3: b"", 6: [], 7: [], 8: []}
 
 def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
     name, kind = "", 0  # fields 1 and 20; 21 is ref_attr_name
-    found: dict[int, Any] = {}
+    values: dict[int, Any] = {}
     for number, wire, first, last in fields(data, start, end):
         if number == 1:
             name = _text(data, wire, first, last)
@@ -206,32 +206,32 @@ def _attribute(data: bytes, start: int, end: int) -> tuple[str, Any]:
         elif number == 21:
             raise UnsafeGraphError(f"the attribute {short(name)} of a node refers to a function's")
         elif number in _KINDS:
-            _collect(found, number, data, wire, first, last)
-    if kind == 0 and len(found) == 1:  # files of ONNX's first versions do not state the type
-        kind = _KINDS[next(iter(found))]
-    if kind not in _KINDS.values() or any(_KINDS[number] != kind for number in found):
+            _collect(values, number, data, wire, first, last)
+    if kind == 0 and len(values) == 1:  # files of ONNX's first versions do not state the type
+        kind = _KINDS[next(iter(values))]
+    if kind not in _KINDS.values() or any(_KINDS[number] != kind for number in values):
         raise UnsafeGraphError(f"the attribute {short(name)} of a node is not of the type that it says")
-    if not found and kind not in _EMPTY:
+    if not values and kind not in _EMPTY:
         raise Malformed
-    return name, next(iter(found.values()), _EMPTY.get(kind))
+    return name, next(iter(values.values()), _EMPTY.get(kind))
 
 
-def _collect(found: dict[int, Any], number: int, data: bytes, wire: int, first: int, last: int) -> None:
+def _collect(values: dict[int, Any], number: int, data: bytes, wire: int, first: int, last: int) -> None:
     """Add one field of an attribute to the fields read before. A list comes packed (LENGTH) or one element at a time."""
     if number == 2 and wire == FIXED32:
-        found[2] = unpack_from("<f", data, first)[0]
+        values[2] = unpack_from("<f", data, first)[0]
     elif number == 3 and wire == VARINT:
-        found[3] = signed(first)
+        values[3] = signed(first)
     elif number == 4 and wire == LENGTH:
-        found[4] = data[first:last]
-    elif number == 5 and wire == LENGTH and 5 not in found:
-        found[5] = tensor(data, first, last)
+        values[4] = data[first:last]
+    elif number == 5 and wire == LENGTH and 5 not in values:
+        values[5] = tensor(data, first, last)
     elif number == 7 and wire in (FIXED32, LENGTH) and (last - first) % 4 == 0:
-        found.setdefault(7, []).extend(unpack_from(f"<{(last - first) // 4}f", data, first))
+        values.setdefault(7, []).extend(unpack_from(f"<{(last - first) // 4}f", data, first))
     elif number == 8:
-        found.setdefault(8, []).extend(varints(data, wire, first, last))
+        values.setdefault(8, []).extend(varints(data, wire, first, last))
     elif number == 9 and wire == LENGTH:
-        found.setdefault(9, []).append(data[first:last])
+        values.setdefault(9, []).append(data[first:last])
     else:
         raise Malformed
 

@@ -205,5 +205,5 @@ OPERATORS = _read()
 def arity(op: str, opset: int) -> Arity | None:
     """How many inputs and outputs an operator has at an opset; None if a graph may not hold it."""
     # Entries are in the order of opsets, so the last one that is not newer than `opset` holds.
-    rows = [found for since, found in OPERATORS.get(op, []) if since <= opset]
+    rows = [counts for since, counts in OPERATORS.get(op, []) if since <= opset]
     return rows[-1] if rows else None

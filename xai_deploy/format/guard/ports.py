@@ -29,15 +29,15 @@ def check_ports(graph: ParsedGraph, declared: m.Graph, batch: str) -> None:
     _compare("gives", graph.outputs, declared.gives, batch)
 
 
-def _compare(what: str, found: Sequence[ParsedPort], declared: Sequence[m.Port], batch: str) -> None:
+def _compare(what: str, ports_of_graph: Sequence[ParsedPort], declared: Sequence[m.Port], batch: str) -> None:
     ports = {port.name: port for port in declared}
-    for one in found:
+    for one in ports_of_graph:
         if one.name not in ports:
             raise UnsafeGraphError(f"it {what} {short(one.name)}, which the manifest does not list")
-    names = {one.name for one in found}
+    names = {one.name for one in ports_of_graph}
     if missing := [name for name in ports if name not in names]:
         raise UnsafeGraphError(f"the manifest says that it {what} {short(missing[0])}; it does not")
-    for one in found:
+    for one in ports_of_graph:
         port = ports[one.name]
         if port.dtype is not None and DTYPES.get(one.dtype) != port.dtype:
             said = DTYPES.get(one.dtype, f"type {one.dtype}")
@@ -55,4 +55,4 @@ def _fits(dims: list[int | None], port: m.Port, batch: str) -> bool:
     wanted = (*first, *port.shape)
     if len(dims) != len(wanted) or (batch != "one" and dims[0] is not None):
         return False
-    return all(size is None or told is None or size == told for size, told in zip(dims, wanted, strict=True))
+    return all(size is None or want is None or size == want for size, want in zip(dims, wanted, strict=True))

@@ -60,14 +60,14 @@ def check_tensor(tensor: Tensor) -> None:
     count = math.prod(tensor.dims)
     if count > _MAX_ELEMENTS:
         raise UnsafeGraphError(f"{what} has impossible sizes {tensor.dims}")
-    typed = {number: found for number, found in tensor.typed.items() if found}
+    typed = {number: held for number, held in tensor.typed.items() if held}
     # Empty raw_data beside typed data counts as absent. Elements of less than 8 bits share bytes, so bytes are rounded up.
     if tensor.raw is not None and not (typed and tensor.raw[0] == tensor.raw[1]):
-        wanted, found = -(-count * bits // 8), tensor.raw[1] - tensor.raw[0]
+        wanted, held = -(-count * bits // 8), tensor.raw[1] - tensor.raw[0]
         if typed:
             raise UnsafeGraphError(f"{what} holds its data twice, as bytes and as numbers")
-        if found != wanted:
-            raise UnsafeGraphError(f"{what} of sizes {tensor.dims} holds {found} bytes instead of {wanted}")
+        if held != wanted:
+            raise UnsafeGraphError(f"{what} of sizes {tensor.dims} holds {held} bytes instead of {wanted}")
         return
     field = _FIELD.get(tensor.dtype, _INT32)
     wanted = -(-count * bits // 8) if bits < 8 else count  # an entry of int32_data holds one byte of small elements
@@ -90,9 +90,9 @@ def values_of(tensor: Tensor, data: bytes) -> NDArray[Any] | None:
     elif tensor.dtype == 10:  # float16 lies as bits in int32_data
         array = np.frombuffer(struct.pack(f"<{count}H", *(i & 0xFFFF for i in tensor.integers)), "<f2").astype(dtype)
     else:
-        found = tensor.floats or tensor.integers
+        typed = tensor.floats or tensor.integers
         mask = (1 << BITS[tensor.dtype]) - 1  # `varints` reads all numbers as int64; this makes them unsigned again
-        numbers = [value & mask if dtype in (np.uint8, np.uint16, np.uint32, np.uint64) else value for value in found]  # type: ignore[operator]
+        numbers = [value & mask if dtype in (np.uint8, np.uint16, np.uint32, np.uint64) else value for value in typed]  # type: ignore[operator]
         with np.errstate(all="ignore"):  # via int64, because np.array refuses what astype wraps around
             array = np.array(numbers, np.int64 if numbers and dtype in (np.int8, np.int16, np.int32) else dtype).astype(
                 dtype

@@ -33,4 +33,4 @@ class AllClasses:
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        return Seed.by_hand(np.full((self.images, self.count), 1 / self.count, np.float32))
+        return Seed.of_weights(np.full((self.images, self.count), 1 / self.count, np.float32))

@@ -58,9 +58,9 @@ def _slice(call: Call, given: list[Any]) -> Any:
 def _split(call: Call, given: list[Any]) -> Any:
     x, parts = given[0], len(call.node.outputs)
     axis = call.number("axis", 0)
-    told = call.ints("split") or call.values(1)
+    sizes = call.ints("split") or call.values(1)
     step = -(-x.shape[axis] // parts)  # rounded up; the last part may be smaller
-    return np.split(x, np.cumsum(told)[:-1] if told else range(step, x.shape[axis], step), axis)
+    return np.split(x, np.cumsum(sizes)[:-1] if sizes else range(step, x.shape[axis], step), axis)
 
 
 def _constant(call: Call, given: list[Any]) -> Any:
@@ -177,10 +177,10 @@ def fold(call: Call, shapes: list[tuple[int, ...]]) -> list[Array | None]:
         return nothing
     try:
         with np.errstate(all="ignore"):
-            found = function(call, given)
+            results = function(call, given)
     except (Unknowable, ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError):
         return nothing
-    arrays = [np.asarray(one) for one in (found if isinstance(found, list) else [found])]
+    arrays = [np.asarray(one) for one in (results if isinstance(results, list) else [results])]
     if [array.shape for array in arrays] != shapes:  # NumPy and the shape rule disagree: trust neither's values
         return nothing
     return list(arrays)

@@ -110,11 +110,11 @@ def resize(call: Call) -> list[Known]:
     if factors is None and sizes is None:
         factors = call.values(1 if call.node.op == "Upsample" or call.opset < 11 else 2)
     axes = [call.axis(axis, len(x.shape)) for axis in call.ints("axes") or range(len(x.shape))]
-    told = sizes if sizes is not None else factors or []
-    if len(told) != len(axes) or not all(math.isfinite(value) for value in told):
-        raise Unknowable(f"{call.node} resizes {len(axes)} axes by {len(told)} numbers")
+    numbers = sizes if sizes is not None else factors or []
+    if len(numbers) != len(axes) or not all(math.isfinite(value) for value in numbers):
+        raise Unknowable(f"{call.node} resizes {len(axes)} axes by {len(numbers)} numbers")
     made = list(x.shape)
-    for axis, value in zip(axes, told, strict=True):
+    for axis, value in zip(axes, numbers, strict=True):
         made[axis] = int(value) if sizes is not None else math.floor(x.shape[axis] * value)
     policy = call.text("keep_aspect_ratio_policy", b"stretch")
     if sizes is not None and policy != b"stretch":

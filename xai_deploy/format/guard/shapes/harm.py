@@ -36,17 +36,17 @@ _LIKE = {"Where": 1, "CastLike": 1, "OneHot": 2}  # the input whose type the out
 
 def integers(graph: ParsedGraph) -> set[str]:
     """The names of the tensors that hold whole numbers."""
-    found = {tensor.name for tensor in graph.tensors if tensor.dtype not in _FLOATS}
-    found |= {port.name for port in graph.inputs if port.dtype not in _FLOATS}
+    names = {tensor.name for tensor in graph.tensors if tensor.dtype not in _FLOATS}
+    names |= {port.name for port in graph.inputs if port.dtype not in _FLOATS}
     for node in graph.nodes:
-        if _is_whole(node, found):
-            found.update(node.outputs)
+        if _is_whole(node, names):
+            names.update(node.outputs)
         elif node.op in ("TopK", "Unique", "MaxPool"):  # their further outputs are positions or counts
-            found.update(node.outputs[1:])
-    return found
+            names.update(node.outputs[1:])
+    return names
 
 
-def _is_whole(node: Node, found: set[str]) -> bool:
+def _is_whole(node: Node, names: set[str]) -> bool:
     value = node.attributes.get("value")
     if isinstance(value, Tensor):
         return value.dtype not in _FLOATS
@@ -57,7 +57,7 @@ def _is_whole(node: Node, found: set[str]) -> bool:
     if node.op == "DequantizeLinear":
         return False
     index = _LIKE.get(node.op, 0)
-    return node.op in _WHOLE or (index < len(node.inputs) and node.inputs[index] in found)
+    return node.op in _WHOLE or (index < len(node.inputs) and node.inputs[index] in names)
 
 
 def check_division(call: Call, whole: set[str]) -> None:

@@ -92,13 +92,13 @@ def split(call: Call) -> list[Known]:
     x, parts = call[0], len(call.node.outputs)
     axis = call.axis(call.number("axis", 0), len(x.shape))
     try:
-        told = call.ints("split") or call.values(1)
+        given = call.ints("split") or call.values(1)
     except Unknowable:  # no part is larger than the whole
         return [Known(x.shape, x.size, exact=False) for _ in range(parts)]
-    if told is None:
+    if given is None:
         step = -(-x.shape[axis] // parts)
-        told = [max(0, min(step, x.shape[axis] - i * step)) for i in range(parts)]
-    sizes = whole(told, call)
+        given = [max(0, min(step, x.shape[axis] - i * step)) for i in range(parts)]
+    sizes = whole(given, call)
     if len(sizes) != parts or min(sizes) < 0 or sum(sizes) > x.shape[axis]:
         raise Unknowable(f"{call.node} splits {x.shape[axis]} into {sizes[:16]}")
     return [x.like((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in sizes]

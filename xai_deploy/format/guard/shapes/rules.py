@@ -66,10 +66,10 @@ class Call:
         Raises:
             Unknowable: The input is left out.
         """
-        found = self.get(index)
-        if found is None:
+        known = self.get(index)
+        if known is None:
             raise Unknowable(f"{self.node} lacks its input {index}")
-        return found
+        return known
 
     def get(self, index: int) -> Known | None:
         """An input; None if it is left out."""

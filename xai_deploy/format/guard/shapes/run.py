@@ -50,27 +50,27 @@ class Run:
             call = Call(node, [known[name] if name else None for name in node.inputs], self.graph.opset)
             try:
                 check_harm(call, self._whole)
-                found = rules[node.op](call)
+                outputs = rules[node.op](call)
             except (IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
                 raise Unknowable(f"{node} has attributes or inputs that do not go together") from None
-            if any(len(one.shape) > MAX_RANK for one in found):
+            if any(len(one.shape) > MAX_RANK for one in outputs):
                 raise Unknowable(f"{node} gives a tensor of more than {MAX_RANK} axes")
             constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
-            for one, values in zip(found, self._values_of(call, found), strict=True):
+            for one, values in zip(outputs, self._values_of(call, outputs), strict=True):
                 one.constant, one.values = constant, values
-            found = found[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
-            known.update(zip(node.outputs, found, strict=False))
-            yield node, found
+            outputs = outputs[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
+            known.update(zip(node.outputs, outputs, strict=False))
+            yield node, outputs
 
-    def _values_of(self, call: Call, found: list[Known]) -> list[NDArray[Any] | None]:
+    def _values_of(self, call: Call, outputs: list[Known]) -> list[NDArray[Any] | None]:
         node = call.node
         if "value" in node.attributes and node.op == "Constant":
             return [self._values.get(id(node))]
         if "value" in node.attributes and node.op == "ConstantOfShape":
             value = self._values.get(id(node))
-            if value is None or value.size != 1 or found[0].count > FEW_INTEGERS:
+            if value is None or value.size != 1 or outputs[0].count > FEW_INTEGERS:
                 return [None]
-            return [np.full(found[0].shape, value.reshape(()))]
+            return [np.full(outputs[0].shape, value.reshape(()))]
         if node.op in _FROM_SIZES:
             x = call[0]
             if not x.exact:
@@ -79,7 +79,7 @@ class Run:
                 return [np.array(x.count, np.int64)] if x.count < 1 << 62 else [None]  # int64
             part = slice(call.number("start", 0), node.attributes.get("end"))
             return [np.array(x.shape[part], np.int64)]
-        return fold(call, [one.shape for one in found])
+        return fold(call, [one.shape for one in outputs])
 
 
 def _attribute_value(node: Node, data: bytes) -> NDArray[Any] | None:
