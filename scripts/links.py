@@ -44,7 +44,7 @@ def relinked(text: str, folder: str, resolve: Resolve) -> str:
 
 
 def into(source: str | None) -> Resolve:
-    """Links into a repository at GitHub or GitLab, or whatever has their paths `blob` and `raw`.
+    """Links into a repository at GitHub or GitLab, or another host with their paths `blob` and `raw`.
 
     Args:
         source: The repository's address, or None if it has none yet.

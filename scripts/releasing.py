@@ -1,7 +1,8 @@
-"""What has to hold for the files of a release; scripts/release builds them.
+"""The checks of a release's files; scripts/release builds them.
 
-A wheel holds the files of its package that are committed, no others, and its metadata. An sdist holds these, and what a wheel is
-built of; the wheel built from it is the one built from the sources. Version, licence and readme are as the sources say.
+A wheel holds the files of its package that are committed, no others, and its metadata. An sdist holds these, and the files that a
+wheel is built from; the wheel built from it equals the one built from the sources. Version, licence and readme are those of the
+sources.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class Distribution:
     """One of the two distributions.
 
     Attributes:
-        name: As a package index has it.
-        folder: Of its pyproject.toml, below the root.
-        package: That it holds.
-        kinds: Ends of file names, each of which at least one of its files must have.
+        name: Its name in a package index.
+        folder: The folder of its pyproject.toml, relative to the root.
+        package: The package in it.
+        kinds: Endings of file names; for each, at least one of its files must have it.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Distribution:
 
     @property
     def file_name(self) -> str:
-        """The name, as files have it."""
+        """The name in file names."""
         return self.name.replace("-", "_")
 
 
@@ -59,11 +60,11 @@ def faults(distribution: Distribution, source: Path, built: Path, direct: Path, 
     """What is wrong with a distribution.
 
     Args:
-        distribution: Which.
+        distribution: The distribution.
         source: The committed files, with nothing built among them.
         built: The folder of its sdist, and of the wheel built from that.
         direct: The folder of its wheel, built from the sources.
-        version: Of both distributions.
+        version: The version of both distributions.
     """
     wheel_name = f"{distribution.file_name}-{version}-py3-none-any.whl"
     sdist_name = f"{distribution.file_name}-{version}.tar.gz"
@@ -85,22 +86,22 @@ def faults(distribution: Distribution, source: Path, built: Path, direct: Path, 
     other = in_wheel(direct / wheel_name)
     for name in sorted(wheel.keys() | other.keys()):
         if wheel.get(name) != other.get(name):
-            yield f"{sdist_name} makes another wheel than the sources: {name}"
+            yield f"{sdist_name} makes a wheel that differs from the sources: {name}"
     if f"{info}licenses/LICENSE" not in wheel:
         yield f"{wheel_name} has no LICENSE"
     for name, data in ((wheel_name, wheel[f"{info}METADATA"]), (sdist_name, sdist["PKG-INFO"])):
         yield from (f"{name}: {fault}" for fault in metadata_faults(data, distribution, version))
 
 
-def content_faults(name: str, there: set[str], due: set[str]) -> Iterator[str]:
-    """Files that are missing or stray."""
-    yield from (f"{name} lacks {file}" for file in sorted(due - there))
-    yield from (f"{name} has the stray {file}" for file in sorted(there - due))
+def content_faults(name: str, held: set[str], due: set[str]) -> Iterator[str]:
+    """Files that are missing or extra."""
+    yield from (f"{name} lacks the file {file}" for file in sorted(due - held))
+    yield from (f"{name} has the extra file {file}" for file in sorted(held - due))
 
 
 def metadata_faults(data: bytes, distribution: Distribution, version: str) -> Iterator[str]:
-    """Metadata that say something else than is due."""
-    found: Message = HeaderParser().parsestr(data.decode())
+    """Metadata that differ from the expected ones."""
+    metadata: Message = HeaderParser().parsestr(data.decode())
     due = {
         "Name": distribution.name,
         "Version": version,
@@ -109,15 +110,15 @@ def metadata_faults(data: bytes, distribution: Distribution, version: str) -> It
         "Requires-Python": ">=3.11",
         "Description-Content-Type": "text/markdown",
     }
-    yield from (f"{key} is {found[key]!r}, not {value!r}" for key, value in due.items() if found[key] != value)
-    if not str(found.get_payload()).startswith(f"# {distribution.name}\n"):
+    yield from (f"{key} is {metadata[key]!r}, not {value!r}" for key, value in due.items() if metadata[key] != value)
+    if not str(metadata.get_payload()).startswith(f"# {distribution.name}\n"):
         yield "the description is not the readme"
-    if distribution.folder != "." and f"xai-deploy=={version}" not in found.get_all("Requires-Dist", []):
-        yield f"does not ask for xai-deploy=={version}"
+    if distribution.folder != "." and f"xai-deploy=={version}" not in metadata.get_all("Requires-Dist", []):
+        yield f"does not require xai-deploy=={version}"
 
 
 def commands(wheel: Path) -> list[str]:
-    """The commands that a wheel brings."""
+    """The commands that a wheel installs."""
     parser = configparser.ConfigParser()
     [text] = (data for name, data in in_wheel(wheel).items() if name.endswith(".dist-info/entry_points.txt"))
     parser.read_string(text.decode())
@@ -125,13 +126,13 @@ def commands(wheel: Path) -> list[str]:
 
 
 def in_wheel(file: Path) -> Mapping[str, bytes]:
-    """Its files."""
+    """The files in a wheel."""
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
 
 
 def in_sdist(file: Path) -> Mapping[str, bytes]:
-    """Its files, without the folder that holds all of them."""
+    """The files in an sdist, without the folder that holds all of them."""
     with tarfile.open(file) as archive:
         opened = ((member.name, archive.extractfile(member)) for member in archive.getmembers() if member.isfile())
         return {name.partition("/")[2]: data.read() for name, data in opened if data is not None}

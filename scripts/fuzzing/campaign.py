@@ -1,4 +1,4 @@
-"""Hands inputs to worker processes, kills those that hang, and counts what became of the inputs."""
+"""Hands inputs to worker processes, kills those that hang, and counts the outcomes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Worker:
 
     Args:
         target: The target's name.
-        folder: Where targets keep what they make once.
+        folder: Where targets keep files that they make once.
     """
 
     def __init__(self, target: str, folder: str) -> None:
@@ -42,7 +42,7 @@ class Worker:
         self._runs = 0
 
     def run(self, data: bytes) -> Outcome:
-        """What becomes of one input."""
+        """The outcome of one input."""
         if self._process is None or self._runs >= _RENEWED:
             self.close()
             self._process = self._start()
@@ -61,7 +61,7 @@ class Worker:
         if not line:
             return self._died(started)
         outcome = Outcome(**json.loads(line))
-        if outcome.kind == "memory":  # the peak stays
+        if outcome.kind == "memory":  # the peak of its memory stays
             self.close()
         return outcome
 
@@ -115,7 +115,7 @@ class Worker:
 
 @dataclass
 class Campaign:
-    """What became of a target's inputs."""
+    """The outcomes of a target's inputs."""
 
     target: str
     counts: Counter[str] = field(default_factory=Counter)
@@ -137,12 +137,12 @@ def run(name: str, runs: int, seconds: float, seed: int, workers: int, save: Pat
     """Fuzz one target: its seeds, then mutations of them.
 
     Args:
-        name: Of the target.
+        name: The target.
         runs: How many inputs.
         seconds: Stop after this time.
-        seed: Of the mutations: input i is the same for the same seed.
-        workers: Processes at once.
-        save: Folder for inputs at which faults are found.
+        seed: Seed of the mutations: input i is the same for the same seed.
+        workers: Number of processes.
+        save: Folder for inputs that show faults.
     """
     done, lock, started = Campaign(name), threading.Lock(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="xai-fuzz-") as folder:
@@ -177,7 +177,7 @@ def run(name: str, runs: int, seconds: float, seed: int, workers: int, save: Pat
 
 
 def try_one(name: str, data: bytes) -> Outcome:
-    """What becomes of one input in a fresh worker."""
+    """The outcome of one input in a fresh worker."""
     with tempfile.TemporaryDirectory(prefix="xai-fuzz-") as folder:
         worker = Worker(name, folder)
         try:
@@ -187,14 +187,14 @@ def try_one(name: str, data: bytes) -> Outcome:
 
 
 def _twice(worker: Worker, data: bytes) -> Outcome:
-    """What becomes of an input. If it kills the worker, a fresh one tries it again: an earlier input, or a busy machine, may have
-    been the reason."""
+    """The outcome of an input. If it kills the worker, a fresh worker tries it again, because an earlier input or a busy machine
+    may have been the reason."""
     outcome = worker.run(data)
     if outcome.kind not in ("crash", "hang"):
         return outcome
     again = worker.run(data)
     if outcome.kind == "crash" and not again.fault:
-        return Outcome("crash", f"{outcome.told}, not repeated", outcome.seconds)
+        return Outcome("crash", f"{outcome.detail}, not repeated", outcome.seconds)
     return again
 
 
@@ -211,4 +211,4 @@ def _count(done: Campaign, outcome: Outcome, data: bytes, save: Path) -> None:
         save.mkdir(parents=True, exist_ok=True)
         file = save / f"{done.target}-{outcome.kind}-{hashlib.sha256(data).hexdigest()[:12]}"
         file.write_bytes(data)
-        print(f"{file}: {outcome.told.strip()}", file=sys.stderr, flush=True)
+        print(f"{file}: {outcome.detail.strip()}", file=sys.stderr, flush=True)

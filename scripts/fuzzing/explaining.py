@@ -22,7 +22,7 @@ METHODS = {
 
 
 def explain(bundle: Path, backend: str, roles: list[str]) -> None:
-    """Open a bundle and explain by what its graphs are for.
+    """Open a bundle and explain by the methods of its graphs.
 
     Raises:
         XaiError: It is refused.
@@ -30,7 +30,7 @@ def explain(bundle: Path, backend: str, roles: list[str]) -> None:
     explainer = Explainer(bundle, backend, threads=1, batch_size=2)
     spec = explainer.bundle.manifest.input
     if spec.height * spec.width > 1 << 22:
-        raise XaiError("the fuzzer's own limit: an image that large is nobody's fault")
+        raise XaiError("the fuzzer's own limit: an image this large is no fault")
     images = [np.full((spec.height, spec.width, 3), 17 * k, np.uint8) for k in range(2)]
     for role in roles:
         explainer.explain(images, METHODS[role])

@@ -48,11 +48,11 @@ def dumps(document: Any) -> bytes:
 
 def _places(document: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) below a value."""
-    found, pending = [], [document]
+    places, pending = [], [document]
     while pending:
         value = pending.pop()
         keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
         for key in keys:
-            found.append((value, key))
+            places.append((value, key))
             pending.append(value[key])
-    return found
+    return places

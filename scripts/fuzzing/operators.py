@@ -25,7 +25,7 @@ _LARGEST = 1 << 16  # bytes of an example
 
 @functools.cache
 def seeds() -> list[bytes]:
-    """The examples; made once per campaign, for that takes a while."""
+    """The examples; made once per campaign, because that takes a while."""
     place = folder() / "operators"
     if not place.exists():
         unfinished = folder() / "operators.part"

@@ -17,22 +17,22 @@ FAULTS: tuple[Kind, ...] = ("uncaught", "crash", "hang", "memory")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input.
+    """The outcome of one input.
 
     Attributes:
         kind: "accepted"; "refused" by an XaiError; or a fault: "uncaught" (another exception), "crash" (the worker died), "hang",
             "memory" (more than allowed).
-        told: The error in one line.
+        detail: The error in one line.
         seconds: How long it took.
     """
 
     kind: Kind
-    told: str = ""
+    detail: str = ""
     seconds: float = 0.0
 
     @property
     def fault(self) -> bool:
-        """Whether it is to be mended."""
+        """Whether it needs a fix."""
         return self.kind in FAULTS
 
 
@@ -47,7 +47,7 @@ class Target(Protocol):
         """Run the code under test on one input.
 
         Raises:
-            XaiError: The input is refused, as it should be where it is bad.
+            XaiError: The input is refused, as a bad input should be.
         """
         ...
 

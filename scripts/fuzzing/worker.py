@@ -1,8 +1,8 @@
 """A worker process, `python -m fuzzing.worker TARGET BYTES`: runs the target on each input that it reads.
 
 When it is ready it writes a line of JSON. It reads inputs from stdin: the length in 8 bytes, then the bytes. For each it writes
-a line {"kind": ..., "told": ..., "seconds": ...}. An input may take BYTES of memory. The worker looks at its peak after each input,
-and the system bounds its address space to twice as much.
+a line {"kind": ..., "detail": ..., "seconds": ...}. An input may take BYTES of memory. The worker looks at its peak after each
+input, and the system bounds its address space to twice as much.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def main() -> None:
     answers.write(json.dumps({"ready": True}) + "\n")
     while (data := _read(sys.stdin.buffer)) is not None:
         started = time.perf_counter()
-        kind, told = _run(target, data)
+        kind, detail = _run(target, data)
         if _peak() > baseline + allowed:
-            kind, told = "memory", f"{(_peak() - baseline) >> 20} MiB; {told}"
-        outcome = {"kind": kind, "told": told, "seconds": time.perf_counter() - started}
+            kind, detail = "memory", f"{(_peak() - baseline) >> 20} MiB; {detail}"
+        outcome = {"kind": kind, "detail": detail, "seconds": time.perf_counter() - started}
         answers.write(json.dumps(outcome) + "\n")
 
 
@@ -51,8 +51,8 @@ def _run(target: Any, data: bytes) -> tuple[str, str]:
     except MemoryError:
         return "memory", traceback.format_exc(limit=-3)
     except XaiError as error:
-        told = f"{type(error).__name__}: {error}"
-        return ("memory" if any(word in told.lower() for word in _OUT_OF_MEMORY) else "refused"), told
+        detail = f"{type(error).__name__}: {error}"
+        return ("memory" if any(word in detail.lower() for word in _OUT_OF_MEMORY) else "refused"), detail
     except Exception:
         return "uncaught", traceback.format_exc(limit=-4)
     return Outcome("accepted").kind, ""

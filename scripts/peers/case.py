@@ -1,4 +1,4 @@
-"""The network, the image and the bundle that everybody explains. Needs torch, torchvision and the exporters."""
+"""The network, the image and the bundle that all packages explain. Needs torch, torchvision and the exporters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(folder: Path, arch: str, layer: str, threads: int, masks: int, steps: i
             network, (image,), case.path("net.onnx"), dynamo=True, opset_version=18, verbose=False, external_data=False,
             input_names=["image"], output_names=["output"], dynamic_shapes=({0: torch.export.Dim("N")},),
         )  # fmt: skip
-    named = Path(shutil.copy(case.path("weights.pt"), folder / f"{arch}.pt"))  # the name tells the architecture
+    named = Path(shutil.copy(case.path("weights.pt"), folder / f"{arch}.pt"))  # the name gives the architecture
     export(
         Request(
             named,

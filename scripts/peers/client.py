@@ -60,7 +60,7 @@ class Worker:
         return float(self._ask({"run": job})["seconds"])
 
     def result(self, job: str) -> Array:
-        """What the job last returned."""
+        """The last result of the job."""
         path = Path(self._folder) / "result.npy"
         self._ask({"save": job, "to": str(path)})
         result: Array = np.load(path)
@@ -87,7 +87,7 @@ class Worker:
         if not line:
             self._log.seek(0)
             last = [text for text in self._log.read().splitlines() if text.strip()][-1:]
-            raise WorkerError(_without_paths("".join(last) or "ended without a word")[:200])
+            raise WorkerError(_without_paths("".join(last) or "ended without a message")[:200])
         answer: dict[str, Any] = json.loads(line)
         return answer
 

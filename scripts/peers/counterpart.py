@@ -21,7 +21,7 @@ Jobs: TypeAlias = Mapping[str, Callable[[], Job]]
 
 @dataclass(frozen=True)
 class Case:
-    """What everybody explains.
+    """What all packages explain.
 
     The folder holds `weights.pt` (state dict), `net.onnx` (symbolic batch, input "image", output "output": logits), `image.npy`
     [1,3,H,W] and `net.xai` (the bundle).
@@ -31,9 +31,9 @@ class Case:
         arch: torchvision's name of the network.
         layer: Module path of the target layer.
         target: Class to explain.
-        threads: For everybody.
-        masks: Of RISE.
-        steps: Of integrated gradients.
+        threads: Number of threads for each package.
+        masks: Number of RISE's masks.
+        steps: Number of steps of integrated gradients.
     """
 
     folder: str
@@ -69,9 +69,9 @@ class Counterpart:
     """Which of our methods a peer's is compared with.
 
     Attributes:
-        ours: Method and options as on our command line; a name of its own where we have no such method.
-        compare: "raw" where both define the same numbers; "scaled" where they agree after min-max; None where they do not, or
-            where they are random.
+        ours: Method and options as on our command line; a name of its own if we have no such method.
+        compare: "raw" if both define the same numbers; "scaled" if they agree after min-max; None if they do not, or if they
+            are random.
         note: What differs.
     """
 
@@ -93,6 +93,6 @@ class Adapter(Protocol):
     COUNTERPARTS: Mapping[str, Counterpart]
 
     def jobs(self, case: Case) -> Jobs:
-        """Name -> what prepares the job: `PLAIN`, and those of `COUNTERPARTS`. A job returns a map [h,w], not resized where
-        the peer lets it be had."""
+        """Name -> what prepares the job: `PLAIN`, and those of `COUNTERPARTS`. A job returns a map [h,w], not resized if
+        the peer gives access to that."""
         ...

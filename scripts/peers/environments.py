@@ -1,4 +1,4 @@
-"""An environment for each peer, with nothing in it but the peer."""
+"""An environment for each peer, with only the peer in it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        told = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
-        raise NotInstalledError(re.sub(r"\S*/\S*", "...", told[-1])[:200])
+        reasons = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
+        raise NotInstalledError(re.sub(r"\S*/\S*", "...", reasons[-1])[:200])
     return done.stdout

@@ -12,7 +12,7 @@ REQUIREMENTS = ("openvino_xai==1.1.0", "openvino==2024.4.0")
 COUNTERPARTS = {
     "ReciproCAM": Counterpart("reciprocam", "scaled", "8 bits, each class's map stretched to 0-255; f32 set"),
     "ReciproCAM with its own settings": Counterpart(
-        "reciprocam", "scaled", "where the processor has bf16, OpenVINO takes it"
+        "reciprocam", "scaled", "OpenVINO uses bf16 if the processor has it"
     ),
     "ActivationMap": Counterpart(
         "activation-map", None, "mean of the channels, not of a class; we have no such method"
@@ -37,7 +37,7 @@ def jobs(case: Case) -> Jobs:
 
 
 def _core(case: Case, configured: bool) -> Any:
-    """OpenVINO with float32 and so many threads where the caller cannot say so, and with none of that when not `configured`."""
+    """OpenVINO's Core with float32 and our number of threads, which its caller cannot set; plain if not `configured`."""
     import openvino
 
     class Core(openvino.Core):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""xai-deploy itself, on either runtime: not an adapter but what makes two, `ours_onnxruntime` and `ours_openvino`."""
+"""xai-deploy itself, on either runtime: no adapter itself, but the code of two, `ours_onnxruntime` and `ours_openvino`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ BEGIN, END = "<!-- bench_peers -->", "<!-- /bench_peers -->"
 INTRODUCTION = """\
 ## Beside other packages
 
-Written by `{command}` on {cpus} CPUs ({machine}), {threads} threads for everybody, batch 1, {date}.
+Written by `{command}` on {cpus} CPUs ({machine}), {threads} threads for each package, batch 1, {date}.
 
 Networks of torchvision, seeded, BatchNorm statistics and scales drawn at random (speed and agreement need no training); the target
 layer is `{layer}`, the image a sample of `models/clutter_digits` at 224 x 224, the class the predicted one. Each package runs in an
@@ -30,18 +30,18 @@ counted. {disturbance}
 - **correlation** and **difference** with our map on ONNX Runtime, before any resizing. The difference is the largest, in parts of
   our largest magnitude; "(scaled)": after both are stretched to [0,1].
 - RISE takes {masks} masks (too few for a good map, enough to time), integrated gradients {steps} steps. Masks are random: our row
-  on OpenVINO has another seed than that on ONNX Runtime, so that its correlation is that of two seeds, which
-  is what others can be measured by. torch-cam and pytorch-grad-cam know Score-CAM with a softmax over the channels; ours with
-  that option stands beside it.
+  on OpenVINO has another seed than that on ONNX Runtime, so its correlation is that of two seeds, a
+  yardstick for the others. torch-cam and pytorch-grad-cam know Score-CAM with a softmax over the channels; ours is
+  compared with that option.
 """
 
 
 def write(path: Path, text: str) -> None:
-    """Put the text between the page's markers, or append it; what else the page holds is kept."""
+    """Put the text between the page's markers, or append it; the rest of the page is kept."""
     page = path.read_text(encoding="utf-8") if path.exists() else "# Performance\n"
-    before, found, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2] if found else "\n"
-    path.write_text(f"{before if found else before + chr(10)}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+    before, marker, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2] if marker else "\n"
+    path.write_text(f"{before if marker else before + chr(10)}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
 
 
 def compose(
@@ -66,16 +66,17 @@ def compose(
 
 
 def _disturbance(entries: Sequence[Entry]) -> str:
-    """How far the plain forward passes, which do the same each time, spread over the rounds."""
+    """How far the times of the plain forward passes, which do the same each time, spread over the rounds."""
     spreads = [1.0]
     for entry in entries:
         if entry.job == PLAIN and len(entry.seconds) >= 4:
             low, _, high = statistics.quantiles(entry.seconds, n=4)
             spreads.append(high / low)
-    told = f"Of the plain forward passes the upper quartile is up to {max(spreads):.1f} times the lower"
+    sentence = f"The upper quartile of the plain forward passes is up to {max(spreads):.1f} times the lower one"
     if max(spreads) < 1.5:
-        return f"{told}."
-    return f"**{told}: the machine was busy, which slows torch most (its threads wait for each other). Take orders, not digits.**"
+        return f"{sentence}."
+    busy = "the machine was busy, which slows torch most (its threads wait for each other)"
+    return f"**{sentence}: {busy}. Read only the orders of magnitude.**"
 
 
 def _table(group: Group, case: Case, entries: Sequence[Entry]) -> str:
@@ -137,8 +138,8 @@ def _row(entry: Entry, plain: Entry, entries: Sequence[Entry]) -> str:
 def _ours(entry: Entry, name: str, entries: Sequence[Entry]) -> Entry | None:
     """Our entry on a runtime that this one is compared with."""
     wanted = PLAIN if entry.counterpart is None else entry.counterpart.ours
-    found = [e for e in entries if e.adapter == name and e.job == wanted and not e.failed]
-    return found[0] if found else None
+    matching = [e for e in entries if e.adapter == name and e.job == wanted and not e.failed]
+    return matching[0] if matching else None
 
 
 def _ratio(entry: Entry, other: Entry) -> float:
@@ -150,12 +151,12 @@ def _factor(ratio: float) -> str:
 
 
 def _ms(seconds: Sequence[float]) -> str:
-    """The median, and the quartiles where there are enough rounds for them."""
+    """The median, and the quartiles if there are enough rounds for them."""
 
-    def told(value: float) -> str:
+    def written(value: float) -> str:
         return f"{1e3 * value:.1f}" if value < 1 else f"{1e3 * value:.0f}"
 
     if len(seconds) < 4:
-        return told(statistics.median(seconds))
+        return written(statistics.median(seconds))
     low, middle, high = statistics.quantiles(seconds, n=4)
-    return f"{told(middle)} ({told(low)}-{told(high)})"
+    return f"{written(middle)} ({written(low)}-{written(high)})"

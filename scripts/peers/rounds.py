@@ -1,4 +1,4 @@
-"""Rounds: everybody's methods in turn, one call at a time, all others idle."""
+"""Rounds: the methods of all packages in turn, one call at a time, all others idle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAUSE = 0.02  # seconds before each call, in which the threads of the one before
 
 @dataclass
 class Entry:
-    """One job of one worker: seconds per round, the last result, or why there is none."""
+    """One job of one worker: seconds per round, and the last result or the reason why there is none."""
 
     adapter: str
     job: str
@@ -39,8 +39,8 @@ class Group:
     Attributes:
         arch: torchvision's name.
         methods: Ours, without options.
-        rounds: That count.
-        warmup: That do not.
+        rounds: The rounds that count.
+        warmup: The rounds before them, which do not count.
     """
 
     arch: str
@@ -60,10 +60,10 @@ def measure(group: Group, case: Case, pythons: Mapping[str, Path | str]) -> tupl
     Args:
         group: The methods.
         case: What is explained.
-        pythons: Adapter -> its environment's Python, or why there is none.
+        pythons: Adapter -> its environment's Python, or the reason why there is none.
 
     Returns:
-        One entry per adapter and job, and the versions of what ran.
+        One entry per adapter and job, and the versions of the packages that ran.
     """
     entries: list[Entry] = []
     versions: dict[str, str] = {}
@@ -71,7 +71,7 @@ def measure(group: Group, case: Case, pythons: Mapping[str, Path | str]) -> tupl
         turns: list[tuple[Worker, Entry]] = []
         for name, python in pythons.items():
             mine = _entries(name, group)
-            if len(mine) == 1:  # nothing but the plain forward pass
+            if len(mine) == 1:  # only the plain forward pass
                 continue
             entries += mine
             try:
@@ -97,8 +97,8 @@ def measure(group: Group, case: Case, pythons: Mapping[str, Path | str]) -> tupl
 
 def _entries(name: str, group: Group) -> list[Entry]:
     counterparts: Mapping[str, Counterpart] = adapter(name).COUNTERPARTS
-    wanted = {job: found for job, found in counterparts.items() if found.method in group.methods}
-    return [Entry(name, PLAIN, None), *(Entry(name, job, found) for job, found in wanted.items())]
+    wanted = {job: counterpart for job, counterpart in counterparts.items() if counterpart.method in group.methods}
+    return [Entry(name, PLAIN, None), *(Entry(name, job, counterpart) for job, counterpart in wanted.items())]
 
 
 def _round(turns: Sequence[tuple[Worker, Entry]], counts: bool) -> None:

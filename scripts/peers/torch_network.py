@@ -8,7 +8,7 @@ from .counterpart import Case, Job
 
 
 def load(case: Case) -> tuple[Any, Any]:
-    """A copy of the network that nobody has hooked, and the image as a tensor [1,3,H,W]."""
+    """A copy of the network without hooks, and the image as a tensor [1,3,H,W]."""
     import torch
     import torchvision
 

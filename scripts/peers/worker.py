@@ -1,8 +1,8 @@
 """A peer in its own process: `python -m peers.worker ADAPTER FOLDER JOB,JOB...`, in the peer's environment.
 
-Once it is ready it says so in a line of JSON on stdout, {"versions": {package: version}, "failed": {job: reason}}. Then it answers
-each line on stdin with one: {"run": JOB} with {"seconds": S} or {"error": reason}; {"save": JOB, "to": FILE} by writing what the
-job last returned. Between two lines it does nothing.
+When it is ready it writes a line of JSON to stdout, {"versions": {package: version}, "failed": {job: reason}}. Then it answers
+each line on stdin with one: {"run": JOB} with {"seconds": S} or {"error": reason}; {"save": JOB, "to": FILE} by writing the
+job's last result. Between two lines it does nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a runtime's file defines, and the names that everybody agrees on."""
+"""What a runtime's file defines, and the common names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Adapter(Protocol):
 
     Attributes:
         TITLE: The runtime's name in the table.
-        REQUIREMENTS: What its environment holds, besides what `worker` needs.
+        REQUIREMENTS: The packages of its environment, besides those that `worker` needs.
     """
 
     TITLE: str
@@ -35,6 +35,6 @@ class Adapter(Protocol):
             outputs: The file's outputs in order, for a runtime that has other names for them.
 
         Returns:
-            What takes the inputs by name, of any batch, and gives the outputs by name.
+            A function from inputs by name, of any batch, to outputs by name.
         """
         ...

@@ -1,4 +1,4 @@
-"""An environment for each runtime, with nothing in it but the runtime: what starts its worker."""
+"""An environment for each runtime, with only the runtime in it, and the command that starts its worker."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RUNTIMES = (
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime that may be there.
+    """A runtime that may be installed.
 
     Attributes:
-        name: Of its file.
-        title: In the table.
-        command: The start of its worker's command line; empty where it is not there.
+        name: The name of its file.
+        title: Its name in the table.
+        command: The start of its worker's command line; empty if it is not installed.
         folder: Where the command runs.
-        missing: Why it is not there, or nothing.
+        missing: Why it is not installed; empty if it is.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Runtime:
 
     @property
     def tolerance(self) -> float:
-        """The largest difference that is right."""
+        """The largest difference that is allowed."""
         return 1e-5 if self.name == "onnxruntime" else 1e-4
 
 
 def prepare(name: str, folder: Path) -> Runtime:
-    """A runtime with its environment in a folder, made unless it is there; one that does not install says why."""
+    """A runtime with its environment in a folder, made if it does not exist yet; `missing` says why it can't be installed."""
     if (HERE / f"{name}.mjs").exists():
         title = name.replace("_", "-")
         try:
@@ -72,7 +72,7 @@ def _packages(folder: Path) -> Path:
     if done.exists() and done.read_text(encoding="utf-8") == wanted:
         return folder
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise NotInstalledError("node and npm are not there")
+        raise NotInstalledError("node or npm is missing")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "package.json").write_text(wanted, encoding="utf-8")
@@ -80,10 +80,10 @@ def _packages(folder: Path) -> Path:
     command = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund")
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if ran.returncode:
-        told = [line for line in ran.stderr.splitlines() if "error" in line] or ["no reason given"]
-        raise NotInstalledError(told[0][:200])
+        reasons = [line for line in ran.stderr.splitlines() if "error" in line] or ["no reason given"]
+        raise NotInstalledError(reasons[0][:200])
     missing = [name for name in json.loads(wanted)["dependencies"] if not (folder / "node_modules" / name).is_dir()]
     if missing:
-        raise NotInstalledError(f"npm installed no {missing[0]}")
+        raise NotInstalledError(f"npm did not install {missing[0]}")
     done.write_text(wanted, encoding="utf-8")
     return folder

@@ -1,4 +1,4 @@
-"""Runs a row on a runtime, and compares what comes out."""
+"""Runs a row on a runtime, and compares the results."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Cell:
     """How a runtime did on a file.
 
     Attributes:
-        difference: The largest.
-        tolerance: The largest that is right.
-        failed: Why there is no difference, or nothing.
-        version: The runtime's, where it came so far.
+        difference: The largest difference.
+        tolerance: The largest that is allowed.
+        failed: Why there is no difference; empty if there is one.
+        version: The runtime's version, if it got that far.
     """
 
     difference: float = 0.0
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def wrong(self) -> bool:
-        """The runtime gave another result than it has to."""
+        """Whether the runtime gave a wrong result."""
         return not self.failed and self.difference > self.tolerance
 
 
@@ -63,8 +63,8 @@ def run(runtime: Runtime, row: Row, limit: float) -> Cell:
             )
         except subprocess.TimeoutExpired:
             return Cell(failed=f"it takes more than {limit:.0f} s")
-        told = Path(results, "version")
-        version = told.read_text(encoding="utf-8") if told.exists() else ""
+        file = Path(results, "version")
+        version = file.read_text(encoding="utf-8") if file.exists() else ""
         if ran.returncode:
             return Cell(failed=_ending(ran.returncode, ran.stderr), version=version)
         return compare(row, Path(results), max(runtime.tolerance, row.tolerance, row.moves), version)
@@ -77,39 +77,39 @@ def compare(row: Row, results: Path, tolerance: float, version: str = "") -> Cel
         error = results / f"{case}.error"
         if error.exists():
             return Cell(failed=f"{case}: {shortened(error.read_text(encoding='utf-8'))}", version=version)
-        found = load_file(results / f"{case}.safetensors")
+        outputs = load_file(results / f"{case}.safetensors")
         try:
-            in_map = of_map(_get(found, SALIENCY, row.maps[case][0]), row.maps[case])
-            in_outputs = [of_output(_get(found, name, value), value) for name, value in plain.items()]
+            in_map = of_map(_get(outputs, SALIENCY, row.maps[case][0]), row.maps[case])
+            in_outputs = [of_output(_get(outputs, name, value), value) for name, value in plain.items()]
         except ValueError as wrong:
             return Cell(failed=f"{case}: {wrong}", version=version)
         worst = max(worst, in_map, *in_outputs)
     return Cell(worst, tolerance, version=version)
 
 
-def of_map(found: Array, expected: Sequence[Array]) -> float:
-    """The largest difference of maps [N,h,w] in [0,1] from the engine's, for each image from that of its backends which is nearer;
-    of maps in 0-255, beyond the half step that rounding takes."""
-    steps = 255 if found.dtype == np.uint8 else 1
-    distances = [np.abs(found - steps * one.astype(np.float64)).max(axis=(1, 2)) for one in expected]
+def of_map(maps: Array, expected: Sequence[Array]) -> float:
+    """The largest difference of maps [N,h,w] in [0,1] from the engine's, for each image from the nearer one of its
+    backends; for maps in 0-255, beyond the half step of rounding."""
+    steps = 255 if maps.dtype == np.uint8 else 1
+    distances = [np.abs(maps - steps * one.astype(np.float64)).max(axis=(1, 2)) for one in expected]
     largest = float(np.min(distances, axis=0).max())
     return largest if steps == 1 else max(0.0, largest - 0.5) / steps
 
 
-def of_output(found: Array, expected: Array) -> float:
+def of_output(output: Array, expected: Array) -> float:
     """The largest difference of an output, in parts of its largest magnitude."""
-    return float(np.abs(found.astype(np.float64) - expected).max() / np.abs(expected).max())
+    return float(np.abs(output.astype(np.float64) - expected).max() / np.abs(expected).max())
 
 
-def _get(found: Tensors, name: str, like: Array) -> Array:
-    """An output. Raises ValueError where it is not there, has another shape, or holds what is no number."""
-    if name not in found:
+def _get(outputs: Tensors, name: str, like: Array) -> Array:
+    """An output. Raises ValueError if it is missing, has another shape, or holds NaN or infinity."""
+    if name not in outputs:
         raise ValueError(f"no output {name!r}")
-    if found[name].shape != like.shape:
-        raise ValueError(f"{name!r} has shape {list(found[name].shape)}, not {list(like.shape)}")
-    if not np.isfinite(found[name]).all():
+    if outputs[name].shape != like.shape:
+        raise ValueError(f"{name!r} has shape {list(outputs[name].shape)}, not {list(like.shape)}")
+    if not np.isfinite(outputs[name]).all():
         raise ValueError(f"{name!r} holds NaN or infinity")
-    return found[name]
+    return outputs[name]
 
 
 def shortened(message: str, length: int = 200) -> str:

@@ -46,13 +46,13 @@ def networks(folder: Path) -> list[Network]:
     """The networks.
 
     Args:
-        folder: For those that are made here.
+        folder: The folder for the networks that are made here.
     """
     pictures = [read_image(path) for path in sorted((DIGITS / "samples").glob("*.png"))[:IMAGES]]
     config = load_config(DIGITS / "export.toml")
     digits = DIGITS / "clutter_digits.onnx"
     undefined = {"cam": "it is defined only before global average pooling and one linear layer"}
-    found = [
+    nets = [
         Network("clutter_digits at its last stage (`stage3`)", digits, "stage3", pictures, config),
         Network("clutter_digits at the stage before (`stage2`)", digits, "stage2", pictures, config, undefined),
         Network(
@@ -68,7 +68,7 @@ def networks(folder: Path) -> list[Network]:
     mobile = shared / "weights" / "mobilenet_v2_1.0_224_fp32_nchw_logits.onnx"
     if mobile.exists():
         photographs = [read_image(shared / "images" / "demo" / name) for name in ("both.png", "dogs.png", "zebra.jpg")]
-        found.append(
+        nets.append(
             Network(
                 "MobileNetV2 at its last layer (224 x 224)",
                 mobile,
@@ -81,7 +81,7 @@ def networks(folder: Path) -> list[Network]:
                 },
             )
         )
-    return found
+    return nets
 
 
 def _two_linear(path: Path) -> Path:

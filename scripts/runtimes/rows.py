@@ -1,4 +1,4 @@
-"""What is run and what has to come out: files, inputs, and the engine's and the plain model's results for these."""
+"""The runs and their expected results: files, inputs, and the results of the engine and of the plain model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Row:
     """One fused file.
 
     Attributes:
-        label: In the table.
+        label: Its name in the table.
         file: The file.
         cases: The folder of its inputs, one .safetensors file per case.
         outputs: Case -> the plain model's outputs by name.
         maps: Case -> the engine's map on each of its backends, in [0,1].
         moves: How far the engine's own map moves: from one of its backends to the other, and when its input changes by about
             `NOISE` of itself.
-        tolerance: The largest difference that is right, where it is above the runtimes'.
+        tolerance: The largest difference that is allowed, if it is above the runtimes'.
     """
 
     label: str
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Form:
-    """A form that a fused file can have, what makes it, and the map that it gives of what the engine says."""
+    """A form that a fused file can have, what makes it, and the map that it gives for the engine's explanation."""
 
     label: str
     request: Mapping[str, object]
@@ -154,7 +154,7 @@ def _export(network: Network, folder: Path, request: Mapping[str, object]) -> Pa
 
 
 def _cases(engine: Explainer, images: Array) -> dict[str, Tensors]:
-    """One image and all of them; a class for each image given, and the predicted one asked for."""
+    """One image and all of them; with a given class for each image, and with the predicted class."""
     name, classes = engine.bundle.manifest.input.name, engine.bundle.manifest.classes
     cases = {}
     for count in (1, len(images)):
@@ -171,7 +171,7 @@ def _save(folder: Path, cases: Mapping[str, Tensors]) -> None:
 
 
 def _plain(network: Network, engine: Explainer, inputs: Array, cases: Mapping[str, Tensors]) -> dict[str, Tensors]:
-    """Case -> the outputs of the network as it was before it was fused with anything."""
+    """Case -> the outputs of the network before anything was fused with it."""
     session = ort.InferenceSession(network.source, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     name = engine.bundle.manifest.input.name

@@ -30,11 +30,11 @@ class Table:
 
 
 def compose(command: str, date: str, runtimes: Sequence[Runtime], tables: Sequence[Table]) -> str:
-    """All tables, with the reasons where a runtime can't."""
+    """All tables, with the reasons for every "no"."""
     versions = []
     for column, runtime in enumerate(runtimes):
-        told = [cells[column].version for table in tables for cells in table.rows.values() if cells[column].version]
-        versions.append(f"{runtime.title} {told[0] if told else 'not there'}")
+        known = [cells[column].version for table in tables for cells in table.rows.values() if cells[column].version]
+        versions.append(f"{runtime.title} {known[0] if known else 'not installed'}")
     reasons: dict[str, int] = {}
     parts = [f"Written by `{command}`, {date}: {', '.join(versions)}.", ""]
     for table in tables:
@@ -44,8 +44,8 @@ def compose(command: str, date: str, runtimes: Sequence[Runtime], tables: Sequen
             f"|---|{'---|' * len(runtimes)}---|",
         ]
         for label, cells in table.rows.items():
-            told = [_cell(runtime, cell, reasons) for runtime, cell in zip(runtimes, cells, strict=True)]
-            parts.append(f"| {label} | {' | '.join(told)} | {_number(table.moves[label])} |")
+            row = [_cell(runtime, cell, reasons) for runtime, cell in zip(runtimes, cells, strict=True)]
+            parts.append(f"| {label} | {' | '.join(row)} | {_number(table.moves[label])} |")
         parts.append("")
         if table.without:
             parts += [" ".join(f"`{name}` is left out: {reason}." for name, reason in table.without.items()), ""]
@@ -56,13 +56,13 @@ def compose(command: str, date: str, runtimes: Sequence[Runtime], tables: Sequen
 
 
 def _cell(runtime: Runtime, cell: Cell, reasons: dict[str, int]) -> str:
-    """A difference, in bold where it is too large, in brackets where only an allowance lets it pass; or "no" and a reason."""
+    """A difference, in bold if it is too large, in brackets if it passes only by an allowance; or "no" and a reason."""
     if cell.failed:
         return f"no ({reasons.setdefault(f'{runtime.title}: {cell.failed}', len(reasons) + 1)})"
-    told = _number(cell.difference)
+    number = _number(cell.difference)
     if cell.wrong:
-        return f"**{told}**"
-    return f"({told})" if cell.difference > runtime.tolerance else told
+        return f"**{number}**"
+    return f"({number})" if cell.difference > runtime.tolerance else number
 
 
 def _number(value: float) -> str:
@@ -70,7 +70,7 @@ def _number(value: float) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Put the text between the page's markers, or at its end; what else the page holds is kept."""
+    """Put the text between the page's markers, or at its end; the rest of the page is kept."""
     page = path.read_text(encoding="utf-8") if path.exists() else "# Fused graphs\n\n"
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2] or "\n"

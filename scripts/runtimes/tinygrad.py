@@ -1,4 +1,4 @@
-"""tinygrad on the CPU; it compiles with `clang`, which has to be there."""
+"""tinygrad on the CPU; it compiles with `clang`, which must be installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def version() -> str:
 
 def load(path: str, outputs: Sequence[str]) -> Run:
     """See `adapter.Adapter`."""
-    os.environ.setdefault("DEV", "CPU")  # else whatever device it finds first
+    os.environ.setdefault("DEV", "CPU")  # otherwise the first device that it finds
     from tinygrad.nn.onnx import OnnxRunner
 
     opened: dict[int, OnnxRunner] = {}  # a runner keeps the batch of its first call

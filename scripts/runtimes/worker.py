@@ -30,11 +30,11 @@ def main() -> None:
         inputs = load_file(case)
         try:
             run = run or adapter.load(model, json.loads(outputs))
-            found = run(inputs)
+            tensors = run(inputs)
         except Exception as error:
             Path(results, f"{case.stem}.error").write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
             continue
-        save_file({key: np.ascontiguousarray(value) for key, value in found.items()}, Path(results, case.name))
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, Path(results, case.name))
 
 
 if __name__ == "__main__":

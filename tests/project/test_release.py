@@ -107,9 +107,9 @@ def rewrite(wheel: Path, name: str, data: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("xai_deploy/py.typed", None, f"{WHEEL} lacks xai_deploy/py.typed"),
-        ("tests/test_it.py", b"", f"{WHEEL} has the stray tests/test_it.py"),
-        ("xai_deploy/notes.txt", b"", f"{WHEEL} has the stray xai_deploy/notes.txt"),
+        ("xai_deploy/py.typed", None, f"{WHEEL} lacks the file xai_deploy/py.typed"),
+        ("tests/test_it.py", b"", f"{WHEEL} has the extra file tests/test_it.py"),
+        ("xai_deploy/notes.txt", b"", f"{WHEEL} has the extra file xai_deploy/notes.txt"),
         (f"{INFO}/licenses/LICENSE", None, f"{WHEEL} has no LICENSE"),
     ],
 )
@@ -139,12 +139,12 @@ def test_an_exporter_of_another_engine_is_seen(released: Path) -> None:
     [data] = (data for name, data in releasing.in_wheel(wheel).items() if name.endswith("/METADATA"))
     asks = f"xai-deploy=={VERSION}"
     other = data.replace(asks.encode(), b"xai-deploy==9.9")
-    assert list(releasing.metadata_faults(other, DISTRIBUTIONS[1], VERSION)) == [f"does not ask for {asks}"]
+    assert list(releasing.metadata_faults(other, DISTRIBUTIONS[1], VERSION)) == [f"does not require {asks}"]
 
 
 def test_an_sdist_with_other_code_is_seen(damaged: Path) -> None:
     rewrite(damaged / "built" / WHEEL, "xai_deploy/version.py", b"")
-    assert faults(damaged, ENGINE) == [f"{SDIST} makes another wheel than the sources: xai_deploy/version.py"]
+    assert faults(damaged, ENGINE) == [f"{SDIST} makes a wheel that differs from the sources: xai_deploy/version.py"]
 
 
 def test_an_sdist_with_stray_files_is_seen(damaged: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_sdist_with_stray_files_is_seen(damaged: Path) -> None:
             member = tarfile.TarInfo(f"top/{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    assert faults(damaged, ENGINE) == [f"{SDIST} has the stray .env", f"{SDIST} has the stray tests/test_it.py"]
+    assert faults(damaged, ENGINE) == [f"{SDIST} has the extra file .env", f"{SDIST} has the extra file tests/test_it.py"]
 
 
 def test_what_was_not_built_is_named(damaged: Path) -> None:

@@ -41,16 +41,16 @@ def seeds() -> list[bytes]:
     """A small picture in each way, with and without alpha, with 16 bits, and animations."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((40, 30))
-    found = [_saved(small, kind, **options) for kind, options in _WAYS]
+    files = [_saved(small, kind, **options) for kind, options in _WAYS]
     for kind in ("PNG", "WEBP", "TIFF"):
-        found.append(_saved(small.convert("RGBA"), kind))
+        files.append(_saved(small.convert("RGBA"), kind))
     for kind in ("PNG", "WEBP", "GIF", "TIFF"):
-        found.append(_saved(small, kind, save_all=True, append_images=[small.rotate(90), small.rotate(180)]))
-    found.append(_saved(small.quantize(9), "PNG", transparency=2))
+        files.append(_saved(small, kind, save_all=True, append_images=[small.rotate(90), small.rotate(180)]))
+    files.append(_saved(small.quantize(9), "PNG", transparency=2))
     deep = np.asarray(small).astype(np.uint16) * 257
-    found += [cv2.imencode(suffix, deep)[1].tobytes() for suffix in (".png", ".tiff")]
-    found.append(cv2.imencode(".tiff", deep.astype(np.float32))[1].tobytes())
-    return found
+    files += [cv2.imencode(suffix, deep)[1].tobytes() for suffix in (".png", ".tiff")]
+    files.append(cv2.imencode(".tiff", deep.astype(np.float32))[1].tobytes())
+    return files
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -68,15 +68,15 @@ def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
 
 
 def _with_crcs(data: bytes) -> bytes:
-    found, position = bytearray(data), 8
+    fitted, position = bytearray(data), 8
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
         if end + 4 > len(data):
             break
-        struct.pack_into(">I", found, end, zlib.crc32(data[position + 4 : end]))
+        struct.pack_into(">I", fitted, end, zlib.crc32(data[position + 4 : end]))
         position = end + 4
-    return bytes(found)
+    return bytes(fitted)
 
 
 def one(data: bytes) -> None:

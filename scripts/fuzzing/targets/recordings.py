@@ -38,12 +38,12 @@ def seeds() -> list[bytes]:
         "probabilities": np.ones((2, 3), np.float32),
         "heatmaps-0": np.ones((2, 4, 5), np.float32),
     }
-    found = []
+    files = []
     for save in (np.savez, np.savez_compressed):
         buffer = io.BytesIO()
         save(buffer, allow_pickle=False, **arrays)
-        found.append(buffer.getvalue())
-    return found
+        files.append(buffer.getvalue())
+    return files
 
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:

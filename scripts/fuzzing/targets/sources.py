@@ -31,9 +31,9 @@ class Tiny(torch.nn.Module):
 def seeds() -> list[bytes]:
     """One file of each kind."""
     torch.manual_seed(0)
-    net, found = Tiny(), [network().SerializeToString()]
+    net, files = Tiny(), [network().SerializeToString()]
     weights = net.state_dict()
-    found.append(save(dict(weights)))
+    files.append(save(dict(weights)))
     for content, zipped in (
         (weights, True),
         (weights, False),
@@ -42,13 +42,13 @@ def seeds() -> list[bytes]:
     ):
         buffer = io.BytesIO()
         torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
-        found.append(buffer.getvalue())
+        files.append(buffer.getvalue())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         buffer = io.BytesIO()
         torch.jit.save(torch.jit.script(net), buffer)
-        found.append(buffer.getvalue())
-    return found
+        files.append(buffer.getvalue())
+    return files
 
 
 def one(data: bytes) -> None:
