@@ -155,7 +155,10 @@ def test_an_sdist_with_stray_files_is_seen(damaged: Path) -> None:
             member = tarfile.TarInfo(f"top/{name}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    assert faults(damaged, ENGINE) == [f"{SDIST} has the extra file .env", f"{SDIST} has the extra file tests/test_it.py"]
+    assert faults(damaged, ENGINE) == [
+        f"{SDIST} has the extra file .env",
+        f"{SDIST} has the extra file tests/test_it.py",
+    ]
 
 
 def test_what_was_not_built_is_named(damaged: Path) -> None:

@@ -61,7 +61,7 @@ class Results:
         except XaiError:
             if not overwrite:
                 raise
-            self._journal = Journal(self.folder / _JOURNAL, plan, anew=True, kind="a call")
+            self._journal = Journal(self.folder / _JOURNAL, plan, restart=True, kind="a call")
         self.earlier = [self._journal.chunks[number] for number in sorted(self._journal.chunks)]
 
     def write(self, name: str, data: bytes) -> None:

@@ -57,7 +57,7 @@ def test_kinds_of_seeds() -> None:
 
 
 def test_the_weight_of_a_single_class_counts() -> None:
-    """A network of one class: its seed by hand looks like a class, and is not one."""
+    """A network of one class: its seed of weights looks like a class, and is not one."""
     seed = Seed.of_weights(np.array([[-2.0]], np.float32))
     assert not seed.is_class
     assert seed.of(np.array([[3.0]], np.float32)).tolist() == [-6]
@@ -99,9 +99,9 @@ def test_a_contrast_has_two_sides(text: str) -> None:
 
 
 def test_numbers_beyond_float32() -> None:
-    with pytest.raises(TargetError, match="NaN or infinity, as float32"):
+    with pytest.raises(TargetError, match="NaN or infinity as float32"):
         resolve(np.array([1e300, 0, 0, 0, 0]))
-    with pytest.raises(TargetError, match="all zeros, as float32"):
+    with pytest.raises(TargetError, match="all zeros as float32"):
         resolve(np.array([1e-300, 0, 0, 0, 0]))
     with pytest.raises(TargetError, match="all zeros"):
         resolve(np.array([[1.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]))
@@ -112,7 +112,7 @@ def test_whole_numbers_are_classes_and_floats_a_seed() -> None:
     assert resolve(np.array([1, 2])).is_class
     with pytest.raises(TargetError, match=r"a target is a class index or a label, not 0\.5"):
         resolve([0.5, 1.0])
-    with pytest.raises(TargetError, match=r"\[5\] or \[2,5\]; this one has shape \[3, 5\]"):
+    with pytest.raises(TargetError, match=r"\[5\] or \[2,5\]; these have shape \[3, 5\]"):
         resolve(np.ones((3, 5)))
 
 
