@@ -18,6 +18,7 @@ from scipy.stats import bootstrap  # type: ignore[import-untyped]
 from xai_deploy import Explainer, __version__, read_image, write_image
 from xai_deploy.errors import BackendNotInstalledError
 from xai_deploy.evaluation import Journal, report
+from xai_deploy.methods.reciprocam import ReciproCam
 
 from ..support.pages import HOSTILE, Page, alike, body, check_self_contained, picture
 from . import nets
@@ -99,6 +100,19 @@ def test_maps_side_by_side(desk: Path, run: Run) -> None:
             assert over["alt"] == f"{image}, its map by {method}"
             [expected] = explainer.explain(pixels, method, target[image]).overlay(pixels)
             assert alike(picture(over["src"]), expected)
+
+
+def test_each_kind_of_map_has_its_colour_bar(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle has no graph of a signed method, so one method says that it is signed."""
+    monkeypatch.setattr(ReciproCam, "signed", lambda self, contrast: self.score == "softmax")
+    run("-m", "reciprocam,reciprocam:score=softmax", "--metrics", "complexity")
+    alts = [a["alt"] for a in page().attributes("img")]
+    bars = ["The colours from lowest to highest", "The colours from against to for the class"]
+    assert alts[:2] == bars
+    run("-m", "reciprocam:score=softmax", "--metrics", "complexity", out="signed")
+    alts = [a["alt"] for a in page("signed").attributes("img")]
+    assert alts.count(bars[0]) == 0
+    assert alts.count(bars[1]) == 1
 
 
 def test_many_methods(desk: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from ..answer import label
 from ..errors import InputError
 from ..foundation.journal import Line
 from ..images import read_image
+from ..methods import create
 from ..reports import thumbnails
 from ..reports.thumbnails import ColorBar, Shown
 from .metrics import Column
@@ -108,6 +109,8 @@ def _boxes(plan: Plan, path: Path, size: tuple[int, int]) -> list[tuple[float, f
     return [(box.left, box.top, box.right - box.left, box.bottom - box.top) for box in boxes]
 
 
-def colorbar() -> ColorBar:
-    """The colours of the maps."""
-    return thumbnails.color_bar("low", "high")
+def colorbars(plan: Plan) -> list[ColorBar]:
+    """The colours of the maps: a bar for the positive ones, and one for the signed ones, as far as the plan's methods have them."""
+    signed = {create(name, options).signed(False) for name, options in plan.methods}
+    bars = [thumbnails.color_bar("lowest", "highest")] if False in signed else []
+    return bars + ([thumbnails.color_bar("against", "for the class", "0", signed=True)] if True in signed else [])

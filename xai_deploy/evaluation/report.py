@@ -80,7 +80,7 @@ def html(
         parts=[pictures.parts(subject, number, plan, rows, judge) for number, subject in enumerate(subjects)]
         if judge
         else [],
-        colorbar=pictures.colorbar(),
+        colorbars=pictures.colorbars(plan),
         boxed=plan.boxes is not None,
         judge=judge,
         skipped=skipped,
