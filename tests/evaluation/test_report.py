@@ -139,8 +139,21 @@ def test_boxes_are_drawn(desk: Path, run: Run) -> None:
     }
     assert drawn == wanted
     assert "Boxes are those that are scored." in found.text
-    run(out="without")
+    run("--boxes", "boxes.csv", out="without")  # boxes that no metric compares with
     assert page("without").attributes("rect") == []
+
+
+def test_boxes_of_the_class(desk: Path, run: Run) -> None:
+    """The other boxes are not scored, so they are not drawn."""
+    Path("boxes.csv").write_text(
+        "image,left,top,right,bottom,label\n0000.png,1,2,9,10,owl\n0000.png,0,0,3,3,cat\n0001.png,4,4,8,8,cat\n"
+    )
+    run("--boxes", "boxes.csv", "--boxes-of", "class", "--metrics", "complexity,energy-pointing", "-t", "owl")
+    drawn = [a for a in page().attributes("rect") if a.get("class") == "box"]
+    assert {float(a["x"] or "") for a in drawn} == {1 / nets.WIDTH}
+    run("--boxes", "boxes.csv", "--metrics", "complexity,energy-pointing", "-t", "owl", out="all")
+    drawn = [a for a in page("all").attributes("rect") if a.get("class") == "box"]
+    assert {float(a["x"] or "") for a in drawn} == {x / nets.WIDTH for x in (0, 1, 4)}
 
 
 def test_hostile_names(desk: Path, run: Run) -> None:

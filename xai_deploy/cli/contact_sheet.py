@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import opencv
 from ..pictures import PERCENTILE, Style, color_bar
 from .sheet_text import HEAD, LINE, NOTE, TEXT, TITLE, Lines, Pen, blank
 
@@ -208,18 +207,6 @@ class ContactSheet:
 
     def _left(self, column: int) -> int:
         return _MARGIN + column * (self._tile + _GAP)
-
-
-def fit(picture: Pixels, side: int, enlarge: bool = True) -> Pixels:
-    """The picture with its longest side of `side` pixels, its proportions kept; a small one stays as it is without `enlarge`."""
-    cv2 = opencv()
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1 and not enlarge:
-        return picture
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    fitted: Pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    return fitted
 
 
 def _per_line(maps: int) -> int:

@@ -10,12 +10,12 @@ from typing import Any
 
 from ..answer import Answer
 from ..explainer import Explainer
-from ..images import Pixels, encode_image
+from ..images import Pixels, encode_image, fit
 from ..pictures import DIVERGING, OPACITY, SEQUENTIAL, Style, find_colormap
 from ..pictures.colormaps import colormaps
 from .arguments import MethodRequest
 from .console import Parser, share
-from .contact_sheet import TILE, ContactSheet, Tile, fit
+from .contact_sheet import TILE, ContactSheet, Tile
 from .sheet_text import NO_BREAK
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from ..errors import InputError
 from ..foundation.journal import Line
 from ..images import read_image
 from ..methods import create
-from ..reports import thumbnails
-from ..reports.thumbnails import ColorBar, Shown
+from ..reports.thumbnails import ColorBar, Shown, color_bar, show, shrink
 from .metrics import Column
 from .plan import Plan
 from .subjects import Subject
+from .truth import of_class
 
 EXAMPLES = 4  # images of each part
 MAPS = 12  # methods shown of an image
@@ -79,38 +79,42 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
         pixels = read_image(path, plan.max_pixels, plan.input_range)
     except InputError:
         return None
-    small = thumbnails.shrink(pixels)
+    small = shrink(pixels)
     maps = []
     for method, row in list(rows.items())[:MAPS]:
         name, options = plan.methods[method]
         explained = subject.explainer.explain(pixels, name, row["target"], **options)
         title = plan.titles[method]
-        over = thumbnails.show(explained.draw(small), f"{first['image']}, its map by {title}")
+        over = show(explained.draw(small), f"{first['image']}, its map by {title}")
         maps.append((title, f"{row['values'][judge.name]:.3g}", over))
-    boxes = _boxes(plan, path, pixels.shape[:2])
+    boxes = _boxes(subject, plan, path, pixels.shape[:2], first["target"])
     return Example(
         first["image"],
         label(subject.explainer, first["target"]),
-        thumbnails.show(small, first["image"], boxes),
+        show(small, first["image"], boxes),
         maps,
         max(len(rows) - MAPS, 0),
     )
 
 
-def _boxes(plan: Plan, path: Path, size: tuple[int, int]) -> list[tuple[float, float, float, float]]:
-    """The boxes of an image as (left, top, width, height), in shares of the picture; none if it has no readable ones."""
-    if plan.boxes is None:
+def _boxes(
+    subject: Subject, plan: Plan, path: Path, size: tuple[int, int], target: int
+) -> list[tuple[float, float, float, float]]:
+    """The scored boxes of an image as (left, top, width, height), in shares of the picture; none if they can't be read."""
+    if plan.boxes is None or not plan.scores_boxes:
         return []
-    height, width = size
     try:
-        boxes = plan.boxes.of(path, height, width) or ()
+        boxes = plan.boxes.of(path, *size) or ()
     except InputError:
         return []
+    if plan.boxes_of == "class":
+        manifest = subject.explainer.bundle.manifest
+        boxes = of_class(boxes, target, subject.explainer.labels, manifest.classes)
     return [(box.left, box.top, box.right - box.left, box.bottom - box.top) for box in boxes]
 
 
 def colorbars(plan: Plan) -> list[ColorBar]:
     """The colours of the maps: a bar for the positive ones, and one for the signed ones, as far as the plan's methods have them."""
     signed = {create(name, options).signed(False) for name, options in plan.methods}
-    bars = [thumbnails.color_bar("lowest", "highest")] if False in signed else []
-    return bars + ([thumbnails.color_bar("against", "for the class", "0", signed=True)] if True in signed else [])
+    bars = [color_bar("lowest", "highest")] if False in signed else []
+    return bars + ([color_bar("against", "for the class", "0", signed=True)] if True in signed else [])

@@ -81,6 +81,11 @@ class Plan:
                     raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
 
     @property
+    def scores_boxes(self) -> bool:
+        """Whether a metric compares maps with boxes."""
+        return any("boxes" in metric.needs for metric in self.made)
+
+    @property
     def titles(self) -> list[str]:
         """The methods' names in tables, each with the options that were given: "reciprocam+score=softmax"."""
         return [title_of(name, options) for name, options in self.methods]

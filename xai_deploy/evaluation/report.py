@@ -81,7 +81,7 @@ def html(
         if judge
         else [],
         colorbars=pictures.colorbars(plan),
-        boxed=plan.boxes is not None,
+        boxed=plan.scores_boxes,
         judge=judge,
         skipped=skipped,
     )

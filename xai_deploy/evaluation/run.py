@@ -27,7 +27,7 @@ from ..targets.top import TopTarget
 from .metrics import Case
 from .plan import Plan, relative
 from .subjects import Subject
-from .truth import Box, classes_of, mask_region, region
+from .truth import Box, mask_region, of_class, region
 
 CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
 OnChunk = Callable[[Path, int, int], None]
@@ -158,7 +158,7 @@ def _case(
     for image, target in zip(images, explanation.target, strict=True):
         boxes = image.boxes or ()
         if plan.boxes_of == "class":
-            boxes = tuple(box for box in boxes if int(target) in classes_of(box.label, labels, manifest.classes))
+            boxes = of_class(boxes, int(target), labels, manifest.classes)
         inside = region(boxes, *image.size, spec)
         # An object outside the crop is one that the network can't see: the image counts as one without boxes.
         regions.append(inside if inside.any() else None)

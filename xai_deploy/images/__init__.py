@@ -10,6 +10,7 @@ or JPEG. No decoder reports it. If it matters, keep a checksum beside the file.
 
 from __future__ import annotations
 
+from .fit import fit
 from .folder import image_files
 from .module import opencv
 from .read import MAX_PIXELS, SUFFIXES, read_image
@@ -22,6 +23,7 @@ __all__ = [
     "InputRange",
     "Pixels",
     "encode_image",
+    "fit",
     "image_files",
     "opencv",
     "parse_range",

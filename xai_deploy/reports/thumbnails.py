@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import pictures
-from ..images import encode_image, opencv
+from ..images import encode_image, fit
 
 Pixels = NDArray[np.uint8]
 
@@ -18,16 +18,9 @@ _QUALITY = 85  # of JPEG
 SIDE = 256  # pixels of a thumbnail's longer side, at most
 
 
-def shrink(picture: Pixels, side: int = SIDE) -> Pixels:
-    """RGB [h,w,3] -> at most `side` pixels on either side, in the same proportions; each pixel is a mean of those it covers."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return picture
-    cv2 = opencv()
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    small: Pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return small
+def shrink(picture: Pixels) -> Pixels:
+    """RGB [h,w,3] -> at most `SIDE` pixels on either side."""
+    return fit(picture, SIDE, enlarge=False)
 
 
 def thumbnail(picture: Pixels) -> str:

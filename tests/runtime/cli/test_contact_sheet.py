@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from xai_deploy import read_image, write_image
-from xai_deploy.cli.contact_sheet import TILE, ContactSheet, Tile, fit
+from xai_deploy.cli.contact_sheet import TILE, ContactSheet, Tile
 from xai_deploy.cli.sheet_text import HEAD, NO_BREAK, NOTE, TEXT, Pen
+from xai_deploy.images import fit
 from xai_deploy.pictures import Style, color_bar
 
 BLACK = np.zeros((100, TILE, 3), np.uint8)

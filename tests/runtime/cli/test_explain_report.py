@@ -13,8 +13,9 @@ import pytest
 
 from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import explain
-from xai_deploy.cli.contact_sheet import TILE, fit
+from xai_deploy.cli.contact_sheet import TILE
 from xai_deploy.format.bundle import Preprocess
+from xai_deploy.images import fit
 
 from ...support.pages import HOSTILE, Page, alike, check_self_contained, picture
 from .. import small, tiny

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from .annotations import Boxes, Label
+from .annotations import Box, Boxes, Label
 from .reading import quoted, whole
 
 _SHOWN = 3  # number of the network's labels that a message shows
@@ -31,6 +31,11 @@ def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, 
     if not indices and (index := whole(label)) is not None and index < classes:
         indices = [index]
     return tuple(indices)
+
+
+def of_class(boxes: Iterable[Box], target: int, labels: Sequence[str], classes: int) -> tuple[Box, ...]:
+    """The boxes whose label means the class `target`; see `classes_of`."""
+    return tuple(box for box in boxes if target in classes_of(box.label, labels, classes))
 
 
 def unknown(boxes: Boxes, network: str, labels: Sequence[str], classes: int) -> str | None:
