@@ -214,6 +214,7 @@ BAD = {
     "--labels nothing.txt": "nothing.txt: can't be read as text",
     "--labels net.onnx": "net.onnx: can't be read as text",
     "--labels four.txt": "four.txt: 4 labels for 5 classes; one label a line, in the classes' order",
+    "--labels empty.txt": "empty.txt: is empty; it takes one label a line, in the classes' order",
     "--config nothing.toml": "nothing.toml: can't be read",
     "--config four.txt": "four.txt: not valid TOML",
     "-o no/such/folder.xai": "no/such: no such folder",
@@ -224,6 +225,7 @@ BAD = {
 @pytest.mark.parametrize("options", BAD)
 def test_bad_options(here: Path, options: str, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "four.txt").write_text("a\nb\nc\nd\n")
+    (here / "empty.txt").touch()
     before = sorted(here.iterdir())
     assert run("net.onnx", "--preprocess", "none", *options.split(" ")) == 2
     out, err = capfd.readouterr()

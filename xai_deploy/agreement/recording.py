@@ -134,6 +134,8 @@ def read(path: Path) -> Recording:
     except (
         Exception
     ):  # zipfile, zlib, json and NumPy's headers (Python expressions) fail in more ways than they document
+        if path.stat().st_size == 0:
+            raise RecordingError(f"{path}: is empty; record again") from None
         raise RecordingError(
             f"{path}: neither a bundle's folder nor a recording of xai-check --record, or damaged; record again"
         ) from None

@@ -49,6 +49,8 @@ def read_labels(path: Path, classes: int) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: can't be read as text ({error})") from None
+    if lines == [""]:
+        raise RequestError(f"{path}: is empty; it takes one label a line, in the classes' order")
     if len(lines) != classes:
         raise RequestError(
             f"{path}: {len(lines)} labels for {classes} classes; one label a line, in the classes' order"

@@ -118,7 +118,7 @@ def test_rotated_photograph(tmp_path: Path) -> None:
         ),
         ("{}", "'images' is missing"),
         (b'{"images": "\xff"}', r"a\.json: not UTF-8 text at byte 12; save it as UTF-8"),
-        ("", "holds no annotations that can be read; COCO json: .*; csv: "),
+        ("", "is empty; copy or export it again"),
         ("<annotation/>", "holds no annotations that can be read; .*Pascal VOC xml: a folder of"),
         ("0 0.5 0.5 1 1", "holds no annotations that can be read; .*YOLO txt: a folder of"),
         ("x,y\n1,2\n", r"a file with the columns image,left,top,right,bottom\[,label\] in pixels or"),

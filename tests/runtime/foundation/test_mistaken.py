@@ -10,7 +10,8 @@ from xai_exporters.cli import main as xai_export
 
 from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import bench, check, explain
-from xai_deploy.errors import ImageFileError, NotABundleError
+from xai_deploy.errors import ImageFileError, NotABundleError, TruthError
+from xai_deploy.evaluation.truth.annotations import read_boxes
 from xai_deploy.foundation.mistaken import is_url
 
 from .. import tiny
@@ -99,3 +100,13 @@ def test_in_place_of_a_bundle(here: Path, path: str, says: str, capsys: pytest.C
 def test_in_place_of_a_network(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert xai_export([path, "-o", "out.xai"]) == 2
     assert capsys.readouterr().err.startswith(f"xai-export: error: {says}")
+
+
+def test_empty_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("empty.npz", "empty.json", "empty.csv"):
+        Path(name).touch()
+    assert check.main(["empty.npz", "net.xai", "cat.png"]) == 2
+    assert capsys.readouterr().err == "xai-check: error: empty.npz: is empty; record again\n"
+    for name in ("empty.json", "empty.csv"):
+        with pytest.raises(TruthError, match=rf"^{name}: is empty; copy or export it again$"):
+            read_boxes(name, here)

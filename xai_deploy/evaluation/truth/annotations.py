@@ -257,6 +257,8 @@ def read_boxes(path: str | os.PathLike[str], root: str | os.PathLike[str], apart
     """
     path = Path(path)
     source = Source(path, files=files_in(path)) if path.is_dir() else Source(path, text=read_text(path))
+    if source.text == "":
+        raise TruthError(f"{path}: is empty; copy or export it again")
     recognised = [name for name in formats if (kind := formats.get(name)) and kind.recognises(source)]
     kind = formats.get(recognised[0]) if recognised else None
     if kind is None:
