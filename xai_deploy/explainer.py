@@ -121,8 +121,8 @@ class Explainer:
                 preprocessed; or the result of `prepare`.
             method: A method's name, see `xai_deploy.method_names`.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
-                `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: a
-                seed by hand.
+                `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: the
+                weights of all classes.
             **options: The method's options.
 
         Raises:
@@ -310,12 +310,12 @@ def _small(image: NDArray[Any] | Prepared) -> tuple[tuple[int, int] | None, Pixe
 
 
 def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
-    found = [seed.versus for seed in seeds]
-    if all(versus is None for versus in found):
+    contrasts = [seed.versus for seed in seeds]
+    if all(versus is None for versus in contrasts):
         return None
     # Some chunks may have a contrast and others none.
     none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
-    return np.concatenate([n if v is None else v for n, v in zip(none, found, strict=True)])
+    return np.concatenate([n if v is None else v for n, v in zip(none, contrasts, strict=True)])
 
 
 @contextlib.contextmanager

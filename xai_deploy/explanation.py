@@ -47,7 +47,7 @@ class Explanation:
         logits: [N,classes] float32, before a final Softmax or Sigmoid; the probabilities themselves if the network computes them
             in another way.
         outputs: The network's own outputs, by name.
-        target: [N] int64, the class explained; for a seed by hand, the class of its largest weight.
+        target: [N] int64, the class explained; for weights, the class of the largest one.
         versus: [N] int64, the class that it is contrasted with, -1 for an image without one; None if no image has one.
         sign: [N] int8, -1 for an image whose target is "not" the class (the map shows what speaks against it), 1 for any other.
         method: The method's name.

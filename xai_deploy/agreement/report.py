@@ -52,10 +52,10 @@ class MostMoved:
     _seen: int = 0
 
     def add(
-        self, found: Sequence[ImageAgreement], photos: Sequence[Pixels], reference: Explained, deployed: Explained
+        self, agreements: Sequence[ImageAgreement], photos: Sequence[Pixels], reference: Explained, deployed: Explained
     ) -> None:
         """Look at a chunk of images."""
-        for i, agreement in enumerate(found):
+        for i, agreement in enumerate(agreements):
             overlap, correlation = min(agreement.top_overlap.values()), min(agreement.rank_correlation.values())
             key = -overlap, -correlation, -self._seen  # the smallest leaves the heap first; of equals the later image
             self._seen += 1

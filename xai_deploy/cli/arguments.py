@@ -112,16 +112,16 @@ def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive:
         ImageFileError: A folder can't be read or holds no image.
         InputError: A folder of images is also a folder for results.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for argument in arguments:
         path = Path(argument)
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         if any(out.exists() and out.samefile(path) for out in apart):
             raise InputError(f"{path}: the results would be written among the images; choose another folder with -o")
-        found += image_files(path, recursive, apart)
-    return list(dict.fromkeys(found))
+        files += image_files(path, recursive, apart)
+    return list(dict.fromkeys(files))
 
 
 def unique_names(paths: Iterable[Path]) -> dict[Path, str]:

@@ -70,8 +70,8 @@ def _check(arguments: argparse.Namespace) -> int:
     deployed_path, *images = arguments.paths
     files = _find(images, arguments, "give one REFERENCE and one DEPLOYED, then images")
     reference = _Reference(arguments)
-    told = [arguments.reference]
-    deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, told)
+    warned = [arguments.reference]
+    deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, warned)
     if reference.explainer is not None:
         warn_of_differences(reference.explainer, deployed)
     classes = deployed.bundle.manifest.classes
@@ -80,7 +80,7 @@ def _check(arguments: argparse.Namespace) -> int:
             f"the reference has {reference.classes} classes, the deployed network {classes}; they can't be compared"
         )
     methods = _methods(arguments, reference, deployed)
-    found: list[ImageAgreement] = []
+    agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
     moved = check_report.MostMoved()
     for paths, pictures in _chunks(files, arguments, skipped):
@@ -90,11 +90,11 @@ def _check(arguments: argparse.Namespace) -> int:
         # Both explain the class that the reference predicts, even if the deployed network predicts another.
         got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
         chunk = agreement.compare(names, wanted, got)
-        found += chunk
+        agreements += chunk
         if arguments.report:
             moved.add(chunk, pictures, wanted, got)
     limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
-    figures = agreement.judge(found, limits)
+    figures = agreement.judge(agreements, limits)
     passed = all(figure.passed for figure in figures)
     report = {
         "passed": passed,
@@ -102,16 +102,16 @@ def _check(arguments: argparse.Namespace) -> int:
         "deployed": described(deployed),
         "methods": {title: [name, dict(options)] for title, (name, options) in methods.items()},
         "figures": [asdict(figure) for figure in figures],
-        "images": [asdict(image) for image in found],
+        "images": [asdict(image) for image in agreements],
         "skipped": [{"file": str(bad.path), "reason": str(bad.reason)} for bad in skipped],
     }
     if arguments.json:
         write_json(report, arguments.json)
     if arguments.report:
-        page = check_report.html(reference.described, deployed, figures, found, moved.images, arguments.command)
+        page = check_report.html(reference.described, deployed, figures, agreements, moved.images, arguments.command)
         write_whole(Path(arguments.report), page)
     if arguments.json != PRINTED and not arguments.quiet:
-        _show(figures, found, passed)
+        _show(figures, agreements, passed)
     return 0 if passed else DISAGREE
 
 
@@ -197,7 +197,12 @@ class _Reference:
 
 
 def _open(
-    path: str, backend: str | None, device: str, precision: Any, arguments: argparse.Namespace, told: Sequence[str] = ()
+    path: str,
+    backend: str | None,
+    device: str,
+    precision: Any,
+    arguments: argparse.Namespace,
+    warned: Sequence[str] = (),
 ) -> Explainer:
     explainer = Explainer(
         path,
@@ -212,7 +217,7 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
-    if path not in told:  # a network may be compared with itself on another runtime: warn once
+    if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer
 
@@ -270,23 +275,23 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 
 def _chunks(
-    found: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad]
+    files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad]
 ) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
     """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
 
     Raises:
         InputError: An image can't be read, and --skip-bad is not given; or none can be read.
     """
-    chunks = read_chunks(found, _CHUNK, arguments.max_pixels, arguments.input_range)
-    for chunk in progress(chunks, len(found), "images", not arguments.quiet and len(found) > 1, len):
+    chunks = read_chunks(files, _CHUNK, arguments.max_pixels, arguments.input_range)
+    for chunk in progress(chunks, len(files), "images", not arguments.quiet and len(files) > 1, len):
         bad = [item for item in chunk if isinstance(item, Bad)]
         for item in bad:
             item.report(arguments.skip_bad)
         skipped += bad
         if good := [item for item in chunk if not isinstance(item, Bad)]:
             yield tuple(path for path, _ in good), tuple(picture for _, picture in good)
-    if len(skipped) == len(found):
-        raise InputError(f"none of the {len(found)} images can be read")
+    if len(skipped) == len(files):
+        raise InputError(f"none of the {len(files)} images can be read")
 
 
 def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], passed: bool) -> None:

@@ -38,8 +38,8 @@ def add_export(parser: Parser) -> None:
     """Add the options for a model file."""
     title = "for a model file (.onnx, .pt, .safetensors, ...) in place of BUNDLE, as in xai-export"
     add = parser.add_argument_group(title).add_argument
-    for name, (metavar, told) in _OPTIONS.items():
-        add(f"--{name.replace('_', '-')}", dest=_PREFIX + name, metavar=metavar, help=told)
+    for name, (metavar, text) in _OPTIONS.items():
+        add(f"--{name.replace('_', '-')}", dest=_PREFIX + name, metavar=metavar, help=text)
     add(
         "--antialias",
         dest=f"{_PREFIX}antialias",

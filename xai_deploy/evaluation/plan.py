@@ -109,13 +109,13 @@ class Plan:
 
     def columns(self, subjects: Sequence[Subject]) -> list[Column]:
         """The columns of the results, each once, in the order of the metrics."""
-        found: dict[str, Column] = {}
+        columns: dict[str, Column] = {}
         for metric in self.made:
             for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
-                found.setdefault(column.name, column)
+                columns.setdefault(column.name, column)
         if len(subjects) > 1:
-            found.update((column.name, column) for column in COMPARED)
-        return list(found.values())
+            columns.update((column.name, column) for column in COMPARED)
+        return list(columns.values())
 
 
 def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subject]) -> list[Named]:

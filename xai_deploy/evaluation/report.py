@@ -51,7 +51,7 @@ def html(
         BackendNotInstalledError: jinja2 is missing.
     """
     shown = [column for column in columns if any(column.name in g.figures for g in groups) and ":" not in column.name]
-    rankings = {column.name: found for column in shown if (found := summary.rank(rows, groups, column)) is not None}
+    rankings = {column.name: ranking for column in shown if (ranking := summary.rank(rows, groups, column)) is not None}
     images = len({row["image"] for row in rows})
     names = [name_of(subjects, plan, group) for group in groups]
     # Images are ranked by the first column that has a value per image and a better direction.
@@ -147,11 +147,11 @@ def _curves(
     subjects: Sequence[Subject], plan: Plan, rows: Sequence[Line], groups: Sequence[Group]
 ) -> list[charts.LineChart]:
     """A chart of mean curves for each metric that has them and each network."""
-    found: dict[tuple[str, int], list[summary.Curve]] = {}
+    by_chart: dict[tuple[str, int], list[summary.Curve]] = {}
     for curve in summary.curves(rows, groups):
-        found.setdefault((curve.name, groups[curve.group].network), []).append(curve)
+        by_chart.setdefault((curve.name, groups[curve.group].network), []).append(curve)
     drawn = []
-    for (name, network), members in found.items():
+    for (name, network), members in by_chart.items():
         count = len(members[0].points)
         every = sum(1 for row in rows if (row["network"], row["method"]) == (network, groups[members[0].group].method))
         few = f", {members[0].points[0].count} of {every} images" * (members[0].points[0].count < every)

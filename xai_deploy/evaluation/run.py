@@ -181,7 +181,7 @@ def _compare(
     subject: Subject, plan: Plan, x: NDArray[Any], explained: Sequence[Explanation], first: Sequence[Explanation]
 ) -> list[dict[str, NDArray[np.float64]]]:
     """The columns `COMPARED`, for each method."""
-    found = []
+    figures = []
     same_classes = explained[0].logits.shape[1] == first[0].logits.shape[1]
     by_label = isinstance(plan.target, str)
     if not (same_classes or by_label):  # one class index then means different classes
@@ -197,14 +197,14 @@ def _compare(
             heat[other] = again.heatmap
         if heat.shape != reference.heatmap.shape:
             heat = resample.resize(heat, *reference.heatmap.shape[1:])
-        found.append(
+        figures.append(
             {
                 "same-prediction": agree,
                 "rank-correlation": spearman(reference.heatmap, heat),
                 "top10-overlap": top_overlap(reference.heatmap, heat),
             }
         )
-    return found
+    return figures
 
 
 def _rows(

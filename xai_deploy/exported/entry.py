@@ -72,16 +72,16 @@ class Entry:
         Yields:
             Whether nobody else can hold it. Without locks (Windows, some network disks) two processes may make one bundle twice.
         """
-        told = False
+        called = False
         while True:
             self.path.mkdir(PRIVATE, exist_ok=True)
             with contextlib.suppress(FileNotFoundError), open(self.path / _LOCK, "ab") as file:
                 try:
                     alone = lock(file.fileno())
                 except BlockingIOError:
-                    if not told:
+                    if not called:
                         waiting()
-                    told = True
+                    called = True
                     time.sleep(_POLL)
                     continue
                 if os.path.samestat(

@@ -73,9 +73,9 @@ def _refuse_elsewhere(config: Path) -> None:
         keys = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # xai-export says what is wrong
         return
-    if found := next((key for key in keys if key.replace("-", "_") in _ELSEWHERE), None):
+    if refused := next((key for key in keys if key.replace("-", "_") in _ELSEWHERE), None):
         raise OptionError(
-            f"{config}: {found!r} writes more than the bundle; run xai-export for it, and give its bundle"
+            f"{config}: {refused!r} writes more than the bundle; run xai-export for it, and give its bundle"
         )
 
 
@@ -104,15 +104,15 @@ def _for_methods(methods: Any, given: Sequence[str]) -> list[str]:
         given: The arguments so far; a composite that they give as a file is known by the file's stem.
     """
     known = {Path(argument.partition("=")[2]).stem for argument in given if argument.startswith(flag("composite"))}
-    found: dict[str, None] = {}
+    flags: dict[str, None] = {}
     for name, options in specs("method", methods) if methods else ():
         if name in typing.get_args(MethodSet):
-            found[flag("all_graphs")] = None
+            flags[flag("all_graphs")] = None
             continue
         for role in create(name, options).roles:
             # "pixel-relevance-epsilon-plus" -> "pixel-relevance", "epsilon-plus"
             start, dash, composite = role.partition("relevance-")
             if composite and composite not in known:
-                found[f"{flag('composite')}={composite}"] = None
-            found |= dict.fromkeys(_BY_ROLE.get(f"{start}relevance" if dash else role, ()))
-    return sorted(found)
+                flags[f"{flag('composite')}={composite}"] = None
+            flags |= dict.fromkeys(_BY_ROLE.get(f"{start}relevance" if dash else role, ()))
+    return sorted(flags)

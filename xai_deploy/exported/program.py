@@ -51,9 +51,9 @@ def version_of(program: Path) -> str:
     """The version of the exporters that a program belongs to, from the metadata of its installation if they are there."""
     prefix = program.resolve().parent.parent
     folders = [str(folder) for folder in (*prefix.glob("lib/python3*/site-packages"), prefix / "Lib" / "site-packages")]
-    found = {other.version for other in importlib.metadata.distributions(name=_DISTRIBUTION, path=folders)}
-    if len(found) == 1:
-        return found.pop()
+    versions = {other.version for other in importlib.metadata.distributions(name=_DISTRIBUTION, path=folders)}
+    if len(versions) == 1:
+        return versions.pop()
     with _started([str(program), "--version"], subprocess.PIPE) as child:
         return child.communicate()[0].strip()
 

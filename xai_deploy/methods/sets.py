@@ -27,11 +27,11 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
     Raises:
         OptionError: A set is given options.
     """
-    found: list[Named] = []
+    pairs: list[Named] = []
     for name, options in given:
         which = next((one for one in get_args(MethodSet) if one == name), None)
         if which is None:
-            found.append((name, options))
+            pairs.append((name, options))
             continue
         if options:
             raise OptionError(f"{name}: is a set of methods and takes no options; name the method")
@@ -41,5 +41,5 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
         if by_reason:
             parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
             log.warning("%s methods: left out are %s", which, "; ".join(parts))
-        found += [(one, {}) for one in applicable(manifests, which)]
-    return [pair for number, pair in enumerate(found) if pair not in found[:number]]
+        pairs += [(one, {}) for one in applicable(manifests, which)]
+    return [pair for number, pair in enumerate(pairs) if pair not in pairs[:number]]

@@ -16,9 +16,9 @@ def stated_by_module(module: Any) -> Stated | None:
 
     The configuration belongs to the weights that timm published for the network. For the weights in the file it is assumed.
     """
-    found = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
+    given = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
     try:
-        cfg: Mapping[str, Any] = found if isinstance(found, Mapping) else vars(found)
+        cfg: Mapping[str, Any] = given if isinstance(given, Mapping) else vars(given)
         size = _image_size(module) or tuple(int(side) for side in cfg["input_size"][1:])
         mean, std = (tuple(float(x) for x in cfg[key]) for key in ("mean", "std"))
         crop = float(cfg.get("crop_pct") or 0.875)

@@ -152,12 +152,12 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
 
 def _image_category(texts: Mapping[str, str]) -> Stated | None:
     """ONNX's metadata for images: the order and range of pixels. How they are resized is not in it; they are stretched."""
-    found = texts.get("Image.NominalPixelRange"), texts.get("Image.BitmapPixelFormat")
-    if found[0] not in _RANGES or found[1] not in _FORMATS:
+    stated = texts.get("Image.NominalPixelRange"), texts.get("Image.BitmapPixelFormat")
+    if stated[0] not in _RANGES or stated[1] not in _FORMATS:
         return None
     if texts.get("Image.ColorSpaceGamma", "SRGB") != "SRGB":  # linear light; a bundle has no such conversion
         return None
-    (scale, mean), color = _RANGES[str(found[0])], _FORMATS[str(found[1])]
+    (scale, mean), color = _RANGES[str(stated[0])], _FORMATS[str(stated[1])]
     channels = 1 if color == "GRAY" else 3
     fields = {
         "resize": "stretch",
@@ -168,4 +168,4 @@ def _image_category(texts: Mapping[str, str]) -> Stated | None:
         "mean": (mean,) * channels,
         "std": (1.0,) * channels,
     }
-    return Stated(None, fields, f"the file's metadata ({found[1]}, {found[0]})", True)
+    return Stated(None, fields, f"the file's metadata ({stated[1]}, {stated[0]})", True)

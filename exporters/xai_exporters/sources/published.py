@@ -33,7 +33,7 @@ def find_published(models: Any, path: Path) -> tuple[str, Any] | None:
         return files[stem]
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return next((found for name, found in files.items() if digest.startswith(name.rpartition("-")[2])), None)
+    return next((network for name, network in files.items() if digest.startswith(name.rpartition("-")[2])), None)
 
 
 def stated_by_torchvision(
