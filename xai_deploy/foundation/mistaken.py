@@ -18,10 +18,10 @@ _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", "
 def is_url(path: str | os.PathLike[str]) -> str | None:
     """What is wrong with a URL, and what to do; None if it is none, or a file has this name."""
     text = os.fspath(path)
-    found = _SCHEME.match(text)
-    if found is None or os.path.lexists(text):
+    match = _SCHEME.match(text)
+    if match is None or os.path.lexists(text):
         return None
-    scheme, rest = found[1].lower(), text[found.end() :]
+    scheme, rest = match[1].lower(), text[match.end() :]
     if scheme == "file":
         return f"{text}: is a URL; give the path alone, /{rest}"
     how = f" (curl -LO {scheme}://{rest})" if scheme in ("http", "https", "ftp") else ""

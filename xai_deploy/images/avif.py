@@ -107,22 +107,22 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 def _meta(data: bytes, at: int, end: int) -> tuple[int, dict[int, _Item], list[tuple[int, int]]]:
     """The number of the picture, all items, and which item is an auxiliary picture of which."""
-    found = {kind: (start, stop) for kind, start, stop in _boxes(data, at, end)}
-    if not {b"pitm", b"iinf", b"iloc", b"iprp"} <= set(found):
+    boxes = {kind: (start, stop) for kind, start, stop in _boxes(data, at, end)}
+    if not {b"pitm", b"iinf", b"iloc", b"iprp"} <= set(boxes):
         raise Incomplete
-    start = found[b"pitm"][0]
+    start = boxes[b"pitm"][0]
     primary = _number(data, start, 4 if data[start - 4] else 2)
     items: dict[int, _Item] = {}
-    start, stop = found[b"iinf"]
+    start, stop = boxes[b"iinf"]
     for kind, entry, _ in _boxes(data, start + (4 if data[start - 4] else 2), stop):
         if kind == b"infe":
             wide = 4 if data[entry - 4] > 2 else 2
             items[_number(data, entry, wide)] = _Item(data[entry + wide + 2 : entry + wide + 6])
     if len(items) > _ITEMS:
         raise Unsupported(f"is an AVIF of more than {_ITEMS} items, which is not read; save it again")
-    _place(data, *found[b"iloc"], found.get(b"idat", (0, 0)), items)
-    _describe(data, *found[b"iprp"], items)
-    return primary, items, _auxiliary(data, *found[b"iref"]) if b"iref" in found else []
+    _place(data, *boxes[b"iloc"], boxes.get(b"idat", (0, 0)), items)
+    _describe(data, *boxes[b"iprp"], items)
+    return primary, items, _auxiliary(data, *boxes[b"iref"]) if b"iref" in boxes else []
 
 
 def _place(data: bytes, at: int, end: int, inside: tuple[int, int], items: dict[int, _Item]) -> None:
