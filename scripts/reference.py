@@ -100,17 +100,22 @@ def public(module: ModuleType) -> list[str]:
 
 
 def registered(title: str, registry: Registry[Any], note: Callable[[Any], str] | None = None) -> str:
-    """A page with one section for each name: source, docstring, options."""
+    """A page with one section for each name: source, docstring, and the options of what has some."""
     lines = [f"# {title}"]
     for name in registry:
         item = registry.get(name)
-        lines += ["", f"## {name}", ""]
-        lines += [f"*{plain(first_line(inspect.getmodule(item)))}*", "", docstring(item)]
+        lines += ["", f"## {name}", "", f"*{plain(first_line(inspect.getmodule(item)))}*", "", docstring(item)]
         if note is not None:
             lines += ["", note(item)]
-        if dataclasses.is_dataclass(item) and dataclasses.fields(item):
-            lines += ["", "Options, as on a command line:", "", "```text", *options(name, item), "```"]
+        if takes_options(item):
+            lines += ["", "```text", *options(name, item), "```"]
     return "\n".join(lines) + "\n"
+
+
+def takes_options(item: Any) -> bool:
+    """Whether its fields are options of a user: each has a default."""
+    fields = dataclasses.fields(item) if dataclasses.is_dataclass(item) else ()
+    return bool(fields) and all(field.default is not dataclasses.MISSING for field in fields)
 
 
 def options(name: str, item: Any) -> Iterator[str]:
@@ -122,7 +127,7 @@ def needs(method: Any) -> str:
     """The graphs that a method needs, and how often it runs the network."""
     roles = method().roles
     graphs = ", ".join(f"`{role}` ({plain(advice)})" for role, advice in roles.items()) or "head and tail alone"
-    return f"Needs: {graphs}." + (" Costs tens of inferences or more." if method.slow else "")
+    return f"Needs: {graphs}. Cost in inferences of the network: {plain(method.passes)}."
 
 
 def docstring(item: Any) -> str:
@@ -131,8 +136,10 @@ def docstring(item: Any) -> str:
     main, *sections = re.split(r"^(Attributes|Raises|Args|Returns):\n", text, flags=re.MULTILINE)
     lines = [paragraphs(main)]
     for heading, body in zip(sections[::2], sections[1::2], strict=True):
+        if heading == "Attributes" and not takes_options(item):
+            continue  # of the code's own use
         entries = re.sub(r"\n[ ]{8,}", " ", body.rstrip())
-        lines += ["", f"{heading}:", ""]
+        lines += ["", f"{'Options' if heading == 'Attributes' else heading}:", ""]
         for entry in filter(None, map(str.strip, entries.splitlines())):
             name, _, meaning = entry.partition(":")
             lines.append(f"- `{name}`: {plain(meaning.strip())}")

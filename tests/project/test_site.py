@@ -97,6 +97,7 @@ def test_the_reference_is_complete(site: Path, capsys: pytest.CaptureFixture[str
     pages = site / "pages" / "reference"
     assert re.findall(r"^## (.+)$", (pages / "methods.md").read_text(), re.MULTILINE) == list(method_names())
     assert re.findall(r"^## (.+)$", (pages / "metrics.md").read_text(), re.MULTILINE) == list(metric_names())
+    assert " at 0x" not in "".join(page.read_text(encoding="utf-8") for page in pages.rglob("*.md"))
     with pytest.raises(SystemExit):
         explain(["--help"])
     options = set(re.findall(r"^ +(?:-\w(?: [^-,]+)?, )?(--[\w-]+)", capsys.readouterr().out, re.MULTILINE))

@@ -19,7 +19,7 @@ class Coherency:
     """(Pearson(CAM(x), CAM(x * CAM(x))) + 1) / 2, both for the same class; 0 if a map is constant. 0 to 1, higher is better.
 
     Attributes:
-        masked: What is multiplied by the map, see `base.Masking`.
+        masked: What is multiplied by the map, see `metric.Masking`.
     """
 
     masked: Masking = "input"
@@ -60,7 +60,7 @@ class Adcc:
     means (as in the ReciproCAM poster).
 
     Attributes:
-        masked: What is multiplied by the map, see `base.Masking`.
+        masked: What is multiplied by the map, see `metric.Masking`.
     """
 
     masked: Masking = "input"

@@ -17,7 +17,7 @@ class AverageDrop:
     """100 mean(max(0, p - p') / p), where p' is p of x * map. Percent, 0 to 100, lower is better.
 
     Attributes:
-        masked: What is multiplied by the map, see `base.Masking`.
+        masked: What is multiplied by the map, see `metric.Masking`.
     """
 
     masked: Masking = "input"
@@ -39,7 +39,7 @@ class AverageIncrease:
     """100 mean(p' > p), where p' is p of x * map. Percent, 0 to 100, higher is better.
 
     Attributes:
-        masked: What is multiplied by the map, see `base.Masking`.
+        masked: What is multiplied by the map, see `metric.Masking`.
     """
 
     masked: Masking = "input"
