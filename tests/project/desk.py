@@ -8,7 +8,6 @@ graph, under several names.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import stat
@@ -106,32 +105,10 @@ def programs(folder: Path) -> None:
         for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["project"]["scripts"].items():
             program(folder / name, f'exec "{sys.executable}" -m {entry.partition(":")[0]} "$@"')
     program(folder / "python", f'exec "{sys.executable}" "$@"')
-    program(folder / "pip", f'exec "{sys.executable}" "{Path(__file__).resolve()}" "$@"')
+    program(folder / "pip", f'exec "{sys.executable}" "{Path(__file__).resolve().parent / "checked_pip.py"}" "$@"')
 
 
 def program(path: Path, line: str) -> None:
     """A program of one line of shell."""
     path.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-
-def check_pip(arguments: list[str]) -> str | None:
-    """What is wrong with `pip install ...`, or None: our distributions and their extras have to exist."""
-    extras = {}
-    for place in (".", "./exporters"):
-        project = tomllib.loads((ROOT / place / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        extras[place] = extras[project["name"]] = set(project.get("optional-dependencies", {}))
-    if arguments[:1] != ["install"]:
-        return f"not pip install: {arguments}"
-    for argument in arguments[1:]:
-        name, _, wanted = argument.rstrip("]").partition("[")
-        if name.startswith((".", "xai-deploy")) and name not in extras:
-            return f"no distribution {name}"
-        if name in extras and (unknown := set(filter(None, wanted.split(","))) - extras[name]):
-            return f"{name} has no extra {unknown}"
-    return None
-
-
-if __name__ == "__main__":
-    os.environ.pop("PYTHONPATH", None)
-    sys.exit(check_pip(sys.argv[1:]))
