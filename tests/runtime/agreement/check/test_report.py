@@ -82,9 +82,11 @@ def test_pictures(here: Path) -> None:
             reference, deployed = (e.explain(pixels, method, image["reference"]).heatmap[0] for e in (one, other))
             wanted = [overlay(pixels, reference, spec), overlay(pixels, deployed, spec)]
             wanted.append(overlay(pixels, deployed - reference, spec, signed=True))
-            assert all(
-                alike(picture(shot["src"]), drawn) for shot, drawn in zip(maps[3 * number :][:3], wanted, strict=True)
-            )
+            shots_of = [picture(shot["src"]) for shot in maps[3 * number :][:3]]
+            assert all(map(alike, shots_of, wanted))
+            # Light alone does not tell red from blue, which is the sign.
+            red, wanted_red = (p[..., 0].astype(float) - p[..., 2] for p in (shots_of[2], wanted[2]))
+            assert np.corrcoef(red.ravel(), wanted_red.ravel())[0, 1] > 0.8
     rows = [float(text.rstrip(" %")) for inside, text in found.texts if inside == "span" and text.endswith(" %")]
     best = [np.sort(e.predict(read_image(order[0]["image"]))[0])[::-1] for e in (one, other)]
     p = [100 * np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum() for logits in best]
