@@ -93,7 +93,7 @@ def test_a_single_score_has_no_probability(tmp_path: Path) -> None:
     explainer = Explainer(done.path, "onnxruntime")
     with pytest.raises(NotApplicableError, match="a single output that is not a probability"):
         told(explainer, images())
-    with pytest.raises(NotApplicableError, match=r"score-cam: .*no probability; give score='logit'"):
+    with pytest.raises(NotApplicableError, match=r"score-cam: .*not a probability; give score='logit'"):
         explainer.explain(images(1), "score-cam")
 
 

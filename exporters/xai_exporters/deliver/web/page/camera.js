@@ -8,7 +8,7 @@ const REASONS = {
   NotReadableError: "The camera is in use by another program. Close that, or choose a file.",
 };
 
-/** @param {{onPicture: Function, onError: Function}} handlers told of each picture, and of what went wrong */
+/** @param {{onPicture: Function, onError: Function}} handlers called with each picture, and with a message if something fails */
 export function setUpCamera({ onPicture, onError }) {
   const [button, viewfinder, video, shoot, stop] = ["camera", "viewfinder", "video", "shoot", "stop"].map((id) =>
     document.getElementById(id),

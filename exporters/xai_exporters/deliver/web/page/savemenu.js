@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 
 /**
  * @param shown gives {config, names of the classes, panels, last: the last explanation} when something is saved
- * @param onError told what went wrong
+ * @param onError called with a message if something fails
  */
 export function setUpSaveMenu(shown, onError) {
   const open = (yes) => {
