@@ -353,7 +353,7 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         (["net.xai", "--model", "renamed.onnx"], "renamed.onnx: does not take net.xai's input 'image' [1, 3, 16, 20]"),
         (["net.xai", "none.png"], "none.png: no such file"),
-        (["net.xai", "photos/notes.txt"], "photos/notes.txt: is a file; a bundle is a folder"),
+        (["net.xai", "photos/notes.txt"], "photos/notes.txt: damaged, or no network that xai-export reads"),
         (["net.xai", "--json", "none/costs.json"], "none/costs.json: its folder does not exist"),
         (["net.xai", "--plot", "none/costs.png"], "none/costs.png: its folder does not exist"),
         (["net.xai", "--json", "net.xai"], "net.xai: is a folder; give the name of a file"),
