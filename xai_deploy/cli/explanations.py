@@ -72,14 +72,16 @@ class Explanations:
         )
         self.methods = expand_sets(asked, [self.explainer.bundle.manifest])
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
-        self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
         self.names = unique_names(self.paths)
         warn_of(self.explainer, arguments.bundle)
-        self.drawing = Drawing(arguments, self.explainer, self.results.write)
+        # The lambda, since the results come last.
+        self.drawing = Drawing(arguments, self.explainer, lambda name, data: self.results.write(name, data))  # noqa: PLW0108
         self.page = None if arguments.no_report else ReportPage(self.explainer, self.drawing.style)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
+        # Last: from here on there may be a folder, which `__exit__` removes if nothing is done.
+        self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
 
     def __enter__(self) -> Explanations:
         self.results.__enter__()

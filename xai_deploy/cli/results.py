@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +31,8 @@ _FILES = ("overlay", "raw")
 class Results:
     """The results of one call, or of an interrupted one that goes on. A context manager.
 
-    Nothing is made until the first file is written. What was done before an error stays in OUT/unfinished.
+    Nothing is made until the first file is written, or `begin` is called. What was done before an error stays in OUT/unfinished.
+    Only this command's own files are moved or deleted.
 
     Args:
         out: The folder for the results.
@@ -44,15 +44,18 @@ class Results:
 
     Raises:
         XaiError: OUT is no place for results; it holds finished results, or unfinished ones of another call, and `overwrite` is not
-            set; another process is writing there.
+            set; OUT/unfinished holds other files; another process is writing there.
     """
 
     def __init__(self, out: Path, plan: Mapping[str, Any], overwrite: bool) -> None:
         require_folder(out)
-        if (out / REPORT).exists() and not overwrite:
-            raise XaiError(f"{out / REPORT}: exists; choose another folder with -o, or give --overwrite")
-        self.out = out
+        self.out, self._overwrite = out, overwrite
+        self._refuse_finished()
         self.folder = out / UNFINISHED
+        if self.folder.exists() and not _holds_results(self.folder):
+            raise XaiError(
+                f"{self.folder}: holds no unfinished results, which would lie there; choose another folder with -o"
+            )
         self._made: list[Path] = []  # folders that this call has made, innermost first: the order to remove them in
         self._since: list[str] = []  # files written since the last chunk was complete
         self._begun = False
@@ -70,7 +73,7 @@ class Results:
         Raises:
             OSError: It can't be written; `filename` is the file.
         """
-        self._begin()
+        self.begin()
         self._since.append(name)
         try:
             (self.folder / name).write_bytes(data)
@@ -78,16 +81,33 @@ class Results:
             error.filename = error.filename or str(self.folder / name)  # the error of a full disk names no file
             raise
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Keep other processes from writing into this folder.
+
+        Raises:
+            XaiError: Another process does, or has finished its results there since this call began.
+        """
         if self._begun:
             return
+        self._refuse_finished()
         self._made = [path for path in (self.out, *self.out.parents) if not path.exists()]
-        self._journal.begin()  # from here on, no other process writes into this folder
+        self._journal.begin()
         self._begun = True
         if not self.earlier:  # what lies there is of another call, which --overwrite replaces, or of no complete chunk
-            for path in self.folder.iterdir():
-                if path.name != _JOURNAL:
-                    path.unlink()
+            for path in _ours(self.folder):
+                path.unlink()
+
+    def _refuse_finished(self) -> None:
+        if (self.out / REPORT).exists() and not self._overwrite:
+            raise XaiError(f"{self.out / REPORT}: exists; choose another folder with -o, or give --overwrite")
+
+    def _remove_folder(self) -> None:
+        """Remove OUT/unfinished, but for files that are not of this command."""
+        self._journal.__exit__(None, None, None)  # Windows removes no open file
+        with contextlib.suppress(OSError):
+            for path in (*_ours(self.folder), self.folder / _JOURNAL):
+                path.unlink()
+            self.folder.rmdir()
 
     def read(self, name: str) -> bytes:
         """A file that an interrupted call has written.
@@ -106,21 +126,21 @@ class Results:
             images: What the report will say of its images.
             skipped: The images that could not be read.
         """
-        self._begin()
+        self.begin()
         self._journal.append(number, images, skipped)
         self._since = []
 
     def publish(self, report: bytes) -> None:
         """Remove the earlier results, then move the new ones to OUT, the report last: if it exists, the other files do."""
         self.write(REPORT, report)
-        # `_listed` reads the old report before the loop removes it.
-        for name in (REPORT, *_listed(self.out / REPORT)):
+        # `_listed` reads the old report before the loop removes it. It may be the report of an earlier part of this call, which was
+        # killed when it had moved all but the journal.
+        old = set(_listed(self.out / REPORT)) - set(_listed(self.folder / REPORT) if self.earlier else ())
+        for name in (REPORT, *sorted(old)):
             (self.out / name).unlink(missing_ok=True)
-        self._journal.__exit__(None, None, None)  # Windows moves no open file
-        kept = {_JOURNAL, REPORT}
-        for path in [*(p for p in sorted(self.folder.iterdir()) if p.name not in kept), self.folder / REPORT]:
+        for path in sorted(_ours(self.folder), key=lambda path: path.name == REPORT):
             path.replace(self.out / path.name)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folder()
         self._begun = False  # published: OUT stays
 
     def __enter__(self) -> Results:
@@ -134,7 +154,7 @@ class Results:
             (self.folder / name).unlink(missing_ok=True)
         if any(chunk["rows"] for chunk in self._journal.chunks.values()):
             return
-        shutil.rmtree(self.folder, ignore_errors=True)  # nothing is done: nothing stays
+        self._remove_folder()  # nothing is done: nothing stays
         for folder in self._made:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # fails, as it should, if something else is in it
@@ -160,13 +180,24 @@ def open_results(
     if out is not None:
         return Results(Path(out), plan, overwrite)
     for folder in numbered(base, [Path(path) for path in inputs]):
-        taken = (folder / REPORT).exists() or (folder / UNFINISHED).exists()
         try:
-            return Results(folder, plan, overwrite)
+            results = Results(folder, plan, overwrite)
+            results.begin()  # now, so that of two calls at a time the second takes the next number
+            return results
         except XaiError:
-            if not taken:
+            if not ((folder / REPORT).exists() or (folder / UNFINISHED).exists()):
                 raise
     raise AssertionError("the numbers of folders never end")
+
+
+def _ours(folder: Path) -> list[Path]:
+    """The files of this command in a folder, without the journal."""
+    return [path for path in sorted(folder.iterdir()) if path.name == REPORT or _OURS.fullmatch(path.name)]
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether a folder is empty or has the journal of unfinished results: a user's own folder may have the same name."""
+    return folder.is_dir() and ((folder / _JOURNAL).exists() or not any(folder.iterdir()))
 
 
 def _listed(report: Path) -> list[str]:

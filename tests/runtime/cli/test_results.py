@@ -120,6 +120,68 @@ def test_a_call_that_begins_at_the_same_moment(tmp_path: Path) -> None:
     assert (tmp_path / "a--cam--1.png").read_bytes() == b"first"
 
 
+def test_a_call_that_began_before_another_ended(tmp_path: Path) -> None:
+    """Both have looked before either has written, and the first has finished when the second begins."""
+    with Results(tmp_path, PLAN, False) as second:
+        with Results(tmp_path, PLAN, False) as first:
+            first.write("a--cam--1.png", b"first")
+            first.publish(report("a--cam--1.png"))
+        with pytest.raises(XaiError, match=r"results\.json: exists"):
+            second.write("a--cam--1.png", b"second")
+    assert (tmp_path / "a--cam--1.png").read_bytes() == b"first"
+    assert names(tmp_path) == ["a--cam--1.png", "results.json"]
+
+
+def test_default_folders_of_two_calls_at_once(tmp_path: Path) -> None:
+    one, two = (open_results(None, tmp_path, [name], PLAN, False) for name in ("cat.png", "cat.jpg"))
+    with one, two:
+        assert (one.out.name, two.out.name) == ("cat", "cat-2")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_of_the_user_with_the_same_name(tmp_path: Path, overwrite: bool) -> None:
+    """Nothing in it is deleted or moved, whether it was there before or the user has put files beside the journal."""
+    folder = tmp_path / "unfinished"
+    folder.mkdir()
+    (folder / "photo.png").write_bytes(b"mine")
+    with pytest.raises(XaiError, match="unfinished: holds no unfinished results, which would lie there; choose"):
+        Results(tmp_path, PLAN, overwrite)
+    (folder / "photo.png").unlink()
+    with Results(tmp_path, PLAN, overwrite) as results:
+        results.begin()
+        (folder / "photo.png").write_bytes(b"mine")
+        (folder / "more").mkdir()
+    assert names(folder) == ["more", "photo.png"]
+    (folder / "journal.jsonl").touch()
+    with Results(tmp_path, PLAN, overwrite) as results:
+        results.write("a--cam--1.png", b"new")
+        results.publish(report("a--cam--1.png"))
+    assert names(tmp_path) == ["a--cam--1.png", "results.json", "unfinished"]
+    assert names(folder) == ["more", "photo.png"]
+
+
+def test_killed_when_all_but_the_journal_had_moved(tmp_path: Path) -> None:
+    """The same call with --overwrite takes what lies in the folder for its own; it does not delete it as earlier results."""
+
+    def killed() -> None:
+        with Results(tmp_path, PLAN, False) as results:
+            for name in ("a--cam--1.png", "a--cam--1.npy"):
+                results.write(name, b"a")
+            results.done(0, [{"file": "a"}], [])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Results, "_remove_folder", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+                results.publish(report("a--cam--1.png"))
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert names(tmp_path) == ["a--cam--1.npy", "a--cam--1.png", "results.json", "unfinished"]
+    with Results(tmp_path, PLAN, True) as results:
+        assert results.read("a--cam--1.png") == b"a"
+        results.publish(report("a--cam--1.png"))
+    assert names(tmp_path) == ["a--cam--1.npy", "a--cam--1.png", "results.json"]
+
+
 def test_failure_while_moving(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "b--cam--1.png").mkdir(parents=True)  # in the way
