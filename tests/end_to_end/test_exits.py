@@ -76,7 +76,7 @@ def test_no_memory(place: Path) -> None:
     ("command", "line"),
     [
         ("xai-export", "net.onnx --list-layers"),
-        ("xai-export", "net.onnx --list-layers --json"),
+        ("xai-export", "net.onnx --list-layers --json -"),
         ("xai-explain", "--help"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_reader_that_leaves(place: Path, command: str, line: str) -> None:
     ("command", "line"),
     [
         ("xai-export", "net.onnx --list-layers"),
-        ("xai-export", "net.onnx --list-layers --json"),
+        ("xai-export", "net.onnx --list-layers --json -"),
         ("xai-export", "--help"),
         ("xai-explain", "--help"),
         ("xai-check", "net.xai net.xai image.png --json -"),

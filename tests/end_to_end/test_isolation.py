@@ -42,8 +42,9 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy: another worker may be building from the same tree
     shutil.copytree(root / "xai_deploy", source / "xai_deploy", ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(root / file, source)
+    (source / "scripts").mkdir()
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "scripts/links.py"):
+        shutil.copy(root / file, source / file)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))
