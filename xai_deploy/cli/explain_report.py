@@ -33,7 +33,7 @@ class ReportPage:
     """
 
     def __init__(self, explainer: Explainer, style: Style) -> None:
-        require(advice=", or leave it out with --no-report")
+        require()
         self._explainer, self._style = explainer, style
         self._images: list[dict[str, Any]] = []
         self._pictures = 0

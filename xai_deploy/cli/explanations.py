@@ -16,6 +16,7 @@ from .. import Explainer, XaiError
 from .. import answer as answers
 from ..answer import Answer
 from ..caveats import warn_of
+from ..errors import BackendNotInstalledError
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
@@ -76,12 +77,20 @@ class Explanations:
         warn_of(self.explainer, arguments.bundle)
         # The lambda, since the results come last.
         self.drawing = Drawing(arguments, self.explainer, lambda name, data: self.results.write(name, data))  # noqa: PLW0108
-        self.page = None if arguments.no_report else ReportPage(self.explainer, self.drawing.style)
+        self.page = None if arguments.no_report else self._report_page()
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
         # Last: from here on there may be a folder, which `__exit__` removes if nothing is done.
         self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
+
+    def _report_page(self) -> ReportPage | None:
+        """The page; None, with a warning, on a device that lacks jinja2. The maps do not need it."""
+        try:
+            return ReportPage(self.explainer, self.drawing.style)
+        except BackendNotInstalledError as error:
+            log.warning("no report.html: %s, or give --no-report", error)
+            return None
 
     def __enter__(self) -> Explanations:
         self.results.__enter__()
