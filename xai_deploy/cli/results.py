@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ UNFINISHED = "unfinished"
 _JOURNAL = "journal.jsonl"
 
 # The names of this command's files. An old report may list any name; only files with these names are deleted.
+_CHARACTER = r"[^/\0]" if os.sep == "/" else r"[^/\\\0]"  # of a name; it may hold a backslash if that parts no folders
 _OURS = re.compile(
-    r"[^/\\\0]+--[^/\\\0]+\.(png|jpg|webp|npy)|contact-sheet(-\d+)?\.(png|jpg|webp)|report\.html", re.DOTALL
+    rf"{_CHARACTER}+--{_CHARACTER}+\.(png|jpg|webp|npy)|contact-sheet(-\d+)?\.(png|jpg|webp)|report\.html", re.DOTALL
 )
 _FILES = ("overlay", "raw")
 
