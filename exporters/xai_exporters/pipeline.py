@@ -38,7 +38,7 @@ from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
 from .roles.plan import RolePlan, plan_roles
-from .sources import TrainedNetwork, load_source
+from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.look import look
 from .sources.stated import note
@@ -140,6 +140,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     """
     started = time.perf_counter()
     check(request)
+    refuse_folder(request.source)
     roles = plan_roles(request)
     path = request.output_path or Path(f"{request.source.stem}.xai")
     steps = [randomised_path(path, step, request.randomise) for step in range(1, (request.randomise or 0) + 1)]

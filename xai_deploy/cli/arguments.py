@@ -110,11 +110,15 @@ def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive:
 
     Raises:
         ImageFileError: A folder can't be read or holds no image.
-        InputError: A folder of images is also a folder for results.
+        InputError: A folder of images is also a folder for results, or a method is named in place of an image.
     """
     files: list[Path] = []
     for argument in arguments:
         path = Path(argument)
+        if argument in methods and not path.exists():
+            raise InputError(
+                f"{argument}: is a method, not an image; several are given as --method A,B, without spaces"
+            )
         if not path.is_dir():
             files.append(path)
             continue

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CacheError, ModelFileError, NotABundleError, OptionError
-from ..format.bundle import MANIFEST, Bundle
+from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, OptionError
+from ..format.bundle import MANIFEST, Bundle, parse_manifest
 from ..foundation.exits import printable
-from ..foundation.mistaken import ORDER, is_image
+from ..foundation.mistaken import ORDER, is_bundle, is_image
 from ..foundation.progress import step_line
 from ..version import __version__
 from . import program
@@ -23,6 +23,7 @@ from .options import METHODS, arguments_of, depends_on_place, flag
 from .private_folder import limit, private_folder
 
 _KEY = 32  # hexadecimal digits
+_MANIFEST_LIMIT = 1 << 24  # bytes; of a longer file, the beginning is no manifest
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +84,25 @@ def _refuse_wrong_file(source: Path) -> None:
     """Refuse a file that is often given by mistake, before anything is started."""
     if source.name == MANIFEST:
         raise NotABundleError(f"{source}: is a bundle's manifest; give its folder, {source.parent}")
+    if _is_part(source):
+        raise NotABundleError(f"{source}: is a part of a bundle; give its folder, {source.parent}")
     if is_image(source):
         raise NotABundleError(f"{source}: is an image; {ORDER}")
     if source.suffix == ".npz":
         raise NotABundleError(
             f"{source}: is a file; a bundle is a folder, and a recording can be xai-check's REFERENCE only"
         )
+
+
+def _is_part(source: Path) -> bool:
+    """Whether a bundle's manifest lies beside a file and names it. Other programs have files called manifest.json, too."""
+    if not is_bundle(source.parent):
+        return False
+    try:
+        with open(source.parent / MANIFEST, "rb") as file:
+            return source.name in parse_manifest(file.read(_MANIFEST_LIMIT)).files
+    except (BundleError, OSError):
+        return False
 
 
 def _key(source: Path, arguments: list[str], place: bool, version: str) -> str:

@@ -118,6 +118,8 @@ class Bundle:
                 raise NotABundleError(f"{folder}: is an image; {ORDER}")
             if folder.exists() and is_network(folder):
                 raise NotABundleError(f"{folder}: is a network; make a bundle of it first: xai-export {folder}")
+            if not folder.exists() and is_network(folder):
+                raise NotABundleError(f"{folder}: no such file")
             what = "is a file" if folder.exists() else "no such folder"
             raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,11 +84,17 @@ def title_of(name: str, options: Mapping[str, object]) -> str:
     return "+".join([name, *(f"{key}={texts[key]}" for key in sorted(texts))])
 
 
+def _folded(name: str) -> str:
+    """A name as other libraries spell it, made equal: GradCAMPlusPlus, GradCAMpp and grad_cam++ are gradcam++."""
+    return re.sub("(?<=cam)(plusplus|pp)$", "++", re.sub(r"[-_ ]", "", name.casefold()))
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message about a name that is not among the known ones."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    spellings = {_folded(one): one for one in names}
+    close = difflib.get_close_matches(_folded(name), spellings, 1)
+    hint = f" (did you mean {spellings[close[0]]!r}?)" if close else ""
     return f"no {kind} {name!r}{hint}; there are {', '.join(names)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from .kinds import CLASS, ScoreSpace, kinds
 from .seeds import Array, Index, Seed
 
 _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
+_WORD = re.compile(r"\w+")
 
 
 @kinds.register(CLASS)
@@ -95,7 +96,14 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         raise UnknownLabelError(
             f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1})"
         )
-    close = difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
+    close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
     raise UnknownLabelError(
         f"no label {text!r}" + (f"; the nearest are {', '.join(map(repr, close))}" if close else "")
     )
+
+
+def _with_words(text: str, labels: Sequence[str]) -> list[str]:
+    """The labels that hold every word of a text, "tiger cat" for "cat"; those that end with it first: kinds of it."""
+    words = set(_WORD.findall(text.casefold()))
+    fitting = [label for label in labels if words and words <= set(_WORD.findall(label.casefold()))]
+    return sorted(fitting, key=lambda label: not label.casefold().endswith(text.casefold()))

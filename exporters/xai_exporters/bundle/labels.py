@@ -47,8 +47,10 @@ def read_labels(path: Path, classes: int) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # as the bundle is read
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: can't be read as text ({error})") from None
+    except OSError as error:
+        raise RequestError(f"{path}: can't be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{path}: is not text in UTF-8; it takes one label a line, in the classes' order") from None
     if lines == [""]:
         raise RequestError(f"{path}: is empty; it takes one label a line, in the classes' order")
     if len(lines) != classes:

@@ -5,6 +5,7 @@ A file's format is recognised by its content, never by its extension.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol, cast
 
 from xai_deploy.foundation.registry import import_all
@@ -29,14 +30,23 @@ class SourceFormat(Protocol):
         ...
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder in place of the network's file, before anything is read.
+
+    Raises:
+        UnknownSourceError: It is a folder; the message names its kind, and what to do.
+    """
+    if path.is_dir():
+        raise UnknownSourceError(f"{path}: {foreign.folder(path)}")
+
+
 def load_source(request: Request) -> TrainedNetwork:
     """Read the trained network.
 
     Raises:
         SourceError: The file is missing, of no known format, damaged, or needs an option.
     """
-    if request.source.is_dir():
-        raise UnknownSourceError(f"{request.source}: {foreign.folder(request.source)}")
+    refuse_folder(request.source)
     file = SourceFile.open(request.source)
     for module in import_all(__name__):
         if hasattr(module, "matches") and module.matches(file):

@@ -184,6 +184,7 @@ def bad(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["none.xai", "photos"], "none.xai: no such folder"),
         (["photos", "photos"], "photos: is a folder of images; a bundle or a model file comes first"),
         (["net.xai", "none.png"], "none.png: no such file"),
+        (["net.xai", "photos", "-m", "cam", "grad-cam"], "grad-cam: is a method, not an image; several are given as"),
         (["net.xai", "photos/notes.txt"], "photos/notes.txt: not a PNG, JPEG"),
         (["net.xai", "net.xai"], "net.xai: is a bundle, not an image; a bundle or a model file comes first"),
         (["net.xai", "photos", "-m", "gradcam"], "no method 'gradcam'"),

@@ -10,7 +10,7 @@ from xai_exporters.cli import main as xai_export
 
 from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import bench, check, explain
-from xai_deploy.errors import ImageFileError, NotABundleError, TruthError
+from xai_deploy.errors import ImageFileError, ModelFileError, NotABundleError, TruthError
 from xai_deploy.evaluation.truth.annotations import read_boxes
 from xai_deploy.foundation.mistaken import is_url
 
@@ -77,6 +77,8 @@ def test_in_place_of_an_image(here: Path, path: str, says: str, capsys: pytest.C
         ("https://example.org/net.xai", "https://example.org/net.xai: is a URL, and only files are read"),
         ("photos", f"photos: is a folder of images; {ORDER}"),
         ("cat.png", "cat.png: is an image; "),
+        ("none.onnx", "none.onnx: no such file"),
+        ("net.xai/head.onnx", "net.xai/head.onnx: is a part of a bundle; give its folder, net.xai"),
     ],
 )
 def test_in_place_of_a_bundle(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +102,21 @@ def test_in_place_of_a_bundle(here: Path, path: str, says: str, capsys: pytest.C
 def test_in_place_of_a_network(here: Path, path: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert xai_export([path, "-o", "out.xai"]) == 2
     assert capsys.readouterr().err.startswith(f"xai-export: error: {says}")
+
+
+def test_a_bundle_in_place_of_a_network_without_a_destination(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its default destination is the bundle itself, which must not be offered for replacement."""
+    assert xai_export(["net.xai", "--overwrite"]) == 2
+    assert capsys.readouterr().err.startswith("xai-export: error: net.xai: a bundle, which is exported already")
+    Explainer("net.xai")
+
+
+def test_another_programs_manifest(here: Path) -> None:
+    """A network beside a web page's manifest.json is not taken for a bundle's part."""
+    for text in ("{}", "[", '{"name": "a page"}'):
+        Path("manifest.json").write_text(text)
+        with pytest.raises(ModelFileError):
+            Explainer("net.onnx")
 
 
 def test_empty_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

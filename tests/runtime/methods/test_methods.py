@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -214,6 +215,19 @@ def test_unknown_method() -> None:
         UnknownMethodError, match=r"no method 'reciprocm' \(did you mean 'reciprocam'\?\); there are cam, "
     ):
         create("reciprocm", {})
+    for name, meant in {
+        "GradCAM": "grad-cam",
+        "grad_cam": "grad-cam",
+        "GradCAMPlusPlus": "grad-cam++",
+        "GradCAMpp": "grad-cam++",
+        "SmoothGradCAMpp": "smooth-grad-cam++",
+        "HiResCAM": "hires-cam",
+        "IntegratedGradients": "integrated-gradients",
+        "GuidedBackprop": "guided-backprop",
+        "LRP": "lrp",
+    }.items():
+        with pytest.raises(UnknownMethodError, match=re.escape(f"no method {name!r} (did you mean {meant!r}?); there")):
+            create(name, {})
     with pytest.raises(UnknownMethodError, match=r"no method 'xyz'; there are cam, "):
         create("xyz", {})
 

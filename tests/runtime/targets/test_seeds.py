@@ -129,3 +129,19 @@ def test_when_the_logits_are_needed() -> None:
         assert checked(target).needs_logits
         with pytest.raises(AssertionError):
             checked(target).seed(refuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("cat", "'tiger cat', 'Egyptian cat', 'cat food'"),  # labels with the word, before those that look alike
+        ("Cat, egyptian", "'Egyptian cat'"),
+        ("crat", "'crate', 'castle', 'carton'"),
+        ("...", None),
+    ],
+)
+def test_the_labels_nearest_to_a_wrong_one(text: str, nearest: str | None) -> None:
+    labels = ("crate", "tiger cat", "cat food", "castle", "Egyptian cat", "carton")
+    with pytest.raises(UnknownLabelError) as error:
+        read([text], 1, ScoreSpace(len(labels), labels))
+    assert str(error.value) == f"no label {text!r}" + (f"; the nearest are {nearest}" if nearest else "")

@@ -108,7 +108,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
         raise GraphError(
             f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
-            f"[N, classes]: {advice} the classifier alone"
+            f"[N, classes]: {advice} the classifier alone; detectors and segmenters can't be explained yet"
         )
     return Logits(decided.value, output, decided.kind, decided.activation, classes)
 
