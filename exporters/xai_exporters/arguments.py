@@ -50,7 +50,11 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     add = parser.add_argument
-    add("source", type=Path, help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors or ONNX file")
+    add(
+        "source",
+        type=Path,
+        help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors, ONNX or OpenVINO IR (.xml) file",
+    )
     add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
     add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")
     names: dict[str, Iterable[str]] = {

@@ -55,5 +55,5 @@ def load_source(request: Request) -> TrainedNetwork:
         raise UnknownSourceError(f"{file.path}: {known}")
     raise UnknownSourceError(
         f"{file.path}: damaged, or no network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
-        "ONNX); export a Keras or TensorFlow network with tf2onnx first"
+        "ONNX, OpenVINO IR); export a Keras or TensorFlow network with tf2onnx first"
     )

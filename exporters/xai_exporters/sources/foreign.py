@@ -95,8 +95,6 @@ def _text(head: bytes) -> str | None:
     if lowered.startswith((b"<!doctype html", b"<html")):
         return "a page of HTML, as a download gives that failed or wants a login; fetch the file itself"
     if lowered.startswith(b"<?xml") or lowered.startswith(b"<net"):
-        if b"<net" in head and b"version=" in head:
-            return "OpenVINO IR; name the ONNX file that it was made from (IR can't be turned back)"
         return "an XML file; name the network"
     if re.match(rb"\s*(name\s*:\s*\"|layer\s*\{|input\s*:\s*\")", start):
         return f"a Caffe prototxt, the layers without weights; {_TRAINING}"
@@ -122,6 +120,9 @@ def _protobuf(head: bytes, path: Path) -> str | None:
     if ending in (".pdmodel", ".pdiparams", ".pdparams"):
         return "a PaddlePaddle model; convert it with paddle2onnx"
     if ending == ".bin":
+        graph = path.with_suffix(".xml")
+        if graph.is_file():
+            return f"the weights of an OpenVINO IR; name its graph, {graph.name}"
         return (
             "weights without a network (of OpenVINO IR, ncnn or another); name the network's ONNX file, or a state dict"
         )

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from xai_exporters.cli import main
 
-IR = b'<?xml version="1.0"?>\n<net name="torch_jit" version="11">\n<layers></layers></net>'
-
 
 def zipped(*names: str) -> bytes:
     stream = io.BytesIO()
@@ -40,8 +38,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         "a Git LFS pointer.*git lfs pull",
     ),
-    "IR": ("net.xml", IR, "OpenVINO IR; name the ONNX file"),
-    "IR called onnx": ("net.onnx", IR, "OpenVINO IR; name the ONNX file"),
+    "XML": ("net.xml", b"<?xml version='1.0'?>\n<annotation/>", "an XML file; name the network"),
     "TFLite": ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(60), "a TFLite model.*tf2onnx.convert --tflite"),
     "ORT": ("net.ort", b"\x1c\0\0\0ORTM" + bytes(60), "ORT format"),
     "HDF5": ("net.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "an HDF5 file .Keras.*tf2onnx"),

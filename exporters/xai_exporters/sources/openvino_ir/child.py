@@ -1,0 +1,154 @@
+"""The process that reads an IR: OpenVINO's reader is a native parser, and the file may come from a stranger.
+
+python -m xai_exporters.sources.openvino_ir.child translate NET.xml BIN FOLDER LIMIT [C,H,W]
+    writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself
+python -m xai_exporters.sources.openvino_ir.child run NET.xml BIN FOLDER
+    reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time
+
+A refusal is one line on standard error, and exit status 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from xai_deploy.foundation import runtimes
+
+from ...errors import ExportError, GraphError, SourceError
+from .translate import translate
+
+REFUSED = 2
+BOUND = "XAI_CHILD_BYTES"
+"""The environment variable with the bytes of addresses that the process may use."""
+MODEL, SAID, IMAGES, OUTPUTS = "net.onnx", "said.json", "images.npy", "outputs.npz"
+_LONGEST = 1 << 20  # characters of a text in rt_info
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the two tasks; returns the exit status."""
+    task, xml, weights, folder, *rest = arguments
+    try:
+        _limits()
+        model = _read(Path(xml), Path(weights) if weights else None)
+        if task == "translate":
+            shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
+            _translate(model, Path(folder), int(rest[0]), shape)
+        else:
+            _run(model, Path(folder))
+    except MemoryError:
+        print("needs more memory than a file of its size may", file=sys.stderr)
+        return REFUSED
+    except ExportError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def _limits() -> None:
+    """Bound the memory, and leave no core file if a file makes the parser crash."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound = int(os.environ.get(BOUND, "0"))
+    if bound:
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+def _read(xml: Path, weights: Path | None) -> Any:
+    core = runtimes.openvino().Core()
+    try:
+        return core.read_model(str(xml), str(weights)) if weights else core.read_model(str(xml))
+    except Exception as error:  # OpenVINO's types of errors are not documented
+        raise SourceError(f"OpenVINO can't read it ({_reason(error)})") from None
+
+
+def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
+    if shape is not None:
+        _bind(model, shape)
+    said = _said(model)
+    said["outputs"] = None
+    network = translate(model, limit)
+    said["outputs"] = [value.name for value in network.graph.outputs]
+    ir.save(network, folder / MODEL)
+    (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
+
+
+def _bind(model: Any, shape: list[int]) -> None:
+    """Give the image its size: OpenVINO then knows the sizes of everything. What does not fit is reported later, as for ONNX."""
+    ports = [
+        port for port in model.inputs if port.get_partial_shape().rank.is_static and len(port.get_partial_shape()) == 4
+    ]
+    if len(model.inputs) != 1 or not ports or ports[0].get_partial_shape()[1:].is_static:
+        return
+    dims = ports[0].get_partial_shape()
+    known = [d.get_length() if d.is_static else -1 for d in dims]
+    channels, height, width = shape
+    last = known[3] == channels and known[1] != channels
+    wanted = [height, width, channels] if last else [channels, height, width]
+    if any(have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)):
+        return
+    try:
+        model.reshape([known[0], *wanted])
+    except Exception as error:
+        raise GraphError(
+            f"does not take images of --input-shape {','.join(map(str, shape))} ({_reason(error)})"
+        ) from None
+
+
+def _said(model: Any) -> dict[str, Any]:
+    """`model_info` of rt_info: what OpenVINO's converters and Model API note."""
+    info: dict[str, str] = {}
+    for key in (
+        "labels",
+        "mean_values",
+        "scale_values",
+        "reverse_input_channels",
+        "resize_type",
+        "embedded_processing",
+        "task_type",
+    ):
+        if model.has_rt_info(["model_info", key]):
+            text = str(model.get_rt_info(["model_info", key]).astype(str))
+            if len(text) <= _LONGEST:
+                info[key] = text
+    return {"model_info": info, "quantised": any(n.get_type_name() == "FakeQuantize" for n in model.get_ops())}
+
+
+def _run(model: Any, folder: Path) -> None:
+    """Every image alone, in float32; a network with a fixed batch takes no other."""
+    images = np.load(folder / IMAGES)
+    ov = runtimes.openvino()
+    try:
+        compiled = ov.Core().compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
+        )
+        kind = compiled.inputs[0].get_element_type().to_dtype()
+        rows = [compiled([image[None].astype(kind)]) for image in images]
+        outputs = {str(i): np.concatenate([row[i] for row in map(_listed, rows)]) for i in range(len(compiled.outputs))}
+    except Exception as error:
+        raise SourceError(f"OpenVINO can't run it ({_reason(error)})") from None
+    np.savez(folder / OUTPUTS, **outputs)  # type: ignore[arg-type]
+
+
+def _listed(row: Any) -> list[np.ndarray[Any, Any]]:
+    return [np.array(row[i]) for i in range(len(row))]
+
+
+def _reason(error: Exception) -> str:
+    """OpenVINO's message without its source lines, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("Exception from src", "Check '"))]
+    return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,259 @@
+"""What in OpenVINO's graph depends on no input: computed by OpenVINO's own operators, within bounds; int8 weights stay int8."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.foundation import runtimes
+
+from ...errors import GraphError
+from ...graph.emit import Ops
+
+_KINDS = {
+    "f32": np.float32, "f64": np.float64, "f16": np.float32, "bf16": np.float32, "i8": np.int8, "u8": np.uint8, "i16": np.int16,
+    "u16": np.uint16, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "boolean": np.bool_,
+}  # fmt: skip
+"""OpenVINO's element types -> those in ONNX. OpenVINO's CPU computes half precision in float32 here."""
+
+_FLOAT_RULES = {"Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply}
+"""Computed in float32 for half precision, as OpenVINO's CPU computes compressed weights."""
+
+
+def kind_of(element: Any) -> np.dtype[Any]:
+    """The element type in ONNX.
+
+    Raises:
+        GraphError: ONNX's common operators have no such type (4 bits, text).
+    """
+    name = element.get_type_name()
+    if name not in _KINDS:
+        raise GraphError(
+            f"the IR holds elements of the type {name}, which has no equal in ONNX; convert the model with float or int8 weights"
+        )
+    return np.dtype(_KINDS[name])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Weights in int8: (codes - zero) * scale.
+
+    Attributes:
+        codes: int8 or uint8.
+        scale: float32, a scalar or a vector along `axis`.
+        zero: As `scale`, of the codes' type.
+        axis: The dimension of `codes` along which the scales differ.
+    """
+
+    codes: NDArray[Any]
+    scale: NDArray[np.float32]
+    zero: NDArray[Any]
+    axis: int
+
+    def reshaped(self, shape: Any) -> Codes | None:
+        """The same in another shape; None if the scales then differ along several dimensions."""
+        full = [self._full(part) for part in (self.scale, self.zero)]
+        codes = self.codes.reshape(shape)
+        return _along_one_axis(codes, *(part.reshape(codes.shape) for part in full))
+
+    def transposed(self) -> Codes:
+        """With the last two dimensions exchanged."""
+        last = self.codes.ndim - 1
+        axis = {last: last - 1, last - 1: last}.get(self.axis, self.axis)
+        return Codes(np.ascontiguousarray(np.swapaxes(self.codes, -1, -2)), self.scale, self.zero, axis)
+
+    def emit(self, op: Ops) -> ir.Value:
+        """DequantizeLinear of the codes."""
+        parts = [
+            op.emit.constant(a, f"weight/{n}")
+            for a, n in ((self.codes, "codes"), (self.scale, "scale"), (self.zero, "zero"))
+        ]
+        return op.DequantizeLinear(*parts, axis=self.axis)
+
+    def _full(self, part: NDArray[Any]) -> NDArray[Any]:
+        if part.ndim:
+            part = part.reshape([-1 if i == self.axis else 1 for i in range(self.codes.ndim)])
+        return np.broadcast_to(part, self.codes.shape)
+
+
+class Constants:
+    """Content of outputs that depend on no input.
+
+    Args:
+        limit: The largest number of bytes that may be computed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = self._limit = limit
+        self._arrays: dict[tuple[str, int], NDArray[Any] | None] = {}
+
+    def array(self, output: Any) -> NDArray[Any] | None:
+        """The content, or None if it depends on an input (or is FakeQuantize, which stays an operator).
+
+        Raises:
+            GraphError: It would take more than the limit, or has a type that ONNX does not have.
+        """
+        pending = [output]
+        while pending:  # no recursion: shape arithmetic may be deep
+            key = _key(pending[-1])
+            if key in self._arrays:
+                pending.pop()
+                continue
+            node = pending[-1].get_node()
+            before = [node.input_value(i) for i in range(node.get_input_size())] if foldable(node) else []
+            if known_sizes(node) is not None:
+                before = []
+            missing = [o for o in before if _key(o) not in self._arrays]
+            if missing:
+                pending += missing
+                continue
+            self._arrays[key] = self._compute(node, pending.pop(), [self._arrays[_key(o)] for o in before])
+        return self._arrays[_key(output)]
+
+    def codes(self, output: Any) -> Codes | None:
+        """Int8 weights with their scale, as NNCF compresses them: Constant -> Convert [-> Subtract] -> Multiply [-> Convert, Reshape]."""
+        node = output.get_node()
+        kind = node.get_type_name()
+        if kind == "Convert" and kind_of(output.get_element_type()) == np.float32:
+            return self.codes(node.input_value(0)) if _type(node.input_value(0)) in ("Multiply", "Reshape") else None
+        if kind == "Reshape":
+            inner = self.codes(node.input_value(0)) if _type(node.input_value(0)) in ("Multiply", "Convert") else None
+            shape = output.get_partial_shape()
+            return inner.reshaped(list(shape.to_shape())) if inner is not None and shape.is_static else None
+        if kind != "Multiply":
+            return None
+        scale, (source, zero) = self.array(node.input_value(1)), (node.input_value(0), None)
+        if _type(source) == "Subtract":
+            zero = self.array(source.get_node().input_value(1))
+            source = source.get_node().input_value(0)
+            if zero is None:
+                return None
+        if scale is None or scale.dtype != np.float32 or _type(source) != "Convert":
+            return None
+        origin = source.get_node().input_value(0)
+        codes = self.array(origin) if _type(origin) == "Constant" else None
+        if codes is None or codes.dtype not in (np.int8, np.uint8) or codes.ndim < 2:
+            return None
+        zeros = np.zeros((), np.float32) if zero is None else zero
+        if (np.rint(zeros) != zeros).any() or (zeros.astype(codes.dtype) != zeros).any() or scale.ndim > codes.ndim:
+            return None
+        try:
+            full = [np.broadcast_to(part, codes.shape) for part in (scale, zeros.astype(codes.dtype))]
+        except ValueError:
+            return None
+        return _along_one_axis(codes, *full)
+
+    def _compute(self, node: Any, output: Any, inputs: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+        kind = node.get_type_name()
+        shape = output.get_partial_shape()
+        if kind == "Constant":
+            return _content(node)
+        sizes = known_sizes(node)
+        if sizes is not None:
+            return sizes.astype(kind_of(output.get_element_type()))
+        if not inputs or any(array is None for array in inputs) or not shape.is_static:
+            return None
+        known = [array for array in inputs if array is not None]
+        self._take(node, shape)
+        if kind_of(output.get_element_type()) == np.float32 and output.get_element_type().get_type_name() != "f32":
+            if kind == "Convert":
+                return known[0].astype(np.float32)
+            return _FLOAT_RULES[kind](*known) if kind in _FLOAT_RULES else None
+        return _evaluated(node, output.get_index(), known)
+
+    def _take(self, node: Any, shape: Any) -> None:
+        self._left -= 4 * math.prod(shape.to_shape())
+        if self._left < 0:
+            raise GraphError(
+                f"the node {node.get_friendly_name()!r} ({node.get_type_name()}): the constants up to here would take more than "
+                f"{self._limit >> 20} MiB, far more than the file; refused"
+            )
+
+
+def foldable(node: Any) -> bool:
+    """Whether an operator of fixed inputs may be computed at the translation. FakeQuantize stays an operator."""
+    kind = node.get_type_name()
+    return kind not in ("Constant", "Parameter", "FakeQuantize") and not kind.startswith("Random")
+
+
+def known_sizes(node: Any) -> NDArray[np.int64] | None:
+    """The value of ShapeOf if every size is known, or of Gather(ShapeOf) if those that it takes are; else None."""
+    kind = node.get_type_name()
+    if kind == "ShapeOf":
+        shape = node.get_input_partial_shape(0)
+        return np.array(list(shape.to_shape()), np.int64) if shape.is_static else None
+    if kind != "Gather" or _type(node.input_value(1)) != "Constant":
+        return None
+    source = node.input_value(0).get_node()
+    while source.get_type_name() == "Convert":
+        source = source.input_value(0).get_node()
+    if source.get_type_name() != "ShapeOf":
+        return None
+    shape = source.get_input_partial_shape(0)
+    if shape.rank.is_dynamic:
+        return None
+    indices = np.array(_content(node.input_value(1).get_node()))
+    if indices.size and (indices.min() < -len(shape) or indices.max() >= len(shape)):
+        return None
+    dims = [shape[int(i) % len(shape)] for i in indices.ravel()]
+    return (
+        np.array([d.get_length() for d in dims], np.int64).reshape(indices.shape)
+        if all(d.is_static for d in dims)
+        else None
+    )
+
+
+def _evaluated(node: Any, index: int, inputs: list[NDArray[Any]]) -> NDArray[Any] | None:
+    """What OpenVINO's own definition of the operator gives, or None if it has none for the CPU's plain memory."""
+    ov = runtimes.openvino()
+    for i, array in enumerate(inputs):
+        if node.get_input_element_type(i).get_type_name() in ("f16", "bf16"):
+            inputs[i] = array.astype(np.float16) if node.get_input_element_type(i).get_type_name() == "f16" else array
+            if node.get_input_element_type(i).get_type_name() == "bf16":
+                return array.astype(np.float32) if node.get_type_name() == "Convert" else None
+    outputs = []
+    for i in range(node.get_output_size()):
+        shape = node.get_output_partial_shape(i)
+        if not shape.is_static:
+            return None
+        outputs.append(ov.Tensor(node.get_output_element_type(i), ov.Shape(list(shape.to_shape()))))
+    given = [
+        ov.Tensor(np.ascontiguousarray(array)) if array.ndim else ov.Tensor(array.copy().reshape(()))
+        for array in inputs
+    ]
+    try:
+        done = node.evaluate(outputs, given)
+    except Exception:  # OpenVINO's types of errors are not documented
+        return None
+    return np.array(outputs[index].data).reshape(list(outputs[index].shape)) if done else None
+
+
+def _content(node: Any) -> NDArray[Any]:
+    """A constant's elements; half precision as float32."""
+    kind = kind_of(node.get_output_element_type(0))
+    if node.get_output_element_type(0).get_type_name() == "bf16":
+        return np.array(node.get_data(dtype=np.float32))
+    return np.array(node.get_data()).astype(kind, copy=False).reshape(list(node.get_output_shape(0)))
+
+
+def _along_one_axis(codes: NDArray[Any], scale: NDArray[np.float32], zero: NDArray[Any]) -> Codes | None:
+    """Scales of the codes' shape as a vector along one dimension; None if they differ along several."""
+    for axis in (None, *range(codes.ndim)):
+        at = tuple(slice(None) if i == axis else slice(0, 1) for i in range(codes.ndim))
+        if all(np.array_equal(np.broadcast_to(part[at], codes.shape), part) for part in (scale, zero)):
+            vectors = [np.array(part[at]).reshape(() if axis is None else (-1,)) for part in (scale, zero)]
+            return Codes(np.ascontiguousarray(codes), vectors[0], vectors[1], axis or 0)
+    return None
+
+
+def _key(output: Any) -> tuple[str, int]:
+    return output.get_node().get_name(), output.get_index()
+
+
+def _type(output: Any) -> str:
+    return str(output.get_node().get_type_name())

@@ -1,0 +1,69 @@
+"""Starts the process that reads an IR, with bounds on its memory and its time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from xai_deploy.format.guard.expansion import constants_limit
+
+from ...errors import SourceError
+from .child import BOUND, REFUSED
+
+_ROOM = 12 << 30  # bytes of addresses; OpenVINO and its threads reserve much more than they use
+_SECONDS = 1800
+_CHILD = "xai_exporters.sources.openvino_ir.child"
+
+
+def call(task: str, xml: Path, weights: Path | None, folder: Path, *more: str) -> None:
+    """Run a task of `child` in another process.
+
+    Args:
+        task: translate or run.
+        xml: The .xml file.
+        weights: The .bin file, or None if there is none.
+        folder: Where it reads and writes.
+        more: Further arguments.
+
+    Raises:
+        SourceError: It refuses, crashes, or needs more memory or time than it may.
+    """
+    size = xml.stat().st_size + (weights.stat().st_size if weights else 0)
+    command = [sys.executable, "-P", "-m", _CHILD, task, str(xml), str(weights or ""), str(folder), *more]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(size))},
+            timeout=_SECONDS,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"{xml}: reading it with OpenVINO took more than {_SECONDS // 60} minutes; stopped") from None
+    if done.returncode == REFUSED:
+        raise SourceError(f"{xml}: {last_line(done.stderr)}")
+    if done.returncode != 0:
+        raise SourceError(f"{xml}: {_ended(done.returncode, done.stderr)}")
+
+
+def last_line(text: str) -> str:
+    """The last line that holds anything, bounded."""
+    lines: Sequence[str] = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    return lines[-1][:1000]
+
+
+def _ended(status: int, text: str) -> str:
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"damaged: OpenVINO's reader was ended by {signal.Signals(-status).name} while it read it"
+    return f"OpenVINO's reader failed ({last_line(text)})"

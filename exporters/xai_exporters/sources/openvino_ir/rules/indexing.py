@@ -1,0 +1,147 @@
+"""Parts of a tensor: slices, gathers, the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ....graph.emit import Ops
+from ..layer import Layer, rule
+from .elementwise import cast
+
+_END = np.iinfo(np.int64).max
+
+
+@rule("StridedSlice")
+def strided_slice(op: Ops, layer: Layer) -> ir.Value:
+    """Slices as TensorFlow writes them: masks say which bounds do not count, and which dimensions go, come or are skipped."""
+    begins, ends = layer.ints(1, "bounds"), layer.ints(2, "bounds")
+    steps = layer.ints(3, "steps") if len(layer) > 3 else [1] * len(begins)
+    masks = {
+        name: [*map(bool, layer.attr(f"{name}_mask") or []), *[False] * len(begins)]
+        for name in ("begin", "end", "new_axis", "shrink_axis", "ellipsis")
+    }
+    rank, axis, out = len(layer.dims()), 0, 0
+    parts: list[tuple[int, int, int, int]] = []
+    shrunk, new = [], []
+    consumed = sum(not masks["new_axis"][i] and not masks["ellipsis"][i] for i in range(len(begins)))
+    for i, (begin, end, step) in enumerate(zip(begins, ends, steps, strict=True)):
+        if masks["ellipsis"][i]:
+            axis, out = axis + rank - consumed, out + rank - consumed
+            continue
+        if masks["new_axis"][i]:
+            new.append(out)
+            out += 1
+            continue
+        if masks["shrink_axis"][i]:
+            parts.append((axis, begin, _END if begin == -1 else begin + 1, 1))
+            shrunk.append(axis)
+        else:
+            first, last = (0, _END) if step > 0 else (_END, -_END)
+            part = (axis, first if masks["begin"][i] else begin, last if masks["end"][i] else end, step)
+            if part[1:] != (0, _END, 1):
+                parts.append(part)
+            out += 1
+        axis += 1
+    x = layer.x()
+    if parts:
+        axes, starts, stops, by = (np.array(column) for column in zip(*parts, strict=True))
+        x = op.Slice(x, starts, stops, axes, by)
+    if shrunk:
+        x = op.Squeeze(x, np.array(shrunk))
+    return op.Unsqueeze(x, np.array(new)) if new else x if parts or shrunk else op.Identity(x)
+
+
+@rule("Slice")
+def sliced(op: Ops, layer: Layer) -> ir.Value:
+    """start to stop by step."""
+    axes = layer.int64(op, 4) if len(layer) > 4 else None
+    return op.Slice(layer.x(), *(layer.int64(op, i) for i in (1, 2)), axes, layer.int64(op, 3))
+
+
+@rule("Gather")
+def gather(op: Ops, layer: Layer) -> ir.Value:
+    """x at indices along an axis."""
+    if int(layer.attr("batch_dims", 0)) % max(len(layer.dims(1)), 1):
+        raise layer.refuse("gathers with batch_dims, which ONNX's Gather does not have")
+    axis = layer.axis(layer.ints(2, "axis")[0])
+    indices = layer.constant(1)
+    return op.Gather(layer.x(), layer.x(1) if indices is None else indices.astype(np.int64), axis=axis)
+
+
+@rule("GatherElements")
+def gather_elements(op: Ops, layer: Layer) -> ir.Value:
+    """x at one index per element along an axis."""
+    return op.GatherElements(layer.x(), layer.x(1), axis=layer.axis(int(layer.attr("axis"))))
+
+
+@rule("GatherND")
+def gather_nd(op: Ops, layer: Layer) -> ir.Value:
+    """x at vectors of indices."""
+    return op.GatherND(
+        layer.x(), cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), batch_dims=int(layer.attr("batch_dims", 0))
+    )
+
+
+@rule("TopK")
+def top_k(op: Ops, layer: Layer) -> Sequence[ir.Value]:
+    """The k largest or smallest along an axis, and their indices; sorted by value, or in any order."""
+    sort = str(layer.attr("sort")).lower()
+    k = layer.ints(1, "number")
+    if sort == "index" and k != [1]:
+        raise layer.refuse("sorts by index, which ONNX's TopK does not do")
+    node = ir.node(
+        "TopK",
+        [layer.x(), op.emit.shared(np.array(k))],
+        attributes={
+            "axis": layer.axis(int(layer.attr("axis"))),
+            "largest": int(str(layer.attr("mode")).lower() == "max"),
+            "sorted": int(sort == "value"),
+        },
+        num_outputs=2,
+        name=op.emit.unique(f"inner/{layer.name}/TopK"),
+    )
+    for value, part in zip(node.outputs, ("values", "indices"), strict=True):
+        value.name = op.emit.unique(f"inner/{layer.name}/{part}")
+    op.emit.graph.append(node)
+    return node.outputs[0], cast(op, node.outputs[1], np.dtype(np.int64), layer.out_kind(1))
+
+
+@rule("CumSum")
+def cumulative_sum(op: Ops, layer: Layer) -> ir.Value:
+    """Sums along an axis up to each position."""
+    flags = {name: int(bool(layer.attr(name, False))) for name in ("exclusive", "reverse")}
+    return op.CumSum(layer.x(), np.array(layer.axis(layer.ints(1, "axis")[0])), **flags)
+
+
+@rule("Range")
+def arange(op: Ops, layer: Layer) -> ir.Value:
+    """start, start + step, ... below stop."""
+    return op.Range(*(cast(op, layer.x(i), layer.kind(i), layer.out_kind()) for i in range(3)))
+
+
+@rule("ScatterNDUpdate")
+def scatter_nd(op: Ops, layer: Layer) -> ir.Value:
+    """x with other values at vectors of indices."""
+    reduction = str(layer.attr("reduction", "none")).lower()
+    if reduction != "none":
+        raise layer.refuse(f"scatters with the reduction {reduction}, which is not known here")
+    return op.ScatterND(layer.x(), cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), layer.x(2))
+
+
+@rule("Roll")
+def roll(op: Ops, layer: Layer) -> ir.Value:
+    """Shifted in a circle: along each axis the last `shift` elements come first."""
+    shifts, axes = layer.ints(1, "shifts"), layer.ints(2, "axes")
+    x = layer.x()
+    for axis in map(layer.axis, axes):
+        shift = shifts[0] if len(shifts) == 1 else shifts[[layer.axis(a) for a in axes].index(axis)]
+        size = layer.dims()[axis]
+        if size is None:
+            raise layer.refuse("the size that it shifts is not known; give the image's size with --input-shape C,H,W")
+        if shift % size:
+            ends = (size - shift % size, size), (0, size - shift % size)
+            x = op.Concat(*(op.Slice(x, np.array([a]), np.array([b]), np.array([axis])) for a, b in ends), axis=axis)
+    return x if x is not layer.x() else op.Identity(x)

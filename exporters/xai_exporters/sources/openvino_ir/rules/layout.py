@@ -1,0 +1,159 @@
+"""Shapes: the same elements in another form, or more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ....graph.emit import Ops
+from ..layer import Layer, rule
+from .elementwise import cast
+
+
+@rule("Reshape")
+def reshape(op: Ops, layer: Layer) -> ir.Value:
+    """Reshape; a 0 copies the size if `special_zero` says so."""
+    shape = layer.constant(1)
+    if shape is None:
+        return op.Reshape(layer.x(), layer.int64(op, 1), allowzero=int(not layer.attr("special_zero")))
+    if not layer.attr("special_zero") and (shape == 0).any():
+        raise layer.refuse("gives a tensor without elements")
+    return op.Reshape(layer.x(), shape.astype(np.int64).ravel())
+
+
+@rule("Transpose")
+def transpose(op: Ops, layer: Layer) -> ir.Value:
+    """Another order of the dimensions; an empty one reverses them."""
+    order = layer.ints(1, "dimensions' order") or list(reversed(range(len(layer.dims()))))
+    return op.Transpose(layer.x(), perm=[layer.axis(a) for a in order])
+
+
+@rule("Squeeze")
+def squeeze(op: Ops, layer: Layer) -> ir.Value:
+    """Without some dimensions of size 1; OpenVINO skips an axis that is larger."""
+    dims = layer.dims()
+    if len(layer) > 1:
+        axes = [layer.axis(a) for a in layer.ints(1, "axes")]
+        axes = [a for a in axes if dims[a] == 1 or dims[a] is None]
+    else:
+        axes = [a for a, d in enumerate(dims) if d == 1]
+    return op.Squeeze(layer.x(), np.array(sorted(axes))) if axes else op.Identity(layer.x())
+
+
+@rule("Unsqueeze")
+def unsqueeze(op: Ops, layer: Layer) -> ir.Value:
+    """With new dimensions of size 1; axes count in the result."""
+    rank = len(layer.result())
+    return op.Unsqueeze(layer.x(), np.array(sorted(a % rank for a in layer.ints(1, "axes"))))
+
+
+@rule("Concat")
+def concat(op: Ops, layer: Layer) -> ir.Value:
+    """Joined along an axis."""
+    return op.Concat(*(layer.x(i) for i in range(len(layer))), axis=layer.axis(int(layer.attr("axis"))))
+
+
+@rule("Split")
+def split(op: Ops, layer: Layer) -> Sequence[ir.Value]:
+    """Equal parts along an axis."""
+    axis = layer.axis(layer.ints(1, "axis")[0])
+    count = int(layer.attr("num_splits"))
+    return _split(op, layer, axis, [layer.sizes(0, axis)[0] // count] * count)
+
+
+@rule("VariadicSplit")
+def variadic_split(op: Ops, layer: Layer) -> Sequence[ir.Value]:
+    """Parts of given lengths along an axis; one may be -1, for the rest."""
+    axis = layer.axis(layer.ints(1, "axis")[0])
+    lengths = layer.ints(2, "lengths")
+    if -1 in lengths:
+        whole = layer.sizes(0, axis)[0] if axis == len(layer.dims()) - 1 else layer.dims()[axis]
+        if whole is None:
+            raise layer.refuse("the size that it splits is not known; give the image's size with --input-shape C,H,W")
+        lengths[lengths.index(-1)] = whole - sum(length for length in lengths if length != -1)
+    return _split(op, layer, axis, lengths)
+
+
+def _split(op: Ops, layer: Layer, axis: int, lengths: Sequence[int]) -> Sequence[ir.Value]:
+    """Parts as slices: each has one output, and any length is allowed."""
+    ends = np.cumsum(lengths)
+    starts = ends - np.array(lengths)
+    return [
+        op.Slice(layer.x(), np.array([a]), np.array([b]), np.array([axis])) for a, b in zip(starts, ends, strict=True)
+    ]
+
+
+@rule("ShapeOf")
+def shape_of(op: Ops, layer: Layer) -> ir.Value:
+    """Sizes; a batch that is not known stays symbolic."""
+    return cast(op, op.Shape(layer.x()), np.dtype(np.int64), layer.out_kind())
+
+
+@rule("Broadcast")
+def broadcast(op: Ops, layer: Layer) -> ir.Value:
+    """Expand; with `explicit`, dimensions go to the axes that the mapping names."""
+    mode = str(layer.attr("mode")).lower()
+    if mode not in ("numpy", "bidirectional", "explicit"):
+        raise layer.refuse(f"broadcasts in the mode {mode}; convert the model with a newer OpenVINO")
+    x = layer.x()
+    if mode == "explicit":
+        axes = {layer_axis for layer_axis in layer.ints(2, "axes")}
+        missing = [a for a in range(len(layer.result())) if a not in axes]
+        x = op.Unsqueeze(x, np.array(missing)) if missing else x
+    return op.Expand(x, layer.int64(op, 1))
+
+
+@rule("Tile")
+def tile(op: Ops, layer: Layer) -> ir.Value:
+    """Repeated along each dimension; the shorter of shape and repeats gets leading 1s."""
+    repeats, rank = layer.ints(1, "repeats"), len(layer.dims())
+    x = layer.x()
+    if len(repeats) > rank:
+        x = op.Unsqueeze(x, np.arange(len(repeats) - rank))
+    return op.Tile(x, np.array([1] * (rank - len(repeats)) + repeats))
+
+
+@rule("Pad")
+def pad(op: Ops, layer: Layer) -> ir.Value:
+    """Constant, edge or reflected borders; negative ones crop."""
+    mode = str(layer.attr("pad_mode")).lower()
+    if mode not in ("constant", "edge", "reflect"):
+        raise layer.refuse(f"pads in the mode {mode}, which ONNX does not have")
+    pads = np.array(layer.ints(1, "widths") + layer.ints(2, "widths"))
+    if mode != "constant":
+        return op.Pad(layer.x(), pads, mode=mode)
+    value = layer.require(3, "value").reshape(()) if len(layer) > 3 else np.zeros((), layer.kind())
+    return op.Pad(layer.x(), pads, op.emit.shared(value.astype(layer.kind())), mode=mode)
+
+
+@rule("DepthToSpace")
+def depth_to_space(op: Ops, layer: Layer) -> ir.Value:
+    """Channels become positions."""
+    mode = {"blocks_first": "DCR", "depth_first": "CRD"}[str(layer.attr("mode")).lower()]
+    return op.DepthToSpace(layer.x(), blocksize=int(layer.attr("block_size")), mode=mode)
+
+
+@rule("SpaceToDepth")
+def space_to_depth(op: Ops, layer: Layer) -> ir.Value:
+    """Positions become channels; ONNX has the order `blocks_first` alone."""
+    size = int(layer.attr("block_size"))
+    if str(layer.attr("mode")).lower() == "blocks_first":
+        return op.SpaceToDepth(layer.x(), blocksize=size)
+    channels, height, width = layer.sizes(0, 1)
+    blocks = op.Reshape(layer.x(), [0, channels, height // size, size, width // size, size])
+    moved = op.Transpose(blocks, perm=[0, 1, 3, 5, 2, 4])
+    return op.Reshape(moved, [0, channels * size * size, height // size, width // size])
+
+
+@rule("ShuffleChannels")
+def shuffle_channels(op: Ops, layer: Layer) -> ir.Value:
+    """Channels of g groups, interleaved: [g, c/g] -> [c/g, g]."""
+    axis, groups = layer.axis(int(layer.attr("axis"))), int(layer.attr("group"))
+    if axis != 1:
+        raise layer.refuse(f"shuffles the axis {axis}; only that of the channels, 1, is known here")
+    channels, *rest = layer.sizes(0, 1)
+    parts = op.Reshape(layer.x(), [0, groups, channels // groups, *rest])
+    moved = op.Transpose(parts, perm=[0, 2, 1, *range(3, len(rest) + 3)])
+    return op.Reshape(moved, [0, channels, *rest])

@@ -1,0 +1,90 @@
+"""Poolings and reductions."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ....graph.emit import Ops
+from ..layer import Layer, rule
+from .convolution import pads_of
+
+_REDUCTIONS = {
+    "ReduceMean": "ReduceMean", "ReduceSum": "ReduceSum", "ReduceMax": "ReduceMax", "ReduceMin": "ReduceMin",
+    "ReduceProd": "ReduceProd", "ReduceL1": "ReduceL1", "ReduceL2": "ReduceL2",
+}  # fmt: skip
+
+
+@rule("MaxPool")
+def max_pool(op: Ops, layer: Layer) -> ir.Value:
+    """MaxPool; its second output, the indices, has no equal."""
+    strides, kernel, dilations, pads = _window(layer)
+    return op.MaxPool(layer.x(), kernel_shape=kernel, strides=strides, dilations=dilations, pads=pads)
+
+
+@rule("AvgPool")
+def average_pool(op: Ops, layer: Layer) -> ir.Value:
+    """AveragePool; the padding counts or not."""
+    strides, kernel, dilations, pads = _window(layer)
+    if any(d != 1 for d in dilations):
+        raise layer.refuse("an average pooling with dilation, which opset 18 does not have")
+    counted = not layer.attr("exclude-pad", layer.attr("exclude_pad", False)) and any(pads)
+    if counted and "ceil" in str(layer.attr("rounding_type", "floor")).lower():
+        given = pads_of(layer, kernel, strides, dilations)
+        if pads != given:  # what is beyond the given padding never counts
+            raise layer.refuse(
+                "an average pooling that counts its padding and rounds its size up; export it without ceil_mode"
+            )
+    return op.AveragePool(
+        layer.x(), kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(bool(counted))
+    )
+
+
+def _window(layer: Layer) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Strides, kernel, dilations and pads. A size that is rounded up becomes padding at the end that reaches as far."""
+    strides, kernel = [int(v) for v in layer.attr("strides")], [int(v) for v in layer.attr("kernel")]
+    dilations = [int(v) for v in layer.attr("dilations") or [1] * len(kernel)]
+    pads = pads_of(layer, kernel, strides, dilations)
+    if "ceil" in str(layer.attr("rounding_type", "floor")).lower():
+        rank = len(kernel)
+        for i, (size, out) in enumerate(zip(layer.sizes(0, 2), layer.out_sizes(2), strict=True)):
+            reach = (out - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1
+            pads[rank + i] = max(pads[rank + i], reach - size - pads[i])
+    return strides, kernel, dilations, pads
+
+
+@rule("AdaptiveAvgPool")
+def adaptive_average_pool(op: Ops, layer: Layer) -> ir.Value:
+    """An average pooling, if the output's size divides the input's."""
+    kernel = _adaptive(layer)
+    return op.AveragePool(layer.x(), kernel_shape=kernel, strides=kernel)
+
+
+@rule("AdaptiveMaxPool")
+def adaptive_max_pool(op: Ops, layer: Layer) -> ir.Value:
+    """A max pooling, if the output's size divides the input's."""
+    kernel = _adaptive(layer)
+    return op.MaxPool(layer.x(), kernel_shape=kernel, strides=kernel)
+
+
+def _adaptive(layer: Layer) -> list[int]:
+    sizes, outs = layer.sizes(0, 2), layer.out_sizes(2)
+    if any(size % out for size, out in zip(sizes, outs, strict=True)):
+        raise layer.refuse(
+            f"an adaptive pooling of {sizes} to {outs}, whose windows differ; give an input that divides"
+        )
+    return [size // out for size, out in zip(sizes, outs, strict=True)]
+
+
+def reduction(op: Ops, layer: Layer) -> ir.Value:
+    """The operator of the same meaning in ONNX. Without axes nothing is reduced."""
+    axes = sorted({layer.axis(a) for a in layer.ints(1, "axes")})
+    if not axes:
+        return op.Identity(layer.x())
+    return getattr(op, _REDUCTIONS[layer.type])(  # type: ignore[no-any-return]
+        layer.x(), np.array(axes), keepdims=int(bool(layer.attr("keep_dims", False)))
+    )
+
+
+for _type in _REDUCTIONS:
+    rule(_type)(reduction)

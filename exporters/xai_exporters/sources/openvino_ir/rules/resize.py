@@ -1,0 +1,99 @@
+"""Interpolate as Resize, of full rank: with `axes` ONNX Runtime 1.32 computes some graphs wrongly."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from xai_deploy.resample import weights
+
+from ....graph.emit import Ops
+from ..layer import Layer, rule
+
+_MODES = {
+    "nearest": "nearest", "linear": "linear", "linear_onnx": "linear", "cubic": "cubic",
+}  # fmt: skip
+_PILLOW = {"bilinear_pillow": "bilinear", "bicubic_pillow": "bicubic"}
+_PLACES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+_NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+@rule("Interpolate")
+def interpolate(op: Ops, layer: Layer) -> ir.Value:
+    """Resize by scales if OpenVINO computes the sizes from them, or if they give the same sizes; else to sizes."""
+    if not layer.has("shape_calculation_mode"):
+        raise layer.refuse("is of OpenVINO's first opset; convert the model with a newer OpenVINO")
+    places, mode = str(layer.attr("coordinate_transformation_mode")).lower(), str(layer.attr("mode")).lower()
+    nearest = str(layer.attr("nearest_mode", "round_prefer_floor")).lower()
+    if mode in _PILLOW:
+        return _pillow(op, layer, _PILLOW[mode])
+    if places not in _PLACES or mode not in _MODES or (mode == "nearest" and nearest not in _NEAREST):
+        raise layer.refuse(f"resizes with {mode}, {places}, {nearest}, which ONNX's Resize does not have")
+    if any((*(layer.attr("pads_begin") or []), *(layer.attr("pads_end") or []))):
+        raise layer.refuse("pads before it resizes; export the padding as an operator of its own")
+    rank, last = len(layer.dims()), _place_of_axes(layer)
+    axes = _axes(layer)
+    attributes: dict[str, int | float | str] = {
+        "mode": _MODES[mode],
+        "coordinate_transformation_mode": places,
+    }
+    if layer.attr("antialias"):
+        raise layer.refuse("resizes with antialias, which ONNX defines differently; use the mode bilinear_pillow")
+    if mode == "nearest":
+        attributes["nearest_mode"] = nearest
+    if attributes["mode"] == "cubic":
+        attributes["cubic_coeff_a"] = float(layer.attr("cube_coeff", -0.75))
+    scales = np.ones(rank, np.float32)
+    if str(layer.attr("shape_calculation_mode")).lower() == "scales":
+        scales[axes] = layer.require(1 if last == 2 else 2, "scales").astype(np.float32).ravel()
+        return op.Resize(layer.x(), None, op.emit.shared(scales), **attributes)
+    dims, outs = layer.dims(), layer.result()
+    pairs = [(dims[a], outs[a]) for a in axes]
+    if any(before is None or after is None for before, after in pairs):
+        raise layer.refuse("its sizes are not known; give the image's size with --input-shape C,H,W")
+    scales[axes] = [np.float32(after) / np.float32(before) for before, after in pairs]
+    exact = all(
+        int(np.floor(np.float32(before) * s)) == after for (before, after), s in zip(pairs, scales[axes], strict=True)
+    )
+    if exact:
+        return op.Resize(layer.x(), None, op.emit.shared(scales), **attributes)
+    known = [size if axis in axes else dims[axis] for axis, size in enumerate(outs)]
+    if None not in known:
+        return op.Resize(layer.x(), None, None, np.array(known), **attributes)
+    shape = op.Shape(layer.x())
+    parts = [
+        op.emit.shared(np.array([size])) if size is not None else op.Slice(shape, [axis], [axis + 1])
+        for axis, size in enumerate(known)
+    ]
+    return op.Resize(layer.x(), None, None, op.Concat(*parts, axis=0), **attributes)
+
+
+def _place_of_axes(layer: Layer) -> int:
+    """Which input holds the axes: opset 11 has sizes or scales, opset 4 both."""
+    return 2 if layer.opset == "opset11" else 3
+
+
+def _axes(layer: Layer) -> list[int]:
+    last = _place_of_axes(layer)
+    return [layer.axis(a) for a in layer.ints(last, "axes")] if len(layer) > last else list(range(len(layer.dims())))
+
+
+def _pillow(op: Ops, layer: Layer, interpolation: str) -> ir.Value:
+    """Pillow's resampling as a product with a matrix per axis: OpenVINO reads ONNX's Resize without its antialias."""
+    coefficient = float(layer.attr("cube_coeff", -0.75))
+    if interpolation == "bicubic" and coefficient != -0.5:
+        raise layer.refuse(f"resizes with Pillow's bicubic filter and the coefficient {coefficient:g}; Pillow has -0.5")
+    x, rank = layer.x(), len(layer.dims())
+    for axis in _axes(layer):
+        before, after = layer.sizes(0, axis)[:1][0], layer.out_sizes(axis)[:1][0]
+        if before == after:
+            continue
+        start, matrix = weights(before, after, interpolation, antialias=True)
+        full = np.zeros((before, after), np.float32)
+        full[start : start + matrix.shape[1]] = matrix.T
+        swapped = [*range(rank)]
+        swapped[axis], swapped[-1] = rank - 1, axis
+        x = x if axis == rank - 1 else op.Transpose(x, perm=swapped)
+        x = op.MatMul(x, full)
+        x = x if axis == rank - 1 else op.Transpose(x, perm=swapped)
+    return x if x is not layer.x() else op.Identity(x)

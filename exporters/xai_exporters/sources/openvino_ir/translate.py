@@ -1,0 +1,151 @@
+"""The walk over OpenVINO's nodes: each is given to the rule of its type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...errors import GraphError
+from ...graph.emit import Emitter, Ops, unique
+from ...graph.writing import IR_VERSION
+from ...passes.opset import OPSET
+from .constants import Constants, foldable, kind_of, known_sizes
+from .layer import RULES, Layer, called, rules
+
+_SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps module paths
+
+_WHOLE = {  # operators with their own graphs or states, and what to do
+    "TensorIterator": "unroll the loop before the conversion",
+    "Loop": "unroll the loop before the conversion",
+    "If": "export the network with its branches resolved",
+    "ReadValue": "a state between images can't be explained; export the network without it",
+    "Assign": "a state between images can't be explained; export the network without it",
+}
+
+
+def translate(model: Any, limit: int) -> ir.Model:
+    """An OpenVINO model as ONNX.
+
+    Args:
+        model: An `openvino.Model`.
+        limit: The largest number of bytes that its constants may take.
+
+    Raises:
+        GraphError: An operator has no rule, or none for this case; names the node.
+    """
+    return _Translation(limit).run(model)
+
+
+class _Translation:
+    """The state of one translation. Friendly names need not be unique in an IR, so nodes are known by `get_name()`."""
+
+    def __init__(self, limit: int) -> None:
+        self.graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="network")
+        self.emit = Emitter(self.graph, "inner")
+        self.constants = Constants(limit)
+        self.values: dict[tuple[str, int], ir.Value] = {}
+        self.names: set[str] = set()
+        self.fixed: set[str] = set()
+
+    def run(self, model: Any) -> ir.Model:
+        for port in model.inputs:
+            self._parameter(port)
+        outputs = [(port, unique(_port_name(port), self.names)) for port in model.outputs]
+        for node in model.get_ordered_ops():
+            if self._is_fixed(node):
+                self.fixed.add(node.get_name())
+            elif node.get_type_name() not in ("Parameter", "Result"):
+                self._node(node)
+        for port, name in outputs:
+            self._output(self._value(port.get_node().input_value(0)), name, port)
+        return ir.Model(self.graph, ir_version=IR_VERSION, producer_name="openvino")
+
+    def _parameter(self, port: Any) -> None:
+        value = ir.Value(name=unique(_port_name(port), self.names))
+        _describe(value, port)
+        self.graph.inputs.append(value)
+        self.values[port.get_node().get_name(), 0] = value
+
+    def _is_fixed(self, node: Any) -> bool:
+        """Whether the node depends on no input; it is then computed when it is asked for."""
+        before = [node.input_value(i).get_node().get_name() for i in range(node.get_input_size())]
+        if node.get_type_name() == "Constant" or known_sizes(node) is not None:
+            return True
+        return foldable(node) and bool(before) and self.fixed.issuperset(before)
+
+    def _node(self, node: Any) -> None:
+        kind = node.get_type_name()
+        if kind in _WHOLE:
+            raise GraphError(f"{called(node)}: has no equal in a bundle; {_WHOLE[kind]}")
+        function = rules.get(kind)
+        if function is None:
+            raise GraphError(
+                f"{called(node)}: xai-export has no rule for operators of this type ({node.get_type_info().version_id}); "
+                f"one is added in {RULES}"
+            )
+        before = len(self.graph)
+        layer = Layer(node, self.constants, self._value)
+        result = function(Ops(self.emit, layer.name, np.dtype(np.float32)), layer)
+        values = [result] if isinstance(result, ir.Value) else list(result)
+        new = {value for emitted in self.graph[before:] for value in emitted.outputs}
+        scopes = _scopes(layer.name)
+        for emitted in self.graph[before:] if scopes else ():
+            emitted.metadata_props[_SCOPES] = scopes
+        for port, value in enumerate(values):
+            if value in new:
+                self._name(value, layer.name if port == 0 else f"{layer.name}/{port}")
+            self.values[node.get_name(), port] = value
+
+    def _name(self, value: ir.Value, name: str) -> None:
+        value.name = unique(name, self.names)
+        producer = value.producer()
+        if producer is not None and producer.outputs[0] is value:
+            producer.name = value.name
+
+    def _value(self, output: Any) -> ir.Value:
+        key = output.get_node().get_name(), output.get_index()
+        if key in self.values:
+            return self.values[key]
+        array = self.constants.array(output)
+        if array is not None:
+            self.values[key] = self.emit.constant(array, output.get_node().get_friendly_name())
+        elif key[0] in self.fixed:  # OpenVINO can't compute it; the runtime does
+            self._node(output.get_node())
+        if key not in self.values:
+            raise GraphError(f"{called(output.get_node())}: its output {output.get_index()} has no equal in ONNX")
+        return self.values[key]
+
+    def _output(self, value: ir.Value, name: str, port: Any) -> None:
+        if value.producer() is None or value in self.graph.outputs:
+            value = self.emit.node("Identity", [value], f"{name}/output")
+        value.name = name
+        _describe(value, port)
+        self.graph.outputs.append(value)
+
+
+def _describe(value: ir.Value, port: Any) -> None:
+    """Type and shape of an input or output; a size that is not known is symbolic."""
+    shape = port.get_partial_shape()
+    value.type = ir.TensorType(ir.DataType.from_numpy(kind_of(port.get_element_type())))
+    if shape.rank.is_static:
+        value.shape = ir.Shape([d.get_length() if d.is_static else f"{value.name}_{i}" for i, d in enumerate(shape)])
+
+
+def _port_name(port: Any) -> str:
+    """The tensor's name, or else that of the node: for an output, of the one that computes it."""
+    names = sorted(port.get_names())
+    if names:
+        return str(names[0])
+    node = port.get_node()
+    return str((node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name())
+
+
+def _scopes(name: str) -> str:
+    """torch's module paths from the name that OpenVINO's frontend gives: "__module.layer4.1.relu/aten::relu_/Relu"."""
+    module, _, call = name.partition("/")
+    if not module.startswith("__module") or not call:
+        return ""
+    parts = module.split(".")[1:]
+    return str(["", *(".".join(parts[: i + 1]) for i in range(len(parts))), call])

@@ -1,0 +1,100 @@
+"""Small OpenVINO models, their translation, and both runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from xai_exporters.sources.openvino_ir.translate import translate
+
+from xai_deploy.foundation import runtimes
+
+ov = runtimes.openvino()
+import openvino.opset1 as o1  # noqa: E402
+import openvino.opset2 as o2  # noqa: E402
+import openvino.opset13 as o  # noqa: E402
+import openvino.opset14 as o14  # noqa: E402
+
+__all__ = [
+    "Build",
+    "agree",
+    "c",
+    "f32",
+    "floats",
+    "ints",
+    "o",
+    "o1",
+    "o2",
+    "o14",
+    "of_version",
+    "ov",
+    "positive",
+    "saved",
+]
+
+Build = Callable[[Any], Any]
+SHAPE = (3, 5, 7)
+_rng = np.random.default_rng(0)
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def c(values: Any) -> Any:
+    """A constant of the array's own type."""
+    return o.constant(np.asarray(values))
+
+
+def f32(*values: float) -> Any:
+    """A vector of float32; a scalar for one value."""
+    return o.constant(np.array(values if len(values) > 1 else values[0], np.float32))
+
+
+def ints(*values: int) -> Any:
+    """A vector of int64."""
+    return o.constant(np.array(values, np.int64))
+
+
+def floats(*shape: int) -> Any:
+    """Normal float32."""
+    return o.constant(_rng.normal(size=shape).astype(np.float32))
+
+
+def positive(*shape: int) -> Any:
+    """Float32 from 0.5 to 1.5."""
+    return o.constant((_rng.random(shape) + 0.5).astype(np.float32))
+
+
+def of_version(opset: str, kind: str, inputs: Sequence[Any], **attributes: Any) -> Any:
+    """An operator of an old opset, for which Python has no function."""
+    from openvino.utils.node_factory import NodeFactory
+
+    return NodeFactory(opset).create(kind, [node.output(0) for node in inputs], attributes)
+
+
+def saved(folder: Path, build: Build, batch: int, half: bool = False, kind: Any = np.float32) -> Path:
+    """A model of one operator as IR; a batch of -1 is open."""
+    x = o.parameter([batch, *SHAPE], kind, name="x")
+    model = ov.Model([build(x)], [x], "net")
+    ov.save_model(model, folder / "net.xml", compress_to_fp16=half)
+    return folder / "net.xml"
+
+
+def agree(path: Path, x: NDArray[Any], tolerance: float = 1e-4) -> onnx.ModelProto:
+    """Compare the translation on both runtimes with OpenVINO's own run of the IR, relative to the output's largest magnitude."""
+    core = ov.Core()
+    want = core.compile_model(core.read_model(path), "CPU", _EXACT)([x])[0]
+    model = ir.to_proto(translate(core.read_model(path), 1 << 30))
+    onnx.checker.check_model(model)
+    session = runtimes.onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    [name] = [i.name for i in session.get_inputs()]
+    openvino = core.compile_model(core.read_model(model.SerializeToString()), "CPU", _EXACT)
+    for got in (session.run(None, {name: x})[0], openvino([x])[0]):
+        assert got.shape == want.shape
+        assert got.dtype == want.dtype
+        scale = max(float(np.abs(want.astype(np.float64)).max()), 1e-9)
+        assert np.abs(got.astype(np.float64) - want).max() <= tolerance * scale
+    return model

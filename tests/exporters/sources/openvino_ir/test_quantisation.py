@@ -1,0 +1,114 @@
+"""FakeQuantize, and compressed weights: `rules/quantisation.py`, `constants.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from xai_exporters.errors import GraphError
+from xai_exporters.sources.openvino_ir.translate import translate
+
+from .running import Build, agree, c, f32, o, ov, saved
+
+X = np.random.default_rng(2).normal(size=(3, 3, 5, 7)).astype(np.float32)
+
+
+def fake(low: Any, high: Any, out_low: Any, out_high: Any, levels: int = 256, shape: tuple[int, ...] = ()) -> Build:
+    ranges = [c(np.array(v, np.float32).reshape(shape)) for v in (low, high, out_low, out_high)]
+    return lambda x: o.fake_quantize(x, *ranges, levels)
+
+
+STEPS = [-1.28, -0.64, -2.56], [1.27, 0.635, 2.54]
+CASES = {
+    "int8": fake(-1.28, 1.27, -1.28, 1.27),
+    "uint8": fake(0, 2.55, 0, 2.55),
+    "narrow": fake(-1.27, 1.27, -1.27, 1.27, 255),
+    "0 is not on the grid": fake(0.13, 2.5, 0.13, 2.5),
+    "another range": fake(-1.28, 1.27, -12.8, 12.7),
+    "16 levels": fake(-1, 1, -1, 1, 16),
+    "2 levels": fake(-1, 1, -1, 1, 2),
+    "per channel": fake(*STEPS, *STEPS, 256, (1, 3, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fake_quantize(name: str, tmp_path: Path) -> None:
+    model = agree(saved(tmp_path, CASES[name], 3), X)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (fake(-1, 1, -1, 1, 65536), "has 65536 levels; QuantizeLinear has up to 256"),
+        (fake(np.zeros((1, 3, 1, 7)), np.ones((1, 3, 1, 7)), np.zeros((1, 3, 1, 7)), np.ones((1, 3, 1, 7)), 256, (1, 3, 1, 7)),
+         "has ranges of shape .1, 3, 1, 7.; QuantizeLinear's differ along one dimension only"),
+    ],
+)  # fmt: skip
+def test_refused(build: Build, message: str, tmp_path: Path) -> None:
+    model = ov.Core().read_model(saved(tmp_path, build, 3))
+    with pytest.raises(GraphError, match=rf"\(FakeQuantize\): {message}"):
+        translate(model, 1 << 30)
+
+
+def compressed(shape: tuple[int, ...], zero: int | None, groups: bool = False, kind: Any = np.int8) -> Build:
+    """Weights as NNCF compresses them: Constant -> Convert [-> Subtract] -> Multiply."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 100, shape).astype(kind)
+    scale = rng.random((shape[0], *(1,) * (len(shape) - 1))).astype(np.float32)
+
+    def build(x: Any) -> Any:
+        weights = o.convert(c(codes), "f32")
+        if zero is not None:
+            weights = o.subtract(weights, f32(zero))
+        weights = o.multiply(weights, c(scale))
+        conv = o.group_convolution if groups else o.convolution
+        return conv(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        compressed((4, 3, 3, 2), None),
+        compressed((4, 3, 3, 2), 7),
+        compressed((4, 3, 3, 2), 7, kind=np.uint8),
+        compressed((3, 2, 1, 3, 2), 5, groups=True),
+    ],
+)
+def test_int8_weights_stay_int8(build: Build, tmp_path: Path) -> None:
+    model = agree(saved(tmp_path, build, 3), X)
+    [conv] = [node for node in model.graph.node if node.op_type == "Conv"]
+    [weights] = [node for node in model.graph.node if node.output[0] == conv.input[1]]
+    assert weights.op_type == "DequantizeLinear"
+    codes = next(tensor for tensor in model.graph.initializer if tensor.name == weights.input[0])
+    assert codes.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+
+
+def test_a_zero_point_between_codes_gives_floats(tmp_path: Path) -> None:
+    def build(x: Any) -> Any:
+        codes = c(np.arange(72).reshape(4, 3, 3, 2).astype(np.int8))
+        weights = o.multiply(o.subtract(o.convert(codes, "f32"), f32(1.5)), f32(0.1))
+        return o.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+
+    model = agree(saved(tmp_path, build, 3), X)
+    assert "DequantizeLinear" not in {node.op_type for node in model.graph.node}
+
+
+def test_half_precision_weights(tmp_path: Path) -> None:
+    weights = c(np.random.default_rng(4).normal(size=(4, 3, 3, 3)).astype(np.float32))
+    path = saved(tmp_path, lambda x: o.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1]), 3, half=True)
+    assert (tmp_path / "net.bin").stat().st_size < 4 * 108
+    model = agree(path, X)
+    assert [tensor.data_type for tensor in model.graph.initializer] == [onnx.TensorProto.FLOAT]
+
+
+def test_a_network_in_half_precision_becomes_float32(tmp_path: Path) -> None:
+    half = c(np.random.default_rng(4).normal(size=(4, 3, 3, 3)).astype(np.float16))
+    build = lambda x: o.convert(o.convolution(o.convert(x, "f16"), half, [1, 1], [0, 0], [0, 0], [1, 1]), "f32")  # noqa: E731
+    model = agree(saved(tmp_path, build, 3), X)
+    assert next(iter(model.graph.node)).op_type == "Conv"
