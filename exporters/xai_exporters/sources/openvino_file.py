@@ -1,4 +1,7 @@
-"""OpenVINO IR: an .xml file with the graph, and a .bin file of the same name with the weights. OpenVINO reads it, in a process of its own."""
+"""OpenVINO IR: an .xml file with the graph, and a .bin file of the same name with the weights.
+
+OpenVINO reads it, in a process of its own.
+"""
 
 from __future__ import annotations
 

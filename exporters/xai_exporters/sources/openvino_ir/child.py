@@ -43,12 +43,15 @@ def main(arguments: list[str]) -> int:
         else:
             _run(model, Path(folder))
     except MemoryError:
-        print("needs more memory than a file of its size may", file=sys.stderr)
-        return REFUSED
+        return _refused("needs more memory than a file of its size may")
     except ExportError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return REFUSED
+        return _refused(str(error))
     return 0
+
+
+def _refused(why: str) -> int:
+    sys.stderr.write(f"{' '.join(why.split())}\n")
+    return REFUSED
 
 
 def _limits() -> None:

@@ -116,7 +116,10 @@ class Constants:
         return self._arrays[_key(output)]
 
     def codes(self, output: Any) -> Codes | None:
-        """Int8 weights with their scale, as NNCF compresses them: Constant -> Convert [-> Subtract] -> Multiply [-> Convert, Reshape]."""
+        """Int8 weights with their scale, as NNCF compresses them.
+
+        Constant -> Convert [-> Subtract] -> Multiply [-> Convert, Reshape].
+        """
         node = output.get_node()
         kind = node.get_type_name()
         if kind == "Convert" and kind_of(output.get_element_type()) == np.float32:

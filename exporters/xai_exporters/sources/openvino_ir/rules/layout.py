@@ -99,7 +99,7 @@ def broadcast(op: Ops, layer: Layer) -> ir.Value:
         raise layer.refuse(f"broadcasts in the mode {mode}; convert the model with a newer OpenVINO")
     x = layer.x()
     if mode == "explicit":
-        axes = {layer_axis for layer_axis in layer.ints(2, "axes")}
+        axes = set(layer.ints(2, "axes"))
         missing = [a for a in range(len(layer.result())) if a not in axes]
         x = op.Unsqueeze(x, np.array(missing)) if missing else x
     return op.Expand(x, layer.int64(op, 1))

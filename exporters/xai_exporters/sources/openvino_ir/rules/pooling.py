@@ -50,6 +50,8 @@ def _window(layer: Layer) -> tuple[list[int], list[int], list[int], list[int]]:
         for i, (size, out) in enumerate(zip(layer.sizes(0, 2), layer.out_sizes(2), strict=True)):
             reach = (out - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1
             pads[rank + i] = max(pads[rank + i], reach - size - pads[i])
+            if pads[rank + i] > (kernel[i] - 1) * dilations[i]:
+                raise layer.refuse("has windows that lie in the padding as a whole; export it without ceil_mode")
     return strides, kernel, dilations, pads
 
 
