@@ -52,7 +52,7 @@ def test_explains_as_its_onnx_does(half: bool, tmp_path: Path, backend: str) -> 
     got = Explainer(exported(classifier(tmp_path, half=half), **more).path, backend)
     spec = want.bundle.manifest.input
     x = np.random.default_rng(0).random((3, *spec.image_shape)).astype(np.float32)
-    for method in ("grad-cam", "relevance-cam", "gradient", "hirescam"):
+    for method in ("grad-cam", "relevance-cam", "gradient", "hires-cam"):
         a, b = (e.explain(x, method, [1, 2, 0]).raw for e in (want, got))
         np.testing.assert_allclose(b, a, rtol=0, atol=(3e-3 if half else 1e-4) * np.abs(a).max())
 
