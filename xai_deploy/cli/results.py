@@ -21,6 +21,7 @@ from ..foundation.journal import Journal, Line
 REPORT = "results.json"
 UNFINISHED = "unfinished"
 _JOURNAL = "journal.jsonl"
+_PAGE = "report.html"
 
 # The names of this command's files. An old report may list any name; only files with these names are deleted.
 _CHARACTER = r"[^/\0]" if os.sep == "/" else r"[^/\\\0]"  # of a name; it may hold a backslash if that parts no folders
@@ -58,6 +59,11 @@ class Results:
             raise XaiError(
                 f"{self.folder}: holds no unfinished results, which would lie there; choose another folder with -o"
             )
+        page = (
+            out / _PAGE
+        )  # of another command, or the user's: no report says that it is ours, and no call that may have moved it
+        if page.exists() and not overwrite and not (self.folder / _JOURNAL).exists():
+            raise XaiError(f"{page}: exists; choose another folder with -o, or give --overwrite")
         self._made: list[Path] = []  # folders that this call has made, innermost first: the order to remove them in
         self._since: list[str] = []  # files written since the last chunk was complete
         self._begun = False

@@ -182,6 +182,16 @@ def test_killed_when_all_but_the_journal_had_moved(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a--cam--1.npy", "a--cam--1.png", "results.json"]
 
 
+def test_a_page_of_another_command(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_bytes(b"mine")
+    with pytest.raises(XaiError, match=r"report\.html: exists; choose another folder with -o, or give --overwrite"):
+        Results(tmp_path, PLAN, False)
+    interrupted(tmp_path, True, True)
+    with Results(tmp_path, PLAN, False) as results:  # goes on with what --overwrite allowed
+        assert len(results.earlier) == 1
+    assert (tmp_path / "report.html").read_bytes() == b"mine"
+
+
 def test_failure_while_moving(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "b--cam--1.png").mkdir(parents=True)  # in the way
