@@ -48,6 +48,14 @@ class Layer:
         """Input i."""
         return self._value(self.node.input_value(i))
 
+    def value(self, output: Any) -> ir.Value:
+        """The ONNX value of an output of any earlier node."""
+        return self._value(output)
+
+    def content(self, output: Any) -> NDArray[Any] | None:
+        """The content of an output of any earlier node, or None if it depends on the image."""
+        return self._constants.array(output)
+
     def constant(self, i: int) -> NDArray[Any] | None:
         """The content of input i, or None if it depends on the image."""
         return self._constants.array(self.node.input_value(i)) if i < len(self) else None

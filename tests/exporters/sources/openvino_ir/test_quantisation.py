@@ -112,3 +112,23 @@ def test_a_network_in_half_precision_becomes_float32(tmp_path: Path) -> None:
     build = lambda x: o.convert(o.convolution(o.convert(x, "f16"), half, [1, 1], [0, 0], [0, 0], [1, 1]), "f32")  # noqa: E731
     model = agree(saved(tmp_path, build, 3), X)
     assert next(iter(model.graph.node)).op_type == "Conv"
+
+
+@pytest.mark.parametrize(("kind", "zero"), [(np.uint8, 0), (np.uint8, 37), (np.int8, -3)])
+def test_quantised_in_onnx(kind: Any, zero: int, tmp_path: Path) -> None:
+    """OpenVINO reads QuantizeLinear as FakeQuantize and Convert, and DequantizeLinear as Convert, Subtract and Multiply."""
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["N", 3, 5, 7]) for n in "xy"]
+    weights = [onnx.numpy_helper.from_array(np.array(v), n) for v, n in ((np.float32(0.02), "s"), (kind(zero), "z"))]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], weights)
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(source, tmp_path / "net.onnx")
+    ov.save_model(ov.convert_model(tmp_path / "net.onnx"), tmp_path / "net.xml", compress_to_fp16=False)
+    model = agree(tmp_path / "net.xml", X)
+    assert [node.op_type for node in model.graph.node if node.output[0] == "y" or node.op_type == "QuantizeLinear"][
+        -1
+    ] == "DequantizeLinear"

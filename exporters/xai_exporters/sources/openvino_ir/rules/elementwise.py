@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ....graph.emit import Ops
 from ..layer import Layer, rule
+from . import quantisation
 
 _BINARY = {
     "Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "Power": "Pow", "Maximum": "Max", "Minimum": "Min",
@@ -35,7 +36,7 @@ def unary(op: Ops, layer: Layer) -> ir.Value:
     return getattr(op, _UNARY[layer.type])(layer.x())  # type: ignore[no-any-return]
 
 
-for _type in _BINARY:
+for _type in sorted(set(_BINARY) - {"Multiply"}):
     rule(_type)(binary)
 for _type in _UNARY:
     rule(_type)(unary)
@@ -103,7 +104,15 @@ def clamp(op: Ops, layer: Layer) -> ir.Value:
 @rule("Convert")
 def convert(op: Ops, layer: Layer) -> ir.Value:
     """Another element type; between half precision and float32 nothing is left to do."""
-    return cast(op, layer.x(), layer.kind(), layer.out_kind())
+    quantised = quantisation.codes(op, layer)
+    return cast(op, layer.x(), layer.kind(), layer.out_kind()) if quantised is None else quantised
+
+
+@rule("Multiply")
+def multiply(op: Ops, layer: Layer) -> ir.Value:
+    """a b, or the dequantisation that ends in it."""
+    dequantised = quantisation.floats(op, layer)
+    return binary(op, layer) if dequantised is None else dequantised
 
 
 @rule("ConvertLike")

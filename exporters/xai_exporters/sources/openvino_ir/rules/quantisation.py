@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ....graph.emit import Ops
+from ..constants import kind_of
 from ..layer import Layer, rule
 
 _LEVELS = 256
@@ -66,3 +67,56 @@ def _axis(layer: Layer, shape: tuple[int, ...]) -> int | None:
     if len(long) > 1:
         raise layer.refuse(f"has ranges of shape {list(shape)}; QuantizeLinear's differ along one dimension only")
     return long[0] + len(layer.dims()) - len(shape) if long else None
+
+
+def codes(op: Ops, layer: Layer) -> ir.Value | None:
+    """Convert(FakeQuantize) to int8 or uint8 as QuantizeLinear, as OpenVINO reads that from ONNX; None for any other Convert."""
+    node, kind = layer.node.input_value(0).get_node(), layer.out_kind()
+    if (
+        node.get_type_name() != "FakeQuantize"
+        or kind not in (np.int8, np.uint8)
+        or node.get_attributes()["levels"] != _LEVELS
+    ):
+        return None
+    limits = [layer.content(node.input_value(i)) for i in range(1, 5)]
+    if any(array is None or array.size != 1 for array in limits):
+        return None
+    low, high, out_low, out_high = (float(array.ravel()[0]) for array in limits if array is not None)
+    bounds, scale = np.iinfo(kind), (high - low) / (_LEVELS - 1)
+    if (out_low, out_high) != (bounds.min, bounds.max) or scale <= 0:
+        return None
+    zero = -low / scale + bounds.min
+    if abs(zero - round(zero)) > 1e-3 or not bounds.min <= round(zero) <= bounds.max:
+        return None
+    zeros = op.emit.shared(np.array(round(zero), kind))
+    return op.QuantizeLinear(layer.value(node.input_value(0)), op.emit.shared(np.array(scale, np.float32)), zeros)
+
+
+def floats(op: Ops, layer: Layer) -> ir.Value | None:
+    """Multiply([Subtract](Convert(codes))) as DequantizeLinear of the codes; None for any other Multiply."""
+    source, scale = layer.node.input_value(0), layer.constant(1)
+    zero: NDArray[np.generic] | None = np.zeros(())
+    if source.get_node().get_type_name() == "Subtract":
+        zero = layer.content(source.get_node().input_value(1))
+        source = source.get_node().input_value(0)
+    if (
+        source.get_node().get_type_name() != "Convert"
+        or scale is None
+        or zero is None
+        or scale.size != 1
+        or zero.size != 1
+    ):
+        return None
+    before = source.get_node().input_value(0)
+    kind = kind_of(before.get_element_type())
+    wanted = float(zero.astype(np.float64).ravel()[0])
+    if kind not in (np.int8, np.uint8) or scale.dtype != np.float32 or layer.content(before) is not None:
+        return None
+    if (
+        wanted != round(wanted)
+        or not np.iinfo(kind).min <= wanted <= np.iinfo(kind).max
+        or len(scale.shape) > len(layer.dims())
+    ):
+        return None
+    zeros = op.emit.shared(np.array(round(wanted), kind))
+    return op.DequantizeLinear(layer.value(before), op.emit.shared(scale.reshape(())), zeros)
