@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from xai_exporters import Export, Request, export
-from xai_exporters.errors import RequestError, SourceError, UnknownSourceError
-from xai_exporters.sources import load_source
+from xai_exporters.errors import RequestError, SourceError, UnknownSourceError, VerificationError
+from xai_exporters.graph.measure import run_single
+from xai_exporters.sources import load_source, openvino_file
 from xai_exporters.sources.openvino_ir import parent
 from xai_exporters.sources.stated import Stated
 
@@ -231,3 +232,35 @@ def test_real_files(shared_data: Path) -> None:
     [want] = network.reference(x).values()
     [got] = session.run(None, {"input": x})
     assert np.abs(got - want).max() < 1e-4 * np.abs(want).max()
+
+
+def test_a_real_int8_network(shared_data: Path, tmp_path: Path) -> None:
+    """Its output has few steps, in which OpenVINO and ONNX Runtime differ; the translation computes what the source does."""
+    source = shared_data / "weights" / "mobilenet_v1_0.25_128_int8qdq_tf2onnx.onnx"
+    ov.save_model(ov.convert_model(source), tmp_path / "net.xml")
+    done = exported(tmp_path / "net.xml", roles=("gradient",))
+    assert "gradient" in done.manifest.graphs
+    network = load_source(Request(tmp_path / "net.xml"))
+    x = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3)).astype(np.uint8)
+    options = runtimes.onnxruntime().SessionOptions()
+    options.graph_optimization_level = runtimes.onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    results = []
+    for model in (source.read_bytes(), network.proto.SerializeToString()):
+        session = runtimes.onnxruntime().InferenceSession(model, options)
+        results.append(session.run(None, {session.get_inputs()[0].name: x})[0])
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_wrong_translation_of_int8_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges = [f32(v) for v in (-1.28, 1.27, -1.28, 1.27)]
+    x = o.parameter([1, 3, 5, 7], np.float32, name="x")
+    network = load_source(Request(saved_model(tmp_path, o.fake_quantize(x, *ranges, 256), x)))
+    images = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+    assert network.reference is not None
+    network.reference(images)
+    monkeypatch.setattr(
+        openvino_file, "run_single", lambda session, image: {n: v + 1 for n, v in run_single(session, image).items()}
+    )
+    monkeypatch.setattr(openvino_file, "STEPS", -2.0)  # so that twice the distance, 2, does not cover the 1 above
+    with pytest.raises(VerificationError, match="differs from OpenVINO's run of the IR"):
+        network.reference(images)
