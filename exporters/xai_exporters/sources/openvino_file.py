@@ -10,7 +10,7 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,19 +74,12 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     network = in_standard_form(model, "OpenVINO IR")
     outputs = [str(output) for output in said["outputs"]]
 
-    def run_ir(graph: Path, data: Path | None, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
-            np.save(Path(name) / child.IMAGES, images)
-            parent.call("run", graph, data, Path(name))
-            with np.load(Path(name) / child.OUTPUTS) as given:
-                return {output: given[str(i)] for i, output in enumerate(outputs)}
-
     def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        want = run_ir(path, weights, images)
+        want = _run(path, weights, images, outputs)
         if said["quantised"]:
             with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
                 onnx.save(model, Path(name) / child.MODEL)
-                _compare(model, images, want, run_ir(Path(name) / child.MODEL, None, images))
+                _compare(model, images, want, _run(Path(name) / child.MODEL, None, images, outputs))
         return want
 
     return model_info.read(
@@ -99,6 +92,15 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
             files=(weights,) if weights else (),
         ),
     )
+
+
+def _run(graph: Path, weights: Path | None, images: NDArray[Any], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    """What OpenVINO gives for images, [n, ...], by the outputs' names; in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+        np.save(Path(name) / child.IMAGES, images)
+        parent.call("run", graph, weights, Path(name))
+        with np.load(Path(name) / child.OUTPUTS) as given:
+            return {output: given[str(i)] for i, output in enumerate(outputs)}
 
 
 def _compare(
