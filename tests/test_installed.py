@@ -28,6 +28,7 @@ def test_public_names() -> None:
         "Explainer",
         "Explanation",
         "Manifest",
+        "Not",
         "XaiError",
         "backend_names",
         "method_names",

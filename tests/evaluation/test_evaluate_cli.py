@@ -225,7 +225,7 @@ def test_as_a_process(desk: Path) -> None:
         )
         assert finished.returncode == 0
         lines = finished.stderr.splitlines()[-count:]
-        assert lines[-1].startswith("xai-evaluate: error: photos/x.png: not a PNG")
+        assert lines[-1].startswith("xai-evaluate: error: photos/x.png: is empty")
         if count == 2:
             assert lines[0].startswith(
                 "xai-evaluate: warning: guess.xai: the bundle's preprocessing was assumed at export"

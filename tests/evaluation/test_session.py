@@ -120,7 +120,7 @@ def test_what_is_skipped_is_logged(desk: Path, caplog: pytest.LogCaptureFixture)
     assert [entry["image"] for entry in results.skipped] == ["empty.png"]
     assert results.images == 6
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "photos/empty.png: not a PNG" in caplog.text
+    assert "photos/empty.png: is empty" in caplog.text
 
 
 def test_randomised_bundles_are_found(desk: Path) -> None:

@@ -257,7 +257,7 @@ def run(*arguments: str) -> int:
 
 def test_roles(here: Path) -> None:
     (here / "mine.toml").write_text('[nodes]\n"layer2" = "flat"')
-    options = "--split layer1 --composite epsilon-plus --composite mine.toml --pixel-relevance -q"
+    options = "--split layer1 --composite epsilon-plus --composite mine.toml --pixel-relevance -q --preprocess none"
     assert run("residual.onnx", *options.split()) == 0
     manifest = Bundle.open("residual.xai").manifest
     roles = ["relevance", "relevance-epsilon-plus", "relevance-mine"]
@@ -298,7 +298,7 @@ def test_refusals_at_the_command_line(here: Path, options: str, words: str, caps
     for name in ("a.toml", "sub/a.toml"):
         (here / name).write_text("")
     (here / "b.toml").write_text('[nodes]\nlayer9 = "flat"')
-    assert run("residual.onnx", *options.split()) == 2
+    assert run("residual.onnx", "--preprocess", "none", *options.split()) == 2
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1

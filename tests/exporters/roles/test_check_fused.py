@@ -100,7 +100,7 @@ def test_table(load: Load, tmp_path: Path) -> None:
     )
     text = load("table").compose("scripts/check_fused", "2000-01-01", runtimes, [made])
     assert text.splitlines() == [
-        "Written by `scripts/check_fused`, 2000-01-01: A 1.0, B 2.0, C not there.",
+        "Written by `scripts/check_fused`, 2000-01-01: A 1.0, B 2.0, C not installed.",
         "",
         "### Net",
         "",
@@ -127,9 +127,9 @@ def test_runtime_without_its_tools_says_so(load: Load, monkeypatch: pytest.Monke
     environments = load("environments")
     monkeypatch.setattr(environments.shutil, "which", lambda name: None)
     runtime = environments.prepare("onnxruntime_web", tmp_path)
-    assert (runtime.title, runtime.missing) == ("onnxruntime-web", "node and npm are not there")
+    assert (runtime.title, runtime.missing) == ("onnxruntime-web", "node or npm is missing")
     cell = load("measure").run(runtime, None, 1)
-    assert cell.failed == "not installed: node and npm are not there"
+    assert cell.failed == "not installed: node or npm is missing"
 
 
 def test_worker_runs_a_file(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
