@@ -29,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name}:{case or ''}"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """Names the test that ended its worker at once; pytest itself says so after the last test, which a hang would prevent."""
+    sys.stderr.write(f"\nworker ended while running {crashitem}\n")
+
+
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, and the search for
     garbage among the millions of objects that it makes meanwhile. A fifth of the tests' time.
