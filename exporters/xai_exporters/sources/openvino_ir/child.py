@@ -1,8 +1,8 @@
-"""The process that reads an IR: OpenVINO's reader is a native parser, and the file may come from a stranger.
+"""The process that reads a file with OpenVINO: its readers are native parsers, and the file may come from a stranger.
 
-python -m xai_exporters.sources.openvino_ir.child translate NET.xml BIN FOLDER LIMIT [C,H,W]
+python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
     writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself
-python -m xai_exporters.sources.openvino_ir.child run NET.xml BIN FOLDER
+python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
     reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time
 
 A refusal is one line on standard error, and exit status 2.
@@ -33,10 +33,10 @@ _LONGEST = 1 << 20  # characters of a text in rt_info
 
 def main(arguments: list[str]) -> int:
     """Run one of the two tasks; returns the exit status."""
-    task, xml, weights, folder, *rest = arguments
+    task, frontend, file, weights, folder, *rest = arguments
     try:
         _limits()
-        model = _read(Path(xml), Path(weights) if weights else None)
+        model = _read(frontend, file, weights)
         if task == "translate":
             shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
             _translate(model, Path(folder), int(rest[0]), shape)
@@ -66,10 +66,15 @@ def _limits() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
-def _read(xml: Path, weights: Path | None) -> Any:
-    core = runtimes.openvino().Core()
+def _read(frontend: str, file: str, weights: str) -> Any:
+    """The model: IR and ONNX by OpenVINO's core, other formats by the reader that is named, whatever the file's name."""
+    ov = runtimes.openvino()
     try:
-        return core.read_model(str(xml), str(weights)) if weights else core.read_model(str(xml))
+        if frontend:
+            reader = ov.frontend.FrontEndManager().load_by_framework(frontend)
+            return reader.convert(reader.load(file))
+        core = ov.Core()
+        return core.read_model(file, weights) if weights else core.read_model(file)
     except Exception as error:  # OpenVINO's types of errors are not documented
         raise SourceError(f"OpenVINO can't read it ({_reason(error)})") from None
 

@@ -1,4 +1,4 @@
-"""Starts the process that reads an IR, with bounds on its memory and its time."""
+"""Starts the process that reads a file with OpenVINO, with bounds on its memory and its time."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError
 from .child import BOUND, REFUSED
+from .given import Given
 
 _ROOM = 12 << 30  # bytes of addresses; OpenVINO and its threads reserve much more than they use
 _SECONDS = 1800
 _CHILD = "xai_exporters.sources.openvino_ir.child"
 
 
-def call(task: str, xml: Path, weights: Path | None, folder: Path, *more: str) -> None:
+def call(task: str, given: Given, folder: Path, *more: str) -> None:
     """Run a task of `child` in another process.
 
     Args:
         task: translate or run.
-        xml: The .xml file.
-        weights: The .bin file, or None if there is none.
+        given: The file to read.
         folder: Where it reads and writes.
         more: Further arguments.
 
     Raises:
         SourceError: It refuses, crashes, or needs more memory or time than it may.
     """
-    size = xml.stat().st_size + (weights.stat().st_size if weights else 0)
-    command = [sys.executable, "-P", "-m", _CHILD, task, str(xml), str(weights or ""), str(folder), *more]
+    weights = "" if given.frontend or not given.beside else str(given.beside[0])
+    arguments = [task, given.frontend, str(given.placed(folder)), weights, str(folder), *more]
+    command = [sys.executable, "-P", "-m", _CHILD, *arguments]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))}
     try:
         done = subprocess.run(
@@ -42,18 +43,20 @@ def call(task: str, xml: Path, weights: Path | None, folder: Path, *more: str) -
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(size))},
+            env=environment | {BOUND: str(_ROOM + 4 * constants_limit(given.size))},
             timeout=_SECONDS,
             check=False,
             encoding="utf-8",
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        raise SourceError(f"{xml}: reading it with OpenVINO took more than {_SECONDS // 60} minutes; stopped") from None
+        raise SourceError(
+            f"{given.shown}: reading it with OpenVINO took more than {_SECONDS // 60} minutes; stopped"
+        ) from None
     if done.returncode == REFUSED:
-        raise SourceError(f"{xml}: {last_line(done.stderr)}")
+        raise SourceError(f"{given.shown}: {last_line(done.stderr)}")
     if done.returncode != 0:
-        raise SourceError(f"{xml}: {_ended(done.returncode, done.stderr)}")
+        raise SourceError(f"{given.shown}: {_ended(done.returncode, done.stderr)}")
 
 
 def last_line(text: str) -> str:

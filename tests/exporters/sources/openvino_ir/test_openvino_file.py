@@ -1,4 +1,4 @@
-"""OpenVINO IR as a source: `openvino_file.py`, `model_info.py`, `child.py` and `parent.py`."""
+"""OpenVINO IR as a source: `openvino_file.py`, `network.py`, `model_info.py`, `child.py` and `parent.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from xai_exporters import Export, Request, export
 from xai_exporters.errors import RequestError, SourceError, UnknownSourceError, VerificationError
 from xai_exporters.graph.measure import run_single
-from xai_exporters.sources import load_source, openvino_file
+from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir import network as openvino_network
 from xai_exporters.sources.openvino_ir import parent
 from xai_exporters.sources.stated import Stated
 
@@ -259,8 +260,8 @@ def test_a_wrong_translation_of_int8_is_noticed(tmp_path: Path, monkeypatch: pyt
     assert network.reference is not None
     network.reference(images)
     monkeypatch.setattr(
-        openvino_file, "run_single", lambda session, image: {n: v + 1 for n, v in run_single(session, image).items()}
+        openvino_network, "run_single", lambda session, image: {n: v + 1 for n, v in run_single(session, image).items()}
     )
-    monkeypatch.setattr(openvino_file, "STEPS", -2.0)  # so that twice the distance, 2, does not cover the 1 above
-    with pytest.raises(VerificationError, match="differs from OpenVINO's run of the IR"):
+    monkeypatch.setattr(openvino_network, "STEPS", -2.0)  # so that twice the distance, 2, does not cover the 1 above
+    with pytest.raises(VerificationError, match="differs from OpenVINO's run of the source"):
         network.reference(images)

@@ -1,0 +1,114 @@
+"""A file that OpenVINO reads, as a trained network."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from xai_deploy.format.guard.expansion import constants_limit
+
+from ...errors import SourceError, VerificationError
+from ...graph.measure import open_session, run_single
+from ...request import Request
+from ..expansion import expansion
+from ..source_file import TrainedNetwork
+from ..standard_form import STEPS, in_standard_form
+from . import child, model_info, parent
+from .given import Given
+
+
+def load(given: Given, request: Request) -> TrainedNetwork:
+    """Translate the graph to ONNX, in a process of its own. The reference runs the file itself on OpenVINO.
+
+    Args:
+        given: The file.
+        request: The export; its `input_shape` sets sizes that the file leaves open.
+
+    Raises:
+        SourceError: OpenVINO is not installed or can't read the file, or an operator has no rule.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        raise SourceError(f"{given.shown}: {given.format} is read with OpenVINO; pip install openvino")
+    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+        folder = Path(name)
+        more = [str(constants_limit(given.size))]
+        if request.input_shape is not None:
+            more.append(",".join(map(str, request.input_shape)))
+        parent.call("translate", given, folder, *more)
+        said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
+        model = onnx.load_model(folder / child.MODEL)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise SourceError(
+            f"{given.shown}: its translation is no valid ONNX ({str(error).splitlines()[0]}); please report it"
+        ) from None
+    if (problem := expansion(model, given.size)) is not None:
+        raise SourceError(f"{given.shown}: {problem}, far more than its file; refused")
+    network = in_standard_form(model, given.format)
+    outputs = [str(output) for output in said["outputs"]]
+
+    def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        want = _run(given, images, outputs)
+        if said["quantised"]:
+            with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+                path = Path(name) / child.MODEL
+                onnx.save(model, path)
+                translation = Given(path, path, "ONNX", path.stat().st_size)
+                _compare(model, images, want, _run(translation, images, outputs))
+        return want
+
+    return model_info.read(
+        said["model_info"],
+        replace(
+            network,
+            reference=reference,
+            framework=f"OpenVINO on the {given.short}",
+            tolerance=math.inf if said["quantised"] else None,  # `_compare` has its own bound
+            files=given.files,
+        ),
+    )
+
+
+def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    """What OpenVINO gives for images, [n, ...], by the outputs' names; in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+        np.save(Path(name) / child.IMAGES, images)
+        parent.call("run", given, Path(name))
+        with np.load(Path(name) / child.OUTPUTS) as results:
+            return {output: results[str(i)] for i, output in enumerate(outputs)}
+
+
+def _compare(
+    model: onnx.ModelProto, images: NDArray[Any], want: Mapping[str, NDArray[Any]], again: Mapping[str, NDArray[Any]]
+) -> None:
+    """Compare a quantised network with its source: OpenVINO's rounding differs from ONNX's, and differences of a step add up.
+
+    Args:
+        model: The translation.
+        images: Images, [n, ...].
+        want: What OpenVINO gives for the source.
+        again: What OpenVINO gives for the translation.
+
+    Raises:
+        VerificationError: They differ by more than `STEPS` of the largest magnitude and twice OpenVINO's own distance from ONNX
+            Runtime on the translation.
+    """
+    session = open_session(model.SerializeToString(), "the translation")
+    rows = [run_single(session, image[None]) for image in images]
+    for name, value in want.items():
+        got = np.concatenate([row[name] for row in rows]).astype(np.float64)
+        distance = float(np.abs(got - again[name]).max())
+        allowed = STEPS * float(np.abs(value.astype(np.float64)).max()) + 2 * distance
+        if got.shape != value.shape or np.abs(got - value).max() > allowed:
+            raise VerificationError(f"the output {name!r} differs from OpenVINO's run of the source; please report it")
