@@ -48,6 +48,9 @@ def test_recipe(root: Path, tmp_path: Path, recipe: str) -> None:
     diff = diffs(root)[recipe]
     added = re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE)
     assert len(added) == diff.count("--- /dev/null\n") == files
+    own = {file: (tree / file).read_text(encoding="utf-8") for file in added if (tree / file).exists()}
+    for file in own:  # the recipe is how the tree's own file was added
+        (tree / file).unlink()
     assert not any((tree / file).exists() for file in added)
 
     def call(*command: str) -> str:
@@ -61,6 +64,7 @@ def test_recipe(root: Path, tmp_path: Path, recipe: str) -> None:
 
     call("git", "apply")
     assert all((tree / file).exists() for file in added)
+    assert own == {file: (tree / file).read_text(encoding="utf-8") for file in own}
     for check in (("check",), ("format", "--check")):
         call(sys.executable, "-m", "ruff", *check, *added)
     tests = [file for file in added if file.startswith("tests/")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .fixed_rules import Pass
 from .table import relevance
 
-relevance("Relu", "LeakyRelu", "ThresholdedRelu", "PRelu", "Elu", "Celu", "Selu", "Clip")(Pass())
+relevance("Relu", "LeakyRelu", "ThresholdedRelu", "PRelu", "Shrink", "Elu", "Celu", "Selu", "Clip")(Pass())
 relevance("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Mish", "Swish", "Gelu", "Erf")(Pass())
-relevance("Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Sin", "Cos", "Abs", "Neg", "LogSoftmax")(Pass())
+relevance("Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Abs", "Neg", "Mod", "LogSoftmax")(Pass())
+relevance("Sin", "Cos", "Tan", "Sinh", "Cosh", "Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh")(Pass())

@@ -17,5 +17,6 @@ def _move(op: Ops, step: Step, *rs: ir.Value | None) -> Result:
 
 relevance("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice", "Pad", "Tile")(_move)
 relevance("DepthToSpace", "SpaceToDepth", "Gather", "GatherElements", "GatherND", "ScatterND", "ScatterElements")(_move)
+relevance("TopK", "Compress", "Trilu", "CenterCropPad", "ReverseSequence")(_move)
 relevance("Expand", "Where", broadcasts=True)(_move)
-relevance("Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear")(Pass())
+relevance("Identity", "Dropout", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear")(Pass())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
 from ..backward.rules import Step
 from ..graph.emit import Ops
+from ..graph.shapes import expand
+from ..vjp.reduction import kept, reduced
 from ..vjp.table import vjp
 from .fixed_rules import WINNERS, WinnerTakesAll
 from .layer_rules import Proportional
@@ -28,3 +32,19 @@ def norm(op: Ops, step: Step, r: ir.Value) -> ir.Value:
     part = vjp.find(step.node).function(op, step, share)
     assert isinstance(part, ir.Value)
     return op.Mul(step.x, part)
+
+
+@relevance("ReduceLogSum", "ReduceLogSumExp")
+def log_of_sum(op: Ops, step: Step, r: ir.Value) -> ir.Value:
+    """In proportion to the terms of the sum: R_i = x_i R / sum x, or e^(x_i) R / sum e^x (a softmax, a smooth maximum)."""
+    part = vjp.find(step.node).function(op, step, r)
+    assert isinstance(part, ir.Value)
+    return part if step.node.op_type == "ReduceLogSumExp" else op.Mul(step.x, part)
+
+
+@relevance("ReduceProd")
+def product(op: Ops, step: Step, r: ir.Value) -> ir.Value:
+    """In equal shares, as for a product of two signals (Achtibat et al. 2024)."""
+    dims = step.dims(step.x)
+    share = op.Div(r, float(math.prod(dims[a] or 1 for a in reduced(step))))
+    return expand(op, kept(op, step, share), dims)

@@ -33,6 +33,12 @@ def thresholded_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Where(op.Greater(step.x, float(step.attr("alpha", 1.0))), dy, 0.0)
 
 
+@vjp("Shrink")
+def shrink(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = x + bias below -lambd, x - bias above lambd, else 0: dx = dy where |x| > lambd."""
+    return op.Where(op.Greater(op.Abs(step.x), float(step.attr("lambd", 0.5))), dy, 0.0)
+
+
 @vjp("PRelu", broadcasts=True)
 def prelu(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     """y = x where x > 0, slope x elsewhere."""

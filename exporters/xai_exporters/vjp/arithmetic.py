@@ -58,6 +58,13 @@ def power(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     return [da, db]
 
 
+@vjp("Mod", broadcasts=True)
+def mod(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
+    """y = a - b q with the integer quotient q = (a - y) / b, which is constant almost everywhere: dy and -dy q."""
+    quotient = op.Div(op.Sub(step.x, step.y), step.input(1)) if 1 in step.leads else None
+    return [dy, None if quotient is None else op.Neg(op.Mul(dy, op.Round(quotient)))]
+
+
 @vjp("Sqrt")
 def sqrt(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = 1 / (2 y)."""
@@ -80,18 +87,6 @@ def exp(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def log(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = 1/x."""
     return op.Div(dy, step.x)
-
-
-@vjp("Sin")
-def sin(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y' = cos(x)."""
-    return op.Mul(dy, op.Cos(step.x))
-
-
-@vjp("Cos")
-def cos(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """y' = -sin(x)."""
-    return op.Neg(op.Mul(dy, op.Sin(step.x)))
 
 
 @vjp("Abs")

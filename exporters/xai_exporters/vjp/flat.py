@@ -7,6 +7,7 @@ from .table import vjp
 vjp.flat(
     "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "OneHot", "EyeLike", "RandomNormalLike", "RandomUniformLike"
 )
-vjp.flat("ArgMax", "ArgMin", "IsNaN", "IsInf")
+vjp.flat("ArgMax", "ArgMin", "Hardmax", "NonMaxSuppression", "IsNaN", "IsInf")
+vjp.flat("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 vjp.flat("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor")
 vjp.flat("Floor", "Ceil", "Round", "Sign")

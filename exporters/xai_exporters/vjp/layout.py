@@ -37,7 +37,7 @@ def dropout(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
     return dy
 
 
-@vjp("Cast")
+@vjp("Cast", "CastLike")
 def cast(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """Back to the input's element type; an image of integers gets its gradient in floats."""
     dtype = step.x.dtype
@@ -181,3 +181,21 @@ def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def space_to_depth(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """DepthToSpace in its default order b,b,C (DCR) is the inverse."""
     return op.DepthToSpace(dy, blocksize=int(step.attr("blocksize")))
+
+
+@vjp("CenterCropPad")
+def center_crop_pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Cropped and padded back: both leave half of the difference, rounded down, before the first value."""
+    dims = step.dims(step.x)
+    axes = [step.axis(a) for a in step.attr("axes", list(range(len(dims))))]
+    sizes = [dims[a] for a in axes]
+    if None in sizes:
+        raise step.refuse("it crops or pads along the batch")
+    return op.CenterCropPad(dy, sizes, axes=axes)
+
+
+@vjp("ReverseSequence")
+def reverse_sequence(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """Its own inverse."""
+    axes = {name: int(step.attr(name, default)) for name, default in (("batch_axis", 1), ("time_axis", 0))}
+    return op.ReverseSequence(dy, step.input(1), **axes)

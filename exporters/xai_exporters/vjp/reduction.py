@@ -12,7 +12,7 @@ from ..graph.shapes import expand
 from .table import vjp
 
 
-def _kept(op: Ops, step: Step, value: ir.Value) -> ir.Value:
+def kept(op: Ops, step: Step, value: ir.Value) -> ir.Value:
     """A tensor of the output's shape with the reduced axes put back, of size 1."""
     axes = reduced(step)
     return value if step.attr("keepdims", 1) or not axes else op.Unsqueeze(value, axes)
@@ -39,7 +39,7 @@ def reduced(step: Step) -> list[int]:
 @vjp("ReduceSum")
 def reduce_sum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy everywhere."""
-    return expand(op, _kept(op, step, dy), step.dims(step.x))
+    return expand(op, kept(op, step, dy), step.dims(step.x))
 
 
 @vjp("ReduceMean")
@@ -47,7 +47,7 @@ def reduce_mean(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy / n everywhere."""
     dims = step.dims(step.x)
     count = math.prod(dims[a] or 1 for a in reduced(step))
-    return expand(op, _kept(op, step, op.Div(dy, float(count))), dims)
+    return expand(op, kept(op, step, op.Div(dy, float(count))), dims)
 
 
 @vjp("ReduceMax", "ReduceMin")
@@ -56,15 +56,15 @@ def reduce_extremum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     axes = reduced(step)
     if not axes:  # nothing is reduced; ReduceSum would take no axes for all axes
         return dy
-    equal = op.Equal(step.x, _kept(op, step, step.y))
+    equal = op.Equal(step.x, kept(op, step, step.y))
     one = op.Where(equal, 1.0, 0.0)
-    return op.Mul(one, op.Div(_kept(op, step, dy), op.ReduceSum(one, axes, keepdims=1)))
+    return op.Mul(one, op.Div(kept(op, step, dy), op.ReduceSum(one, axes, keepdims=1)))
 
 
 @vjp("ReduceL1")
 def reduce_l1(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy sign(x)."""
-    return op.Mul(op.Sign(step.x), _kept(op, step, dy))
+    return op.Mul(op.Sign(step.x), kept(op, step, dy))
 
 
 @vjp("ReduceL2")
@@ -72,28 +72,28 @@ def reduce_l2(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = sqrt(sum x^2): dx = dy x / y; 0 where y = 0."""
     positive = op.Greater(step.y, 0.0)
     share = op.Where(positive, op.Div(dy, op.Where(positive, step.y, 1.0)), 0.0)
-    return op.Mul(step.x, _kept(op, step, share))
+    return op.Mul(step.x, kept(op, step, share))
 
 
 @vjp("ReduceSumSquare")
 def reduce_sum_square(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = 2 x dy."""
-    return op.Mul(step.x, _kept(op, step, op.Mul(dy, 2.0)))
+    return op.Mul(step.x, kept(op, step, op.Mul(dy, 2.0)))
 
 
 @vjp("ReduceLogSum")
 def reduce_log_sum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = log(sum x): dx = dy / e^y."""
-    return expand(op, _kept(op, step, op.Div(dy, op.Exp(step.y))), step.dims(step.x))
+    return expand(op, kept(op, step, op.Div(dy, op.Exp(step.y))), step.dims(step.x))
 
 
 @vjp("ReduceLogSumExp")
 def reduce_log_sum_exp(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = log(sum e^x): dx = dy e^(x - y)."""
-    return op.Mul(op.Exp(op.Sub(step.x, _kept(op, step, step.y))), _kept(op, step, dy))
+    return op.Mul(op.Exp(op.Sub(step.x, kept(op, step, step.y))), kept(op, step, dy))
 
 
 @vjp("ReduceProd")
 def reduce_prod(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy y / x; x must not be 0."""
-    return op.Div(_kept(op, step, op.Mul(dy, step.y)), step.x)
+    return op.Div(kept(op, step, op.Mul(dy, step.y)), step.x)

@@ -26,7 +26,7 @@ def half(r: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize(
     "op", ["Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign",
-           "Mish", "Gelu", "Erf", "Sqrt", "Exp", "Abs", "Neg", "Identity", "Dropout"],
+           "Mish", "Gelu", "Erf", "Sqrt", "Exp", "Abs", "Neg", "Identity", "Dropout", "Shrink", "Sin", "Sinh", "Atan", "Asinh"],
 )  # fmt: skip
 def test_functions_of_one_tensor_pass(op: str) -> None:
     x, r = np.abs(draw(3, *IMAGE[1:])), draw(3, *IMAGE[1:], seed=1)  # type: ignore[arg-type]

@@ -163,3 +163,31 @@ def test_the_larger_of_two_tensors_takes_all(op: str) -> None:
     agree(Relevance(model, targets=("x", "b")), feeds, **want)
     with_constant = net(node(op, "c x"), c=f32(0.1))  # an activation
     agree(Relevance(with_constant), {"x": a, "r": r}, x=r)
+
+
+def test_logarithms_of_sums_share_by_their_terms() -> None:
+    x, r = np.abs(draw(3, 2, 3, 4)) + 0.1, draw(3, 2, 3, 4, seed=1)[:, :, :1, :1]
+    for op, terms in (("ReduceLogSum", x), ("ReduceLogSumExp", np.exp(x))):
+        want = r * terms / terms.sum(axis=(2, 3), keepdims=True)
+        agree(Relevance(net(node(op, "x axes"), axes=ints(2, 3))), {"x": x, "r": r}, x=want)
+
+
+def test_a_product_shares_equally() -> None:
+    x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 4, seed=1)[:, :, 0]
+    want = np.broadcast_to(r[:, :, None] / 3, x.shape)
+    agree(Relevance(net(node("ReduceProd", "x axes", keepdims=0), axes=ints(2))), {"x": x, "r": r}, x=want)
+
+
+def test_what_is_selected_takes_all() -> None:
+    """TopK, Compress and Trilu keep values as they are; what they drop gets nothing."""
+    x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 2, seed=1)
+    order = np.argsort(-x, axis=3)[..., :2]
+    want = np.zeros_like(x)
+    np.put_along_axis(want, order, r, 3)
+    agree(Relevance(net(node("TopK", "x k", "y i"), k=ints(2))), {"x": x, "r": r}, x=want)
+    want = np.zeros_like(x)
+    want[..., [1, 3]] = r
+    mask = np.array([False, True, False, True])
+    agree(Relevance(net(node("Compress", "x mask", axis=3), mask=mask)), {"x": x, "r": r}, x=want)
+    r = draw(3, 2, 3, 4, seed=1)
+    agree(Relevance(net(node("Trilu", "x", upper=0))), {"x": x, "r": r}, x=np.tril(r))

@@ -36,8 +36,21 @@ def scalar(*nodes: onnx.NodeProto) -> list[onnx.NodeProto]:
     return [*nodes, node("Cast", "i", out="n", **FLOAT), node("ReduceSum", "n", out="f", keepdims=0)]
 
 
+def bits(op: str, *others: str, **attributes: Any) -> list[onnx.NodeProto]:
+    """Codes of 8 bits, bit by bit."""
+    codes = [node("Abs", "x", out="a"), node("Cast", "a", out="c", to=TensorProto.UINT8)]
+    return [*codes, node(op, "c", *others, out="b", **attributes), node("Cast", "b", out="f", **FLOAT)]
+
+
 GRAPHS: dict[str, list[onnx.NodeProto]] = {
-    **{op: [node(op, "x", out="f")] for op in ("Floor", "Ceil", "Round", "Sign", *RANDOM)},
+    **{op: [node(op, "x", out="f")] for op in ("Floor", "Ceil", "Round", "Sign", "Hardmax", *RANDOM)},
+    **{op: bits(op, "three") for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
+    "BitwiseNot": bits("BitwiseNot"),
+    "BitShift": bits("BitShift", "three", direction="LEFT"),
+    "NonMaxSuppression": scalar(
+        node("Unsqueeze", "x", "axis", out="boxes"),
+        node("NonMaxSuppression", "boxes", "scores", "most", "bound", "bound", out="i"),
+    ),
     **{op: truth(op, "half") for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
     **{op: truth(op) for op in ("IsNaN", "IsInf")},
     **{op: logic(op, "mask") for op in ("And", "Or", "Xor")},
@@ -54,7 +67,8 @@ GRAPHS: dict[str, list[onnx.NodeProto]] = {
 def model(op: str) -> onnx.ModelProto:
     constants: dict[str, Array] = {
         "half": np.array(0.5, np.float32), "mask": np.array([True, False, True, False]), "zero": np.array(0, np.int64),
-        "one": np.array(1, np.int64), "depth": np.array(4, np.int64), "values": f32(0, 1),
+        "three": np.array(3, np.uint8), "axis": np.array([0]), "scores": np.full((1, 1, 3), 0.5, np.float32),
+        "most": np.array([3]), "bound": f32(0.5), "one": np.array(1, np.int64), "depth": np.array(4, np.int64), "values": f32(0, 1),
     }  # fmt: skip
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in GRAPHS[op]]
     nodes.append(node("Mul", "x", "f", out="y"))
