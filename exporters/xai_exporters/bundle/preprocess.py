@@ -47,8 +47,9 @@ def describe_input(
     # a single field says nothing about the others; these four together leave nothing important to guess
     assumed = asked is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
     values = recipe(chosen, channels, height, width)
-    if stated is not None and asked is None and dtype != "uint8":
-        values |= stated.at(channels, height, width) or {}
+    if stated is not None and asked is None:
+        fields = stated.at(channels, height, width) or {}
+        values |= {k: v for k, v in fields.items() if dtype != "uint8" or k not in _NUMBERS}
         # what the source states is sure only for the image size that it states
         assumed &= not (stated.sure and stated.size in (None, (height, width)))
     values["assumed"] = assumed

@@ -21,7 +21,8 @@ import onnx_ir as ir
 
 from xai_deploy.foundation import runtimes
 
-from ...errors import ExportError, GraphError, SourceError
+from ...errors import ExportError, SourceError
+from . import binding, model_info
 from .translate import translate
 
 REFUSED = 2
@@ -80,9 +81,8 @@ def _read(frontend: str, file: str, weights: str) -> Any:
 
 
 def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
-    if shape is not None:
-        _bind(model, shape)
-    said = _said(model)
+    resized = binding.bind(model, shape, _reason)
+    said = _said(model) | {"resized": resized, "layout": binding.layout(model)}
     said["outputs"] = None
     network = translate(model, limit)
     said["outputs"] = [value.name for value in network.graph.outputs]
@@ -90,40 +90,10 @@ def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) ->
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
 
 
-def _bind(model: Any, shape: list[int]) -> None:
-    """Give the image its size: OpenVINO then knows the sizes of everything. What does not fit is reported later, as for ONNX."""
-    ports = [
-        port for port in model.inputs if port.get_partial_shape().rank.is_static and len(port.get_partial_shape()) == 4
-    ]
-    if len(model.inputs) != 1 or not ports or ports[0].get_partial_shape()[1:].is_static:
-        return
-    dims = ports[0].get_partial_shape()
-    known = [d.get_length() if d.is_static else -1 for d in dims]
-    channels, height, width = shape
-    last = known[3] == channels and known[1] != channels
-    wanted = [height, width, channels] if last else [channels, height, width]
-    if any(have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)):
-        return
-    try:
-        model.reshape([known[0], *wanted])
-    except Exception as error:
-        raise GraphError(
-            f"does not take images of --input-shape {','.join(map(str, shape))} ({_reason(error)})"
-        ) from None
-
-
 def _said(model: Any) -> dict[str, Any]:
     """`model_info` of rt_info: what OpenVINO's converters and Model API note."""
     info: dict[str, str] = {}
-    for key in (
-        "labels",
-        "mean_values",
-        "scale_values",
-        "reverse_input_channels",
-        "resize_type",
-        "embedded_processing",
-        "task_type",
-    ):
+    for key in model_info.KEYS:
         if model.has_rt_info(["model_info", key]):
             text = str(model.get_rt_info(["model_info", key]).astype(str))
             if len(text) <= _LONGEST:

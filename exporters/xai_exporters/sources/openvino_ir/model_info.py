@@ -1,12 +1,18 @@
 """What an IR says of itself in `rt_info`, as OpenVINO's converters, Model API and Geti write it: `model_info`.
 
-| key | meaning in Model API |
+| key | meaning in Model API 0.4 (`ImageModel`, `OpenvinoAdapter.embed_preprocessing`) |
 |-|-|
 | `labels` | class names between spaces; a space in a name is `_` |
-| `mean_values`, `scale_values` | pixels of 0 to 255: (x - mean) / scale, per channel |
-| `reverse_input_channels` | the network takes RGB; without it what Model API gets from OpenCV, BGR |
-| `resize_type` | `standard` stretches, `crop` crops the middle, `fit_to_window` keeps the form and pads |
+| `mean_values`, `scale_values` | pixels of 0 to 255: (x - mean) / scale, in the network's order of channels; without them x |
+| `reverse_input_channels` | images, BGR as OpenCV reads them, are reversed: the network takes RGB. Without it they stay BGR |
+| `resize_type` | `standard` (the default) stretches, `crop` crops the middle, `fit_to_window...` keeps the form and pads |
+| `interpolation_mode` | LINEAR (the default), CUBIC, NEAREST; without antialias |
+| `intensity_mode` | `scale_to_unit` divides pixels of `input_dtype` u8 by `intensity_max_value` (255) first |
 | `embedded_processing` | the graph itself resizes and normalises; it takes pixels |
+| `layout` | the input's, if the graph does not say it |
+
+The order of colours is uncertain. OTX and Geti (`otx_version`) write `reverse_input_channels` False, but give Model API images in
+RGB, so their networks take RGB; the authors say so in open-edge-platform/geti#3558. Others may do the same.
 
 The file may come from a stranger: texts are bounded, and nothing in them is evaluated but numbers.
 """
@@ -17,31 +23,53 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ...errors import SourceError
 from ..source_file import TrainedNetwork
 from ..stated import Stated
+from .first_steps import FirstSteps
 
+KEYS = (
+    "labels", "mean_values", "scale_values", "reverse_input_channels", "resize_type", "interpolation_mode", "intensity_mode",
+    "intensity_max_value", "input_dtype", "embedded_processing", "layout", "otx_version",
+)  # fmt: skip
+_NUMBERS = ("mean_values", "scale_values", "reverse_input_channels", "intensity_mode")
 _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
 _TRUE = ("yes", "true", "1")
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
+_INTERPOLATIONS = {"LINEAR": "bilinear", "CUBIC": "bicubic", "NEAREST": "nearest"}
+_COLOR = "the order of colours is not certain, --color RGB or BGR sets it"
 
 
-def read(info: Mapping[str, str], network: TrainedNetwork) -> TrainedNetwork:
+def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) -> TrainedNetwork:
     """The network with what its file says of it, and notes on what is not used.
 
     Args:
         info: Key -> text.
         network: The same as a source.
+        first: The graph's first steps.
+
+    Raises:
+        SourceError: The input's layout is none that images have.
     """
     notes = list(network.notes)
     labels = tuple(" ".join(_plain(name).split()) for name in info.get("labels", "").split())
     if len(labels) > _MOST or any(len(name) > _LONGEST_LABEL for name in labels) or not all(labels):
         notes.append("The IR's model_info 'labels' is not used for class names: too many, too long, or empty ones.")
         labels = ()
-    stated, note = _preprocessing(info)
+    layout = first.layout or re.sub(r"[\[\], ]", "", info.get("layout", "").rpartition(":")[2]).upper()
+    if sorted(layout) == sorted("NCHW") and layout not in ("NCHW", "NHWC"):
+        raise SourceError(f"its input has the layout {layout}; images are NCHW or NHWC, so convert it so")
+    image = _image(network, layout)
+    stated, note = _model_api(info, image)
+    if stated is None and not note and image is not None:
+        stated = _by_graph(first, info, image[0])
     if note:
         notes.append(note)
+    if str(first):
+        takes = {None: "", 1.0: "; it takes pixels of 0 to 255", 1 / 255: "; it takes pixels of 0 to 1"}[first.scale]
+        notes.append(f"The graph begins with steps of preprocessing, which stay in it: {first}{takes}.")
     return replace(
         network,
         labels=labels,
@@ -51,48 +79,111 @@ def read(info: Mapping[str, str], network: TrainedNetwork) -> TrainedNetwork:
     )
 
 
-def _preprocessing(info: Mapping[str, str]) -> tuple[Stated | None, str]:
-    """What is done to pixels before the network, and a note on what can't be used."""
-    if not {"mean_values", "scale_values", "reverse_input_channels", "embedded_processing"} & set(info):
+def _image(network: TrainedNetwork, layout: str) -> tuple[int, int, int] | None:
+    """(C,H,W) of the input, 0 for a size that is not known; None if it is no image."""
+    dims = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in network.proto.graph.input]
+    if len(dims) != 1 or len(dims[0]) != 4:
+        return None
+    _, a, b, c = dims[0]
+    last = layout == "NHWC" if layout in ("NCHW", "NHWC") else c in (1, 3) and a not in (1, 3)
+    return (c, a, b) if last else (a, b, c)
+
+
+def _model_api(info: Mapping[str, str], image: tuple[int, int, int] | None) -> tuple[Stated | None, str]:
+    """What Model API does to pixels before the network, and a note on what can't be used."""
+    if not set(_NUMBERS) & set(info) or _says(info, "embedded_processing"):
         return None, ""
-    embedded = _is_true(info, "embedded_processing")
-    mean = (0.0, 0.0, 0.0) if embedded else _numbers(info.get("mean_values", ""), 0.0)
-    std = (1.0, 1.0, 1.0) if embedded else _numbers(info.get("scale_values", ""), 1.0)
+    unused = "The IR's model_info is not used for the preprocessing: "
+    mean, std = _numbers(info.get("mean_values", ""), 0.0), _numbers(info.get("scale_values", ""), 1.0)
     if mean is None or std is None or any(v == 0 for v in std):
-        return (
-            None,
-            "The IR's model_info is not used for the preprocessing: mean_values or scale_values are no numbers.",
-        )
-    channels = max(len(mean), len(std))
+        return None, f"{unused}mean_values or scale_values are no numbers."
+    channels = max(len(mean), len(std), image[0] if image else 3)
     mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
     if len(mean) != len(std) or channels not in (1, 3):
-        return None, "The IR's model_info is not used for the preprocessing: mean_values and scale_values do not match."
-    color = "GRAY" if channels == 1 else "RGB" if _is_true(info, "reverse_input_channels") else "BGR"
+        return None, f"{unused}mean_values and scale_values do not match."
+    scale = _intensity(info)
+    if scale is None:
+        return None, f"{unused}its intensity_mode, input_dtype or intensity_max_value is not one for 8-bit pixels."
+    color, sure, asked = _color(info, channels)
+    if color == "BGR":
+        mean, std = mean[::-1], std[::-1]  # the fields are for RGB
+    resize, exact, ask = _resize(info, image)
     fields = {
-        "resize": "stretch",
-        "interpolation": "bilinear",
-        "antialias": True,
+        "resize": resize,
+        "interpolation": _INTERPOLATIONS.get(info.get("interpolation_mode", "").strip().upper(), "bilinear"),
+        "antialias": False,
         "color": color,
-        "scale": 1.0,
+        "scale": scale,
         "mean": mean,
         "std": std,
     }
-    kind = info.get("resize_type", "standard")
-    asked = "" if kind == "standard" else f"it resizes as {_plain(kind)[:40]!r}; here images are stretched"
-    return Stated(None, fields, _WHERE, True, asked), ""
+    return Stated(None, fields, _WHERE, sure and exact, "; ".join(filter(None, (ask, asked)))), ""
+
+
+def _by_graph(first: FirstSteps, info: Mapping[str, str], channels: int) -> Stated | None:
+    """What shows in the graph's first steps: the scale of its pixels, how it resizes them, and the order of their colours."""
+    embedded = _says(info, "embedded_processing")
+    scale = 1.0 if embedded or first.integers else first.scale
+    if scale is None or channels not in (1, 3) or not (embedded or str(first) or first.replaced):
+        return None
+    interpolation, antialias = first.replaced or ("bilinear", True)
+    # a reversal is for images of OpenCV, which Model API takes, too; a network of its own takes RGB
+    color = "BGR" if (first.reversed or embedded) and "otx_version" not in info else "RGB"
+    fields = {
+        "resize": "stretch",
+        "interpolation": interpolation,
+        "antialias": antialias,
+        "color": color if channels == 3 else "GRAY",
+        "scale": scale,
+        "mean": (0.0,) * channels,
+        "std": (1.0,) * channels,
+    }
+    return Stated(None, fields, "the graph's first steps", channels == 1, _COLOR if channels == 3 else "")
+
+
+def _color(info: Mapping[str, str], channels: int) -> tuple[str, bool, str]:
+    """The order of the network's channels, whether it is certain, and what to ask if it is not."""
+    if channels == 1:
+        return "GRAY", True, ""
+    if _says(info, "reverse_input_channels"):
+        return "RGB", True, ""
+    if "otx_version" in info:
+        return "RGB", True, ""
+    return "BGR", False, _COLOR
+
+
+def _resize(info: Mapping[str, str], image: tuple[int, int, int] | None) -> tuple[int | str, bool, str]:
+    """The manifest's resize, whether it is Model API's, and what to say if it is not."""
+    kind = info.get("resize_type", "").strip() or "standard"
+    if kind == "standard":
+        return "stretch", True, ""
+    if kind == "crop" and image is not None and image[1] == image[2] > 0:
+        return image[1], True, ""
+    return "stretch", False, f"it resizes as {_plain(kind)[:40]!r}; here images are stretched"
+
+
+def _intensity(info: Mapping[str, str]) -> float | None:
+    """The factor on an 8-bit pixel; None for what has no equal in a manifest."""
+    mode = info.get("intensity_mode", "none").strip().lower() or "none"
+    if info.get("input_dtype", "u8").strip().lower() != "u8" or mode not in ("none", "scale_to_unit"):
+        return None
+    top = _numbers(info.get("intensity_max_value", ""), 255.0)
+    if mode == "none":
+        return 1.0
+    return 1 / top[0] if top is not None and top[0] > 0 else None
 
 
 def _numbers(text: str, default: float) -> tuple[float, ...] | None:
-    """Numbers between spaces or commas; the default three times for an empty text; None for anything else."""
+    """Numbers between spaces or commas; the default for an empty text; None for anything else."""
     parts = re.split(r"[\s,]+", text.strip("[]() \t\r\n"))
     if parts == [""]:
-        return (default,) * 3
+        return (default,)
     if len(parts) > 4 or not all(re.fullmatch(_NUMBER, part) for part in parts):
         return None
     return tuple(float(part) for part in parts)
 
 
-def _is_true(info: Mapping[str, str], key: str) -> bool:
+def _says(info: Mapping[str, str], key: str) -> bool:
     return info.get(key, "").strip().lower() in _TRUE
 
 

@@ -23,7 +23,7 @@ from ...request import Request
 from ..expansion import expansion
 from ..source_file import TrainedNetwork
 from ..standard_form import STEPS, in_standard_form
-from . import child, model_info, parent
+from . import child, first_steps, model_info, parent
 from .given import Given
 
 
@@ -68,6 +68,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
                 _compare(model, images, want, _run(translation, images, outputs))
         return want
 
+    first = replace(first_steps.read(model), replaced=said["resized"], layout=said["layout"])
     return model_info.read(
         said["model_info"],
         replace(
@@ -77,6 +78,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             tolerance=math.inf if said["quantised"] else None,  # `_compare` has its own bound
             files=given.files,
         ),
+        first,
     )
 
 

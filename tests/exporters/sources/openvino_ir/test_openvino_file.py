@@ -17,7 +17,6 @@ from xai_exporters.graph.measure import run_single
 from xai_exporters.sources import load_source
 from xai_exporters.sources.openvino_ir import network as openvino_network
 from xai_exporters.sources.openvino_ir import parent
-from xai_exporters.sources.stated import Stated
 
 from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
@@ -57,52 +56,6 @@ def test_explains_as_its_onnx_does(half: bool, tmp_path: Path, backend: str) -> 
     for method in ("grad-cam", "relevance-cam", "gradient", "hires-cam"):
         a, b = (e.explain(x, method, [1, 2, 0]).raw for e in (want, got))
         np.testing.assert_allclose(b, a, rtol=0, atol=(3e-3 if half else 1e-4) * np.abs(a).max())
-
-
-def test_labels_and_preprocessing(tmp_path: Path) -> None:
-    info = {
-        "labels": NAMES,
-        "mean_values": "123.675 116.28 103.53",
-        "scale_values": "58.395, 57.12, 57.375",
-        "resize_type": "crop",
-    }
-    network = load_source(Request(classifier(tmp_path, info)))
-    assert network.labels == ("cat", "dog", "big_bird", "ant", "bee")
-    stated = network.preprocess
-    assert isinstance(stated, Stated)
-    assert stated.fields["mean"] == (123.675, 116.28, 103.53)
-    assert stated.fields["std"] == (58.395, 57.12, 57.375)
-    assert stated.fields["scale"] == 1
-    assert stated.fields["color"] == "BGR"
-    assert "it resizes as 'crop'" in stated.ask
-    reversed_ = load_source(Request(classifier(tmp_path, {**info, "reverse_input_channels": "YES"}))).preprocess
-    assert isinstance(reversed_, Stated)
-    assert reversed_.fields["color"] == "RGB"
-
-
-@pytest.mark.parametrize("text", ["1 2", "1 two 3", "1 2 3 4 5", "1e999999 0 0"])
-def test_preprocessing_that_is_no_numbers(text: str, tmp_path: Path) -> None:
-    network = load_source(Request(classifier(tmp_path, {"mean_values": text})))
-    assert network.preprocess is None
-    assert "is not used for the preprocessing" in network.notes[0]
-
-
-def test_pixels_prepared_inside(tmp_path: Path) -> None:
-    """PrePostProcessor: pixels as uint8, NHWC, with mean and scale and channels reversed inside."""
-
-    def prepare(model: Any) -> Any:
-        steps = ov.preprocess.PrePostProcessor(model)
-        steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-        steps.input().model().set_layout(ov.Layout("NCHW"))
-        steps.input().preprocess().convert_element_type(ov.Type.f32).reverse_channels().mean([10, 20, 30]).scale(
-            [50, 60, 70]
-        )
-        return steps.build()
-
-    done = exported(classifier(tmp_path, before=prepare), preprocess=None)
-    spec = done.manifest.input
-    assert (spec.dtype, spec.layout) == ("uint8", "NHWC")
-    assert done.verified.framework is not None
 
 
 def test_layer_names_of_torch(tmp_path: Path) -> None:

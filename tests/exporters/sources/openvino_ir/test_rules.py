@@ -46,6 +46,13 @@ CASES: dict[str, Any] = {
     "max pool with dilation": lambda x: o.max_pool(x, [2, 2], [1, 2], [0, 0], [1, 1], [3, 2]).output(0),
     "first max pool": lambda x: o1.max_pool(x, [2, 2], [0, 0], [1, 1], [3, 2]),
     "adaptive average": lambda x: o.adaptive_avg_pool(x, ints(5, 1)),
+    "adaptive average of windows that differ": lambda x: o.adaptive_avg_pool(x, ints(2, 3)),
+    "adaptive average of more than there is": lambda x: o.adaptive_avg_pool(x, ints(6, 7)),
+    "adaptive maximum": lambda x: o.adaptive_max_pool(x, ints(5, 1), "i32").output(0),
+    "adaptive maximum of windows that differ": lambda x: o.adaptive_max_pool(x, ints(2, 3), "i32").output(0),
+    "resize to the same": lambda x: o.interpolate(
+        x, ints(5, 7), "linear", "sizes", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.75, ints(2, 3)
+    ),
     "reshape": lambda x: o.reshape(x, ints(0, 0, 35), True),
     "transpose": lambda x: o.transpose(x, ints(0, 2, 3, 1)),
     "transpose reversed": lambda x: o.transpose(x, c(np.zeros(0, np.int64))),
@@ -197,7 +204,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "padding that counts": (
         lambda x: o14.avg_pool(x, [2, 2], [1, 1], [1, 0], [3, 3], False, "ceil"), "counts its padding and rounds its size up"
     ),
-    "adaptive": (lambda x: o.adaptive_avg_pool(x, ints(2, 1)), "an adaptive pooling of .5, 7. to .2, 1."),
     "lrn": (lambda x: o.lrn(x, ints(1), 0.3, 0.75, 1.2, 3), "has the bias 1.2, which OpenVINO's CPU takes for 1"),
     "lrn over positions": (lambda x: o.lrn(x, ints(2, 3), 0.3, 0.75, 1.0, 3), "normalises over positions"),
     "pad": (lambda x: o.pad(x, ints(0, 0, 1, 1), ints(0, 0, 1, 1), "symmetric"), "pads in the mode symmetric"),

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ....graph.emit import Ops
 from ..layer import Layer, rule
@@ -31,6 +32,15 @@ def _flipped(op: Ops, layer: Layer, i: int) -> ir.Value:
         return op.emit.constant(np.ascontiguousarray(np.swapaxes(array, -1, -2)), f"{layer.name}/transposed")
     rank = len(layer.dims(i))
     return op.Transpose(layer.x(i), perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def product_along(op: Ops, x: ir.Value, axis: int, rank: int, matrix: NDArray[np.float32]) -> ir.Value:
+    """The vectors along an axis, each times a matrix [before, after]."""
+    if axis == rank - 1:
+        return op.MatMul(x, matrix)
+    order = [*range(rank)]
+    order[axis], order[-1] = rank - 1, axis
+    return op.Transpose(op.MatMul(op.Transpose(x, perm=order), matrix), perm=order)
 
 
 @rule("Einsum")

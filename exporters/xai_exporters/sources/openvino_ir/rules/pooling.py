@@ -8,6 +8,7 @@ import onnx_ir as ir
 from ....graph.emit import Ops
 from ..layer import Layer, rule
 from .convolution import pads_of
+from .linear import product_along
 
 _REDUCTIONS = {
     "ReduceMean": "ReduceMean", "ReduceSum": "ReduceSum", "ReduceMax": "ReduceMax", "ReduceMin": "ReduceMin",
@@ -57,25 +58,43 @@ def _window(layer: Layer) -> tuple[list[int], list[int], list[int], list[int]]:
 
 @rule("AdaptiveAvgPool")
 def adaptive_average_pool(op: Ops, layer: Layer) -> ir.Value:
-    """An average pooling, if the output's size divides the input's."""
-    kernel = _adaptive(layer)
-    return op.AveragePool(layer.x(), kernel_shape=kernel, strides=kernel)
+    """The mean from floor(i n / m) to ceil((i + 1) n / m), n sizes to m: a pooling if m divides n, else products with matrices."""
+    kernel = _dividing(layer)
+    if kernel is not None:
+        return op.AveragePool(layer.x(), kernel_shape=kernel, strides=kernel)
+    x = layer.x()
+    for axis, (size, out) in enumerate(zip(layer.sizes(0, 2), layer.out_sizes(2), strict=True), 2):
+        matrix = np.zeros((size, out), np.float32)
+        for i, (begin, end) in enumerate(_windows(size, out)):
+            matrix[begin:end, i] = 1 / (end - begin)
+        x = x if size == out else product_along(op, x, axis, len(layer.dims()), matrix)
+    return x
 
 
 @rule("AdaptiveMaxPool")
 def adaptive_max_pool(op: Ops, layer: Layer) -> ir.Value:
-    """A max pooling, if the output's size divides the input's."""
-    kernel = _adaptive(layer)
-    return op.MaxPool(layer.x(), kernel_shape=kernel, strides=kernel)
+    """The same windows with their largest; its second output, the indices, has no equal."""
+    kernel = _dividing(layer)
+    if kernel is not None:
+        return op.MaxPool(layer.x(), kernel_shape=kernel, strides=kernel)
+    x = layer.x()
+    for axis, (size, out) in enumerate(zip(layer.sizes(0, 2), layer.out_sizes(2), strict=True), 2):
+        if size != out:
+            parts = [op.Slice(x, np.array([a]), np.array([b]), np.array([axis])) for a, b in _windows(size, out)]
+            x = op.Concat(*(op.ReduceMax(part, np.array([axis])) for part in parts), axis=axis)
+    return x
 
 
-def _adaptive(layer: Layer) -> list[int]:
+def _dividing(layer: Layer) -> list[int] | None:
+    """The kernel and stride of an adaptive pooling whose output's sizes divide the input's; None for any other."""
     sizes, outs = layer.sizes(0, 2), layer.out_sizes(2)
     if any(size % out for size, out in zip(sizes, outs, strict=True)):
-        raise layer.refuse(
-            f"an adaptive pooling of {sizes} to {outs}, whose windows differ; give an input that divides"
-        )
+        return None
     return [size // out for size, out in zip(sizes, outs, strict=True)]
+
+
+def _windows(size: int, out: int) -> list[tuple[int, int]]:
+    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
 
 
 def reduction(op: Ops, layer: Layer) -> ir.Value:

@@ -9,6 +9,7 @@ from xai_deploy.resample import weights
 
 from ....graph.emit import Ops
 from ..layer import Layer, rule
+from .linear import product_along
 
 _MODES = {
     "nearest": "nearest", "linear": "linear", "linear_onnx": "linear", "cubic": "cubic",
@@ -51,6 +52,8 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
     pairs = [(dims[a], outs[a]) for a in axes]
     if any(before is None or after is None for before, after in pairs):
         raise layer.refuse("its sizes are not known; give the image's size with --input-shape C,H,W")
+    if all(before == after for before, after in pairs):
+        return op.Identity(layer.x())
     scales[axes] = [np.float32(after) / np.float32(before) for before, after in pairs]
     exact = all(
         int(np.floor(np.float32(before) * s)) == after for (before, after), s in zip(pairs, scales[axes], strict=True)
@@ -91,9 +94,5 @@ def _pillow(op: Ops, layer: Layer, interpolation: str) -> ir.Value:
         start, matrix = weights(before, after, interpolation, antialias=True)
         full = np.zeros((before, after), np.float32)
         full[start : start + matrix.shape[1]] = matrix.T
-        swapped = [*range(rank)]
-        swapped[axis], swapped[-1] = rank - 1, axis
-        x = x if axis == rank - 1 else op.Transpose(x, perm=swapped)
-        x = op.MatMul(x, full)
-        x = x if axis == rank - 1 else op.Transpose(x, perm=swapped)
+        x = product_along(op, x, axis, rank, full)
     return x if x is not layer.x() else op.Identity(x)

@@ -1,0 +1,99 @@
+"""The size of the image, where a file leaves it open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import GraphError
+
+_MODES = {
+    "nearest": ("nearest", False), "linear": ("bilinear", False), "linear_onnx": ("bilinear", False), "cubic": ("bicubic", False),
+    "bilinear_pillow": ("bilinear", True), "bicubic_pillow": ("bicubic", True),
+}  # fmt: skip
+"""OpenVINO's modes -> interpolation and antialias in a manifest."""
+_STEPS = ("Convert", "Add", "Subtract", "Multiply", "Divide", "Gather", "Transpose")
+
+
+def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]) -> tuple[str, bool] | None:
+    """Give the image its size: OpenVINO then knows the sizes of everything. What does not fit is reported later, as for ONNX.
+
+    A graph whose first steps resize images of any size gets the size after the resize, which then changes nothing.
+
+    Args:
+        model: An `openvino.Model`; it is changed.
+        shape: (C,H,W) of an image, if the user gives it.
+        reason: What an error says, in one line.
+
+    Returns:
+        Interpolation and antialias of a resize that the size replaces; None if there is none.
+
+    Raises:
+        GraphError: The graph does not take images of that size.
+    """
+    ports = [port for port in model.inputs if _rank(port) == 4]
+    if len(model.inputs) != 1 or not ports or ports[0].get_partial_shape()[1:].is_static:
+        return None
+    dims = ports[0].get_partial_shape()
+    known = [d.get_length() if d.is_static else -1 for d in dims]
+    if shape is None:
+        node, sizes = _first_resize(ports[0])
+        if node is None or any(have not in (-1, want) for have, want in zip(known[1:], sizes[1:], strict=True)):
+            return None
+        model.reshape([known[0], *sizes[1:]])
+        return _MODES.get(str(node.get_attributes()["mode"]).lower())
+    channels, height, width = shape
+    stated = _layout(ports[0])
+    last = stated == "NHWC" if stated in ("NCHW", "NHWC") else known[3] == channels and known[1] != channels
+    wanted = [height, width, channels] if last else [channels, height, width]
+    if any(have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)):
+        return None
+    try:
+        model.reshape([known[0], *wanted])
+    except Exception as error:
+        raise GraphError(
+            f"does not take images of --input-shape {','.join(map(str, shape))} ({reason(error)})"
+        ) from None
+    return None
+
+
+def layout(model: Any) -> str:
+    """The layout that the file states for its image, such as NCHW; "" if it states none, or not of every dimension."""
+    ports = [port for port in model.inputs if _rank(port) == 4]
+    stated = _layout(ports[0]) if len(ports) == 1 else ""
+    return stated if sorted(stated) == sorted("NCHW") else ""
+
+
+def _layout(port: Any) -> str:
+    return "".join(c for c in str(port.get_node().layout) if c not in "[], ")
+
+
+def _rank(port: Any) -> int:
+    shape = port.get_partial_shape()
+    return len(shape) if shape.rank.is_static else -1
+
+
+def _first_resize(port: Any) -> tuple[Any, list[int]]:
+    """The resize among the graph's first steps, and the sizes behind it in the input's order; None if there is none."""
+    order, value = [0, 1, 2, 3], port
+    while len(value.get_target_inputs()) == 1:
+        [target] = value.get_target_inputs()
+        node = target.get_node()
+        kind = node.get_type_name()
+        others = [node.input_value(i).get_node().get_type_name() for i in range(1, node.get_input_size())]
+        shape = node.get_output_partial_shape(0)
+        if set(others) - {"Constant"} or not shape.rank.is_static or len(shape) != 4 or target.get_index() != 0:
+            return None, []
+        if kind == "Transpose":
+            order = [order[int(a)] for a in node.input_value(1).get_node().get_data()]
+        if kind == "Interpolate":
+            sizes = [0] * 4
+            for axis, dim in zip(order[1:], shape[1:], strict=False):
+                if not dim.is_static:
+                    return None, []
+                sizes[axis] = dim.get_length()
+            return node, sizes
+        if kind not in _STEPS:
+            return None, []
+        value = node.output(0)
+    return None, []

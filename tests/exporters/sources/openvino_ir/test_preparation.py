@@ -1,0 +1,192 @@
+"""How pixels are prepared for an IR: `model_info.py`, `first_steps.py`, `binding.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xai_exporters.errors import PreprocessingError, SourceError
+from xai_exporters.request import Request
+from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir import model_info
+from xai_exporters.sources.openvino_ir.first_steps import FirstSteps
+from xai_exporters.sources.source_file import TrainedNetwork
+from xai_exporters.sources.stated import Stated
+
+from xai_deploy import Explainer
+
+from ... import onnx_nets
+from .running import ov
+from .test_openvino_file import classifier, exported
+
+NAMES = "cat dog big_bird ant bee"
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+INFO = {
+    "labels": NAMES,
+    "mean_values": "123.675 116.28 103.53",
+    "scale_values": "58.395, 57.12, 57.375",
+}
+Prepare = Callable[[Any], None]
+
+
+def test_labels(tmp_path: Path) -> None:
+    assert load_source(Request(classifier(tmp_path, INFO))).labels == ("cat", "dog", "big_bird", "ant", "bee")
+
+
+def test_model_api_prepares_pixels(tmp_path: Path) -> None:
+    """(x - mean) / scale in the network's order of channels, BGR unless they are reversed: InputTransform of model_api 0.4.7."""
+    how = exported(classifier(tmp_path, INFO), preprocess=None).manifest.input.preprocess
+    assert (how.color, how.mean, how.std, how.scale) == ("BGR", MEAN, STD, 1)
+    assert (how.resize, how.antialias, how.assumed) == ("stretch", False, True)
+    how = exported(
+        classifier(tmp_path, {**INFO, "reverse_input_channels": "YES"}), preprocess=None, overwrite=True
+    ).manifest.input.preprocess
+    assert (how.color, how.mean, how.assumed) == ("RGB", MEAN, False)
+
+
+def said(info: dict[str, str], shape: tuple[int, ...] = (3, 32, 32)) -> TrainedNetwork:
+    proto = onnx_nets.classifier(shape=("N", *shape))
+    return model_info.read(info, TrainedNetwork(proto, "IR"), FirstSteps())
+
+
+@pytest.mark.parametrize(
+    ("more", "shape", "fields", "sure", "ask"),
+    [
+        ({}, (3, 32, 32), {"resize": "stretch", "color": "BGR", "mean": MEAN[::-1]}, False, "--color RGB or BGR sets it"),
+        ({"reverse_input_channels": "False"}, (3, 32, 32), {"color": "BGR"}, False, "--color RGB or BGR sets it"),
+        ({"reverse_input_channels": "False", "otx_version": "2.4"}, (3, 32, 32), {"color": "RGB", "mean": MEAN}, True, ""),
+        ({"resize_type": "crop", "reverse_input_channels": "1"}, (3, 32, 32), {"resize": 32}, True, ""),
+        ({"resize_type": "crop", "reverse_input_channels": "1"}, (3, 32, 48), {"resize": "stretch"}, False, "it resizes as 'crop'"),
+        ({"resize_type": "fit_to_window", "reverse_input_channels": "1"}, (3, 32, 32), {"resize": "stretch"}, False,
+         "it resizes as 'fit_to_window'; here images are stretched"),
+        ({"interpolation_mode": "CUBIC"}, (3, 32, 32), {"interpolation": "bicubic", "antialias": False}, False, "--color"),
+        ({"intensity_mode": "scale_to_unit"}, (3, 32, 32), {"scale": 1 / 255}, False, "--color"),
+        ({"mean_values": "33", "scale_values": "78"}, (1, 32, 32), {"color": "GRAY", "mean": (33.0,), "std": (78.0,)}, True, ""),
+    ],
+)  # fmt: skip
+def test_what_model_info_states(
+    more: dict[str, str], shape: tuple[int, ...], fields: dict[str, Any], sure: bool, ask: str
+) -> None:
+    got = said({**INFO, **more}, shape).preprocess
+    assert isinstance(got, Stated)
+    assert {key: got.fields[key] for key in fields} == fields
+    assert got.sure is sure
+    assert (ask in got.ask) if ask else got.ask == ""
+
+
+@pytest.mark.parametrize(
+    ("info", "why"),
+    [
+        ({"mean_values": "1 2"}, "do not match"),
+        ({"mean_values": "1 two 3"}, "are no numbers"),
+        ({"mean_values": "1 2 3 4 5"}, "are no numbers"),
+        ({"mean_values": "1e999999 0 0"}, "are no numbers"),
+        ({"scale_values": "0"}, "are no numbers"),
+        ({"intensity_mode": "percentile"}, "is not one for 8-bit pixels"),
+        ({"intensity_mode": "scale_to_unit", "input_dtype": "u16"}, "is not one for 8-bit pixels"),
+    ],
+)
+def test_model_info_that_is_not_used(info: dict[str, str], why: str) -> None:
+    network = said(info)
+    assert network.preprocess is None
+    assert network.notes[0].startswith("The IR's model_info is not used for the preprocessing: ")
+    assert why in network.notes[0]
+
+
+@pytest.mark.parametrize("layout", ["NCWH", "data:[N,W,H,C]", "CHWN"])
+def test_another_layout_is_refused(layout: str) -> None:
+    with pytest.raises(SourceError, match=r"its input has the layout .*; images are NCHW or NHWC"):
+        said({"layout": layout})
+
+
+def changed(prepare: Prepare) -> Callable[[Any], Any]:
+    """PrePostProcessor on the tests' classifier, an NCHW network of floats."""
+
+    def build(model: Any) -> Any:
+        steps = ov.preprocess.PrePostProcessor(model)
+        steps.input().model().set_layout(ov.Layout("NCHW"))
+        prepare(steps.input())
+        return steps.build()
+
+    return build
+
+
+def floats(image: Any) -> None:
+    image.tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NHWC"))
+    image.preprocess().mean([110, 120, 130]).scale([50, 60, 70])
+
+
+def planes(image: Any) -> None:
+    image.preprocess().mean(127.5).scale(127.5)
+
+
+def unit(image: Any) -> None:
+    image.preprocess().mean([0.485, 0.456, 0.406]).scale([0.229, 0.224, 0.225])
+
+
+def any_size(image: Any) -> None:
+    image.tensor().set_element_type(ov.Type.f32).set_layout(ov.Layout("NHWC")).set_spatial_dynamic_shape()
+    image.preprocess().resize(ov.preprocess.ResizeAlgorithm.RESIZE_LINEAR).mean([110, 120, 130])
+
+
+def pixels(image: Any) -> None:
+    bgr = ov.preprocess.ColorFormat.BGR
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_shape(
+        [1, -1, -1, 3]
+    ).set_color_format(bgr)
+    image.preprocess().convert_color(ov.preprocess.ColorFormat.RGB).convert_element_type(ov.Type.f32)
+    image.preprocess().resize(ov.preprocess.ResizeAlgorithm.RESIZE_CUBIC).mean([110, 120, 130]).scale([50, 60, 70])
+
+
+CASES: dict[str, tuple[Prepare, str, float]] = {  # steps, how they are said, the factor on an 8-bit pixel
+    "floats": (floats, "mean 110 120 130", 1),
+    "planes": (planes, "mean 127.5; it takes pixels of 0 to 255", 1),
+    "unit": (unit, "mean 0.485 0.456 0.406; it takes pixels of 0 to 1", 1 / 255),
+    "any size": (any_size, "mean 110 120 130; it takes pixels of 0 to 255", 1),
+    "pixels": (pixels, "reversed channels, mean 130 120 110, scale 70 60 50; it takes pixels of 0 to 255", 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_inside(name: str, tmp_path: Path) -> None:
+    """A photo's logits are those of OpenVINO on the IR, which gets the photo as PrePostProcessor's user would give it."""
+    prepare, text, scale = CASES[name]
+    done = exported(classifier(tmp_path, before=changed(prepare)), preprocess=None, roles=("gradient",))
+    spec = done.manifest.input
+    assert any(f"begins with steps of preprocessing, which stay in it: {text}" in note for note in done.notes)
+    assert any("Preprocessing is that of the graph's first steps; the order of colours" in note for note in done.notes)
+    assert spec.preprocess.assumed
+    assert spec.preprocess.color == ("BGR" if name == "pixels" else "RGB")
+    photo = np.random.default_rng(0).integers(0, 256, (45, 61, 3)).astype(np.uint8)
+    if name not in ("any size", "pixels"):
+        photo = photo[: spec.height, : spec.width]
+    given = photo[..., ::-1] if name == "pixels" else photo * np.float32(scale)
+    given = given[None] if spec.layout == "NHWC" else given[None].transpose(0, 3, 1, 2)
+    core = ov.Core()
+    compiled = core.compile_model(tmp_path / "ir" / "net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    want = compiled([np.ascontiguousarray(given)])[0]
+    got = Explainer(done.path, "onnxruntime").predict(photo)
+    # a resized photo is rounded to 8 bits in the runtime, in PrePostProcessor only if it is given as such
+    assert np.abs(got - want).max() <= (5e-3 if name in ("any size", "pixels") else 1e-4) * np.abs(want).max()
+
+
+def test_steps_that_do_not_show_a_scale(tmp_path: Path) -> None:
+    def prepare(image: Any) -> None:
+        image.preprocess().mean([1, 2, 3])
+
+    path = classifier(tmp_path, before=changed(prepare))
+    assert load_source(Request(path)).preprocess is None
+    with pytest.raises(PreprocessingError, match="is not stated"):
+        exported(path, preprocess=None)
+
+
+def test_embedded_processing(tmp_path: Path) -> None:
+    """Model API's mark for a graph that prepares pixels itself: they come as OpenCV reads them, in BGR."""
+    network = load_source(
+        Request(classifier(tmp_path, {**INFO, "embedded_processing": "True"}, before=changed(floats)))
+    )
+    assert isinstance(network.preprocess, Stated)
+    assert (network.preprocess.fields["color"], network.preprocess.fields["mean"]) == ("BGR", (0, 0, 0))
