@@ -157,6 +157,7 @@ def test_asked_at_a_terminal(here: Path) -> None:
     assert (how.scale, how.resize, how.assumed) == (1 / 255, "stretch", False)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_at_the_question(here: Path) -> None:
     status, out, shown = at_a_terminal(None)
     assert (status, out) == (130, "")

@@ -62,6 +62,7 @@ def test_it_fails(stand_in: StandIn, model: Path, cache: Path, behaviour: str, m
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.usefixtures("interruptible")
 def test_it_is_interrupted(stand_in: StandIn, model: Path, cache: Path, tmp_path: Path) -> None:
     stand_in.write("sys.exit(130)")
     with pytest.raises(KeyboardInterrupt):
