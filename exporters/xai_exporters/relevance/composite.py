@@ -27,6 +27,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ..errors import RequestError, RuleError
+from .facts import RESAMPLINGS
 from .layer import POOLINGS, SUMS, WEIGHTED
 from .layer_rules import ZBox
 from .named_rules import NamedRule, make_rule
@@ -37,7 +38,7 @@ DEFAULT = "relevance-cam"
 _FOLDER = Path(__file__).with_name("composites")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 _TABLES = ("ops", "first", "nodes")
-_OPERATORS = {*WEIGHTED, *POOLINGS, *SUMS, "Resize"}
+_OPERATORS = {*WEIGHTED, *POOLINGS, *SUMS, *RESAMPLINGS}
 
 Rules = Mapping[str, NamedRule]
 

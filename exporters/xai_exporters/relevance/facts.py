@@ -14,12 +14,15 @@ _ALWAYS = {
     "Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Softplus", "Abs", "Sqrt", "ReduceL1", "ReduceL2", "ReduceSumSquare",
     "LpPool", "GlobalLpPool",
 }  # fmt: skip
+RESAMPLINGS = ("Resize", "GridSample", "RoiAlign", "Col2Im")
+"""Operators that add up values of their first input with weights of their own; the other inputs say where, and take nothing."""
 _UNSIGNED = (ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64)
 # operators whose result is nowhere negative if no input is negative anywhere
 _IF_ALL_INPUTS = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Reshape",
     "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast", "Concat", "Split", "Slice", "Gather", "Expand",
     "Tile", "Pad", "Add", "Sum", "Mean", "Mul", "Div", "Min", "Max", "Where", "DepthToSpace", "SpaceToDepth", "LRN",
+    "CumSum", "TopK", "Compress", "Trilu", "CenterCropPad",
 }  # fmt: skip
 
 
@@ -61,9 +64,9 @@ def _is_positive(node: ir.Node) -> bool:
         return low is not None and is_nonnegative(low)
     if kind == "ThresholdedRelu":
         return float(attribute(node, "alpha", 1.0)) >= 0
-    if kind == "Resize":
+    if kind in RESAMPLINGS:  # a cubic kernel has negative weights
         first = node.inputs[0]
-        return attribute(node, "mode", "nearest") != "cubic" and first is not None and is_nonnegative(first)
+        return "cubic" not in str(attribute(node, "mode", "")) and first is not None and is_nonnegative(first)
     if kind == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in _UNSIGNED:
         return True
     inputs = [x for x in node.inputs if x is not None and (x.dtype is None or x.dtype.is_floating_point())]

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from ..backward.rules import Step
 from ..graph.emit import Ops
+from ..graph.reading import attribute
 from ..graph.shapes import unbroadcast
 from ..vjp.table import vjp
-from .facts import is_nonnegative, is_signal
+from .facts import RESAMPLINGS, is_nonnegative, is_signal
 
 Part = Literal["all", "+", "-"]
 Back = Callable[[ir.Value], list[ir.Value]]
@@ -32,6 +33,7 @@ POOLINGS = {
 }  # fmt: skip
 """Pooling -> the linear pooling that shares its relevance out; a maximum's goes to all of its window, in proportion."""
 SUMS = ("Add", "Sum", "Sub", "Mean")
+_LINEAR = {"cubic": "linear", "bicubic": "bilinear"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Layer:
         self.op, self.step = op, step
         kind = step.node.op_type
         inputs = step.node.inputs
-        self.positions = [i for i, x in enumerate(inputs) if x is not None and is_signal(x)]
+        signals = [i for i, x in enumerate(inputs) if x is not None and is_signal(x)]
+        self.positions = [0] if kind in RESAMPLINGS else signals
         self.xs = [step.input(i) for i in self.positions]
         # a - b is a + (-b); a pooling is replaced by the linear one
         self._kind = "Add" if kind == "Sub" else POOLINGS.get(kind, kind)
@@ -64,7 +67,7 @@ class Layer:
             at = self.positions.index(1)
             self.xs[at] = self._like(op.Neg(self.xs[at]), self.xs[at])
         self._weight: int | None = None
-        if kind in WEIGHTED:
+        if kind in WEIGHTED and not (kind == "Einsum" and len(inputs) == 1):
             # from position 2 on an input is a bias, but in an Einsum every input is an operand
             operands = [i for i in range(len(inputs)) if i not in self.positions and not (kind != "Einsum" and i > 1)]
             if len(self.positions) != 1 or len(operands) != 1:
@@ -108,10 +111,13 @@ class Layer:
             return []
         xs = [self.part(value, x) for value in self.xs]
         weight = self.weight if self.weight is None else self.part(self.weight, w)
-        return [self.term(xs, weight)]
+        return [self.term(xs, weight, positive=w == "+")]
 
-    def term(self, xs: Sequence[ir.Value], weight: ir.Value | None) -> Term:
-        """The term of modified inputs and of a modified weight, in the shapes of the layer's own."""
+    def term(self, xs: Sequence[ir.Value], weight: ir.Value | None, positive: bool = False) -> Term:
+        """The term of modified inputs and of a modified weight, in the shapes of the layer's own.
+
+        If only `positive` weights are wanted, a cubic kernel gives way to the linear one: its own weights have both signs.
+        """
         op, step = self.op, self.step
         # without the bias
         inputs = list(step.node.inputs[:2] if self._kind in WEIGHTED and self._kind != "Einsum" else step.node.inputs)
@@ -121,12 +127,15 @@ class Layer:
             [inputs[self.positions[0]]] = xs
         if self._weight is not None:
             inputs[self._weight] = weight
-        if self._is_plain(inputs):
+        attributes = self._attributes()
+        cubic = positive and str(attribute(step.node, "mode", "")) in _LINEAR
+        if cubic:
+            attributes = {k: v for k, v in attributes.items() if k not in ("cubic_coeff_a", "exclude_outside")}
+            attributes["mode"] = _LINEAR[str(attribute(step.node, "mode", ""))]
+        if self._is_plain(inputs) and not cubic:
             z = step.y
         else:
-            z = self._like(
-                op.emit.node(self._kind, inputs, f"{step.node.name}/{self._kind}", self._attributes()), step.y
-            )
+            z = self._like(op.emit.node(self._kind, inputs, f"{step.node.name}/{self._kind}", attributes), step.y)
         producer = z.producer()
         assert producer is not None
         leads = frozenset(range(len(xs)) if step.node.op_type in SUMS else self.positions)
@@ -217,6 +226,7 @@ class Layer:
 
 
 def is_bilinear(step: Step) -> bool:
-    """Whether a node is a product of several signals, as in attention."""
+    """Whether a node is a product of several signals, as in attention, or of a signal and several weights."""
     operands = step.node.inputs if step.node.op_type == "Einsum" else step.node.inputs[:2]
-    return step.node.op_type in WEIGHTED and sum(x is not None and is_signal(x) for x in operands) > 1
+    signals = sum(x is not None and is_signal(x) for x in operands)
+    return step.node.op_type in WEIGHTED and (signals > 1 or len(operands) > 2)

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from ..backward.rules import Result, Step
 from ..graph.emit import Ops
 from ..graph.reading import attribute
+from .facts import RESAMPLINGS
 from .fixed_rules import give
 from .layer import POOLINGS, SUMS, WEIGHTED, Layer, Term, is_bilinear
 from .named_rules import rules
@@ -40,7 +41,7 @@ def through(op: Ops, step: Step, r: ir.Value, shares: Shares) -> Result:
     Raises:
         RuleError: The node is not linear.
     """
-    if step.node.op_type not in (*WEIGHTED, *POOLINGS, *SUMS, "Resize"):
+    if step.node.op_type not in (*WEIGHTED, *POOLINGS, *SUMS, *RESAMPLINGS):
         raise step.refuse("a layer's rule was given to it, and it is no linear layer, pooling or sum")
     if is_bilinear(step):
         return bilinear(op, step, r)
@@ -247,7 +248,7 @@ class Proportional(ZPlus):
     kinds: ClassVar[tuple[str, ...]] = tuple(POOLINGS)
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
-        if step.node.op_type not in (*POOLINGS, "Resize"):
+        if step.node.op_type not in (*POOLINGS, *RESAMPLINGS):
             raise step.refuse("the rule 'proportional' is for poolings")
         return super().__call__(op, step, r)
 
@@ -331,7 +332,7 @@ class WSquare:
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
-            _refuse_resize(step, "w-square")
+            _refuse_resampling(step, "w-square")
             bias = _bias(layer, self.bias)
             # with inputs of 1, z' is the sum of w^2
             term = layer.term(layer.ones(), layer.change(lambda w: op.Mul(w, w)))
@@ -354,7 +355,7 @@ class Flat:
 
     def __call__(self, op: Ops, step: Step, r: ir.Value, *_: ir.Value | None) -> Result:
         def shares(layer: Layer, r: ir.Value) -> list[ir.Value] | None:
-            _refuse_resize(step, "flat")
+            _refuse_resampling(step, "flat")
             weight = None  # with inputs and weights of 1, z' is the number of inputs
             if layer.weight is not None:
                 sizes = [d or 1 for d in step.dims(layer.weight)]
@@ -364,8 +365,8 @@ class Flat:
         return through(op, step, r, shares)
 
 
-def _refuse_resize(step: Step, rule: str) -> None:
-    if step.node.op_type == "Resize":
+def _refuse_resampling(step: Step, rule: str) -> None:
+    if step.node.op_type in RESAMPLINGS:
         raise step.refuse(f"the rule {rule!r} is for layers with weights, poolings and sums")
 
 

@@ -11,11 +11,12 @@ from ..graph.emit import Ops
 from ..graph.shapes import expand
 from ..vjp.reduction import kept, reduced
 from ..vjp.table import vjp
+from .facts import RESAMPLINGS
 from .fixed_rules import WINNERS, WinnerTakesAll
 from .layer_rules import Proportional
 from .table import relevance
 
-relevance("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize")(Proportional())
+relevance("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", *RESAMPLINGS)(Proportional())
 relevance(*WINNERS)(WinnerTakesAll())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 
+import numpy as np
 import onnx_ir as ir
 
 from ..backward.rules import Step
@@ -87,12 +88,11 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """The gradient of one operand is the einsum of dy with the others; along an axis that only this operand has, it is repeated."""
     terms, result = _equation(step)
     results: list[ir.Value | None] = []
-    for i, term in enumerate(terms):
+    for i, whole in enumerate(terms):
         if i not in step.leads:
             results.append(None)
             continue
-        if len(set(term)) != len(term):
-            raise step.refuse(f"the operand {term!r} takes a diagonal")
+        term = "".join(dict.fromkeys(whole))  # of "bii" a diagonal is taken: the gradient of "bi" goes there
         others = [(t, step.input(j)) for j, t in enumerate(terms) if j != i]
         factors = [_square_apart(op, step, j) for j in range(len(terms)) if j != i]
         known = set(result).union(*(t for t, _ in others))
@@ -101,16 +101,32 @@ def einsum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
         dx = op.Einsum(dy, *factors, equation=",".join([result, *(t for t, _ in others)]) + "->" + kept)
         # einsum broadcasts, too: a letter can have size 1 in one operand and another size elsewhere
         sizes = {c: d for t, v in [(result, step.y), *others] for c, d in zip(t, step.dims(v), strict=True) if d != 1}
-        want = tuple(d for c, d in zip(term, step.dims(step.input(i)), strict=True) if c in known)
+        own = dict(zip(whole, step.dims(step.input(i)), strict=True))
+        want = tuple(own[c] for c in kept)
         have = tuple(sizes.get(c, 1) for c in kept)
         dx = unbroadcast(op, dx, have, want, dx)
         if any(h == 1 != w for h, w in zip(have, want, strict=True)):  # dy and all other operands have size 1 along it
             dx = expand(op, dx, want)
         if kept != term:
             dx = op.Unsqueeze(dx, [p for p, c in enumerate(term) if c not in known])
-            dx = expand(op, dx, step.dims(step.input(i)))
-        results.append(dx)
+            dx = expand(op, dx, tuple(own[c] for c in term))
+        results.append(_to_diagonal(op, step, dx, whole, own))
     return results
+
+
+def _to_diagonal(op: Ops, step: Step, dx: ir.Value, term: str, sizes: dict[str, int | None]) -> ir.Value:
+    """A gradient with one axis per letter on the diagonal of the axes that share a letter, zeros beside it."""
+    again = [p for p, c in enumerate(term) if c in term[:p]]
+    if not again:
+        return dx
+    dx = op.Unsqueeze(dx, again)
+    for p in again:
+        size = sizes[term[p]]
+        if size is None:
+            raise step.refuse("it takes a diagonal along the batch")
+        shape = [size if q in (term.index(term[p]), p) else 1 for q in range(len(term))]
+        dx = op.Mul(dx, np.eye(size).reshape(shape))
+    return dx
 
 
 def _square_apart(op: Ops, step: Step, position: int) -> ir.Value:

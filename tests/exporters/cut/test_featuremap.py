@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from onnx import helper
 from torch import nn
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.costs import candidates
@@ -19,6 +20,7 @@ from xai_exporters.errors import LayerError
 from xai_exporters.passes.clean import CleanGraph, clean
 
 from .. import cut_nets as c
+from ..vjp.harness import graph_model
 
 KINDS: dict[str, Any] = {
     "vit": lambda: c.RearrangedVit(1),
@@ -140,6 +142,28 @@ def test_reasons() -> None:
         with pytest.raises(LayerError, match=says):
             find_grid(graph, value, "layer")
         assert str(value.name) not in listed(graph)
+
+
+def test_sampling_moves_positions() -> None:
+    """A spatial transformer: the grid is made of the features; beyond it no cell lies where its number says."""
+    theta = np.random.default_rng(0).standard_normal((8, 30)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["features"], name="conv", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "theta"], ["row"]),
+        helper.make_node("Reshape", ["row", "shape"], ["grid"]),
+        helper.make_node("GridSample", ["features", "grid"], ["sampled"], name="stn/sample"),
+        helper.make_node("GlobalAveragePool", ["sampled"], ["again"]),
+        helper.make_node("Flatten", ["again"], ["logits"]),
+    ]
+    shape = np.array([-1, 3, 5, 2])
+    constants = {"w": np.ones((8, 3, 3, 3), np.float32), "theta": theta, "shape": shape}
+    graph = clean(graph_model(nodes, {"x": ["N", 3, 9, 11]}, constants, "logits"), None)
+    [features], [sampled] = of_op(graph, "Conv"), of_op(graph, "GridSample")
+    assert find_grid(graph, features, "conv").shape == (8, 9, 11)
+    with pytest.raises(LayerError, match=r"'stn/sample' \(GridSample\), which takes its values from other places"):
+        find_grid(graph, sampled, "stn")
 
 
 def test_rolled_maps_are_refused_until_they_are_rolled_back() -> None:

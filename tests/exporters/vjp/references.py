@@ -211,7 +211,58 @@ class Pad(OpRun):
         return (np.pad(x, grown, mode=modes[mode]),)
 
 
+class GridSample(OpRun):
+    """onnx's own has float32 coordinates. One point at a time, as the standard's text says."""
+
+    def _run(
+        self,
+        x: Array,
+        grid: Array,
+        mode: str | None = None,
+        padding_mode: str | None = None,
+        align_corners: int | None = None,
+    ) -> tuple[Array]:
+        mode, padding, sizes = mode or "linear", padding_mode or "zeros", x.shape[2:]
+        y = np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+        for n, *at in np.ndindex(len(x), *grid.shape[1:-1]):
+            value: Array = x[n]
+            for g, size in zip(grid[(n, *at)][::-1], sizes, strict=True):  # each turn takes the first spatial axis away
+                low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+                c = (g + 1) / 2 * (size - 1) if align_corners else ((g + 1) * size - 1) / 2
+                c = np.rint(c) if mode == "nearest" else c
+                if not low <= c <= high and padding != "zeros":
+                    c = min(max(c, 0), size - 1) if padding == "border" else _mirror(c, low, high)
+                value = self._along(value, c, mode, padding, low, high)
+            y[(n, slice(None), *at)] = value
+        return (y,)
+
+    def _along(self, value: Array, c: float, mode: str, padding: str, low: float, high: float) -> Array:
+        first, size = int(np.floor(c)), value.shape[1]
+        t, a = c - first, -0.75
+        taps = {first: 1 - t, first + 1: t}
+        if mode == "nearest":
+            taps = {int(np.rint(c)): 1.0}
+        elif "cubic" in mode:
+            near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
+            far = [a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a for d in (1 + t, 2 - t)]
+            taps = dict(zip(range(first - 1, first + 3), (far[0], *near, far[1]), strict=True))
+        result = np.zeros_like(value[:, 0])
+        for tap, weight in taps.items():
+            cell = min(max(tap, 0), size - 1) if padding == "border" else tap
+            cell = round(_mirror(tap, low, high)) if padding == "reflection" else cell
+            if 0 <= cell < size:
+                result = result + weight * value[:, cell]
+        return result
+
+
+def _mirror(c: float, low: float, high: float) -> float:
+    while high > low and not low <= c <= high:
+        c = 2 * low - c if c < low else 2 * high - c
+    return c
+
+
 REFERENCES: list[type[OpRun]] = [
+    GridSample,
     Erf,
     Gelu,
     ConvTranspose,

@@ -59,6 +59,11 @@ CASES = [
     einsum("ij,kl,j->ik", Free((3, 4)), Free((5, 6)), Free((4,))),
     einsum("bhid,bhjd->bhij", Free(("N", 2, 3, 4)), Free(("N", 2, 5, 4))),
     einsum("bij,bij->bj", Free(("N", 1, 4)), Free(("N", 3, 4))),  # a broadcast letter
+    einsum("bii->bi", Free(("N", 3, 3))),  # diagonals
+    einsum("bii->b", Free(("N", 3, 3))),
+    einsum("bij,bjj->bi", Free(("N", 2, 3)), Free(("N", 3, 3))),
+    einsum("iik,kj->ij", Free((3, 3, 2)), Free((2, 4))),
+    einsum("iii->i", Free((3, 3, 3))),
 ]  # fmt: skip
 
 

@@ -41,6 +41,16 @@ def interpolate(mode: str, **options: Any) -> Any:
     return lambda x: F.interpolate(x, mode=mode, **options)
 
 
+def cropped(mode: str, *region: float) -> Case:
+    """Of a region that is given by its first and last row and column, as fractions; beyond the image lies a constant."""
+    (top, left, bottom, right), attributes = region, {"coordinate_transformation_mode": "tf_crop_and_resize"}
+    roi = f32(0, 0, top, left, 1, 1, bottom, right)
+    return Case(
+        "Resize", (Free((3, 2, 5, 6)), roi, None, ints(3, 2, 4, 7)), attributes | {"mode": mode, "extrapolation_value": 2.0},
+        skip={"openvino": "no regions"}, central=COORDINATES,
+    )  # fmt: skip
+
+
 CUBIC: dict[str, Any] = {"cubic_coeff_a": -0.75}
 CASES = [
     *(scales(2, 2, mode, t) for mode in ("linear", "cubic") for t in TRANSFORMATIONS),
@@ -60,6 +70,9 @@ CASES = [
     scales(2, 2, "cubic", exclude_outside=1),
     scales(0.5, 0.5, "linear", antialias=1),
     scales(0.5, 0.5, "cubic", antialias=1),
+    cropped("linear", 0.1, 0.2, 0.8, 0.9),
+    cropped("linear", -0.25, 0.0, 1.0, 1.25),
+    cropped("cubic", 0.1, 0.2, 0.8, 0.9),
     *(sizes(8, 4, mode, t) for mode in ("linear", "cubic") for t in TRANSFORMATIONS),
     sizes(8, 4, "nearest", "asymmetric", nearest_mode="floor"),
     sizes(1, 1, "linear"),

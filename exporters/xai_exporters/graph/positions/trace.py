@@ -14,6 +14,9 @@ from .frame import Frame
 from .rules import RULES, Shape, Step
 from .strand import Positions, Strand
 
+_ELSEWHERE = ("GridSample", "DeformConv", "RoiAlign", "MaxRoiPool")
+"""Operators that sample an image at places of their own choice: the cells of their result lie elsewhere than their order says."""
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -63,6 +66,7 @@ def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, traced: dict[
     rule = RULES.get(node.op_type)
     if rule is None:
         why = f"positions can't be followed through {node.name!r} ({node.op_type})"
+        why += ", which takes its values from other places" if node.op_type in _ELSEWHERE else ""
         traced.update((value, Traced((), why)) for value in node.outputs)
         return
     strands = rule(step)
