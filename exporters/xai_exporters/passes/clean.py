@@ -21,9 +21,10 @@ from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
 from .counted_gather import reduce_counted_gathers
+from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
-from .opset import to_common_opset
+from .opset import OPSET, to_common_opset
 from .shape_arithmetic import reduce_shape_arithmetic
 from .supported import require_standard_ops
 
@@ -109,6 +110,9 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
     image_shape = _bind_input(graph, input_shape)
+    if decompose(model) and graph.opset_imports[""] != OPSET:
+        # without the operators that were fused ONNX's converter may bring the graph to the common opset
+        return _clean(ir.to_proto(model), input_shape, one_because)
     image = graph.inputs[0]
     image.name = free_name(str(image.name))
     batch = image.shape[0] if image.shape is not None else None

@@ -9,6 +9,7 @@ import onnx.version_converter
 
 from ..errors import GraphError
 from ..graph.reading import opset_of
+from .runtime_domain import put_aside, put_back
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     if version == OPSET:
         return model
     try:
-        converted = onnx.version_converter.convert_version(model, OPSET)
+        converted = onnx.version_converter.convert_version(put_aside(model), OPSET)
         if version > OPSET:
             onnx.checker.check_model(converted)  # the converter keeps attributes that opset 18 does not know
     except Exception as error:  # the converter raises bare RuntimeErrors, and worse
@@ -49,4 +50,4 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         for output in node.output:
             if output in metadata and not node.metadata_props:
                 node.metadata_props.extend(metadata[output])
-    return converted
+    return put_back(converted)

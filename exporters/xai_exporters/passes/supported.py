@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from ..errors import GraphError
 from ..graph.reading import called, opset_of
+from .runtime_domain import put_aside
 
 _ADVICE = {  # the beginning of a domain -> its owner, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",
@@ -15,6 +16,9 @@ _ADVICE = {  # the beginning of a domain -> its owner, and what to do
     "ai.onnx.ml": "for trees, linear models and text, not for images; export the network alone",
     "org.openvinotoolkit": "OpenVINO's; export the network from its framework in standard ONNX operators",
     "org.pytorch.aten": "ATen's fallback; export again without operator_export_type ONNX_ATEN_FALLBACK, with a newer opset",
+    "com.microsoft.nchwc": "written for one machine by ONNX Runtime's optimisation level all; optimise with ORT_ENABLE_EXTENDED, "
+    "or give the original file",
+    "com.ms.internal.nhwc": "written for one execution provider of ONNX Runtime; give the original file",
     "mmdeploy": "MMDeploy's; export the classifier for the backend onnxruntime without custom operators",
     "mmcv": "MMCV's; export the network without MMCV's custom operators",
     "TRT": "TensorRT's; export before TensorRT's plugins are added",
@@ -74,6 +78,7 @@ def require_known_operators(model: onnx.ModelProto) -> None:
         GraphError: Names the operator and the node, and says what to do.
     """
     version = opset_of(model)
+    model = put_aside(model)
     own = {(function.domain, function.name) for function in model.functions}
     for node in model.graph.node:
         known = node.domain not in ("", "ai.onnx") or (node.domain, node.op_type) in own

@@ -14,6 +14,7 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import GraphError, SourceError
 from ..passes.old_opset import require_known
+from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from .expansion import expansion
@@ -63,7 +64,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     try:
         require_known(model)  # before the checker, whose messages name no node and give no advice
         require_known_operators(model)
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(put_aside(model))
     except (onnx.checker.ValidationError, GraphError) as error:
         raise SourceError(f"{file.path}: not a valid ONNX model ({str(error).splitlines()[0]})") from None
     except ValueError:

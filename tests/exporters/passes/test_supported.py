@@ -17,14 +17,14 @@ from ..running import export_onnx, left_behind
 
 def custom() -> onnx.ModelProto:
     b = o.Build()
-    x = b("FusedConv", b.features(), domain="com.microsoft", name="fused")
+    x = b("Inverse", b.features(), domain="com.microsoft", name="fused")
     return b.model(b.linear(b.pooled(x), out="scores"), imports=[helper.make_opsetid("com.microsoft", 1)])
 
 
 def test_a_node_without_a_name_is_called_by_its_output() -> None:
     model = custom()
     next(node for node in model.graph.node if node.name == "fused").name = ""
-    with pytest.raises(GraphError, match=r"^the node that gives 'fused_out' is com\.microsoft\.FusedConv"):
+    with pytest.raises(GraphError, match=r"^the node that gives 'fused_out' is com\.microsoft\.Inverse"):
         require_standard_ops(ir.from_proto(model))
 
 
@@ -41,7 +41,7 @@ def control_flow() -> onnx.ModelProto:
 
 
 def test_custom_operator(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"node 'fused' is com\.microsoft\.FusedConv, which only some runtimes know"):
+    with pytest.raises(GraphError, match=r"node 'fused' is com\.microsoft\.Inverse, which only some runtimes know"):
         export_onnx(tmp_path, custom())
     assert left_behind(tmp_path) == []
 
@@ -77,7 +77,9 @@ def test_unused_import_of_another_domain_is_dropped(tmp_path: Path) -> None:
             "com.microsoft.QAttention, quantised in ONNX Runtime's own form.*QuantFormat.QDQ",
         ),
         ("com.microsoft", "MatMulNBits", "quantised in ONNX Runtime's own form"),
-        ("com.microsoft", "FusedConv", "without a runtime's own optimisation"),
+        ("com.microsoft", "Inverse", "without a runtime's own optimisation"),
+        ("com.microsoft.nchwc", "Conv", "written for one machine.*optimise with ORT_ENABLE_EXTENDED"),
+        ("com.ms.internal.nhwc", "Conv", "written for one execution provider"),
         ("ai.onnx.ml", "TreeEnsembleClassifier", "for trees"),
     ],
 )

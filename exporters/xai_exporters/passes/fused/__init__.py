@@ -1,0 +1,1 @@
+"""Operators that stand for several -> these several, one family per file."""

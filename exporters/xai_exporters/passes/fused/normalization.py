@@ -1,0 +1,70 @@
+"""Normalisations: with a residual sum before them, an activation after them, or without a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ...graph.emit import Ops
+from ..fused_node import FusedNode, rule
+
+
+def rms(op: Ops, x: ir.Value, axes: Sequence[int], epsilon: float) -> ir.Value:
+    """x / sqrt(mean(x^2) + epsilon). As a quotient all relevance goes to x, as through a LayerNormalization."""
+    return op.Div(x, op.Sqrt(op.Add(op.ReduceMean(op.Mul(x, x), list(axes), keepdims=1), epsilon)))
+
+
+@rule("SimplifiedLayerNormalization", "RMSNormalization")
+def rms_normalization(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
+    """scale rms(x), over the axes from `axis` on."""
+    node.without({}, {1: "inv_std_var"})
+    axis = int(node.attr("axis", -1))
+    axes = range(axis, 0) if axis < 0 else range(axis, node.rank(node.x()))
+    return [op.Mul(rms(op, node.x(), list(axes), float(node.attr("epsilon", 1e-5))), node.x(1))]
+
+
+@rule("com.microsoft.SkipLayerNormalization", "com.microsoft.SkipSimplifiedLayerNormalization")
+def skip_layer_normalization(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
+    """The normalisation of s = input + skip + bias; s is the fourth output."""
+    node.without({}, {1: "mean", 2: "inv_std_var"})
+    epsilon, gamma = float(node.attr("epsilon", 1e-12)), node.x(2)
+    simple = node.node.op_type == "SkipSimplifiedLayerNormalization"
+    bias = node.optional(3 if simple else 4)
+    s = op.Add(node.x(), node.x(1))
+    s = s if bias is None else op.Add(s, bias)
+    if simple:
+        return [op.Mul(rms(op, s, [-1], epsilon), gamma), None, None, s]
+    beta = node.optional(3)
+    return [op.LayerNormalization(s, gamma, beta, axis=-1, epsilon=epsilon), None, None, s]
+
+
+@rule("com.microsoft.GroupNorm", "com.microsoft.SkipGroupNorm")
+def group_norm(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
+    """gamma xhat + beta over groups of channels, of x or of s = x + skip + bias; then SiLU if `activation` is 1."""
+    x, gamma, beta, skip = node.x(), node.x(1), node.x(2), node.optional(3)
+    last, rank = bool(node.attr("channels_last", 1)), node.rank(node.x())
+    groups = int(node.attr("groups"))
+    if skip is not None:
+        if node.rank(skip) == 2:  # one value per image and channel
+            skip = op.Unsqueeze(skip, list(range(1, rank - 1) if last else range(2, rank)))
+        x = op.Add(x, skip)
+        if (bias := node.optional(4)) is not None:
+            x = op.Add(x, bias if last else op.Reshape(bias, [-1, *[1] * (rank - 2)]))
+    s = x
+    if last:
+        x = op.Transpose(x, perm=[0, rank - 1, *range(1, rank - 1)])
+    # each group is a channel of [N,groups,K/groups * positions]; in Reshape 0 keeps the size of the batch
+    ones, zeros = np.ones(groups, op.floats), np.zeros(groups, op.floats)
+    xhat = op.InstanceNormalization(
+        op.Reshape(x, [0, groups, -1]), ones, zeros, epsilon=float(node.attr("epsilon", 1e-5))
+    )
+    kind = int(ir.DataType.from_numpy(op.floats))  # the kernel takes float32 parameters beside a float16 image
+    gamma, beta = (op.Reshape(op.Cast(v, to=kind), [-1, *[1] * (rank - 2)]) for v in (gamma, beta))
+    y = op.Add(op.Mul(op.Reshape(xhat, op.Shape(x)), gamma), beta)
+    if node.attr("activation", 0):
+        y = op.Mul(y, op.Sigmoid(y))
+    if last:
+        y = op.Transpose(y, perm=[0, *range(2, rank), 1])
+    return [y, s if skip is not None else None]
