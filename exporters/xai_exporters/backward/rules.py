@@ -35,6 +35,7 @@ RuleFunction: TypeAlias = Callable[..., Result]
 F = TypeVar("F", bound=RuleFunction)
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
+QUANTISES = ("QuantizeLinear", "DynamicQuantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class Rule:
 
 
 class Table(Protocol):
-    """What the walker asks a table: the rule of each node, and whether the walk stops there."""
+    """What the walker asks a table: the rule of each node, and at which tensors the walk stops."""
 
     def find(self, node: ir.Node) -> Rule:
         """See `RuleTable.find`."""
 
-    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
+    def stops(self, value: ir.Value, leading: Container[ir.Value]) -> bool:
         """See `RuleTable.stops`."""
 
 
@@ -184,18 +185,21 @@ class RuleTable:
             f'@{self._package.rpartition(".")[2]}("{node.op_type}") in a file of exporters/{folder}/'
         )
 
-    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
-        """Whether nothing propagates through a node: it is listed as flat, or makes integers of floats that lead to the target.
+    def stops(self, value: ir.Value, leading: Container[ir.Value]) -> bool:
+        """Whether nothing propagates through a node's output: the node is listed as flat, or it makes integers of floats that lead.
 
         The codes of a quantised tensor stand for floats, so they do not stop the walk: QuantizeLinear makes them, and Transpose,
-        MaxPool and the like pass them on.
+        MaxPool and the like pass them on. The scale and the zero point that DynamicQuantizeLinear computes count as constants.
         """
         self._import_all()
-        if node.op_type in self._flat or (self._over is not None and self._over.stops(node, leading)):
+        node = value.producer()
+        assert node is not None
+        if node.op_type in self._flat or (self._over is not None and self._over.stops(value, leading)):
             return True
-        dtype = node.outputs[0].dtype
+        if node.op_type in QUANTISES:
+            return value is not node.outputs[0]
         # an unknown type counts as float
-        if dtype is None or dtype in FLOATS or node.op_type == "QuantizeLinear":
+        if value.dtype is None or value.dtype in FLOATS:
             return False
         return all(x.dtype is None or x.dtype in FLOATS for x in node.inputs if x is not None and x in leading)
 

@@ -20,7 +20,6 @@ import onnx_ir as ir
 from ..errors import RuleError
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import Measured
-from ..graph.reading import is_dynamically_quantised
 from ..graph.shapes import unbroadcast
 from .rules import Step, Table, floats_of
 
@@ -81,15 +80,14 @@ def propagate(
 
 def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
     """Why nothing reached the target; names the operator before the last node that let something through, or before the start."""
-    if is_dynamically_quantised(nodes):
-        return (
-            "the network is quantised by the range of each input (DynamicQuantizeLinear) and computes in integers, through "
-            "which no gradient passes; methods that only run it work, for gradients export it in floats or with fixed scales "
-            "(quantize_static)"
-        )
-    before = [last] if isinstance(last, ir.Value) else [x for x in last.inputs if x is not None and x in leading]
-    stop = next((node for x in before if (node := x.producer()) is not None), None)
-    what = f"{stop.op_type} (node {stop.name!r})" if stop is not None else "an operator"
+    if isinstance(last, ir.Node) or last in leading:
+        values = last.inputs if isinstance(last, ir.Node) else [last]
+        before = [node for x in values if x in leading and x is not None and (node := x.producer()) is not None]
+    else:  # the start is not reached; the last node that is reached stops the walk
+        before = [
+            node for node in nodes[::-1] if not leading.isdisjoint(node.inputs) and leading.isdisjoint(node.outputs)
+        ]
+    what = f"{before[0].op_type} (node {before[0].name!r})" if before else "an operator"
     return f"nothing comes back from the logits to the layer: {what} between them lets nothing through"
 
 
@@ -98,8 +96,8 @@ def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir
     leading = {target}
     # the nodes are in order, so one pass forward is enough
     for node in nodes:
-        if any(x in leading for x in node.inputs) and not table.stops(node, leading):
-            leading.update(node.outputs)
+        if any(x in leading for x in node.inputs):
+            leading.update([y for y in node.outputs if not table.stops(y, leading)])
     return leading
 
 

@@ -40,11 +40,6 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     return default if attr is None else attr.value
 
 
-def is_dynamically_quantised(nodes: Iterable[ir.Node]) -> bool:
-    """Whether a network is quantised by the range of each input, so that it computes in integers and no gradient passes."""
-    return any(node.op_type == "DynamicQuantizeLinear" for node in nodes)
-
-
 def data_inputs(node: ir.Node) -> list[ir.Value]:
     """The inputs of a node that are not constants."""
     return [v for v in node.inputs if v is not None and constant_of(v) is None]

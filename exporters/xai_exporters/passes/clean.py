@@ -30,6 +30,11 @@ from .supported import require_standard_ops
 
 log = logging.getLogger(__name__)
 
+_BY_RANGE = (
+    "it is quantised by the range of its input at hand (DynamicQuantizeLinear), so in a batch an image's result would depend on "
+    "the others"
+)
+
 
 @dataclass(frozen=True)
 class CleanGraph:
@@ -105,6 +110,8 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
         model = ir.from_proto(to_common_opset(proto))
     except (ir.serde.SerdeError, ValueError, TypeError) as error:
         raise GraphError(f"the ONNX graph is damaged: {' '.join(str(error).split())[:200]}") from error
+    if one_because is None and any(node.op_type == "DynamicQuantizeLinear" for node in model.graph):
+        one_because = _BY_RANGE
     _use_one_domain_name(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -38,10 +38,11 @@ def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> No
     for node in graph:
         inputs = [x for x in node.inputs if x is not None]
         # an operator that stops gradients (Shape, comparisons) makes no signal
-        signal = any(is_signal(x) for x in inputs) and not vjp.stops(node, inputs)
+        signal = any(is_signal(x) for x in inputs)
         positive = _is_positive(node)
         for value in node.outputs:
-            value.meta[_SIGNAL], value.meta[_NONNEGATIVE] = signal, positive
+            value.meta[_SIGNAL] = signal and not vjp.stops(value, inputs)
+            value.meta[_NONNEGATIVE] = positive
 
 
 def is_signal(value: ir.Value) -> bool:

@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from xai_deploy.format.bundle import RELEVANCE
 
-from ..backward.rules import Rule, Table
+from ..backward.rules import QUANTISES, Rule, Table
 from ..vjp.graph import Start, backward_graph, by_target_and_seed
+from ..vjp.integers import centres
 from ..vjp.table import vjp
 from .composite import Composite, resolve_bounds
 from .facts import find_facts
@@ -37,9 +38,9 @@ class Assigned:
         # a composite's rule returns relevance in the shapes of the inputs
         return relevance.find(node) if rule is None else Rule(rule, broadcasts=False)
 
-    def stops(self, node: ir.Node, leading: Container[ir.Value]) -> bool:
+    def stops(self, value: ir.Value, leading: Container[ir.Value]) -> bool:
         """See `RuleTable.stops`: relevance stops where gradients stop."""
-        return vjp.stops(node, leading)
+        return vjp.stops(value, leading)
 
 
 def relevance_graph(
@@ -95,7 +96,8 @@ def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:
         if before and node.op_type in WEIGHTED:
             first[node] = all(before)
         elif before:
-            reached.update(dict.fromkeys(node.outputs, all(before) and _moves(node)))
+            same = all(before) and _moves(node)
+            reached.update({y: same for y in node.outputs if not vjp.stops(y, reached)})
     return first
 
 
@@ -103,5 +105,5 @@ def _moves(node: ir.Node) -> bool:
     """Whether a node leaves an image's values as they are; quantising and at once dequantising does, up to rounding."""
     before = node.inputs[0].producer() if node.inputs[0] is not None else None
     if node.op_type == "DequantizeLinear":
-        return before is not None and before.op_type == "QuantizeLinear"
-    return node.op_type in {"Identity", "Cast", "Transpose", "Dropout", "Pad", "QuantizeLinear"}
+        return before is not None and before.op_type in QUANTISES
+    return centres(node) or node.op_type in {"Identity", "Cast", "Transpose", "Dropout", "Pad", *QUANTISES}

@@ -20,6 +20,7 @@ from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.reading import attribute
 from ..graph.shapes import unbroadcast
+from ..vjp.integers import scaling
 from ..vjp.table import vjp
 from .facts import RESAMPLINGS, is_nonnegative, is_signal
 
@@ -52,6 +53,7 @@ class Layer:
         step: The node.
         positions: The positions of its inputs that are signals; relevance is shared out among them.
         xs: Those inputs; a subtracted one has its sign changed.
+        scaling: What a layer on integers stands for; None for any other layer.
     """
 
     def __init__(self, op: Ops, step: Step) -> None:
@@ -66,6 +68,7 @@ class Layer:
         if kind == "Sub" and 1 in self.positions:
             at = self.positions.index(1)
             self.xs[at] = self._like(op.Neg(self.xs[at]), self.xs[at])
+        self.scaling = scaling(step.node)
         self._weight: int | None = None
         if kind in WEIGHTED and not (kind == "Einsum" and len(inputs) == 1):
             # from position 2 on an input is a bias, but in an Einsum every input is an operand
@@ -98,6 +101,8 @@ class Layer:
         if kind == "Gemm" and given is not None:
             beta = float(step.attr("beta", 1.0))
             return given if beta == 1 else self.op.Mul(given, beta)
+        if self.scaling is not None:  # z = (y - bias) / factor
+            return None if self.scaling.bias is None else self.op.Div(self.scaling.bias, self.scaling.factor)
         # MatMul and Einsum have no input for a bias: it is the constant of an Add that alone reads the product
         uses = list(step.y.uses())
         if kind in ("MatMul", "Einsum") and len(uses) == 1 and uses[0][0].op_type == "Add":
@@ -183,12 +188,12 @@ class Layer:
         """
         op = self.op
         smallest = max(1e-20, float(np.finfo(op.floats).tiny))
-        if epsilon <= smallest:
-            epsilon = 0.0
-        if epsilon and nonnegative:
-            return op.Div(r, op.Add(z, epsilon))
-        if epsilon:
-            return op.Div(r, op.Where(op.Less(z, 0.0), op.Sub(z, epsilon), op.Add(z, epsilon)))
+        if epsilon > smallest:
+            # on integers z is y / factor, and so is epsilon
+            more = epsilon if self.scaling is None else op.Div(epsilon, self.scaling.factor)
+            if nonnegative:
+                return op.Div(r, op.Add(z, more))
+            return op.Div(r, op.Where(op.Less(z, 0.0), op.Sub(z, more), op.Add(z, more)))
         known = op.Greater(z if nonnegative else op.Abs(z), smallest)
         return op.Where(known, op.Div(r, z), 0.0)
 

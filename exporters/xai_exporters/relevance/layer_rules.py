@@ -12,10 +12,11 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ..backward.rules import Result, Step
 from ..graph.emit import Ops
@@ -307,14 +308,19 @@ class ZBox:
         rest = [axis for axis in range(len(dims)) if axis != batch]  # the first of them are the channels
         if bound == "sample":
             return layer.spread(reduce(x, rest, keepdims=1), x)
+        of_codes = layer.scaling.scale if layer.scaling is not None else None
+
+        def spread(numbers: NDArray[Any] | float) -> ir.Value:
+            return layer.spread(numbers if of_codes is None else layer.op.Div(numbers, of_codes), x)
+
         if isinstance(bound, tuple):
             if len(bound) != dims[rest[0]]:
                 raise layer.step.refuse(
                     f"the rule 'z-box' has bounds for {len(bound)} channels, its input has {dims[rest[0]]}"
                 )
-            return layer.spread(np.array(bound).reshape([-1 if axis == rest[0] else 1 for axis in range(len(dims))]), x)
+            return spread(np.array(bound).reshape([-1 if axis == rest[0] else 1 for axis in range(len(dims))]))
         assert isinstance(bound, float)  # `resolve_bounds` has replaced "input"
-        return layer.spread(bound, x)
+        return spread(bound)
 
 
 @rules.register("w-square")

@@ -22,6 +22,7 @@ from ..errors import GraphError
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import batch_of, measure
 from ..graph.writing import IR_VERSION, step_aside
+from .integers import to_layers
 from .quantised import to_floats
 from .table import vjp
 
@@ -96,7 +97,8 @@ def backward_graph(
 ) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
 
-    Half precision is computed as float32 (`precision`), and so are quantised activations (`quantised`). The graph's inputs and
+    Half precision is computed as float32 (`precision`), and so are quantised activations (`quantised`) and layers on integers
+    (`integers`). The graph's inputs and
     the forward's outputs keep their types. The result is float32 (float64 if the network computes in float64).
 
     Args:
@@ -124,6 +126,7 @@ def backward_graph(
         if value.name in (TARGET, SEED, name):
             step_aside(graph, value)
     _infer_types(graph)
+    to_layers(graph)
     source = widen(graph)
     _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))

@@ -64,7 +64,7 @@ def to_floats(graph: ir.Graph, shapes: Measured) -> None:
     for value, kind in codes.items():
         for i, output in enumerate(graph.outputs):
             if output is value:
-                _end_in_codes(emit, i, kind)
+                end_in_codes(emit, i, kind)
 
 
 def _quantises(node: ir.Node) -> bool:
@@ -88,7 +88,7 @@ def _pass_on(op: Ops, node: ir.Node, codes: dict[ir.Value, ir.DataType]) -> None
             y.type = ir.TensorType(ir.DataType.FLOAT)
 
 
-def _end_in_codes(emit: Emitter, position: int, kind: ir.DataType) -> None:
+def end_in_codes(emit: Emitter, position: int, kind: ir.DataType) -> None:
     """Cast an output of the graph back to the codes' type."""
     value = emit.graph.outputs[position]
     name, value.name = str(value.name), f"{value.name}/floats"

@@ -31,6 +31,17 @@ def dequantize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Mul(dy, scale_of(op, step))
 
 
+@vjp("DynamicQuantizeLinear")
+def quantize_dynamically(op: Ops, step: Step, dy: ir.Value, *_: object) -> ir.Value:
+    """y = round(x / scale) + zero, which never saturates: dx = dy / scale. How scale and zero depend on x is left out."""
+    return op.Div(dy, positive_scale(op, step.node.outputs[1]))
+
+
+def positive_scale(op: Ops, scale: ir.Value) -> ir.Value:
+    """The scale of DynamicQuantizeLinear; 1 if every value is 0, for which ONNX Runtime gives the scale 1 and OpenVINO 0."""
+    return op.Where(op.Greater(scale, 0.0), scale, 1.0)
+
+
 def codes_of(op: Ops, step: Step) -> ir.Value:
     """round(x / scale) + zero of a QuantizeLinear, as floats; computed once in a graph."""
     known = step.node.meta.get(_CODES)  # the gradient and `to_floats` share the nodes

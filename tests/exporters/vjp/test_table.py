@@ -16,7 +16,8 @@ from xai_exporters.vjp.table import vjp
 
 from .harness import RUNTIMES, Case, Free, Gradient, forward_model, gradient_model, ints, reference, to_float64
 
-APART = {"QuantizeLinear", "DequantizeLinear"}  # steps, which no central difference measures: test_quantization
+# steps, which no central difference measures: test_quantization, ../passes/test_dynamically_quantised
+APART = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
 def cases() -> list[Case]:

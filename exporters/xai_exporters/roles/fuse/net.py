@@ -16,7 +16,6 @@ from xai_deploy.resample import weights
 from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import batch_of
-from ...graph.reading import is_dynamically_quantised
 from ...relevance.composite import Composite
 from ...vjp.graph import by_target
 from ..material import Material
@@ -65,13 +64,8 @@ class Net:
         if batch_of(self.image) == 1:
             raise GraphError(
                 f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
-                f"runs them one by one{self.or_another}"
+                "runs them one by one, or fuse another method"
             )
-
-    @property
-    def or_another(self) -> str:
-        """The advice to fuse another method; "" if no gradient passes, because then all others are refused too."""
-        return "" if is_dynamically_quantised(self.material.parts.tail) else ", or fuse another method"
 
     @property
     def classes(self) -> int:

@@ -39,7 +39,7 @@ class ScoreCam:
         if channels > MOST_CHANNELS:
             raise GraphError(
                 f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
-                f"this layer has {channels}; run score-cam with the runtime engine{net.or_another}"
+                f"this layer has {channels}; run score-cam with the runtime engine, or fuse another method"
             )
         op, (height, width), spec = net.op, net.size, net.material.image
         net.plain()
