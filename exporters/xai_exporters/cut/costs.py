@@ -102,7 +102,7 @@ def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
     """Multiply-adds of one node for one image: convolutions and matrix products, which take most of the time."""
     if node.op_type not in ("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger"):
         return 0
-    shape = clean.shapes.two  # at batch 2, hence the halves below
+    shape, images = clean.shapes.two, 1 if clean.shapes.one else 2
     x, w, out = (shape.get(str(v.name)) for v in (node.inputs[0], node.inputs[1], node.outputs[0]) if v is not None)
     weight = node.inputs[1]
     if w is None and weight is not None and weight.shape is not None:
@@ -110,9 +110,9 @@ def multiply_adds(node: ir.Node, clean: CleanGraph) -> int:
     if x is None or w is None or out is None:
         return 0
     if node.op_type in ("Conv", "ConvInteger"):
-        return math.prod(out) * math.prod(w[1:]) // 2  # w: [M, C/group, kernel]
+        return math.prod(out) * math.prod(w[1:]) // images  # w: [M, C/group, kernel]
     if node.op_type == "ConvTranspose":
-        return math.prod(x) * math.prod(w[1:]) // 2  # w: [C, M/group, kernel]
+        return math.prod(x) * math.prod(w[1:]) // images  # w: [C, M/group, kernel]
     # [...,i,k] @ [...,k,j]: k multiply-adds for each result
     inner = x[-2] if node.op_type == "Gemm" and attribute(node, "transA", 0) else x[-1]
-    return math.prod(out) * inner // 2
+    return math.prod(out) * inner // images
