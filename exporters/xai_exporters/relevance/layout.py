@@ -19,4 +19,6 @@ relevance("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "
 relevance("DepthToSpace", "SpaceToDepth", "Gather", "GatherElements", "GatherND", "ScatterND", "ScatterElements")(_move)
 relevance("TopK", "Compress", "Trilu", "CenterCropPad", "ReverseSequence")(_move)
 relevance("Expand", "Where", broadcasts=True)(_move)
-relevance("Identity", "Dropout", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")(Pass())
+relevance("Identity", "Dropout", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")(
+    Pass()
+)
