@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ..backward.recurrent import GATE
 from ..backward.rules import Result, Step
 from ..graph.emit import Ops
 from .facts import is_signal
@@ -37,6 +38,11 @@ def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     a, b = step.x, step.input(1)
     if not (is_signal(a) and is_signal(b)) or _origin(a) is _origin(b):
         return give(op, step, r, min(step.leads))
+    for i, factor in enumerate(
+        (b, a)
+    ):  # a gate of an LSTM or a GRU weighs the signal: that takes all (Arras et al. 2017)
+        if factor.meta.get(GATE):
+            return give(op, step, r, i) if i in step.leads else []
     for i, factor in enumerate((b, a)):  # times the reciprocal of a signal is a quotient, see `div`
         if _is_reciprocal(factor):
             return give(op, step, r, i) if i in step.leads else []

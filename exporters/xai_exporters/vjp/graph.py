@@ -16,6 +16,7 @@ import onnx_ir.passes.common as common
 from xai_deploy.format.bundle import GRADIENT, LOGITS, PREDICTED, SEED, TARGET
 
 from ..backward.precision import narrow_outputs, widen
+from ..backward.recurrent import unroll
 from ..backward.rules import FLOATS, RuleTable, Table, floats_of
 from ..backward.walker import propagate
 from ..errors import GraphError
@@ -129,6 +130,8 @@ def backward_graph(
     to_layers(graph)
     source = widen(graph)
     _infer_types(graph)
+    if unroll(graph, lambda: measure(ir.Model(graph, ir_version=IR_VERSION))):
+        _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     propagated = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
