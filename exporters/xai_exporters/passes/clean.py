@@ -20,6 +20,7 @@ from ..graph.layouts import input_layout
 from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
+from .clipped_pooling import clip_poolings
 from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
@@ -156,6 +157,7 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
         _fold(model)
     if gathered or fixed:
         shapes = measure(model)
+    clip_poolings(model, shapes)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
