@@ -25,14 +25,18 @@ def class_names(request: Request, network: TrainedNetwork, classes: int) -> tupl
     names = network.labels
     if not names:
         return (), None
+    key = network.labels_from
+    where = f"the file's metadata {key!r}" if " " not in key else key
     forms = [names]
     if network.labels_from == "character":
         forms += [(_BLANK, *names), (_BLANK, *names, _SPACE)]
     fitting = next((form for form in forms if len(form) == classes), ())
     if not fitting:
-        which = f"The file's metadata {network.labels_from!r} has {len(names)} names for {classes} classes"
-        return (), f"{which}; they are not used. Give --labels."
-    return fitting, f"Class names are those of the file's metadata {network.labels_from!r}."
+        return (
+            (),
+            f"{where[0].upper()}{where[1:]} has {len(names)} names for {classes} classes; they are not used. Give --labels.",
+        )
+    return fitting, f"Class names are those of {where}."
 
 
 def read_labels(path: Path, classes: int) -> list[str]:

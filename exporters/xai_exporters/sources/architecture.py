@@ -9,6 +9,7 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +17,76 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import ArchitectureError, SourceError
 from ..request import Request
+from . import timm_nets, transformers_nets
+from .known_net import KnownNet
+from .prefixes import without_prefix
 from .source_file import SourceFile, TrainedNetwork
 from .torch_export import export_module, first_line, import_torch
-from .torchvision_nets import TorchvisionNet, find_net, net_of
+from .torchvision_nets import find_net, net_of
 
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights", "module")
+_EXTRA = "_extra_state"
+"""The end of torch's names for what a module keeps beside tensors."""
 _PREFIXES = ("module.", "_orig_mod.")
 _OLD_DENSENET = re.compile(
     r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)"
 )  # "norm.1.weight", as torchvision's files have it
 
 
-def network_from_weights(content: Mapping[str, Any], file: SourceFile, request: Request) -> TrainedNetwork:
+def network_from_weights(
+    content: Mapping[str, Any], file: SourceFile, request: Request, notes: tuple[str, ...] = ()
+) -> TrainedNetwork:
     """Build the architecture, load the weights into it, export it.
+
+    Args:
+        content: The file's content.
+        file: The file.
+        request: The export.
+        notes: Lines for people about how the file was read.
 
     Raises:
         ArchitectureError: No weights in the file, no architecture known, or one that does not fit.
     """
     weights = find_weights(content, file.path)
     _check_plain(weights, file.path)
-    net: TorchvisionNet | None
+    net: KnownNet | None
     if request.arch is None:
         net = find_net(file.path)
         build, name = net.build, net.name
+    elif request.arch.startswith(transformers_nets.SCHEME):
+        net = transformers_nets.timm_net(request.arch, file.path)
+        if net is None:
+            return transformers_nets.network(weights, file.path, request, notes)
+        build, name = net.build, f"timm {net.name}"
     else:
         build, name, net = _builder(request.arch, file.path)
+    module = _outline(build, name, request.arch_options, net)
+    weights, under = without_prefix(weights, module.state_dict(), file.path)
+    notes += (under,) if under is not None else ()
     options = dict(request.arch_options)
     if net is not None:
         options = net.options(weights, request.input_shape) | options
-    module, options = _load(build, weights, name, file.path, options, net)
+        module = None  # it has no numbers
+    module, options = _load(build, weights, name, file.path, options, net, module)
     kind = f"torch state dict, {name}"
     if net is None:
-        return export_module(module, request, kind)
-    return export_module(module, request, kind, net.stated(options), net.notes(options))
+        return export_module(module, request, kind, notes=notes)
+    made = export_module(module, request, kind, net.stated(options, module), net.notes(options) + notes)
+    if isinstance(net, timm_nets.TimmNet) and net.labels:
+        return replace(made, labels=net.labels, labels_from=f"{net.folder}, 'label_names'")
+    return made
+
+
+def _outline(build: Callable[..., Any], name: str, options: Mapping[str, Any], net: KnownNet | None) -> Any:
+    """The network, to learn the names of its weights; a known network's weights get no memory, if it can be built so."""
+    if net is None:
+        return _call(build, name, options)
+    torch = import_torch()
+    try:
+        with torch.device("meta"):
+            return _call(build, name, options)
+    except ArchitectureError:  # it reads numbers while it is built, or the options are wrong
+        return _call(build, name, options)
 
 
 def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -57,21 +95,30 @@ def find_weights(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ArchitectureError: There is none.
     """
-    torch = import_torch()
-
-    def is_weights(value: Any) -> bool:
-        return isinstance(value, Mapping) and bool(value) and all(isinstance(v, torch.Tensor) for v in value.values())
-
-    candidates = [content, *(content[key] for key in _NESTED if key in content)]
-    state = next((c for c in candidates if is_weights(c)), None)
-    if state is None:
+    weights = _state_dict(content)
+    if weights is None:
         keys = ", ".join(map(repr, list(content)[:8])) or "nothing"
         raise ArchitectureError(f"{path}: no state dict in it (it holds {keys}); looked under {', '.join(_NESTED)}")
-    weights = dict(state)
     for prefix in _PREFIXES * 2:  # compiled inside DataParallel, or the other way round
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return {"".join(m.groups()) if (m := _OLD_DENSENET.fullmatch(key)) else key: v for key, v in weights.items()}
+
+
+def holds_weights(content: Mapping[str, Any]) -> bool:
+    """Whether a file's content is a state dict, or holds one under a checkpoint's usual keys."""
+    return _state_dict(content) is not None
+
+
+def _state_dict(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first mapping of names to tensors alone; what modules keep beside tensors is left out."""
+    torch = import_torch()
+    for candidate in (content, *(content[key] for key in _NESTED if key in content)):
+        if isinstance(candidate, Mapping):
+            state = {key: value for key, value in candidate.items() if not str(key).endswith(_EXTRA)}
+            if state and all(isinstance(key, str) and isinstance(v, torch.Tensor) for key, v in state.items()):
+                return state
+    return None
 
 
 def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
@@ -100,8 +147,11 @@ def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
         raise SourceError(f"{path}: its weights would take {taken} bytes, and the file has {size}; refused")
 
 
-def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, TorchvisionNet | None]:
-    """--arch as a callable: "MODULE:CALLABLE", "FILE.py:CALLABLE", or a torchvision name."""
+def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, KnownNet | None]:
+    """--arch as a callable: "timm:NAME", "MODULE:CALLABLE", "FILE.py:CALLABLE", or a torchvision name."""
+    if arch.startswith(timm_nets.SCHEME):
+        of_timm = timm_nets.find(arch.removeprefix(timm_nets.SCHEME), path)
+        return of_timm.build, arch, of_timm
     module_name, colon, attribute = arch.rpartition(":")
     if not colon:
         net = find_net(path, arch)
@@ -133,14 +183,23 @@ def _load(
     name: str,
     path: Path,
     given: Mapping[str, Any],
-    net: TorchvisionNet | None,
+    net: KnownNet | None,
+    module: Any = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Build the network, with the weights' number of classes, and load them strictly.
+
+    Args:
+        build, name: What builds the network, and its name for people.
+        weights: The state dict.
+        path: The file.
+        given: Arguments.
+        net: The network, if it is one of a library's.
+        module: The network as it is built with `given`; None: not built yet.
 
     Returns:
         The network, and the arguments that it was built with: those given, and those that the weights show.
     """
-    module = _call(build, name, given)
+    module = module if module is not None else _call(build, name, given)
     options: dict[str, Any] = {}
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     # the architecture has auxiliary classifiers, the weights do not

@@ -71,7 +71,8 @@ def folder(path: Path) -> str:
     if "Manifest.json" in names and "Data" in names:
         return f"a Core ML package; {_TRAINING}"
     if "config.json" in names:
-        return "a folder of Hugging Face's; name the weights in it, or export it with optimum-cli export onnx"
+        how = "name the weights in it, with --arch hf:FOLDER, or export it with optimum-cli export onnx"
+        return f"a folder of Hugging Face's; {how}"
     return "a folder; name the network's file"
 
 

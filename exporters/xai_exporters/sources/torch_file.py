@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import SourceError, UntrustedSourceError
 from ..request import Request
-from .architecture import network_from_weights
+from .architecture import holds_weights, network_from_weights
 from .consent import require_trust
+from .inert_pickle import read_inert
 from .pickled import bomb_in
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .torch_export import export_module, first_line, import_torch
@@ -30,14 +31,15 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         RequestError: The file holds a module, and an option is given that is for files of weights only.
     """
     torch = import_torch()
+    notes: tuple[str, ...] = ()
     try:
         if not request.trust_code and (bomb := bomb_in(file.path)) is not None:
             _require_trust(file, request, bomb)
         with open(file.path, "rb") as opened:  # opened here: given a path, torch goes by the extension
             content: Any = torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        _require_trust(file, request, str(error).partition("GLOBAL ")[2].split(" ")[0])
-        content = _load_trusted(file)
+        named = str(error).partition("GLOBAL ")[2].split(" ")[0]
+        content, notes = _load_with_objects(file, request, named)
     except UntrustedSourceError:
         raise
     except Exception as error:  # damaged pickles raise anything
@@ -48,8 +50,35 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         refuse_arch(file, request, "a torch module")
         return export_module(module, request, f"torch module {type(module).__name__}")
     if isinstance(content, dict):
-        return network_from_weights(content, file, request)
+        return network_from_weights(content, file, request, notes)
     raise SourceError(f"{file.path}: holds a {type(content).__name__}; a state dict or a module is needed")
+
+
+def _load_with_objects(file: SourceFile, request: Request, named: str) -> tuple[Any, tuple[str, ...]]:
+    """A file that holds more than tensors: its state dict alone, or everything if the user trusts it.
+
+    Args:
+        file: The file.
+        request: The export.
+        named: The first object's class, if torch said it.
+
+    Returns:
+        The content, and lines for people.
+    """
+    try:
+        content = read_inert(file.path)
+        weights = isinstance(content, dict) and holds_weights(content)
+    except Exception:  # damaged, or no file of weights
+        weights = False
+    if request.trust_code:
+        try:
+            return _load_trusted(file), ()
+        except SourceError:
+            if not weights:
+                raise
+    elif not weights:
+        _require_trust(file, request, named)
+    return content, (f"Objects in the file ({named or 'of Python'}) were not loaded, only its weights.",)
 
 
 def _require_trust(file: SourceFile, request: Request, name: str) -> None:

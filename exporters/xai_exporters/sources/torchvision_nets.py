@@ -80,8 +80,8 @@ class TorchvisionNet:
         classes = len(self.published.meta["categories"] or range(1000))
         return bool(options.get("num_classes", classes) == classes)
 
-    def stated(self, options: Mapping[str, Any]) -> Stated | None:
-        """The preprocessing of its weights."""
+    def stated(self, options: Mapping[str, Any], module: Any = None) -> Stated | None:
+        """See `KnownNet`: the preprocessing of the weights in torchvision's enums."""
         published = self.published if self.is_published(options) else None
         stem = (
             self.path.stem if "num_classes" not in options else ""

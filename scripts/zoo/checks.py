@@ -1,0 +1,218 @@
+"""What is looked at in one exported network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino
+import torch
+from numpy.typing import NDArray
+from xai_exporters import ExportError, Request, export
+from xai_exporters.errors import RuleError, VerificationError
+from xai_exporters.pipeline import Export
+
+from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, RELEVANCE, SEED, TARGET
+
+from .networks import logits
+
+Arrays = Mapping[str, NDArray[Any]]
+STEP = 1e-7
+"""Of central differences, in float64, on inputs from 0 to 1."""
+DRAWS = 3
+"""Images, of which the best counts: where an input of a ReLU is within float32's rounding of zero, float32 and float64 take
+different sides of the kink. A wrong rule is wrong for every image."""
+DISPUTED = 1e-3
+"""Difference from autograd, relative to the gradient's largest magnitude, above which central differences decide."""
+
+
+def examine(
+    path: Path, network: torch.nn.Module, image: torch.Tensor, result: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Export a bundle from an ONNX file, and look at it. `result` gets what is known, step by step.
+
+    Args:
+        path: The ONNX file.
+        network: The network in torch.
+        image: [1,3,h,w].
+        result: "refused" or the cut, and the figures.
+        say: Called with each step as it begins.
+    """
+    bundle = path.with_suffix(".xai")
+    request = Request(path, output_path=bundle, overwrite=True, preprocess="unit", input_gradient=True)
+    try:
+        try:
+            done = export(request, lambda step: say(f"export: {step}"))
+        except (RuleError, VerificationError) as error:
+            result["without"] = f"input-gradient: {error}"[:400]
+            done = export(replace(request, input_gradient=False), lambda step: say(f"export: {step}"))
+    except ExportError as error:
+        result["refused"] = f"{type(error).__name__}: {error}"[:400]
+        return
+    except Exception as error:
+        result["crashed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        return
+    target = done.manifest.target
+    result |= {
+        "cut": target.tensor,
+        "shape": list(target.shape),
+        "layout": target.layout,
+        "one_because": done.one_because,
+        "note": done.layer_note,
+        "dead": dict(done.dead),
+        "left_out": dict(done.manifest.left_out),
+        "graphs": list(done.manifest.graphs),
+        "export_seconds": round(done.seconds, 1),
+    }
+    for step, check in (("gradient", _gradient), ("relevance", _relevance), ("positions", _positions)):
+        say(step)
+        try:
+            result[step] = check(bundle, done, network, image)
+        except Exception as error:
+            result[step] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+
+
+def _feeds(bundle: Path, done: Export, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """All that a graph may take for one image: the image, what the head gives, and the predicted class as the target."""
+    manifest = done.manifest
+    feeds = {manifest.input.name: image}
+    between = on_onnxruntime(bundle / manifest.graphs["head"].file, feeds)
+    feeds = {**feeds, **between}
+    tail = on_onnxruntime(bundle / manifest.graphs["tail"].file, feeds)
+    scores = tail[LOGITS]
+    return {**feeds, SEED: np.zeros(scores.shape, np.float32), TARGET: np.array([scores.argmax()]), LOGITS: scores}
+
+
+def _gradient(bundle: Path, done: Export, network: torch.nn.Module, image: torch.Tensor) -> dict[str, Any]:
+    """The gradient at the image on both runtimes, against autograd in float64; central differences decide if they differ."""
+    graph = done.manifest.graphs.get("input-gradient")
+    if graph is None:
+        return {"error": done.manifest.left_out.get("input-gradient", "no graph")}
+    best: dict[str, Any] = {}
+    network = network.double()
+    try:
+        for number in range(DRAWS):
+            draw = torch.rand(image.shape, generator=torch.Generator().manual_seed(number))
+            found = _one_gradient(bundle, done, network, draw, bundle / graph.file)
+            for runtime in ("onnxruntime", "openvino"):
+                found[runtime] = min(found[runtime], best.get(runtime, np.inf))
+            best = found
+            if max(found["onnxruntime"], found["openvino"]) <= DISPUTED:
+                break
+        return best
+    finally:
+        network.float()
+
+
+def _one_gradient(
+    bundle: Path, done: Export, network: torch.nn.Module, image: torch.Tensor, file: Path
+) -> dict[str, Any]:
+    feeds = _feeds(bundle, done, image.numpy())
+    target = int(feeds[TARGET][0])
+    x = image.double().requires_grad_(True)
+    score = logits(network(x)).reshape(-1)[target]
+    (truth,) = torch.autograd.grad(score, x)
+    largest = max(float(truth.abs().max()), 1e-30)
+    found: dict[str, Any] = {"largest": largest}
+    ours = {"onnxruntime": on_onnxruntime(file, feeds)[GRADIENT], "openvino": on_openvino(file, feeds)[GRADIENT]}
+    for runtime, gradient in ours.items():
+        found[runtime] = float(np.abs(gradient.astype(np.float64) - truth.numpy()).max() / largest)
+    if max(found["onnxruntime"], found["openvino"]) > DISPUTED:
+        found |= _central(network, image.double(), target, {**ours, "autograd": truth.numpy()})
+    return found
+
+
+def _central(network: torch.nn.Module, image: torch.Tensor, target: int, gradients: Arrays) -> dict[str, float]:
+    """Relative error of some gradients along three random directions, by central differences in float64."""
+    errors = dict.fromkeys(gradients, 0.0)
+    for number in range(3):
+        direction = torch.randn(image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(number))
+        with torch.no_grad():
+            high, low = (
+                float(logits(network(image + sign * STEP * direction)).reshape(-1)[target]) for sign in (1, -1)
+            )
+        slope = (high - low) / (2 * STEP)
+        for name, gradient in gradients.items():
+            own = float((gradient * direction.numpy()).sum())
+            scale = float(np.linalg.norm(gradient)) or 1e-30  # of the slope along such a direction
+            errors[name] = max(errors[name], abs(own - slope) / scale)
+    return {f"central_{name}": error for name, error in errors.items()}
+
+
+def _relevance(bundle: Path, done: Export, network: torch.nn.Module, image: torch.Tensor) -> dict[str, Any]:
+    """Relevance at the cut: whether it is finite, how large it is beside the score, and how far the runtimes differ."""
+    role = next((role for role in done.manifest.graphs if role.startswith("relevance")), None)
+    if role is None:
+        reasons = [why for name, why in done.manifest.left_out.items() if name.startswith("relevance")]
+        return {"error": reasons[0] if reasons else "no graph"}
+    feeds = _feeds(bundle, done, image.numpy())
+    score = float(feeds[LOGITS].max())
+    file = bundle / done.manifest.graphs[role].file
+    ours = [runtime(file, feeds)[RELEVANCE].astype(np.float64) for runtime in (on_onnxruntime, on_openvino)]
+    finite = all(bool(np.isfinite(r).all()) for r in ours)
+    if not finite:
+        return {"role": role, "finite": False}
+    largest = max(float(np.abs(ours[0]).max()), 1e-30)
+    return {
+        "role": role,
+        "finite": True,
+        "differ": float(np.abs(ours[0] - ours[1]).max() / largest),
+        "sum": float(ours[0].sum()),
+        "absolute": float(np.abs(ours[0]).sum()),
+        "score": score,
+    }
+
+
+def _positions(bundle: Path, done: Export, network: torch.nn.Module, image: torch.Tensor) -> dict[str, Any]:
+    """Move a patch of noise over a grey image: the cell of the activation that changes most has to follow it.
+
+    The distance is counted in cells, from the patch's edge to the cell's centre; up to 1 the cell is the patch's or beside it.
+    """
+    head = bundle / done.manifest.graphs["head"].file
+    name = done.manifest.input.name
+    _, height, width = done.manifest.target.shape
+    if height * width == 1:
+        return {"error": "a map of one position"}
+    side = image.shape[-1]
+    grey = np.full(image.shape, 0.5, np.float32)
+    between = on_onnxruntime(head, {name: grey})[ACTIVATION]
+    size = max(side // 8, 2)
+    noise = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
+    far, followed, pairs = 0.0, 0, []
+    for down in (0.15, 0.5, 0.85):
+        for across in (0.15, 0.5, 0.85):
+            x = grey.copy()
+            top, left = (int(at * side - size / 2) for at in (down, across))
+            x[..., top : top + size, left : left + size] = noise
+            change = np.abs(on_onnxruntime(head, {name: x})[ACTIVATION] - between).sum(axis=1)[0]
+            row, column = np.unravel_index(change.argmax(), change.shape)
+            want = (top + size / 2) / side * height - 0.5, (left + size / 2) / side * width - 0.5
+            apart = max(abs(row - want[0]) - size / side * height / 2, abs(column - want[1]) - size / side * width / 2)
+            far, followed = max(far, float(apart)), followed + int(apart <= 1)
+            pairs.append([down, across, round(float((row + 0.5) / height), 2), round(float((column + 0.5) / width), 2)])
+    return {"cells_off": round(far, 2), "followed": followed, "of": len(pairs), "pairs": pairs}
+
+
+def on_onnxruntime(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:
+    """Run a graph on ONNX Runtime, one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    taken = {source.name for source in session.get_inputs()}
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {key: value for key, value in feeds.items() if key in taken})
+    return dict(zip(names, values, strict=True))
+
+
+def on_openvino(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:
+    """Run a graph on OpenVINO, one thread, in float32."""
+    core = openvino.Core()
+    how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = core.compile_model(core.read_model(path.read_bytes()), "CPU", how)
+    taken = {name for port in compiled.inputs for name in port.names}
+    values = compiled({key: value for key, value in feeds.items() if key in taken})
+    return {name: np.array(values[port]) for port in compiled.outputs for name in port.names}

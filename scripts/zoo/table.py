@@ -1,0 +1,122 @@
+"""The journal -> the table of docs/zoo.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import checks
+from .runner import EXPORTERS, Case
+
+RUNTIMES = ("onnxruntime", "openvino")
+GRADIENT = 1e-3
+"""Largest difference from autograd, or along a direction from central differences, relative to the gradient."""
+APART = 1e-2
+"""Largest difference of relevance between the runtimes, relative to its largest magnitude, and of what counts as conditioned."""
+FOLLOWED = 8
+"""Of the 9 places of the patch, those that the cell which changes most has to follow."""
+
+_WORDS = {"error": "not built", "torch": "torch", "refused": "refused", "crashed": "crashed"}
+
+_HEAD = """# timm's and transformers' networks
+
+One network of every timm family and of every transformers image classifier: the smallest, with random weights and statistics,
+at the smallest input that it takes. Each was written by a plain `torch.onnx.export(network, (x,), file)`, by both of torch's
+exporters, and exported from there without options for the layer. Made by `scripts/check_zoo`.
+
+- **layer**: what `auto` cuts at, K x h x w. **one**: the bundle takes one image at a time, because the file's batch is fixed.
+- **gradient**: at the image, largest difference from torch autograd in float64, relative to the gradient's largest magnitude; the
+  larger of ONNX Runtime's and OpenVINO's. *central*: autograd differs, and central differences in float64 agree with the bundle.
+- **positions**: a patch of noise moves to 9 places on a grey image; how often the cell that changes most lies at the patch or
+  beside it. Attention with random weights can mix places that a trained network keeps apart.
+- **relevance**: largest difference between the runtimes, relative to the largest magnitude.
+
+"""
+
+
+def line(result: Mapping[str, Any]) -> str:
+    """One network in one line, for the terminal."""
+    how = f"{result['name']} ({result.get('variant', '?')}, {result['exporter']}, {result.get('seconds', '?')} s)"
+    return f"{how}: {' | '.join(_cells(result))}"
+
+
+def page(results: Mapping[Case, Mapping[str, Any]]) -> str:
+    """The page."""
+    rows = ["| network | input | exporter | layer | gradient | positions | relevance |", "|-|-|-|-|-|-|-|"]
+    shown = ""
+    for (name, exporter), result in sorted(results.items()):
+        title = f"{name.replace(':', ' ')}<br>{result.get('variant', '')}" if name != shown else ""
+        shown = name
+        rows.append(f"| {' | '.join((title, str(result.get('side', '')), exporter, *_cells(result)))} |")
+    return _HEAD + _summary(list(results.values())) + "\n" + "\n".join(rows) + "\n"
+
+
+def _summary(results: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for exporter in EXPORTERS:
+        ones = [one for one in results if one["exporter"] == exporter]
+        by_torch = [one for one in ones if "error" not in one and "torch" not in one]
+        done = [one for one in by_torch if "cut" in one]
+        right = [one for one in done if gradient_right(one)]
+        follow = [one for one in done if one.get("positions", {}).get("followed", 0) >= FOLLOWED]
+        relevance = [one for one in done if one.get("relevance", {}).get("differ", 99) <= APART]
+        single = [one for one in done if one["one_because"]]
+        lines.append(
+            f"{exporter}: {len(ones)} networks tried, {len(by_torch)} written by torch, {len(done)} exported ({len(single)} for "
+            f"one image at a time), gradient right in {len(right)}, positions followed in {len(follow)}, "
+            f"relevance alike on both runtimes in {len(relevance)}.\n"
+        )
+    return "\n".join(lines)
+
+
+def gradient_right(one: Mapping[str, Any]) -> bool:
+    """Whether the gradient agrees with autograd, or else with central differences, on both runtimes."""
+    found = one.get("gradient", {})
+    return bool(found) and "error" not in found and all(_runtime_right(found, name) for name in RUNTIMES)
+
+
+def _runtime_right(found: Mapping[str, Any], runtime: str) -> bool:
+    return bool(found[runtime] <= checks.DISPUTED or found.get(f"central_{runtime}", 1) <= GRADIENT)
+
+
+def _cells(result: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Layer, gradient, positions, relevance; or why there is none."""
+    for key in ("error", "torch", "refused", "crashed"):
+        if key in result:
+            return _clean(f"{_WORDS[key]}: {result[key]}"), "", "", ""
+    if "cut" not in result:
+        return _clean(f"{result.get('stopped', '?')} ({result['step']})"), "", "", ""
+    layer = f"`{result['cut']}` {' x '.join(map(str, result['shape']))}" + (", one" if result["one_because"] else "")
+    return _clean(layer), _gradient(result), _positions(result), _relevance(result)
+
+
+def _gradient(one: Mapping[str, Any]) -> str:
+    found = one.get("gradient", {})
+    if "error" in found or not found:
+        return _clean(one.get("without") or found.get("error", "not reached"))
+    worst = max(found[name] for name in RUNTIMES)
+    if worst <= checks.DISPUTED:
+        return f"{worst:.0e}"
+    ours, autograd = max(found[f"central_{name}"] for name in RUNTIMES), found["central_autograd"]
+    return f"{worst:.0e}, {'*central*' if gradient_right(one) else '**wrong**'}: {ours:.0e}, autograd {autograd:.0e}"
+
+
+def _positions(one: Mapping[str, Any]) -> str:
+    found = one.get("positions", {})
+    if "followed" not in found:
+        return _clean(found.get("error", "not reached"))
+    text = f"{found['followed']} of {found['of']}"
+    return text if found["followed"] >= FOLLOWED else f"**{text}**"
+
+
+def _relevance(one: Mapping[str, Any]) -> str:
+    found = one.get("relevance", {})
+    if "error" in found or not found:
+        return _clean(found.get("error", "not reached"))
+    if not found["finite"]:
+        return "**not finite**"
+    return f"{found['differ']:.0e}" if found["differ"] <= APART else f"**{found['differ']:.0e}**"
+
+
+def _clean(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")[:220]

@@ -1,0 +1,66 @@
+"""One network in a process of its own: `python -m zoo.worker NAME EXPORTER FOLDER`. It writes FOLDER/result.json, step by step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import networks
+from .checks import examine
+
+
+def main() -> None:
+    name, exporter, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    result: dict[str, Any] = {"name": name, "exporter": exporter}
+
+    def say(step: str) -> None:
+        result["step"] = step
+        (folder / "result.json").write_text(json.dumps(result))
+
+    say("building")
+    started = time.process_time()
+    try:
+        network, variant, side = networks.build(name)
+    except Exception as error:
+        result["error"] = reason(error)
+        say("done")
+        return
+    result |= {"variant": variant, "side": side, "weights": sum(p.numel() for p in network.parameters())}
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    path = folder / "net.onnx"
+    say("torch.onnx.export")
+    try:
+        _plain_export(network, image, path, dynamo=exporter == "dynamo")
+    except Exception as error:
+        result["torch"] = reason(error)
+    else:
+        examine(path, network, image, result, say)
+    result["seconds"] = round(time.process_time() - started, 1)
+    say("done")
+
+
+def _plain_export(network: torch.nn.Module, image: torch.Tensor, path: Path, dynamo: bool) -> None:
+    """torch.onnx.export as most users write it. The old exporter refuses transformers' dicts, so they give tuples there."""
+    config: Any = getattr(network, "config", None)
+    if config is not None and not dynamo:
+        config.return_dict = False
+    torch.onnx.export(network, (image,), str(path), dynamo=dynamo, verbose=False)
+
+
+def reason(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+if __name__ == "__main__":
+    main()

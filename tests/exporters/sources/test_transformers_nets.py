@@ -1,0 +1,195 @@
+"""`--arch hf:FOLDER`: the network of config.json, its labels, and transformers' own preprocessing pixel by pixel."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from xai_exporters import Request
+from xai_exporters.errors import ArchitectureError, RequestError
+from xai_exporters.sources import load_source, transformers_nets
+from xai_exporters.sources.image_processor import stated_by_processor
+from xai_exporters.sources.stated import Stated
+
+from xai_deploy.preprocess import prepare
+
+from .test_timm_nets import smooth, spec_of
+
+SMALL = {"model_type": "vit", "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32,
+         "image_size": 32, "patch_size": 8, "id2label": {"0": "cat", "1": "big\ndog", "2": "owl"}}  # fmt: skip
+PIXELS = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "image_mean": [0.1, 0.2, 0.3],
+          "image_std": [0.4, 0.5, 0.6]}  # fmt: skip
+
+
+def folder_of(folder: Path, processor: dict[str, Any] | None = None, **changes: Any) -> str:
+    """A folder as transformers writes one, without weights."""
+    (folder / "config.json").write_text(json.dumps(SMALL | changes))
+    if processor is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return f"hf:{folder}"
+
+
+def weights_of(folder: Path, prefix: str = "") -> tuple[Path, Any]:
+    """A file of weights, and the network."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    net = transformers.ViTForImageClassification(transformers.ViTConfig.from_dict(SMALL)).eval()
+    save_file({prefix + key: value.contiguous() for key, value in net.state_dict().items()}, folder / "net.safetensors")
+    return folder / "net.safetensors", net
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_network(tmp_path: Path, prefix: str) -> None:
+    path, net = weights_of(tmp_path, prefix)
+    source = load_source(Request(path, arch=folder_of(tmp_path, PIXELS)))
+    assert source.labels == ("cat", "big dog", "owl")
+    assert source.labels_from == f"{tmp_path / 'config.json'}, 'id2label'"
+    assert source.notes == ((f"The weights are those under {prefix!r}.",) if prefix else ())
+    stated = source.preprocess
+    assert isinstance(stated, Stated)
+    assert stated.sure
+    assert (stated.fields["resize"], stated.fields["mean"], stated.fields["std"]) == (
+        "stretch",
+        (0.1, 0.2, 0.3),
+        (0.4, 0.5, 0.6),
+    )
+    x = np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32)
+    assert source.reference is not None
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).logits.numpy()
+    np.testing.assert_allclose(source.reference(x)["logits"], want, rtol=0, atol=1e-6)
+
+
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "stretched": PIXELS,
+    "size as a number": {"image_processor_type": "ViTImageProcessor", "size": 48, "resample": 3},
+    "an old name": {"feature_extractor_type": "ViTFeatureExtractor", "size": 40},
+    "shorter side and crop": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 64}, "crop_size": 56},
+    "256 and 224": {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "resample": 3,
+                    "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+    "crop_pct": {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": 0.875},
+    "warped": {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}},
+    "LeViT": {"image_processor_type": "LevitImageProcessor", "size": {"shortest_edge": 224}, "crop_size": 224},
+    "from -1 to 1": {"image_processor_type": "EfficientNetImageProcessor", "size": 64, "rescale_factor": 1 / 127.5,
+                     "rescale_offset": True, "do_normalize": False, "do_center_crop": False},
+    "BGR": {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 72}, "crop_size": 64,
+            "do_flip_channel_order": True},
+    "no rescale": {"image_processor_type": "ViTImageProcessor", "size": 32, "do_rescale": False, "do_normalize": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", PROCESSORS)
+def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder_of(tmp_path, PROCESSORS[how])
+    stated = stated_by_processor(tmp_path, transformers)
+    assert isinstance(stated, Stated), stated
+    processor = transformers.AutoImageProcessor.from_pretrained(str(tmp_path), local_files_only=True)
+    for size in ((311, 420), (384, 256), (256, 256)):
+        image = np.array(smooth(*size))
+        want = np.asarray(processor(image, return_tensors="np")["pixel_values"])[0]
+        spec = spec_of(stated)
+        ours = prepare(image, spec)
+        assert ours.shape == want.shape
+        steps = np.abs(ours - want) / (np.ptp(spec.preprocess.ends(), axis=0) / 255)[:, None, None]
+        assert steps.max() <= (
+            6 if spec.preprocess.interpolation == "bicubic" else 1.01
+        )  # overshoots are clipped differently
+        assert steps.mean() <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("processor", "says"),
+    [
+        ({"image_processor_type": "DeiTImageProcessor", "size": 72, "crop_size": 64, "do_center_crop": True},
+         "its steps are not those of a resize and a centre crop"),
+        ({"image_processor_type": "ViTImageProcessor", "size": 32, "resample": 1}, "its steps are not those"),
+        ({"image_processor_type": "ViTImageProcessor", "do_resize": False}, "it gives images of different sizes"),
+        ({"image_processor_type": "ViTImageProcessor", "size": 10**6}, "it states an absurd size"),
+        ({"image_processor_type": "Nothing"}, "ValueError"),
+        ([1], "TypeError|AttributeError"),
+    ],
+)  # fmt: skip
+def test_preprocessing_that_is_not_used(tmp_path: Path, processor: Any, says: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder_of(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    line = stated_by_processor(tmp_path, transformers)
+    assert isinstance(line, str)
+    assert line.startswith(f"{tmp_path / 'preprocessor_config.json'} is not used (")
+    assert line.endswith("give --preprocess, or --resize, --scale, --mean and --std.")
+
+    assert re.search(says, line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model_type": "no such"}, r"config\.json: transformers has no network 'no such'$"),
+        (
+            {"model_type": "x", "auto_map": {"AutoConfig": "code.py"}},
+            "it needs code of its own, which xai-export does not run",
+        ),
+        ({"model_type": "bert"}, "can't be built: ValueError: Unrecognized configuration class"),
+        ({"hidden_size": 4_000_000}, "describes a network that is larger than the weights"),
+        ({"num_hidden_layers": 4_000_000}, "describes a network that is larger than the weights"),
+        ({"num_hidden_layers": 1 << 40}, r"'num_hidden_layers' is 1\.09951e\+12, which is no size of a network"),
+        (
+            {"patch_size": 4},
+            r"the weights do not fit .*config\.json: vit\.embeddings\.\S+ is \[16, 3, 8, 8\] instead of",
+        ),
+        ({"num_hidden_layers": 2}, r"the weights do not fit .*: it lacks vit\.\S+, .* more"),
+    ],
+)
+def test_folders_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    path, _ = weights_of(tmp_path)
+    with pytest.raises(ArchitectureError, match=says):
+        load_source(Request(path, arch=folder_of(tmp_path, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(None, "can't be read .*takes a folder with config.json"), ("[1]", "is no JSON object"), ("{", "is not JSON"),
+     ("[" * 200_000, "is not JSON"), ('"' + " " * 10_000_001 + '"', "larger than 10 MB; refused")],
+)  # fmt: skip
+def test_config_refused(tmp_path: Path, text: str | None, says: str) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ArchitectureError, match=rf"config\.json: {says}"):
+        transformers_nets.read_json(tmp_path / "config.json")
+
+
+def test_options_are_in_the_folder(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "net.pt")
+    with pytest.raises(RequestError, match=r"--arch-options are not for hf:FOLDER; the options are in .*config\.json"):
+        load_source(Request(tmp_path / "net.pt", arch=folder_of(tmp_path), arch_options={"num_labels": 3}))
+
+
+def test_transformers_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "net.pt")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ArchitectureError, match=r"needs transformers; pip install transformers"):
+        load_source(Request(tmp_path / "net.pt", arch=folder_of(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({"id2label": {"1": "b", "0": "a"}}, ("a", "b")),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, ()),
+        ({"id2label": {"0": "a", "2": "b"}}, ()),
+        ({"id2label": {"0": 7}}, ()),
+        ({"id2label": [1]}, ()),
+        ({"label_names": ["a"]}, ("a",)),
+        ({}, ()),
+    ],
+)
+def test_class_names(config: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert transformers_nets.class_names(config) == names
