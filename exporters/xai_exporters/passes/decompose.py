@@ -55,7 +55,8 @@ def _rewrite(graph: ir.Graph, emit: Emitter, node: ir.Node) -> bool:
         graph.remove(list(graph)[start:])
         return False
     values: Sequence[ir.Value | None] = [results] if isinstance(results, ir.Value) else results
-    pairs = [(old, new) for old, new in zip(node.outputs, values, strict=False) if new is not None]
+    read = FusedNode(node).wants
+    pairs = [(node.outputs[i], new) for i, new in enumerate(values) if new is not None and read(i)]
     made = {value for new in list(graph)[start:] for value in new.outputs}
     # a value that was there before, or that stands for two outputs, has a name of its own already
     seen: set[ir.Value] = set()
