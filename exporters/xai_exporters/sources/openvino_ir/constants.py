@@ -25,16 +25,22 @@ _FLOAT_RULES = {"Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply}
 """Computed in float32 for half precision, as OpenVINO's CPU computes compressed weights."""
 
 
-def kind_of(element: Any) -> np.dtype[Any]:
-    """The element type in ONNX.
+def called(node: Any) -> str:
+    """ "'Conv_3' (Convolution)": a node in a message."""
+    return f"the node {node.get_friendly_name()!r} ({node.get_type_name()})"
+
+
+def kind_of(element: Any, node: Any = None) -> np.dtype[Any]:
+    """The element type in ONNX; the node, if there is one, is for the message.
 
     Raises:
         GraphError: ONNX's common operators have no such type (4 bits, text).
     """
     name = element.get_type_name()
     if name not in _KINDS:
+        where = f"{called(node)}: " if node is not None else ""
         raise GraphError(
-            f"the IR holds elements of the type {name}, which has no equal in ONNX; convert the model with float or int8 weights"
+            f"{where}holds elements of the type {name}, which has no equal in ONNX; convert the model with float or int8 weights"
         )
     return np.dtype(_KINDS[name])
 
@@ -122,7 +128,7 @@ class Constants:
         """
         node = output.get_node()
         kind = node.get_type_name()
-        if kind == "Convert" and kind_of(output.get_element_type()) == np.float32:
+        if kind == "Convert" and kind_of(output.get_element_type(), output.get_node()) == np.float32:
             return self.codes(node.input_value(0)) if _type(node.input_value(0)) in ("Multiply", "Reshape") else None
         if kind == "Reshape":
             inner = self.codes(node.input_value(0)) if _type(node.input_value(0)) in ("Multiply", "Convert") else None
@@ -158,12 +164,15 @@ class Constants:
             return _content(node)
         sizes = known_sizes(node)
         if sizes is not None:
-            return sizes.astype(kind_of(output.get_element_type()))
+            return sizes.astype(kind_of(output.get_element_type(), output.get_node()))
         if not inputs or any(array is None for array in inputs) or not shape.is_static:
             return None
         known = [array for array in inputs if array is not None]
         self._take(node, shape)
-        if kind_of(output.get_element_type()) == np.float32 and output.get_element_type().get_type_name() != "f32":
+        if (
+            kind_of(output.get_element_type(), output.get_node()) == np.float32
+            and output.get_element_type().get_type_name() != "f32"
+        ):
             if kind == "Convert":
                 return known[0].astype(np.float32)
             return _FLOAT_RULES[kind](*known) if kind in _FLOAT_RULES else None
@@ -185,30 +194,50 @@ def foldable(node: Any) -> bool:
 
 
 def known_sizes(node: Any) -> NDArray[np.int64] | None:
-    """The value of ShapeOf if every size is known, or of Gather(ShapeOf) if those that it takes are; else None."""
+    """The value of ShapeOf if every size is known, or of a Gather of sizes if those that it takes are; else None."""
     kind = node.get_type_name()
     if kind == "ShapeOf":
         shape = node.get_input_partial_shape(0)
         return np.array(list(shape.to_shape()), np.int64) if shape.is_static else None
     if kind != "Gather" or _type(node.input_value(1)) != "Constant":
         return None
-    source = node.input_value(0).get_node()
-    while source.get_type_name() == "Convert":
-        source = source.input_value(0).get_node()
-    if source.get_type_name() != "ShapeOf":
-        return None
-    shape = source.get_input_partial_shape(0)
-    if shape.rank.is_dynamic:
-        return None
+    elements = _elements(node.input_value(0))
     indices = np.array(_content(node.input_value(1).get_node()))
-    if indices.size and (indices.min() < -len(shape) or indices.max() >= len(shape)):
+    if elements is None or (indices.size and (indices.min() < -len(elements) or indices.max() >= len(elements))):
         return None
-    dims = [shape[int(i) % len(shape)] for i in indices.ravel()]
-    return (
-        np.array([d.get_length() for d in dims], np.int64).reshape(indices.shape)
-        if all(d.is_static for d in dims)
-        else None
-    )
+    taken = [elements[int(i)] for i in indices.ravel()]
+    return None if None in taken else np.array(taken, np.int64).reshape(indices.shape)
+
+
+def _elements(output: Any, depth: int = 8) -> list[int | None] | None:
+    """A vector of sizes, None for each that is not known; None if it is no such vector.
+
+    A vector of constants alone is none: it is folded.
+    """
+    node, length = output.get_node(), output.get_partial_shape()
+    kind = node.get_type_name()
+    if kind == "ShapeOf":
+        shape = node.get_input_partial_shape(0)
+        return [d.get_length() if d.is_static else None for d in shape] if shape.rank.is_static else None
+    if (
+        not length.is_static
+        or len(length) != 1
+        or depth == 0
+        or kind_of(output.get_element_type(), output.get_node()).kind not in "iu"
+    ):
+        return None
+    if kind == "Convert":
+        return _elements(node.input_value(0), depth - 1)
+    if kind != "Concat":
+        return None
+    vector: list[int | None] = []
+    for i in range(node.get_input_size()):
+        part, size = node.input_value(i), node.get_input_partial_shape(i)[0].get_length()
+        if _type(part) == "Constant":
+            vector += [int(v) for v in _content(part.get_node())]
+        else:
+            vector += [None] * size if (some := _elements(part, depth - 1)) is None else some
+    return vector
 
 
 def _evaluated(node: Any, index: int, inputs: list[NDArray[Any]]) -> NDArray[Any] | None:
@@ -238,7 +267,7 @@ def _evaluated(node: Any, index: int, inputs: list[NDArray[Any]]) -> NDArray[Any
 
 def _content(node: Any) -> NDArray[Any]:
     """A constant's elements; half precision as float32."""
-    kind = kind_of(node.get_output_element_type(0))
+    kind = kind_of(node.get_output_element_type(0), node)
     if node.get_output_element_type(0).get_type_name() == "bf16":
         return np.array(node.get_data(dtype=np.float32))
     return np.array(node.get_data()).astype(kind, copy=False).reshape(list(node.get_output_shape(0)))

@@ -13,7 +13,7 @@ from xai_deploy.foundation.registry import Registry
 
 from ...errors import GraphError
 from ...graph.emit import Ops
-from .constants import Codes, Constants, kind_of
+from .constants import Codes, Constants, called, kind_of
 
 Rule: TypeAlias = "Callable[[Ops, Layer], ir.Value | Sequence[ir.Value]]"
 
@@ -129,11 +129,11 @@ class Layer:
 
     def kind(self, i: int = 0) -> np.dtype[Any]:
         """The element type of input i in ONNX."""
-        return kind_of(self.node.get_input_element_type(i))
+        return kind_of(self.node.get_input_element_type(i), self.node)
 
     def out_kind(self, i: int = 0) -> np.dtype[Any]:
         """The element type of output i in ONNX."""
-        return kind_of(self.node.get_output_element_type(i))
+        return kind_of(self.node.get_output_element_type(i), self.node)
 
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute."""
@@ -165,8 +165,3 @@ class Layer:
         if len(known) != len(dims):
             raise self.refuse("its sizes are not known; give the image's size with --input-shape C,H,W")
         return known
-
-
-def called(node: Any) -> str:
-    """ "'Conv_3' (Convolution)": a node in a message."""
-    return f"the node {node.get_friendly_name()!r} ({node.get_type_name()})"

@@ -11,8 +11,8 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops, unique
 from ...graph.writing import IR_VERSION
 from ...passes.opset import OPSET
-from .constants import Constants, foldable, kind_of, known_sizes
-from .layer import RULES, Layer, called, rules
+from .constants import Constants, called, foldable, kind_of, known_sizes
+from .layer import RULES, Layer, rules
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps module paths
 
@@ -128,7 +128,7 @@ class _Translation:
 def _describe(value: ir.Value, port: Any) -> None:
     """Type and shape of an input or output; a size that is not known is symbolic."""
     shape = port.get_partial_shape()
-    value.type = ir.TensorType(ir.DataType.from_numpy(kind_of(port.get_element_type())))
+    value.type = ir.TensorType(ir.DataType.from_numpy(kind_of(port.get_element_type(), port.get_node())))
     if shape.rank.is_static:
         value.shape = ir.Shape([d.get_length() if d.is_static else f"{value.name}_{i}" for i, d in enumerate(shape)])
 

@@ -104,6 +104,26 @@ CASES: dict[str, Any] = {
     "masked attention": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x, floats(5, 5), f32(0.3)),
     "attention of a boolean mask": lambda x: o.scaled_dot_product_attention(x, o.exp(x), x, c(np.tri(5, dtype=bool))),
     "cumulative sum": lambda x: o.cum_sum(x, c(np.int64(2)), False, True),
+    "acos": lambda x: o.acos(o.clamp(x, -0.9, 0.9)),
+    "asin": lambda x: o.asin(o.clamp(x, -0.9, 0.9)),
+    "convert like": lambda x: o.convert(o.convert_like(o.multiply(x, f32(3)), c(np.int32(0))), "f32"),
+    "gather nd": lambda x: o.gather_nd(x, c(np.array([[0, 1, 2], [0, 0, 4]]))),
+    "range": lambda x: o.multiply(
+        x,
+        o.reshape(
+            o.convert(o.range(c(np.int64(0)), o.squeeze(o.gather(o.shape_of(x), ints(0), c(np.int64(0))), ints(0)),
+                              c(np.int64(1)), "i64"), "f32"),
+            ints(-1, 1, 1, 1),
+            False,
+        ),
+    ),
+    "identity": lambda x: o.add(of_version("opset16", "Identity", [x]), x),
+    "lengths from a list of sizes": lambda x: o.variadic_split(
+        x,
+        c(np.int64(1)),
+        o.concat([o.gather(o.convert(o.concat([o.gather(o.shape_of(x), ints(0), c(np.int64(0))), ints(1, 8)], 0), "i32"),
+                           ints(1), c(np.int64(0))), c(np.array([-1], np.int32))], 0),
+    ).output(1),
     "einsum": lambda x: o.einsum([x, floats(7, 2)], "nchw,wd->nchd"),
     "pillow bilinear": lambda x: o.interpolate(
         x, ints(3, 11), "bilinear_pillow", "sizes", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.5, ints(2, 3)

@@ -1,0 +1,84 @@
+"""What has no equal in ONNX, or in a bundle: each refusal names its node and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from xai_exporters.errors import GraphError
+from xai_exporters.sources.openvino_ir.translate import translate
+
+from .running import Build, c, f32, floats, ints, o, of_version, ov, saved
+
+
+def if_(x: Any) -> Any:
+    """Another branch for images that are bright as a whole."""
+    bright = o.greater(o.reduce_mean(x, ints(0, 1, 2, 3), False), f32(0))
+    node = o.if_op(bright.output(0))
+    bodies = []
+    for set_body, function in ((node.set_then_body, o.relu), (node.set_else_body, o.exp)):
+        inner = o.parameter([-1, 3, 5, 7], np.float32)
+        result = o.result(function(inner))
+        set_body(ov.Model([result], [inner], "body"))
+        bodies.append((inner, result))
+    node.set_input(x.output(0), bodies[0][0], bodies[1][0])
+    return node.set_output(bodies[0][1], bodies[1][1])
+
+
+def _body() -> tuple[Any, Any, Any]:
+    inner = o.parameter([-1, 3, 5, 7], np.float32)
+    result = o.result(o.multiply(inner, f32(0.5)))
+    more = o.result(c(np.array(True)))
+    return inner, result, more
+
+
+def loop(x: Any) -> Any:
+    """x / 8 in three rounds."""
+    node = o.loop(c(np.int64(3)).output(0), c(np.array(True)).output(0))
+    inner, result, more = _body()
+    node.set_function(ov.Model([result, more], [inner], "body"))
+    node.set_special_body_ports([-1, 1])
+    node.set_merged_input(inner, x.output(0), result.output(0))
+    return node.get_iter_value(result.output(0), -1)
+
+
+def iterator(x: Any) -> Any:
+    """Each row by itself."""
+    node = o.tensor_iterator()
+    inner = o.parameter([-1, 3, 1, 7], np.float32)
+    result = o.result(o.relu(inner))
+    node.set_body(ov.Model([result], [inner], "body"))
+    node.set_sliced_input(inner, x.output(0), 0, 1, 1, -1, 2)
+    return node.get_concatenated_slices(result.output(0), 0, 1, 1, -1, 2)
+
+
+def four_bits(x: Any) -> Any:
+    codes = o.constant(np.arange(84).reshape(4, 3, 1, 7) % 7, dtype=ov.Type.u4)
+    return o.convolution(x, o.multiply(o.convert(codes, "f32"), f32(0.1)), [1, 1], [0, 0], [0, 0], [1, 1])
+
+
+REFUSED: dict[str, tuple[Build, str, str]] = {
+    "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
+    "loop": (loop, "Loop", "has no equal in a bundle; unroll the loop before the conversion"),
+    "iterator": (iterator, "TensorIterator", "has no equal in a bundle; unroll the loop before the conversion"),
+    "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
+    "pdpd": (lambda x: o.add(x, floats(1, 3, 5, 1), "pdpd"), "Add", "broadcasts as PaddlePaddle does; .* a newer OpenVINO"),
+    "first resize": (
+        lambda x: of_version("opset1", "Interpolate", [x, ints(10, 14)], axes=[2, 3], mode="nearest", align_corners=False,
+                             antialias=False, pads_begin=[0], pads_end=[0]),
+        "Interpolate", "is of OpenVINO's first opset; convert the model with a newer OpenVINO",
+    ),
+    "state": (
+        lambda x: o.add(x, o.read_value(f32(0), "mine", ov.Type.f32, ov.PartialShape([]))),
+        "ReadValue", "a state between images can't be explained",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str, tmp_path: Path) -> None:
+    build, kind, message = REFUSED[name]
+    with pytest.raises(GraphError, match=rf"^the node '.*' \({kind}\): .*{message}"):
+        translate(ov.Core().read_model(saved(tmp_path, build, 1)), 1 << 30)
