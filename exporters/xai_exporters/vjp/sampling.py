@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from ..backward.rules import Step
@@ -41,6 +42,20 @@ def grid_sample(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     if 1 in step.leads and samples.slopes is not None:
         dgrid = _of_grid(op, step, samples, flat, rates)
     return [dx, dgrid]
+
+
+@vjp("AffineGrid")
+def affine_grid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
+    """y = (x, y, ..., 1) theta^T at each place of a grid [N,...,r], theta [N,r,r+1]: d theta = dy^T (x, y, ..., 1)."""
+    step.only_first()
+    rank = step.dims(step.x)[1] or 0
+    sizes = [d for d in step.dims(step.y)[1:-1] if d is not None]
+    if len(sizes) != rank:
+        raise step.refuse("a size other than the batch is open")
+    aligned = bool(step.attr("align_corners", 0))
+    axes = [np.linspace(-1, 1, n) if aligned else (2 * np.arange(n) + 1) / n - 1 for n in sizes]
+    places = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], axis=-1).reshape(-1, rank + 1)
+    return op.MatMul(op.Transpose(op.Reshape(dy, [0, -1, rank]), perm=[0, 2, 1]), places)
 
 
 def _of_grid(op: Ops, step: Step, samples: Samples, dy: ir.Value, rates: Sequence[ir.Value | None]) -> ir.Value:

@@ -255,6 +255,20 @@ class GridSample(OpRun):
         return result
 
 
+class AffineGrid(OpRun):
+    """onnx's own is a function with float32 constants."""
+
+    def _run(self, theta: Array, size: Array, align_corners: int | None = None) -> tuple[Array]:
+        sizes = [int(n) for n in size[2:]]
+        grid = np.empty((len(theta), *sizes, len(sizes)))
+        for place in np.ndindex(*sizes):
+            at = [
+                2 * p / (n - 1) - 1 if align_corners else (2 * p + 1) / n - 1 for p, n in zip(place, sizes, strict=True)
+            ]
+            grid[(slice(None), *place)] = theta @ np.array([*at[::-1], 1])
+        return (grid,)
+
+
 def _mirror(c: float, low: float, high: float) -> float:
     while high > low and not low <= c <= high:
         c = 2 * low - c if c < low else 2 * high - c
@@ -263,6 +277,7 @@ def _mirror(c: float, low: float, high: float) -> float:
 
 REFERENCES: list[type[OpRun]] = [
     GridSample,
+    AffineGrid,
     Erf,
     Gelu,
     ConvTranspose,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch.nn.functional as F
 
-from .harness import Case, Free, check, double, weights
+from .harness import Case, Free, check, double, ints, weights
 
 X = Free(("N", 2, 3, 4))
 GRID = Free(("N", 2, 3, 2), scale=1.3)  # a third of the places lie outside
@@ -42,7 +42,11 @@ CASES = [
     case("nearest", "zeros", 0),
     case("nearest", "border", 1),
     case("nearest", "reflection", 0),
-]
+    *(Case("AffineGrid", (Free((3, 2, 3)), ints(3, 1, 4, 5)), {"align_corners": aligned}, opset=20,
+           torch=lambda theta, aligned=aligned: F.affine_grid(theta, [3, 1, 4, 5], bool(aligned))) for aligned in (0, 1)),
+    Case("AffineGrid", (Free((3, 3, 4)), ints(3, 1, 4, 5, 2)), opset=20,
+         torch=lambda theta: F.affine_grid(theta, [3, 1, 4, 5, 2], False)),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,0 +1,68 @@
+"""Operators that pick or place values elsewhere, and that OpenVINO lacks: deformable convolution and unpooling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from ...graph.emit import Ops
+from ..fused_node import FusedNode, rule
+
+
+@rule("DeformConv")
+def deform_conv(op: Ops, node: FusedNode) -> ir.Value:
+    """Deformable convolution (Zhu et al. 2019, arXiv:1811.11168): GridSample fetches what the kernel reads, a Conv adds it up.
+
+    Output position o reads, at each kernel position k, the place o * stride + k * dilation - pad + offset, between pixels
+    bilinearly, and zeros beyond the image; `mask` weighs it.
+    """
+    x, weight, offset = node.x(), node.x(1), node.x(2)
+    if node.rank(x) != 4:
+        raise node.refuse("it is not of images [N,C,h,w]")
+    channels, height, width = (node.dim(x, axis) for axis in (1, 2, 3))
+    out, *kernel = (node.dim(weight, axis) for axis in (0, 2, 3))
+    rows, columns = node.dim(offset, 2), node.dim(offset, 3)
+    taps, parts = math.prod(kernel), int(node.attr("offset_group", 1))
+    # [N parts, taps, (y,x), rows, columns]
+    shifts = op.Reshape(offset, [-1, taps, 2, rows, columns])
+    sides = []
+    for axis, (size, count) in enumerate(((height, rows), (width, columns))):
+        starts = np.arange(count) * node.attr("strides", [1, 1])[axis] - node.attr("pads", [0] * 4)[axis]
+        reads = np.indices(kernel)[axis].reshape(taps, 1, 1) * node.attr("dilations", [1, 1])[axis]
+        place = reads + starts.reshape((1, -1, 1) if axis == 0 else (1, 1, -1))
+        pixel = op.Add(op.Gather(shifts, np.int64(axis), axis=2), np.broadcast_to(place, (taps, rows, columns)) * 1.0)
+        # GridSample counts from the image's left edge, -1, to its right one, 1; pixel p has its middle at p + 1/2
+        sides.append(op.Unsqueeze(op.Sub(op.Mul(op.Add(pixel, 0.5), 2 / size), 1.0), [4]))
+    grid = op.Reshape(op.Concat(*sides[::-1], axis=4), [-1, taps * rows, columns, 2])
+    image = op.Reshape(x, [-1, channels // parts, height, width])
+    read = op.GridSample(image, grid)  # [N parts, C/parts, taps rows, columns]; bilinear, zeros outside
+    if (mask := node.optional(4)) is not None:
+        read = op.Mul(read, op.Reshape(mask, [-1, 1, taps * rows, columns]))
+    read = op.Reshape(read, [-1, channels * taps, rows, columns])
+    flat = op.Reshape(weight, [out, -1, 1, 1])
+    return op.Conv(read, flat, node.optional(3), group=int(node.attr("group", 1)))
+
+
+@rule("MaxUnpool")
+def max_unpool(op: Ops, node: FusedNode) -> ir.Value:
+    """Each value goes to the place that its MaxPool took it from; zeros elsewhere.
+
+    The places count through the whole result [N,C,...], as in torch and ONNX Runtime. The remainder of a division by the size of
+    one channel counts within it, so that the batch stays open.
+    """
+    x, kernel = node.x(), node.attr("kernel_shape")
+    rank = len(kernel)
+    strides, pads = node.attr("strides", [1] * rank), node.attr("pads", [0] * 2 * rank)
+    channels, given = node.dim(x, 1), node.constant(2)
+    sizes = [(node.dim(x, 2 + i) - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)]
+    if node.optional(2) is not None:
+        if given is None:
+            raise node.refuse("its output_shape is computed; export the network for a fixed size of images")
+        sizes = list(map(int, given[2:]))
+    cells = math.prod(sizes)
+    places = op.Mod(op.Reshape(node.x(1), [0, channels, -1]), np.int64(cells))
+    zeros = op.Expand(0.0, op.Concat(op.Shape(x, start=0, end=1), [channels, cells], axis=0))
+    flat = op.ScatterElements(zeros, places, op.Reshape(x, [0, channels, -1]), axis=2)
+    return op.Reshape(flat, [0, channels, *sizes])
