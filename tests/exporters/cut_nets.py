@@ -207,3 +207,59 @@ class Pyramid(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([F.max_pool2d(x, 4).flatten(1)[:, :4], x.mean((2, 3))[:, 4:]], 1)
+
+
+class InnerPatches(nn.Module):
+    """TNT: each patch of 8 x 8 pixels is an image of its own, whose 2 x 2 inner patches become the patch's token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, WIDTH, 7, stride=4, padding=3)
+        self.norm1, self.project, self.norm2 = nn.LayerNorm(4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH), nn.LayerNorm(WIDTH)
+        self.block = Attention()
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, h // 8, 8, w // 8, 8).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, 8, 8)
+        pixels = self.inner(x).flatten(2).transpose(1, 2)
+        x = self.norm2(self.project(self.norm1(pixels.reshape(n, h * w // 64, 4 * WIDTH))))
+        return torch.Tensor(self.head(self.block(x).mean(1)))
+
+
+class SharedQuery(nn.Module):
+    """GC ViT: the queries are the means of a coarse grid over the whole image, the same in every window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, WIDTH, 4, stride=4)
+        self.norm, self.kv, self.q = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.last, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        q = self.q(F.avg_pool2d(x, 2).flatten(2).transpose(1, 2))  # [N,6,C], for each of 4 windows of 2 x 3
+        x = x.permute(0, 2, 3, 1)
+        n, h, w, c = x.shape
+        y = self.norm(x).reshape(n, h // 2, 2, w // 3, 3, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 6, c)
+        k, v = self.kv(y).chunk(2, -1)
+        y = attend(q.repeat_interleave(4, 0), k, v)
+        x = x + y.reshape(n, h // 2, w // 3, 2, 3, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+        return torch.Tensor(self.head(self.last(x).mean((1, 2))))
+
+
+class Branches(nn.Module):
+    """CrossViT: patches of two sizes, and the mean of the two branches' logits, which are stacked first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stems = nn.ModuleList([nn.Conv2d(3, WIDTH, 4, stride=4), nn.Conv2d(3, WIDTH, 8, stride=8)])
+        self.blocks = nn.ModuleList([Attention(), Attention()])
+        self.heads = nn.ModuleList([nn.Linear(WIDTH, CLASSES), nn.Linear(WIDTH, CLASSES)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [
+            head(block(stem(x).flatten(2).transpose(1, 2)).mean(1))
+            for stem, block, head in zip(self.stems, self.blocks, self.heads, strict=True)
+        ]
+        return torch.stack(parts).mean(0)

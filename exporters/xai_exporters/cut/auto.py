@@ -13,7 +13,7 @@ from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 from .pooling import before_pooling
 from .scores.logits import Logits
-from .split import side_tensors
+from .split import side_tensors, without_batch
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,20 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
     # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:
         if value in reading and rank == 2 and _op(value) == "LayerNormalization":
-            return True
+            return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
         return (rank == 3 or not mixing) and straight(value) and (rank == 3 or _is_pooled(clean, value, leading))
 
     def second(value: ir.Value, rank: int) -> bool:
         return straight(value) and _is_pooled(clean, value, leading)
 
-    # the second choice also takes tokens after the last attention, if all positions are pooled
-    chosen = _last(clean, order, first) or _last(clean, order, second)
+    # The second choice also takes tokens after the last attention, if all positions are pooled. Tokens in another order than the
+    # image's come after it: a network brings them back into the image's order in its last maps.
+    chosen = (
+        _last(clean, order, first)
+        or _last(clean, order, second)
+        or _last(clean, order, first, True)
+        or _last(clean, order, second, True)
+    )
     if chosen is None:
         raise LayerError(
             "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
@@ -65,13 +71,17 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
     return chosen, note
 
 
-def _last(clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool]) -> ir.Value | None:
+def _last(
+    clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool], any_order: bool = False
+) -> ir.Value | None:
     for value in reversed(order):
         if value.dtype not in _FLOATS:
             continue
         grid = is_feature_map(clean, value)
         # a map of one position shows nothing
-        if grid is not None and grid.shape[1] * grid.shape[2] > 1 and wanted(value, 2 if grid.layout == "NTC" else 3):
+        if grid is None or grid.shape[1] * grid.shape[2] < 2 or (grid.order is not None and not any_order):
+            continue
+        if wanted(value, 2 if grid.layout == "NTC" else 3):
             return value
     return None
 

@@ -13,7 +13,7 @@ from ..graph.reading import ancestors, attribute, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import find_grid, is_feature_map
 from .scores.logits import Logits
-from .split import side_tensors
+from .split import side_tensors, without_batch
 
 NO_CUT = (
     "the network can't be cut anywhere: between the image and the logits no tensor of floats is a feature map of two positions "
@@ -78,8 +78,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
             if grid is None or grid.shape[1] * grid.shape[2] < 2:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])
-            side_shapes = [clean.shapes.per_image(side.name) for side in sides]
-            if None in side_shapes:  # a side tensor that does not start with the batch can't pass the cut
+            if without_batch(clean, sides) is not None:
                 continue
             # the head computes the side tensors, too
             head = {v.producer() for v in ancestors([value, *sides])}
@@ -90,7 +89,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
                     tensor=str(value.name),
                     op=node.op_type,
                     shape=grid.shape,
-                    sides=tuple(s for s in side_shapes if s is not None),
+                    sides=tuple(clean.shapes.two[str(side.name)][1:] for side in sides),
                     before=sum(macs[n] for n in head if n is not None) / total,
                     after=sum(macs[n] for n in tail if n is not None) / total,
                 )

@@ -118,7 +118,7 @@ def _rises(a: Coordinates, axis: int, size: int) -> bool:
 
 
 def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
-    """The grid that the tokens after a prefix form, row by row; None if they form none.
+    """The grid that the tokens after a prefix form, in any order; None if they form none.
 
     Raises:
         LayerError: The grid does not come last.
@@ -134,13 +134,15 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     first, last = int(known[0]), int(known[-1]) + 1
     y, x = y[first:last], x[first:last]
     h, w = len(np.unique(y)), len(np.unique(x))
-    # h * w tokens without a gap; y is the same within a row, x runs in the same way through each row
-    in_order = len(known) == h * w == last - first and (y == np.repeat(np.unique(y), w)).all()
-    if not in_order or (x != np.tile(np.unique(x), h)).any():
+    order = np.lexsort((x, y))  # by y, then by x
+    # h * w tokens without a gap; each row of the grid has one y, and the same x as the others
+    complete = len(known) == h * w == last - first and (y[order] == np.repeat(np.unique(y), w)).all()
+    if not complete or (x[order] != np.tile(np.unique(x), h)).any():
         return None
     if last != tokens:
         raise LayerError(f"{name!r} holds tokens whose grid of {h} x {w} does not come last; split at another layer")
-    return Grid("NTC", (channels, h, w), first)
+    in_order = (np.diff(order) == 1).all()
+    return Grid("NTC", (channels, h, w), first, None if in_order else tuple(map(int, order)))
 
 
 def _why(strands: Sequence[Strand], rank: int) -> str:
@@ -155,7 +157,7 @@ def _why(strands: Sequence[Strand], rank: int) -> str:
         if not others and (axis, rank) != (1, 3):
             return f"its tokens lie along axis {axis} of {rank}"
         if not others:
-            return "its tokens are in another order than the image's"
+            return "its tokens form no grid of rows and columns of the image"
     if len(varying(y)) == len(varying(x)) == 1:
         return "its rows and columns are in another order, or on other axes, than the image's"
     return "its positions are spread over windows"

@@ -23,6 +23,8 @@ from ..passes.clean import CleanGraph
 from .featuremap import find_grid
 from .scores.logits import Logits
 
+_MOVING = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -75,17 +77,25 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
     if logits.value not in descendants([target]) or logits.value is target:
         raise LayerError(f"the logits do not depend on {name!r}; split at a layer on the way to them")
     sides = side_tensors(clean, target, [logits.value, *ends])
-    for side in sides:
-        if clean.shapes.per_image(side.name) is None:
-            raise LayerError(
-                f"the cut at {name!r} needs {side.name!r} beside it, whose shape {clean.shapes.two.get(str(side.name))} "
-                "does not start with the batch; split at another layer"
-            )
+    if (odd := without_batch(clean, sides)) is not None:
+        raise LayerError(
+            f"the cut at {name!r} needs {odd.name!r} beside it, whose shape {clean.shapes.two.get(str(odd.name))} "
+            "does not start with the batch; split at another layer"
+        )
     return Cut(target, grid, sides)
 
 
+def without_batch(clean: CleanGraph, sides: Sequence[ir.Value]) -> ir.Value | None:
+    """The first side tensor that does not start with the batch, and so can't pass a cut; None if all can."""
+    return next((side for side in sides if clean.shapes.per_image(side.name) is None), None)
+
+
 def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
-    """The tensors that `ends` need beside `target`; see the module's docstring."""
+    """The tensors that `ends` need beside `target`; see the module's docstring.
+
+    If one does not start with the batch because its elements were moved (the logits of another branch, stacked to be averaged),
+    the tail takes the tensors before that, and moves the elements itself.
+    """
     after = descendants([target])
     data = descendants(clean.graph.inputs)
     if clean.batch is not None:  # tensors computed from the batch alone are no data
@@ -98,10 +108,11 @@ def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) 
         if value in seen or value is target or value is clean.batch:
             continue
         seen.add(value)
-        if value in data and value not in after:
+        producer = value.producer()
+        moved = producer is not None and producer.op_type in _MOVING and clean.shapes.per_image(value.name) is None
+        if value in data and value not in after and not moved:
             sides.add(value)
             continue
-        producer = value.producer()
         if producer is not None:
             pending.extend(v for v in producer.inputs if v is not None)
     return tuple(v for node in clean.graph for v in node.outputs if v in sides) + tuple(

@@ -1,4 +1,4 @@
-"""The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix.
+"""The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix, in any order.
 
 A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back.
 """
@@ -35,11 +35,13 @@ class Grid:
         layout: The tensor's own layout.
         shape: (K,h,w) of the activation.
         prefix: Number of tokens before the grid: class and register tokens.
+        order: For each cell of the grid, row by row, which of the tokens after the prefix lies there; None if they are in order.
     """
 
     layout: Layout
     shape: tuple[int, int, int]
     prefix: int = 0
+    order: tuple[int, ...] | None = None
 
 
 def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
@@ -57,6 +59,8 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
         bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
         patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + h * w], bound[1]], "patches")
         parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
+    if grid.order is not None:
+        patches = emit.node("Gather", [patches, emit.ints(grid.order, "grid_order")], "in_order", {"axis": 1})
     rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})  # [N,K,hw]
     return [emit.node("Reshape", [rows, emit.ints([-1, channels, h, w], "grid_shape")], "grid"), *parts]
 
@@ -70,6 +74,9 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
     channels, h, w = grid.shape
     rows = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "rows_shape")], "rows")
     patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})  # [N,hw,K]
+    if grid.order is not None:
+        back = emit.ints(np.argsort(grid.order).tolist(), "token_order")
+        patches = emit.node("Gather", [patches, back], "reordered", {"axis": 1})
     return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
 
 

@@ -147,7 +147,8 @@ def merged(states: Iterable[Positions], rank: int) -> Positions:
     """The positions of an elementwise result of broadcast tensors.
 
     Strands that agree become one. If two differ, the one that changes along fewer axes is context (a mean that is broadcast) and
-    is dropped. Two that each change along an axis of their own are both kept (query and key). Two along the same axes cancel.
+    is dropped. Two that each change along an axis of their own are both kept (query and key). Of two along the same axes, the one
+    that repeats its positions (a query that all windows share) is context, too; if both have as many positions, they cancel.
     """
     kept: list[Strand] = []
     for strand in (s.map(lambda a: at_rank(a, rank)) for state in states for s in state):
@@ -168,9 +169,19 @@ def _add(kept: list[Strand], new: Strand) -> None:
             kept[i] = new
             return
         if new.axes == old.axes:
-            del kept[i]
+            places, others = _distinct(new), _distinct(old)
+            if places > others:
+                kept[i] = new
+            elif places == others:
+                del kept[i]
             return
     kept.append(new)
+
+
+def _distinct(strand: Strand) -> int:
+    """How many positions there are."""
+    y, x = np.broadcast_arrays(strand.y, strand.x)
+    return len(np.unique(y.reshape(-1).astype(np.int64) * (2 * _FAR) + x.reshape(-1)))
 
 
 def _agreed(a: Strand, b: Strand) -> Strand | None:
@@ -239,11 +250,29 @@ def _recounted(
 ) -> tuple[Coordinates, Frame]:
     if a.shape[axis] == 1:
         return a, frame
-    # y and x lie along the same axis, one result remains, or the coordinate does not count up along this axis alone
-    if both or size == 1 or varying(a) != {axis} or (np.diff(a.reshape(-1)) < 0).any():
+    if both or size == 1:  # y and x lie along the same axis, or one result remains
         return nowhere(a.ndim), frame
+    if varying(a) != {axis}:
+        return _recounted_parts(a, frame, axis, size)
     line = a.reshape(-1)
+    if (np.diff(line) < 0).any():
+        return nowhere(a.ndim), frame
     return ladder(a.ndim, axis, size), frame.windowed(int(line[0]), int(line[-1]), size, window)
+
+
+def _recounted_parts(a: Coordinates, frame: Frame, axis: int, size: int) -> tuple[Coordinates, Frame]:
+    """As `_recounted`, of an image in parts of the same length (patches, windows): each part is divided into `size` cells.
+
+    The parts begin at multiples of their length, and count up along the axis.
+    """
+    length = a.shape[axis]
+    starts, low = a.take([0], axis), int(a.min())
+    counts_up = (np.diff(a, axis=axis) == 1).all()
+    if low == NONE or not counts_up or ((starts - low) % length).any() or (length % size and size % length):
+        return nowhere(a.ndim), frame
+    edges = frame.edges(low, int(a.max()))
+    cells = (starts - low) // length * size + ladder(a.ndim, axis, size)
+    return cells.astype(np.int32), frame.spread(*edges, (int(a.max()) - low + 1) * size // length)
 
 
 def ladder(rank: int, axis: int, size: int, start: int = 0) -> Coordinates:
