@@ -95,5 +95,14 @@ def reduce_log_sum_exp(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 @vjp("ReduceProd")
 def reduce_prod(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = dy y / x; x must not be 0."""
-    return op.Div(kept(op, step, op.Mul(dy, step.y)), step.x)
+    """dx = dy times the product of the others: y / x if none is 0; a single 0 gets the product of the rest, and the others 0."""
+    axes = reduced(step)
+    if not axes:  # nothing is reduced
+        return dy
+    zero = op.Equal(step.x, 0.0)
+    rest = op.Where(zero, 1.0, step.x)
+    zeros = op.ReduceSum(op.Where(zero, 1.0, 0.0), axes, keepdims=1)
+    others = op.Div(op.ReduceProd(rest, axes, keepdims=1), rest)
+    # the zeros among the others: all of them, without the value itself
+    alone = op.Equal(op.Sub(zeros, op.Where(zero, 1.0, 0.0)), 0.0)
+    return op.Mul(op.Where(alone, others, 0.0), kept(op, step, dy))

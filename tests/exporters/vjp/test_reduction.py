@@ -71,3 +71,9 @@ def test_ties_and_zeros_are_torchs(op: str, axes: tuple[int, ...], keep: int) ->
     """amax and amin share among equals; the norms have slope 0 at 0."""
     check_at(reduction(op, axes, keep, T), TIES)
     check_at(reduction(op, axes, keep, T), TIES * 0)
+
+
+def test_a_product_with_zeros_is_torchs() -> None:
+    """Rows with no zero, with one, and with several."""
+    x = np.array([[1, 2, -3], [0, 2, -3], [0, 2, 0], [0, 0, 0]], np.float64)
+    check_at(Case("ReduceProd", (Free((4, 3)), ints(1)), torch=lambda x: x.prod(1, keepdim=True)), x)

@@ -36,6 +36,9 @@ NODES: dict[str, tuple[Case, int]] = {
     "it sorts the batch": (Case("TopK", (X, ints(1)), {"axis": 0}, outputs=2), 0),
     "it selects along the batch": (Case("Compress", (X, np.array([True])), {"axis": 0}), 0),
     "it sums over the batch": (Case("CumSum", (X, np.array(0))), 0),
+    "it transforms the batch": (Case("DFT", (Free(("N", 3, 1)), None, np.array(0)), opset=20), 0),
+    "it takes maxima, for which": (
+        Case("RoiAlign", (X, f32([0, 0, 1, 1]), ints(0)), {"mode": "max", "sampling_ratio": 1}), 0),
     "it repeats the batch": (Case("Tile", (X, ints(2, 1, 1, 1))), 0),
     "it combines values by 'max'": (Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))), {"reduction": "max"}), 0),
     "its indices are computed, and not a list along the first axis": (Case("Gather", (X, Given(ints(1, 0))), {"axis": 2}), 0),
@@ -86,6 +89,7 @@ def test_a_network_is_refused(message: str) -> None:
 # of graphs that onnxruntime does not open, and which therefore were never measured
 ALONE: dict[str, tuple[str, dict[str, Any]]] = {
     "the element type of its input is not known": ("Cast", {"to": 1}),
+    "it is inverse and onesided at once": ("DFT", {"inverse": 1, "onesided": 1}),
     "its ellipses stand for different numbers of dimensions": ("Einsum", {"equation": "...j,...j->..."}),
 }
 
