@@ -27,7 +27,7 @@ from xai_deploy.foundation.registry import import_all
 
 from ..errors import RuleError
 from ..graph.measure import Measured
-from ..graph.reading import attribute, constant_of
+from ..graph.reading import STRAIGHT, attribute, constant_of
 from ..graph.shapes import Dims
 
 Result: TypeAlias = ir.Value | Sequence[ir.Value | None] | None
@@ -175,6 +175,8 @@ class RuleTable:
             RuleError: There is no rule. The message names the operator, the node and where to add a rule.
         """
         self._import_all()
+        if STRAIGHT in node.metadata_props:
+            return Rule(_straight, broadcasts=False)
         if node.op_type in self._rules:
             return self._rules[node.op_type]
         if self._over is not None:
@@ -194,6 +196,8 @@ class RuleTable:
         self._import_all()
         node = value.producer()
         assert node is not None
+        if STRAIGHT in node.metadata_props:
+            return False
         if node.op_type in self._flat or (self._over is not None and self._over.stops(value, leading)):
             return True
         if node.op_type in QUANTISES:
@@ -217,6 +221,11 @@ class RuleTable:
         if not self._complete:
             self._complete = True
             import_all(self._package)
+
+
+def _straight(op: object, step: Step, dy: ir.Value) -> ir.Value:
+    """The rounding of a quantiser counts as the identity (the straight-through estimator)."""
+    return dy
 
 
 def floats_of(value: ir.Value) -> np.dtype[Any]:

@@ -9,6 +9,9 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+STRAIGHT = "xai_straight"
+"""The key in the metadata of a node that rounds for a quantiser: what propagates back passes it straight through."""
+
 
 def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
     """The array of an initializer or a Constant node, or of a Cast of one; else None."""

@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
-from ..graph.emit import unique
 from ..graph.reading import opset_of
+from .rewriting import OURS, Rewriting, attribute_of, inputs_of
 
-_OURS = ("", "ai.onnx")
 _PLAIN: Mapping[str, tuple[str, int]] = {  # contrib operator: the standard one, and how many quantised inputs it has
     "QLinearAdd": ("Add", 2),
     "QLinearMul": ("Mul", 2),
@@ -71,17 +70,9 @@ def to_qdq(model: onnx.ModelProto) -> InQdq | None:
     return _Rewriter(model).run()
 
 
-class _Rewriter:
+class _Rewriter(Rewriting):
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = onnx.ModelProto()
-        self.model.CopyFrom(model)
-        self.graph = self.model.graph
-        self.constants = {t.name: t for t in self.graph.initializer}
-        for node in self.graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = node.attribute[0].t
-        self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)} | set(self.constants)
-        self.nodes: list[NodeProto] = []
+        super().__init__(model)
         self.held: dict[str, _Scale] = {}  # how each tensor of codes is quantised
         self.changed = False
 
@@ -91,7 +82,7 @@ class _Rewriter:
         pairs = []
         for node in list(self.graph.node):
             rule, start = (
-                _RULES.get(node.op_type) if node.domain in (*_OURS, "com.microsoft") else None,
+                _RULES.get(node.op_type) if node.domain in (*OURS, "com.microsoft") else None,
                 len(self.nodes),
             )
             if rule is None or not rule(self, node):
@@ -112,31 +103,8 @@ class _Rewriter:
         )
         beside.ir_version = max(beside.ir_version, 8)
         axes = any(a.name == "axis" for n in self.nodes if n.op_type == "DequantizeLinear" for a in n.attribute)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        del self.graph.value_info[:]
-        self.model.ir_version = max(self.model.ir_version, 8)  # before IR 4 every initializer has to be an input, too
+        self.finish()
         return InQdq(self.model, None if axes and opset_of(self.model) < 13 else beside, tuple(pairs))
-
-    def name(self, like: str) -> str:
-        """A name that no tensor has, like the one given."""
-        return unique(like, self.taken)
-
-    def add(self, op: str, inputs: list[str], like: str, out: str = "", **attributes: Any) -> str:
-        """Append a node; returns its output."""
-        out = out or self.name(f"{like}/{op}")
-        node = helper.make_node(op, inputs, [out], name=self.name(f"{like}.{op.lower()}"), **attributes)
-        self.nodes.append(node)
-        return out
-
-    def constant(self, array: Any, like: str) -> str:
-        name = self.name(like)
-        self.constants[name] = numpy_helper.from_array(np.asarray(array), name)
-        self.graph.initializer.append(self.constants[name])
-        return name
-
-    def value(self, name: str) -> np.ndarray[Any, Any] | None:
-        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
     def dequantized(self, codes: str, scale: str, zero: str, axis: int = 0) -> str:
         """(codes - zero) scale; `axis` is the axis along which a scale with several entries lies."""
@@ -173,13 +141,13 @@ class _Rewriter:
 
     def channels_first(self, floats: str, node: NodeProto, undo: bool = False, out: str = "") -> str:
         """Move the channels of images, [N,h,w,K] to [N,K,h,w] or with `undo` back, if the node has `channels_last`."""
-        if not _attribute(node, "channels_last", 0):
+        if not attribute_of(node, "channels_last", 0):
             return self.add("Identity", [floats], floats, out) if out else floats
         return self.add("Transpose", [floats], floats, out, perm=[0, 2, 3, 1] if undo else [0, 3, 1, 2])
 
     def conv(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(Conv(DQ(x), DQ(w)) + b s_x s_w)."""
-        x, xs, xz, w, ws, wz, ys, yz = _inputs(node, 8)[:8]
+        x, xs, xz, w, ws, wz, ys, yz = inputs_of(node, 8)[:8]
         inputs = [self.channels_first(self.dequantized(x, xs, xz), node), self.dequantized(w, ws, wz)]
         # the bias is int32, at the scale s_x s_w and zero point 0
         if len(node.input) > 8 and node.input[8]:
@@ -190,18 +158,18 @@ class _Rewriter:
 
     def matmul(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(DQ(a) DQ(b))."""
-        a, as_, az, b, bs, bz, ys, yz = _inputs(node, 8)[:8]
+        a, as_, az, b, bs, bz, ys, yz = inputs_of(node, 8)[:8]
         y = self.add("MatMul", [self.dequantized(a, as_, az, -2), self.dequantized(b, bs, bz, -1)], node.output[0])
         self.quantized(y, ys, yz, node.output[0])
         return self._done()
 
     def gemm(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(alpha DQ(a) DQ(b) + c alpha s_a s_b); floats without Q if the output has no scale."""
-        a, as_, az, b, bs, bz, *rest = _inputs(node, 9)
-        turned = _attribute(node, "transB", 0)  # then the output's columns are the rows of b, axis 0
+        a, as_, az, b, bs, bz, *rest = inputs_of(node, 9)
+        turned = attribute_of(node, "transB", 0)  # then the output's columns are the rows of b, axis 0
         inputs = [self.dequantized(a, as_, az), self.dequantized(b, bs, bz, 0 if turned else 1)]
         if rest[0]:
-            scale = self.product(as_, bs, _attribute(node, "alpha", 1.0))
+            scale = self.product(as_, bs, attribute_of(node, "alpha", 1.0))
             inputs.append(self.dequantized(rest[0], scale, "", -1))
         y = self.add("Gemm", inputs, node.output[0], "" if rest[1] else node.output[0], **_attributes(node))
         if rest[1]:
@@ -211,27 +179,27 @@ class _Rewriter:
     def plain(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(op(DQ(x), ...))."""
         op, count = _PLAIN[node.op_type]
-        given = _inputs(node, 3 * count)
+        given = inputs_of(node, 3 * count)
         floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=False)][
             :count
         ]
         floats[0] = self.channels_first(floats[0], node)
         attributes = {k: v for k, v in _attributes(node).items() if k != "opset"}
         y = self.channels_first(self.add(op, floats, node.output[0], **attributes), node, undo=True)
-        scale, zero = _inputs(node, 3 * count + 2)[3 * count :]
+        scale, zero = inputs_of(node, 3 * count + 2)[3 * count :]
         self.quantized(y, scale, zero, node.output[0])
         return self._done()
 
     def concat(self, node: NodeProto) -> bool:
         """Case 1; the scale and zero point of the output come first among the inputs."""
-        scale, zero, *given = _inputs(node, 2)
+        scale, zero, *given = inputs_of(node, 2)
         floats = [self.dequantized(x, s, z) for x, s, z in zip(given[0::3], given[1::3], given[2::3], strict=True)]
         self.quantized(self.add("Concat", floats, node.output[0], **_attributes(node)), scale, zero, node.output[0])
         return self._done()
 
     def where(self, node: NodeProto) -> bool:
         """Case 1: y_q = Q(Where(condition, DQ(x), DQ(y)))."""
-        condition, x, xs, xz, y, ys, yz, scale, zero = _inputs(node, 9)
+        condition, x, xs, xz, y, ys, yz, scale, zero = inputs_of(node, 9)
         inputs = [condition, self.dequantized(x, xs, xz), self.dequantized(y, ys, yz)]
         self.quantized(self.add("Where", inputs, node.output[0]), scale, zero, node.output[0])
         return self._done()
@@ -269,9 +237,9 @@ class _Rewriter:
     def integer(self, node: NodeProto) -> bool:
         """Case 3: sum (x - z_x)(w - z_w), exact in floats."""
         held = self.held.get(node.input[0])
-        x, w, xz, wz = _inputs(node, 4)
+        x, w, xz, wz = inputs_of(node, 4)
         readers = [reader for reader in self.graph.node if node.output[0] in reader.input]
-        to_floats = all(r.op_type == "Cast" and _attribute(r, "to", 0) == onnx.TensorProto.FLOAT for r in readers)
+        to_floats = all(r.op_type == "Cast" and attribute_of(r, "to", 0) == onnx.TensorProto.FLOAT for r in readers)
         if held is None or held.scale not in self.constants or self._entries(held.scale) > 1 or not to_floats:
             return False
         ones = self.constant(np.ones(self._entries(wz), np.float32), "ones")
@@ -284,9 +252,9 @@ class _Rewriter:
     def to_float(self, node: NodeProto) -> bool:
         """Case 4: (A - z_a)(B - z_b) s_a s_b + bias."""
         if node.op_type == "MatMulIntegerToFloat":
-            a, b, scale, bs, az, bz, bias = _inputs(node, 7)
+            a, b, scale, bs, az, bz, bias = inputs_of(node, 7)
         else:
-            floats, b, bs, bz, bias = _inputs(node, 5)
+            floats, b, bs, bz, bias = inputs_of(node, 5)
             a, scale, az = (self.name(f"{node.output[0]}/{part}") for part in ("codes", "scale", "zero"))
             name = self.name(f"{node.output[0]}.quantize")
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
@@ -308,15 +276,6 @@ class _Rewriter:
 
 def _outputs(model: onnx.ModelProto) -> set[str]:
     return {value.name for value in model.graph.output}
-
-
-def _inputs(node: NodeProto, count: int) -> list[str]:
-    """The inputs' names, filled up to `count`; "" stands for an input that is left out."""
-    return [*node.input, *[""] * (count - len(node.input))]
-
-
-def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

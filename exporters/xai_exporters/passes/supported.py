@@ -12,6 +12,8 @@ from .runtime_domain import put_aside
 _ADVICE = {  # the beginning of a domain -> its owner, and what to do
     "qonnx": "QONNX's (brevitas, FINN); export it in QDQ form (brevitas.export.export_onnx_qcdq)",
     "onnx.brevitas": "brevitas' own; export it in QDQ form (brevitas.export.export_onnx_qcdq)",
+    "com.amd.quark": "AMD Quark's; its block formats (BFP, MX) have no ONNX operator: quantise to int8 (XINT8, A8W8), or give the "
+    "float network",
     "finn": "FINN's; export the network before FINN's transformations, in QDQ form",
     "ai.onnx.ml": "for trees, linear models and text, not for images; export the network alone",
     "org.openvinotoolkit": "OpenVINO's; export the network from its framework in standard ONNX operators",
@@ -31,6 +33,11 @@ def _advice(domain: str, op: str) -> str:
     for start, advice in _ADVICE.items():
         if domain.startswith(start):
             return advice
+    if op == "DynamicQuantizeLSTM":
+        return (
+            "ONNX Runtime's own LSTM on integers, which no other operators are; leave LSTM out of quantize_dynamic "
+            "(op_types_to_quantize=['Conv', 'MatMul', 'Gemm']), or give the float network"
+        )
     if domain == "com.microsoft" and (
         "Q" in op[:6] or "Quant" in op or "Integer" in op or op.endswith(("NBits", "Bnb4"))
     ):

@@ -1,6 +1,7 @@
 """Bring an ONNX file into the form that the passes know, and compare it with the original file.
 
-Operators on integers (QOperator form) become QDQ form, an int8 input becomes uint8 pixels, and opsets below 7 become opset 7.
+Quantisers of other domains become standard operators, operators on integers (QOperator form) become QDQ form, an int8 input becomes
+uint8 pixels, and opsets below 7 become opset 7.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..passes.int8_input import to_codes, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
+from ..passes.quantisers import has_foreign_quantisers, to_standard_quantisers
 from .source_file import TrainedNetwork
 
 STEPS = 0.05
@@ -38,11 +40,19 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
         ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
     model = upgrade_old(model)
+    quantisers = has_foreign_quantisers(model)
+    if quantisers:
+        model = to_standard_quantisers(to_common_opset(model))
     pixels = to_pixels(model)
     floats = to_qdq(pixels or model)
+    changes = (
+        ("quantisers as standard operators", quantisers),
+        ("integers' operators as QDQ", floats is not None),
+        ("int8 input as uint8 pixels", pixels is not None),
+    )
+    kind = ", ".join([kind, *(what for what, done in changes if done)])
     if pixels is None and floats is None:
         return TrainedNetwork(model, kind)
-    changes = [*(["integers' operators as QDQ"] if floats else []), *(["int8 input as uint8 pixels"] if pixels else [])]
     proto = floats.model if floats is not None else pixels or model
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
     tolerance = None if floats is None else STEPS if floats.beside is None else math.inf
@@ -57,7 +67,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
 
     return TrainedNetwork(
         to_common_opset(proto),  # QuantizeLinear has an axis from opset 13 on
-        ", ".join([kind, *changes]),
+        kind,
         reference=reference,
         framework="the file as it was",
         tolerance=tolerance,

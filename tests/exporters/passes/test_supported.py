@@ -70,6 +70,8 @@ def test_unused_import_of_another_domain_is_dropped(tmp_path: Path) -> None:
     ("domain", "op", "told"),
     [
         ("qonnx.custom_op.general", "Quant", r"qonnx.custom_op.general.Quant, QONNX's.*export_onnx_qcdq"),
+        ("com.amd.quark", "BFPQuantizeDequantize", "AMD Quark's; its block formats"),
+        ("com.microsoft", "DynamicQuantizeLSTM", "LSTM on integers.*leave LSTM out of quantize_dynamic"),
         ("onnx.brevitas", "Quant", "brevitas' own.*export_onnx_qcdq"),
         (
             "com.microsoft",
