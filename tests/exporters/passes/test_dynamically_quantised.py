@@ -213,3 +213,13 @@ def test_fused(tmp_path: Path, bundle: Bundle) -> None:
             close(got.reshape(want.shape), want, 2e-3)
     with pytest.raises(GraphError, match=r"runs them one by one, or fuse another method"):
         export_onnx(tmp_path, network(), split="layer_out", fuse=("reciprocam",), overwrite=True)
+
+
+def test_the_scales_belong_to_no_position(tmp_path: Path) -> None:
+    """A layer that is flattened after the last mixing: the choice of a layer looks at every tensor that leads to the logits."""
+    b = Layers()
+    x = b("Relu", b.layer("first", "Conv", "image", (4, 3, 3, 3), np.int8, False, pads=[1] * 4, strides=[4, 4]))
+    x = b("AveragePool", b("ConvTranspose", x, b.draw(4, 4, 2, 2), strides=[2, 2]), kernel_shape=[2, 2], strides=[2, 2])
+    x = b.layer("last", "MatMul", b("Flatten", x), (80, nets.CLASSES), np.int8, True)
+    done = export_onnx(tmp_path, b.model(b("Identity", x, out="scores")))
+    assert done.manifest.target.shape == (4, 4, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ QONNX = "qonnx.custom_op.general"
 IMAGES = np.random.default_rng(3).standard_normal((2, *nets.SHAPE)).astype(np.float32)
 # on the border between two codes, or beyond the last one
 IMAGES[:, :, :4] = np.random.default_rng(4).integers(-20, 20, (2, 3, 4, nets.SHAPE[2])) * np.float32(0.125)
-ROUNDINGS = {
+ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "ROUND": np.round,
     "HALF_EVEN": np.round,
     "CEIL": np.ceil,
@@ -38,7 +39,7 @@ ROUNDINGS = {
 }
 
 
-def quant(x: Array, s: Array, z: Array, bits: int, signed: bool, narrow: bool, mode: str) -> tuple[Array, Array]:
+def quant(x: Array, s: Any, z: Any, bits: int, signed: bool, narrow: bool, mode: str) -> tuple[Array, Array]:
     """y, and where a value is inside the range."""
     v = x / s + z
     if bits == 1 and signed:
@@ -217,7 +218,7 @@ def quark(kind: Any, axis: bool) -> onnx.ModelProto:
     zero = np.full(np.shape(scale), 3 if np.dtype(kind).kind in "iu" else 0, kind)
     s, z = b.weight(scale), "zero"
     b.weights.append(onnx.numpy_helper.from_array(zero, z))
-    more = {"axis": 1} if axis else {}
+    more: dict[str, Any] = {"axis": 1} if axis else {}
     q = b("ExtendedQuantizeLinear", "image", s, z, domain="com.amd.quark", **more)
     y = b("ExtendedDequantizeLinear", q, s, z, domain="com.amd.quark", **more)
     model = b.model(y, imports=[helper.make_opsetid("com.amd.quark", 1)])

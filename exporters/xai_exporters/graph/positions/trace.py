@@ -74,6 +74,9 @@ def _follow(node: ir.Node, inputs: list[Traced], shapes: Measured, traced: dict[
         strands = ()
     why = "" if strands else f"{node.name!r} ({node.op_type}) brings the image's positions together"
     traced[node.outputs[0]] = Traced(strands, why)
+    # the scale of a whole tensor, indices: nothing is looked for in them
+    beside = f"{node.name!r} ({node.op_type}) gives it beside its result"
+    traced.update((value, Traced((), beside)) for value in node.outputs[1:])
 
 
 def _split(step: Step) -> list[Positions]:
