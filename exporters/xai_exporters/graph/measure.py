@@ -138,20 +138,27 @@ def measure(model: ir.Model) -> Measured:
 
 
 def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDArray[Any]]:
-    """The values of some tensors for a batch of zeros.
+    """The values of some tensors for a batch of zeros; nodes that these do not depend on are not run.
 
     Raises:
         GraphError: The network does not run at this batch.
     """
-    [run] = _probe(model, [], names, (batch,))
+    [run] = _probe(model, [], names, (batch,), only_for=names)
     return dict(zip(names, run, strict=True))
 
 
 def _probe(
-    model: ir.Model, nodes: Sequence[onnx.NodeProto], fetch: Sequence[str], batches: Sequence[int]
+    model: ir.Model,
+    nodes: Sequence[onnx.NodeProto],
+    fetch: Sequence[str],
+    batches: Sequence[int],
+    only_for: Sequence[str] = (),
 ) -> list[list[NDArray[Any]]]:
-    """Run a model, extended by `nodes`, on zeros: the tensors `fetch` for each batch."""
+    """Run a model, extended by `nodes`, on zeros: the tensors `fetch` for each batch. `only_for`: without the nodes that these
+    tensors do not depend on."""
     proto = ir.to_proto(model)
+    if only_for:
+        _drop_others(proto.graph, only_for)
     del proto.graph.output[:]
     proto.graph.node.extend(nodes)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # untyped: any type can be fetched
@@ -162,6 +169,19 @@ def _probe(
         outputs = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
         results.append([outputs[name] for name in fetch])
     return results
+
+
+def _drop_others(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    """Keep the nodes that some tensors depend on."""
+    needed, kept = set(names), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+            needed.update(node.input)
+    weights = [onnx.TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(weights)
 
 
 def batch_of(value: ir.Value) -> int | str:

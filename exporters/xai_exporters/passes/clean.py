@@ -21,6 +21,7 @@ from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
 from .clipped_pooling import clip_poolings
+from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
@@ -118,6 +119,8 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
     image_shape = _bind_input(graph, input_shape)
+    if resolve_control_flow(model):
+        _fold(model)
     if decompose(model) and graph.opset_imports[""] != OPSET:
         # without the operators that were fused ONNX's converter may bring the graph to the common opset
         return _clean(ir.to_proto(model), input_shape, one_because)

@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError
 from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import GraphError, SourceError
+from ..passes.expansion import expansion
 from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
-from .expansion import expansion
 from .onnx_metadata import read_metadata
 from .order import in_order
 from .source_file import SourceFile, TrainedNetwork, refuse_arch

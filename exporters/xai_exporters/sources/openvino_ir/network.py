@@ -19,8 +19,8 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ...errors import SourceError, VerificationError
 from ...graph.measure import open_session, run_single
+from ...passes.expansion import expansion
 from ...request import Request
-from ..expansion import expansion
 from ..source_file import TrainedNetwork
 from ..standard_form import STEPS, in_standard_form
 from . import child, first_steps, model_info, parent

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from xai_exporters import Request, list_layers
 from xai_exporters.errors import SourceError
+from xai_exporters.passes.expansion import expansion
 from xai_exporters.sources import load_source
-from xai_exporters.sources.expansion import expansion
 
 node = helper.make_node
 Arrays = dict[str, object]

@@ -1,0 +1,258 @@
+"""Resolve If, Loop and Scan whose way does not depend on the image.
+
+1. If whose condition is the same at batch 2 and at batch 3: its branch takes its place.
+2. Loop whose trip count and condition are, Scan over an axis of fixed length: the body is written once for each iteration.
+
+A condition or a count is computed from the nodes that it depends on, and from no others: a stranger's loop is never run. What
+control flow depends on the image's content stays, and is refused later. The graph may grow to 20,000 nodes, and its tensors as
+`expansion` allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..errors import GraphError
+from ..graph.emit import Emitter
+from ..graph.measure import evaluate
+from ..graph.reading import attribute, called, constant_of
+from .expansion import expansion
+
+NODES = 20_000
+"""The largest number of nodes of an unrolled graph."""
+
+COMPUTED = 100
+"""The largest number of iterations of a loop whose condition has to be computed in each."""
+
+_KINDS = ("If", "Loop", "Scan")
+_BY_CONTENT = (
+    "Compress",
+    "NonMaxSuppression",
+    "NonZero",
+    "Unique",
+)  # the shape of what they give depends on the content
+
+
+def resolve_control_flow(model: ir.Model) -> bool:
+    """Rewrite the graph in place.
+
+    Returns:
+        Whether anything was rewritten.
+
+    Raises:
+        GraphError: The graph would become too large.
+    """
+    changed = False
+    while any(_resolve(model, node) for node in list(model.graph) if node.op_type in _KINDS and node.domain == ""):
+        changed = True
+    if changed:
+        proto = ir.to_proto(model)
+        if (problem := expansion(proto, proto.ByteSize())) is not None:
+            raise GraphError(f"with its control flow resolved {problem}, far more than the file; refused")
+    return changed
+
+
+def _resolve(model: ir.Model, node: ir.Node) -> bool:
+    return _RESOLVE[node.op_type](model, node)
+
+
+def _if(model: ir.Model, node: ir.Node) -> bool:
+    condition = _known(model, node.inputs[0])
+    if condition is None:
+        return False
+    emit = Emitter(model.graph, node.name or "if")
+    branch = node.attributes["then_branch" if condition.reshape(-1)[0] else "else_branch"].as_graph()
+    _replace(node, _written(emit, node, branch, []))
+    return True
+
+
+def _loop(model: ir.Model, node: ir.Node) -> bool:
+    """Inputs: trip count, condition, states. The body: iteration, condition, states -> condition, states, results to stack."""
+    trips, condition, *states = node.inputs
+    count, going = _known(model, trips), _known(model, condition)
+    if (trips is not None and count is None) or (condition is not None and going is None):
+        return False
+    body = node.attributes["body"].as_graph()
+    limit = int(count.reshape(-1)[0]) if count is not None else None
+    emit = Emitter(model.graph, node.name or "loop")
+    true = emit.constant(np.array(True), "true")
+    stacks: list[list[ir.Value]] = [[] for _ in body.outputs[1 + len(states) :]]
+    carried: list[ir.Value | None] = list(states)
+    trip = computed = 0
+    alive = going is None or bool(going.reshape(-1)[0])
+    fixed = condition is None or _always(body)
+    if fixed and limit is not None and alive:
+        _require_small(model, node, body, limit)
+    while alive and (limit is None or trip < limit):
+        _require_small(model, node, body, 1)
+        index = emit.constant(np.array(trip, np.int64), f"{trip}/iteration")
+        again, *results = _written(emit, node, body, [index, true, *carried], f"{trip}/")
+        carried = list(results[: len(states)])
+        for stack, value in zip(stacks, results[len(states) :], strict=True):
+            stack.append(value)
+        trip += 1
+        if not fixed:
+            known = _known(model, again)
+            computed += 1
+            if known is None or computed > COMPUTED:
+                why = "depends on the image" if known is None else f"still holds after {COMPUTED} iterations"
+                raise GraphError(f"{_place(node)} is Loop, whose condition {why}: it can't be unrolled")
+            alive = bool(known.reshape(-1)[0])
+    _replace(node, [*carried, *(_stacked(emit, node, stack, 0) for stack in stacks)])
+    return True
+
+
+def _scan(model: ir.Model, node: ir.Node) -> bool:
+    """Inputs: states, then tensors of which each iteration gets a slice. The body: states, slices -> states, results to stack."""
+    body, scanned = node.attributes["body"].as_graph(), int(node.attributes["num_scan_inputs"].as_int())
+    states, given = list(node.inputs[: len(node.inputs) - scanned]), node.inputs[len(node.inputs) - scanned :]
+    stacked = len(body.outputs) - len(states)
+    axes, backward = (list(attribute(node, f"scan_input_{name}", [0] * scanned)) for name in ("axes", "directions"))
+    if axes[0] < 0:
+        return False  # the rank is not known here
+    out_axes, out_back = (
+        list(attribute(node, f"scan_output_{name}", [0] * stacked)) for name in ("axes", "directions")
+    )
+    emit = Emitter(model.graph, node.name or "scan")
+    size = emit.node("Shape", [given[0]], "size", {"start": axes[0], "end": axes[0] + 1})
+    counted = _known(model, size)
+    model.graph.remove([made for made in [size.producer()] if made is not None], safe=True)
+    if counted is None:
+        return False
+    length = int(counted[0])
+    _require_small(model, node, body, length)
+    stacks: list[list[ir.Value]] = [[] for _ in range(stacked)]
+    carried: list[ir.Value | None] = list(states)
+    for i in range(length):
+        slices: list[ir.Value | None] = []
+        for x, axis, back in zip(given, axes, backward, strict=True):
+            place = emit.constant(np.array(length - 1 - i if back else i, np.int64), f"{i}/place")
+            slices.append(emit.node("Gather", [x, place], f"{i}/slice", {"axis": axis}))
+        results = _written(emit, node, body, [*carried, *slices], f"{i}/")
+        carried = list(results[: len(states)])
+        for stack, value in zip(stacks, results[len(states) :], strict=True):
+            stack.append(value)
+    ordered = (stack[::-1] if back else stack for stack, back in zip(stacks, out_back, strict=True))
+    ends = [_stacked(emit, node, stack, axis) for stack, axis in zip(ordered, out_axes, strict=True)]
+    _replace(node, [*carried, *ends])
+    return True
+
+
+_RESOLVE = {"If": _if, "Loop": _loop, "Scan": _scan}
+
+
+def _known(model: ir.Model, value: ir.Value | None) -> NDArray[np.generic] | None:
+    """The value of a tensor that does not depend on the image's content; None if it does, or waits for other control flow."""
+    if value is None or (array := constant_of(value)) is not None:
+        return None if value is None else array
+    pending, makers = [value], set()
+    while pending:
+        made = pending.pop().producer()
+        if made is None or made in makers:
+            continue
+        makers.add(made)
+        pending += [x for x in made.inputs if x is not None]
+    if any(made.op_type in (*_KINDS, *_BY_CONTENT) for made in makers) or _reads_content(value):
+        return None
+    name = str(value.name)
+    two, three = (evaluate(model, [name], batch)[name] for batch in (2, 3))
+    return two if np.array_equal(two, three) else None
+
+
+def _reads_content(value: ir.Value) -> bool:
+    """Whether a tensor is computed from the content of an input, not from shapes alone."""
+    pending, seen = [value], set()
+    while pending:
+        value = pending.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        made = value.producer()
+        if made is None and constant_of(value) is None:
+            return True
+        if made is not None and made.op_type not in ("Shape", "Size"):
+            pending += [x for x in made.inputs if x is not None]
+    return False
+
+
+def _always(body: ir.Graph) -> bool:
+    """Whether a loop's body never ends it: its condition is a constant True, or the one that it gets."""
+    value: ir.Value | None = body.outputs[0]
+    while value is not None and (made := value.producer()) is not None and made.op_type in ("Identity", "Cast"):
+        value = made.inputs[0]
+    array = constant_of(value)
+    return value is body.inputs[1] or (array is not None and bool(np.all(array)))
+
+
+def _written(
+    emit: Emitter, node: ir.Node, body: ir.Graph, inputs: Sequence[ir.Value | None], prefix: str = ""
+) -> list[ir.Value]:
+    """Write a body's nodes before `node`; returns its outputs."""
+    graph = body.clone(allow_outer_scope_values=True)
+    for formal, actual in zip(graph.inputs, inputs, strict=True):
+        if actual is None:
+            raise GraphError(f"{_place(node)} leaves out the input {formal.name!r} of its body")
+        formal.replace_all_uses_with(actual, replace_graph_outputs=True)
+    for weight in list(graph.initializers.values()):
+        # shared by all iterations; a renamed tensor would change the file that it was read from
+        assert weight.const_value is not None
+        weight.replace_all_uses_with(emit.shared(weight.const_value.numpy()), replace_graph_outputs=True)
+    graph.initializers.clear()
+    results = list(graph.outputs)
+    graph.outputs.clear()
+    nodes = list(graph)
+    graph.remove(nodes)
+    for made in nodes:
+        made.name = emit.unique(f"{emit.scope}/{prefix}{made.name or made.op_type}")
+        made.domain = "" if made.domain == "ai.onnx" else made.domain
+        for value in made.outputs:
+            value.name = emit.unique(f"{emit.scope}/{prefix}{value.name}") if value.name else value.name
+    emit.graph.insert_before(node, nodes)
+    return results
+
+
+def _stacked(emit: Emitter, node: ir.Node, values: Sequence[ir.Value], axis: int) -> ir.Value:
+    """The results of all iterations along a new axis."""
+    if not values:
+        raise GraphError(f"{_place(node)} has no iteration, so that its results are empty")
+    place = emit.ints([axis], "axis")
+    return emit.node(
+        "Concat", [emit.node("Unsqueeze", [v, place], "result") for v in values], "results", {"axis": axis}
+    )
+
+
+def _replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
+    """Put these values in place of the node's outputs; the names stay."""
+    graph = node.graph
+    assert graph is not None
+    for old, new in zip(node.outputs, values, strict=True):
+        assert new is not None
+        # a node of its own, because a value may be an outer one, or stand for several outputs
+        same = ir.node("Identity", [new], name=f"{node.name or node.op_type}/{old.name}")
+        graph.insert_before(node, same)
+        old.replace_all_uses_with(same.outputs[0], replace_graph_outputs=True)
+        same.outputs[0].name, same.outputs[0].type, old.name = old.name, old.type, None
+    graph.remove(node, safe=True)
+    graph.sort()
+
+
+def _require_small(model: ir.Model, node: ir.Node, body: ir.Graph, times: int) -> None:
+    """Check that the graph may hold the body so many times more.
+
+    Raises:
+        GraphError: It may not.
+    """
+    total = sum(1 for _ in model.graph.all_nodes()) + times * sum(1 for _ in body.all_nodes())
+    if total > NODES:
+        raise GraphError(
+            f"{_place(node)} is {node.op_type}: unrolled, the graph has more than {NODES} nodes; export the network "
+            "without the loop"
+        )
+
+
+def _place(node: ir.Node) -> str:
+    return called(node.name, (v.name for v in node.outputs))
