@@ -37,8 +37,9 @@ written:
                whole or not at all, after it was run against the source. --list-layers writes nothing.
 
 files from strangers:
-  safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code; pickled modules, TorchScript and
-  .pt2 can do whatever you can, and are refused without --trust-code. --arch imports and runs the Python that it names.
+  safetensors, state dicts (torch.save of model.state_dict()), ONNX, OpenVINO IR, TFLite, TensorFlow and PaddlePaddle
+  run no code; pickled modules, TorchScript and .pt2 can do whatever you can, and are refused without --trust-code.
+  --arch imports and runs the Python that it names.
 """
 
 
@@ -53,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "source",
         type=Path,
-        help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors, ONNX or OpenVINO IR (.xml) file",
+        help="state dict, checkpoint, torch module, TorchScript, .pt2, safetensors, ONNX, OpenVINO IR (.xml), TFLite, "
+        "TensorFlow (SavedModel folder, frozen .pb) or PaddlePaddle (.pdmodel)",
     )
     add("--list-layers", action="store_true", help="print every legal cut, its cost and side tensors; write nothing")
     add("--config", type=Path, metavar="FILE.toml", help="read options from a TOML file; the command line wins")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..exported import open_bundle
 from ..exported.options import METHODS
+from ..foundation.mistaken import graph_file
 from .arguments import MethodRequest
 from .console import Parser
 
@@ -51,8 +52,8 @@ def add_export(parser: Parser) -> None:
 
 
 def is_model(path: str) -> bool:
-    """Whether this is a model file: a file, but not a recording of xai-check."""
-    return Path(path).is_file() and Path(path).suffix != RECORDING
+    """Whether this is a model file or a SavedModel's folder, but not a recording of xai-check."""
+    return graph_file(path).is_file() and Path(path).suffix != RECORDING
 
 
 def export_of(

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, OptionError
 from ..format.bundle import MANIFEST, Bundle, parse_manifest
 from ..foundation.exits import printable
-from ..foundation.mistaken import ORDER, is_bundle, is_image
+from ..foundation.mistaken import ORDER, graph_file, is_bundle, is_image
 from ..foundation.progress import step_line
 from ..version import __version__
 from . import program
@@ -38,7 +38,7 @@ def open_bundle(
     one of these changes, the bundle is made again.
 
     Args:
-        path: A bundle's folder, or a model file in a format that xai-export reads.
+        path: A bundle's folder, or a model file (a SavedModel's folder) in a format that xai-export reads.
         export: For a model file: xai-export's options, see `options.arguments_of`.
         shown: Show at a terminal what xai-export does.
 
@@ -49,7 +49,7 @@ def open_bundle(
     """
     source, options = Path(path), dict(export or {})
     arguments = arguments_of(options)
-    if not source.is_file():
+    if not graph_file(source).is_file():
         _refuse_options(source, options)
         return Bundle.open(source)
     _refuse_wrong_file(source)
@@ -108,7 +108,7 @@ def _is_part(source: Path) -> bool:
 def _key(source: Path, arguments: list[str], place: bool, version: str) -> str:
     """What the bundle is made of, as the name of its entry."""
     try:
-        with open(source, "rb") as file:
+        with open(graph_file(source), "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelFileError(f"{source}: can't be read ({error.strerror})") from None
@@ -119,7 +119,7 @@ def _key(source: Path, arguments: list[str], place: bool, version: str) -> str:
 
 
 def _identity(source: Path) -> tuple[int, ...]:
-    info = source.stat()
+    info = graph_file(source).stat()
     return info.st_ino, info.st_size, info.st_mtime_ns
 
 

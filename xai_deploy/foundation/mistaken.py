@@ -8,9 +8,24 @@ from pathlib import Path
 
 ORDER = "a bundle or a model file comes first, then the images"
 
+_SAVED_MODEL = "saved_model.pb"
 _SCHEME = re.compile(r"(?i)^(https?|ftp|s3|gs|hf|file):/+")  # `Path` keeps one slash of two
 _NETWORKS = frozenset(
-    {".onnx", ".pt", ".pth", ".pt2", ".th", ".ckpt", ".safetensors", ".tflite", ".h5", ".keras", ".pb", ".xml"}
+    {
+        ".onnx",
+        ".pt",
+        ".pth",
+        ".pt2",
+        ".th",
+        ".ckpt",
+        ".safetensors",
+        ".tflite",
+        ".h5",
+        ".keras",
+        ".pb",
+        ".xml",
+        ".pdmodel",
+    }
 )
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 
@@ -31,6 +46,12 @@ def is_url(path: str | os.PathLike[str]) -> str | None:
 def is_bundle(path: str | os.PathLike[str]) -> bool:
     """Whether this is a folder that looks like a bundle."""
     return Path(path, "manifest.json").is_file()
+
+
+def graph_file(path: str | os.PathLike[str]) -> Path:
+    """The file that holds a network's graph: the path itself, or saved_model.pb in the folder of a TensorFlow SavedModel."""
+    graph = Path(path, _SAVED_MODEL)
+    return graph if graph.is_file() and not is_bundle(path) else Path(path)
 
 
 def is_network(path: str | os.PathLike[str]) -> bool:

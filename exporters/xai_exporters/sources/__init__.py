@@ -31,12 +31,12 @@ class SourceFormat(Protocol):
 
 
 def refuse_folder(path: Path) -> None:
-    """Refuse a folder in place of the network's file, before anything is read.
+    """Refuse a folder that holds no network, before anything is read.
 
     Raises:
-        UnknownSourceError: It is a folder; the message names its kind, and what to do.
+        UnknownSourceError: It is such a folder; the message names its kind, and what to do.
     """
-    if path.is_dir():
+    if path.is_dir() and _format_of(SourceFile.open(path)) is None:
         raise UnknownSourceError(f"{path}: {foreign.folder(path)}")
 
 
@@ -48,12 +48,19 @@ def load_source(request: Request) -> TrainedNetwork:
     """
     refuse_folder(request.source)
     file = SourceFile.open(request.source)
-    for module in import_all(__name__):
-        if hasattr(module, "matches") and module.matches(file):
-            return cast(SourceFormat, module).load(file, request)
+    source = _format_of(file)
+    if source is not None:
+        return source.load(file, request)
     if (known := foreign.describe(file)) is not None:
         raise UnknownSourceError(f"{file.path}: {known}")
     raise UnknownSourceError(
         f"{file.path}: damaged, or no network that xai-export reads (torch state dict, module, TorchScript, .pt2, safetensors, "
-        "ONNX, OpenVINO IR); export a Keras or TensorFlow network with tf2onnx first"
+        "ONNX, OpenVINO IR, TFLite, TensorFlow, PaddlePaddle)"
     )
+
+
+def _format_of(file: SourceFile) -> SourceFormat | None:
+    for module in import_all(__name__):
+        if hasattr(module, "matches") and module.matches(file):
+            return cast(SourceFormat, module)
+    return None

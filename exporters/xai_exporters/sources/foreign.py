@@ -8,12 +8,13 @@ from pathlib import Path
 
 from .source_file import SourceFile
 
-_FROM_TF = "convert it with tf2onnx (python -m tf2onnx.convert)"
+_KERAS = "load it in Keras, save it with model.export('folder'), and name that folder"
+_PIR = "a PaddlePaddle program in PIR's form (JSON); save it as .pdmodel (FLAGS_enable_pir_api=0), or convert it with paddle2onnx"
 _TRAINING = "export the network to ONNX from the framework it was trained in"
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", f"load it in Keras and save a SavedModel, then {_FROM_TF}"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _KERAS),
     (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold only weights; {_TRAINING}"),
     (b"7767517", "ncnn's .param file", _TRAINING),
     (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
@@ -50,9 +51,7 @@ def describe(file: SourceFile) -> str | None:
             return f"{what}; {advice}"
     if head[8:12] in (b"WEBP", b"avif", b"heic", b"mif1"):
         return "an image; name the network; images are for xai-explain"
-    if head[4:8] in (b"TFL3", b"TFL2"):  # a FlatBuffers file has its identifier after the root's offset
-        return "a TFLite model; convert it with tf2onnx (python -m tf2onnx.convert --tflite FILE --output net.onnx)"
-    if head[4:8] == b"ORTM":
+    if head[4:8] == b"ORTM":  # a FlatBuffers file has its identifier after the root's offset
         return "a model in ONNX Runtime's ORT format; name the ONNX file that it was made from"
     if head[257:262] == b"ustar":  # the magic number in the first header of a tar archive
         return "a tar archive; unpack it, and name the network in it"
@@ -64,8 +63,6 @@ def describe(file: SourceFile) -> str | None:
 def folder(path: Path) -> str:
     """The kind of a folder (a SavedModel, a Core ML package, a bundle), and what to do."""
     names = {entry.name for entry in path.iterdir()}
-    if "saved_model.pb" in names:
-        return "a TensorFlow SavedModel; convert it with tf2onnx (python -m tf2onnx.convert --saved-model FOLDER --output net.onnx)"
     if "manifest.json" in names and "head.onnx" in names:
         return "a bundle, which is exported already; give it to xai-explain"
     if "Manifest.json" in names and "Data" in names:
@@ -83,7 +80,7 @@ def _archive(path: Path) -> str | None:
     except Exception:  # zipfile lets every error that the damage causes through
         return None
     if {"config.json", "model.weights.h5"} <= names or any(name.endswith("model.weights.h5") for name in names):
-        return f"a Keras model; load it in Keras and model.export() it as a SavedModel, then {_FROM_TF}"
+        return f"a Keras model; {_KERAS}"
     models = sorted(n for n in names if n.endswith((".onnx", ".pt", ".pth", ".safetensors", ".tflite", ".pb")))
     if models:
         return f"a zip archive with {models[0]!r} in it; unpack it, and name the network"
@@ -99,6 +96,8 @@ def _text(head: bytes) -> str | None:
         return "an XML file; name the network"
     if re.match(rb"\s*(name\s*:\s*\"|layer\s*\{|input\s*:\s*\")", start):
         return f"a Caffe prototxt, the layers without weights; {_TRAINING}"
+    if re.match(rb"\s*\{\s*\"base_code\"\s*:\s*\{\s*\"magic\"\s*:\s*\"pir\"", start):
+        return _PIR
     if lowered.startswith(b"{"):
         return "a JSON file; name the network"
     return None
@@ -107,9 +106,8 @@ def _text(head: bytes) -> str | None:
 def _protobuf(head: bytes, path: Path) -> str | None:
     """Formats without a magic number, recognised by names in the first bytes, or by the file's extension."""
     ending = path.suffix.lower()
-    if b"saved_model_main_op" in head or ending == ".pb":
-        how = "python -m tf2onnx.convert --graphdef FILE, or --saved-model for its folder"
-        return f"a TensorFlow graph; convert it with tf2onnx ({how})"
+    if ending == ".pb":
+        return "a damaged TensorFlow graph, or a protobuf file of another kind; export it again"
     if ending in (".engine", ".plan", ".trt"):
         return f"a TensorRT engine; it is built for one GPU and can't be read back; {_TRAINING}"
     if ending == ".mlmodel":
@@ -118,8 +116,12 @@ def _protobuf(head: bytes, path: Path) -> str | None:
         rb"\n.{1,80}[\"2\xa2\x06].{0,8}\n.{1,40}\x12.{1,20}(Data|Input|Convolution)", head, re.DOTALL
     ):
         return f"a Caffe model; {_TRAINING}"
-    if ending in (".pdmodel", ".pdiparams", ".pdparams"):
-        return "a PaddlePaddle model; convert it with paddle2onnx"
+    if ending == ".pdiparams":
+        return f"the weights of a PaddlePaddle network; name its program, {path.with_suffix('.pdmodel').name}"
+    if ending == ".pdmodel":
+        return "a damaged PaddlePaddle program; save it again with paddle.jit.save"
+    if ending == ".pdparams":
+        return "PaddlePaddle's weights without a network; save the network with paddle.jit.save, and name its .pdmodel"
     if ending == ".bin":
         graph = path.with_suffix(".xml")
         if graph.is_file():

@@ -53,15 +53,23 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file, its first bytes, and the names in it if it is a zip archive (without the archive's root folder)."""
+    """A file, or a folder that holds a network.
+
+    Attributes:
+        path: Its path.
+        head: Its first bytes; none for a folder.
+        entries: The names in it if it is a zip archive (without the archive's root folder).
+        members: The names in it if it is a folder.
+    """
 
     path: Path
     head: bytes
-    entries: frozenset[str]
+    entries: frozenset[str] = frozenset()
+    members: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, path: Path) -> SourceFile:
-        """Look into a file.
+        """Look into a file or a folder.
 
         Raises:
             SourceError: It is missing, can't be read, or is an unsound archive.
@@ -69,6 +77,8 @@ class SourceFile:
         if (problem := is_url(path)) is not None:
             raise SourceError(problem)
         try:
+            if path.is_dir():
+                return cls(path, b"", members=frozenset(entry.name for entry in path.iterdir()))
             with open(path, "rb") as file:
                 head = file.read(64)
         except OSError as error:

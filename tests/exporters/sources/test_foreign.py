@@ -39,14 +39,22 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         "a Git LFS pointer.*git lfs pull",
     ),
     "XML": ("net.xml", b"<?xml version='1.0'?>\n<annotation/>", "an XML file; name the network"),
-    "TFLite": ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(60), "a TFLite model.*tf2onnx.convert --tflite"),
+    "TFLite": ("net.tflite", b"\x1c\0\0\0TFL3" + bytes(60), "a damaged or truncated TFLite file"),
     "ORT": ("net.ort", b"\x1c\0\0\0ORTM" + bytes(60), "ORT format"),
-    "HDF5": ("net.h5", b"\x89HDF\r\n\x1a\n" + bytes(60), "an HDF5 file .Keras.*tf2onnx"),
-    "Keras": ("net.keras", zipped("config.json", "metadata.json", "model.weights.h5"), "a Keras model.*tf2onnx"),
+    "HDF5": (
+        "net.h5",
+        b"\x89HDF\r\n\x1a\n" + bytes(60),
+        "an HDF5 file .Keras.; load it in Keras, save it with model.export",
+    ),
+    "Keras": (
+        "net.keras",
+        zipped("config.json", "metadata.json", "model.weights.h5"),
+        "a Keras model; load it in Keras, save it with model.export",
+    ),
     "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
     "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),
     "tar": ("net.tar", tarred(), "a tar archive; unpack it"),
-    "TensorFlow": ("net.pb", b"\n\x0f\n\x05input\x12\x0bPlaceholder" + bytes(9), "a TensorFlow graph.*--graphdef"),
+    "TensorFlow": ("net.pb", b"\n\x0f\n\x05input\x12\x0bPlaceholder" + bytes(9), "damaged or truncated"),
     "TensorRT": ("net.engine", b"ptrt" + bytes(60), "a TensorRT engine; it is built for one GPU"),
     "plan": ("net.plan", bytes(range(1, 60)), "a TensorRT engine"),
     "Core ML": ("net.mlmodel", b"\x08\x04\x12\x10" + bytes(60), "a Core ML model"),
@@ -54,7 +62,17 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "Caffe": ("net.caffemodel", b"\n\x07AlexNet" + bytes(60), "a Caffe model"),
     "prototxt": ("net.prototxt", b'name: "AlexNet"\nlayer {\n', "a Caffe prototxt"),
     "GGUF": ("net.gguf", b"GGUF\x03\0\0\0" + bytes(60), "a GGUF file"),
-    "Paddle": ("inference.pdmodel", b"\x0a\xff\x01\x08\0\x10" + bytes(60), "paddle2onnx"),
+    "Paddle": (
+        "inference.pdmodel",
+        b"\x0a\xff\x01\x08\0\x10" + bytes(60),
+        "its weights, inference.pdiparams, are missing",
+    ),
+    "PIR": ("inference.json", b'{"base_code":{"magic":"pir","version":1}}', "a PaddlePaddle program in PIR's form"),
+    "Paddle weights": (
+        "net.pdiparams",
+        bytes(60),
+        "the weights of a PaddlePaddle network; name its program, net.pdmodel",
+    ),
     "image": ("net.onnx", b"\x89PNG\r\n\x1a\n" + bytes(60), "an image; name the network"),
 }
 
@@ -69,7 +87,7 @@ def test_file(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("entries", "told"),
     [
-        (["saved_model.pb", "fingerprint.pb"], "a TensorFlow SavedModel.*--saved-model"),
+        (["saved_model.pb", "fingerprint.pb"], "OpenVINO can't read it .*Saved Model cannot be parsed"),
         (["manifest.json", "head.onnx"], "a bundle, which is exported already"),
         (["Manifest.json", "Data"], "a Core ML package"),
         (["config.json"], "optimum-cli"),

@@ -55,6 +55,19 @@ def test_the_second_time_it_is_there(stand_in: StandIn, model: Path, cache: Path
         assert {path.stat().st_mode & 0o777 for path in (cache, folder.parent, folder, bundle.path)} == {0o700}
 
 
+def test_a_saved_model(stand_in: StandIn, model: Path, cache: Path) -> None:
+    """A SavedModel's folder is a model file; its bundle is made again if its graph changes."""
+    folder = model.parent / "saved"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"one")
+    for content in (b"one", b"two"):
+        (folder / "saved_model.pb").write_bytes(content)
+        for _ in range(2):
+            assert open_bundle(folder, {"split": "layer"}).path.name == "saved.xai"
+    assert [call[-1] for call in stand_in.calls] == [str(folder)] * 2
+    assert len(entries(cache)) == 2
+
+
 def test_what_makes_another_bundle(
     stand_in: StandIn, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,11 @@
-"""OpenVINO IR -> ONNX. OpenVINO reads the file and types every node in a child process; a table of rules translates the nodes.
+"""What OpenVINO reads (IR, TFLite, TensorFlow, PaddlePaddle) -> ONNX. It types every node in a child process; a table of rules
+translates the nodes.
 
 rules/          the rules, one file per family of operators
 translate.py    the walk over the nodes
 child.py        the process that reads a file that may come from a stranger
+unread.py       why OpenVINO could not read it
 parent.py       starts it
+given.py        the file that is given to it
+network.py      the file as a trained network, and its reference
 """

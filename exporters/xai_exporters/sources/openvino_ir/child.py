@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ from xai_deploy.foundation import runtimes
 from ...errors import ExportError, SourceError
 from . import binding, model_info
 from .translate import translate
+from .unread import reason, why_unread
 
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
 MODEL, SAID, IMAGES, OUTPUTS = "net.onnx", "said.json", "images.npy", "outputs.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
+_LOST = re.compile(r"([A-Z][A-Za-z]*_)?\d+")
 
 
 def main(arguments: list[str]) -> int:
@@ -39,6 +43,8 @@ def main(arguments: list[str]) -> int:
         _limits()
         model = _read(frontend, file, weights)
         if task == "translate":
+            if frontend:
+                _rename(model)
             shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
             _translate(model, Path(folder), int(rest[0]), shape)
         else:
@@ -77,11 +83,25 @@ def _read(frontend: str, file: str, weights: str) -> Any:
         core = ov.Core()
         return core.read_model(file, weights) if weights else core.read_model(file)
     except Exception as error:  # OpenVINO's types of errors are not documented
-        raise SourceError(f"OpenVINO can't read it ({_reason(error)})") from None
+        raise SourceError(why_unread(error, frontend, file)) from None
+
+
+def _rename(model: Any) -> None:
+    """Name nodes by their type and its count if the reader has lost their names.
+
+    OpenVINO's readers turn NHWC into NCHW, and call most nodes Transpose_275: by a count over everything that the process makes.
+    """
+    counts: Counter[str] = Counter()
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        tensors = sorted(node.output(0).get_names()) if node.get_output_size() else []
+        if _LOST.fullmatch(node.get_friendly_name()) and kind not in ("Parameter", "Result", "Constant"):
+            counts[kind] += 1
+            node.set_friendly_name(tensors[0].removesuffix(":0") if tensors else f"{kind}_{counts[kind]}")
 
 
 def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
-    resized = binding.bind(model, shape, _reason)
+    resized = binding.bind(model, shape, reason)
     said = _said(model) | {"resized": resized, "layout": binding.layout(model)}
     said["outputs"] = None
     network = translate(model, limit)
@@ -113,19 +133,12 @@ def _run(model: Any, folder: Path) -> None:
         rows = [compiled([image[None].astype(kind)]) for image in images]
         outputs = {str(i): np.concatenate([row[i] for row in map(_listed, rows)]) for i in range(len(compiled.outputs))}
     except Exception as error:
-        raise SourceError(f"OpenVINO can't run it ({_reason(error)})") from None
+        raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
     np.savez(folder / OUTPUTS, **outputs)  # type: ignore[arg-type]
 
 
 def _listed(row: Any) -> list[np.ndarray[Any, Any]]:
     return [np.array(row[i]) for i in range(len(row))]
-
-
-def _reason(error: Exception) -> str:
-    """OpenVINO's message without its source lines, in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("Exception from src", "Check '"))]
-    return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
 
 
 if __name__ == "__main__":

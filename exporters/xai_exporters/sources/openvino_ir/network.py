@@ -20,6 +20,7 @@ from xai_deploy.format.guard.expansion import constants_limit
 from ...errors import SourceError, VerificationError
 from ...graph.measure import open_session, run_single
 from ...passes.expansion import expansion
+from ...passes.int8_input import to_codes
 from ...request import Request
 from ..source_file import TrainedNetwork
 from ..standard_form import STEPS, in_standard_form
@@ -58,7 +59,10 @@ def load(given: Given, request: Request) -> TrainedNetwork:
     network = in_standard_form(model, given.format)
     outputs = [str(output) for output in said["outputs"]]
 
+    signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
+
     def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        images = to_codes(images) if signed and images.dtype == np.uint8 else images
         want = _run(given, images, outputs)
         if said["quantised"]:
             with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:

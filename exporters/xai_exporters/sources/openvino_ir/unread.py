@@ -1,0 +1,73 @@
+"""Why OpenVINO can't read a file: one line, with the node's name if its operator is unknown and the file's bytes show it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..tflite.model import TFLite
+
+_UNKNOWN = re.compile(
+    r"No translator found for (\S+?) node|No conversion rule found for operations: ([^\s,]+)|No creator found for (\S+?) node"
+)
+_NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
+_VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
+_LARGEST = 1 << 31  # bytes that are searched for a node's name
+
+
+def why_unread(error: Exception, frontend: str, file: str) -> str:
+    """The reason in one line, and what to do if that is known.
+
+    Args:
+        error: OpenVINO's.
+        frontend: The reader that raised it; "" for OpenVINO's core.
+        file: What it read.
+    """
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is not None:
+        kind = next(group for group in unknown.groups() if group)
+        node = _node(kind, frontend, Path(file))
+        return (
+            f"{f'the node {node!r} ({kind})' if node else f'a node ({kind})'}: OpenVINO's reader knows no operator of this type; "
+            "export the network without it, or to ONNX from the framework it was trained in"
+        )
+    if "supports frozen formats" in str(error):
+        return "damaged or truncated: OpenVINO's reader for TensorFlow can't parse it"
+    if frontend == "tf" and any(word in _bytes(Path(file)) for word in _VARIABLES) and not Path(file).is_dir():
+        return "the graph's weights are not in it but in variables elsewhere; freeze it, or name the folder of the SavedModel"
+    return f"OpenVINO can't read it ({reason(error)})"
+
+
+def reason(error: Exception) -> str:
+    """OpenVINO's message without its source lines, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(_NOISE)]
+    return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
+
+
+def _node(kind: str, frontend: str, path: Path) -> str:
+    """The name of the first node of a type: of TensorFlow its own, of TFLite and Paddle that of a tensor that it gives."""
+    if frontend == "tflite":
+        try:
+            return TFLite(_bytes(path)).output_of(kind)
+        except ValueError:
+            return ""
+    name = kind.encode()
+    if len(name) > 127:
+        return ""
+    # protobuf: NodeDef {1: name, 2: op}; OpDesc {2: {parameter, 2: its tensors}, 3: type}
+    before, mark = (b"\n", b"\x12") if frontend == "tf" else (b"\x12", b"\x1a")
+    data = _bytes(path / "saved_model.pb" if path.is_dir() else path)
+    at = data.find(mark + bytes([len(name)]) + name)
+    for length in range(1, 128):
+        if at > length + 1 and data[at - length - 2 : at - length] == before + bytes([length]):
+            return "".join(c if c.isprintable() else " " for c in data[at - length : at].decode("utf-8", "replace"))
+    return ""
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return b""

@@ -1,0 +1,94 @@
+"""What of a TFLite file is needed beside OpenVINO's reader: names of outputs, custom operators, metadata.
+
+The numbers of the fields are those of tensorflow/lite/schema/schema.fbs.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+from .flatbuffer import Table
+
+_OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # of Model
+_TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
+_CUSTOM_NAME = 1  # of OperatorCode
+_CODE_OF_OPERATOR, _GIVEN = 0, 2  # of Operator
+_SHAPE, _NAME = 0, 3  # of Tensor
+_MOST_FILES = 1000  # in the archive
+
+
+class TFLite:
+    """A file's content.
+
+    Args:
+        data: All its bytes.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._model = Table.root(data)
+        graphs = list(self._model.tables(_SUBGRAPHS))
+        if not graphs:
+            raise ValueError("it holds no graph")
+        self._graph = graphs[0]
+        tensors = list(self._graph.tables(_TENSORS))
+        ends = [
+            [tensors[i] for i in self._graph.numbers(f, "<i") if 0 <= i < len(tensors)] for f in (_INPUTS, _OUTPUTS)
+        ]
+        self._tensors = tensors
+        self.input_shapes = [tensor.numbers(_SHAPE, "<i") for tensor in ends[0]]
+        self.outputs = [tensor.text(_NAME) for tensor in ends[1]]
+
+    def output_of(self, custom: str) -> str:
+        """The name of the first tensor that a custom operator of this name gives; "" if there is none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        names = [code.text(_CUSTOM_NAME) for code in self._model.tables(_OPERATOR_CODES)]
+        for operator in self._graph.tables(_OPERATORS):
+            place, given = operator.number(_CODE_OF_OPERATOR, "<I"), operator.numbers(_GIVEN, "<i")
+            if place < len(names) and names[place] == custom and given and 0 <= given[0] < len(self._tensors):
+                tensor: Table = self._tensors[given[0]]
+                return tensor.text(_NAME)
+        return ""
+
+    def metadata(self, name: str) -> bytes:
+        """The buffer of a metadata entry; b"" if there is none.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        for entry in self._model.tables(_METADATA):
+            if entry.text(0) == name:
+                place = entry.number(1, "<I")
+                for i, buffer in enumerate(self._model.tables(_BUFFERS)):
+                    if i == place:
+                        return buffer.blob(0)
+        return b""
+
+    def associated_file(self, name: str, longest: int) -> bytes:
+        """A file of the zip archive after the graph; b"" if there is none, or it has no such file.
+
+        Raises:
+            ValueError: The archive is damaged, or the file is longer than `longest` bytes.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(self._data)) as archive:
+                if len(archive.infolist()) > _MOST_FILES:
+                    raise ValueError(f"its archive holds more than {_MOST_FILES} files")
+                with archive.open(name) as file:
+                    content = file.read(longest + 1)
+        except (KeyError, zipfile.BadZipFile):
+            return b""
+        except ValueError:
+            raise
+        except Exception as error:  # zipfile lets every error that damage causes through
+            raise ValueError(f"its archive is damaged ({error})") from None
+        if len(content) > longest:
+            raise ValueError(f"{name!r} in its archive is longer than {longest} bytes")
+        return content

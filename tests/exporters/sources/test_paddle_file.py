@@ -1,0 +1,54 @@
+"""PaddlePaddle as a source: `paddle_file.py`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from xai_exporters import Request
+from xai_exporters.errors import RequestError, UnknownSourceError
+from xai_exporters.sources import load_source
+
+from .written import NET, agree, images, paddle, refusal
+
+
+@pytest.mark.parametrize("name", ["net.pdmodel", "inference.model"])
+def test_computes_the_network(name: str, tmp_path: Path) -> None:
+    path = paddle.save(NET, tmp_path / "net").rename(tmp_path / name)
+    (tmp_path / "net.pdiparams").rename(path.with_suffix(".pdiparams"))
+    network = load_source(Request(path))
+    assert network.kind == "PaddlePaddle"
+    assert network.files == (path.with_suffix(".pdiparams"),)
+    x = images(3)
+    agree(network, x.transpose(0, 3, 1, 2).copy(), NET.scores(x))
+
+
+def test_weights_missing_or_short(tmp_path: Path) -> None:
+    path = paddle.save(NET, tmp_path / "net")
+    weights = path.with_suffix(".pdiparams")
+    assert "the weights of a PaddlePaddle network; name its program, net.pdmodel" in refusal(
+        weights, UnknownSourceError
+    )
+    os.truncate(weights, weights.stat().st_size // 2)
+    assert "OpenVINO can't read it (File containing constant with name" in refusal(path)
+    weights.unlink()
+    assert "its weights, net.pdiparams, are missing; put the file beside it" in refusal(path)
+
+
+def test_truncated(tmp_path: Path) -> None:
+    path = paddle.save(NET, tmp_path / "net")
+    os.truncate(path, path.stat().st_size // 2)
+    assert "OpenVINO can't read it (Model can't be parsed" in refusal(path)
+
+
+def test_an_operator_that_openvino_does_not_know(tmp_path: Path) -> None:
+    path = paddle.save(NET, tmp_path / "net")
+    path.write_bytes(paddle.program(NET, activation="mine"))
+    assert "the node 'active' (mine): OpenVINO's reader knows no operator of this type" in refusal(path)
+
+
+def test_arch_is_refused(tmp_path: Path) -> None:
+    assert "a PaddlePaddle model holds its own network" in refusal(
+        paddle.save(NET, tmp_path / "net"), RequestError, arch="resnet50"
+    )

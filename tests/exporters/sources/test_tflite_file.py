@@ -1,0 +1,140 @@
+"""TFLite as a source: `tflite_file.py`, `tflite/`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from xai_exporters import Export, Request, export
+from xai_exporters.errors import RequestError, SourceError
+from xai_exporters.sources import TrainedNetwork, load_source
+from xai_exporters.sources.stated import Stated
+from xai_exporters.sources.tflite import metadata
+from xai_exporters.sources.tflite.model import TFLite
+
+from xai_deploy import Explainer
+
+from .written import NET, agree, images, refusal, tflite
+
+LABELS = "cat\ndog\nbig bird\nowl\n"
+
+
+def saved(folder: Path, data: bytes, name: str = "net.tflite") -> Path:
+    (folder / name).write_bytes(data)
+    return folder / name
+
+
+@pytest.mark.parametrize(("batch", "name"), [(1, "net.tflite"), (-1, "net.bin")])
+def test_computes_the_network(batch: int, name: str, tmp_path: Path) -> None:
+    """A file is known by its content, not by its name."""
+    network = load_source(Request(saved(tmp_path, tflite.network(NET, batch=batch), name)))
+    assert network.kind == "TFLite"
+    assert network.framework == "OpenVINO on the TFLite file"
+    x = images(3 if batch == -1 else 1)
+    agree(network, x, NET.scores(x))
+
+
+def test_int8(tmp_path: Path) -> None:
+    """Real values are (pixel - 128) / 127.5; of the output, code -128 is 0 and a step is 1 / 256."""
+    network = load_source(Request(saved(tmp_path, tflite.network(NET, quantised=True))))
+    assert network.kind == "TFLite, int8 input as uint8 pixels"
+    x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
+    codes = NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128
+    agree(network, x, codes, tolerance=8)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Export]:
+    """The network in float32 and in int8, exported."""
+    folder, done = tmp_path_factory.mktemp("tflite"), {}
+    for quantised in (False, True):
+        data = tflite.network(NET, quantised, tflite.metadata([127.5], [127.5]))
+        source = saved(folder, tflite.with_files(data, {"labels.txt": LABELS}), f"{quantised}.tflite")
+        done[quantised] = export(Request(source, output_path=source.with_suffix(".xai"), roles=("gradient",)))
+    return done
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_explains(quantised: bool, backend: str, bundles: dict[bool, Export]) -> None:
+    """Grad-CAM of a global mean and a linear layer: relu(sum_k m_kc / (H W) A_k)."""
+    done = bundles[quantised]
+    explainer = Explainer(done.path, backend)
+    assert explainer.bundle.labels == ("cat", "dog", "big bird", "owl")
+    spec = done.manifest.input
+    assert (spec.layout, spec.dtype) == ("NHWC", "uint8" if quantised else "float32")
+    pixels = np.random.default_rng(2).integers(0, 256, (2, NET.height, NET.width, 3)).astype(np.uint8)
+    x = pixels if quantised else ((pixels - 127.5) / 127.5).astype(np.float32)
+    raw = explainer.explain(x, "grad-cam", [1, 2]).raw
+    maps = NET.maps((pixels.astype(np.float64) - (128 if quantised else 127.5)) / 127.5)
+    want = np.maximum(np.einsum("nhwk,kn->nhw", maps, NET.matrix[:, [1, 2]]), 0)
+    got, want = (m / m.max() for m in (raw, want))
+    assert np.abs(got - want).max() < (0.08 if quantised else 1e-4)
+
+
+def said(data: bytes) -> TrainedNetwork:
+    """What the file says of itself; its graph is not read."""
+    return metadata.read(Path("net.tflite"), TFLite(data), None, TrainedNetwork(onnx.ModelProto(), "TFLite"))
+
+
+def test_metadata() -> None:
+    data = tflite.network(NET, metadata=tflite.metadata([1, 2, 3], [4, 5, 6], "my labels.txt"))
+    network = said(tflite.with_files(data, {"my labels.txt": LABELS}))
+    assert network.labels == ("cat", "dog", "big bird", "owl")
+    assert network.labels_from == "my labels.txt"
+    assert isinstance(network.preprocess, Stated)
+    fields = network.preprocess.fields
+    assert (fields["mean"], fields["std"], fields["scale"], fields["color"]) == ((1, 2, 3), (4, 5, 6), 1, "RGB")
+    assert said(data).labels == ()  # without the archive
+    assert isinstance(said(data).preprocess, Stated)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "labels", "note"),
+    [
+        ([1, 2], [4], LABELS, "NormalizationOptions do not fit"),
+        ([1], [0], LABELS, "NormalizationOptions do not fit"),
+        ([1], [1], "cat\n\ndog\n", "empty ones"),
+        ([1], [1], "x" * (2 << 20), "is longer than"),
+        (None, None, LABELS, "outside its 64 bytes"),
+    ],
+    ids=["channels", "zero", "empty", "long", "damaged"],
+)
+def test_metadata_that_is_not_used(mean: list[float] | None, std: list[float], labels: str, note: str) -> None:
+    data = tflite.network(NET, metadata=b"\xff" * 64 if mean is None else tflite.metadata(mean, std))
+    network = said(tflite.with_files(data, {"labels.txt": labels}))
+    assert network.labels == ()
+    assert note in network.notes[0]
+
+
+def test_a_custom_operator(tmp_path: Path) -> None:
+    text = refusal(saved(tmp_path, tflite.network(NET, custom="Mine")))
+    assert (
+        "the node 'scores' (Mine): OpenVINO's reader knows no operator of this type; export the network without it"
+        in text
+    )
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.9])
+def test_truncated(keep: float, tmp_path: Path) -> None:
+    data = tflite.network(NET)
+    assert "a damaged or truncated TFLite file" in refusal(saved(tmp_path, data[: int(len(data) * keep)]))
+
+
+def test_damaged_files_give_one_line(tmp_path: Path) -> None:
+    good, rng = tflite.network(NET), np.random.default_rng(5)
+    for _ in range(2):
+        bad = bytearray(good)
+        for place in rng.integers(8, len(bad), 5):
+            bad[place] = rng.integers(0, 256)
+        with contextlib.suppress(SourceError):  # any other error, or a crash, fails the test
+            load_source(Request(saved(tmp_path, bytes(bad))))
+
+
+def test_arch_is_refused(tmp_path: Path) -> None:
+    assert "a TFLite file holds its own network" in refusal(
+        saved(tmp_path, tflite.network(NET)), RequestError, arch="resnet50"
+    )
