@@ -6,6 +6,8 @@ the Scatter operators with addition, which few runtimes beyond onnxruntime and O
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -72,25 +74,53 @@ def _coordinates(op: Ops, step: Step) -> ir.Value:
 
 @vjp("ScatterND")
 def scatter_nd(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
-    """y = x, overwritten by the updates at the indices: there dy goes to the updates and not to x. If they are added: to both."""
-    indices, updates = step.input(1), step.input(2)
-    dx = dy if _adds(step) else op.ScatterND(dy, indices, _zeros(op, updates))
-    return [dx, None, op.GatherND(dy, indices)]
+    """y = x, overwritten by the updates at the indices, or combined with them; see `_scattered`."""
+    indices = step.input(1)
+    return _scattered(
+        op,
+        step,
+        dy,
+        lambda onto, updates, **how: op.ScatterND(onto, indices, updates, **how),
+        lambda value: op.GatherND(value, indices),
+    )
 
 
 @vjp("ScatterElements")
 def scatter_elements(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """As ScatterND, along an axis."""
-    indices, updates, axis = step.input(1), step.input(2), step.axis(step.attr("axis", 0))
-    dx = dy if _adds(step) else op.ScatterElements(dy, indices, _zeros(op, updates), axis=axis)
-    return [dx, None, op.GatherElements(dy, indices, axis=axis)]
+    indices, axis = step.input(1), step.axis(step.attr("axis", 0))
+    return _scattered(
+        op,
+        step,
+        dy,
+        lambda onto, updates, **how: op.ScatterElements(onto, indices, updates, axis=axis, **how),
+        lambda value: op.GatherElements(value, indices, axis=axis),
+    )
 
 
-def _adds(step: Step) -> bool:
-    reduction = step.attr("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise step.refuse(f"it combines values by {reduction!r}; only 'none' and 'add' have a rule")
-    return bool(reduction == "add")
+def _scattered(
+    op: Ops, step: Step, dy: ir.Value, scatter: Callable[..., ir.Value], gather: Callable[[ir.Value], ir.Value]
+) -> list[ir.Value | None]:
+    """dy goes to the updates and not to x where it was overwritten; to both if they are added.
+
+    Of a maximum or minimum it goes in equal shares to all that equal it (as torch.amax); of a product, x gets dy times the updates.
+    """
+    x, updates = step.x, step.input(2)
+    match step.attr("reduction", "none"):
+        case "none":
+            return [scatter(dy, _zeros(op, updates)), None, gather(dy)]
+        case "add":
+            return [dy, None, gather(dy)]
+        case "mul":
+            if 2 in step.leads:
+                raise step.refuse(
+                    "it multiplies values, of which only the first input's may depend on the target layer"
+                )
+            return [op.Mul(dy, scatter(op.Expand(1.0, op.Shape(x)), updates, reduction="mul"))]
+    own = op.Where(op.Equal(x, step.y), 1.0, 0.0)
+    others = op.Where(op.Equal(updates, gather(step.y)), 1.0, 0.0)
+    share = op.Div(dy, scatter(own, others, reduction="add"))
+    return [op.Mul(share, own), None, op.Mul(gather(share), others)]
 
 
 def _zeros(op: Ops, like: ir.Value) -> ir.Value:

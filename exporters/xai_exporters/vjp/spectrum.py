@@ -17,8 +17,6 @@ from .table import vjp
 def dft(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = M x along an axis and the last one, which holds real and imaginary parts: dx = M^T dy, as one matrix product."""
     step.only_first()
-    if step.attr("inverse", 0) and step.attr("onesided", 0):
-        raise step.refuse("it is inverse and onesided at once; export the inverse of a whole spectrum")
     dims, result = step.dims(step.x), step.dims(step.y)
     rank, given = len(dims), step.constant(2)
     # opset 17 has the axis as an attribute, opset 20 as an input
@@ -26,15 +24,18 @@ def dft(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     size, count, parts = dims[axis], result[axis], dims[-1]
     if size is None or count is None or parts is None:
         raise step.refuse("it transforms the batch")
-    length = step.constant(1)
-    matrix = _matrix(size, parts, count, size if length is None else int(length.item()), bool(step.attr("inverse", 0)))
+    given = step.constant(1)
+    length = int(given.item()) if given is not None else size
+    inverse = bool(step.attr("inverse", 0))
+    to_reals = inverse and step.attr("onesided", 0)
+    matrix = _to_reals(size, count) if to_reals else _matrix(size, parts, count, length, inverse)
     perm = [*(i for i in range(rank - 1) if i != axis), axis, rank - 1]
     back = [int(i) for i in np.argsort(perm)]
     others = [dims[i] for i in perm[:-2]]
     if others.count(None) > 1:
         raise step.refuse("a size other than the batch is open")
     shape = [-1 if d is None else d for d in others]
-    rows = op.Reshape(op.Transpose(dy, perm=perm), [*shape, count * 2])
+    rows = op.Reshape(op.Transpose(dy, perm=perm), [*shape, count * (result[-1] or 2)])
     return op.Transpose(op.Reshape(op.MatMul(rows, matrix), [*shape, size, parts]), perm=back)
 
 
@@ -53,3 +54,15 @@ def _matrix(size: int, parts: int, count: int, length: int, inverse: bool) -> ND
     # of (a + b i)(real + imaginary i) the parts [k, (re,im), t, (a,b)]
     whole = np.stack([np.stack([real, -imaginary], -1), np.stack([imaginary, real], -1)], 1)
     return whole[..., :parts].reshape(2 * count, size * parts)
+
+
+def _to_reals(size: int, count: int) -> NDArray[Any]:
+    """M^T, [count, 2 size], of half a spectrum x_k = a_k + i b_k to the `count` real values whose spectrum it is:
+
+    y_t = 1/count times the sum over k of c_k (a_k cos(2 pi k t / count) - b_k sin(2 pi k t / count)); c_k is 2 for the k that stand
+    for -k, too, and 1 for k = 0 and k = count / 2.
+    """
+    k, t = np.arange(size), np.arange(count)
+    weight = np.where((k == 0) | (2 * k == count), 1, 2) * (2 * k <= count) / count
+    turn = 2 * np.pi * np.outer(t, k) / count
+    return np.stack([np.cos(turn) * weight, -np.sin(turn) * weight], -1).reshape(count, 2 * size)

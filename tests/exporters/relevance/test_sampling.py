@@ -91,3 +91,24 @@ def test_a_fourier_transform_is_a_linear_layer() -> None:
     agree(
         Relevance(net(node("DFT", "x", axis=1), inputs={"x": ["N", 4, 1]})), {"x": x, "r": r}, x=x * (s @ w)[..., None]
     )
+
+
+PLACES_ALONG = ints([0, 0, 2], [1, 3, 3])
+
+
+@pytest.mark.parametrize("constant", ["", "x", "u"])
+def test_added_values_share(constant: str) -> None:
+    """Two of the updates are added at one place; what is a constant takes nothing."""
+    x, u, r = np.abs(draw(2, 4)) + 0.1, np.abs(draw(2, 3, seed=1)) + 0.1, draw(2, 4, seed=2)
+    onto = np.zeros((2, 3, 4))  # onto[n,i] is where update i goes
+    onto[np.arange(2)[:, None], np.arange(3), PLACES_ALONG] = 1
+    added = np.einsum("ni,nij->nj", u, onto)
+    total = added + (0 if constant == "x" else x)
+    share = np.divide(r, total, out=np.zeros_like(r), where=total != 0)
+    want = {"x": x * share, "u": u * np.einsum("nj,nij->ni", share, onto)} if constant != "u" else {"x": r}
+    want.pop(constant, None)
+    feeds = {"x": x, "u": u, "r": r}
+    given = {} if not constant else {constant: feeds.pop(constant).astype(np.float32)}
+    inputs: dict[str, list[int]] = {key: value for key, value in (("x", [2, 4]), ("u", [2, 3])) if key != constant}
+    model = net(node("ScatterElements", "x i u", axis=1, reduction="add"), inputs=inputs, i=PLACES_ALONG, **given)
+    agree(Relevance(model, targets=tuple(want)), feeds, **want)

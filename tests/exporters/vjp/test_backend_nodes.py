@@ -27,8 +27,8 @@ FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 CHECKED = "checked"
 # why a model says nothing -> the most models that may be so
 REASONS = {
-    "an input is empty": 42,
-    "no rule covers it": 27,  # training, cropping resizes, an aspect kept, diagonals, other reductions: test_refusals
+    "an input is empty": 56,
+    "no rule covers it": 15,  # training, an aspect kept, a maximum of RoiAlign: test_refusals
     "onnxruntime or the converter can't read it": 20,
     "the checker infers another shape than the runtime, or none": 3,
     "a runtime and the standard disagree": 3,
@@ -38,8 +38,10 @@ DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("
     # the evaluator counts the padding that ceil mode adds
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True"
 }
-# MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale
-NEVER = {"MeanVarianceNormalization", "DequantizeLinear"}
+# MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale; CastLike: the second
+# input is empty
+NEVER = {"MeanVarianceNormalization", "DequantizeLinear", "CastLike"}
+INSIDE = {"Asin", "Acos", "Atanh"}  # defined between -1 and 1, where the shipped values lie close to 1
 VERDICTS: dict[str, dict[str, str]] = {}
 
 
@@ -95,6 +97,7 @@ def _verdict(case: Any) -> str:
     np.testing.assert_allclose(evaluate(exact, {first.name: given}, y), shipped, 1e-3, 1e-5, err_msg=case.name)
     rng = np.random.default_rng(0)
     x = np.where(np.isfinite(given), given, 0.5) + NUDGE * rng.uniform(0.5, 1.5, given.shape)
+    x = 0.9 * x if model.graph.node[0].op_type in INSIDE else x
     dy = rng.standard_normal(shipped.shape)
     direction = rng.standard_normal(x.shape)
     dx = evaluate(exact_gradient, {first.name: x, "dy": dy}, "dx")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from .harness import Case, Free, Given, check, ints
+from .harness import Case, Free, Given, check, double, ints, weights
 
 X = Free(("N", 4, 6, 8))
 PICKS = ints([0, 1, 2, 0], [2, 2, 0, 1])
@@ -54,6 +54,13 @@ CASES = [
     Case("ScatterElements", (Free((4, 3)), COLUMNS, Free((2, 3))), torch=lambda x, u: scattered(x, 0, COLUMNS, u)),
     Case("ScatterElements", (Free((3, 4)), SPREAD, Free((3, 2))), {"axis": -1, "reduction": "add"},
          torch=lambda x, u: scattered(x, 1, SPREAD, u, True)),
+    *(Case("ScatterElements", (Free((3, 4), "distinct"), SPREAD, Free((3, 2), "away")), {"axis": 1, "reduction": how},
+           torch=lambda x, u, how=how: x.scatter_reduce(1, torch.from_numpy(SPREAD), u, "a" + how)) for how in ("max", "min")),
+    Case("ScatterElements", (Free((3, 4)), SPREAD, weights(1)(3, 2)), {"axis": 1, "reduction": "mul"},
+         torch=lambda x: x.scatter_reduce(1, torch.from_numpy(SPREAD), double(weights(1)(3, 2)), "prod")),
+    *(Case("ScatterND", (Free((4, 5), "distinct"), ints([1], [3], [1]), Free((3, 5), "away")), {"reduction": how})
+      for how in ("max", "min")),
+    Case("ScatterND", (Free((4, 5)), ints([1], [3], [1]), weights(1)(3, 5)), {"reduction": "mul"}),
 ]  # fmt: skip
 
 

@@ -40,7 +40,8 @@ NODES: dict[str, tuple[Case, int]] = {
     "it takes maxima, for which": (
         Case("RoiAlign", (X, f32([0, 0, 1, 1]), ints(0)), {"mode": "max", "sampling_ratio": 1}), 0),
     "it repeats the batch": (Case("Tile", (X, ints(2, 1, 1, 1))), 0),
-    "it combines values by 'max'": (Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))), {"reduction": "max"}), 0),
+    "it multiplies values, of which only the first input's": (
+        Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))), {"reduction": "mul"}), 2),
     "its indices are computed, and not a list along the first axis": (Case("Gather", (X, Given(ints(1, 0))), {"axis": 2}), 0),
     "it normalises over the batch": (Case("MeanVarianceNormalization", (X,)), 0),
     "it is in training mode; export": (Case("BatchNormalization", (X, *ONES), {"training_mode": 1}, outputs=3), 0),
@@ -89,7 +90,6 @@ def test_a_network_is_refused(message: str) -> None:
 # of graphs that onnxruntime does not open, and which therefore were never measured
 ALONE: dict[str, tuple[str, dict[str, Any]]] = {
     "the element type of its input is not known": ("Cast", {"to": 1}),
-    "it is inverse and onesided at once": ("DFT", {"inverse": 1, "onesided": 1}),
     "its ellipses stand for different numbers of dimensions": ("Einsum", {"equation": "...j,...j->..."}),
 }
 

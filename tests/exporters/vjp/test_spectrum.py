@@ -28,8 +28,10 @@ CASES = [
     Case("DFT", (COMPLEX, *along(1)), {"inverse": 1}, opset=20, torch=lambda x: transformed(x, 1, "ifft")),
     Case("DFT", (COMPLEX, np.array(4)), opset=20, torch=lambda x: transformed(x, 2, length=4)),
     Case("DFT", (REAL, np.array(7)), {"axis": 1}, torch=lambda x: transformed(x, 1, length=7)),
+    *(Case("DFT", (COMPLEX, np.array(n), np.array(1)), {"inverse": 1, "onesided": 1}, opset=20,
+           torch=lambda x, n=n: torch.fft.irfft(torch.view_as_complex(x), n, dim=1)[..., None]) for n in (8, 9)),
     Case("DFT", (COMPLEX,), torch=lambda x: transformed(x, 1)),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
