@@ -39,6 +39,7 @@ NODES: dict[str, tuple[Case, int]] = {
     "it transforms the batch": (Case("DFT", (Free(("N", 3, 1)), None, np.array(0)), opset=20), 0),
     "it takes maxima, for which": (
         Case("RoiAlign", (X, f32([0, 0, 1, 1]), ints(0)), {"mode": "max", "sampling_ratio": 1}), 0),
+    "it multiplies over the batch": (Case("CumProd", (X, np.array(0)), opset=26), 0),
     "it repeats the batch": (Case("Tile", (X, ints(2, 1, 1, 1))), 0),
     "it multiplies values, of which only the first input's": (
         Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))), {"reduction": "mul"}), 2),
