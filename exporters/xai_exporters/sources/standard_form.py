@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
+from ..passes.elsewhere import in_standard_operators, not_computed_here
 from ..passes.int8_input import to_codes, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
@@ -26,6 +27,11 @@ from .source_file import TrainedNetwork
 STEPS = 0.05
 """Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
 steps of 8 bits. It is used only if the operators can't be compared one by one."""
+
+_NOT_COMPARED = (
+    "ONNX Runtime does not compute {operators} on a processor: they are written as standard operators by their definition, and "
+    "this was not compared with a run of the file"
+)
 
 
 def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
@@ -40,6 +46,10 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
         ValueError, KeyError, TypeError, IndexError: Data does not fit its shape; the onnx package raises these.
     """
     model = upgrade_old(model)
+    elsewhere = not_computed_here(model)
+    if elsewhere:
+        model = in_standard_operators(model)
+    notes = (_NOT_COMPARED.format(operators=", ".join(elsewhere)),) if elsewhere else ()
     quantisers = has_foreign_quantisers(model)
     if quantisers:
         model = to_standard_quantisers(to_common_opset(model))
@@ -52,7 +62,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
     )
     kind = ", ".join([kind, *(what for what, done in changes if done)])
     if pixels is None and floats is None:
-        return TrainedNetwork(model, kind)
+        return TrainedNetwork(model, kind, notes=notes)
     proto = floats.model if floats is not None else pixels or model
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
     tolerance = None if floats is None else STEPS if floats.beside is None else math.inf
@@ -71,6 +81,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
         reference=reference,
         framework="the file as it was",
         tolerance=tolerance,
+        notes=notes,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from xai_exporters.passes.clean import clean
 from .. import nets
 from .. import onnx_nets as o
 from ..checks import close, onnxruntime, open_vino
+from ..running import export_onnx
 
 Array = NDArray[Any]
 OURS = "com.microsoft"
@@ -348,7 +350,11 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
         lambda b: fused(b, "BiasDropout", tokens(b), b.draw(WIDTH), "", b.draw(), b.weight(np.array(True))),
         "it is in training mode",
     ),
-    "mean": (
+    "cache": (
+        lambda b: fused(b, "GroupQueryAttention", tokens(b), tokens(b), tokens(b), num_heads=2, kv_num_heads=2),
+        "it keeps a cache of earlier keys and values",
+    ),
+    "no keys": (
         lambda b: fused(b, "MultiHeadAttention", tokens(b), num_heads=2),
         "its queries have 3 dimensions and there are no keys",
     ),
@@ -361,3 +367,31 @@ def test_refused(name: str) -> None:
     start = "^node .* is com.microsoft.*, which can't be written in other operators here: "
     with pytest.raises(GraphError, match=f"{start}.*{message}"):
         clean(network(case), None)
+
+
+def gpu(b: o.Build) -> str:
+    """As the optimiser for GPUs writes it: an operator that no processor computes, and an attention without bias."""
+    x = fused(b, "BiasAdd", attention(b, bias=False), b.weight(f32(B)), tokens(b))
+    return b("ReduceMean", x, b.weight([1]), keepdims=0)
+
+
+def test_a_file_for_gpus(tmp_path: Path) -> None:
+    """It is exported, though ONNX Runtime can't run it here, and this is said."""
+    b = o.Build()
+    done = export_onnx(tmp_path, b.model(gpu(b), imports=[helper.make_opsetid(OURS, 1)]), split="patches_out")
+    assert done.notes[0].startswith("ONNX Runtime does not compute Attention, BiasAdd on a processor")
+    assert {"gradient", "relevance"} <= done.manifest.graphs.keys()
+
+
+def test_a_tensor_of_unknown_shape() -> None:
+    """A rule that needs a shape waits for the operators before it; an operator without a rule is named itself."""
+    model = network(lambda b: fused(b, "FusedMatMul", fused(b, "Inverse", patches(b)), b.draw(3, 5), transB=1))
+    with pytest.raises(GraphError, match=r"is com\.microsoft\.Inverse, which only some runtimes know"):
+        clean(model, None)
+    b = o.Build()
+    chain = fused(
+        b, "FusedMatMul", fused(b, "Gelu", fused(b, "BiasGelu", tokens(b), b.draw(WIDTH))), b.draw(3, WIDTH), transB=1
+    )
+    model = b.model(b("Flatten", chain, out="scores"), imports=[helper.make_opsetid(OURS, 1)], ir_version=10)
+    want = onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"]
+    close(onnxruntime(written(model).SerializeToString(), {"image": IMAGES})["scores"], want)

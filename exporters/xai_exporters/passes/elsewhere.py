@@ -1,0 +1,40 @@
+"""Fused operators that ONNX Runtime computes on GPUs only: a file with them can't be run here to compare with."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from .decompose import decompose
+from .fused_node import OURS
+from .opset import to_common_opset
+
+_ELSEWHERE = {
+    "BiasAdd", "BiasDropout", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout", "FusedMatMulActivation",
+    "GatedAdd", "GemmFastGelu", "GroupNorm", "NhwcConv", "NhwcFusedConv", "ScaledSiLU", "SkipGroupNorm",
+}  # fmt: skip
+
+
+def not_computed_here(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The fused operators of a model that no processor computes."""
+    return tuple(sorted({node.op_type for node in model.graph.node if node.domain == OURS and _elsewhere(node)}))
+
+
+def _elsewhere(node: onnx.NodeProto) -> bool:
+    given = [bool(name) for name in node.input]
+    if node.op_type == "Attention":  # ONNX Runtime 1.31 ends with a segmentation fault without a bias
+        return len(given) < 3 or not given[2]
+    if node.op_type == "MultiHeadAttention":  # queries, keys and values, or keys and values, in one tensor
+        return len(given) < 3 or not given[2]
+    return node.op_type in _ELSEWHERE
+
+
+def in_standard_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with all fused operators as those that they stand for.
+
+    Raises:
+        GraphError: No rule covers one of them.
+    """
+    held = ir.from_proto(to_common_opset(model))
+    decompose(held)
+    return ir.to_proto(held)
