@@ -23,7 +23,7 @@ from .bundle.labels import class_names
 from .bundle.recipes import Ask
 from .bundle.stage import Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, noise_images, verify
-from .cut.choose import Choice, choose
+from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
 from .cut.scores.logits import drop_foreign_outputs, find_logits
 from .cut.split import plan_cut, split
@@ -260,11 +260,14 @@ def _plan(
         random = randomise_step(graph.model, random)
         # the randomised graph is the source now; no framework has a forward pass for it
         network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
+    image = image_input(request, network, graph)
+    if random is None:  # random weights move nothing
+        say("following patches of an image")
+        choice = follow_choice(graph, choice, request, noise_images(image, 2))
     say("cutting")
     note_names(graph.graph)
     cut = plan_cut(graph, choice.target, choice.logits, graph.graph.outputs, request.split)
     parts = split(graph, cut, choice.logits)
-    image = image_input(request, network, graph, parts)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm)
     labels, line = class_names(request, network, choice.logits.classes)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))

@@ -14,7 +14,7 @@ from xai_deploy.format.bundle import FORMAT, Graph, Input, Manifest, Output, Por
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
-from ..cut.split import Parts, side_tensors_of
+from ..cut.split import side_tensors_of
 from ..errors import GraphError
 from ..graph.layouts import input_layout
 from ..passes.clean import CleanGraph
@@ -28,7 +28,7 @@ from .recipes import Ask
 _TYPES = (np.float32, np.float16, np.uint8)
 
 
-def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, parts: Parts) -> Input:
+def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph) -> Input:
     """The network's input, and the preprocessing of its images.
 
     Raises:
@@ -38,8 +38,10 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph, pa
     [image] = clean.graph.inputs
     if image.dtype is None or image.dtype.numpy() not in _TYPES:
         raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
-    name, layout = str(parts.head.inputs[0].name), input_layout(image, clean.image_shape)
-    return describe_input(request, name, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
+    layout = input_layout(image, clean.image_shape)
+    return describe_input(
+        request, str(image.name), image.dtype.numpy().name, clean.image_shape, layout, network.preprocess
+    )
 
 
 def settle(request: Request, network: TrainedNetwork, clean: CleanGraph, ask: Ask) -> Request:

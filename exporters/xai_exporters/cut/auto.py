@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 import onnx_ir as ir
 
@@ -22,13 +23,25 @@ _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 
 def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
-    """The last feature map that leads to the logits without side tensors.
+    """The first of `auto_layers`; its note is logged.
+
+    Raises:
+        LayerError: There is none.
+    """
+    chosen, note = next(auto_layers(clean, logits))
+    if note is not None:
+        log.warning("%s", note)
+    return chosen, note
+
+
+def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, str | None]]:
+    """The last feature map that leads to the logits without side tensors, then those that `auto` takes if that one is refused.
 
     If the network attends between tokens after it, the result is the last normalised tokens that attention reads. (After the last
     attention, the patch tokens of a ViT lead nowhere: only the class token is read.)
 
-    Returns:
-        The tensor, and a note for the user if positions are mixed once more after it, else None.
+    Yields:
+        A tensor, and a note for the user if positions are mixed once more after it, else None.
 
     Raises:
         LayerError: There is no such tensor.
@@ -53,27 +66,23 @@ def auto_layer(clean: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]
 
     # The second choice also takes tokens after the last attention, if all positions are pooled. Tokens in another order than the
     # image's come after it: a network brings them back into the image's order in its last maps.
-    chosen = (
-        _last(clean, order, first)
-        or _last(clean, order, second)
-        or _last(clean, order, first, True)
-        or _last(clean, order, second, True)
-    )
-    if chosen is None:
+    ways = [(first, False), (second, False), (first, True), (second, True)]
+    given: set[ir.Value] = set()
+    for last in chain.from_iterable(_from_last(clean, order, *way) for way in ways):
+        chosen = before_pooling(clean, last)
+        if chosen not in given:
+            given.add(chosen)
+            yield chosen, None if chosen in reading else _mixed_behind(clean, chosen, leading)
+    if not given:
         raise LayerError(
             "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
             "(--list-layers shows them)"
         )
-    chosen = before_pooling(clean, chosen)
-    note = None if chosen in reading else _mixed_behind(clean, chosen, leading)
-    if note is not None:
-        log.warning("%s", note)
-    return chosen, note
 
 
-def _last(
-    clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool], any_order: bool = False
-) -> ir.Value | None:
+def _from_last(
+    clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool], any_order: bool
+) -> Iterator[ir.Value]:
     for value in reversed(order):
         if value.dtype not in _FLOATS:
             continue
@@ -82,8 +91,7 @@ def _last(
         if grid is None or grid.shape[1] * grid.shape[2] < 2 or (grid.order is not None and not any_order):
             continue
         if wanted(value, 2 if grid.layout == "NTC" else 3):
-            return value
-    return None
+            yield value
 
 
 def _op(value: ir.Value) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ..errors import LayerError
 from ..passes.clean import CleanGraph
 from ..request import Request
-from .auto import auto_layer
+from .auto import auto_layer, auto_layers
 from .costs import candidates, no_cut
+from .featuremap import find_grid
+from .followed import Followed, follow
 from .layer import find_layer
 from .scores.logits import Logits, drop_foreign_outputs, find_logits
+
+log = logging.getLogger(__name__)
+
+_TRIES = 3
+"""How many of the layers that `auto` would take are measured."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,57 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
     dropped = drop_foreign_outputs(graph, logits)
     if tapped is not None:
         return Choice(tapped, logits, dropped, None)
-    target, note = _auto(graph, logits) if request.split == "auto" else find_layer(graph.graph, request.split)
+    if request.split == "auto":
+        target, note = _auto(graph, logits)
+    else:
+        target, note = find_layer(graph.graph, request.split)
     return Choice(target, logits, dropped, note)
+
+
+def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: NDArray[Any]) -> Choice:
+    """The choice, or the next one of `auto`, whose map was seen to lie as the image does; see `followed`.
+
+    Args:
+        graph: The graph.
+        choice: The first choice.
+        request: The export; its `split` is read.
+        images: Two inputs of the network.
+
+    Raises:
+        LayerError: A map lies elsewhere; the message says where.
+    """
+    auto, refused = request.split == "auto", None
+    first = [(choice.target, choice.note)]
+    further = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
+    for target, note in chain(first, further):
+        name = str(target.name) if auto else request.split
+        seen = follow(graph, target, find_grid(graph, target, name), images)
+        if seen is None or not seen.misplaced:
+            if refused is not None:
+                log.warning("%s", refused)
+            return replace(choice, target=target, note=_with_mixing(note, name, seen))
+        refused = refused or LayerError(_elsewhere(name, seen))
+    assert refused is not None
+    raise refused
+
+
+def _elsewhere(name: str, seen: Followed) -> str:
+    (row, column), (y, x) = seen.cell, seen.answers_at
+    return (
+        f"{name!r} is no feature map: its cells answer to other parts of an image than those where they would be drawn (row {row}, "
+        f"column {column} answers most to what changes at {y:.2f} of the height and {x:.2f} of the width); split at another layer"
+    )
+
+
+def _with_mixing(note: str | None, name: str, seen: Followed | None) -> str | None:
+    if seen is None or not seen.mixed:
+        return note
+    mixed = (
+        f"the cells of {name!r} answer to all parts of noise images alike, because positions are mixed before it: its maps may not "
+        "show where; compare with an earlier layer"
+    )
+    log.warning("%s", mixed)
+    return mixed if note is None else f"{note}; {mixed}"
 
 
 def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
