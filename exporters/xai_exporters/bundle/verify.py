@@ -37,8 +37,8 @@ TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 rounds at 5e-4. The runtime computes parts of such a network in float32, and other parts once the network is cut."""
 
 _STEP = 2e-2
-"""Largest difference between a batch and single images in a quantised network, relative to the largest magnitude: five steps of
-8 bits (5 / 255)."""
+"""Largest difference that rounding explains in a quantised network, relative to the largest magnitude: five steps of 8 bits
+(5 / 255)."""
 
 PROBABILITY_TOLERANCE = 2e-2
 """Largest absolute difference of probabilities from the source's own output: two and a half steps of 7 bits (1 / 127 each)."""
@@ -93,9 +93,10 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         for got, want in zip(singles, expected, strict=True)
         for name, tensor in tensors.items()
     )
-    if worst > tolerance:
+    allowed = max(tolerance, _rounding(source))
+    if worst > allowed:
         raise VerificationError(
-            f"head and tail differ from the source by {worst:.1e} of the output's largest magnitude (at most {tolerance:.0e} is "
+            f"head and tail differ from the source by {worst:.1e} of the output's largest magnitude (at most {allowed:.0e} is "
             "allowed): this network can't be cut faithfully here; please report it"
         )
     between, together = parts(images)
@@ -103,7 +104,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         want = np.concatenate([e[name] for e in expected])
         difference = _difference(together[tensor], want, name)
         worst = max(worst, difference)
-        if difference > max(tolerance, _rounding(source)):
+        if difference > allowed:
             raise BatchError(
                 f"three images at once give other outputs than one at a time (difference {difference:.1e})"
             )
@@ -138,12 +139,13 @@ def _verify_framework(
 
 
 def _rounding(source: onnx.ModelProto) -> float:
-    """The relative difference between a batch and single images that rounding explains.
+    """The relative difference that rounding explains: between a batch and single images, and between a network and its two parts.
 
-    A batch may add up numbers in another order. In a network on integers that can move a result to the next step.
+    A runtime adds up numbers in another order if a batch is larger, or if memory lies differently. In a network on integers that
+    can move a value from the border between two codes, as a mean of four codes often is, to the next code.
     """
     operators = {node.op_type for node in source.graph.node}
-    return _STEP if "QuantizeLinear" in operators and "DynamicQuantizeLinear" not in operators else 0.0
+    return _STEP if operators & {"QuantizeLinear", "DynamicQuantizeLinear"} else 0.0
 
 
 def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> None:

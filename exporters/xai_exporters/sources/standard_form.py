@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
+from ..passes.codes import to_common_codes
 from ..passes.elsewhere import in_standard_operators, not_computed_here
 from ..passes.int8_input import to_codes, to_pixels
 from ..passes.old_opset import upgrade_old
@@ -53,25 +54,30 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
     quantisers = has_foreign_quantisers(model)
     if quantisers:
         model = to_standard_quantisers(to_common_opset(model))
+    original = model
+    codes = to_common_codes(model)
+    model = codes or model
     pixels = to_pixels(model)
     floats = to_qdq(pixels or model)
     changes = (
         ("quantisers as standard operators", quantisers),
+        ("codes of 4 and 16 bits in other forms", codes is not None),
         ("integers' operators as QDQ", floats is not None),
         ("int8 input as uint8 pixels", pixels is not None),
     )
     kind = ", ".join([kind, *(what for what, done in changes if done)])
-    if pixels is None and floats is None:
+    if codes is None and pixels is None and floats is None:
         return TrainedNetwork(model, kind, notes=notes)
+    same = codes is None and floats is None  # only the input's type changes
     proto = floats.model if floats is not None else pixels or model
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
-    tolerance = None if floats is None else STEPS if floats.beside is None else math.inf
+    tolerance = None if same else STEPS if floats is None or floats.beside is None else math.inf
 
     def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         parts = np.split(images, len(images))
         if floats is not None:
             _compare(floats, parts)
-        session = open_session(model.SerializeToString(), "the source")
+        session = open_session(original.SerializeToString(), "the source")
         singles = [run_single(session, to_codes(x) if pixels else x) for x in parts]
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ...errors import GraphError
-from ...graph.reading import constant_of, data_inputs
+from ...graph.reading import STRAIGHT, constant_of, data_inputs
 
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "decisions or rounded values of {op}, which small changes of an image almost never change"
@@ -59,6 +59,8 @@ def _decision(output: ir.Value) -> str | None:
     while pending:
         node = pending.pop().producer()
         if node is None:  # the network's input: a path without a decision
+            return None
+        if STRAIGHT in node.metadata_props:  # the rounding of a quantiser
             return None
         if node.op_type in _DECISIONS:
             held = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
