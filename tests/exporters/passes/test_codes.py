@@ -17,7 +17,7 @@ from xai_deploy.format.bundle import Bundle
 
 from .. import nets
 from .. import onnx_nets as o
-from ..checks import RUNNERS, Array, close, onnxruntime
+from ..checks import EXACT, RUNNERS, Array, close, onnxruntime
 from ..running import export_onnx
 from .test_one_at_a_time import feeds_of
 
@@ -168,12 +168,11 @@ def test_n_bits(bits: int, inputs: int, block: int, zeros: str) -> None:
     weight = (codes[:, :inputs] - wide[0]) * wide[1]
     rows = IMAGES[:, :, : inputs // 8, :8].reshape(2, -1)[:, :inputs]
     for run in RUNNERS:
-        close(run(got.SerializeToString(), {"image": IMAGES})["scores"], rows @ weight.T)
-    if (bits, zeros) in (
-        (4, "none"),
-        (4, "codes"),
-        (8, "none"),
-    ):  # ONNX Runtime 1.31 has no kernel for some of the others
+        # OpenVINO quantises the other factor, too, if weights are in 8 bits
+        tolerance = 0.02 if bits == 8 and run is not onnxruntime else EXACT
+        close(run(got.SerializeToString(), {"image": IMAGES})["scores"], rows @ weight.T, tolerance)
+    # in 8 bits ONNX Runtime 1.31 quantises the other factor, too, and it has no kernel for some of the others
+    if bits == 4 and zeros != "floats":
         close(onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"], rows @ weight.T)
 
 

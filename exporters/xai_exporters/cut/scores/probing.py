@@ -99,7 +99,10 @@ class Probes:
         if not np.isfinite(logits).all():
             return False
         expected = softmax(logits) if name == "softmax" else sigmoid(logits)
-        own = np.exp(self.of(value)) if logarithm else self.of(value)
+        own = self.of(value)
+        if logarithm:
+            with np.errstate(over="ignore"):  # numbers above 88 are no logarithms of probabilities
+                own = np.exp(own)
         # Allow rounding only; it grows with the logits. A wider bound is wrong: the mean of two softmaxes can be within a
         # thousandth of one of them
         size = 1 + np.abs(logits).max(axis=1, keepdims=True)
