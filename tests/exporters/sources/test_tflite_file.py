@@ -124,14 +124,12 @@ def test_truncated(keep: float, tmp_path: Path) -> None:
     assert "a damaged or truncated TFLite file" in refusal(saved(tmp_path, data[: int(len(data) * keep)]))
 
 
-def test_damaged_files_give_one_line(tmp_path: Path) -> None:
-    good, rng = tflite.network(NET), np.random.default_rng(5)
-    for _ in range(2):
-        bad = bytearray(good)
-        for place in rng.integers(8, len(bad), 5):
-            bad[place] = rng.integers(0, 256)
-        with contextlib.suppress(SourceError):  # any other error, or a crash, fails the test
-            load_source(Request(saved(tmp_path, bytes(bad))))
+def test_a_damaged_file_gives_one_line(tmp_path: Path) -> None:
+    bad, rng = bytearray(tflite.network(NET)), np.random.default_rng(5)
+    for place in rng.integers(8, len(bad), 10):
+        bad[place] = rng.integers(0, 256)
+    with contextlib.suppress(SourceError):  # any other error, or a crash, fails the test
+        load_source(Request(saved(tmp_path, bytes(bad))))
 
 
 def test_arch_is_refused(tmp_path: Path) -> None:

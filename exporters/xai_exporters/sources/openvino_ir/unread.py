@@ -22,7 +22,12 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         error: OpenVINO's.
         frontend: The reader that raised it; "" for OpenVINO's core.
         file: What it read.
+
+    Raises:
+        MemoryError: There was too little.
     """
+    if "bad_alloc" in str(error):
+        raise MemoryError
     unknown = _UNKNOWN.search(str(error))
     if unknown is not None:
         kind = next(group for group in unknown.groups() if group)

@@ -211,6 +211,13 @@ for _mode, _place, _size in itertools.product(
     CASES[f"interpolate {_mode} {_place} {_size}"] = lambda x, m=_mode, p=_place, s=_size: o.interpolate(
         x, ints(*s), m, "sizes", [0] * 4, [0] * 4, p, "round_prefer_floor", False, -0.75, ints(2, 3)
     )
+for _place, _nearest, _size in itertools.product(
+    ("asymmetric", "half_pixel", "tf_half_pixel_for_nn"), ("simple", "floor"), ((10, 14), (8, 9), (3, 4))
+):
+    if (_place, _nearest) != ("tf_half_pixel_for_nn", "simple"):
+        CASES[f"interpolate {_place} {_nearest} {_size}"] = lambda x, p=_place, n=_nearest, s=_size: o.interpolate(
+            x, ints(*s), "nearest", "sizes", [0] * 4, [0] * 4, p, n, False, -0.75, ints(2, 3)
+        )
 for _mode in ("nearest", "linear_onnx"):
     CASES[f"interpolate by scales {_mode}"] = lambda x, m=_mode: o.interpolate(
         x, f32(1.7, 2.3), m, "scales", [0] * 4, [0] * 4, "half_pixel", "floor", False, -0.75, ints(2, 3)
@@ -237,9 +244,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "places": (
         lambda x: o.interpolate(
-            x, ints(3, 4), "nearest", "sizes", [0] * 4, [0] * 4, "tf_half_pixel_for_nn", "floor", False, -0.75, ints(2, 3)
+            x, ints(3, 4), "nearest", "sizes", [0] * 4, [0] * 4, "tf_half_pixel_for_nn", "ceil", False, -0.75, ints(2, 3)
         ),
         "which ONNX's Resize does not have",
+    ),
+    "grows and shrinks": (
+        lambda x: o.interpolate(
+            x, ints(10, 4), "nearest", "sizes", [0] * 4, [0] * 4, "asymmetric", "simple", False, -0.75, ints(2, 3)
+        ),
+        "grows along one axis and shrinks along another",
     ),
     "slopes": (lambda x: o.prelu(x, o.reduce_mean(x, ints(0, 2, 3), True)), "its slopes depend on the image"),
 }  # fmt: skip

@@ -24,16 +24,21 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
     """Resize by scales if OpenVINO computes the sizes from them, or if they give the same sizes; else to sizes."""
     if not layer.has("shape_calculation_mode"):
         raise layer.refuse("is of OpenVINO's first opset; convert the model with a newer OpenVINO")
+    rank, axes = len(layer.dims()), _axes(layer)
     places, mode = str(layer.attr("coordinate_transformation_mode")).lower(), str(layer.attr("mode")).lower()
-    nearest = str(layer.attr("nearest_mode", "round_prefer_floor")).lower()
+    nearest = _nearest(layer, axes) if mode == "nearest" else ""
+    if (places, mode, nearest) == (
+        "tf_half_pixel_for_nn",
+        "nearest",
+        "floor",
+    ):  # floor(z) is round_prefer_ceil(z - 1/2)
+        places, nearest = "half_pixel", "round_prefer_ceil"
     if mode in _PILLOW:
         return _pillow(op, layer, _PILLOW[mode])
     if places not in _PLACES or mode not in _MODES or (mode == "nearest" and nearest not in _NEAREST):
         raise layer.refuse(f"resizes with {mode}, {places}, {nearest}, which ONNX's Resize does not have")
     if any((*(layer.attr("pads_begin") or []), *(layer.attr("pads_end") or []))):
         raise layer.refuse("pads before it resizes; export the padding as an operator of its own")
-    rank, last = len(layer.dims()), _place_of_axes(layer)
-    axes = _axes(layer)
     attributes: dict[str, int | float | str] = {
         "mode": _MODES[mode],
         "coordinate_transformation_mode": places,
@@ -46,7 +51,7 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
         attributes["cubic_coeff_a"] = float(layer.attr("cube_coeff", -0.75))
     scales = np.ones(rank, np.float32)
     if str(layer.attr("shape_calculation_mode")).lower() == "scales":
-        scales[axes] = layer.require(1 if last == 2 else 2, "scales").astype(np.float32).ravel()
+        scales[axes] = layer.require(_place_of_scales(layer), "scales").astype(np.float32).ravel()
         return op.Resize(layer.x(), None, op.emit.shared(scales), **attributes)
     dims, outs = layer.dims(), layer.result()
     pairs = [(dims[a], outs[a]) for a in axes]
@@ -69,6 +74,29 @@ def interpolate(op: Ops, layer: Layer) -> ir.Value:
         for axis, size in enumerate(known)
     ]
     return op.Resize(layer.x(), None, None, op.Concat(*parts, axis=0), **attributes)
+
+
+def _nearest(layer: Layer, axes: list[int]) -> str:
+    """The rounding. `simple`, which Paddle's networks have, is floor along an axis that grows and ceil along one that shrinks."""
+    mode = str(layer.attr("nearest_mode", "round_prefer_floor")).lower()
+    if mode != "simple":
+        return mode
+    pairs = [(layer.dims()[axis], layer.result()[axis]) for axis in axes]
+    grows = {after > before for before, after in pairs if before is not None and after is not None and before != after}
+    if any(None in pair for pair in pairs) and str(layer.attr("shape_calculation_mode")).lower() == "scales":
+        grows = {bool(scale > 1) for scale in layer.require(_place_of_scales(layer), "scales").ravel() if scale != 1}
+    elif any(None in pair for pair in pairs):
+        raise layer.refuse("its sizes are not known; give the image's size with --input-shape C,H,W")
+    if len(grows) > 1:
+        raise layer.refuse(
+            "grows along one axis and shrinks along another with nearest_mode simple; resize them one by one"
+        )
+    return "ceil" if grows == {False} else "floor"
+
+
+def _place_of_scales(layer: Layer) -> int:
+    """Which input holds the scales: opset 11's second one, which are sizes otherwise; opset 4's third."""
+    return 1 if layer.opset == "opset11" else 2
 
 
 def _place_of_axes(layer: Layer) -> int:
