@@ -4,6 +4,9 @@ python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHT
     writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself
 python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
     reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time
+python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
+    of a quantised network: `run` of the graph without its rounding, with its translation, FOLDER/net.onnx; and of each rounding
+    alone, FOLDER/roundings.onnx, with roundings_in.npz, roundings_out.npz and roundings_step.npz
 
 A refusal is one line on standard error, and exit status 2.
 """
@@ -24,7 +27,7 @@ import onnx_ir as ir
 from xai_deploy.foundation import runtimes
 
 from ...errors import ExportError, SourceError
-from . import binding, model_info
+from . import binding, model_info, rounding
 from .translate import translate
 from .unread import reason, why_unread
 
@@ -32,23 +35,25 @@ REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
 MODEL, SAID, IMAGES, OUTPUTS = "net.onnx", "said.json", "images.npy", "outputs.npz"
+ROUNDINGS = "roundings.onnx"
+ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
 _LOST = re.compile(r"([A-Z][A-Za-z]*_)?\d+")
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two tasks; returns the exit status."""
+    """Run one of the tasks; returns the exit status."""
     task, frontend, file, weights, folder, *rest = arguments
     try:
         _limits()
         model = _read(frontend, file, weights)
-        if task == "translate":
-            if frontend:
-                _rename(model)
-            shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
-            _translate(model, Path(folder), int(rest[0]), shape)
-        else:
+        if frontend:
+            _rename(model)
+        if task == "run":
             _run(model, Path(folder))
+        else:
+            shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
+            {"translate": _translate, "unround": _unround}[task](model, Path(folder), int(rest[0]), shape)
     except MemoryError:
         return _refused("needs more memory than a file of its size may")
     except ExportError as error:
@@ -110,6 +115,22 @@ def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) ->
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
 
 
+def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
+    binding.bind(model, shape, reason)
+    alone, values, steps = rounding.roundings(model)
+    if values:
+        ir.save(translate(alone, limit), folder / ROUNDINGS)
+        results = _listed(_compiled(alone)(values))
+        for name, arrays in ((ROUNDINGS_IN, values), (ROUNDINGS_OUT, results), (ROUNDINGS_STEP, steps)):
+            np.savez(folder / name, **{str(i): array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
+    try:
+        rounding.remove(model)
+    except Exception as error:  # OpenVINO's types of errors are not documented
+        raise SourceError(f"its rounding can't be taken out ({reason(error)})") from None
+    ir.save(translate(model, limit), folder / MODEL)
+    _run(model, folder)
+
+
 def _said(model: Any) -> dict[str, Any]:
     """`model_info` of rt_info: what OpenVINO's converters and Model API note."""
     info: dict[str, str] = {}
@@ -124,17 +145,19 @@ def _said(model: Any) -> dict[str, Any]:
 def _run(model: Any, folder: Path) -> None:
     """Every image alone, in float32; a network with a fixed batch takes no other."""
     images = np.load(folder / IMAGES)
-    ov = runtimes.openvino()
     try:
-        compiled = ov.Core().compile_model(
-            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
-        )
+        compiled = _compiled(model)
         kind = compiled.inputs[0].get_element_type().to_dtype()
         rows = [compiled([image[None].astype(kind)]) for image in images]
         outputs = {str(i): np.concatenate([row[i] for row in map(_listed, rows)]) for i in range(len(compiled.outputs))}
     except Exception as error:
         raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
     np.savez(folder / OUTPUTS, **outputs)  # type: ignore[arg-type]
+
+
+def _compiled(model: Any) -> Any:
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    return runtimes.openvino().Core().compile_model(model, "CPU", options)
 
 
 def _listed(row: Any) -> list[np.ndarray[Any, Any]]:

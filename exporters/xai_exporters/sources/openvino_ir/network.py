@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from xai_deploy.format.guard.expansion import constants_limit
 
-from ...errors import SourceError, VerificationError
-from ...graph.measure import open_session, run_single
+from ...errors import SourceError
 from ...passes.expansion import expansion
 from ...passes.int8_input import to_codes
 from ...request import Request
 from ..source_file import TrainedNetwork
-from ..standard_form import STEPS, in_standard_form
+from ..standard_form import in_standard_form
 from . import child, first_steps, model_info, parent
 from .given import Given
+from .quantised import compare_quantised, compare_unrounded
 
 
 def load(given: Given, request: Request) -> TrainedNetwork:
@@ -40,11 +40,11 @@ def load(given: Given, request: Request) -> TrainedNetwork:
     """
     if importlib.util.find_spec("openvino") is None:
         raise SourceError(f"{given.shown}: {given.format} is read with OpenVINO; pip install openvino")
+    more = [str(constants_limit(given.size))]
+    if request.input_shape is not None:
+        more.append(",".join(map(str, request.input_shape)))
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
         folder = Path(name)
-        more = [str(constants_limit(given.size))]
-        if request.input_shape is not None:
-            more.append(",".join(map(str, request.input_shape)))
         parent.call("translate", given, folder, *more)
         said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
         model = onnx.load_model(folder / child.MODEL)
@@ -69,7 +69,11 @@ def load(given: Given, request: Request) -> TrainedNetwork:
                 path = Path(name) / child.MODEL
                 onnx.save(model, path)
                 translation = Given(path, path, "ONNX", path.stat().st_size)
-                _compare(model, images, want, _run(translation, images, outputs))
+                compare_quantised(model, images, want, _run(translation, images, outputs))
+            with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+                np.save(Path(name) / child.IMAGES, images)
+                parent.call("unround", given, Path(name), *more)
+                compare_unrounded(Path(name), images, outputs)
         return want
 
     first = replace(first_steps.read(model), replaced=said["resized"], layout=said["layout"])
@@ -79,7 +83,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
             network,
             reference=reference,
             framework=f"OpenVINO on the {given.short}",
-            tolerance=math.inf if said["quantised"] else None,  # `_compare` has its own bound
+            tolerance=math.inf if said["quantised"] else None,  # `quantised` has its own bounds
             files=given.files,
         ),
         first,
@@ -93,28 +97,3 @@ def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> Mapping[
         parent.call("run", given, Path(name))
         with np.load(Path(name) / child.OUTPUTS) as results:
             return {output: results[str(i)] for i, output in enumerate(outputs)}
-
-
-def _compare(
-    model: onnx.ModelProto, images: NDArray[Any], want: Mapping[str, NDArray[Any]], again: Mapping[str, NDArray[Any]]
-) -> None:
-    """Compare a quantised network with its source: OpenVINO's rounding differs from ONNX's, and differences of a step add up.
-
-    Args:
-        model: The translation.
-        images: Images, [n, ...].
-        want: What OpenVINO gives for the source.
-        again: What OpenVINO gives for the translation.
-
-    Raises:
-        VerificationError: They differ by more than `STEPS` of the largest magnitude and twice OpenVINO's own distance from ONNX
-            Runtime on the translation.
-    """
-    session = open_session(model.SerializeToString(), "the translation")
-    rows = [run_single(session, image[None]) for image in images]
-    for name, value in want.items():
-        got = np.concatenate([row[name] for row in rows]).astype(np.float64)
-        distance = float(np.abs(got - again[name]).max())
-        allowed = STEPS * float(np.abs(value.astype(np.float64)).max()) + 2 * distance
-        if got.shape != value.shape or np.abs(got - value).max() > allowed:
-            raise VerificationError(f"the output {name!r} differs from OpenVINO's run of the source; please report it")

@@ -1,0 +1,82 @@
+"""Whether the translation of a quantised network computes what its source does.
+
+1. Without rounding, the graph and its translation agree as networks of floats do.
+2. Each rounding alone gives the same codes, but for values near the middle between two.
+3. As a whole, OpenVINO's runs of both differ by no more than OpenVINO's own run differs from ONNX Runtime's. Correct runs round
+   some values to other codes, and the difference grows from layer to layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ...errors import VerificationError
+from ...graph.measure import open_session, run_single
+from ..standard_form import STEPS
+from . import child
+
+_TOLERANCE = 1e-4  # relative to the largest magnitude, as for networks of floats
+_NEAR = 0.002  # the part of all values that may lie in the middle between two codes, but for rounding
+
+
+def compare_unrounded(folder: Path, images: NDArray[Any], outputs: Sequence[str]) -> None:
+    """Compare what `child` left in a folder: the graph without rounding, and the roundings alone.
+
+    Raises:
+        VerificationError: They differ from their translations.
+    """
+    model = (folder / child.MODEL).read_bytes()
+    session = open_session(model, "the translation")
+    rows = [run_single(session, image[None]) for image in images]
+    with np.load(folder / child.OUTPUTS) as wanted:
+        for i, name in enumerate(outputs):
+            got, want = np.concatenate([row[name] for row in rows]).astype(np.float64), wanted[str(i)]
+            if got.shape != want.shape or np.abs(got - want).max() > _TOLERANCE * max(float(np.abs(want).max()), 1e-30):
+                raise VerificationError(
+                    f"without rounding, the output {name!r} differs from OpenVINO's run of the source; please report it"
+                )
+    if (folder / child.ROUNDINGS).exists():
+        _compare_roundings(folder)
+
+
+def _compare_roundings(folder: Path) -> None:
+    session = open_session((folder / child.ROUNDINGS).read_bytes(), "the roundings")
+    inputs, outputs = ([port.name for port in ports] for ports in (session.get_inputs(), session.get_outputs()))
+    files = (child.ROUNDINGS_IN, child.ROUNDINGS_OUT, child.ROUNDINGS_STEP)
+    values, wanted, steps = (dict(np.load(folder / file)) for file in files)
+    results = session.run(outputs, {name: values[str(i)] for i, name in enumerate(inputs)})
+    for i, (name, got) in enumerate(zip(outputs, results, strict=True)):
+        apart = np.abs(got.astype(np.float64) - wanted[str(i)]) / np.maximum(steps[str(i)], 1e-30)
+        if apart.max() > 1.01 or (apart > 0.01).mean() > _NEAR:
+            raise VerificationError(f"the rounding {name!r} differs from OpenVINO's; please report it")
+
+
+def compare_quantised(
+    model: onnx.ModelProto, images: NDArray[Any], want: Mapping[str, NDArray[Any]], again: Mapping[str, NDArray[Any]]
+) -> None:
+    """Compare the whole.
+
+    Args:
+        model: The translation.
+        images: Images, [n, ...].
+        want: What OpenVINO gives for the source.
+        again: What OpenVINO gives for the translation.
+
+    Raises:
+        VerificationError: OpenVINO's runs differ by more than `STEPS` of the largest magnitude and OpenVINO's own distance from
+            ONNX Runtime on the translation.
+    """
+    session = open_session(model.SerializeToString(), "the translation")
+    rows = [run_single(session, image[None]) for image in images]
+    for name, value in want.items():
+        got = np.concatenate([row[name] for row in rows]).astype(np.float64)
+        own = float(np.abs(got - again[name]).max())
+        allowed = STEPS * float(np.abs(value.astype(np.float64)).max()) + own
+        if got.shape != value.shape or np.abs(again[name].astype(np.float64) - value).max() > allowed:
+            raise VerificationError(f"the output {name!r} differs from OpenVINO's run of the source; please report it")

@@ -1,0 +1,94 @@
+"""Quantised networks against their source: `rounding.py`, `quantised.py`, and `child.py`'s part of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from xai_exporters.errors import VerificationError
+from xai_exporters.sources.openvino_ir import child, quantised, rounding
+from xai_exporters.sources.openvino_ir.translate import translate
+
+from .running import c, f32, floats, o, ov
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+
+
+def fake(x: Any, low: Any, high: Any, out_low: Any = None, out_high: Any = None, levels: int = 256) -> Any:
+    ends = [
+        np.float32(v) for v in (low, high, low if out_low is None else out_low, high if out_high is None else out_high)
+    ]
+    return o.fake_quantize(x, *map(c, ends), levels)
+
+
+def network() -> Any:
+    """A convolution as NNCF quantises it (per channel, 255 levels), and a tensor that goes through int8 codes, as in QDQ files."""
+    x = o.parameter([1, 3, 5, 7], np.float32, name="x")
+    high = np.array([0.5, 1.0, 2.0, 3.0], np.float32).reshape(4, 1, 1, 1)
+    weights = fake(floats(4, 3, 3, 3), -high, high, levels=255)
+    y = o.relu(o.convolution(fake(x, -3.0, 2.5), weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    codes = o.convert(fake(y, 0.0, 5.1, -128.0, 127.0), "i8")
+    again = o.multiply(o.subtract(o.convert(codes, "f32"), f32(-128)), f32(0.02))
+    return ov.Model([o.reduce_mean(again, c(np.array([2, 3])), False)], [x], "net")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the child process leaves."""
+    np.save(tmp_path / child.IMAGES, IMAGES)
+    child._unround(network(), tmp_path, 1 << 30, None)
+    return tmp_path
+
+
+def compare(folder: Path) -> None:
+    [output] = ir.load(folder / child.MODEL).graph.outputs
+    quantised.compare_unrounded(folder, IMAGES, [str(output.name)])
+
+
+def change(file: Path, number: str, by: Any) -> None:
+    arrays = dict(np.load(file))
+    arrays[number] = by(arrays[number])
+    np.savez(file, **arrays)
+
+
+def test_without_rounding(folder: Path) -> None:
+    """A network of floats is left, and every rounding agrees."""
+    compare(folder)
+    graph = ir.load(folder / child.MODEL).graph
+    assert not {"QuantizeLinear", "DequantizeLinear", "Round"} & {node.op_type for node in graph}
+    values = np.load(folder / child.ROUNDINGS_IN)
+    assert [values[str(i)].size for i in range(3)] == [1021, 4 * 1021, 1021]
+
+
+def test_a_wrong_operator_is_noticed(folder: Path) -> None:
+    change(folder / child.OUTPUTS, "0", lambda y: y * 1.001)
+    with pytest.raises(VerificationError, match=r"without rounding, the output '.*' differs"):
+        compare(folder)
+
+
+@pytest.mark.parametrize("by", [lambda y: y + 0.02, lambda y: y * 1.02, lambda y: np.where(y > 1.5, y, y * 0.97)])
+def test_a_wrong_rounding_is_noticed(folder: Path, by: Any) -> None:
+    change(folder / child.ROUNDINGS_OUT, "0", by)
+    with pytest.raises(VerificationError, match=r"the rounding '.*' differs from OpenVINO's"):
+        compare(folder)
+
+
+def test_the_whole() -> None:
+    """OpenVINO's run of the translation may differ by 5 % and by its own distance from ONNX Runtime, which is 0 here."""
+    x = o.parameter([1, 3, 5, 7], np.float32, name="x")
+    model = ir.to_proto(translate(ov.Model([o.relu(x)], [x], "net"), 1 << 20))
+    y = np.maximum(IMAGES, 0)
+    name = model.graph.output[0].name
+    quantised.compare_quantised(model, IMAGES, {name: y}, {name: y})
+    with pytest.raises(VerificationError, match="differs from OpenVINO's run of the source"):
+        quantised.compare_quantised(model, IMAGES, {name: y * 1.06}, {name: y})
+
+
+def test_no_roundings_of_ranges_that_depend_on_the_image() -> None:
+    x = o.parameter([1, 3, 5, 7], np.float32, name="x")
+    high = o.reduce_max(o.abs(x), c(np.array([1, 2, 3])), True)
+    model = ov.Model([o.fake_quantize(x, o.negative(high), high, o.negative(high), high, 256)], [x], "net")
+    assert rounding.roundings(model)[1] == []
