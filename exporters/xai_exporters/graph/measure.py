@@ -130,6 +130,9 @@ def measure(model: ir.Model) -> Measured:
     """
     names = [str(v.name) for node in model.graph for v in node.outputs if v.name]
     names += [str(v.name) for v in model.graph.inputs]
+    # ONNX Runtime takes the nodes without consumers from the last to the first, each after what it needs: in the opposite order
+    # every tensor is measured as soon as it is computed, and then freed
+    names.reverse()
     probes = [onnx.helper.make_node("Shape", [name], [f"xai/shape/{i}"]) for i, name in enumerate(names)]
     one = all(value.shape and value.shape[0] == 1 for value in model.graph.inputs)
     measured = _probe(model, probes, [p.output[0] for p in probes], (1,) if one else (2, 3))
