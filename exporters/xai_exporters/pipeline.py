@@ -215,7 +215,8 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
     network, clean_graph = plan.network, plan.material.clean
     built = _build(plan, say)
     say("writing and verifying")
-    bundle = stage.bundle(path, built.manifest, built.contents)
+    bundle, dead = stage.bundle(path, built.manifest, built.contents), built.dead
+    del built  # its files are written; in memory they would be there once more
     verified = verify(bundle, _source(network), network)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
     return Export(
@@ -223,7 +224,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
         bundle.manifest,
         network.kind,
         verified,
-        built.dead,
+        dead,
         clean_graph.was_fixed,
         plan.choice.dropped,
         size=sum(record.size for record in bundle.manifest.files.values()),
@@ -286,9 +287,11 @@ def _build(plan: Plan, say: Say) -> Built:
     graphs, left_out = roles.build(material)
     tensor = {"xai_tensor": str(material.cut.target.name)}  # the layer's real name, in case the request says "auto"
     notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
-    contents = {f"{role}.onnx": to_bytes(make_model(graph, notes[role])) for role, graph in graphs.items()}
+    described = describe(request, roles, material, graphs)
+    # a graph's own weights (rotated, clamped) would be in memory twice
+    contents = {f"{role}.onnx": to_bytes(make_model(graphs.pop(role), notes[role])) for role in list(graphs)}
     manifest = replace(
-        describe(request, roles, material, graphs),
+        described,
         left_out=left_out,
         randomised=plan.random,
         labels=LABELS if plan.labels else None,

@@ -159,19 +159,24 @@ def _probe(
 ) -> list[list[NDArray[Any]]]:
     """Run a model, extended by `nodes`, on zeros: the tensors `fetch` for each batch. `only_for`: without the nodes that these
     tensors do not depend on."""
-    proto = ir.to_proto(model)
-    if only_for:
-        _drop_others(proto.graph, only_for)
-    del proto.graph.output[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # untyped: any type can be fetched
-    session = open_session(proto.SerializeToString(), "the network")
+    session = open_session(_extended(model, nodes, fetch, only_for), "the network")
     results = []
     for batch in batches:
         zeros = {str(value.name): _zeros(value, batch) for value in model.graph.inputs}
         outputs = run(session, zeros, f"the network on {batch} image{'s' * (batch > 1)}")
         results.append([outputs[name] for name in fetch])
     return results
+
+
+def _extended(model: ir.Model, nodes: Sequence[onnx.NodeProto], fetch: Sequence[str], only_for: Sequence[str]) -> bytes:
+    """The model with further nodes and other outputs, serialised; the copy of its weights in between ends here."""
+    proto = ir.to_proto(model)
+    if only_for:
+        _drop_others(proto.graph, only_for)
+    del proto.graph.output[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fetch)  # untyped: any type can be fetched
+    return bytes(proto.SerializeToString())
 
 
 def _drop_others(graph: onnx.GraphProto, names: Sequence[str]) -> None:
