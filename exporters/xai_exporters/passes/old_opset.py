@@ -95,6 +95,13 @@ def _upgrade(node: NodeProto, model: onnx.ModelProto, ranks: dict[str, int], nod
     if op == "Cast" and isinstance(to := _take(node, "to").get("to"), bytes | int):
         to = onnx.TensorProto.DataType.Value(to.decode().upper()) if isinstance(to, bytes) else to
         node.attribute.append(helper.make_attribute("to", to))
+    # LpPool-1 and GlobalLpPool-1 have p as a float, later ones as an integer
+    if op in ("LpPool", "GlobalLpPool") and isinstance(p := _take(node, "p").get("p"), float | int):
+        if p != int(p):
+            raise GraphError(
+                f"{called(node.name, node.output)} is {op} with p = {p:g}; only whole numbers are known from opset 2 on"
+            )
+        node.attribute.append(helper.make_attribute("p", int(p)))
     # Concat-1 has the default 1; later ones have none
     if op == "Concat" and not any(a.name == "axis" for a in node.attribute):
         node.attribute.append(helper.make_attribute("axis", 1))

@@ -1,7 +1,8 @@
 """Operators that ONNX Runtime registers in the standard domain, though ONNX has them later or never.
 
-Its optimiser writes LayerNormalization into files of any opset, and SimplifiedLayerNormalization. The onnx package's checker and
-converter refuse both, so these operators get the runtime's own domain while the package looks at a model.
+Its optimiser writes LayerNormalization into files of any opset, and SimplifiedLayerNormalization. It runs GroupNormalization of
+opset 18, which ONNX has withdrawn. The onnx package's checker and converter refuse all three, so these operators get the runtime's
+own domain while the package looks at a model.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import onnx
 from ..graph.reading import opset_of
 from .fused_node import OURS
 
-_SINCE = {"LayerNormalization": 17, "SimplifiedLayerNormalization": None}
-"""Operator -> the opset in which ONNX has it, or None."""
+_UNKNOWN = {"LayerNormalization": (1, 16), "SimplifiedLayerNormalization": (1, 1 << 30), "GroupNormalization": (18, 20)}
+"""Operator -> the first and the last opset in which ONNX does not have it and ONNX Runtime does."""
 
 
 def put_aside(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,10 +21,8 @@ def put_aside(model: onnx.ModelProto) -> onnx.ModelProto:
     version = opset_of(model)
 
     def foreign(node: onnx.NodeProto) -> bool:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in _SINCE:
-            return False
-        since = _SINCE[node.op_type]
-        return since is None or version < since
+        first, last = _UNKNOWN.get(node.op_type, (1, 0))
+        return node.domain in ("", "ai.onnx") and first <= version <= last
 
     if not any(map(foreign, model.graph.node)):
         return model
@@ -40,6 +39,6 @@ def put_aside(model: onnx.ModelProto) -> onnx.ModelProto:
 def put_back(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with such operators in the standard domain; it is changed."""
     for node in model.graph.node:
-        if node.domain == OURS and node.op_type in _SINCE:
+        if node.domain == OURS and node.op_type in _UNKNOWN:
             node.domain = ""
     return model

@@ -13,8 +13,10 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
+from xai_exporters import Request
 from xai_exporters.errors import GraphError
 from xai_exporters.passes.clean import clean
+from xai_exporters.sources import load_source
 
 from .. import nets
 from .. import onnx_nets as o
@@ -338,6 +340,18 @@ def test_old_opset() -> None:
     assert "LayerNormalization" in {node.op_type for node in again.graph.node}
     want = onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"]
     close(onnxruntime(again.SerializeToString(), {"image": IMAGES})["scores"], want)
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_withdrawn_group_normalization(opset: int, tmp_path: Path) -> None:
+    """Of opset 18 to 20: a scale and a bias for each group."""
+    b = o.Build(opset)
+    y = b("GroupNormalization", patches(b), b.draw(4), b.draw(4), num_groups=4, epsilon=0.01)
+    model = b.model(b.linear(b("Slice", b.pooled(y), b.weight([0]), b.weight([6]), b.weight([1])), out="scores"))
+    want = onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"]
+    close(onnxruntime(written(model).SerializeToString(), {"image": IMAGES})["scores"], want)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert load_source(Request(tmp_path / "net.onnx")).kind == "ONNX"  # the checker of the onnx package refuses it
 
 
 REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {

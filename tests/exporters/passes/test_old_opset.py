@@ -55,6 +55,8 @@ CASES: dict[str, tuple[int, Callable[[o.Build], str], Callable[[Array], Array]]]
             lambda x: np.pad(x, ((0, 0), (0, 0), (1, 3), (2, 4)), constant_values=7)),
     "Concat": (1, lambda b: b("Concat", "image", "image"), lambda x: np.concatenate([x, x], 1)),
     "Cast": (1, lambda b: b("Cast", b("Cast", "image", to="INT32"), to="FLOAT"), np.trunc),
+    "LpPool": (1, lambda b: b("LpPool", "image", kernel_shape=[2, 5], strides=[2, 5], p=3.0),
+               lambda x: (np.abs(x.reshape(-1, 3, 8, 2, 4, 5)) ** 3).sum((3, 5)) ** (1 / 3)),
     "Upsample": (1, lambda b: b("Upsample", "image", height_scale=2.0, width_scale=3.0, mode="nearest"),
                  lambda x: x.repeat(2, 2).repeat(3, 3)),
 }  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from ...graph.emit import Ops
-from ..fused_node import FusedNode, rule
+from ..fused_node import OLD_GROUPS, FusedNode, rule
 
 
 def rms(op: Ops, x: ir.Value, axes: Sequence[int], epsilon: float) -> ir.Value:
@@ -55,16 +56,28 @@ def group_norm(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
     s = x
     if last:
         x = op.Transpose(x, perm=[0, rank - 1, *range(1, rank - 1)])
-    # each group is a channel of [N,groups,K/groups * positions]; in Reshape 0 keeps the size of the batch
     ones, zeros = np.ones(groups, op.floats), np.zeros(groups, op.floats)
-    xhat = op.InstanceNormalization(
-        op.Reshape(x, [0, groups, -1]), ones, zeros, epsilon=float(node.attr("epsilon", 1e-5))
-    )
+    xhat = _normalised(op, node, x, groups, ones, zeros)
     kind = int(ir.DataType.from_numpy(op.floats))  # the kernel takes float32 parameters beside a float16 image
     gamma, beta = (op.Reshape(op.Cast(v, to=kind), [-1, *[1] * (rank - 2)]) for v in (gamma, beta))
-    y = op.Add(op.Mul(op.Reshape(xhat, op.Shape(x)), gamma), beta)
+    y = op.Add(op.Mul(xhat, gamma), beta)
     if node.attr("activation", 0):
         y = op.Mul(y, op.Sigmoid(y))
     if last:
         y = op.Transpose(y, perm=[0, *range(2, rank), 1])
     return [y, s if skip is not None else None]
+
+
+@rule(OLD_GROUPS)
+def old_group_normalization(op: Ops, node: FusedNode) -> ir.Value:
+    """scale xhat + bias, with a scale and a bias for each group."""
+    return _normalised(op, node, node.x(), int(node.attr("num_groups")), node.x(1), node.x(2))
+
+
+def _normalised(op: Ops, node: FusedNode, x: ir.Value, groups: int, scale: Any, bias: Any) -> ir.Value:
+    """Group normalisation of [N,K,...]: each group is a channel of [N,groups,K/groups * positions]."""
+    epsilon = float(node.attr("epsilon", 1e-5))
+    y = op.InstanceNormalization(
+        op.Reshape(x, [0, groups, -1]), scale, bias, epsilon=epsilon
+    )  # 0 keeps the batch's size
+    return op.Reshape(y, op.Shape(x))
