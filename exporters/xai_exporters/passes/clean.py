@@ -20,6 +20,7 @@ from ..graph.layouts import input_layout
 from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
+from .antialiased import write_antialiased
 from .clipped_pooling import clip_poolings
 from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
@@ -149,6 +150,15 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
             raise
         # it does not run at batch 2 and 3: start again, for one image
         return _clean(proto, input_shape, " ".join(str(error).split())[:300])
+    shapes = _reduced(model, shapes)
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
+    # shape arithmetic leaves this one Shape node at most
+    batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
+    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
+
+
+def _reduced(model: ir.Model, shapes: Measured) -> Measured:
+    """The passes that need measured shapes; returns the shapes after them."""
     if reduce_shape_arithmetic(model, shapes):
         _fold(model)
         shapes = measure(model)
@@ -160,11 +170,10 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
         _fold(model)
     if gathered or fixed:
         shapes = measure(model)
+    if write_antialiased(model, shapes):
+        shapes = measure(model)
     clip_poolings(model, shapes)
-    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
-    # shape arithmetic leaves this one Shape node at most
-    batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
-    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
+    return shapes
 
 
 def free_name(name: str) -> str:

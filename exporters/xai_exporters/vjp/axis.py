@@ -1,4 +1,4 @@
-"""The transpose of picking positions along an axis, and a matrix product along an axis."""
+"""The transpose of picking positions along an axis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graph.emit import Ops
+from ..graph.interpolation import along
 
 _ROUNDS = 4  # one Gather per round; if a position is picked more often than that, a matrix product is shorter
 
@@ -40,16 +41,3 @@ def from_positions(op: Ops, dy: ir.Value, axis: int, rank: int, positions: NDArr
         inverse[again] = order[first[again] + turn]
         parts.append(op.Gather(padded, inverse, axis=axis))
     return functools.reduce(op.Add, parts)
-
-
-def along(op: Ops, value: ir.Value, axis: int, rank: int, matrix: NDArray[Any]) -> ir.Value:
-    """value [..., n, ...] times matrix [n,m] along an axis: [..., m, ...]."""
-    matrix = np.ascontiguousarray(matrix)
-    if axis == rank - 1:
-        return op.MatMul(value, matrix)
-    if axis == rank - 2:  # the rows: the transposed matrix from the left
-        return op.MatMul(np.ascontiguousarray(matrix.T), value)
-    # any other axis moves to the end for the product, and back
-    perm = [i for i in range(rank) if i != axis] + [axis]
-    product = op.MatMul(op.Transpose(value, perm=perm), matrix)
-    return op.Transpose(product, perm=[int(i) for i in np.argsort(perm)])

@@ -57,6 +57,8 @@ class Step:
 Rule: TypeAlias = Callable[[Step], Positions]
 
 RULES: dict[str, Rule] = {}
+RESIZES = "xai/resizes"
+"""Mark in the `meta` of a product with a constant matrix that stands for a resize along one axis."""
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
@@ -184,6 +186,10 @@ def _reduction(step: Step) -> Positions:
 def _product(step: Step) -> Positions:
     """[...,i,k] @ [...,k,j]: positions that stay the same along k are kept; positions that the product sums over are lost."""
     left, right = step.states[:2]
+    if step.node.meta.get(RESIZES):  # the matrix of a resize is the operand without positions
+        state, shape, axis = (left, step.shape, step.rank - 1) if left else (right, step.shapes[1], step.rank - 2)
+        assert shape is not None
+        return s.kept(s.resized(strand, shape, step.results[0], {axis: None}) for strand in state)
     if step.shape == () or min(len(step.shape), len(step.shapes[1] or ())) < 2:
         return ()
     if step.node.op_type == "Gemm":
