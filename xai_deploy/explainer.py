@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from .errors import NonFiniteOutputError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
+from .faithful import PRODUCTS, rounding, rounding_warning
 from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
@@ -31,6 +33,8 @@ from .pictures.thumbnail import thumbnail
 from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
 from .targets import read as read_targets
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 MAX_THREADS = 1024  # a typing error must not start a hundred thousand
@@ -105,6 +109,7 @@ class Explainer:
         self.backend, self.backend_version = self._backend.name, self._backend.version
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
+        self._warned: set[str] = set()
         runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = OpenedNetwork(
             self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
@@ -150,11 +155,20 @@ class Explainer:
         for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
+            self._warn_of_rounding(name, method)
             named.append((name, method))
         batch = as_list(images)
         wanted = read_targets(targets, len(batch), self._space)
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
+
+    def _warn_of_rounding(self, name: str, method: Method) -> None:
+        """Log, once for each method, which of its graphs gave values at export that rounding decides."""
+        for what, share in rounding(self.bundle.manifest).items():
+            concerned = method.sums_products if what == PRODUCTS else what in method.roles
+            if concerned and name not in self._warned:
+                self._warned.add(name)
+                log.warning("%s: %s", name, rounding_warning(what, share))
 
     def methods(self, which: MethodSet = "all") -> list[str]:
         """The methods that this bundle's graphs allow, for `explain_many`.

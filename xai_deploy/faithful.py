@@ -17,6 +17,7 @@ holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ HALF = "half-precision"
 NOISE = "rounding-noise"
 """The extension with the measured noise of a network of integers, and the largest logit in that measurement: two numbers."""
 
+ROUNDING = "rounding"
+"""The extension with what float32 decides: "NAME SHARE; NAME SHARE ...". NAME is a role, or `PRODUCTS`. SHARE is the part of a
+map's largest value by which two ways of computing it in float32 differed on noise images at export; 1: all of it."""
+
+PRODUCTS = "gradient-x-activation"
+"""The sum over the channels of gradient times activation. It is zero at each position of a layer that a normalisation over the
+channels reads, because the normalised result does not change with the size of its input. What is computed there is rounding."""
+
 _TIMES = 1.25
 """The safety factor. Photographs gave 1.0 times the noise of the images that it is measured on (MobileNetV1 and V2)."""
 
@@ -37,6 +46,38 @@ _TIMES = 1.25
 def said(noise: float, largest: float) -> str:
     """The measured noise as the manifest holds it."""
     return f"{noise:.9g} {largest:.9g}"
+
+
+def rounding_said(shares: Mapping[str, float]) -> str:
+    """The shares that rounding decides, as the manifest holds them."""
+    return "; ".join(f"{name} {share:.2g}" for name, share in shares.items())
+
+
+def rounding(manifest: Manifest) -> dict[str, float]:
+    """The shares that rounding decides, by role or `PRODUCTS`; entries that make no sense are skipped."""
+    shares = {}
+    for entry in manifest.extensions.get(ROUNDING, "").split(";"):
+        name, _, number = entry.strip().rpartition(" ")
+        try:
+            share = float(number)
+        except ValueError:
+            continue
+        if name and 0 < share < math.inf:
+            shares[name] = min(share, 1.0)
+    return shares
+
+
+def rounding_warning(name: str, share: float) -> str:
+    """A sentence for users: what float32 decides."""
+    if name == PRODUCTS:
+        return (
+            "at this layer gradient times activation cancels out over the channels, because a normalisation reads it: maps of "
+            "hires-cam hold rounding noise; take another method, or a layer after the normalisation"
+        )
+    decided = f"{100 * share:.2g} % of their largest value"
+    return (
+        f"maps of the {name} graph are decided by rounding in float32 to {decided} (measured on noise images at export)"
+    )
 
 
 def _noise(manifest: Manifest, largest: float) -> float | None:

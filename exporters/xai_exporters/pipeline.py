@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from xai_deploy.faithful import ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import Randomised
 
@@ -21,6 +22,7 @@ from .bundle.describe import describe, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.labels import class_names
 from .bundle.recipes import Ask
+from .bundle.rounding import why_unusable
 from .bundle.stage import Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, noise_images, verify
 from .cut.choose import Choice, choose, follow_choice
@@ -303,7 +305,14 @@ def _build(plan: Plan, say: Say) -> Built:
     measured = noise_images(material.image, _MEASURED)
     manifest = with_precision(manifest, contents, material.clean, material.logits, measured)
     wrong, dead = check_backward(contents, manifest)
-    wrong = check_everywhere(contents, manifest, images) | wrong
+    checked = check_everywhere(contents, manifest, images)
+    unusable = {
+        role: why
+        for role, share in checked.rounding.items()
+        if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(share)) is not None
+    }
+    wrong = unusable | dict(checked.wrong) | wrong
+    rounding = {name: share for name, share in checked.rounding.items() if name not in wrong}
     # a graph that a runtime computes wrongly is left out, unless the request asks for it: then the export fails
     for role, reason in wrong.items():
         if roles.asks_for(role):
@@ -314,6 +323,7 @@ def _build(plan: Plan, say: Say) -> Built:
         graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
         composites={role: name for role, name in manifest.composites.items() if role not in wrong},
         left_out=manifest.left_out | wrong,
+        extensions=manifest.extensions | ({ROUNDING: rounding_said(rounding)} if rounding else {}),
     )
     return Built(manifest, contents | _further_files(plan, manifest, contents), dead)
 

@@ -18,6 +18,7 @@ class HiResCam(Method):
 
     shows: ClassVar[str] = "gradient x activation at each position of the layer"
     passes: ClassVar[str] = "1 + a tail"
+    sums_products: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:

@@ -131,6 +131,7 @@ class Method(Protocol):
         by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
             within one step of a quantised network; see `constant_maps`.
         at_pixels: It goes back to the pixels of the input. A few of them may outshine all others, so pictures clip them.
+        sums_products: Its map is the sum over the channels of gradient times activation; see `faithful.PRODUCTS`.
     """
 
     shows: ClassVar[str] = "-"
@@ -139,6 +140,7 @@ class Method(Protocol):
     several_classes: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    sums_products: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, str]:

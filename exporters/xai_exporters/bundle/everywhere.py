@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..cut.scores.logits import Logits, quantisation_step
 from ..errors import GraphError, VerificationError
 from ..graph.measure import open_session, run
 from ..passes.clean import CleanGraph
+from .rounding import Rounding
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,20 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Open: TypeAlias = Callable[[bytes, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
 
 
-def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: NDArray[Any]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Checked:
+    """What the runtimes gave.
+
+    Attributes:
+        wrong: Role -> which runtime computes it wrongly, and by how much.
+        rounding: Role or `PRODUCTS` -> the share of its largest value that rounding decides, if it is `TOLD` or more.
+    """
+
+    wrong: Mapping[str, str]
+    rounding: Mapping[str, float]
+
+
+def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: NDArray[Any]) -> Checked:
     """Compare every graph's logits with head and tail, runtime by runtime, as the engine opens them: optimised, in float32.
 
     Args:
@@ -35,12 +49,13 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
         image: The input, [n, ...].
 
     Returns:
-        Role -> which runtime computes it wrongly, and by how much. A graph that a runtime can't open or run is logged, not wrong.
+        Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is logged, not wrong.
 
     Raises:
         VerificationError: A runtime computes head and tail differently from the first runtime.
     """
     wrong: dict[str, str] = {}
+    rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
     for runtime, opened in _runtimes():
         try:
@@ -51,7 +66,7 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
             continue
         if first is None:  # ONNX Runtime is the first of the runtimes
             if not np.isfinite(tail[LOGITS]).all():
-                return {}  # `verify` reports it if the source gives such numbers itself
+                return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
             first = tail[LOGITS]
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             raise VerificationError(f"{runtime} computes head and tail differently from ONNX Runtime: {how}")
@@ -70,7 +85,9 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
                 continue
             if (how := _how_wrong(results, tail, manifest)) is not None:
                 wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
-    return wrong
+            elif graph.propagated is not None and role not in wrong:
+                rounding.add(role, results, feeds, lambda role=role: _exactly(contents[f"{role}.onnx"], role))  # type: ignore[misc]
+    return Checked(wrong, rounding.shares())
 
 
 def with_precision(

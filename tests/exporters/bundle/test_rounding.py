@@ -1,0 +1,113 @@
+"""What rounding in float32 decides is measured, recorded and said: `rounding.py`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from xai_exporters import Request, export
+from xai_exporters.bundle import rounding as measured
+from xai_exporters.cli import main
+
+from xai_deploy import Explainer
+from xai_deploy.faithful import PRODUCTS, ROUNDING, rounding
+
+from .. import onnx_nets as o
+from ..running import export_onnx
+
+
+class Normalised(nn.Module):
+    """A LayerNorm over the channels reads the layer `stem`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(3, 8, 4, stride=4), nn.LayerNorm(8, eps=0.0), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.Tensor(self.head(torch.relu(self.norm(self.stem(x).flatten(2).transpose(1, 2))).mean(1)))
+
+
+def test_a_map_before_a_normalisation_is_rounding_noise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    network = Normalised().eval()
+    # Euler's theorem: y(t x) = y(x) for all t > 0, so the sum of x dy/dx vanishes; in float64 by torch
+    layer = network.double().stem(torch.rand(1, 3, 16, 16).double()).detach().requires_grad_()
+    tokens = network.norm(layer.flatten(2).transpose(1, 2))
+    [g] = torch.autograd.grad(network.head(torch.relu(tokens).mean(1))[0, 1], layer)
+    products = (g * layer).detach()
+    assert float(products.sum(1).abs().max()) < 1e-12 * float(products.abs().max())
+    torch.save(network.float(), tmp_path / "net.pt")
+    for split, says in (("stem", {PRODUCTS: 1.0}), ("norm", {})):
+        path = tmp_path / f"{split}.xai"
+        done = export(Request(tmp_path / "net.pt", output_path=path, trust_code=True, input_shape=(3, 16, 16),
+                              preprocess="assume", split=split))  # fmt: skip
+        assert rounding(done.manifest) == says
+        caplog.clear()
+        explainer = Explainer(path, "onnxruntime")
+        x = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
+        for method in ("hires-cam", "grad-cam", "hires-cam"):
+            explainer.explain(x, method, 1)
+        assert caplog.text.count("hires-cam: at this layer gradient times activation cancels") == len(says)
+        assert "grad-cam:" not in caplog.text
+
+
+def test_shares() -> None:
+    exact = np.array([[2.0, -4.0], [0.0, 0.0], [1.0, 0.5]])
+    assert measured._share(exact + np.array([[0.0, 0.4], [9.0, 9.0], [0.2, 0.0]]), exact) == pytest.approx(0.2)
+    assert measured._share(exact * np.nan, exact) == 0
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the relevance differ by a share."""
+
+    def by(share: float) -> None:
+        monkeypatch.setattr(measured, "_share", lambda got, exact: share)
+
+    return by
+
+
+def test_relevance_that_rounding_decides_is_said(
+    rounds: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds(0.05)
+    done = export_onnx(tmp_path, o.classifier())
+    assert done.manifest.extensions[ROUNDING] == "gradient 0.05; relevance 0.05"
+    Explainer(done.path, "onnxruntime").explain(
+        np.zeros((1, *done.manifest.input.image_shape), np.float32), "relevance-cam", 0
+    )
+    assert (
+        "relevance-cam: maps of the relevance graph are decided by rounding in float32 to 5 % of their largest value"
+        in caplog.text
+    )
+    source = str(tmp_path / "net.onnx")
+    main([source, "-o", str(tmp_path / "again.xai"), "--preprocess", "none"])
+    assert "Maps of the relevance graph are decided by rounding in float32 to 5 %" in capsys.readouterr().out
+
+
+def test_relevance_that_rounding_decides_alone_is_left_out(rounds: Any, tmp_path: Path) -> None:
+    rounds(0.5)
+    manifest = export_onnx(tmp_path, o.classifier()).manifest
+    assert set(manifest.graphs) >= {"head", "tail"}
+    assert not {"relevance", "gradient"} & set(manifest.graphs)
+    assert manifest.left_out["relevance"].startswith(
+        "rounding in float32 decides 50 % of its largest value; take another"
+    )
+    assert ROUNDING not in manifest.extensions
+
+
+def test_a_role_that_was_asked_for_stays(rounds: Any, tmp_path: Path) -> None:
+    rounds(0.5)
+    manifest = export_onnx(tmp_path, o.classifier(), roles=("relevance",)).manifest
+    assert manifest.extensions[ROUNDING] == "relevance 0.5"
+
+
+@pytest.mark.parametrize("text", ["", "relevance", "relevance x", "relevance -1; ; gradient nan", "relevance inf"])
+def test_a_strangers_entry_is_skipped(text: str, tmp_path: Path) -> None:
+    manifest = export_onnx(tmp_path, o.classifier()).manifest
+    assert rounding(replace(manifest, extensions={ROUNDING: text})) == {}
