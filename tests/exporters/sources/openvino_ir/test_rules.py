@@ -189,6 +189,10 @@ for _round, _pad in itertools.product(
             CASES[f"average pool of padding {_key}"] = lambda x, m=_m: o14.avg_pool(
                 x, m[3], [1, 1], [1, 0], m[2], False, m[0], m[1]
             )
+for _round in ("ceil", "ceil_torch"):
+    CASES[f"average pool of no padding {_round}"] = lambda x, m=_round: o14.avg_pool(
+        x, [2, 2], [0, 0], [0, 0], [3, 3], False, m
+    )
 for _mode in ("constant", "edge", "reflect"):
     CASES[f"pad {_mode}"] = lambda x, m=_mode: o.pad(x, ints(0, 0, 1, 2), ints(0, 0, 2, 1), m, f32(0.5))
 for _mode, _axes, _norm in itertools.product(

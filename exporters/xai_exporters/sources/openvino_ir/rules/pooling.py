@@ -29,16 +29,14 @@ def average_pool(op: Ops, layer: Layer) -> ir.Value:
     strides, kernel, dilations, pads = _window(layer)
     if any(d != 1 for d in dilations):
         raise layer.refuse("an average pooling with dilation, which opset 18 does not have")
-    counted = not layer.attr("exclude-pad", layer.attr("exclude_pad", False)) and any(pads)
-    if counted and "ceil" in str(layer.attr("rounding_type", "floor")).lower():
-        given = pads_of(layer, kernel, strides, dilations)
-        if pads != given:  # what is beyond the given padding never counts
-            raise layer.refuse(
-                "an average pooling that counts its padding and rounds its size up; export it without ceil_mode"
-            )
-    return op.AveragePool(
-        layer.x(), kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(bool(counted))
-    )
+    given = pads_of(layer, kernel, strides, dilations)
+    # what is beyond the given padding never counts
+    counted = not layer.attr("exclude-pad", layer.attr("exclude_pad", False)) and any(given)
+    if counted and pads != given:
+        raise layer.refuse(
+            "an average pooling that counts its padding and rounds its size up; export it without ceil_mode"
+        )
+    return op.AveragePool(layer.x(), kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=int(counted))
 
 
 def _window(layer: Layer) -> tuple[list[int], list[int], list[int], list[int]]:
