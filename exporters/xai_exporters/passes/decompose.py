@@ -18,6 +18,8 @@ from ..graph.emit import Emitter, Ops
 from ..graph.reading import called
 from .fused_node import FusedNode, UnknownShape, key, rules
 
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
 
 def decompose(model: ir.Model) -> bool:
     """Rewrite the graph in place; the tensors that a fused operator gives keep their names.
@@ -30,6 +32,7 @@ def decompose(model: ir.Model) -> bool:
     """
     if not any(rules.get(key(node)) for node in model.graph):
         return False
+    model.graph.sort()  # shape inference goes through the nodes in their order
     while pending := [node for node in model.graph if rules.get(key(node))]:
         common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
         emit = Emitter(model.graph, "parts")
@@ -38,19 +41,23 @@ def decompose(model: ir.Model) -> bool:
                 return True  # shapes end at an operator that `require_standard_ops` refuses by its name
             place = called(pending[0].name, (v.name for v in pending[0].outputs))
             raise GraphError(
-                f"{place} is {key(pending[0])}, and the shape of its inputs can't be inferred; run onnx.shape_inference on the "
-                "file, or give the original file that was optimised"
+                f"{place} is {key(pending[0])}, and the shape or the type of its inputs can't be inferred; run "
+                "onnx.shape_inference on the file, or give the original file that was optimised"
             )
     return True
 
 
 def _rewrite(graph: ir.Graph, emit: Emitter, node: ir.Node) -> bool:
-    """Replace one node; returns False if a shape that its rule needs is not known yet."""
+    """Replace one node; returns False if its element type, or a shape that its rule needs, is not known yet."""
     found = rules.get(key(node))
     assert found is not None
     start = len(graph)
+    kind = node.inputs[0].dtype if node.inputs and node.inputs[0] is not None else None
+    if kind is None:
+        return False
+    floats = kind.numpy() if kind in _FLOATS else np.dtype(np.float32)
     try:
-        results = found(Ops(emit, node.name or node.op_type, _floats(node)), FusedNode(node))
+        results = found(Ops(emit, node.name or node.op_type, floats), FusedNode(node))
     except UnknownShape:
         graph.remove(list(graph)[start:])
         return False
@@ -74,11 +81,5 @@ def _rewrite(graph: ir.Graph, emit: Emitter, node: ir.Node) -> bool:
     ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, olds, news)
     for value, name in zip(news, names, strict=True):
         value.name = name
+        value.dtype = value.dtype or kind  # what a fused operator gives has its first input's element type
     return True
-
-
-def _floats(node: ir.Node) -> np.dtype[np.generic]:
-    """The element type of a node's constants: that of its first input of floats; float32 if that is not known."""
-    kinds = (value.dtype for value in node.inputs if value is not None)
-    known = next((kind for kind in kinds if kind in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)), None)
-    return np.dtype(np.float32) if known is None else known.numpy()

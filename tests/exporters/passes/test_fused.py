@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from xai_exporters import Request
 from xai_exporters.errors import GraphError
 from xai_exporters.passes.clean import clean
@@ -395,6 +396,18 @@ def test_a_file_for_gpus(tmp_path: Path) -> None:
     done = export_onnx(tmp_path, b.model(gpu(b), imports=[helper.make_opsetid(OURS, 1)]), split="patches_out")
     assert done.notes[0].startswith("ONNX Runtime does not compute Attention, BiasAdd on a processor")
     assert {"gradient", "relevance"} <= done.manifest.graphs.keys()
+
+
+@pytest.mark.parametrize("name", ["Gelu", "SkipLayerNormalization and its sum", "Attention, other values"])
+def test_half_precision(name: str) -> None:
+    """As files for GPUs are; constants have the type of the tensors."""
+    model = network(CASES[name])
+    want = onnxruntime(model.SerializeToString(), {"image": IMAGES})["scores"]
+    half = convert_float_to_float16(model, keep_io_types=True)
+    del half.graph.value_info[:]
+    again = written(half)
+    assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in again.graph.initializer)
+    close(onnxruntime(again.SerializeToString(), {"image": IMAGES})["scores"], want, 5e-3)
 
 
 def test_a_tensor_of_unknown_shape() -> None:
