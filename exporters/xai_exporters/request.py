@@ -214,6 +214,17 @@ class Request:
             object.__setattr__(self, "trust_code", True)  # the dataclass is frozen
 
 
+def normalises(request: Request) -> bool:
+    """Whether the request says that pixels become other numbers than 0 to 255."""
+    if request.preprocess not in (None, "none", "assume"):
+        return True
+    for key, plain in (("scale", 1), ("mean", 0), ("std", 1)):
+        given = request.preprocess_fields.get(key, plain)
+        if any(number != plain for number in (given if isinstance(given, list | tuple) else [given])):
+            return True
+    return False
+
+
 def check(request: Request) -> None:
     """Check what the types alone do not say.
 

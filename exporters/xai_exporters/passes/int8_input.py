@@ -1,10 +1,15 @@
-"""Turn an image input of int8 codes into one of uint8 pixels: q = pixel - 128.
+"""Turn an image input of int8 codes into one of uint8 pixels, q = pixel - 128, or an input of codes into one of floats.
 
 If every reader of the input is a DequantizeLinear, its zero point z becomes z + 128: scale (q - z) = scale (pixel - (z + 128)).
 Otherwise standard operators compute the codes from the pixels first.
+
+Codes may stand for normalised images. Then a QuantizeLinear with the file's own scale and zero point computes them from floats.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,6 +47,78 @@ def to_pixels(model: onnx.ModelProto) -> onnx.ModelProto | None:
     floats = f"{image.name}/floats"
     graph.node.insert(0, helper.make_node("QuantizeLinear", [floats, one, zero_], [codes], name=codes))
     graph.node.insert(0, helper.make_node("DequantizeLinear", [image.name, one, middle], [floats], name=floats))
+    return changed
+
+
+@dataclass(frozen=True)
+class CodedInput:
+    """How the codes of an image input stand for numbers: (code - zero) scale.
+
+    Attributes:
+        name: The input's name.
+        scale: The scale.
+        zero: The zero point.
+        signed: Whether the codes are int8, not uint8.
+    """
+
+    name: str
+    scale: np.float32
+    zero: int
+    signed: bool
+
+    @property
+    def kind(self) -> type[np.int8 | np.uint8]:
+        """The type of the codes."""
+        return np.int8 if self.signed else np.uint8
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The numbers of the least and the greatest code."""
+        low, high = np.iinfo(self.kind).min, np.iinfo(self.kind).max
+        return (low - self.zero) * float(self.scale), (high - self.zero) * float(self.scale)
+
+    def codes(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The codes of floats [N,...], as QuantizeLinear computes them."""
+        codes = np.rint(x / self.scale) + self.zero
+        clipped: NDArray[Any] = np.clip(codes, np.iinfo(self.kind).min, np.iinfo(self.kind).max).astype(self.kind)
+        return clipped
+
+
+def coded_input(model: onnx.ModelProto) -> CodedInput | None:
+    """The input of codes of 8 bits, if there is one, and DequantizeLinear nodes of one scale and zero point alone read it."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    images = [value for value in model.graph.input if value.name not in weights]
+    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    if len(images) != 1 or images[0].type.tensor_type.elem_type not in kinds:
+        return None
+    readers = [node for node in model.graph.node if images[0].name in node.input]
+    if not readers or not all(_is_dequantize(node, weights) and node.input[1] in weights for node in readers):
+        return None
+    pairs = [[numpy_helper.to_array(weights[name]) for name in node.input[1:3]] for node in readers]
+    if any(array.size != 1 for pair in pairs for array in pair):
+        return None
+    numbers = {(float(scale.item()), int(zero.item())) for scale, zero in pairs}
+    if len(numbers) != 1:
+        return None
+    scale, zero = pairs[0]
+    return CodedInput(images[0].name, np.float32(scale.item()), int(zero.item()), zero.dtype == np.int8)
+
+
+def to_floats(model: onnx.ModelProto, coded: CodedInput) -> onnx.ModelProto:
+    """The model with an input of floats, which a QuantizeLinear turns into the codes. The model given is not changed."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    [image] = [value for value in graph.input if value.name == coded.name]
+    image.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    codes, scale, zero = (f"{coded.name}/{what}" for what in ("codes", "scale", "zero"))
+    for name, value in ((scale, coded.scale), (zero, coded.kind(coded.zero))):
+        graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == coded.name:
+                node.input[position] = codes
+    graph.node.insert(0, helper.make_node("QuantizeLinear", [coded.name, scale, zero], [codes], name=codes))
     return changed
 
 

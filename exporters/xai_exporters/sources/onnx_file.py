@@ -17,7 +17,7 @@ from ..passes.expansion import expansion
 from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
-from ..request import Request
+from ..request import Request, normalises
 from .onnx_metadata import read_metadata
 from .order import in_order
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
@@ -73,7 +73,8 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        return replace(read_metadata(model, in_standard_form(model, f"ONNX{producer}")), files=tuple(files))
+        network = in_standard_form(model, f"ONNX{producer}", normalises(request))
+        return replace(read_metadata(model, network), files=tuple(files))
     except (
         ValueError,
         KeyError,

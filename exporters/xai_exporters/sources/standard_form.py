@@ -18,7 +18,7 @@ from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
 from ..passes.codes import to_common_codes
 from ..passes.elsewhere import in_standard_operators, not_computed_here
-from ..passes.int8_input import to_codes, to_pixels
+from ..passes.int8_input import coded_input, to_codes, to_floats, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
@@ -34,13 +34,19 @@ _NOT_COMPARED = (
     "this was not compared with a run of the file"
 )
 
+_CODED = (
+    "the 8-bit input stands for numbers from {low:.3g} to {high:.3g}, and pixels are taken as its codes; if images were normalised "
+    "for training, give --preprocess: the file's own scale then makes the codes"
+)
 
-def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
+
+def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) -> TrainedNetwork:
     """The network in standard form.
 
     Args:
         model: The file's content; not changed.
         kind: The file's description, for people.
+        floats: Images are normalised to floats. An input of 8-bit codes then becomes one of floats, if the file has their scale.
 
     Raises:
         GraphError: An operator of an opset below 7 can't be converted.
@@ -57,37 +63,57 @@ def in_standard_form(model: onnx.ModelProto, kind: str) -> TrainedNetwork:
     original = model
     codes = to_common_codes(model)
     model = codes or model
-    pixels = to_pixels(model)
-    floats = to_qdq(pixels or model)
+    coded = coded_input(model)
+    as_floats = to_floats(model, coded) if floats and coded is not None else None
+    pixels = to_pixels(model) if as_floats is None else None
+    if coded is not None and as_floats is None and not _are_pixels(*coded.ends):
+        low, high = coded.ends
+        notes = (*notes, _CODED.format(low=low, high=high))
+    model = as_floats or pixels or model
+    qdq = to_qdq(model)
     changes = (
         ("quantisers as standard operators", quantisers),
         ("codes of 4 and 16 bits in other forms", codes is not None),
-        ("integers' operators as QDQ", floats is not None),
+        ("integers' operators as QDQ", qdq is not None),
         ("int8 input as uint8 pixels", pixels is not None),
+        ("8-bit input as floats", as_floats is not None),
     )
     kind = ", ".join([kind, *(what for what, done in changes if done)])
-    if codes is None and pixels is None and floats is None:
+    if model is original and qdq is None:
         return TrainedNetwork(model, kind, notes=notes)
-    same = codes is None and floats is None  # only the input's type changes
-    proto = floats.model if floats is not None else pixels or model
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
-    tolerance = None if same else STEPS if floats is None or floats.beside is None else math.inf
+    tolerance = STEPS if codes is not None or qdq is not None else None
+    if qdq is not None and qdq.beside is not None:
+        tolerance = math.inf
 
     def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         parts = np.split(images, len(images))
-        if floats is not None:
-            _compare(floats, parts)
+        if qdq is not None:
+            _compare(qdq, parts)
         session = open_session(original.SerializeToString(), "the source")
-        singles = [run_single(session, to_codes(x) if pixels else x) for x in parts]
+        if as_floats is not None:
+            assert coded is not None
+            parts = [coded.codes(x) for x in parts]
+        elif pixels is not None:
+            parts = [to_codes(x) for x in parts]
+        singles = [run_single(session, x) for x in parts]
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
     return TrainedNetwork(
-        to_common_opset(proto),  # QuantizeLinear has an axis from opset 13 on
+        to_common_opset(model if qdq is None else qdq.model),  # QuantizeLinear has an axis from opset 13 on
         kind,
         reference=reference,
         framework="the file as it was",
         tolerance=tolerance,
         notes=notes,
+    )
+
+
+def _are_pixels(low: float, high: float) -> bool:
+    """Whether the numbers that codes stand for are those of pixels: 0 to 1, 0 to 255, -1 to 1, -128 to 127."""
+    return any(
+        abs(low - a) <= 0.02 * (b - a) and abs(high - b) <= 0.02 * (b - a)
+        for a, b in ((0, 1), (0, 255), (-1, 1), (-128, 127))
     )
 
 

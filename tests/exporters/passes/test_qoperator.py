@@ -239,6 +239,27 @@ def test_int8_input(behind: str, tmp_path: Path) -> None:
         close(run(bundle.graph("tail"), run(bundle.graph("head"), {"image": pixels}))["logits"], want)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_codes_of_normalised_images(kind: Any, tmp_path: Path) -> None:
+    """If the request normalises, the file's own scale makes the codes; if it does not, the export says what they stand for."""
+    b = o.Build(13)
+    s, z = scale(b, 0.0187, -14 if kind == np.int8 else 114, kind)
+    x = b("Relu", b.conv(b("DequantizeLinear", "image", s, z), 3, 6, strides=[2, 2]), name="layer")
+    dtype = TensorProto.INT8 if kind == np.int8 else TensorProto.UINT8
+    source = b.model(b.linear(b.pooled(x), out="scores"), dtype=dtype)
+    done = export_onnx(tmp_path, source, split="layer_out", preprocess="imagenet", input_gradient=True)
+    assert (done.manifest.input.dtype, done.kind) == ("float32", "ONNX, 8-bit input as floats")
+    bundle = Bundle.open(done.path)
+    limits = np.iinfo(kind)
+    codes = np.clip(np.rint(IMAGES / np.float32(0.0187)) + (-14 if kind == np.int8 else 114), limits.min, limits.max)
+    want = onnxruntime(source.SerializeToString(), {"image": codes.astype(kind)})["scores"]
+    for run in RUNNERS:
+        close(run(bundle.graph("tail"), run(bundle.graph("head"), {"image": IMAGES}))["logits"], want, 1e-4)
+    done = export_onnx(tmp_path, source, split="layer_out", overwrite=True)
+    assert done.manifest.input.dtype == "uint8"
+    assert any("stands for numbers from -2.13 to 2.64" in note for note in done.notes)
+
+
 def test_codes_of_pixels() -> None:
     assert to_codes(np.array([0, 127, 128, 255], np.uint8)).tolist() == [-128, -1, 0, 127]
     assert to_pixels(o.classifier()) is None
