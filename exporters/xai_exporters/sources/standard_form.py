@@ -7,7 +7,8 @@ uint8 pixels, and opsets below 7 become opset 7.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,30 @@ _CODED = (
     "the 8-bit input stands for numbers from {low:.3g} to {high:.3g}, and pixels are taken as its codes; if images were normalised "
     "for training, give --preprocess: the file's own scale then makes the codes"
 )
+
+
+@dataclass(frozen=True)
+class _Original:
+    """The file as it was, as the reference of its standard form.
+
+    Attributes:
+        model: The file.
+        given: What it takes instead of the images of the standard form.
+        qdq: Its operators on integers in QDQ form, to be compared one by one.
+    """
+
+    model: onnx.ModelProto
+    given: Callable[[NDArray[Any]], NDArray[Any]]
+    qdq: InQdq | None
+
+    def __call__(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """Images [N,...] -> outputs by name, one image at a time."""
+        parts = np.split(images, len(images))
+        if self.qdq is not None:
+            _compare(self.qdq, parts)
+        session = open_session(self.model.SerializeToString(), "the source")
+        singles = [run_single(session, self.given(x)) for x in parts]
+        return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
 
 def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) -> TrainedNetwork:
@@ -86,23 +111,14 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     if qdq is not None and qdq.beside is not None:
         tolerance = math.inf
 
-    def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-        parts = np.split(images, len(images))
-        if qdq is not None:
-            _compare(qdq, parts)
-        session = open_session(original.SerializeToString(), "the source")
-        if as_floats is not None:
-            assert coded is not None
-            parts = [coded.codes(x) for x in parts]
-        elif pixels is not None:
-            parts = [to_codes(x) for x in parts]
-        singles = [run_single(session, x) for x in parts]
-        return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
-
+    if as_floats is not None and coded is not None:
+        given: Callable[[NDArray[Any]], NDArray[Any]] = coded.codes
+    else:
+        given = to_codes if pixels is not None else np.asarray
     return TrainedNetwork(
         to_common_opset(model if qdq is None else qdq.model),  # QuantizeLinear has an axis from opset 13 on
         kind,
-        reference=reference,
+        reference=_Original(original, given, qdq),
         framework="the file as it was",
         tolerance=tolerance,
         notes=notes,
