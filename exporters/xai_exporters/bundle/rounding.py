@@ -69,7 +69,7 @@ def why_unusable(share: float) -> str | None:
     if share < UNUSABLE:
         return None
     decided = f"{100 * min(share, 1.0):.2g} %"
-    return f"rounding in float32 decides {decided} of its largest value; take another composite, or a layer nearer the scores"
+    return f"rounding in float32 decides {decided} of its largest value; take a layer nearer the scores, or a gradient method"
 
 
 def _share(got: NDArray[Any], exact: NDArray[Any]) -> float:

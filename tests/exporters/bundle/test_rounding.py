@@ -96,7 +96,7 @@ def test_relevance_that_rounding_decides_alone_is_left_out(rounds: Any, tmp_path
     assert set(manifest.graphs) >= {"head", "tail"}
     assert not {"relevance", "gradient"} & set(manifest.graphs)
     assert manifest.left_out["relevance"].startswith(
-        "rounding in float32 decides 50 % of its largest value; take another"
+        "rounding in float32 decides 50 % of its largest value; take a layer nearer the scores"
     )
     assert ROUNDING not in manifest.extensions
 
