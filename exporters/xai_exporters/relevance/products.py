@@ -8,7 +8,6 @@ from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..vjp.table import vjp
 from .facts import is_signal
-from .table import relevance
 
 EPSILON = 1e-6
 
@@ -24,13 +23,3 @@ def bilinear(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     results = vjp.find(step.node).function(op, step, s)
     parts = [results] if isinstance(results, ir.Value) else list(results or [])
     return [None if part is None else op.Mul(step.input(i), part) for i, part in enumerate(parts)]
-
-
-@relevance("DFT")
-def transform(op: Ops, step: Step, r: ir.Value) -> ir.Value:
-    """A linear layer whose weights have both signs: the epsilon rule (Bach et al. 2015, equation 58)."""
-    y = step.y
-    s = op.Div(r, op.Where(op.Less(y, 0.0), op.Sub(y, EPSILON), op.Add(y, EPSILON)))
-    part = vjp.find(step.node).function(op, step, s)
-    assert isinstance(part, ir.Value)
-    return op.Mul(step.x, part)

@@ -80,19 +80,6 @@ def test_a_diagonal_is_a_sum_of_one_operand() -> None:
     agree(Relevance(net(node("Einsum", "x", equation="nii->n"), inputs={"x": ["N", 4, 4]})), {"x": x, "r": r}, x=want)
 
 
-def test_a_fourier_transform_is_a_linear_layer() -> None:
-    x, r = draw(3, 4, 1), draw(3, 4, 2, seed=1)
-    turn = np.exp(-2j * np.pi * np.outer(np.arange(4), np.arange(4)) / 4)
-    w = np.stack([turn.real, turn.imag], 1).reshape(8, 4)
-    y = x[..., 0] @ w.T
-    s = r.reshape(3, 8) / (y + np.where(y < 0, -1e-6, 1e-6))
-    s[np.abs(y) < 1e-9] = 0  # the imaginary parts that are 0 by symmetry
-    r = np.where(np.abs(y) < 1e-9, 0, r.reshape(3, 8)).reshape(r.shape)
-    agree(
-        Relevance(net(node("DFT", "x", axis=1), inputs={"x": ["N", 4, 1]})), {"x": x, "r": r}, x=x * (s @ w)[..., None]
-    )
-
-
 PLACES_ALONG = ints([0, 0, 2], [1, 3, 3])
 
 

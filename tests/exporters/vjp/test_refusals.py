@@ -36,7 +36,6 @@ NODES: dict[str, tuple[Case, int]] = {
     "it sorts the batch": (Case("TopK", (X, ints(1)), {"axis": 0}, outputs=2), 0),
     "it selects along the batch": (Case("Compress", (X, np.array([True])), {"axis": 0}), 0),
     "it sums over the batch": (Case("CumSum", (X, np.array(0))), 0),
-    "it transforms the batch": (Case("DFT", (Free(("N", 3, 1)), None, np.array(0)), opset=20), 0),
     "it takes maxima, for which": (
         Case("RoiAlign", (X, f32([0, 0, 1, 1]), ints(0)), {"mode": "max", "sampling_ratio": 1}), 0),
     "it multiplies over the batch": (Case("CumProd", (X, np.array(0)), opset=26), 0),

@@ -1,0 +1,67 @@
+"""The discrete Fourier transform as a matrix product: OpenVINO misreads one that follows another, and gradients need no rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ...graph.emit import Ops
+from ..fused_node import FusedNode, rule
+
+
+@rule("DFT")
+def dft(op: Ops, node: FusedNode) -> ir.Value:
+    """y = M x along an axis and the last one, which holds real and imaginary parts.
+
+    Opset 17 has the axis as an attribute, 1 by default; opset 20 as an input, -2 by default.
+    """
+    x, rank = node.x(), node.rank(node.x())
+    given = [node.constant(i) for i in (1, 2)]
+    if any(node.optional(i) is not None and given[i - 1] is None for i in (1, 2)):
+        raise node.refuse("its length or its axis is computed; export it with constants")
+    length, at = (None if v is None else int(v.item()) for v in given)
+    graph = node.node.graph
+    since_20 = graph is not None and graph.opset_imports.get("", 18) >= 20
+    axis = (int(node.attr("axis", -2 if since_20 else 1)) if at is None else at) % rank
+    size, parts = node.dim(x, axis), node.dim(x, -1)
+    inverse, onesided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
+    if inverse and onesided:
+        count, width = length or 2 * (size - 1), 1
+        matrix = _to_reals(size, count)
+    else:
+        length, width = length or size, 2
+        count = length // 2 + 1 if onesided else length
+        matrix = _matrix(size, parts, count, length, inverse)
+    perm = [*(i for i in range(rank - 1) if i != axis), axis, rank - 1]
+    others = [0] * (rank - 2)  # as they are
+    rows = op.Reshape(op.Transpose(x, perm=perm), [*others, size * parts])
+    y = op.Reshape(op.MatMul(rows, matrix), [*others, count, width])
+    return op.Transpose(y, perm=[int(i) for i in np.argsort(perm)])
+
+
+def _matrix(size: int, parts: int, count: int, length: int, inverse: bool) -> NDArray[Any]:
+    """M, [parts size, 2 count]: y_k = sum over t of x_t e^(-2 pi i k t / length); with + and 1 / length if it is inverse.
+
+    Only the first `length` values of x are read; missing ones are 0.
+    """
+    turn = 2 * np.pi * np.outer(np.arange(count), np.arange(size)) / length
+    used = (np.arange(size) < length) / (length if inverse else 1)
+    real, imaginary = np.cos(turn) * used, np.sin(turn) * used * (1 if inverse else -1)
+    # of (a + b i)(real + imaginary i) the parts [k, (re,im), t, (a,b)]
+    whole = np.stack([np.stack([real, -imaginary], -1), np.stack([imaginary, real], -1)], 1)
+    return whole[..., :parts].reshape(2 * count, size * parts).T
+
+
+def _to_reals(size: int, count: int) -> NDArray[Any]:
+    """M, [2 size, count], of half a spectrum x_k = a_k + i b_k to the `count` real values whose spectrum it is:
+
+    y_t = 1/count times the sum over k of c_k (a_k cos(2 pi k t / count) - b_k sin(2 pi k t / count)); c_k is 2 for the k that stand
+    for -k, too, and 1 for k = 0 and k = count / 2.
+    """
+    k, t = np.arange(size), np.arange(count)
+    weight = np.where((k == 0) | (2 * k == count), 1, 2) * (2 * k <= count) / count
+    turn = 2 * np.pi * np.outer(t, k) / count
+    return np.stack([np.cos(turn) * weight, -np.sin(turn) * weight], -1).reshape(count, 2 * size).T
