@@ -136,6 +136,15 @@ def test_a_plain_file_is_read_as_torch_reads_it(tmp_path: Path) -> None:
 NESTED = b")" + b"q\x01h\x01\x86" * 60  # a tuple of two tuples of ..., 2^60 leaves in all
 
 
+@pytest.mark.parametrize("where", ["a key", "a key among several", "nothing yet"])
+def test_a_key_whose_hash_never_ends(tmp_path: Path, where: str) -> None:
+    """torch would hash the key, in 2^60 steps; the file is refused before torch sees it."""
+    data = {"a key": b"}" + NESTED + b"K\x01s.", "a key among several": b"}(K\x01K\x02" + NESTED + b"K\x01u.",
+            "nothing yet": NESTED + b"."}[where]  # fmt: skip
+    with pytest.raises(UntrustedSourceError, match=r"holds Python objects \(nested tuples\)"):
+        load_source(Request(rewritten(tmp_path, b"\x80\x02" + data)))
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
