@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ exporters, and exported from there without options for the layer. Made by `scrip
 - **gradient**: at the image, largest difference from torch autograd in float64, relative to the gradient's largest magnitude; the
   larger of ONNX Runtime's and OpenVINO's. *central*: autograd differs, and central differences in float64 agree with the bundle.
 - **positions**: a patch of noise moves to 9 places on a grey image; how often the cell that changes most lies at the patch or
-  beside it. Attention with random weights can mix places that a trained network keeps apart.
+  beside it. Attention with random weights can mix places that a trained network keeps apart, and through some random networks
+  (ConvMixer: gradients of 4e-13) no signal passes at all.
 - **relevance**: largest difference between the runtimes, relative to the largest magnitude.
 
 """
@@ -40,21 +42,30 @@ def line(result: Mapping[str, Any]) -> str:
     return f"{how}: {' | '.join(_cells(result))}"
 
 
-def page(results: Mapping[Case, Mapping[str, Any]]) -> str:
-    """The page."""
+def page(results: Mapping[Case, Mapping[str, Any]], every: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        results: What is known.
+        every: The names of all networks; those without a result are named.
+    """
     rows = ["| network | input | exporter | layer | gradient | positions | relevance |", "|-|-|-|-|-|-|-|"]
     shown = ""
     for (name, exporter), result in sorted(results.items()):
         title = f"{name.replace(':', ' ')}<br>{result.get('variant', '')}" if name != shown else ""
         shown = name
         rows.append(f"| {' | '.join((title, str(result.get('side', '')), exporter, *_cells(result)))} |")
-    return _HEAD + _summary(list(results.values())) + "\n" + "\n".join(rows) + "\n"
+    missing = [name.replace(":", " ") for name in every if all(name != tried for tried, _ in results)]
+    rest = f"Not tried yet ({len(missing)} of {len(every)}): {', '.join(missing)}.\n\n" if missing else ""
+    return _HEAD + _summary(list(results.values())) + "\n" + rest + "\n".join(rows) + "\n"
 
 
 def _summary(results: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for exporter in EXPORTERS:
         ones = [one for one in results if one["exporter"] == exporter]
+        if not ones:
+            continue
         by_torch = [one for one in ones if "error" not in one and "torch" not in one]
         done = [one for one in by_torch if "cut" in one]
         right = [one for one in done if gradient_right(one)]
@@ -119,4 +130,4 @@ def _relevance(one: Mapping[str, Any]) -> str:
 
 
 def _clean(text: str) -> str:
-    return text.replace("|", "/").replace("\n", " ")[:220]
+    return re.sub(r"\x1b\[\d+m", "", text).replace("|", "/").replace("\n", " ")[:220]
