@@ -66,9 +66,9 @@ def to_standard_quantisers(model: onnx.ModelProto) -> onnx.ModelProto:
     return _Quantisers(model).run()
 
 
-def has_foreign_quantisers(model: onnx.ModelProto) -> bool:
-    """Whether a model holds quantisers that `to_standard_quantisers` rewrites."""
-    return any(_rule(node) is not None for node in model.graph.node)
+def foreign_quantisers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The quantisers of a model that `to_standard_quantisers` rewrites."""
+    return tuple(sorted({node.op_type for node in model.graph.node if _rule(node) is not None}))
 
 
 def _rule(node: NodeProto) -> Callable[[_Quantisers, NodeProto], None] | None:

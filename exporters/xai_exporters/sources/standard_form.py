@@ -23,7 +23,7 @@ from ..passes.int8_input import coded_input, to_codes, to_floats, to_pixels
 from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
-from ..passes.quantisers import has_foreign_quantisers, to_standard_quantisers
+from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
 from .source_file import TrainedNetwork
 
 STEPS = 0.05
@@ -81,10 +81,11 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     elsewhere = not_computed_here(model)
     if elsewhere:
         model = in_standard_operators(model)
-    notes = (_NOT_COMPARED.format(operators=", ".join(elsewhere)),) if elsewhere else ()
-    quantisers = has_foreign_quantisers(model)
+    quantisers = foreign_quantisers(model)
     if quantisers:
         model = to_standard_quantisers(to_common_opset(model))
+    unknown = (*elsewhere, *quantisers)
+    notes = (_NOT_COMPARED.format(operators=", ".join(unknown)),) if unknown else ()
     original = model
     codes = to_common_codes(model)
     model = codes or model
@@ -97,7 +98,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     model = as_floats or pixels or model
     qdq = to_qdq(model)
     changes = (
-        ("quantisers as standard operators", quantisers),
+        ("quantisers as standard operators", bool(quantisers)),
         ("codes of 4 and 16 bits in other forms", codes is not None),
         ("integers' operators as QDQ", qdq is not None),
         ("int8 input as uint8 pixels", pixels is not None),
