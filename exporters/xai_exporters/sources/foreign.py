@@ -98,6 +98,8 @@ def _text(head: bytes) -> str | None:
         return f"a Caffe prototxt, the layers without weights; {_TRAINING}"
     if re.match(rb"\s*\{\s*\"base_code\"\s*:\s*\{\s*\"magic\"\s*:\s*\"pir\"", start):
         return _PIR
+    if re.match(rb"\s*node\s*\{\s*name\s*:", start):
+        return "a TensorFlow graph as text; save it in binary form, as .pb (tf.io.write_graph(..., as_text=False))"
     if lowered.startswith(b"{"):
         return "a JSON file; name the network"
     return None

@@ -67,6 +67,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
         b"\x0a\xff\x01\x08\0\x10" + bytes(60),
         "its weights, inference.pdiparams, are missing",
     ),
+    "pbtxt": (
+        "net.pbtxt",
+        b'node {\n  name: "image"\n  op: "Placeholder"\n',
+        "a TensorFlow graph as text; save it in binary",
+    ),
     "PIR": ("inference.json", b'{"base_code":{"magic":"pir","version":1}}', "a PaddlePaddle program in PIR's form"),
     "Paddle weights": (
         "net.pdiparams",

@@ -41,6 +41,7 @@ def test_int8(tmp_path: Path) -> None:
     """Real values are (pixel - 128) / 127.5; of the output, code -128 is 0 and a step is 1 / 256."""
     network = load_source(Request(saved(tmp_path, tflite.network(NET, quantised=True))))
     assert network.kind == "TFLite, int8 input as uint8 pixels"
+    assert network.notes == ()
     x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
     codes = NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128
     agree(network, x, codes, tolerance=8)

@@ -48,14 +48,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         parent.call("translate", given, folder, *more)
         said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
         model = onnx.load_model(folder / child.MODEL)
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise SourceError(
-            f"{given.shown}: its translation is no valid ONNX ({str(error).splitlines()[0]}); please report it"
-        ) from None
-    if (problem := expansion(model, given.size)) is not None:
-        raise SourceError(f"{given.shown}: {problem}, far more than its file; refused")
+    _check(given, model)
     network = in_standard_form(model, given.format)
     outputs = [str(output) for output in said["outputs"]]
 
@@ -76,7 +69,10 @@ def load(given: Given, request: Request) -> TrainedNetwork:
                 compare_unrounded(Path(name), images, outputs)
         return want
 
-    first = replace(first_steps.read(model), replaced=said["resized"], layout=said["layout"])
+    # int8 codes begin with a shift by 128, which is no preprocessing
+    first = replace(
+        first_steps.FirstSteps() if signed else first_steps.read(model), replaced=said["resized"], layout=said["layout"]
+    )
     return model_info.read(
         said["model_info"],
         replace(
@@ -88,6 +84,18 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         ),
         first,
     )
+
+
+def _check(given: Given, model: onnx.ModelProto) -> None:
+    """Refuse a translation that is no valid ONNX, or whose tensors would take far more than its file."""
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise SourceError(
+            f"{given.shown}: its translation is no valid ONNX ({str(error).splitlines()[0]}); please report it"
+        ) from None
+    if (problem := expansion(model, given.size)) is not None:
+        raise SourceError(f"{given.shown}: {problem}, far more than its file; refused")
 
 
 def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
