@@ -22,7 +22,9 @@ GATE = "xai/gate"
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _ACTIVATIONS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 _KNOWN = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "HardSigmoid", "Elu")
-_STEPS = 512  # nodes grow with the steps; a runtime takes minutes to open a graph of more
+_STEPS = (
+    512  # of all nodes and directions: a step makes about 45 nodes, and a runtime takes minutes to open a graph of more
+)
 
 State = tuple[ir.Value | None, ir.Value | None]
 """The hidden state and the cell (of LSTM), [B,H]; None for zeros."""
@@ -44,10 +46,14 @@ def unroll(graph: ir.Graph, shapes: Callable[[], Measured]) -> bool:
     nodes = [node for node in graph if node.op_type in _GATES and node.domain in ("", "ai.onnx")]
     if not nodes:
         return False
-    measured, emit = shapes(), Emitter(graph, "steps")
+    measured, emit, total = shapes(), Emitter(graph, "steps"), 0
     for node in nodes:
-        start = len(graph)
-        results = _Recurrent(emit, Step(node, measured, frozenset())).outputs()
+        start, step = len(graph), Step(node, measured, frozenset())
+        recurrent = _Recurrent(emit, step)
+        total += recurrent.steps * len(recurrent.directions)
+        if total > _STEPS:
+            raise step.refuse(f"up to it the recurrent operators make {total} steps, more than {_STEPS}")
+        results = recurrent.outputs()
         new = list(graph)[start:]
         graph.remove(new)
         pairs = [(old, value) for old, value in zip(node.outputs, results, strict=False) if old.name]
@@ -87,8 +93,6 @@ class _Recurrent:
             raise step.refuse("its layout is 1, the batch first; export it with layout 0")
         if steps is None:
             raise step.refuse("its sequence grows with the batch")
-        if steps > _STEPS:
-            raise step.refuse(f"its sequence has {steps} steps, more than {_STEPS}")
         lengths = step.optional(4)
         known = constant_of(lengths)
         if lengths is not None and (known is None or (known != steps).any()):

@@ -169,7 +169,7 @@ def lstm_relevance(x: Array, w: Array, u: Array, r: Array) -> Array:
 
 
 REFUSALS: dict[str, dict[str, Any]] = {
-    "its sequence has 513 steps, more than 512": {"steps": 513},
+    "up to it the recurrent operators make 513 steps, more than 512": {"steps": 513},
     "its activation ScaledTanh is not among Sigmoid,": {"activations": ["Sigmoid", "ScaledTanh", "Tanh"]},
     "its activation with parameters is not among": {"activation_alpha": [0.5]},
     "its sequences have lengths of their own; export it without sequence_lens": {"lengths": [3, 2]},
