@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from xai_exporters import Request
 from xai_exporters.errors import RequestError, UnknownSourceError
 from xai_exporters.sources import load_source
@@ -51,3 +54,14 @@ def test_arch_is_refused(tmp_path: Path) -> None:
     assert "a PaddlePaddle model holds its own network" in refusal(
         paddle.save(NET, tmp_path / "net"), RequestError, arch="resnet50"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX's limits")
+def test_under_a_limit_of_its_user(tmp_path: Path) -> None:
+    """`ulimit -v` below the reader's own bound."""
+    path = paddle.save(NET, tmp_path / "net")
+    script = "import resource; resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 10 << 30)); from xai_exporters.cli import main"
+    command = [sys.executable, "-c", f"{script}; raise SystemExit(main([{str(path)!r}, '--list-layers']))"]
+    paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
+    assert (done.returncode, done.stderr) == (0, "")

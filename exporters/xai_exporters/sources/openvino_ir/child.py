@@ -74,6 +74,9 @@ def _limits() -> None:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     bound = int(os.environ.get(BOUND, "0"))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:  # `ulimit -v`: it can't be raised
+        bound = min(bound, hard) or hard
     if bound:
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
