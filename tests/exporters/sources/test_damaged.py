@@ -105,7 +105,7 @@ def test_another_zip_archive(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
-    with pytest.raises(UnknownSourceError, match="tf2onnx"):
+    with pytest.raises(UnknownSourceError, match="damaged, or no network that xai-export reads"):
         load_source(Request(tmp_path / "net.pt"))
 
 

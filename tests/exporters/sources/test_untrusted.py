@@ -118,7 +118,8 @@ def test_help_names_the_safe_formats(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "safetensors, state dicts (torch.save of model.state_dict()) and ONNX run no code" in said
+    assert "safetensors, state dicts (torch.save of model.state_dict()), ONNX, OpenVINO IR, TFLite, " in said
+    assert "TensorFlow and PaddlePaddle run no code" in said
     assert "TorchScript and .pt2 can do whatever you can" in said
 
 
