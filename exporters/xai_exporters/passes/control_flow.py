@@ -85,10 +85,11 @@ def _loop(model: ir.Model, node: ir.Node) -> bool:
     trip = computed = 0
     alive = going is None or bool(going.reshape(-1)[0])
     fixed = condition is None or _always(body)
+    room = _room(model, body)
     if fixed and limit is not None and alive:
-        _require_small(model, node, body, limit)
+        _require_small(node, limit, room)
     while alive and (limit is None or trip < limit):
-        _require_small(model, node, body, 1)
+        _require_small(node, trip + 1, room)
         index = emit.constant(np.array(trip, np.int64), f"{trip}/iteration")
         again, *results = _written(emit, node, body, [index, true, *carried], f"{trip}/")
         carried = list(results[: len(states)])
@@ -124,7 +125,7 @@ def _scan(model: ir.Model, node: ir.Node) -> bool:
     if counted is None:
         return False
     length = int(counted[0])
-    _require_small(model, node, body, length)
+    _require_small(node, length, _room(model, body))
     stacks: list[list[ir.Value]] = [[] for _ in range(stacked)]
     carried: list[ir.Value | None] = list(states)
     for i in range(length):
@@ -193,17 +194,20 @@ def _written(
 ) -> list[ir.Value]:
     """Write a body's nodes before `node`; returns its outputs."""
     graph = body.clone(allow_outer_scope_values=True)
+    results = list(graph.outputs)
+    graph.outputs.clear()  # before values take others' places: what an outer graph gives can't be this one's output, too
+    places: dict[ir.Value, ir.Value] = {}
     for formal, actual in zip(graph.inputs, inputs, strict=True):
         if actual is None:
             raise GraphError(f"{_place(node)} leaves out the input {formal.name!r} of its body")
-        formal.replace_all_uses_with(actual, replace_graph_outputs=True)
-    for weight in list(graph.initializers.values()):
+        places[formal] = actual
+    for weight in graph.initializers.values():
         # shared by all iterations; a renamed tensor would change the file that it was read from
         assert weight.const_value is not None
-        weight.replace_all_uses_with(emit.shared(weight.const_value.numpy()), replace_graph_outputs=True)
+        places[weight] = emit.shared(weight.const_value.numpy())
+    for value, place in places.items():
+        value.replace_all_uses_with(place)
     graph.initializers.clear()
-    results = list(graph.outputs)
-    graph.outputs.clear()
     nodes = list(graph)
     graph.remove(nodes)
     for made in nodes:
@@ -212,7 +216,7 @@ def _written(
         for value in made.outputs:
             value.name = emit.unique(f"{emit.scope}/{prefix}{value.name}") if value.name else value.name
     emit.graph.insert_before(node, nodes)
-    return results
+    return [places.get(result, result) for result in results]
 
 
 def _stacked(emit: Emitter, node: ir.Node, values: Sequence[ir.Value], axis: int) -> ir.Value:
@@ -240,14 +244,22 @@ def _replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
     graph.sort()
 
 
-def _require_small(model: ir.Model, node: ir.Node, body: ir.Graph, times: int) -> None:
-    """Check that the graph may hold the body so many times more.
+def _room(model: ir.Model, body: ir.Graph) -> int:
+    """How many iterations of a body the graph may hold.
+
+    An input counts as a node and an output, too: a Scan slices, results are stacked, and a body without nodes is not free.
+    """
+    each = sum(1 for _ in body.all_nodes()) + len(body.inputs) + len(body.outputs)
+    return max(NODES - sum(1 for _ in model.graph.all_nodes()), 0) // max(each, 1)
+
+
+def _require_small(node: ir.Node, times: int, room: int) -> None:
+    """Check that the graph has room for so many iterations.
 
     Raises:
-        GraphError: It may not.
+        GraphError: It has not.
     """
-    total = sum(1 for _ in model.graph.all_nodes()) + times * sum(1 for _ in body.all_nodes())
-    if total > NODES:
+    if times > room:
         raise GraphError(
             f"{_place(node)} is {node.op_type}: unrolled, the graph has more than {NODES} nodes; export the network "
             "without the loop"

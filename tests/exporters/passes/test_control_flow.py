@@ -117,6 +117,13 @@ def scan(b: o.Build, backward: int) -> str:
     return b("Add", "last", b("ReduceSum", b("Mul", "all", weights), b.weight([1]), keepdims=0))
 
 
+def empty_loop(b: o.Build, trips: str) -> str:
+    """Its body gives what it gets."""
+    ends = [info("going", TensorProto.BOOL, []), info("state")]
+    inner = helper.make_graph([], "body", [info("i", TensorProto.INT64, []), *ends], ends)
+    return b("Loop", trips, b.weight(np.array(True)), b.pooled(b.features()), name="loop", body=inner)
+
+
 CASES: dict[str, Callable[[o.Build], str]] = {
     "if constant": if_constant,
     "if of a shape": if_of_a_shape,
@@ -124,6 +131,7 @@ CASES: dict[str, Callable[[o.Build], str]] = {
     "loop": lambda b: loop(b, b.weight(4), *COUNTED),
     "loop counted by a shape": lambda b: loop(b, b("Shape", b.pooled("image"), start=1, end=2), *COUNTED),
     "loop without an iteration": lambda b: loop(b, b.weight(0), *COUNTED),
+    "loop whose body has no nodes": lambda b: empty_loop(b, b.weight(3)),
     "loop with results": loop_with_results,
     "loop that ends itself": while_loop,
     "scan": lambda b: scan(b, 0),
@@ -185,6 +193,14 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
     ),
     "many nodes": (lambda b: loop(b, b.weight(300), *LONG), "unrolled, the graph has more than 20000 nodes"),
     "many iterations": (lambda b: loop(b, b.weight(10**15), *BRIEF), "unrolled, the graph has more than 20000 nodes"),
+    "a body without nodes": (
+        lambda b: empty_loop(b, b.weight(10**15)),
+        "^node 'loop' is Loop: unrolled, the graph has more than 20000 nodes",
+    ),
+    "a body without nodes, without end": (
+        lambda b: empty_loop(b, ""),
+        "^node 'loop' is Loop: unrolled, the graph has more than 20000 nodes",
+    ),
     "no end": (
         lambda b: loop(b, "", *UNENDING, condition=b.weight(np.array(True))),
         "whose condition still holds after 4 iterations: it can't be unrolled",
