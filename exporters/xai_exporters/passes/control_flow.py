@@ -50,10 +50,19 @@ def resolve_control_flow(model: ir.Model) -> bool:
     while any(_resolve(model, node) for node in list(model.graph) if node.op_type in _KINDS and node.domain == ""):
         changed = True
     if changed:
-        proto = ir.to_proto(model)
-        if (problem := expansion(proto, proto.ByteSize())) is not None:
-            raise GraphError(f"with its control flow resolved {problem}, far more than the file; refused")
+        _require_bounded(model)
     return changed
+
+
+def _require_bounded(model: ir.Model) -> None:
+    """Check what the graph's tensors take. What was in a body was not checked when the file was read.
+
+    Raises:
+        GraphError: They take far more than the file.
+    """
+    proto = ir.to_proto(model)
+    if (problem := expansion(proto, proto.ByteSize())) is not None:
+        raise GraphError(f"with its control flow resolved {problem}, far more than the file; refused")
 
 
 def _resolve(model: ir.Model, node: ir.Node) -> bool:
@@ -159,6 +168,7 @@ def _known(model: ir.Model, value: ir.Value | None) -> NDArray[np.generic] | Non
         pending += [x for x in made.inputs if x is not None]
     if any(made.op_type in (*_KINDS, *_BY_CONTENT) for made in makers) or _reads_content(value):
         return None
+    _require_bounded(model)
     name = str(value.name)
     two, three = (evaluate(model, [name], batch)[name] for batch in (2, 3))
     return two if np.array_equal(two, three) else None

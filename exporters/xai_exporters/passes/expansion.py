@@ -75,14 +75,24 @@ def _unfolded(model: onnx.ModelProto) -> int:
 
 
 def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without its large tensors, which become inputs of their shape."""
+    """The model for one image, without its large tensors, which become inputs of their shape.
+
+    With an open batch, no value that is computed from the batch would be known, and a tensor of a million times the batch would
+    count as small.
+    """
     skeleton = onnx.ModelProto(ir_version=model.ir_version)
     skeleton.opset_import.extend(model.opset_import)
     graph = skeleton.graph
     graph.name = "skeleton"
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
+    graph.output.extend(
+        onnx.ValueInfoProto(name=value.name) for value in model.graph.output
+    )  # their shapes are inferred
+    for value in graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_value <= 0:
+            dims[0].dim_value = 1
     given = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
         external = tensor.data_location == onnx.TensorProto.EXTERNAL

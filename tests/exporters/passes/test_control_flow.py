@@ -182,6 +182,36 @@ UNENDING = [
 DEPENDENT = [node("ReduceMax", ["state"], ["top"], keepdims=0), constant("zero", np.float32(0)),
              node("Less", ["zero", "top"], ["again"]), BRIEF[1]]  # fmt: skip
 
+
+def large_condition(b: o.Build) -> str:
+    """An If in an If: the inner one's condition fills a tensor of 10^10 numbers, which no check of the outer graph sees."""
+    x, yes, many = b.pooled(b.features()), b.weight(np.array(True)), b.weight([100_000, 100_000])
+    inner = [helper.make_graph([node(op, [x], ["c"])], op, [], [info("c")]) for op in ("Sigmoid", "Tanh")]
+    nodes = [
+        node("Shape", [x], ["s"]), node("Mul", ["s", many], ["large"]), node("ConstantOfShape", ["large"], ["zeros"]),
+        node("ReduceMax", ["zeros"], ["top"], keepdims=0), node("Cast", ["top"], ["no"], to=TensorProto.BOOL),
+        node("If", ["no"], ["a"], then_branch=inner[0], else_branch=inner[1]),
+    ]  # fmt: skip
+    then = helper.make_graph(nodes, "t", [], [info("a")])
+    return b(
+        "If", yes, then_branch=then, else_branch=helper.make_graph([node("Relu", [x], ["a"])], "e", [], [info("a")])
+    )
+
+
+def growing_condition(b: o.Build) -> str:
+    """A loop that goes on while its state, twice as large each time, has less than 10^15 numbers."""
+    given = [info("i", TensorProto.INT64, []), info("going", TensorProto.BOOL, []), info("state", shape=["n", "c"])]
+    ends = [info("again", TensorProto.BOOL, []), info("next", shape=["n", "c"])]
+    nodes = [
+        GROWING[1],
+        node("Size", ["next"], ["count"]),
+        constant("many", 10**15),
+        node("Less", ["count", "many"], ["again"]),
+    ]
+    inner = helper.make_graph(nodes, "body", given, ends)
+    return b("Loop", "", b.weight(np.array(True)), b.pooled(b.features()), name="loop", body=inner)
+
+
 REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
     "a count of the image": (
         lambda b: loop(b, of_the_image(b), *COUNTED),
@@ -201,6 +231,11 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
         lambda b: empty_loop(b, ""),
         "^node 'loop' is Loop: unrolled, the graph has more than 20000 nodes",
     ),
+    "a large tensor for a condition": (large_condition, "the tensor .* would take .* far more than the file; refused"),
+    "a condition on a state that grows": (
+        growing_condition,
+        "the tensor .* would take .* far more than the file; refused",
+    ),
     "no end": (
         lambda b: loop(b, "", *UNENDING, condition=b.weight(np.array(True))),
         "whose condition still holds after 4 iterations: it can't be unrolled",
@@ -214,7 +249,8 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xai_exporters.passes.control_flow.COMPUTED", 4)
+    monkeypatch.setattr("xai_exporters.passes.expansion.constants_limit", lambda size: 1 << 22)
+    monkeypatch.setattr("xai_exporters.passes.control_flow.COMPUTED", 4 if name == "no end" else 100)
     case, message = REFUSED[name]
     with pytest.raises(GraphError, match=message):
         clean(network(case), None)

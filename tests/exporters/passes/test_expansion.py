@@ -52,6 +52,11 @@ def unfolding(depth: int) -> onnx.ModelProto:
 
 BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
     "ConstantOfShape": lambda: network([node("ConstantOfShape", ["s"], ["k"])], {"s": np.array([1 << 15, 1 << 16])}, "k"),
+    "a multiple of the batch": lambda: network(
+        [node("Shape", ["x"], ["n"]), node("Mul", ["n", "s"], ["large"]), node("ConstantOfShape", ["large"], ["k"])],
+        {"s": np.array([1 << 26, 1, 1, 1])},
+        "k",
+    ),
     "Expand": lambda: network([node("Expand", ["one", "s"], ["k"])], {"s": np.array([1 << 15, 1 << 16])}, "k"),
     "Tile": lambda: network([node("Tile", ["one", "s"], ["k"])], {"s": np.array([1 << 32])}, "k"),
     "Range": lambda: network(
@@ -74,7 +79,8 @@ BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
 @pytest.mark.parametrize("kind", BOMBS)
 def test_bombs(tmp_path: Path, kind: str) -> None:
     onnx.save(BOMBS[kind](), tmp_path / "net.onnx")
-    says = {"many": r"its constants would take 1\d{9} bytes", "functions": r"unfold to \d+ nodes"}
+    says = {"many": r"its constants would take 1\d{9} bytes", "functions": r"unfold to \d+ nodes",
+            "a multiple of the batch": "ConstantOfShape.* would take .* bytes"}  # fmt: skip
     with pytest.raises(
         SourceError, match=rf"net\.onnx: .*({says.get(kind, rf'{kind}.* would take .* bytes')}), far more"
     ):
