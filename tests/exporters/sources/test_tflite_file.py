@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,29 @@ def test_int8(tmp_path: Path) -> None:
     x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
     codes = NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128
     agree(network, x, codes, tolerance=8)
+
+
+def repeating(count: int) -> bytes:
+    """A file whose graph names its one tensor `count` times as an input; the tensor's shape is a list of as many numbers."""
+    numbers = struct.pack(f"<{count + 1}I", count, *[1] * count)
+    words = [
+        struct.pack("<I4sHHHHHHI", 20, b"TFL3", 10, 8, 0, 0, 4, 0, 0)[:20],  # vtable at 8: field 2 (graphs) at 4
+        struct.pack("<iIII", 12, 4, 1, 12),  # 20: root; 28: one graph, at 44
+        struct.pack("<HHHH", 8, 12, 4, 8),  # 36: vtable of the graph: tensors at 4, inputs at 8
+        struct.pack("<iIIII", 8, 8, 28, 1, 12),  # 44: graph; 56: one tensor, at 72; inputs at 80
+        struct.pack("<HHHH", 6, 8, 4, 0),  # 64: vtable of the tensor: shape at 4
+        struct.pack("<iI", 8, 4 + len(numbers)),  # 72: tensor
+        struct.pack(f"<{count + 1}I", count, *[0] * count),  # 80: inputs
+        numbers,
+    ]
+    return b"".join(words)
+
+
+def test_lists_that_name_the_same_bytes(tmp_path: Path) -> None:
+    """A file of 160 kB would be read as 400 million numbers."""
+    assert TFLite(repeating(3)).input_shapes == [[1, 1, 1]] * 3
+    said = refusal(saved(tmp_path, repeating(20_000)))
+    assert said.endswith("a damaged or truncated TFLite file (its lists name the same bytes many times)")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Read FlatBuffers: every offset is checked against the buffer, and nothing is copied but what is asked for.
 
+Many offsets may point to one place: a list of a thousand tables that are all the same, with a list of a thousand numbers, is a few
+kilobytes. Therefore all that is read of a buffer may take at most 4 times its bytes + 1 MiB.
+
 A table begins with the distance back to its vtable. The vtable holds, after its own size and the table's, a 16-bit offset into the
 table for each field; 0 if the field is absent. Strings, vectors and tables are referred to by a 32-bit offset from where it
 stands. (FlatBuffers' documentation, "FlatBuffer Internals".)
@@ -13,6 +16,8 @@ from typing import Any
 
 _LONGEST_VECTOR = 1 << 20  # elements
 _LONGEST_TEXT = 1 << 16  # bytes
+_SPARE = 1 << 20
+_TABLE = 4  # bytes, the least that a vector holds for one
 
 
 class Table:
@@ -21,20 +26,21 @@ class Table:
     Args:
         data: The buffer.
         at: Where the table begins.
+        left: The bytes that may still be read of the buffer, one number shared by its tables.
 
     Raises:
-        ValueError: From here and from every method: the buffer is damaged.
+        ValueError: From here and from every method: the buffer is damaged, or more is read of it than it may hold.
     """
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self._at = data, at
+    def __init__(self, data: bytes, at: int, left: list[int]) -> None:
+        self._data, self._at, self._left = data, at, left
         self._vtable = at - int(self._read("<i", at))
         self._fields = (int(self._read("<H", self._vtable)) - 4) // 2
 
     @classmethod
     def root(cls, data: bytes) -> Table:
         """The root table."""
-        return cls(data, int(_unpack(data, "<I", 0)))
+        return cls(data, int(_unpack(data, "<I", 0)), [4 * len(data) + _SPARE])
 
     def number(self, field: int, form: str, default: int = 0) -> int:
         """A scalar field, in a form of `struct`."""
@@ -58,19 +64,21 @@ class Table:
             return []
         count = self._count(at)
         size = struct.calcsize(form)
+        self._take(count * size)
         return [self._read(form, at + 4 + size * i) for i in range(count)]
 
     def table(self, field: int) -> Table | None:
         """A table, or None."""
         at = self._follow(field)
-        return None if at is None else Table(self._data, at)
+        return None if at is None else Table(self._data, at, self._left)
 
     def tables(self, field: int) -> Iterator[Table]:
         """A vector of tables."""
         at = self._follow(field)
         for i in range(0 if at is None else self._count(at)):
+            self._take(_TABLE)
             place = (at or 0) + 4 + 4 * i
-            yield Table(self._data, place + int(self._read("<I", place)))
+            yield Table(self._data, place + int(self._read("<I", place)), self._left)
 
     def _place(self, field: int) -> int | None:
         offset = int(self._read("<H", self._vtable + 4 + 2 * field)) if field < self._fields else 0
@@ -90,7 +98,13 @@ class Table:
         length = int(self._read("<I", at))
         if length > longest or at + 4 + length > len(self._data):
             raise ValueError(f"{length} bytes at {at}, beyond its end")
+        self._take(length)
         return self._data[at + 4 : at + 4 + length]
+
+    def _take(self, size: int) -> None:
+        self._left[0] -= size
+        if self._left[0] < 0:
+            raise ValueError("its lists name the same bytes many times")
 
     def _read(self, form: str, at: int) -> Any:
         return _unpack(self._data, form, at)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ..source_file import TrainedNetwork
@@ -23,6 +24,7 @@ _UNITS, _FILES = 4, 6  # of TensorMetadata
 _NORMALIZATION = 1  # ProcessUnitOptions.NormalizationOptions
 _AXIS_LABELS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
 _LONGEST = 1 << 20  # bytes of a file of labels
+_MOST_FILES = 100  # that are looked for in the archive: one for each language
 _MOST, _LONGEST_LABEL = 100_000, 1000
 
 
@@ -85,7 +87,7 @@ def _labels(content: TFLite, outputs: Sequence[Table], output: str | None) -> tu
     place = content.outputs.index(output) if output in content.outputs else 0
     if place >= len(outputs) or (output is None and len(outputs) > 1):
         return (), ""
-    for file in outputs[place].tables(_FILES):
+    for file in islice(outputs[place].tables(_FILES), _MOST_FILES):
         name = file.text(0)
         if file.number(2, "<b") != _AXIS_LABELS:
             continue
