@@ -1,0 +1,318 @@
+"""torchvision's families as OpenVINO IR: outputs and maps against the same network's ONNX, on both runtimes.
+
+    python -m tests.networks.openvino_ir [--int8] [NAME ...]     prints the tables; scripts/check_openvino writes them to docs/
+
+Every network is seeded, with randomised statistics. `ov.convert_model` converts it; the IR is saved in float32 and with weights in
+float16. The maps of the float32 IR are compared with those of torch's own ONNX export at the same layer. Where a ReLU's input is
+within float32's rounding of zero, two correct graphs differ by that unit's share, so each image is drawn up to four times, and its
+best draw counts. With `--int8`, NNCF (which has to be installed) quantises each network, with noise for its calibration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from xai_exporters import Request, export
+from xai_exporters.errors import ExportError
+from xai_exporters.graph.measure import open_session, run_single
+from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir import child
+
+from xai_deploy import Explainer
+from xai_deploy.foundation import runtimes
+from xai_deploy.foundation.progress import progress
+
+from .gradients import _calibrate, _images, build, size_of
+
+ov = runtimes.openvino()
+
+NETWORKS = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "resnet50",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "vit_b_16",
+    "wide_resnet50_2",
+)  # fmt: skip
+"""Each family of torchvision's classification networks, in a small size."""
+BACKENDS = ("onnxruntime", "openvino")
+DRAWS = 4
+TOLERANCE = 1e-4
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+IMAGES = 20  # noise images on which argmax is counted
+
+
+@dataclass
+class Result:
+    """What one network showed.
+
+    Attributes:
+        network: The name.
+        layer: The cut that `auto` chose, and its shape.
+        outputs: Kind of IR, runtime -> the output's distance from OpenVINO's run of the IR, relative to its largest magnitude.
+        maps: Runtime -> the largest distance of a map from that of torch's ONNX, relative to its largest magnitude.
+        worst: The method of that distance.
+        methods: How many methods were compared.
+        half: The largest distance between the runtimes' maps of the float16 IR.
+        megabytes: Of the float32 weights, and of the memory that the process which translates them takes at most.
+        seconds: How long the translation takes.
+        reason: Why there is no result.
+    """
+
+    network: str
+    layer: str = ""
+    outputs: dict[str, float] = field(default_factory=dict)
+    maps: dict[str, float] = field(default_factory=dict)
+    worst: str = ""
+    methods: int = 0
+    half: float = float("nan")
+    megabytes: tuple[float, float] = (0.0, 0.0)
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def network(name: str) -> tuple[torch.nn.Module, int]:
+    """A calibrated network and the side of its images."""
+    built, size = build(name), size_of(name)
+    _calibrate(built, _images(8, size, 3), damping=0.5 if name.startswith(("efficientnet", "mobilenet_v3")) else 1.0)
+    return built, size
+
+
+def converted(built: torch.nn.Module, size: int) -> Any:
+    """The network as OpenVINO converts it, of any batch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ov.convert_model(built, example_input=_images(2, size, 2), input=[-1, 3, size, size])
+
+
+def bundle(source: Path, **options: Any) -> Path:
+    """An export with every graph for gradients and relevance."""
+    done = export(
+        Request(source, output_path=source.with_suffix(".xai"), preprocess="none", input_gradient=True, guided=True,
+                pixel_relevance=True, **options)
+    )  # fmt: skip
+    return done.path
+
+
+def check(name: str, folder: Path) -> Result:
+    """One network in float32 and float16."""
+    built, size = network(name)
+    result = Result(name)
+    model = converted(built, size)
+    for kind in ("f32", "f16"):
+        ov.save_model(model, folder / f"{kind}.xml", compress_to_fp16=kind == "f16")
+    del model
+    begun = time.perf_counter()
+    load_source(Request(folder / "f32.xml"))
+    result.seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    result.megabytes = (folder / "f32.bin").stat().st_size / 2**20, peak
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            built,
+            (_images(2, size, 2),),
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    assert program is not None
+    program.save(folder / "torch.onnx")
+    del program, built
+    paths = {kind: bundle(folder / kind) for kind in ("torch.onnx", "f32.xml", "f16.xml")}
+    opened = {(kind, backend): Explainer(path, backend) for kind, path in paths.items() for backend in BACKENDS}
+    layers = {kind: opened[kind, BACKENDS[0]].bundle.manifest.target for kind in paths}
+    shapes = {layer.shape for layer in layers.values()}
+    result.layer = " x ".join(map(str, layers["f32.xml"].shape))
+    x = _images(2, size, 9).numpy()
+    for kind in ("f32.xml", "f16.xml"):
+        compiled = ov.Core().compile_model(str(folder / kind), "CPU", EXACT)
+        want = compiled([x])[0]
+        for backend in BACKENDS:
+            result.outputs[f"{kind[:3]} {backend}"] = distance(opened[kind, backend].predict(x), want)
+    if len(shapes) > 1:
+        result.reason = f"the layers differ: {sorted(shapes)}"
+        return result
+    names = opened["f32.xml", BACKENDS[0]].methods("fast")
+    result.methods = len(names)
+    best = {(backend, method): np.full(2, np.inf) for backend in BACKENDS for method in names}
+    halves = {method: np.full(2, np.inf) for method in names}
+    for draw in range(DRAWS):
+        x = _images(2, size, 10 + draw).numpy()
+        for method in names:
+            raws = {key: e.explain(x, method, [3, 7]).raw for key, e in opened.items()}
+            for backend in BACKENDS:
+                found = rows(raws["f32.xml", backend], raws["torch.onnx", backend])
+                best[backend, method] = np.minimum(best[backend, method], found)
+            halves[method] = np.minimum(
+                halves[method], rows(raws["f16.xml", "openvino"], raws["f16.xml", "onnxruntime"])
+            )
+        if max(float(v.max()) for v in (*best.values(), *halves.values())) <= TOLERANCE:
+            break
+    result.maps = {backend: max(float(best[backend, m].max()) for m in names) for backend in BACKENDS}
+    result.worst = max(names, key=lambda m: max(float(best[b, m].max()) for b in BACKENDS))
+    result.half = max(float(v.max()) for v in halves.values())
+    return result
+
+
+@dataclass
+class Quantised:
+    """What one network quantised by NNCF showed; distances relative to the output's largest magnitude.
+
+    Attributes:
+        network: The name.
+        roundings: How many FakeQuantize it has.
+        step: The largest distance of a rounding from its translation, in steps.
+        unrounded: The largest distance of the graph without rounding from its translation.
+        same: Distance and agreement of the predicted class, OpenVINO on the translation against OpenVINO on the IR.
+        other: The same, ONNX Runtime on the translation.
+        images: On how many images.
+        reason: Why there is no result.
+    """
+
+    network: str
+    roundings: int = 0
+    step: float = float("nan")
+    unrounded: float = float("nan")
+    same: tuple[float, int] = (float("nan"), 0)
+    other: tuple[float, int] = (float("nan"), 0)
+    images: int = IMAGES
+    reason: str = ""
+
+
+def check_int8(name: str, folder: Path) -> Quantised:
+    """One network, quantised."""
+    import nncf  # not installed for the tests
+
+    built, size = network(name)
+    data = nncf.Dataset([_images(1, size, 100 + i).numpy() for i in range(8)])
+    ov.save_model(
+        nncf.quantize(converted(built, size), data, subset_size=8), folder / "int8.xml", compress_to_fp16=False
+    )
+    return measured(name, folder / "int8.xml", size)
+
+
+def measured(name: str, path: Path, size: int) -> Quantised:
+    """Compare a quantised IR with its translation."""
+    model = load_source(Request(path)).proto.SerializeToString()
+    x = _images(IMAGES, size, 200).numpy()
+    core = ov.Core()
+    runs = [core.compile_model(source, "CPU", EXACT) for source in (core.read_model(path), core.read_model(model))]
+    want, again = (np.concatenate([run([image[None]])[0] for image in x]) for run in runs)
+    session = open_session(model, "the translation")
+    got = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x])
+    with tempfile.TemporaryDirectory() as name_:
+        folder = Path(name_)
+        np.save(folder / child.IMAGES, x[:3])
+        child._unround(core.read_model(path), folder, 1 << 32, None)
+        session = open_session((folder / child.MODEL).read_bytes(), "without rounding")
+        plain = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x[:3]])
+        unrounded = distance(plain, np.load(folder / child.OUTPUTS)["0"])
+        files = (child.ROUNDINGS_IN, child.ROUNDINGS_OUT, child.ROUNDINGS_STEP)
+        values, results, steps = (dict(np.load(folder / file)) for file in files)
+        session = open_session((folder / child.ROUNDINGS).read_bytes(), "the roundings")
+        given = session.run(None, {port.name: values[str(i)] for i, port in enumerate(session.get_inputs())})
+        step = max(float((np.abs(g - results[str(i)]) / steps[str(i)]).max()) for i, g in enumerate(given))
+    agreeing = [(distance(y, want), int((y.argmax(axis=1) == want.argmax(axis=1)).sum())) for y in (again, got)]
+    return Quantised(name, len(values), step, unrounded, agreeing[0], agreeing[1])
+
+
+def rows(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
+    """The distance of each image's map, relative to its largest magnitude."""
+    wide = [v.reshape(len(v), -1).astype(np.float64) for v in (got, want)]
+    scale = np.maximum(np.abs(wide[1]).max(axis=1), 1e-30)
+    result: NDArray[np.float64] = np.abs(wide[0] - wide[1]).max(axis=1) / scale
+    return result
+
+
+def distance(got: NDArray[Any], want: NDArray[Any]) -> float:
+    """The largest difference, relative to the largest magnitude."""
+    return float(np.abs(got.astype(np.float64) - want).max() / np.abs(want).max())
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| Network | Map | Output, float32 | float16 | Methods | Maps, onnxruntime | OpenVINO | Worst | MB | Child, MB | s |",
+        "|-|-|-|-|-|-|-|-|-|-|-|",
+    ]  # fmt: skip
+    for r in results:
+        if r.reason:
+            lines.append(f"| {r.network} | {r.reason} |" + " |" * 9)
+            continue
+        outputs = [max(v for key, v in r.outputs.items() if key.startswith(kind)) for kind in ("f32", "f16")]
+        figures = [*outputs, r.methods, *(r.maps[b] for b in BACKENDS), r.worst, *r.megabytes, r.seconds]
+        cells = [
+            f"{v:.1e}" if isinstance(v, float) and v < 0.1 else f"{v:.0f}" if isinstance(v, float) else str(v)
+            for v in figures
+        ]
+        lines.append(f"| {r.network} | {r.layer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def int8_table(results: Sequence[Quantised]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| Network | Roundings | Worst, steps | Without rounding | OpenVINO | same class | ONNX Runtime | same class |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
+    for r in results:
+        if r.reason:
+            lines.append(f"| {r.network} | {r.reason} |" + " |" * 6)
+            continue
+        cells = [f"{v:.1e} | {n} of {r.images}" for v, n in (r.same, r.other)]
+        lines.append(f"| {r.network} | {r.roundings} | {r.step:.0e} | {r.unrounded:.1e} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--int8", action="store_true", help="the networks quantised by NNCF, too")
+    parser.add_argument("--single", choices=["float", "int8"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.single:
+        kind: Any = Result if options.single == "float" else Quantised
+        function: Any = check if options.single == "float" else check_int8
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                result = function(options.networks[0], Path(folder))
+            except ExportError as error:
+                result = kind(options.networks[0], reason=str(error).replace(folder, ""))
+        sys.stdout.write(f"RESULT {json.dumps(dataclasses.asdict(result))}\n")
+        return
+    chosen = options.networks or list(NETWORKS)
+    sys.stdout.write(table(_each("float", chosen, Result)) + "\n")
+    if options.int8:
+        sys.stdout.write("\n" + int8_table(_each("int8", chosen, Quantised)) + "\n")
+
+
+def _each(mode: str, chosen: Sequence[str], kind: Any) -> list[Any]:
+    """Every network in a process of its own, which gives its memory back."""
+    results = []
+    for name in progress(chosen, len(chosen), "networks", shown=True):
+        command = [sys.executable, "-W", "ignore", "-m", "tests.networks.openvino_ir", "--single", mode, name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        results.append(kind(**json.loads(lines[0][7:])) if lines else kind(name, reason=done.stderr.strip()[-200:]))
+        logging.getLogger(__name__).warning("%s", results[-1])
+    return results
+
+
+if __name__ == "__main__":
+    main()
