@@ -43,7 +43,8 @@ def test_timm_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 @pytest.mark.parametrize("size", [(300, 411), (500, 260)])
 def test_preprocessing_is_timms(name: str, size: tuple[int, int]) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     module = timm.create_model(name)
     stated = timm_nets.find(name, Path("x")).stated({}, module)
     assert stated is not None
@@ -67,7 +68,8 @@ def test_what_the_manifest_can_not_say_is_said() -> None:
 
 
 def test_weights_classes_and_image_size(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     torch.manual_seed(0)
     net = timm.create_model("test_vit", num_classes=7, img_size=64).eval()
     torch.save(
@@ -90,7 +92,6 @@ def test_weights_classes_and_image_size(tmp_path: Path) -> None:
     ],
 )
 def test_only_timms_own_networks(tmp_path: Path, name: str, says: str) -> None:
-    pytest.importorskip("timm")
     torch.save({"w": torch.zeros(1)}, tmp_path / "net.pt")
     with pytest.raises(ArchitectureError, match=says):
         load_source(Request(tmp_path / "net.pt", arch=f"timm:{name}"))
@@ -112,7 +113,8 @@ def folder_of(folder: Path, **changes: Any) -> str:
 
 
 def test_a_folder_of_timms(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     torch.manual_seed(0)
     torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "net.pt")
     source = load_source(Request(tmp_path / "net.pt", arch=folder_of(tmp_path)))

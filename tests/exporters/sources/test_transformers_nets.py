@@ -38,7 +38,8 @@ def folder_of(folder: Path, processor: dict[str, Any] | None = None, **changes: 
 
 def weights_of(folder: Path, prefix: str = "") -> tuple[Path, Any]:
     """A file of weights, and the network."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     net = transformers.ViTForImageClassification(transformers.ViTConfig.from_dict(SMALL)).eval()
     save_file({prefix + key: value.contiguous() for key, value in net.state_dict().items()}, folder / "net.safetensors")
@@ -87,7 +88,8 @@ PROCESSORS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("how", PROCESSORS)
 def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder_of(tmp_path, PROCESSORS[how])
     stated = stated_by_processor(tmp_path, transformers)
     assert isinstance(stated, Stated), stated
@@ -118,7 +120,8 @@ def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
     ],
 )  # fmt: skip
 def test_preprocessing_that_is_not_used(tmp_path: Path, processor: Any, says: str) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder_of(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     line = stated_by_processor(tmp_path, transformers)

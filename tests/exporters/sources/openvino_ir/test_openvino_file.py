@@ -21,6 +21,7 @@ from xai_deploy.foundation import runtimes
 
 from ... import onnx_nets
 from ...running import export_onnx
+from ..written import refusal
 from .running import c, f32, ints, o, ov
 
 NAMES = "cat dog big_bird ant bee"
@@ -82,15 +83,6 @@ def test_names_that_are_not_unique(tmp_path: Path) -> None:
 def saved_model(folder: Path, result: Any, x: Any) -> Path:
     ov.save_model(ov.Model([result], [x], "net"), folder / "net.xml", compress_to_fp16=False)
     return folder / "net.xml"
-
-
-def refusal(source: Path, error: type[Exception] = SourceError, **options: Any) -> str:
-    with pytest.raises(error) as caught:
-        load_source(Request(source, **options))
-    text = str(caught.value)
-    assert text.startswith(str(source))
-    assert "\n" not in text
-    return text
 
 
 def test_an_operator_without_a_rule(tmp_path: Path) -> None:
