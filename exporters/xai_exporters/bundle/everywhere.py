@@ -168,7 +168,8 @@ def _openvino(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[A
     openvino = runtimes.openvino()
     core = openvino.Core()
     try:
-        compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        options = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # as the backend opens it
+        compiled = core.compile_model(core.read_model(model), "CPU", options)
     except Exception as error:  # the runtime's exception types are not documented
         raise GraphError(f"OpenVINO can't open {what}: {' '.join(str(error).split())[:300]}") from None
     names = {name for port in compiled.inputs for name in port.names}

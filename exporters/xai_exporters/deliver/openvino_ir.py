@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from xai_deploy.format.bundle import Activation, Input
 from xai_deploy.foundation import runtimes
@@ -59,12 +60,21 @@ def to_ir(
         if re.fullmatch(rf"{node.get_type_name()}_[0-9]+", node.get_friendly_name()):
             # OpenVINO counts since the process began; numbered here, the same graph gives the same bytes
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
+    if any(constant_of_codes(node) for node in network.get_ordered_ops()):
+        network.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
     for key, value in model_info(image, activation, labels, embedded).items():
         network.set_rt_info(value, ["model_info", key])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(network, path, compress_to_fp16=False)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def constant_of_codes(node: Any) -> bool:
+    """Whether a node is a weight in 8 bits or fewer. OpenVINO then quantises the layer's input too, unless the file forbids it."""
+    return bool(
+        node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("i8", "u8", "i4", "u4")
+    )
 
 
 def model_info(image: Input, activation: Activation, labels: Sequence[str], embedded: bool) -> dict[str, str]:

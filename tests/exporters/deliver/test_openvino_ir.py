@@ -12,8 +12,12 @@ import onnxruntime
 import openvino
 import pytest
 from xai_exporters import Request, export
+from xai_exporters.deliver.openvino_ir import to_ir
 from xai_exporters.errors import RequestError
 
+from xai_deploy.format.bundle import Input, Preprocess
+
+from ...support.compressed import compressed
 from .. import onnx_nets as o
 from ..nets import CLASSES
 
@@ -84,3 +88,19 @@ def test_without_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RequestError, match="--format openvino needs OpenVINO: pip install openvino"):
         fused(tmp_path)
     assert not (tmp_path / "net.xai").exists()
+
+
+def test_weights_in_8_bits_do_not_quantise_activations() -> None:
+    """A file with such weights says that the layers' inputs stay floats; other files say nothing."""
+    model, weight = compressed()
+    image = Input("x", "NCHW", 64, 1, 1, "float32", Preprocess())
+    xml, weights = to_ir(model, image, "softmax", (), embedded=False)
+    core = openvino.Core()
+    network = core.read_model(xml, weights)
+    x = np.random.default_rng(1).standard_normal((2, 64, 1, 1)).astype(np.float32)
+    [y] = core.compile_model(network, "CPU", F32)([x]).values()
+    np.testing.assert_allclose(y, x[:, :, 0, 0] @ weight.T, rtol=0, atol=1e-6 * np.abs(y).max())
+
+
+def test_networks_of_floats_have_no_runtime_options(tmp_path: Path) -> None:
+    assert b"runtime_options" not in (fused(tmp_path) / "fused-grad-cam.xml").read_bytes()

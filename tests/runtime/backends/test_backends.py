@@ -21,6 +21,7 @@ from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
 from xai_deploy.targets.seeds import Seed
 
+from ...support.compressed import compressed
 from .. import oracles, tiny
 from ..conftest import Bundles
 
@@ -139,6 +140,20 @@ def test_openvino_plugin_that_ignores_the_precision(bundles: Bundles) -> None:
     session._core = Disobedient()
     with pytest.raises(DeviceError, match="OpenVINO on CPU computes in bf16 instead of 'f32'"):
         explainer.predict(tiny.inputs("pooled", 1))
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", "multi:cpu", "hetero:cpu"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_openvino_does_not_quantise_activations(device: str, batch: int) -> None:
+    """With weights in 8 bits it would, and the results would differ by 0.5 %, unless the user asks for it."""
+    model, weight = compressed()
+    x = np.random.default_rng(1).standard_normal((batch, 64, 1, 1)).astype(np.float32)
+    wanted = x[:, :, 0, 0] @ weight.T
+    errors = []
+    for properties in ({}, {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}):
+        opened = create("openvino", Config(device=device, properties=properties)).open(model)
+        errors.append(np.abs(np.asarray(opened.run({"x": x}, ["y"])["y"]) - wanted).max() / np.abs(wanted).max())
+    assert errors[0] < 1e-6 < errors[1] or max(errors) < 1e-6  # a CPU without such instructions never does it
 
 
 def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:

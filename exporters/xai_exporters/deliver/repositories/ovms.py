@@ -2,8 +2,9 @@
 
 Paths in the config are relative to it, so that the folder can be mounted anywhere. Shapes are not stated: the server keeps
 the model's own, whose batch (and size, if the preprocessing is embedded) is open. The precision is stated: otherwise OpenVINO
-uses bfloat16 on processors that have it, and the maps are no longer those of the float32 network. The server has no place for
-labels; labels.txt lies beside the version for the clients.
+uses bfloat16 on processors that have it, and the maps are no longer those of the float32 network. For the same reason it must not
+quantise activations in layers whose weights have 8 bits. The server has no place for labels; labels.txt lies beside the version for
+the clients.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from .served import Served, model_files, read_tensors, servers
 
-_PLUGIN = {"INFERENCE_PRECISION_HINT": "f32"}
+_PLUGIN = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 
 @servers.register("ovms")
