@@ -25,4 +25,5 @@ def compressed() -> tuple[bytes, NDArray[np.float64]]:
     graph = helper.make_graph(nodes, "compressed", [x], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
-    return model.SerializeToString(), codes * scale[:, None].astype(np.float64)
+    weight: NDArray[np.float64] = codes.astype(np.float64) * scale[:, None]
+    return model.SerializeToString(), weight
