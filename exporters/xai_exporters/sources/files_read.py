@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import site
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 from xai_deploy import version
@@ -29,12 +32,18 @@ def _modules() -> set[Path]:
     """The files of the imported modules that are not installed."""
     installed = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     installed += [*site.getsitepackages(), site.getusersitepackages()]
-    ours = [
-        Path(version.__file__).resolve().parent,
-        Path(__file__).resolve().parents[1],
-    ]  # not installed while they are developed
-    folders = [*(Path(folder).resolve() for folder in installed), *ours]
+    installed += [str(Path(version.__file__).parent), str(Path(__file__).parents[1])]  # ours, while they are developed
+    inside = tuple(os.path.normcase(Path(folder).resolve()) + os.sep for folder in installed)
     command = getattr(sys.modules["__main__"], "__file__", None)  # it may be known by other names, too
     named = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = {Path(name).resolve() for name in named if name and name != command}
-    return {file for file in files if file.is_file() and not any(folder in file.parents for folder in folders)}
+    folders = functools.cache(os.path.realpath)  # some thousand modules lie in some hundred folders
+    files = {_resolved(name, folders) for name in named if name and name != command}
+    return {Path(file) for file in files if not os.path.normcase(file).startswith(inside) and os.path.isfile(file)}
+
+
+def _resolved(name: str, folders: Callable[[str], str]) -> str:
+    """A file's absolute path without links; `folders` gives that of its folder."""
+    if os.path.islink(name):
+        return os.path.realpath(name)
+    folder, base = os.path.split(name)
+    return os.path.join(folders(folder), base)
