@@ -29,6 +29,7 @@ from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
 from .opset import OPSET, to_common_opset
 from .shape_arithmetic import reduce_shape_arithmetic
+from .stated_padding import state_padding
 from .supported import require_standard_ops
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ def _reduced(model: ir.Model, shapes: Measured) -> Measured:
     if write_antialiased(model, shapes):
         shapes = measure(model)
     clip_poolings(model, shapes)
+    state_padding(model, shapes)
     return shapes
 
 

@@ -196,10 +196,17 @@ class _Rewriter:
         have = self.axes.source_dims(node.inputs[0])
         listed = [a % len(have) for a in attribute(node, "axes", None) or range(len(have))]
         # an axis that `axes` leaves out keeps its size
-        kept = [(a, size) for a, size in zip(listed, sizes, strict=True) if a != axis or size != have[axis]]
-        if len(kept) < len(listed):
-            node.attributes["axes"] = ir.AttrInt64s("axes", [a for a, _ in kept])
-            self._set(node, 3, [size for _, size in kept])
+        kept = [i for i, (a, size) in enumerate(zip(listed, sizes, strict=True)) if a != axis or size != have[axis]]
+        if len(kept) == len(listed):
+            return
+        if attribute(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+            region = self.axes.constant(node.inputs[1])
+            if region is None or region.size != 2 * len(listed):
+                return
+            ends = np.ascontiguousarray(region.reshape(2, -1)[:, kept].reshape(-1))  # all begins, then all ends
+            node.replace_input_with(1, self.emit.constant(ends, f"{node.name}/roi"))
+        node.attributes["axes"] = ir.AttrInt64s("axes", [listed[i] for i in kept])
+        self._set(node, 3, [sizes[i] for i in kept])
 
     def slice(self, node: ir.Node) -> None:
         """Case 5."""

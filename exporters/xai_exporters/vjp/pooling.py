@@ -101,8 +101,9 @@ def _counts(step: Step, window: Window) -> np.ndarray:
     before, after = (0,) * rank, (0,) * rank
     if step.attr("count_include_pad", 0):
         before = window.begin
-        stated = step.attr("pads") if _explicit(step) else None
-        after = tuple(max(e, 0) for e in window.end) if stated is None else tuple(stated[rank:])
+        stated = tuple(step.attr("pads", [0] * 2 * rank)[rank:])
+        # padding that is chosen reaches exactly to the end of the last window
+        after = tuple(max(e, 0) for e in window.end) if _chosen(step) else stated
     counts = np.ones((1, 1))
     for axis in range(rank):
         # [result,kernel]: the positions that each window reads; 0 is the first input
@@ -114,8 +115,9 @@ def _counts(step: Step, window: Window) -> np.ndarray:
     return counts
 
 
-def _explicit(step: Step) -> bool:
-    return step.attr("auto_pad", "NOTSET") in ("NOTSET", b"NOTSET")
+def _chosen(step: Step) -> bool:
+    """Whether the padding is SAME_UPPER or SAME_LOWER. VALID is none, and comes without `pads`."""
+    return str(step.attr("auto_pad", "NOTSET")).startswith("SAME")
 
 
 @vjp("GlobalAveragePool")

@@ -53,13 +53,17 @@ def find_window(step: Step, kernel: Sizes) -> Window:
     """The window of a convolution or pooling node.
 
     Raises:
-        RuleError: A spatial size grows with the batch.
+        RuleError: A spatial size grows with the batch, or padding is chosen for a dilated window.
     """
     source, result = spatial(step, step.x), spatial(step, step.y)
     strides, dilations = _sizes(step, "strides", len(kernel)), _sizes(step, "dilations", len(kernel))
     auto = _text(step.attr("auto_pad", "NOTSET"))
     begin = tuple(int(p) for p in step.attr("pads", [0] * 2 * len(kernel))[: len(kernel)])
     if auto != "NOTSET":
+        if auto != "VALID" and any(d > 1 and k > 1 for d, k in zip(dilations, kernel, strict=True)):
+            raise step.refuse(
+                "it has auto_pad and dilations, which runtimes pad differently; export it with explicit pads"
+            )
         spans = zip(result, strides, kernel, dilations, source, strict=True)
         total = [max((o - 1) * s + (k - 1) * d + 1 - i, 0) for o, s, k, d, i in spans]
         # SAME_UPPER puts an odd one at the end, SAME_LOWER at the beginning
@@ -78,7 +82,8 @@ def find_transposed_window(step: Step, kernel: Sizes) -> Window:
         begin = (0,) * len(kernel)
     elif auto != "NOTSET" or step.attr("output_shape") is not None:
         spans = zip(small, strides, kernel, dilations, extra, big, strict=True)
-        total = [(i - 1) * s + e + (k - 1) * d + 1 - o for i, s, k, d, e, o in spans]
+        # a result that is larger than what the windows reach ends in zeros
+        total = [max((i - 1) * s + e + (k - 1) * d + 1 - o, 0) for i, s, k, d, e, o in spans]
         # as ONNX defines it: only SAME_UPPER puts an odd one at the end
         begin = tuple(t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total)
     return Window(kernel, strides, dilations, begin, big, small)

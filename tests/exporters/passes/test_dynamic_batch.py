@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import ModelProto
+from xai_exporters.graph.reading import constant_of
+from xai_exporters.passes.clean import clean
 from xai_exporters.passes.dynamic_batch import make_batch_dynamic
+from xai_exporters.vjp.graph import gradient_graph
 
 from .. import nets
 from .. import onnx_nets as o
@@ -78,6 +83,9 @@ def _grid(b: o.Build) -> str:
     return b("GridSample", "image", b.weight(grid))
 
 
+REGION = np.array([0, 0, 0.1, 0.2, 1, 1, 0.8, 1.1], np.float32)  # begins, then ends
+CROPPED: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+
 CASES = {
     "Reshape with allowzero": lambda b: b("Reshape", "image", b.weight([1, 3, -1]), allowzero=1),
     "Reshape with allowzero, sizes all said": lambda b: b("Reshape", "image", b.weight([1, 960]), allowzero=1),
@@ -94,6 +102,7 @@ CASES = {
     "Flatten from the front": lambda b: b("Flatten", "image", axis=0),
     "Expand": lambda b: b("Expand", b("ReduceMean", "image", b.weight([3]), keepdims=1), b.weight([1, 3, 16, 5])),
     "Resize to sizes": lambda b: b("Resize", "image", "", "", b.weight([1, 3, 24, 30]), mode="linear"),
+    "Resize of a region": lambda b: b("Resize", "image", b.weight(REGION), "", b.weight([1, 3, 9, 30]), **CROPPED),
     "Slice": lambda b: b("Slice", "image", b.weight([0, 2]), b.weight([1, 9]), b.weight([0, 2])),
     "Slice of everything": lambda b: b("Slice", "image", b.weight([0]), b.weight([2**63 - 1])),
     "Split in one": lambda b: b("Split", "image", b.weight([1]), axis=0),
@@ -117,3 +126,17 @@ def test_cases(case: str) -> None:
     bytes_ = source.SerializeToString()
     singles = [onnxruntime(bytes_, {"image": IMAGES[i : i + 1]})["out"] for i in range(4)]
     close(onnxruntime(got.SerializeToString(), {"image": IMAGES})["out"], np.concatenate(singles), 1e-5)
+
+
+def test_a_region_has_the_axes_that_are_resized() -> None:
+    """The gradient reads begin and end of an axis by its place in `axes`. R is linear: <dy, R x> = <R^T dy, x>."""
+    b = o.Build()
+    scores = b("Flatten", CASES["Resize of a region"](b), out="scores")
+    graph = clean(b.model(scores, shape=(1, *nets.SHAPE)), None).graph
+    [resize] = [node for node in graph if node.op_type == "Resize"]
+    assert [constant_of(resize.inputs[i]).size for i in (1, 3)] == [6, 3]  # type: ignore[union-attr]
+    graph.outputs[0].name, graph.outputs[0].shape = "logits", ir.Shape(["N", 810])
+    model = ir.to_proto(ir.Model(gradient_graph(graph, 810), ir_version=10)).SerializeToString()
+    seed = np.random.default_rng(1).standard_normal((4, 810)).astype(np.float32)
+    got = onnxruntime(model, {"image": IMAGES, "seed": seed, "target": np.full(4, -2)})
+    np.testing.assert_allclose((got["logits"] * seed).sum(), (got["gradient"] * IMAGES).sum(), 1e-4)

@@ -76,3 +76,45 @@ def test_module_paths_are_carried_over(tmp_path: Path) -> None:
     after = {n.output[0]: sorted(str(p) for p in n.metadata_props) for n in got.graph.node}
     assert any(before.values())
     assert after == before
+
+
+OLD = {  # opset, operator, mode, factors
+    "Upsample 7, linear": (7, "Upsample", "linear", (2, 3)),
+    "Upsample 9, linear": (9, "Upsample", "linear", (2, 1.5)),
+    "Upsample 9, nearest": (9, "Upsample", "nearest", (2.5, 1.3)),
+    "Resize 10, linear": (10, "Resize", "linear", (0.6, 1.7)),
+    "Resize 10, nearest": (10, "Resize", "nearest", (1.7, 2.2)),
+    "Resize 10, nearest, smaller": (10, "Resize", "nearest", (0.7, 0.55)),
+}
+
+
+def resized(version: int, op: str, mode: str, factors: tuple[float, float]) -> onnx.ModelProto:
+    b = o.Build(version)
+    scales = [1.0, 1.0, *map(float, factors)]
+    if version < 9:
+        b(op, "image", mode=mode, scales=scales, out="out", name="resized")
+    else:
+        b(op, "image", b.weight(np.array(scales, np.float32)), mode=mode, out="out", name="resized")
+    return b.model("out", ranks={"out": (o.FLOAT, ("n", 3, "h", "w"))})
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_places_of_pixels_stay(name: str) -> None:
+    """Before opset 11 pixel p of a result lies at p / scale; ONNX's converter moves it by half a pixel."""
+    model = resized(*OLD[name])
+    got = to_common_opset(model)
+    images = {"image": IMAGES}
+    close(onnxruntime(got.SerializeToString(), images)["out"], onnxruntime(model.SerializeToString(), images)["out"])
+
+
+def test_whole_factors_get_no_attribute() -> None:
+    """The nearest pixel is the same in both forms, so the bytes stay."""
+    node = to_common_opset(resized(9, "Upsample", "nearest", (2, 3))).graph.node[-1]
+    assert [a.name for a in node.attribute] == ["mode"]
+
+
+def test_a_shrunk_and_a_stretched_axis_are_refused() -> None:
+    with pytest.raises(
+        GraphError, match=r"^node .* shrinks one axis and stretches another, in the form of an opset before 11; exp"
+    ):
+        to_common_opset(resized(10, "Resize", "nearest", (0.5, 2)))

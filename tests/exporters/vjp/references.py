@@ -162,9 +162,10 @@ class AveragePool(OpRun):
 
     def _run(self, x: Array, count_include_pad: int | None = None, **options: Any) -> tuple[Array]:
         windows = _windows(x, 0.0, options)
-        inside = np.ones_like(x[:1, :1])
-        pads, rank = options.get("pads"), x.ndim - 2
-        if count_include_pad and pads and (options.get("auto_pad") or "NOTSET") == "NOTSET":
+        inside, rank = np.ones_like(x[:1, :1]), x.ndim - 2
+        auto = options.get("auto_pad") or "NOTSET"
+        if count_include_pad and not auto.startswith("SAME"):
+            pads = options.get("pads") or [0] * 2 * rank
             width = [(0, 0)] * 2 + [(pads[i], pads[rank + i]) for i in range(rank)]
             counted = _windows(np.pad(inside, width, constant_values=1), 0.0, options | {"pads": [0] * 2 * rank})
         else:

@@ -97,6 +97,7 @@ CASES = [
     transposed((4, 4, 5), (4, 2, 3, 3), pads=[1] * 4, group=4),
     transposed((3, 4, 5), (3, 2, 3, 3), dilations=[2, 1], pads=[1] * 4),
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], output_shape=[8, 10]),
+    transposed((3, 4, 5), (3, 2, 1, 3), strides=[3, 2], output_shape=[12, 12]),  # larger than what it reaches
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], output_shape=[8, 10], auto_pad="SAME_UPPER"),
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"),
     transposed((3, 4, 5), (3, 2, 3, 3), strides=[2, 2], auto_pad="SAME_LOWER"),

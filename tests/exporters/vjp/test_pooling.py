@@ -70,6 +70,8 @@ CASES = [
     pool("AveragePool", 2, 8, 9, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1),
     pool("AveragePool", 2, 7, 9, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=1, count_include_pad=1),
     pool("AveragePool", 2, 8, 10, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=1, count_include_pad=1),
+    pool("AveragePool", 2, 8, 10, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, count_include_pad=1),
+    pool("AveragePool", 2, 8, 10, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, count_include_pad=1, auto_pad="VALID"),
     pool("AveragePool", 2, 9, 9, kernel_shape=[3, 3], dilations=[2, 2], opset=19),
     pool("AveragePool", 2, 9, 9, kernel_shape=[3, 3], strides=[2, 2], dilations=[2, 1], pads=[1] * 4, opset=19),
     Case("GlobalAveragePool", (X,), torch=lambda x: x.mean(dim=(2, 3), keepdim=True)),

@@ -46,6 +46,8 @@ NODES: dict[str, tuple[Case, int]] = {
     "it normalises over the batch": (Case("MeanVarianceNormalization", (X,)), 0),
     "it is in training mode; export": (Case("BatchNormalization", (X, *ONES), {"training_mode": 1}, outputs=3), 0),
     "it is in training mode; export the network": (Case("Dropout", (X, np.array(0.5, np.float32), np.array(True))), 0),
+    "it has auto_pad and dilations, which runtimes pad differently": (
+        Case("MaxPool", (X,), {"kernel_shape": [2, 2], "dilations": [2, 2], "auto_pad": "SAME_UPPER"}), 0),
     "it keeps the aspect ratio": (
         Case("Resize", (X, None, None, ints(6, 8)), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}), 0),
 }  # fmt: skip
