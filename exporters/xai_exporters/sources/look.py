@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 
 from ..errors import GraphError, RequestError
@@ -21,8 +23,9 @@ def look(network: TrainedNetwork, request: Request) -> None:
 
     Raises:
         RequestError: There are several outputs and none is named, or none has the name.
-        GraphError: No input or several, no output, an input or an output that is no tensor of numbers, an operator that ONNX does
-            not have, an opset newer than the onnx package knows, or weights that no runtime computes with.
+        GraphError: No input or several, no output, none with one score per class, an input or an output that is no tensor of
+            numbers, an operator that ONNX does not have, an opset newer than the onnx package knows, or weights that no runtime
+            computes with.
     """
     graph = network.proto.graph
     # before IR version 4 every initializer is an input, too
@@ -37,13 +40,33 @@ def look(network: TrainedNetwork, request: Request) -> None:
     if not outputs:
         raise GraphError("the network has no output; export it with its scores as one")
     if request.output is None and len(outputs) > 1:
-        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+        _refuse_several([value for value in graph.output if value.name in outputs])
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
     _check_types(graph, inputs[0], request.output or outputs[0])
     require_known_opset(network.proto)
     require_known_operators(network.proto)
     _check_weights(network.proto)
+
+
+def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
+    """Refuse to choose an output for the user; the message names those that may hold one score per class.
+
+    Raises:
+        RequestError: There are such outputs.
+        GraphError: There are none, so no choice helps.
+    """
+    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in outputs}
+    # [N,classes], or [N,classes,1,1] and the like; a size that the file leaves open counts as 1
+    fitting = [name for name, dims in sizes.items() if sum(size > 1 for size in dims[1:]) <= 1]
+    if fitting:
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(fitting)}")
+    said = {name: ", ".join(["N", *(str(size or "?") for size in dims[1:])]) for name, dims in sizes.items()}
+    shapes = ", ".join(f"{name} [{dims}]" for name, dims in said.items())
+    raise GraphError(
+        f"none of the network's outputs is one score per class, [N, classes] ({shapes}); export the classifier alone; detectors "
+        "and segmenters can't be explained yet"
+    )
 
 
 def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:

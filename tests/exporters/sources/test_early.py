@@ -66,6 +66,16 @@ def experimental() -> onnx.ModelProto:
     return b.model(b("Gemm", x, b.draw(6, 5), b.draw(5), broadcast=1, out="scores"))
 
 
+def detector(*shape: int) -> Callable[[], onnx.ModelProto]:
+    def build() -> onnx.ModelProto:
+        b = o.Build()
+        dense = b.features()
+        outputs = [b("Identity", dense, out=name) for name in ("scores", "boxes")]
+        return b.model(*outputs, ranks=dict.fromkeys(outputs, (o.FLOAT, ("n", *shape))))
+
+    return build
+
+
 def newer() -> onnx.ModelProto:
     model = o.classifier()
     model.opset_import[0].version = 99
@@ -80,6 +90,10 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
+    "detector": (
+        detector(6, 8, 10),
+        r"none of the network's outputs is one score per class, \[N, classes\] \(scores \[N, 6, 8, 10\], boxes \[N, 6, 8, 10\]\)",
+    ),
     "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
     "texts": (texts, "the input 'image' holds texts"),
     "experimental": (experimental, r"node 'scale' is ImageScaler of an opset before 7, which was experimental"),
@@ -107,12 +121,13 @@ def test_before_any_pass(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("further", [False, True])
 def test_the_shape_is_said(further: bool, tmp_path: Path) -> None:
-    """A dense output; another one is named only where there is one."""
+    """A dense output; another one is named only if it has scores."""
     b = o.Build()
     dense = b("Identity", b.features(), out="dense")
-    outputs = [dense, b.linear(b.pooled(dense), out="scores")][: 1 + further]
+    outputs = [dense, b("Identity", dense, out="boxes"), b.linear(b.pooled(dense), out="scores")][: 2 + further]
+    ranks = dict.fromkeys(("dense", "boxes"), (o.FLOAT, ("n", 6, 8, 10)))
     with pytest.raises(GraphError) as error:
-        export_onnx(tmp_path, b.model(*outputs, ranks={"dense": (o.FLOAT, ("n", 6, 8, 10))}), output="dense")
+        export_onnx(tmp_path, b.model(*outputs, ranks=ranks), output="dense")
     assert "has shape [N, 6, 8, 10]" in str(error.value)
     assert ("name another with --output (scores)" in str(error.value)) == further
 

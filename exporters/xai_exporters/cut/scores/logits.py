@@ -104,7 +104,7 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
     decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
     if classes is None:
-        others = [str(v.name) for v in clean.graph.outputs if v is not output]
+        others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]
         advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
         raise GraphError(
             f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
