@@ -1,11 +1,11 @@
 """Resolve If, Loop and Scan whose way does not depend on the image.
 
-1. If whose condition is the same at batch 2 and at batch 3: its branch takes its place.
+1. If whose condition is the same for one, two and three images: its branch takes its place.
 2. Loop whose trip count and condition are, Scan over an axis of fixed length: the body is written once for each iteration.
 
 A condition or a count is computed from the nodes that it depends on, and from no others: a stranger's loop is never run. What
 control flow depends on the image's content stays, and is refused later. The graph may grow to 20,000 nodes, and its tensors as
-`expansion` allows.
+`expansion` allows. At most 2,000 such operators are resolved: each takes a run of the nodes that it depends on.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from ..errors import GraphError
 from ..graph.emit import Emitter
 from ..graph.measure import evaluate
 from ..graph.reading import attribute, called, constant_of
+from ..graph.writing import IR_VERSION
 from .expansion import expansion
 
 NODES = 20_000
 """The largest number of nodes of an unrolled graph."""
+
+MOST = 2_000
+"""The largest number of such operators that are resolved."""
 
 COMPUTED = 100
 """The largest number of iterations of a loop whose condition has to be computed in each."""
@@ -44,14 +48,26 @@ def resolve_control_flow(model: ir.Model) -> bool:
         Whether anything was rewritten.
 
     Raises:
-        GraphError: The graph would become too large.
+        GraphError: The graph would become too large, or holds too many such operators.
     """
-    changed = False
-    while any(_resolve(model, node) for node in list(model.graph) if node.op_type in _KINDS and node.domain == ""):
-        changed = True
-    if changed:
+    total = 0
+    while done := sum(_resolve(model, node) for node in _first(model, MOST - total)):
+        total += done
+    if total:
         _require_bounded(model)
-    return changed
+    return total > 0
+
+
+def _first(model: ir.Model, room: int) -> list[ir.Node]:
+    """The operators that are to be resolved, at most `room` of them.
+
+    Raises:
+        GraphError: There are more.
+    """
+    nodes = [node for node in model.graph if node.op_type in _KINDS and node.domain == ""]
+    if len(nodes) > room:
+        raise GraphError(f"has more than {MOST} If, Loop and Scan; export the network without them")
+    return nodes
 
 
 def _require_bounded(model: ir.Model) -> None:
@@ -168,10 +184,12 @@ def _known(model: ir.Model, value: ir.Value | None) -> NDArray[np.generic] | Non
         pending += [x for x in made.inputs if x is not None]
     if any(made.op_type in (*_KINDS, *_BY_CONTENT) for made in makers) or _reads_content(value):
         return None
-    _require_bounded(model)
+    # the part alone, because the whole graph with its weights would be written three times for each condition
+    part = ir.Model(ir.convenience.extract(model.graph, model.graph.inputs, [value]), ir_version=IR_VERSION)
+    _require_bounded(part)
     name = str(value.name)
-    two, three = (evaluate(model, [name], batch)[name] for batch in (2, 3))
-    return two if np.array_equal(two, three) else None
+    one, *others = (evaluate(part, [name], batch)[name] for batch in (1, 2, 3))
+    return one if all(np.array_equal(one, other) for other in others) else None
 
 
 def _reads_content(value: ir.Value) -> bool:
@@ -251,7 +269,8 @@ def _replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
         old.replace_all_uses_with(same.outputs[0], replace_graph_outputs=True)
         same.outputs[0].name, same.outputs[0].type, old.name = old.name, old.type, None
     graph.remove(node, safe=True)
-    graph.sort()
+    if node.op_type != "If":  # slices and stacked results were written at the end
+        graph.sort()
 
 
 def _room(model: ir.Model, body: ir.Graph) -> int:

@@ -60,8 +60,8 @@ def require_standard_ops(model: ir.Model) -> None:
             raise GraphError(f"{place} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}")
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             raise GraphError(
-                f"{place} is {node.op_type}: control flow can't be cut or differentiated, and this one depends on the image; "
-                "export the network with its branches resolved (for torch: by torch.export)"
+                f"{place} is {node.op_type}: control flow can't be cut or differentiated, and this one depends on the image or "
+                "on how many there are; export the network with its branches resolved (for torch: by torch.export)"
             )
 
 

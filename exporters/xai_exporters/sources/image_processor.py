@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from .stated import Stated
 NAME = "preprocessor_config.json"
 _LARGEST = 4096
 """Pixels of a side, above which no processor is run."""
+_LONGEST = 1_000_000  # bytes of the file
+_ROOM = 2 << 30
+"""Bytes of addresses that a processor may take beside those of the process: one that cuts an image into tiles or patches takes the
+product of several numbers in the file."""
 _SHAPES = ((301, 403), (420, 283))
 """(height, width) of the noisy images: landscape and portrait."""
 _STEPS, _MEAN = 3.0, 0.5
@@ -46,13 +51,13 @@ def stated_by_processor(folder: Path, transformers: Any) -> Stated | str | None:
         return None
     unusable = f"{path} is not used ({{}}); give --preprocess, or --resize, --scale, --mean and --std."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if path.stat().st_size > 1_000_000 or _largest(content) > _LARGEST:
+        if path.stat().st_size > _LONGEST or _largest(json.loads(path.read_text(encoding="utf-8"))) > _LARGEST:
             return unusable.format("it states an absurd size")
         processor = transformers.AutoImageProcessor.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
-        results = [_processed(processor, image) for image in _images()]
+        with _bounded():
+            results = [_processed(processor, image) for image in _images()]
         sizes = {result.shape for result in results}
         if len(sizes) != 1:
             return unusable.format("it gives images of different sizes")
@@ -61,6 +66,26 @@ def stated_by_processor(folder: Path, transformers: Any) -> Stated | str | None:
         )
     except Exception as error:  # a stranger's file, and each processor raises what it likes
         return unusable.format(f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Let the process take `_ROOM` more bytes of addresses; more is a MemoryError. Only Linux says how many it has."""
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:
+            taken = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    known = [limit for limit in (taken + _ROOM, *before) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(known), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _largest(content: Any) -> float:

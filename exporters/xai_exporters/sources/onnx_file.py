@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from google.protobuf.message import DecodeError
 from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import GraphError, SourceError
+from ..graph.reading import STRAIGHT
 from ..passes.expansion import expansion
 from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
@@ -60,6 +62,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     except Exception as error:  # onnx raises several types for short or malformed data
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
     in_order(model.graph)
+    _drop_marks(model)
     require_known_opset(model)
     try:
         require_known(model)  # before the checker, whose messages name no node and give no advice
@@ -90,6 +93,22 @@ def _parse(path: Path) -> onnx.ModelProto | None:
     except (DecodeError, OSError, ValueError):
         return None
     return model if model.ir_version and model.graph.node else None
+
+
+def _drop_marks(model: onnx.ModelProto) -> None:
+    """Remove a mark that only this package's passes may set: gradients would pass a marked node as if it did nothing."""
+    for node in _nodes([*model.graph.node, *(node for function in model.functions for node in function.node)]):
+        marks = [entry for entry in node.metadata_props if entry.key == STRAIGHT]
+        for mark in marks:
+            node.metadata_props.remove(mark)
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their branches and loops."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes([inner for graph in (attribute.g, *attribute.graphs) for inner in graph.node])
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:

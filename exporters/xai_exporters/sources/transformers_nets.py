@@ -81,7 +81,7 @@ def timm_net(arch: str, path: Path) -> TimmNet | None:
     if "model_type" in config or not isinstance(config.get("architecture"), str):
         return None
     options = config.get("model_args") or {}
-    if not isinstance(options, dict) or not set(options) <= _TIMM_OPTIONS or _side(options) > _LARGEST_SIDE:
+    if not isinstance(options, dict) or not set(options) <= _TIMM_OPTIONS or not _are_sides(options.get("img_size", 0)):
         raise ArchitectureError(
             f"{file}: its 'model_args' are not taken from a file; give --arch timm:{config['architecture']} and --arch-options"
         )
@@ -92,9 +92,10 @@ def timm_net(arch: str, path: Path) -> TimmNet | None:
     )
 
 
-def _side(options: Mapping[str, Any]) -> int:
-    sides = options.get("img_size", 0)
-    return max((int(side) for side in (sides if isinstance(sides, list) else [sides])), default=0)
+def _are_sides(given: Any) -> bool:
+    """Whether a size, or a list of them, is one that images have."""
+    sides = given if isinstance(given, list) else [given]
+    return all(isinstance(side, int) and side <= _LARGEST_SIDE for side in sides)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,7 +136,9 @@ def _numbers(content: Any) -> Iterator[tuple[str, float]]:
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The names in `id2label`, or in timm's `label_names`; none if they are placeholders (LABEL_0), or not one for each number."""
-    given = config.get("id2label") or dict(enumerate(config.get("label_names") or ()))
+    given = config.get("id2label") or config.get("label_names")
+    if isinstance(given, list):
+        given = dict(enumerate(given))
     if not isinstance(given, dict):
         return ()
     by_number = {str(number): name for number, name in given.items()}
@@ -185,7 +188,7 @@ def _loaded(
     """
     torch = import_torch()
     kind = content.get("model_type")
-    if kind is None or kind not in transformers.CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         own = "; it needs code of its own, which xai-export does not run" if "auto_map" in content else ""
         raise ArchitectureError(f"{folder / 'config.json'}: transformers has no network {kind!r}{own}")
     builder = transformers.AutoModelForImageClassification

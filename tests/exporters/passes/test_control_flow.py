@@ -212,6 +212,21 @@ def growing_condition(b: o.Build) -> str:
     return b("Loop", "", b.weight(np.array(True)), b.pooled(b.features()), name="loop", body=inner)
 
 
+def if_of_the_batch(b: o.Build) -> str:
+    """One image takes another branch than several."""
+    return branches(b, b("Greater", b("Shape", "image", start=0, end=1), b.weight([1])), b.pooled(b.features()))
+
+
+def two_ifs(b: o.Build) -> str:
+    x, yes = b.pooled(b.features()), b.weight(np.array(True))
+    for name in ("first", "second"):
+        parts = [
+            helper.make_graph([node(op, [x], [f"{name}/y"])], op, [], [info(f"{name}/y")]) for op in ("Neg", "Tanh")
+        ]
+        x = b("If", yes, name=name, then_branch=parts[0], else_branch=parts[1])
+    return x
+
+
 REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
     "a count of the image": (
         lambda b: loop(b, of_the_image(b), *COUNTED),
@@ -221,6 +236,11 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
         lambda b: loop(b, b.weight(9), *DEPENDENT, condition=b.weight(np.array(True))),
         "^node 'loop' is Loop, whose condition depends on the image: it can't be unrolled",
     ),
+    "a condition of the batch": (
+        if_of_the_batch,
+        "^node 'choice' is If: .* depends on the image or on how many there are;",
+    ),
+    "many operators": (two_ifs, "^has more than 1 If, Loop and Scan; export the network without them$"),
     "many nodes": (lambda b: loop(b, b.weight(300), *LONG), "unrolled, the graph has more than 20000 nodes"),
     "many iterations": (lambda b: loop(b, b.weight(10**15), *BRIEF), "unrolled, the graph has more than 20000 nodes"),
     "a body without nodes": (
@@ -251,6 +271,7 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
 def test_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xai_exporters.passes.expansion.constants_limit", lambda size: 1 << 22)
     monkeypatch.setattr("xai_exporters.passes.control_flow.COMPUTED", 4 if name == "no end" else 100)
+    monkeypatch.setattr("xai_exporters.passes.control_flow.MOST", 1 if name == "many operators" else 100)
     case, message = REFUSED[name]
     with pytest.raises(GraphError, match=message):
         clean(network(case), None)

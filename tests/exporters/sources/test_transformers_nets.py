@@ -116,6 +116,9 @@ def test_preprocessing_is_transformers(tmp_path: Path, how: str) -> None:
         ({"image_processor_type": "ViTImageProcessor", "do_resize": False}, "it gives images of different sizes"),
         ({"image_processor_type": "ViTImageProcessor", "size": 10**6}, "it states an absurd size"),
         ({"image_processor_type": "Nothing"}, "ValueError"),
+        # 1,000 tiles of 560 x 560 pixels, 3.8 GB
+        ({"image_processor_type": "MllamaImageProcessor", "size": {"height": 560, "width": 560}, "max_image_tiles": 1000},
+         "allocate"),
         ([1], "TypeError|AttributeError"),
     ],
 )  # fmt: skip
@@ -136,6 +139,7 @@ def test_preprocessing_that_is_not_used(tmp_path: Path, processor: Any, says: st
     ("changes", "says"),
     [
         ({"model_type": "no such"}, r"config\.json: transformers has no network 'no such'$"),
+        ({"model_type": ["vit"]}, r"config\.json: transformers has no network \['vit'\]$"),
         (
             {"model_type": "x", "auto_map": {"AutoConfig": "code.py"}},
             "it needs code of its own, which xai-export does not run",
@@ -169,6 +173,15 @@ def test_config_refused(tmp_path: Path, text: str | None, says: str) -> None:
         transformers_nets.read_json(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize("size", ["a", [None], 10**6])
+def test_arguments_of_timm_refused(size: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "model_args": {"img_size": size}}))
+    with pytest.raises(
+        ArchitectureError, match=r"its 'model_args' are not taken from a file; give --arch timm:resnet18"
+    ):
+        transformers_nets.timm_net(f"hf:{tmp_path}", tmp_path / "net.pt")
+
+
 def test_options_are_in_the_folder(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "net.pt")
     with pytest.raises(RequestError, match=r"--arch-options are not for hf:FOLDER; the options are in .*config\.json"):
@@ -191,6 +204,7 @@ def test_transformers_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"id2label": {"0": 7}}, ()),
         ({"id2label": [1]}, ()),
         ({"label_names": ["a"]}, ("a",)),
+        ({"label_names": 5}, ()),
         ({}, ()),
     ],
 )

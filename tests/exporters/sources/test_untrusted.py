@@ -12,14 +12,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from xai_exporters import Request, export, list_layers
 from xai_exporters.cli import main
 from xai_exporters.errors import ExportError, SourceError, UntrustedSourceError
-from xai_exporters.sources import SourceFile, torch_file
+from xai_exporters.graph.reading import STRAIGHT
+from xai_exporters.sources import SourceFile, load_source, torch_file
 
 from .. import nets
+from .. import onnx_nets as o
 from ..running import program, trace
 
 
@@ -160,3 +164,20 @@ def test_weights_that_are_no_plain_numbers(tmp_path: Path, kind: str) -> None:
     torch.save(weights, tmp_path / "net.pt")
     with pytest.raises(SourceError, match=rf"{name} is (stored sparse|on the device meta|of (complex64|int8))"):
         list_layers(Request(tmp_path / "net.pt", arch=nets.arch(nets.Plain), input_shape=nets.SHAPE))
+
+
+def test_the_mark_of_a_quantiser(tmp_path: Path) -> None:
+    """A stranger's file can't mark a node, here or in a branch, as one that gradients pass straight through."""
+    b = o.Build()
+    x = b.features()
+    branch = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", [x], ["y"])], "b", [], [onnx.ValueInfoProto(name="y")]
+    )
+    x = b("If", b.weight(np.array(True)), then_branch=branch, else_branch=branch)
+    model = b.model(b.linear(b.pooled(x), out="scores"), ir_version=10)
+    for node in (*model.graph.node, *model.graph.node[-4].attribute[0].g.node):
+        node.metadata_props.add(key=STRAIGHT, value="yes")
+    onnx.save(model, tmp_path / "net.onnx")
+    proto = load_source(Request(tmp_path / "net.onnx")).proto
+    assert len(proto.graph.node) == len(model.graph.node)
+    assert not any(node.metadata_props for node in (*proto.graph.node, *proto.graph.node[-4].attribute[0].g.node))
