@@ -37,6 +37,15 @@ def pytest_handlecrashitem(crashitem: str) -> None:
     sys.stderr.write(f"\nworker ended while running {crashitem}\n")
 
 
+def pytest_configure() -> None:
+    """Nothing that a test writes has to survive a crash of the system, and waiting for the disk takes minutes of the tests."""
+    os.fsync = _not_waited_for  # type: ignore[assignment]
+
+
+def _not_waited_for(descriptor: int) -> None:
+    os.fstat(descriptor)  # as before, one that is closed is an error
+
+
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, and the search for
     garbage among the millions of objects that it makes meanwhile. A fifth of the tests' time.

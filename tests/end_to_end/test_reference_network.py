@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xai_exporters import cli
 
 from tests.support.localisation import box_mask, energy_gain
 from xai_deploy import Explainer, read_image
@@ -108,17 +109,17 @@ def test_command_line(bundle: Path, model: Path, tmp_path: Path, backend: str) -
     assert (tmp_path / "out" / "contact-sheet.png").stat().st_size > 10_000
 
 
-def test_relevance_from_the_command_line(model: Path, tmp_path: Path) -> None:
+def test_relevance_from_the_command_line(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A composite by name and one from a file, at the activation and at the pixels."""
     (tmp_path / "mine.toml").write_text(
         'base = "epsilon-plus"\n[nodes]\n"stage3.1" = {rule = "gamma", gamma = 0.5}\n', encoding="utf-8"
     )
     source = [model / "clutter_digits.pt", "--arch", f"{model / 'network.py'}:clutter_net"]
     options = ["--config", model / "export.toml", "--composite", "mine.toml", "--composite", "epsilon-gamma-box"]
+    monkeypatch.chdir(tmp_path)
     for keep, backend in (([], "onnxruntime"), (["--keep-batchnorm"], "openvino")):
         more = ["--split", "stage2", "--pixel-relevance", "-o", "net.xai", "--overwrite", *keep]
-        result = command("xai-export", *source, *options, *more, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
+        assert cli.main([str(argument) for argument in (*source, *options, *more)]) == 0
         manifest = json.loads((tmp_path / "net.xai" / "manifest.json").read_text())
         assert {role: name for role, name in manifest["composites"].items() if not role.startswith("pixel")} == {
             "relevance": "relevance-cam",
@@ -158,15 +159,22 @@ def test_relevance_from_the_command_line(model: Path, tmp_path: Path) -> None:
         (["--roles", "relevance-mine"], "no role 'relevance-mine'; there are head, tail"),
     ],
 )
-def test_refusals_of_relevance(model: Path, tmp_path: Path, options: list[str], message: str) -> None:
+def test_refusals_of_relevance(
+    model: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.toml").write_text('[ops]\nConv = "zplus"\n', encoding="utf-8")
     (tmp_path / "far.toml").write_text('[nodes]\nlayer9 = "z-plus"\n', encoding="utf-8")
-    result = command(
-        "xai-export", model / "clutter_digits.onnx", *options, "--preprocess", "none", "-o", "net.xai", cwd=tmp_path
-    )
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+    source = str(model / "clutter_digits.onnx")
+    assert cli.main([source, *options, "--preprocess", "none", "-o", "net.xai"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
     assert not (tmp_path / "net.xai").exists()
 
 
