@@ -15,25 +15,59 @@ _FLOAT, _INT32 = 1, 3
 
 def graph(net: Net, last: str = "Softmax") -> bytes:
     """A GraphDef; the last operator's type may be another one."""
+    return fields(1, [_image(net), *_nodes(net, last)]) + field(4, field(1, 1395))
+
+
+def calling(net: Net) -> bytes:
+    """A GraphDef that calls a function, `network`, in which the nodes lie."""
+    outputs = {"conv": "output", "relu": "activations", "mean": "output", "linear": "product", "scores": "softmax"}
+    outputs |= dict.fromkeys(("filters", "axes", "matrix"), "output")
+    names = {name: f"net/{name}" for name in outputs}
+    inputs = {name: f"net/{name}:{output}:0" for name, output in outputs.items()}
+    nodes = _nodes(net, "Softmax", names, inputs)
+    ends = [field(number, field(1, name) + field(3, _FLOAT)) for number, name in ((2, "image"), (3, "scores"))]
+    signature = field(1, "network") + b"".join(ends)
+    result = field(4, field(1, "scores") + field(2, inputs["scores"]))
+    kinds = field(1, fields(6, [_FLOAT]))
+    call = {"f": field(10, field(1, "network")), "Tin": kinds, "Tout": kinds}
+    outside = [
+        _image(net),
+        _node("called", "StatefulPartitionedCall", ["image"], call),
+        _node("scores", "Identity", ["called"], {"T": field(6, _FLOAT)}),
+    ]
+    library = field(2, field(1, field(1, signature) + fields(3, nodes) + result))
+    return fields(1, outside) + library + field(4, field(1, 1395))
+
+
+def _image(net: Net) -> bytes:
     size = (-1, net.height, net.width, net.filters.shape[2])
+    return _node("image", "Placeholder", [], {"dtype": field(6, _FLOAT), "shape": field(7, _shape(size))})
+
+
+def _nodes(
+    net: Net, last: str, names: Mapping[str, str] | None = None, inputs: Mapping[str, str] | None = None
+) -> list[bytes]:
+    """The nodes; in a function, they and what they give are called otherwise."""
     kind = {"T": field(6, _FLOAT)}
     strides = field(1, fields(3, [1, 1, 1, 1]))
-    nodes = [
-        _node("image", "Placeholder", [], {"dtype": field(6, _FLOAT), "shape": field(7, _shape(size))}),
-        _constant("filters", net.filters),
-        _constant("axes", np.array([1, 2], np.int32)),
-        _constant("matrix", net.matrix),
-        _node("conv", "Conv2D", ["image", "filters"], {**kind, "strides": strides, "padding": field(2, "SAME")}),
-        _node("relu", "Relu", ["conv"], kind),
-        _node("mean", "Mean", ["relu", "axes"], {**kind, "Tidx": field(6, _INT32), "keep_dims": field(5, False)}),
-        _node("linear", "MatMul", ["mean", "matrix"], kind),
-        _node("scores", last, ["linear"], kind),
+
+    def node(name: str, op: str, before: Sequence[str], attributes: Mapping[str, bytes]) -> bytes:
+        return _node((names or {}).get(name, name), op, [(inputs or {}).get(x, x) for x in before], attributes)
+
+    return [
+        _constant((names or {}).get("filters", "filters"), net.filters),
+        _constant((names or {}).get("axes", "axes"), np.array([1, 2], np.int32)),
+        _constant((names or {}).get("matrix", "matrix"), net.matrix),
+        node("conv", "Conv2D", ["image", "filters"], {**kind, "strides": strides, "padding": field(2, "SAME")}),
+        node("relu", "Relu", ["conv"], kind),
+        node("mean", "Mean", ["relu", "axes"], {**kind, "Tidx": field(6, _INT32), "keep_dims": field(5, False)}),
+        node("linear", "MatMul", ["mean", "matrix"], kind),
+        node("scores", last, ["linear"], kind),
     ]
-    return fields(1, nodes) + field(4, field(1, 1395))
 
 
-def saved_model(net: Net) -> bytes:
-    """A saved_model.pb whose weights are constants."""
+def saved_model(net: Net, function: bool = False) -> bytes:
+    """A saved_model.pb whose weights are constants; the nodes lie in a function, or outside."""
     image, scores = (-1, net.height, net.width, net.filters.shape[2]), (-1, net.matrix.shape[1])
     ends = [
         field(n, field(1, name) + field(2, field(1, f"{node}:0") + field(2, _FLOAT) + field(3, _shape(shape))))
@@ -42,14 +76,17 @@ def saved_model(net: Net) -> bytes:
     signature = b"".join(ends) + field(3, "tensorflow/serving/predict")
     meta = field(1, field(4, "serve") + field(5, "2.21.0"))
     return field(1, 1) + field(
-        2, meta + field(2, graph(net)) + field(5, field(1, "serving_default") + field(2, signature))
+        2,
+        meta
+        + field(2, calling(net) if function else graph(net))
+        + field(5, field(1, "serving_default") + field(2, signature)),
     )
 
 
-def save(net: Net, folder: Path) -> Path:
+def save(net: Net, folder: Path, function: bool = False) -> Path:
     """Write a SavedModel's folder."""
     (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(saved_model(net))
+    (folder / "saved_model.pb").write_bytes(saved_model(net, function))
     return folder
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from xai_exporters import Request
 from xai_exporters.cli import main
-from xai_exporters.errors import RequestError
+from xai_exporters.errors import RequestError, SourceError
 from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir import child, parent
+from xai_exporters.sources.openvino_ir.given import Given
+from xai_exporters.sources.tensorflow import exposed
+from xai_exporters.sources.tensorflow.messages import CLASSES
 
 from .written import NET, agree, images, refusal, tensorflow, wire
 
@@ -37,7 +41,66 @@ def test_commands_take_the_folder(
     monkeypatch.chdir(tmp_path)
     folder = tensorflow.save(NET, tmp_path / "net")
     assert main([str(folder), "--list-layers"]) == 0
-    assert "Relu_1 " in capsys.readouterr().out  # OpenVINO has lost the name
+    assert "\nrelu " in capsys.readouterr().out
+
+
+def layers(source: Path) -> list[str]:
+    """The nodes' names, and the modules that they lie in."""
+    nodes = load_source(Request(source)).proto.graph.node
+    scopes = [prop.value for node in nodes for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
+    return [node.name for node in nodes if node.op_type != "Transpose"] + scopes
+
+
+def test_names(tmp_path: Path) -> None:
+    """OpenVINO's reader has lost those of the first two nodes; in a SavedModel they lie in functions."""
+    (tmp_path / "net.pb").write_bytes(tensorflow.graph(NET))
+    assert {"conv", "relu"} < {*layers(tmp_path / "net.pb")}
+    folder = tensorflow.save(NET, tmp_path / "net", function=True)
+    agree(load_source(Request(folder)), images(3), NET.scores(images(3)))
+    assert {"net/conv", "net/relu", "['', 'conv']"} < {*layers(folder)}
+
+
+def test_names_of_functions_that_call_functions() -> None:
+    """A function that is called twice gives what it holds twice; 2^40 calls are not followed."""
+    model = CLASSES["SavedModel"].FromString(tensorflow.saved_model(NET, function=True))
+    [meta] = model.meta_graphs
+    inner = meta.graph_def.library.function[0]
+    for i in range(40):
+        outer = meta.graph_def.library.function.add()
+        outer.CopyFrom(inner)
+        outer.signature.name = f"level_{i}"
+        del outer.node_def[:]
+        for half in range(2):
+            call = outer.node_def.add(name=f"call_{half}", op="StatefulPartitionedCall", input=["image"])
+            call.attr.add(key="f").value.func.name = f"level_{i - 1}" if i else "network"
+            call.attr.add(key="Tout").value.list.type.append(1)
+    [called] = [entry.value for node in meta.graph_def.node for entry in node.attr if entry.key == "f"]
+    called.func.name = "level_1"
+    _, names = exposed.expose(model.SerializeToString())
+    assert sorted(names.values()).count("net/relu") == 4
+    called.func.name = "level_39"
+    _, names = exposed.expose(model.SerializeToString())
+    assert [*names.values()] == ["scores"]
+    called.func.name = "level_18"
+    with pytest.raises(ValueError, match="its functions hold more than 20000 tensors"):
+        exposed.expose(model.SerializeToString())
+
+
+def test_a_reader_that_ends_while_names_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read without names then: the first process leaves its mark, as one that crashed does."""
+    (tmp_path / "net.pb").write_bytes(tensorflow.graph(NET))
+    call, tasks = parent.call, []
+
+    def crashing(task: str, given: Given, folder: Path, *more: str) -> None:
+        tasks.append(task)
+        if len(tasks) == 1:
+            (folder / child.NAMING).mkdir()
+            raise SourceError("ended by SIGSEGV")
+        call(task, given, folder, *more)
+
+    monkeypatch.setattr(parent, "call", crashing)
+    assert "Relu_1" in layers(tmp_path / "net.pb")
+    assert tasks == ["translate", "translate"]
 
 
 def test_an_operator_that_openvino_does_not_know(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_computes_the_network(batch: int, name: str, tmp_path: Path) -> None:
     network = load_source(Request(saved(tmp_path, tflite.network(NET, batch=batch), name)))
     assert network.kind == "TFLite"
     assert network.framework == "OpenVINO on the TFLite file"
+    assert {"maps", "mean", "linear"} <= {node.name for node in network.proto.graph.node}
     x = images(3 if batch == -1 else 1)
     agree(network, x, NET.scores(x))
 
@@ -43,6 +44,7 @@ def test_int8(tmp_path: Path) -> None:
     network = load_source(Request(saved(tmp_path, tflite.network(NET, quantised=True))))
     assert network.kind == "TFLite, int8 input as uint8 pixels"
     assert network.notes == ()
+    assert {"maps", "mean", "linear"} <= {node.name for node in network.proto.graph.node}
     x = np.random.default_rng(2).integers(0, 256, (1, NET.height, NET.width, 3)).astype(np.uint8)
     codes = NET.scores((x.astype(np.float64) - 128) / 127.5) * 256 - 128
     agree(network, x, codes, tolerance=8)

@@ -1,7 +1,8 @@
 """The process that reads a file with OpenVINO: its readers are native parsers, and the file may come from a stranger.
 
 python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
-    writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself
+    writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself; FOLDER/naming is there while
+    it looks for the names of nodes, and if it was there before, it does not look
 python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
     reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time
 python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
@@ -14,8 +15,10 @@ A refusal is one line on standard error, and exit status 2.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -27,14 +30,16 @@ import onnx_ir as ir
 from xai_deploy.foundation import runtimes
 
 from ...errors import ExportError, SourceError
-from . import binding, model_info, rounding
+from . import binding, model_info, names, rounding, tensors
 from .translate import translate
 from .unread import reason, why_unread
+
+log = logging.getLogger(__name__)
 
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
-MODEL, SAID, IMAGES, OUTPUTS = "net.onnx", "said.json", "images.npy", "outputs.npz"
+MODEL, SAID, NAMING, IMAGES, OUTPUTS = "net.onnx", "said.json", "naming", "images.npy", "outputs.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
@@ -46,14 +51,14 @@ def main(arguments: list[str]) -> int:
     task, frontend, file, weights, folder, *rest = arguments
     try:
         _limits()
+        known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
-        if frontend:
-            _rename(model)
+        root = _rename(model, known) if frontend else ""
         if task == "run":
             _run(model, Path(folder))
         else:
             shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
-            {"translate": _translate, "unround": _unround}[task](model, Path(folder), int(rest[0]), shape)
+            {"translate": _translate, "unround": _unround}[task](model, Path(folder), int(rest[0]), shape, root)
     except MemoryError:
         return _refused("needs more memory than a file of its size may")
     except ExportError as error:
@@ -94,31 +99,54 @@ def _read(frontend: str, file: str, weights: str) -> Any:
         raise SourceError(why_unread(error, frontend, file)) from None
 
 
-def _rename(model: Any) -> None:
-    """Name nodes by their type and its count if the reader has lost their names.
+def _names(frontend: str, file: Path, folder: Path) -> dict[str, str]:
+    """What `names` finds; nothing if the reader does not take the file so."""
+    if frontend not in tensors.READERS or (folder / NAMING).exists():
+        return {}
+    (folder / NAMING).mkdir()
+    found: dict[str, str] = {}
+    try:
+        reader = runtimes.openvino().frontend.FrontEndManager().load_by_framework(frontend)
+        found = names.of_tensors(*tensors.all_as_outputs(reader, frontend, file, folder / NAMING))
+    except Exception as error:  # OpenVINO's types of errors are not documented
+        log.debug("nodes get no names: %s", error)
+    shutil.rmtree(folder / NAMING, ignore_errors=True)
+    return found
+
+
+def _rename(model: Any, known: dict[str, str]) -> str:
+    """Name nodes as the file does if that is known, or else by their type and its count if the reader has lost their names.
 
     OpenVINO's readers turn NHWC into NCHW, and call most nodes Transpose_275: by a count over everything that the process makes.
+
+    Returns:
+        The first part of all names, up to the slash, if they share it: in TensorFlow the network's name.
     """
+    known = names.of_nodes(model, known)
     counts: Counter[str] = Counter()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
-        tensors = sorted(node.output(0).get_names()) if node.get_output_size() else []
-        if _LOST.fullmatch(node.get_friendly_name()) and kind not in ("Parameter", "Result", "Constant"):
+        outputs = sorted(node.output(0).get_names()) if node.get_output_size() else []
+        if node.get_name() in known:
+            node.set_friendly_name(known[node.get_name()])
+        elif _LOST.fullmatch(node.get_friendly_name()) and kind not in ("Parameter", "Result", "Constant"):
             counts[kind] += 1
-            node.set_friendly_name(tensors[0].removesuffix(":0") if tensors else f"{kind}_{counts[kind]}")
+            node.set_friendly_name(outputs[0].removesuffix(":0") if outputs else f"{kind}_{counts[kind]}")
+    first = {name.partition("/")[0] for name in known.values() if "/" in name}
+    return f"{first.pop()}/" if len(first) == 1 else ""
 
 
-def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
+def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None, root: str) -> None:
     resized = binding.bind(model, shape, reason)
     said = _said(model) | {"resized": resized, "layout": binding.layout(model)}
     said["outputs"] = None
-    network = translate(model, limit)
+    network = translate(model, limit, root)
     said["outputs"] = [value.name for value in network.graph.outputs]
     ir.save(network, folder / MODEL)
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
 
 
-def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
+def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None, _root: str = "") -> None:
     binding.bind(model, shape, reason)
     alone, values, steps = rounding.roundings(model)
     if values:

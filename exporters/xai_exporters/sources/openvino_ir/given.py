@@ -41,6 +41,8 @@ class Given:
         if not self.ending or self.path.suffix == self.ending:
             return self.path
         for file, name in ((self.path, f"net{self.ending}"), *((file, f"net{file.suffix}") for file in self.beside)):
+            if (folder / name).exists():
+                continue
             try:
                 (folder / name).symlink_to(file)
             except OSError:  # Windows, without the right to link

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from . import child, first_steps, model_info, parent
 from .given import Given
 from .quantised import compare_quantised, compare_unrounded
 
+log = logging.getLogger(__name__)
+
 
 def load(given: Given, request: Request) -> TrainedNetwork:
     """Translate the graph to ONNX, in a process of its own. The reference runs the file itself on OpenVINO.
@@ -45,7 +48,13 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         more.append(",".join(map(str, request.input_shape)))
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
         folder = Path(name)
-        parent.call("translate", given, folder, *more)
+        try:
+            parent.call("translate", given, folder, *more)
+        except SourceError as error:
+            if not (folder / child.NAMING).exists():
+                raise
+            log.debug("looking for the names of its nodes ended the process: %s", error)
+            parent.call("translate", given, folder, *more)
         said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
         model = onnx.load_model(folder / child.MODEL)
     _check(given, model)

@@ -25,23 +25,25 @@ _WHOLE = {  # operators with their own graphs or states, and what to do
 }
 
 
-def translate(model: Any, limit: int) -> ir.Model:
+def translate(model: Any, limit: int, root: str = "") -> ir.Model:
     """An OpenVINO model as ONNX.
 
     Args:
         model: An `openvino.Model`.
         limit: The largest number of bytes that its constants may take.
+        root: The beginning of all of TensorFlow's names, which no layer's path holds.
 
     Raises:
         GraphError: An operator has no rule, or none for this case; names the node.
     """
-    return _Translation(limit).run(model)
+    return _Translation(limit, root).run(model)
 
 
 class _Translation:
     """The state of one translation. Friendly names need not be unique in an IR, so nodes are known by `get_name()`."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, root: str) -> None:
+        self.root = root
         self.graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="network")
         self.emit = Emitter(self.graph, "inner")
         self.constants = Constants(limit)
@@ -90,7 +92,7 @@ class _Translation:
         result = function(Ops(self.emit, layer.name, np.dtype(np.float32)), layer)
         values = [result] if isinstance(result, ir.Value) else list(result)
         new = {value for emitted in self.graph[before:] for value in emitted.outputs}
-        scopes = _scopes(layer.name)
+        scopes = _scopes(layer.name, self.root)
         for emitted in self.graph[before:] if scopes else ():
             emitted.metadata_props[_SCOPES] = scopes
         for port, value in enumerate(values):
@@ -99,10 +101,11 @@ class _Translation:
             self.values[node.get_name(), port] = value
 
     def _name(self, value: ir.Value, name: str) -> None:
-        value.name = unique(name, self.names)
+        """Name a value, and its node. TFLite's converter joins the names of operators that it merges, the last one first."""
+        value.name = unique(name.partition(";")[0], self.names)
         producer = value.producer()
         if producer is not None and producer.outputs[0] is value:
-            producer.name = value.name
+            producer.name = name if ";" in name else value.name
 
     def _value(self, output: Any) -> ir.Value:
         key = output.get_node().get_name(), output.get_index()
@@ -142,8 +145,15 @@ def _port_name(port: Any) -> str:
     return str((node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name())
 
 
-def _scopes(name: str) -> str:
-    """torch's module paths from the name that OpenVINO's frontend gives: "__module.layer4.1.relu/aten::relu_/Relu"."""
+def _scopes(name: str, root: str) -> str:
+    """The modules that a node lies in, from its name.
+
+    OpenVINO's frontend for torch writes "__module.layer4.1.relu/aten::relu_/Relu", TensorFlow "net/block_1/conv/BiasAdd" with the
+    root "net/".
+    """
+    if root and name.startswith(root):
+        *parts, call = name.partition(";")[0].removeprefix(root).split("/")
+        return str(["", *("/".join(parts[: i + 1]) for i in range(len(parts))), call])
     module, _, call = name.partition("/")
     if not module.startswith("__module") or not call:
         return ""

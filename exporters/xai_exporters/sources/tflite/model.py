@@ -43,6 +43,15 @@ class TFLite:
         self.input_shapes = [tensor.numbers(_SHAPE, "<i") for tensor in ends[0]]
         self.outputs = [tensor.text(_NAME) for tensor in ends[1]]
 
+    def given(self) -> list[str]:
+        """The names of the tensors that operators give.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        places = [place for operator in self._graph.tables(_OPERATORS) for place in operator.numbers(_GIVEN, "<i")]
+        return [self._tensors[i].text(_NAME) for i in dict.fromkeys(places) if 0 <= i < len(self._tensors)]
+
     def output_of(self, custom: str) -> str:
         """The name of the first tensor that a custom operator of this name gives; "" if there is none.
 
