@@ -58,7 +58,10 @@ def main(arguments: list[str]) -> int:
             _run(model, Path(folder))
         else:
             shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
-            {"translate": _translate, "unround": _unround}[task](model, Path(folder), int(rest[0]), shape, root)
+            if task == "unround":
+                _unround(model, Path(folder), int(rest[0]), shape)
+            else:
+                _translate(model, Path(folder), int(rest[0]), shape, root)
     except MemoryError:
         return _refused("needs more memory than a file of its size may")
     except ExportError as error:
@@ -146,7 +149,7 @@ def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None, ro
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
 
 
-def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None, _root: str = "") -> None:
+def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
     binding.bind(model, shape, reason)
     alone, values, steps = rounding.roundings(model)
     if values:
