@@ -48,13 +48,7 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         more.append(",".join(map(str, request.input_shape)))
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
         folder = Path(name)
-        try:
-            parent.call("translate", given, folder, *more)
-        except SourceError as error:
-            if not (folder / child.NAMING).exists():
-                raise
-            log.debug("looking for the names of its nodes ended the process: %s", error)
-            parent.call("translate", given, folder, *more)
+        _translate(given, folder, more)
         said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
         model = onnx.load_model(folder / child.MODEL)
     _check(given, model)
@@ -93,6 +87,17 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         ),
         first,
     )
+
+
+def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:
+    """Once more without the names of nodes, if the process ended while it looked for them."""
+    try:
+        parent.call("translate", given, folder, *more)
+    except SourceError as error:
+        if not (folder / child.NAMING).exists():
+            raise
+        log.debug("nodes get no names: %s", error)
+        parent.call("translate", given, folder, *more)
 
 
 def _check(given: Given, model: onnx.ModelProto) -> None:
