@@ -70,6 +70,16 @@ def test_head_and_tail_wrong_on_one_runtime(tmp_path: Path, monkeypatch: pytest.
         export_onnx(tmp_path, o.classifier())
 
 
+def test_rounding_that_decides_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sin of millions: a change of the image by 1e-7 of itself turns it, so two runtimes can't agree."""
+    lying(monkeypatch, "the tail", "logits")
+    b = o.Build()
+    turned = b("Sin", b("Mul", "image", b.weight(np.float32(1e6))))
+    chaotic = b.model(b.linear(b.pooled(b.features(turned)), out="scores"))
+    with pytest.raises(VerificationError, match=r"float32's rounding decides this network's logits .*--preprocess"):
+        export_onnx(tmp_path, chaotic)
+
+
 class Lying:
     """A session whose outputs are off by a factor."""
 

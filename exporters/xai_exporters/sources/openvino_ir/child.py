@@ -4,7 +4,8 @@ python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHT
     writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself; FOLDER/naming is there while
     it looks for the names of nodes, and if it was there before, it does not look
 python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
-    reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time
+    reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time; of a quantised network
+    of open sizes, these are of its fixed size, and FOLDER/as_read.npz holds those of the open sizes
 python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
     of a quantised network: `run` of the graph without its rounding, with its translation, FOLDER/net.onnx; and of each rounding
     alone, FOLDER/roundings.onnx, with roundings_in.npz, roundings_out.npz and roundings_step.npz
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
-MODEL, SAID, NAMING, IMAGES, OUTPUTS = "net.onnx", "said.json", "naming", "images.npy", "outputs.npz"
+MODEL, SAID, NAMING = "net.onnx", "said.json", "naming"
+IMAGES, OUTPUTS, AS_READ = "images.npy", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
@@ -156,7 +158,7 @@ def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> N
         ir.save(translate(alone, limit), folder / ROUNDINGS)
         results = _listed(_compiled(alone)(values))
         for name, arrays in ((ROUNDINGS_IN, values), (ROUNDINGS_OUT, results), (ROUNDINGS_STEP, steps)):
-            np.savez(folder / name, **{str(i): array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
+            _save(arrays, folder / name)
     try:
         rounding.remove(model)
     except Exception as error:  # OpenVINO's types of errors are not documented
@@ -173,20 +175,38 @@ def _said(model: Any) -> dict[str, Any]:
             text = str(model.get_rt_info(["model_info", key]).astype(str))
             if len(text) <= _LONGEST:
                 info[key] = text
-    return {"model_info": info, "quantised": any(n.get_type_name() == "FakeQuantize" for n in model.get_ops())}
+    return {"model_info": info, "quantised": _quantised(model)}
+
+
+def _quantised(model: Any) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
 def _run(model: Any, folder: Path) -> None:
-    """Every image alone, in float32; a network with a fixed batch takes no other."""
+    """Every image alone, in float32; a network with a fixed batch takes no other.
+
+    OpenVINO 2026.4 computes FakeQuantize wrongly if sizes are open, its range is one for all channels, and the operation before it
+    has a constant for each channel: it fuses both and takes the first channel's range for all.
+    """
     images = np.load(folder / IMAGES)
     try:
-        compiled = _compiled(model)
-        kind = compiled.inputs[0].get_element_type().to_dtype()
-        rows = [compiled([image[None].astype(kind)]) for image in images]
-        outputs = {str(i): np.concatenate([row[i] for row in map(_listed, rows)]) for i in range(len(compiled.outputs))}
+        if _quantised(model) and model.is_dynamic() and len(model.inputs) == 1:
+            _save(_outputs(model, images), folder / AS_READ)
+            model.reshape([1, *images.shape[1:]])
+        _save(_outputs(model, images), folder / OUTPUTS)
     except Exception as error:
         raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
-    np.savez(folder / OUTPUTS, **outputs)  # type: ignore[arg-type]
+
+
+def _outputs(model: Any, images: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    compiled = _compiled(model)
+    kind = compiled.inputs[0].get_element_type().to_dtype()
+    rows = [_listed(compiled([image[None].astype(kind)])) for image in images]
+    return [np.concatenate([row[i] for row in rows]) for i in range(len(compiled.outputs))]
+
+
+def _save(arrays: list[np.ndarray[Any, Any]], path: Path) -> None:
+    np.savez(path, **{str(i): array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
 
 
 def _compiled(model: Any) -> Any:

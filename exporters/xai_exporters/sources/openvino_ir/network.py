@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -29,6 +29,8 @@ from .given import Given
 from .quantised import compare_quantised, compare_unrounded
 
 log = logging.getLogger(__name__)
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def load(given: Given, request: Request) -> TrainedNetwork:
@@ -57,15 +59,15 @@ def load(given: Given, request: Request) -> TrainedNetwork:
 
     signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
 
-    def reference(images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def reference(images: NDArray[Any]) -> Arrays:
         images = to_codes(images) if signed and images.dtype == np.uint8 else images
-        want = _run(given, images, outputs)
+        want, as_read = _run(given, images, outputs)
         if said["quantised"]:
             with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
                 path = Path(name) / child.MODEL
                 onnx.save(model, path)
                 translation = Given(path, path, "ONNX", path.stat().st_size)
-                compare_quantised(model, images, want, _run(translation, images, outputs))
+                compare_quantised(model, images, want, _run(translation, images, outputs)[0], as_read)
             with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
                 np.save(Path(name) / child.IMAGES, images)
                 parent.call("unround", given, Path(name), *more)
@@ -112,10 +114,16 @@ def _check(given: Given, model: onnx.ModelProto) -> None:
         raise SourceError(f"{given.shown}: {problem}, far more than its file; refused")
 
 
-def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    """What OpenVINO gives for images, [n, ...], by the outputs' names; in a process of its own."""
+def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> tuple[Arrays, Arrays]:
+    """What OpenVINO gives for images, [n, ...], by the outputs' names, in a process of its own; and for a quantised network of
+    open sizes, what it gives if they stay open."""
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
         np.save(Path(name) / child.IMAGES, images)
         parent.call("run", given, Path(name))
-        with np.load(Path(name) / child.OUTPUTS) as results:
-            return {output: results[str(i)] for i, output in enumerate(outputs)}
+        results: list[Arrays] = []
+        for path in (Path(name) / child.OUTPUTS, Path(name) / child.AS_READ):
+            if not path.exists():
+                return results[0], {}
+            with np.load(path) as arrays:
+                results.append({output: arrays[str(i)] for i, output in enumerate(outputs)})
+        return results[0], results[1]

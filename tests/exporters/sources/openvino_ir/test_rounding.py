@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from xai_exporters import Request
 from xai_exporters.errors import VerificationError
+from xai_exporters.sources import load_source
 from xai_exporters.sources.openvino_ir import child, quantised, rounding
 from xai_exporters.sources.openvino_ir.translate import translate
 
@@ -76,15 +78,38 @@ def test_a_wrong_rounding_is_noticed(folder: Path, by: Any) -> None:
         compare(folder)
 
 
-def test_the_whole() -> None:
+def test_the_whole(caplog: pytest.LogCaptureFixture) -> None:
     """OpenVINO's run of the translation may differ by 5 % and by its own distance from ONNX Runtime, which is 0 here."""
     x = o.parameter([1, 3, 5, 7], np.float32, name="x")
     model = ir.to_proto(translate(ov.Model([o.relu(x)], [x], "net"), 1 << 20))
     y = np.maximum(IMAGES, 0)
     name = model.graph.output[0].name
-    quantised.compare_quantised(model, IMAGES, {name: y}, {name: y})
+    quantised.compare_quantised(model, IMAGES, {name: y}, {name: y}, {})
     with pytest.raises(VerificationError, match="differs from OpenVINO's run of the source"):
-        quantised.compare_quantised(model, IMAGES, {name: y * 1.06}, {name: y})
+        quantised.compare_quantised(model, IMAGES, {name: y * 1.06}, {name: y}, {})
+    quantised.compare_quantised(model, IMAGES, {name: y}, {name: y}, {name: y * 1.04})
+    assert not caplog.messages
+    quantised.compare_quantised(model, IMAGES, {name: y}, {name: y}, {name: y * 1.06})
+    assert caplog.messages[0].startswith("OpenVINO computes the source wrongly while the size of its batch is open")
+
+
+@pytest.mark.parametrize("apply", [np.multiply, np.add])
+@pytest.mark.parametrize("open_size", [0, 3])
+def test_the_reference_is_right_while_sizes_are_open(tmp_path: Path, apply: Any, open_size: int) -> None:
+    """OpenVINO 2026.4 takes the first channel's range for all if the batch is open; of one image of fixed size it does not."""
+    by = np.array([0.5, -1.0, 2.0], np.float32).reshape(1, 3, 1, 1)
+    shape = [1, 3, 5, 7]
+    shape[open_size] = -1
+    x = o.parameter(shape, np.float32, name="x")
+    y = o.multiply(x, c(by)) if apply is np.multiply else o.add(x, c(by))
+    path = tmp_path / "net.xml"
+    ov.save_model(ov.Model([fake(y, -1.0, 1.0)], [x], "net"), path, compress_to_fp16=False)
+    reference = load_source(Request(path, input_shape=(3, 5, 7))).reference
+    assert reference is not None
+    [got] = reference(IMAGES).values()
+    want = np.rint((np.clip(apply(IMAGES, by), -1, 1) + 1) / 2 * 255) / 255 * 2 - 1
+    assert np.abs(got - want).max() <= 2 / 255 + 1e-6
+    assert (np.abs(got - want) > 1e-6).mean() < 0.02  # rounding between two codes
 
 
 def test_no_roundings_of_ranges_that_depend_on_the_image() -> None:
