@@ -226,7 +226,9 @@ def measured(name: str, path: Path, size: int) -> Quantised:
     source = core.read_model(path)
     source.reshape([1, *x.shape[1:]])  # FakeQuantize is wrong in OpenVINO 2026.4 if sizes are open
     floats = EXACT | {"LP_TRANSFORMS_MODE": "NO"}
-    compiled = [core.compile_model(m, "CPU", o) for m, o in ((source, EXACT), (source, floats), (core.read_model(model), EXACT))]
+    compiled = [
+        core.compile_model(m, "CPU", o) for m, o in ((source, EXACT), (source, floats), (core.read_model(model), EXACT))
+    ]
     want, own, again = (np.concatenate([run([image[None]])[0] for image in x]) for run in compiled)
     session = open_session(model, "the translation")
     got = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x])
@@ -243,7 +245,7 @@ def measured(name: str, path: Path, size: int) -> Quantised:
         given = session.run(None, {port.name: values[str(i)] for i, port in enumerate(session.get_inputs())})
         step = max(float((np.abs(g - results[str(i)]) / steps[str(i)]).max()) for i, g in enumerate(given))
     agreeing = [(distance(y, want), int((y.argmax(axis=1) == want.argmax(axis=1)).sum())) for y in (own, again, got)]
-    return Quantised(name, len(values), step, unrounded, *agreeing)
+    return Quantised(name, len(values), step, unrounded, agreeing[0], agreeing[1], agreeing[2])
 
 
 def rows(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:

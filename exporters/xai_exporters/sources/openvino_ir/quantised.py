@@ -62,7 +62,9 @@ def _compare_roundings(folder: Path) -> None:
             raise VerificationError(f"the rounding {name!r} differs from OpenVINO's; please report it")
 
 
-def compare_quantised(model: onnx.ModelProto, images: NDArray[Any], want: Arrays, again: Arrays, as_read: Arrays) -> None:
+def compare_quantised(
+    model: onnx.ModelProto, images: NDArray[Any], want: Arrays, again: Arrays, as_read: Arrays
+) -> None:
     """Compare the whole. A warning is logged if OpenVINO computes the source wrongly while its sizes are open.
 
     Args:
