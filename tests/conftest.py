@@ -25,10 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (--dist loadgroup) a file stays on one; the exported networks are shared out one by one."""
+    """With several workers (--dist loadgroup) a file stays on one; the exported networks are shared out one by one.
+
+    A case of a file goes where the same case of the file `BESIDE` goes, if it names one.
+    """
     for item in items:
         case = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}:{case or ''}"))
+        file = getattr(getattr(item, "module", None), "BESIDE", item.path.name)
+        item.add_marker(pytest.mark.xdist_group(f"{file}:{case or ''}"))
 
 
 @pytest.hookimpl(optionalhook=True)

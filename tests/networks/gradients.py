@@ -23,6 +23,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -166,12 +167,21 @@ def _drawn(network: torch.nn.Module) -> torch.nn.Module:
     return network.requires_grad_(False)
 
 
-def check(name: str, layers: tuple[str, ...] | None = None, size: int | None = None) -> list[Result]:
-    """The gradient at each layer of a network (None: the last and an early stage) on both runtimes."""
-    network, size = build(name), size or size_of(name)
+@lru_cache(maxsize=1)  # for two tests of one network: nearly all their time goes into it
+def exported(
+    name: str, layers: tuple[str, ...] | None, size: int
+) -> tuple[torch.nn.Module, tuple[str, ...], onnx.ModelProto, list[str]]:
+    """A network, the layers (None: the last and an early stage), its ONNX file, and the layers' tensors in it."""
+    network = build(name)
     layers = layers or layers_of(name, network)
     _calibrate(network, _images(8, size, 3), damping=0.5 if name.startswith("efficientnet") else 1.0)
-    proto, taps = _export(network, layers, _images(2, size, 2))
+    return network, layers, *_export(network, layers, _images(2, size, 2))
+
+
+def check(name: str, layers: tuple[str, ...] | None = None, size: int | None = None) -> list[Result]:
+    """The gradient at each layer of a network (None: the last and an early stage) on both runtimes."""
+    size = size or size_of(name)
+    network, layers, proto, taps = exported(name, layers, size)
     network.double()
     cases: list[Case | Result] = []
     for layer, tap in zip(layers, taps, strict=True):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
-import torch
 from numpy.typing import NDArray
 from xai_exporters.cut.scores.logits import find_logits
 from xai_exporters.cut.split import Parts, plan_cut, split
@@ -37,15 +36,13 @@ CASES = {
     "swin_tiny": (64, False, False),
     "vit_tiny": (64, False, False),
 }
+BESIDE = "test_gradients.py"  # each of its networks is exported once for both
 ALSO = {"resnet18", "vit_tiny"}  # also by the other composites
 
 
 def opened(name: str, size: int) -> list[tuple[Parts, int]]:
     """Head and tail at the last and at an early stage, and the number of classes."""
-    network = gradients.build(name)
-    layers = gradients.layers_of(name, network)
-    gradients._calibrate(network, gradients._images(8, size, 3), damping=1.0)
-    proto, taps = gradients._export(network, layers, gradients._images(2, size, 2))
+    _, layers, proto, taps = gradients.exported(name, None, size)
     parts = []
     for layer, tap in zip(layers, taps, strict=True):
         graph = clean(proto, None)
@@ -72,16 +69,15 @@ def on_both(model: bytes, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     return [first, compiled({k: v for k, v in feeds.items() if k in names})[RELEVANCE].copy()]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_relevance_passes(name: str) -> None:
-    size, *conserved = CASES[name]
-    torch.manual_seed(0)
-    for (parts, classes), keeps in zip(opened(name, size), conserved, strict=True):
+@pytest.mark.parametrize("case", CASES)
+def test_relevance_passes(case: str) -> None:
+    size, *conserved = CASES[case]
+    for (parts, classes), keeps in zip(opened(case, size), conserved, strict=True):
         head = open_session(to_bytes(make_model(parts.head)), "the head")
         outputs = [o.name for o in head.get_outputs()]
         feeds = dict(zip(outputs, head.run(outputs, {"image": gradients._images(2, size, 10).numpy()}), strict=True))
         feeds[TARGET], feeds[SEED] = np.array([1, -1]), np.zeros((2, classes), np.float32)
-        for composite in composites() if name in ALSO else [DEFAULT]:
+        for composite in composites() if case in ALSO else [DEFAULT]:
             model = to_bytes(make_model(relevance_graph(parts.tail, classes, load_composite(composite))))
             first, second = on_both(model, feeds)
             scale = np.abs(first).max()
