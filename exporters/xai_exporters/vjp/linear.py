@@ -11,7 +11,7 @@ from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.shapes import Dims, expand, reshape, unbroadcast
 from .table import vjp
-from .weights import duplicate
+from .weights import apart, duplicate, has_scales
 
 
 @vjp("Gemm")
@@ -37,11 +37,9 @@ def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 
 def _operand(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand of the product, for transposed use; another constant if it is a square weight, see `weights.duplicate`."""
+    """An operand of the product, for transposed use; perhaps another constant, see `weights.apart`."""
     value = step.input(position)
-    dims = step.dims(value)
-    square = len(dims) > 1 and dims[-1] == dims[-2]
-    return duplicate(op, value, dims) if square and position not in step.leads else value
+    return value if position in step.leads else apart(op, value, step.dims(value))
 
 
 @vjp("MatMul")
@@ -130,12 +128,11 @@ def _to_diagonal(op: Ops, step: Step, dx: ir.Value, term: str, sizes: dict[str, 
 
 
 def _square_apart(op: Ops, step: Step, position: int) -> ir.Value:
-    """An operand; another constant if it is a weight with two equal sizes, see `weights.duplicate`."""
+    """An operand; another constant if it is a weight with two equal sizes or several scales, see `weights.apart`."""
     value = step.input(position)
     dims = [d for d in step.dims(value) if d != 1]
-    return (
-        duplicate(op, value, step.dims(value)) if position not in step.leads and len(set(dims)) < len(dims) else value
-    )
+    weight = position not in step.leads and (len(set(dims)) < len(dims) or has_scales(value))
+    return duplicate(op, value, step.dims(value)) if weight else value
 
 
 def _equation(step: Step) -> tuple[list[str], str]:

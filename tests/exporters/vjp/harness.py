@@ -225,7 +225,7 @@ def onnxruntime_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds
 
 def openvino_function(model: onnx.ModelProto, output: str) -> Callable[[Feeds], Array]:
     """One output as a function of the inputs, on OpenVINO."""
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
     compiled = _core().compile_model(_core().read_model(model.SerializeToString()), "CPU", options)
     names = {name for i in compiled.inputs for name in i.names}
     return lambda feeds: np.array(compiled({k: v for k, v in feeds.items() if k in names})[output])

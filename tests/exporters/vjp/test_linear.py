@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from onnx import helper
 
-from .harness import Case, Free, check, check_graph, double, graph_model, weights
+from .harness import RUNTIMES, Case, Free, check, check_graph, double, gradient_model, graph_model, weights
 
 W = weights()
 A46, B6, A66 = W(4, 6), W(6), W(6, 6)
@@ -84,6 +88,27 @@ def test_a_square_weight_is_read_both_ways(size: int) -> None:
         helper.make_node("Mul", ["e", "e"], ["y"]),
     ]
     check_graph(graph_model(nodes, {"x": ["N", size]}, {"w": W(size, size), "v": W(size, size), "b": W(size)}))
+
+
+@pytest.mark.parametrize(("op", "tokens"), [("Gemm", ()), *itertools.product(("MatMul", "Einsum"), ((), (1,), (5,)))])
+def test_codes_with_a_scale_for_each_class(op: str, tokens: tuple[int, ...]) -> None:
+    """y = x W^T, W = s (q - z) with one s a row: dx = dy W. OpenVINO alone would take the first row's scale for all."""
+    rng = np.random.default_rng(0)
+    q, z = rng.integers(-127, 128, (4, 6)).astype(np.int8), np.array([0, 3, -5, 0], np.int8)
+    s = np.array([0.01, 0.002, 0.05, 0.02], np.float32)
+    columns = op == "MatMul"  # W^T is stored
+    attributes: dict[str, Any] = {"Gemm": {"transB": 1}, "MatMul": {}, "Einsum": {"equation": "...i,oi->...o"}}[op]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=int(columns)),
+        helper.make_node(op, ["x", "w"], ["y"], **attributes),
+    ]
+    constants = {"q": np.ascontiguousarray(q.T) if columns else q, "s": s, "z": z}
+    model = gradient_model(graph_model(nodes, {"x": ["N", *tokens, 6]}, constants), "x")
+    weight = (q.astype(np.float64) - z[:, None]) * s[:, None]
+    for batch, (name, make) in itertools.product((1, 3), RUNTIMES.items()):
+        x, dy = (rng.standard_normal((batch, *tokens, d)).astype(np.float32) for d in (6, 4))
+        got = make(model, "dx")({"x": x, "dy": dy})
+        np.testing.assert_allclose(got, dy @ weight, rtol=0, atol=1e-6 * np.abs(dy @ weight).max(), err_msg=name)
 
 
 def test_attention() -> None:
