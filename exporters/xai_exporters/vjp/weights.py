@@ -8,7 +8,6 @@ from ..graph.emit import Ops
 from ..graph.reading import constant_of
 from ..graph.shapes import Dims
 
-
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity")
 
 
