@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import helper
 
-from .harness import RUNTIMES, Case, Free, check, check_graph, double, gradient_model, graph_model, weights
+from .harness import RUNTIMES, Array, Case, Free, check, check_graph, double, gradient_model, graph_model, weights
 
 W = weights()
 A46, B6, A66 = W(4, 6), W(6), W(6, 6)
@@ -97,12 +97,12 @@ def test_codes_with_a_scale_for_each_class(op: str, tokens: tuple[int, ...]) -> 
     q, z = rng.integers(-127, 128, (4, 6)).astype(np.int8), np.array([0, 3, -5, 0], np.int8)
     s = np.array([0.01, 0.002, 0.05, 0.02], np.float32)
     columns = op == "MatMul"  # W^T is stored
-    attributes: dict[str, Any] = {"Gemm": {"transB": 1}, "MatMul": {}, "Einsum": {"equation": "...i,oi->...o"}}[op]
+    every: dict[str, dict[str, Any]] = {"Gemm": {"transB": 1}, "MatMul": {}, "Einsum": {"equation": "...i,oi->...o"}}
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=int(columns)),
-        helper.make_node(op, ["x", "w"], ["y"], **attributes),
+        helper.make_node(op, ["x", "w"], ["y"], **every[op]),
     ]
-    constants = {"q": np.ascontiguousarray(q.T) if columns else q, "s": s, "z": z}
+    constants: dict[str, Array] = {"q": np.ascontiguousarray(q.T) if columns else q, "s": s, "z": z}
     model = gradient_model(graph_model(nodes, {"x": ["N", *tokens, 6]}, constants), "x")
     weight = (q.astype(np.float64) - z[:, None]) * s[:, None]
     for batch, (name, make) in itertools.product((1, 3), RUNTIMES.items()):
