@@ -102,6 +102,20 @@ def network(net: Net, quantised: bool = False, metadata: bytes = b"", custom: st
     return flat(model, b"TFL3")
 
 
+def one_custom(name: str, options: bytes, image: Array, weights: Sequence[Array], shape: Sequence[int]) -> bytes:
+    """A file of one custom operator, of an image and of weights."""
+    arrays = (image, *weights, np.zeros(shape, np.float32))
+    tensors = [{0: np.array(a.shape, np.int32), 2: Scalar("Uint32", i), 3: f"t{i}"} for i, a in enumerate(arrays)]
+    for end in (tensors[0], tensors[-1]):
+        end[2] = Scalar("Uint32", 0)
+    last, used = np.array([len(weights) + 1], np.int32), np.arange(len(weights) + 1, dtype=np.int32)
+    operator = {0: Scalar("Uint32", 0), 1: used, 2: last, 5: options}
+    graph = {0: tensors, 1: np.array([0], np.int32), 2: last, 3: [operator], 4: "main"}
+    code = {0: i8(_CUSTOM), 1: name, 2: i32(1), 3: i32(_CUSTOM)}
+    buffers: list[dict[int, Any]] = [{}, *({0: a.tobytes()} for a in weights)]
+    return flat({0: Scalar("Uint32", 3), 1: [code], 2: [graph], 3: "written by hand", 4: buffers}, b"TFL3")
+
+
 def _arrays(net: Net) -> dict[str, Array | tuple[int, ...]]:
     """The tensors: their content, or their size without the batch."""
     filters, matrix = np.ascontiguousarray(net.filters.transpose(3, 0, 1, 2)), np.ascontiguousarray(net.matrix.T)

@@ -91,6 +91,27 @@ def test_an_export_that_is_not_the_framework(tmp_path: Path, monkeypatch: pytest
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.parametrize(("apart", "faithful"), [(1e-7, True), (1e-6, False)])
+def test_an_output_of_sigmoids_near_0(
+    apart: float, faithful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's Sigmoid is 0.6e-7 away from 8.3e-7, the Sigmoid of -14, which is 7 % of it."""
+
+    def near(request: Request) -> TrainedNetwork:
+        network = real_load_source(request)
+        return replace(network, reference=lambda x: {"scores": np.full((len(x), 5), 1 / (1 + np.exp(14.0)) + apart)})
+
+    monkeypatch.setattr("xai_exporters.pipeline.load_source", near)
+    b = o.Build()
+    small = b("Mul", b.linear(b.pooled(b.features())), b.weight(np.array(1e-6, np.float32)))
+    b("Sigmoid", b("Sub", small, b.weight(np.array(14, np.float32))), out="scores")
+    if faithful:
+        export_onnx(tmp_path, b.model("scores"))
+    else:
+        with pytest.raises(VerificationError, match="differs from the source framework's own output by"):
+            export_onnx(tmp_path, b.model("scores"))
+
+
 def test_an_existing_bundle_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = export_onnx(tmp_path, o.classifier())
     before = {p.name: p.read_bytes() for p in done.path.iterdir()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,11 +13,13 @@ import pytest
 from xai_exporters import Export, Request, export
 from xai_exporters.errors import RequestError, SourceError
 from xai_exporters.sources import TrainedNetwork, load_source
+from xai_exporters.sources.openvino_ir import child
 from xai_exporters.sources.stated import Stated
 from xai_exporters.sources.tflite import metadata
 from xai_exporters.sources.tflite.model import TFLite
 
 from xai_deploy import Explainer
+from xai_deploy.foundation import runtimes
 
 from .written import NET, agree, images, refusal, tflite
 
@@ -143,6 +146,41 @@ def test_a_custom_operator(tmp_path: Path) -> None:
         "the node 'scores' (Mine): OpenVINO's reader knows no operator of this type; export the network without it"
         in text
     )
+
+
+def upsampled(x: Any, weights: Any, bias: Any, stride: tuple[int, int], same: bool) -> Any:
+    """MediaPipe's Convolution2DTransposeBias, as transpose_conv_bias.cc writes it: [N,H,W,I] * [O,h,w,I] + [O]."""
+    (_, height, width, _), (_, h, w, _) = x.shape, weights.shape
+    pads = [max(0, k - (n - 1) % s - 1) if same else 0 for k, n, s in zip((h, w), (height, width), stride, strict=True)]
+    full = np.zeros((len(x), stride[0] * (height - 1) + h, stride[1] * (width - 1) + w, len(bias)))
+    for row in range(height):
+        for column in range(width):
+            top, left = row * stride[0], column * stride[1]
+            full[:, top : top + h, left : left + w] += np.einsum("ni,ohwi->nhwo", x[:, row, column], weights)
+    begin, size = [p // 2 for p in pads], [n - p for n, p in zip(full.shape[1:3], pads, strict=True)]
+    return full[:, begin[0] : begin[0] + size[0], begin[1] : begin[1] + size[1]] + bias
+
+
+@pytest.mark.parametrize(("stride", "same"), [((2, 2), True), ((2, 3), True), ((3, 2), False), ((1, 1), True)])
+def test_a_custom_operator_with_a_public_definition(stride: tuple[int, int], same: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x, weights, bias = (rng.normal(size=size).astype(np.float32) for size in ((1, 5, 4, 3), (2, 3, 4, 3), (2,)))
+    want = upsampled(x, weights, bias, stride, same)
+    options = struct.pack("<3i", 1 if same else 2, stride[1], stride[0])
+    path = saved(tmp_path, tflite.one_custom("Convolution2DTransposeBias", options, x, (weights, bias), want.shape))
+    model = child._read("tflite", str(path), "")
+    [got] = runtimes.openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x]).values()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def test_damaged_options_of_a_custom_operator(tmp_path: Path) -> None:
+    weights, image = np.ones((1, 2, 2, 3), np.float32), np.ones((1, 5, 4, 3), np.float32)
+    for options in (b"", struct.pack("<3i", 1, 0, -1)):
+        data = tflite.one_custom(
+            "Convolution2DTransposeBias", options, image, (weights, weights[0, 0, 0]), (1, 5, 4, 1)
+        )
+        with pytest.raises(SourceError, match="the options of Convolution2DTransposeBias are damaged"):
+            child._read("tflite", str(saved(tmp_path, data)), "")
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.9])

@@ -31,6 +31,8 @@ import onnx_ir as ir
 from xai_deploy.foundation import runtimes
 
 from ...errors import ExportError, SourceError
+from ..tflite import custom
+from ..tflite.model import TFLite
 from . import binding, model_info, names, rounding, tensors
 from .translate import translate
 from .unread import reason, why_unread
@@ -96,12 +98,22 @@ def _read(frontend: str, file: str, weights: str) -> Any:
     ov = runtimes.openvino()
     try:
         if frontend:
-            reader = ov.frontend.FrontEndManager().load_by_framework(frontend)
+            reader = _reader(frontend, Path(file))
             return reader.convert(reader.load(file))
         core = ov.Core()
         return core.read_model(file, weights) if weights else core.read_model(file)
     except Exception as error:  # OpenVINO's types of errors are not documented
         raise SourceError(why_unread(error, frontend, file)) from None
+
+
+def _reader(frontend: str, file: Path) -> Any:
+    """OpenVINO's reader, with the custom operators of a TFLite file that have a definition here."""
+    ov = runtimes.openvino()
+    reader = ov.frontend.FrontEndManager().load_by_framework(frontend)
+    if frontend == "tflite":
+        for name, converter in custom.converters(ov, TFLite(file.read_bytes())).items():
+            reader.add_extension(ov.frontend.ConversionExtension(name, converter))
+    return reader
 
 
 def _names(frontend: str, file: Path, folder: Path) -> dict[str, str]:
@@ -111,7 +123,7 @@ def _names(frontend: str, file: Path, folder: Path) -> dict[str, str]:
     (folder / NAMING).mkdir()
     found: dict[str, str] = {}
     try:
-        reader = runtimes.openvino().frontend.FrontEndManager().load_by_framework(frontend)
+        reader = _reader(frontend, file)
         found = names.of_tensors(*tensors.all_as_outputs(reader, frontend, file, folder / NAMING))
     except Exception as error:  # OpenVINO's types of errors are not documented
         log.debug("nodes get no names: %s", error)

@@ -105,7 +105,7 @@ class _Translation:
         value.name = unique(name.partition(";")[0], self.names)
         producer = value.producer()
         if producer is not None and producer.outputs[0] is value:
-            producer.name = name if ";" in name else value.name
+            producer.name = unique(name, self.names) if ";" in name else value.name
 
     def _value(self, output: Any) -> ir.Value:
         key = output.get_node().get_name(), output.get_index()

@@ -13,7 +13,7 @@ from .flatbuffer import Table
 _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # of Model
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
 _CUSTOM_NAME = 1  # of OperatorCode
-_CODE_OF_OPERATOR, _GIVEN = 0, 2  # of Operator
+_CODE_OF_OPERATOR, _TAKEN, _GIVEN, _OPTIONS = 0, 1, 2, 5  # of Operator
 _SHAPE, _NAME = 0, 3  # of Tensor
 _MOST_FILES = 1000  # in the archive
 
@@ -65,6 +65,20 @@ class TFLite:
                 tensor: Table = self._tensors[given[0]]
                 return tensor.text(_NAME)
         return ""
+
+    def custom_options(self, custom: str) -> dict[str, bytes]:
+        """The options of the custom operators of this name, by the name of their second input.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        names = [code.text(_CUSTOM_NAME) for code in self._model.tables(_OPERATOR_CODES)]
+        found = {}
+        for operator in self._graph.tables(_OPERATORS):
+            place, taken = operator.number(_CODE_OF_OPERATOR, "<I"), operator.numbers(_TAKEN, "<i")
+            if place < len(names) and names[place] == custom and len(taken) > 1 and 0 <= taken[1] < len(self._tensors):
+                found[self._tensors[taken[1]].text(_NAME)] = operator.blob(_OPTIONS)
+        return found
 
     def metadata(self, name: str) -> bytes:
         """The buffer of a metadata entry; b"" if there is none.
