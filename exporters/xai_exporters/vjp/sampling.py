@@ -73,14 +73,15 @@ def _coordinate(
     op: Ops, g: ir.Value, size: int, mode: str, padding: str, aligned: bool
 ) -> tuple[ir.Value, ir.Value | None]:
     """The coordinate in pixels of a place g of the grid, and its derivative; -1 and 1 are the middle of the first and last
-    pixel (aligned), or their outer edges."""
+    pixel (aligned), or their outer edges. A cubic kernel keeps its weights beyond the border: each tap is brought inside alone (so
+    ONNX Runtime, OpenVINO and torch; onnx's reference evaluator brings the place inside first)."""
     rate = (size - 1) / 2 if aligned else size / 2
     c = op.Mul(op.Add(g, 1.0), rate)
     c = c if aligned else op.Sub(c, 0.5)
     if mode == "nearest":
         c = op.Round(c)
     low, high = _bounds(size, aligned)
-    if padding == "border":
+    if padding == "border" and mode not in ("cubic", "bicubic"):
         inside = op.And(op.GreaterOrEqual(c, low), op.LessOrEqual(c, high))
         return op.Where(inside, c, op.Clip(c, 0.0, float(size - 1))), op.Where(inside, rate, 0.0)
     if padding == "reflection":

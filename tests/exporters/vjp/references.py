@@ -213,7 +213,7 @@ class Pad(OpRun):
 
 
 class GridSample(OpRun):
-    """onnx's own has float32 coordinates. One point at a time, as the standard's text says."""
+    """onnx's own has float32 coordinates, and at a border brings a cubic kernel's place inside, which no runtime does."""
 
     def _run(
         self,
@@ -231,7 +231,7 @@ class GridSample(OpRun):
                 low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
                 c = (g + 1) / 2 * (size - 1) if align_corners else ((g + 1) * size - 1) / 2
                 c = np.rint(c) if mode == "nearest" else c
-                if not low <= c <= high and padding != "zeros":
+                if not low <= c <= high and padding != "zeros" and ("cubic" not in mode or padding != "border"):
                     c = min(max(c, 0), size - 1) if padding == "border" else _mirror(c, low, high)
                 value = self._along(value, c, mode, padding, low, high)
             y[(n, slice(None), *at)] = value
