@@ -21,7 +21,12 @@ GATE = "xai/gate"
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _ACTIVATIONS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
-_KNOWN = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "HardSigmoid", "Elu")
+_KNOWN: dict[str, dict[str, float]] = {
+    "Sigmoid": {}, "Tanh": {}, "Relu": {}, "Softsign": {}, "Softplus": {}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "Elu": {"alpha": 1.0}, "LeakyRelu": {"alpha": 0.01}, "ThresholdedRelu": {"alpha": 1.0}, "Affine": {"alpha": 1.0, "beta": 0.0},
+    "ScaledTanh": {"alpha": 1.0, "beta": 1.0},
+}  # fmt: skip
+"""Activation -> its parameters, and what they are if the node does not say. The last two are no operators of ONNX's."""
 _STEPS = (
     512  # of all nodes and directions: a step makes about 45 nodes, and a runtime takes minutes to open a graph of more
 )
@@ -78,10 +83,16 @@ class _Recurrent:
         ]
         per = len(_ACTIVATIONS[self.kind])
         given = [str(name) for name in step.attr("activations", _ACTIVATIONS[self.kind] * len(self.directions))]
-        self.activations = [given[i * per : (i + 1) * per] for i in range(len(self.directions))]
         steps = step.dims(step.x)[0]
         self._check(steps, given)
+        parameters = self._parameters(given)
+        every = list(zip(given, parameters, strict=True))
+        self.activations = [every[i * per : (i + 1) * per] for i in range(len(self.directions))]
         self.steps = int(steps or 0)
+        lengths = step.optional(4)
+        known = constant_of(lengths)
+        self._inside: dict[int, ir.Value] = {}
+        self.lengths = None if known is not None and (known == steps).all() else lengths
 
     def _text(self, name: str, default: str) -> str:
         value = self.step.attr(name, default)
@@ -93,15 +104,17 @@ class _Recurrent:
             raise step.refuse("its layout is 1, the batch first; export it with layout 0")
         if steps is None:
             raise step.refuse("its sequence grows with the batch")
-        lengths = step.optional(4)
-        known = constant_of(lengths)
-        if lengths is not None and (known is None or (known != steps).any()):
-            raise step.refuse("its sequences have lengths of their own; export it without sequence_lens")
         strange = next((name for name in activations if name not in _KNOWN), None)
-        if strange is not None or step.attr("activation_alpha") is not None or step.attr("activation_beta") is not None:
-            raise step.refuse(
-                f"its activation {strange or 'with parameters'} is not among {', '.join(_KNOWN)} without parameters"
-            )
+        if strange is not None:
+            raise step.refuse(f"its activation {strange} is not among {', '.join(_KNOWN)}")
+
+    def _parameters(self, activations: Sequence[str]) -> list[dict[str, float]]:
+        """The parameters of each activation: those that have one take the next entry of `activation_alpha` or `activation_beta`."""
+        left = {key: list(self.step.attr(f"activation_{key}", [])) for key in ("alpha", "beta")}
+        return [
+            {key: float(left[key].pop(0)) if left[key] else default for key, default in _KNOWN[name].items()}
+            for name in activations
+        ]
 
     def outputs(self) -> list[ir.Value]:
         """Y [T,D,B,H], Y_h [D,B,H] and, of LSTM, Y_c [D,B,H]."""
@@ -110,7 +123,7 @@ class _Recurrent:
         for index, direction in enumerate(self.directions):
             order = range(self.steps)[::direction]
             states = self._run(index, order)
-            rows = [op.Unsqueeze(states[order.index(t)][0], [0]) for t in range(self.steps)]
+            rows = [op.Unsqueeze(self._within(t, states[order.index(t)][0], None), [0]) for t in range(self.steps)]
             every.append(op.Unsqueeze(op.Concat(*rows, axis=0), [1]))
             h, c = states[-1]
             hidden.append(op.Unsqueeze(h, [0]))
@@ -147,7 +160,23 @@ class _Recurrent:
                 case _:
                     total = self._sum(inputs[t], h, r, halves[1])
                     states.append((self._act(index, 0, total), None))
+            new, cell = states[-1]
+            states[-1] = self._within(t, new, h), None if cell is None else self._within(t, cell, c)
         return states[1:]
+
+    def _within(self, t: int, value: ir.Value | None, other: ir.Value | None) -> ir.Value:
+        """The value in sequences that have a step `t`; else the other one, or 0: beyond its length a sequence keeps its state.
+
+        A sequence read backwards begins at its own end, before which its state is the first one.
+        """
+        assert value is not None
+        if self.lengths is None:
+            return value
+        if t not in self._inside:
+            lengths = self.op.Cast(self.op.Unsqueeze(self.lengths, [1]), to=int(ir.DataType.INT64))
+            self._inside[t] = self.op.Greater(lengths, np.int64(t))  # [B,1]
+        result: ir.Value = self.op.Where(self._inside[t], value, 0.0 if other is None else other)
+        return result
 
     def _sum(self, x: ir.Value, h: ir.Value | None, r: ir.Value, bias: ir.Value | None) -> ir.Value:
         """x + h R^T + b."""
@@ -200,7 +229,16 @@ class _Recurrent:
         """An activation of a direction; with the attribute `clip` its input is bounded, but not the cell's (as on ONNX Runtime)."""
         bound = self.step.attr("clip") if place < 2 else None
         value = value if bound is None else self.op.Clip(value, -float(bound), float(bound))
-        result: ir.Value = getattr(self.op, self.activations[index][place])(value)
+        name, parameters = self.activations[index][place]
+        if name in ("Affine", "ScaledTanh"):
+            alpha, beta = parameters["alpha"], parameters["beta"]
+            affine = name == "Affine"
+            return (
+                self.op.Add(self.op.Mul(value, alpha), beta)
+                if affine
+                else self.op.Mul(self.op.Tanh(self.op.Mul(value, beta)), alpha)
+            )
+        result: ir.Value = getattr(self.op, name)(value, **parameters)
         return result
 
     def _split(self, value: ir.Value, axis: int, sizes: Sequence[int]) -> list[ir.Value]:

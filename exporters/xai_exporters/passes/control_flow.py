@@ -138,13 +138,12 @@ def _scan(model: ir.Model, node: ir.Node) -> bool:
     states, given = list(node.inputs[: len(node.inputs) - scanned]), node.inputs[len(node.inputs) - scanned :]
     stacked = len(body.outputs) - len(states)
     axes, backward = (list(attribute(node, f"scan_input_{name}", [0] * scanned)) for name in ("axes", "directions"))
-    if axes[0] < 0:
-        return False  # the rank is not known here
     out_axes, out_back = (
         list(attribute(node, f"scan_output_{name}", [0] * stacked)) for name in ("axes", "directions")
     )
     emit = Emitter(model.graph, node.name or "scan")
-    size = emit.node("Shape", [given[0]], "size", {"start": axes[0], "end": axes[0] + 1})
+    ends = {"end": axes[0] + 1} if axes[0] != -1 else {}  # without one, Shape goes up to the last axis
+    size = emit.node("Shape", [given[0]], "size", {"start": axes[0], **ends})
     counted = _known(model, size)
     model.graph.remove([made for made in [size.producer()] if made is not None], safe=True)
     if counted is None:
@@ -163,8 +162,8 @@ def _scan(model: ir.Model, node: ir.Node) -> bool:
         for stack, value in zip(stacks, results[len(states) :], strict=True):
             stack.append(value)
     ordered = (stack[::-1] if back else stack for stack, back in zip(stacks, out_back, strict=True))
-    ends = [_stacked(emit, node, stack, axis) for stack, axis in zip(ordered, out_axes, strict=True)]
-    _replace(node, [*carried, *ends])
+    results = [_stacked(emit, node, stack, axis) for stack, axis in zip(ordered, out_axes, strict=True)]
+    _replace(node, [*carried, *results])
     return True
 
 

@@ -1,4 +1,4 @@
-"""Fused operators that ONNX Runtime computes on GPUs only: a file with them can't be run here to compare with."""
+"""Operators that ONNX Runtime does not compute on a processor: a file with them can't be run here to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from .decompose import decompose
-from .fused_node import OURS
+from .fused_node import OURS, RECURRENT
 from .opset import to_common_opset
 
 _ELSEWHERE = {
@@ -17,10 +17,14 @@ _ELSEWHERE = {
 
 def not_computed_here(model: onnx.ModelProto) -> tuple[str, ...]:
     """The fused operators of a model that no processor computes."""
-    return tuple(sorted({node.op_type for node in model.graph.node if node.domain == OURS and _elsewhere(node)}))
+    return tuple(sorted({node.op_type for node in model.graph.node if _elsewhere(node)}))
 
 
 def _elsewhere(node: onnx.NodeProto) -> bool:
+    if node.domain in ("", "ai.onnx"):  # with the batch first
+        return node.op_type in RECURRENT and any(a.name == "layout" and a.i for a in node.attribute)
+    if node.domain != OURS:
+        return False
     given = [bool(name) for name in node.input]
     if node.op_type == "Attention":  # ONNX Runtime 1.31 ends with a segmentation fault without a bias
         return len(given) < 3 or not given[2]

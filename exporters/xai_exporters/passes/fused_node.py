@@ -44,12 +44,16 @@ def rule(*names: str) -> Callable[[F], F]:
 
 
 OLD_GROUPS = "GroupNormalization before opset 21"
+RECURRENT = ("RNN", "GRU", "LSTM")
+BATCH_FIRST = " with layout 1"
 
 
 def key(node: ir.Node) -> str:
     """The name under which a node's rule is registered."""
     if node.op_type == "GroupNormalization" and node.graph is not None and node.graph.opset_imports.get("", 21) < 21:
         return OLD_GROUPS  # another operator: its scale and bias are for groups; ONNX has withdrawn it
+    if node.op_type in RECURRENT and attribute(node, "layout", 0):
+        return node.op_type + BATCH_FIRST
     return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
 
 

@@ -1,4 +1,4 @@
-"""Refuse operators that a bundle's graphs may not hold: those that ONNX does not have, and control flow."""
+"""Refuse what a bundle's graphs may not hold: operators that ONNX lacks, chance, and control flow."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ _ADVICE = {  # the beginning of a domain -> its owner, and what to do
 }
 
 
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
 def _advice(domain: str, op: str) -> str:
     """The owner of an operator, and how to export the network without it."""
     for start, advice in _ADVICE.items():
@@ -49,7 +52,7 @@ def _advice(domain: str, op: str) -> str:
 
 
 def require_standard_ops(model: ir.Model) -> None:
-    """Check that only operators of the standard domain are left, without subgraphs.
+    """Check that only operators of the standard domain are left, without subgraphs and without chance.
 
     Raises:
         GraphError: Names the operator and the node, and says what to do.
@@ -58,6 +61,11 @@ def require_standard_ops(model: ir.Model) -> None:
         place = called(node.name, (v.name for v in node.outputs))
         if node.domain not in ("", "ai.onnx"):
             raise GraphError(f"{place} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}")
+        if node.op_type in _RANDOM:
+            raise GraphError(
+                f"{place} is {node.op_type}, which draws random numbers: each run gives other scores; export the network in "
+                "evaluation mode"
+            )
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             raise GraphError(
                 f"{place} is {node.op_type}: control flow can't be cut or differentiated, and this one depends on the image or "

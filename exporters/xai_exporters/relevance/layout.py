@@ -18,7 +18,7 @@ def _move(op: Ops, step: Step, *rs: ir.Value | None) -> Result:
 
 relevance("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice", "Pad", "Tile")(_move)
 relevance("DepthToSpace", "SpaceToDepth", "Gather", "GatherElements", "GatherND")(_move)
-relevance("TopK", "Compress", "Trilu", "CenterCropPad", "ReverseSequence")(_move)
+relevance("TopK", "Compress", "Trilu", "CenterCropPad", "ReverseSequence", "Unique")(_move)
 relevance("Expand", "Where", broadcasts=True)(_move)
 relevance("Identity", "Dropout", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear")(
     Pass()
@@ -32,6 +32,8 @@ def scatter(op: Ops, step: Step, r: ir.Value) -> Result:
     A constant that is added takes nothing, and of a product x takes all.
     """
     x, updates, how = step.x, step.input(2), step.attr("reduction", "none")
+    if how == "mul" and not is_signal(x):
+        raise step.refuse("it multiplies signals into a constant, for which no rule of relevance is known")
     if how == "mul" or (how == "add" and not is_signal(updates)):
         return [r]
     if how != "add":

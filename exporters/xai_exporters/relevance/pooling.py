@@ -49,3 +49,13 @@ def product(op: Ops, step: Step, r: ir.Value) -> ir.Value:
     dims = step.dims(step.x)
     share = op.Div(r, float(math.prod(dims[a] or 1 for a in reduced(step))))
     return expand(op, kept(op, step, share), dims)
+
+
+@relevance("Det")
+def determinant(op: Ops, step: Step, r: ir.Value) -> ir.Value:
+    """A sum of products of n entries: each takes x_ij (d det / d x_ij) / (n det). They add up to 1. A det of 0 gives nothing."""
+    known = op.Greater(op.Abs(step.y), 1e-20)
+    share = op.Where(known, op.Div(r, op.Mul(step.y, float(step.dims(step.x)[-1] or 1))), 0.0)
+    part = vjp.find(step.node).function(op, step, share)
+    assert isinstance(part, ir.Value)
+    return op.Mul(step.x, part)

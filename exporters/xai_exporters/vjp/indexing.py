@@ -103,7 +103,7 @@ def _scattered(
 ) -> list[ir.Value | None]:
     """dy goes to the updates and not to x where it was overwritten; to both if they are added.
 
-    Of a maximum or minimum it goes in equal shares to all that equal it (as torch.amax); of a product, x gets dy times the updates.
+    Of a maximum or minimum it goes in equal shares to all that equal it (as torch.amax). Of a product see `_multiplied`.
     """
     x, updates = step.x, step.input(2)
     match step.attr("reduction", "none"):
@@ -112,15 +112,29 @@ def _scattered(
         case "add":
             return [dy, None, gather(dy)]
         case "mul":
-            if 2 in step.leads:
-                raise step.refuse(
-                    "it multiplies values, of which only the first input's may depend on the target layer"
-                )
-            return [op.Mul(dy, scatter(op.Expand(1.0, op.Shape(x)), updates, reduction="mul"))]
+            return _multiplied(op, step, dy, scatter, gather)
     own = op.Where(op.Equal(x, step.y), 1.0, 0.0)
     others = op.Where(op.Equal(updates, gather(step.y)), 1.0, 0.0)
     share = op.Div(dy, scatter(own, others, reduction="add"))
     return [op.Mul(share, own), None, op.Mul(gather(share), others)]
+
+
+def _multiplied(
+    op: Ops, step: Step, dy: ir.Value, scatter: Callable[..., ir.Value], gather: Callable[[ir.Value], ir.Value]
+) -> list[ir.Value | None]:
+    """Each factor gets dy times the product of the others: a single 0 gets that of the rest; beside a 0 the others get nothing."""
+    x, updates = step.x, step.input(2)
+    ones = op.Expand(1.0, op.Shape(x))
+    of_x = op.Mul(dy, scatter(ones, updates, reduction="mul")) if 0 in step.leads else None
+    if 2 not in step.leads:
+        return [of_x]
+    zero = op.Equal(updates, 0.0)
+    rest = op.Where(zero, 1.0, updates)
+    product = op.Mul(x, scatter(ones, rest, reduction="mul"))
+    zeros = scatter(_zeros(op, x), op.Where(zero, 1.0, 0.0), reduction="add")  # how many at each place
+    alone = op.Equal(op.Sub(gather(zeros), op.Where(zero, 1.0, 0.0)), 0.0)
+    of_updates = op.Where(alone, op.Mul(gather(dy), op.Div(gather(product), rest)), 0.0)
+    return [of_x, None, of_updates]
 
 
 def _zeros(op: Ops, like: ir.Value) -> ir.Value:

@@ -45,3 +45,9 @@ def compress(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def trilu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """The same triangle of dy."""
     return op.Trilu(dy, step.optional(1), upper=int(step.attr("upper", 1)))
+
+
+@vjp("Unique")
+def unique(op: Ops, step: Step, *dys: ir.Value | None) -> None:
+    """Refused."""
+    raise step.refuse("how many values it gives depends on the image; export the network without it")

@@ -102,14 +102,14 @@ def while_loop(b: o.Build) -> str:
     return loop(b, "", *nodes, condition=b.weight(np.array(True)))
 
 
-def scan(b: o.Build, backward: int) -> str:
+def scan(b: o.Build, backward: int, axis: int = 2, out_axis: int = 1) -> str:
     """A running sum over the rows of the map, and its last state."""
     x = b("ReduceMean", b.features(), b.weight([3]), keepdims=0)  # [N,6,8]
     nodes = [node("Add", ["state", "row"], ["sum"]), node("Tanh", ["sum"], ["next"]), node("Neg", ["next"], ["out"])]
     inner = helper.make_graph(nodes, "body", [info("state"), info("row")], [info("next"), info("out")])
     start = b("ReduceMean", x, b.weight([2]), keepdims=0)
     further: dict[str, Any] = {
-        "num_scan_inputs": 1, "scan_input_axes": [2], "scan_output_axes": [1], "scan_input_directions": [backward],
+        "num_scan_inputs": 1, "scan_input_axes": [axis], "scan_output_axes": [out_axis], "scan_input_directions": [backward],
         "scan_output_directions": [backward],
     }  # fmt: skip
     b.nodes.append(node("Scan", [start, x], ["last", "all"], body=inner, **further))
@@ -136,6 +136,7 @@ CASES: dict[str, Callable[[o.Build], str]] = {
     "loop that ends itself": while_loop,
     "scan": lambda b: scan(b, 0),
     "scan backward": lambda b: scan(b, 1),
+    "scan over the last axis": lambda b: scan(b, 0, -1, -2),
 }
 
 

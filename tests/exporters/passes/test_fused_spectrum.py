@@ -65,3 +65,39 @@ def test_a_computed_length_is_refused() -> None:
     nodes = [helper.make_node("Size", ["x"], ["n"]), helper.make_node("DFT", ["x", "n"], ["y"], name="transform")]
     with pytest.raises(GraphError, match=r"node 'transform' is DFT, which .* its length or its axis is computed"):
         decompose(ir.from_proto(graph_model(nodes, {"x": [1, 5, 6, 1]}, opset=20)))
+
+
+def frames(parts: int, window: bool, length: int | None, **attributes: Any) -> onnx.ModelProto:
+    """A signal [N,30,parts] in frames of 8, a step of 5 apart."""
+    constants: dict[str, Array] = {"step": np.array(5)}
+    constants |= {"window": np.hanning(8).astype(np.float32)} if window else {}
+    constants |= {"length": np.array(length)} if length else {}
+    names = ["x", "step", "window" if window else "", "length" if length else ""]
+    node = helper.make_node("STFT", names, ["y"], name="transform", **attributes)
+    return graph_model([node], {"x": ["N", 30, parts]}, constants)
+
+
+@pytest.mark.parametrize(("form", "onesided"), [((1, True, None), 1), ((1, True, 8), 0), ((2, False, 8), 0)], ids=str)
+def test_frames(form: tuple[int, bool, int | None], onesided: int) -> None:
+    model = frames(*form, onesided=onesided)
+    rewritten = ir.from_proto(model)
+    assert decompose(rewritten)
+    x = np.random.default_rng(0).standard_normal((3, 30, form[0])).astype(np.float32)
+    want = RUNTIMES["onnxruntime"](model, "y")({"x": x})
+    for name, function in RUNTIMES.items():
+        np.testing.assert_allclose(
+            function(ir.to_proto(rewritten), "y")({"x": x}), want, rtol=0, atol=1e-5, err_msg=name
+        )
+
+
+def test_frames_of_a_computed_step_are_refused() -> None:
+    model = frames(1, True, None)
+    model.graph.initializer.remove(model.graph.initializer[0])
+    model.graph.node.insert(0, helper.make_node("Size", ["x"], ["step"]))
+    with pytest.raises(
+        GraphError,
+        match=r"node 'transform' is STFT, which .* its frame_step, its window or its frame_length is computed",
+    ):
+        decompose(ir.from_proto(model))
+    with pytest.raises(GraphError, match="it has neither a window nor a frame_length"):
+        decompose(ir.from_proto(frames(1, False, None)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -38,6 +39,21 @@ def control_flow() -> onnx.ModelProto:
     other = helper.make_graph([helper.make_node("Neg", [features], ["branch"])], "else", [], out)
     x = b("If", "yes", name="choice", then_branch=same, else_branch=other)
     return b.model(b.linear(b.pooled(x), out="scores"))
+
+
+def test_chance(tmp_path: Path) -> None:
+    """As torch writes a dropout in training mode."""
+    b = o.Build()
+    x = b.features()
+    x = b(
+        "Mul",
+        x,
+        b("Cast", b("Greater", b("RandomUniformLike", x, name="drawn"), b.weight(np.float32(0.5))), to=o.FLOAT),
+    )
+    with pytest.raises(
+        GraphError, match="node 'drawn' is RandomUniformLike, which draws random numbers: each run gives other scores"
+    ):
+        export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")))
 
 
 def test_custom_operator(tmp_path: Path) -> None:

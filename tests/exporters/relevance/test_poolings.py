@@ -178,6 +178,16 @@ def test_a_product_shares_equally() -> None:
     agree(Relevance(net(node("ReduceProd", "x axes", keepdims=0), axes=ints(2))), {"x": x, "r": r}, x=want)
 
 
+def test_a_determinant_shares_by_its_terms() -> None:
+    """R_ij = x_ij C_ij R / (n det), with the cofactors C = det x^-T; the shares add up to R."""
+    x, r = draw(3, 2, 3, 3), draw(3, 2, seed=1)
+    cofactors = np.linalg.det(x)[..., None, None] * np.linalg.inv(x).swapaxes(-1, -2)
+    want = x * cofactors * (r / (3 * np.linalg.det(x)))[..., None, None]
+    np.testing.assert_allclose(want.sum((-1, -2)), r)
+    relevance = Relevance(net(node("Det", "x"), inputs={"x": ["N", 2, 3, 3]}), skip=["openvino"])  # it has no Det
+    agree(relevance, {"x": x, "r": r}, x=want)
+
+
 def test_what_is_selected_takes_all() -> None:
     """TopK, Compress and Trilu keep values as they are; what they drop gets nothing."""
     x, r = draw(3, 2, 3, 4), draw(3, 2, 3, 2, seed=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from .harness import Case, Free, Given, check, double, ints, weights
+from .harness import Case, Free, Given, check, check_at, double, ints, weights
 
 X = Free(("N", 4, 6, 8))
 PICKS = ints([0, 1, 2, 0], [2, 2, 0, 1])
@@ -61,9 +61,19 @@ CASES = [
     *(Case("ScatterND", (Free((4, 5), "distinct"), ints([1], [3], [1]), Free((3, 5), "away")), {"reduction": how})
       for how in ("max", "min")),
     Case("ScatterND", (Free((4, 5)), ints([1], [3], [1]), weights(1)(3, 5)), {"reduction": "mul"}),
+    Case("ScatterND", (Free((4, 5)), ints([1], [3], [1]), Free((3, 5))), {"reduction": "mul"}),
+    Case("ScatterElements", (Free((3, 4)), SPREAD, Free((3, 2))), {"axis": 1, "reduction": "mul"},
+         torch=lambda x, u: x.scatter_reduce(1, torch.from_numpy(SPREAD), u, "prod")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rule(case: Case) -> None:
     check(case)
+
+
+def test_a_product_with_zeros_among_the_updates() -> None:
+    """One 0 takes the product of the others; beside a 0 the others take nothing."""
+    case = next(c for c in CASES if c.op == "ScatterElements" and "mul" in c.attributes.values() and len(c.free) == 2)
+    updates = np.array([[0, 2], [0.5, 0], [0, 0]])
+    check_at(case, np.arange(1.0, 13).reshape(3, 4), updates)

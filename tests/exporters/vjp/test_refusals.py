@@ -40,8 +40,8 @@ NODES: dict[str, tuple[Case, int]] = {
         Case("RoiAlign", (X, f32([0, 0, 1, 1]), ints(0)), {"mode": "max", "sampling_ratio": 1}), 0),
     "it multiplies over the batch": (Case("CumProd", (X, np.array(0)), opset=26), 0),
     "it repeats the batch": (Case("Tile", (X, ints(2, 1, 1, 1))), 0),
-    "it multiplies values, of which only the first input's": (
-        Case("ScatterND", (Free((4, 5)), ints([1], [3]), Free((2, 5))), {"reduction": "mul"}), 2),
+    "its matrices have more than 16 rows": (Case("Det", (Free(("N", 17, 17)),)), 0),
+    "how many values it gives depends on the image": (Case("Unique", (Free((4,), "distinct"),)), 0),
     "its indices are computed, and not a list along the first axis": (Case("Gather", (X, Given(ints(1, 0))), {"axis": 2}), 0),
     "it normalises over the batch": (Case("MeanVarianceNormalization", (X,)), 0),
     "it is in training mode; export": (Case("BatchNormalization", (X, *ONES), {"training_mode": 1}, outputs=3), 0),

@@ -18,9 +18,10 @@ from xai_exporters.vjp.table import vjp
 
 from .harness import RUNTIMES, Case, Free, Gradient, forward_model, gradient_model, ints, reference, to_float64
 
-# steps, which no central difference measures: test_quantization, ../passes/test_dynamically_quantised
-LACKING = {"onnxruntime": set[str](), "openvino": {"CumProd"}}  # runtime -> operators that it does not have
-APART = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+# steps, which no central difference measures, and what is refused: test_quantization, ../passes/test_dynamically_quantised,
+# test_refusals
+LACKING = {"onnxruntime": set[str](), "openvino": {"CumProd", "Det"}}  # runtime -> operators that it does not have
+APART = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Unique"}
 
 
 def cases() -> list[Case]:
@@ -53,9 +54,9 @@ NOT_HERE = {
     "sequences and options, which no bundle may hold": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement "
     "SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SplitToSequence",
     "of training": "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
-    "a size that the values decide, or chance": "Unique Bernoulli Multinomial",
-    "of signals and of language": "STFT TensorScatter LinearAttention CausalConvWithState SwiGLU",
-    "rare: refused with the folder in which a rule is written": "Det MaxRoiPool",
+    "chance: `passes/supported`": "Bernoulli Multinomial RandomNormalLike RandomUniformLike",
+    "of signals and of language": "LinearAttention CausalConvWithState SwiGLU",
+    "rare: refused with the folder in which a rule is written": "MaxRoiPool",
 }
 """Why an operator of ONNX's has no rule -> those operators."""
 

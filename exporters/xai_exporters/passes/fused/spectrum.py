@@ -42,6 +42,25 @@ def dft(op: Ops, node: FusedNode) -> ir.Value:
     return op.Transpose(y, perm=[int(i) for i in np.argsort(perm)])
 
 
+@rule("STFT")
+def stft(op: Ops, node: FusedNode) -> ir.Value:
+    """Frames of a signal [N,time,1 or 2], each times the window and transformed: [N,frames,bins,2]."""
+    x, parts = node.x(), node.dim(node.x(), 2)
+    step, window, given = node.constant(1), node.constant(2), node.constant(3)
+    if step is None or any(node.optional(i) is not None and v is None for i, v in ((2, window), (3, given))):
+        raise node.refuse("its frame_step, its window or its frame_length is computed; export it with constants")
+    if given is None and window is None:
+        raise node.refuse("it has neither a window nor a frame_length")
+    length = int(given.item()) if given is not None else len(window)  # type: ignore[arg-type]
+    count = length // 2 + 1 if node.attr("onesided", 1) else length
+    starts = np.arange(0, node.dim(x, 1) - length + 1, int(step.item()))
+    frames = op.Gather(x, starts[:, None] + np.arange(length), axis=1)  # [N,frames,length,parts]
+    if window is not None:
+        frames = op.Mul(frames, window.reshape(-1, 1))
+    rows = op.Reshape(frames, [0, len(starts), length * parts])
+    return op.Reshape(op.MatMul(rows, _matrix(length, parts, count, length, False)), [0, len(starts), count, 2])
+
+
 def _matrix(size: int, parts: int, count: int, length: int, inverse: bool) -> NDArray[Any]:
     """M, [parts size, 2 count]: y_k = sum over t of x_t e^(-2 pi i k t / length); with + and 1 / length if it is inverse.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from xai_exporters import Request, export
@@ -159,7 +160,7 @@ def test_sixty_four_channels_are_not_too_many(here: Path) -> None:
 def test_an_operator_without_a_rule(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The gradient graph itself is left out without a word too many; what was asked for by name is refused."""
     b = o.Build()
-    x = b("Det", b("Slice", b.features(), b.weight([0, 0]), b.weight([6, 6]), b.weight([2, 3])))
+    x = b("Det", b("Add", b("GlobalAveragePool", b.features()), b.weight(np.eye(17, dtype=np.float32))))
     onnx.save(b.model(b("Gemm", x, b.draw(K, C), out="scores")), "net.onnx")
     told = refused(capsys, here, "net.onnx", "--fuse", "grad-cam")
     assert told.startswith("--fuse grad-cam: ")

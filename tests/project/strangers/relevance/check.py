@@ -1,4 +1,4 @@
-"""y = det(x): the relevance 1 of y_1 is half on each entry of the diagonal of x_1."""
+"""y = -max over the first axis of x: the relevance 1 of y_1 is on the maximum of column 1."""
 
 import numpy as np
 import onnx_ir as ir
@@ -9,18 +9,26 @@ from xai_exporters.relevance.composite import parse_composite
 from xai_exporters.relevance.graph import relevance_graph
 
 ports = [
-    helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["N", 3, 2, 2]),
+    helper.make_tensor_value_info("activation", TensorProto.FLOAT, ["N", 2, 3]),
     helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3]),
 ]
 tail = helper.make_graph(
-    [helper.make_node("Det", ["activation"], ["logits"], name="det")], "tail", ports[:1], ports[1:]
+    [
+        helper.make_node("ArgMax", ["activation"], ["best"], axis=1, keepdims=0),
+        helper.make_node(
+            "NegativeLogLikelihoodLoss", ["activation", "best"], ["logits"], name="loss", reduction="none"
+        ),
+    ],
+    "tail",
+    ports[:1],
+    ports[1:],
 )
 source = helper.make_model(tail, opset_imports=[helper.make_opsetid("", 18)])
 graph = relevance_graph(ir.from_proto(source).graph, 3, parse_composite('base = "none"', "check"))
 session = onnxruntime.InferenceSession(to_bytes(make_model(graph)))
-x = np.random.default_rng(0).standard_normal((2, 3, 2, 2)).astype(np.float32)
+x = np.random.default_rng(0).standard_normal((2, 2, 3)).astype(np.float32)
 feeds = {"activation": x, "target": np.array([1, 1]), "seed": np.zeros((2, 3), np.float32)}
 [relevance] = session.run(["relevance"], feeds)
-wanted = np.zeros((2, 3, 2, 2), np.float32)
-wanted[:, 1] = np.eye(2) / 2
+wanted = np.zeros((2, 2, 3), np.float32)
+wanted[[0, 1], x[:, :, 1].argmax(1), 1] = 1
 np.testing.assert_array_equal(relevance, wanted)
