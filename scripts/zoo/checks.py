@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,7 @@ def _positions(bundle: Path, done: Export, network: torch.nn.Module, image: torc
 
 def on_onnxruntime(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:
     """Run a graph on ONNX Runtime, one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    session = _session(path)
     taken = {source.name for source in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
     values = session.run(names, {key: value for key, value in feeds.items() if key in taken})
@@ -210,9 +209,21 @@ def on_onnxruntime(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:
 
 def on_openvino(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:
     """Run a graph on OpenVINO, one thread, in float32."""
-    core = openvino.Core()
-    how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = core.compile_model(core.read_model(path.read_bytes()), "CPU", how)
+    compiled = _compiled(path)
     taken = {name for port in compiled.inputs for name in port.names}
     values = compiled({key: value for key, value in feeds.items() if key in taken})
     return {name: np.array(values[port]) for port in compiled.outputs for name in port.names}
+
+
+@cache
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _compiled(path: Path) -> openvino.CompiledModel:
+    core = openvino.Core()
+    how = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    return core.compile_model(core.read_model(path.read_bytes()), "CPU", how)

@@ -1,6 +1,8 @@
 """The networks: the smallest of every timm family, and a small one of every transformers image classifier, with random numbers.
 
-Statistics, scales, biases and layer scales are drawn, too: an initial network has ones and zeros there, which hide errors.
+Scales, biases and layer scales are drawn, too: an initial network has ones and zeros there, which hide errors. Statistics are
+those of random images, moved a little: with any others the signal dies on its way (a MobileNet's gradient is then 1e-29), and
+every position answers to rounding alone.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import Any
 
 import torch
 
-SIZES = (128, 160, 192, 224, 256, 288, 384)
+SIZES = (128, 160, 192, 224, 240, 256, 288, 384)
 """Sides of the input, in pixels; each network gets the first one that it takes."""
 
 TIMM, TRANSFORMERS = "timm", "transformers"
@@ -19,8 +21,10 @@ _NO_IMAGES_ALONE = {
     "shieldgemma2": "it takes images with a text",
     "timm_wrapper": "it is timm's network under another name",
 }
+_GRAINS = (2, 4, 16, 64)
+"""Squares along the side of the random images to which statistics are fitted: noise alone is the same everywhere."""
 _SHALLOW = 4
-"""Blocks of a transformer for which the configuration says more."""
+"""Blocks of a network that takes its number of blocks."""
 
 
 def names() -> list[str]:
@@ -59,6 +63,7 @@ def build(name: str, variant: str | None = None) -> tuple[torch.nn.Module, str, 
                 torch.manual_seed(0)
                 network = randomised(make(side).eval())
                 with torch.no_grad():
+                    fit_statistics(network, side)
                     scores = logits(network(torch.rand(1, 3, side, side)))
                 if scores.ndim == 2 and bool(torch.isfinite(scores).all()):
                     return network, chosen, side
@@ -87,10 +92,13 @@ def _timm_maker(name: str) -> Callable[[int], torch.nn.Module]:
     import timm
 
     def make(side: int) -> Any:
-        try:
-            return timm.create_model(name, img_size=side)
-        except TypeError:  # it takes images of any size
-            return timm.create_model(name)
+        # not every network lets one choose its depth, and some take images of any size
+        for given in ({"img_size": side, "depth": _SHALLOW}, {"depth": _SHALLOW}, {"img_size": side}):
+            try:
+                return timm.create_model(name, **given)
+            except TypeError:
+                continue
+        return timm.create_model(name)
 
     return make
 
@@ -113,7 +121,10 @@ def _transformers_maker(kind: str) -> Callable[[int], torch.nn.Module]:
 
 
 def randomised(network: torch.nn.Module) -> torch.nn.Module:
-    """Draw what an initial network leaves at ones and zeros. Matrices keep their initial numbers, unless these are all zero."""
+    """Draw what an initial network leaves at ones and zeros. Matrices keep their initial numbers, unless these are all zero.
+
+    `fit_statistics` then replaces the statistics.
+    """
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in [*network.named_parameters(), *network.named_buffers()]:
@@ -129,6 +140,31 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
             elif isinstance(value, torch.nn.Parameter) and value.ndim > 1 and not value.any():
                 value.normal_(0, 0.02, generator=draw)
     return network
+
+
+def fit_statistics(network: torch.nn.Module, side: int) -> None:
+    """Give each BatchNorm the statistics of what reaches it from random images, moved a little, layer after layer."""
+    draw = torch.Generator().manual_seed(0)
+
+    def fit(norm: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0]
+        over = [axis for axis in range(x.ndim) if axis != 1]
+        mean, spread = x.mean(over), x.std(over)
+        moved = torch.randn(mean.shape, generator=draw)
+        norm.running_mean.copy_(mean + 0.1 * spread * moved)  # type: ignore[operator]
+        factor = torch.rand(mean.shape, generator=draw) + 0.5
+        norm.running_var.copy_(torch.where(spread > 0, factor * spread**2, factor))  # type: ignore[operator]
+
+    norms = [m for m in network.modules() if getattr(m, "running_var", None) is not None]
+    if norms:
+        hooks = [norm.register_forward_pre_hook(fit) for norm in norms]
+        network(torch.cat([_grainy(side, grain, draw) for grain in _GRAINS]))
+        for hook in hooks:
+            hook.remove()
+
+
+def _grainy(side: int, grain: int, draw: torch.Generator) -> torch.Tensor:
+    return torch.nn.functional.interpolate(torch.rand(1, 3, grain, grain, generator=draw), (side, side))
 
 
 def logits(output: Any) -> torch.Tensor:

@@ -21,9 +21,10 @@ _WORDS = {"error": "not built", "torch": "torch", "refused": "refused", "crashed
 
 _HEAD = """# timm's and transformers' networks
 
-One network of every timm family and of every transformers image classifier: the smallest, with random weights and statistics,
-at the smallest input that it takes. Each was written by a plain `torch.onnx.export(network, (x,), file)`, by both of torch's
-exporters, and exported from there without options for the layer. Made by `scripts/check_zoo`.
+One network of every timm family and of every transformers image classifier: the smallest, of 4 blocks if it takes their number,
+with random weights and with the statistics of random images, at the smallest input that it takes. Each was written by a plain
+`torch.onnx.export(network, (x,), file)`, by both of torch's exporters, and exported from there without options for the layer.
+Made by `scripts/check_zoo`.
 
 - **layer**: what `auto` cuts at, K x h x w. **one**: the bundle takes one image at a time, because the file's batch is fixed.
 - **gradient**: at the image, largest difference from torch autograd in float64, relative to the gradient's largest magnitude; the

@@ -1,9 +1,10 @@
-"""One network in a process of its own: `python -m zoo.worker NAME EXPORTER FOLDER`. It writes FOLDER/result.json, step by step."""
+"""One network, in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -16,8 +17,18 @@ from . import networks
 from .checks import examine
 
 
-def main() -> None:
-    name, exporter, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+def examine_in(name: str, exporter: str, folder: Path, known: str) -> None:
+    """Examine one network, step by step.
+
+    Args:
+        name: As `networks.names` gives it.
+        exporter: One of torch's, "dynamo" or "torchscript".
+        folder: Gets result.json, written again with each step, and log, what is printed.
+        known: The variant, if it is known; else "".
+    """
+    with open(folder / "log", "wb") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -30,7 +41,7 @@ def main() -> None:
     say("building")
     started = time.process_time()
     try:
-        network, variant, side = networks.build(name)
+        network, variant, side = networks.build(name, known or None)
     except Exception as error:
         result["error"] = reason(error)
         say("done")
@@ -57,10 +68,8 @@ def _plain_export(network: torch.nn.Module, image: torch.Tensor, path: Path, dyn
     torch.onnx.export(network, (image,), str(path), dynamo=dynamo, verbose=False)
 
 
-def reason(error: Exception) -> str:
-    """An exception in one line."""
+def reason(error: BaseException) -> str:
+    """An exception in one line; torch's exporters wrap the one that says what happened."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
-if __name__ == "__main__":
-    main()

@@ -12,6 +12,7 @@ from ..errors import LayerError
 from ..graph.reading import ancestors, attribute, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
+from .normalised import is_normalised
 from .pooling import before_pooling
 from .scores.logits import Logits
 from .split import side_tensors, without_batch
@@ -64,9 +65,15 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     def second(value: ir.Value, rank: int) -> bool:
         return straight(value) and _is_pooled(clean, value, leading)
 
+    def third(value: ir.Value, rank: int) -> bool:
+        if value not in reading or rank != 2 or not is_normalised(clean, value):
+            return False
+        return without_batch(clean, side_tensors(clean, value, [logits.value, *clean.graph.outputs])) is None
+
     # The second choice also takes tokens after the last attention, if all positions are pooled. Tokens in another order than the
-    # image's come after it: a network brings them back into the image's order in its last maps.
-    ways = [(first, False), (second, False), (first, True), (second, True)]
+    # image's come after it: a network brings them back into the image's order in its last maps. The third choice takes the first
+    # one's tokens if their normalisation is written in several operators.
+    ways = [(way, any_order) for ways in ((first, second), (third,)) for any_order in (False, True) for way in ways]
     given: set[ir.Value] = set()
     for last in chain.from_iterable(_from_last(clean, order, *way) for way in ways):
         chosen = before_pooling(clean, last)

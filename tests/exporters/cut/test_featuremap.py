@@ -167,6 +167,37 @@ def test_sampling_moves_positions() -> None:
         find_grid(graph, sampled, "stn")
 
 
+def test_positions_through_a_gather_of_several_axes() -> None:
+    """torch's `x[:, :, rows, columns]`, as the dynamo exporter writes it: the axes come first, GatherND takes from them."""
+    rows, columns = np.meshgrid(np.arange(9), np.arange(11), indexing="ij")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["features"], name="conv", kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Transpose", ["features"], ["axes first"], perm=[2, 3, 0, 1]),
+        helper.make_node("GatherND", ["axes first", "same"], ["taken"], name="same"),
+        helper.make_node("Transpose", ["taken"], ["kept"], perm=[2, 3, 0, 1]),
+        helper.make_node("GatherND", ["axes first", "mirrored"], ["taken too"], name="mirrored"),
+        helper.make_node("Transpose", ["taken too"], ["moved"], perm=[2, 3, 0, 1]),
+        helper.make_node("Transpose", ["features"], ["channels first"], perm=[1, 0, 2, 3]),
+        helper.make_node("GatherND", ["channels first", "few"], ["chosen"], name="few"),
+        helper.make_node("Transpose", ["chosen"], ["fewer"], perm=[1, 0, 2, 3]),
+        helper.make_node("Concat", ["kept", "moved", "fewer"], ["joined"], axis=1),
+        helper.make_node("GlobalAveragePool", ["joined"], ["again"]),
+        helper.make_node("Flatten", ["again"], ["logits"]),
+    ]
+    constants: dict[str, Any] = {
+        "w": np.ones((8, 3, 3, 3), np.float32),
+        "same": np.stack([rows, columns], -1),
+        "mirrored": np.stack([rows, 10 - columns], -1),
+        "few": np.array([[1], [5]]),
+    }
+    graph = clean(graph_model(nodes, {"x": ["N", 3, 9, 11]}, constants, "logits"), None)
+    tensors = {str(v.name): v for v in values(graph)}
+    assert find_grid(graph, tensors["kept"], "kept").shape == (8, 9, 11)
+    assert find_grid(graph, tensors["fewer"], "fewer").shape == (2, 9, 11)
+    with pytest.raises(LayerError, match="its rows and columns are in another order"):
+        find_grid(graph, tensors["moved"], "moved")
+
+
 def test_rolled_maps_are_refused_until_they_are_rolled_back() -> None:
     graph = exported("windows")
     grids = [v for v in values(graph) if graph.shapes.per_image(v.name) == (4, 6, 8)]

@@ -112,6 +112,49 @@ def test_gradient_at_the_last_norm(tmp_path: Path, prefix: int, backend: str) ->
     assert np.abs(reciprocam[:, 1, 1] - score).max() <= 1e-4 * np.abs(reciprocam).max()
 
 
+class WrittenOut(nn.Module):
+    """A normalisation in several operators, as files before opset 17 (LayerNormalization) and 23 (RMSNormalization) hold it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.w, self.b = kind, nn.Parameter(torch.rand(8) + 0.5), nn.Parameter(torch.randn(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "rms":
+            return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * self.w
+        if self.kind == "twice":  # the mean is taken out once more for the variance
+            variance = ((x - x.mean(-1, keepdim=True)) ** 2).mean(-1, keepdim=True)
+            return (x - x.mean(-1, keepdim=True)) / torch.sqrt(variance + 1e-5) * self.w + self.b
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5) * self.w + self.b
+
+
+@pytest.mark.parametrize("kind", ["centred", "twice", "rms"])
+def test_a_norm_in_several_operators(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    network = Vit(1)
+    for block in network.blocks:
+        block.ln_1, block.ln_2 = WrittenOut(kind), WrittenOut(kind)
+    done = export(request(tmp_path, network.eval()))
+    assert (done.manifest.target.layout, done.manifest.target.shape, done.manifest.target.prefix_tokens) == (
+        "NTC",
+        (8, 3, 4),
+        1,
+    )
+    x = torch.randn(3, 3, *SIZE)
+    last: Any = network.blocks[1]
+    with torch.no_grad():
+        tokens = network.blocks[0](network.embed(x))
+    normed = last.ln_1(tokens).detach().requires_grad_()
+    network.read(last.rest(tokens, normed))[:, 2].sum().backward()  # type: ignore[no-untyped-call]
+    assert normed.grad is not None
+    a, g = (t[:, 1:].transpose(1, 2).reshape(3, 8, 3, 4).detach().numpy() for t in (normed, normed.grad))
+    wanted = np.maximum((g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1), 0)
+    found = Explainer(done.path, "onnxruntime").explain(x.numpy(), "grad-cam", 2).raw
+    assert wanted.any()
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
 def test_every_cut_of_a_token_network(tmp_path: Path) -> None:
     network = Vit(1).eval()
     rows = list_layers(request(tmp_path, network))

@@ -335,6 +335,26 @@ def _gather(step: Step) -> Positions:
     return s.kept(_each(step.states[0], take))
 
 
+@rule("GatherND")
+def _gather_nd(step: Step) -> Positions:
+    """Elements or slices at constant places of the first axes; see the operator's specification."""
+    indices, batch = constant_of(step.node.inputs[1]), int(attribute(step.node, "batch_dims", 0))
+    if indices is None or not indices.size:
+        return ()
+    last = batch + indices.shape[-1]
+    taken = indices.shape[batch:-1]
+
+    def take(a: Coordinates) -> Coordinates:
+        if all(size == 1 for size in a.shape[batch:last]):
+            return a.reshape((*a.shape[:batch], *(1,) * len(taken), *a.shape[last:]))
+        if batch:
+            return s.nowhere(step.rank)
+        whole = np.broadcast_to(a, (*step.shape[:last], *a.shape[last:]))
+        return s.squash(whole[tuple(np.moveaxis(indices.astype(int), -1, 0))])
+
+    return s.kept(_each(step.states[0], take))
+
+
 @rule("TopK", "Compress")
 def _selection(step: Step) -> Positions:
     """Which values are kept is not known here: along their axis positions are lost, if they change there."""

@@ -1,0 +1,72 @@
+"""Whether a tensor holds normalised tokens, however the normalisation is written.
+
+Before opset 17 there is no LayerNormalization, and before opset 23 no RMSNormalization. Exporters then write
+(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * w + b, or x * (mean x^2 + eps)^(-1/2) * w, in operators.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..graph.reading import constant_of, data_inputs
+from ..passes.clean import CleanGraph
+
+_FUSED = ("LayerNormalization", "RMSNormalization")
+_SUMS = ("ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare")
+_ROOTS = ("Pow", "ReduceL2", "Sqrt")
+_UNARY = ("Abs", "Add", "Cast", "Clip", "Div", "Max", "Mul", "Pow", "Reciprocal", "Sqrt")
+"""Operators that may lie between the sum and the factor, with constants beside it."""
+
+
+def is_normalised(clean: CleanGraph, value: ir.Value) -> bool:
+    """Whether tokens [N,T,K] are normalised over their channels; scales and offsets by constants of one number or K may follow.
+
+    Args:
+        clean: The graph.
+        value: A tensor of it.
+    """
+    while (node := value.producer()) is not None:
+        if node.op_type in _FUSED:
+            return True
+        inputs = data_inputs(node)
+        if node.op_type in ("Div", "Mul") and len(node.inputs) == len(inputs) == 2:
+            pairs = [tuple(inputs)] if node.op_type == "Div" else [tuple(inputs), tuple(inputs[::-1])]
+            return any(_normalises(clean, x, factor) for x, factor in pairs)
+        if node.op_type not in ("Add", "Cast", "Mul") or len(inputs) != 1 or not _along_channels(node):
+            return False
+        value = inputs[0]
+    return False
+
+
+def _along_channels(node: ir.Node) -> bool:
+    """Whether the constants beside a tensor are one number, or one for each channel."""
+    constants = [c for c in map(constant_of, node.inputs) if c is not None]
+    return all(c.size == 1 or c.shape[-1] == c.size for c in constants)
+
+
+def _normalises(clean: CleanGraph, x: ir.Value, factor: ir.Value) -> bool:
+    """Whether a factor [N,T,1] is a root of a sum over the channels of x, or of what x is made of by taking out the mean."""
+    shape, of = clean.shapes.two.get(str(factor.name)), clean.shapes.two.get(str(x.name))
+    if shape is None or of is None or shape != (*of[:-1], 1):
+        return False
+    sources, rooted, value = {x, *_centred(x)}, False, factor
+    while (node := value.producer()) is not None:
+        inputs = set(data_inputs(node))
+        rooted = rooted or node.op_type in _ROOTS
+        if len(inputs) != 1 or (node.op_type not in _UNARY and node.op_type not in _SUMS):
+            return False
+        value = inputs.pop()
+        if value in sources:
+            return rooted
+        # ONNX's converter and some networks take the mean out once more for the variance
+        if node.op_type not in _SUMS and (made := value.producer()) is not None and made.op_type == "Sub":
+            return rooted and not sources.isdisjoint(_centred(value))
+    return False
+
+
+def _centred(x: ir.Value) -> list[ir.Value]:
+    """The tensor whose mean was taken out of x; none if x is no difference."""
+    node = x.producer()
+    if node is None or node.op_type != "Sub" or node.inputs[0] is None:
+        return []
+    return [node.inputs[0]]
