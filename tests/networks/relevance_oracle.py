@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ..support import smaller
 from .oracle import calibrate, randomise
 
 Bias = Literal["ignore", "authors"]
@@ -225,16 +226,18 @@ def _merge(network: nn.Module) -> None:
         norm.weight, norm.bias = nn.Parameter(torch.ones_like(scale)), nn.Parameter(torch.zeros_like(scale))
 
 
-def build(name: str, size: int) -> tuple[nn.Module, Tensor]:
+def build(name: str, size: int, narrow: bool = False) -> tuple[nn.Module, Tensor]:
     """A seeded network with randomised BatchNorms, and two images [2,3,size,size] in float64.
 
     Its weights are raised to the ninth power: a trained network's units are choosy. Among weights drawn evenly the relevance of
     every class spreads alike, and the contrast of one class with the others is no more than float32's rounding. VGG's dense
-    layers are narrow (120 million weights otherwise).
+    layers are narrow (120 million weights otherwise); if asked, the convolutions are, too.
     """
     torch.manual_seed(0)
-    network: Any = torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
-    if isinstance(network, torchvision.models.VGG):
+    network: Any = smaller.narrow(name, CLASSES) if narrow else None
+    if network is None:
+        network = torchvision.models.get_model(name, weights=None, num_classes=CLASSES)
+    if not narrow and isinstance(network, torchvision.models.VGG):
         parts = [nn.Linear(512 * 49, 256), nn.ReLU(), nn.Dropout(), nn.Linear(256, CLASSES)]
         network.classifier = nn.Sequential(*parts)
     randomise(network)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torch import nn
-from torchvision.models import VGG, DenseNet
+from torchvision.models import VGG, DenseNet, ResNet
 from torchvision.models import vgg16_bn as full_vgg16_bn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.vgg import make_layers
 
 
 def vgg16_bn() -> VGG:
@@ -25,3 +27,20 @@ def vgg16_bn() -> VGG:
 def densenet121() -> DenseNet:
     """1000 classes, 16 dense layers."""
     return DenseNet(16, (3, 4, 5, 4), 32)
+
+
+def narrow(name: str, classes: int) -> nn.Module:
+    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage of a quarter of the width, or its VGG-16 of half the
+    width. The modules have the names of the full ones.
+    """
+    network: nn.Module
+    if name == "vgg16_bn":
+        deep: list[int | str] = [256, 256, 256, "M"]
+        channels = [32, 32, "M", 64, 64, "M", 128, 128, 128, "M", *deep, *deep]
+        network = VGG(make_layers(channels, batch_norm=True), num_classes=classes)
+        network.classifier = nn.Sequential(nn.Linear(256 * 49, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, classes))
+    elif name == "resnet50":
+        network = ResNet(Bottleneck, [2, 2, 2, 2], num_classes=classes, width_per_group=16)
+    else:
+        network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=classes)
+    return network
