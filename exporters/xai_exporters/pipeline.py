@@ -253,6 +253,8 @@ def _plan(
         say: Called with each step as it begins.
     """
     choice = choose(graph, request, network.tap)
+    if network.activation is not None and choice.logits.activation == "none":
+        choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization; the export to ONNX may have merged it"

@@ -5,7 +5,8 @@
 Every network is seeded, with randomised statistics. `ov.convert_model` converts it; the IR is saved in float32 and with weights in
 float16. The maps of the float32 IR are compared with those of torch's own ONNX export at the same layer. Where a ReLU's input is
 within float32's rounding of zero, two correct graphs differ by that unit's share, so each image is drawn up to four times, and its
-best draw counts. With `--int8`, NNCF (which has to be installed) quantises each network, with noise for its calibration.
+best draw counts. Where the runtimes differ, the same graphs in float64 show how much of it is rounding. With `--int8`, NNCF (which
+has to be installed) quantises each network, with noise for its calibration.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from xai_deploy import Explainer
 from xai_deploy.foundation import runtimes
 from xai_deploy.foundation.progress import progress
 
+from . import in_float64
 from .gradients import _calibrate, _images, build, size_of
 
 ov = runtimes.openvino()
@@ -53,6 +55,7 @@ BACKENDS = ("onnxruntime", "openvino")
 DRAWS = 4
 TOLERANCE = 1e-4
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+LARGE = 224  # images that take too long in float64
 IMAGES = 20  # noise images on which argmax is counted
 
 
@@ -67,7 +70,9 @@ class Result:
         maps: Runtime -> the largest distance of a map from that of torch's ONNX, relative to its largest magnitude.
         worst: The method of that distance.
         methods: How many methods were compared.
-        half: The largest distance between the runtimes' maps of the float16 IR.
+        between: Kind of IR -> the largest distance between the runtimes' maps.
+        doubtful: The method of the largest of these, if it is above `TOLERANCE`.
+        exact: Kind of IR and runtime -> the distance of that method's map from the same graphs' in float64.
         megabytes: Of the float32 weights, and of the memory that the process which translates them takes at most.
         seconds: How long the translation takes.
         reason: Why there is no result.
@@ -79,7 +84,9 @@ class Result:
     maps: dict[str, float] = field(default_factory=dict)
     worst: str = ""
     methods: int = 0
-    half: float = float("nan")
+    between: dict[str, float] = field(default_factory=dict)
+    doubtful: str = ""
+    exact: dict[str, float] = field(default_factory=dict)
     megabytes: tuple[float, float] = (0.0, 0.0)
     seconds: float = 0.0
     reason: str = ""
@@ -156,26 +163,43 @@ def check(name: str, folder: Path) -> Result:
     if len(shapes) > 1:
         result.reason = f"the layers differ: {sorted(shapes)}"
         return result
+    _compare_maps(result, opened, size)
+    if result.doubtful and size < LARGE:
+        x = _images(2, size, 10).numpy()[:1]
+        for kind in ("f32.xml", "f16.xml"):
+            want = Explainer(paths[kind], in_float64.NAME).explain(x, result.doubtful, 3).raw
+            for backend in BACKENDS:
+                got = opened[kind, backend].explain(x, result.doubtful, 3).raw
+                result.exact[f"{kind[:3]} {backend}"] = float(rows(got, want).max())
+    return result
+
+
+def _compare_maps(result: Result, opened: Mapping[tuple[str, str], Explainer], size: int) -> None:
+    """Every method's maps: those of the float32 IR with those of torch's ONNX, and between the runtimes."""
     names = opened["f32.xml", BACKENDS[0]].methods("fast")
     result.methods = len(names)
-    best = {(backend, method): np.full(2, np.inf) for backend in BACKENDS for method in names}
-    halves = {method: np.full(2, np.inf) for method in names}
+    pairs = {
+        **{backend: [("f32.xml", backend), ("torch.onnx", backend)] for backend in BACKENDS},
+        **{kind: [(f"{kind}.xml", backend) for backend in BACKENDS] for kind in ("f32", "f16")},
+    }
+    best = {(pair, method): np.full(2, np.inf) for pair in pairs for method in names}
     for draw in range(DRAWS):
         x = _images(2, size, 10 + draw).numpy()
         for method in names:
             raws = {key: e.explain(x, method, [3, 7]).raw for key, e in opened.items()}
-            for backend in BACKENDS:
-                found = rows(raws["f32.xml", backend], raws["torch.onnx", backend])
-                best[backend, method] = np.minimum(best[backend, method], found)
-            halves[method] = np.minimum(
-                halves[method], rows(raws["f16.xml", "openvino"], raws["f16.xml", "onnxruntime"])
-            )
-        if max(float(v.max()) for v in (*best.values(), *halves.values())) <= TOLERANCE:
+            for pair, (one, other) in pairs.items():
+                best[pair, method] = np.minimum(best[pair, method], rows(raws[one], raws[other]))
+        if max(float(v.max()) for v in best.values()) <= TOLERANCE:
             break
-    result.maps = {backend: max(float(best[backend, m].max()) for m in names) for backend in BACKENDS}
-    result.worst = max(names, key=lambda m: max(float(best[b, m].max()) for b in BACKENDS))
-    result.half = max(float(v.max()) for v in halves.values())
-    return result
+
+    def largest(*some: str) -> tuple[float, str]:
+        return max((float(best[pair, m].max()), m) for pair in some for m in names)
+
+    result.maps = {backend: largest(backend)[0] for backend in BACKENDS}
+    result.worst = largest(*BACKENDS)[1]
+    result.between = {kind: largest(kind)[0] for kind in ("f32", "f16")}
+    apart, method = largest(*result.between)
+    result.doubtful = method if apart > TOLERANCE else ""
 
 
 @dataclass
@@ -215,13 +239,12 @@ def check_int8(name: str, folder: Path) -> Quantised:
     ov.save_model(
         nncf.quantize(converted(built, size), data, subset_size=8), folder / "int8.xml", compress_to_fp16=False
     )
-    return measured(name, folder / "int8.xml", size)
+    return measured(name, folder / "int8.xml", _images(IMAGES, size, 200).numpy())
 
 
-def measured(name: str, path: Path, size: int) -> Quantised:
-    """Compare a quantised IR with its translation."""
+def measured(name: str, path: Path, x: NDArray[Any]) -> Quantised:
+    """Compare a quantised IR with its translation, on images [n, ...]."""
     model = load_source(Request(path)).proto.SerializeToString()
-    x = _images(IMAGES, size, 200).numpy()
     core = ov.Core()
     source = core.read_model(path)
     source.reshape([1, *x.shape[1:]])  # FakeQuantize is wrong in OpenVINO 2026.4 if sizes are open
@@ -245,7 +268,7 @@ def measured(name: str, path: Path, size: int) -> Quantised:
         given = session.run(None, {port.name: values[str(i)] for i, port in enumerate(session.get_inputs())})
         step = max(float((np.abs(g - results[str(i)]) / steps[str(i)]).max()) for i, g in enumerate(given))
     agreeing = [(distance(y, want), int((y.argmax(axis=1) == want.argmax(axis=1)).sum())) for y in (own, again, got)]
-    return Quantised(name, len(values), step, unrounded, agreeing[0], agreeing[1], agreeing[2])
+    return Quantised(name, len(values), step, unrounded, agreeing[0], agreeing[1], agreeing[2], len(x))
 
 
 def rows(got: NDArray[Any], want: NDArray[Any]) -> NDArray[np.float64]:
@@ -264,15 +287,30 @@ def distance(got: NDArray[Any], want: NDArray[Any]) -> float:
 def table(results: Sequence[Result]) -> str:
     """The results as a Markdown table."""
     lines = [
-        "| Network | Map | Output, float32 | float16 | Methods | Maps, onnxruntime | OpenVINO | Worst | MB | Child, MB | s |",
-        "|-|-|-|-|-|-|-|-|-|-|-|",
+        "| Network | Map | Output, float32 | float16 | Methods | Maps, onnxruntime | OpenVINO | Worst | Between runtimes, float32 "
+        "| float16 | From float64, by float32 | float16 | Method | MB | Child, MB | s |",
+        "|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|",
     ]  # fmt: skip
     for r in results:
         if r.reason:
-            lines.append(f"| {r.network} | {r.reason} |" + " |" * 9)
+            lines.append(f"| {r.network} | {r.reason} |" + " |" * 14)
             continue
         outputs = [max(v for key, v in r.outputs.items() if key.startswith(kind)) for kind in ("f32", "f16")]
-        figures = [*outputs, r.methods, *(r.maps[b] for b in BACKENDS), r.worst, *r.megabytes, r.seconds]
+        exact = [
+            " to ".join(f"{v:.1e}" for v in sorted(r.exact[f"{k} {b}"] for b in BACKENDS)) if r.exact else ""
+            for k in r.between
+        ]
+        figures = [
+            *outputs,
+            r.methods,
+            *(r.maps[b] for b in BACKENDS),
+            r.worst,
+            *r.between.values(),
+            *exact,
+            r.doubtful,
+            *r.megabytes,
+            r.seconds,
+        ]
         cells = [
             f"{v:.1e}" if isinstance(v, float) and v < 0.1 else f"{v:.0f}" if isinstance(v, float) else str(v)
             for v in figures

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from xai_deploy.format.manifest import Activation
 from xai_deploy.foundation.mistaken import is_url
 
 from ..errors import RequestError, SourceError
@@ -36,6 +37,7 @@ class TrainedNetwork:
         labels_from: Where in the source they stand, for people.
         tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
         files: The files of external data.
+        activation: How scores become probabilities, if the source says it; it holds if the graph ends in scores.
     """
 
     proto: onnx.ModelProto
@@ -49,6 +51,7 @@ class TrainedNetwork:
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     files: tuple[Path, ...] = ()
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,12 @@
 | `intensity_mode` | `scale_to_unit` divides pixels of `input_dtype` u8 by `intensity_max_value` (255) first |
 | `embedded_processing` | the graph itself resizes and normalises; it takes pixels |
 | `layout` | the input's, if the graph does not say it |
+| `multilabel` | the probability of each class is the sigmoid of its score; without it softmax |
+| `hierarchical` | the classes form groups, each with its softmax; the bundle reports no probabilities |
+| `path_to_labels` | a file with the labels; it is not read |
+
+Model API takes the text `None` for none. Files of ultralytics (`model_type` YOLO...) say no `resize_type` if they classify: Model
+API then stretches, but ultralytics itself crops the middle, in training and prediction.
 
 The order of colours is uncertain. OTX and Geti (`otx_version`) write `reverse_input_channels` False, but give Model API images in
 RGB, so their networks take RGB; the authors say so in open-edge-platform/geti#3558. Others may do the same.
@@ -31,6 +37,7 @@ from .first_steps import FirstSteps
 KEYS = (
     "labels", "mean_values", "scale_values", "reverse_input_channels", "resize_type", "interpolation_mode", "intensity_mode",
     "intensity_max_value", "input_dtype", "embedded_processing", "layout", "otx_version",
+    "multilabel", "hierarchical", "path_to_labels", "model_type",
 )  # fmt: skip
 _NUMBERS = ("mean_values", "scale_values", "reverse_input_channels", "intensity_mode")
 _MOST = 100_000  # labels
@@ -40,6 +47,7 @@ _NUMBER = r"[-+]?\d{1,9}(?:\.\d{0,12})?(?:[eE][-+]?\d{1,2})?"
 _WHERE = "the IR's model_info"
 _INTERPOLATIONS = {"LINEAR": "bilinear", "CUBIC": "bicubic", "NEAREST": "nearest"}
 _COLOR = "the order of colours is not certain, --color RGB or BGR sets it"
+_OWN = "ultralytics crops the middle of the image, Model API would stretch it"
 
 
 def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) -> TrainedNetwork:
@@ -53,11 +61,14 @@ def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) ->
     Raises:
         SourceError: The input's layout is none that images have.
     """
+    info = {key: text for key, text in info.items() if text.strip() not in ("", "None")}
     notes = list(network.notes)
     labels = tuple(" ".join(_plain(name).split()) for name in info.get("labels", "").split())
     if len(labels) > _MOST or any(len(name) > _LONGEST_LABEL for name in labels) or not all(labels):
         notes.append("The IR's model_info 'labels' is not used for class names: too many, too long, or empty ones.")
         labels = ()
+    if not labels and "path_to_labels" in info:
+        notes.append("The IR's model_info names a file with class names; give them with --labels.")
     layout = first.layout or re.sub(r"[\[\], ]", "", info.get("layout", "").rpartition(":")[2]).upper()
     if sorted(layout) == sorted("NCHW") and layout not in ("NCHW", "NHWC"):
         raise SourceError(f"its input has the layout {layout}; images are NCHW or NHWC, so convert it so")
@@ -75,6 +86,7 @@ def read(info: Mapping[str, str], network: TrainedNetwork, first: FirstSteps) ->
         labels=labels,
         labels_from=f"{_WHERE}, 'labels'" if labels else "",
         preprocess=stated or network.preprocess,
+        activation="scores" if _says(info, "hierarchical") else "sigmoid" if _says(info, "multilabel") else None,
         notes=tuple(notes),
     )
 
@@ -154,11 +166,13 @@ def _color(info: Mapping[str, str], channels: int) -> tuple[str, bool, str]:
 
 def _resize(info: Mapping[str, str], image: tuple[int, int, int] | None) -> tuple[int | str, bool, str]:
     """The manifest's resize, whether it is Model API's, and what to say if it is not."""
-    kind = info.get("resize_type", "").strip() or "standard"
+    square = image is not None and image[1] == image[2] > 0
+    own = "resize_type" not in info and info.get("model_type", "").strip().upper().startswith("YOLO")
+    kind = "crop" if own and square else info.get("resize_type", "standard").strip()
     if kind == "standard":
-        return "stretch", True, ""
-    if kind == "crop" and image is not None and image[1] == image[2] > 0:
-        return image[1], True, ""
+        return "stretch", not own, _OWN if own else ""
+    if kind == "crop" and image is not None and square:
+        return image[1], not own, _OWN if own else ""
     return "stretch", False, f"it resizes as {_plain(kind)[:40]!r}; here images are stretched"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .running import c, f32, ints, o, ov
 NAMES = "cat dog big_bird ant bee"
 
 
-def classifier(folder: Path, info: dict[str, str] | None = None, half: bool = False, before: Any = None) -> Path:
+def classifier(folder: Path, info: Mapping[str, Any] | None = None, half: bool = False, before: Any = None) -> Path:
     """The tests' ONNX classifier as `folder/ir/net.xml`."""
     (folder / "ir").mkdir(exist_ok=True)
     onnx.save(onnx_nets.classifier(), folder / "net.onnx")

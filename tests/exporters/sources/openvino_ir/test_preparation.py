@@ -29,11 +29,49 @@ INFO = {
     "mean_values": "123.675 116.28 103.53",
     "scale_values": "58.395, 57.12, 57.375",
 }
+YOLO = {
+    "model_type": "YOLO",
+    "reverse_input_channels": "YES",
+    "mean_values": "None",
+    "scale_values": "255",
+    "pad_value": "114",
+}
 Prepare = Callable[[Any], None]
 
 
 def test_labels(tmp_path: Path) -> None:
     assert load_source(Request(classifier(tmp_path, INFO))).labels == ("cat", "dog", "big_bird", "ant", "bee")
+
+
+def test_values_as_ultralytics_and_python_write_them(tmp_path: Path) -> None:
+    """OpenVINO turns a bool into YES, and lists into words between spaces."""
+    info: dict[str, Any] = {
+        "model_type": "YOLO",
+        "reverse_input_channels": True,
+        "scale_values": [255.0],
+        "iou_threshold": 0.7,
+    }
+    network = load_source(Request(classifier(tmp_path, {**info, "labels": ["big_bird", "ant"]})))
+    assert network.labels == ("big_bird", "ant")
+    assert isinstance(network.preprocess, Stated)
+    assert {key: network.preprocess.fields[key] for key in ("color", "std")} == {"color": "RGB", "std": (255,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "activation"), [("multilabel", "sigmoid"), ("hierarchical", "scores"), ("topk", "none")]
+)
+def test_how_scores_become_probabilities(key: str, activation: str, tmp_path: Path) -> None:
+    """Model API's classifier takes the sigmoid of each score, or softmax in groups, if the file says so."""
+    done = exported(classifier(tmp_path, {key: True, "path_to_labels": "/labels.txt"}), roles=("gradient",))
+    assert done.manifest.activation == activation
+    assert "names a file with class names" in " ".join(done.notes)
+    if activation != "sigmoid":
+        return
+    x = np.random.default_rng(0).standard_normal((2, 3, 16, 20)).astype(np.float32)
+    explainer = Explainer(done.path)
+    answer = explainer.explain(x, "grad-cam", [1, 2])
+    assert answer.probabilities is not None
+    assert np.allclose(answer.probabilities, 1 / (1 + np.exp(-explainer.predict(x))), atol=1e-6)
 
 
 def test_model_api_prepares_pixels(tmp_path: Path) -> None:
@@ -64,6 +102,12 @@ def said(info: dict[str, str], shape: tuple[int, ...] = (3, 32, 32)) -> TrainedN
          "it resizes as 'fit_to_window'; here images are stretched"),
         ({"interpolation_mode": "CUBIC"}, (3, 32, 32), {"interpolation": "bicubic", "antialias": False}, False, "--color"),
         ({"intensity_mode": "scale_to_unit"}, (3, 32, 32), {"scale": 1 / 255}, False, "--color"),
+        ({"mean_values": "None", "scale_values": "None", "reverse_input_channels": "False"}, (3, 32, 32),
+         {"mean": (0,) * 3, "std": (1,) * 3}, False, "--color"),
+        ({**YOLO, "resize_type": "fit_to_window_letterbox"}, (3, 32, 32), {"resize": "stretch"}, False,
+         "'fit_to_window_letterbox'"),
+        (YOLO, (3, 32, 32), {"resize": 32, "color": "RGB", "mean": (0,) * 3, "std": (255,) * 3}, False, "ultralytics crops"),
+        (YOLO, (3, 32, 48), {"resize": "stretch"}, False, "ultralytics crops"),
         ({"mean_values": "33", "scale_values": "78"}, (1, 32, 32), {"color": "GRAY", "mean": (33.0,), "std": (78.0,)}, True, ""),
     ],
 )  # fmt: skip
