@@ -11,7 +11,7 @@ from .opset import to_common_opset
 
 _ELSEWHERE = {
     "BiasAdd", "BiasDropout", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout", "FusedMatMulActivation",
-    "GatedAdd", "GemmFastGelu", "GroupNorm", "NhwcConv", "NhwcFusedConv", "ScaledSiLU", "SkipGroupNorm",
+    "GemmFastGelu", "GroupNorm", "NhwcConv", "NhwcFusedConv", "SkipGroupNorm",
 }  # fmt: skip
 
 

@@ -80,8 +80,8 @@ def test_newer_models_are_left_alone() -> None:
 
 def test_what_is_not_known_is_refused() -> None:
     b = o.Build(6)
-    model = b.model(b("ImageScaler", "image", out="out", bias=[1.0, 2.0, 3.0]))
-    with pytest.raises(GraphError, match=r"ImageScaler of an opset before 7.*export again with a newer opset"):
+    model = b.model(b("GivenTensorFill", "image", out="out", values=[1.0, 2.0, 3.0]))
+    with pytest.raises(GraphError, match=r"GivenTensorFill of an opset before 7.*export again with a newer opset"):
         upgrade_old(model)
 
 

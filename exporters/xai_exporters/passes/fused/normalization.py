@@ -41,6 +41,32 @@ def skip_layer_normalization(op: Ops, node: FusedNode) -> Sequence[ir.Value | No
     return [op.LayerNormalization(s, gamma, beta, axis=-1, epsilon=epsilon), None, None, s]
 
 
+@rule("com.microsoft.GatedRMSNorm")
+def gated_rms(op: Ops, node: FusedNode) -> ir.Value:
+    """scale rms(x) silu(gate), or sigmoid(gate), over each run of the last axis that is as long as the scale."""
+    x, gate, size = node.x(), node.x(2), node.dim(node.x(1), 0)
+    rank = node.rank(x)
+    runs = op.Reshape(x, [*[0] * (rank - 1), node.dim(x, -1) // size, size])
+    y = op.Reshape(op.Mul(rms(op, runs, [-1], float(node.attr("epsilon", 1e-5))), node.x(1)), op.Shape(x))
+    weight = op.Sigmoid(gate)
+    return op.Mul(y, weight if node.attr("activation", "silu") == "sigmoid" else op.Mul(gate, weight))
+
+
+@rule("com.microsoft.BranchwiseRMSNorm")
+def branchwise_rms(op: Ops, node: FusedNode) -> ir.Value:
+    """scale rms(x) of each branch: [..., branches, size], or side by side along the last axis."""
+    x, scale, branches = node.x(), node.optional(1), int(node.attr("num_branches", 0))
+    rank = node.rank(x)
+    given, size = x, node.dim(x, -1) // (branches or 1)
+    if branches:
+        x = op.Reshape(x, [*[0] * (rank - 1), branches, size])
+    y = rms(op, x, [-1], float(node.attr("epsilon", 1e-5)))
+    if scale is not None:
+        whole = node.rank(scale) == 1 and node.dim(scale, 0) != size  # one entry for each branch and position
+        y = op.Mul(y, op.Reshape(scale, [-1, size]) if whole else scale)
+    return op.Reshape(y, op.Shape(given)) if branches else y
+
+
 @rule("com.microsoft.GroupNorm", "com.microsoft.SkipGroupNorm")
 def group_norm(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
     """gamma xhat + beta over groups of channels, of x or of s = x + skip + bias; then SiLU if `activation` is 1."""
