@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from xai_exporters.passes.clean import clean
 from xai_exporters.passes.old_opset import upgrade_old
@@ -15,7 +16,7 @@ from .. import nets
 from .. import onnx_nets as o
 from ..checks import close, onnxruntime
 from ..running import export_onnx
-from .test_fused import IMAGES, ir
+from .test_fused import IMAGES
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "Affine": ("Affine", {"alpha": 0.5, "beta": 0.3}),
