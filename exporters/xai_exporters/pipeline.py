@@ -23,7 +23,7 @@ from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.labels import class_names
 from .bundle.recipes import Ask
 from .bundle.rounding import why_unusable
-from .bundle.stage import Stage, check_destination, randomised_path, staged
+from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, noise_images, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
@@ -120,15 +120,6 @@ class Plan:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Built:
-    """The content of one bundle: its manifest, every other file by name, and why graphs gave only zeros, by role."""
-
-    manifest: Manifest
-    contents: Mapping[str, bytes]
-    dead: Mapping[str, str]
-
-
 def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) -> Export:
     """Export a network.
 
@@ -215,10 +206,10 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
     """Build one bundle, stage it, verify it, and deliver what lies beside it."""
     started = time.perf_counter()
     network, clean_graph = plan.network, plan.material.clean
-    built = _build(plan, say)
+    draft = stage.draft(path)
+    manifest, dead = _build(plan, draft, say)
     say("writing and verifying")
-    bundle, dead = stage.bundle(path, built.manifest, built.contents), built.dead
-    del built  # its files are written; in memory they would be there once more
+    bundle = stage.finish(draft, manifest)
     verified = verify(bundle, _source(network), network)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
     return Export(
@@ -280,8 +271,11 @@ def _plan(
     return Plan(request, roles, network, choice, material, random, labels, notes)
 
 
-def _build(plan: Plan, say: Say) -> Built:
-    """Derive the graphs, describe them, and leave out those that a runtime computes wrongly.
+def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, str]]:
+    """Derive the graphs, write and describe them, and leave out those that a runtime computes wrongly.
+
+    Returns:
+        The manifest without its files, and why graphs gave only zeros, by role.
 
     Raises:
         RuleError, VerificationError: A graph that was asked for can't be made, or can't be used.
@@ -292,8 +286,9 @@ def _build(plan: Plan, say: Say) -> Built:
     tensor = {"xai_tensor": str(material.cut.target.name)}  # the layer's real name, in case the request says "auto"
     notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
     described = describe(request, roles, material, graphs)
-    # a graph's own weights (rotated, clamped) would be in memory twice
-    contents = {f"{role}.onnx": to_bytes(make_model(graphs.pop(role), notes[role])) for role in list(graphs)}
+    for role in list(graphs):  # a graph's own weights (rotated, clamped) would be in memory twice
+        draft.write(f"{role}.onnx", to_bytes(make_model(graphs.pop(role), notes[role])))
+    contents = {name: draft.file(name) for name in draft.files}
     manifest = replace(
         described,
         left_out=left_out,
@@ -319,7 +314,7 @@ def _build(plan: Plan, say: Say) -> Built:
     for role, reason in wrong.items():
         if roles.asks_for(role):
             raise VerificationError(f"the {role} graph can't be used: {reason}")
-        del contents[f"{role}.onnx"]
+        draft.remove(f"{role}.onnx")
     manifest = replace(
         manifest,
         graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
@@ -327,22 +322,22 @@ def _build(plan: Plan, say: Say) -> Built:
         left_out=manifest.left_out | wrong,
         extensions=manifest.extensions | ({ROUNDING: rounding_said(rounding)} if rounding else {}),
     )
-    return Built(manifest, contents | _further_files(plan, manifest, contents), dead)
+    _further_files(plan, manifest, draft)
+    return manifest, dead
 
 
-def _further_files(plan: Plan, manifest: Manifest, contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The labels, and the fused graphs as OpenVINO IR."""
+def _further_files(plan: Plan, manifest: Manifest, draft: Draft) -> None:
+    """Write the labels, and the fused graphs as OpenVINO IR."""
     request, image = plan.request, plan.material.image
-    files: dict[str, bytes] = {}
     if plan.labels:
-        files[LABELS] = ("\n".join(plan.labels) + "\n").encode()
+        draft.write(LABELS, ("\n".join(plan.labels) + "\n").encode())
     if request.format == "openvino":
         for role in manifest.graphs:
             if plan.roles.roles[role].method is not None:
-                model = contents[f"{role}.onnx"]
+                model = draft.file(f"{role}.onnx").read_bytes()
                 xml, weights = to_ir(model, image, manifest.activation, plan.labels, request.embed_preprocess)
-                files |= {f"{role}.xml": xml, f"{role}.bin": weights}
-    return files
+                draft.write(f"{role}.xml", xml)
+                draft.write(f"{role}.bin", weights)
 
 
 def _deliver(plan: Plan, bundle: Bundle, stage: Stage, say: Say) -> tuple[Path, ...]:

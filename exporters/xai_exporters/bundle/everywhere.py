@@ -17,7 +17,7 @@ from xai_deploy.foundation import runtimes
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits, quantisation_step
 from ..errors import GraphError, VerificationError
-from ..graph.measure import open_session, run
+from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .rounding import Rounding
 
@@ -29,7 +29,7 @@ adds several times as much."""
 _DRAWS = 8  # of the image's rounding; where gates have kinks, few of them show what it can do
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-Open: TypeAlias = Callable[[bytes, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
+Open: TypeAlias = Callable[[OnnxFile, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Checked:
     rounding: Mapping[str, float]
 
 
-def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: NDArray[Any]) -> Checked:
+def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]) -> Checked:
     """Compare every graph's logits with head and tail, runtime by runtime, as the engine opens them: optimised, in float32.
 
     Args:
-        contents: The bundle's files, not yet written.
+        contents: The bundle's graphs, by the names of their files.
         manifest: Its manifest.
         image: The input, [n, ...].
 
@@ -104,7 +104,7 @@ def check_everywhere(contents: Mapping[str, bytes], manifest: Manifest, image: N
 
 
 def with_precision(
-    manifest: Manifest, contents: Mapping[str, bytes], clean: CleanGraph, logits: Logits, images: NDArray[Any]
+    manifest: Manifest, contents: Mapping[str, OnnxFile], clean: CleanGraph, logits: Logits, images: NDArray[Any]
 ) -> Manifest:
     """The manifest, with what the tolerances depend on.
 
@@ -132,7 +132,7 @@ def with_precision(
 
 
 def _logits(
-    opened: Open, contents: Mapping[str, bytes], manifest: Manifest, images: NDArray[Any]
+    opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The logits that head and tail give for some images, one at a time, [n,classes]."""
     head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
@@ -140,7 +140,7 @@ def _logits(
     return np.concatenate(rows).astype(np.float64)
 
 
-def _moved_by_rounding(contents: Mapping[str, bytes], manifest: Manifest, images: NDArray[Any]) -> float:
+def _moved_by_rounding(contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]) -> float:
     """How far the logits move on ONNX Runtime, at most, if float images change by 2^-23 of themselves; 0 for integers."""
     if images.dtype.kind != "f":
         return 0.0
@@ -179,25 +179,26 @@ def _runtimes() -> Iterator[tuple[str, Open]]:
     yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
 
 
-def _exactly(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+def _exactly(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     """ONNX Runtime, operator by operator: QuantizeLinear and DequantizeLinear as ONNX defines them, floats in between."""
     return _onnxruntime(model, what, optimise=False)
 
 
-def _onnxruntime(model: bytes, what: str, optimise: bool = True) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+def _onnxruntime(model: OnnxFile, what: str, optimise: bool = True) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     session = open_session(model, what, optimise)
     names = {source.name for source in session.get_inputs()}
     return lambda feeds: run(session, {n: feeds[n] for n in names}, what)
 
 
-def _openvino(model: bytes, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+def _openvino(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     openvino = runtimes.openvino()
     core = openvino.Core()
     try:
         options = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # as the backend opens it
-        compiled = core.compile_model(core.read_model(model), "CPU", options)
+        compiled = core.compile_model(core.read_model(openable(model)), "CPU", options)
     except Exception as error:  # the runtime's exception types are not documented
-        raise GraphError(f"OpenVINO can't open {what}: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(without_path(str(error), model).split())[:300]
+        raise GraphError(f"OpenVINO can't open {what}: {reason}") from None
     names = {name for port in compiled.inputs for name in port.names}
 
     def function(feeds: Arrays) -> dict[str, NDArray[Any]]:

@@ -7,13 +7,14 @@ is killed before that leaves at most a hidden folder, which the next export remo
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from xai_deploy.format.bundle import MANIFEST, Bundle, Manifest, file_records, parse_manifest
+from xai_deploy.format.bundle import MANIFEST, Bundle, FileRecord, Manifest, parse_manifest
 from xai_deploy.format.places import in_bundle
 from xai_deploy.format.randomised import name_of_step
 from xai_deploy.foundation.whole_files import umask
@@ -50,6 +51,33 @@ Put = Callable[[Path, Mapping[str, bytes]], None]
 """Writes a folder that is no bundle: (destination, path within the folder -> content); the paths are written with /."""
 
 
+class Draft:
+    """A bundle in its hidden folder while its files are made: each is written at once, so memory holds one at a time."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        """`path`: the destination; `folder`: the hidden one."""
+        self.path, self.folder = path, folder
+        self.files: dict[str, FileRecord] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        _put(self.path, self.folder, name, data)
+        self.files[name] = FileRecord(hashlib.sha256(data).hexdigest(), len(data))
+
+    def remove(self, name: str) -> None:
+        """Take a file out again."""
+        del self.files[name]
+        (self.folder / name).unlink()
+
+    def file(self, name: str) -> Path:
+        """The place of a file until the bundle is whole."""
+        return self.folder / name
+
+
 class Stage:
     """Writes folders to hidden temporary ones beside their destinations; see `staged`."""
 
@@ -58,22 +86,25 @@ class Stage:
         self.moves: list[tuple[Path, Path]] = []
         self.manifests: list[tuple[Path, bytes]] = []
 
-    def bundle(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
-        """Stage a bundle and return it for verification.
-
-        Args:
-            path: The destination.
-            manifest: Sizes and hashes are filled in here.
-            contents: Every other file.
+    def draft(self, path: Path) -> Draft:
+        """Begin a bundle.
 
         Raises:
             OutputError: The destination exists, or can't be written to.
         """
         check_destination(path, self.overwrite)
-        whole = replace(manifest, files=file_records(contents)).to_bytes()
-        staging = self._folder(path, contents)
-        self.manifests.append((staging / MANIFEST, whole))
-        return Bundle(staging, parse_manifest(whole))
+        return Draft(path, self._folder(path))
+
+    def finish(self, draft: Draft, manifest: Manifest) -> Bundle:
+        """The bundle, for verification; its files are those of the draft.
+
+        Raises:
+            OutputError: The folder can't be made readable for others.
+        """
+        whole = replace(manifest, files=draft.files).to_bytes()
+        _show(draft.path, draft.folder)
+        self.manifests.append((draft.folder / MANIFEST, whole))
+        return Bundle(draft.folder, parse_manifest(whole))
 
     def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
         """Stage a folder that is no bundle; the caller has checked that the destination may be written.
@@ -81,23 +112,19 @@ class Stage:
         Raises:
             OutputError: It can't be written.
         """
-        self._folder(path, contents)
+        folder = self._folder(path)
+        for name, data in contents.items():
+            _put(path, folder, name, data)
+        _show(path, folder)
 
-    def _folder(self, path: Path, contents: Mapping[str, bytes]) -> Path:
+    def _folder(self, path: Path) -> Path:
         places.clear(path)
         try:
-            staging = places.make(path, places.PARTIAL)
+            folder = places.make(path, places.PARTIAL)
         except OSError as error:
             raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
-        self.moves.append((staging, path))
-        try:
-            for name, data in contents.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                _write(staging / name, data)
-            staging.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide it from a server's user
-        except OSError as error:
-            raise OutputError(f"{path}: can't be written ({error.strerror})") from None
-        return staging
+        self.moves.append((folder, path))
+        return folder
 
 
 @contextmanager
@@ -132,7 +159,10 @@ def staged(overwrite: bool) -> Iterator[Stage]:
 def staged_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes], overwrite: bool) -> Iterator[Bundle]:
     """One bundle alone; see `staged`."""
     with staged(overwrite) as stage:
-        yield stage.bundle(path, manifest, contents)
+        draft = stage.draft(path)
+        for name, data in contents.items():
+            draft.write(name, data)
+        yield stage.finish(draft, manifest)
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -160,6 +190,23 @@ def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
     for _, _, old in done:
         if old is not None:
             places.remove(old)
+
+
+def _put(path: Path, folder: Path, name: str, data: bytes) -> None:
+    """Write a file of the hidden folder of `path`."""
+    try:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write(folder / name, data)
+    except OSError as error:
+        raise OutputError(f"{path}: can't be written ({error.strerror})") from None
+
+
+def _show(path: Path, folder: Path) -> None:
+    """Give the hidden folder of `path` the rights of any folder: mkdtemp's 0700 would hide it from a server's user."""
+    try:
+        folder.chmod(0o777 & ~umask())
+    except OSError as error:
+        raise OutputError(f"{path}: can't be written ({error.strerror})") from None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -29,7 +29,7 @@ from xai_deploy.format.bundle import (
 from xai_deploy.probabilities import probabilities
 
 from ..errors import BatchError, GraphError, VerificationError
-from ..graph.measure import open_session, run, run_single
+from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
@@ -224,11 +224,11 @@ def _verify_fused(
             )
 
 
-def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
+def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tuple[dict[str, str], dict[str, str]]:
     """Run the graphs that propagate back on noise images: they have to give the tail's logits, and finite values.
 
     Args:
-        contents: The bundle's files, not yet written.
+        contents: The bundle's graphs, by the names of their files.
         manifest: Its manifest.
 
     Returns:
@@ -263,7 +263,7 @@ def check_backward(contents: Mapping[str, bytes], manifest: Manifest) -> tuple[d
     return wrong, _why_zero(back, open_session(contents["tail.onnx"], "the tail"), between)
 
 
-def _run_once(model: bytes, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
+def _run_once(model: OnnxFile, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
     """Run a graph in a session that ends here: two sessions of a network with large weights take twice its memory."""
     session = open_session(model, what)
     return run(session, _used(session, feeds), what)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from xai_deploy.foundation import runtimes
 
 from ..errors import GraphError
+
+OnnxFile: TypeAlias = bytes | Path
+"""An ONNX file that a runtime opens. By its path it takes once its size less of memory."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Measured:
         return None
 
 
-def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
+def open_session(model: OnnxFile, what: str, optimise: bool = False) -> Any:
     """An ONNX Runtime session on the CPU.
 
     Args:
@@ -88,9 +92,27 @@ def open_session(model: bytes, what: str, optimise: bool = False) -> Any:
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(openable(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exception types are not documented
-        raise GraphError(f"ONNX Runtime can't open {what}: {error}") from error
+        raise GraphError(f"ONNX Runtime can't open {what}: {without_path(str(error), model)}") from error
+
+
+def openable(model: OnnxFile) -> bytes | str:
+    """The path of a file, or its bytes if the path is not text: on Linux a name may hold any bytes, and runtimes take text only."""
+    if isinstance(model, bytes):
+        return model
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        return model.read_bytes()
+    return str(model)
+
+
+def without_path(message: str, model: OnnxFile) -> str:
+    """A runtime's message with the file's name in place of its path, which is that of a temporary folder."""
+    if isinstance(model, bytes):
+        return message
+    return message.replace(f"Load model from {model!s} failed:", "").replace(str(model), model.name)
 
 
 def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:

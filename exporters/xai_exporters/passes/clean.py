@@ -27,10 +27,11 @@ from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
-from .opset import OPSET, to_common_opset
+from .opset import OPSET
 from .shape_arithmetic import reduce_shape_arithmetic
 from .stated_padding import state_padding
 from .supported import require_standard_ops
+from .weights_aside import read_at_common_opset
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     try:
-        model = ir.from_proto(to_common_opset(proto))
+        model = read_at_common_opset(proto)
     except (ir.serde.SerdeError, ValueError, TypeError) as error:
         raise GraphError(f"the ONNX graph is damaged: {' '.join(str(error).split())[:200]}") from error
     if one_because is None and any(node.op_type == "DynamicQuantizeLinear" for node in model.graph):
