@@ -166,6 +166,10 @@ class Layer:
         """Inputs of 1."""
         return [self.spread(1.0, x) for x in self.xs]
 
+    def sizes(self) -> list[ir.Value]:
+        """The magnitudes of the inputs."""
+        return [x if is_nonnegative(x) else self._like(self.op.Abs(x), x) for x in self.xs]
+
     def spread(self, value: ir.Value | NDArray[Any] | float, x: ir.Value) -> ir.Value:
         """A value broadcast to an input's shape; a value that is the same for all images keeps a batch of 1."""
         dims = self.step.dims(x)

@@ -34,10 +34,13 @@ def rule_of(composite: Composite, node: ir.Node, is_first: bool) -> object:
 
 
 def test_built_in() -> None:
-    assert composites() == ["epsilon-alpha2-beta1", "epsilon-gamma-box", "epsilon-plus", "relevance-cam"]
+    assert composites() == [
+        "epsilon-alpha2-beta1", "epsilon-gamma-box", "epsilon-plus", "relevance-cam", "split-residuals"
+    ]  # fmt: skip
     stem, inner, fc = layers()
     expected = {
         "relevance-cam": (ZBox("sample", "sample"), ZPlus(), ZPlus()),
+        "split-residuals": (ZBox("sample", "sample"), ZPlus(), ZPlus()),
         "epsilon-plus": (ZPlus(1e-6, "include"), ZPlus(1e-6, "include"), Epsilon(1e-6, "include")),
         "epsilon-gamma-box": (
             ZBox("input", "input", 1e-6), GeneralizedGamma(0.25, 1e-6, "include"), Epsilon(1e-6, "include")
