@@ -306,7 +306,7 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     unusable = {
         role: why
         for role, share in checked.rounding.items()
-        if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(share)) is not None
+        if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(role, share)) is not None
     }
     wrong = unusable | dict(checked.wrong) | wrong
     rounding = {name: share for name, share in checked.rounding.items() if name not in wrong}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,45 @@ def test_a_map_before_a_normalisation_is_rounding_noise(tmp_path: Path, caplog: 
             explainer.explain(x, method, 1)
         assert caplog.text.count("hires-cam: at this layer gradient times activation cancels") == len(says)
         assert "grad-cam:" not in caplog.text
+
+
+def test_a_fused_map_before_a_normalisation_is_rounding_noise(tmp_path: Path) -> None:
+    """A bundle whose only graph of hires-cam is the fused one."""
+    torch.manual_seed(0)
+    torch.save(Normalised().eval(), tmp_path / "net.pt")
+    for split in ("stem", "norm"):
+        done = export(Request(tmp_path / "net.pt", output_path=tmp_path / f"{split}.xai", trust_code=True, roles=("head",),
+                              input_shape=(3, 16, 16), preprocess="assume", split=split, fuse=("hires-cam",)))  # fmt: skip
+        assert "gradient" not in done.manifest.graphs
+        assert (rounding(done.manifest).get("fused-hires-cam", 0.0) > 0.01) == (split == "stem")
+
+
+def test_inputs_are_moved_by_a_rounding() -> None:
+    """All runs of a graph round alike; a result that its input's rounding decides is seen nevertheless."""
+
+    def run(feeds: Any) -> Any:  # x - 1 near 1: the last digits of x
+        return {"relevance": (feeds["activation"] - 1).astype(np.float32), "logits": np.zeros((2, 3), np.float32)}
+
+    for value, decided in ((1 + 1e-6, True), (3.0, False)):
+        manifest: Any = SimpleNamespace(
+            logits_step=0.0, extensions={}, graphs={"relevance": SimpleNamespace(propagated="relevance")}
+        )
+        feeds = {"activation": np.full((2, 4), value, np.float32), "target": np.array([-1, -1])}
+        measures = measured.Rounding(manifest)
+        measures.add("relevance", run(feeds), feeds, lambda: run)
+        assert bool(measures.shares()) == decided
+
+
+def test_advice() -> None:
+    """A composite that does not help, and a gradient method in place of a gradient, are not advised."""
+    advice = "rounding in float32 decides 30 % of its largest value; take a layer nearer the scores"
+    assert measured.why_unusable("gradient", 0.3) == advice
+    assert (
+        measured.why_unusable("pixel-relevance", 0.3)
+        == f"{advice}, or --composite split-residuals, or a gradient method"
+    )
+    assert measured.why_unusable("relevance-split-residuals", 0.3) == f"{advice}, or a gradient method"
+    assert measured.why_unusable("relevance", 0.1) is None
 
 
 def test_shares() -> None:
