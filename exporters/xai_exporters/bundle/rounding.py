@@ -83,8 +83,12 @@ class Rounding:
             moved = run({key: _moved(value, seed) for key, value in fixed.items()})[name]
             self._shares[role] = max(self._shares.get(role, 0.0), _share(moved, exact))
 
+    def all_shares(self) -> dict[str, float]:
+        """Role or `PRODUCTS` -> share."""
+        return dict(self._shares)
+
     def shares(self) -> dict[str, float]:
-        """Role or `PRODUCTS` -> share, from `TOLD` on."""
+        """As `all_shares`, from `TOLD` on."""
         return {name: share for name, share in self._shares.items() if share >= TOLD}
 
 
