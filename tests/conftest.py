@@ -51,13 +51,17 @@ def _not_waited_for(descriptor: int) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, and the search for
-    garbage among the millions of objects that it makes meanwhile. A fifth of the tests' time.
+    """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, a look at all of its
+    operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
+    meanwhile. A fifth of the tests' time.
     """
     if "torch" not in sys.modules:
         return
+    import torch._export.utils
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+    # the operators are the same all the time: no test registers one
+    torch._export.utils._materialize_cpp_cia_ops = functools.cache(torch._export.utils._materialize_cpp_cia_ops)
     parsed = functools.cache(ONNXRegistry.from_torchlib)
 
     def from_torchlib(*opset: Any, **named: Any) -> Any:
