@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from xai_exporters import Request, export
+from xai_exporters import Export, Request, export, pipeline
+from xai_exporters.bundle.describe import settle
 from xai_exporters.bundle.verify import noise_images
+from xai_exporters.graph.writing import make_model, to_bytes
+from xai_exporters.passes.clean import clean
+from xai_exporters.question import refuse
 from xai_exporters.relevance.composite import composites
 from xai_exporters.roles.fuse.fused_method import fused
+from xai_exporters.roles.plan import plan_roles
+from xai_exporters.sources import load_source
 
 from tests.exporters.checks import Array, Outputs, Runner, open_vino, reference
 from xai_deploy import Explainer
 from xai_deploy.format.bundle import SALIENCY, TARGET, Bundle, fused_role
+from xai_deploy.format.guard.check import check_graph
 from xai_deploy.preprocess import Prepared
 
 
@@ -129,30 +136,41 @@ def spoken(asked: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def fuse(request: Request, *asked: str) -> Fused:
-    """Export once with the graphs that the engine needs for these, and as often as needed for variants of one method."""
-    rounds: list[dict[str, str]] = [{}]
+def _variants(request: Request, done: Export, asked: Sequence[str]) -> dict[str, bytes]:
+    """The fused files that exports write, several of one method, too, from one plan: the network is read and cut once."""
+    network = load_source(request)
+    graph = clean(network.proto, request.input_shape, done.one_because)
+    request = settle(request, network, graph, refuse)
+    material = pipeline._plan(request, plan_roles(request), network, graph, None, lambda step: None).material
+    files = {}
     for text in asked:
-        name = text.partition(":")[0]
-        if all(name in methods for methods in rounds):
-            rounds.append({})
-        next(methods for methods in rounds if name not in methods)[name] = text
+        role = plan_roles(replace(request, fuse=(text,))).roles[fused_role(text.partition(":")[0])]
+        notes = {**role.notes, "xai_tensor": str(material.cut.target.name)}
+        built = role.build(material)
+        assert built is not None
+        files[text] = to_bytes(make_model(built, notes))
+        check_graph(files[text], text, None)
+    return files
+
+
+def fuse(request: Request, *asked: str) -> Fused:
+    """Export with the graphs that the engine needs for these; of several variants of one method the first is exported."""
+    first = {text.partition(":")[0]: text for text in reversed(asked)}
     path = request.output_path
     assert path is not None
-    names = {text.partition(":")[0] for text in asked}
     whole: dict[str, Any] = {
-        "input_gradient": bool(names & {"gradient", "integrated-gradients"}),
-        "pixel_relevance": "lrp" in names,
+        "input_gradient": bool(first.keys() & {"gradient", "integrated-gradients"}),
+        "pixel_relevance": "lrp" in first,
         "composite": tuple(sorted({str(c) for a in asked if (c := spoken(a)[1].get("composite"))} - {"relevance-cam"})),
     }
-    files: dict[str, bytes] = {}
-    for i, methods in enumerate(rounds):
-        beside: dict[str, Any] = {"roles": ("head", "tail"), "output_path": path.with_name(f"{path.stem}_{i}.xai")}
-        more = beside if i else whole
-        done = export(replace(request, overwrite=True, fuse=tuple(methods.values()), **more))
-        bundle = Bundle.open(done.path)
-        files |= {text: bundle.graph(fused_role(name)) for name, text in methods.items()}
-    return Fused(Bundle.open(path), files, Explainer(path))
+    done = export(replace(request, overwrite=True, fuse=tuple(first.values()), **whole))
+    bundle = Bundle.open(done.path)
+    files = {text: bundle.graph(fused_role(name)) for name, text in first.items()}
+    if len(asked) > len(files):
+        variants = _variants(request, done, asked)
+        assert variants == variants | files, "other graphs than the export's"
+        files = variants
+    return Fused(bundle, files, Explainer(path))
 
 
 def fuse_onnx(folder: Path, model: onnx.ModelProto, *asked: str, **options: Any) -> Fused:
