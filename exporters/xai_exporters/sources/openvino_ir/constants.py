@@ -15,6 +15,8 @@ from xai_deploy.foundation import runtimes
 from ...errors import GraphError
 from ...graph.emit import Ops
 
+_LONGEST = 500  # characters of a name
+
 _KINDS = {
     "f32": np.float32, "f64": np.float64, "f16": np.float32, "bf16": np.float32, "i8": np.int8, "u8": np.uint8, "i16": np.int16,
     "u16": np.uint16, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "boolean": np.bool_,
@@ -25,22 +27,27 @@ _FLOAT_RULES = {"Add": np.add, "Subtract": np.subtract, "Multiply": np.multiply}
 """Computed in float32 for half precision, as OpenVINO's CPU computes compressed weights."""
 
 
+def readable(name: str) -> str:
+    """A name as a manifest can hold it: no control characters, and bounded."""
+    return "".join(character if character.isprintable() else "_" for character in name[:_LONGEST])
+
+
 def called(node: Any) -> str:
     """ "'Conv_3' (Convolution)": a node in a message."""
-    return f"the node {node.get_friendly_name()!r} ({node.get_type_name()})"
+    return f"the node {node.get_friendly_name()[:_LONGEST]!r} ({node.get_type_name()})"
 
 
 def kind_of(element: Any, node: Any = None) -> np.dtype[Any]:
     """The element type in ONNX; the node, if there is one, is for the message.
 
     Raises:
-        GraphError: ONNX's common operators have no such type (4 bits, text).
+        GraphError: Bundles hold no such type (4 bits, float8, text).
     """
     name = element.get_type_name()
     if name not in _KINDS:
         where = f"{called(node)}: " if node is not None else ""
         raise GraphError(
-            f"{where}holds elements of the type {name}, which has no equal in ONNX; convert the model with float or int8 weights"
+            f"{where}holds elements of the type {name}, which bundles do not hold; convert the model with float or int8 weights"
         )
     return np.dtype(_KINDS[name])
 
@@ -182,7 +189,7 @@ class Constants:
         self._left -= 4 * math.prod(shape.to_shape())
         if self._left < 0:
             raise GraphError(
-                f"the node {node.get_friendly_name()!r} ({node.get_type_name()}): the constants up to here would take more than "
+                f"{called(node)}: the constants up to here would take more than "
                 f"{self._limit >> 20} MiB, far more than the file; refused"
             )
 

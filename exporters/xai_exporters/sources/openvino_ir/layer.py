@@ -13,7 +13,7 @@ from xai_deploy.foundation.registry import Registry
 
 from ...errors import GraphError
 from ...graph.emit import Ops
-from .constants import Codes, Constants, called, kind_of
+from .constants import Codes, Constants, called, kind_of, readable
 
 Rule: TypeAlias = "Callable[[Ops, Layer], ir.Value | Sequence[ir.Value]]"
 
@@ -34,7 +34,7 @@ class Layer:
     def __init__(self, node: Any, constants: Constants, value: Callable[[Any], ir.Value]) -> None:
         self.node = node
         self.type: str = node.get_type_name()
-        self.name: str = node.get_friendly_name()
+        self.name = readable(node.get_friendly_name())
         self.opset: str = node.get_type_info().version_id
         self._constants = constants
         self._value = value

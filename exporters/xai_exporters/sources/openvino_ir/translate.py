@@ -11,7 +11,7 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops, unique
 from ...graph.writing import IR_VERSION
 from ...passes.opset import OPSET
-from .constants import Constants, called, foldable, kind_of, known_sizes
+from .constants import Constants, called, foldable, kind_of, known_sizes, readable
 from .layer import RULES, Layer, rules
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps module paths
@@ -66,7 +66,7 @@ class _Translation:
 
     def _parameter(self, port: Any) -> None:
         value = ir.Value(name=unique(_port_name(port), self.names))
-        _describe(value, port)
+        _describe(value, port, "input")
         self.graph.inputs.append(value)
         self.values[port.get_node().get_name(), 0] = value
 
@@ -113,7 +113,7 @@ class _Translation:
             return self.values[key]
         array = self.constants.array(output)
         if array is not None:
-            self.values[key] = self.emit.constant(array, output.get_node().get_friendly_name())
+            self.values[key] = self.emit.constant(array, readable(output.get_node().get_friendly_name()))
         elif key[0] in self.fixed:  # OpenVINO can't compute it; the runtime does
             self._node(output.get_node())
         if key not in self.values:
@@ -124,25 +124,35 @@ class _Translation:
         if value.producer() is None or value in self.graph.outputs:
             value = self.emit.node("Identity", [value], f"{name}/output")
         value.name = name
-        _describe(value, port)
+        _describe(value, port, "output")
         self.graph.outputs.append(value)
 
 
-def _describe(value: ir.Value, port: Any) -> None:
-    """Type and shape of an input or output; a size that is not known is symbolic."""
+def _describe(value: ir.Value, port: Any, what: str) -> None:
+    """Type and shape of an input or output; a size that is not known is symbolic.
+
+    Raises:
+        GraphError: Not even the number of dimensions is known.
+    """
     shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        raise GraphError(
+            f"the number of dimensions of the {what} {value.name!r} is not known; give the model a fixed shape: "
+            "model.reshape([1, 3, 224, 224])"
+        )
     value.type = ir.TensorType(ir.DataType.from_numpy(kind_of(port.get_element_type(), port.get_node())))
-    if shape.rank.is_static:
-        value.shape = ir.Shape([d.get_length() if d.is_static else f"{value.name}_{i}" for i, d in enumerate(shape)])
+    value.shape = ir.Shape([d.get_length() if d.is_static else f"{value.name}_{i}" for i, d in enumerate(shape)])
 
 
 def _port_name(port: Any) -> str:
     """The tensor's name, or else that of the node: for an output, of the one that computes it."""
     names = sorted(port.get_names())
     if names:
-        return str(names[0])
+        return readable(names[0])
     node = port.get_node()
-    return str((node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name())
+    return readable(
+        (node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name()
+    )
 
 
 def _scopes(name: str, root: str) -> str:

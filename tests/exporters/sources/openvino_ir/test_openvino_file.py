@@ -72,13 +72,16 @@ def test_layer_names_of_torch(tmp_path: Path) -> None:
     assert scopes == str(["", "layer4", "layer4.1", "layer4.1.conv2", "aten::_convolution/Convolution"])
 
 
-def test_names_that_are_not_unique(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["same", "layer/\t<b>\n" + 5000 * "x"])
+def test_names_that_are_not_unique(name: str, tmp_path: Path) -> None:
+    """Nor printable, nor short: a manifest holds no control characters, and 4,096 characters of a text."""
     path = classifier(tmp_path)
     model = ov.Core().read_model(path)
     for node in model.get_ops():
-        node.set_friendly_name("same")
+        node.set_friendly_name(name)
     ov.save_model(model, tmp_path / "same.xml", compress_to_fp16=False)
-    exported(tmp_path / "same.xml", output_path=tmp_path / "same.xai")
+    done = exported(tmp_path / "same.xml", output_path=tmp_path / "same.xai", roles=("gradient",))
+    assert done.manifest.target.tensor.startswith(name[:5])
 
 
 def saved_model(folder: Path, result: Any, x: Any) -> Path:
