@@ -57,32 +57,33 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is logged, not wrong.
 
     Raises:
-        VerificationError: A runtime computes head and tail differently from the first runtime.
+        VerificationError: A runtime computes head and tail differently from ONNX Runtime without optimisations.
     """
     wrong: dict[str, str] = {}
     rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
-    for runtime, opened in _runtimes():
+    for runtime, opened in (("ONNX Runtime without optimisations", _exactly), *_runtimes()):
         try:
-            between = opened(contents["head.onnx"], "the head")({manifest.input.name: image})
-            tail = opened(contents["tail.onnx"], "the tail")(between)
+            between, tail = _head_and_tail(opened, contents, manifest, image)
         except GraphError as error:
             log.warning("not verified on %s: %s", runtime, error)
             continue
-        if first is None:  # ONNX Runtime is the first of the runtimes
-            if not np.isfinite(tail[LOGITS]).all():
+        if first is None:
+            first, reference = tail[LOGITS], runtime
+            if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
-            first = tail[LOGITS]
+        if opened is _exactly:
+            continue
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             apart = float(np.abs(tail[LOGITS].astype(np.float64) - first).max())
             moved = _moved_by_rounding(contents, manifest, image)
             if moved > _DECIDED * apart:
                 raise VerificationError(
                     f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if the image "
-                    f"changes by 1e-7 of itself, and {runtime} differs from ONNX Runtime by {apart:.3g} (the largest is "
-                    f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
+                    f"changes by 1e-7 of itself, and {runtime} differs from {reference} by "
+                    f"{apart:.3g} (the largest is {np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
                 )
-            raise VerificationError(f"{runtime} computes head and tail differently from ONNX Runtime: {how}")
+            raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
         # the predicted class; a seed of zeros adds nothing to it
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
@@ -138,6 +139,14 @@ def _logits(
     head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
     rows = [tail(head({manifest.input.name: images[i : i + 1]}))[LOGITS] for i in range(len(images))]
     return np.concatenate(rows).astype(np.float64)
+
+
+def _head_and_tail(
+    opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]
+) -> tuple[Arrays, Arrays]:
+    """What the head gives for an input, and the tail."""
+    between = opened(contents["head.onnx"], "the head")({manifest.input.name: image})
+    return between, opened(contents["tail.onnx"], "the tail")(between)
 
 
 def _moved_by_rounding(contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]) -> float:

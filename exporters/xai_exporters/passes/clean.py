@@ -32,6 +32,7 @@ from .shape_arithmetic import reduce_shape_arithmetic
 from .stated_padding import state_padding
 from .supported import require_standard_ops
 from .weights_aside import read_at_common_opset
+from .zero_padded_pooling import separate_zero_padding
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,8 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
         return _clean(proto, input_shape, " ".join(str(error).split())[:300])
     shapes = _reduced(model, shapes)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
+    if separate_zero_padding(model):
+        shapes = measure(model)
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
