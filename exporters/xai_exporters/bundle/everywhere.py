@@ -81,7 +81,8 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
                 raise VerificationError(
                     f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if the image "
                     f"changes by 1e-7 of itself, and {runtime} differs from {reference} by "
-                    f"{apart:.3g} (the largest is {np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
+                    f"{apart:.3g} (the largest is {np.abs(first).max():.3g}); give the preprocessing it was trained with "
+                    "(--preprocess)"
                 )
             raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
         # the predicted class; a seed of zeros adds nothing to it

@@ -1,8 +1,9 @@
 """Keep ONNX Runtime from moving a Pad with zeros into the MaxPool after it.
 
-Its Pad fusion (seen in 1.31) turns Pad + MaxPool into MaxPool with `pads`, whatever the Pad fills in. A MaxPool pads with -inf, so at the
-border max(x, 0) becomes max(x), which differs if x is negative there (BiT pools before its first activation). A Clip between the two
-that lets every number pass stops it. If x is known to be nowhere negative, zeros and -inf give the same, and the graph stays.
+Its Pad fusion (seen in 1.31) turns Pad + MaxPool into MaxPool with `pads`, whatever the Pad fills in. A MaxPool pads with -inf,
+so at the border max(x, 0) becomes max(x), which differs if x is negative there (BiT pools before its first activation). A Clip
+between the two that lets every number pass stops it. If x is known to be nowhere negative, zeros and -inf give the same, and the
+graph stays.
 """
 
 from __future__ import annotations
