@@ -41,7 +41,7 @@ def pooled(first: str, opset: int, mode: str = "constant", value: Any = None) ->
 )
 def test_as_the_reference(first: str, opset: int, value: float | None) -> None:
     source = pooled(first, opset, value=value)
-    [want] = ReferenceEvaluator(source).run(None, {"image": IMAGES})  # type: ignore[misc]
+    [want] = ReferenceEvaluator(source).run(None, {"image": IMAGES})
     model = ir.to_proto(clean(source, None).model).SerializeToString()
     for run in (onnxruntime, open_vino):
         np.testing.assert_array_equal(run(model, {"image": IMAGES})["y"], want)
