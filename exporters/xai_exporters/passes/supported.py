@@ -66,6 +66,14 @@ def require_standard_ops(model: ir.Model) -> None:
                 f"{place} is {node.op_type}, which draws random numbers: each run gives other scores; export the network in "
                 "evaluation mode"
             )
+        if node.op_type.startswith(("Sequence", "Optional")) or node.op_type in (
+            "ConcatFromSequence",
+            "SplitToSequence",
+        ):
+            raise GraphError(
+                f"{place} is {node.op_type}: a graph of a bundle holds tensors alone, no lists and no optional ones, and this "
+                "one could not be resolved; export the network without it"
+            )
         if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()):
             raise GraphError(
                 f"{place} is {node.op_type}: control flow can't be cut or differentiated, and this one depends on the image or "

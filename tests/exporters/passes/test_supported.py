@@ -56,6 +56,17 @@ def test_chance(tmp_path: Path) -> None:
         export_onnx(tmp_path, b.model(b.linear(b.pooled(x), out="scores")))
 
 
+@pytest.mark.parametrize("op", ["Optional", "SequenceInsert"])
+def test_lists(op: str, tmp_path: Path) -> None:
+    b = o.Build()
+    x = b.features()
+    x = b("OptionalGetElement", b("Optional", x, name="odd")) if op == "Optional" else b(
+        "ConcatFromSequence", b("SequenceInsert", b("SequenceEmpty"), x, name="odd"), axis=1)  # fmt: skip
+    model = b.model(b.linear(b.pooled(x), out="scores"))
+    with pytest.raises(GraphError, match=r"is (Optional|Sequence)[A-Za-z]*: a graph of a bundle holds tensors alone"):
+        export_onnx(tmp_path, model)
+
+
 def test_custom_operator(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"node 'fused' is com\.microsoft\.IsAllFinite, which only some runtimes know"):
         export_onnx(tmp_path, custom())
