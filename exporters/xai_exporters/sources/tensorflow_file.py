@@ -50,14 +50,20 @@ def _variables(shown: Path, folder: Path) -> tuple[Path, ...]:
     """The files of a SavedModel; links among them are not followed out of the folder.
 
     Raises:
-        SourceError: One lies outside, or the weights' index is there without all of its parts.
+        SourceError: One lies outside or is no plain file, or the weights' index is there without all of its parts.
     """
     parts = sorted((folder / "variables").glob("variables.*"))
     files = (folder / _SAVED_MODEL, *parts)
     root = folder.resolve()
     for part in files:
-        if root not in part.resolve().parents:
+        try:
+            inside, plain = root in part.resolve().parents, part.is_file()
+        except (OSError, RuntimeError):  # a link to itself, by Python's version
+            inside = plain = False
+        if not inside:
             raise SourceError(f"{shown}: {part.name} lies outside the folder; refused")
+        if not plain:  # a pipe would be waited for
+            raise SourceError(f"{shown}: {part.name} is no plain file; refused")
     count = {int(m[1]) for part in parts if (m := re.fullmatch(r"variables\.data-\d{5}-of-(\d{5})", part.name))}
     shards = [part for part in parts if ".data-" in part.name]
     index = folder / "variables" / "variables.index"

@@ -8,7 +8,7 @@ from .openvino_ir import network
 from .openvino_ir.given import Given
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .tflite import metadata
-from .tflite.model import TFLite
+from .tflite.model import VERSION, TFLite
 
 _LARGEST = 1 << 31  # bytes; offsets in the format have 32 bits
 
@@ -34,5 +34,9 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         content = TFLite(path.read_bytes())
     except ValueError as error:
         raise SourceError(f"{file.path}: a damaged or truncated TFLite file ({error})") from None
+    if content.version != VERSION:
+        raise SourceError(
+            f"{file.path}: a TFLite file of schema version {content.version}; runtimes read version {VERSION} alone: damaged?"
+        )
     given = Given(file.path, path, "TFLite", size, "TFLite file", "tflite", ".tflite")
     return metadata.read(file.path, content, request.output, network.load(given, request))

@@ -136,6 +136,13 @@ def test_links_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x")
     (folder / "variables" / "variables.data-00000-of-00001").symlink_to(tmp_path / "secret")
     assert "lies outside the folder; refused" in refusal(folder)
+    (folder / "variables" / "variables.data-00000-of-00001").unlink()
+    (folder / "saved_model.pb").unlink()
+    (folder / "saved_model.pb").symlink_to(folder / "saved_model.pb")
+    assert "saved_model.pb lies outside the folder; refused" in refusal(folder)
+    (folder / "saved_model.pb").unlink()
+    (folder / "saved_model.pb").mkdir()
+    assert "saved_model.pb is no plain file; refused" in refusal(folder)
 
 
 def test_arch_is_refused(tmp_path: Path) -> None:

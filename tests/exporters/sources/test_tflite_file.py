@@ -148,6 +148,14 @@ def test_a_custom_operator(tmp_path: Path) -> None:
     )
 
 
+def test_another_schema(tmp_path: Path) -> None:
+    data = bytearray(tflite.network(NET))
+    [root] = struct.unpack_from("<I", data)
+    vtable = root - struct.unpack_from("<i", data, root)[0]
+    struct.pack_into("<I", data, root + struct.unpack_from("<H", data, vtable + 4)[0], 99)
+    assert "a TFLite file of schema version 99; runtimes read version 3 alone" in refusal(saved(tmp_path, bytes(data)))
+
+
 def upsampled(x: Any, weights: Any, bias: Any, stride: tuple[int, int], same: bool) -> Any:
     """MediaPipe's Convolution2DTransposeBias, as transpose_conv_bias.cc writes it: [N,H,W,I] * [O,h,w,I] + [O]."""
     (_, height, width, _), (_, h, w, _) = x.shape, weights.shape

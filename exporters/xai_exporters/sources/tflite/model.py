@@ -10,6 +10,9 @@ import zipfile
 
 from .flatbuffer import Table
 
+VERSION = 3
+"""The schema's version since 2017; TFLite's own runtime reads no other."""
+
 _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6  # of Model
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
 _CUSTOM_NAME = 1  # of OperatorCode
@@ -31,6 +34,7 @@ class TFLite:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._model = Table.root(data)
+        self.version = self._model.number(0, "<I")
         graphs = list(self._model.tables(_SUBGRAPHS))
         if not graphs:
             raise ValueError("it holds no graph")
