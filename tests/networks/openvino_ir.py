@@ -1,6 +1,6 @@
 """torchvision's families as OpenVINO IR: outputs and maps against the same network's ONNX, on both runtimes.
 
-    python -m tests.networks.openvino_ir [--int8] [NAME ...]     prints the tables; scripts/check_openvino writes them to docs/
+    python -m tests.networks.openvino_ir [--int8] [NAME ...]     prints a table; scripts/check_openvino writes it to docs/
 
 Every network is seeded, with randomised statistics. `ov.convert_model` converts it; the IR is saved in float32 and with weights in
 float16. The maps of the float32 IR are compared with those of torch's own ONNX export at the same layer. Where a ReLU's input is
@@ -338,7 +338,7 @@ def int8_table(results: Sequence[Quantised]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*")
-    parser.add_argument("--int8", action="store_true", help="the networks quantised by NNCF, too")
+    parser.add_argument("--int8", action="store_true", help="the networks quantised by NNCF instead")
     parser.add_argument("--single", choices=["float", "int8"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.single:
@@ -352,9 +352,10 @@ def main() -> None:
         sys.stdout.write(f"RESULT {json.dumps(dataclasses.asdict(result))}\n")
         return
     chosen = options.networks or list(NETWORKS)
-    sys.stdout.write(table(_each("float", chosen, Result)) + "\n")
     if options.int8:
-        sys.stdout.write("\n" + int8_table(_each("int8", chosen, Quantised)) + "\n")
+        sys.stdout.write(int8_table(_each("int8", chosen, Quantised)) + "\n")
+    else:
+        sys.stdout.write(table(_each("float", chosen, Result)) + "\n")
 
 
 def _each(mode: str, chosen: Sequence[str], kind: Any) -> list[Any]:

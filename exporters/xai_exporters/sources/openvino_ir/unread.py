@@ -12,6 +12,8 @@ _UNKNOWN = re.compile(
 )
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
+_VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
+_NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
 _LARGEST = 1 << 31  # bytes that are searched for a node's name
 
 
@@ -40,6 +42,9 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         return "damaged or truncated: OpenVINO's reader for TensorFlow can't parse it"
     if frontend == "tf" and any(word in _bytes(Path(file)) for word in _VARIABLES) and not Path(file).is_dir():
         return "the graph's weights are not in it but in variables elsewhere; freeze it, or name the folder of the SavedModel"
+    old = _VERSION.search(_bytes(Path(file), 4096)) if not frontend else None
+    if old is not None and int(old[1]) <= _NEWEST_OLD:
+        return f"an IR of version {int(old[1])}, which this OpenVINO does not read; convert the network with a newer OpenVINO"
     return f"OpenVINO can't read it ({reason(error)})"
 
 
@@ -70,9 +75,9 @@ def _node(kind: str, frontend: str, path: Path) -> str:
     return ""
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int = _LARGEST) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(_LARGEST)
+            return file.read(most)
     except OSError:
         return b""

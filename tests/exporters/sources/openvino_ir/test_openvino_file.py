@@ -133,6 +133,17 @@ def test_a_truncated_graph(keep: float, tmp_path: Path) -> None:
     assert "OpenVINO can't read it" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("version", "message"), [("7", "an IR of version 7, .* with a newer OpenVINO"), ("12", "can't read it")]
+)
+def test_another_version(version: str, message: str, tmp_path: Path) -> None:
+    path = classifier(tmp_path)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('version="11"', f'version="{version}"', 1), encoding="utf-8"
+    )
+    assert re.search(message, refusal(path))
+
+
 def test_damaged_graphs_give_one_line(tmp_path: Path) -> None:
     path = classifier(tmp_path)
     good, rng = path.read_bytes(), np.random.default_rng(5)
