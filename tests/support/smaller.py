@@ -30,14 +30,14 @@ def densenet121() -> DenseNet:
 
 
 def narrow(name: str, classes: int) -> nn.Module:
-    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage of a quarter of the width, or its VGG-16 of half the
-    width. The modules have the names of the full ones.
+    """torchvision's ResNet-18, its ResNet-50 with two Bottlenecks a stage of a quarter of the width, or its VGG-16, with BatchNorms
+    or without, of half the width. The modules have the names of the full ones.
     """
     network: nn.Module
-    if name == "vgg16_bn":
+    if name.startswith("vgg16"):
         deep: list[int | str] = [256, 256, 256, "M"]
         channels = [32, 32, "M", 64, 64, "M", 128, 128, 128, "M", *deep, *deep]
-        network = VGG(make_layers(channels, batch_norm=True), num_classes=classes)
+        network = VGG(make_layers(channels, batch_norm=name == "vgg16_bn"), num_classes=classes)
         network.classifier = nn.Sequential(nn.Linear(256 * 49, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, classes))
     elif name == "resnet50":
         network = ResNet(Bottleneck, [2, 2, 2, 2], num_classes=classes, width_per_group=16)
