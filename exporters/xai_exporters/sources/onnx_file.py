@@ -22,6 +22,7 @@ from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request, normalises
 from .onnx_metadata import read_metadata
 from .order import in_order
+from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .standard_form import in_standard_form
 
@@ -62,6 +63,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     except Exception as error:  # onnx raises several types for short or malformed data
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
     in_order(model.graph)
+    repair(model)
     _drop_marks(model)
     require_known_opset(model)
     try:
