@@ -20,20 +20,16 @@ def convolution(shape: tuple[int, ...], axis: int, zeros: bool) -> tuple[onnx.Mo
     codes, count = rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8), (4, 3)[axis]
     scale, zero = rng.random(count).astype(np.float32) / 50, rng.integers(-3, 4, count).astype(np.int8)
     names = ["codes", "scale", "zero"][: 3 if zeros else 2]
-    weights = [
-        numpy_helper.from_array(a, n)
-        for a, n in zip((codes, scale.reshape(shape), zero.reshape(shape)), names, strict=False)
-    ]
+    arrays: list[Array] = [codes, scale.reshape(shape), zero.reshape(shape)]
+    weights = [numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=False)]
     nodes = [
         helper.make_node("DequantizeLinear", names, ["weight"], axis=axis, name="dequantise"),
         helper.make_node("Conv", ["image", "weight"], ["map"], name="conv"),
         helper.make_node("GlobalAveragePool", ["map"], ["mean"], name="mean"),
         helper.make_node("Flatten", ["mean"], ["scores"], name="flat"),
     ]
-    image, scores = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, s)
-        for name, s in (("image", ["N", 3, 8, 8]), ("scores", ["N", 4]))
-    )
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 4])
     graph = helper.make_graph(nodes, "net", [image], [scores], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     spread = [count if i == axis else 1 for i in range(4)]
