@@ -1,0 +1,1 @@
+"""What scripts/check_int8 is made of."""
