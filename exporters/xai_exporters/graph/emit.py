@@ -9,12 +9,20 @@ import numpy as np
 import onnx_ir as ir
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """The name, or the name with a number (`name_2`) if it is taken; the result is added to `taken`."""
-    free, number = name, 1
+def unique(name: str, taken: set[str], last: dict[str, int] | None = None) -> str:
+    """The name, or the name with a number (`name_2`) if it is taken; the result is added to `taken`.
+
+    Args:
+        name: The name.
+        taken: Those that are taken.
+        last: The last number of each name, kept by the caller: a network unrolled step by step asks thousands of times for one.
+    """
+    last = {} if last is None else last
+    free, number = name, last.get(name, 1)
     while free in taken:
         number += 1
         free = f"{name}_{number}"
+    last[name] = number
     taken.add(free)
     return free
 
@@ -31,6 +39,7 @@ class Emitter:
         self.scope = scope
         self._taken = {str(value.name) for node in graph for value in node.outputs}
         self._taken |= {str(value.name) for value in graph.inputs} | set(graph.initializers)
+        self._last: dict[str, int] = {}
         self._shared: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     def node(
@@ -68,7 +77,7 @@ class Emitter:
 
     def unique(self, name: str) -> str:
         """The name, or the name with a number if it is taken; the result is taken from now on."""
-        return unique(name, self._taken)
+        return unique(name, self._taken, self._last)
 
     def _name(self, name: str) -> str:
         return self.unique(f"{self.scope}/{name}")
