@@ -115,6 +115,7 @@ def _transformers_maker(kind: str) -> Callable[[int], torch.nn.Module]:
             if type(getattr(part, "num_hidden_layers", None)) is int:
                 part.num_hidden_layers = min(part.num_hidden_layers, _SHALLOW)
         config.num_labels = 10
+        config.architectures = config.architectures or []  # None is refused if a type has several classes (DeiT)
         return transformers.AutoModelForImageClassification.from_config(config)
 
     return make

@@ -46,7 +46,12 @@ def examine_in(name: str, exporter: str, folder: Path, known: str) -> None:
         result["error"] = reason(error)
         say("done")
         return
-    result |= {"variant": variant, "side": side, "weights": sum(p.numel() for p in network.parameters())}
+    result |= {
+        "fitted": True,
+        "variant": variant,
+        "side": side,
+        "weights": sum(p.numel() for p in network.parameters()),
+    }
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
     path = folder / "net.onnx"
     say("torch.onnx.export")
