@@ -147,15 +147,15 @@ def _verify_framework(
         return None
     reference = network.reference(images)
     allowed = tolerance if network.tolerance is None else network.tolerance
-    worst = max(
-        _difference(outputs[name], value, name, _SIGMOID / tolerance if name in sigmoids else 0.0)
+    worst, where = max(
+        (_difference(outputs[name], value, name, _SIGMOID / tolerance if name in sigmoids else 0.0), name)
         for name, value in reference.items()
         if name in outputs
     )
     if worst > allowed:
         raise VerificationError(
-            f"the exported network differs from the source framework's own output by {worst:.1e} (at most "
-            f"{allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
+            f"the exported network differs from the source framework's own output by {worst:.1e} in {where!r} (at most "
+            f"{allowed:.0e} is allowed): the export to ONNX is not faithful, or the network magnifies rounding; please report it"
         )
     return worst
 
