@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -318,4 +319,5 @@ def _difference(got: NDArray[Any], want: NDArray[Any], name: str, least: float =
         )
     scale = max(float(np.abs(want).max()), least)
     # relative to 0 there is no difference: then the absolute one
-    return float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())
+    apart = float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())
+    return math.inf if math.isnan(apart) else apart  # NaN is greater than no bound

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from xai_exporters import Request, export
-from xai_exporters.bundle.verify import noise_images
+from xai_exporters.bundle.verify import _difference, noise_images
 from xai_exporters.cut.split import Parts
 from xai_exporters.cut.split import split as real_split
 from xai_exporters.errors import VerificationError
@@ -197,3 +197,8 @@ def test_a_vanishing_output(tmp_path: Path) -> None:
     b = o.Build()
     x = b("Gemm", b.pooled(b.features()), b.weight(np.zeros((6, 5), np.float32)), out="scores")
     assert export_onnx(tmp_path, b.model(x)).verified.source == 0
+
+
+def test_nan_differs_from_a_number() -> None:
+    assert _difference(np.array([np.nan, 1.0]), np.array([1.0, 1.0]), "scores") == np.inf
+    assert _difference(np.array([np.nan]), np.array([0.0]), "scores") == np.inf

@@ -71,7 +71,9 @@ def test_a_wrong_operator_is_noticed(folder: Path) -> None:
         compare(folder)
 
 
-@pytest.mark.parametrize("by", [lambda y: y + 0.02, lambda y: y * 1.02, lambda y: np.where(y > 1.5, y, y * 0.97)])
+@pytest.mark.parametrize(
+    "by", [lambda y: y + 0.02, lambda y: y * 1.02, lambda y: np.where(y > 1.5, y, y * 0.97), lambda y: y * np.nan]
+)
 def test_a_wrong_rounding_is_noticed(folder: Path, by: Any) -> None:
     change(folder / child.ROUNDINGS_OUT, "0", by)
     with pytest.raises(VerificationError, match=r"the rounding '.*' differs from OpenVINO's"):
