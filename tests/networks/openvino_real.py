@@ -2,6 +2,8 @@
 
     python -m tests.networks.openvino_real FOLDER [NAME ...]     prints the table; scripts/check_openvino writes it to docs/
 
+    python -m tests.networks.openvino_real FOLDER --maps         compares the maps of the IR in weights/openvino_ir with its ONNX's
+
 FOLDER holds weights/NAME.onnx, images/coco/*.jpg for the calibration and images/imagenet_samples/* for the comparison. NNCF has to
 be installed. A file that is quantised already is converted as it is.
 """
@@ -19,8 +21,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from xai_exporters import Request, export
 
-from .openvino_ir import int8_table, measured, ov
+from xai_deploy import Explainer
+
+from .openvino_ir import BACKENDS, distance, int8_table, measured, ov
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 0 to 255
 HALF = (127.5,) * 3
@@ -84,11 +89,33 @@ def converted(path: Path, network: Trained, calibration: Sequence[Path], folder:
     return folder / "int8.xml"
 
 
+def compare_maps(folder: Path) -> str:
+    """Every method's map of one photograph: the IR's bundle against that of the ONNX file, by runtime, as a Markdown table."""
+    [source] = (folder / "weights/openvino_ir").glob("*.xml")
+    x = NETWORKS[source.stem].images(sorted((folder / "images/imagenet_samples").glob("*.*"))[:1])
+    lines = ["| Method | " + " | ".join(BACKENDS) + " |", "|-|-|-|"]
+    with tempfile.TemporaryDirectory() as name:
+        paths = [Path(name) / file for file in ("ir.xai", "onnx.xai")]
+        for path, network in zip(paths, (source, folder / f"weights/{source.stem}.onnx"), strict=True):
+            options: dict[str, Any] = {"input_gradient": True, "pixel_relevance": True, "guided": True}
+            export(Request(network, output_path=path, preprocess="none", **options))
+        opened = {backend: [Explainer(path, backend) for path in paths] for backend in BACKENDS}
+        for method in opened[BACKENDS[0]][0].methods("all"):
+            given = {"masks": 200} if method == "rise" else {}
+            maps = [[e.explain(x, method, -1, **given).raw for e in pair] for pair in opened.values()]
+            lines.append(f"| {method} | " + " | ".join(f"{distance(*pair):.1e}" for pair in maps) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("networks", nargs="*")
+    parser.add_argument("--maps", action="store_true")
     options = parser.parse_args()
+    if options.maps:
+        sys.stdout.write(compare_maps(options.folder) + "\n")
+        return
     calibration = sorted((options.folder / "images/coco").glob("*.jpg"))
     samples = sorted((options.folder / "images/imagenet_samples").glob("*.*"))
     results = []
