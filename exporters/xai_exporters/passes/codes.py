@@ -44,6 +44,7 @@ class _Codes(Rewriting):
         changed = False
         for node in list(self.graph.node):
             kind = self.kind(node, held)
+            self.require_scale(node)
             if node.op_type == _N_BITS and node.domain == "com.microsoft":
                 self.n_bits(node)
             elif node.op_type == _QUANTISE and kind in _LIMITS:
@@ -78,6 +79,18 @@ class _Codes(Rewriting):
                 "integers (quantize_static with QuantType.QInt8 or QUInt8)"
             )
         return name
+
+    def require_scale(self, node: NodeProto) -> None:
+        """Refuse an activation whose scale gives no codes: each runtime would compute something else."""
+        if node.op_type != _QUANTISE or self.value(node.input[0]) is not None:
+            return
+        scale = self.value(node.input[1])
+        wrong = [] if scale is None else [s for s in scale.reshape(-1) if not np.finfo(np.float32).tiny <= s < np.inf]
+        if wrong and scale is not None and scale.dtype == np.float32:
+            raise GraphError(
+                f"{called(node.name, node.output)} quantises with the scale {wrong[0]:g}, which gives no codes; quantise the "
+                "network again, calibrated with images"
+            )
 
     def quantise(self, node: NodeProto, kind: str) -> None:
         """Cases 1 and 2: x to codes."""

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from xai_exporters.errors import GraphError
 from xai_exporters.passes.codes import to_common_codes
 
@@ -197,3 +197,18 @@ def test_refusals() -> None:
     with pytest.raises(GraphError, match="quantises to int16 with several or computed scales"):
         to_common_codes(b.model(x))
     assert to_common_codes(o.quantised()) is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"), [(0, "0"), (-0.1, "-0.1"), (1e-42, r"9\.99"), (np.inf, "inf"), (np.nan, "nan")]
+)
+def test_a_scale_that_gives_no_codes(scale: float, said: str) -> None:
+    image, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("image", "y"))
+    weights = [numpy_helper.from_array(np.array(scale, np.float32), "s"), numpy_helper.from_array(np.uint8(0), "z")]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"], name="first"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], name="second"),
+    ]
+    graph = helper.make_graph(nodes, "net", [image], [y], weights)
+    with pytest.raises(GraphError, match=rf"'first' quantises with the scale {said}\S*, which gives no codes"):
+        to_common_codes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
