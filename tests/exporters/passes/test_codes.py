@@ -199,12 +199,13 @@ def test_refusals() -> None:
     assert to_common_codes(o.quantised()) is None
 
 
-@pytest.mark.parametrize(
-    ("scale", "said"), [(0, "0"), (-0.1, "-0.1"), (1e-42, r"9\.99"), (np.inf, "inf"), (np.nan, "nan")]
-)
+@pytest.mark.parametrize(("scale", "said"), [(0, "0"), (-0.1, "-0.1"), (1e-42, "1"), (np.inf, "inf"), (np.nan, "nan")])
 def test_a_scale_that_gives_no_codes(scale: float, said: str) -> None:
     image, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("image", "y"))
-    weights = [numpy_helper.from_array(np.array(scale, np.float32), "s"), numpy_helper.from_array(np.uint8(0), "z")]
+    weights = [
+        numpy_helper.from_array(np.array(scale, np.float32), "s"),
+        numpy_helper.from_array(np.array(0, np.uint8), "z"),
+    ]
     nodes = [
         helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"], name="first"),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], name="second"),
