@@ -31,7 +31,7 @@ CHECKED = "checked"
 # why a model says nothing -> the most models that may be so
 REASONS = {
     "an input is empty": 56,
-    "no rule covers it": 15,  # training, an aspect kept, a maximum of RoiAlign: test_refusals
+    "no rule covers it": 20,  # training, an aspect kept, a maximum of RoiAlign, Unique: test_refusals
     "onnxruntime or the converter can't read it": 20,
     "the checker infers another shape than the runtime, or none": 3,
     "a runtime and the standard disagree": 3,
@@ -41,9 +41,10 @@ DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("
     # the evaluator counts the padding that ceil mode adds
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True"
 }
-# MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale; CastLike: the second
+# Unique is refused; MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale; CastLike: the second
 # input is empty; the others: no case has floats on both sides
 NEVER = {
+    "Unique",
     "MeanVarianceNormalization",
     "DequantizeLinear",
     "CastLike",
