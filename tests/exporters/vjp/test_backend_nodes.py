@@ -41,7 +41,8 @@ DISAGREE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("
     # the evaluator counts the padding that ceil mode adds
     "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True"
 }
-# Unique is refused; MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale; CastLike: the second
+# Unique: it is refused
+# MeanVarianceNormalization: the checker can't infer its body; DequantizeLinear: its only float is the scale; CastLike: the second
 # input is empty; the others: no case has floats on both sides
 NEVER = {
     "Unique",
