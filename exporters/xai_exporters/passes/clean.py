@@ -21,6 +21,7 @@ from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
 from .antialiased import write_antialiased
+from .bounded import require_bounded
 from .clipped_pooling import clip_poolings
 from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
@@ -147,6 +148,7 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one
     for index, node in enumerate(graph):
         node.name = node.name or f"{node.op_type}_{index}"
     try:
+        require_bounded(model, image_shape)
         shapes = measure(model)
     except GraphError as error:
         if one_because is not None:

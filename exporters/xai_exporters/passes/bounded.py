@@ -1,0 +1,52 @@
+"""Refuses a network that could take any memory or time, before it runs: its shapes are measured by running it.
+
+The runtime's guard decides, which would refuse the bundle's graphs, too. It computes the size of every tensor for a batch; see
+`xai_deploy.format.guard.expansion` for its limits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from xai_deploy.errors import UnsafeGraphError
+from xai_deploy.format.guard.expansion import Expansion
+from xai_deploy.format.guard.messages import parse
+from xai_deploy.format.guard.shapes import rules
+
+from ..errors import GraphError
+from ..graph.reading import called
+
+_BATCHES = (1, 3)  # the largest at which shapes are measured; a size may be a power of the batch
+
+
+def require_bounded(model: ir.Model, image_shape: tuple[int, ...]) -> None:
+    """Refuse it. It holds standard operators only, and its batch is open or 1.
+
+    Args:
+        model: The model; not changed.
+        image_shape: The shape of one image.
+
+    Raises:
+        GraphError: It would take more memory or work than its weights and its image explain, or a tensor's size depends on the
+            image's content.
+    """
+    for node in model.graph:
+        if node.op_type not in rules:
+            place = called(node.name, (v.name for v in node.outputs))
+            raise GraphError(f"{place} is {node.op_type}: how large its result becomes is not known before it runs")
+    proto = ir.to_proto(model)
+    for entry in [entry for entry in proto.opset_import if entry.domain]:  # their operators are no longer there
+        proto.opset_import.remove(entry)
+    data = proto.SerializeToString()
+    del proto
+    image = model.graph.inputs[0]
+    one = image.shape is not None and image.shape[0] == 1
+    size = math.prod(image_shape) * 4  # as float32
+    try:
+        expansion = Expansion(parse(data), data, size, {})
+        for batch in _BATCHES[:1] if one else _BATCHES:
+            expansion.check(batch)
+    except UnsafeGraphError as error:
+        raise GraphError(f"the network is not run, since it could take any memory or time: {error}") from None

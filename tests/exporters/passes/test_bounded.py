@@ -1,0 +1,71 @@
+"""Networks that could take any memory are not run: `bounded.py`."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from xai_exporters.errors import GraphError
+from xai_exporters.passes.bounded import require_bounded
+from xai_exporters.passes.clean import clean
+
+from .. import onnx_nets as o
+
+RULED = "the network is not run, since it could take any memory or time: "
+
+
+def added(grow: Callable[[o.Build, str], str]) -> onnx.ModelProto:
+    """A classifier, to whose scores the largest number of what `grow` makes is added."""
+    b = o.Build()
+    x = b.features()
+    most = b("ReduceMax", grow(b, x), keepdims=0)
+    return b.model(b("Add", b.linear(b.pooled(x)), most, out="scores"))
+
+
+def by_content(b: o.Build, x: str) -> str:
+    """Of as many elements as the map has positive numbers, times 10^7."""
+    count = b("ReduceSum", b("Cast", b("Greater", x, b.weight(np.float32(0))), to=7), keepdims=0)
+    size = b("Reshape", b("Mul", count, b.weight(10**7)), b.weight([1]))
+    return b("Expand", b.weight(np.float32(1)), size)
+
+
+def by_sizes(b: o.Build, x: str) -> str:
+    """Of (3 x 16 x 20)^3 elements: sizes to a power, which ONNX's inference does not follow."""
+    size = b("ReduceProd", b("Slice", b("Shape", "image"), b.weight([1]), b.weight([4])), keepdims=1)
+    return b("Expand", b.weight(np.float32(1)), b("Mul", b("Mul", size, size), size))
+
+
+def by_batch(b: o.Build, x: str) -> str:
+    """Of N^21 elements: one at a batch of 1, 10^10 at a batch of 3."""
+    n = b("Slice", b("Shape", "image"), b.weight([0]), b.weight([1]))
+    power = n
+    for _ in range(20):
+        power = b("Mul", power, n)
+    return b("Expand", b.weight(np.float32(1)), power)
+
+
+@pytest.mark.parametrize(
+    ("grow", "why"),
+    [
+        (by_content, "node 'expand_.*' .*depends on values that are not known before it runs"),
+        (by_sizes, r"node 'expand_.*' .*, which gives \[884736000\], its constants take 3.* MiB, more than the"),
+    ],
+)
+def test_it_is_refused(grow: Callable[[o.Build, str], str], why: str) -> None:
+    with pytest.raises(GraphError, match=RULED + f".*{why}"):
+        clean(added(grow), None)
+
+
+def test_a_power_of_the_batch_is_not_tried() -> None:
+    done = clean(added(by_batch), None)
+    assert done.reason is not None
+    assert RULED in done.reason
+    assert "MiB" in done.reason
+
+
+def test_an_operator_of_unknown_size() -> None:
+    b = o.Build()
+    b("SequenceAt", b("SplitToSequence", "image", name="parts"), b.weight(0), out="y")
+    with pytest.raises(GraphError, match="node 'parts' is SplitToSequence: how large its result becomes is not known"):
+        require_bounded(ir.from_proto(b.model("y")), (3, 16, 20))
