@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .explained_network import ExplainedNetwork
 from .explainer import Explainer
@@ -39,6 +39,7 @@ class Answer:
         probability: The network's own probability of the class explained, also if the target is "not" that class; None if
             the network has none.
         logit: The logit of the class explained.
+        score: The number that is explained: the logit, a difference of two, a cosine, a region's mean.
         seconds: Wall time of the method on all images of the call, divided by their number. It covers all targets of the call.
         constant: Why the map is the same everywhere, or None if it is not.
         heatmap: [H,W] float32 in [0,1], at the network's input size.
@@ -46,6 +47,7 @@ class Answer:
         signed: 0 is neutral in `raw`, and values below 0 speak against the class, or for the class that it is contrasted with.
         at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
         network: What the answer keeps of the bundle.
+        title: What is explained, for people, if the classes do not say it: "road @ 120,40,60,60". None if they do.
     """
 
     method: str
@@ -64,15 +66,21 @@ class Answer:
     signed: bool
     at_pixels: bool
     network: ExplainedNetwork
+    score: float | None = None
+    title: str | None = None
 
     @property
     def caption(self) -> str:
         """What is explained, for people: "cat", "cat vs dog" or "not cat"."""
+        if self.title is not None:
+            return self.title
         return _caption(self.label, self.versus_label, self.sign)
 
     @property
     def mark(self) -> str:
         """What is explained, in a file name: "281", "281-vs-207" or "not-281"."""
+        if self.title is not None:
+            return re.sub(r"[^A-Za-z0-9.,=-]+", "-", self.title).strip("-.")[:80]
         against = "" if self.versus is None else f"-vs-{self.versus}"
         return f"{'not-' if self.sign < 0 else ''}{self.target}{against}"
 
@@ -90,8 +98,10 @@ class Answer:
             "versus": self.versus,
             "versus_label": self.versus_label,
             "sign": self.sign,
+            "title": self.title,
             "probability": self.probability,
             "logit": self.logit,
+            "score": self.score,
             "seconds": self.seconds,
             **(files or {}),
             "signed": self.signed,
@@ -128,7 +138,9 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         versus=versus if versus >= 0 else None,
         versus_label=label(explainer, versus) if versus >= 0 else None,
         sign=int(explanation.sign[image]),
-        **likelihood(explainer, explanation.logits[image], target),
+        **likelihood(explainer, explanation.logits[image], target, _shares(explanation, image)),
+        score=None if explanation.score is None else float(explanation.score[image]),
+        title=explanation.titles[image] if explanation.titles else None,
         seconds=explanation.seconds / len(explanation.target),
         constant=explanation.constant[image],
         heatmap=explanation.heatmap[image],
@@ -157,29 +169,39 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
     return Answer(**{field.name: entry[field.name] for field in fields(Answer) if field.name not in rest}, **rest)
 
 
-def prediction(explainer: Explainer, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """The best classes of one image, best first, for JSON.
+def prediction(explainer: Explainer, logits: Array, shares: Array | None = None) -> list[dict[str, Any]]:
+    """The best classes of one image, best first, for JSON; of a region, the best classes in it.
 
     Args:
         explainer: The explainer that made the logits.
         logits: [classes].
+        shares: [classes], the mean probabilities in a region; None for anything but a region.
 
     Returns:
         At most `BEST` objects of class, label, probability (None if the network has none) and logit.
     """
     best = np.argsort(-logits, kind="stable")[:BEST]  # among equal logits, the lower index comes first
     return [
-        {"class": int(index), "label": label(explainer, int(index)), **likelihood(explainer, logits, int(index))}
+        {
+            "class": int(index),
+            "label": label(explainer, int(index)),
+            **likelihood(explainer, logits, int(index), shares),
+        }
         for index in best
     ]
 
 
-def likelihood(explainer: Explainer, logits: NDArray[np.float32], index: int) -> dict[str, Any]:
-    """The probability of class `index` (None if the network has none) and its logit, from logits [classes]."""
-    activation, logit = explainer.bundle.manifest.activation, float(logits[index])
-    if not has_probabilities(activation, len(logits)):
-        return {"probability": None, "logit": logit}
-    return {"probability": float(probabilities(logits, activation)[index]), "logit": logit}
+def likelihood(explainer: Explainer, logits: Array, index: int, shares: Array | None = None) -> dict[str, Any]:
+    """The probability of class `index` (None if the network has none) and its logit, from what `prediction` takes."""
+    manifest, logit = explainer.bundle.manifest, float(logits[index])
+    if manifest.scores.kind == "classes" and has_probabilities(manifest.activation, len(logits)):
+        shares = probabilities(logits, manifest.activation)
+    return {"probability": None if shares is None else float(shares[index]), "logit": logit}
+
+
+def _shares(explanation: Explanation, image: int) -> Array | None:
+    own: Array | None = None if explanation.shares is None else explanation.shares[image]
+    return own
 
 
 def label(explainer: Explainer, index: int) -> str:

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import logging
 
+from .errors import NotApplicableError
 from .explainer import Explainer
 from .foundation.exits import printable
 
 log = logging.getLogger(__name__)
+
+
+def require_classes(explainer: Explainer, bundle: str, what: str) -> None:
+    """Refuse a network that gives no score for each class, where predictions are compared.
+
+    Args:
+        explainer: The explainer of the bundle.
+        bundle: The bundle's name in messages.
+        what: What compares them.
+
+    Raises:
+        NotApplicableError: It gives something else.
+    """
+    gives = {"dense": "scores at each position", "vector": "numbers that are no classes"}.get(explainer.network.kind)
+    if gives is not None:
+        raise NotApplicableError(
+            f"{printable(bundle)}: the network gives {gives}; {what} compares classifiers only, xai-explain explains this network"
+        )
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:

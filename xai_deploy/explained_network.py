@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .format.bundle import Activation, Bundle, Input, TargetLayer
 
@@ -18,6 +19,7 @@ class ExplainedNetwork:
         layer: Where the network was cut.
         activation: How the logits become probabilities.
         labels: One label per class; empty if they are not known.
+        kind: What its scores are, see `format.manifest.Explained`.
     """
 
     name: str
@@ -26,13 +28,23 @@ class ExplainedNetwork:
     layer: TargetLayer
     activation: Activation
     labels: tuple[str, ...]
+    kind: Literal["classes", "dense", "vector"] = "classes"
 
     @classmethod
     def of(cls, bundle: Bundle) -> ExplainedNetwork:
         """What explanations keep of a bundle."""
         manifest = bundle.manifest
-        return cls(manifest.name, manifest.digest, manifest.input, manifest.target, manifest.activation, bundle.labels)
+        return cls(
+            manifest.name,
+            manifest.digest,
+            manifest.input,
+            manifest.target,
+            manifest.activation,
+            bundle.labels,
+            manifest.scores.kind,
+        )
 
     def label(self, index: int) -> str:
-        """The label of a class; "class 3" if it has none."""
-        return (self.labels[index] if self.labels else "") or f"class {index}"  # an empty label counts as none
+        """The label of a class; "class 3" if it has none, "output 3" if it is no class."""
+        what = "output" if self.kind == "vector" else "class"
+        return (self.labels[index] if self.labels else "") or f"{what} {index}"  # an empty label counts as none

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
-from .errors import NonFiniteOutputError, OptionError, TargetError, XaiError
+from .errors import NonFiniteOutputError, NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
@@ -26,6 +26,7 @@ from .forward import ForwardPass, OpenedNetwork
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .images.given import Image, read_given
+from .in_regions import Scored, in_regions
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
@@ -101,7 +102,14 @@ class Explainer:
         self.bundle = open_bundle(bundle, export, progress)
         self.network = ExplainedNetwork.of(self.bundle)
         self.labels = self.network.labels
-        self._space = ScoreSpace(self.bundle.manifest.classes, self.labels)
+        scores = self.bundle.manifest.scores
+        self._space = ScoreSpace(
+            self.bundle.manifest.classes,
+            self.labels,
+            scores.kind,
+            scores.normalised,
+            lambda image: self.predict(image)[0],
+        )
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
@@ -155,6 +163,8 @@ class Explainer:
         for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
+            if manifest.scores.kind != "classes" and (why := method.why_not(manifest)) is not None:
+                raise NotApplicableError(f"{name}: {why}")
             self._warn_of_rounding(name, method)
             named.append((name, method))
         batch = as_list(images)
@@ -219,6 +229,9 @@ class Explainer:
         given = [image if isinstance(image, Prepared) else read_given(image) for image in (images[i] for i in rows)]
         forward = self._forward(given)
         chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
+        if self.bundle.manifest.scores.kind == "dense":
+            sizes = [_small(one)[0] for one in given]
+            forward, chosen = in_regions(forward, chosen, self.bundle.manifest, sizes)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
         shared = time.perf_counter() - started
@@ -238,7 +251,8 @@ class Explainer:
             ]
             for of, (_, method) in zip(maps, named, strict=True)
         ]
-        return _Part(forward.logits, forward.outputs, seeds, maps, seconds, constant, [_small(one) for one in given])
+        scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
+        return _Part(scored, forward.outputs, maps, seconds, constant, [_small(one) for one in given])
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -247,7 +261,7 @@ class Explainer:
 
         The logits are among its outputs, so no other pass is run for them.
         """
-        classes = self.bundle.manifest.classes
+        classes = forward.compared
         runs = (
             (name, role, offset)
             for name, method in named
@@ -269,11 +283,13 @@ class Explainer:
 
     def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
         spec = self.bundle.manifest.input
-        logits = _joined([part.logits for part in parts])
         outputs = {
             output.name: _joined([part.outputs[output.tensor] for part in parts])
             for output in self.bundle.manifest.outputs
         }
+        # several targets of a classifier share one array
+        logits = [_joined([part.scored[t].logits for part in parts]) for t in range(count)]
+        shares = [_shares([part.scored[t] for part in parts]) for t in range(count)]
         explanations = []
         for m, (name, method) in enumerate(named):
             seconds = sum(part.seconds[m] for part in parts)
@@ -283,20 +299,25 @@ class Explainer:
                     Explanation(
                         heatmap=_heatmap.heatmap(raw, spec.height, spec.width),
                         raw=raw,
-                        logits=logits,
+                        logits=logits[t],
                         outputs=outputs,
-                        target=_joined([part.seeds[t].target for part in parts]),
-                        versus=_versus([part.seeds[t] for part in parts]),
-                        sign=_joined([np.where(part.seeds[t].sign < 0, -1, 1).astype(np.int8) for part in parts]),
+                        target=_joined([part.scored[t].seed.target for part in parts]),
+                        versus=_versus([part.scored[t].seed for part in parts]),
+                        sign=_joined([np.where(part.scored[t].seed.sign < 0, -1, 1).astype(np.int8) for part in parts]),
                         method=name,
                         options=options_of(method),
                         seconds=seconds,
                         constant=tuple(reason for part in parts for reason in part.constant[m][t]),
-                        signed=tuple(method.signed(bool(own)) for part in parts for own in part.seeds[t].contrasts),
+                        signed=tuple(
+                            method.signed(bool(own)) for part in parts for own in part.scored[t].seed.contrasts
+                        ),
                         at_pixels=method.at_pixels,
                         sizes=tuple(size for part in parts for size, _ in part.photos),
                         thumbnails=tuple(small for part in parts for _, small in part.photos),
                         network=self.network,
+                        score=_joined([part.scored[t].score for part in parts]),
+                        titles=tuple(title for part in parts for title in part.scored[t].titles),
+                        shares=shares[t],
                     )
                 )
         return explanations
@@ -341,6 +362,12 @@ def _naming(method: str) -> Iterator[None]:
         raise NonFiniteOutputError(f"{method}: {error}") from None
 
 
+def _shares(scored: Sequence[Scored]) -> Array | None:
+    """The mean probabilities of all chunks, [N,classes]; None if there are none."""
+    known = [one.shares for one in scored if one.shares is not None]
+    return _joined(known) if known else None
+
+
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -349,9 +376,8 @@ def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 class _Part:
     """The results of one chunk of n images."""
 
-    logits: Array
+    scored: list[Scored]  # per target
     outputs: dict[str, NDArray[Any]]
-    seeds: list[Seed]
     maps: list[Array]  # per method [T,n,h,w] for T targets
     seconds: list[float]  # per method
     constant: list[list[tuple[str | None, ...]]]  # per method and target

@@ -60,6 +60,10 @@ class Explanation:
         thumbnails: Per image, the photo reduced to at most 256 x 256, for notebooks and `plot`: a copy, at most 196 kB. The photos
             themselves are not kept. None if floats or prepared inputs were explained.
         network: The network that was explained.
+        score: [N] float32, the number that is explained: the logit of a class, a difference of two, a cosine, a region's mean. None
+            in explanations that an earlier version saved.
+        titles: Per image, what is explained, for people ("road @ 120,40,60,60", "like other.jpg"); None if the class says it.
+        shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
     """
 
     heatmap: Array
@@ -78,6 +82,9 @@ class Explanation:
     sizes: tuple[tuple[int, int] | None, ...]
     thumbnails: tuple[Pixels | None, ...]
     network: ExplainedNetwork
+    score: Array | None = None
+    titles: tuple[str | None, ...] = ()
+    shares: Array | None = None
 
     @property
     def probabilities(self) -> Array | None:
@@ -86,6 +93,8 @@ class Explanation:
         They are the network's own output if that holds probabilities. For a network that ends in logits they are their softmax.
         """
         activation = self.network.activation
+        if self.network.kind != "classes":
+            return self.shares
         if not has_probabilities(activation, self.logits.shape[1]):
             return None
         return probabilities(self.logits, activation)
@@ -204,6 +213,8 @@ class Explanation:
 
     def caption(self, image: int = 0) -> str:
         """What is explained in one image, for people: "cat", "cat vs dog" or "not cat"; see `Not`, `Contrast`."""
+        if self.titles and (title := self.titles[image]) is not None:
+            return title
         label = self.network.label
         versus = -1 if self.versus is None else int(self.versus[image])  # -1: an image without a contrast
         return caption(label(int(self.target[image])), label(versus) if versus >= 0 else None, int(self.sign[image]))
@@ -287,6 +298,7 @@ class Explanation:
             sizes=self.sizes,
             thumbnails=tuple(f"thumbnail-{i}" in small for i in range(len(self.thumbnails))),
             network=self.network,
+            titles=self.titles,
         )
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
@@ -312,6 +324,7 @@ class Explanation:
             sizes=header.sizes,
             thumbnails=tuple(arrays.get(f"thumbnail-{i}") for i in range(len(header.thumbnails))),
             network=header.network,
+            titles=header.titles,
         )
 
     def __repr__(self) -> str:
@@ -326,4 +339,4 @@ class Explanation:
         )
 
 
-_ARRAYS = ("heatmap", "raw", "logits", "target", "versus", "sign")
+_ARRAYS = ("heatmap", "raw", "logits", "target", "versus", "sign", "score", "shares")

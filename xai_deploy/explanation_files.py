@@ -38,6 +38,7 @@ class Header:
     Attributes:
         outputs: The names of the outputs, whose arrays are `output-0`, `output-1`, ...
         thumbnails: Whether each image has one; their arrays are `thumbnail-0`, ..., by image.
+        titles: As in `Explanation`; none in folders of earlier versions.
     """
 
     format: int
@@ -51,6 +52,7 @@ class Header:
     sizes: tuple[tuple[int, int] | None, ...]
     thumbnails: tuple[bool, ...]
     network: ExplainedNetwork
+    titles: tuple[str | None, ...] = ()
 
 
 def save(folder: Path, header: Header, arrays: Arrays) -> None:
@@ -124,11 +126,16 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
         "logits": lambda a: a.dtype == np.float32 and a.size and np.isfinite(a).all(),
         "target": lambda a: a.dtype == np.int64 and a.ndim == 1 and a.min() >= 0 and a.max() < classes,
         "versus": lambda a: a.dtype == np.int64 and a.ndim == 1 and a.min() >= -1 and a.max() < classes,
+        "score": lambda a: a.dtype == np.float32 and a.ndim == 1 and np.isfinite(a).all(),
+        "shares": lambda a: (
+            a.dtype == np.float32 and a.shape[1:] == (classes,) and a.min() >= -1e-3 and a.max() <= 1.001
+        ),
         "sign": lambda a: a.dtype == np.int8 and a.ndim == 1 and np.isin(a, (-1, 1)).all(),
         **{f"output-{i}": lambda a: a.ndim >= 1 and a.dtype.kind in "biuf" for i in range(len(header.outputs))},
     }
     small = {f"thumbnail-{i}" for i, there in enumerate(header.thumbnails) if there}
-    if set(arrays) - {"versus"} != (set(checks) | small) - {"versus"}:
+    optional = {"versus", "score", "shares"}
+    if set(arrays) - optional != (set(checks) | small) - optional:
         return "its arrays"
     for name, holds in checks.items():
         if name in arrays and (len(arrays[name]) != count or not holds(arrays[name])):
@@ -143,6 +150,8 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
         ):
             return name
     lists: list[Sequence[object]] = [header.sizes, header.thumbnails, header.signed]
+    if len(header.titles) not in (0, count):
+        return "titles"
     if any(len(each) != count for each in lists) or len(header.network.labels) not in (0, classes):
         return "its lists"
     if (

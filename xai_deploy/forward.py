@@ -12,9 +12,10 @@ from .backends.backend import Session, Tensor, to_host
 from .constant_maps import why_constant
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
-from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, TARGET, Manifest
+from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, SHARES, TARGET, Manifest
 from .foundation.progress import progress
-from .probabilities import probabilities
+from .probabilities import Score, has_probabilities, probabilities, softmax
+from .regions import Regions
 from .targets import CheckedTarget
 from .targets.seeds import Index, Seed
 
@@ -68,12 +69,20 @@ class OpenedNetwork:
         self.runtime, self.precision = runtime, precision
         self.proven: set[str] = set()  # roles whose logits were compared with head and tail
         self.sides = tuple(side.name for side in manifest.side)
-        self.tail_outputs = tuple(dict.fromkeys([LOGITS, *(output.tensor for output in manifest.outputs)]))
+        given = [LOGITS, *(output.tensor for output in manifest.outputs)]
+        if any(port.name == SHARES for port in manifest.graphs["tail"].gives):
+            given.append(SHARES)
+        self.tail_outputs = tuple(dict.fromkeys(given))
 
     @_lazy
     def no_seed(self) -> Array:
         """Zeros [batch_size,classes]. Every run for a class is fed some of these rows."""
         return np.zeros((self.batch_size, self.manifest.classes), np.float32)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the scores are those of regions."""
+        return self.manifest.scores.kind == "dense"
 
     @_lazy
     def classifier(self) -> Array:
@@ -130,11 +139,18 @@ class OpenedNetwork:
 
 
 class ForwardPass:
-    """The `methods.method.Forward` of one chunk of preprocessed inputs x, [n, ...]."""
+    """The `methods.method.Forward` of one chunk of preprocessed inputs x, [n, ...].
 
-    def __init__(self, network: OpenedNetwork, x: NDArray[Any]) -> None:
+    Args:
+        network: The opened graphs.
+        x: The inputs.
+        regions: Their regions, for dense scores; None: of each image all of it.
+    """
+
+    def __init__(self, network: OpenedNetwork, x: NDArray[Any], regions: Regions | None = None) -> None:
         self._network = network
         self.x = x
+        self.regions = regions or Regions.whole(network.manifest, len(x))
         self.batch_size = network.batch_size
         self.image_size = (network.manifest.input.height, network.manifest.input.width)
         self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
@@ -152,13 +168,23 @@ class ForwardPass:
     @_lazy
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
-        results = self._network.run("tail", self._head, self._network.tail_outputs)
+        results = self._network.run("tail", {**self._head, **self.regions.feeds()}, self._network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @_lazy
     def logits(self) -> Array:
-        """[n,classes] float32."""
-        return self._network.checked(self.outputs[LOGITS])
+        """[n,entries] float32: a score for each class, or for each class of each region."""
+        return self._network.checked(self.regions.flat(self.outputs[LOGITS]))
+
+    @_lazy
+    def shares(self) -> Array | None:
+        """[n,entries] float32, the probabilities; None if the network has none."""
+        if self._network.is_dense:
+            given = self.outputs.get(SHARES)
+            return None if given is None else np.asarray(self.regions.flat(given), np.float32)
+        manifest = self._network.manifest
+        known = manifest.scores.kind == "classes" and has_probabilities(manifest.activation, manifest.classes)
+        return self.probabilities(self.logits) if known else None
 
     @_lazy
     def _host_sides(self) -> dict[str, NDArray[Any]]:
@@ -169,23 +195,44 @@ class ForwardPass:
         """How many classes the network has."""
         return self._network.manifest.classes
 
+    @property
+    def compared(self) -> int:
+        """See `methods.method.Forward`."""
+        return 0 if self._network.manifest.scores.kind == "vector" else self.classes
+
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
         return role in self._network.manifest.graphs
 
     def probabilities(self, logits: Array) -> Array:
-        """The network's own probabilities of its logits [..., classes]."""
+        """The network's own probabilities of its logits [..., classes]; numbers that are no classes stay as they are."""
+        if self._network.manifest.scores.kind == "vector":
+            return logits
         return probabilities(logits, self._network.manifest.activation)
 
-    def tail(self, activation: Array, image: NDArray[np.int64]) -> Array:
-        """Logits [b,classes] of other activations; row i takes the side tensors of image `image[i]`."""
+    def scored(self, score: Score, logits: Array) -> Array:
+        """Logits [..., classes] as scores; see `methods.method.Forward`."""
+        if score == "logit":
+            return logits
+        return softmax(logits) if score == "softmax" else self.probabilities(logits)
+
+    def _scores(self, score: Score, feeds: Mapping[str, Tensor], regions: Regions) -> Array:
+        """Run the tail, and return the scores of its entries, [b,entries]."""
+        network, feeds = self._network, {**feeds, **regions.feeds()}
+        if regions.where is None:
+            return self.scored(score, network.scores("tail", feeds, LOGITS))
+        given = network.scores("tail", feeds, SHARES if score == "probability" else LOGITS)  # [b,R,C]
+        return np.asarray(regions.flat(softmax(given) if score == "softmax" else given), np.float32)
+
+    def tail(self, activation: Array, image: Index, score: Score = "logit") -> Array:
+        """Scores [b,entries] of other activations; row i takes the side tensors and the regions of image `image[i]`."""
         feeds: dict[str, Tensor] = {ACTIVATION: activation.astype(self._network.manifest.target.dtype, copy=False)}
         feeds |= {name: side[image] for name, side in self._host_sides.items()}
-        return self._network.scores("tail", feeds, LOGITS)
+        return self._scores(score, feeds, self.regions.rows(image))
 
-    def network(self, x: NDArray[Any]) -> Array:
-        """Logits [b,classes] of other inputs: head, then tail, without a copy to the host in between."""
-        return self._network.scores("tail", self._run_head(x), LOGITS)
+    def network(self, x: NDArray[Any], image: Index, score: Score = "logit") -> Array:
+        """Scores [b,entries] of other inputs: head, then tail, without a copy to the host in between."""
+        return self._scores(score, self._run_head(x), self.regions.rows(image))
 
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
@@ -246,24 +293,38 @@ class ForwardPass:
         """
         key = role, _key(seed), offset
         if key not in self._arrived:
-            if seed.is_class:
+            if seed.is_class and not self._network.is_dense:
                 start = self._beside(len(seed.classes), offset)
                 self._arrived[key] = self._run_back(role, seed.classes[:, 0], start)
             else:
                 target = np.full(len(seed.classes), BY_SEED, np.int64)
-                self._arrived[key] = self._run_back(
-                    role, target, seed.dense(self._network.manifest.classes) + np.float32(offset)
-                )
+                self._arrived[key] = self._run_back(role, target, self.regions.shaped(self.weights(seed, offset)))
         return self._arrived[key]
+
+    def backward_from_logits(self, role: str, seed: Seed) -> Array:
+        """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
+        return self.backward(role, Seed.of_weights(self.weights(seed) * self.logits))
+
+    def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
+        """See `methods.method.Forward`."""
+        return self.regions.weights(seed, offset)
 
     def _beside(self, count: int, offset: float) -> Array:
         """The graph's input `seed` for one class per image, [n,classes], filled with `offset`. The graph adds 1 at that class."""
         zeros = self._network.no_seed[:count]
         return zeros if offset == 0 else zeros + np.float32(offset)
 
-    def at(self, x: NDArray[Any]) -> ForwardPass:
-        """The forward pass of other inputs [b, ...]."""
-        return ForwardPass(self._network, x.astype(self._network.manifest.input.dtype, copy=False))
+    def at(self, x: NDArray[Any], image: Index) -> ForwardPass:
+        """The forward pass of other inputs [b, ...], with the regions of the images that they are made of."""
+        regions = self.regions.rows(image)
+        return ForwardPass(self._network, x.astype(self._network.manifest.input.dtype, copy=False), regions)
+
+    def of_regions(self, regions: Regions) -> ForwardPass:
+        """The same images with other regions; the head does not run again."""
+        other = ForwardPass(self._network, self.x, regions)
+        if "_head" in self.__dict__:
+            other.__dict__["_head"] = self._head
+        return other
 
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
@@ -280,8 +341,7 @@ class ForwardPass:
         network = self._network
         graph = network.manifest.graphs[role]
         feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
-        feeds[TARGET] = target
-        feeds[SEED] = seed
+        feeds |= {TARGET: target, SEED: seed, **self.regions.feeds()}
         name = graph.propagated
         assert name is not None  # methods ask for graphs that propagate back
         # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
@@ -294,8 +354,8 @@ class ForwardPass:
             _ = self.logits  # checked first, because an error about the logits says more than one about the gradient
         # Logits that came from this run are compared with a run of the tail. Others came from the tail, or from a proven graph.
         if proving:
-            plain = network.scores("tail", self._head, LOGITS) if missing else self.logits
-            network.prove(role, to_host(results[LOGITS]), plain)
+            plain = self._scores("logit", self._head, self.regions) if missing else self.logits
+            network.prove(role, self.regions.flat(to_host(results[LOGITS])), plain)
         propagated = np.asarray(to_host(results[name]), np.float32)
         if not np.isfinite(propagated).all():  # here, because a ReLU would turn minus infinity into 0
             raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from .errors import NotApplicableError
 from .format.manifest import Activation
 
 Floats = TypeVar("Floats", bound=NDArray[Any])
+Score: TypeAlias = Literal["probability", "logit", "softmax"]
+"""Which score a method reads: the logit; the network's own probability; or the softmax of the logits, for any network."""
 
 
 def has_probabilities(activation: Activation, classes: int) -> bool:

@@ -34,6 +34,7 @@ from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, RequestError, VerificationError
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
+from .passes.heads import add_embedding_head, add_zero_shot_head
 from .question import refuse
 from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
@@ -144,8 +145,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     for destination in (path, *steps):
         check_destination(destination, request.overwrite)
     say("reading the network")
-    network = load_source(request)
-    look(network, request)
+    network, request = _read(request)
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape)
     request = settle(request, network, graph, ask)
@@ -164,13 +164,28 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     """Every legal cut of a network, in the graph's order."""
     check(request)
     say("reading the network")
-    network = load_source(replace(request, split="auto"))
-    look(network, request)
+    network, request = _read(replace(request, split="auto"))
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape)
-    logits = find_logits(graph, request.output)
+    logits = find_logits(graph, request.output, request.task)
     drop_foreign_outputs(graph, logits)
     return candidates(graph, logits)
+
+
+def _read(request: Request) -> tuple[TrainedNetwork, Request]:
+    """The network, with the head that the request adds to it, whose output the returned request explains."""
+    network = load_source(request)
+    look(network, request)
+    if request.classes is None and request.task != "embedding":
+        return network, request
+    proto = onnx.ModelProto.FromString(network.proto.SerializeToString())
+    output = request.output or next(v.name for v in proto.graph.output if v.name != network.tap)
+    scale = request.logit_scale
+    if request.classes is None:
+        name = add_embedding_head(proto, output)
+    else:
+        name = add_zero_shot_head(proto, output, request.classes, 1.0 if scale is None else scale)
+    return replace(network, proto=proto), replace(request, output=name)
 
 
 def _export_all(
@@ -246,6 +261,10 @@ def _plan(
     choice = choose(graph, request, network.tap)
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
+    if request.web is not None and choice.logits.scores.kind != "classes":
+        raise RequestError(
+            "--web: the page explains classifiers only; explain this network with xai-explain or a fused graph"
+        )
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization; the export to ONNX may have merged it"
@@ -335,7 +354,7 @@ def _further_files(plan: Plan, manifest: Manifest, draft: Draft) -> None:
         for role in manifest.graphs:
             if plan.roles.roles[role].method is not None:
                 model = draft.file(f"{role}.onnx").read_bytes()
-                xml, weights = to_ir(model, image, manifest.activation, plan.labels, request.embed_preprocess)
+                xml, weights = to_ir(model, image, manifest.class_activation, plan.labels, request.embed_preprocess)
                 draft.write(f"{role}.xml", xml)
                 draft.write(f"{role}.bin", weights)
 

@@ -72,6 +72,9 @@ class Request:
         output: The source's output to explain, if there are several.
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
+        task: What the explained output holds; None: classes, or what the graph shows (dense scores, an embedding of length 1).
+        classes: `.npy` file with a vector for each class, which makes an encoder of images a classifier.
+        logit_scale: Factor on the cosines with these vectors; None: 1.
         labels: Text file with one label a line.
         roles: Graphs to write; if empty, all that apply and that are written by default.
         all_graphs: Write every graph that the network allows, but fused ones and those of further composites.
@@ -142,6 +145,20 @@ class Request:
         ),
     ] = None
     preprocess_fields: Mapping[str, Any] = field(default_factory=dict)
+    task: Annotated[
+        Literal["classes", "numbers", "embedding"] | None,
+        Option(
+            _NETWORK,
+            "what an output [N, D] holds: classes (default), numbers that are no classes, or an embedding to compare images by",
+        ),
+    ] = None
+    classes: Annotated[
+        Path | None,
+        Option(_NETWORK, "vectors of classes [classes, D], for a network that embeds images (zero-shot)", "FILE.npy"),
+    ] = None
+    logit_scale: Annotated[
+        float | None, Option(_NETWORK, "factor on the cosines of --classes (default: 1; CLIP: 100)", "FACTOR")
+    ] = None
     labels: Annotated[Path | None, Option(_NETWORK, "text file with one label a line", "FILE")] = None
     roles: Annotated[
         tuple[str, ...], Option(_GRAPHS, "graphs to write beside head and tail ({roles})", "ROLE[,ROLE]", parse="words")
@@ -240,6 +257,12 @@ def check(request: Request) -> None:
             raise RequestError(f"{flag} takes a name; got {value!r}")
         if isinstance(value, str) and not value.isprintable():  # also refuses bytes that are no text
             raise RequestError(f"{flag} takes printable text; got {value!r}")
+    if request.task not in (None, "classes", "numbers", "embedding"):
+        raise RequestError(f"--task is classes, numbers or embedding, not {request.task!r}")
+    if request.classes is not None and request.task not in (None, "classes"):
+        raise RequestError(f"--classes makes the network a classifier; --task {request.task} is something else")
+    if request.logit_scale is not None and request.classes is None:
+        raise RequestError("--logit-scale is for --classes, which is not given")
     if not isinstance(request.arch_options, Mapping) or not all(map(_is_name, request.arch_options)):
         raise RequestError(
             f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"

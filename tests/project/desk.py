@@ -28,6 +28,7 @@ NETWORK = ROOT / "models" / "clutter_digits"
 CLASSES = 1000
 LABELS = ("cat", "dog", "zebra", "car", "ship", "bird", "horse", "truck", "deer", "frog")
 SOURCES = ("resnet50.onnx", "net.onnx")
+ROADS = ("background", "road", "car", "person", "sky")
 BUNDLES = ("resnet50.xai", "float32.xai", "int8.xai", "net.xai")
 
 
@@ -73,8 +74,37 @@ def lay(desk: Path) -> None:
             {"id": number, "image_id": number, "category_id": number, "bbox": [20, 20, 24, 24], "iscrowd": 0}
         )
     (desk / "instances.json").write_text(json.dumps(boxes), encoding="utf-8")
-    for name in ("photo.jpg", "cat.jpg"):
+    for name in ("photo.jpg", "cat.jpg", "street.jpg"):
         shutil.copy(desk / "photos" / "0.jpg", desk / name)
+    for name in ("other.jpg", "a.jpg", "b.jpg"):
+        shutil.copy(desk / "photos" / ("2.jpg" if name == "b.jpg" else "1.jpg"), desk / name)
+    shutil.copy(desk / "masks" / "0.png", desk / "mask.png")
+    shutil.copy(desk / "model.onnx", desk / "encoder.onnx")
+    onnx.save(segmenter(), desk / "segmenter.onnx")
+    (desk / "roads.txt").write_text("\n".join(ROADS) + "\n", encoding="utf-8")
+    (desk / "names.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
+    vectors = np.random.default_rng(1).standard_normal((len(LABELS), CLASSES)).astype(np.float32)
+    np.save(desk / "vectors.npy", vectors)
+    np.save(desk / "prototype.npy", vectors[0])
+
+
+def segmenter() -> onnx.ModelProto:
+    """The network of `models/` up to its pooling, and a convolution to scores at each position, of random weights."""
+    model = onnx.load(NETWORK / "clutter_digits.onnx")
+    graph = model.graph
+    [pooling] = [node for node in graph.node if node.op_type in ("GlobalAveragePool", "ReduceMean")]
+    [linear] = [tensor for tensor in graph.initializer if tensor.name == "fc.weight"]
+    weights = np.random.default_rng(0).standard_normal((len(ROADS), linear.dims[1], 1, 1)).astype(np.float32)
+    graph.initializer.append(numpy_helper.from_array(weights, "scores.weight"))
+    after = list(graph.node)[list(graph.node).index(pooling) :]
+    for node in after:
+        graph.node.remove(node)
+    graph.node.append(onnx.helper.make_node("Conv", [pooling.input[0], "scores.weight"], ["scores"], name="scores"))
+    del graph.output[:], graph.value_info[:]
+    graph.output.append(
+        onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["N", len(ROADS), None, None])
+    )
+    return model
 
 
 def network() -> bytes:

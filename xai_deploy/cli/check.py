@@ -17,7 +17,7 @@ from ..agreement import report as check_report
 from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
 from ..agreement.networks import described, warn_of_differences
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
-from ..caveats import warn_of
+from ..caveats import require_classes, warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
 from ..format.bundle import MANIFEST
 from ..foundation.exits import printable
@@ -217,6 +217,7 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
+    require_classes(explainer, path, "xai-check")
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer

@@ -80,7 +80,8 @@ class Drawing:
         tile = fit(photo, self._tile)
         best = prediction[0]
         shown = {best["label"]: likelihood(best)}
-        shown.update((a.label, likelihood(a.as_json())) for _, a in answers if a.label not in shown)
+        named = (a for _, a in answers if a.title is None and a.caption not in shown and a.label not in shown)
+        shown.update((a.label, likelihood(a.as_json())) for a in named)
         maps = [
             Tile(
                 answer.overlay(tile, self.style),
@@ -106,7 +107,9 @@ class Drawing:
 
 
 def likelihood(entry: Mapping[str, Any]) -> str:
-    """An entry's probability in percent, or its logit if it has no probability."""
+    """An entry's probability in percent, its logit if it has no probability, or its value if it is no class."""
+    if entry.get("value") is not None:
+        return f"{entry['value']:.3g}"
     if entry["probability"] is None:
         return f"logit {entry['logit']:.3g}"
     return f"{100 * entry['probability']:.1f} %"

@@ -82,9 +82,16 @@ def _parser() -> Parser:
         "-t",
         "--target",
         action="append",
-        metavar="ID|LABEL|topK|A vs B|not A",
-        help="class to explain, to contrast with another, or to find evidence against; repeat it for several, labels may hold "
-        "commas (default: each image's predicted class)",
+        metavar="ID|LABEL|topK|A vs B|not A|A@WHERE",
+        help="class to explain, to contrast with another, or to find evidence against; in a segmentation WHERE is a mask.png, "
+        "x,y,width,height, 'all' or 'predicted'; '#3' is output 3; repeat it for several, labels may hold commas (default: each "
+        "image's predicted class)",
+    )
+    add(
+        "--like",
+        action="append",
+        metavar="IMAGE|VECTOR.npy",
+        help="for embeddings: explain how alike each image is to this one; repeatable",
     )
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import Explainer, XaiError
+from .. import Explainer, Explanation, Like, XaiError
 from .. import answer as answers
 from ..answer import Answer
 from ..caveats import warn_of
@@ -24,6 +24,7 @@ from ..images import Pixels, read_image
 from ..images.transparency import is_transparent
 from ..methods import methods
 from ..preprocess import frame
+from ..targets import Target
 from .arguments import (
     Bad,
     MethodRequest,
@@ -59,7 +60,9 @@ class Explanations:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
         asked = parse_methods(arguments.method or ["reciprocam"])
-        self.targets = [parse_target(text) for text in arguments.target or ["-1"]]
+        self.targets: list[Target] = [parse_target(text) for text in arguments.target or []]
+        self.targets += [Like(reference) for reference in arguments.like or []]
+        self.targets = self.targets or [None]
         self.explainer = Explainer(
             arguments.bundle,
             arguments.backend,
@@ -191,7 +194,7 @@ class Explanations:
                 self._write(answer, f"{self.names[path]}--{method.title}", picture)
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
-            prediction = answers.prediction(self.explainer, explanations[0].logits[i])
+            prediction = self._prediction(explanations[0], i, shown)
             image = {
                 "file": str(path),
                 "transparent": is_transparent(path),
@@ -203,6 +206,17 @@ class Explanations:
             self._add(image, path, picture, shown)
             entries.append(image)
         return entries
+
+    def _prediction(self, explanation: Explanation, image: int, shown: Sequence[Answer]) -> list[dict[str, Any]]:
+        """What the network says of an image: its best classes, or the numbers explained if they are no classes."""
+        if self.explainer.network.kind == "vector":
+            rows = {answer.caption: answer for answer in shown}
+            return [
+                {"class": None, "label": caption, "probability": None, "logit": None, "value": answer.score}
+                for caption, answer in rows.items()
+            ]
+        shares = None if explanation.shares is None else explanation.shares[image]
+        return answers.prediction(self.explainer, explanation.logits[image], shares)
 
     def _methods_of(self, shown: Sequence[Answer]) -> list[MethodRequest]:
         """The method of each of an image's maps, as the user wrote it.

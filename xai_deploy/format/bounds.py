@@ -7,7 +7,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .manifest import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Manifest, Port, fused_method
+from .manifest import (
+    ACTIVATION,
+    GRADIENT,
+    LOGITS,
+    PIXEL_LOGITS,
+    RELEVANCE,
+    SEED,
+    SHARES,
+    TARGET,
+    Manifest,
+    Port,
+    fused_method,
+    regions,
+)
 
 _SIDE = 65_535  # pixels, positions, channels
 _ELEMENTS = 1 << 26  # numbers in one tensor of one image: 256 MiB in float32
@@ -82,14 +95,16 @@ def port_fault(manifest: Manifest) -> str | None:
         The graph, the port and both sizes; None if nothing contradicts.
     """
     _, h, w = manifest.target.shape
-    classes, image = manifest.classes, manifest.input.image_shape
-    known = {
+    classes, image, scores = manifest.classes, manifest.input.image_shape, manifest.seed_shape
+    known: dict[str, tuple[int | None, ...]] = {
         ACTIVATION: manifest.target.shape,
-        LOGITS: (classes,),
+        LOGITS: scores,
         PIXEL_LOGITS: (h * w, classes),
         TARGET: (),
-        SEED: (classes,),
+        SEED: scores,
+        SHARES: scores,
         manifest.input.name: image,
+        **{port.name: port.shape for port in regions(manifest)},
         **{side.name: side.shape for side in manifest.side},
         **{output.tensor: output.shape for output in manifest.outputs},
     }
@@ -123,6 +138,8 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
         yield "manifest.target.shape", size, _SIDE
     yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, _SIDE
     yield "manifest.classes", manifest.classes, _CLASSES
+    yield "manifest.explained: entries", len(manifest.explained), _MOST
+    yield "manifest.explained: sizes", math.prod(manifest.scores.shape), _ELEMENTS
     if "pixelwise-tail" in manifest.graphs:
         yield "manifest: classes x channels of the target", manifest.classes * channels, _TABLE
         yield "manifest: classes x positions of the target", manifest.classes * h * w, _TABLE

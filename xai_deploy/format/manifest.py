@@ -15,9 +15,14 @@ field blank. The graphs:
 - `relevance`, `relevance-COMPOSITE`: as `gradient`, but with `relevance` [N,K,h,w] instead of the gradient: s, propagated back to
   the activation by the composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request): the same at the input;
 - `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
-  `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package;
+  `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package. With dense scores also `where` float32 [N,H,W], the
+  region, of any scale; with an embedding `reference` float32 [N,D], of any length, in place of `target`;
 - `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
+
+If the scores are dense, one for each class at each position, every graph with a tail also takes `where` float32 [N,R,H,W], the
+weights of R regions for each image. `logits` and `seed` are then [N,R,classes]: a region's score is the weighted sum of the scores
+at all positions, and `region_probabilities` [N,R,classes] is that of the probabilities.
 
 What each graph takes and gives is recorded as its ports. If `batch` is "one", N is 1 in every graph of the bundle.
 """
@@ -45,10 +50,14 @@ LOGITS = "logits"
 PIXEL_LOGITS = "pixel_logits"
 TARGET = "target"
 SEED = "seed"
+WHERE = "where"
+REFERENCE = "reference"
+DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
+SHARES = "region_probabilities"
 GRADIENT = "gradient"
 RELEVANCE = "relevance"
 SALIENCY = "saliency_map"
-RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, GRADIENT, RELEVANCE)
+RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, WHERE, REFERENCE, DENSE, SHARES, GRADIENT, RELEVANCE)
 _FUSED = "fused-"  # prefix of the roles whose graphs give a map together with the network's outputs
 PREDICTED, BY_SEED = -1, -2  # values of `target` that are no class: the predicted class, and the seed alone
 
@@ -198,6 +207,24 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """A tensor of the tail that targets weigh: every explanation explains one number, a weighted sum of it.
+
+    Attributes:
+        tensor: Its name.
+        kind: "classes": a score for each class, [C]. "dense": a score for each class at each position, [C,H,W]. "vector": numbers
+            that are no classes, [D]: measured values, or an embedding.
+        shape: Without the batch.
+        normalised: A vector of length 1, so that its product with a unit vector is their cosine.
+    """
+
+    tensor: str
+    kind: Literal["classes", "dense", "vector"]
+    shape: tuple[int, ...]
+    normalised: bool = False
+
+
+@dataclass(frozen=True)
 class Port:
     """A tensor that a graph takes or gives.
 
@@ -262,7 +289,7 @@ class Manifest:
     Attributes:
         format, digest, producer, name: The bundle's own. A manifest of format 1 keeps that number; the rest is as in format 2.
         input, target, side: The tensors that head and tail take and give.
-        classes: How many scores `logits` holds.
+        classes: How many scores `logits` holds, for dense outputs at each position.
         activation: How the logits become probabilities.
         batch: "one": every graph takes exactly one image.
         outputs: The outputs of the source network.
@@ -275,6 +302,7 @@ class Manifest:
         logits_step: The quantisation step of the logits in a network of integers; 0 for floats.
         requires: Features that a reader has to know; with an unknown one the bundle is refused.
         extensions: Entries that a reader may ignore.
+        explained: What targets weigh. The first is the tensor `logits`; none: a score for each class.
     """
 
     format: int
@@ -297,6 +325,22 @@ class Manifest:
     logits_step: float = 0.0
     requires: tuple[str, ...] = ()
     extensions: dict[str, str] = field(default_factory=dict)
+    explained: tuple[Explained, ...] = ()
+
+    @property
+    def scores(self) -> Explained:
+        """The tensor `logits`."""
+        return self.explained[0] if self.explained else Explained(LOGITS, "classes", (self.classes,))
+
+    @property
+    def class_activation(self) -> Activation:
+        """`activation`, if `logits` is a score for each class; else "scores"."""
+        return self.activation if self.scores.kind == "classes" else "scores"
+
+    @property
+    def seed_shape(self) -> tuple[int | None, ...]:
+        """The shape of the output `logits` and of the input `seed`: a weight for each class; for dense scores, in each region."""
+        return (None, self.classes) if self.scores.kind == "dense" else self.scores.shape
 
     @property
     def network(self) -> str:
@@ -318,6 +362,12 @@ def activations(manifest: Manifest) -> tuple[Port, ...]:
     """The tensors that the head gives and the tail takes: the activation and the side tensors."""
     own = Port(ACTIVATION, manifest.target.shape, manifest.target.dtype)
     return own, *(Port(side.name, side.shape, side.dtype) for side in manifest.side)
+
+
+def regions(manifest: Manifest) -> tuple[Port, ...]:
+    """The input `where` of graphs with dense scores; none for other scores."""
+    scores = manifest.scores
+    return (Port(WHERE, (None, *scores.shape[1:]), "float32"),) if scores.kind == "dense" else ()
 
 
 def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePathError
 from ..foundation import schema
 from . import bounds, format1
-from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations
+from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations, regions
 
 FEATURES: frozenset[str] = frozenset()
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
@@ -94,7 +94,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
     image, preprocess = manifest.input, manifest.input.preprocess
-    if min(*image.image_shape, *manifest.target.shape, manifest.classes) < 1:
+    if min(*image.image_shape, *manifest.target.shape, manifest.classes, *manifest.scores.shape) < 1:
         raise ManifestError(f"{where}: sizes must be positive")
     if (fault := bounds.number_fault(manifest)) is not None:
         raise ManifestError(f"{where}: {fault}")
@@ -125,14 +125,21 @@ def _check_ports(manifest: Manifest, where: str) -> None:
     for role, ports, expected in (
         ("head takes", head.takes, [image]),
         ("head gives", head.gives, activations(manifest)),
-        ("tail takes", tail.takes, activations(manifest)),
+        ("tail takes", tail.takes, (*activations(manifest), *regions(manifest))),
     ):
         if set(ports) != set(expected):
             raise ManifestError(
                 f"{where}: the tensors that the {role} differ from those that the manifest states for the network"
             )
+    scores = manifest.scores
+    rank = 3 if scores.kind == "dense" else 1
+    if scores.tensor != LOGITS or len(scores.shape) != rank or scores.shape[0] != manifest.classes:
+        raise ManifestError(
+            f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"
+        )
     logits = next((port.shape for port in tail.gives if port.name == LOGITS), None)
-    if logits != (manifest.classes,):
-        raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes")
+    if logits != manifest.seed_shape:
+        places = f" at {scores.shape[1]} x {scores.shape[2]} positions" if rank == 3 else ""
+        raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes{places}")
     if (fault := bounds.port_fault(manifest)) is not None:
         raise ManifestError(f"{where}: {fault}")

@@ -43,7 +43,7 @@ class Clrp(Method):
 
     def offset(self, classes: int) -> float:
         """The a of `relevancecam.contrast`: a / (1 + a) = -1/(n-1) or -1/n; 0 for one class, which has no dual."""
-        if classes == 1:
+        if classes <= 1:
             return 0.0
         return -1 / (classes + 1) if self.others == "1/n" else -1 / classes
 
@@ -56,7 +56,7 @@ class Clrp(Method):
         [role] = self.roles
         maps = []
         for seed in seeds:
-            relevance = contrast(forward, role, seed, self.offset(forward.classes))
+            relevance = contrast(forward, role, seed, self.offset(forward.compared))
             # ReLU before the sum over the colours: the paper takes it at each input value
             maps.append(over_channels(forward, np.maximum(relevance, 0) if self.relu else relevance, self.channels))
         return np.stack(maps)

@@ -32,7 +32,7 @@ def gradients_at(
     for start in forward.progress(starts, len(starts), f"batches of {label}"):
         # row r of all n * samples rows is sample r // n of image r % n
         sample, image = np.divmod(np.arange(start, min(start + forward.batch_size, n * samples)), n)
-        there = forward.at(inputs(sample, image))
+        there = forward.at(inputs(sample, image), image)
         for t, seed in enumerate(seeds):
             yield t, sample, image, there.backward(role, seed.rows(image))
 

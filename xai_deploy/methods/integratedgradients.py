@@ -82,11 +82,12 @@ class IntegratedGradients(Method):
         return np.stack([over_channels(forward, values, self.channels) for values in total])
 
     def _check_completeness(self, forward: Forward, seeds: Sequence[Seed], start: Array, total: NDArray[Any]) -> None:
-        below = forward.at(start)
+        every = np.arange(len(forward.x))
+        below = forward.at(np.repeat(start, len(every), axis=0), every)
         # The gradient graph gives the logits too, so this one run saves a run of head and tail for the baseline.
-        below.backward("input-gradient", seeds[0].rows(np.zeros(1, np.int64)))
+        below.backward("input-gradient", seeds[0])
         for seed, values in zip(seeds, total, strict=True):
-            high, low = seed.of(forward.logits), seed.of(np.repeat(below.logits, len(forward.x), axis=0))
+            high, low = seed.of(forward.logits), seed.of(below.logits)
             change = high - low
             # A change below this is rounding; 1e-12 keeps the quotient defined if both scores are 0.
             rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12

@@ -54,4 +54,4 @@ class Lrp(Method):
             logit = seed.of(forward.logits)
             return relevance * logit.reshape(-1, *[1] * (relevance.ndim - 1))
         # Another seed starts with weight times logit at each class, so that class c alone would start with its logit.
-        return forward.backward(role, Seed.of_weights(seed.dense(forward.classes) * forward.logits))
+        return forward.backward_from_logits(role, seed)

@@ -17,7 +17,7 @@ from ..errors import NotApplicableError, OptionError, UnknownMethodError
 from ..format.bundle import Manifest
 from ..foundation.options import build, unknown
 from ..foundation.registry import Registry
-from ..probabilities import has_probabilities, softmax, why_none
+from ..probabilities import Score, has_probabilities, softmax, why_none
 from ..targets.seeds import Array, Index, Seed
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Index",
     "Method",
     "MethodSet",
+    "Score",
     "Seed",
     "check_epsilon",
     "create",
@@ -36,7 +37,6 @@ __all__ = [
     "require_roles",
     "require_varying_score",
     "score_explained",
-    "scored",
     "softmax",
     "why_no_score",
 ]
@@ -75,6 +75,18 @@ class Forward(Protocol):
     def classes(self) -> int:
         """How many classes the network has."""
 
+    @property
+    def compared(self) -> int:
+        """Among how many classes a class can be compared with the others; 0 if the network's numbers are no classes."""
+
+    def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
+        """The seed as a weight for each entry of the scores, [n,entries].
+
+        Args:
+            seed: What is explained.
+            offset: Added to the weights of all classes, for dense scores of those in the regions explained; [n], or one for all.
+        """
+
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""
 
@@ -85,11 +97,22 @@ class Forward(Protocol):
             NotApplicableError: The network's output is not a probability.
         """
 
-    def tail(self, activation: Array, image: Index) -> Array:
-        """Logits [b,classes] of other activations [b,K,h,w]; row i takes the side tensors of image `image[i]`."""
+    def tail(self, activation: Array, image: Index, score: Score = "logit") -> Array:
+        """Scores [b,classes] of other activations [b,K,h,w]; row i takes the side tensors of image `image[i]`.
 
-    def network(self, x: NDArray[Any]) -> Array:
-        """Logits [b,classes] of other inputs [b, ...]: one full inference."""
+        Args:
+            score: "logit"; "softmax" of the logits, for any network; or "probability", the network's own.
+        """
+
+    def network(self, x: NDArray[Any], image: Index, score: Score = "logit") -> Array:
+        """Scores [b,classes] of other inputs [b, ...]: one full inference; row i is made of image `image[i]`."""
+
+    def scored(self, score: Score, logits: Array) -> Array:
+        """Logits [..., classes] as scores.
+
+        Raises:
+            NotApplicableError: The score is "probability", and the network has none.
+        """
 
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image`, in the network's layout, times each mask of [b,H,W] in [0,1]: [b, ...]."""
@@ -106,8 +129,11 @@ class Forward(Protocol):
         `gradient` gives d(s . logits)/d(activation) [n,K,h,w]; `relevance` gives the activation's relevance. Graphs that
         start at the image, such as `input-gradient`, give the same at the input, [n, ...] in the input's own layout."""
 
-    def at(self, x: NDArray[Any]) -> Forward:
-        """The forward pass of other inputs [b, ...]."""
+    def backward_from_logits(self, role: str, seed: Seed) -> Array:
+        """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
+
+    def at(self, x: NDArray[Any], image: Index) -> Forward:
+        """The forward pass of other inputs [b, ...]; row i is made of image `image[i]`."""
 
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
@@ -167,7 +193,11 @@ class Method(Protocol):
     def offset(self, classes: int) -> float | None:
         """The value added to the weight of every class before one class is propagated back; None if it depends on the logits.
 
-        If it does not depend on them, the explainer may run the backward pass before the logits are known."""
+        If it does not depend on them, the explainer may run the backward pass before the logits are known.
+
+        Args:
+            classes: `Forward.compared`.
+        """
         return 0.0
 
     def signed(self, contrast: bool) -> bool:
@@ -213,27 +243,8 @@ def _build(name: str, options: Mapping[str, object]) -> Method:
     return build(cls, name, options)
 
 
-def scored(score: str, logits: Array, forward: Forward) -> Array:
-    """The scores that a method with the option `score` explains.
-
-    Args:
-        score: "logit"; "softmax" of the logits, for any network; or "probability", the network's own.
-        logits: [..., classes].
-        forward: A forward pass of the network.
-
-    Returns:
-        The same shape.
-
-    Raises:
-        NotApplicableError: The score is "probability", and the network has none.
-    """
-    if score == "logit":
-        return logits
-    return softmax(logits) if score == "softmax" else forward.probabilities(logits)
-
-
-def score_explained(score: str, seed: Seed, scores: Array) -> Array:
-    """The score of a seed, of what `scored` gave: [n,...,classes] -> [n,...]."""
+def score_explained(score: Score, seed: Seed, scores: Array) -> Array:
+    """The score of a seed, of scores of that kind: [n,...,classes] -> [n,...]."""
     return seed.of(scores) if score == "logit" else seed.of_probabilities(scores)
 
 
@@ -290,6 +301,8 @@ def check_epsilon(name: str, eps: float | None) -> None:
 
 def why_no_score(score: str, manifest: Manifest) -> str | None:
     """Why a network has no such score that varies: a softmax over one class, or probabilities of a network without; else None."""
+    if manifest.scores.kind == "vector":
+        return "score 'softmax' is for classes; give score='logit'" if score == "softmax" else None
     if score == "softmax" and manifest.classes == 1:
         return "score 'softmax' is always 1 for a network of one class; give score='logit'"
     if score == "probability" and not has_probabilities(manifest.activation, manifest.classes):
@@ -303,10 +316,10 @@ def require_varying_score(name: str, score: str, forward: Forward) -> None:
     Raises:
         NotApplicableError: The score is one of these; the message says what to do.
     """
-    if score == "softmax" and forward.logits.shape[-1] == 1:
+    if score == "softmax" and forward.classes == 1:
         raise NotApplicableError(f"{name}: score 'softmax' is always 1 for a network of one class; give score='logit'")
     if score == "probability":
         try:
-            forward.probabilities(forward.logits)
+            forward.probabilities(forward.logits[..., : forward.classes])
         except NotApplicableError as error:
             raise NotApplicableError(f"{name}: {error}; give score='logit'") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,10 +10,16 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from .cam import class_scores
-from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, score_explained, scored
+from .method import Array, Forward, Index, Method, Score, Seed, methods, require_varying_score, score_explained
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
+
+
+_MANY = 400
+"""Positions from which on the number of runs is logged; classifiers end in 49 to 196."""
+
+log = logging.getLogger(__name__)
 
 
 @methods.register("reciprocam")
@@ -31,7 +38,7 @@ class ReciproCam(Method):
             all positions of that weighted neighbourhood (the authors' `is_gaussian`).
     """
 
-    score: Literal["logit", "probability", "softmax"] = "logit"
+    score: Score = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     shows: ClassVar[str] = "the class's score from one position of the layer at a time"
@@ -52,6 +59,10 @@ class ReciproCam(Method):
         """The definition: run the tail on every masked activation, in batches."""
         activation = forward.activation
         n, _, h, w = activation.shape
+        if h * w > _MANY:
+            log.warning(
+                "reciprocam: runs what follows the layer %d times for each image; a coarser layer takes fewer", h * w
+            )
         raw = np.empty((len(seeds), n * h * w), dtype=np.float32)
         starts = range(0, n * h * w, forward.batch_size)
         for start in forward.progress(starts, len(starts), "batches of reciprocam"):
@@ -62,8 +73,7 @@ class ReciproCam(Method):
                 features = activation[image, :, y, x][:, :, None, None]  # [b,K,1,1], broadcast over the mask
             else:
                 features = activation[image]
-            logits = forward.tail(features * position_masks(position, h, w, self.mask), image)
-            scores = scored(self.score, logits, forward)
+            scores = forward.tail(features * position_masks(position, h, w, self.mask), image, self.score)
             for t, seed in enumerate(seeds):
                 raw[t, rows] = score_explained(self.score, seed.rows(image), scores)
         return raw.reshape(len(seeds), n, h, w)
@@ -87,7 +97,7 @@ class ReciproCam(Method):
             bias = forward.logits[image] - scores.mean(axis=0)  # b of each class, [classes]
             pooled = _pool(scores, h, w, self.mask)
             pooled += bias
-            shares = scored(self.score, pooled, forward)
+            shares = forward.scored(self.score, pooled)
             for t, seed in enumerate(seeds):
                 raw[t, image] = seed.rows(np.array([image])).of_probabilities(shares)
         return raw.reshape(len(seeds), n, h, w)

@@ -35,8 +35,8 @@ def contrast(forward: Forward, role: str, seed: Seed, offset: float) -> Array:
     alone = seed.sign != 0
     if offset == 0 or not alone.any():
         return forward.backward(role, seed)
-    start = seed.dense(forward.classes)
-    start[alone] = (start[alone] + np.float32(offset) * seed.sign[alone, None]) / np.float32(1 + offset)
+    start = forward.weights(seed, np.float32(offset) * seed.sign)
+    start[alone] /= np.float32(1 + offset)
     return forward.backward(role, Seed.of_weights(start))
 
 
@@ -66,7 +66,7 @@ class RelevanceCam(Method):
 
     def offset(self, classes: int) -> float:
         """The a of `contrast`: a / (1 + a) = -1/n."""
-        return -1 / (classes + 1) if self.contrast else 0.0
+        return -1 / (classes + 1) if self.contrast and classes else 0.0
 
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`."""
@@ -75,7 +75,7 @@ class RelevanceCam(Method):
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
         [role] = self.roles
-        offset = self.offset(forward.classes)
+        offset = self.offset(forward.compared)
         # alpha [n,K] of each seed
         weights = [contrast(forward, role, seed, offset).mean(axis=(2, 3)) for seed in seeds]
         return weighted_sum(np.stack(weights), forward.activation)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from .. import resample
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .method import Array, Forward, Method, Seed, methods, require_varying_score, score_explained, scored, why_no_score
+from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, score_explained, why_no_score
 
 
 @methods.register("rise")
@@ -39,7 +39,7 @@ class Rise(Method):
     masks: int = 4000
     cells: int = 8
     p: float = 0.5
-    score: Literal["probability", "logit", "softmax"] = "probability"
+    score: Score = "probability"
     seed: int = 0
 
     shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
@@ -68,8 +68,7 @@ class Rise(Method):
             batch = range(start, min(start + forward.batch_size, self.masks))
             masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
-                logits = forward.network(forward.masked_input(image, masks))
-                scores = scored(self.score, logits, forward)
+                scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
                 for t, seed in enumerate(seeds):
                     f = score_explained(self.score, seed.rows(np.array([image])), scores)
                     total[t, image] += np.tensordot(f, masks, 1)  # [b] . [b,H,W] -> [H,W], summed in float64

@@ -17,11 +17,11 @@ from .method import (
     Forward,
     Index,
     Method,
+    Score,
     Seed,
     methods,
     require_varying_score,
     score_explained,
-    scored,
     softmax,
     why_no_score,
 )
@@ -49,7 +49,7 @@ class ScoreCam(Method):
         OptionError: `channel_softmax` with another score or a baseline.
     """
 
-    score: Literal["probability", "logit", "softmax"] = "probability"
+    score: Score = "probability"
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
 
@@ -79,12 +79,12 @@ class ScoreCam(Method):
         # The channels that are not constant: only their minmax is defined.
         varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
-        for channels, logits in self._masked_passes(forward, image, varying):
-            weights[:, channels] = self._explained(forward, logits, seeds)
+        for channels, scores in self._masked_passes(forward, image, varying):
+            weights[:, channels] = self._explained(scores, seeds)
         # Both variants need f(0): as the baseline, or as the score of a constant channel, whose mask is all zeros.
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
             empty = np.zeros((1, *forward.image_size), dtype=np.float32)
-            at_zero = self._explained(forward, forward.network(forward.masked_input(image, empty)), seeds)[:, 0]
+            at_zero = self._explained(self._scores(forward, image, empty), seeds)[:, 0]
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
@@ -98,16 +98,19 @@ class ScoreCam(Method):
         return np.maximum(maps, 0)
 
     def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
-        """Batches of channels, each with the logits [b,classes] of the image under the channels' masks."""
+        """Batches of channels, each with the scores [b,classes] of the image under the channels' masks."""
         starts = range(0, len(channels), forward.batch_size)
         images = len(forward.x)
         which = f", image {image + 1} of {images}" if images > 1 else ""
         for start in forward.progress(starts, len(starts), f"batches of score-cam{which}"):
             batch = channels[start : start + forward.batch_size]
             masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
-            yield batch, forward.network(forward.masked_input(image, masks))
+            yield batch, self._scores(forward, image, masks)
 
-    def _explained(self, forward: Forward, logits: Array, seeds: Sequence[Seed]) -> Array:
-        """The explained scores [T,b] of logits [b,classes]."""
-        scores = scored(self.score, logits, forward)
+    def _scores(self, forward: Forward, image: int, masks: Array) -> Array:
+        """The scores [b,classes] of an image under masks [b,H,W]."""
+        return forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
+
+    def _explained(self, scores: Array, seeds: Sequence[Seed]) -> Array:
+        """The explained scores [T,b] of scores [b,classes]."""
         return np.stack([score_explained(self.score, seed, scores) for seed in seeds])

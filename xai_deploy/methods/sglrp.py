@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import NotApplicableError
+from ..format.bundle import Manifest
 from .lrp import ROLE
 from .method import Array, Forward, Method, Seed, methods, softmax
 from .relevancecam import COMPOSITE, relevance_roles
@@ -40,6 +41,12 @@ class Sglrp(Method):
         """See `Method.roles`."""
         return relevance_roles(ROLE, self.composite)
 
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        if manifest.scores.kind != "classes":
+            return "it compares the classes of one prediction; take lrp"
+        return super().why_not(manifest)
+
     def offset(self, classes: int) -> None:
         """The start depends on the logits."""
 
@@ -63,7 +70,7 @@ class Sglrp(Method):
         top = p.argmax(axis=1)[:, None]
         maps = []
         for seed in seeds:
-            weights = seed.dense(forward.classes)
+            weights = forward.weights(seed)
             weights = weights - np.take_along_axis(weights, top, axis=1)
             start = p * (weights - (weights * p).sum(axis=1, keepdims=True))
             # A start with largest magnitude 1 loses nothing in float32; propagation is linear, so the scale is put back after.

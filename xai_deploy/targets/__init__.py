@@ -3,6 +3,24 @@
 from .contrast import Contrast
 from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read
 from .negated import Not
+from .places import Place, Seen
+from .region import Region
 from .seeds import Seed
+from .similarity import Like
 
-__all__ = ["CheckedTarget", "Contrast", "Not", "One", "ScoreSpace", "Seed", "Target", "TargetValue", "kinds", "read"]
+__all__ = [
+    "CheckedTarget",
+    "Contrast",
+    "Like",
+    "Not",
+    "One",
+    "Place",
+    "Region",
+    "ScoreSpace",
+    "Seed",
+    "Seen",
+    "Target",
+    "TargetValue",
+    "kinds",
+    "read",
+]

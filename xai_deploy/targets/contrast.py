@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..format.bundle import PREDICTED
-from .kinds import ScoreSpace, TargetValue, kinds
+from .kinds import One, Plain, ScoreSpace, TargetValue, kinds
 from .one_class import class_index, names_class, or_predicted, written_class
 from .seeds import Array, Index, Seed
 
@@ -22,15 +22,21 @@ _NOT = re.compile(r"not ", re.IGNORECASE)
 @dataclass(frozen=True)
 class Contrast(TargetValue):
     """Why `target` rather than `versus`: the difference of their scores. Each is a class index or a label; None or -1 is the
-    predicted class."""
+    predicted class. Of dense scores a side may be a `Region`, of embeddings both are a `Like`."""
 
-    target: int | str | None
-    versus: int | str | None
+    target: One
+    versus: One
+
+    def belongs_elsewhere(self, space: ScoreSpace) -> bool:
+        """Whether its sides are targets of another kind, which reads contrasts of its own."""
+        return space.kind == "vector" and any(
+            isinstance(s, TargetValue) and s.needs for s in (self.target, self.versus)
+        )
 
 
 @kinds.register("contrast")
 @dataclass(frozen=True, eq=False)
-class ContrastTarget:
+class ContrastTarget(Plain):
     """A `Contrast`, or a text "A vs B".
 
     Attributes:
@@ -47,7 +53,7 @@ class ContrastTarget:
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[ContrastTarget] | None:
         """See `TargetKind.read`."""
         contrast = _from_text(written, space) if isinstance(written, str) else written
-        if not isinstance(contrast, Contrast):
+        if not isinstance(contrast, Contrast) or contrast.belongs_elsewhere(space):
             return None
         index, versus = (class_index(one, space) for one in (contrast.target, contrast.versus))
         if index == versus:

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from ..errors import TargetError
 from ..foundation.registry import Registry
+from .places import Seen
 from .seeds import Array, Index, Seed
 
-CLASS = "class"
-"""The kind that reads what no other kind recognises: an index or a label. It refuses everything else."""
+LAST = {"classes": "class", "vector": "class", "dense": "region"}
+"""Kind of scores -> the kind of target that reads what no other one recognises. It refuses what it does not recognise."""
 
 
 class TargetValue:
     """Base class of targets that are neither numbers, texts nor arrays. A kind may define a subclass (see `Contrast`)."""
+
+    needs: ClassVar[str] = ""
+    """What the network has to give, for messages; "": any scores."""
 
 
 One: TypeAlias = int | str | TargetValue | None
@@ -40,12 +44,22 @@ class ScoreSpace:
     """The scores of a network: what a target can name. A kind that needs more than this adds a field here.
 
     Attributes:
-        classes: Number of classes.
+        classes: Number of classes; of numbers, if they are no classes.
         labels: One label per class, or empty.
+        kind: The kind of scores, see `format.manifest.Explained`.
+        normalised: Whether the numbers are an embedding of length 1.
+        embed: Gives the embedding of an image, [classes] float32; None if it can't be computed.
     """
 
     classes: int
     labels: Sequence[str] = ()
+    kind: str = "classes"
+    normalised: bool = False
+    embed: Callable[[Any], Array] | None = None
+
+    def title(self, index: int) -> str:
+        """A class as messages name it."""
+        return "the predicted class" if index < 0 else f"class {index}"
 
     def is_label(self, text: str) -> bool:
         """Whether a text is a label; upper and lower case count as equal."""
@@ -80,12 +94,46 @@ class CheckedTarget(Protocol):
         """
         ...
 
+    def regions(self, seen: Seen) -> Array:
+        """The weights of the regions that it asks about, for dense scores, [n,R,H,W]; each region's sum to 1.
+
+        Raises:
+            TargetError: A region is empty, or does not fit an image.
+        """
+        ...
+
+    def titles(self, seed: Seed, label: Callable[[int], str], classes: int) -> tuple[str | None, ...]:
+        """For each image what is explained, for people, if the classes of the seed do not say it.
+
+        Args:
+            seed: What `seed` gave.
+            label: Gives the label of a class.
+            classes: Number of classes.
+        """
+        ...
+
+
+class Plain:
+    """What most kinds of target share: they are for classes and numbers, and their seed's classes say what is explained."""
+
+    scores: ClassVar[tuple[str, ...]] = ("classes", "vector")
+
+    def regions(self, seen: Seen) -> Array:
+        """See `CheckedTarget.regions`; there are none."""
+        raise AssertionError(f"{type(self).__name__} does not read dense scores")
+
+    def titles(self, seed: Seed, label: Callable[[int], str], classes: int) -> tuple[str | None, ...]:
+        """See `CheckedTarget.titles`."""
+        return (None,) * len(seed.classes)
+
 
 class TargetKind(CheckedTarget, Protocol):
     """A class of checked targets: what `kinds` registers."""
 
     per_image: ClassVar[bool]
     """Whether it may be an item of a list with one target per image; `read` then gives one target for one image."""
+    scores: ClassVar[tuple[str, ...]]
+    """The kinds of scores that it is for."""
 
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> Sequence[CheckedTarget] | None:
@@ -143,6 +191,17 @@ class PerImage:
 
         return Seed.join([one(image) for image in range(len(self.parts))])
 
+    def regions(self, seen: Seen) -> Array:
+        """See `CheckedTarget.regions`; an image with fewer regions than others repeats its last one."""
+        each = [part.regions(seen.part(image, image + 1)) for image, part in enumerate(self.parts)]
+        most = max(where.shape[1] for where in each)
+        return np.concatenate([np.pad(w, ((0, 0), (0, most - w.shape[1]), (0, 0), (0, 0)), mode="edge") for w in each])
+
+    def titles(self, seed: Seed, label: Callable[[int], str], classes: int) -> tuple[str | None, ...]:
+        """See `CheckedTarget.titles`."""
+        rows = (seed.rows(np.array([image])) for image in range(len(self.parts)))
+        return tuple(part.titles(row, label, classes)[0] for part, row in zip(self.parts, rows, strict=True))
+
 
 def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[CheckedTarget]:
     """Read and check all targets, before the network has run.
@@ -172,8 +231,8 @@ def is_single(target: object) -> bool:
 
 
 def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarget]:
-    by_name = {name: kind for name in kinds if (kind := kinds.get(name)) is not None}
-    by_class = by_name.pop(CLASS)  # asked last: it refuses what it does not recognise
+    by_name = {name: kind for name in kinds if (kind := kinds.get(name)) is not None and space.kind in kind.scores}
+    by_class = by_name.pop(LAST[space.kind])
     if (checked := _first(by_name.values(), written, images, space)) is not None:
         return checked
     if is_single(written):

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import ClassVar
 
 from ..errors import TargetError
-from .kinds import CheckedTarget, ScoreSpace, TargetValue, kinds
-from .one_class import ClassTarget, written_class
+from .kinds import CheckedTarget, One, Plain, ScoreSpace, TargetValue, kinds
+from .one_class import ClassTarget, class_index, written_class
 from .seeds import Array, Seed
 from .top import TopTarget
 
@@ -25,12 +25,12 @@ class Not(TargetValue):
     """The evidence against `target`: its score with the sign turned. It is a class index or a label; None or -1 is the predicted
     class, and "top3" gives three targets."""
 
-    target: int | str | None
+    target: One
 
 
 @kinds.register("not")
 @dataclass(frozen=True, eq=False)
-class NotTarget:
+class NotTarget(Plain):
     """A `Not`, or a text "not A". A text that is itself a label means that label.
 
     Every map is that of the score -logit_a: the seed is minus the unit vector of a, so all that propagates back starts with the
@@ -43,8 +43,6 @@ class NotTarget:
     """
 
     per_image: ClassVar[bool] = True
-    classes: ClassVar[None] = None  # the graphs' `target` is a class of weight 1, so a seed is given in its place
-
     turned: CheckedTarget
 
     @classmethod
@@ -53,12 +51,21 @@ class NotTarget:
         value = _from_text(written, space) if isinstance(written, str) else written
         if not isinstance(value, Not):
             return None
+        if isinstance(value.target, TargetValue) and value.target.needs:
+            if space.kind == "vector":
+                return None  # the kind of its target reads it
+            class_index(value.target, space)  # refuses it
         if isinstance(value.target, TargetValue):
             raise TargetError(
                 f"not: takes a class index or a label, not {value.target!r}; a contrast is turned round by swapping its sides"
             )
         best = TopTarget.read(value.target, images, space)
         return [cls(one) for one in best or ClassTarget.read(value.target, images, space)]
+
+    @property
+    def classes(self) -> None:
+        """See `CheckedTarget.classes`: the graphs' `target` is a class of weight 1, so a seed is given in its place."""
+        return None
 
     @property
     def needs_logits(self) -> bool:

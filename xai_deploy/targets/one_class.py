@@ -12,16 +12,17 @@ import numpy as np
 
 from ..errors import TargetError, UnknownClassError, UnknownLabelError
 from ..format.bundle import PREDICTED
-from .kinds import CLASS, ScoreSpace, kinds
+from .kinds import Plain, ScoreSpace, TargetValue, kinds
 from .seeds import Array, Index, Seed
 
 _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
+_NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
 
 
-@kinds.register(CLASS)
+@kinds.register("class")
 @dataclass(frozen=True, eq=False)
-class ClassTarget:
+class ClassTarget(Plain):
     """One class per image, by its index or its label; None or -1 is the predicted class.
 
     Attributes:
@@ -62,6 +63,15 @@ def class_index(written: object, space: ScoreSpace) -> int:
     Raises:
         TargetError: There is no such class or label, several classes have the label, or it is neither an index nor a text.
     """
+    if space.kind == "vector" and (written is None or (isinstance(written, int) and written == PREDICTED)):
+        if space.classes > 1:
+            raise TargetError(
+                f"the network gives {space.classes} numbers, none of which is a predicted class: name one ('#3')"
+                + (", or an image to compare with (Like)" if space.normalised else "")
+            )
+        return 0
+    if isinstance(written, str) and (numbered := _NUMBERED.fullmatch(written)) and not space.is_label(written):
+        written = int(numbered[1])
     if written is None:
         return PREDICTED
     if isinstance(written, (int, np.integer)) and not isinstance(written, bool):  # a bool is an int in Python
@@ -70,6 +80,13 @@ def class_index(written: object, space: ScoreSpace) -> int:
                 f"class {int(written)} does not exist; the network has classes 0 to {space.classes - 1}"
             )
         return int(written)
+    if isinstance(written, TargetValue) and written.needs:
+        gives = {"classes": "a score for each class", "vector": "numbers", "dense": "scores at each position"}[
+            space.kind
+        ]
+        raise TargetError(
+            f"{type(written).__name__} needs a network that gives {written.needs}; this one gives {gives}"
+        )
     if not isinstance(written, str):
         raise TargetError(f"a target is a class index or a label, not {written!r}")
     return _labelled(written, space)
@@ -77,7 +94,7 @@ def class_index(written: object, space: ScoreSpace) -> int:
 
 def names_class(text: str, space: ScoreSpace) -> bool:
     """Whether a text is a label or an index, of a class that may not exist."""
-    return space.is_label(text) or _INDEX.fullmatch(text) is not None
+    return space.is_label(text) or _INDEX.fullmatch(text) is not None or _NUMBERED.fullmatch(text) is not None
 
 
 def written_class(text: str, space: ScoreSpace) -> int | str:

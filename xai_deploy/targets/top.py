@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UnknownClassError
 from ..format.bundle import PREDICTED
-from .kinds import ScoreSpace, kinds
+from .kinds import Plain, ScoreSpace, kinds
 from .seeds import Array, Index, Seed
 
 _TOP = re.compile(r"top([1-9]\d*)")
@@ -19,7 +19,7 @@ _TOP = re.compile(r"top([1-9]\d*)")
 
 @kinds.register("top")
 @dataclass(frozen=True)
-class TopTarget:
+class TopTarget(Plain):
     """The class of one rank in each image's own prediction; "topK" gives K such targets.
 
     Attributes:
@@ -28,6 +28,7 @@ class TopTarget:
     """
 
     per_image: ClassVar[bool] = False
+    scores: ClassVar[tuple[str, ...]] = ("classes",)
 
     rank: int
     images: int

@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import TargetError
-from .kinds import ScoreSpace, kinds
+from .kinds import Plain, ScoreSpace, kinds
 from .seeds import Array, Seed
 
 
 @kinds.register("weights")
 @dataclass(frozen=True, eq=False)
-class WeightsTarget:
+class WeightsTarget(Plain):
     """An array of floats, [classes] for all images or [n,classes].
 
     Attributes:

@@ -108,6 +108,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=tuple(side_tensors_of(cut, clean)),
         labels=None,
+        explained=(logits.scores,),
     )
 
 

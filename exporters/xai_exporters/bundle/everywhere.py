@@ -19,6 +19,7 @@ from ..cut.scores.logits import Logits, quantisation_step
 from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
+from .beside import beside
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -93,15 +94,16 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
                 continue
             if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
                 continue  # the preprocessing is embedded: the graph does not take the head's input
+            given = {**feeds, **beside(graph, len(image))}
             try:
-                results = opened(contents[graph.file], f"the {role} graph")(feeds)
+                results = opened(contents[graph.file], f"the {role} graph")(given)
             except GraphError as error:
                 log.warning("%s is not verified on %s: %s", role, runtime, error)
                 continue
             if (how := _how_wrong(results, tail, manifest)) is not None:
                 wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
             elif role not in wrong:
-                rounding.add(role, results, feeds, lambda role=role: _exactly(contents[f"{role}.onnx"], role))  # type: ignore[misc]
+                rounding.add(role, results, given, lambda role=role: _exactly(contents[f"{role}.onnx"], role))  # type: ignore[misc]
     return Checked(wrong, rounding.shares())
 
 
@@ -138,15 +140,17 @@ def _logits(
 ) -> NDArray[np.float64]:
     """The logits that head and tail give for some images, one at a time, [n,classes]."""
     head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
-    rows = [tail(head({manifest.input.name: images[i : i + 1]}))[LOGITS] for i in range(len(images))]
+    further = beside(manifest.graphs["tail"], 1)
+    rows = [tail(head({manifest.input.name: images[i : i + 1]}) | further)[LOGITS] for i in range(len(images))]
     return np.concatenate(rows).astype(np.float64)
 
 
 def _head_and_tail(
     opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]
 ) -> tuple[Arrays, Arrays]:
-    """What the head gives for an input, and the tail."""
+    """What the tail takes for an input, and what it gives."""
     between = opened(contents["head.onnx"], "the head")({manifest.input.name: image})
+    between |= beside(manifest.graphs["tail"], len(image))
     return between, opened(contents["tail.onnx"], "the tail")(between)
 
 

@@ -78,7 +78,10 @@ class Rounding:
             self._shares[PRODUCTS] = 1.0
         if name != RELEVANCE:
             return
-        fixed = {**feeds, TARGET: results[LOGITS].argmax(axis=1)}  # the predicted class may change with the inputs
+        predicted = (
+            results[LOGITS].reshape(len(exact), -1).argmax(axis=1)
+        )  # of the one region, if the scores are those of regions
+        fixed = {**feeds, TARGET: predicted}  # it may change with the inputs
         for seed in range(_DRAWS):
             moved = run({key: _moved(value, seed) for key, value in fixed.items()})[name]
             self._shares[role] = max(self._shares.get(role, 0.0), _share(moved, exact))

@@ -21,10 +21,12 @@ from xai_deploy.format.bundle import (
     PREDICTED,
     SALIENCY,
     SEED,
+    SHARES,
     TARGET,
     Bundle,
     Input,
     Manifest,
+    Output,
     fused_method,
 )
 from xai_deploy.probabilities import probabilities
@@ -32,6 +34,7 @@ from xai_deploy.probabilities import probabilities
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
+from .beside import beside
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 """Largest difference allowed, relative to the output's largest magnitude, by the activation's element type. Half precision
@@ -91,7 +94,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     tail = open_session(bundle.graph("tail"), "the tail")
 
     def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
-        between = run(head, {spec.name: x}, "the head")
+        between = {**run(head, {spec.name: x}, "the head"), **beside(manifest.graphs["tail"], len(x))}
         return between, run(tail, _used(tail, between), "the tail")
 
     # one at a time first: a difference here comes from the cut, not from the batch
@@ -181,12 +184,34 @@ def _verify_probabilities(manifest: Manifest, outputs: Mapping[str, NDArray[Any]
     given = outputs[own.tensor]
     if own.kind != "probabilities" or given.dtype.kind != "f":  # percentages and codes have other units
         return
+    if manifest.scores.kind == "dense":
+        return _verify_shares(manifest, own, given, outputs)
     # the output may have further axes of size 1
     computed = probabilities(outputs[LOGITS].astype(np.float64), manifest.activation)
     difference = float(np.abs(computed - given.reshape(computed.shape)).max())
     if difference > PROBABILITY_TOLERANCE:
         raise VerificationError(
             f"the {manifest.activation} of the logits differs from the output {own.name!r} by {difference:.1e}; please report it"
+        )
+
+
+def _verify_shares(manifest: Manifest, own: Output, given: NDArray[Any], outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Likewise for dense scores: the mean probabilities of the whole image, if the output has the size of the scores.
+
+    Raises:
+        VerificationError: They differ by more than `PROBABILITY_TOLERANCE`.
+    """
+    classes, *places = manifest.scores.shape
+    axis = next(
+        (i for i, d in enumerate(own.shape, 1) if d == classes and [*own.shape[: i - 1], *own.shape[i:]] == places), 0
+    )
+    if not axis and list(own.shape) != places:
+        return
+    means = (np.moveaxis(given, axis, 1) if axis else given[:, None]).mean(axis=(2, 3))
+    difference = float(np.abs(outputs[SHARES][:, 0] - means).max())
+    if difference > PROBABILITY_TOLERANCE:
+        raise VerificationError(
+            f"the probabilities differ from the output {own.name!r} by {difference:.1e}; please report it"
         )
 
 
@@ -212,6 +237,7 @@ def _verify_fused(
     if embedded:  # pixels of another size: the graph has to run, but there are no outputs to compare with
         images = np.random.default_rng(0).integers(0, 256, (3, spec.height + 1, spec.width + 2, 3)).astype(np.uint8)
     feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
+    feeds |= beside(bundle.manifest.graphs[role], len(images))
     results = run(session, _used(session, feeds), what)
     saliency = results.pop(SALIENCY)
     top = 255 if saliency.dtype == np.uint8 else 1
@@ -237,13 +263,14 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
     """
     images = {manifest.input.name: noise_images(manifest.input, 3)}
     between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
+    between |= beside(manifest.graphs["tail"], 3)
     logits = _run_once(contents["tail.onnx"], between, "the tail")[LOGITS]
     wrong: dict[str, str] = {}
     back: dict[str, NDArray[Any]] = {}
     for role, graph in manifest.graphs.items():
         if graph.propagated is None:
             continue
-        feeds: dict[str, NDArray[Any]] = {**(images if graph.start == "image" else between)}
+        feeds: dict[str, NDArray[Any]] = {**between, **images}
         feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)  # the predicted class, and a seed that adds nothing
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:

@@ -20,6 +20,22 @@ from .split import side_tensors, without_batch
 log = logging.getLogger(__name__)
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_ACTIVATIONS = (
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "PRelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "HardSwish",
+    "Mish",
+    "Gelu",
+    "Swish",
+    "Sigmoid",
+    "Mul",
+)
+"""Mul: SiLU as x * sigmoid(x)."""
 _SELECTING = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 
@@ -49,6 +65,9 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     """
     leading = ancestors([logits.value])
     order = [v for node in clean.graph for v in node.outputs if v in leading and v is not logits.value]
+    if logits.is_dense:
+        yield from ((value, None) for value in _coarsest(clean, order))
+        return
     softmaxes = [v for v in order if _op(v) == "Softmax"]
     mixing = ancestors(v for v in softmaxes if _mixes(clean, v))  # an attention between tokens follows
     reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
@@ -85,6 +104,24 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
             "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
             "(--list-layers shows them)"
         )
+
+
+def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
+    """For dense scores: the last activations of the coarsest maps, where the network has seen the most of its image.
+
+    In the finest maps before the scores, what is explained at a position lies at that position.
+    """
+    maps = []
+    for value in reversed(order):
+        grid = is_feature_map(clean, value) if value.dtype in _FLOATS else None
+        if grid is not None and min(grid.shape[1:]) > 1 and grid.order is None:
+            maps.append((grid.shape[1] * grid.shape[2], value))
+    if not maps:
+        raise LayerError("no 4-D activation leads to the scores; name a layer with --split (--list-layers shows them)")
+    fewest = min(count for count, _ in maps)
+    coarse = [value for count, value in maps if count == fewest]
+    # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
+    yield from sorted(coarse, key=lambda value: _op(value) not in _ACTIVATIONS)
 
 
 def _from_last(

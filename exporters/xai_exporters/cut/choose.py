@@ -56,7 +56,7 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
         RequestError, GraphError: See `find_logits`.
     """
     tapped = None if tap is None else _take_tap(graph, request.split, tap)
-    logits = find_logits(graph, request.output)
+    logits = find_logits(graph, request.output, request.task)
     dropped = drop_foreign_outputs(graph, logits)
     if tapped is not None:
         return Choice(tapped, logits, dropped, None)

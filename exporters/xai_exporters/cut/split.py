@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import ACTIVATION, LOGITS, RESERVED, Side
+from xai_deploy.format.bundle import ACTIVATION, DENSE, LOGITS, RESERVED, SHARES, WHERE, Side
 
 from ..errors import LayerError
 from ..graph.emit import Emitter
@@ -21,6 +21,7 @@ from ..graph.reading import content_of, descendants
 from ..graph.writing import rename
 from ..passes.clean import CleanGraph
 from .featuremap import find_grid
+from .regions import REGIONS, add_regions
 from .scores.logits import Logits
 
 _MOVING = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -197,17 +198,45 @@ def _finish_outputs(
     """
     emit, batch = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0])
     flat = graph.outputs[0]
+    if logits.is_dense:
+        return _finish_dense(graph, cut, clean, logits, outputs)
     if clean.shapes.per_image(logits.value.name) != (logits.classes,):
         flat = emit.node("Reshape", [flat, emit.ints([-1, logits.classes], "logits_shape")], "logits")
-    results: dict[ir.Value, str] = {flat: LOGITS}
     _declare(flat, (logits.classes,), logits.value.dtype, batch)
+    return _name_outputs(graph, cut, clean, outputs, {flat: LOGITS})
+
+
+def _finish_dense(
+    graph: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
+) -> dict[str, str]:
+    """As `_finish_outputs`, for dense scores: logits are weighted sums of the scores at all positions."""
+    emit, batch = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0])
+    regions = add_regions(emit, graph.outputs[0], logits, batch)
+    graph.inputs.append(regions.where)
+    results = {regions.scores: LOGITS} | ({} if regions.shares is None else {regions.shares: SHARES})
+    for value in results:
+        value.shape, value.type = ir.Shape([batch, REGIONS, logits.classes]), ir.TensorType(ir.DataType.FLOAT)
+    tensors = _name_outputs(graph, cut, clean, outputs, results)
+    rename(graph, {regions.dense: DENSE, regions.where: WHERE})
+    return tensors
+
+
+def _name_outputs(
+    graph: ir.Graph,
+    cut: Cut,
+    clean: CleanGraph,
+    outputs: Sequence[tuple[str, ir.Value, ir.Value]],
+    results: dict[ir.Value, str],
+) -> dict[str, str]:
+    """Add the network's own outputs to a graph's results, tensor -> name; returns own output name -> tensor."""
+    emit, batch, own = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0]), set(results)
     reserved = (*RESERVED, *side_names(cut))
     tensors = {}
     for name, source, value in outputs:
         result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value
         # an output that is the logits, or another output again, is one tensor with one name
         tensors[name] = results.setdefault(result, f"output/{name}" if name in reserved else name)
-        if result is not flat:
+        if result not in own:
             _declare(result, clean.shapes.two[str(source.name)][1:], source.dtype, batch)
     _replace_outputs(graph, list(results))
     rename(graph, results)

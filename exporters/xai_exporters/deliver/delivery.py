@@ -90,7 +90,7 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
     for method, model in models.items():
         ir = None
         if request.format == "openvino":
-            ir = to_ir(model, manifest.input, manifest.activation, bundle.labels, request.embed_preprocess)
+            ir = to_ir(model, manifest.input, manifest.class_activation, bundle.labels, request.embed_preprocess)
         served.append(Served(safe_name(f"{name}-{method}"), model, bundle.labels, ir, scores.name))
     if len({one.name for one in served}) < len(served):
         raise RequestError("--serve-repo: two methods would have the same name on the server; fuse one at a time")

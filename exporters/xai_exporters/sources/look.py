@@ -50,22 +50,22 @@ def look(network: TrainedNetwork, request: Request) -> None:
 
 
 def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
-    """Refuse to choose an output for the user; the message names those that may hold one score per class.
+    """Refuse to choose an output for the user; the message names those that may hold scores: per class, or per class and position.
 
     Raises:
         RequestError: There are such outputs.
         GraphError: There are none, so no choice helps.
     """
     sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in outputs}
-    # [N,classes], or [N,classes,1,1] and the like; a size that the file leaves open counts as 1
-    fitting = [name for name, dims in sizes.items() if sum(size > 1 for size in dims[1:]) <= 1]
+    # [N,classes], or [N,classes,1,1] and the like, or [N,classes,H,W]; a size that the file leaves open counts as 1
+    fitting = [name for name, dims in sizes.items() if sum(size > 1 for size in dims[1:]) <= 1 or len(dims) == 4]
     if fitting:
         raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(fitting)}")
     said = {name: ", ".join(["N", *(str(size or "?") for size in dims[1:])]) for name, dims in sizes.items()}
     shapes = ", ".join(f"{name} [{dims}]" for name, dims in said.items())
     raise GraphError(
         f"none of the network's outputs is one score per class, [N, classes] ({shapes}); export the classifier alone; detectors "
-        "and segmenters can't be explained yet"
+        "can't be explained yet"
     )
 
 

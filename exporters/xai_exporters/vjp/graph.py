@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.format.bundle import GRADIENT, LOGITS, PREDICTED, SEED, TARGET
+from xai_deploy.format.bundle import DENSE, GRADIENT, LOGITS, PREDICTED, REFERENCE, SEED, TARGET, WHERE
 
 from ..backward.precision import narrow_outputs, widen
 from ..backward.recurrent import unroll
@@ -28,16 +28,15 @@ from .quantised import to_floats
 from .table import vjp
 
 Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
-"""(graph, logits, classes) -> the value at the logits when the walk begins, [N,classes] in their element type. It adds the graph
-inputs that it needs."""
+"""(graph, logits, classes) -> the value at the logits when the walk begins, in their shape ([N,classes], or [N,R,classes] of
+regions) and element type. It adds the graph inputs that it needs."""
 
 
 def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
     """`target` and `seed` as inputs; see the module's docstring."""
     op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
     unit = op.Where(_is_target(graph, op, logits, classes), 1.0, 0.0)  # all zeros for BY_SEED, which is no class
-    batch = batch_of(graph.inputs[0])
-    seed = ir.Value(name=SEED, shape=ir.Shape([batch, classes]), type=ir.TensorType(ir.DataType.FLOAT))
+    seed = ir.Value(name=SEED, shape=logits.shape, type=ir.TensorType(ir.DataType.FLOAT))
     graph.inputs.append(seed)
     given = seed if op.floats == np.float32 else op.Cast(seed, to=int(ir.DataType.from_numpy(op.floats)))
     return op.Add(unit, given)
@@ -51,18 +50,49 @@ def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0
     if others == 0.0:
         return unit
     # the sum is 1 for a class, and 0 for a number that is no class
-    return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [1], keepdims=1))
+    return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [-1], keepdims=1))
+
+
+def by_reference(graph: ir.Graph, logits: ir.Value, classes: int, times_logits: bool = False) -> ir.Value:
+    """`reference` [N,classes] as the only further input: its direction, a vector of length 1; or its product with each logit."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    reference = ir.Value(name=REFERENCE, shape=logits.shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(reference)
+    given = reference if op.floats == np.float32 else op.Cast(reference, to=int(ir.DataType.from_numpy(op.floats)))
+    direction: ir.Value = op.LpNormalization(given, axis=1, p=2)
+    return op.Mul(direction, logits) if times_logits else direction
+
+
+def _seeded(graph: ir.Graph, logits: ir.Value, classes: int, start: Start) -> tuple[ir.Value, ir.Value]:
+    """The tensor at which the walk begins, and the value there: the logits, or the dense scores that regions sum up."""
+    seed, dense = start(graph, logits, classes), _named(graph, DENSE)
+    return (logits, seed) if dense is None else (dense, _spread(graph, dense, seed))
+
+
+def _spread(graph: ir.Graph, dense: ir.Value, seed: ir.Value) -> ir.Value:
+    """The seed of dense scores [N,classes,positions] from that of regions [N,R,classes]: sum_r seed[r,c] where[r,p]."""
+    [where] = [v for v in graph.inputs if v.name == WHERE]
+    op = Ops(Emitter(graph, SEED), "regions", floats_of(dense))
+    flat = op.Reshape(where, [0, 0, -1])  # [N,R,positions]
+    result: ir.Value = op.MatMul(op.Transpose(seed, perm=[0, 2, 1]), flat)
+    return result
+
+
+def _named(graph: ir.Graph, name: str) -> ir.Value | None:
+    """The tensor inside a graph that has a name; None if there is none."""
+    return next((value for node in graph for value in node.outputs if value.name == name), None)
 
 
 def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:
-    """Whether a class is the target, [N,classes]; the target becomes an input."""
+    """Whether a class is the target, [N,classes]; of regions [N,1,classes], for all of them. The target becomes an input."""
     target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(target)
     column = op.Unsqueeze(target, [1])  # [N,1]
-    predicted = op.ArgMax(logits, axis=1, keepdims=1)
+    dense = _named(graph, DENSE) is not None
+    predicted = op.ArgMax(op.ReduceMean(logits, [1], keepdims=0) if dense else logits, axis=1, keepdims=1)
     chosen = op.Where(op.Equal(column, PREDICTED), predicted, column)
     # [1,classes] == [N,1]; a number that is no class equals none
-    is_target: ir.Value = op.Equal(np.arange(classes)[None], chosen)
+    is_target: ir.Value = op.Equal(np.arange(classes)[None], op.Unsqueeze(chosen, [1]) if dense else chosen)
     return is_target
 
 
@@ -134,7 +164,7 @@ def backward_graph(
         _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
-    propagated = propagate(graph, logits, start(graph, logits, classes), source, table_for(graph), shapes, scope=name)
+    propagated = propagate(graph, *_seeded(graph, logits, classes, start), source, table_for(graph), shapes, scope=name)
     result = Emitter(graph, name).node("Identity", [propagated], "result")
     # for an image of integers, the gradient has the element type of the logits
     floats = source.dtype if source.dtype in FLOATS else logits.dtype

@@ -232,7 +232,7 @@ def test_bound_session(bundles: Bundles, kind: tiny.Kind, count: int) -> None:
         wanted = oracles.reciprocam(net, x, 1, score, "pixel")
         np.testing.assert_allclose(raw, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
     strided = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(forward.network(strided), forward.logits, atol=1e-5)
+    np.testing.assert_allclose(forward.network(strided, np.arange(count)), forward.logits, atol=1e-5)
     with pytest.raises(RuntimeFailure, match="failed while running"):
         sessions["head"].run({"image": x[:, :, :5]}, ["activation"])
 

@@ -219,6 +219,10 @@ class Confident:
         start: NDArray[np.float32] = seed.dense(self.classes)[:, :, None, None]
         return start
 
+    def weights(self, seed: Any) -> NDArray[np.float32]:
+        weights: NDArray[np.float32] = seed.dense(self.classes)
+        return weights
+
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         return x.transpose(0, 2, 1, 3)  # keeps the classes apart
 

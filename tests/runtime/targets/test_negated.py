@@ -82,8 +82,8 @@ def test_a_label_means_itself(caplog: pytest.LogCaptureFixture) -> None:
             TargetError,
             "target 'not 0 vs 1': a contrast is turned round by swapping its sides, not by 'not'",
         ),
-        (Not(Contrast(0, 1)), TargetError, "not: takes a class index or a label, not Contrast.*swapping its sides"),  # type: ignore[arg-type]
-        (Not(Not(0)), TargetError, r"not: takes a class index or a label, not Not\(target=0\)"),  # type: ignore[arg-type]
+        (Not(Contrast(0, 1)), TargetError, "not: takes a class index or a label, not Contrast.*swapping its sides"),
+        (Not(Not(0)), TargetError, r"not: takes a class index or a label, not Not\(target=0\)"),
         (Not(0.5), TargetError, "a target is a class index or a label, not 0.5"),  # type: ignore[arg-type]
     ],
     ids=str,

@@ -30,7 +30,7 @@ from typing import ClassVar
 import numpy as np
 
 from xai_deploy.errors import TargetError
-from xai_deploy.targets.kinds import ScoreSpace, TargetValue, kinds
+from xai_deploy.targets.kinds import Plain, ScoreSpace, TargetValue, kinds
 from xai_deploy.targets.seeds import Array, Seed
 
 
@@ -41,7 +41,7 @@ class Mean(TargetValue):
 
 @kinds.register("mean")
 @dataclass(frozen=True, eq=False)
-class MeanTarget:
+class MeanTarget(Plain):
     per_image: ClassVar[bool] = True
     weights: Array
     classes: None = None

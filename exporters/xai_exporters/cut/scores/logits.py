@@ -23,15 +23,17 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import Activation, Output
+from xai_deploy.format.bundle import LOGITS, Activation, Explained, Output
 
 from ...errors import GraphError, RequestError
 from ...graph.reading import attribute, constant_of, data_inputs, descendants
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
+from .dense import find_dense
 from .intervals import Intervals
 from .probing import Probes
 from .shares import divided, share_of
+from .vector import find_vector
 
 # Operators that may stand between the network's probability function and its output: they leave the classes in their order.
 _VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
@@ -48,11 +50,13 @@ class Logits:
     """The explained output.
 
     Attributes:
-        value: The logits, of shape [N,classes] or [N,classes,1,1] and the like.
+        value: The logits, of shape [N,classes] or [N,classes,1,1] and the like; dense ones as `class_axis` says.
         output: The network's output that is computed from them.
         kind: The content of that output.
         activation: The function that turns the logits into probabilities.
         classes: The number of classes.
+        scores: What the manifest says of them.
+        class_axis: The axis of the classes of dense scores; None for one class without an axis.
     """
 
     value: ir.Value
@@ -60,6 +64,13 @@ class Logits:
     kind: Literal["logits", "probabilities", "derived"]
     activation: Activation
     classes: int
+    scores: Explained
+    class_axis: int | None = None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is a score for each class at each position."""
+        return self.scores.kind == "dense"
 
 
 @dataclass(frozen=True)
@@ -76,14 +87,28 @@ def explained(outputs: Sequence[Output]) -> Output:
     return next(output for output in outputs if output.kind != "other")
 
 
-def find_logits(clean: CleanGraph, name: str | None) -> Logits:
+def find_logits(
+    clean: CleanGraph, name: str | None, task: Literal["classes", "numbers", "embedding"] | None = None
+) -> Logits:
     """The logits of the output `name` (None: the only output).
+
+    Args:
+        clean: The network.
+        name: One of its outputs; None: the only one.
+        task: What it holds, if the user says so.
 
     Raises:
         RequestError: There are several outputs and none was named, or no such output.
         GraphError: The output is not one score per class.
     """
     output = _chosen(clean, name)
+    if task != "classes" and (vector := find_vector(clean, output, task)) is not None:
+        scores = Explained(LOGITS, "vector", (vector.length,), vector.normalised)
+        return Logits(vector.value, output, "logits", "scores", vector.length, scores)
+    dense = find_dense(clean, output) if task is None else None
+    if dense is not None:
+        scores = Explained(LOGITS, "dense", dense.shape)
+        return Logits(dense.value, output, dense.holds, dense.activation, dense.shape[0], scores, dense.class_axis)
     refuse_decisions(output, alone=len(clean.graph.outputs) == 1)
     own = _behind(clean, output)
     probed = _Probed(clean)
@@ -108,9 +133,10 @@ def find_logits(clean: CleanGraph, name: str | None) -> Logits:
         advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
         raise GraphError(
             f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
-            f"[N, classes]: {advice} the classifier alone; detectors and segmenters can't be explained yet"
+            f"[N, classes]: {advice} the classifier alone; detectors can't be explained yet"
         )
-    return Logits(decided.value, output, decided.kind, decided.activation, classes)
+    scores = Explained(LOGITS, "classes", (classes,))
+    return Logits(decided.value, output, decided.kind, decided.activation, classes, scores)
 
 
 def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:

@@ -53,5 +53,5 @@ class Gradient:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        net.tensors = net.gradient_at(net.x, net.target)
+        net.tensors = net.gradient_at(net.x)
         return over_channels(net, net.floats(net.tensors[GRADIENT]), self.channels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -54,7 +54,9 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     """The graph of one method.
 
     Inputs: the image under its own name, and, unless the target is fixed, `target` int64 [N] (-1: the predicted class; a number
-    that is no class gives a map of zeros). Outputs: the network's own under their own names, and `saliency_map` [N,h,w].
+    that is no class gives a map of zeros). With dense scores also `where` float32 [N,H,W], the region; -1 is then the class with
+    the highest mean score in it. An embedding has `reference` float32 [N,D] in place of `target`. Outputs: the network's own under
+    their own names, and `saliency_map` [N,h,w].
 
     Raises:
         GraphError: The method is not defined for the network, the network is too large for one graph, or it has a name that the
@@ -77,13 +79,13 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
 
 def plain_graph(material: Material, form: Form) -> ir.Graph:
     """The network alone: image -> its own outputs, under their own names."""
-    net = _begin(material, replace(form, fixed_target=True))
+    net = _begin(material, form, bare=True)
     net.plain()
     return _end(net, {})
 
 
-def _begin(material: Material, form: Form) -> Net:
-    net = Net(material, form.fixed_target)
+def _begin(material: Material, form: Form, bare: bool = False) -> Net:
+    net = Net(material, form.fixed_target, bare)
     if form.embed_preprocess:
         embed_preprocess(net)
     return net

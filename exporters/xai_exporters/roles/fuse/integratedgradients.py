@@ -65,8 +65,6 @@ class IntegratedGradients:
         # [steps,N, ...]: the points x0 + a (x - x0)
         way = op.Add(op.Mul(op.Unsqueeze(change, [0]), points.reshape(along)), start[None])
         inputs = net.as_input(op.Reshape(way, [-1, *spec.image_shape]))
-        # the class of each image at all of its points, [steps*N] in the order of the inputs
-        target = op.Reshape(op.Expand(op.Unsqueeze(net.chosen, [0]), [steps, 1, 1]), [-1])
-        gradient = net.floats(net.gradient_at(inputs, target)[GRADIENT])
+        gradient = net.floats(net.gradient_at(inputs, steps)[GRADIENT])  # of the image's own class at all of its points
         weighted = op.Mul(op.Reshape(gradient, [steps, -1, *spec.image_shape]), shares.reshape(along))
         return over_channels(net, op.Mul(op.ReduceSum(weighted, [0], keepdims=0), change), self.channels)

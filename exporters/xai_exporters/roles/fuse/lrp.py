@@ -39,7 +39,5 @@ class Lrp:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        relevance = net.relevance(load_composite(self.composite), from_image=True)
-        # relevance is linear in its start, which is 1 here: multiply by the logit afterwards
-        logit = net.op.Reshape(net.logit, [-1, 1, 1, 1])
-        return over_channels(net, net.op.Mul(relevance, logit), self.channels)
+        relevance = net.relevance(load_composite(self.composite), from_image=True, times_logits=True)
+        return over_channels(net, relevance, self.channels)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, RELEVANCE, TARGET
+from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, REFERENCE, RELEVANCE, TARGET, WHERE
 from xai_deploy.probabilities import why_none
 from xai_deploy.resample import weights
 
@@ -17,7 +17,7 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import batch_of
 from ...relevance.composite import Composite
-from ...vjp.graph import by_target
+from ...vjp.graph import Start, by_reference, by_target
 from ..material import Material
 
 _FLOAT = int(ir.DataType.FLOAT)
@@ -32,9 +32,10 @@ class Net:
     Args:
         material: The network.
         fixed_target: Always explain the predicted class; the graph has no input `target`.
+        bare: The network alone, without a method: no input beside the image.
     """
 
-    def __init__(self, material: Material, fixed_target: bool = False) -> None:
+    def __init__(self, material: Material, fixed_target: bool = False, bare: bool = False) -> None:
         source = material.parts.head.inputs[0]
         self.material = material
         self.image = ir.Value(name=source.name, shape=source.shape, type=source.type)
@@ -44,13 +45,30 @@ class Net:
         self._emit = Emitter(self.graph, "saliency")
         self.op = Ops(self._emit, "map", np.dtype(np.float32))
         self.tensors: dict[str, ir.Value] = {}
-        if fixed_target:
+        scores, batch = material.logits.scores, batch_of(source)
+        if fixed_target and not bare and (scores.kind == "dense" or scores.normalised):
+            needs = "a region" if scores.kind == "dense" else "a reference"
+            raise GraphError(f"the graph explains {needs}, which is an input of it: leave --fixed-target out")
+        self.where: ir.Value | None = None
+        self.reference: ir.Value | None = None
+        if scores.kind == "dense" and bare:
+            self.where = self._emit.constant(
+                np.zeros((1, *scores.shape[1:]), np.float32), WHERE
+            )  # nothing reads the region's scores
+        elif scores.kind == "dense":
+            self.where = self._input(WHERE, (batch, *scores.shape[1:]), ir.DataType.FLOAT)
+        if scores.normalised and not bare:
+            self.reference = self._input(REFERENCE, (batch, *scores.shape), ir.DataType.FLOAT)
+        elif fixed_target or bare:
             self.target = self._emit.ints([PREDICTED], "predicted")  # [1] broadcasts over the batch
         else:
-            batch = ir.Shape([batch_of(source)])
-            self.target = ir.Value(name=TARGET, shape=batch, type=ir.TensorType(ir.DataType.INT64))
-            self.graph.inputs.append(self.target)
-            self._emit.unique(TARGET)  # no other tensor gets this name
+            self.target = self._input(TARGET, (batch,), ir.DataType.INT64)
+
+    def _input(self, name: str, shape: Sequence[int | str], dtype: ir.DataType) -> ir.Value:
+        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+        self.graph.inputs.append(value)
+        self._emit.unique(name)  # no other tensor gets this name
+        return value
 
     def require_batch(self, of: str) -> None:
         """Refuse a network that takes one image at a time.
@@ -61,6 +79,11 @@ class Net:
         Raises:
             GraphError: The network takes one image at a time.
         """
+        if self.where is not None:
+            raise GraphError(
+                f"it runs {of} in one batch, which with scores at each position takes gigabytes; use the runtime engine, or fuse "
+                "another method"
+            )
         if batch_of(self.image) == 1:
             raise GraphError(
                 f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
@@ -82,6 +105,8 @@ class Net:
         Raises:
             GraphError: The score is no probability for this network.
         """
+        if self.material.logits.scores.kind == "vector" and score != "softmax":
+            return logits  # numbers that are no classes have no probabilities
         activation = self.material.logits.activation if score == "probability" else score
         if activation == "scores":
             raise GraphError(f"{why_none('scores')}; fuse with score=logit")
@@ -117,6 +142,8 @@ class Net:
             Name of an output of `part` -> its tensor in this graph.
         """
         # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
+        if any(own.name == WHERE for own in part.inputs):
+            feeds = {**feeds, WHERE: self._region}
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
         results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
         copy.outputs.clear()
@@ -132,7 +159,31 @@ class Net:
                 if value.name:
                     value.name = self._emit.unique(value.name)
         self.graph.extend(nodes)
+        if self.where is not None and LOGITS in results:
+            results[LOGITS] = self.op.Squeeze(results[LOGITS], [1])  # of the one region, [N,classes]
         return results
+
+    @cached_property
+    def _region(self) -> ir.Value:
+        """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros."""
+        op = self.op
+        total = op.Max(op.ReduceSum(self.where, [1, 2], keepdims=1), float(np.finfo(np.float32).tiny))
+        region: ir.Value = op.Unsqueeze(op.Div(self.where, total), [1])
+        return region
+
+    @property
+    def start(self) -> Start:
+        """What a walk back begins with: the target, or the reference."""
+        return by_target if self.reference is None else by_reference
+
+    def start_feeds(self, copies: int = 1) -> dict[str, ir.Value]:
+        """The inputs that `start` adds to a graph; for `copies` rows of each image, all images in each copy."""
+        name, value = (REFERENCE, self.reference) if self.reference is not None else (TARGET, self.target)
+        if copies == 1:
+            return {name: value}
+        if self.reference is None:
+            value = self.op.Squeeze(self.chosen, [1])  # the class that the image itself has
+        return {name: self.op.Tile(value, [copies] if self.reference is None else [copies, 1])}
 
     def weight(self, value: ir.Value) -> ir.Value:
         """This graph's initializer with the name and content of another graph's."""
@@ -163,27 +214,37 @@ class Net:
 
     def gradient(self) -> ir.Value:
         """Add the tail, and d(logit)/d(activation) [N,K,h,w] float32."""
-        part = self.material.gradient(from_image=False, start=by_target)
-        self.tensors = self.add(part, {**self.between, TARGET: self.target})
+        part = self.material.gradient(from_image=False, start=self.start)
+        self.tensors = self.add(part, {**self.between, **self.start_feeds()})
         return self.floats(self.tensors[GRADIENT])
 
-    def gradient_at(self, x: ir.Value, target: ir.Value) -> dict[str, ir.Value]:
-        """The network at inputs x [b, ...] in its own element type: `gradient` in their shape, `logits`, the other outputs."""
-        part = self.material.gradient(from_image=True, start=by_target)
-        return self.add(part, {str(part.inputs[0].name): x, TARGET: target})
+    def gradient_at(self, x: ir.Value, copies: int = 1) -> dict[str, ir.Value]:
+        """The network at inputs x [copies*N, ...] in its own type: `gradient` in their shape, `logits`, the other outputs."""
+        part = self.material.gradient(from_image=True, start=self.start)
+        return self.add(part, {str(part.inputs[0].name): x, **self.start_feeds(copies)})
 
-    def relevance(self, composite: Composite, from_image: bool, others: float = 0.0) -> ir.Value:
+    def relevance(
+        self, composite: Composite, from_image: bool, others: float = 0.0, times_logits: bool = False
+    ) -> ir.Value:
         """Add the network, and the relevance of its activation [N,K,h,w] or of the image, float32.
 
         Args:
             composite: The rules.
             from_image: Go down to the image.
             others: The start at the other classes; at the target it is 1.
+            times_logits: Start with each logit's share of the score: the logit times its weight. Relevance is linear in its start,
+                so that of one class is multiplied by the logit afterwards.
         """
-        part = self.material.relevance(composite, from_image, partial(by_target, others=others))
+        weighed = partial(by_reference, times_logits=times_logits)
+        start = weighed if self.reference is not None else partial(by_target, others=others)
+        part = self.material.relevance(composite, from_image, start)
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
-        self.tensors = self.add(part, {**feeds, TARGET: self.target})
-        return self.floats(self.tensors[RELEVANCE])
+        self.tensors = self.add(part, {**feeds, **self.start_feeds()})
+        relevance = self.floats(self.tensors[RELEVANCE])
+        if not times_logits or self.reference is not None:
+            return relevance
+        times: ir.Value = self.op.Mul(relevance, self.op.Reshape(self.logit, [-1, 1, 1, 1]))
+        return times
 
     @cached_property
     def chosen(self) -> ir.Value:
@@ -195,7 +256,10 @@ class Net:
 
     @cached_property
     def unit(self) -> ir.Value:
-        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class."""
+        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class. Or the reference's."""
+        if self.reference is not None:
+            direction: ir.Value = self.op.LpNormalization(self.reference, axis=1, p=2)
+            return direction
         unit: ir.Value = self.op.Where(self.op.Equal(np.arange(self.classes)[None], self.chosen), 1.0, 0.0)
         return unit
 
@@ -208,6 +272,9 @@ class Net:
     def row(self, matrix: ir.Value) -> ir.Value:
         """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
         op = self.op
+        if self.reference is not None:
+            weighted: ir.Value = op.MatMul(self.unit, matrix)
+            return weighted
         # Gather needs a valid row: the class is clipped, and the row is multiplied by 0 if that changed the class
         inside = op.Max(op.Min(self.chosen, self.classes - 1), 0)  # [N,1]
         known = op.Cast(op.Equal(inside, self.chosen), to=_FLOAT)

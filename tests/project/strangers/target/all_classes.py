@@ -6,19 +6,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from xai_deploy.targets.kinds import ScoreSpace, kinds
+from xai_deploy.targets.kinds import Plain, ScoreSpace, kinds
 from xai_deploy.targets.seeds import Array, Seed
 
 
 @kinds.register("all")
 @dataclass(frozen=True)
-class AllClasses:
+class AllClasses(Plain):
     """s = mean_c logit_c, of n images."""
 
     per_image: ClassVar[bool] = True
     classes: ClassVar[None] = None
     needs_logits: ClassVar[bool] = False
-
     count: int
     images: int
 

@@ -1,0 +1,189 @@
+"""Numbers that are no classes: measured values, embeddings, and classes by their vectors, against autograd."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+from xai_exporters import Request, export
+from xai_exporters.errors import GraphError, RequestError
+
+from xai_deploy import Contrast, Explainer, Like, Not
+from xai_deploy.errors import TargetError
+
+from .nets import Embedding, fused, grad_cam, images, saved, stretched
+
+BACKENDS = ["onnxruntime", "openvino"]
+REFERENCE = np.random.default_rng(9).standard_normal(6).astype(np.float32)
+VECTORS = np.random.default_rng(8).standard_normal((4, 6)).astype(np.float32)
+
+
+def unit(y: Tensor) -> Tensor:
+    return functional.normalize(y, dim=-1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One network, exported as numbers, as an embedding (measured, and by its own normalisation), and as a classifier."""
+    folder = tmp_path_factory.mktemp("numbers")
+    np.save(folder / "vectors.npy", VECTORS)
+    (folder / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
+    plain, own = saved(Embedding(), folder / "plain.onnx"), saved(Embedding(True), folder / "unit.onnx")
+    fuse = ("grad-cam", "reciprocam", "lrp")
+    for name, source, more in (
+        ("numbers", plain, {"task": "numbers"}),
+        ("embedding", plain, {"task": "embedding", "fuse": fuse, "pixel_relevance": True}),
+        ("own", own, {}),
+        ("zero-shot", plain, {"classes": folder / "vectors.npy", "labels": folder / "labels.txt", "logit_scale": 30.0}),
+    ):
+        export(Request(source, output_path=folder / f"{name}.xai", preprocess="none", **more))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Embedding:
+    """The network itself, with the weights of the files."""
+    network = Embedding()
+    saved(network, folder / "again.onnx")
+    return network
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_values(folder: Path, network: Embedding, backend: str) -> None:
+    explainer = Explainer(folder / "numbers.xai", backend)
+    activation = network.features(torch.from_numpy(images(3)))
+    for target, number in (
+        ("#3", lambda a: network.numbers(a)[:, 3]),
+        (3, lambda a: network.numbers(a)[:, 3]),
+        ("not #2", lambda a: -network.numbers(a)[:, 2]),
+        ("#1 vs #4", lambda a: network.numbers(a)[:, 1] - network.numbers(a)[:, 4]),
+    ):
+        want, score = grad_cam(activation, number)
+        got = explainer.explain(images(3), "grad-cam", target)
+        np.testing.assert_allclose(got.raw, want, atol=1e-4 * want.max())
+        assert got.score is not None
+        np.testing.assert_allclose(got.score, score, atol=1e-4)
+        assert got.probabilities is None
+    assert explainer.explain(images(1), "grad-cam", "not #2").caption() == "not output 2"
+    with pytest.raises(TargetError, match=r"gives 6 numbers, none of which is a predicted class: name one \('#3'\)$"):
+        explainer.explain(images(1))
+    with pytest.raises(TargetError, match="no embedding of length 1; export it with --task embedding"):
+        explainer.explain(images(1), "grad-cam", Like(REFERENCE))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["embedding", "own"])
+def test_similarity(folder: Path, network: Embedding, backend: str, name: str, tmp_path: Path) -> None:
+    explainer = Explainer(folder / f"{name}.xai", backend)
+    activation, other = network.features(torch.from_numpy(images(3))), 6 - 12 * images(4)[3]
+    reference = unit(torch.from_numpy(REFERENCE))
+    there = unit(network.numbers(network.features(torch.from_numpy(other[None])))).detach()[0]
+    np.save(tmp_path / "vector.npy", 5 * REFERENCE)
+    for target, number in (
+        (Like(REFERENCE), lambda a: unit(network.numbers(a)) @ reference),
+        (f"like {tmp_path / 'vector.npy'}", lambda a: unit(network.numbers(a)) @ reference),
+        (Like(other), lambda a: unit(network.numbers(a)) @ there),
+        (Not(Like(REFERENCE)), lambda a: -unit(network.numbers(a)) @ reference),
+        (Contrast(Like(REFERENCE), Like(other)), lambda a: unit(network.numbers(a)) @ (reference - there)),
+    ):
+        want, score = grad_cam(activation, number)
+        got = explainer.explain(images(3), "grad-cam", target)
+        np.testing.assert_allclose(got.raw, want, atol=1e-4 * want.max())
+        assert got.score is not None
+        np.testing.assert_allclose(got.score, score, atol=1e-4)
+    assert explainer.explain(images(1), "grad-cam", f"like {tmp_path / 'vector.npy'}").caption() == "like vector.npy"
+    same = explainer.explain(images(1), "reciprocam", Like(images(1)[0]))
+    assert same.score is not None
+    assert same.score[0] == pytest.approx(1, abs=1e-5)  # the cosine of an image with itself
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_zero_shot(folder: Path, network: Embedding, backend: str) -> None:
+    explainer = Explainer(folder / "zero-shot.xai", backend)
+    vectors = unit(torch.from_numpy(VECTORS))
+    activation = network.features(torch.from_numpy(images(3)))
+
+    def logits(a: Tensor) -> Tensor:
+        return 30 * unit(network.numbers(a)) @ vectors.T
+
+    want, _ = grad_cam(activation, lambda a: logits(a)[:, 1])
+    got = explainer.explain(images(3), "grad-cam", "bee")
+    np.testing.assert_allclose(got.raw, want, atol=1e-4 * want.max())
+    shares = logits(activation).softmax(1).detach().numpy()
+    assert got.probabilities is not None
+    np.testing.assert_allclose(got.probabilities, shares, atol=1e-4)
+    assert explainer.explain(images(3), "grad-cam").target.tolist() == shares.argmax(1).tolist()
+
+
+def test_fused(folder: Path, network: Embedding) -> None:
+    """The fused files take the reference, of any length."""
+    feeds = {"image": images(3), "reference": np.tile(4 * REFERENCE, (3, 1))}
+    reference = unit(torch.from_numpy(REFERENCE))
+    activation = network.features(torch.from_numpy(images(3)))
+    want, _ = grad_cam(activation, lambda a: unit(network.numbers(a)) @ reference)
+    bundle = folder / "embedding.xai"
+    np.testing.assert_allclose(fused(bundle / "fused-grad-cam.onnx", feeds), stretched(want), atol=1e-4)
+    explainer = Explainer(bundle)
+    for method in ("reciprocam", "lrp"):
+        own = explainer.explain(images(3), method, Like(REFERENCE)).raw
+        np.testing.assert_allclose(fused(bundle / f"fused-{method}.onnx", feeds), stretched(own), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (np.zeros(6, np.float32), "the reference is zero or not finite: it has no direction"),
+        (np.ones(5, np.float32), r"the reference is float32 \[5\]; an embedding of this network is floats \[6\]"),
+        (np.arange(6), r"the reference is int64 \[6\]; an embedding of this network is floats \[6\]"),
+        ("missing.npy", "missing.npy: can't be read as an array"),
+    ],
+    ids=str,
+)
+def test_bad_references(folder: Path, reference: object, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        Explainer(folder / "embedding.xai").explain(images(1), "grad-cam", Like(reference))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "more", "message"),
+    [
+        (np.ones((4, 5), np.float32), {}, "vectors of 5 numbers; the network's embedding has 6"),
+        (
+            np.ones((6, 4), np.float32),
+            {},
+            "vectors of 4 numbers; the network's embedding has 6; it seems to be transposed",
+        ),
+        (np.eye(4, 6, dtype=np.float32) * [[1], [1], [0], [1]], {}, "the vector of class 2 is zero or not finite"),
+        (np.ones((4, 6), np.int64), {}, r"holds int64 \[4, 6\]; give floats \[classes, D\]"),
+        (VECTORS, {"logit_scale": 0.0}, "--logit-scale is a number above 0, not 0"),
+        (VECTORS, {"task": "numbers"}, "--classes makes the network a classifier; --task numbers is something else"),
+        (None, {"logit_scale": 2.0}, "--logit-scale is for --classes, which is not given"),
+        (None, {"task": "ages"}, "--task is classes, numbers or embedding, not 'ages'"),
+        (
+            None,
+            {"task": "embedding", "fuse": ("grad-cam",), "fixed_target": True},
+            "explains a reference, which is an input",
+        ),
+    ],
+    ids=str,
+)
+def test_refused_exports(folder: Path, tmp_path: Path, vectors: object, more: dict[str, object], message: str) -> None:
+    if vectors is not None:
+        np.save(tmp_path / "v.npy", vectors)  # type: ignore[arg-type]
+        more = {**more, "classes": tmp_path / "v.npy"}
+    request = Request(folder / "plain.onnx", output_path=tmp_path / "x.xai", preprocess="none", **more)  # type: ignore[arg-type]
+    with pytest.raises((RequestError, GraphError), match=message):
+        export(request)
+    assert not (tmp_path / "x.xai").exists()
+
+
+def test_a_target_of_another_network(folder: Path) -> None:
+    explainer = Explainer(folder / "zero-shot.xai")
+    with pytest.raises(
+        TargetError, match="Like needs a network that gives an embedding; this one gives a score for each class"
+    ):
+        explainer.explain(images(1), "grad-cam", Like(REFERENCE))

@@ -1,0 +1,137 @@
+"""The targets of dense scores: their regions laid on the images, and what they explain as entries of all regions' scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import resample
+from .explained_network import ExplainedNetwork
+from .format.bundle import Manifest
+from .forward import ForwardPass
+from .regions import Regions
+from .targets import CheckedTarget, Seed, Seen
+from .targets.seeds import Array, Index
+
+
+@dataclass(frozen=True, eq=False)
+class _Among:
+    """A target whose regions are some of those of a forward pass.
+
+    Attributes:
+        target: The target.
+        first: Its first entry among the entries of all regions.
+        entries: How many are its own.
+    """
+
+    target: CheckedTarget
+    first: int
+    entries: int
+
+    @property
+    def classes(self) -> Index | None:
+        """See `CheckedTarget.classes`."""
+        return None
+
+    @property
+    def needs_logits(self) -> bool:
+        """See `CheckedTarget.needs_logits`."""
+        return self.target.needs_logits
+
+    def part(self, start: int, stop: int) -> CheckedTarget:
+        """See `CheckedTarget.part`."""
+        return _Among(self.target.part(start, stop), self.first, self.entries)
+
+    def seed(self, logits: Callable[[], Array]) -> Seed:
+        """See `CheckedTarget.seed`."""
+        own = self.target.seed(lambda: logits()[:, self.first : self.first + self.entries])
+        return Seed(own.classes + self.first, own.weights, own.sign)
+
+    def regions(self, seen: Seen) -> Array:
+        """See `CheckedTarget.regions`."""
+        return self.target.regions(seen)
+
+    def titles(self, seed: Seed, label: Callable[[int], str], classes: int) -> tuple[str | None, ...]:
+        """See `CheckedTarget.titles`."""
+        return self.target.titles(seed, label, classes)
+
+
+def in_regions(
+    forward: ForwardPass,
+    targets: Sequence[CheckedTarget],
+    manifest: Manifest,
+    sizes: Sequence[tuple[int, int] | None],
+) -> tuple[ForwardPass, list[CheckedTarget]]:
+    """The forward pass with the regions of all targets, and the targets among them.
+
+    Args:
+        forward: The images.
+        targets: What is explained in them.
+        manifest: The bundle's manifest.
+        sizes: (height, width) of each image's photo; None for prepared inputs.
+
+    Raises:
+        TargetError: A region does not fit an image.
+    """
+    seen = Seen(manifest.input, manifest.scores, sizes, lambda: predicted(forward, manifest))
+    regions, among, first = [], [], 0
+    for target in targets:
+        own = Regions(manifest.classes, target.regions(seen))
+        regions.append(own)
+        among.append(_Among(target, first, own.entries))
+        first += own.entries
+    return forward.of_regions(Regions.join(regions)), list(among)
+
+
+def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
+    """The class that the network itself predicts at each position of its dense scores, [n,H,W]; -1 for none.
+
+    It is taken from the network's own output, resized to the scores if it has another size. A single class is predicted above a
+    probability of one half, or a score of 0.
+    """
+    classes, h, w = manifest.scores.shape
+    own = next(output for output in manifest.outputs if output.kind != "other")
+    values = forward.outputs[own.tensor]
+    per_image = values.shape[1:]
+    if len(per_image) == 3 and per_image[0] == classes:
+        axis = 1
+    elif len(per_image) == 3 and per_image[2] == classes:
+        axis = 3
+    else:
+        axis = 0
+    if axis and classes > 1:
+        chosen = values.argmax(axis=axis)
+    elif classes > 1:
+        chosen = values.reshape(len(values), *[d for d in per_image if d != 1])
+    else:
+        scores = values.reshape(len(values), *[d for d in per_image if d != 1])
+        chosen = np.where(scores > (0.5 if manifest.activation in ("sigmoid", "independent") else 0), 0, -1)
+    maps = chosen.astype(np.float32)
+    if maps.shape[1:] != (h, w):
+        maps = resample.resize(maps, h, w, "nearest")
+    return np.asarray(maps, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What one target explains: the seed over the classes, their logits [n,classes], for a region their mean probabilities, and the
+    number explained, [n]."""
+
+    seed: Seed
+    logits: Array
+    shares: Array | None
+    score: Array
+    titles: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, forward: ForwardPass, target: CheckedTarget, seed: Seed, network: ExplainedNetwork) -> Scored:
+        """See the attributes."""
+        titles, score = target.titles(seed, network.label, forward.classes), seed.of(forward.logits)
+        if network.kind != "dense":
+            return cls(seed, forward.logits, None, score, titles)
+        first = int(seed.classes[0, 0]) // forward.classes * forward.classes  # the target's first region
+        own = slice(first, first + forward.classes)
+        shares = None if forward.shares is None else forward.shares[:, own]
+        return cls(replace(seed, classes=seed.classes % forward.classes), forward.logits[:, own], shares, score, titles)

@@ -1,0 +1,233 @@
+"""Where a region lies: a box, a polygon, a mask, all of the image, or where the network itself predicts the class.
+
+Each gives the share of every position of the dense scores that the region covers, [H,W] in [0,1]. Boxes, polygons and masks are
+given in pixels of the whole photo; the resize and the crop of the preprocessing are followed. A position that the region covers in
+part counts in part, so that a small box is not lost between two positions.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TargetError
+from ..format.manifest import Explained, Input
+from ..images import read_image
+from ..preprocess import frame
+from .seeds import Array, Index
+
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_BOX = re.compile(rf"{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}")
+_POLYGON = re.compile(rf"{_NUMBER}\s*,\s*{_NUMBER}(?:\s+{_NUMBER}\s*,\s*{_NUMBER}){{2,}}")
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a place is laid on: n images, as the network saw them.
+
+    Attributes:
+        spec: How an image becomes the network's input.
+        scores: The dense scores.
+        sizes: Per image, (height, width) of the photo; None for prepared inputs, whose pixels are those of the network's input.
+        predicted: Gives the class that the network predicts at each position, [n,H,W] int64; -1 for none of its classes.
+    """
+
+    spec: Input
+    scores: Explained
+    sizes: Sequence[tuple[int, int] | None]
+    predicted: Callable[[], Index]
+
+    def part(self, start: int, stop: int) -> Seen:
+        """The images from `start` to `stop` - 1."""
+        return Seen(self.spec, self.scores, self.sizes[start:stop], lambda: self.predicted()[start:stop])
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A region of an image, as a caller describes it.
+
+    Attributes:
+        said: How it is written, for people: "120,40,60,60", "mask.png", "all", "predicted".
+        mask: Booleans of the photo's size, [h,w]; None for the others.
+        points: Corners (x, y) of a box or a polygon in pixels of the photo, in order; x to the right, y down.
+    """
+
+    said: str
+    mask: NDArray[np.bool_] | None = None
+    points: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def read(cls, written: object) -> Place:
+        """A place from a text, a path, a box (x, y, width, height), corners [(x, y), ...] or an array of booleans [h,w].
+
+        Raises:
+            TargetError: It is none of these.
+            ImageFileError: The mask's file can't be read.
+        """
+        if isinstance(written, Place):
+            return written
+        if isinstance(written, np.ndarray):
+            return cls("mask", _as_mask(written, "the mask"))
+        if isinstance(written, os.PathLike):
+            written = os.fspath(written)
+        if isinstance(written, str):
+            return _from_text(written.strip())
+        if isinstance(written, (tuple, list)):
+            numbers = np.asarray(written, np.float64) if len(written) else np.zeros(0)
+            if numbers.shape == (4,):
+                return _box(*numbers.tolist())
+            if numbers.ndim == 2 and numbers.shape[0] >= 3 and numbers.shape[1] == 2:
+                return _polygon([(float(x), float(y)) for x, y in numbers])
+        raise TargetError(
+            f"a region is 'predicted', 'all', a box x,y,width,height, corners, a PNG file or an array of booleans, not {written!r}"
+        )
+
+    def same(self, other: Place) -> bool:
+        """Whether two places are described alike."""
+        masks = [place.mask for place in (self, other) if place.mask is not None]
+        return self.said == other.said and (not masks or (len(masks) == 2 and np.array_equal(masks[0], masks[1])))
+
+    def covers(self, seen: Seen, classes: Index) -> Array:
+        """The share of each position that the region covers, [n,H,W].
+
+        Args:
+            seen: The images.
+            classes: The class asked about in each, [n].
+
+        Raises:
+            TargetError: The region is empty, lies outside what the network sees, or its mask has another size than the photo.
+        """
+        _, h, w = seen.scores.shape
+        if self.said == "all":
+            return np.ones((len(seen.sizes), h, w), np.float32)
+        if self.said == "predicted":
+            covered: Array = (seen.predicted() == classes[:, None, None]).astype(np.float32)
+            if not covered.any(axis=(1, 2)).all():
+                raise TargetError(
+                    f"the network predicts class {classes[~covered.any(axis=(1, 2))][0]} at no position; name a region "
+                    "(CLASS@x,y,width,height, CLASS@mask.png or CLASS@all)"
+                )
+            return covered
+        return np.stack([self._laid(seen, size) for size in seen.sizes])
+
+    def _laid(self, seen: Seen, size: tuple[int, int] | None) -> Array:
+        """The share of each position, [H,W], of one image."""
+        height, width = size or (seen.spec.height, seen.spec.width)
+        _, h, w = seen.scores.shape
+        mask = self.mask
+        if mask is not None and mask.shape != (height, width):
+            raise TargetError(
+                f"the mask {self.said} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
+            )
+        if mask is None:
+            mask = _inside(self.points, height, width)
+        if not mask.any():
+            outside = self.mask is None
+            raise TargetError(
+                f"the region {self.said} lies outside the image, which has {width} x {height} pixels"
+                if outside
+                else f"the region {self.said} is empty"
+            )
+        if size is not None:
+            mask = mask[frame(height, width, seen.spec).slices]
+        down, across = overlaps(mask.shape[0], h), overlaps(mask.shape[1], w)
+        share: Array = (down @ mask.astype(np.float32) @ across.T).astype(np.float32)
+        if not share.any():
+            raise TargetError(f"the region {self.said} lies outside the part of the image that the network sees")
+        return share
+
+
+PREDICTED = Place("predicted")
+ALL = Place("all")
+
+
+def overlaps(source: int, size: int) -> Array:
+    """The share of each of `size` equal cells that each of `source` equal cells covers, [size,source]; rows sum to 1."""
+    ends, own = np.arange(source + 1) / source, np.arange(size + 1) / size
+    low = np.maximum(own[:-1, None], ends[None, :-1])
+    high = np.minimum(own[1:, None], ends[None, 1:])
+    matrix: Array = (np.maximum(high - low, 0) * size).astype(np.float32)
+    return matrix
+
+
+def is_place(text: str) -> bool:
+    """Whether a text can be a place: one of the two words, numbers, or the name of an image file."""
+    text = text.strip()
+    if text in ("predicted", "all") or _BOX.fullmatch(text) or _POLYGON.fullmatch(text):
+        return True
+    return Path(text).suffix.lower() in (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
+
+
+def _from_text(text: str) -> Place:
+    if text in ("predicted", "all"):
+        return Place(text)
+    if _BOX.fullmatch(text):
+        return _box(*(float(number) for number in text.split(",")))
+    if _POLYGON.fullmatch(text):
+        return _polygon(
+            [(float(x), float(y)) for x, y in (pair.split(",") for pair in re.split(r"(?<=\d)\s+(?=-?\d)", text))]
+        )
+    if not is_place(text):
+        raise TargetError(
+            f"region {text!r}: give 'predicted', 'all', a box x,y,width,height, corners 'x,y x,y x,y', or a mask's file"
+        )
+    return Place(Path(text).name, _as_mask(read_image(text), text))
+
+
+def _box(x: float, y: float, width: float, height: float) -> Place:
+    if width <= 0 or height <= 0:
+        raise TargetError(f"the box {x:g},{y:g},{width:g},{height:g} is empty: width and height are above 0")
+    corners = ((x, y), (x + width, y), (x + width, y + height), (x, y + height))
+    return Place(f"{x:g},{y:g},{width:g},{height:g}", None, corners)
+
+
+def _polygon(points: list[tuple[float, float]]) -> Place:
+    return Place(" ".join(f"{x:g},{y:g}" for x, y in points), None, tuple(points))
+
+
+def _as_mask(values: NDArray[np.generic], name: str) -> NDArray[np.bool_]:
+    """The region of a picture with two values, the lower of which is outside.
+
+    Raises:
+        TargetError: It holds other values, or nothing but one.
+    """
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise TargetError(
+                f"{name}: a mask is black and white, and this picture has colours; save the object white on black"
+            )
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise TargetError(f"{name}: a mask is a picture [h,w] of two values, not {values.dtype} {list(values.shape)}")
+    levels = np.unique(values)
+    if len(levels) > 2 or (len(levels) == 2 and levels[0] != 0):
+        raise TargetError(
+            f"{name}: a mask has two values, 0 outside and another inside; this one has {', '.join(map(str, levels[:4]))}"
+            f"{' ...' if len(levels) > 4 else ''}"
+        )
+    if not levels.any():
+        raise TargetError(f"{name}: the mask is empty")
+    return np.asarray(values != 0)
+
+
+def _inside(points: Sequence[tuple[float, float]], height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels whose centres lie inside a polygon (even-odd rule); of a box at least the pixels that it touches, [h,w]."""
+    x, y = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
+    inside = np.zeros((height, width), bool)
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
+        if y0 == y1:
+            continue
+        crossing = (y0 <= y) != (y1 <= y)  # [h,1]: the edge crosses the row of centres
+        at = x0 + (y - y0) * (x1 - x0) / (y1 - y0)
+        inside ^= crossing & (x < at)
+    if not inside.any():  # smaller than a pixel: the pixel in which it lies
+        cx, cy = (float(np.mean([point[i] for point in points])) for i in (0, 1))
+        if 0 <= cx < width and 0 <= cy < height:
+            inside[int(cy), int(cx)] = True
+    return inside
