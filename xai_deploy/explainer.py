@@ -22,7 +22,7 @@ from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
 from .faithful import PRODUCTS, rounding, rounding_warning
-from .forward import ForwardPass, OpenedNetwork
+from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .images.given import Image, read_given
@@ -30,6 +30,7 @@ from .in_regions import Scored, in_regions
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
+from .opened_network import OpenedNetwork
 from .pictures.thumbnail import thumbnail
 from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
@@ -261,6 +262,9 @@ class Explainer:
 
         The logits are among its outputs, so no other pass is run for them.
         """
+        if any("own-map" in method.roles for _, method in named):
+            forward.own_map()
+            return
         classes = forward.compared
         runs = (
             (name, role, offset)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends.backend import Session, Tensor, to_host
+from .backends.backend import Tensor, to_host
 from .constant_maps import why_constant
-from .errors import NonFiniteOutputError, WrongResultError
-from .faithful import how_wrong
-from .format.bundle import ACTIVATION, BY_SEED, LOGITS, PIXEL_LOGITS, SEED, SHARES, TARGET, Manifest
+from .errors import NonFiniteOutputError
+from .format.bundle import ACTIVATION, BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET
 from .foundation.progress import progress
+from .opened_network import OpenedNetwork, lazy
 from .probabilities import Score, has_probabilities, probabilities, softmax
 from .regions import Regions
 from .targets import CheckedTarget
@@ -22,120 +22,6 @@ from .targets.seeds import Index, Seed
 Array = NDArray[np.float32]
 T = TypeVar("T")
 V = TypeVar("V")
-
-
-class _lazy(Generic[V]):
-    """A property that is computed once.
-
-    Unlike `functools.cached_property` before Python 3.12, it takes no lock. A lock would hold back the forward passes of all other
-    threads.
-    """
-
-    def __init__(self, compute: Callable[[Any], V]) -> None:
-        self._compute = compute
-
-    def __get__(self, instance: object, owner: type) -> V:
-        value = self._compute(instance)
-        # Without a `__set__` in this class, Python finds the instance's own entry first from now on.
-        instance.__dict__[self._compute.__name__] = value
-        return value
-
-
-class OpenedNetwork:
-    """The opened graphs of a bundle, and what is computed once per network.
-
-    Args:
-        manifest: The bundle's manifest.
-        session: Role -> opened graph.
-        batch_size: The largest batch any graph is given.
-        show_progress: Show progress bars at a terminal.
-        runtime: Name and version of the runtime, for messages.
-        precision: Its arithmetic.
-    """
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        session: Callable[[str], Session],
-        batch_size: int,
-        show_progress: bool,
-        runtime: str = "the runtime",
-        precision: str = "f32",
-    ) -> None:
-        self.manifest = manifest
-        self.session = session
-        self.batch_size = batch_size
-        self.show_progress = show_progress
-        self.runtime, self.precision = runtime, precision
-        self.proven: set[str] = set()  # roles whose logits were compared with head and tail
-        self.sides = tuple(side.name for side in manifest.side)
-        given = [LOGITS, *(output.tensor for output in manifest.outputs)]
-        if any(port.name == SHARES for port in manifest.graphs["tail"].gives):
-            given.append(SHARES)
-        self.tail_outputs = tuple(dict.fromkeys(given))
-
-    @_lazy
-    def no_seed(self) -> Array:
-        """Zeros [batch_size,classes]. Every run for a class is fed some of these rows."""
-        return np.zeros((self.batch_size, self.manifest.classes), np.float32)
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether the scores are those of regions."""
-        return self.manifest.scores.kind == "dense"
-
-    @_lazy
-    def classifier(self) -> Array:
-        """The weight [classes,K] of the linear layer after the pooling. The row of a class is contiguous in memory.
-
-        `pixelwise-tail` is that weight applied at each position, so unit vectors along K, laid out on the positions,
-        give the weight back exactly, column by column, on any runtime.
-        """
-        channels, h, w = self.manifest.target.shape
-        # Each position of a batch probes one channel, so a run probes up to h * w * batch_size of them.
-        rows: list[Array] = []
-        for start in range(0, channels, h * w * self.batch_size):
-            units = np.arange(start, min(start + h * w * self.batch_size, channels))
-            image, position = np.divmod(units - start, h * w)  # the place in the batch that probes each channel
-            probe = np.zeros((image[-1] + 1, channels, h * w), dtype=self.manifest.target.dtype)
-            probe[image, units, position] = 1
-            logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
-            rows.append(logits[image, position])  # [channels of this run, classes]
-        return np.ascontiguousarray(np.concatenate(rows).T)
-
-    def run(self, role: str, feeds: Mapping[str, Tensor], fetch: Sequence[str]) -> dict[str, Tensor]:
-        """Run one graph of the bundle."""
-        return self.session(role).run(feeds, fetch)
-
-    def scores(self, role: str, feeds: Mapping[str, Tensor], output: str) -> Array:
-        """Run one graph and return its scores, [b, ..., classes] float32 on the host."""
-        return self.checked(to_host(self.run(role, feeds, [output])[output]))
-
-    def prove(self, role: str, got: NDArray[Any], want: NDArray[Any]) -> None:
-        """Compare a graph's own logits with those of head and tail, once per opened graph.
-
-        Raises:
-            WrongResultError: The logits differ by more than rounding explains.
-        """
-        how = how_wrong(got, want, self.manifest, self.precision)
-        if how is not None:
-            raise WrongResultError(
-                f"{self.runtime} computes the graph {role!r} wrongly: {how}; it gives no map. Use another backend, or "
-                "export again with the newest xai-export"
-            )
-        self.proven.add(role)
-
-    def checked(self, scores: NDArray[Any]) -> Array:
-        """The scores [..., classes] as float32. Their sizes have been compared with the manifest (`guarded_session`).
-
-        Raises:
-            NonFiniteOutputError: A score is NaN or infinity.
-        """
-        if not np.isfinite(scores).all():
-            raise NonFiniteOutputError(
-                "the network's logits hold NaN or infinity; is the input preprocessed as it expects?"
-            )
-        return np.asarray(scores, np.float32)
 
 
 class ForwardPass:
@@ -155,28 +41,28 @@ class ForwardPass:
         self.image_size = (network.manifest.input.height, network.manifest.input.width)
         self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
 
-    @_lazy
+    @lazy
     def _head(self) -> dict[str, Tensor]:
         """The head's outputs, in the memory in which the runtime left them: the host's or a device's."""
         return self._run_head(self.x)
 
-    @_lazy
+    @lazy
     def activation(self) -> Array:
         """The activation on the host, [n,K,h,w] float32."""
         return np.asarray(to_host(self._head[ACTIVATION]), np.float32)
 
-    @_lazy
+    @lazy
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
         results = self._network.run("tail", {**self._head, **self.regions.feeds()}, self._network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
-    @_lazy
+    @lazy
     def logits(self) -> Array:
         """[n,entries] float32: a score for each class, or for each class of each region."""
         return self._network.checked(self.regions.flat(self.outputs[LOGITS]))
 
-    @_lazy
+    @lazy
     def shares(self) -> Array | None:
         """[n,entries] float32, the probabilities; None if the network has none."""
         if self._network.is_dense:
@@ -186,7 +72,7 @@ class ForwardPass:
         known = manifest.scores.kind == "classes" and has_probabilities(manifest.activation, manifest.classes)
         return self.probabilities(self.logits) if known else None
 
-    @_lazy
+    @lazy
     def _host_sides(self) -> dict[str, NDArray[Any]]:
         return {name: to_host(self._head[name]) for name in self._network.sides}
 
@@ -308,6 +194,17 @@ class ForwardPass:
     def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
         """See `methods.method.Forward`."""
         return self.regions.weights(seed, offset)
+
+    def own_map(self) -> Array:
+        """See `methods.method.Forward`; the same run gives the network's outputs."""
+        return self._own_map
+
+    @lazy
+    def _own_map(self) -> Array:
+        feeds = {self._network.manifest.input.name: self.x, **self.regions.feeds()}
+        results = self._network.run("own-map", feeds, [OWN_MAP, *self._network.tail_outputs])
+        self.__dict__.setdefault("outputs", {name: to_host(results[name]) for name in self._network.tail_outputs})
+        return np.asarray(to_host(results[OWN_MAP]), np.float32)
 
     def _beside(self, count: int, offset: float) -> Array:
         """The graph's input `seed` for one class per image, [n,classes], filled with `offset`. The graph adds 1 at that class."""

@@ -78,6 +78,7 @@ class Request:
         labels: Text file with one label a line.
         roles: Graphs to write; if empty, all that apply and that are written by default.
         all_graphs: Write every graph that the network allows, but fused ones and those of further composites.
+        map: A tensor that holds a map of the network's own, for the method own-map.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
@@ -166,6 +167,12 @@ class Request:
     all_graphs: Annotated[
         bool, Option(_GRAPHS, "write every graph that the network allows, and say why others are left out")
     ] = False
+    map: Annotated[
+        str | None,
+        Option(
+            _GRAPHS, "tensor with a map that the network itself makes, [N,1,h,w] or [N,h,w] (method own-map)", "TENSOR"
+        ),
+    ] = None
     input_gradient: Annotated[bool, Option(_GRAPHS, "write the graph of the gradient at the image, too")] = False
     guided: Annotated[bool, Option(_GRAPHS, "write the graph of guided backpropagation, too")] = False
     composite: Annotated[
@@ -251,7 +258,7 @@ def check(request: Request) -> None:
     shape = request.input_shape
     if shape is not None and (len(shape) != 3 or not all(type(s) is int and s > 0 for s in shape)):
         raise RequestError(f"--input-shape takes channels,height,width, for example 3,224,224; got {shape}")
-    for option in ("split", "name", "arch", "output", "web_title"):
+    for option in ("split", "name", "arch", "output", "map", "web_title"):
         value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
         if value is not None and (not isinstance(value, str) or not value):
             raise RequestError(f"{flag} takes a name; got {value!r}")

@@ -17,6 +17,7 @@ field blank. The graphs:
 - `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and
   `saliency_map` [N,h,w] in [0,1]; for any runtime, without this package. With dense scores also `where` float32 [N,H,W], the
   region, of any scale; with an embedding `reference` float32 [N,D], of any length, in place of `target`;
+- `own-map` (on request): the network input -> the tail's outputs and `own_map` [N,h,w], a map that the network itself makes;
 - `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 
@@ -57,7 +58,21 @@ SHARES = "region_probabilities"
 GRADIENT = "gradient"
 RELEVANCE = "relevance"
 SALIENCY = "saliency_map"
-RESERVED = (ACTIVATION, LOGITS, PIXEL_LOGITS, TARGET, SEED, WHERE, REFERENCE, DENSE, SHARES, GRADIENT, RELEVANCE)
+OWN_MAP = "own_map"
+RESERVED = (
+    ACTIVATION,
+    LOGITS,
+    PIXEL_LOGITS,
+    TARGET,
+    SEED,
+    WHERE,
+    REFERENCE,
+    DENSE,
+    SHARES,
+    OWN_MAP,
+    GRADIENT,
+    RELEVANCE,
+)
 _FUSED = "fused-"  # prefix of the roles whose graphs give a map together with the network's outputs
 PREDICTED, BY_SEED = -1, -2  # values of `target` that are no class: the predicted class, and the seed alone
 

@@ -132,6 +132,9 @@ class Forward(Protocol):
     def backward_from_logits(self, role: str, seed: Seed) -> Array:
         """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
 
+    def own_map(self) -> Array:
+        """From `own-map`: the map that the network itself makes, [n,h,w]."""
+
     def at(self, x: NDArray[Any], image: Index) -> Forward:
         """The forward pass of other inputs [b, ...]; row i is made of image `image[i]`."""
 

@@ -90,7 +90,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
         for role, graph in manifest.graphs.items():
-            if graph.propagated is None and fused_method(role) is None:
+            if graph.propagated is None and fused_method(role) is None and role != "own-map":
                 continue
             if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
                 continue  # the preprocessing is embedded: the graph does not take the head's input

@@ -178,14 +178,23 @@ def _finish_tail(
     return _finish_outputs(tail, cut, clean, logits, outputs)
 
 
-def whole(clean: CleanGraph, cut: Cut, logits: Logits) -> ir.Graph:
-    """The network uncut: image -> `logits` and the network's outputs, with the names that they have in the tail."""
+def whole(clean: CleanGraph, cut: Cut, logits: Logits, further: ir.Value | None = None) -> ir.Graph:
+    """The network uncut: image -> `logits` and the network's outputs, with the names that they have in the tail.
+
+    Args:
+        clean: The graph.
+        cut: Where it is cut.
+        logits: What is explained.
+        further: A tensor that becomes the last output, under its own name.
+    """
     graph = clean.graph
-    ends = list(dict.fromkeys([logits.value, *graph.outputs]))
+    ends = list(dict.fromkeys([logits.value, *graph.outputs, *([] if further is None else [further])]))
     copy = ir.convenience.extract(graph, graph.inputs, ends)
     copied = dict(zip(ends, copy.outputs, strict=True))
     _declare(copy.inputs[0], clean.image_shape, graph.inputs[0].dtype, batch_of(graph.inputs[0]))
     _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
+    if further is not None and copied[further] not in copy.outputs:
+        copy.outputs.append(copied[further])
     return copy
 
 

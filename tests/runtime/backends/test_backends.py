@@ -16,9 +16,10 @@ from xai_deploy.backends import Config, create
 from xai_deploy.backends.backend import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
-from xai_deploy.forward import ForwardPass, OpenedNetwork
+from xai_deploy.forward import ForwardPass
 from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
+from xai_deploy.opened_network import OpenedNetwork
 from xai_deploy.targets.seeds import Seed
 
 from ...support.compressed import compressed

@@ -17,8 +17,9 @@ from xai_deploy.backends import Session
 from xai_deploy.backends.backend import DeviceTensor, Tensor
 from xai_deploy.backends.onnxruntime import BoundSession
 from xai_deploy.errors import NonFiniteOutputError, OptionError, TargetError
-from xai_deploy.forward import ForwardPass, OpenedNetwork
+from xai_deploy.forward import ForwardPass
 from xai_deploy.methods import create
+from xai_deploy.opened_network import OpenedNetwork
 from xai_deploy.targets.seeds import Seed
 
 from .. import dense, oracles, tiny
