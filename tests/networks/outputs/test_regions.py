@@ -153,7 +153,7 @@ def test_methods(bundles: Folder, backend: str) -> None:
     for y, z in ((0, 0), (5, 7), (11, 15)):
         alone = torch.zeros_like(activation)
         alone[:, :, y, z] = activation[:, :, y, z]
-        assert got[y, z] == pytest.approx(float(number(alone)[0]), abs=1e-4)
+        assert got[y, z] == pytest.approx(float(number(alone).detach()[0]), abs=1e-4)
     with torch.no_grad():
         relevant = explainer.explain(images(1), "score-cam", Region(2, MASK)).raw[0]
         up = torch.nn.functional.interpolate(activation, SIZE, mode="bilinear", align_corners=False)[0]

@@ -102,16 +102,13 @@ def test_quantised_output(tmp_path: Path, end: str) -> None:
 
 def test_output_chosen(tmp_path: Path) -> None:
     net = nets.randomise(nets.Outputs())
-    with pytest.raises(RequestError, match=r"several outputs; choose one with --output: scores, beside$"):
+    with pytest.raises(RequestError, match=r"several outputs; choose one with --output: scores, features, beside$"):
         export_torch(tmp_path, net)
     with pytest.raises(RequestError, match="the network has no output 'nothing'; it has scores, features, beside"):
         export_torch(tmp_path, net, output="nothing")
-    with pytest.raises(
-        GraphError,
-        match=r"'features' has shape \[N, 6, 8, 10\]; a classifier gives one score per class.* can't be explained yet$",
-    ):
-        export_torch(tmp_path, net, output="features")
-    done = export_torch(tmp_path, net, output="beside", split="conv1")
+    dense = export_torch(tmp_path, net, output="features", split="conv1", overwrite=True)
+    assert (dense.manifest.scores.kind, dense.manifest.scores.shape) == ("dense", (6, 8, 10))  # scores at each position
+    done = export_torch(tmp_path, net, output="beside", split="conv1", overwrite=True)
     assert {x.name: (x.tensor, x.kind) for x in done.manifest.outputs} == {
         "scores": ("scores", "other"),
         "features": ("features", "other"),
