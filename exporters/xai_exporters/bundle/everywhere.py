@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from xai_deploy.foundation import runtimes
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits, quantisation_step
-from ..errors import GraphError, VerificationError
+from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import beside
@@ -115,6 +116,9 @@ def with_precision(
     That is whether anything is in half precision, and for a network of integers the quantisation step of the logits and the
     noise of the installed runtimes. If the logits are floats after a quantised layer, 1/255 of their largest magnitude is used
     as the step.
+
+    Raises:
+        BatchError: A runtime computes the network far from ONNX's formulas if the number of images is open, and near them for one.
     """
     half = any(value.dtype in HALVES for node in clean.graph for value in node.outputs)
     extensions = manifest.extensions | ({HALF: "yes"} if half else {})
@@ -125,14 +129,55 @@ def with_precision(
     largest = float(np.abs(exact).max())
     if not np.isfinite(largest):
         return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` reports it
-    noise = 0.0
+    step, noise = largest / 255 if step is None else step, 0.0
     for runtime, opened in _runtimes():
+
+        def apart(opened: Open = opened) -> float:
+            return float(np.abs(_logits(opened, contents, manifest, images) - exact).max())
+
         try:
-            noise = max(noise, float(np.abs(_logits(opened, contents, manifest, images) - exact).max()))
+            own = apart()
+            if opened is _openvino and manifest.batch == "any" and own > step:
+                _require_open_batch(runtime, own, apart(_openvino_for_one), step)
         except GraphError as error:
+            if opened is _openvino and manifest.batch == "any" and _runs(partial(apart, _openvino_for_one)):
+                raise BatchError(
+                    f"{runtime} runs this network of integers for one image only, and not with an open number of images ({error})"
+                ) from None
             log.warning("the rounding noise of %s is not measured: %s", runtime, error)
+            continue
+        noise = max(noise, own)
     extensions[NOISE] = said(noise, largest)
-    return replace(manifest, logits_step=largest / 255 if step is None else step, extensions=extensions)
+    return replace(manifest, logits_step=step, extensions=extensions)
+
+
+def _runs(measure: Callable[[], float]) -> bool:
+    try:
+        return bool(np.isfinite(measure()))
+    except GraphError:
+        return False
+
+
+def _require_open_batch(runtime: str, of_any: float, of_one: float, step: float) -> None:
+    """Refuse an open number of images if a runtime computes it wrongly.
+
+    OpenVINO 2026.4 fuses the scales of a normalisation with the quantisation after it, and takes the first channel's for all, if a
+    size is open: a ViT's logits were off by 3.9 of 5.2, and by nothing with fixed sizes.
+
+    Args:
+        runtime: Its name.
+        of_any: How far its logits are from ONNX's formulas with an open number of images.
+        of_one: The same with graphs for one image.
+        step: The quantisation step of the logits.
+
+    Raises:
+        BatchError: The first is far larger.
+    """
+    if of_any > 3 * of_one + step:
+        raise BatchError(
+            f"{runtime} computes this network of integers wrongly if the number of images is open: its logits are off by "
+            f"{of_any:.2g}, and by {of_one:.2g} for one image. That holds for your own file there too: fix its batch"
+        )
 
 
 def _logits(
@@ -204,12 +249,20 @@ def _onnxruntime(model: OnnxFile, what: str, optimise: bool = True) -> Callable[
     return lambda feeds: run(session, {n: feeds[n] for n in names}, what)
 
 
-def _openvino(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+def _openvino_for_one(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    """OpenVINO, the graph reshaped to one image."""
+    return _openvino(model, what, one=True)
+
+
+def _openvino(model: OnnxFile, what: str, one: bool = False) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     openvino = runtimes.openvino()
     core = openvino.Core()
     try:
         options = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # as the backend opens it
-        compiled = core.compile_model(core.read_model(openable(model)), "CPU", options)
+        network = core.read_model(openable(model))
+        if one:
+            network.reshape({port: [1, *port.partial_shape[1:]] for port in network.inputs})
+        compiled = core.compile_model(network, "CPU", options)
     except Exception as error:  # the runtime's exception types are not documented
         reason = " ".join(without_path(str(error), model).split())[:300]
         raise GraphError(f"OpenVINO can't open {what}: {reason}") from None
