@@ -118,6 +118,7 @@ def test_empty_label(tmp_path: Path) -> None:
 def test_softmax_of_one_class() -> None:
     class OneClass:
         logits = np.zeros((2, 1), np.float32)
+        classes = 1
 
         def probabilities(self, logits: Any) -> Any:
             return probabilities(logits, "none")

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from .cam import class_scores
-from .method import Array, Forward, Index, Method, Score, Seed, methods, require_varying_score, score_explained
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, score_explained
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
@@ -38,7 +38,7 @@ class ReciproCam(Method):
             all positions of that weighted neighbourhood (the authors' `is_gaussian`).
     """
 
-    score: Score = "logit"
+    score: Literal["logit", "probability", "softmax"] = "logit"
     mask: Literal["pixel", "gaussian", "gaussian-centre"] = "pixel"
 
     shows: ClassVar[str] = "the class's score from one position of the layer at a time"

@@ -61,7 +61,7 @@ def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
 
 def experimental() -> onnx.ModelProto:
     b = o.Build(6)
-    scaled = b("ImageScaler", "image", bias=[1.0, 2.0, 3.0], name="scale")
+    scaled = b("GivenTensorFill", "image", name="scale")
     x = b("Flatten", b("GlobalAveragePool", b("Relu", b.conv(scaled, 3, 6))))
     return b.model(b("Gemm", x, b.draw(6, 5), b.draw(5), broadcast=1, out="scores"))
 
@@ -69,8 +69,8 @@ def experimental() -> onnx.ModelProto:
 def detector(*shape: int) -> Callable[[], onnx.ModelProto]:
     def build() -> onnx.ModelProto:
         b = o.Build()
-        dense = b.features()
-        outputs = [b("Identity", dense, out=name) for name in ("scores", "boxes")]
+        rows = b("Reshape", b.features(), b.weight([0, *shape]))
+        outputs = [b("Identity", rows, out=name) for name in ("scores", "boxes")]
         return b.model(*outputs, ranks=dict.fromkeys(outputs, (o.FLOAT, ("n", *shape))))
 
     return build
@@ -91,12 +91,12 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
     "detector": (
-        detector(6, 8, 10),
-        r"none of the network's outputs is one score per class, \[N, classes\] \(scores \[N, 6, 8, 10\], boxes \[N, 6, 8, 10\]\)",
+        detector(80, 6),
+        r"none of the network's outputs is one score per class, \[N, classes\] \(scores \[N, 80, 6\], boxes \[N, 80, 6\]\)",
     ),
     "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
     "texts": (texts, "the input 'image' holds texts"),
-    "experimental": (experimental, r"node 'scale' is ImageScaler of an opset before 7, which was experimental"),
+    "experimental": (experimental, r"node 'scale' is GivenTensorFill of an opset before 7, which was experimental"),
     "opset": (newer, "the model has opset 99, newer than the onnx package here knows"),
     "operator": (
         unknown,
@@ -121,14 +121,15 @@ def test_before_any_pass(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("further", [False, True])
 def test_the_shape_is_said(further: bool, tmp_path: Path) -> None:
-    """A dense output; another one is named only if it has scores."""
+    """A detector's rows; another output is named only if it has scores."""
     b = o.Build()
-    dense = b("Identity", b.features(), out="dense")
-    outputs = [dense, b("Identity", dense, out="boxes"), b.linear(b.pooled(dense), out="scores")][: 2 + further]
-    ranks = dict.fromkeys(("dense", "boxes"), (o.FLOAT, ("n", 6, 8, 10)))
+    features = b.features()
+    rows = b("Reshape", features, b.weight([0, 80, 6]), out="rows")
+    outputs = [rows, b("Identity", rows, out="boxes"), b.linear(b.pooled(features), out="scores")][: 2 + further]
+    ranks = dict.fromkeys(("rows", "boxes"), (o.FLOAT, ("n", 80, 6)))
     with pytest.raises(GraphError) as error:
-        export_onnx(tmp_path, b.model(*outputs, ranks=ranks), output="dense")
-    assert "has shape [N, 6, 8, 10]" in str(error.value)
+        export_onnx(tmp_path, b.model(*outputs, ranks=ranks), output="rows")
+    assert "has shape [N, 80, 6]" in str(error.value)
     assert ("name another with --output (scores)" in str(error.value)) == further
 
 
