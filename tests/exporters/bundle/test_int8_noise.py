@@ -13,7 +13,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.bundle import everywhere
 from xai_exporters.bundle.verify import check_backward, noise_images
-from xai_exporters.errors import VerificationError
+from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.pipeline import _MEASURED
 
 from xai_deploy import Explainer
@@ -58,8 +58,8 @@ def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """OpenVINO that is 0.06 off in head and tail: that is the noise, and it is allowed 1.25 times beside the step."""
     honest = everywhere._openvino
 
-    def opened(model: bytes, about: str) -> Any:
-        function = honest(model, about)
+    def opened(model: bytes, about: str, one: bool = False) -> Any:
+        function = honest(model, about, one)
         return lambda feeds: {n: v + 0.06 * (n == "logits") for n, v in function(feeds).items()}
 
     monkeypatch.setattr(everywhere, "_openvino", opened)
@@ -68,6 +68,32 @@ def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert noise == pytest.approx(0.06, abs=1e-4)
     assert allowed(manifest, largest) == pytest.approx(0.02 + 1e-3 * largest + 1.25 * noise)
     assert allowed(manifest, 2 * largest) == pytest.approx(0.02 + 2e-3 * largest + 2.5 * noise)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_runtime_that_is_right_for_one_image_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenVINO as it is with int8 ViTs: far off, or an error, if the batch is open. The bundle takes one image at a time."""
+    honest = everywhere._openvino
+
+    def opened(model: Any, about: str, one: bool = False) -> Any:
+        function, shape = (
+            honest(model, about, one),
+            onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model),
+        )
+        if one or shape.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1:
+            return function
+        if not opens:
+            raise GraphError("no such shape")
+        return lambda feeds: {n: v + 0.3 * (n == "logits") for n, v in function(feeds).items()}
+
+    monkeypatch.setattr(everywhere, "_openvino", opened)
+    done = export_onnx(tmp_path, quantised(), roles=("gradient",))
+    assert done.manifest.batch == "one"
+    said = "computes this network of integers wrongly if the number of images is open: its logits are off by 0.3"
+    assert (said if opens else "runs this network of integers for one image only") in (done.one_because or "")
+    assert Explainer(done.path, "openvino").predict(IMAGES).shape == (2, 5)
 
 
 def test_an_error_of_5_percent_is_found_at_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
