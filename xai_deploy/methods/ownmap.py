@@ -19,7 +19,7 @@ class OwnMap(Method):
     Attention branch network: Fukui et al. 2019, arXiv:1812.10025; LFI-CAM: Lee et al. 2021, arXiv:2105.00937.
     """
 
-    shows: ClassVar[str] = "the map that the network itself makes, the same for every target"
+    shows: ClassVar[str] = "a map that the network itself makes, for any target"
     passes: ClassVar[str] = "1"
     roles: ClassVar[Mapping[str, str]] = {
         "own-map": "if the network makes a map itself, export it again with --map TENSOR"

@@ -45,7 +45,8 @@ def require_bounded(model: ir.Model, image_shape: tuple[int, ...]) -> None:
     one = image.shape is not None and image.shape[0] == 1
     size = math.prod(image_shape) * 4  # as float32
     try:
-        expansion = Expansion(parse(data), data, size, {})
+        # a large window is clipped once its input has been measured (`clipped_pooling`); ONNX Runtime, which measures, clips it too
+        expansion = Expansion(parse(data), data, size, {}, windows=False)
         for batch in _BATCHES[:1] if one else _BATCHES:
             expansion.check(batch)
     except UnsafeGraphError as error:

@@ -55,7 +55,9 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
     """A set holds no method that would be refused later: probabilities, several classes, inputs between two images."""
     manifest = Bundle.open(bundles("uint8", gradients=True).path).manifest
     relevance = {"clrp", "lrp", "relevance-cam", "sglrp"}
-    assert set(left_out([manifest], "all")) - relevance == {"integrated-gradients", "smooth-grad-cam++", "smoothgrad"}
+    assert set(left_out([manifest], "all")) - relevance == {
+        *("integrated-gradients", "own-map", "smooth-grad-cam++", "smoothgrad")
+    }
     assert "takes uint8 images" in left_out([manifest], "all")["smoothgrad"]
     scores = replace(manifest, activation="scores")
     assert "score-cam" not in applicable([scores], "all")

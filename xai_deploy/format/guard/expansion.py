@@ -33,12 +33,18 @@ class Expansion:
         data: The bytes of the file; not kept.
         image: Bytes of one image.
         shapes: Input -> its sizes without the batch; they replace symbolic sizes of the graph.
+        windows: Refuse a pooling whose window is far larger than its input, as OpenVINO walks over all of it.
     """
 
     def __init__(
-        self, graph: ParsedGraph, data: bytes, image: int, shapes: Mapping[str, tuple[int | None, ...]]
+        self,
+        graph: ParsedGraph,
+        data: bytes,
+        image: int,
+        shapes: Mapping[str, tuple[int | None, ...]],
+        windows: bool = True,
     ) -> None:
-        self._run = Run(graph, data)
+        self._run = Run(graph, data, windows)
         self._graph, self._image, self._shapes = graph, image, shapes
         self._constant_limit = constants_limit(len(data))
         # Tensor -> index of the last node that reads it. The graph's outputs stay alive to the end.

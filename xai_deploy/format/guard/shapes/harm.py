@@ -160,8 +160,13 @@ def check_recurrent(call: Call) -> None:
         raise Harmful(f"{call.node} has weights {list(w.shape)} and {list(r.shape)} for a hidden size of {hidden}")
 
 
-def check_harm(call: Call, whole: set[str]) -> None:
+def check_harm(call: Call, whole: set[str], windows: bool = True) -> None:
     """Do all checks of this file.
+
+    Args:
+        call: The node.
+        whole: The tensors that hold integers.
+        windows: Also check poolings' windows.
 
     Raises:
         Harmful: The node would do harm.
@@ -171,5 +176,6 @@ def check_harm(call: Call, whole: set[str]) -> None:
     check_counts(call)
     if call.given():  # the checks below read the first input
         check_axis(call)
-        check_window(call)
+        if windows:
+            check_window(call)
         check_recurrent(call)

@@ -23,10 +23,11 @@ class Run:
     Args:
         graph: A graph whose structure and tensors have passed their checks.
         data: The file's bytes; not kept.
+        windows: Refuse a pooling whose window is far larger than its input.
     """
 
-    def __init__(self, graph: ParsedGraph, data: bytes) -> None:
-        self.graph = graph
+    def __init__(self, graph: ParsedGraph, data: bytes, windows: bool = True) -> None:
+        self.graph, self._windows = graph, windows
         self._constants = {
             tensor.name: Known(tuple(tensor.dims), size_of(tensor.dtype), values_of(tensor, data), constant=True)
             for tensor in graph.tensors
@@ -49,7 +50,7 @@ class Run:
         for node in self.graph.nodes:
             call = Call(node, [known[name] if name else None for name in node.inputs], self.graph.opset)
             try:
-                check_harm(call, self._whole)
+                check_harm(call, self._whole, self._windows)
                 outputs = rules[node.op](call)
             except (IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
                 raise Unknowable(f"{node} has attributes or inputs that do not go together") from None
