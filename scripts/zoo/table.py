@@ -26,8 +26,8 @@ _HEAD = """# timm's and transformers' networks
 
 One network of every timm family and of every transformers image classifier: the smallest, of 4 blocks if it takes their number,
 with random weights and with the statistics of random images, at the smallest input that it takes. Each was written by a plain
-`torch.onnx.export(network, (x,), file)`, by both of torch's exporters, and exported from there without options for the layer.
-Made by `scripts/check_zoo`.
+`torch.onnx.export(network, (x,), file)`, by the exporter of torch that the row names, and exported from there without options for
+the layer. Made by `scripts/check_zoo`; rows of one page may come from several runs.
 
 - **layer**: what `auto` cuts at, K x h x w. **one**: the bundle takes one image at a time, because the file's batch is fixed.
 - **gradient**: at the image, largest difference from torch autograd in float64, relative to the gradient's largest magnitude; the
