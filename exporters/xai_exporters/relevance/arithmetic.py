@@ -7,7 +7,7 @@ import onnx_ir as ir
 from ..backward.recurrent import GATE
 from ..backward.rules import Result, Step
 from ..graph.emit import Ops
-from .facts import is_signal
+from .facts import is_signal, origin
 from .fixed_rules import give
 from .layer_rules import Zero
 from .table import relevance
@@ -36,7 +36,7 @@ def mul(op: Ops, step: Step, r: ir.Value) -> list[ir.Value | None]:
     A tensor times an elementwise function of itself (x sigmoid(x), a Gelu written out) is a single signal.
     """
     a, b = step.x, step.input(1)
-    if not (is_signal(a) and is_signal(b)) or _origin(a) is _origin(b):
+    if not (is_signal(a) and is_signal(b)) or origin(a) is origin(b):
         return give(op, step, r, min(step.leads))
     for i, factor in enumerate(
         (b, a)
@@ -67,19 +67,3 @@ def _is_reciprocal(value: ir.Value) -> bool:
     if made is None or made.op_type not in ("Reciprocal", "Div"):
         return False
     return made.op_type == "Reciprocal" or (made.inputs[0] is not None and not is_signal(made.inputs[0]))
-
-
-def _origin(value: ir.Value) -> ir.Value:
-    """The tensor that a value is an elementwise function of; itself if several tensors, or another operator, made it."""
-    producer = value.producer()
-    if producer is None or producer.op_type not in _ELEMENTWISE:
-        return value
-    origins = [_origin(x) for x in producer.inputs if x is not None and is_signal(x)]
-    same = origins and all(origin is origins[0] for origin in origins)
-    return origins[0] if same else value
-
-
-_ELEMENTWISE = {
-    "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Log", "Neg",
-    "Abs", "Sqrt", "Reciprocal", "Pow", "Mul", "Div", "Add", "Sub", "Min", "Max", "Identity", "Cast",
-}  # fmt: skip

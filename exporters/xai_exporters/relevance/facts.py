@@ -1,4 +1,6 @@
-"""What the rules need to know about a tensor: whether it carries a signal, and whether it is known to be nowhere negative."""
+"""What the rules need to know about a tensor: whether it carries a signal, whether it is known to be nowhere negative, and what it
+is an elementwise function of.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import onnx_ir as ir
 from ..graph.reading import attribute, constant_of
 from ..vjp.table import vjp
 
-_SIGNAL, _NONNEGATIVE = "xai/signal", "xai/nonnegative"
+_SIGNAL, _NONNEGATIVE, _ORIGIN = "xai/signal", "xai/nonnegative", "xai/origin"
 
 # operators whose result is nowhere negative
 _ALWAYS = {
@@ -25,6 +27,11 @@ _IF_ALL_INPUTS = {
     "CumSum", "TopK", "Compress", "Trilu", "CenterCropPad",
 }  # fmt: skip
 
+_ELEMENTWISE = {
+    "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Log", "Neg",
+    "Abs", "Sqrt", "Reciprocal", "Pow", "Mul", "Div", "Add", "Sub", "Min", "Max", "Identity", "Cast",
+}  # fmt: skip
+
 
 def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> None:
     """Note the facts on every tensor of a graph, its nodes in order.
@@ -35,6 +42,7 @@ def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> No
     """
     for value in graph.inputs:
         value.meta[_SIGNAL], value.meta[_NONNEGATIVE] = True, value.name in nonnegative
+        value.meta[_ORIGIN] = value
     for node in graph:
         inputs = [x for x in node.inputs if x is not None]
         # an operator that stops gradients (Shape, comparisons) makes no signal
@@ -43,6 +51,7 @@ def find_facts(graph: ir.Graph, nonnegative: frozenset[str] = frozenset()) -> No
         for value in node.outputs:
             value.meta[_SIGNAL] = signal and not vjp.stops(value, inputs)
             value.meta[_NONNEGATIVE] = positive
+            value.meta[_ORIGIN] = _origin(node, value)
 
 
 def is_signal(value: ir.Value) -> bool:
@@ -56,6 +65,22 @@ def is_nonnegative(value: ir.Value) -> bool:
         return bool(value.meta[_NONNEGATIVE])
     array = constant_of(value)
     return array is not None and array.dtype.kind in "fiu" and bool((array >= 0).all())
+
+
+def origin(value: ir.Value) -> ir.Value:
+    """The tensor that a value is an elementwise function of; itself if several tensors, or another operator, made it."""
+    noted = value.meta.get(_ORIGIN, value)
+    assert isinstance(noted, ir.Value)
+    return noted
+
+
+def _origin(node: ir.Node, value: ir.Value) -> ir.Value:
+    """`origin` of a result, from what is noted on the inputs: a recurrent network, step by step, is thousands of nodes deep."""
+    if node.op_type not in _ELEMENTWISE:
+        return value
+    origins = [origin(x) for x in node.inputs if x is not None and is_signal(x)]
+    same = origins and all(one is origins[0] for one in origins)
+    return origins[0] if same else value
 
 
 def _is_positive(node: ir.Node) -> bool:

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
-from xai_exporters.relevance.facts import find_facts, is_nonnegative, is_signal
+from xai_exporters.relevance.facts import find_facts, is_nonnegative, is_signal, origin
 
 from ..vjp.harness import evaluate, f32, ints, to_float64
 from .test_poolings import Array, draw, net, node
@@ -103,3 +103,18 @@ def test_signals() -> None:
     known = {str(v.name): is_signal(v) for n in graph for v in n.outputs}
     assert known == {"s": False, "v": False, "a": True, "e": False, "y": True}
     assert np.all(weight > 0)
+
+
+def test_the_origin_of_a_deep_network() -> None:
+    """x + relu(x), 1,000 times over: each has two ways to the one before, 2^1000 in all."""
+    nodes, last = [node("Transpose", "x", "t")], "t"
+    for i in range(1000):
+        nodes += [node("Relu", last, f"r{i}"), node("Add", f"{last} r{i}", f"a{i}")]
+        last = f"a{i}"
+    nodes += [node("MatMul", f"{last} x", "m"), node("Mul", f"{last} m")]
+    graph = ir.from_proto(net(*nodes, inputs={"x": (2, 2)})).graph
+    find_facts(graph)
+    values = {str(v.name): v for n in graph for v in n.outputs}
+    assert origin(values[last]) is values["t"]
+    assert origin(values["m"]) is values["m"]
+    assert origin(values["y"]) is values["y"]
