@@ -15,7 +15,7 @@ from xai_deploy.exported import private_folder
 
 from ..conftest import Bundles
 
-_PYTHON = sys.executable  # tests change it
+PYTHON = sys.executable  # tests change it
 _SCRIPT = """#!{python}
 import json, os, shutil, signal, sys, time
 calls = {calls!r}
@@ -48,7 +48,7 @@ class StandIn:
             reads: The files that it says it has read.
         """
         program = self.folder / "xai-export"
-        values = {"python": _PYTHON, "calls": str(self.folder / "calls"), "behaviour": behaviour}
+        values = {"python": PYTHON, "calls": str(self.folder / "calls"), "behaviour": behaviour}
         program.write_text(_SCRIPT.format(**values, bundle=str(self.bundle), reads=[str(path) for path in reads]))
         program.chmod(0o755)
 
