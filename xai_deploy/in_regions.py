@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import resample
+from .errors import TargetError
 from .explained_network import ExplainedNetwork
 from .format.bundle import Manifest
 from .forward import ForwardPass
@@ -90,21 +91,26 @@ def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
 
     It is taken from the network's own output, resized to the scores if it has another size. A single class is predicted above a
     probability of one half, or a score of 0.
+
+    Raises:
+        TargetError: There is a single class, and the output holds codes of a quantised network: what half is, is not known.
     """
     classes, h, w = manifest.scores.shape
     own = next(output for output in manifest.outputs if output.kind != "other")
     values = forward.outputs[own.tensor]
     per_image = values.shape[1:]
-    if len(per_image) == 3 and per_image[0] == classes:
-        axis = 1
-    elif len(per_image) == 3 and per_image[2] == classes:
-        axis = 3
-    else:
-        axis = 0
+    fitting = [axis for axis in (1, 3) if len(per_image) == 3 and per_image[axis - 1] == classes]
+    # with as many classes as rows or columns, both axes fit: the exporter then takes that of the input's channels
+    axis = manifest.input.channel_axis if len(fitting) == 2 else next(iter(fitting), 0)
     if axis and classes > 1:
         chosen = values.argmax(axis=axis)
     elif classes > 1:
         chosen = values.reshape(len(values), *[d for d in per_image if d != 1])
+    elif values.dtype.kind != "f":
+        raise TargetError(
+            f"the network's output {own.name!r} holds {values.dtype} codes, which do not tell where its only class is predicted; "
+            "name a region (0@x,y,width,height, 0@mask.png or 0@all)"
+        )
     else:
         scores = values.reshape(len(values), *[d for d in per_image if d != 1])
         chosen = np.where(scores > (0.5 if manifest.activation in ("sigmoid", "independent") else 0), 0, -1)
