@@ -15,6 +15,7 @@ The reasons (`why_constant` checks them in its own order):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -56,7 +57,7 @@ def why_constant(
             gradient; None if there is neither. It is called only if it matters.
         rounded: Whether the map holds the scores of single positions, as a network of integers rounds them.
     """
-    if (np.ptp(activation, axis=(1, 2)) == 0).all():  # every channel is constant
+    if (np.ptp(activation, axis=tuple(range(1, activation.ndim))) == 0).all():  # every channel is constant
         return INACTIVE
     if not depends(activation, tail, score):
         return INDEPENDENT
@@ -80,23 +81,24 @@ def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], s
 
     They can't if every position of the activation [K,h,w] counts the same.
     """
-    _, h, w = activation.shape
-    rng, half = np.random.default_rng(0), h * w // 2
+    places = activation.shape[1:]
+    count = math.prod(places)
+    rng, half = np.random.default_rng(0), count // 2
     strength = np.abs(activation).sum(axis=0).ravel()
-    columns = np.arange(h * w).reshape(h, w).T.ravel()
+    columns = np.arange(count).reshape(places).T.ravel()
     # Each order gives two halves: row by row, column by column, by strength, and three at random.
     orders = [
-        np.arange(h * w),
+        np.arange(count),
         columns,
         np.argsort(strength, kind="stable"),
-        *(rng.permutation(h * w) for _ in range(3)),
+        *(rng.permutation(count) for _ in range(3)),
     ]
-    masks = np.zeros((2 * len(orders), h * w), np.float32)
+    masks = np.zeros((2 * len(orders), count), np.float32)
     for i, order in enumerate(orders):
         masks[2 * i, order[:half]] = 1
-        masks[2 * i + 1, order[h * w - half :]] = 1  # an odd number leaves the middle position out
+        masks[2 * i + 1, order[count - half :]] = 1  # an odd number leaves the middle position out
     for factor in (1.0, 8.0, 64.0):
-        parts = np.clip(factor * activation * masks.reshape(-1, 1, h, w), -_LARGEST, _LARGEST).astype(np.float32)
+        parts = np.clip(factor * activation * masks.reshape(-1, 1, *places), -_LARGEST, _LARGEST).astype(np.float32)
         logits = tail(parts)  # one row per half
         scores = logits if score is None else score(logits)
         size = np.abs(scores[np.isfinite(scores)]).max(initial=0)
@@ -110,8 +112,8 @@ def depends(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Sco
     noise = np.random.default_rng(0).standard_normal(activation.shape).astype(np.float32) * np.abs(activation).max()
     others = [
         activation * 0,
-        np.roll(activation, 1, (1, 2)),
-        activation[:, ::-1, ::-1],
+        np.roll(activation, 1, tuple(range(1, activation.ndim))),
+        np.flip(activation, tuple(range(1, activation.ndim))),
         2 * activation,
         -activation,
         np.clip(1e3 * activation, -_LARGEST, _LARGEST),

@@ -301,7 +301,7 @@ class Explainer:
                 raw = _joined([part.maps[m][t] for part in parts])
                 explanations.append(
                     Explanation(
-                        heatmap=_heatmap.heatmap(raw, spec.height, spec.width),
+                        heatmap=_heatmap.heatmap(raw, *spec.size),
                         raw=raw,
                         logits=logits[t],
                         outputs=outputs,

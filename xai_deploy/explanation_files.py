@@ -115,14 +115,15 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
     if heatmap is None or logits is None or logits.ndim != 2 or count < 1:
         return "no heatmap or no logits"
     if (
-        heatmap.shape != (count, spec.height, spec.width)
+        heatmap.shape != (count, *spec.size)
+        or len(spec.layout) != len(spec.size) + 2
         or not 1 <= min(spec.image_shape) <= max(spec.image_shape) <= _SIDE
     ):
         return "heatmap"
     classes = logits.shape[1]
     checks: dict[str, Callable[[NDArray[Any]], Any]] = {
         "heatmap": lambda a: a.dtype == np.float32 and a.min() >= 0 and a.max() <= 1,  # NaN is neither
-        "raw": lambda a: a.dtype == np.float32 and a.ndim == 3 and a.size and np.isfinite(a).all(),
+        "raw": lambda a: a.dtype == np.float32 and a.ndim == heatmap.ndim and a.size and np.isfinite(a).all(),
         "logits": lambda a: a.dtype == np.float32 and a.size and np.isfinite(a).all(),
         "target": lambda a: a.dtype == np.int64 and a.ndim == 1 and a.min() >= 0 and a.max() < classes,
         "versus": lambda a: a.dtype == np.int64 and a.ndim == 1 and a.min() >= -1 and a.max() < classes,

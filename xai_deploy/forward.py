@@ -13,6 +13,7 @@ from .constant_maps import why_constant
 from .errors import NonFiniteOutputError
 from .format.bundle import ACTIVATION, BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET
 from .foundation.progress import progress
+from .methods.cam import spatial
 from .opened_network import OpenedNetwork, lazy
 from .probabilities import Score, has_probabilities, probabilities, softmax
 from .regions import Regions
@@ -38,7 +39,7 @@ class ForwardPass:
         self.x = x
         self.regions = regions or Regions.whole(network.manifest, len(x))
         self.batch_size = network.batch_size
-        self.image_size = (network.manifest.input.height, network.manifest.input.width)
+        self.image_size = network.manifest.input.size
         self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
 
     @lazy
@@ -154,7 +155,9 @@ class ForwardPass:
         """[classes,K], computed once per network."""
         weight = self._network.classifier
         if "pixelwise-tail" not in self._network.proven:
-            got = self.activation.mean(axis=(2, 3)) @ weight.T + self._bias()  # pooling, then the linear layer
+            got = (
+                self.activation.mean(axis=spatial(self.activation)) @ weight.T + self._bias()
+            )  # pooling, then the linear layer
             self._network.prove("pixelwise-tail", got, self.logits)
         return weight
 

@@ -116,7 +116,7 @@ def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
         chosen = np.where(scores > (0.5 if manifest.activation in ("sigmoid", "independent") else 0), 0, -1)
     maps = chosen.astype(np.float32)
     if maps.shape[1:] != (h, w):
-        maps = resample.resize(maps, h, w, "nearest")
+        maps = resample.resize(maps, h, w, interpolation="nearest")
     return np.asarray(maps, np.int64)
 
 

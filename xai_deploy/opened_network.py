@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -84,15 +85,16 @@ class OpenedNetwork:
         `pixelwise-tail` is that weight applied at each position, so unit vectors along K, laid out on the positions,
         give the weight back exactly, column by column, on any runtime.
         """
-        channels, h, w = self.manifest.target.shape
+        channels, *places = self.manifest.target.shape
+        count = math.prod(places)
         # Each position of a batch probes one channel, so a run probes up to h * w * batch_size of them.
         rows: list[Array] = []
-        for start in range(0, channels, h * w * self.batch_size):
-            units = np.arange(start, min(start + h * w * self.batch_size, channels))
-            image, position = np.divmod(units - start, h * w)  # the place in the batch that probes each channel
-            probe = np.zeros((image[-1] + 1, channels, h * w), dtype=self.manifest.target.dtype)
+        for start in range(0, channels, count * self.batch_size):
+            units = np.arange(start, min(start + count * self.batch_size, channels))
+            image, position = np.divmod(units - start, count)  # the place in the batch that probes each channel
+            probe = np.zeros((image[-1] + 1, channels, count), dtype=self.manifest.target.dtype)
             probe[image, units, position] = 1
-            logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, h, w)}, PIXEL_LOGITS)
+            logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, *places)}, PIXEL_LOGITS)
             rows.append(logits[image, position])  # [channels of this run, classes]
         return np.ascontiguousarray(np.concatenate(rows).T)
 

@@ -174,7 +174,9 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     how = spec.preprocess
     size, corner = resized(height, width, spec)
     part = (*corner, spec.height, spec.width)  # only the crop is resampled
-    planes = resample.resize(np.moveaxis(pixels, -1, 0), *size, how.interpolation, how.antialias, part=part)
+    planes = resample.resize(
+        np.moveaxis(pixels, -1, 0), *size, interpolation=how.interpolation, antialias=how.antialias, part=part
+    )
     if size != (height, width):
         planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
     if how.color == "BGR":

@@ -7,6 +7,7 @@ without, it is plain interpolation with half-pixel centres, `align_corners=False
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,23 +77,39 @@ def _kernel(interpolation: str, t: NDArray[np.float64], a: float) -> NDArray[np.
 
 def resize(
     maps: NDArray[np.generic],
-    height: int,
-    width: int,
+    *size: int,
     interpolation: str = "bilinear",
     antialias: bool = False,
-    *,
-    part: tuple[int, int, int, int] | None = None,
+    part: tuple[int, ...] | None = None,
 ) -> Array:
-    """Resample [..., h, w] to a new [..., height, width], float32; `part` restricts the result to (top, left, rows, columns)."""
-    source_height, source_width = maps.shape[-2:]
-    top, left, rows, columns = part or (0, 0, height, width)
-    if (source_height, source_width) == (height, width):
-        return np.array(maps[..., top : top + rows, left : left + columns], dtype=np.float32, order="C")
-    # result = down @ maps @ across.T, where y and x are the first source row and column that have a weight.
-    y, down = weights(source_height, height, interpolation, antialias, (top, rows))
-    x, across = weights(source_width, width, interpolation, antialias, (left, columns))
-    needed = maps[..., y : y + down.shape[1], x : x + across.shape[1]].astype(np.float32, copy=False)
-    return _product(down, needed @ across.T)
+    """Resample the last axes, float32: [..., h, w] to [..., height, width], or [..., d, h, w] to [..., depth, height, width].
+
+    Args:
+        maps: The maps.
+        *size: The new size of each of the last axes, two or three.
+        interpolation: See `weights`; "bilinear" is trilinear in volumes.
+        antialias: See `weights`.
+        part: What of the result is wanted: the first of each axis, then how many (top, left, rows, columns); None for all.
+    """
+    rank = len(size)
+    source = maps.shape[-rank:]
+    corner, extent = (part[:rank], part[rank:]) if part else ((0,) * rank, size)
+    if source == size:
+        same: Any = (..., *(slice(first, first + count) for first, count in zip(corner, extent, strict=True)))
+        return np.array(maps[same], dtype=np.float32, order="C")
+    # result = down @ maps @ across.T, from the first source row and column that have a weight; in volumes the slices come last
+    axes = [
+        weights(n, m, interpolation, antialias, (first, count))
+        for n, m, first, count in zip(source, size, corner, extent, strict=True)
+    ]
+    needed: Any = (..., *(slice(first, first + matrix.shape[1]) for first, matrix in axes))
+    *deep, down, across = (matrix for _, matrix in axes)
+    resized = _product(down, maps[needed].astype(np.float32, copy=False) @ across.T)
+    for matrix in deep:
+        *others, depth, height, width = resized.shape
+        slices = _product(matrix, resized.reshape(*others, depth, height * width))
+        resized = slices.reshape(*others, len(matrix), height, width)
+    return resized
 
 
 def _product(down: Array, maps: Array) -> Array:

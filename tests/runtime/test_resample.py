@@ -25,7 +25,7 @@ def test_antialiased_resize_is_pils(interpolation: str, size: tuple[int, int]) -
     pixels = np.random.default_rng(0).integers(0, 256, (47, 61, 3), dtype=np.uint8)  # odd: no ties for nearest
     height, width = size
     wanted = np.asarray(Image.fromarray(pixels).resize((width, height), FILTERS[interpolation]))
-    found = resample.resize(np.moveaxis(pixels, -1, 0), height, width, interpolation, True)
+    found = resample.resize(np.moveaxis(pixels, -1, 0), height, width, interpolation=interpolation, antialias=True)
     rounded = np.clip(np.rint(np.moveaxis(found, 0, -1)), 0, 255)
     assert np.abs(rounded - wanted.astype(float)).max() <= {"nearest": 0, "bilinear": 1, "bicubic": 2}[interpolation]
 
@@ -35,13 +35,25 @@ def test_antialiased_resize_is_pils(interpolation: str, size: tuple[int, int]) -
 def test_plain_resize_is_torchs(mode: str, size: tuple[int, int]) -> None:
     maps = np.random.default_rng(1).random((2, 3, 4, 5)).astype(np.float32)
     wanted = torch.nn.functional.interpolate(torch.from_numpy(maps), size=size, mode=mode, align_corners=False)
-    np.testing.assert_allclose(resample.resize(maps, *size, mode), wanted.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(resample.resize(maps, *size, interpolation=mode), wanted.numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(5, 17, 23), (3, 2, 5), (1, 1, 1), (6, 4, 5), (2, 30, 9)])
+def test_volumes_are_torchs(size: tuple[int, int, int]) -> None:
+    volumes = np.random.default_rng(1).random((2, 3, 3, 4, 5)).astype(np.float32)
+    wanted = torch.nn.functional.interpolate(torch.from_numpy(volumes), size=size, mode="trilinear")
+    found = resample.resize(volumes, *size)
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-6)
+    part = resample.resize(volumes, *size, part=(size[0] - 1, 0, size[2] // 2, 1, size[1], 1))
+    np.testing.assert_allclose(part, found[..., -1:, :, size[2] // 2, None], rtol=0, atol=1e-6)
+    [flat] = {heat.min() for heat in heatmap.heatmap(volumes[:, 0], *size)}
+    assert flat == 0
 
 
 def test_plain_nearest_is_torchs() -> None:
     maps = np.random.default_rng(1).random((1, 1, 4, 5)).astype(np.float32)
     wanted = torch.nn.functional.interpolate(torch.from_numpy(maps), size=(7, 11), mode="nearest-exact")
-    np.testing.assert_array_equal(resample.resize(maps, 7, 11, "nearest"), wanted.numpy())
+    np.testing.assert_array_equal(resample.resize(maps, 7, 11, interpolation="nearest"), wanted.numpy())
 
 
 SIZES = st.integers(1, 40)

@@ -94,12 +94,11 @@ def port_fault(manifest: Manifest) -> str | None:
     Returns:
         The graph, the port and both sizes; None if nothing contradicts.
     """
-    _, h, w = manifest.target.shape
     classes, image, scores = manifest.classes, manifest.input.image_shape, manifest.seed_shape
     known: dict[str, tuple[int | None, ...]] = {
         ACTIVATION: manifest.target.shape,
         LOGITS: scores,
-        PIXEL_LOGITS: (h * w, classes),
+        PIXEL_LOGITS: (math.prod(manifest.target.shape[1:]), classes),
         TARGET: (),
         SEED: scores,
         SHARES: scores,
@@ -127,14 +126,15 @@ def port_fault(manifest: Manifest) -> str | None:
 
 def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     """Yield (place, number, the largest value allowed) for each bounded number."""
-    image, (channels, h, w) = manifest.input, manifest.target.shape
+    image, (channels, *places) = manifest.input, manifest.target.shape
     yield "manifest.input.channels", image.channels, _SIDE
     yield "manifest.input.height", image.height, _SIDE
     yield "manifest.input.width", image.width, _SIDE
+    yield "manifest.input.depth", image.depth or 1, _SIDE
     yield "manifest.input: channels x height x width", math.prod(image.image_shape), _ELEMENTS
     if isinstance(image.preprocess.resize, int):
         yield "manifest.input.preprocess.resize", image.preprocess.resize, _SIDE
-    for size in (channels, h, w):
+    for size in (channels, *places):
         yield "manifest.target.shape", size, _SIDE
     yield "manifest.target.prefix_tokens", manifest.target.prefix_tokens, _SIDE
     yield "manifest.classes", manifest.classes, _CLASSES
@@ -142,7 +142,7 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     yield "manifest.explained: sizes", math.prod(manifest.scores.shape), _ELEMENTS
     if "pixelwise-tail" in manifest.graphs:
         yield "manifest: classes x channels of the target", manifest.classes * channels, _TABLE
-        yield "manifest: classes x positions of the target", manifest.classes * h * w, _TABLE
+        yield "manifest: classes x positions of the target", manifest.classes * math.prod(places), _TABLE
     for name in ("outputs", "graphs", "left_out", "side", "composites", "files", "requires", "extensions"):
         yield f"manifest.{name}: entries", len(getattr(manifest, name)), _MOST
     for role, graph in manifest.graphs.items():

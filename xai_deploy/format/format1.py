@@ -6,6 +6,7 @@ from its role alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -73,8 +74,8 @@ def _ports(manifest: Manifest, role: str, graph: Graph) -> tuple[tuple[Port, ...
     if role == "head":
         return start, between
     if role == "pixelwise-tail":
-        _, h, w = manifest.target.shape
-        return between[:1], (Port(PIXEL_LOGITS, (h * w, manifest.classes), None),)
+        positions = math.prod(manifest.target.shape[1:])
+        return between[:1], (Port(PIXEL_LOGITS, (positions, manifest.classes), None),)
     own = [Port(o.tensor, o.shape, None) for o in manifest.outputs if o.tensor != LOGITS]
     scores = (Port(LOGITS, (manifest.classes,), None), *own)
     if RELEVANCE not in role and GRADIENT not in role:

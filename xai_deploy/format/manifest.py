@@ -4,7 +4,8 @@ A bundle is a folder `NAME.xai/` that carries a network, cut at its target layer
 describes the network. It records size and sha256 of every other file, and a digest of itself that is computed with the digest
 field blank. The graphs:
 
-- `head`: network input -> `activation` [N,K,h,w] and the side tensors that pass beside the cut;
+- `head`: network input -> `activation` [N,K,h,w] and the side tensors that pass beside the cut (for volumes [N,K,d,h,w]; the
+  positions of a volume have one axis more here and in all that follows);
 - `tail`: `activation` and side tensors -> `logits` [N,classes] (before a final Softmax or Sigmoid) and the network's
   outputs;
 - `gradient` (if every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
@@ -133,31 +134,48 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Input:
-    """The network's image input. The batch is symbolic; sizes in pixels."""
+    """The network's image input. The batch is symbolic; sizes in pixels.
+
+    Attributes:
+        name: Its name.
+        layout: The order of its axes.
+        channels, height, width: The sizes of one image, or of one slice of a volume.
+        dtype: Its element type.
+        preprocess: How an 8-bit image becomes the input; a volume slice by slice.
+        depth: The slices of a volume, or the frames of a film; None for images.
+    """
 
     name: str
-    layout: Literal["NCHW", "NHWC"]
+    layout: Literal["NCHW", "NHWC", "NCDHW", "NDHWC"]
     channels: int
     height: int
     width: int
     dtype: Literal["float32", "float16", "uint8"]
     preprocess: Preprocess
+    depth: int | None = None
 
     @property
-    def channel_axis(self) -> Literal[1, 3]:
+    def size(self) -> tuple[int, ...]:
+        """(H,W), or (D,H,W) for volumes."""
+        return (self.height, self.width) if self.depth is None else (self.depth, self.height, self.width)
+
+    @property
+    def channel_axis(self) -> int:
         """The axis of the channels in a batch. `np.moveaxis(x, 1, channel_axis)` brings [n,C,H,W] into the network's own layout."""
-        return 1 if self.layout == "NCHW" else 3
+        return self.layout.index("C")
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, ...]:
         """Shape of one input in the network's own layout."""
-        if self.layout == "NCHW":
-            return self.channels, self.height, self.width
-        return self.height, self.width, self.channels
+        return (self.channels, *self.size) if self.channel_axis == 1 else (*self.size, self.channels)
+
+    def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """Planes [n,C,H,W], or [n,D,C,H,W] of volumes, in the network's own layout and element type."""
+        return np.ascontiguousarray(np.moveaxis(planes, -3, self.channel_axis), dtype=self.dtype)
 
     def per_channel(self, values: NDArray[Any]) -> NDArray[Any]:
         """One value for each channel, [C], in a shape that is broadcast to a batch: [1,C,1,1] or [1,1,1,C]."""
-        shape = [1, 1, 1, 1]
+        shape = [1] * len(self.layout)
         shape[self.channel_axis] = -1
         return values.reshape(shape)
 
@@ -169,17 +187,17 @@ class TargetLayer:
     Attributes:
         asked: The layer name given to `--split`.
         tensor: The tensor's name in the source graph.
-        shape: (K, h, w) of the activation as the head gives it.
+        shape: (K, h, w) of the activation as the head gives it; (K, d, h, w) for volumes.
         dtype: Its element type.
-        layout: The tensor's own layout; the head transposes anything else to NCHW.
+        layout: The tensor's own layout; the head transposes anything else to NCHW, or to NCDHW.
         prefix_tokens: Class and register tokens before the grid (token networks).
     """
 
     asked: str
     tensor: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: Literal["float32", "float16"]
-    layout: Literal["NCHW", "NHWC", "NTC"] = "NCHW"
+    layout: Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"] = "NCHW"
     prefix_tokens: int = 0
 
     @property
@@ -190,7 +208,7 @@ class TargetLayer:
     @property
     def title(self) -> str:
         """Its name and the size of its maps: "Relu6__90:0, 7 x 7"."""
-        return f"{self.name}, {self.shape[1]} x {self.shape[2]}"
+        return f"{self.name}, {' x '.join(map(str, self.shape[1:]))}"
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ def _check(manifest: Manifest, where: str) -> None:
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
     image, preprocess = manifest.input, manifest.input.preprocess
+    if len(image.layout) != len(image.size) + 2 or len(manifest.target.shape) != len(image.size) + 1:
+        raise ManifestError(f"{where}: the input is {image.layout}, which does not fit its depth or the layer's shape")
     if min(*image.image_shape, *manifest.target.shape, manifest.classes, *manifest.scores.shape) < 1:
         raise ManifestError(f"{where}: sizes must be positive")
     if (fault := bounds.number_fault(manifest)) is not None:

@@ -49,7 +49,24 @@ def class_scores(forward: Forward, seeds: Sequence[Seed]) -> Array:
 
 def weighted_sum(weights: Array, activation: Array) -> Array:
     """sum_k w_k A_k: weights [T,n,K], activation [n,K,h,w] -> [T,n,h,w]."""
-    n, channels, h, w = activation.shape
+    n, channels, *places = activation.shape
     # einsum, not matmul: BLAS threads would still spin during the next inference
-    maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, h * w))
-    return maps.reshape(*weights.shape[:2], h, w)
+    maps: Array = np.einsum("tnk,nkp->tnp", weights, activation.reshape(n, channels, -1))
+    return maps.reshape(*weights.shape[:2], *places)
+
+
+def sum_of_products(a: Array, b: Array) -> Array:
+    """sum_k a_k b_k at every position: [n,K,h,w] twice -> [n,h,w]."""
+    axes = positions(a)
+    products: Array = np.einsum(f"nk{axes},nk{axes}->n{axes}", a, b)
+    return products
+
+
+def spatial(a: Array) -> tuple[int, ...]:
+    """The axes of the positions in [n,K,h,w], or in [n,K,d,h,w] of volumes."""
+    return tuple(range(2, a.ndim))
+
+
+def positions(a: Array) -> str:
+    """Their letters for `einsum`."""
+    return "dhw"[5 - a.ndim :]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .cam import weighted_sum
+from .cam import spatial, weighted_sum
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 
 
@@ -26,5 +26,6 @@ class GradCam(Method):
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        weights = np.stack([forward.backward("gradient", seed).mean(axis=(2, 3)) for seed in seeds])  # [T,n,K]
+        gradients = (forward.backward("gradient", seed) for seed in seeds)
+        weights = np.stack([g.mean(axis=spatial(g)) for g in gradients])  # [T,n,K]
         return np.maximum(weighted_sum(weights, forward.activation), 0)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.bundle import Manifest
-from .cam import weighted_sum
+from .cam import spatial, weighted_sum
 from .elsewhere import add_rows, check_noise, gradients_at, noisy, why_no_floats
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 
@@ -103,20 +103,20 @@ class SmoothGradCamPlusPlus(Method):
 
 def _exact_weights(g: Array, activation: Array) -> Array:
     """w_k [n,K] without epsilon: g^2 cancels, alpha = 1 / (2 + (sum_ab A_kab) g), and no power of g underflows in float32."""
-    below = g * activation.sum(axis=(2, 3), keepdims=True)  # a new array, so the next line may write into it
+    below = g * activation.sum(axis=spatial(g), keepdims=True)  # a new array, so the next line may write into it
     below += 2
     positive = np.maximum(g, 0)
     shares = np.divide(positive, below, out=positive, where=below != 0)
     shares[below == 0] = 0  # `where` left ReLU(g) there, not the quotient
-    weights: Array = shares.sum(axis=(2, 3))
+    weights: Array = shares.sum(axis=spatial(g))
     return weights
 
 
 def _weights(g: NDArray[Any], squared: NDArray[Any], cubed: NDArray[Any], activation: Array, eps: float) -> Array:
     """w_k [n,K] from g, g^2, g^3 [n,K,h,w] float64."""
-    total = activation.sum(axis=(2, 3), dtype=np.float64)[:, :, None, None]  # sum_ab A_kab, [n,K,1,1]
+    total = activation.sum(axis=spatial(g), dtype=np.float64, keepdims=True)  # sum_ab A_kab, [n,K,1,1]
     below = 2 * squared + total * cubed + eps
     alpha = np.divide(squared, below, out=np.zeros_like(squared), where=below != 0)
     # w_k = sum_ij alpha_kij ReLU(g_kij)
-    weights: Array = (alpha * np.maximum(g, 0)).sum(axis=(2, 3)).astype(np.float32)
+    weights: Array = (alpha * np.maximum(g, 0)).sum(axis=spatial(g)).astype(np.float32)
     return weights

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .cam import sum_of_products
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 
 
@@ -23,6 +24,6 @@ class HiResCam(Method):
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""
-        maps = [np.einsum("nkhw,nkhw->nhw", forward.backward("gradient", s), forward.activation) for s in seeds]
+        maps = [sum_of_products(forward.backward("gradient", s), forward.activation) for s in seeds]
         raw: Array = np.maximum(np.stack(maps), 0)
         return raw

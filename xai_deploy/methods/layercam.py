@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from .cam import sum_of_products
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 
 
@@ -25,6 +26,6 @@ class LayerCam(Method):
         maps = []
         for seed in seeds:
             positive = np.maximum(forward.backward("gradient", seed), 0)
-            maps.append(np.einsum("nkhw,nkhw->nhw", positive, forward.activation))
+            maps.append(sum_of_products(positive, forward.activation))
         raw: Array = np.maximum(np.stack(maps), 0)  # changes nothing if A comes from a ReLU, but A may be negative
         return raw

@@ -1,5 +1,8 @@
 """The protocol of a method, and the protocol of the forward pass that a method asks for tensors.
 
+[n,K,h,w] and [n,h,w] stand for volumes, too, whose positions have three axes: [n,K,d,h,w] and [n,d,h,w]. All axes after the
+channels are positions.
+
 A method is a frozen dataclass with `Method` as its base: its fields are its options, `maps` is its formula. To add a
 method, add one file that registers it; nothing else is edited.
 """
@@ -56,8 +59,8 @@ class Forward(Protocol):
         """The network's input, [n, ...] in its own layout and dtype."""
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the network's input in pixels."""
+    def image_size(self) -> tuple[int, ...]:
+        """(H, W) of the network's input in pixels; (D, H, W) for volumes."""
 
     @property
     def batch_size(self) -> int:

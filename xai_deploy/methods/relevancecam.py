@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .cam import weighted_sum
+from .cam import spatial, weighted_sum
 from .method import Array, Forward, Method, Seed, methods
 
 COMPOSITE = "relevance-cam"
@@ -77,5 +77,6 @@ class RelevanceCam(Method):
         [role] = self.roles
         offset = self.offset(forward.compared)
         # alpha [n,K] of each seed
-        weights = [contrast(forward, role, seed, offset).mean(axis=(2, 3)) for seed in seeds]
+        relevances = (contrast(forward, role, seed, offset) for seed in seeds)
+        weights = [r.mean(axis=spatial(r)) for r in relevances]
         return weighted_sum(np.stack(weights), forward.activation)

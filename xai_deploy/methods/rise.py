@@ -66,7 +66,7 @@ class Rise(Method):
         starts = range(0, self.masks, forward.batch_size)
         for start in forward.progress(starts, len(starts), "batches of rise"):
             batch = range(start, min(start + forward.batch_size, self.masks))
-            masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
+            masks = np.stack([self._mask(rng, forward.image_size) for _ in batch])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
                 scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
                 for t, seed in enumerate(seeds):
@@ -75,10 +75,10 @@ class Rise(Method):
         # the expectation of a mask is p, hence the division
         return (total / (self.masks * self.p)).astype(np.float32)
 
-    def _mask(self, rng: np.random.Generator, height: int, width: int) -> Array:
+    def _mask(self, rng: np.random.Generator, size: Sequence[int]) -> Array:
         """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
-        down, across = -(-height // self.cells), -(-width // self.cells)  # pixels of a cell, rounded up
-        grid = (rng.random((self.cells, self.cells)) < self.p).astype(np.float32)
-        # Only the crop is computed. It fits at every offset: cells * down >= height, and the enlarged grid has down more rows.
-        corner = int(rng.integers(down)), int(rng.integers(across))
-        return resample.resize(grid, (self.cells + 1) * down, (self.cells + 1) * across, part=(*corner, height, width))
+        sides = [-(-side // self.cells) for side in size]  # pixels of a cell along each axis, rounded up
+        grid = (rng.random((self.cells,) * len(size)) < self.p).astype(np.float32)
+        # Only the crop is computed. It fits at every offset: cells * side >= size, and the enlarged grid has `side` more pixels.
+        corner = [int(rng.integers(side)) for side in sides]
+        return resample.resize(grid, *((self.cells + 1) * side for side in sides), part=(*corner, *size))

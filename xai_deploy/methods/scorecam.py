@@ -77,7 +77,7 @@ class ScoreCam(Method):
     def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
         activation = forward.activation[image]  # [K,h,w]
         # The channels that are not constant: only their minmax is defined.
-        varying = np.flatnonzero(np.ptp(activation, axis=(1, 2)) > 0)
+        varying = np.flatnonzero(np.ptp(activation, axis=tuple(range(1, activation.ndim))) > 0)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, scores in self._masked_passes(forward, image, varying):
             weights[:, channels] = self._explained(scores, seeds)
@@ -88,7 +88,7 @@ class ScoreCam(Method):
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
-                weights[:, np.ptp(activation, axis=(1, 2)) == 0] = at_zero[:, None]
+                weights[:, np.ptp(activation, axis=tuple(range(1, activation.ndim))) == 0] = at_zero[:, None]
         if self.channel_softmax:
             weights = softmax(weights)
         maps = np.tensordot(weights, activation, 1)  # [T,h,w]
@@ -104,7 +104,8 @@ class ScoreCam(Method):
         which = f", image {image + 1} of {images}" if images > 1 else ""
         for start in forward.progress(starts, len(starts), f"batches of score-cam{which}"):
             batch = channels[start : start + forward.batch_size]
-            masks = normalise(resample.resize(forward.activation[image, batch], *forward.image_size))
+            size = forward.image_size
+            masks = normalise(resample.resize(forward.activation[image, batch], *size), len(size))
             yield batch, self._scores(forward, image, masks)
 
     def _scores(self, forward: Forward, image: int, masks: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .cam import weighted_sum
+from .cam import positions, spatial, weighted_sum
 from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, check_epsilon, methods
 
 
@@ -37,9 +37,10 @@ class XGradCam(Method):
         """Maps [T,n,h,w]; see `Method.maps`."""
         activation = forward.activation
         # In float64, because positive and negative activations may nearly cancel in the denominator.
-        total = activation.sum(axis=(2, 3), dtype=np.float64) + (self.eps or 0.0)
-        weights = []
+        total = activation.sum(axis=spatial(activation), dtype=np.float64) + (self.eps or 0.0)
+        axes, weights = positions(activation), []
         for seed in seeds:
-            above = np.einsum("nkhw,nkhw->nk", forward.backward("gradient", seed), activation, dtype=np.float64)
+            g = forward.backward("gradient", seed)
+            above = np.einsum(f"nk{axes},nk{axes}->nk", g, activation, dtype=np.float64)
             weights.append(np.divide(above, total, out=np.zeros_like(above), where=total != 0).astype(np.float32))
         return np.maximum(weighted_sum(np.stack(weights), activation), 0)

@@ -109,7 +109,7 @@ def _images() -> Iterator[NDArray[np.uint8]]:
     for height, width in _SHAPES:
         coarse = draw.integers(0, 256, (3, height // 8, width // 8)).astype(np.float32)
         # without sharp edges, where libraries clip the overshoot of a bicubic resize between its two passes
-        yield np.moveaxis(resize(coarse, height, width, "bilinear", True), 0, -1).round().astype(np.uint8)
+        yield np.moveaxis(resize(coarse, height, width, antialias=True), 0, -1).round().astype(np.uint8)
 
 
 def _processed(processor: Any, image: NDArray[np.uint8]) -> NDArray[np.float64]:

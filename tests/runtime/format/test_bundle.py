@@ -249,7 +249,11 @@ def set_at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("classes", 5.0, r"manifest\.classes: expected int, got float"),
         ("classes", 0, "sizes must be positive"),
         ("input.height", -16, "sizes must be positive"),
-        ("input.layout", "CHW", r"manifest\.input\.layout: expected one of 'NCHW', 'NHWC', got 'CHW'"),
+        (
+            "input.layout",
+            "CHW",
+            r"manifest\.input\.layout: expected one of 'NCHW', 'NHWC', 'NCDHW', 'NDHWC', got 'CHW'",
+        ),
         ("input", None, r"manifest\.input: expected an object, got nothing"),
         ("input.preprocess.scale", float("nan"), r"manifest\.input\.preprocess\.scale: expected a finite number"),
         ("input.preprocess.scale", float("inf"), "expected a finite number"),

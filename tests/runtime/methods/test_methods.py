@@ -89,11 +89,11 @@ def test_reciprocam_on_pooled_tail_is_signed_cam_plus_constant(explainer: Explai
 
 
 def test_position_masks_by_hand() -> None:
-    masks = position_masks(np.arange(12), 3, 4, "gaussian") * 16
+    masks = position_masks(np.arange(12), (3, 4), "gaussian") * 16
     assert masks.shape == (12, 1, 3, 4)
     np.testing.assert_array_equal(masks[0, 0], [[4, 2, 0, 0], [2, 1, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(masks[6, 0], [[0, 1, 2, 1], [0, 2, 4, 2], [0, 1, 2, 1]])
-    np.testing.assert_array_equal(position_masks(np.arange(12), 3, 4, "pixel").reshape(12, 12), np.eye(12))
+    np.testing.assert_array_equal(position_masks(np.arange(12), (3, 4), "pixel").reshape(12, 12), np.eye(12))
 
 
 @pytest.mark.parametrize("count", [1, 3])
