@@ -1,0 +1,103 @@
+"""The network's image input, and how an image becomes it: part of the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = TypeVar("Floats", bound=NDArray[Any])
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an 8-bit image becomes the network's input: (pixel * scale - mean) / std, per channel.
+
+    Attributes:
+        resize: "stretch" to the input size, or the length of the shorter side before a centre crop, in pixels.
+        interpolation: Filter of the resize.
+        antialias: Widen the filter when shrinking, as PIL and torchvision do; False is OpenCV's plain interpolation.
+        color: Channel order that the network takes.
+        scale: Factor on the 8-bit value.
+        mean: Subtracted after scaling, one per channel.
+        std: Divided by, one per channel.
+        assumed: Whether these values were not stated at export but taken from a preset.
+    """
+
+    resize: Literal["stretch"] | int = "stretch"
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    antialias: bool = True
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    assumed: bool = False
+
+    def normalise(self, planes: Floats) -> Floats:
+        """(pixel * scale - mean) / std. This is the only place that computes it on arrays.
+
+        Args:
+            planes: [..., C, h, w], floats from 0 to 255, the channels in the network's order.
+
+        Returns:
+            The same shape; computed in the type of `planes`.
+        """
+        mean, std = (np.array(values, planes.dtype)[:, None, None] for values in (self.mean, self.std))
+        normalised: Floats = (planes * planes.dtype.type(self.scale) - mean) / std
+        return normalised
+
+    def ends(self) -> NDArray[np.float64]:
+        """A black and a white pixel, normalised: [2, C]."""
+        with np.errstate(over="ignore"):  # an absurd scale or std gives infinity, without a warning
+            normalised = self.normalise(np.array([0.0, 255.0])[:, None, None, None])
+        return normalised[..., 0, 0]
+
+
+@dataclass(frozen=True)
+class Input:
+    """The network's image input. The batch is symbolic; sizes in pixels.
+
+    Attributes:
+        name: Its name.
+        layout: The order of its axes.
+        channels, height, width: The sizes of one image, or of one slice of a volume.
+        dtype: Its element type.
+        preprocess: How an 8-bit image becomes the input; a volume slice by slice.
+        depth: The slices of a volume, or the frames of a film; None for images.
+    """
+
+    name: str
+    layout: Literal["NCHW", "NHWC", "NCDHW", "NDHWC"]
+    channels: int
+    height: int
+    width: int
+    dtype: Literal["float32", "float16", "uint8"]
+    preprocess: Preprocess
+    depth: int | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H,W), or (D,H,W) for volumes."""
+        return (self.height, self.width) if self.depth is None else (self.depth, self.height, self.width)
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels in a batch. `np.moveaxis(x, 1, channel_axis)` brings [n,C,H,W] into the network's own layout."""
+        return self.layout.index("C")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one input in the network's own layout."""
+        return (self.channels, *self.size) if self.channel_axis == 1 else (*self.size, self.channels)
+
+    def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """Planes [n,C,H,W], or [n,D,C,H,W] of volumes, in the network's own layout and element type."""
+        return np.ascontiguousarray(np.moveaxis(planes, -3, self.channel_axis), dtype=self.dtype)
+
+    def per_channel(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One value for each channel, [C], in a shape that is broadcast to a batch: [1,C,1,1] or [1,1,1,C]."""
+        shape = [1] * len(self.layout)
+        shape[self.channel_axis] = -1
+        return values.reshape(shape)
