@@ -16,6 +16,7 @@ from pathlib import Path
 from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
 from .guard import Guarded, check_graph
+from .image_input import Input, Preprocess
 from .manifest import (
     ACTIVATION,
     BY_SEED,
@@ -39,11 +40,9 @@ from .manifest import (
     Explained,
     FileRecord,
     Graph,
-    Input,
     Manifest,
     Output,
     Port,
-    Preprocess,
     Side,
     TargetLayer,
     file_records,

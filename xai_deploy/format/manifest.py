@@ -38,8 +38,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..foundation import schema
-from .image_input import Input as Input
-from .image_input import Preprocess as Preprocess
+from .image_input import Input
 from .randomised import Randomised
 
 FORMAT = 2  # the format that is written; format 1 can be read, too

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TargetError
-from ..format.manifest import Explained, Input
+from ..format.image_input import Input
+from ..format.manifest import Explained
 from ..images import read_image
 from ..preprocess import frame
 from .seeds import Array, Index
