@@ -183,7 +183,7 @@ def _positions(bundle: Path, done: Export, network: torch.nn.Module, image: torc
     """
     head = bundle / done.manifest.graphs["head"].file
     name = done.manifest.input.name
-    _, height, width = done.manifest.target.shape
+    height, width = done.manifest.target.shape[-2:]
     if height * width == 1:
         return {"error": "a map of one position"}
     side = image.shape[-1]

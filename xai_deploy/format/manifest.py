@@ -99,7 +99,7 @@ class TargetLayer:
 
     asked: str
     tensor: str
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int] | tuple[int, int, int, int]
     dtype: Literal["float32", "float16"]
     layout: Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"] = "NCHW"
     prefix_tokens: int = 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import write_image
 from xai_deploy.errors import ImageFileError, TargetError
-from xai_deploy.format.manifest import LOGITS, Explained, Input, Preprocess
+from xai_deploy.format.bundle import LOGITS, Explained, Input, Preprocess
 from xai_deploy.targets.places import Place, Seen, is_place, overlaps
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -88,9 +89,9 @@ def _check(name: str, steps: Steps) -> None:
 
 def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> tuple[Numbers, Numbers]:
     """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1."""
-    _, h, w = case.explainer.bundle.manifest.target.shape
+    cells = math.prod(case.explainer.bundle.manifest.target.shape[1:])
     size = case.heatmaps[0].size
-    count = min(h * w if steps == "cells" else steps, size)  # a step changes at least one pixel
+    count = min(cells if steps == "cells" else steps, size)  # a step changes at least one pixel
     taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step
     areas, curves = np.empty(len(case.x)), np.empty((len(case.x), min(count + 1, POINTS)))
     for image, heat in enumerate(case.heatmaps):
