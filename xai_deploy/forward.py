@@ -55,7 +55,8 @@ class ForwardPass:
     @lazy
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
-        results = self._network.run("tail", {**self._head, **self.regions.feeds()}, self._network.tail_outputs)
+        network, feeds = self._network, {**self._head, **self.regions.feeds()}
+        results = network.run(network.manifest.scoring, feeds, network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @lazy
@@ -104,11 +105,12 @@ class ForwardPass:
         return softmax(logits) if score == "softmax" else self.probabilities(logits)
 
     def _scores(self, score: Score, feeds: Mapping[str, Tensor], regions: Regions) -> Array:
-        """Run the tail, and return the scores of its entries, [b,entries]."""
+        """Run the tail, or the network that is not cut, and return the scores of its entries, [b,entries]."""
         network, feeds = self._network, {**feeds, **regions.feeds()}
+        role = network.manifest.scoring
         if regions.where is None:
-            return self.scored(score, network.scores("tail", feeds, LOGITS))
-        given = network.scores("tail", feeds, SHARES if score == "probability" else LOGITS)  # [b,R,C]
+            return self.scored(score, network.scores(role, feeds, LOGITS))
+        given = network.scores(role, feeds, SHARES if score == "probability" else LOGITS)  # [b,R,C]
         return np.asarray(regions.flat(softmax(given) if score == "softmax" else given), np.float32)
 
     def tail(self, activation: Array, image: Index, score: Score = "logit") -> Array:
@@ -272,27 +274,54 @@ class ForwardPass:
         """
         if np.ptp(raw) != 0:
             return None
-        role = next((role for role in ("gradient", "relevance") if self.has(role)), None)
+        manifest = self._network.manifest
+        # the image stands for the activation if the network is not cut
+        run = self.tail if manifest.is_cut else self._network_on_planes
+        roles = ("gradient", "relevance") if manifest.is_cut else ("input-gradient", "pixel-relevance")
+        role = next(filter(self.has, roles), None)
+        planes = self.activation if manifest.is_cut else self.channels_first(self.x).astype(np.float32)
 
-        def tail(others: Array) -> Array:
+        def scores(others: Array) -> Array:
             parts = np.split(others, range(self.batch_size, len(others), self.batch_size))
-            return np.concatenate([self.tail(part, np.full(len(part), image)) for part in parts])
+            return np.concatenate([run(part, np.full(len(part), image)) for part in parts])
 
-        return why_constant(
+        def gradient() -> Array | None:
+            if role is None:
+                return None
+            values = self.backward(role, seed)
+            own: Array = (values if manifest.is_cut else self.channels_first(values))[image]
+            return own
+
+        reason = why_constant(
             raw,
-            self.activation[image],
-            tail,
-            lambda: None if role is None else self.backward(role, seed)[image],
+            planes[image],
+            scores,
+            gradient,
             seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
-            by_position and (self._network.manifest.logits_step > 0 or self._network.manifest.format == 1),
+            by_position and (manifest.logits_step > 0 or manifest.format == 1),
         )
+        return (
+            reason
+            if manifest.is_cut
+            else reason.replace("the layer's activation", "the image").replace("the layer", "the image")
+        )
+
+    def _network_on_planes(self, planes: Array, image: Index) -> Array:
+        """Logits of other inputs [b,C,H,W]."""
+        spec = self._network.manifest.input
+        if spec.dtype == "uint8":
+            planes = np.clip(np.rint(planes), 0, 255)
+        return self.network(np.moveaxis(planes, 1, spec.channel_axis).astype(spec.dtype), image)
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal if the engine was asked for one."""
         return progress(steps, total, label, self._network.show_progress)
 
     def _run_head(self, x: NDArray[Any]) -> dict[str, Tensor]:
+        """What the tail takes. A network that is not cut takes the image itself."""
         feeds: dict[str, Tensor] = {self._network.manifest.input.name: x}
+        if not self._network.manifest.is_cut:
+            return feeds
         return self._network.run("head", feeds, [ACTIVATION, *self._network.sides])
 
 

@@ -64,7 +64,7 @@ class OpenedNetwork:
         self.proven: set[str] = set()  # roles whose logits were compared with head and tail
         self.sides = tuple(side.name for side in manifest.side)
         given = [LOGITS, *(output.tensor for output in manifest.outputs)]
-        if any(port.name == SHARES for port in manifest.graphs["tail"].gives):
+        if any(port.name == SHARES for port in manifest.graphs[manifest.scoring].gives):
             given.append(SHARES)
         self.tail_outputs = tuple(dict.fromkeys(given))
 

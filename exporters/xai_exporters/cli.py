@@ -180,8 +180,9 @@ def _print_summary(done: Export) -> None:
     geometry = "stretched" if how.resize == "stretch" else f"shorter side {how.resize}, centre crop"
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
     table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
-    table.add_row("layer", f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}" + (
-        f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""))  # fmt: skip
+    layer = f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}"
+    beside = f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""
+    table.add_row("layer", layer + beside if manifest.is_cut else "none: the network stays whole")
     table.add_row("classes", f"{manifest.classes}" + ("" if manifest.labels else " (no labels)"))
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))
     against = f"source {done.verified.source:.1e}"

@@ -28,7 +28,7 @@ from .bundle.verify import Verified, check_backward, noise_images, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
 from .cut.scores.logits import drop_foreign_outputs, find_logits
-from .cut.split import plan_cut, split
+from .cut.split import plan_cut, split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, RequestError, VerificationError
@@ -258,7 +258,8 @@ def _plan(
         random: The step of randomisation, its layers not known yet; None: the weights stay.
         say: Called with each step as it begins.
     """
-    choice = choose(graph, request, network.tap)
+    choice = choose(graph, request, network.tap, roles.uncut)
+    roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
     if request.web is not None and choice.logits.scores.kind != "classes":
@@ -281,8 +282,11 @@ def _plan(
         choice = follow_choice(graph, choice, request, noise_images(image, 2))
     say("cutting")
     note_names(graph.graph)
-    cut = plan_cut(graph, choice.target, choice.logits, graph.graph.outputs, request.split)
-    parts = split(graph, cut, choice.logits)
+    if choice.target is None:
+        cut, parts = None, whole(graph, None, choice.logits)
+    else:
+        cut = plan_cut(graph, choice.target, choice.logits, graph.graph.outputs, request.split)
+        parts = split(graph, cut, choice.logits)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm)
     labels, line = class_names(request, network, choice.logits.classes)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
@@ -302,7 +306,9 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     request, roles, material = plan.request, plan.roles, plan.material
     say("deriving the graphs")
     graphs, left_out = roles.build(material)
-    tensor = {"xai_tensor": str(material.cut.target.name)}  # the layer's real name, in case the request says "auto"
+    tensor = (
+        {"xai_tensor": str(material.cut.target.name)} if material.cut else {}
+    )  # the layer's real name, in case the request says "auto"
     notes = {role: {**roles.roles[role].notes, **tensor} if roles.roles[role].notes else {} for role in graphs}
     described = describe(request, roles, material, graphs)
     for role in list(graphs):  # a graph's own weights (rotated, clamped) would be in memory twice

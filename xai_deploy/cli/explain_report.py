@@ -114,7 +114,7 @@ class ReportPage:
             "name": name,
             "shows": method.shows,
             "options": ", ".join(map(_option, own[0]["options"].items())) if own else "",
-            "graphs": ", ".join(["head", "tail", *method.roles]),
+            "graphs": ", ".join([*self._explainer.bundle.manifest.parts, *method.roles]),
             "seconds": sum(entry["seconds"] for entry in own) / len(own) if own else None,
         }
 

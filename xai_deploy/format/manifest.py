@@ -8,6 +8,7 @@ field blank. The graphs:
   positions of a volume have one axis more here and in all that follows);
 - `tail`: `activation` and side tensors -> `logits` [N,classes] (before a final Softmax or Sigmoid) and the network's
   outputs;
+- `network`, in place of head and tail if the network is not cut: network input -> what the tail gives;
 - `gradient` (if every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
   float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
   vector of the target (of the predicted class for target -1, none for target -2) + the seed;
@@ -43,6 +44,7 @@ from .randomised import Randomised
 
 FORMAT = 2  # the format that is written; format 1 can be read, too
 MANIFEST = "manifest.json"
+NETWORK = "network"  # a role
 ACTIVATION = "activation"
 LOGITS = "logits"
 PIXEL_LOGITS = "pixel_logits"
@@ -89,7 +91,7 @@ class TargetLayer:
     """Where the network was cut.
 
     Attributes:
-        asked: The layer name given to `--split`.
+        asked: The layer name given to `--split`; empty if the network is not cut. The rest then describes the image.
         tensor: The tensor's name in the source graph.
         shape: (K, h, w) of the activation as the head gives it; (K, d, h, w) for volumes.
         dtype: Its element type.
@@ -107,12 +109,14 @@ class TargetLayer:
     @property
     def name(self) -> str:
         """The layer as people call it: as it was asked for, or its tensor if the exporter chose it."""
+        if not self.asked:
+            return "none"
         return self.tensor if self.asked == "auto" else self.asked
 
     @property
     def title(self) -> str:
-        """Its name and the size of its maps: "Relu6__90:0, 7 x 7"."""
-        return f"{self.name}, {' x '.join(map(str, self.shape[1:]))}"
+        """Its name and the size of its maps: "Relu6__90:0, 7 x 7"; "none" if the network is not cut."""
+        return f"{self.name}, {' x '.join(map(str, self.shape[1:]))}" if self.asked else self.name
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,7 @@ class Manifest:
 
     Attributes:
         format, digest, producer, name: The bundle's own. A manifest of format 1 keeps that number; the rest is as in format 2.
-        input, target, side: The tensors that head and tail take and give.
+        input, target, side: The tensors that head and tail take and give. If the network is not cut, `target` is its image.
         classes: How many scores `logits` holds, for dense outputs at each position.
         activation: How the logits become probabilities.
         batch: "one": every graph takes exactly one image.
@@ -280,9 +284,24 @@ class Manifest:
         return (None, self.classes) if self.scores.kind == "dense" else self.scores.shape
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the network is in two parts, head and tail."""
+        return NETWORK not in self.graphs
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The roles that make up the network: head and tail, or the network as a whole."""
+        return ("head", "tail") if self.is_cut else (NETWORK,)
+
+    @property
+    def scoring(self) -> str:
+        """The role whose graph gives the logits and the network's outputs: the last of `parts`."""
+        return self.parts[-1]
+
+    @property
     def network(self) -> str:
         """A digest of head and tail, hence of the network's weights. The bundle's other files do not change it."""
-        files = [self.files[self.graphs[role].file] for role in ("head", "tail")]
+        files = [self.files[self.graphs[role].file] for role in self.parts]
         return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:

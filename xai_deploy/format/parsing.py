@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePathError
@@ -90,9 +91,11 @@ def _check(manifest: Manifest, where: str) -> None:
             if not _PLAIN_NAME.fullmatch(file):
                 raise UnsafePathError(f"{where}: {file!r} is not a plain file name inside the bundle")
             raise ManifestError(f"{where}: {what} names {file!r}, but no hash of it is recorded")
-    for role in ("head", "tail"):
+    for role in manifest.parts:
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
+    if not manifest.is_cut and (manifest.side or manifest.target.asked):
+        raise ManifestError(f"{where}: the network is not cut, but the manifest describes a layer")
     image, preprocess = manifest.input, manifest.input.preprocess
     if len(image.layout) != len(image.size) + 2 or len(manifest.target.shape) != len(image.size) + 1:
         raise ManifestError(f"{where}: the input is {image.layout}, which does not fit its depth or the layer's shape")
@@ -123,25 +126,33 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         first = image.name if graph.start == "image" else ACTIVATION
         if graph.takes and all(port.name != first for port in graph.takes):
             raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
-    head, tail = manifest.graphs["head"], manifest.graphs["tail"]
-    for role, ports, expected in (
-        ("head takes", head.takes, [image]),
-        ("head gives", head.gives, activations(manifest)),
-        ("tail takes", tail.takes, (*activations(manifest), *regions(manifest))),
-    ):
-        if set(ports) != set(expected):
-            raise ManifestError(
-                f"{where}: the tensors that the {role} differ from those that the manifest states for the network"
-            )
+    for role, takes, gives in _parts(manifest, image):
+        graph = manifest.graphs[role]
+        for what, ports, expected in (("takes", graph.takes, takes), ("gives", graph.gives, gives)):
+            if expected is not None and set(ports) != set(expected):
+                raise ManifestError(
+                    f"{where}: the tensors that the {role} {what} differ from those that the manifest states for the network"
+                )
     scores = manifest.scores
     rank = 3 if scores.kind == "dense" else 1
     if scores.tensor != LOGITS or len(scores.shape) != rank or scores.shape[0] != manifest.classes:
         raise ManifestError(
             f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"
         )
-    logits = next((port.shape for port in tail.gives if port.name == LOGITS), None)
+    logits = next((port.shape for port in manifest.graphs[manifest.scoring].gives if port.name == LOGITS), None)
     if logits != manifest.seed_shape:
         places = f" at {scores.shape[1]} x {scores.shape[2]} positions" if rank == 3 else ""
-        raise ManifestError(f"{where}: the tail gives no {LOGITS!r} of {manifest.classes} classes{places}")
+        raise ManifestError(
+            f"{where}: the {manifest.scoring} gives no {LOGITS!r} of {manifest.classes} classes{places}"
+        )
     if (fault := bounds.port_fault(manifest)) is not None:
         raise ManifestError(f"{where}: {fault}")
+
+
+def _parts(manifest: Manifest, image: Port) -> Iterator[tuple[str, tuple[Port, ...], tuple[Port, ...] | None]]:
+    """Yield (role, what it has to take, what it has to give or None) for each graph that the network is made of."""
+    if not manifest.is_cut:
+        yield manifest.scoring, (image, *regions(manifest)), None
+        return
+    yield "head", (image,), activations(manifest)
+    yield "tail", (*activations(manifest), *regions(manifest)), None

@@ -35,6 +35,7 @@ class Clrp(Method):
     shows: ClassVar[str] = "relevance of the pixels, compared with all other classes"
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, str]:

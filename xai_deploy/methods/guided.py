@@ -30,6 +30,7 @@ class GuidedBackprop(Method):
     shows: ClassVar[str] = "the pixels' gradient, positive parts only"
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = _ADVICE
 
     def signed(self, contrast: bool) -> bool:

@@ -46,6 +46,7 @@ class IntegratedGradients(Method):
     shows: ClassVar[str] = "each pixel's share of the score's change from a baseline"
     passes: ClassVar[str] = "100, 2 per step"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 

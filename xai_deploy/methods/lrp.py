@@ -31,6 +31,7 @@ class Lrp(Method):
     shows: ClassVar[str] = "each pixel's share of the score, by rules of relevance"
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, str]:

@@ -163,6 +163,7 @@ class Method(Protocol):
         by_position: Its map holds the score of one position at a time. Such a map may be constant because all scores lie
             within one step of a quantised network; see `constant_maps`.
         at_pixels: It goes back to the pixels of the input. A few of them may outshine all others, so pictures clip them.
+        needs_layer: It reads the activation at the layer, so it needs a network that is cut.
         sums_products: Its map is the sum over the channels of gradient times activation; see `faithful.PRODUCTS`.
     """
 
@@ -172,6 +173,7 @@ class Method(Protocol):
     several_classes: ClassVar[bool] = False
     by_position: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
+    needs_layer: ClassVar[bool] = True
     sums_products: ClassVar[bool] = False
 
     @property
@@ -254,12 +256,17 @@ def score_explained(score: Score, seed: Seed, scores: Array) -> Array:
     return seed.of(scores) if score == "logit" else seed.of_probabilities(scores)
 
 
+_NO_LAYER = "it reads a layer, and this bundle's network is not cut; export it again with --split LAYER"
+
+
 def require_roles(name: str, method: Method, manifest: Manifest) -> None:
     """Refuse a method whose graphs the bundle does not hold.
 
     Raises:
-        NotApplicableError: A graph is missing; the message says which one, why, and what to do.
+        NotApplicableError: A graph is missing, or the layer; the message says which one, why, and what to do.
     """
+    if method.needs_layer and not manifest.is_cut:
+        raise NotApplicableError(f"{name}: {_NO_LAYER}")
     for role, advice in method.roles.items():
         if role not in manifest.graphs:
             reason = manifest.left_out.get(role, advice)
@@ -289,6 +296,9 @@ def left_out(manifests: Sequence[Manifest], which: MethodSet) -> dict[str, str]:
             if role not in manifest.graphs
         )
         undefined = (reason for manifest in manifests if (reason := method.why_not(manifest)) is not None)
+        if method.needs_layer and not all(manifest.is_cut for manifest in manifests):
+            reasons[name] = _NO_LAYER
+            continue
         slow = ["slow: tens of inferences or more"] if which == "fast" and method.slow else []
         if (reason := next(itertools.chain(slow, missing, undefined), None)) is not None:
             reasons[name] = reason

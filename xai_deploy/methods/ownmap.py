@@ -21,6 +21,7 @@ class OwnMap(Method):
 
     shows: ClassVar[str] = "a map that the network itself makes, for any target"
     passes: ClassVar[str] = "1"
+    needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = {
         "own-map": "if the network makes a map itself, export it again with --map TENSOR"
     }

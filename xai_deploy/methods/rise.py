@@ -45,6 +45,7 @@ class Rise(Method):
     shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
     passes: ClassVar[str] = "4000, 1 per mask"
     slow: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:

@@ -43,6 +43,7 @@ class Gradient(Method):
     shows: ClassVar[str] = "how much the score changes with each pixel"
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def signed(self, contrast: bool) -> bool:
@@ -68,6 +69,7 @@ class InputXGradient(Method):
     shows: ClassVar[str] = "each pixel x its gradient"
     passes: ClassVar[str] = "2"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 
     def signed(self, contrast: bool) -> bool:

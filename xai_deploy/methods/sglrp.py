@@ -34,6 +34,7 @@ class Sglrp(Method):
     shows: ClassVar[str] = "relevance of the pixels, from the probability's gradient"
     passes: ClassVar[str] = "3"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     several_classes: ClassVar[bool] = True
 
     @property

@@ -39,6 +39,7 @@ class SmoothGrad(Method):
     shows: ClassVar[str] = "the pixels' gradient, averaged over noisy copies"
     passes: ClassVar[str] = "100, 2 per copy"
     at_pixels: ClassVar[bool] = True
+    needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
 

@@ -1,11 +1,36 @@
-"""What graphs take beside the image and what the head gives, when they are checked: the whole image as region, one reference."""
+"""A bundle's own forward pass when its graphs are checked, and what they take beside the image: the whole image as region, one
+reference."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import REFERENCE, WHERE, Graph
+from xai_deploy.format.bundle import REFERENCE, WHERE, Graph, Manifest
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+def forward(
+    manifest: Manifest, run: Callable[[str, Arrays], Arrays], x: NDArray[Any]
+) -> tuple[dict[str, NDArray[Any]], Arrays]:
+    """Run head and tail; or the network as a whole, if it is not cut.
+
+    Args:
+        manifest: The bundle's manifest.
+        run: (role, feeds) -> results. It takes those of `feeds` that the graph has inputs for.
+        x: The input, [n, ...].
+
+    Returns:
+        What the last graph takes, the image among it; and what it gives.
+    """
+    between = {manifest.input.name: x, **beside(manifest.graphs[manifest.scoring], len(x))}
+    for role in manifest.parts[:-1]:
+        between |= run(role, between)
+    return between, run(manifest.scoring, between)
 
 
 def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from xai_deploy.format.bundle import FORMAT, Graph, Input, Manifest, Output, Por
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
-from ..cut.split import side_tensors_of
+from ..cut.split import Cut, side_tensors_of
 from ..errors import GraphError
 from ..graph.layouts import input_layout
 from ..passes.clean import CleanGraph
@@ -85,31 +85,41 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         )
         for value in clean.graph.outputs
     )
-    assert cut.target.dtype is not None
     return Manifest(
         format=FORMAT,
         digest="",
         producer=f"xai-deploy-exporters {__version__}",
         name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
         input=material.image,
-        target=TargetLayer(
-            asked=request.split,
-            tensor=str(cut.target.name),
-            shape=cut.shape,
-            dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
-            layout=cut.grid.layout,
-            prefix_tokens=cut.grid.prefix,
-        ),
+        target=_image_whole(material.image) if cut is None else _layer(request, cut),
         classes=logits.classes,
         activation=logits.activation,
         batch="any" if clean.reason is None else "one",
         outputs=outputs,
         graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
-        side=tuple(side_tensors_of(cut, clean)),
+        side=() if cut is None else tuple(side_tensors_of(cut, clean)),
         labels=None,
         explained=(logits.scores,),
     )
+
+
+def _layer(request: Request, cut: Cut) -> TargetLayer:
+    assert cut.target.dtype is not None
+    return TargetLayer(
+        asked=request.split,
+        tensor=str(cut.target.name),
+        shape=cut.shape,
+        dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
+        layout=cut.grid.layout,
+        prefix_tokens=cut.grid.prefix,
+    )
+
+
+def _image_whole(image: Input) -> TargetLayer:
+    """What stands for the layer of a network that is not cut: its image."""
+    dtype: Literal["float32", "float16"] = "float16" if image.dtype == "float16" else "float32"
+    return TargetLayer("", image.name, (image.channels, image.height, image.width), dtype)
 
 
 def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:

@@ -20,7 +20,7 @@ from ..cut.scores.logits import Logits, quantisation_step
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
-from .beside import beside
+from .beside import beside, forward
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -184,9 +184,11 @@ def _logits(
     opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The logits that head and tail give for some images, one at a time, [n,classes]."""
-    head, tail = opened(contents["head.onnx"], "the head"), opened(contents["tail.onnx"], "the tail")
-    further = beside(manifest.graphs["tail"], 1)
-    rows = [tail(head({manifest.input.name: images[i : i + 1]}) | further)[LOGITS] for i in range(len(images))]
+    graphs = {role: opened(contents[f"{role}.onnx"], f"the {role}") for role in manifest.parts}
+    rows = [
+        forward(manifest, lambda role, feeds: graphs[role](feeds), images[i : i + 1])[1][LOGITS]
+        for i in range(len(images))
+    ]
     return np.concatenate(rows).astype(np.float64)
 
 
@@ -194,9 +196,7 @@ def _head_and_tail(
     opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]
 ) -> tuple[Arrays, Arrays]:
     """What the tail takes for an input, and what it gives."""
-    between = opened(contents["head.onnx"], "the head")({manifest.input.name: image})
-    between |= beside(manifest.graphs["tail"], len(image))
-    return between, opened(contents["tail.onnx"], "the tail")(between)
+    return forward(manifest, lambda role, feeds: opened(contents[f"{role}.onnx"], f"the {role}")(feeds), image)
 
 
 def _moved_by_rounding(contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]) -> float:

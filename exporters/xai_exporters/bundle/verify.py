@@ -34,7 +34,7 @@ from xai_deploy.probabilities import probabilities
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
-from .beside import beside
+from .beside import beside, forward
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 """Largest difference allowed, relative to the output's largest magnitude, by the activation's element type. Half precision
@@ -90,12 +90,10 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     original = open_session(source.SerializeToString(), "the source")
     expected = [run_single(original, images[i : i + 1]) for i in range(3)]
     del original  # each session holds the weights
-    head = open_session(bundle.graph("head"), "the head")
-    tail = open_session(bundle.graph("tail"), "the tail")
+    sessions = {role: open_session(bundle.graph(role), f"the {role}") for role in manifest.parts}
 
     def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
-        between = {**run(head, {spec.name: x}, "the head"), **beside(manifest.graphs["tail"], len(x))}
-        return between, run(tail, _used(tail, between), "the tail")
+        return forward(manifest, lambda role, feeds: _run(sessions[role], feeds, f"the {role}"), x)
 
     # one at a time first: a difference here comes from the cut, not from the batch
     singles = [parts(images[i : i + 1])[1] for i in range(3)]
@@ -107,8 +105,8 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     allowed = max(tolerance, _rounding(source))
     if worst > allowed:
         raise VerificationError(
-            f"head and tail differ from the source by {worst:.1e} of the output's largest magnitude (at most {allowed:.0e} is "
-            "allowed): this network can't be cut faithfully here; please report it"
+            f"{' and '.join(manifest.parts)} differ from the source by {worst:.1e} of the output's largest magnitude (at most "
+            f"{allowed:.0e} is allowed): this network can't be cut faithfully here; please report it"
         )
     between, together = parts(images)
     for name, tensor in tensors.items():
@@ -120,7 +118,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
                 f"three images at once give other outputs than one at a time (difference {difference:.1e})"
             )
     _verify_probabilities(manifest, together)
-    _verify_pixelwise(bundle, between[ACTIVATION], together[LOGITS], tolerance)
+    _verify_pixelwise(bundle, between, together[LOGITS], tolerance)
     for role in manifest.graphs:
         if fused_method(role) is not None:
             _verify_fused(bundle, role, images, expected, tolerance)
@@ -215,12 +213,14 @@ def _verify_shares(manifest: Manifest, own: Output, given: NDArray[Any], outputs
         )
 
 
-def _verify_pixelwise(bundle: Bundle, activation: NDArray[Any], logits: NDArray[Any], tolerance: float) -> None:
+def _verify_pixelwise(
+    bundle: Bundle, between: Mapping[str, NDArray[Any]], logits: NDArray[Any], tolerance: float
+) -> None:
     """Check that logits - (mean of pixel_logits over the positions) is the same for every image: it is the bias."""
     if not bundle.has("pixelwise-tail"):
         return
     session = open_session(bundle.graph("pixelwise-tail"), "the pixelwise tail")
-    scores = run(session, {ACTIVATION: activation}, "the pixelwise tail")[PIXEL_LOGITS]
+    scores = run(session, {ACTIVATION: between[ACTIVATION]}, "the pixelwise tail")[PIXEL_LOGITS]
     bias = logits - scores.mean(axis=1)
     scale = max(np.abs(logits).max(), np.abs(scores).max())
     if np.abs(bias - bias[:1]).max() > tolerance * scale:
@@ -261,16 +261,18 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
     Returns:
         Role -> what is wrong with its graph, and role -> why it gave only zeros.
     """
-    images = {manifest.input.name: noise_images(manifest.input, 3)}
-    between = run(open_session(contents["head.onnx"], "the head"), images, "the head")
-    between |= beside(manifest.graphs["tail"], 3)
-    logits = _run_once(contents["tail.onnx"], between, "the tail")[LOGITS]
+    between, outputs = forward(
+        manifest,
+        lambda role, feeds: _run_once(contents[f"{role}.onnx"], feeds, f"the {role}"),
+        noise_images(manifest.input, 3),
+    )
+    logits = outputs[LOGITS]
     wrong: dict[str, str] = {}
     back: dict[str, NDArray[Any]] = {}
     for role, graph in manifest.graphs.items():
         if graph.propagated is None:
             continue
-        feeds: dict[str, NDArray[Any]] = {**between, **images}
+        feeds: dict[str, NDArray[Any]] = dict(between)
         feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)  # the predicted class, and a seed that adds nothing
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:
@@ -288,28 +290,35 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
             back[role] = propagated
     if all(values.any() for values in back.values()):
         return wrong, {}
-    return wrong, _why_zero(back, open_session(contents["tail.onnx"], "the tail"), between)
+    tail = open_session(contents[f"{manifest.scoring}.onnx"], f"the {manifest.scoring}")
+    return wrong, _why_zero(back, tail, between, manifest)
 
 
 def _run_once(model: OnnxFile, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
     """Run a graph in a session that ends here: two sessions of a network with large weights take twice its memory."""
-    session = open_session(model, what)
+    return _run(open_session(model, what), feeds, what)
+
+
+def _run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
     return run(session, _used(session, feeds), what)
 
 
-def _why_zero(back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+def _why_zero(
+    back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]], manifest: Manifest
+) -> dict[str, str]:
     """Role -> why its gradient or relevance is zero everywhere, judged on the first image."""
-    kind = between[ACTIVATION].dtype
+    start = ACTIVATION if manifest.is_cut else manifest.input.name
+    kind = between[start].dtype
 
     def logits(others: NDArray[np.float32]) -> NDArray[Any]:
         feeds = {name: value[:1] for name, value in between.items()}
-        rows = [run(tail, _used(tail, feeds | {ACTIVATION: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
+        rows = [run(tail, _used(tail, feeds | {start: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
         return np.concatenate(rows)
 
-    activation = between[ACTIVATION][0].astype(np.float32)
+    activation = between[start][0].astype(np.float32)
     reasons = {}
     for role in [role for role, values in back.items() if not values.any()]:
-        there = back.get("gradient", np.zeros_like(between[ACTIVATION]))[0]
+        there = back.get("gradient", np.zeros_like(between[start]))[0]
         reasons[role] = why_constant(
             np.zeros(activation.shape[1:], np.float32), activation, logits, partial(np.asarray, there)
         )

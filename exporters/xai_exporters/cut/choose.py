@@ -31,28 +31,31 @@ class Choice:
     """The scores to explain, and the tensor to cut at.
 
     Attributes:
-        target: The tensor to cut at.
+        target: The tensor to cut at; None: the network stays whole.
         logits: The scores to explain.
         dropped: The names of the outputs that were removed, because they are not one result per image.
         note: A note for the user about the layer; None if nothing is unusual.
     """
 
-    target: ir.Value
+    target: ir.Value | None
     logits: Logits
     dropped: tuple[str, ...]
     note: str | None
 
 
-def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
+def choose(graph: CleanGraph, request: Request, tap: str | None, whole: bool) -> Choice:
     """Find the scores to explain and the tensor to cut at. A tap and foreign outputs are removed from the graph's outputs.
+
+    If `auto` finds no layer, the network stays whole, and the note says why.
 
     Args:
         graph: The graph; its outputs change.
         request: The export; its `split` and `output` are read.
         tap: Name of the output that carries the target layer, if the source could tap it.
+        whole: Look for no layer.
 
     Raises:
-        LayerError: No layer has that name, or the search finds none.
+        LayerError: No layer has that name.
         RequestError, GraphError: See `find_logits`.
     """
     tapped = None if tap is None else _take_tap(graph, request.split, tap)
@@ -60,10 +63,11 @@ def choose(graph: CleanGraph, request: Request, tap: str | None) -> Choice:
     dropped = drop_foreign_outputs(graph, logits)
     if tapped is not None:
         return Choice(tapped, logits, dropped, None)
+    if whole:
+        return Choice(None, logits, dropped, None)
     if request.split == "auto":
-        target, note = _auto(graph, logits)
-    else:
-        target, note = find_layer(graph.graph, request.split)
+        return _auto(graph, logits, dropped)
+    target, note = find_layer(graph.graph, request.split)
     return Choice(target, logits, dropped, note)
 
 
@@ -79,6 +83,8 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
     Raises:
         LayerError: A map lies elsewhere; the message says where.
     """
+    if choice.target is None:
+        return choice
     auto, refused = request.split == "auto", None
     first = [(choice.target, choice.note)]
     further = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
@@ -129,11 +135,14 @@ def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
     return tap
 
 
-def _auto(graph: CleanGraph, logits: Logits) -> tuple[ir.Value, str | None]:
-    """`auto_layer`, whose error advises the user to name another layer. If there is no other, the error says so instead."""
+def _auto(graph: CleanGraph, logits: Logits, dropped: tuple[str, ...]) -> Choice:
+    """The layer that `auto` takes. If the network can't be cut anywhere, it stays whole."""
     try:
-        return auto_layer(graph, logits)
+        target, note = auto_layer(graph, logits)
     except LayerError:
         if candidates(graph, logits):
-            raise
-        raise LayerError(no_cut(graph)) from None
+            raise  # it advises the user to name another layer
+        why = f"the network stays whole, for methods that need no layer: {no_cut(graph)}"
+        log.warning("%s", why)
+        return Choice(None, logits, dropped, why)
+    return Choice(target, logits, dropped, note)

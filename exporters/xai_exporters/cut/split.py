@@ -50,7 +50,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Parts:
-    """Head and tail, and for each of the network's own outputs the tail's tensor that holds it."""
+    """Head and tail, and for each of the network's own outputs the tail's tensor that holds it.
+
+    If the network is not cut, each is the whole network.
+    """
 
     head: ir.Graph
     tail: ir.Graph
@@ -178,12 +181,12 @@ def _finish_tail(
     return _finish_outputs(tail, cut, clean, logits, outputs)
 
 
-def whole(clean: CleanGraph, cut: Cut, logits: Logits, further: ir.Value | None = None) -> ir.Graph:
+def whole(clean: CleanGraph, cut: Cut | None, logits: Logits, further: ir.Value | None = None) -> Parts:
     """The network uncut: image -> `logits` and the network's outputs, with the names that they have in the tail.
 
     Args:
         clean: The graph.
-        cut: Where it is cut.
+        cut: Where it is cut; None if the bundle holds no cut.
         logits: What is explained.
         further: A tensor that becomes the last output, under its own name.
     """
@@ -192,14 +195,18 @@ def whole(clean: CleanGraph, cut: Cut, logits: Logits, further: ir.Value | None 
     copy = ir.convenience.extract(graph, graph.inputs, ends)
     copied = dict(zip(ends, copy.outputs, strict=True))
     _declare(copy.inputs[0], clean.image_shape, graph.inputs[0].dtype, batch_of(graph.inputs[0]))
-    _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
+    tensors = _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
     if further is not None and copied[further] not in copy.outputs:
         copy.outputs.append(copied[further])
-    return copy
+    return Parts(copy, copy, tensors)
 
 
 def _finish_outputs(
-    graph: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
+    graph: ir.Graph,
+    cut: Cut | None,
+    clean: CleanGraph,
+    logits: Logits,
+    outputs: Sequence[tuple[str, ir.Value, ir.Value]],
 ) -> dict[str, str]:
     """Name and declare the outputs, the logits first; returns own output name -> tensor.
 
@@ -216,7 +223,11 @@ def _finish_outputs(
 
 
 def _finish_dense(
-    graph: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
+    graph: ir.Graph,
+    cut: Cut | None,
+    clean: CleanGraph,
+    logits: Logits,
+    outputs: Sequence[tuple[str, ir.Value, ir.Value]],
 ) -> dict[str, str]:
     """As `_finish_outputs`, for dense scores: logits are weighted sums of the scores at all positions."""
     emit, batch = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0])
@@ -232,7 +243,7 @@ def _finish_dense(
 
 def _name_outputs(
     graph: ir.Graph,
-    cut: Cut,
+    cut: Cut | None,
     clean: CleanGraph,
     outputs: Sequence[tuple[str, ir.Value, ir.Value]],
     results: dict[ir.Value, str],
@@ -287,6 +298,8 @@ def _replace_outputs(graph: ir.Graph, outputs: Sequence[ir.Value]) -> None:
     graph.outputs.extend(outputs)
 
 
-def side_names(cut: Cut) -> list[str]:
+def side_names(cut: Cut | None) -> list[str]:
     """The side tensors' names in the bundle."""
+    if cut is None:
+        return []
     return [f"side_{i}" for i in range(len(cut.sides) + bool(cut.grid.prefix))]

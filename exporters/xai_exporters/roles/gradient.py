@@ -15,6 +15,7 @@ def _roles(request: Request) -> Iterator[Role]:
         "input-gradient",
         lambda material: material.gradient(from_image=True),
         "image",
+        needs_layer=False,
         asked=request.input_gradient,
         at_layer="gradient",
     )
@@ -22,6 +23,7 @@ def _roles(request: Request) -> Iterator[Role]:
         "guided-gradient",
         lambda material: guided_gradient_graph(material.whole, material.logits.classes),
         "image",
+        needs_layer=False,
         asked=request.guided,
         at_layer="gradient",
     )

@@ -24,15 +24,15 @@ class Material:
 
     Attributes:
         clean: The clean graph.
-        cut: Where it is cut.
+        cut: Where it is cut; None if it stays whole.
         logits: What is explained.
-        parts: Head and tail.
+        parts: Head and tail; or the whole network.
         image: The input.
         keep_batchnorm: Leave BatchNormalizations in graphs of relevance.
     """
 
     clean: CleanGraph
-    cut: Cut
+    cut: Cut | None
     logits: Logits
     parts: Parts
     image: Input
@@ -41,7 +41,13 @@ class Material:
     @cached_property
     def whole(self) -> ir.Graph:
         """Image -> `logits` and the network's outputs, uncut."""
-        return whole(self.clean, self.cut, self.logits)
+        return whole(self.clean, self.cut, self.logits).tail
+
+    @property
+    def layer(self) -> Cut:
+        """Where the network is cut, for graphs that need a layer."""
+        assert self.cut is not None  # `RolePlan` leaves them out otherwise
+        return self.cut
 
     def gradient(self, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with its gradient; see `vjp.graph.gradient_graph`."""
@@ -54,7 +60,7 @@ class Material:
         nonnegative: frozenset[str] = frozenset()
         if not from_image:
             find_facts(self.clean.graph)
-            cut = [self.cut.target, *self.cut.sides]
+            cut = [self.layer.target, *self.layer.sides]
             names = [str(value.name) for value in self.parts.tail.inputs]
             nonnegative = frozenset(n for n, value in zip(names, cut, strict=False) if is_nonnegative(value))
         return relevance_graph(

@@ -11,7 +11,7 @@ from .role import Kind, Role, kinds
 
 
 def _build(material: Material) -> ir.Graph | None:
-    cut, logits = material.cut, material.logits
+    cut, logits = material.layer, material.logits
     linear = find_linear(material.parts.tail, cut.shape)
     if linear is None or (linear.weight is None and cut.shape[0] != logits.classes):
         return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
+
+from xai_deploy.format.bundle import NETWORK
 
 from ..errors import RequestError, RuleError
 from ..relevance.composite import load_composite
@@ -22,11 +24,13 @@ class RolePlan:
         roles: Name -> role, for every role that the request can have.
         named: The names in `Request.roles`; if empty, all roles that are written by default.
         every: Every role is written that the network allows.
+        uncut: The network stays whole: only roles that need no layer are written.
     """
 
     roles: Mapping[str, Role]
     named: tuple[str, ...]
     every: bool = False
+    uncut: bool = False
 
     def asks_for(self, name: str) -> bool:
         """Whether the request names a role, or asks for it by its option.
@@ -40,8 +44,24 @@ class RolePlan:
 
     def wants(self, name: str) -> bool:
         """Whether the graph of a role is to be written."""
-        when = self.roles[name].when
+        role = self.roles[name]
+        if name == NETWORK or (self.uncut and role.needs_layer):
+            return self.uncut and not role.needs_layer
+        when = role.when
         return self.asks_for(name) or self.every or when == "always" or (when == "default" and not self.named)
+
+    def whole(self) -> RolePlan:
+        """The same for a network that stays whole.
+
+        Raises:
+            RequestError: A graph is asked for that needs a layer.
+        """
+        lost = [name for name, role in self.roles.items() if role.needs_layer and self.asks_for(name)]
+        if lost:
+            raise RequestError(
+                f"the graph {lost[0]!r} needs a layer, and the network is not cut; leave it or {NETWORK!r} out"
+            )
+        return replace(self, uncut=True)
 
     def build(self, material: Material) -> tuple[dict[str, ir.Graph], dict[str, str]]:
         """The graphs that are wanted and that the network allows, and why others are left out.
@@ -82,4 +102,9 @@ def plan_roles(request: Request) -> RolePlan:
         load_composite(given)
     if unknown := set(request.roles) - set(roles):
         raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(roles)}")
-    return RolePlan(roles, request.roles, request.all_graphs)
+    plan = RolePlan(roles, request.roles, request.all_graphs)
+    if NETWORK not in request.roles:
+        return plan
+    if request.split != "auto":
+        raise RequestError(f"--roles {NETWORK} leaves the network whole; leave --split {request.split} out")
+    return plan.whole()

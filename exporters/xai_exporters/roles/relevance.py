@@ -39,6 +39,7 @@ def _role(name: str, request: Request, given: str, from_image: bool) -> Role:
         name,
         build,
         "image" if from_image else "activation",
+        needs_layer=not from_image,
         when="default" if is_default and not from_image else "asked",
         asked=request.pixel_relevance if from_image else given in request.composite,
         at_layer=RELEVANCE if is_default and from_image else None,

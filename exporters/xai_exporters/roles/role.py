@@ -23,6 +23,7 @@ class Role:
         build: Makes the graph. None if the network needs no such graph.
         start: What the graph takes: the image, or the activation and its side tensors.
         when: "always": every bundle has it. "default": every bundle that does not choose its roles. "asked": on request only.
+        needs_layer: A network that is not cut has no such graph.
         asked: The request asks for it by an option of its own.
         at_layer: The role whose graph ends at the layer, while this one goes on to the image. If that one can't be made, this one
             is tried, too, so that nobody is advised to ask for it in vain.
@@ -35,6 +36,7 @@ class Role:
     build: Callable[[Material], ir.Graph | None]
     start: Literal["image", "activation"] = "activation"
     when: Literal["always", "default", "asked"] = "asked"
+    needs_layer: bool = True
     asked: bool = False
     at_layer: str | None = None
     composite: str | None = None

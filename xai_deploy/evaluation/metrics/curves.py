@@ -89,7 +89,10 @@ def _check(name: str, steps: Steps) -> None:
 
 def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> tuple[Numbers, Numbers]:
     """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1."""
-    cells = math.prod(case.explainer.bundle.manifest.target.shape[1:])
+    manifest = case.explainer.bundle.manifest
+    if steps == "cells" and not manifest.is_cut:
+        raise OptionError("steps=cells: cells are the layer's positions, and this network is not cut; give a number")
+    cells = math.prod(manifest.target.shape[1:])
     size = case.heatmaps[0].size
     count = min(cells if steps == "cells" else steps, size)  # a step changes at least one pixel
     taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step

@@ -124,7 +124,7 @@ class Net:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K,h,w) of the activation."""
-        return self.material.cut.shape
+        return self.material.layer.shape
 
     @property
     def size(self) -> tuple[int, int]:

@@ -145,7 +145,7 @@ def _variants(request: Request, done: Export, asked: Sequence[str]) -> dict[str,
     files = {}
     for text in asked:
         role = plan_roles(replace(request, fuse=(text,))).roles[fused_role(text.partition(":")[0])]
-        notes = {**role.notes, "xai_tensor": str(material.cut.target.name)}
+        notes = {**role.notes, "xai_tensor": str(material.layer.target.name)}
         built = role.build(material)
         assert built is not None
         files[text] = to_bytes(make_model(built, notes))
