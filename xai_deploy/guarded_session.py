@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from .backends.backend import Session, Tensor
 from .errors import RuntimeFailure
+from .format.graphs import Graph
 from .format.guard.check import Guarded
 from .format.guard.messages import listed
-from .format.manifest import Graph
 
 
 class GuardedSession:

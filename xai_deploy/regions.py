@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .format.manifest import WHERE, Manifest
+from .format.graphs import WHERE
+from .format.manifest import Manifest
 from .targets.seeds import Array, Index, Seed
 
 

@@ -16,6 +16,7 @@ from rich.status import Status
 from rich.table import Table
 
 from xai_deploy.faithful import rounding, rounding_warning
+from xai_deploy.format.bundle import Manifest
 from xai_deploy.foundation import exits, json_report
 from xai_deploy.foundation.progress import MINUTE
 
@@ -166,7 +167,7 @@ def _reads(done: Export, options: argparse.Namespace) -> list[str]:
 
 def _print_summary(done: Export) -> None:
     manifest = done.manifest
-    spec, target = manifest.input, manifest.target
+    spec = manifest.input
     console = _console()
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
@@ -180,9 +181,7 @@ def _print_summary(done: Export) -> None:
     geometry = "stretched" if how.resize == "stretch" else f"shorter side {how.resize}, centre crop"
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
     table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
-    layer = f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}"
-    beside = f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""
-    table.add_row("layer", layer + beside if manifest.is_cut else "none: the network stays whole")
+    table.add_row("layer", _layer(manifest))
     table.add_row("classes", f"{manifest.classes}" + ("" if manifest.labels else " (no labels)"))
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))
     against = f"source {done.verified.source:.1e}"
@@ -204,7 +203,7 @@ def _print_summary(done: Export) -> None:
         console.print(f"{sentence[0].upper()}{sentence[1:]}.", style="yellow")
     for role, reason in done.dead.items():
         console.print(
-            f"The {role} at {target.asked!r} is zero on noise images ({reason}).",
+            f"The {role} at {(manifest.target.asked or 'the image')!r} is zero on noise images ({reason}).",
             style="yellow",
         )
     if done.dropped_outputs:
@@ -225,6 +224,14 @@ def _print_summary(done: Export) -> None:
         console.print(f"Wrote {folder}.", soft_wrap=True)
     seconds = done.seconds + sum(one.seconds for one in done.randomised)
     console.print(f"Wrote {done.path} ({done.size / 1e6:.1f} MB) in {seconds:.1f} s.", soft_wrap=True)
+
+
+def _layer(manifest: Manifest) -> str:
+    """Where the network was cut, and how many tensors pass beside."""
+    if not manifest.is_cut:
+        return "none: the network stays whole"
+    target, beside = manifest.target, f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""
+    return f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}{beside}"
 
 
 def _print_randomised(done: Export, beside: Export, console: Console) -> None:

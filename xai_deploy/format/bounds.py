@@ -7,20 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .manifest import (
-    ACTIVATION,
-    GRADIENT,
-    LOGITS,
-    PIXEL_LOGITS,
-    RELEVANCE,
-    SEED,
-    SHARES,
-    TARGET,
-    Manifest,
-    Port,
-    fused_method,
-    regions,
-)
+from .graphs import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, SHARES, TARGET, Port, fused_method
+from .manifest import Manifest, regions
 
 _SIDE = 65_535  # pixels, positions, channels
 _ELEMENTS = 1 << 26  # numbers in one tensor of one image: 256 MiB in float32

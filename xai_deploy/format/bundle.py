@@ -15,16 +15,12 @@ from pathlib import Path
 
 from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
-from .guard import Guarded, check_graph
-from .image_input import Input, Preprocess
-from .manifest import (
+from .graphs import (
     ACTIVATION,
     BY_SEED,
     DENSE,
-    FORMAT,
     GRADIENT,
     LOGITS,
-    MANIFEST,
     NETWORK,
     OWN_MAP,
     PIXEL_LOGITS,
@@ -37,18 +33,24 @@ from .manifest import (
     SHARES,
     TARGET,
     WHERE,
+    Graph,
+    Port,
+    fused_method,
+    fused_role,
+)
+from .guard import Guarded, check_graph
+from .image_input import Input, Preprocess
+from .manifest import (
+    FORMAT,
+    MANIFEST,
     Activation,
     Explained,
     FileRecord,
-    Graph,
     Manifest,
     Output,
-    Port,
     Side,
     TargetLayer,
     file_records,
-    fused_method,
-    fused_role,
 )
 from .parsing import parse_manifest
 

@@ -12,19 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..foundation.schema import SchemaError
-from .manifest import (
-    GRADIENT,
-    LOGITS,
-    PIXEL_LOGITS,
-    RELEVANCE,
-    SEED,
-    TARGET,
-    Graph,
-    Manifest,
-    Port,
-    activations,
-    fused_method,
-)
+from .graphs import GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, TARGET, Graph, Port, fused_method
+from .manifest import Manifest, activations
 
 _NEW = ("activation", "batch", "logits_step", "requires", "extensions")
 _ACTIVATIONS = ("softmax", "sigmoid", "none")

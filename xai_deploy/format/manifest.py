@@ -39,41 +39,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..foundation import schema
+from .graphs import ACTIVATION, LOGITS, NETWORK, WHERE, Graph, Port
 from .image_input import Input
 from .randomised import Randomised
 
 FORMAT = 2  # the format that is written; format 1 can be read, too
 MANIFEST = "manifest.json"
-NETWORK = "network"  # a role
-ACTIVATION = "activation"
-LOGITS = "logits"
-PIXEL_LOGITS = "pixel_logits"
-TARGET = "target"
-SEED = "seed"
-WHERE = "where"
-REFERENCE = "reference"
-DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
-SHARES = "region_probabilities"
-GRADIENT = "gradient"
-RELEVANCE = "relevance"
-SALIENCY = "saliency_map"
-OWN_MAP = "own_map"
-RESERVED = (
-    ACTIVATION,
-    LOGITS,
-    PIXEL_LOGITS,
-    TARGET,
-    SEED,
-    WHERE,
-    REFERENCE,
-    DENSE,
-    SHARES,
-    OWN_MAP,
-    GRADIENT,
-    RELEVANCE,
-)
-_FUSED = "fused-"  # prefix of the roles whose graphs give a map together with the network's outputs
-PREDICTED, BY_SEED = -1, -2  # values of `target` that are no class: the predicted class, and the seed alone
 
 Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", "scores"]
 """How the tensor `logits` becomes probabilities; see `probabilities`.
@@ -163,56 +134,6 @@ class Explained:
     kind: Literal["classes", "dense", "vector"]
     shape: tuple[int, ...]
     normalised: bool = False
-
-
-@dataclass(frozen=True)
-class Port:
-    """A tensor that a graph takes or gives.
-
-    Attributes:
-        name: Its name.
-        shape: Without the batch; None for a size that is not fixed.
-        dtype: As NumPy names it; None if format 1 did not record it.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str | None
-
-
-def fused_role(method: str) -> str:
-    """The role of a graph that computes a method: image -> the network's own outputs and a saliency map."""
-    return f"{_FUSED}{method}"
-
-
-def fused_method(role: str) -> str | None:
-    """The method that a fused graph computes; None for a role of another kind. Format 1 tells by the name alone."""
-    return role.removeprefix(_FUSED) if role.startswith(_FUSED) else None
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One ONNX file of the bundle.
-
-    Attributes:
-        file: Its name.
-        opset: Version of the standard operators.
-        start: Where the graph starts: at the network's input, or at the activation and its side tensors.
-        takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
-    """
-
-    file: str
-    opset: int
-    start: Literal["image", "activation"] = "activation"
-    takes: tuple[Port, ...] = ()
-    gives: tuple[Port, ...] = ()
-
-    @property
-    def propagated(self) -> str | None:
-        """The output with the result of propagating a seed back: `gradient` or `relevance`; None if the graph takes no seed."""
-        if all(port.name != SEED for port in self.takes):
-            return None
-        return next((port.name for port in self.gives if port.name in (GRADIENT, RELEVANCE)), None)
 
 
 @dataclass(frozen=True)

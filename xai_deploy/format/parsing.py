@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePathError
 from ..foundation import schema
 from . import bounds, format1
-from .manifest import ACTIVATION, FORMAT, LOGITS, MANIFEST, Manifest, Port, activations, regions
+from .graphs import ACTIVATION, LOGITS, Port
+from .manifest import FORMAT, MANIFEST, Manifest, activations, regions
 
 FEATURES: frozenset[str] = frozenset()
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""

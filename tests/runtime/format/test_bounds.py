@@ -16,7 +16,8 @@ from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import IntegrityError, ManifestError, RuntimeFailure, UnsafeGraphError
 from xai_deploy.format.bounds import number_fault, text_fault
 from xai_deploy.format.bundle import MANIFEST
-from xai_deploy.format.manifest import Graph, Manifest, Port
+from xai_deploy.format.graphs import Graph, Port
+from xai_deploy.format.manifest import Manifest
 from xai_deploy.foundation import schema
 from xai_deploy.guarded_session import GuardedSession
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from ...errors import IntegrityError, UnsafeGraphError, UnsafePathError
-from .. import manifest as m
+from .. import graphs as m
 from .expansion import Expansion
 from .external import find_external_data
 from .messages import ParsedGraph, Tensor, parse

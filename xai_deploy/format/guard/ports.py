@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import UnsafeGraphError
-from .. import manifest as m
+from .. import graphs as m
 from .messages import ParsedGraph, ParsedPort, listed, short
 from .tensors import DTYPES
 

@@ -7,9 +7,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.format import manifest as m
+from xai_deploy.format import graphs as m
+from xai_deploy.format.graphs import Port
 from xai_deploy.format.guard import check_graph
-from xai_deploy.format.manifest import Port
 
 from .graphs import IMAGE, n
 
