@@ -119,7 +119,10 @@ def _layer(request: Request, cut: Cut) -> TargetLayer:
 def _image_whole(image: Input) -> TargetLayer:
     """What stands for the layer of a network that is not cut: its image."""
     dtype: Literal["float32", "float16"] = "float16" if image.dtype == "float16" else "float32"
-    return TargetLayer("", image.name, (image.channels, *image.size), dtype)
+    channels, height, width = image.channels, image.height, image.width
+    if image.depth is None:
+        return TargetLayer("", image.name, (channels, height, width), dtype)
+    return TargetLayer("", image.name, (channels, image.depth, height, width), dtype)
 
 
 def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
