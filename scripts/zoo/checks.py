@@ -53,7 +53,8 @@ def examine(
             result["without"] = f"input-gradient: {error}"[:400]
             done = export(replace(request, input_gradient=False), lambda step: say(f"export: {step}"))
     except ExportError as error:
-        result["refused"] = f"{type(error).__name__}: {error}"[:400]
+        closed = _opens(path)  # torch writes some files that no runtime opens
+        result["torch" if closed else "refused"] = f"{closed}{type(error).__name__}: {error}"[:400]
         return
     except Exception as error:
         result["crashed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
@@ -77,6 +78,15 @@ def examine(
             result[step] = check(bundle, done, network, image)
         except Exception as error:
             result[step] = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+
+
+def _opens(path: Path) -> str:
+    """ "" if ONNX Runtime opens a file; else what to say of it."""
+    try:
+        onnxruntime.InferenceSession(str(path))
+    except Exception:
+        return "ONNX Runtime doesn't open its file. "
+    return ""
 
 
 def _feeds(bundle: Path, done: Export, image: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -96,7 +96,7 @@ def _timm_maker(name: str) -> Callable[[int], torch.nn.Module]:
         for given in ({"img_size": side, "depth": _SHALLOW}, {"depth": _SHALLOW}, {"img_size": side}):
             try:
                 return timm.create_model(name, **given)
-            except TypeError:
+            except (TypeError, ValueError, AssertionError):  # of those that take a list of depths
                 continue
         return timm.create_model(name)
 

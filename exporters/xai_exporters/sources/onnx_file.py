@@ -21,7 +21,7 @@ from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request, normalises
 from .onnx_metadata import read_metadata
-from .order import in_order
+from .order import in_order, require_given
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
 from .standard_form import in_standard_form
@@ -69,6 +69,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     try:
         require_known(model)  # before the checker, whose messages name no node and give no advice
         require_known_operators(model)
+        require_given(model.graph)
         onnx.checker.check_model(put_aside(model))
     except (onnx.checker.ValidationError, GraphError) as error:
         raise SourceError(f"{file.path}: not a valid ONNX model ({str(error).splitlines()[0]})") from None

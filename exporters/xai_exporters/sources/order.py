@@ -1,4 +1,4 @@
-"""Sort the nodes of an ONNX file.
+"""Sort the nodes of an ONNX file, and refuse one whose nodes read what nothing gives.
 
 ONNX wants them sorted. Runtimes take any order, and some converters to float16 write their Casts at the end.
 """
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
 import onnx
+
+from ..errors import GraphError
+from ..graph.reading import called
 
 
 def in_order(graph: onnx.GraphProto) -> None:
@@ -24,6 +27,25 @@ def in_order(graph: onnx.GraphProto) -> None:
     nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def require_given(graph: onnx.GraphProto) -> None:
+    """Check that an input, an initializer or a node gives each tensor that a node reads.
+
+    Raises:
+        GraphError: Nothing gives it. torch 2.13 writes such a file if it merges two Clips whose bounds are constants of the module.
+    """
+    given = {value.name for value in (*graph.input, *graph.initializer)}
+    given |= {str(tensor.values.name) for tensor in graph.sparse_initializer}
+    given |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in given:
+                raise GraphError(
+                    f"{called(node.name, node.output)} ({node.op_type}) reads {name!r}, which no node, input or constant of the "
+                    "file gives: the exporter that wrote it left it out, and no runtime opens it; export again, for torch with "
+                    "optimize=False or another version"
+                )
 
 
 def _read(node: onnx.NodeProto) -> Iterator[str]:

@@ -38,6 +38,7 @@ class Net(nn.Module):
         self.strided = nn.Conv2d(3, WIDTH, 3, 2, 1)
         self.same = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
         self.deep = nn.Conv2d(WIDTH, WIDTH, 3)
+        self.back = nn.ConvTranspose2d(WIDTH, WIDTH, 4, 2, 1)
         self.head = nn.Linear(WIDTH, 5)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,6 +55,15 @@ def _residual(n: Net, x: torch.Tensor) -> torch.Tensor:
 def _factorised(n: Net, x: torch.Tensor) -> torch.Tensor:
     y = F.relu(n.strided(x))
     return F.relu(F.avg_pool2d(y, 1, 2) + F.avg_pool2d(F.pad(y, (0, 1, 0, 1))[:, :, 1:, 1:], 1, 2))
+
+
+def _coarse_branches(n: Net, x: torch.Tensor) -> torch.Tensor:
+    """LowFormer: each branch goes to half the size and back, half a cell too far."""
+    y = n.patch(x)
+    for _ in range(3):
+        half = F.conv2d(F.relu(y), n.same.weight, stride=2, padding=1)
+        y = F.conv_transpose2d(half, n.back.weight, stride=2, padding=1) + y
+    return F.relu(y)
 
 
 def _rolled(n: Net, x: torch.Tensor) -> torch.Tensor:
@@ -90,6 +100,7 @@ WHOLE: dict[str, Features] = {
     "pooled, not dividing": lambda n, x: F.max_pool2d(F.max_pool2d(F.relu(n.valid(x)), 4), 2),
     "residual without a border": _residual,
     "factorised reduction": _factorised,
+    "coarse branches": _coarse_branches,
     "rolled and back": _rolled,
     "transposed": lambda n, x: F.relu(F.conv_transpose2d(n.strided(x), n.same.weight, stride=2)[:, :, :32, :32]),
 }

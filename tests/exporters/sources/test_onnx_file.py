@@ -193,6 +193,15 @@ def several_inputs() -> onnx.ModelProto:
     return o.classifier(more_inputs=[helper.make_tensor_value_info("size", o.FLOAT, ("N", 2))])
 
 
+def left_out() -> onnx.ModelProto:
+    """As torch 2.13 writes gemma4's vision tower: two Clips become one, and its bounds are in no list."""
+    model = o.classifier()
+    kept = [i for i in model.graph.initializer if i.name != model.graph.node[0].input[1]]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
 def unknown_size() -> onnx.ModelProto:
     return o.classifier(shape=("N", 3, "H", "W"))
 
@@ -212,6 +221,7 @@ def doubles() -> onnx.ModelProto:
     ("model", "error", "says"),
     [
         (invalid, SourceError, "not a valid ONNX model .*NoSuchOperator"),
+        (left_out, SourceError, r"\(Conv\) reads '.*', which no node, input or constant of the file gives"),
         (not_text, SourceError, "damaged; a name in it is not text"),
         (several_inputs, GraphError, r"the network has 2 inputs \(image, size\)"),
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),

@@ -190,9 +190,17 @@ def _agreed(a: Strand, b: Strand) -> Strand | None:
 
 
 def _wider(a: Frame, b: Frame, cells: Coordinates) -> Frame:
-    """The one of two frames of the same cells that covers more of the image."""
-    inside = [min(high, f.size) - max(low, 0.0) for f in (a, b) for low, high in [covered(cells, f)]]
-    return a if inside[0] >= inside[1] else b
+    """The one of two frames of the same cells that covers more of the image; of two that cover as much, the one with less border.
+
+    A convolution of stride 2 and its transposed one put a result half a cell before its place. In a residual branch that is no
+    border: the cells lie where those of the input lie.
+    """
+    inside, outside = [], []
+    for frame in (a, b):
+        low, high = covered(cells, frame)
+        inside.append(min(high, frame.size) - max(low, 0.0))
+        outside.append(max(-low, 0.0) + max(high - frame.size, 0.0))
+    return a if (inside[0], -outside[0]) >= (inside[1], -outside[1]) else b
 
 
 def covered(cells: Coordinates, frame: Frame) -> tuple[float, float]:
