@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +14,8 @@ from xai_exporters import Request, export
 from xai_deploy import Explainer
 
 from .oracle import calibrate, randomise
+from .peer_maps import PEERS, peer_map
 
-peer = pytest.importorskip("pytorch_grad_cam")
-
-PEERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "grad-cam": ("GradCAM", {}),
-    "grad-cam++": ("GradCAMPlusPlus", {"eps": 1e-6}),
-    "xgrad-cam": ("XGradCAM", {"eps": 1e-7}),
-    "hires-cam": ("HiResCAM", {}),
-    "layer-cam": ("LayerCAM", {}),
-}
 CASES = ["resnet18:layer4", "resnet18:layer2", "mobilenet_v2:features"]
 
 
@@ -38,21 +30,8 @@ def test_maps_are_pytorch_grad_cams(case: str, tmp_path: Path) -> None:
     done = export(Request(tmp_path / f"{name}.pt", layer, tmp_path / "net.xai", input_shape=(3, 64, 64)))
     with torch.no_grad():
         targets = network(x).argmax(1).tolist()
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    for method, (peers_name, options) in PEERS.items():
-        with getattr(peer, peers_name)(model=network, target_layers=[network.get_submodule(layer)]) as cam:
-            raw: list[Any] = []
-            weighted = cam.get_cam_image
-
-            def keep(*arguments: Any, _weighted: Any = weighted, _raw: list[Any] = raw, **named: Any) -> Any:
-                image = _weighted(*arguments, **named)
-                _raw.append(np.maximum(image, 0))  # as its compute_cam_per_layer does next
-                return image
-
-            cam.get_cam_image = keep
-            cam(input_tensor=x, targets=[ClassifierOutputTarget(t) for t in targets])
-        [wanted] = raw
+    for method, (_, options) in PEERS.items():
+        wanted = peer_map(method, network, layer, x, [itemgetter(t) for t in targets])
         for backend in ("onnxruntime", "openvino"):
             got = Explainer(done.path, backend).explain(x.numpy(), method, targets, **options).raw
             assert got.shape == wanted.shape

@@ -31,11 +31,18 @@ def module_paths(node: ir.Node) -> list[str]:
 
 
 def _paths_in(name: str) -> list[str]:
-    """["layer3", "layer3.0", "layer3.0.conv1"] for "/layer3/layer3.0/conv1/Conv"; a part may repeat the outer path or not."""
+    """["layer3", "layer3.0", "layer3.0.conv1"] for "/layer3/layer3.0/conv1/Conv".
+
+    Within a container (Sequential), a part repeats the container's own name, without what lies around it:
+    "/net/head/head.0/Conv" is "net.head.0".
+    """
     paths: list[str] = []
+    own = around = ""
     for part in name.split("/")[1:-1]:
-        outer = f"{paths[-1]}." if paths else ""
-        paths.append(part if part.startswith(outer) else outer + part)
+        if not own or not part.startswith(f"{own}."):
+            around = f"{paths[-1]}." if paths else ""
+        paths.append(around + part)
+        own = part
     return paths
 
 

@@ -28,6 +28,11 @@ def node(name: str, scopes: str | None = None) -> ir.Node:
         (node("n", "not a list ["), []),
         (node("/layer3/layer3.0/conv1/Conv"), ["layer3", "layer3.0", "layer3.0.conv1"]),
         (node("/features/features.12/Conv"), ["features", "features.12"]),
+        (node("/net/head/head.0/head.0.1/Conv"), ["net", "net.head", "net.head.0", "net.head.0.1"]),
+        (
+            node("/net/head/head.1/body/body.2/Relu"),
+            ["net", "net.head", "net.head.1", "net.head.1.body", "net.head.1.body.2"],
+        ),
         (node("/Relu"), []),
         (node("Relu_3"), []),
     ],
