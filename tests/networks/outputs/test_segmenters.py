@@ -30,7 +30,8 @@ MASK[11:40, 20:71] = True
 
 def fcn() -> nn.Module:
     """FCN as torchvision builds it, on the smallest of its ResNets."""
-    return FCN(IntermediateLayerGetter(torchvision.models.resnet18(), {"layer4": "out"}), FCNHead(512, 21))
+    made: nn.Module = FCN(IntermediateLayerGetter(torchvision.models.resnet18(), {"layer4": "out"}), FCNHead(512, 21))
+    return made
 
 
 MADE: dict[str, tuple[Callable[[], nn.Module], str]] = {
