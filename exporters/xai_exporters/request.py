@@ -68,7 +68,7 @@ class Request:
         arch_options: Keyword arguments of that callable that a state dict does not hold.
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
-        input_shape: (C,H,W) of one image; needed if the source does not state it.
+        input_shape: (C,H,W) of one image, or (C,D,H,W) of one volume; needed if the source does not state it.
         output: The source's output to explain, if there are several.
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
@@ -256,8 +256,11 @@ def check(request: Request) -> None:
         RequestError: An option's value is out of range.
     """
     shape = request.input_shape
-    if shape is not None and (len(shape) != 3 or not all(type(s) is int and s > 0 for s in shape)):
-        raise RequestError(f"--input-shape takes channels,height,width, for example 3,224,224; got {shape}")
+    if shape is not None and (len(shape) not in (3, 4) or not all(type(s) is int and s > 0 for s in shape)):
+        raise RequestError(
+            "--input-shape takes channels,height,width, for example 3,224,224 (of volumes channels,depth,height,width); "
+            f"got {shape}"
+        )
     for option in ("split", "name", "arch", "output", "map", "web_title"):
         value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
         if value is not None and (not isinstance(value, str) or not value):

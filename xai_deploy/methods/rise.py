@@ -67,7 +67,7 @@ class Rise(Method):
         starts = range(0, self.masks, forward.batch_size)
         for start in forward.progress(starts, len(starts), "batches of rise"):
             batch = range(start, min(start + forward.batch_size, self.masks))
-            masks = np.stack([self._mask(rng, forward.image_size) for _ in batch])
+            masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
                 scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
                 for t, seed in enumerate(seeds):
@@ -76,7 +76,7 @@ class Rise(Method):
         # the expectation of a mask is p, hence the division
         return (total / (self.masks * self.p)).astype(np.float32)
 
-    def _mask(self, rng: np.random.Generator, size: Sequence[int]) -> Array:
+    def _mask(self, rng: np.random.Generator, *size: int) -> Array:
         """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
         sides = [-(-side // self.cells) for side in size]  # pixels of a cell along each axis, rounded up
         grid = (rng.random((self.cells,) * len(size)) < self.p).astype(np.float32)

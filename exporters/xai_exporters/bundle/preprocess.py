@@ -21,7 +21,7 @@ def describe_input(
     request: Request,
     name: str,
     dtype: str,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     layout: str,
     default: Stated | str | None,
 ) -> Input:
@@ -32,14 +32,13 @@ def describe_input(
         name: The input's name in the graph.
         dtype: Its element type.
         image_shape: One image in the network's own layout.
-        layout: "NCHW" or "NHWC".
+        layout: The order of its axes.
         default: The recipe whose geometry is usual for the source, or what the source states about its preprocessing.
 
     Raises:
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
     """
-    channels = image_shape[0] if layout == "NCHW" else image_shape[2]
-    height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    channels, *deep, height, width = _sides(image_shape, layout)
     stated, usual = (default, "imagenet") if isinstance(default, Stated) else (None, default)
     asked, guess = (None, "imagenet") if request.preprocess == "assume" else (request.preprocess, "none")
     # a network of 8-bit pixels takes them as they are, unless the request says otherwise
@@ -75,11 +74,17 @@ def describe_input(
     how = Preprocess(**values)
     if dtype == "uint8":
         _check_range(how)
-    return Input(name, layout, channels, height, width, dtype, how)  # type: ignore[arg-type]
+    return Input(name, layout, channels, height, width, dtype, how, *deep)  # type: ignore[arg-type]
+
+
+def _sides(image_shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """(C,H,W), or (C,D,H,W) of volumes."""
+    axis = layout.index("C") - 1  # `image_shape` does not count the batch
+    return (image_shape[axis], *image_shape[:axis], *image_shape[axis + 1 :])
 
 
 def unstated(
-    request: Request, dtype: str, image_shape: tuple[int, int, int], layout: str, default: Stated | str | None
+    request: Request, dtype: str, image_shape: tuple[int, ...], layout: str, default: Stated | str | None
 ) -> Unstated | None:
     """What is not stated of the preprocessing, although it has to be; None if nothing is missing.
 
@@ -89,8 +94,7 @@ def unstated(
     Args:
         request, dtype, image_shape, layout, default: As for `describe_input`.
     """
-    channels = image_shape[0] if layout == "NCHW" else image_shape[2]
-    height, width = image_shape[1:] if layout == "NCHW" else image_shape[:2]
+    channels, *_, height, width = _sides(image_shape, layout)
     if request.preprocess is not None or dtype == "uint8" or set(request.preprocess_fields) >= set(_NUMBERS):
         return None
     if isinstance(default, Stated) and default.at(channels, height, width) is not None:

@@ -64,11 +64,11 @@ class Verified:
 
 def noise_images(spec: Input, count: int) -> NDArray[Any]:
     """Images of uniform noise as the network would get them, [count, ...]."""
-    pixels = np.random.default_rng(0).integers(0, 256, (count, spec.channels, spec.height, spec.width))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *spec.size[:-2], spec.channels, *spec.size[-2:]))
     x = spec.preprocess.normalise(pixels.astype(np.float64))
     if spec.dtype == "uint8":
         x = np.clip(np.rint(x), 0, 255)
-    return np.ascontiguousarray(np.moveaxis(x, 1, spec.channel_axis), dtype=spec.dtype)
+    return spec.arranged(x)
 
 
 def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> Verified:
@@ -205,7 +205,9 @@ def _verify_shares(manifest: Manifest, own: Output, given: NDArray[Any], outputs
     )
     if not axis and list(own.shape) != places:
         return
-    means = (np.moveaxis(given, axis, 1) if axis else given[:, None]).mean(axis=(2, 3))
+    means = (np.moveaxis(given, axis, 1) if axis else given[:, None]).mean(
+        axis=tuple(range(2, given.ndim + (not axis)))
+    )
     difference = float(np.abs(outputs[SHARES][:, 0] - means).max())
     if difference > PROBABILITY_TOLERANCE:
         raise VerificationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -100,8 +101,9 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
             given.add(chosen)
             yield chosen, None if chosen in reading else _mixed_behind(clean, chosen, leading)
     if not given:
+        rank = len(clean.image_shape) + 1
         raise LayerError(
-            "no 4-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
+            f"no {rank}-D activation leads straight to the logits, and no tokens of patches; name a layer with --split "
             "(--list-layers shows them)"
         )
 
@@ -115,9 +117,12 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
     for value in reversed(order):
         grid = is_feature_map(clean, value) if value.dtype in _FLOATS else None
         if grid is not None and min(grid.shape[1:]) > 1 and grid.order is None:
-            maps.append((grid.shape[1] * grid.shape[2], value))
+            maps.append((math.prod(grid.shape[1:]), value))
     if not maps:
-        raise LayerError("no 4-D activation leads to the scores; name a layer with --split (--list-layers shows them)")
+        rank = len(clean.image_shape) + 1
+        raise LayerError(
+            f"no {rank}-D activation leads to the scores; name a layer with --split (--list-layers shows them)"
+        )
     fewest = min(count for count, _ in maps)
     coarse = [value for count, value in maps if count == fewest]
     # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
@@ -132,7 +137,7 @@ def _from_last(
             continue
         grid = is_feature_map(clean, value)
         # a map of one position shows nothing
-        if grid is None or grid.shape[1] * grid.shape[2] < 2 or (grid.order is not None and not any_order):
+        if grid is None or math.prod(grid.shape[1:]) < 2 or (grid.order is not None and not any_order):
             continue
         if wanted(value, 2 if grid.layout == "NTC" else 3):
             yield value

@@ -101,10 +101,12 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
 
 
 def _elsewhere(name: str, seen: Followed) -> str:
-    (row, column), (y, x) = seen.cell, seen.answers_at
+    names = (("slice", "depth"), ("row", "height"), ("column", "width"))[-len(seen.cell) :]
+    cell = ", ".join(f"{name} {place}" for (name, _), place in zip(names, seen.cell, strict=True))
+    where = [f"{share:.2f} of the {side}" for (_, side), share in zip(names, seen.answers_at, strict=True)]
     return (
-        f"{name!r} is no feature map: its cells answer to other parts of an image than those where they would be drawn (row {row}, "
-        f"column {column} answers most to what changes at {y:.2f} of the height and {x:.2f} of the width); split at another layer"
+        f"{name!r} is no feature map: its cells answer to other parts of an image than those where they would be drawn ({cell} "
+        f"answers most to what changes at {', '.join(where[:-1])} and {where[-1]}); split at another layer"
     )
 
 

@@ -52,7 +52,7 @@ class Candidate:
     names: tuple[str, ...]
     tensor: str
     op: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     sides: tuple[tuple[int, ...], ...]
     before: float
     after: float
@@ -75,7 +75,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
             if not legal or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
                 continue
             grid = is_feature_map(clean, value)
-            if grid is None or grid.shape[1] * grid.shape[2] < 2:
+            if grid is None or math.prod(grid.shape[1:]) < 2:
                 continue
             sides = side_tensors(clean, value, [logits.value, *graph.outputs])
             if without_batch(clean, sides) is not None:

@@ -8,11 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import ExtentError, LayerError
-from ..graph.layouts import Grid
+from ..graph.layouts import Grid, channel_layouts
 from ..graph.positions.strand import NONE, Coordinates, Strand, contracted, covered, full, varying
 from ..passes.clean import CleanGraph
 
 _FORMS = "a layer to explain gives [N,K,h,w], [N,h,w,K], or tokens of an image's patches [N,T,K]"
+_OF_VOLUMES = "a layer to explain gives [N,K,d,h,w] or [N,d,h,w,K], with the slices of the volume"
+_NAMES = {2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
 
 
 def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
@@ -26,25 +28,26 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     Raises:
         LayerError: It is no feature map; the message says why.
     """
-    shape = clean.shapes.per_image(value.name)
+    shape, rank = clean.shapes.per_image(value.name), len(clean.image_shape)
+    forms = _FORMS if rank == 3 else _OF_VOLUMES
     whole = clean.shapes.two.get(str(value.name), ())
     if shape is None and len(whole) > 1:
         raise LayerError(
             f"{name!r} is no feature map: its first axis is not the batch alone but counts windows, heads or positions too (shape "
-            f"{list(whole)} for {_images(clean)}); {_FORMS}"
+            f"{list(whole)} for {_images(clean)}); {forms}"
         )
-    if shape is None or len(shape) not in (2, 3):
-        raise LayerError(f"{name!r} has shape {['N', *whole[1:]]}: {_FORMS}; --list-layers shows those that do")
+    if shape is None or len(shape) not in ((2, 3) if rank == 3 else (4,)):
+        raise LayerError(f"{name!r} has shape {['N', *whole[1:]]}: {forms}; --list-layers shows those that do")
     traced = clean.positions.get(value)
     strands = () if traced is None else traced.strands
     if len(strands) == 1:
-        grid = _four(strands[0], shape) if len(shape) == 3 else _tokens(strands[0], shape, name)
+        grid = _tokens(strands[0], shape, name) if len(shape) == 2 else _map(strands[0], shape)
         if grid is not None:
             _check_covers(strands[0], grid, name)
             return grid
     why = _why(strands, len(shape) + 1) if strands else traced.why if traced is not None else ""
     raise LayerError(
-        f"{name!r}, shape {['N', *shape]}, is no feature map: {why or 'it does not depend on the image'}; {_FORMS}; "
+        f"{name!r}, shape {['N', *shape]}, is no feature map: {why or 'it does not depend on the image'}; {forms}; "
         "--list-layers shows those that do"
     )
 
@@ -69,10 +72,8 @@ def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
     Raises:
         LayerError: More is left out, or added.
     """
-    for what, cells, frame, count in (
-        ("rows", strand.y, strand.rows, grid.shape[1]),
-        ("columns", strand.x, strand.columns, grid.shape[2]),
-    ):
+    what_lies_there = _NAMES[len(strand.places)]
+    for what, cells, frame, count in zip(what_lies_there, strand.places, strand.frames, grid.shape[1:], strict=True):
         low, high = covered(cells, frame)
         cell = (high - low) / count * (1 - 1e-6)  # a whole cell must not pass because of rounding
         if max(low, frame.size - high) >= cell:
@@ -92,21 +93,23 @@ def _images(clean: CleanGraph) -> str:
     return "one image" if clean.shapes.one else "two images"
 
 
-def _four(strand: Strand, shape: Sequence[int]) -> Grid | None:
-    a, b, c = shape
-    if _plane(strand, (1, 2, 3), shape):
-        return Grid("NCHW", (a, b, c))
-    if _plane(strand, (3, 1, 2), shape):
-        return Grid("NHWC", (c, a, b))
+def _map(strand: Strand, shape: Sequence[int]) -> Grid | None:
+    """The grid of [K,h,w] or [h,w,K], with the slices of a volume [K,d,h,w] or [d,h,w,K]; None if it is neither."""
+    rank = len(shape)
+    first, last = channel_layouts(rank + 1)
+    if _in_order(strand, range(1, rank + 1), shape):
+        return Grid(first, tuple(shape))
+    if _in_order(strand, (rank, *range(1, rank)), shape):
+        return Grid(last, (shape[-1], *shape[:-1]))
     return None
 
 
-def _plane(strand: Strand, axes: tuple[int, int, int], shape: Sequence[int]) -> bool:
-    """Whether y rises along the second and x along the third of `axes`, in the same way in every channel."""
+def _in_order(strand: Strand, axes: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether the coordinates rise along the axes after the first of `axes`, in the same way in every channel."""
     channels, *places = axes
     merged = contracted(strand, [channels], True)
     # axes count the batch, `shape` does not
-    return all(_rises(a, axis, shape[axis - 1]) for a, axis in zip((merged.y, merged.x), places, strict=True))
+    return all(_rises(a, axis, shape[axis - 1]) for a, axis in zip(merged.places, places, strict=True))
 
 
 def _rises(a: Coordinates, axis: int, size: int) -> bool:
@@ -125,9 +128,9 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     """
     tokens, channels = shape
     merged = contracted(strand, [2], True)
-    if not varying(merged.y) | varying(merged.x) <= {1}:
+    if not merged.axes <= {1}:
         return None
-    y, x = (full(a, 1, tokens).reshape(-1) for a in (merged.y, merged.x))
+    y, x = (full(a, 1, tokens).reshape(-1) for a in merged.places)
     known = np.flatnonzero((y != NONE) & (x != NONE))  # class and register tokens have no position
     if len(known) < 2:
         return None
@@ -149,7 +152,9 @@ def _why(strands: Sequence[Strand], rank: int) -> str:
     """Why positions are no grid."""
     if len(strands) > 1:
         return "it holds a number for each pair of positions (an attention matrix), not for each position"
-    y, x = strands[0].y, strands[0].x
+    *deep, y, x = strands[0].places
+    if deep:
+        return "its positions are not the volume's slices, rows and columns, in order and each on an axis of its own"
     if not varying(y) or not varying(x):
         return "its elements lie along one side of the image, or nowhere"
     if varying(y) == varying(x):

@@ -11,6 +11,8 @@ best at most. If best is above -0.5, attention or many layers mixed all position
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graph.emit import Emitter
-from ..graph.layouts import Grid, input_layout, to_channels_first
+from ..graph.layouts import Grid, first_side, to_channels_first
 from ..graph.measure import open_session, run_single
 from ..graph.writing import IR_VERSION, to_bytes
 from ..passes.clean import CleanGraph
@@ -27,6 +29,7 @@ from ..passes.clean import CleanGraph
 Numbers = NDArray[np.float64]
 
 _SIDE = 4  # patches along a side
+_SIDE_OF_VOLUMES = 3
 _CELLS = 9  # fewer cells are too few for a correlation
 _CLEAR, _SHARE, _MIXED = -0.55, 0.3, -0.1
 
@@ -38,14 +41,14 @@ class Followed:
     Attributes:
         own: Correlation of the answers with the distances, each cell at its place in the grid.
         best: The same, each cell at the place that suits its own answers best.
-        cell: Row and column of the cell whose own place suits it least.
-        answers_at: Where that cell answers most, as shares of the image's height and width.
+        cell: Row and column (in volumes slice, row and column) of the cell whose own place suits it least.
+        answers_at: Where that cell answers most, as shares of the image's sides.
     """
 
     own: float
     best: float
-    cell: tuple[int, int]
-    answers_at: tuple[float, float]
+    cell: tuple[int, ...]
+    answers_at: tuple[float, ...]
 
     @property
     def misplaced(self) -> bool:
@@ -67,7 +70,7 @@ def follow(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]
         grid: How it holds the map.
         images: Two inputs of the network, [2, ...]: patches of the second one replace those of the first.
     """
-    if grid.shape[1] * grid.shape[2] < _CELLS:
+    if math.prod(grid.shape[1:]) < _CELLS:
         return None
     centres, answers = _answers(clean, target, grid, images)
     flat = answers.reshape(len(answers), -1)
@@ -79,7 +82,7 @@ def follow(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]
 
 
 def _answers(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]) -> tuple[Numbers, Numbers]:
-    """The patches' centres [P,2], and each cell's change [P,h,w]."""
+    """The patches' centres [P,2] (in volumes [P,3]), and each cell's change [P,h,w]."""
     head = ir.convenience.extract(clean.graph, clean.graph.inputs, [target])
     activation, *_ = to_channels_first(Emitter(head, "followed"), head.outputs[0], grid)
     if activation is not head.outputs[0]:
@@ -88,24 +91,29 @@ def _answers(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[An
         head.outputs.append(activation)
     session = open_session(to_bytes(ir.Model(head, ir_version=IR_VERSION)), "the head", optimise=True)
     name = str(activation.name)
-    axis = 2 if input_layout(clean.graph.inputs[0], clean.image_shape) == "NCHW" else 1
-    size = images.shape[axis : axis + 2]
+    axis = first_side(clean.graph.inputs[0], clean.image_shape)
+    size = images.shape[axis : axis + images.ndim - 2]
+    sides = _sides(size)
     base = run_single(session, images[:1])[name].astype(np.float64)
     centres, answers = [], []
-    for y in range(_SIDE):
-        for x in range(_SIDE):
-            patch = [slice(k * n // _SIDE, (k + 1) * n // _SIDE) for k, n in zip((y, x), size, strict=True)]
-            where = (*(slice(None),) * axis, *patch)
-            changed = images[:1].copy()
-            changed[where] = images[1:][where]
-            answers.append(np.abs(run_single(session, changed)[name] - base).sum(axis=(0, 1)))
-            centres.append(((y + 0.5) / _SIDE, (x + 0.5) / _SIDE))
+    for place in np.ndindex(*sides):
+        patch = [slice(k * n // m, (k + 1) * n // m) for k, n, m in zip(place, size, sides, strict=True)]
+        where = (*(slice(None),) * axis, *patch)
+        changed = images[:1].copy()
+        changed[where] = images[1:][where]
+        answers.append(np.abs(run_single(session, changed)[name] - base).sum(axis=(0, 1)))
+        centres.append([(k + 0.5) / m for k, m in zip(place, sides, strict=True)])
     return np.array(centres), np.array(answers)
 
 
-def _place(logs: Numbers, centres: Numbers, shape: tuple[int, int]) -> Followed:
+def _sides(size: Sequence[int]) -> list[int]:
+    """How many patches lie along each axis: each patch is a run of the head, so volumes have fewer."""
+    return [min(_SIDE, n) if len(size) == 2 else min(_SIDE_OF_VOLUMES, n) for n in size]
+
+
+def _place(logs: Numbers, centres: Numbers, shape: Sequence[int]) -> Followed:
     """Compare the answers [P,cells], each cell's mean taken out, with distances to the cells and to a raster of other places."""
-    own, raster = _points(*shape), _points(2 * _SIDE, 2 * _SIDE)
+    own, raster = _points(*shape), _points(*(2 * _SIDE,) * len(shape))
     there = _distances(centres, raster)
     there -= there.mean(axis=0)
     # correlation of each cell with each place, [cells, places]; a cell without any answer has none
@@ -117,15 +125,15 @@ def _place(logs: Numbers, centres: Numbers, shape: tuple[int, int]) -> Followed:
     return Followed(
         _correlation(logs, _distances(centres, own)),
         _correlation(logs, _distances(centres, raster[best])),
-        (worst // shape[1], worst % shape[1]),
-        (float(raster[best[worst], 0]), float(raster[best[worst], 1])),
+        tuple(map(int, np.unravel_index(worst, tuple(shape)))),
+        tuple(map(float, raster[best[worst]])),
     )
 
 
-def _points(rows: int, columns: int) -> Numbers:
-    """The centres of a grid's cells, row by row, as shares of the sides, [cells,2]."""
-    y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
-    return np.stack([y.ravel(), x.ravel()], axis=1)
+def _points(*sides: int) -> Numbers:
+    """The centres of a grid's cells, row by row, as shares of the sides, [cells,2] or [cells,3]."""
+    centres = np.meshgrid(*((np.arange(side) + 0.5) / side for side in sides), indexing="ij")
+    return np.stack([each.ravel() for each in centres], axis=1)
 
 
 def _distances(a: Numbers, b: Numbers) -> Numbers:

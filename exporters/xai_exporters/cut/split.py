@@ -43,8 +43,8 @@ class Cut:
     sides: tuple[ir.Value, ...]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(K,h,w) of the activation."""
+    def shape(self) -> tuple[int, ...]:
+        """(K,h,w) of the activation; (K,d,h,w) in a network of volumes."""
         return self.grid.shape
 
 
@@ -164,7 +164,7 @@ def _finish_tail(
     tail: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
 ) -> dict[str, str]:
     """Name inputs and outputs; returns own output name -> tail tensor."""
-    if cut.grid.layout != "NCHW":
+    if cut.grid.layout not in ("NCHW", "NCDHW"):
         # the tail takes [N,K,h,w], and computes the tensor in its own layout from it
         native, activation = tail.inputs[0], ir.Value(name="activation/new")
         tail.inputs[0] = activation

@@ -1,6 +1,7 @@
 """The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix, in any order.
 
-A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back.
+A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back. Volumes have one axis
+more, their slices: [N,K,d,h,w] and [N,d,h,w,K].
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import onnx_ir as ir
 from .emit import Emitter
 from .reading import attribute, constant_of, data_inputs
 
-Layout = Literal["NCHW", "NHWC", "NTC"]
+Layout = Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"]
 
 _CHANNELS_FIRST = {
     "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool",
@@ -27,29 +28,36 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
+_FIRST: tuple[Layout, Layout] = ("NCHW", "NCDHW")
+_LAST: tuple[Layout, Layout] = ("NHWC", "NDHWC")
+_TO_FIRST = {4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}  # the `perm` of a Transpose, by rank
+_TO_LAST = {4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+
+
 @dataclass(frozen=True)
 class Grid:
     """How a tensor holds an activation.
 
     Attributes:
         layout: The tensor's own layout.
-        shape: (K,h,w) of the activation.
+        shape: (K,h,w) of the activation; (K,d,h,w) in a network of volumes.
         prefix: Number of tokens before the grid: class and register tokens.
         order: For each cell of the grid, row by row, which of the tokens after the prefix lies there; None if they are in order.
     """
 
     layout: Layout
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     prefix: int = 0
     order: tuple[int, ...] | None = None
 
 
 def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Value]:
     """The activation [N,K,h,w], and the prefix tokens [N,prefix,K] if there are any."""
-    if grid.layout == "NCHW":
+    if grid.layout in _FIRST:
         return [value]
-    if grid.layout == "NHWC":
-        return [emit.node("Transpose", [value], "channels_first", {"perm": [0, 3, 1, 2]})]
+    if grid.layout in _LAST:
+        rank = len(grid.shape) + 1
+        return [emit.node("Transpose", [value], "channels_first", {"perm": [0, rank - 1, *range(1, rank - 1)]})]
     channels, h, w = grid.shape
     parts = []
     patches = value
@@ -67,10 +75,10 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
 
 def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | None, grid: Grid) -> ir.Value:
     """The tensor in its own layout."""
-    if grid.layout == "NCHW":
+    if grid.layout in _FIRST:
         return activation
-    if grid.layout == "NHWC":
-        return emit.node("Transpose", [activation], "channels_last", {"perm": [0, 2, 3, 1]})
+    if grid.layout in _LAST:
+        return emit.node("Transpose", [activation], "channels_last", {"perm": [0, *range(2, len(grid.shape) + 1), 1]})
     channels, h, w = grid.shape
     rows = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "rows_shape")], "rows")
     patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})  # [N,hw,K]
@@ -80,11 +88,21 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
     return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
 
 
-def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
-    """Whether a 4-D activation is [N,K,h,w] or [N,h,w,K], judged by the operators around it; None if none of them shows it.
+def channel_layouts(rank: int) -> tuple[Layout, Layout]:
+    """The layouts of this rank: the channels first, the channels last."""
+    return (_FIRST[0], _LAST[0]) if rank == 4 else (_FIRST[1], _LAST[1])
+
+
+def find_layout(value: ir.Value, rank: int = 4) -> Layout | None:
+    """Whether an activation is [N,K,h,w] or [N,h,w,K], judged by the operators around it; None if none of them shows it.
 
     The search passes through elementwise operators. It asks the consumers first, because they are the ones that read the layout.
+
+    Args:
+        value: The activation.
+        rank: Its rank: 4, or 5 for volumes.
     """
+    first, last = channel_layouts(rank)
     pending, seen = [value], set()
     while pending:
         current = pending.pop(0)
@@ -92,7 +110,7 @@ def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
             continue
         seen.add(current)
         for node, position in current.uses():
-            layout = _read_as(node, position)
+            layout = _read_as(node, position, rank)
             if layout is not None:
                 return layout
             if node.op_type in _ELEMENTWISE:
@@ -100,12 +118,12 @@ def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
     current = value  # no consumer shows it: go back along the first data inputs
     while (producer := current.producer()) is not None:
         if producer.op_type in _CHANNELS_FIRST:
-            return "NCHW"
+            return first
         if producer.op_type in ("MatMul", "LayerNormalization"):
-            return "NHWC"
+            return last
         if producer.op_type == "Transpose":
-            perm = list(attribute(producer, "perm", []))  # the layout of the Transpose's result
-            return {(0, 3, 1, 2): "NCHW", (0, 2, 3, 1): "NHWC"}.get(tuple(perm))  # type: ignore[return-value]
+            perm = tuple(attribute(producer, "perm", []))  # the layout of the Transpose's result
+            return {_TO_FIRST[rank]: first, _TO_LAST[rank]: last}.get(perm)
         inputs = data_inputs(producer)
         if producer.op_type not in _ELEMENTWISE or not inputs:
             return None
@@ -113,24 +131,25 @@ def find_layout(value: ir.Value) -> Literal["NCHW", "NHWC"] | None:
     return None
 
 
-def _read_as(node: ir.Node, position: int) -> Literal["NCHW", "NHWC"] | None:
+def _read_as(node: ir.Node, position: int, rank: int) -> Layout | None:
     """The layout in which a node reads its input."""
+    first, last = channel_layouts(rank)
     if node.op_type in _CHANNELS_FIRST and position == 0:
-        return "NCHW"
+        return first
     if node.op_type == "LayerNormalization":
-        return "NHWC" if attribute(node, "axis", -1) in (-1, 3) else None
+        return last if attribute(node, "axis", -1) in (-1, rank - 1) else None
     if node.op_type == "MatMul" and position == 0 and constant_of(node.inputs[1]) is not None:
-        return "NHWC"
+        return last
     if node.op_type == "Transpose":  # this is its input's layout; `find_layout` has the reverse table
-        return {(0, 3, 1, 2): "NHWC", (0, 2, 3, 1): "NCHW"}.get(tuple(attribute(node, "perm", [])))  # type: ignore[return-value]
+        return {_TO_FIRST[rank]: last, _TO_LAST[rank]: first}.get(tuple(attribute(node, "perm", [])))
     if node.op_type == "ReduceMean":
-        axes = reduced_axes(node)
-        return "NCHW" if axes == (2, 3) else "NHWC" if axes == (1, 2) else None
+        axes = reduced_axes(node, rank)
+        return first if axes == tuple(range(2, rank)) else last if axes == tuple(range(1, rank - 1)) else None
     return None
 
 
-def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
-    """The axes of a reduction over a 4-D tensor, not negative and sorted; None if they are not constant."""
+def reduced_axes(node: ir.Node, rank: int = 4) -> tuple[int, ...] | None:
+    """The axes of a reduction over a tensor of this rank, not negative and sorted; None if they are not constant."""
     # an input since opset 18 (ReduceSum: 13), an attribute before
     axes = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
     if axes is None:
@@ -138,10 +157,10 @@ def reduced_axes(node: ir.Node) -> tuple[int, ...] | None:
         if listed is None:
             return None
         axes = np.array(listed)
-    return tuple(sorted(int(a) % 4 for a in axes))
+    return tuple(sorted(int(a) % rank for a in axes))
 
 
-def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW", "NHWC"]:
+def input_layout(image: ir.Value, shape: tuple[int, ...]) -> Layout:
     """The layout of the network's input.
 
     The operators that read it show the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
@@ -151,7 +170,14 @@ def input_layout(image: ir.Value, shape: tuple[int, int, int]) -> Literal["NCHW"
         image: The input.
         shape: The shape of one image.
     """
-    layout = find_layout(image)
+    rank = len(shape) + 1
+    layout = find_layout(image, rank)
     if layout is None:
-        layout = "NHWC" if shape[2] in (1, 3) and shape[0] not in (1, 3) else "NCHW"
+        first, last = channel_layouts(rank)
+        layout = last if shape[-1] in (1, 3) and shape[0] not in (1, 3) else first
     return layout
+
+
+def first_side(image: ir.Value, shape: tuple[int, ...]) -> int:
+    """The axis of the input at which its sides begin: 2 if the channels come first, else 1."""
+    return 2 if input_layout(image, shape) in _FIRST else 1

@@ -16,7 +16,7 @@ from xai_deploy.errors import XaiError
 from xai_deploy.format.bundle import RESERVED
 
 from ..errors import BatchError, GraphError, RequestError
-from ..graph.layouts import input_layout
+from ..graph.layouts import first_side
 from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
@@ -57,7 +57,7 @@ class CleanGraph:
     """
 
     model: ir.Model
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     shapes: Measured
     batch: ir.Value | None
     was_fixed: bool
@@ -70,8 +70,7 @@ class CleanGraph:
     @cached_property
     def positions(self) -> dict[ir.Value, Traced]:
         """The position in the image of each tensor's elements."""
-        layout = input_layout(self.graph.inputs[0], self.image_shape)
-        return trace(self.graph, self.shapes, 2 if layout == "NCHW" else 1)
+        return trace(self.graph, self.shapes, first_side(self.graph.inputs[0], self.image_shape))
 
     def copy(self) -> CleanGraph:
         """Another graph with the same weights, to be changed and cut apart from this one."""
@@ -81,14 +80,12 @@ class CleanGraph:
         return replace(self, model=model, shapes=shapes, batch=None if self.batch is None else tensors[self.batch.name])
 
 
-def clean(
-    proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None = None
-) -> CleanGraph:
+def clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None = None) -> CleanGraph:
     """Run all passes.
 
     Args:
         proto: The source as ONNX; not changed.
-        input_shape: (C,H,W) asked for, or None.
+        input_shape: (C,H,W) asked for, (C,D,H,W) for volumes, or None.
         one_because: Why the network takes one image at a time; None if it is to take several. If it then does not run on
             several images, `clean` starts again for one image and gives the reason in the result.
 
@@ -110,7 +107,7 @@ def clean(
         ) from error
 
 
-def _clean(proto: onnx.ModelProto, input_shape: tuple[int, int, int] | None, one_because: str | None) -> CleanGraph:
+def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None) -> CleanGraph:
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     try:
@@ -216,7 +213,7 @@ def _forget_shapes(graph: ir.Graph) -> None:
             value.shape = None
 
 
-def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[int, int, int]:
+def _bind_input(graph: ir.Graph, asked: tuple[int, ...] | None) -> tuple[int, ...]:
     """Bind the image's size; returns one image's shape in the network's own layout."""
     if len(graph.inputs) != 1:
         names = ", ".join(str(v.name) for v in graph.inputs) or "none"
@@ -224,12 +221,19 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[in
             f"the network has {len(graph.inputs)} inputs ({names}); xai-export explains networks of one image input"
         )
     image = graph.inputs[0]
-    if image.shape is None or len(image.shape) != 4:
-        raise GraphError(f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions")
+    if image.shape is None or len(image.shape) not in (4, 5):
+        raise GraphError(
+            f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions, a volume or a film five"
+        )
+    sides = "C,H,W" if len(image.shape) == 4 else "C,D,H,W"
     dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims[1:]]
     if asked is not None:
+        if len(asked) != len(dims):
+            raise RequestError(
+                f"--input-shape {','.join(map(str, asked))} does not fit the input {image.name!r} {image.shape}: give {sides}"
+            )
         # C is asked first: [N,H,W,C] if only the file's last dimension is C
-        channels_last = dims[2] == asked[0] and dims[0] != asked[0]
+        channels_last = dims[-1] == asked[0] and dims[0] != asked[0]
         wanted = (*asked[1:], asked[0]) if channels_last else asked
         for position, (have, want) in enumerate(zip(dims, wanted, strict=True), 1):
             if have is not None and have != want:
@@ -241,9 +245,9 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, int, int] | None) -> tuple[in
     elif None in dims:
         shape = f"[{','.join('?' if getattr(d, 'value', d) is None else str(d) for d in image.shape)}]"
         raise RequestError(
-            f"the input {image.name!r} has shape {shape}; give the image's size with --input-shape C,H,W"
+            f"the input {image.name!r} has shape {shape}; give the image's size with --input-shape {sides}"
         )
     else:
-        bound = tuple(d for d in dims if d is not None)  # type: ignore[assignment]
+        bound = tuple(d for d in dims if d is not None)
     image.shape = ir.Shape([image.shape[0], *bound])
-    return bound[0], bound[1], bound[2]
+    return bound

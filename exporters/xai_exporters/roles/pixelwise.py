@@ -6,6 +6,7 @@ ReciproCAM's masked tails: one small matrix product instead of h*w runs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Linear:
     weight: NDArray[Any] | None
 
 
-def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
+def find_linear(tail: ir.Graph, shape: tuple[int, ...]) -> Linear | None:
     """The linear layer of a tail that is global average pooling and at most one such layer; None for any other tail.
 
     Args:
@@ -58,7 +59,7 @@ def find_linear(tail: ir.Graph, shape: tuple[int, int, int]) -> Linear | None:
     return None if value is None else Linear(weight)
 
 
-def find_pooled(tail: ir.Graph, shape: tuple[int, int, int]) -> ir.Value | None:
+def find_pooled(tail: ir.Graph, shape: tuple[int, ...]) -> ir.Value | None:
     """The activation's global average, if a tail takes it first and reads nothing else of the activation; else None.
 
     Args:
@@ -66,14 +67,14 @@ def find_pooled(tail: ir.Graph, shape: tuple[int, int, int]) -> ir.Value | None:
         shape: (K,h,w) of its activation.
     """
     leading = _leading(tail)
-    axes = [0, 1, 2, 3]  # axes[i]: which of the activation's axes N,K,h,w is axis i of `value`
+    axes = list(range(len(shape) + 1))  # axes[i]: which of the activation's axes N,K,h,w is axis i of `value`
     value = tail.inputs[0]
     while (use := _only_use(value, leading)) is not None:
         node = use[0]
         if _is_global_average(node, axes, shape):
             return node.outputs[0]
         if node.op_type == "Transpose":
-            axes = [axes[i] for i in attribute(node, "perm", [3, 2, 1, 0])]
+            axes = [axes[i] for i in attribute(node, "perm", list(range(len(axes)))[::-1])]
         elif node.op_type not in ("Identity", "Dropout"):
             return None
         value = node.outputs[0]
@@ -93,16 +94,17 @@ def _only_use(value: ir.Value, leading: set[ir.Value]) -> tuple[ir.Node, int] | 
     return users[0]
 
 
-def _is_global_average(node: ir.Node, axes: list[int], shape: tuple[int, int, int]) -> bool:
-    # which axes h and w are now
-    spatial = tuple(sorted(axes.index(axis) for axis in (2, 3)))
+def _is_global_average(node: ir.Node, axes: list[int], shape: tuple[int, ...]) -> bool:
+    # which axes h and w are now, and the slices of volumes
+    order = list(range(len(axes)))
+    spatial = tuple(sorted(axes.index(axis) for axis in order[2:]))
     if node.op_type == "ReduceMean":
-        return reduced_axes(node) == spatial
+        return reduced_axes(node, len(axes)) == spatial
     if node.op_type == "GlobalAveragePool":
-        return spatial == (2, 3)
+        return spatial == tuple(order[2:])
     return (
         node.op_type == "AveragePool"
-        and axes == [0, 1, 2, 3]
+        and axes == order
         and tuple(attribute(node, "kernel_shape", ())) == shape[1:]
         and not any(attribute(node, "pads", ()))
         and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
@@ -119,7 +121,11 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
         matrix = matrix.T if attribute(node, "transB", 0) else matrix
         matrix = matrix * np.asarray(attribute(node, "alpha", 1.0), matrix.dtype)
     # a 1x1 convolution of [N,K,1,1]
-    elif node.op_type == "Conv" and matrix.shape[1:] == (channels, 1, 1) and not any(attribute(node, "pads", ())):
+    elif (
+        node.op_type == "Conv"
+        and matrix[0].size == matrix.shape[1] == channels
+        and not any(attribute(node, "pads", ()))
+    ):
         matrix = matrix.reshape(len(matrix), channels).T
     elif node.op_type != "MatMul":
         return None
@@ -127,21 +133,22 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
 
 
 def pixelwise_tail(
-    linear: Linear, shape: tuple[int, int, int], classes: int, dtype: ir.DataType, batch: int | str = "N"
+    linear: Linear, shape: tuple[int, ...], classes: int, dtype: ir.DataType, batch: int | str = "N"
 ) -> ir.Graph:
     """The graph `activation` [N,K,h,w] -> `pixel_logits` [N,h*w,classes], without bias.
 
     The constant weight stands on the right of the product, where runtimes pack it once (measured: fast on both).
     """
-    channels, h, w = shape
+    channels, *places = shape
+    positions = math.prod(places)
     kind = ir.TensorType(dtype)
     activation = ir.Value(name=ACTIVATION, shape=ir.Shape([batch, *shape]), type=kind)
     graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 18}, name="pixelwise_tail")
     emit = Emitter(graph, "pixelwise")
-    flat = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "flat_shape")], "flat")
+    flat = emit.node("Reshape", [activation, emit.ints([-1, channels, positions], "flat_shape")], "flat")
     result = emit.node("Transpose", [flat], "positions_first", {"perm": [0, 2, 1]})
     if linear.weight is not None:
         result = emit.node("MatMul", [result, emit.constant(linear.weight, "weight")], "scores")
-    result.name, result.shape, result.type = PIXEL_LOGITS, ir.Shape([batch, h * w, classes]), kind
+    result.name, result.shape, result.type = PIXEL_LOGITS, ir.Shape([batch, positions, classes]), kind
     graph.outputs.append(result)
     return graph

@@ -80,9 +80,10 @@ def test_grids(kind: str, shape: tuple[int, ...]) -> None:
     grid = find_grid(graph, value, "auto")
     assert (grid.shape, grid.order) == (shape, None)
     [strand] = graph.positions[value].strands
-    assert (strand.rows.origin, strand.rows.size) == (0, 16)
-    assert strand.rows.edges(0, shape[1] - 1) == (0, 16)
-    assert strand.columns.edges(0, shape[2] - 1) == (0, 24)
+    rows, columns = strand.frames
+    assert (rows.origin, rows.size) == (0, 16)
+    assert rows.edges(0, shape[1] - 1) == (0, 16)
+    assert columns.edges(0, shape[2] - 1) == (0, 24)
 
 
 def test_a_branch_beside_the_cut_is_stacked_again(tmp_path: Path) -> None:

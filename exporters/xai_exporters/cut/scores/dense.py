@@ -13,7 +13,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from ...graph.layouts import input_layout
+from ...graph.layouts import first_side
 from ...graph.reading import attribute, constant_of
 from ...passes.clean import CleanGraph
 from .intervals import Intervals
@@ -28,16 +28,16 @@ class Dense:
     """Dense scores.
 
     Attributes:
-        value: The tensor, of shape [N,C,H,W], [N,H,W,C], or [N,H,W] for one class.
+        value: The tensor, of shape [N,C,H,W], [N,H,W,C], or [N,H,W] for one class; of volumes [N,C,D,H,W] ...
         class_axis: The axis of its classes; None if it has none.
-        shape: (C,H,W).
+        shape: (C,H,W); (C,D,H,W) of volumes.
         activation: The function that turns the scores of a position into probabilities.
         holds: What the network's output holds.
     """
 
     value: ir.Value
     class_axis: int | None
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     activation: Literal["softmax", "sigmoid", "none", "independent"]
     holds: Literal["logits", "probabilities", "derived"]
 
@@ -60,8 +60,9 @@ def find_dense(clean: CleanGraph, output: ir.Value) -> Dense | None:
             return None
         softmax = _before_function(clean, own, ("Softmax",))
         return _dense(clean, own, "none", "derived") if softmax is None else _dense(clean, *softmax, "derived")
-    last = input_layout(clean.graph.inputs[0], clean.image_shape) == "NHWC"
-    own = _of(clean, output, (3, 1) if last else (1, 3))
+    last = len(clean.image_shape)  # the last axis, the batch counted
+    of_input = first_side(clean.graph.inputs[0], clean.image_shape) == 1
+    own = _of(clean, output, (last, 1) if of_input else (1, last))
     if own is None:
         return None
     found = _before_function(clean, own, ("Softmax", "Sigmoid"))
@@ -76,25 +77,25 @@ def find_dense(clean: CleanGraph, output: ir.Value) -> Dense | None:
 def _of(clean: CleanGraph, value: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, int | None] | None:
     """A tensor and the first of some axes that can be that of its classes: the other two are the image's. None without one."""
     shape = clean.shapes.per_image(value.name)
-    if shape is None or len(shape) not in (2, 3):
+    rank = len(clean.image_shape)
+    if shape is None or len(shape) not in (rank - 1, rank):
         return None
-    last = input_layout(clean.graph.inputs[0], clean.image_shape) == "NHWC"
-    image = clean.image_shape[:2] if last else clean.image_shape[1:]
-    tried: Sequence[int | None] = axes if len(shape) == 3 else (None,)
+    first = first_side(clean.graph.inputs[0], clean.image_shape) - 1  # `image_shape` does not count the batch
+    image = clean.image_shape[first : first + rank - 1]
+    tried: Sequence[int | None] = axes if len(shape) == rank else (None,)
     for axis in tried:
         places = [d for i, d in enumerate(shape, 1) if i != axis]
-        if len(places) == 2 and _alike((places[0], places[1]), image):
+        if len(places) == rank - 1 and _alike(places, image):
             return value, axis
     return None
 
 
-def _alike(places: tuple[int, int], image: tuple[int, int]) -> bool:
+def _alike(places: Sequence[int], image: Sequence[int]) -> bool:
     """Whether a grid of several positions has the image's proportions, up to a position at the border."""
-    h, w = places
-    if min(h, w) < 2:
+    if min(places) < 2:
         return False
-    scale = max(h / image[0], w / image[1])
-    return abs(h - scale * image[0]) <= 1.01 and abs(w - scale * image[1]) <= 1.01
+    scale = max(place / side for place, side in zip(places, image, strict=True))
+    return all(abs(place - scale * side) <= 1.01 for place, side in zip(places, image, strict=True))
 
 
 def _behind(value: ir.Value, passed: set[str]) -> ir.Value:
@@ -154,8 +155,8 @@ def _dense(
     shape = clean.shapes.per_image(value.name)
     if shape is None:
         return None
-    h, w = (d for i, d in enumerate(shape, 1) if i != axis)
+    places = (d for i, d in enumerate(shape, 1) if i != axis)
     classes = 1 if axis is None else shape[axis - 1]
     if classes == 1 and activation == "softmax":
         return None
-    return Dense(value, axis, (classes, h, w), activation, holds)
+    return Dense(value, axis, (classes, *places), activation, holds)

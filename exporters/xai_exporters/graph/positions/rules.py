@@ -198,8 +198,8 @@ def _product(step: Step) -> Positions:
             for state, trans in ((left, "transA"), (right, "transB"))
         )
     coarsen = not (left and right)  # only a product with weights can turn patches into coarser cells
-    left = tuple(s.contracted(strand, [strand.y.ndim - 1], coarsen) for strand in left)
-    right = tuple(s.contracted(strand, [strand.y.ndim - 2], coarsen) for strand in right)
+    left = tuple(s.contracted(strand, [strand.places[0].ndim - 1], coarsen) for strand in left)
+    right = tuple(s.contracted(strand, [strand.places[0].ndim - 2], coarsen) for strand in right)
     return s.merged([s.kept(left), s.kept(right), *step.states[2:]], step.rank)
 
 
@@ -243,8 +243,8 @@ def _concat(step: Step) -> Positions:
         given = [state[i] if i < len(state) else None for state in step.states]
         one = next(strand for strand in given if strand is not None)  # gives the frames: parts of one grid share them
         parts = [strand or one.map(lambda a: s.nowhere(step.rank)) for strand in given]
-        y, x = (_joined([getattr(p, side) for p in parts], axis, sizes) for side in ("y", "x"))
-        strands.append(replace(one, y=y, x=x))
+        joined = (_joined(list(places), axis, sizes) for places in zip(*(p.places for p in parts), strict=True))
+        strands.append(replace(one, places=tuple(joined)))
     return s.kept(strands)
 
 
@@ -274,8 +274,8 @@ def _slice(step: Step) -> Positions:
 def _sliced(strand: Strand, cut: dict[int, slice], shape: Shape) -> Strand:
     """A stride over cells that count up makes a coarser grid, as a strided convolution does; other slices keep the positions."""
     for axis, part in cut.items():
-        # exactly one of y and x counts along the axis
-        strides = part.step > 1 and (s.unit_steps(strand.y) == axis) != (s.unit_steps(strand.x) == axis)
+        # exactly one of the coordinates counts along the axis
+        strides = part.step > 1 and sum(s.unit_steps(a) == axis for a in strand.places) == 1
         strand = strand.map_with_frames(lambda a, frame: _part(a, frame, axis, part, strides))  # noqa: B023
     return strand.map(s.squash)
 

@@ -1,8 +1,8 @@
 """Coordinates of a tensor's elements in the image, as small arrays: an axis along which they stay the same has size 1.
 
-A `Strand` gives each element one position (y,x). A tensor of features has one strand, an attention matrix two (of the query and
-of the key), a pooled vector none. Coordinates count the cells of the network's current grid. Only their order and equality mean
-anything; a `Frame` for each says where the cells lie in the image.
+A `Strand` gives each element one position: (y,x), or (z,y,x) in a volume. A tensor of features has one strand, an attention matrix
+two (of the query and of the key), a pooled vector none. Coordinates count the cells of the network's current grid. Only their order
+and equality mean anything; a `Frame` for each says where the cells lie in the image.
 """
 
 from __future__ import annotations
@@ -28,33 +28,31 @@ class Strand:
     """One position per element.
 
     Attributes:
-        y, x: int32, of the tensor's rank, broadcast to its shape.
-        rows, columns: The place in the image of the cells that y and x count.
+        places: The coordinates y and x, in a volume z, y and x: int32, of the tensor's rank, broadcast to its shape.
+        frames: The place in the image of the cells that each of them counts.
     """
 
-    y: Coordinates
-    x: Coordinates
-    rows: Frame
-    columns: Frame
+    places: tuple[Coordinates, ...]
+    frames: tuple[Frame, ...]
 
     def map(self, change: Callable[[Coordinates], Coordinates]) -> Strand:
-        """The strand with both coordinates changed alike; the frames stay."""
-        return replace(self, y=change(self.y), x=change(self.x))
+        """The strand with all coordinates changed alike; the frames stay."""
+        return replace(self, places=tuple(map(change, self.places)))
 
     def map_with_frames(self, change: Callable[[Coordinates, Frame], tuple[Coordinates, Frame]]) -> Strand:
-        """The strand with both coordinates and their frames changed alike."""
-        (y, rows), (x, columns) = change(self.y, self.rows), change(self.x, self.columns)
-        return Strand(y, x, rows, columns)
+        """The strand with all coordinates and their frames changed alike."""
+        places, frames = zip(*map(change, self.places, self.frames), strict=True)
+        return Strand(places, frames)
 
     @property
     def known(self) -> bool:
         """Whether any element has any coordinate."""
-        return bool((self.y != NONE).any() or (self.x != NONE).any())
+        return any(bool((a != NONE).any()) for a in self.places)
 
     @property
     def axes(self) -> frozenset[int]:
         """The axes along which the position changes."""
-        return varying(self.y) | varying(self.x)
+        return frozenset().union(*map(varying, self.places))
 
 
 Positions: TypeAlias = tuple[Strand, ...]
@@ -180,13 +178,20 @@ def _add(kept: list[Strand], new: Strand) -> None:
 
 def _distinct(strand: Strand) -> int:
     """How many positions there are."""
-    y, x = np.broadcast_arrays(strand.y, strand.x)
-    return len(np.unique(y.reshape(-1).astype(np.int64) * (2 * _FAR) + x.reshape(-1)))
+    # coordinates lie between -_FAR and _FAR, which is 2^20: three of them fit in 64 bits
+    each = np.stack([a.reshape(-1) for a in np.broadcast_arrays(*strand.places)]).astype(np.int64)
+    return len(np.unique(((2 * _FAR) ** np.arange(len(each))) @ each))
 
 
 def _agreed(a: Strand, b: Strand) -> Strand | None:
-    y, x = _same(a.y, b.y), _same(a.x, b.x)
-    return None if y is None or x is None else Strand(y, x, _wider(a.rows, b.rows, y), _wider(a.columns, b.columns, x))
+    places, frames = [], []
+    for one, other, frame, another in zip(a.places, b.places, a.frames, b.frames, strict=True):
+        cells = _same(one, other)
+        if cells is None:
+            return None
+        places.append(cells)
+        frames.append(_wider(frame, another, cells))
+    return Strand(tuple(places), tuple(frames))
 
 
 def _wider(a: Frame, b: Frame, cells: Coordinates) -> Frame:
@@ -243,8 +248,9 @@ def resized(strand: Strand, old: Sequence[int], new: Sequence[int], windows: Map
         windows: The window along each axis; None for a resize.
     """
     for axis, window in windows.items():
-        if old[axis] != new[axis] and max(strand.y.shape[axis], strand.x.shape[axis]) > 1:
-            both = strand.y.shape[axis] > 1 and strand.x.shape[axis] > 1
+        along = sum(a.shape[axis] > 1 for a in strand.places)
+        if old[axis] != new[axis] and along:
+            both = along > 1
             strand = strand.map_with_frames(
                 lambda a, frame, axis=axis, window=window, both=both: _recounted(
                     a, frame, axis, new[axis], window, both
@@ -258,7 +264,7 @@ def _recounted(
 ) -> tuple[Coordinates, Frame]:
     if a.shape[axis] == 1:
         return a, frame
-    if both or size == 1:  # y and x lie along the same axis, or one result remains
+    if both or size == 1:  # two coordinates lie along the same axis, or one result remains
         return nowhere(a.ndim), frame
     if varying(a) != {axis}:
         return _recounted_parts(a, frame, axis, size)

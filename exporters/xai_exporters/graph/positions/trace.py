@@ -31,19 +31,19 @@ class Traced:
     why: str = ""
 
 
-def trace(graph: ir.Graph, shapes: Measured, height_axis: int) -> dict[ir.Value, Traced]:
+def trace(graph: ir.Graph, shapes: Measured, first: int) -> dict[ir.Value, Traced]:
     """The positions of every tensor that is computed from the image.
 
     Args:
         graph: The graph, sorted; its input is the image.
         shapes: The measured shapes of every tensor.
-        height_axis: The axis of the image's height: 2 for NCHW, 1 for NHWC; the width is the next axis.
+        first: The first axis of the image's sides, which follow each other: 2 for NCHW, 1 for NHWC.
     """
     [image] = graph.inputs
     size = shapes.two[str(image.name)]
-    y, x = (s.ladder(4, axis, size[axis]) for axis in (height_axis, height_axis + 1))
-    frames = (Frame(0.0, 1.0, size[axis]) for axis in (height_axis, height_axis + 1))
-    traced = {image: Traced((Strand(y, x, *frames),))}
+    axes = range(first, first + len(size) - 2)
+    places = tuple(s.ladder(len(size), axis, size[axis]) for axis in axes)
+    traced = {image: Traced((Strand(places, tuple(Frame(0.0, 1.0, size[axis]) for axis in axes)),))}
     for node in graph:
         inputs = [traced.get(v) if v is not None else None for v in node.inputs]
         if any(inputs) and node.op_type not in ("Shape", "Size"):  # a size depends on no pixel

@@ -124,7 +124,8 @@ class Net:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K,h,w) of the activation."""
-        return self.material.layer.shape
+        channels, h, w = self.material.layer.shape
+        return channels, h, w
 
     @property
     def size(self) -> tuple[int, int]:
