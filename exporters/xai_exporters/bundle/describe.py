@@ -109,7 +109,7 @@ def _layer(request: Request, cut: Cut) -> TargetLayer:
     return TargetLayer(
         asked=request.split,
         tensor=str(cut.target.name),
-        shape=cut.shape,
+        shape=cut.shape,  # type: ignore[arg-type]
         dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
         layout=cut.grid.layout,
         prefix_tokens=cut.grid.prefix,

@@ -66,7 +66,7 @@ def test_methods_that_need_no_layer(plain: tuple[nn.Module, Path], backend: str,
     network, bundle = plain
     explainer, x = Explainer(bundle, backend), images(count)
     rng = np.random.default_rng(3)
-    masks = np.stack([Rise(masks=20, seed=3)._mask(rng, SIZE) for _ in range(20)])
+    masks = np.stack([Rise(masks=20, seed=3)._mask(rng, *SIZE) for _ in range(20)])
     got = explainer.explain(x, "rise", 2, masks=20, seed=3)
     np.testing.assert_allclose(got.raw, rise(network, x, 2, masks), atol=1e-5)
     given = torch.from_numpy(x).requires_grad_()
