@@ -16,10 +16,11 @@ from ..backends import Config, Session, create
 from ..backends.backend import to_host
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
+from ..format.bundle import Manifest
 from ..format.guard import check_self_contained
 from ..images import InputRange, read_image
 from ..preprocess import Prepared
-from ..targets import Target
+from ..targets import Like, Target
 
 PLAIN = "plain"
 SEED = 0  # seed of the noise
@@ -97,9 +98,7 @@ class Bench:
             return partial(self._run_model, job.bundle, images.x)
         if job.method == PLAIN:
             return partial(explainer.predict, images)
-        targets: list[Target] = list(range(job.targets))
-        if self.settings.predicted:  # "topK" is K targets, -1 the predicted class
-            targets = ["top" + str(job.targets)] if job.targets > 1 else [-1]
+        targets = _targets(explainer.bundle.manifest, job.targets, self.settings.predicted)
         return partial(explainer.explain_many, images, [(job.method, dict(job.options))], targets)
 
     def check_model(self, bundle: str, batch: int) -> None:
@@ -111,7 +110,7 @@ class Bench:
         explainer, images = self._explainer(bundle), self._batch(bundle, batch)
         outputs = self._run_model(bundle, images.x)
         explained = next((o.name for o in explainer.bundle.manifest.outputs if o.kind != "other"), None)
-        if explained is not None:
+        if explained is not None and explainer.network.kind == "classes":
             classes = outputs[explained].reshape(batch, -1).argmax(1)
             if (classes != explainer.predict(images).argmax(1)).any():
                 log.warning("%s predicts other classes than %s; is it the same network?", self.settings.model, bundle)
@@ -165,3 +164,24 @@ class Bench:
                 f"{model}: does not take {bundle}'s input {manifest.input.name!r} {list(x.shape)}, or does not give its "
                 f"outputs {', '.join(outputs)} ({error})"
             ) from None
+
+
+def _targets(manifest: Manifest, count: int, predicted: bool) -> list[Target]:
+    """So many targets of the kind that the network has: classes, those in the whole image, numbers, or random vectors.
+
+    Args:
+        manifest: The bundle's manifest.
+        count: How many.
+        predicted: The best classes of each image; for dense scores each where it is predicted, else in the whole image.
+    """
+    scores = manifest.scores
+    if scores.kind == "dense":
+        return [-1] if predicted else [f"{i}@all" for i in range(count)]
+    if scores.normalised:
+        vectors = np.random.default_rng(SEED).standard_normal((count, *scores.shape), dtype=np.float32)
+        return [Like(vector) for vector in vectors]
+    if scores.kind == "vector":
+        return [f"#{i}" for i in range(count)]
+    if not predicted:
+        return list(range(count))
+    return [f"top{count}"] if count > 1 else [-1]  # "topK" is K targets, -1 the predicted class
