@@ -28,6 +28,7 @@ from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
+from .listed_parts import write_parts
 from .opset import OPSET
 from .shape_arithmetic import reduce_shape_arithmetic
 from .stated_padding import state_padding
@@ -121,6 +122,7 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_beca
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
     image_shape = _bind_input(graph, input_shape)
+    write_parts(model)  # first, because onnxscript squeezes parts of given sizes if keepdims is 0
     if resolve_control_flow(model):
         _fold(model)
     if decompose(model) and graph.opset_imports[""] != OPSET:
@@ -140,6 +142,8 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_beca
         image.shape = ir.Shape([1, *image.shape[1:]])
     _forget_shapes(graph)
     _fold(model)
+    if write_parts(model):
+        _fold(model)
     require_standard_ops(model)
     common.NameFixPass()(model)
     for index, node in enumerate(graph):
