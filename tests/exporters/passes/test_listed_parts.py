@@ -15,7 +15,7 @@ from ..checks import close, onnxruntime
 
 IMAGES = np.random.default_rng(0).standard_normal((3, 3, 16, 20)).astype(np.float32)
 # what `split` holds (None: it is left out), the attributes, and the places
-CASES: dict[str, tuple[Any, dict[str, int], tuple[int, ...]]] = {
+CASES: dict[str, tuple[Any, dict[str, Any], tuple[int, ...]]] = {
     "sizes": ([4, 11, 5], {"axis": 3}, (1, -1)),
     "sizes, axis from the end": ([6, 10], {"axis": -2, "keepdims": 0}, (0, 1)),
     "one size, which does not divide": (7, {"axis": 2}, (2, 0)),
@@ -25,7 +25,7 @@ CASES: dict[str, tuple[Any, dict[str, int], tuple[int, ...]]] = {
 }
 
 
-def listed(split: Any, attributes: dict[str, int], places: tuple[int, ...]) -> Any:
+def listed(split: Any, attributes: dict[str, Any], places: tuple[int, ...]) -> Any:
     b = o.Build(18)
     given = [] if split is None else [b.weight(np.array(split, np.int64))]
     parts = b("SplitToSequence", b("Relu", "image"), *given, name="list", **attributes)
