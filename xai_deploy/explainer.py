@@ -22,17 +22,18 @@ from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
 from .faithful import PRODUCTS, rounding, rounding_warning
+from .format.bundle import Input
 from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
-from .images.given import Image, read_given
+from .images.given import Image
 from .in_regions import Scored, in_regions
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
 from .opened_network import OpenedNetwork
 from .pictures.thumbnail import thumbnail
-from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare
+from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare, read_for
 from .targets import CheckedTarget, ScoreSpace, Seed, Target
 from .targets import read as read_targets
 
@@ -168,7 +169,7 @@ class Explainer:
                 raise NotApplicableError(f"{name}: {why}")
             self._warn_of_rounding(name, method)
             named.append((name, method))
-        batch = as_list(images)
+        batch = as_list(images, self.bundle.manifest.input)
         wanted = read_targets(targets, len(batch), self._space)
         parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
@@ -201,13 +202,13 @@ class Explainer:
 
     def predict(self, images: Images) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
-        batch = as_list(images)
+        batch = as_list(images, self.bundle.manifest.input)
         return np.concatenate([self._forward([batch[i] for i in rows]).logits for rows in self._rows(len(batch))])
 
     def prepare(self, images: Images) -> Prepared:
         """Preprocess images, given as for `explain`. `explain` and `predict` take the result in place of images."""
         spec = self.bundle.manifest.input
-        return Prepared(np.stack([prepare(image, spec) for image in as_list(images)]))
+        return Prepared(np.stack([prepare(image, spec) for image in as_list(images, spec)]))
 
     def _rows(self, count: int) -> Iterator[range]:
         step = self._network.batch_size
@@ -227,11 +228,12 @@ class Explainer:
     ) -> _Part:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
-        given = [image if isinstance(image, Prepared) else read_given(image) for image in (images[i] for i in rows)]
+        spec = self.bundle.manifest.input
+        given = [image if isinstance(image, Prepared) else read_for(image, spec) for image in (images[i] for i in rows)]
         forward = self._forward(given)
         chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
         if self.bundle.manifest.scores.kind == "dense":
-            sizes = [_small(one)[0] for one in given]
+            sizes = [_small(one, spec)[0] for one in given]
             forward, chosen = in_regions(forward, chosen, self.bundle.manifest, sizes)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
@@ -253,7 +255,7 @@ class Explainer:
             for of, (_, method) in zip(maps, named, strict=True)
         ]
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
-        return _Part(scored, forward.outputs, maps, seconds, constant, [_small(one) for one in given])
+        return _Part(scored, forward.outputs, maps, seconds, constant, [_small(one, spec) for one in given])
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -340,11 +342,11 @@ class Explainer:
         return session
 
 
-def _small(image: NDArray[Any] | Prepared) -> tuple[tuple[int, int] | None, Pixels | None]:
+def _small(image: NDArray[Any] | Prepared, spec: Input) -> tuple[tuple[int, int] | None, Pixels | None]:
     """The size of a photo and its thumbnail; None for floats and prepared inputs, which are no photos."""
-    if isinstance(image, Prepared) or image.dtype != np.uint8:
+    if isinstance(image, Prepared) or (image.dtype != np.uint8 and spec.preprocess.range is None):
         return None, None
-    photo = as_photo(image)
+    photo = as_photo(image, spec)
     return (photo.shape[0], photo.shape[1]), thumbnail(photo)
 
 

@@ -194,10 +194,10 @@ class Explanation:
 
     def _photos(self, images: Images) -> Iterator[Pixels]:
         """The images as photos, one at a time."""
-        batch = as_list(images)
+        batch = as_list(images, self.network.input)
         if len(batch) != len(self.heatmap):
             raise ShapeError(f"{len(batch)} images for {len(self.heatmap)} heatmaps; give the images explained")
-        return map(as_photo, batch)
+        return (as_photo(image, self.network.input) for image in batch)
 
     def draw(self, photo: Pixels, image: int = 0, style: Style | None = None) -> Pixels:
         """The map of one image over that image, RGB [h,w,3] uint8; the photo may also be enlarged or shrunk."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
@@ -13,6 +15,10 @@ from . import resample
 from .errors import DtypeError, NonFiniteInputError, ShapeError
 from .format.bundle import Input
 from .images.given import Image, as_array, is_single, read_given
+from .images.npy import channels_last, is_npy
+from .images.read import MAX_PIXELS, read_image
+from .images.scale import InputRange, to_8_bits
+from .images.shown import stretched
 
 Pixels = NDArray[np.uint8]
 
@@ -34,18 +40,24 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PI
 
 
 @overload
-def as_list(images: NDArray[np.generic] | Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]: ...
+def as_list(
+    images: NDArray[np.generic] | Sequence[NDArray[np.generic]], spec: Input | None = None
+) -> list[NDArray[np.generic]]: ...
 
 
 @overload
-def as_list(images: Images) -> Sequence[Image | Prepared]: ...
+def as_list(images: Images, spec: Input | None = None) -> Sequence[Image | Prepared]: ...
 
 
-def as_list(images: Images) -> Sequence[Image | Prepared]:
+def as_list(images: Images, spec: Input | None = None) -> Sequence[Image | Prepared]:
     """One or many images -> a list of single ones: paths and PIL images as they are, read when they are prepared, and arrays.
 
     An array is uint8 [h,w], [h,w,1], [h,w,3] or [h,w,4] (RGBA), or float with the network's shape, and one axis more is a batch. An
     array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
+
+    Args:
+        images: As for `Explainer.explain`.
+        spec: The manifest's input; None: that of photos.
 
     Raises:
         ShapeError: No image was given, or an array does not have the rank or the channels of an image.
@@ -61,10 +73,11 @@ def as_list(images: Images) -> Sequence[Image | Prepared]:
         )
     if not isinstance(images, Sequence):
         array = as_array(images)
-        pixels = array.dtype.kind != "f"
+        free = spec is not None and (spec.preprocess.range is not None or _channels(spec) is not None)
+        pixels = free or array.dtype.kind != "f"
         if array.ndim not in ((2, 3, 4) if pixels else (3, 4)):
             raise ShapeError(f"an array of shape {array.shape} is neither an image nor a batch of images")
-        if pixels and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
+        if pixels and not free and array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
             raise ShapeError(
                 f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {array.shape}; "
                 "give several grey images as a list"
@@ -80,7 +93,8 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
 
     Args:
         image: A path, a PIL image, or uint8 RGB [h,w,3] (or RGBA [h,w,4], or grey [h,w], [h,w,1]) of any size; or floats in the
-            network's own layout (`spec.image_shape`), taken as already preprocessed.
+            network's own layout (`spec.image_shape`), taken as already preprocessed. If the manifest states a range, numbers of any
+            type [h,w,C] or [C,h,w] of any size are pixels.
         spec: The manifest's input.
 
     Returns:
@@ -96,11 +110,16 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
                 "prepare it for this network"
             )
         return image.x
-    image = read_given(image)
+    image = read_for(image, spec)
     if image.dtype == np.uint8:
         return _from_pixels(image, spec)
+    if spec.preprocess.range is not None:
+        return _from_pixels(_in_pixels(image, spec), spec, rounds=False)
     if image.dtype.kind != "f":
-        raise DtypeError(f"images are uint8 pixels or preprocessed floats, not {image.dtype}")
+        raise DtypeError(
+            f"images are uint8 pixels or preprocessed floats, not {image.dtype}; a network exported with --input-range LOW,HIGH "
+            "takes values of any type"
+        )
     if image.shape != spec.image_shape:
         raise ShapeError(
             f"a preprocessed image for this network has shape {spec.image_shape} ({spec.layout[1:]}), not {image.shape}"
@@ -153,23 +172,114 @@ def frame(height: int, width: int, spec: Input) -> Frame:
 
 def view(image: Image | Prepared, spec: Input) -> Pixels:
     """The part of an image that reaches the network, at the image's own resolution: RGB [h,w,3]. See `as_photo`."""
-    pixels = as_photo(image)
+    pixels = as_photo(image, spec)
     return np.ascontiguousarray(pixels[frame(pixels.shape[0], pixels.shape[1], spec).slices])
 
 
-def as_photo(image: Image | Prepared) -> Pixels:
+def as_photo(image: Image | Prepared, spec: Input) -> Pixels:
     """An image in any form of `prepare`, but not preprocessed floats, as RGB [h,w,3] uint8.
+
+    What is no photo (more than 8 bits, floats, channels that are no colours) is shown by three channels; see `stretched`.
 
     Raises:
         InputError: It is not one of these, or can't be read.
     """
     if isinstance(image, Prepared):
         raise DtypeError("an overlay needs the images themselves, not what was prepared from them")
-    return _as_rgb(read_given(image))
+    pixels = read_for(image, spec)
+    if _channels(spec) is None and (pixels.dtype == np.uint8 or spec.preprocess.range is None):
+        return _as_rgb(pixels)
+    if pixels.dtype != np.uint8:
+        pixels = _in_pixels(pixels, spec)  # refuses NaN, too
+    return stretched(_planes(pixels, spec), spec.preprocess.shown)
 
 
-def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
-    pixels = _as_rgb(image)
+def read_for(image: Image, spec: Input, max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
+    """An image in any form as the array that a network's preprocessing takes; see `read_given`."""
+    keep, channels = spec.preprocess.range is not None, _channels(spec)
+    array = read_given(image, channels, keep, max_pixels)
+    if keep and channels is None and array.dtype != np.uint8:
+        array = channels_last(array, (1, 3))
+    return array
+
+
+def read_pixels(
+    path: str | os.PathLike[str], spec: Input, max_pixels: int = MAX_PIXELS, input_range: InputRange | None = None
+) -> NDArray[np.generic]:
+    """A file as the array that a network's preprocessing takes: pixels, never preprocessed floats.
+
+    Args:
+        path: An image file, or a `.npy` file with an array [h,w], [h,w,C] or [C,h,w].
+        spec: The manifest's input.
+        max_pixels: See `read_image`.
+        input_range: The values that become black and white; None: those that the manifest states.
+
+    Raises:
+        InputError: It can't be read, or holds values of which nobody says what is black and white.
+    """
+    array = is_npy(Path(path))
+    if not array and (input_range is not None or spec.preprocess.range is None) and _channels(spec) is None:
+        return read_image(path, max_pixels, input_range)
+    pixels = read_for(path, spec, max_pixels)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if input_range is not None:
+        return to_8_bits(pixels, input_range, str(path))
+    if spec.preprocess.range is None:
+        raise DtypeError(
+            f"{path}: holds {pixels.dtype}, and nobody says which values are black and white; give --input-range LOW,HIGH, or "
+            "state it at export (xai-export --input-range)"
+        )
+    return pixels
+
+
+def _channels(spec: Input) -> int | None:
+    """How many channels an image has that are no colours; None for colours and grey."""
+    return spec.channels if spec.preprocess.color == "CHANNELS" else None
+
+
+def _in_pixels(values: NDArray[np.generic], spec: Input) -> NDArray[np.float32]:
+    """Values of the stated range as pixels, of which 0 is black and 255 white: 255 (v - low) / (high - low), the same shape.
+
+    Raises:
+        DtypeError: They are no real numbers.
+        NonFiniteInputError: A value is NaN or infinity.
+    """
+    assert spec.preprocess.range is not None
+    if values.dtype.kind not in "buif":
+        raise DtypeError(f"an image holds real numbers, not {values.dtype}")
+    low, high = spec.preprocess.range
+    pixels = np.empty(values.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, source in zip(pixels, values, strict=True):  # in float64, row by row: the memory is that of the result
+            row[...] = (source.astype(np.float64) - low) * (255 / (high - low))
+    if not (np.isfinite(pixels.min(initial=0)) and np.isfinite(pixels.max(initial=0))):
+        raise NonFiniteInputError("the image holds NaN or infinity")
+    return pixels
+
+
+def _planes(image: NDArray[np.generic], spec: Input) -> NDArray[np.generic]:
+    """An image's pixels [h,w,C]: RGB, or the channels of a network whose channels are no colours.
+
+    Raises:
+        ShapeError: It has other channels.
+    """
+    channels = _channels(spec)
+    if channels is None:
+        return _as_rgb(image) if image.dtype == np.uint8 else _three(image)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[-1] != channels or 0 in image.shape:
+        raise ShapeError(
+            f"an image for this network has {channels} channels, [h,w,{channels}], not {image.shape}; give it as an array or a "
+            ".npy file"
+        )
+    return image
+
+
+def _from_pixels(image: NDArray[np.generic], spec: Input, rounds: bool = True) -> NDArray[Any]:
+    """One input of the network from pixels [h,w,C]; `rounds`: they are whole numbers, and stay so when they are resized."""
+    pixels = _planes(image, spec)
     height, width = pixels.shape[:2]
     how = spec.preprocess
     size, corner = resized(height, width, spec)
@@ -177,12 +287,13 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
     planes = resample.resize(
         np.moveaxis(pixels, -1, 0), *size, interpolation=how.interpolation, antialias=how.antialias, part=part
     )
-    if size != (height, width):
+    if size != (height, width) and rounds:
         planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
     if how.color == "BGR":
         planes = planes[::-1]
     elif how.color == "GRAY":
-        planes = np.rint(np.tensordot(_LUMA, planes, 1))[None]
+        grey = np.tensordot(_LUMA, planes, 1)[None]
+        planes = np.rint(grey) if rounds else grey
     if planes.shape[0] != spec.channels:
         raise ShapeError(f"the network takes {spec.channels} channels, a {how.color} image has {planes.shape[0]}")
     planes = how.normalise(planes)
@@ -195,12 +306,17 @@ def _from_pixels(image: NDArray[np.generic], spec: Input) -> NDArray[Any]:
 def _as_rgb(image: NDArray[np.generic]) -> Pixels:
     if image.dtype != np.uint8:
         raise DtypeError(f"an image has uint8 pixels, not {image.dtype}")
+    rgb: Pixels = _three(image).astype(np.uint8, copy=False)
+    return rgb
+
+
+def _three(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Colours [h,w,3] of an image, or its grey three times."""
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[-1] not in (1, 3) or 0 in image.shape:
         raise ShapeError(f"an image has shape [h,w,3] (RGB) or [h,w] (grey), not {image.shape}")
-    rgb: Pixels = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.uint8, copy=False)
-    return rgb
+    return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def _shorter_to(height: int, width: int, side: int) -> tuple[int, int]:

@@ -116,7 +116,24 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
         default=None,
         help="widen the filter when shrinking (as PIL)",
     )
-    add("--color", choices=typing.get_args(hints["color"]), help="channel order the network takes")
+    add(
+        "--color",
+        choices=typing.get_args(hints["color"]),
+        help="channel order the network takes; CHANNELS: channels that are no colours (default for 2, 4 and more)",
+    )
+    add(
+        "--input-range",
+        dest="range",
+        type=floats,
+        metavar="LOW,HIGH",
+        help="values of 16-bit and float images that become the pixels 0 and 255, unrounded; 0,255 leaves them as they are",
+    )
+    add(
+        "--shown",
+        type=integers,
+        metavar="R,G,B",
+        help="three channels, from 0, that pictures show (default: the first three, or of fewer the first)",
+    )
     add("--scale", type=float, help="factor on the 8-bit value, before mean and std")
     add("--mean", type=floats, metavar="A,B,C", help="after scaling, in the order of the network's channels")
     add("--std", type=floats, metavar="A,B,C", help="likewise")
@@ -169,6 +186,18 @@ def floats(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Parse "3,2,1" as a tuple.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers") from None
 
 
 def options(text: str) -> dict[str, Any]:

@@ -277,6 +277,8 @@ def _plan(
         # the randomised graph is the source now; no framework has a forward pass for it
         network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
     image = image_input(request, network, graph)
+    if request.web is not None and image.preprocess.color == "CHANNELS":
+        raise RequestError(f"--web: the page explains photos; the network takes images of {image.channels} channels")
     if random is None:  # random weights move nothing
         say("following patches of an image")
         choice = follow_choice(graph, choice, request, noise_images(image, 2))

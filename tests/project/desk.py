@@ -86,6 +86,8 @@ def lay(desk: Path) -> None:
     vectors = np.random.default_rng(1).standard_normal((len(LABELS), CLASSES)).astype(np.float32)
     np.save(desk / "vectors.npy", vectors)
     np.save(desk / "prototype.npy", vectors[0])
+    onnx.save(bands(), desk / "bands.onnx")
+    np.save(desk / "scene.npy", np.random.default_rng(2).integers(0, 10_000, (80, 90, 11)).astype(np.uint16))
 
 
 def segmenter() -> onnx.ModelProto:
@@ -104,6 +106,18 @@ def segmenter() -> onnx.ModelProto:
     graph.output.append(
         onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["N", len(ROADS), None, None])
     )
+    return model
+
+
+def bands() -> onnx.ModelProto:
+    """The network of `models/` for images of 11 channels: its first convolution repeats its weights."""
+    model = onnx.load(NETWORK / "clutter_digits.onnx")
+    image = model.graph.input[0]
+    [first] = [node for node in model.graph.node if image.name in node.input]
+    [weights] = [tensor for tensor in model.graph.initializer if tensor.name == first.input[1]]
+    wide = np.resize(numpy_helper.to_array(weights).swapaxes(0, 1), (11, weights.dims[0], *weights.dims[2:]))
+    weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(wide.swapaxes(0, 1)), weights.name))
+    image.type.tensor_type.shape.dim[1].dim_value = 11
     return model
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from .. import resample
 from ..errors import NotApplicableError, ShapeError
 from ..explainer import Explainer
-from ..preprocess import Pixels
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
 
@@ -66,13 +65,13 @@ class ImageAgreement:
 
 
 def explain(
-    explainer: Explainer, images: Sequence[Pixels], methods: Mapping[str, Spec], target: Any = None
+    explainer: Explainer, images: Sequence[NDArray[Any]], methods: Mapping[str, Spec], target: Any = None
 ) -> Explained:
     """Explain images by several methods, for the predicted classes or for those of a reference.
 
     Args:
         explainer: The network.
-        images: RGB [h,w,3] uint8.
+        images: RGB [h,w,3] uint8, or other arrays that `Explainer.explain` takes.
         methods: Title -> name and options.
         target: The classes [n]; None for the predicted ones.
 

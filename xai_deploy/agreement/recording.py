@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import RecordingError
 from ..foundation import schema
 from ..foundation.arrays import TooLargeError, read_npz
 from ..foundation.whole_files import whole_file
-from ..preprocess import Pixels
 from .compare import Explained
 
 FORMAT = 1
@@ -83,7 +83,7 @@ class Recording:
                 **arrays,
             )
 
-    def rows(self, names: Sequence[str], images: Sequence[Pixels]) -> Explained:
+    def rows(self, names: Sequence[str], images: Sequence[NDArray[Any]]) -> Explained:
         """What was recorded of these images, in their order.
 
         Raises:
@@ -159,9 +159,10 @@ def _fit(header: RecordingHeader, explained: Explained) -> bool:
     )
 
 
-def digest(image: Pixels) -> str:
+def digest(image: NDArray[Any]) -> str:
     """The SHA-256 digest of an image's shape and pixels."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    kind = "" if image.dtype == np.uint8 else str(image.dtype)
+    return hashlib.sha256((repr(image.shape) + kind).encode() + image.tobytes()).hexdigest()
 
 
 def joined(parts: Sequence[Explained]) -> Explained:

@@ -18,8 +18,8 @@ from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
 from ..format.bundle import Manifest
 from ..format.guard import check_self_contained
-from ..images import InputRange, read_image
-from ..preprocess import Prepared
+from ..images import InputRange
+from ..preprocess import Prepared, read_pixels
 from ..targets import Like, Target
 
 PLAIN = "plain"
@@ -131,7 +131,9 @@ class Bench:
             spec = explainer.bundle.manifest.input
             noise: NDArray[Any]
             if self.settings.image is not None:
-                one = explainer.prepare(read_image(self.settings.image, input_range=self.settings.input_range)).x
+                one = explainer.prepare(
+                    [read_pixels(self.settings.image, spec, input_range=self.settings.input_range)]
+                ).x
                 self._images[key] = Prepared(np.repeat(one, count, axis=0))
             elif spec.dtype == "uint8":
                 noise = rng.integers(0, 256, (count, *spec.image_shape), dtype=np.uint8)

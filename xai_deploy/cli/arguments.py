@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..errors import InputError, OptionError
-from ..format.bundle import Manifest
+from ..format.bundle import Input, Manifest
 from ..foundation.exits import printable
 from ..foundation.options import read_spec, title_of
 from ..foundation.schema import type_hints
-from ..images import InputRange, Pixels, image_files, read_image
+from ..images import InputRange, image_files
 from ..methods import create, methods
 from ..methods.sets import expanded
+from ..preprocess import read_pixels
 
 log = logging.getLogger(__name__)
 
@@ -168,17 +171,19 @@ def read_chunks(
     paths: Iterable[Path],
     count: int,
     max_pixels: int,
+    spec: Input,
     input_range: InputRange | None = None,
     pixels: int = 50_000_000,
-) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
-    """Images in chunks of at most `count` images and at most `pixels` pixels, more only if one image alone has more.
+) -> Iterator[list[tuple[Path, NDArray[Any]] | Bad]]:
+    """Images, as `read_pixels` reads them, in chunks of at most `count` images and at most `pixels` pixels, more only if one
+    image alone has more.
 
     One chunk is in memory at a time. An image that can't be read is in the chunk as a `Bad`, which `count` does not limit."""
-    chunk: list[tuple[Path, Pixels] | Bad] = []
+    chunk: list[tuple[Path, NDArray[Any]] | Bad] = []
     held = 0
     for path in paths:
         try:
-            image = read_image(path, max_pixels, input_range)
+            image = read_pixels(path, spec, max_pixels, input_range)
         except InputError as error:
             chunk.append(Bad(path, error))
             continue

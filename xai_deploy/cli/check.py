@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from .. import Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
@@ -19,13 +21,13 @@ from ..agreement.networks import described, warn_of_differences
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..caveats import require_classes, warn_of
 from ..errors import ImageFileError, InputError, OptionError, ShapeError
-from ..format.bundle import MANIFEST
+from ..format.bundle import MANIFEST, Input
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.progress import progress
 from ..foundation.whole_files import write_whole
-from ..images import Pixels
 from ..methods import applicable, create
+from ..preprocess import as_photo
 from ..reports import require as require_reports
 from . import examples
 from .arguments import Bad, expand_sets, find_images, parse_methods, read_chunks
@@ -83,7 +85,8 @@ def _check(arguments: argparse.Namespace) -> int:
     agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
     moved = check_report.MostMoved()
-    for paths, pictures in _chunks(files, arguments, skipped):
+    spec = deployed.bundle.manifest.input
+    for paths, pictures in _chunks(files, arguments, skipped, spec):
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
         wanted = reference.explain(names, pictures, methods)
@@ -92,7 +95,7 @@ def _check(arguments: argparse.Namespace) -> int:
         chunk = agreement.compare(names, wanted, got)
         agreements += chunk
         if arguments.report:
-            moved.add(chunk, pictures, wanted, got)
+            moved.add(chunk, [as_photo(picture, spec) for picture in pictures], wanted, got)
     limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
     figures = agreement.judge(agreements, limits)
     passed = all(figure.passed for figure in figures)
@@ -138,7 +141,7 @@ def _record(arguments: argparse.Namespace) -> int:
     parts: list[Explained] = []
     pixels: list[str] = []
     names = []
-    for paths, pictures in _chunks(files, arguments, []):
+    for paths, pictures in _chunks(files, arguments, [], explainer.bundle.manifest.input):
         names += [path.name for path in paths]
         parts.append(agreement.explain(explainer, pictures, methods))
         pixels += [recording.digest(picture) for picture in pictures]
@@ -187,7 +190,7 @@ class _Reference:
             }  # fmt: skip
 
     def explain(
-        self, names: Sequence[str], pictures: Sequence[Pixels], methods: dict[str, agreement.Spec]
+        self, names: Sequence[str], pictures: Sequence[NDArray[Any]], methods: dict[str, agreement.Spec]
     ) -> Explained:
         if self.recording is not None:
             every = self.recording.rows(names, pictures)
@@ -276,14 +279,14 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 
 def _chunks(
-    files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad]
-) -> Iterator[tuple[tuple[Path, ...], tuple[Pixels, ...]]]:
+    files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad], spec: Input
+) -> Iterator[tuple[tuple[Path, ...], tuple[NDArray[Any], ...]]]:
     """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
 
     Raises:
         InputError: An image can't be read, and --skip-bad is not given; or none can be read.
     """
-    chunks = read_chunks(files, _CHUNK, arguments.max_pixels, arguments.input_range)
+    chunks = read_chunks(files, _CHUNK, arguments.max_pixels, spec, arguments.input_range)
     for chunk in progress(chunks, len(files), "images", not arguments.quiet and len(files) > 1, len):
         bad = [item for item in chunk if isinstance(item, Bad)]
         for item in bad:

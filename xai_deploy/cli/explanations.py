@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import Explainer, Explanation, Like, XaiError
 from .. import answer as answers
@@ -20,10 +21,10 @@ from ..errors import BackendNotInstalledError
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
-from ..images import Pixels, read_image
+from ..images import Pixels
 from ..images.transparency import is_transparent
 from ..methods import methods
-from ..preprocess import frame
+from ..preprocess import as_photo, frame, read_pixels
 from ..targets import Target
 from .arguments import (
     Bad,
@@ -74,6 +75,7 @@ class Explanations:
             progress=not arguments.quiet,
             export=export_of(arguments, arguments.bundle, asked),
         )
+        self.input = self.explainer.bundle.manifest.input
         self.methods = expand_sets(asked, [self.explainer.bundle.manifest])
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.names = unique_names(self.paths)
@@ -133,18 +135,18 @@ class Explanations:
         versions = answers.origin(self.explainer)["versions"]
         return {"versions": versions, "network": manifest.digest, "images": files, **options}
 
-    def _chunks(self, done: int) -> Iterator[list[tuple[Path, Pixels] | Bad]]:
+    def _chunks(self, done: int) -> Iterator[list[tuple[Path, NDArray[Any]] | Bad]]:
         """The images after the first `done`, in chunks. An interrupted call had the same chunks: its maps have the same bits."""
         arguments = self.arguments
         slow = any(cls.slow for method in self.methods if (cls := methods.get(method.name)))
         # A slow method fills its batches from one image. One at a time, an interruption loses one image at most.
         step = 1 if slow else min(arguments.batch_size, _CHUNK)
-        return read_chunks(self.paths[done:], step, arguments.max_pixels, arguments.input_range)
+        return read_chunks(self.paths[done:], step, arguments.max_pixels, self.input, arguments.input_range)
 
     def _count(self) -> int:
         return len(self.images) + len(self.skipped)
 
-    def _do(self, chunk: Sequence[tuple[Path, Pixels] | Bad]) -> None:
+    def _do(self, chunk: Sequence[tuple[Path, NDArray[Any]] | Bad]) -> None:
         """Explain the images of a chunk that can be read, and say that the chunk is done.
 
         Raises:
@@ -173,14 +175,14 @@ class Explanations:
             self.skipped += chunk["skipped"]
             for image in chunk["rows"]:
                 path = by_path[image["file"]]
-                picture = read_image(path, self.arguments.max_pixels, self.arguments.input_range)
+                picture = read_pixels(path, self.input, self.arguments.max_pixels, self.arguments.input_range)
                 shown = [
                     answers.restored(self.explainer, entry, np.load(io.BytesIO(self.results.read(entry["raw"]))))
                     for entry in image["explanations"]
                 ]
-                self._add(image, path, picture, shown)
+                self._add(image, path, as_photo(picture, self.input), shown)
 
-    def _explain(self, paths: tuple[Path, ...], pictures: tuple[Pixels, ...]) -> list[dict[str, Any]]:
+    def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""
         specs = [(method.name, method.options) for method in self.methods]
         explanations = self.explainer.explain_many(pictures, specs, self.targets)
@@ -189,9 +191,10 @@ class Explanations:
         entries = []
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
-            seen = frame(picture.shape[0], picture.shape[1], self.explainer.bundle.manifest.input)
+            seen = frame(picture.shape[0], picture.shape[1], self.input)
+            photo = as_photo(picture, self.input)
             written = [
-                self._write(answer, f"{self.names[path]}--{method.title}", picture)
+                self._write(answer, f"{self.names[path]}--{method.title}", photo)
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
             prediction = self._prediction(explanations[0], i, shown)
@@ -203,7 +206,7 @@ class Explanations:
                 "prediction": prediction,
                 "explanations": written,
             }
-            self._add(image, path, picture, shown)
+            self._add(image, path, photo, shown)
             entries.append(image)
         return entries
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..answer import label
 from ..errors import InputError
 from ..foundation.journal import Line
-from ..images import read_image
 from ..methods import create
+from ..preprocess import as_photo, read_pixels
 from ..reports.thumbnails import ColorBar, Shown, color_bar, show, shrink
 from .metrics import Column
 from .plan import Plan
@@ -74,12 +74,12 @@ def parts(subject: Subject, network: int, plan: Plan, rows: Sequence[Line], judg
 def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Column) -> Example | None:
     """What the page shows of an image; None if the file can no longer be read."""
     first = next(iter(rows.values()))
-    path = Path(plan.root, first["image"])
+    path, spec = Path(plan.root, first["image"]), subject.explainer.bundle.manifest.input
     try:
-        pixels = read_image(path, plan.max_pixels, plan.input_range)
+        pixels = read_pixels(path, spec, plan.max_pixels, plan.input_range)
     except InputError:
         return None
-    small = shrink(pixels)
+    small = shrink(as_photo(pixels, spec))
     maps = []
     for method, row in list(rows.items())[:MAPS]:
         name, options = plan.methods[method]

@@ -17,10 +17,9 @@ from ..explanation import Explanation
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
 from ..foundation.progress import progress
-from ..images import read_image
 from ..methods import create as create_method
 from ..methods.method import require_roles
-from ..preprocess import Prepared
+from ..preprocess import Prepared, read_pixels
 from ..similarity import spearman, top_overlap
 from ..targets import ScoreSpace, read
 from ..targets.top import TopTarget
@@ -118,9 +117,10 @@ class _Read:
 
 def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
     images, skipped = [], []
+    spec = subjects[0].explainer.bundle.manifest.input
     for path in paths:
         try:
-            pixels = read_image(path, plan.max_pixels, plan.input_range)
+            pixels = read_pixels(path, spec, plan.max_pixels, plan.input_range)
             height, width = pixels.shape[:2]
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = plan.masks.of(path, height, width) if plan.masks else None

@@ -28,7 +28,7 @@ _REPEATED = ("composite",)
 _PASSED = (
     *(*_OF_FILES, "arch_options", "input_shape", "keep_batchnorm", "name", "output", "roles", "split"),
     *("all_graphs", "guided", "input_gradient", "pixel_relevance", "trust_code", "trust_pickle"),
-    *("preprocess", "resize", "interpolation", "antialias", "color", "scale", "mean", "std"),
+    *("preprocess", "resize", "interpolation", "antialias", "color", "scale", "mean", "std", "input_range", "shown"),
 )
 _BY_ROLE = {
     "input-gradient": (flag("input_gradient"),),

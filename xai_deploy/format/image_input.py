@@ -13,27 +13,32 @@ Floats = TypeVar("Floats", bound=NDArray[Any])
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an 8-bit image becomes the network's input: (pixel * scale - mean) / std, per channel.
+    """How an image becomes the network's input: (pixel * scale - mean) / std, per channel; pixels run from 0 to 255.
 
     Attributes:
         resize: "stretch" to the input size, or the length of the shorter side before a centre crop, in pixels.
         interpolation: Filter of the resize.
         antialias: Widen the filter when shrinking, as PIL and torchvision do; False is OpenCV's plain interpolation.
-        color: Channel order that the network takes.
+        color: Channel order that the network takes. "CHANNELS": channels that are no colours, as the image has them.
         scale: Factor on the 8-bit value.
         mean: Subtracted after scaling, one per channel.
         std: Divided by, one per channel.
         assumed: Whether these values were not stated at export but taken from a preset.
+        range: (low, high), the values of images of more than 8 bits and of floats that become the pixels 0 and 255; values beyond
+            them keep their distance. Such values are not rounded. None: they are scaled to 8 bits (files), or refused (arrays).
+        shown: Three channels, from 0, that pictures show in red, green and blue; None: the first three, or of fewer the first.
     """
 
     resize: Literal["stretch"] | int = "stretch"
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     antialias: bool = True
-    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    color: Literal["RGB", "BGR", "GRAY", "CHANNELS"] = "RGB"
     scale: float = 1.0
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     assumed: bool = False
+    range: tuple[float, float] | None = None
+    shown: tuple[int, int, int] | None = None
 
     def normalise(self, planes: Floats) -> Floats:
         """(pixel * scale - mean) / std. This is the only place that computes it on arrays.
@@ -47,6 +52,16 @@ class Preprocess:
         mean, std = (np.array(values, planes.dtype)[:, None, None] for values in (self.mean, self.std))
         normalised: Floats = (planes * planes.dtype.type(self.scale) - mean) / std
         return normalised
+
+    def fault(self, channels: int) -> str | None:
+        """What contradicts an input of this many channels; None if nothing does."""
+        if not len(self.mean) == len(self.std) == channels or 0.0 in self.std:
+            return f"mean and std need {channels} values each, std none of them zero"
+        if self.range is not None and not self.range[0] < self.range[1]:
+            return "range is two numbers, the lower one first"
+        if self.shown is not None and not 0 <= min(self.shown) <= max(self.shown) < channels:
+            return f"shown names channels from 0 to {channels - 1}"
+        return None
 
     def ends(self) -> NDArray[np.float64]:
         """A black and a white pixel, normalised: [2, C]."""

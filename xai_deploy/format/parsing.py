@@ -108,8 +108,8 @@ def _check(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: logits_step can't be negative")
     if manifest.randomised is not None and (fault := manifest.randomised.fault()) is not None:
         raise ManifestError(f"{where}: randomised: {fault}")
-    if not len(preprocess.mean) == len(preprocess.std) == image.channels or 0.0 in preprocess.std:
-        raise ManifestError(f"{where}: mean and std need {image.channels} values each, std none of them zero")
+    if (fault := preprocess.fault(image.channels)) is not None:
+        raise ManifestError(f"{where}: {fault}")
     if isinstance(preprocess.resize, int) and preprocess.resize < max(image.height, image.width):
         raise ManifestError(f"{where}: the shorter side is resized to {preprocess.resize}, smaller than the crop")
     _check_ports(manifest, where)

@@ -1,4 +1,4 @@
-"""Arrays on disk: `.npz` files read without pickle and within bounds, and folders of a JSON header beside such a file.
+"""Arrays on disk: `.npy` and `.npz` files read without pickle and within bounds, and folders of a JSON header beside such a file.
 
 NumPy allocates what an array's header claims, and a small compressed file unpacks to any size. So sizes are compared before
 anything is loaded.
@@ -28,6 +28,39 @@ _HEADER_LIMIT = 16 << 20  # bytes
 
 class TooLargeError(ValueError):
     """There is more than the limit allows."""
+
+
+def read_npy(path: Path, limit: int) -> NDArray[Any]:
+    """The array of a `.npy` file that may be a stranger's.
+
+    Args:
+        path: A plain file, or a link to one.
+        limit: The file's bytes.
+
+    Raises:
+        OSError: The file can't be read.
+        OverflowError: It is larger than the limit.
+        ValueError: It is no `.npy` file, is damaged, or holds Python objects; the message says which.
+    """
+    if not path.is_file():
+        raise ValueError("not a plain file" if path.exists() else "no such file")
+    if path.stat().st_size > limit:
+        raise OverflowError
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("not a .npy file; write it with numpy.save")
+        file.seek(0)
+        try:
+            shape, dtype = _header(file)
+        except Exception:  # the header is a Python expression, and damaged ones fail in many ways
+            raise ValueError("its header is damaged; write it again with numpy.save") from None
+        if dtype.hasobject:
+            raise ValueError("holds Python objects, which are not read; save an array of numbers")
+        if file.tell() + math.prod(shape) * dtype.itemsize != path.stat().st_size:
+            raise ValueError(f"its header announces {dtype} {shape}, but the file has another size; it is damaged")
+        file.seek(0)
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+    return array
 
 
 def read_npz(file: Path | IO[bytes], limit: int, stored: bool = False) -> dict[str, NDArray[Any]]:
@@ -63,12 +96,18 @@ def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         ValueError: The sizes differ, or the array holds Python objects.
     """
     with members.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, dtype = _header(file)
         # After the header, `tell` is where the data begin.
         if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(member.filename)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type in the header of a `.npy` file; the file is then where the data begin."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
 
 
 def write_folder(folder: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

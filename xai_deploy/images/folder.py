@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..errors import ImageFileError
 from ..foundation.mistaken import ORDER, is_bundle
+from .npy import is_npy
 from .read import SUFFIXES
 
 
 def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) -> list[Path]:
     """The image files in a folder, in the order of their paths. Hidden files and folders are left out.
 
-    Links to files are followed. Links to folders are not.
+    Links to files are followed. Links to folders are not. If there is no image file, arrays (`.npy`) are the images.
 
     Args:
         root: The folder.
@@ -32,7 +33,7 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) 
     def fail(error: OSError) -> None:
         raise ImageFileError(f"{error.filename}: can't be read ({error.strerror})")
 
-    files = []
+    files, arrays = [], []
     left_out = {os.path.abspath(folder) for folder in apart}
     for folder, inside, names in os.walk(root, onerror=fail):
         inside[:] = [  # in place, so that os.walk does not enter the other folders
@@ -41,6 +42,8 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) 
             if recursive and not name.startswith(".") and os.path.abspath(Path(folder, name)) not in left_out
         ]
         files += [Path(folder, name) for name in names if _is_image(name)]
+        arrays += [Path(folder, name) for name in names if not name.startswith(".") and is_npy(Path(name))]
+    files = files or arrays  # results of xai-explain lie beside pictures
     if not files and is_bundle(root):
         raise ImageFileError(f"{root}: is a bundle, not an image; {ORDER}")
     if not files:

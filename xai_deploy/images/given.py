@@ -6,13 +6,15 @@ A file, and a PIL image of that file, give the same pixels: upright, RGB, 16 bit
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DtypeError, ImageFileError, ShapeError
-from .read import read_image, upright
+from .npy import channels_last, is_npy, read_image_array
+from .read import MAX_PIXELS, read_image, read_values, upright
 from .scale import to_8_bits
 from .transparency import warn_of_transparency
 
@@ -66,21 +68,33 @@ def as_array(given: object) -> NDArray[np.generic]:
     return array
 
 
-def read_given(given: object) -> NDArray[np.generic]:
+def read_given(
+    given: object, channels: int | None = None, keep: bool = False, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.generic]:
     """One image in any form -> its array: uint8 [h,w], [h,w,1] or [h,w,3], upright; or floats as they are.
 
     Args:
-        given: A path, read as by `read_image`; a PIL image; an array or a tensor. The alpha channel of uint8 [h,w,4] is ignored,
-            with a warning if a pixel is transparent.
+        given: A path, read as by `read_image`, or a `.npy` file with an array; a PIL image; an array or a tensor. The alpha channel
+            of uint8 [h,w,4] is ignored, with a warning if a pixel is transparent.
+        channels: How many channels the image has if they are no colours: then [h,w,channels], and no channel is left out.
+        keep: Keep values of more than 8 bits as they are, instead of scaling them to 8 bits.
+        max_pixels: As for `read_image`.
 
     Raises:
         InputError: It can't be read, or is none of these.
     """
+    name = "an array"
     if isinstance(given, (str, os.PathLike)):
-        return read_image(given)
-    if is_single(given):
-        return _from_pil(given)
+        if not is_npy(Path(given)):
+            return read_values(given, max_pixels) if keep else read_image(given, max_pixels)
+        name, given = str(given), read_image_array(Path(given), max_pixels)
+        if channels is None:
+            given = channels_last(given, _CHANNELS, name)
+    elif is_single(given):
+        return _from_pil(given, keep)
     array = as_array(given)
+    if channels is not None:
+        return channels_last(array, (channels,), name)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 4 and array.size:
         warn_of_transparency(array[..., 3], 255, "an image")
         array = array[..., :3]
@@ -111,15 +125,17 @@ def _from_torch(tensor: Any) -> NDArray[np.generic]:
     return np.moveaxis(array, -3, -1) if first else array
 
 
-def _from_pil(image: Any) -> NDArray[np.generic]:
+def _from_pil(image: Any, keep: bool) -> NDArray[np.generic]:
     name = str(getattr(image, "filename", "") or "an image")
     try:
         image.load()  # a TIFF is turned upright here; PIL then forgets its orientation
         turned = image.getexif().get(_EXIF_ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError) as error:
         raise ImageFileError(f"{name}: the image is truncated or damaged ({error})") from None
-    if image.mode in _DEEP:
-        pixels = np.asarray(to_8_bits(np.asarray(image).astype(np.uint16), None, name))
+    if keep and image.mode in (*_DEEP, "I", "F"):
+        pixels: NDArray[Any] = np.asarray(image)
+    elif image.mode in _DEEP:
+        pixels = to_8_bits(np.asarray(image).astype(np.uint16), None, name)
     elif image.mode == "CMYK":
         pixels = _from_cmyk(np.asarray(image))
     elif image.mode in _CONVERTED:

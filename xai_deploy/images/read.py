@@ -80,11 +80,28 @@ def read_image(
         BackendNotInstalledError: OpenCV is missing, or older than 4.11.
         OptionError: `input_range` is not two finite numbers, the lower one first.
     """
-    cv2 = opencv()
     span = checked(input_range) if input_range is not None else None
+    return _rgb(_values(path, max_pixels, deep=span is not None), span, path)
+
+
+def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """As `read_image`, but values of more than 8 bits keep their type: RGB [h,w,3], or grey [h,w] of files without colours.
+
+    Raises:
+        ImageFileError, ImageTooLargeError, BackendNotInstalledError: As for `read_image`.
+    """
+    values = _values(path, max_pixels, deep=True)
+    if values.dtype == np.uint8:
+        return _rgb(values, None, path)
+    return values if values.ndim == 2 else np.ascontiguousarray(values[:, :, 2::-1])  # BGR or BGRA -> RGB
+
+
+def _values(path: str | os.PathLike[str], max_pixels: int, deep: bool) -> NDArray[Any]:
+    """The pixels of a file as OpenCV gives them, upright; with `deep` also values that have no fixed black and white."""
+    cv2 = opencv()
     data = _contents(Path(path))
     header = _header(data, max_pixels, path)
-    if header.deep and span is None:
+    if header.deep and not deep:
         raise ImageFileError(
             f"{path}: {header.bits}-bit {header.kind} values have no fixed black and white; give "
             "--input-range LOW,HIGH (in Python: input_range)"
@@ -94,7 +111,7 @@ def read_image(
     if header.alpha:
         # Decoded again unless it is deep: IMREAD_COLOR drops the alpha channel, and IMREAD_UNCHANGED does not turn the picture.
         _judge_transparency(image if header.deep else _decode(cv2, data, cv2.IMREAD_UNCHANGED), header, path)
-    return _rgb(upright(image, header.orientation or 1), span, path)
+    return upright(image, header.orientation or 1)
 
 
 def _header(data: bytes, max_pixels: int, path: object) -> Header:

@@ -15,6 +15,8 @@ from ..sources.stated import Stated
 from .recipes import Unstated, recipe
 
 _NUMBERS = ("scale", "mean", "std")
+_CHANNELS = 1024  # more are no image's
+_COLOURS = {"GRAY": 1, "RGB": 3, "BGR": 3}
 
 
 def describe_input(
@@ -45,6 +47,8 @@ def describe_input(
     chosen = asked or (usual or guess if dtype != "uint8" else "none")
     # a single field says nothing about the others; these four together leave nothing important to guess
     assumed = asked is None and not {"resize", "scale", "mean", "std"} <= set(request.preprocess_fields)
+    if asked is None and chosen == "imagenet" and channels not in (1, 3):
+        chosen = "unit"
     values = recipe(chosen, channels, height, width)
     if stated is not None and asked is None:
         fields = stated.at(channels, height, width) or {}
@@ -57,6 +61,8 @@ def describe_input(
         if key not in known:
             raise RequestError(f"preprocessing has no field {key!r}; it has {', '.join(sorted(known))}")
         values[key] = _checked(key, value)
+    if values["color"] == "CHANNELS":
+        values.setdefault("range", (0.0, 255.0))  # values as they are: there is no 8-bit photo to compare with
     for key in ("mean", "std"):
         if values["color"] == "BGR" and key not in request.preprocess_fields:
             values[key] = values[key][::-1]  # presets are in RGB order, the manifest in the network's
@@ -68,10 +74,16 @@ def describe_input(
         raise RequestError("--std must not be zero")
     if isinstance(values["resize"], int) and values["resize"] < max(height, width):
         raise RequestError(f"--resize {values['resize']} is smaller than the input, {height} x {width}")
-    expected = 1 if values["color"] == "GRAY" else 3
+    if channels > _CHANNELS:
+        raise RequestError(f"the input has {channels} channels; images of at most {_CHANNELS} are explained")
+    expected = _COLOURS.get(values["color"], channels)
     if channels != expected:
-        raise RequestError(f"the input has {channels} channels; {values['color']} images have {expected}")
+        raise RequestError(
+            f"the input has {channels} channels; {values['color']} images have {expected} (--color CHANNELS takes any number)"
+        )
     how = Preprocess(**values)
+    if (fault := how.fault(channels)) is not None:
+        raise RequestError(f"the preprocessing does not fit the input: {fault}")
     if dtype == "uint8":
         _check_range(how)
     return Input(name, layout, channels, height, width, dtype, how, *deep)  # type: ignore[arg-type]
@@ -98,8 +110,6 @@ def unstated(
     if request.preprocess is not None or dtype == "uint8" or set(request.preprocess_fields) >= set(_NUMBERS):
         return None
     if isinstance(default, Stated) and default.at(channels, height, width) is not None:
-        return None
-    if channels not in (1, 3):  # refused later with a better reason
         return None
     return Unstated(request.source, channels, tuple(f"--{key}" for key in _NUMBERS if key in request.preprocess_fields))
 
@@ -129,6 +139,17 @@ def _checked(key: str, value: Any) -> Any:
         if isinstance(value, (list, tuple)) and all(map(_is_number, value)):
             return tuple(map(float, value))
         raise RequestError(f"--{key} takes numbers, one per channel; got {value!r}")
+    if key in ("range", "shown"):
+        kinds = typing.get_args(typing.get_args(typing.get_type_hints(Preprocess)[key])[0])
+        if (
+            isinstance(value, (list, tuple))
+            and len(value) == len(kinds)
+            and all(map(_is_number, value))
+            and (key == "range" or all(type(number) is int for number in value))
+        ):
+            return tuple(kind(number) for kind, number in zip(kinds, value, strict=True))
+        what = "--input-range takes LOW,HIGH, for example 0,65535" if key == "range" else "--shown takes three channels"
+        raise RequestError(f"{what}; got {value!r}")
     if key == "scale":
         if _is_number(value) and value != 0:
             return float(value)

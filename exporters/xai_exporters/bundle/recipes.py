@@ -20,6 +20,9 @@ RECIPES: Mapping[Preset, str] = {
 }
 """Recipe -> what it does, in the order in which it is offered. The first is the default of the question at a terminal."""
 
+_FOR: Mapping[Preset, tuple[int, ...] | None] = dict.fromkeys(RECIPES) | {"imagenet": (1, 3), "caffe": (3,)}
+"""Recipe -> the numbers of channels that it is for; None: any."""
+
 
 @dataclass(frozen=True)
 class Unstated:
@@ -38,7 +41,7 @@ class Unstated:
     @property
     def choices(self) -> tuple[Preset, ...]:
         """The recipes that fit the input."""
-        return tuple(name for name in RECIPES if self.channels == 3 or name != "caffe")
+        return tuple(name for name, channels in _FOR.items() if channels is None or self.channels in channels)
 
 
 Ask = Callable[[Unstated], Preset]
@@ -46,16 +49,20 @@ Ask = Callable[[Unstated], Preset]
 
 
 def recipe(name: str, channels: int, height: int, width: int) -> dict[str, Any]:
-    """A recipe's fields of `xai_deploy.format.manifest.Preprocess`, for RGB or grey images.
+    """A recipe's fields of `xai_deploy.format.manifest.Preprocess`, for RGB or grey images, or for other channels.
 
     A centre crop first resizes the shorter side to 8/7 of a square input; inputs of another form are stretched. Grey inputs have
     neither mean nor std, "tf" aside. "caffe" is the difference to the mean of ImageNet's training images, (103.939, 116.779,
     123.68) in BGR order.
 
     Raises:
-        RequestError: There is no such recipe, or it is for colour images and the input is grey.
+        RequestError: There is no such recipe, or it is for other images.
     """
-    color = "GRAY" if channels == 1 else "RGB"
+    color = {1: "GRAY", 3: "RGB"}.get(channels, "CHANNELS")
+    if name == "imagenet" and color == "CHANNELS":
+        raise RequestError(
+            f"--preprocess imagenet is for photos; the input has {channels} channels: give unit or none, with --mean and --std"
+        )
     plain = {"resize": "stretch", "color": color, "mean": (0.0,) * channels, "std": (1.0,) * channels}
     # 256 to 224 for square inputs; others are stretched
     crop = {"resize": round(min(height, width) * 256 / 224)} if height == width else {}
@@ -67,8 +74,9 @@ def recipe(name: str, channels: int, height: int, width: int) -> dict[str, Any]:
     if name == "tf":
         return {**plain, **crop, "scale": 1 / 127.5, "mean": (1.0,) * channels}
     if name == "caffe":
-        if channels == 1:
-            raise RequestError("--preprocess caffe is for colour images; the input has one channel")
+        if channels != 3:
+            has = "one channel" if channels == 1 else f"{channels} channels"
+            raise RequestError(f"--preprocess caffe is for colour images; the input has {has}")
         return {**plain, **crop, "scale": 1.0, "color": "BGR", "mean": (123.68, 116.779, 103.939)}
     if name == "none":
         return {**plain, "scale": 1.0}

@@ -237,7 +237,9 @@ def _verify_fused(
     session = open_session(bundle.graph(role), what)
     embedded = session.get_modelmeta().custom_metadata_map["xai_preprocess"] == "embedded"
     if embedded:  # pixels of another size: the graph has to run, but there are no outputs to compare with
-        images = np.random.default_rng(0).integers(0, 256, (3, spec.height + 1, spec.width + 2, 3)).astype(np.uint8)
+        colours = spec.channels if spec.preprocess.color == "CHANNELS" else 3
+        pixels = (3, spec.height + 1, spec.width + 2, colours)
+        images = np.random.default_rng(0).integers(0, 256, pixels).astype(np.uint8)
     feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
     feeds |= beside(bundle.manifest.graphs[role], len(images))
     results = run(session, _used(session, feeds), what)

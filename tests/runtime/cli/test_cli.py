@@ -327,7 +327,8 @@ def test_chunks_are_bounded_in_pixels(work: Path) -> None:
     from xai_deploy.cli.arguments import Bad, read_chunks
 
     paths = [Path("photos/dog.png")] * 5 + [Path("none.png"), Path("photos/cat.png")]
-    chunks = list(read_chunks(paths, 16, 10**9, pixels=300_000))
+    spec = Explainer("net.xai").bundle.manifest.input
+    chunks = list(read_chunks(paths, 16, 10**9, spec, pixels=300_000))
     assert [len(chunk) for chunk in chunks] == [2, 2, 3]
     assert isinstance(chunks[2][1], Bad)
 

@@ -19,16 +19,17 @@ _INT64, _FLOAT = int(ir.DataType.INT64), int(ir.DataType.FLOAT)
 
 
 def embed_preprocess(net: Net) -> None:
-    """Make the graph take 8-bit RGB images of any size; all images of a batch have the same size.
+    """Make the graph take 8-bit images of any size, RGB or of the network's own channels; all images of a batch have the same size.
 
     Raises:
         GraphError: An interpolation that is not written as a graph.
     """
     op, spec = net.op, net.material.image
     how = spec.preprocess
+    colours = spec.channels if how.color == "CHANNELS" else 3
     if how.interpolation == "bicubic" and not how.antialias:
         raise GraphError("--embed-preprocess: no graph exists for bicubic without antialiasing; choose another filter")
-    net.image.shape = ir.Shape([batch_of(net.image), "height", "width", 3])
+    net.image.shape = ir.Shape([batch_of(net.image), "height", "width", colours])
     net.image.type = ir.TensorType(ir.DataType.UINT8)
     planes = op.Transpose(op.Cast(net.image, to=_FLOAT), perm=[0, 3, 1, 2])
     height, width = (op.Shape(net.image, start=axis, end=axis + 1) for axis in (1, 2))
