@@ -80,7 +80,7 @@ def test_listing_layers_never_asks(here: Path, capfd: pytest.CaptureFixture[str]
         ("float32", 3, None, {"preprocess_fields": {"scale": 1}}, True),
         ("float32", 3, STATED, {}, False),
         ("float32", 1, STATED, {}, True),  # stated for three channels
-        ("float32", 4, None, {}, False),  # refused for another reason
+        ("float32", 4, None, {}, True),
     ],
 )
 def test_what_counts_as_stated(

@@ -106,7 +106,7 @@ def test_single_fields_over_the_preset() -> None:
         ({"antialias": 1}, "antialias is true or false; got 1"),
         ({"interpolation": "lanczos"}, "--interpolation is one of bilinear, bicubic, nearest; got 'lanczos'"),
         ({"interpolation": ["bilinear"]}, "--interpolation is one of"),
-        ({"color": "rgb"}, "--color is one of RGB, BGR, GRAY; got 'rgb'"),
+        ({"color": "rgb"}, "--color is one of RGB, BGR, GRAY, CHANNELS; got 'rgb'"),
         ({"color": "GRAY"}, "the input has 3 channels; GRAY images have 1"),
     ],
 )
@@ -115,9 +115,10 @@ def test_refused(fields: dict[str, Any], says: str) -> None:
         described(preprocess_fields=fields)
 
 
-def test_channels_that_no_image_has() -> None:
-    with pytest.raises(RequestError, match="the input has 4 channels; RGB images have 3"):
-        described((4, 16, 16))
+def test_channels_that_are_no_colours() -> None:
+    assert described((4, 16, 16)).preprocess.color == "CHANNELS"
+    with pytest.raises(RequestError, match="the input has 1025 channels; images of at most 1024 are explained"):
+        described((1025, 16, 16))
     with pytest.raises(
         RequestError, match="no preset 'torch' for --preprocess; there are imagenet, unit, tf, caffe, none, assume"
     ):

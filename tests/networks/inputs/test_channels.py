@@ -80,14 +80,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (11, "unit", {"range": (0.0, 10_000.0), "shown": (3, 2, 1), "mean": (0.1,) * 11, "std": (0.5,) * 11}, {}),
     ):
         saved(channels, folder / f"{channels}.onnx")
-        more = {"input_gradient": True, "guided": True, "pixel_relevance": True, **more}
+        graphs: dict[str, Any] = {"input_gradient": True, "guided": True, "pixel_relevance": True, **more}
         export(
             Request(
                 folder / f"{channels}.onnx",
                 output_path=folder / f"{channels}.xai",
                 preprocess=preset,
                 preprocess_fields=fields,
-                **more,
+                **graphs,
             )
         )
     return folder
@@ -105,7 +105,7 @@ def test_eleven_channels(folder: Path, backend: str, count: int) -> None:
         got = explainer.explain(images, "grad-cam", 2)
         np.testing.assert_allclose(got.logits, logits.detach().numpy(), atol=1e-4)
         np.testing.assert_allclose(got.raw, want, atol=1e-4 * want.max())
-        assert [size for size in got.sizes] == [SIZE] * count
+        assert list(got.sizes) == [SIZE] * count
     pixels = gradient.abs().amax(dim=1).numpy()
     np.testing.assert_allclose(explainer.explain(given, "gradient", 2).raw, pixels, atol=1e-4 * pixels.max())
     for method in explainer.methods("all"):
