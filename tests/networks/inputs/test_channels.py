@@ -85,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Request(
                 folder / f"{channels}.onnx",
                 output_path=folder / f"{channels}.xai",
-                preprocess=preset,
+                preprocess=preset,  # type: ignore[arg-type]
                 preprocess_fields=fields,
                 **graphs,
             )
