@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from .. import Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
@@ -84,8 +82,7 @@ def _check(arguments: argparse.Namespace) -> int:
     methods = _methods(arguments, reference, deployed)
     agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
-    moved = check_report.MostMoved()
-    spec = deployed.bundle.manifest.input
+    moved, spec = check_report.MostMoved(), deployed.bundle.manifest.input
     for paths, pictures in _chunks(files, arguments, skipped, spec):
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
@@ -189,9 +186,7 @@ class _Reference:
                 "name": header.network, "digest": header.digest, "layer": header.layer, "runtime": header.runtime
             }  # fmt: skip
 
-    def explain(
-        self, names: Sequence[str], pictures: Sequence[NDArray[Any]], methods: dict[str, agreement.Spec]
-    ) -> Explained:
+    def explain(self, names: Sequence[str], pictures: Sequence[Any], methods: dict[str, agreement.Spec]) -> Explained:
         if self.recording is not None:
             every = self.recording.rows(names, pictures)
             return Explained(every.logits, every.probabilities, {title: every.heatmaps[title] for title in methods})
@@ -280,7 +275,7 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
 
 def _chunks(
     files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad], spec: Input
-) -> Iterator[tuple[tuple[Path, ...], tuple[NDArray[Any], ...]]]:
+) -> Iterator[tuple[tuple[Path, ...], tuple[Any, ...]]]:
     """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
 
     Raises:
@@ -293,7 +288,7 @@ def _chunks(
             item.report(arguments.skip_bad)
         skipped += bad
         if good := [item for item in chunk if not isinstance(item, Bad)]:
-            yield tuple(path for path, _ in good), tuple(picture for _, picture in good)
+            yield tuple(zip(*good, strict=True))
     if len(skipped) == len(files):
         raise InputError(f"none of the {len(files)} images can be read")
 

@@ -70,6 +70,24 @@ def describe_input(
             values[key] = values[key] * channels  # one number stands for all channels
         if len(values[key]) != channels:
             raise RequestError(f"--{key} needs {channels} values, one per channel of the input; got {len(values[key])}")
+    how = _fitting(values, channels, height, width)
+    if dtype == "uint8":
+        _check_range(how)
+    return Input(name, layout, channels, height, width, dtype, how, *deep)  # type: ignore[arg-type]
+
+
+def _sides(image_shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """(C,H,W), or (C,D,H,W) of volumes."""
+    axis = layout.index("C") - 1  # `image_shape` does not count the batch
+    return (image_shape[axis], *image_shape[:axis], *image_shape[axis + 1 :])
+
+
+def _fitting(values: dict[str, Any], channels: int, height: int, width: int) -> Preprocess:
+    """The preprocessing of these fields, if they fit the input.
+
+    Raises:
+        RequestError: They do not.
+    """
     if 0.0 in values["std"]:
         raise RequestError("--std must not be zero")
     if isinstance(values["resize"], int) and values["resize"] < max(height, width):
@@ -84,15 +102,7 @@ def describe_input(
     how = Preprocess(**values)
     if (fault := how.fault(channels)) is not None:
         raise RequestError(f"the preprocessing does not fit the input: {fault}")
-    if dtype == "uint8":
-        _check_range(how)
-    return Input(name, layout, channels, height, width, dtype, how, *deep)  # type: ignore[arg-type]
-
-
-def _sides(image_shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
-    """(C,H,W), or (C,D,H,W) of volumes."""
-    axis = layout.index("C") - 1  # `image_shape` does not count the batch
-    return (image_shape[axis], *image_shape[:axis], *image_shape[axis + 1 :])
+    return how
 
 
 def unstated(
