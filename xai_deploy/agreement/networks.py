@@ -17,7 +17,8 @@ def warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
     layers = [bundle.manifest.target.name for bundle in (one, other)]
     shapes = [bundle.manifest.target.shape for bundle in (one, other)]
     # Two names may mean the same layer; two names with different shapes can't.
-    if layers[0] != layers[1] and shapes[0] != shapes[1]:
+    cut = one.manifest.is_cut and other.manifest.is_cut
+    if cut and layers[0] != layers[1] and shapes[0] != shapes[1]:
         log.warning(
             "the reference is cut at %s, the deployed network at %s, so their maps differ for that reason alone",
             *map(printable, layers),

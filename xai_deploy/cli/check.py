@@ -18,13 +18,14 @@ from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
 from ..agreement.networks import described, warn_of_differences
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..caveats import require_classes, warn_of
-from ..errors import ImageFileError, InputError, OptionError, ShapeError
+from ..errors import ImageFileError, InputError, NotApplicableError, OptionError, ShapeError
 from ..format.bundle import MANIFEST, Input
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.progress import progress
 from ..foundation.whole_files import write_whole
 from ..methods import applicable, create
+from ..methods.method import lacks
 from ..preprocess import as_photo
 from ..reports import require as require_reports
 from . import examples
@@ -237,10 +238,9 @@ def _methods(
             raise OptionError(f"{missing}: not recorded; the recording has {', '.join(recorded)}")
         if asked:
             return {title: recorded[title] for title in asked}
-        graphs = deployed.bundle.manifest.graphs
         usable: dict[str, agreement.Spec] = {}
         for title, (name, options) in recorded.items():
-            if all(role in graphs for role in create(name, options).roles):
+            if lacks(create(name, options), deployed.bundle.manifest) is None:
                 usable[title] = (name, options)
             else:
                 log.warning("%s: recorded, but the deployed network's bundle has no graph for it; left out", title)
@@ -248,7 +248,12 @@ def _methods(
     if asked:
         return dict(asked)
     there = applicable(manifests)
-    return {name: (name, {}) for name in DEFAULT if name in there}
+    chosen = [name for name in DEFAULT if name in there] or there
+    if not chosen:
+        raise NotApplicableError(
+            "no quick method can be used on both networks; name a slow one with -m, for example rise"
+        )
+    return {name: (name, {}) for name in chosen}
 
 
 def _find(paths: Sequence[str], arguments: argparse.Namespace, bundles: str) -> list[Path]:

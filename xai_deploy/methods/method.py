@@ -35,6 +35,7 @@ __all__ = [
     "Seed",
     "check_epsilon",
     "create",
+    "lacks",
     "left_out",
     "methods",
     "require_roles",
@@ -256,7 +257,14 @@ def score_explained(score: Score, seed: Seed, scores: Array) -> Array:
     return seed.of(scores) if score == "logit" else seed.of_probabilities(scores)
 
 
-_NO_LAYER = "it reads a layer, and this bundle's network is not cut; export it again with --split LAYER"
+def lacks(method: Method, manifest: Manifest) -> tuple[str, str] | None:
+    """What a method needs and a bundle lacks ("no 'gradient' graph"), and why or what to do; None if nothing."""
+    if method.needs_layer and not manifest.is_cut:
+        return "no layer", "its network is not cut: export it again with --split LAYER"
+    for role, advice in method.roles.items():
+        if role not in manifest.graphs:
+            return f"no {role!r} graph", manifest.left_out.get(role, advice)
+    return None
 
 
 def require_roles(name: str, method: Method, manifest: Manifest) -> None:
@@ -265,12 +273,8 @@ def require_roles(name: str, method: Method, manifest: Manifest) -> None:
     Raises:
         NotApplicableError: A graph is missing, or the layer; the message says which one, why, and what to do.
     """
-    if method.needs_layer and not manifest.is_cut:
-        raise NotApplicableError(f"{name}: {_NO_LAYER}")
-    for role, advice in method.roles.items():
-        if role not in manifest.graphs:
-            reason = manifest.left_out.get(role, advice)
-            raise NotApplicableError(f"{name}: this bundle has no {role!r} graph; {reason}")
+    if (missing := lacks(method, manifest)) is not None:
+        raise NotApplicableError(f"{name}: this bundle has {'; '.join(missing)}")
 
 
 def applicable(manifests: Sequence[Manifest], which: MethodSet = "fast") -> list[str]:
@@ -289,16 +293,8 @@ def left_out(manifests: Sequence[Manifest], which: MethodSet) -> dict[str, str]:
     reasons = {}
     for name in methods:
         method = create(name, {})
-        missing = (
-            f"no {role!r} graph: {manifest.left_out.get(role, advice)}"
-            for manifest in manifests
-            for role, advice in method.roles.items()
-            if role not in manifest.graphs
-        )
+        missing = (": ".join(what) for manifest in manifests if (what := lacks(method, manifest)) is not None)
         undefined = (reason for manifest in manifests if (reason := method.why_not(manifest)) is not None)
-        if method.needs_layer and not all(manifest.is_cut for manifest in manifests):
-            reasons[name] = _NO_LAYER
-            continue
         slow = ["slow: tens of inferences or more"] if which == "fast" and method.slow else []
         if (reason := next(itertools.chain(slow, missing, undefined), None)) is not None:
             reasons[name] = reason

@@ -16,6 +16,7 @@ from xai_exporters.cli import main
 from xai_exporters.errors import RequestError
 
 from xai_deploy import Explainer
+from xai_deploy.cli.check import main as check
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import NotApplicableError, OptionError
 from xai_deploy.evaluation.metrics.curves import Deletion, _measure
@@ -81,7 +82,7 @@ def test_methods_that_need_no_layer(plain: tuple[nn.Module, Path], backend: str,
 def test_a_method_that_reads_a_layer_is_refused(plain: tuple[nn.Module, Path]) -> None:
     explainer = Explainer(plain[1])
     with pytest.raises(
-        NotApplicableError, match=r"^grad-cam: it reads a layer, and this bundle's network is not cut; export it again"
+        NotApplicableError, match=r"^grad-cam: this bundle has no layer; its network is not cut: export it again"
     ):
         explainer.explain(images(1), "grad-cam")
     assert "at none of net" in repr(explainer.explain(images(1), "gradient"))
@@ -137,7 +138,20 @@ def test_the_command_lines(plain: tuple[nn.Module, Path], tmp_path: Path, capsys
     assert explain(arguments) == 0
     assert (tmp_path / "out" / "results.json").is_file()
     assert explain([*arguments[:2], "-o", str(tmp_path / "other")]) == 2
-    assert "reciprocam: it reads a layer, and this bundle's network is not cut" in capsys.readouterr().err
+    assert "reciprocam: this bundle has no layer; its network is not cut: export it again" in capsys.readouterr().err
+
+
+def test_the_check_takes_what_there_is(
+    plain: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The methods that it takes by default read a layer."""
+    bare, photo = tmp_path / "bare.xai", tmp_path / "photo.png"
+    export(Request(plain[1].with_suffix(".onnx"), output_path=bare, preprocess="none"))
+    PIL.Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(photo)
+    assert check([str(plain[1]), str(plain[1]), str(photo)]) == 0
+    assert "gradient" in capsys.readouterr().out
+    assert check([str(plain[1]), str(bare), str(photo)]) == 2
+    assert "no quick method can be used on both networks; name a slow one with -m" in capsys.readouterr().err
 
 
 def test_cells_of_a_network_that_is_not_cut(plain: tuple[nn.Module, Path]) -> None:
