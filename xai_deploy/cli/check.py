@@ -250,9 +250,7 @@ def _methods(
     there = applicable(manifests)
     chosen = [name for name in DEFAULT if name in there] or there
     if not chosen:
-        raise NotApplicableError(
-            "no quick method can be used on both networks; name a slow one with -m, for example rise"
-        )
+        raise NotApplicableError("both networks allow no quick method; name a slow one with -m, for example rise")
     return {name: (name, {}) for name in chosen}
 
 

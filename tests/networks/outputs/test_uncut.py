@@ -151,7 +151,7 @@ def test_the_check_takes_what_there_is(
     assert check([str(plain[1]), str(plain[1]), str(photo)]) == 0
     assert "gradient" in capsys.readouterr().out
     assert check([str(plain[1]), str(bare), str(photo)]) == 2
-    assert "no quick method can be used on both networks; name a slow one with -m" in capsys.readouterr().err
+    assert "both networks allow no quick method; name a slow one with -m" in capsys.readouterr().err
 
 
 def test_cells_of_a_network_that_is_not_cut(plain: tuple[nn.Module, Path]) -> None:
