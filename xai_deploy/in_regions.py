@@ -95,11 +95,12 @@ def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
     Raises:
         TargetError: There is a single class, and the output holds codes of a quantised network: what half is, is not known.
     """
-    classes, h, w = manifest.scores.shape
+    classes, *places = manifest.scores.shape
     own = next(output for output in manifest.outputs if output.kind != "other")
     values = forward.outputs[own.tensor]
     per_image = values.shape[1:]
-    fitting = [axis for axis in (1, 3) if len(per_image) == 3 and per_image[axis - 1] == classes]
+    rank = len(manifest.scores.shape)
+    fitting = [axis for axis in (1, rank) if len(per_image) == rank and per_image[axis - 1] == classes]
     # with as many classes as rows or columns, both axes fit: the exporter then takes that of the input's channels
     axis = manifest.input.channel_axis if len(fitting) == 2 else next(iter(fitting), 0)
     if axis and classes > 1:
@@ -115,8 +116,8 @@ def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
         scores = values.reshape(len(values), *[d for d in per_image if d != 1])
         chosen = np.where(scores > (0.5 if manifest.activation in ("sigmoid", "independent") else 0), 0, -1)
     maps = chosen.astype(np.float32)
-    if maps.shape[1:] != (h, w):
-        maps = resample.resize(maps, h, w, interpolation="nearest")
+    if list(maps.shape[1:]) != places:
+        maps = resample.resize(maps, *places, interpolation="nearest")
     return np.asarray(maps, np.int64)
 
 

@@ -7,6 +7,7 @@ and everything that is defined for classes is defined for regions. A classifier 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,8 @@ class Regions:
         scores = manifest.scores
         if scores.kind != "dense":
             return cls(manifest.classes)
-        _, h, w = scores.shape
-        return cls(manifest.classes, np.full((images, 1, h, w), 1 / (h * w), np.float32))
+        places = scores.shape[1:]
+        return cls(manifest.classes, np.full((images, 1, *places), 1 / math.prod(places), np.float32))
 
     @classmethod
     def join(cls, several: list[Regions]) -> Regions:

@@ -174,7 +174,7 @@ def _print_summary(done: Export) -> None:
     table.add_column(overflow="fold")
     single = done.one_because is not None
     table.add_row("source", done.kind)
-    size = f"{spec.channels} x {spec.height} x {spec.width}"
+    size = " x ".join(map(str, (spec.channels, *spec.size)))
     table.add_row("input", f"{spec.name}: {size}, {spec.layout}, {spec.dtype}" + (
         "; one at a time" if single else "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
     how = spec.preprocess

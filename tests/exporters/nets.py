@@ -17,17 +17,17 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """Weights, statistics, scales (some negative) and biases that hide no factor of one and no term of zero."""
     generator = torch.Generator().manual_seed(seed)
     for m in module.modules():
-        if isinstance(m, nn.BatchNorm2d):
+        if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d)):
             assert m.running_mean is not None
             assert m.running_var is not None
             m.running_mean.copy_(torch.randn(m.num_features, generator=generator) * 0.3)
             m.running_var.copy_(torch.rand(m.num_features, generator=generator) + 0.5)
-        if isinstance(m, (nn.BatchNorm2d, nn.LayerNorm)):
+        if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)):
             with torch.no_grad():
                 m.weight.copy_(torch.randn(m.weight.shape, generator=generator) + 0.5)
                 m.weight[0] = -0.8
                 m.bias.copy_(torch.randn(m.bias.shape, generator=generator) * 0.3)
-        elif isinstance(m, (nn.Conv2d, nn.Linear)):
+        elif isinstance(m, (nn.Conv2d, nn.Conv3d, nn.Linear)):
             with torch.no_grad():
                 m.weight.copy_(torch.randn(m.weight.shape, generator=generator) / m.weight[0].numel() ** 0.5)
                 if m.bias is not None:

@@ -135,14 +135,14 @@ def _check_ports(manifest: Manifest, where: str) -> None:
                     f"{where}: the tensors that the {role} {what} differ from those that the manifest states for the network"
                 )
     scores = manifest.scores
-    rank = 3 if scores.kind == "dense" else 1
+    rank = 1 + len(manifest.input.size) if scores.kind == "dense" else 1
     if scores.tensor != LOGITS or len(scores.shape) != rank or scores.shape[0] != manifest.classes:
         raise ManifestError(
             f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"
         )
     logits = next((port.shape for port in manifest.graphs[manifest.scoring].gives if port.name == LOGITS), None)
     if logits != manifest.seed_shape:
-        places = f" at {scores.shape[1]} x {scores.shape[2]} positions" if rank == 3 else ""
+        places = f" at {' x '.join(map(str, scores.shape[1:]))} positions" if rank > 1 else ""
         raise ManifestError(
             f"{where}: the {manifest.scoring} gives no {LOGITS!r} of {manifest.classes} classes{places}"
         )

@@ -55,7 +55,7 @@ class Place:
 
     Attributes:
         said: How it is written, for people: "120,40,60,60", "mask.png", "all", "predicted".
-        mask: Booleans of the photo's size, [h,w]; None for the others.
+        mask: Booleans of the photo's size, [h,w], or of a volume's, [D,h,w]; None for the others.
         points: Corners (x, y) of a box or a polygon in pixels of the photo, in order; x to the right, y down.
     """
 
@@ -65,7 +65,8 @@ class Place:
 
     @classmethod
     def read(cls, written: object) -> Place:
-        """A place from a text, a path, a box (x, y, width, height), corners [(x, y), ...] or an array of booleans [h,w].
+        """A place from a text, a path, a box (x, y, width, height), corners [(x, y), ...] or an array of booleans: [h,w], of a
+        volume also [D,h,w].
 
         Raises:
             TargetError: It is none of these.
@@ -104,28 +105,29 @@ class Place:
         Raises:
             TargetError: The region is empty, lies outside what the network sees, or its mask has another size than the photo.
         """
-        _, h, w = seen.scores.shape
+        places = seen.scores.shape[1:]
         if self.said == "all":
-            return np.ones((len(seen.sizes), h, w), np.float32)
+            return np.ones((len(seen.sizes), *places), np.float32)
         if self.said == "predicted":
-            covered: Array = (seen.predicted() == classes[:, None, None]).astype(np.float32)
-            if not covered.any(axis=(1, 2)).all():
+            asked = classes.reshape(-1, *(1,) * len(places))
+            covered: Array = (seen.predicted() == asked).astype(np.float32)
+            there = covered.any(axis=tuple(range(1, covered.ndim)))
+            if not there.all():
                 raise TargetError(
-                    f"the network predicts class {classes[~covered.any(axis=(1, 2))][0]} at no position; name a region "
+                    f"the network predicts class {classes[~there][0]} at no position; name a region "
                     "(CLASS@x,y,width,height, CLASS@mask.png or CLASS@all)"
                 )
             return covered
         return np.stack([self._laid(seen, size) for size in seen.sizes])
 
     def _laid(self, seen: Seen, size: tuple[int, int] | None) -> Array:
-        """The share of each position, [H,W], of one image."""
+        """The share of each position, [H,W], of one image; [D,H,W] of a volume, through whose slices a flat region goes."""
         height, width = size or (seen.spec.height, seen.spec.width)
-        _, h, w = seen.scores.shape
-        mask = self.mask
-        if mask is not None and mask.shape != (height, width):
-            raise TargetError(
-                f"the mask {self.said} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
-            )
+        *deep, h, w = seen.scores.shape[1:]
+        mask, flat = self.mask, (height, width)
+        if mask is not None and mask.shape not in (flat, (*seen.spec.size[:-2], *flat)):
+            sides, own = (" x ".join(map(str, a[::-1])) for a in (mask.shape, (*seen.spec.size[:-2], *flat)))
+            raise TargetError(f"the mask {self.said} has {sides} pixels, its image {own}")
         if mask is None:
             mask = _inside(self.points, height, width)
         if not mask.any():
@@ -136,9 +138,13 @@ class Place:
                 else f"the region {self.said} is empty"
             )
         if size is not None:
-            mask = mask[frame(height, width, seen.spec).slices]
-        down, across = overlaps(mask.shape[0], h), overlaps(mask.shape[1], w)
+            mask = mask[(..., *frame(height, width, seen.spec).slices)]
+        down, across = overlaps(mask.shape[-2], h), overlaps(mask.shape[-1], w)
         share: Array = (down @ mask.astype(np.float32) @ across.T).astype(np.float32)
+        if mask.ndim == 3:
+            share = np.tensordot(overlaps(len(mask), *deep), share, 1).astype(np.float32)
+        elif deep:
+            share = np.repeat(share[None], deep[0], axis=0)
         if not share.any():
             raise TargetError(f"the region {self.said} lies outside the part of the image that the network sees")
         return share
@@ -198,13 +204,13 @@ def _as_mask(values: NDArray[np.generic], name: str) -> NDArray[np.bool_]:
     Raises:
         TargetError: It holds other values, or nothing but one.
     """
-    if values.ndim == 3:
+    if values.ndim == 3 and values.dtype != bool:  # booleans of this rank are the mask of a volume
         if (values != values[..., :1]).any():
             raise TargetError(
                 f"{name}: a mask is black and white, and this picture has colours; save the object white on black"
             )
         values = values[..., 0]
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
+    if values.ndim not in (2, 3) or values.dtype.kind not in "biuf":
         raise TargetError(f"{name}: a mask is a picture [h,w] of two values, not {values.dtype} {list(values.shape)}")
     levels = np.unique(values)
     if len(levels) > 2 or (len(levels) == 2 and levels[0] != 0):

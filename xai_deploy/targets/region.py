@@ -111,7 +111,7 @@ class RegionTarget:
         sides = [self.side] if self.versus is None else [self.side, self.versus]
         shares = [side.place.covers(seen, _frequent(side, seen)) for side in sides]
         where = np.stack(shares, axis=1)
-        where /= where.sum(axis=(2, 3), keepdims=True)
+        where /= where.sum(axis=tuple(range(2, where.ndim)), keepdims=True)
         return where
 
     def seed(self, logits: Callable[[], Array]) -> Seed:

@@ -41,6 +41,10 @@ def describe_input(
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
     """
     channels, *deep, height, width = _sides(image_shape, layout)
+    if deep and request.fuse:
+        raise RequestError(
+            "--fuse: graphs that hold a method are for images; explain volumes with the runtime (xai-explain)"
+        )
     stated, usual = (default, "imagenet") if isinstance(default, Stated) else (None, default)
     asked, guess = (None, "imagenet") if request.preprocess == "assume" else (request.preprocess, "none")
     # a network of 8-bit pixels takes them as they are, unless the request says otherwise

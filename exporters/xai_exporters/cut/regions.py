@@ -9,6 +9,7 @@ dense scores, with the region's weights times those of the classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -25,7 +26,7 @@ class Regions:
     """The tensors of a graph that scores regions.
 
     Attributes:
-        where: [N,R,H,W] float32, the weights of each region: a further input.
+        where: [N,R,H,W] float32 ([N,R,D,H,W] of volumes), the weights of each region: a further input.
         dense: [N,C,H*W] float32, the scores at each position.
         scores: [N,R,C], the scores of the regions.
         shares: [N,R,C], the mean probabilities in the regions; None if the network has none.
@@ -46,14 +47,15 @@ def add_regions(emit: Emitter, value: ir.Value, logits: Logits, batch: int | str
         logits: What is explained.
         batch: The first dimension of the graph's inputs.
     """
-    classes, h, w = logits.scores.shape
-    if logits.class_axis == 3:
-        value = emit.node("Transpose", [value], "classes_first", {"perm": [0, 3, 1, 2]})
+    classes, *places = logits.scores.shape
+    positions, last = math.prod(places), len(places) + 1
+    if logits.class_axis == last:
+        value = emit.node("Transpose", [value], "classes_first", {"perm": [0, last, *range(1, last)]})
     if logits.value.dtype != ir.DataType.FLOAT:
         value = emit.node("Cast", [value], "dense_float32", {"to": int(ir.DataType.FLOAT)})
-    dense = emit.node("Reshape", [value, emit.ints([-1, classes, h * w], "dense_shape")], "dense")
-    where = ir.Value(name="where/new", shape=ir.Shape([batch, REGIONS, h, w]), type=ir.TensorType(ir.DataType.FLOAT))
-    flat = emit.node("Reshape", [where, emit.ints([0, 0, h * w], "where_shape")], "where_flat")
+    dense = emit.node("Reshape", [value, emit.ints([-1, classes, positions], "dense_shape")], "dense")
+    where = ir.Value(name="where/new", shape=ir.Shape([batch, REGIONS, *places]), type=ir.TensorType(ir.DataType.FLOAT))
+    flat = emit.node("Reshape", [where, emit.ints([0, 0, positions], "where_shape")], "where_flat")
     turned = emit.node("Transpose", [flat], "where_last", {"perm": [0, 2, 1]})
 
     def summed(values: ir.Value, name: str) -> ir.Value:
