@@ -177,7 +177,7 @@ def shared(x: Tensor, layer: nn.Conv3d, r: Tensor) -> Tensor:
         parts.append((part, weight))
 
     def applied(v: Tensor, w: Tensor) -> Tensor:
-        return functional.conv3d(v, w, None, layer.stride, layer.padding)  # type: ignore[arg-type]
+        return functional.conv3d(v, w, None, layer.stride, layer.padding)
 
     share = r / (torch.stack([applied(v, w) for v, w in parts]).sum(0) + 1e-6)
     result = torch.zeros_like(x)
