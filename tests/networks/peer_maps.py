@@ -17,6 +17,8 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "xgrad-cam": ("XGradCAM", {"eps": 1e-7}),
     "hires-cam": ("HiResCAM", {}),
     "layer-cam": ("LayerCAM", {}),
+    "eigen-cam": ("EigenCAM", {"centred": True}),
+    "eigen-grad-cam": ("EigenGradCAM", {"centred": True}),
 }
 """Our method -> its class there, and our options that make the formula the same."""
 
@@ -32,6 +34,9 @@ def peer_map(
 
         def keep(*arguments: Any, **named: Any) -> Any:
             image = weighted(*arguments, **named)
+            if method.startswith("eigen"):  # the sign of a singular vector is free, and LAPACK's is there: ours is this one
+                values = arguments[3] if method == "eigen-cam" else arguments[3] * arguments[4]
+                image = image * np.sign((image * values.sum(1)).sum((1, 2), keepdims=True))
             raw.append(np.maximum(image, 0))  # as its compute_cam_per_layer does next
             return image
 

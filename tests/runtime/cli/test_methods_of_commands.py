@@ -20,7 +20,8 @@ from .. import tiny
 from ..conftest import Bundles
 from .test_cli import report
 
-FAST = ["cam", "grad-cam", "grad-cam++", "gradient", "guided-backprop", "guided-grad-cam", "hires-cam"]
+FAST = ["cam", "eigen-cam", "eigen-grad-cam", "grad-cam", "grad-cam++", "gradient", "guided-backprop"]
+FAST += ["guided-grad-cam", "hires-cam"]
 FAST += ["input-x-gradient", "layer-cam", "reciprocam", "xgrad-cam"]
 SLOW = ["integrated-gradients", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"]
 
@@ -73,8 +74,8 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
 
 
 def test_sets_in_python(explainer: Explainer) -> None:
-    assert explainer.methods("fast") == ["cam", "reciprocam"]
-    assert explainer.methods() == explainer.methods("all") == ["cam", "reciprocam", "rise", "score-cam"]
+    assert explainer.methods("fast") == ["cam", "eigen-cam", "reciprocam"]
+    assert explainer.methods() == explainer.methods("all") == ["cam", "eigen-cam", "reciprocam", "rise", "score-cam"]
     with pytest.raises(UnknownMethodError, match=r"'fast' is a set of methods; Explainer\.methods\('fast'\) gives it"):
         explainer.explain(tiny.inputs("pooled", 1), "fast")
     with pytest.raises(OptionError, match="which is 'all' or 'fast', not 'slow'"):
@@ -126,11 +127,11 @@ def test_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> N
         "reciprocam",
     }
     assert check.main(["net.xai", "bare.xai", "photos/cat.png", "-m", "fast", "--json", "check.json"]) == 0
-    assert list(json.loads(Path("check.json").read_text())["methods"]) == ["reciprocam"]
+    assert list(json.loads(Path("check.json").read_text())["methods"]) == ["eigen-cam", "reciprocam"]
     capsys.readouterr()
     assert check.main(["--record", "one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 0
     assert check.main(["one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 2
-    assert capsys.readouterr().err.endswith("error: fast: not recorded; the recording has cam, reciprocam\n")
+    assert capsys.readouterr().err.endswith("error: fast: not recorded; the recording has cam, eigen-cam, reciprocam\n")
 
 
 def test_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
