@@ -34,7 +34,7 @@ def peer_map(
 
         def keep(*arguments: Any, **named: Any) -> Any:
             image = weighted(*arguments, **named)
-            if method.startswith("eigen"):  # the sign of a singular vector is free, and LAPACK's is there: ours is this one
+            if method.startswith("eigen"):  # the sign of a singular vector is free; ours is this one
                 values = arguments[3] if method == "eigen-cam" else arguments[3] * arguments[4]
                 image = image * np.sign((image * values.sum(1)).sum((1, 2), keepdims=True))
             raw.append(np.maximum(image, 0))  # as its compute_cam_per_layer does next
