@@ -37,7 +37,8 @@ the layer. Made by `scripts/check_zoo`; rows of one page may come from several r
 - **positions**: a patch of noise moves to 9 places on a grey image; how often the cell that changes most lies at the patch or
   beside it. **drawn**: the statistics were drawn too, as an earlier version of the script did. Through some such networks no signal
   passes (gradients of 1e-14), and others are chaotic (ConvMixer: gradients of 1e4); every cell then answers alike.
-- **relevance**: largest difference between the runtimes, relative to the largest magnitude.
+- **relevance**: largest difference between the runtimes, relative to the largest magnitude. *said*: the export says that rounding
+  decides so much of it.
 
 """
 
@@ -143,7 +144,12 @@ def _relevance(one: Mapping[str, Any]) -> str:
         return _clean(found.get("error", one.get("stopped", "not reached")))
     if not found["finite"]:
         return "**not finite**"
-    return f"{found['differ']:.0e}" if found["differ"] <= APART else f"**{found['differ']:.0e}**"
+    if found["differ"] <= APART:
+        return f"{found['differ']:.0e}"
+    said = one.get("rounding", {}).get(found["role"], 0)
+    if found["differ"] <= TIMES * said:
+        return f"{found['differ']:.0e}, *said*: {said:.0e}"
+    return f"**{found['differ']:.0e}**"
 
 
 def _clean(text: str) -> str:
