@@ -1,7 +1,7 @@
 """Keep OpenVINO from moving a factor of each position into the weights of the convolution after it.
 
 OpenVINO 2026.4 computes conv(x * c, w) as conv(x, w * c) if c can be broadcast to w. That is right for a factor of each channel. If
-the kernel is as large as the map (7 x 7 on 7 x 7), a factor of each position can be broadcast, too. The result is then wrong by half
+the kernel is as large as the map (7 x 7 on 7 x 7), a factor of each position can be broadcast. The result is then wrong by half
 its size, because each position of a padded convolution reads the factors elsewhere. Factors of a division are moved likewise, and
 through Reshape and empty Pads. A Clip that lets every number pass stops it.
 """
