@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
+from .beside import Beside, Given, Rows, together
 from .errors import NonFiniteOutputError, NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
 from .faithful import PRODUCTS, rounding, rounding_warning
-from .format.bundle import Input
 from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
@@ -32,10 +32,11 @@ from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
 from .opened_network import OpenedNetwork
-from .pictures.thumbnail import thumbnail
-from .preprocess import Images, Pixels, Prepared, as_list, as_photo, prepare, read_for
-from .targets import CheckedTarget, ScoreSpace, Seed, Target
+from .pictures.thumbnail import small
+from .preprocess import Images, Pixels, Prepared, prepare, read_for
+from .targets import CheckedTarget, ScoreSpace, Target
 from .targets import read as read_targets
+from .targets.seeds import versus_of
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,13 @@ class Explainer:
         )
 
     def explain(
-        self, images: Images, method: str = "reciprocam", target: Target = None, **options: object
+        self,
+        images: Images,
+        method: str = "reciprocam",
+        target: Target = None,
+        *,
+        inputs: Any = None,
+        **options: object,
     ) -> Explanation:
         """Explain images by one method.
 
@@ -138,6 +145,8 @@ class Explainer:
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
                 `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: the
                 weights of all classes.
+            inputs: For a network that takes more than these images: name -> images or an array, one for all or one for each. Images
+                of several inputs may also be given together, as tuples.
             **options: The method's options.
 
         Raises:
@@ -145,10 +154,14 @@ class Explainer:
         """
         if isinstance(target, str) and len(read_targets([target], 1, self._space)) != 1:
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
-        return self.explain_many(images, [(method, options)], [target])[0]
+        return self.explain_many(images, [(method, options)], [target], inputs)[0]
 
     def explain_many(
-        self, images: Images, methods: Sequence[MethodSpec] = ("reciprocam",), targets: Sequence[Target] = (None,)
+        self,
+        images: Images,
+        methods: Sequence[MethodSpec] = ("reciprocam",),
+        targets: Sequence[Target] = (None,),
+        inputs: Given | None = None,
     ) -> list[Explanation]:
         """Explain images by several methods and for several targets, with one run of the head.
 
@@ -156,6 +169,7 @@ class Explainer:
             images: As for `explain`.
             methods: Names, or pairs of a name and its options; a name alone is one method.
             targets: Each as for `explain`; "topK" stands for the K best classes of each image, as K targets.
+            inputs: As for `explain`.
 
         Returns:
             One Explanation per method and target, the targets varying fastest.
@@ -169,9 +183,9 @@ class Explainer:
                 raise NotApplicableError(f"{name}: {why}")
             self._warn_of_rounding(name, method)
             named.append((name, method))
-        batch = as_list(images, self.bundle.manifest.input)
+        batch, beside = together(images, inputs, manifest)
         wanted = read_targets(targets, len(batch), self._space)
-        parts = [self._chunk(batch, rows, named, wanted) for rows in self._rows(len(batch))]
+        parts = [self._chunk(batch, beside, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
 
     def _warn_of_rounding(self, name: str, method: Method) -> None:
@@ -200,28 +214,32 @@ class Explainer:
         """
         read_targets([target], 1, self._space)
 
-    def predict(self, images: Images) -> NDArray[np.float32]:
+    def predict(self, images: Images, inputs: Given | None = None) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
-        batch = as_list(images, self.bundle.manifest.input)
-        return np.concatenate([self._forward([batch[i] for i in rows]).logits for rows in self._rows(len(batch))])
+        batch, beside = together(images, inputs, self.bundle.manifest)
+        rows = self._rows(len(batch))
+        return np.concatenate([self._forward([batch[i] for i in own], beside.rows(own)).logits for own in rows])
 
-    def prepare(self, images: Images) -> Prepared:
+    def prepare(self, images: Images, inputs: Given | None = None) -> Prepared:
         """Preprocess images, given as for `explain`. `explain` and `predict` take the result in place of images."""
-        spec = self.bundle.manifest.input
-        return Prepared(np.stack([prepare(image, spec) for image in as_list(images, spec)]))
+        batch, beside = together(images, inputs, self.bundle.manifest)
+        prepared = np.stack([prepare(image, self.bundle.manifest.input) for image in batch])
+        return Prepared(prepared, beside.rows(range(len(batch))))
 
     def _rows(self, count: int) -> Iterator[range]:
         step = self._network.batch_size
         return (range(start, min(start + step, count)) for start in range(0, count, step))
 
-    def _forward(self, images: Sequence[Image | Prepared]) -> ForwardPass:
+    def _forward(self, images: Sequence[Image | Prepared], beside: Rows) -> ForwardPass:
         spec = self.bundle.manifest.input
         inputs = [prepare(image, spec) for image in images]
-        return ForwardPass(self._network, inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
+        x = inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
+        return ForwardPass(self._network, x, beside=beside)
 
     def _chunk(
         self,
         images: Sequence[Image | Prepared],
+        beside: Beside,
         rows: range,
         named: Sequence[tuple[str, Method]],
         wanted: Sequence[CheckedTarget],
@@ -230,10 +248,10 @@ class Explainer:
         started = time.perf_counter()
         spec = self.bundle.manifest.input
         given = [image if isinstance(image, Prepared) else read_for(image, spec) for image in (images[i] for i in rows)]
-        forward = self._forward(given)
+        forward = self._forward(given, beside.rows(rows))
         chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
         if self.bundle.manifest.scores.kind == "dense":
-            sizes = [_small(one, spec)[0] for one in given]
+            sizes = [small(one, spec)[0] for one in given]
             forward, chosen = in_regions(forward, chosen, self.bundle.manifest, sizes)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
@@ -255,7 +273,7 @@ class Explainer:
             for of, (_, method) in zip(maps, named, strict=True)
         ]
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
-        return _Part(scored, forward.outputs, maps, seconds, constant, [_small(one, spec) for one in given])
+        return _Part(scored, forward.outputs, maps, seconds, constant, [small(one, spec) for one in given])
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -308,7 +326,7 @@ class Explainer:
                         logits=logits[t],
                         outputs=outputs,
                         target=_joined([part.scored[t].seed.target for part in parts]),
-                        versus=_versus([part.scored[t].seed for part in parts]),
+                        versus=versus_of([part.scored[t].seed for part in parts]),
                         sign=_joined([np.where(part.scored[t].seed.sign < 0, -1, 1).astype(np.int8) for part in parts]),
                         method=name,
                         options=options_of(method),
@@ -340,23 +358,6 @@ class Explainer:
                     session = GuardedSession(self._backend.open(data), guarded, graph, role)
                     self._sessions[role] = session
         return session
-
-
-def _small(image: NDArray[Any] | Prepared, spec: Input) -> tuple[tuple[int, int] | None, Pixels | None]:
-    """The size of a photo and its thumbnail; None for floats and prepared inputs, which are no photos."""
-    if isinstance(image, Prepared) or (image.dtype != np.uint8 and spec.preprocess.range is None):
-        return None, None
-    photo = as_photo(image, spec)
-    return (photo.shape[0], photo.shape[1]), thumbnail(photo)
-
-
-def _versus(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
-    contrasts = [seed.versus for seed in seeds]
-    if all(versus is None for versus in contrasts):
-        return None
-    # Some chunks may have a contrast and others none.
-    none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
-    return np.concatenate([n if v is None else v for n, v in zip(none, contrasts, strict=True)])
 
 
 @contextlib.contextmanager

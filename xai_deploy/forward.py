@@ -32,11 +32,19 @@ class ForwardPass:
         network: The opened graphs.
         x: The inputs.
         regions: Their regions, for dense scores; None: of each image all of it.
+        beside: What the network takes beside them, by name, [n, ...] each.
     """
 
-    def __init__(self, network: OpenedNetwork, x: NDArray[Any], regions: Regions | None = None) -> None:
+    def __init__(
+        self,
+        network: OpenedNetwork,
+        x: NDArray[Any],
+        regions: Regions | None = None,
+        beside: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         self._network = network
         self.x = x
+        self._beside_x = beside or {}
         self.regions = regions or Regions.whole(network.manifest, len(x))
         self.batch_size = network.batch_size
         self.image_size = network.manifest.input.size
@@ -45,7 +53,7 @@ class ForwardPass:
     @lazy
     def _head(self) -> dict[str, Tensor]:
         """The head's outputs, in the memory in which the runtime left them: the host's or a device's."""
-        return self._run_head(self.x)
+        return self._run_head(self.x, self._beside_x)
 
     @lazy
     def activation(self) -> Array:
@@ -121,7 +129,7 @@ class ForwardPass:
 
     def network(self, x: NDArray[Any], image: Index, score: Score = "logit") -> Array:
         """Scores [b,entries] of other inputs: head, then tail, without a copy to the host in between."""
-        return self._scores(score, self._run_head(x), self.regions.rows(image))
+        return self._scores(score, self._run_head(x, self._rows_beside(image)), self.regions.rows(image))
 
     def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
@@ -206,7 +214,7 @@ class ForwardPass:
 
     @lazy
     def _own_map(self) -> Array:
-        feeds = {self._network.manifest.input.name: self.x, **self.regions.feeds()}
+        feeds = {self._network.manifest.input.name: self.x, **self._beside_x, **self.regions.feeds()}
         results = self._network.run("own-map", feeds, [OWN_MAP, *self._network.tail_outputs])
         self.__dict__.setdefault("outputs", {name: to_host(results[name]) for name in self._network.tail_outputs})
         return np.asarray(to_host(results[OWN_MAP]), np.float32)
@@ -219,11 +227,12 @@ class ForwardPass:
     def at(self, x: NDArray[Any], image: Index) -> ForwardPass:
         """The forward pass of other inputs [b, ...], with the regions of the images that they are made of."""
         regions = self.regions.rows(image)
-        return ForwardPass(self._network, x.astype(self._network.manifest.input.dtype, copy=False), regions)
+        inputs = x.astype(self._network.manifest.input.dtype, copy=False)
+        return ForwardPass(self._network, inputs, regions, self._rows_beside(image))
 
     def of_regions(self, regions: Regions) -> ForwardPass:
         """The same images with other regions; the head does not run again."""
-        other = ForwardPass(self._network, self.x, regions)
+        other = ForwardPass(self._network, self.x, regions, self._beside_x)
         if "_head" in self.__dict__:
             other.__dict__["_head"] = self._head
         return other
@@ -242,7 +251,8 @@ class ForwardPass:
     def _run_back(self, role: str, target: Index, seed: Array) -> Array:
         network = self._network
         graph = network.manifest.graphs[role]
-        feeds: dict[str, Tensor] = {network.manifest.input.name: self.x} if graph.start == "image" else dict(self._head)
+        image: dict[str, Tensor] = {network.manifest.input.name: self.x, **self._beside_x}
+        feeds = image if graph.start == "image" else dict(self._head)
         feeds |= {TARGET: target, SEED: seed, **self.regions.feeds()}
         name = graph.propagated
         assert name is not None  # methods ask for graphs that propagate back
@@ -317,9 +327,13 @@ class ForwardPass:
         """The steps, with a bar at a terminal if the engine was asked for one."""
         return progress(steps, total, label, self._network.show_progress)
 
-    def _run_head(self, x: NDArray[Any]) -> dict[str, Tensor]:
+    def _rows_beside(self, image: Index) -> dict[str, NDArray[Any]]:
+        """What the network takes beside inputs that are made of these images."""
+        return {name: rows[image] for name, rows in self._beside_x.items()}
+
+    def _run_head(self, x: NDArray[Any], beside: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
         """What the tail takes. A network that is not cut takes the image itself."""
-        feeds: dict[str, Tensor] = {self._network.manifest.input.name: x}
+        feeds: dict[str, Tensor] = {self._network.manifest.input.name: x, **beside}
         if not self._network.manifest.is_cut:
             return feeds
         return self._network.run("head", feeds, [ACTIVATION, *self._network.sides])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast, overload
 
@@ -29,9 +29,15 @@ class Prepared:
 
     Attributes:
         x: [n, ...] in the network's own layout and dtype.
+        beside: Its further inputs by name, [n, ...] each.
     """
 
     x: NDArray[Any]
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def rows(self, index: Any) -> Prepared:
+        """Some of them."""
+        return Prepared(self.x[index], {name: value[index] for name, value in self.beside.items()})
 
 
 Images = Image | Sequence[Image] | Prepared

@@ -90,7 +90,7 @@ def port_fault(manifest: Manifest) -> str | None:
         TARGET: (),
         SEED: scores,
         SHARES: scores,
-        manifest.input.name: image,
+        **{port.name: port.shape for port in manifest.inputs},
         **{port.name: port.shape for port in regions(manifest)},
         **{side.name: side.shape for side in manifest.side},
         **{output.tensor: output.shape for output in manifest.outputs},
@@ -120,6 +120,10 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, int, int]]:
     yield "manifest.input.width", image.width, _SIDE
     yield "manifest.input.depth", image.depth or 1, _SIDE
     yield "manifest.input: channels x height x width", math.prod(image.image_shape), _ELEMENTS
+    yield "manifest.further: entries", len(manifest.further.ports) + len(manifest.further.order), _MOST
+    for one in manifest.further.images:
+        most = max(*one.image_shape, *([one.preprocess.resize] if isinstance(one.preprocess.resize, int) else []))
+        yield f"manifest.further: {one.name!r}", most, _SIDE
     if isinstance(image.preprocess.resize, int):
         yield "manifest.input.preprocess.resize", image.preprocess.resize, _SIDE
     for size in (channels, *places):
@@ -148,6 +152,8 @@ def _tensors(manifest: Manifest) -> Iterator[tuple[str, Port]]:
         yield f"manifest.side[{i}]", Port(side.name, side.shape, side.dtype)
     for i, output in enumerate(manifest.outputs):
         yield f"manifest.outputs[{i}].shape", Port(output.name, output.shape, None)
+    for port in manifest.further.ports:
+        yield f"manifest.further: {port.name!r}", port
     for role, graph in manifest.graphs.items():
         for port in (*graph.takes, *graph.gives):
             yield f"manifest.graphs[{role!r}]: the port {port.name!r}", port

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
+from .further_inputs import FurtherInputs
 from .graphs import (
     ACTIVATION,
     BY_SEED,
@@ -78,6 +79,7 @@ __all__ = [
     "Bundle",
     "Explained",
     "FileRecord",
+    "FurtherInputs",
     "Graph",
     "Input",
     "Manifest",
@@ -212,8 +214,9 @@ class Bundle:
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
         graph, image = self.manifest.graphs[role], self.manifest.input
         data, where = self.read(graph.file), str(self.path / graph.file)
-        # Bytes of one image in float32. The engine never runs a fused graph, so its memory is not bounded.
-        size = None if fused_method(role) is not None else 4 * math.prod(image.image_shape)
+        # Bytes of one image in float32, with what is beside it. The engine never runs a fused graph, so its memory is not bounded.
+        numbers = math.prod(image.image_shape) + self.manifest.further.size
+        size = None if fused_method(role) is not None else 4 * numbers
         guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
         if size is not None:
             guarded.check_ports(graph, self.manifest.batch)

@@ -39,6 +39,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..foundation import schema
+from .further_inputs import FurtherInputs
 from .graphs import ACTIVATION, LOGITS, NETWORK, WHERE, Graph, Port
 from .image_input import Input
 from .randomised import Randomised
@@ -165,6 +166,7 @@ class Manifest:
         requires: Features that a reader has to know; with an unknown one the bundle is refused.
         extensions: Entries that a reader may ignore.
         explained: What targets weigh. The first is the tensor `logits`; none: a score for each class.
+        further: What the network takes beside `input`, the image that is explained.
     """
 
     format: int
@@ -188,6 +190,12 @@ class Manifest:
     requires: tuple[str, ...] = ()
     extensions: dict[str, str] = field(default_factory=dict)
     explained: tuple[Explained, ...] = ()
+    further: FurtherInputs = field(default_factory=FurtherInputs)
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Everything that the network takes: the image that is explained, and what is beside it."""
+        return Port(self.input.name, self.input.image_shape, self.input.dtype), *self.further.ports
 
     @property
     def scores(self) -> Explained:

@@ -97,6 +97,8 @@ def _check(manifest: Manifest, where: str) -> None:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
     if not manifest.is_cut and (manifest.side or manifest.target.asked):
         raise ManifestError(f"{where}: the network is not cut, but the manifest describes a layer")
+    if (fault := manifest.further.fault(manifest.input.name)) is not None:
+        raise ManifestError(f"{where}: further: {fault}")
     image, preprocess = manifest.input, manifest.input.preprocess
     if len(image.layout) != len(image.size) + 2 or len(manifest.target.shape) != len(image.size) + 1:
         raise ManifestError(f"{where}: the input is {image.layout}, which does not fit its depth or the layer's shape")
@@ -117,17 +119,16 @@ def _check(manifest: Manifest, where: str) -> None:
 
 def _check_ports(manifest: Manifest, where: str) -> None:
     """Check that every graph states what it takes and gives, in agreement with the rest of the manifest."""
-    image = Port(manifest.input.name, manifest.input.image_shape, manifest.input.dtype)
     for role, graph in manifest.graphs.items():
         if not (graph.takes and graph.gives) and manifest.format > 1:  # fused graphs of format 1 have no ports
             raise ManifestError(f"{where}: the graph {role!r} does not say what it takes and gives")
         for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
             if len({port.name for port in ports}) < len(ports):
                 raise ManifestError(f"{where}: the graph {role!r} {what} two tensors with the same name")
-        first = image.name if graph.start == "image" else ACTIVATION
+        first = manifest.input.name if graph.start == "image" else ACTIVATION
         if graph.takes and all(port.name != first for port in graph.takes):
             raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
-    for role, takes, gives in _parts(manifest, image):
+    for role, takes, gives in _parts(manifest):
         graph = manifest.graphs[role]
         for what, ports, expected in (("takes", graph.takes, takes), ("gives", graph.gives, gives)):
             if expected is not None and set(ports) != set(expected):
@@ -150,10 +151,10 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: {fault}")
 
 
-def _parts(manifest: Manifest, image: Port) -> Iterator[tuple[str, tuple[Port, ...], tuple[Port, ...] | None]]:
+def _parts(manifest: Manifest) -> Iterator[tuple[str, tuple[Port, ...], tuple[Port, ...] | None]]:
     """Yield (role, what it has to take, what it has to give or None) for each graph that the network is made of."""
     if not manifest.is_cut:
-        yield manifest.scoring, (image, *regions(manifest)), None
+        yield manifest.scoring, (*manifest.inputs, *regions(manifest)), None
         return
-    yield "head", (image,), activations(manifest)
+    yield "head", manifest.inputs, activations(manifest)
     yield "tail", (*activations(manifest), *regions(manifest)), None

@@ -16,7 +16,6 @@ from ..errors import ImageFileError, ImageTooLargeError, ShapeError
 from ..foundation.arrays import read_npy
 
 SUFFIX = ".npy"
-_MAGIC = b"\x93NUMPY"
 _LIMIT = 1 << 30  # bytes, as for other image files
 _SIDE = 65_535  # pixels, as for other image files
 
@@ -37,14 +36,7 @@ def read_image_array(path: Path, max_pixels: int) -> NDArray[Any]:
         ImageFileError: The file is missing, damaged, or holds something other than numbers of an image.
         ImageTooLargeError: It is larger than the limits.
     """
-    try:
-        array = read_npy(path, _LIMIT)
-    except OSError as error:
-        raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
-    except OverflowError:
-        raise ImageTooLargeError(f"{path}: the file is larger than {_LIMIT >> 20} MiB") from None
-    except ValueError as error:
-        raise ImageFileError(f"{path}: {error}") from None
+    array = _array(path)
     if array.dtype.kind not in "buif" or array.ndim not in (2, 3, 4) or array.size == 0:
         raise ImageFileError(
             f"{path}: holds {array.dtype} of shape {array.shape}; an image is an array of numbers [h,w] or [h,w,channels]"
@@ -55,6 +47,30 @@ def read_image_array(path: Path, max_pixels: int) -> NDArray[Any]:
     if least > max_pixels:
         raise ImageTooLargeError(f"{path}: shape {array.shape}, the limit is {max_pixels} pixels; scale it down")
     return array
+
+
+def read_numbers(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file that is no image: numbers of any shape.
+
+    Raises:
+        ImageFileError: The file is missing, damaged, or holds something other than numbers.
+        ImageTooLargeError: It is larger than the limit.
+    """
+    array = _array(path)
+    if array.dtype.kind not in "buif" or array.size == 0:
+        raise ImageFileError(f"{path}: holds {array.dtype} of shape {array.shape}; give an array of numbers")
+    return array
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        return read_npy(path, _LIMIT)
+    except OSError as error:
+        raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
+    except OverflowError:
+        raise ImageTooLargeError(f"{path}: the file is larger than {_LIMIT >> 20} MiB") from None
+    except ValueError as error:
+        raise ImageFileError(f"{path}: {error}") from None
 
 
 def channels_last(array: NDArray[Any], counts: Collection[int], name: str = "an array") -> NDArray[Any]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from ..format.bundle import Input
+from ..preprocess import Prepared, as_photo
 
 SIDE = 256  # pixels; a thumbnail of 256 x 256 has 196 kB, as much as a heatmap of 224 x 224
 
@@ -13,3 +18,11 @@ def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     step = -(-max(photo.shape[:2]) // SIDE)
     # The middle of each cell of k x k pixels, so that the picture is not shifted to the upper left.
     return photo[(step - 1) // 2 :: step, (step - 1) // 2 :: step].copy()
+
+
+def small(image: NDArray[Any] | Prepared, spec: Input) -> tuple[tuple[int, int] | None, NDArray[np.uint8] | None]:
+    """The size of a photo and its thumbnail; None for floats and prepared inputs, which are no photos."""
+    if isinstance(image, Prepared) or (image.dtype != np.uint8 and spec.preprocess.range is None):
+        return None, None
+    photo = as_photo(image, spec)
+    return (photo.shape[0], photo.shape[1]), thumbnail(photo)

@@ -123,3 +123,13 @@ class Seed:
         # add.at, not an assignment: a class may occur in several terms (see `join`), whose weights must be summed
         np.add.at(weights, (np.arange(len(weights))[:, None], self.classes), self.weights)
         return weights
+
+
+def versus_of(seeds: Sequence[Seed]) -> NDArray[np.int64] | None:
+    """The classes that several chunks are contrasted with, joined; -1 for images without a contrast, None if there is none."""
+    contrasts = [seed.versus for seed in seeds]
+    if all(versus is None for versus in contrasts):
+        return None
+    # Some chunks may have a contrast and others none.
+    none = [np.full(len(seed.weights), -1, dtype=np.int64) for seed in seeds]
+    return np.concatenate([n if v is None else v for n, v in zip(none, contrasts, strict=True)])
