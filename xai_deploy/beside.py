@@ -65,8 +65,9 @@ def together(images: Any, given: Given | None, manifest: Manifest) -> tuple[Sequ
         InputError: An input is missing, unknown, given twice, or does not fit.
     """
     further, given = manifest.further, dict(given or {})
+    columns: dict[str, Sequence[Any]] = {}
     if isinstance(images, Prepared):
-        columns = {**images.beside}
+        columns |= {name: list(rows) for name, rows in images.beside.items()}
     else:
         images, columns = _unzipped(images, manifest)
     if twice := next((name for name in given if name in columns), None):
@@ -84,7 +85,7 @@ def together(images: Any, given: Given | None, manifest: Manifest) -> tuple[Sequ
             )
         if name in given:
             columns[name] = (
-                as_list(given[name], specs[name]) if name in specs else _array(given[name], port, len(batch))
+                as_list(given[name], specs[name]) if name in specs else list(_array(given[name], port, len(batch)))
             )
         if len(columns[name]) not in (1, len(batch)):
             raise ShapeError(
