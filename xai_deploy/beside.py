@@ -67,7 +67,10 @@ def together(images: Any, given: Given | None, manifest: Manifest) -> tuple[Sequ
     further, given = manifest.further, dict(given or {})
     columns: dict[str, Sequence[Any]] = {}
     if isinstance(images, Prepared):
-        columns |= {name: list(rows) for name, rows in images.beside.items()}
+        own = {image.name for image in further.images}
+        columns |= {
+            name: [Prepared(row) for row in rows] if name in own else list(rows) for name, rows in images.beside.items()
+        }
     else:
         images, columns = _unzipped(images, manifest)
     if twice := next((name for name in given if name in columns), None):
