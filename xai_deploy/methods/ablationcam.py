@@ -47,7 +47,7 @@ class AblationCam(Method):
         whole = np.stack([score_explained(self.score, seed, scores) for seed in seeds])  # [T,n]
         without = (self._after_pooling if forward.has("pixelwise-tail") else self._by_runs)(forward, seeds, whole)
         below = np.abs(whole) if self.divisor == "magnitude" else whole
-        weights = (whole[..., None] - without) / np.where(below == 0, 1, below)[..., None]
+        weights = np.asarray((whole[..., None] - without) / np.where(below == 0, 1, below)[..., None], np.float32)
         return np.maximum(weighted_sum(weights, activation), 0)
 
     def _by_runs(self, forward: Forward, seeds: Sequence[Seed], whole: Array) -> Array:
@@ -71,7 +71,8 @@ class AblationCam(Method):
         activation, classifier = forward.activation, forward.classifier()  # [classes,K]
         means = activation.mean(axis=spatial(activation))  # [n,K]
         if self.score == "logit":
-            return whole[..., None] - np.stack([seed.combine(classifier) for seed in seeds]) * means
+            less: Array = whole[..., None] - np.stack([seed.combine(classifier) for seed in seeds]) * means
+            return less
         without = np.empty((*whole.shape, len(classifier.T)), np.float32)
         for i, mean in enumerate(means):
             shares = forward.scored(self.score, forward.logits[i] - classifier.T * mean[:, None])  # [K,classes]
