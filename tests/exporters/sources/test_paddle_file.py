@@ -11,6 +11,7 @@ import pytest
 from xai_exporters import Request
 from xai_exporters.errors import RequestError, UnknownSourceError
 from xai_exporters.sources import load_source
+from xai_exporters.sources.openvino_ir.unread import why_unread
 
 from .written import NET, agree, images, paddle, refusal
 
@@ -65,3 +66,13 @@ def test_under_a_limit_of_its_user(tmp_path: Path) -> None:
     paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_condition() -> None:
+    """What OpenVINO 2026.4 raises for a branch that reads the outer block's tensors (Paddle 3.3, `static.nn.cond`)."""
+    error = RuntimeError(
+        "[condtionalblock_if] END: node: internal::ConditionalBlock _generated_var_0 CALLBACK HAS THROWN"
+    )
+    assert why_unread(error, "paddle", "net.pdmodel").startswith(
+        "OpenVINO can't read its condition (conditional_block): "
+    )

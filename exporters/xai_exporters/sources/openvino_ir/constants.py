@@ -128,6 +128,10 @@ class Constants:
             self._arrays[key] = self._compute(node, pending.pop(), [self._arrays[_key(o)] for o in before])
         return self._arrays[_key(output)]
 
+    def put(self, output: Any, array: NDArray[Any]) -> None:
+        """Say what a body's parameter holds."""
+        self._arrays[_key(output)] = array
+
     def codes(self, output: Any) -> Codes | None:
         """Int8 weights with their scale, as NNCF compresses them.
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ...errors import GraphError
 from ...graph.emit import Emitter, Ops, unique
 from ...graph.writing import IR_VERSION
 from ...passes.opset import OPSET
+from .bodies import whole
 from .constants import Constants, called, foldable, kind_of, known_sizes, readable
 from .layer import RULES, Layer, rules
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps module paths
 
-_WHOLE = {  # operators with their own graphs or states, and what to do
-    "TensorIterator": "unroll the loop before the conversion",
-    "Loop": "unroll the loop before the conversion",
-    "If": "export the network with its branches resolved",
-    "ReadValue": "a state between images can't be explained; export the network without it",
-    "Assign": "a state between images can't be explained; export the network without it",
-}
+_WHOLE = ("If", "Loop", "TensorIterator")
+_STATES = ("ReadValue", "Assign")
 
 
 def translate(model: Any, limit: int, root: str = "") -> ir.Model:
@@ -51,18 +49,40 @@ class _Translation:
         self.names: set[str] = set()
         self.fixed: set[str] = set()
 
+    def inner(self, graph: ir.Graph) -> _Translation:
+        """The same translation, writing to the body of a loop; it sees the values outside."""
+        walk = copy(self)
+        walk.graph, walk.emit, walk.values = graph, Emitter(graph, f"inner/{graph.name}"), dict(self.values)
+        return walk
+
     def run(self, model: Any) -> ir.Model:
         for port in model.inputs:
             self._parameter(port)
         outputs = [(port, unique(_port_name(port), self.names)) for port in model.outputs]
+        self.walk(model)
+        for port, name in outputs:
+            self._output(self.value(port.get_node().input_value(0)), name, port)
+        return ir.Model(self.graph, ir_version=IR_VERSION, producer_name="openvino")
+
+    def walk(self, model: Any) -> None:
+        """Translate a graph's nodes."""
         for node in model.get_ordered_ops():
             if self._is_fixed(node):
                 self.fixed.add(node.get_name())
             elif node.get_type_name() not in ("Parameter", "Result"):
                 self._node(node)
-        for port, name in outputs:
-            self._output(self._value(port.get_node().input_value(0)), name, port)
-        return ir.Model(self.graph, ir_version=IR_VERSION, producer_name="openvino")
+
+    def put(self, parameter: Any, value: ir.Value | NDArray[Any]) -> None:
+        """Say what a body's parameter is."""
+        if isinstance(value, ir.Value):
+            self.values[parameter.get_node().get_name(), 0] = value
+        else:
+            self.constants.put(parameter, value)
+            self.fixed.add(parameter.get_node().get_name())
+
+    def content(self, output: Any) -> NDArray[Any] | None:
+        """The content of an output, or None if it depends on the image."""
+        return self.constants.array(output)
 
     def _parameter(self, port: Any) -> None:
         value = ir.Value(name=unique(_port_name(port), self.names))
@@ -79,8 +99,14 @@ class _Translation:
 
     def _node(self, node: Any) -> None:
         kind = node.get_type_name()
+        if kind in _STATES:
+            raise GraphError(
+                f"{called(node)}: has no equal in a bundle; a state between images can't be explained; "
+                "export the network without it"
+            )
         if kind in _WHOLE:
-            raise GraphError(f"{called(node)}: has no equal in a bundle; {_WHOLE[kind]}")
+            self.values |= {(node.get_name(), i): value for i, value in enumerate(whole(self, node))}
+            return
         function = rules.get(kind)
         if function is None:
             raise GraphError(
@@ -88,7 +114,7 @@ class _Translation:
                 f"one is added in {RULES}"
             )
         before = len(self.graph)
-        layer = Layer(node, self.constants, self._value)
+        layer = Layer(node, self.constants, self.value)
         result = function(Ops(self.emit, layer.name, np.dtype(np.float32)), layer)
         values = [result] if isinstance(result, ir.Value) else list(result)
         new = {value for emitted in self.graph[before:] for value in emitted.outputs}
@@ -107,7 +133,8 @@ class _Translation:
         if producer is not None and producer.outputs[0] is value:
             producer.name = unique(name, self.names) if ";" in name else value.name
 
-    def _value(self, output: Any) -> ir.Value:
+    def value(self, output: Any) -> ir.Value:
+        """The ONNX value of an output."""
         key = output.get_node().get_name(), output.get_index()
         if key in self.values:
             return self.values[key]

@@ -12,6 +12,7 @@ _UNKNOWN = re.compile(
 )
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
+_BRANCH = "internal::ConditionalBlock"  # OpenVINO 2026.4 fails if branches read tensors of the outer block
 _VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
 _NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
 _LARGEST = 1 << 31  # bytes that are searched for a node's name
@@ -37,6 +38,11 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         return (
             f"{f'the node {node!r} ({kind})' if node else f'a node ({kind})'}: OpenVINO's reader knows no operator of this type; "
             "export the network without it, or to ONNX from the framework it was trained in"
+        )
+    if frontend == "paddle" and _BRANCH in str(error):
+        return (
+            "OpenVINO can't read its condition (conditional_block): export the network with its branches resolved, a Python "
+            "condition in place of a tensor, or to ONNX with paddle2onnx"
         )
     if "supports frozen formats" in str(error):
         return "damaged or truncated: OpenVINO's reader for TensorFlow can't parse it"

@@ -10,7 +10,7 @@ import pytest
 from xai_exporters.errors import GraphError
 from xai_exporters.sources.openvino_ir.translate import translate
 
-from .running import Build, c, f32, floats, ints, o, of_version, ov, saved
+from .running import Build, f32, floats, ints, o, of_version, ov, saved
 
 
 def if_(x: Any) -> Any:
@@ -27,33 +27,6 @@ def if_(x: Any) -> Any:
     return node.set_output(bodies[0][1], bodies[1][1])
 
 
-def _body() -> tuple[Any, Any, Any]:
-    inner = o.parameter([-1, 3, 5, 7], np.float32)
-    result = o.result(o.multiply(inner, f32(0.5)))
-    more = o.result(c(np.array(True)))
-    return inner, result, more
-
-
-def loop(x: Any) -> Any:
-    """x / 8 in three rounds."""
-    node = o.loop(c(np.int64(3)).output(0), c(np.array(True)).output(0))
-    inner, result, more = _body()
-    node.set_function(ov.Model([result, more], [inner], "body"))
-    node.set_special_body_ports([-1, 1])
-    node.set_merged_input(inner, x.output(0), result.output(0))
-    return node.get_iter_value(result.output(0), -1)
-
-
-def iterator(x: Any) -> Any:
-    """Each row by itself."""
-    node = o.tensor_iterator()
-    inner = o.parameter([-1, 3, 1, 7], np.float32)
-    result = o.result(o.relu(inner))
-    node.set_body(ov.Model([result], [inner], "body"))
-    node.set_sliced_input(inner, x.output(0), 0, 1, 1, -1, 2)
-    return node.get_concatenated_slices(result.output(0), 0, 1, 1, -1, 2)
-
-
 def four_bits(x: Any) -> Any:
     codes = o.constant(np.arange(84).reshape(4, 3, 1, 7) % 7, dtype=ov.Type.u4)
     return o.convolution(x, o.multiply(o.convert(codes, "f32"), f32(0.1)), [1, 1], [0, 0], [0, 0], [1, 1])
@@ -61,8 +34,6 @@ def four_bits(x: Any) -> Any:
 
 REFUSED: dict[str, tuple[Build, str, str]] = {
     "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
-    "loop": (loop, "Loop", "has no equal in a bundle; unroll the loop before the conversion"),
-    "iterator": (iterator, "TensorIterator", "has no equal in a bundle; unroll the loop before the conversion"),
     "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
     "pdpd": (lambda x: o.add(x, floats(1, 3, 5, 1), "pdpd"), "Add", "broadcasts as PaddlePaddle does; .* a newer OpenVINO"),
     "first resize": (
