@@ -241,6 +241,11 @@ class ForwardPass:
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
         return np.moveaxis(x, self._network.manifest.input.channel_axis, 1)
 
+    def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """Values [n,C,H,W] in the input's shape [n, ...] and dtype; the inverse of `channels_first`."""
+        spec = self._network.manifest.input
+        return np.ascontiguousarray(np.moveaxis(planes, 1, spec.channel_axis), dtype=spec.dtype)
+
     @property
     def black(self) -> Array:
         """A black image as the network gets it, [1, ...] float32."""
@@ -321,7 +326,7 @@ class ForwardPass:
         spec = self._network.manifest.input
         if spec.dtype == "uint8":
             planes = np.clip(np.rint(planes), 0, 255)
-        return self.network(np.moveaxis(planes, 1, spec.channel_axis).astype(spec.dtype), image)
+        return self.network(self.arranged(planes), image)
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal if the engine was asked for one."""

@@ -145,6 +145,9 @@ class Forward(Protocol):
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
 
+    def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """Values [n,C,H,W] in the input's shape [n, ...] and dtype; the inverse of `channels_first`."""
+
     @property
     def black(self) -> Array:
         """A black image after preprocessing, [1, ...]."""

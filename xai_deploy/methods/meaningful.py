@@ -1,0 +1,134 @@
+"""Meaningful perturbation: the smallest part of an image whose blur takes the score away (Fong & Vedaldi 2017,
+arXiv:1704.03296)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import resample
+from ..errors import OptionError
+from ..format.bundle import Manifest
+from .elsewhere import floats, why_no_floats
+from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods, softmax, why_no_score
+from .smooth_masks import Fading
+
+log = logging.getLogger(__name__)
+
+_RATE, _FIRST, _SECOND, _EPSILON = 0.1, 0.9, 0.999, 1e-8  # Adam's
+
+
+@methods.register("meaningful-perturbation")
+@dataclass(frozen=True)
+class MeaningfulPerturbation(Method):
+    """M = 1 - argmin_m l1 mean|1 - m| + l2 TV(m) + s(m x + (1 - m) blur(x)) (equation 6), m in [0,1].
+
+    m is a coarse mask, enlarged bilinearly to the input. TV(m) is the mean of |m_i - m_j|^beta over neighbours along each axis,
+    summed over both axes. m starts at 1 and follows Adam with a rate of 0.1. The paper also moves the image by some pixels at
+    random; here nothing is random.
+
+    Attributes:
+        score: s: the "softmax" of the logits, as in the paper, or the "logit".
+        cells: Cells along each side of the coarse mask, 2 or more.
+        iterations: Steps, 1 or more.
+        l1: Price of a blurred pixel, 0 or more.
+        l2: Price of the mask's roughness, 0 or more.
+        beta: The roughness's power, 1 or more.
+        blur: Standard deviation of the blur, in pixels of the network's input, above 0.
+
+    Raises:
+        OptionError: An option is out of its range.
+    """
+
+    score: Literal["softmax", "logit"] = "softmax"
+    cells: int = 28
+    iterations: int = 300
+    l1: float = 0.01
+    l2: float = 0.2
+    beta: float = 3.0
+    blur: float = 10.0
+
+    shows: ClassVar[str] = "the smallest part of the image whose blur takes the score away"
+    passes: ClassVar[str] = "900, 3 per iteration"
+    needs_layer: ClassVar[bool] = False
+    slow: ClassVar[bool] = True
+    roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
+
+    def __post_init__(self) -> None:
+        if self.cells < 2 or self.iterations < 1:
+            raise OptionError("meaningful-perturbation: cells are at least 2, iterations at least 1")
+        if not (min(self.l1, self.l2) >= 0 and self.beta >= 1 and 0 < self.blur < np.inf):
+            raise OptionError("meaningful-perturbation: l1 and l2 are 0 or more, beta is 1 or more, blur above 0")
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        if manifest.input.depth is not None:
+            return "its masks are those of images, and the network takes volumes"
+        return why_no_floats(manifest) or why_no_score(self.score, manifest)
+
+    def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """Maps [T,n,H,W] in [0,1]; see `Method.maps`."""
+        x = forward.channels_first(floats("meaningful-perturbation", forward)).astype(np.float32)
+        fading = [Fading(planes, 2, self.blur) for planes in x]
+        every = Seed.join([seed.rows(np.arange(len(x))) for seed in seeds])  # row r is target r // n of image r % n
+        image = np.tile(np.arange(len(x)), len(seeds))
+        down, across = (_enlarging(self.cells, size) for size in forward.image_size)
+        m = np.ones((len(image), self.cells, self.cells))
+        first, second = np.zeros_like(m), np.zeros_like(m)
+        for t in forward.progress(range(1, self.iterations + 1), self.iterations, "steps of meaningful-perturbation"):
+            slope = self._slope(forward, every, image, fading, down @ m @ across.T)
+            g = down.T @ slope @ across + self._price_slope(m)
+            first, second = _FIRST * first + (1 - _FIRST) * g, _SECOND * second + (1 - _SECOND) * g * g
+            step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
+            m = np.clip(m - _RATE * step, 0, 1)
+        masks = (1 - down @ m @ across.T).astype(np.float32)
+        for row, mask in enumerate(masks):
+            log.info("meaningful-perturbation: image %d: %.3f of it is blurred", image[row], mask.mean())
+        return masks.reshape(len(seeds), len(x), *masks.shape[1:])
+
+    def _slope(
+        self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The gradient of the score at the masks, [b,H,W]."""
+        slopes = np.empty_like(masks)
+        for start in range(0, len(masks), forward.batch_size):
+            rows = np.arange(start, min(start + forward.batch_size, len(masks)))
+            pairs = [fading[image[r]].images(masks[r : r + 1].astype(np.float32)) for r in rows]
+            mixed, rise = (np.concatenate(part) for part in zip(*pairs, strict=True))
+            there = forward.at(forward.arranged(mixed), image[rows])
+            own = seed.rows(rows)
+            if self.score == "softmax":
+                own = Seed.of_weights(_of_softmax(there, own))
+            slopes[rows] = (forward.channels_first(there.backward("input-gradient", own)) * rise).sum(axis=1)
+        return slopes
+
+    def _price_slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The gradient of the two prices at the coarse masks."""
+        slope = -self.l1 * np.sign(1 - m) / m[0].size
+        for axis in (1, 2):
+            apart = np.diff(m, axis=axis)
+            steep = self.l2 * self.beta * np.abs(apart) ** (self.beta - 1) * np.sign(apart) / apart[0].size
+            before, after = [(0, 0)] * 3, [(0, 0)] * 3
+            before[axis], after[axis] = (1, 0), (0, 1)
+            slope = slope + np.pad(steep, before) - np.pad(steep, after)  # of m_{i+1} and of m_i
+        return np.asarray(slope)
+
+
+def _of_softmax(there: Forward, seed: Seed) -> Array:
+    """The weights of the logits that give the gradient of s = sum_c a_c p_c: p_j (a_j - s), p the softmax over the classes."""
+    weights = there.weights(seed)
+    shape = (len(weights), -1, there.classes)  # for dense scores the classes of each region
+    shares, a = softmax(there.logits.reshape(shape)), weights.reshape(shape)
+    own: Array = shares * (a - (a * shares).sum(axis=-1, keepdims=True))
+    return own.reshape(weights.shape)
+
+
+def _enlarging(cells: int, size: int) -> NDArray[np.float64]:
+    """The matrix [size,cells] that enlarges an axis bilinearly."""
+    _, matrix = resample.weights(cells, size)
+    return matrix.astype(np.float64)
