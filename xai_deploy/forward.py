@@ -131,11 +131,13 @@ class ForwardPass:
         """Scores [b,entries] of other inputs: head, then tail, without a copy to the host in between."""
         return self._scores(score, self._run_head(x, self._rows_beside(image)), self.regions.rows(image))
 
-    def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
-        """Image `image` times each mask [b,H,W], in the network's layout and dtype."""
+    def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
+        """Image `image` times each mask [b,H,W], in the network's layout and dtype; see `methods.method.Forward`."""
         spec = self._network.manifest.input
         layered = np.expand_dims(masks, spec.channel_axis)
         masked: NDArray[Any] = self.x[image] * layered  # [...] * [b,1,H,W] or [b,H,W,1]
+        if base is not None:
+            masked = masked + base * (1 - layered)
         if spec.dtype == "uint8":
             masked = np.rint(masked, out=masked)
         return masked.astype(spec.dtype, copy=False)

@@ -118,8 +118,12 @@ class Forward(Protocol):
             NotApplicableError: The score is "probability", and the network has none.
         """
 
-    def masked_input(self, image: int, masks: Array) -> NDArray[Any]:
-        """Image `image`, in the network's layout, times each mask of [b,H,W] in [0,1]: [b, ...]."""
+    def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
+        """Image `image`, in the network's layout, times each mask of [b,H,W] in [0,1]: [b, ...].
+
+        Args:
+            base: What shows in its place, times 1 - mask: an input [1, ...]; None for zeros.
+        """
 
     def pixel_logits(self, image: int) -> Array:
         """From `pixelwise-tail`: A_p . w_c at every position p of image `image`, [h*w,classes]; no bias."""

@@ -23,7 +23,7 @@ from .test_cli import report
 FAST = ["cam", "eigen-cam", "eigen-grad-cam", "grad-cam", "grad-cam++", "gradient", "guided-backprop"]
 FAST += ["guided-grad-cam", "hires-cam"]
 FAST += ["input-x-gradient", "layer-cam", "reciprocam", "xgrad-cam"]
-SLOW = ["ablation-cam", "integrated-gradients", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"]
+SLOW = ["ablation-cam", "integrated-gradients", "occlusion", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"]
 
 
 def names(requests: Sequence[MethodRequest]) -> list[str]:
@@ -74,7 +74,7 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
 def test_sets_in_python(explainer: Explainer) -> None:
     assert explainer.methods("fast") == ["cam", "eigen-cam", "reciprocam"]
     assert explainer.methods() == explainer.methods("all")
-    assert explainer.methods() == ["ablation-cam", "cam", "eigen-cam", "reciprocam", "rise", "score-cam"]
+    assert explainer.methods() == ["ablation-cam", "cam", "eigen-cam", "occlusion", "reciprocam", "rise", "score-cam"]
     with pytest.raises(UnknownMethodError, match=r"'fast' is a set of methods; Explainer\.methods\('fast'\) gives it"):
         explainer.explain(tiny.inputs("pooled", 1), "fast")
     with pytest.raises(OptionError, match="which is 'all' or 'fast', not 'slow'"):
