@@ -23,7 +23,8 @@ XaiError
 │   ├── TruthError              the ground truth can't be read, or does not fit the images
 │   └── TargetError             the class to explain
 │       ├── UnknownClassError   an index out of range
-│       └── UnknownLabelError   a label the bundle does not list, or lists twice
+│       ├── UnknownLabelError   a label the bundle does not list, or lists twice
+│       └── NotPredictedError   a region is where the network predicts a class, and it predicts that class nowhere
 ├── MethodError
 │   ├── UnknownMethodError      no such method
 │   ├── UnknownMetricError      no such metric
@@ -135,6 +136,10 @@ class UnknownClassError(TargetError):
 
 class UnknownLabelError(TargetError):
     """A label that the bundle does not list, or lists more than once."""
+
+
+class NotPredictedError(TargetError):
+    """A region is where the network predicts a class, and it predicts that class nowhere in an image."""
 
 
 class MethodError(XaiError):

@@ -226,6 +226,16 @@ class Explainer:
         prepared = np.stack([prepare(image, self.bundle.manifest.input) for image in batch])
         return Prepared(prepared, beside.rows(range(len(batch))))
 
+    @property
+    def space(self) -> ScoreSpace:
+        """What targets can name."""
+        return self._space
+
+    def passes(self, images: Prepared) -> Iterator[tuple[range, ForwardPass]]:
+        """The batches of prepared images on their way through the graphs, and which images they are."""
+        for rows in self._rows(len(images.x)):
+            yield rows, ForwardPass(self._network, images.x[rows.start : rows.stop])
+
     def _rows(self, count: int) -> Iterator[range]:
         step = self._network.batch_size
         return (range(start, min(start + step, count)) for start in range(0, count, step))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import resample
 from .errors import TargetError
 from .explained_network import ExplainedNetwork
-from .format.bundle import Manifest
+from .format.bundle import Manifest, Output
 from .forward import ForwardPass
 from .regions import Regions
 from .targets import CheckedTarget, Seed, Seen
@@ -76,7 +78,7 @@ def in_regions(
     Raises:
         TargetError: A region does not fit an image.
     """
-    seen = Seen(manifest.input, manifest.scores, sizes, lambda: predicted(forward, manifest))
+    seen = seen_by(forward, manifest, sizes)
     regions, among, first = [], [], 0
     for target in targets:
         own = Regions(manifest.classes, target.regions(seen))
@@ -86,18 +88,36 @@ def in_regions(
     return forward.of_regions(Regions.join(regions)), list(among)
 
 
+def seen_by(forward: ForwardPass, manifest: Manifest, sizes: Sequence[tuple[int, int] | None]) -> Seen:
+    """What places are laid on; `sizes` as for `in_regions`."""
+    return Seen(manifest.input, manifest.scores, sizes, lambda: predicted(forward, manifest))
+
+
 def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
+    """The class that the network itself predicts at each position, see `predicted_by`."""
+    return predicted_by(forward.outputs[own_output(manifest).tensor], manifest)
+
+
+def own_output(manifest: Manifest) -> Output:
+    """The output of a network of dense scores from which its prediction is read."""
+    return next(output for output in manifest.outputs if output.kind != "other")
+
+
+def predicted_by(values: NDArray[Any], manifest: Manifest) -> Index:
     """The class that the network itself predicts at each position of its dense scores, [n,H,W]; -1 for none.
 
     It is taken from the network's own output, resized to the scores if it has another size. A single class is predicted above a
     probability of one half, or a score of 0.
 
+    Args:
+        values: The output `own_output`, of n images.
+        manifest: The bundle's manifest.
+
     Raises:
         TargetError: There is a single class, and the output holds codes of a quantised network: what half is, is not known.
     """
     classes, *places = manifest.scores.shape
-    own = next(output for output in manifest.outputs if output.kind != "other")
-    values = forward.outputs[own.tensor]
+    own = own_output(manifest)
     per_image = values.shape[1:]
     rank = len(manifest.scores.shape)
     fitting = [axis for axis in (1, rank) if len(per_image) == rank and per_image[axis - 1] == classes]

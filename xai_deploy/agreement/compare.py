@@ -7,21 +7,36 @@ reference may be a recording, made on another machine, so that only the deployed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
-from ..errors import NotApplicableError, ShapeError
+from ..errors import NotApplicableError
 from ..explainer import Explainer
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
+from ..targets import Settled
+from .other_outputs import Gives, cosines, gives, mean_iou, positions, require_same, settled, shared_positions
 
 TOP1, DIFFERENCE = "top-1 agreement", "probability difference"
+IOU, COSINE, LARGEST = "prediction IoU", "cosine", "largest difference"
+SCORE = "score difference"
 CORRELATION, OVERLAP = "rank correlation", "top 10 % overlap"
-_LIMIT = {TOP1: "top1", DIFFERENCE: "probability_difference", CORRELATION: "rank_correlation", OVERLAP: "top_overlap"}
+_LIMIT = {
+    TOP1: "top1",
+    DIFFERENCE: "probability_difference",
+    SCORE: "probability_difference",
+    LARGEST: "probability_difference",
+    IOU: "prediction_iou",
+    COSINE: "cosine",
+    CORRELATION: "rank_correlation",
+    OVERLAP: "top_overlap",
+}
+AT_MOST = (DIFFERENCE, SCORE, LARGEST)
+"""The figures that fail above their limit; the others fail below it."""
 
 Array = NDArray[np.float32]
 Spec = tuple[str, Mapping[str, object]]
@@ -32,14 +47,34 @@ class Explained:
     """The logits, probabilities and heatmaps of one network for n images.
 
     Attributes:
-        logits: [n,classes].
-        probabilities: [n,classes], the network's own.
+        logits: [n,classes]; of dense scores each class's mean in the region explained; numbers or an embedding, [n,D].
+        probabilities: [n,classes], the network's own, or those in the region; the logits if there are none.
         heatmaps: Method title -> [n,H,W].
+        gives: What the network gives.
+        shared: Whether `probabilities` are probabilities.
+        target: What was explained; None for classes: the predicted ones.
+        predicted: Of dense scores the class predicted at each position, [n,H,W], -1 for none.
     """
 
     logits: Array
     probabilities: Array
     heatmaps: Mapping[str, Array]
+    gives: Gives = "classes"
+    shared: bool = True
+    target: Settled | None = None
+    predicted: NDArray[np.int64] | None = None
+
+    @property
+    def wanted(self) -> Any:
+        """The target with which a deployed network is asked for the same: the classes [n] predicted, or what was settled."""
+        return self.logits.argmax(1) if self.target is None else self.target
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """The classes explained, [n]; of a contrast the first one."""
+        if self.target is None:
+            return np.asarray(self.logits.argmax(1), np.int64)
+        return np.asarray(self.target.seed.target % self.logits.shape[1], np.int64)
 
 
 @dataclass(frozen=True)
@@ -49,19 +84,37 @@ class ImageAgreement:
     Attributes:
         image: Its name.
         reference: Class that the reference predicts, and that both explain. For a network with one output it is 1 if the
-            probability is at least one half, else 0.
+            probability is at least one half, else 0. Of dense scores the class that it predicts in the region. None for numbers
+            and embeddings.
         deployed: Class that the deployed network predicts.
-        probability_difference: |p - p'| of the reference's class.
+        probability_difference: |p - p'| of the class explained; None if there are no probabilities.
         rank_correlation: Method -> Spearman's correlation of the two maps; 1 if they are equal, else 0 if one is constant.
         top_overlap: Method -> share of the highest tenth of the pixels that the two maps have in common; also 1 and 0.
+        beside: Further figures of the prediction, by name; see `_other_figures`.
+        positions: Of dense scores: class -> positions that both networks give to it, and that at least one does.
+        magnitude: The largest |y| of the reference's numbers y, to which `LARGEST` is compared.
     """
 
     image: str
-    reference: int
-    deployed: int
-    probability_difference: float
+    reference: int | None
+    deployed: int | None
+    probability_difference: float | None
     rank_correlation: Mapping[str, float]
     top_overlap: Mapping[str, float]
+    beside: Mapping[str, float] = field(default_factory=dict)
+    positions: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    magnitude: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures as JSON; those that the network has none of are left out. `classes` has the IoU of each class."""
+        entry = asdict(self)
+        del entry["positions"], entry["magnitude"], entry["beside"]
+        classes = {str(index): both / either for index, (both, either) in self.positions.items()}
+        return {
+            **entry,
+            **({"beside": dict(self.beside)} if self.beside else {}),
+            **({"classes": classes} if classes else {}),
+        }
 
 
 def explain(
@@ -73,12 +126,16 @@ def explain(
         explainer: The network.
         images: RGB [h,w,3] uint8, or other arrays that `Explainer.explain` takes.
         methods: Title -> name and options.
-        target: The classes [n]; None for the predicted ones.
+        target: A reference's `Explained.wanted`; or, for anything but classes, what is explained. None: the predicted classes; of
+            dense scores the most frequent class, in its region.
 
     Raises:
         NotApplicableError: The network's output is not a probability.
+        TargetError: The target does not fit the network.
     """
     manifest = explainer.bundle.manifest
+    if manifest.scores.kind != "classes":
+        return _explain_other(explainer, images, methods, target)
     if not has_probabilities(manifest.activation, manifest.classes):
         reason = (
             "the network has a single output without a sigmoid"
@@ -92,15 +149,32 @@ def explain(
     return Explained(logits, own, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
 
 
+def _explain_other(
+    explainer: Explainer, images: Sequence[Pixels], methods: Mapping[str, Spec], target: Any
+) -> Explained:
+    own = target if isinstance(target, Settled) else settled(explainer, images, target)
+    explained = explainer.explain_many(images, list(methods.values()), [own])
+    first, dense = explained[0], own.where is not None
+    shares = first.probabilities
+    return Explained(
+        first.logits,
+        first.logits if shares is None else shares,
+        {title: e.heatmap for title, e in zip(methods, explained, strict=True)},
+        gives(explainer.bundle.manifest),
+        shares is not None,
+        own,
+        positions(explainer, first.outputs) if dense else None,
+    )
+
+
 def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> list[ImageAgreement]:
     """The agreement on each image; both networks have explained the reference's classes.
 
     Raises:
+        NotApplicableError: The networks give different things.
         ShapeError: The networks have different numbers of classes.
     """
-    classes, others = reference.logits.shape[1], deployed.logits.shape[1]
-    if classes != others:
-        raise ShapeError(f"the reference has {classes} classes, the deployed network {others}; they can't be compared")
+    require_same(reference.gives, deployed.gives, (reference.logits.shape[1], deployed.logits.shape[1]))
     correlations, overlaps = {}, {}
     for title, heat in reference.heatmaps.items():
         other = deployed.heatmaps[title]
@@ -109,26 +183,58 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
         # Both measures are NaN if a map is constant; `_defined` makes numbers of them.
         correlations[title] = _defined(spearman(heat, other), heat, other)
         overlaps[title] = _defined(top_overlap(heat, other), heat, other)
-    target = reference.logits.argmax(1)
-    predicted, deployed_classes = _predicted(reference), _predicted(deployed)
+    target, rows = reference.classes, np.arange(len(names))
+    has_classes, shared = reference.gives in ("classes", "dense"), reference.shared and deployed.shared
+    # of the reference's class in both, even if the deployed network predicts another
+    differences = np.abs(reference.probabilities[rows, target] - deployed.probabilities[rows, target])
+    predicted, deployed_classes = (_predicted(one) if has_classes else None for one in (reference, deployed))
+    beside, counted = _other_figures(reference, deployed)
     return [
         ImageAgreement(
             name,
-            int(predicted[i]),
-            int(deployed_classes[i]),
-            # of the reference's class in both, even if the deployed network predicts another
-            float(abs(reference.probabilities[i, target[i]] - deployed.probabilities[i, target[i]])),
+            None if predicted is None else int(predicted[i]),
+            None if deployed_classes is None else int(deployed_classes[i]),
+            float(differences[i]) if has_classes and shared else None,
             {title: float(values[i]) for title, values in correlations.items()},
             {title: float(values[i]) for title, values in overlaps.items()},
+            {title: float(values[i]) for title, values in beside.items()},
+            counted[i] if counted else {},
+            0.0 if has_classes else float(np.abs(reference.logits[i]).max()),
         )
         for i, name in enumerate(names)
     ]
 
 
+def _other_figures(
+    reference: Explained, deployed: Explained
+) -> tuple[dict[str, NDArray[np.float64]], list[dict[int, tuple[int, int]]]]:
+    """The figures of predictions that are no classes, [n] each, and for dense scores the positions of each class.
+
+    `IOU`: the mean IoU of the two predictions over the classes. `SCORE`, without probabilities: |s - s'| / max(|s|, |s'|) of the
+    class's mean score s in the region. `COSINE` of two embeddings. `LARGEST`: max_d |y_d - y'_d| of numbers y.
+    """
+    a, b = reference.logits.astype(np.float64), deployed.logits.astype(np.float64)
+    if reference.gives == "embedding":
+        return {COSINE: cosines(reference.logits, deployed.logits)}, []
+    if reference.gives == "numbers":
+        return {LARGEST: np.abs(a - b).max(axis=1)}, []
+    beside: dict[str, NDArray[np.float64]] = {}
+    if reference.gives == "dense" and not (reference.shared and deployed.shared):
+        s, other = (scores[np.arange(len(scores)), reference.classes] for scores in (a, b))
+        largest = np.maximum(np.abs(s), np.abs(other))
+        beside[SCORE] = np.divide(np.abs(s - other), largest, out=np.zeros(len(s)), where=largest > 0)
+    if reference.predicted is None or deployed.predicted is None:
+        return beside, []
+    counted = shared_positions(reference.predicted, deployed.predicted)
+    return {IOU: np.array([mean_iou(one) for one in counted]), **beside}, counted
+
+
 def _predicted(explained: Explained) -> NDArray[np.int64]:
-    """The predicted classes; for a single output 1 if its probability is at least one half, else 0."""
+    """The predicted classes; for a single output 1 if its probability is at least one half, else 0.
+
+    Without probabilities it is 1 if the score is at least 0."""
     if explained.logits.shape[1] == 1:
-        return np.asarray(explained.probabilities[:, 0] >= 0.5, dtype=np.int64)
+        return np.asarray(explained.probabilities[:, 0] >= (0.5 if explained.shared else 0), dtype=np.int64)
     return np.asarray(explained.logits.argmax(1), dtype=np.int64)
 
 
@@ -146,15 +252,19 @@ class Limits:
 
     Attributes:
         top1: Share of the images where both predict the same class.
-        probability_difference: Mean over the images.
+        probability_difference: Mean over the images; also of the other differences.
         rank_correlation: Mean over the images, of each method.
         top_overlap: Mean over the images, of each method.
+        prediction_iou: Mean over the images; for dense scores.
+        cosine: Mean over the images; for embeddings.
     """
 
     top1: float = 0.9
     probability_difference: float = 0.1
     rank_correlation: float = 0.9
     top_overlap: float = 0.75
+    prediction_iou: float = 0.75
+    cosine: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -178,10 +288,16 @@ class JudgedFigure:
 
 def figures_by_image(images: Sequence[ImageAgreement]) -> dict[str, list[float]]:
     """Figure -> its value on each image, in the order of the report; the top-1 agreement of an image is 0 or 1."""
-    figures = {
-        TOP1: [float(image.reference == image.deployed) for image in images],
-        DIFFERENCE: [image.probability_difference for image in images],
-    }
+    figures: dict[str, list[float]] = {}
+    if images[0].reference is not None:
+        figures[TOP1] = [float(image.reference == image.deployed) for image in images]
+    if images[0].probability_difference is not None:
+        figures[DIFFERENCE] = [image.probability_difference or 0.0 for image in images]
+    largest = max(image.magnitude for image in images) or 1.0
+    for name in images[0].beside:
+        # Numbers have units of their own: their difference is a share of the largest that the reference gives for any image.
+        unit = largest if name == LARGEST else 1.0
+        figures[name] = [image.beside[name] / unit for image in images]
     for title in images[0].rank_correlation:
         figures[f"{title}: {CORRELATION}"] = [image.rank_correlation[title] for image in images]
         figures[f"{title}: {OVERLAP}"] = [image.top_overlap[title] for image in images]
@@ -195,6 +311,6 @@ def judge(images: Sequence[ImageAgreement], limits: Limits) -> list[JudgedFigure
         kind = name.rpartition(": ")[2]
         limit: float = getattr(limits, _LIMIT[kind])
         mean = float(np.mean(values))
-        worst = None if kind == TOP1 else float(np.percentile(values, 90 if kind == DIFFERENCE else 10))
-        judged.append(JudgedFigure(name, mean, worst, limit, mean <= limit if kind == DIFFERENCE else mean >= limit))
+        worst = None if kind == TOP1 else float(np.percentile(values, 90 if kind in AT_MOST else 10))
+        judged.append(JudgedFigure(name, mean, worst, limit, mean <= limit if kind in AT_MOST else mean >= limit))
     return judged

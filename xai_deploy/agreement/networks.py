@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from ..explainer import Explainer
 from ..foundation.exits import printable
+from .compare import Explained
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,17 @@ def warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
         )
     if one.labels and other.labels and one.labels != other.labels:
         log.warning("the networks' labels differ: a class of one may not be the same class of the other")
+
+
+def warn_of_reference(names: Sequence[str], reference: Explained) -> None:
+    """Warn of images that are the reference of a similarity themselves: at its largest, the cosine has no gradient."""
+    if reference.gives == "embedding" and reference.target is not None:
+        for name, cosine in zip(names, reference.target.seed.of(reference.logits), strict=True):
+            if cosine > 1 - 1e-6:
+                log.warning(
+                    "%s: is what it is compared with: its cosine is 1, the largest, so its maps are rounding",
+                    printable(name),
+                )
 
 
 def described(explainer: Explainer) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A recording of a network's outputs for some images: a reference for a device on which the network itself can't run.
 
-It is one NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method.
+It is one NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method. For a network
+that gives no classes it also holds what was explained (`seed-classes`, `seed-weights`, `seed-sign`, and for dense scores `where`),
+and for dense scores the class `predicted` at each position.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from ..errors import RecordingError
 from ..foundation import schema
 from ..foundation.arrays import TooLargeError, read_npz
 from ..foundation.whole_files import whole_file
+from ..targets import Seed, Settled
 from .compare import Explained
+from .other_outputs import Gives
 
 FORMAT = 1
 _LIMIT = 8 << 30  # bytes, decompressed
@@ -51,6 +55,8 @@ class RecordingHeader:
         images: The images' file names.
         pixels: The digest of each image's pixels.
         layer: The layer at which the network was cut; empty if that is not known.
+        gives: What the network gives.
+        shared: Whether `probabilities` are probabilities.
     """
 
     format: int
@@ -61,6 +67,8 @@ class RecordingHeader:
     images: tuple[str, ...]
     pixels: tuple[str, ...]
     layer: str = ""
+    gives: Gives = "classes"
+    shared: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +89,7 @@ class Recording:
                 logits=self.explained.logits,
                 probabilities=self.explained.probabilities,
                 **arrays,
+                **_other_arrays(self.explained),
             )
 
     def rows(self, names: Sequence[str], images: Sequence[NDArray[Any]]) -> Explained:
@@ -102,7 +111,38 @@ class Recording:
                 )
             rows.append(known[name])
         heatmaps = {title: heat[rows] for title, heat in self.explained.heatmaps.items()}
-        return Explained(self.explained.logits[rows], self.explained.probabilities[rows], heatmaps)
+        whole, at = self.explained, np.array(rows, np.int64)
+        return replace(
+            whole,
+            logits=whole.logits[rows],
+            probabilities=whole.probabilities[rows],
+            heatmaps=heatmaps,
+            target=None if whole.target is None else whole.target.rows(at),
+            predicted=None if whole.predicted is None else whole.predicted[rows],
+        )
+
+
+def _other_arrays(explained: Explained) -> dict[str, Any]:
+    """What is recorded beside the scores of a network that gives no classes."""
+    target, arrays = explained.target, {}
+    if target is not None:
+        arrays = {
+            "seed-classes": target.seed.classes,
+            "seed-weights": target.seed.weights,
+            "seed-sign": target.seed.sign,
+        }
+        if target.where is not None:
+            arrays["where"] = target.where
+    if explained.predicted is not None:
+        arrays["predicted"] = explained.predicted.astype(np.int32)
+    return arrays
+
+
+def _target(arrays: Mapping[str, Any]) -> Settled | None:
+    """What was explained, as `_other_arrays` wrote it; None for classes."""
+    if "seed-classes" not in arrays:
+        return None
+    return Settled(Seed(arrays["seed-classes"], arrays["seed-weights"], arrays["seed-sign"]), arrays.get("where"))
 
 
 def read(path: Path) -> Recording:
@@ -120,7 +160,16 @@ def read(path: Path) -> Recording:
             raise RecordingError(f"{path}: format {fields['format']}; this version reads {FORMAT}, record again")
         header = schema.load(RecordingHeader, fields, "header")
         heatmaps = {title: arrays[f"heatmaps-{i}"] for i, title in enumerate(header.methods)}
-        explained = Explained(arrays["logits"], arrays["probabilities"], heatmaps)
+        predicted = arrays["predicted"].astype(np.int64) if "predicted" in arrays else None
+        explained = Explained(
+            arrays["logits"],
+            arrays["probabilities"],
+            heatmaps,
+            header.gives,
+            header.shared,
+            _target(arrays),
+            predicted,
+        )
         if not _fit(header, explained):
             raise RecordingError(f"{path}: its parts do not fit together; record again")
     except FileNotFoundError:
@@ -156,7 +205,39 @@ def _fit(header: RecordingHeader, explained: Explained) -> bool:
             len(array) == count and array.size > 0 and array.dtype == np.float32 and bool(np.isfinite(array).all())
             for array in (logits, explained.probabilities, *maps)
         )
+        and _target_fits(header, explained)
     )
+
+
+def _target_fits(header: RecordingHeader, explained: Explained) -> bool:
+    """Whether what was explained fits the images and the scores."""
+    target, predicted, count = explained.target, explained.predicted, len(header.images)
+    if target is None or header.gives == "classes":
+        return target is None and predicted is None and header.gives == "classes"
+    seed, where = target.seed, target.where
+    regions = 1 if where is None else where.shape[1]
+    return (
+        seed.classes.dtype == np.int64
+        and seed.weights.dtype == np.float32
+        and seed.sign.dtype == np.int8
+        and seed.classes.ndim == 2
+        and seed.classes.shape == seed.weights.shape
+        and seed.sign.shape == (count,) == seed.classes.shape[:1]
+        and seed.classes.min() >= 0
+        and seed.classes.max() < regions * explained.logits.shape[1]
+        and bool(np.isfinite(seed.weights).all())
+        and (where is None) == (header.gives != "dense")
+        and (
+            where is None
+            or (where.ndim in (4, 5) and where.dtype == np.float32 and len(where) == count and bool(_weighs(where)))
+        )
+        and (predicted is None or (predicted.ndim in (3, 4) and len(predicted) == count and predicted.size > 0))
+    )
+
+
+def _weighs(where: Any) -> bool:
+    """Whether each region has weights of at least 0, some of them above it."""
+    return bool(where.size > 0 and np.isfinite(where).all() and where.min() >= 0 and where.reshape(*where.shape[:2], -1).any(axis=2).all())
 
 
 def digest(image: NDArray[Any]) -> str:
@@ -170,8 +251,13 @@ def joined(parts: Sequence[Explained]) -> Explained:
     heatmaps: Mapping[str, Any] = {
         title: np.concatenate([part.heatmaps[title] for part in parts]) for title in parts[0].heatmaps
     }
-    return Explained(
-        np.concatenate([part.logits for part in parts]),
-        np.concatenate([part.probabilities for part in parts]),
-        heatmaps,
+    targets = [part.target for part in parts if part.target is not None]
+    predicted = [part.predicted for part in parts if part.predicted is not None]
+    return replace(
+        parts[0],
+        logits=np.concatenate([part.logits for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+        heatmaps=heatmaps,
+        target=Settled.join(targets) if targets else None,
+        predicted=np.concatenate(predicted) if predicted else None,
     )

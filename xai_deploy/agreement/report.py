@@ -18,11 +18,20 @@ from ..pictures import overlay
 from ..preprocess import Pixels
 from ..reports import Origin, charts, render
 from ..reports.thumbnails import Shown, color_bar, show, shrink
-from .compare import TOP1, Explained, ImageAgreement, JudgedFigure, figures_by_image
+from .compare import AT_MOST, TOP1, Explained, ImageAgreement, JudgedFigure, figures_by_image
 from .networks import described
+from .other_outputs import Gives, gives, ious
 
 SHOWN = 8  # images
 LISTED = 3  # figures in the verdict, and classes of each network below an image
+EXPLAINED: Mapping[Gives, str] = {
+    "classes": "Both networks explain the class that the reference predicts.",
+    "dense": "Both networks explain the same class in the same region; unless another target was given, it is the class that the "
+    "reference predicts most often, where it predicts it.",
+    "numbers": "Both networks explain the same number.",
+    "embedding": "Both networks explain the cosine to the same reference vector.",
+}
+"""What the network gives -> what a check explains."""
 
 Array = NDArray[np.float32]
 
@@ -34,14 +43,16 @@ class Moved:
     Attributes:
         agreement: Its figures.
         photo: It, shrunk.
-        probabilities: Of the reference and of the deployed network, [classes] each.
+        probabilities: Of the reference and of the deployed network, [classes] each; their scores or numbers, if they have none.
         maps: Method -> the maps of the reference and of the deployed network, [H,W] in [0,1], of the reference's size.
+        shared: Whether `probabilities` are probabilities.
     """
 
     agreement: ImageAgreement
     photo: Pixels
     probabilities: tuple[Array, Array]
     maps: Mapping[str, tuple[Array, Array]]
+    shared: bool = True
 
 
 @dataclass
@@ -65,8 +76,9 @@ class MostMoved:
             for title, heat in reference.heatmaps.items():
                 other = deployed.heatmaps[title][i]
                 maps[title] = heat[i], other if other.shape == heat[i].shape else resample.resize(other, *heat[i].shape)
+            shared = reference.shared and deployed.shared
             p = reference.probabilities[i], deployed.probabilities[i]
-            heapq.heappush(self._kept, (key, Moved(agreement, shrink(photos[i]), p, maps)))
+            heapq.heappush(self._kept, (key, Moved(agreement, shrink(photos[i]), p, maps, shared)))
             if len(self._kept) > SHOWN:
                 heapq.heappop(self._kept)
 
@@ -99,7 +111,7 @@ def html(
     """
     labels = [label(deployed, index) for index in range(deployed.bundle.manifest.classes)]
     spec = deployed.bundle.manifest.input
-    values = figures_by_image(images)
+    values, own = figures_by_image(images), gives(deployed.bundle.manifest)
     return render(
         "check",
         Origin("xai-check", command, origin(deployed)["versions"]),
@@ -114,7 +126,10 @@ def html(
             if figure.name != TOP1  # an image has no share
         ],
         count=len(images),
-        shown=[_shown(one, labels, spec) for one in moved],
+        at_most=AT_MOST,
+        explained=EXPLAINED[own],
+        by_class=[(labels[index], iou) for index, iou in ious([image.positions for image in images]).items()],
+        shown=[_shown(one, labels, spec, own) for one in moved],
         positive=color_bar("low", "high"),
         signed=color_bar("deployed lower", "deployed higher", "0", signed=True),
     )
@@ -134,7 +149,7 @@ def verdict(figures: Sequence[JudgedFigure], images: int) -> str:
     return f"The networks disagree on {counted}: {misses} ({named}{more})."
 
 
-def _shown(moved: Moved, labels: Sequence[str], spec: Input) -> dict[str, Any]:
+def _shown(moved: Moved, labels: Sequence[str], spec: Input, own: Gives) -> dict[str, Any]:
     name = moved.agreement.image
 
     def over(values: Array, what: str, signed: bool = False) -> Shown:
@@ -149,7 +164,11 @@ def _shown(moved: Moved, labels: Sequence[str], spec: Input) -> dict[str, Any]:
         ]
         pictures.append(("difference", over(other - one, f"{title}, deployed minus reference", signed=True)))
         methods.append((title, pictures))
-    best = [(side, _best(p, labels)) for side, p in zip(("reference", "deployed"), moved.probabilities, strict=True)]
+    best = [
+        (side, _best(p, labels, moved.shared))
+        for side, p in zip(("reference", "deployed"), moved.probabilities, strict=True)
+        if own != "embedding"  # its numbers mean nothing one by one
+    ]
     return {
         "image": name,
         "agreement": moved.agreement,
@@ -159,5 +178,9 @@ def _shown(moved: Moved, labels: Sequence[str], spec: Input) -> dict[str, Any]:
     }
 
 
-def _best(p: Array, labels: Sequence[str]) -> list[tuple[str, float, str]]:
-    return [(labels[i], float(p[i]), f"{100 * p[i]:.1f} %") for i in np.argsort(-p, kind="stable")[:LISTED]]
+def _best(p: Array, labels: Sequence[str], shared: bool) -> list[tuple[str, float | None, str]]:
+    """The highest probabilities; the highest scores, or numbers, without a bar."""
+    best = np.argsort(-p, kind="stable")[:LISTED]
+    if not shared:
+        return [(labels[i], None, f"{p[i]:.4g}") for i in best]
+    return [(labels[i], float(p[i]), f"{100 * p[i]:.1f} %") for i in best]

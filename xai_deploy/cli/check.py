@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from .. import Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
 from ..agreement import report as check_report
-from ..agreement.compare import Explained, ImageAgreement, JudgedFigure, Limits
-from ..agreement.networks import described, warn_of_differences
+from ..agreement.compare import Explained, ImageAgreement
+from ..agreement.networks import described, warn_of_differences, warn_of_reference
+from ..agreement.other_outputs import GIVES, Gives, gives, ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
-from ..caveats import require_classes, warn_of
-from ..errors import ImageFileError, InputError, NotApplicableError, OptionError, ShapeError
+from ..answer import label
+from ..caveats import warn_of
+from ..errors import ImageFileError, InputError, NotApplicableError, OptionError
 from ..format.bundle import MANIFEST, Input
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
@@ -28,9 +30,11 @@ from ..methods import applicable, create
 from ..methods.method import lacks
 from ..preprocess import as_photo
 from ..reports import require as require_reports
+from ..targets import Like, Target
 from . import examples
-from .arguments import Bad, expand_sets, find_images, parse_methods, read_chunks
-from .console import Parser, command, share, silence_opencv
+from .arguments import Bad, expand_sets, find_images, parse_methods, parse_target, read_chunks
+from .check_figures import add_limits, limits_of, show
+from .console import Parser, command, silence_opencv
 from .model_file import RECORDING, add_export, export_of, is_model
 
 PROGRAM = "xai-check"
@@ -45,6 +49,8 @@ _COMPARING = (
     "max_difference",
     "min_correlation",
     "min_overlap",
+    "min_iou",
+    "min_cosine",
     "json",
     "report",
 )
@@ -75,11 +81,9 @@ def _check(arguments: argparse.Namespace) -> int:
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, warned)
     if reference.explainer is not None:
         warn_of_differences(reference.explainer, deployed)
-    classes = deployed.bundle.manifest.classes
-    if reference.classes != classes:
-        raise ShapeError(
-            f"the reference has {reference.classes} classes, the deployed network {classes}; they can't be compared"
-        )
+    manifest = deployed.bundle.manifest
+    require_same(reference.gives, gives(manifest), (reference.classes, manifest.classes))
+    target = _target(arguments, reference.gives, reference.explainer)
     methods = _methods(arguments, reference, deployed)
     agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
@@ -87,15 +91,16 @@ def _check(arguments: argparse.Namespace) -> int:
     for paths, pictures in _chunks(files, arguments, skipped, spec):
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
-        wanted = reference.explain(names, pictures, methods)
-        # Both explain the class that the reference predicts, even if the deployed network predicts another.
-        got = agreement.explain(deployed, pictures, methods, wanted.logits.argmax(1))
+        wanted = reference.explain(names, pictures, methods, target)
+        # Both explain what the reference explains, even if the deployed network predicts another class.
+        got = agreement.explain(deployed, pictures, methods, wanted.wanted)
+        warn_of_reference(names, wanted)
         chunk = agreement.compare(names, wanted, got)
         agreements += chunk
         if arguments.report:
             moved.add(chunk, [as_photo(picture, spec) for picture in pictures], wanted, got)
-    limits = Limits(arguments.min_top1, arguments.max_difference, arguments.min_correlation, arguments.min_overlap)
-    figures = agreement.judge(agreements, limits)
+    figures = agreement.judge(agreements, limits_of(arguments))
+    by_class = {label(deployed, index): iou for index, iou in ious([image.positions for image in agreements]).items()}
     passed = all(figure.passed for figure in figures)
     report = {
         "passed": passed,
@@ -103,7 +108,8 @@ def _check(arguments: argparse.Namespace) -> int:
         "deployed": described(deployed),
         "methods": {title: [name, dict(options)] for title, (name, options) in methods.items()},
         "figures": [asdict(figure) for figure in figures],
-        "images": [asdict(image) for image in agreements],
+        **({"classes": by_class} if by_class else {}),
+        "images": [image.as_json() for image in agreements],
         "skipped": [{"file": str(bad.path), "reason": str(bad.reason)} for bad in skipped],
     }
     if arguments.json:
@@ -112,7 +118,7 @@ def _check(arguments: argparse.Namespace) -> int:
         page = check_report.html(reference.described, deployed, figures, agreements, moved.images, arguments.command)
         write_whole(Path(arguments.report), page)
     if arguments.json != PRINTED and not arguments.quiet:
-        _show(figures, agreements, passed)
+        show(figures, agreements, passed, by_class)
     return 0 if passed else DISAGREE
 
 
@@ -136,12 +142,14 @@ def _record(arguments: argparse.Namespace) -> int:
         raise InputError(f"{twice}: two images have this name, and a recording finds an image by its name; rename one")
     explainer = _open(arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments)
     methods = _methods(arguments, None, explainer)
+    own = gives(explainer.bundle.manifest)
+    target = _target(arguments, own, explainer)
     parts: list[Explained] = []
     pixels: list[str] = []
     names = []
     for paths, pictures in _chunks(files, arguments, [], explainer.bundle.manifest.input):
         names += [path.name for path in paths]
-        parts.append(agreement.explain(explainer, pictures, methods))
+        parts.append(agreement.explain(explainer, pictures, methods, target))
         pixels += [recording.digest(picture) for picture in pictures]
     facts = described(explainer)
     written = {
@@ -157,6 +165,8 @@ def _record(arguments: argparse.Namespace) -> int:
         tuple(names),
         tuple(pixels),
         facts["layer"],
+        own,
+        parts[0].shared,
     )
     Recording(header, recording.joined(parts)).save(out)
     if not arguments.quiet:
@@ -177,22 +187,51 @@ class _Reference:
             )
             self.described = described(self.explainer)
             self.classes = self.explainer.bundle.manifest.classes
+            self.gives: Gives = gives(self.explainer.bundle.manifest)
         else:
             _refuse(
-                arguments, ("reference_backend", "reference_device"), "the reference is a recording and does not run"
+                arguments,
+                ("reference_backend", "reference_device", "target", "like"),
+                "the reference is a recording and does not run",
             )
-            header = self.recording.header
+            header, self.gives = self.recording.header, self.recording.explained.gives
             self.classes = self.recording.explained.logits.shape[1]
             self.described = {
                 "name": header.network, "digest": header.digest, "layer": header.layer, "runtime": header.runtime
             }  # fmt: skip
 
-    def explain(self, names: Sequence[str], pictures: Sequence[Any], methods: dict[str, agreement.Spec]) -> Explained:
+    def explain(
+        self, names: Sequence[str], pictures: Sequence[Any], methods: dict[str, agreement.Spec], target: Target
+    ) -> Explained:
         if self.recording is not None:
             every = self.recording.rows(names, pictures)
-            return Explained(every.logits, every.probabilities, {title: every.heatmaps[title] for title in methods})
+            return replace(every, heatmaps={title: every.heatmaps[title] for title in methods})
         assert self.explainer is not None
-        return agreement.explain(self.explainer, pictures, methods)
+        return agreement.explain(self.explainer, pictures, methods, target)
+
+
+def _target(arguments: argparse.Namespace, own: Gives, explainer: Explainer | None) -> Target:
+    """What both networks explain; None: the predicted class, of dense scores in its region, or what is recorded.
+
+    Raises:
+        InputError: The network needs a target, or takes none.
+        TargetError: The target does not fit the network.
+    """
+    if explainer is None:
+        return None
+    given: list[Target] = [parse_target(text) for text in arguments.target or []]
+    given += [Like(reference) for reference in arguments.like or []]
+    if own == "classes" and given:
+        raise InputError("-t and --like: both networks explain the class that the reference predicts; leave them out")
+    if len(given) > 1:
+        raise InputError("give one -t or one --like: a check explains one target")
+    if not given and own in ("numbers", "embedding") and explainer.bundle.manifest.classes > 1:
+        what = "--like FILE" if own == "embedding" else "-t '#3'"
+        raise InputError(f"the network gives {GIVES[own]}: say what both explain, {what}")
+    target = given[0] if given else None
+    if own != "classes":
+        explainer.check_target(target)
+    return target
 
 
 def _open(
@@ -216,7 +255,6 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
-    require_classes(explainer, path, "xai-check")
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer
@@ -296,23 +334,6 @@ def _chunks(
         raise InputError(f"none of the {len(files)} images can be read")
 
 
-def _show(figures: Sequence[JudgedFigure], images: Sequence[ImageAgreement], passed: bool) -> None:
-    width = max(len(figure.name) for figure in figures)
-    print(f"{'':{width}}   value  worst tenth  limit")
-    for figure in figures:
-        worst = "" if figure.worst is None else f"{figure.worst:.3f}"
-        verdict = "" if figure.passed else "  FAILED"
-        print(f"{printable(figure.name):{width}}  {figure.value:6.3f}  {worst:>11}  {figure.limit:.3f}{verdict}")
-    worst_image = min(images, key=lambda image: min(image.top_overlap.values()))
-    differ = (
-        f"differ most on {worst_image.image}"
-        if min(worst_image.top_overlap.values()) < 1
-        else "have the same peaks on all"
-    )
-    print(printable(f"{len(images)} image{'s' * (len(images) > 1)}; the maps {differ}"))
-    print("the networks agree" if passed else "the networks DISAGREE")
-
-
 def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
@@ -337,6 +358,14 @@ def _parser() -> Parser:
     )
     add("--overwrite", action="store_true", help="replace an existing recording")
     parser.add_method(f"those of {', '.join(DEFAULT)} that both allow")
+    add(
+        "-t",
+        "--target",
+        action="append",
+        metavar="TARGET",
+        help="for regions and numbers: what both networks explain, such as road@all or #3",
+    )
+    add("--like", action="append", metavar="FILE", help="for embeddings: an image, or a vector (.npy), to be alike to")
     parser.add_recursive()
     parser.add_skip_bad()
     add("--reference-backend", choices=backend_names(), help="runtime of the reference (default: the first installed)")
@@ -354,46 +383,13 @@ def _parser() -> Parser:
         choices=("f32", "tf32", "f16", "bf16"),
         help="arithmetic of the deployed network (default: f32)",
     )
-    _add_limits(parser)
+    add_limits(parser)
     parser.add_json()
     add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
     parser.add_resources()
     parser.add_common()
     add_export(parser)
     return parser
-
-
-def _add_limits(parser: Parser) -> None:
-    limits = Limits()
-    add = parser.add_argument
-    add(
-        "--min-top1",
-        type=share,
-        default=limits.top1,
-        metavar="F",
-        help="least share of equal predictions (default: %(default)s)",
-    )
-    add(
-        "--max-difference",
-        type=share,
-        default=limits.probability_difference,
-        metavar="F",
-        help="largest mean difference of the probability (default: %(default)s)",
-    )
-    add(
-        "--min-correlation",
-        type=share,
-        default=limits.rank_correlation,
-        metavar="F",
-        help="least mean rank correlation of the maps (default: %(default)s)",
-    )
-    add(
-        "--min-overlap",
-        type=share,
-        default=limits.top_overlap,
-        metavar="F",
-        help="least mean overlap of the highest tenth of the maps (default: %(default)s)",
-    )
 
 
 if __name__ == "__main__":

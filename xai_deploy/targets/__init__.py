@@ -6,6 +6,7 @@ from .negated import Not
 from .places import Place, Seen
 from .region import Region
 from .seeds import Seed
+from .settled import Settled
 from .similarity import Like
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ScoreSpace",
     "Seed",
     "Seen",
+    "Settled",
     "Target",
     "TargetValue",
     "kinds",

@@ -76,8 +76,9 @@ def class_index(written: object, space: ScoreSpace) -> int:
         return PREDICTED
     if isinstance(written, (int, np.integer)) and not isinstance(written, bool):  # a bool is an int in Python
         if not -1 <= written < space.classes:
+            one, all_ = ("output", "outputs") if space.kind == "vector" else ("class", "classes")
             raise UnknownClassError(
-                f"class {int(written)} does not exist; the network has classes 0 to {space.classes - 1}"
+                f"{one} {int(written)} does not exist; the network has {all_} 0 to {space.classes - 1}"
             )
         return int(written)
     if isinstance(written, TargetValue) and written.needs:

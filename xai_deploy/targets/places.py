@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TargetError
+from ..errors import NotPredictedError, TargetError
 from ..format.image_input import Input
 from ..format.manifest import Explained
 from ..images import read_image
@@ -103,6 +103,7 @@ class Place:
             classes: The class asked about in each, [n].
 
         Raises:
+            NotPredictedError: It is "predicted", and the network predicts the class nowhere in an image.
             TargetError: The region is empty, lies outside what the network sees, or its mask has another size than the photo.
         """
         places = seen.scores.shape[1:]
@@ -113,7 +114,7 @@ class Place:
             covered: Array = (seen.predicted() == asked).astype(np.float32)
             there = covered.any(axis=tuple(range(1, covered.ndim)))
             if not there.all():
-                raise TargetError(
+                raise NotPredictedError(
                     f"the network predicts class {classes[~there][0]} at no position; name a region "
                     "(CLASS@x,y,width,height, CLASS@mask.png or CLASS@all)"
                 )

@@ -95,6 +95,7 @@ def test_check_and_bench(bundles_of: dict[str, tuple[Path, Path]], backend: str)
     found = [agreement.explain(Explainer(path, backend), pictures, {"cam": ("cam", {})}) for path in (one, twin)]
     for image in agreement.compare(["a", "b", "c"], *found):
         assert image.rank_correlation["cam"] == pytest.approx(1)
+        assert image.probability_difference is not None
         assert image.probability_difference < 1e-6
     report = benchmark(
         [one], methods=["reciprocam"], batches=[1, 3], backends=[backend], runs=1, warmup=1, memory=False
