@@ -74,6 +74,7 @@ class Explainer:
         device: The device asked for, which is the one in use.
         precision: The arithmetic asked for.
         batch_size: The largest batch that any graph is given; 1 for a bundle that takes one image at a time.
+        space: What targets can name.
 
     Raises:
         BundleError: The folder is not an intact bundle.
@@ -106,7 +107,7 @@ class Explainer:
         self.network = ExplainedNetwork.of(self.bundle)
         self.labels = self.network.labels
         scores = self.bundle.manifest.scores
-        self._space = ScoreSpace(
+        self.space = ScoreSpace(
             self.bundle.manifest.classes,
             self.labels,
             scores.kind,
@@ -152,7 +153,7 @@ class Explainer:
         Raises:
             InputError, MethodError, BackendError, NonFiniteOutputError: See `xai_deploy.errors`.
         """
-        if isinstance(target, str) and len(read_targets([target], 1, self._space)) != 1:
+        if isinstance(target, str) and len(read_targets([target], 1, self.space)) != 1:
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
         return self.explain_many(images, [(method, options)], [target], inputs)[0]
 
@@ -184,7 +185,7 @@ class Explainer:
             self._warn_of_rounding(name, method)
             named.append((name, method))
         batch, beside = together(images, inputs, manifest)
-        wanted = read_targets(targets, len(batch), self._space)
+        wanted = read_targets(targets, len(batch), self.space)
         parts = [self._chunk(batch, beside, rows, named, wanted) for rows in self._rows(len(batch))]
         return self._join(parts, named, len(wanted))
 
@@ -212,7 +213,7 @@ class Explainer:
         Raises:
             TargetError: The class does not exist, the label is not listed, or the target is neither.
         """
-        read_targets([target], 1, self._space)
+        read_targets([target], 1, self.space)
 
     def predict(self, images: Images, inputs: Given | None = None) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
@@ -226,15 +227,11 @@ class Explainer:
         prepared = np.stack([prepare(image, self.bundle.manifest.input) for image in batch])
         return Prepared(prepared, beside.rows(range(len(batch))))
 
-    @property
-    def space(self) -> ScoreSpace:
-        """What targets can name."""
-        return self._space
-
     def passes(self, images: Prepared) -> Iterator[tuple[range, ForwardPass]]:
         """The batches of prepared images on their way through the graphs, and which images they are."""
         for rows in self._rows(len(images.x)):
-            yield rows, ForwardPass(self._network, images.x[rows.start : rows.stop])
+            own = images.rows(slice(rows.start, rows.stop))
+            yield rows, ForwardPass(self._network, own.x, beside=own.beside)
 
     def _rows(self, count: int) -> Iterator[range]:
         step = self._network.batch_size

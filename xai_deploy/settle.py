@@ -66,7 +66,7 @@ def settle_each(
     except TargetError as error:
         if count == 1:
             return [error]
-    alone = [(Prepared(images.x[i : i + 1]), sizes[i : i + 1]) for i in range(count)]
+    alone = [(images.rows(slice(i, i + 1)), sizes[i : i + 1]) for i in range(count)]
     return [one for image, size in alone for one in settle_each(explainer, image, target, size)]
 
 

@@ -149,9 +149,7 @@ def explain(
     return Explained(logits, own, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
 
 
-def _explain_other(
-    explainer: Explainer, images: Sequence[Pixels], methods: Mapping[str, Spec], target: Any
-) -> Explained:
+def _explain_other(explainer: Explainer, images: Sequence[Any], methods: Mapping[str, Spec], target: Any) -> Explained:
     own = target if isinstance(target, Settled) else settled(explainer, images, target)
     explained = explainer.explain_many(images, list(methods.values()), [own])
     first, dense = explained[0], own.where is not None

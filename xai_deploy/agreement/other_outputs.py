@@ -13,7 +13,6 @@ from ..errors import NotApplicableError, NotPredictedError, ShapeError, TargetEr
 from ..explainer import Explainer
 from ..format.bundle import Manifest
 from ..in_regions import own_output, predicted_by
-from ..preprocess import Pixels, Prepared
 from ..settle import settle_each
 from ..targets import Region, Settled, Target
 
@@ -38,7 +37,7 @@ def gives(manifest: Manifest) -> Gives:
     return scores.kind
 
 
-def settled(explainer: Explainer, images: Sequence[Pixels], target: Target) -> Settled:
+def settled(explainer: Explainer, images: Sequence[Any], target: Target) -> Settled:
     """What the reference explains, so that the deployed network can be asked for the same: its regions, classes and vectors.
 
     An image in which the network predicts the class nowhere is explained as a whole: the class's mean score everywhere.
@@ -53,7 +52,7 @@ def settled(explainer: Explainer, images: Sequence[Pixels], target: Target) -> S
         one = answer
         if isinstance(one, NotPredictedError):
             named = target if isinstance(target, int) or (isinstance(target, str) and "@" not in target) else None
-            row = Prepared(prepared.x[i : i + 1])
+            row = prepared.rows(slice(i, i + 1))
             [one] = settle_each(explainer, row, Region(named, "all"), sizes[i : i + 1])
         if isinstance(one, TargetError):
             raise one

@@ -237,7 +237,12 @@ def _target_fits(header: RecordingHeader, explained: Explained) -> bool:
 
 def _weighs(where: Any) -> bool:
     """Whether each region has weights of at least 0, some of them above it."""
-    return bool(where.size > 0 and np.isfinite(where).all() and where.min() >= 0 and where.reshape(*where.shape[:2], -1).any(axis=2).all())
+    return bool(
+        where.size > 0
+        and np.isfinite(where).all()
+        and where.min() >= 0
+        and where.reshape(*where.shape[:2], -1).any(axis=2).all()
+    )
 
 
 def digest(image: NDArray[Any]) -> str:
