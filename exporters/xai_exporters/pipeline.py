@@ -27,8 +27,9 @@ from .bundle.stage import Draft, Stage, check_destination, randomised_path, stag
 from .bundle.verify import Verified, check_backward, noise_images, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
+from .cut.plan import plan_cuts
 from .cut.scores.logits import drop_foreign_outputs, find_logits
-from .cut.split import plan_cut, split, whole
+from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, RequestError, VerificationError
@@ -40,7 +41,7 @@ from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
-from .roles.plan import RolePlan, plan_roles
+from .roles.plan import RolePlan, check_layers_of, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.look import look
@@ -179,7 +180,7 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     if request.classes is None and request.task != "embedding":
         return network, request
     proto = onnx.ModelProto.FromString(network.proto.SerializeToString())
-    output = request.output or next(v.name for v in proto.graph.output if v.name != network.tap)
+    output = request.output or next(v.name for v in proto.graph.output if v.name not in network.taps.values())
     scale = request.logit_scale
     if request.classes is None:
         name = add_embedding_head(proto, output)
@@ -258,7 +259,7 @@ def _plan(
         random: The step of randomisation, its layers not known yet; None: the weights stay.
         say: Called with each step as it begins.
     """
-    choice = choose(graph, request, network.tap, roles.uncut)
+    choice = choose(graph, request, network.taps, roles.uncut)
     roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
@@ -275,7 +276,7 @@ def _plan(
     if random is not None:
         random = randomise_step(graph.model, random)
         # the randomised graph is the source now; no framework has a forward pass for it
-        network = replace(network, proto=ir.to_proto(graph.model), tap=None, reference=None)
+        network = replace(network, proto=ir.to_proto(graph.model), taps={}, reference=None)
     image = image_input(request, network, graph)
     if request.web is not None and image.preprocess.color == "CHANNELS":
         raise RequestError(f"--web: the page explains photos; the network takes images of {image.channels} channels")
@@ -285,11 +286,13 @@ def _plan(
     say("cutting")
     note_names(graph.graph)
     if choice.target is None:
-        cut, parts = None, whole(graph, None, choice.logits)
+        cut, further, parts = None, [], whole(graph, None, choice.logits)
     else:
-        cut = plan_cut(graph, choice.target, choice.logits, graph.graph.outputs, request.split)
-        parts = split(graph, cut, choice.logits)
-    material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm)
+        layers = [(choice.target, choice.name or request.split), *((one.target, one.name) for one in choice.further)]
+        cut, *further = plan_cuts(graph, layers, choice.logits, graph.graph.outputs)
+        check_layers_of(request, [name for _, name in layers])
+        parts = split(graph, cut, choice.logits, further)
+    material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further))
     labels, line = class_names(request, network, choice.logits.classes)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
     notes = (*network.notes, *(said for said in (line, how) if said is not None))
@@ -375,12 +378,12 @@ def _deliver(plan: Plan, bundle: Bundle, stage: Stage, say: Say) -> tuple[Path, 
 
 
 def _source(network: TrainedNetwork) -> onnx.ModelProto:
-    """The source graph without its tap."""
-    if network.tap is None:
+    """The source graph without its taps."""
+    if not network.taps:
         return network.proto
     model = onnx.ModelProto()
     model.CopyFrom(network.proto)
-    kept = [output for output in model.graph.output if output.name != network.tap]
+    kept = [output for output in model.graph.output if output.name not in network.taps.values()]
     del model.graph.output[:]
     model.graph.output.extend(kept)
     return model

@@ -5,6 +5,7 @@ Each field carries its option of the command line, from which the parser, `--hel
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
@@ -59,7 +60,8 @@ class Request:
 
     Attributes:
         source: The trained network's file.
-        split: Module path, node name or tensor name to cut at; "auto": the last 4-D activation before pooling.
+        split: Module path, node name or tensor name to cut at, or several of them, separated by commas (see `layer_names`);
+            "auto": the last 4-D activation before pooling.
         output_path: The bundle folder to write; None: the source's name + ".xai" in the current folder.
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
@@ -101,7 +103,12 @@ class Request:
 
     source: Path
     split: Annotated[
-        str, Option(_LAYER, "module path, node or tensor to cut at (default: auto, the last activation)", "LAYER")
+        str,
+        Option(
+            _LAYER,
+            "module path, node or tensor to cut at, or several (default: auto, the last activation)",
+            "LAYER[,LAYER]",
+        ),
     ] = "auto"
     output_path: Annotated[
         Path | None, Option(_BUNDLE, "bundle folder to write (default: SOURCE's name + .xai)", "NAME.xai", also=("-o",))
@@ -236,6 +243,11 @@ class Request:
     def __post_init__(self, trust_pickle: bool) -> None:
         if trust_pickle:
             object.__setattr__(self, "trust_code", True)  # the dataclass is frozen
+
+
+def layer_names(split: str) -> tuple[str, ...]:
+    r"""The layers that `split` names, separated by commas; a comma that belongs to a name is written "\,"."""
+    return tuple(name.strip().replace("\\,", ",") for name in re.split(r"(?<!\\),", split))
 
 
 def normalises(request: Request) -> bool:

@@ -37,8 +37,9 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.densenet import DenseNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
+from xai_exporters.cut.plan import Cut, plan_cut
 from xai_exporters.cut.scores.logits import find_logits
-from xai_exporters.cut.split import Cut, Parts, plan_cut, split
+from xai_exporters.cut.split import Parts, split
 from xai_exporters.errors import ExportError
 from xai_exporters.graph.measure import open_session
 from xai_exporters.graph.writing import make_model, to_bytes

@@ -28,8 +28,9 @@ from onnx.reference import ReferenceEvaluator
 from xai_exporters.bundle.everywhere import _exactly, _runtimes
 from xai_exporters.bundle.rounding import Rounding
 from xai_exporters.cut.auto import auto_layer
+from xai_exporters.cut.plan import plan_cut
 from xai_exporters.cut.scores.logits import find_logits
-from xai_exporters.cut.split import plan_cut, split
+from xai_exporters.cut.split import split
 from xai_exporters.graph.writing import make_model, to_bytes
 from xai_exporters.passes.clean import clean
 from xai_exporters.relevance.composite import load_composite

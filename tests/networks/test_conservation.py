@@ -13,8 +13,9 @@ import numpy as np
 import openvino
 import pytest
 from numpy.typing import NDArray
+from xai_exporters.cut.plan import plan_cut
 from xai_exporters.cut.scores.logits import find_logits
-from xai_exporters.cut.split import Parts, plan_cut, split
+from xai_exporters.cut.split import Parts, split
 from xai_exporters.graph.measure import open_session
 from xai_exporters.graph.writing import make_model, to_bytes
 from xai_exporters.passes.clean import clean

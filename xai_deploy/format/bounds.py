@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .graphs import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, SHARES, TARGET, Port, fused_method
+from .layers import at_level
 from .manifest import Manifest, regions
 
 _SIDE = 65_535  # pixels, positions, channels
@@ -16,6 +17,8 @@ _CLASSES = 1 << 20
 _TABLE = 1 << 27  # numbers in a table of classes by channels, or by positions
 _MOST = 1024  # entries of a list: graphs, files, outputs, side tensors
 _RANK = 8
+MOST_LAYERS = 32
+"""The most layers at which a network is cut."""
 _NUMBERS = (
     *("bool", "bfloat16", "float16", "float32", "float64"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
@@ -52,6 +55,13 @@ def text_fault(document: Any) -> str | None:
     return None
 
 
+def list_fault(manifest: Manifest) -> str | None:
+    """Find what is out of bounds in the list of layers; None if nothing is."""
+    if len(manifest.layers) > MOST_LAYERS:
+        return f"manifest.levels: {len(manifest.layers)} layers are more than the {MOST_LAYERS} that are allowed"
+    return None
+
+
 def number_fault(manifest: Manifest) -> str | None:
     """Find a number or a list that is out of bounds.
 
@@ -76,15 +86,19 @@ def number_fault(manifest: Manifest) -> str | None:
     return None
 
 
-def port_fault(manifest: Manifest) -> str | None:
+def port_fault(manifest: Manifest, level: int = 0) -> str | None:
     """Find a port whose sizes contradict the rest of the manifest.
+
+    Args:
+        manifest: A manifest, as one layer sees it.
+        level: The number of that layer.
 
     Returns:
         The graph, the port and both sizes; None if nothing contradicts.
     """
     classes, image, scores = manifest.classes, manifest.input.image_shape, manifest.seed_shape
     known: dict[str, tuple[int | None, ...]] = {
-        ACTIVATION: manifest.target.shape,
+        at_level(ACTIVATION, level): manifest.target.shape,
         LOGITS: scores,
         PIXEL_LOGITS: (math.prod(manifest.target.shape[1:]), classes),
         TARGET: (),
@@ -104,7 +118,8 @@ def port_fault(manifest: Manifest) -> str | None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
         # What is propagated back ends at the graph's own start, so it has the shape of that start.
         start = image if graph.start == "image" else manifest.target.shape
-        expected = known | {GRADIENT: start, RELEVANCE: start}
+        number = 0 if graph.start == "image" else level
+        expected = known | {at_level(name, number): start for name in (GRADIENT, RELEVANCE)}
         for port in (*graph.takes, *graph.gives):
             if port.name in expected and port.shape != expected[port.name]:
                 said, expected_shape = list(port.shape), list(expected[port.name])

@@ -41,6 +41,7 @@ from .graphs import (
 )
 from .guard import Guarded, check_graph
 from .image_input import Input, Preprocess
+from .layers import LEVELS, Level, Side, TargetLayer, at_level, role_at
 from .manifest import (
     FORMAT,
     MANIFEST,
@@ -49,8 +50,7 @@ from .manifest import (
     FileRecord,
     Manifest,
     Output,
-    Side,
-    TargetLayer,
+    between,
     file_records,
 )
 from .parsing import parse_manifest
@@ -61,6 +61,7 @@ __all__ = [
     "DENSE",
     "FORMAT",
     "GRADIENT",
+    "LEVELS",
     "LOGITS",
     "MANIFEST",
     "NETWORK",
@@ -82,16 +83,20 @@ __all__ = [
     "FurtherInputs",
     "Graph",
     "Input",
+    "Level",
     "Manifest",
     "Output",
     "Port",
     "Preprocess",
     "Side",
     "TargetLayer",
+    "at_level",
+    "between",
     "file_records",
     "fused_method",
     "fused_role",
     "parse_manifest",
+    "role_at",
 ]
 
 _MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB

@@ -23,6 +23,11 @@ field blank. The graphs:
 - `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
 
+A network may be cut at several layers. The first one in the graph's order is the `target`, the others are `levels` 1, 2, ...
+The head then gives `activation_1`, ..., too, with the side tensors of each layer's tail. Level i has a `tail-i` and, where it
+applies, a `pixelwise-tail-i` of its own, which start at `activation_i`. `gradient` and `relevance` are one graph for all layers: it
+also gives `gradient_i` (`relevance_i`). It takes the activations that lie after no other layer, and computes the others.
+
 If the scores are dense, one for each class at each position, every graph with a tail also takes `where` float32 [N,R,H,W], the
 weights of R regions for each image. `logits` and `seed` are then [N,R,classes]: a region's score is the weighted sum of the scores
 at all positions, and `region_probabilities` [N,R,classes] is that of the probabilities.
@@ -42,6 +47,7 @@ from ..foundation import schema
 from .further_inputs import FurtherInputs
 from .graphs import ACTIVATION, LOGITS, NETWORK, WHERE, Graph, Port
 from .image_input import Input
+from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_at
 from .randomised import Randomised
 
 FORMAT = 2  # the format that is written; format 1 can be read, too
@@ -56,48 +62,6 @@ Activation = Literal["softmax", "sigmoid", "none", "normalised", "independent", 
 - independent: unchanged, because `logits` holds numbers in [0,1], each by itself;
 - scores: not at all; `logits` is computed from probabilities without being one, and no probability is reported.
 """
-
-
-@dataclass(frozen=True)
-class TargetLayer:
-    """Where the network was cut.
-
-    Attributes:
-        asked: The layer name given to `--split`; empty if the network is not cut. The rest then describes the image.
-        tensor: The tensor's name in the source graph.
-        shape: (K, h, w) of the activation as the head gives it; (K, d, h, w) for volumes.
-        dtype: Its element type.
-        layout: The tensor's own layout; the head transposes anything else to NCHW, or to NCDHW.
-        prefix_tokens: Class and register tokens before the grid (token networks).
-    """
-
-    asked: str
-    tensor: str
-    shape: tuple[int, int, int] | tuple[int, int, int, int]
-    dtype: Literal["float32", "float16"]
-    layout: Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"] = "NCHW"
-    prefix_tokens: int = 0
-
-    @property
-    def name(self) -> str:
-        """The layer as people call it: as it was asked for, or its tensor if the exporter chose it."""
-        if not self.asked:
-            return "none"
-        return self.tensor if self.asked == "auto" else self.asked
-
-    @property
-    def title(self) -> str:
-        """Its name and the size of its maps: "Relu6__90:0, 7 x 7"; "none" if the network is not cut."""
-        return f"{self.name}, {' x '.join(map(str, self.shape[1:]))}" if self.asked else self.name
-
-
-@dataclass(frozen=True)
-class Side:
-    """A tensor that passes beside the cut from head to tail; its first dimension is the batch."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -167,6 +131,7 @@ class Manifest:
         extensions: Entries that a reader may ignore.
         explained: What targets weigh. The first is the tensor `logits`; none: a score for each class.
         further: What the network takes beside `input`, the image that is explained.
+        levels: The further layers at which the network was cut, in the graph's order.
     """
 
     format: int
@@ -190,12 +155,32 @@ class Manifest:
     requires: tuple[str, ...] = ()
     extensions: dict[str, str] = field(default_factory=dict)
     explained: tuple[Explained, ...] = ()
-    further: FurtherInputs = field(default_factory=FurtherInputs)
+    further: FurtherInputs = field(default_factory=FurtherInputs, metadata=schema.LATER)
+    levels: tuple[Level, ...] = field(default=(), metadata=schema.LATER)
 
     @property
     def inputs(self) -> tuple[Port, ...]:
         """Everything that the network takes: the image that is explained, and what is beside it."""
         return Port(self.input.name, self.input.image_shape, self.input.dtype), *self.further.ports
+
+    @property
+    def layers(self) -> tuple[TargetLayer, ...]:
+        """All layers at which the network was cut."""
+        return self.target, *(level.layer for level in self.levels)
+
+    def at(self, level: int) -> Manifest:
+        """The manifest as one layer of several sees it: its own tail is the `tail`, and there is no other layer.
+
+        The names of tensors stay; see `at_level`.
+        """
+        own = {role_at(role, level): role for role in OWN_ROLES}
+        others = {role_at(role, i) for role in OWN_ROLES for i in range(len(self.levels) + 1)} - own.keys()
+        graphs = {own.get(role, role): graph for role, graph in self.graphs.items() if role not in others}
+        left_out = {own.get(role, role): why for role, why in self.left_out.items() if role not in others}
+        if level:
+            chosen = self.levels[level - 1]
+            return replace(self, target=chosen.layer, side=chosen.side, graphs=graphs, left_out=left_out, levels=())
+        return replace(self, graphs=graphs, left_out=left_out, levels=())
 
     @property
     def scores(self) -> Explained:
@@ -243,10 +228,17 @@ def _encode(manifest: Manifest) -> bytes:
     return (json.dumps(schema.dump(manifest), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def activations(manifest: Manifest) -> tuple[Port, ...]:
-    """The tensors that the head gives and the tail takes: the activation and the side tensors."""
-    own = Port(ACTIVATION, manifest.target.shape, manifest.target.dtype)
-    return own, *(Port(side.name, side.shape, side.dtype) for side in manifest.side)
+def activations(manifest: Manifest, level: int = 0) -> tuple[Port, ...]:
+    """The tensors that the head gives and a layer's tail takes: the activation and the side tensors."""
+    layer, sides = manifest.layers[level], (manifest.side, *(other.side for other in manifest.levels))[level]
+    own = Port(at_level(ACTIVATION, level), layer.shape, layer.dtype)
+    return own, *(Port(side.name, side.shape, side.dtype) for side in sides)
+
+
+def between(manifest: Manifest) -> tuple[Port, ...]:
+    """All tensors that the head gives: those that the tails of all layers take."""
+    every = (port for level in range(len(manifest.layers)) for port in activations(manifest, level))
+    return tuple(dict.fromkeys(every))
 
 
 def regions(manifest: Manifest) -> tuple[Port, ...]:

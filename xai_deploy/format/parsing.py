@@ -12,9 +12,10 @@ from ..errors import FormatVersionError, IntegrityError, ManifestError, UnsafePa
 from ..foundation import schema
 from . import bounds, format1
 from .graphs import ACTIVATION, LOGITS, Port
-from .manifest import FORMAT, MANIFEST, Manifest, activations, regions
+from .layers import LEVELS, OWN_ROLES, at_level, role_at
+from .manifest import FORMAT, MANIFEST, Manifest, activations, between, regions
 
-FEATURES: frozenset[str] = frozenset()
+FEATURES: frozenset[str] = frozenset({LEVELS})
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
@@ -92,19 +93,24 @@ def _check(manifest: Manifest, where: str) -> None:
             if not _PLAIN_NAME.fullmatch(file):
                 raise UnsafePathError(f"{where}: {file!r} is not a plain file name inside the bundle")
             raise ManifestError(f"{where}: {what} names {file!r}, but no hash of it is recorded")
-    for role in manifest.parts:
+    levels = range(len(manifest.layers))
+    for role in (*manifest.parts, *(role_at("tail", level) for level in levels[1:])):
         if role not in manifest.graphs:
             raise ManifestError(f"{where}: the graph {role!r} is missing")
-    if not manifest.is_cut and (manifest.side or manifest.target.asked):
+    if not manifest.is_cut and (manifest.side or manifest.target.asked or manifest.levels):
         raise ManifestError(f"{where}: the network is not cut, but the manifest describes a layer")
     if (fault := manifest.further.fault(manifest.input.name)) is not None:
         raise ManifestError(f"{where}: further: {fault}")
     image, preprocess = manifest.input, manifest.input.preprocess
-    if len(image.layout) != len(image.size) + 2 or len(manifest.target.shape) != len(image.size) + 1:
-        raise ManifestError(f"{where}: the input is {image.layout}, which does not fit its depth or the layer's shape")
-    if min(*image.image_shape, *manifest.target.shape, manifest.classes, *manifest.scores.shape) < 1:
-        raise ManifestError(f"{where}: sizes must be positive")
-    if (fault := bounds.number_fault(manifest)) is not None:
+    for layer in manifest.layers:
+        if len(image.layout) != len(image.size) + 2 or len(layer.shape) != len(image.size) + 1:
+            raise ManifestError(
+                f"{where}: the input is {image.layout}, which does not fit its depth or the layer's shape"
+            )
+        if min(*image.image_shape, *layer.shape, manifest.classes, *manifest.scores.shape) < 1:
+            raise ManifestError(f"{where}: sizes must be positive")
+    faults = (bounds.number_fault(manifest.at(level)) for level in levels)
+    if (fault := bounds.list_fault(manifest) or next((fault for fault in faults if fault), None)) is not None:
         raise ManifestError(f"{where}: {fault}")
     if manifest.logits_step < 0:
         raise ManifestError(f"{where}: logits_step can't be negative")
@@ -125,7 +131,7 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         for what, ports in (("takes", graph.takes), ("gives", graph.gives)):
             if len({port.name for port in ports}) < len(ports):
                 raise ManifestError(f"{where}: the graph {role!r} {what} two tensors with the same name")
-        first = manifest.input.name if graph.start == "image" else ACTIVATION
+        first = manifest.input.name if graph.start == "image" else at_level(ACTIVATION, _level_of(role, manifest))
         if graph.takes and all(port.name != first for port in graph.takes):
             raise ManifestError(f"{where}: the graph {role!r} takes no {first!r}")
     for role, takes, gives in _parts(manifest):
@@ -141,14 +147,21 @@ def _check_ports(manifest: Manifest, where: str) -> None:
         raise ManifestError(
             f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"
         )
-    logits = next((port.shape for port in manifest.graphs[manifest.scoring].gives if port.name == LOGITS), None)
-    if logits != manifest.seed_shape:
-        places = f" at {' x '.join(map(str, scores.shape[1:]))} positions" if rank > 1 else ""
-        raise ManifestError(
-            f"{where}: the {manifest.scoring} gives no {LOGITS!r} of {manifest.classes} classes{places}"
-        )
-    if (fault := bounds.port_fault(manifest)) is not None:
-        raise ManifestError(f"{where}: {fault}")
+    for level in range(len(manifest.layers)):
+        seen = manifest.at(level)
+        role = role_at(seen.scoring, level)
+        logits = next((port.shape for port in manifest.graphs[role].gives if port.name == LOGITS), None)
+        if logits != manifest.seed_shape:
+            places = f" at {' x '.join(map(str, scores.shape[1:]))} positions" if rank > 1 else ""
+            raise ManifestError(f"{where}: the {role} gives no {LOGITS!r} of {manifest.classes} classes{places}")
+        if (fault := bounds.port_fault(seen, level)) is not None:
+            raise ManifestError(f"{where}: {fault}")
+
+
+def _level_of(role: str, manifest: Manifest) -> int:
+    """The layer at which a graph starts: a graph that all layers share starts at the first one."""
+    levels = range(len(manifest.layers))
+    return next((level for level in levels if any(role == role_at(own, level) for own in OWN_ROLES)), 0)
 
 
 def _parts(manifest: Manifest) -> Iterator[tuple[str, tuple[Port, ...], tuple[Port, ...] | None]]:
@@ -156,5 +169,6 @@ def _parts(manifest: Manifest) -> Iterator[tuple[str, tuple[Port, ...], tuple[Po
     if not manifest.is_cut:
         yield manifest.scoring, (*manifest.inputs, *regions(manifest)), None
         return
-    yield "head", manifest.inputs, activations(manifest)
-    yield "tail", (*activations(manifest), *regions(manifest)), None
+    yield "head", manifest.inputs, between(manifest)
+    for level in range(len(manifest.layers)):
+        yield role_at("tail", level), (*activations(manifest, level), *regions(manifest)), None

@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LATER = types.MappingProxyType({"later": True})
+"""Metadata of a field that was added to a format later: `dump` leaves it out while it has its default value, so that what does not
+use it keeps its bytes."""
+
 type_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)
 """The types of a dataclass's fields, kept because resolving them again would cost each request a fifth of a millisecond."""
 
@@ -49,12 +53,19 @@ def load(cls: type[T], data: object, where: str) -> T:
 def dump(value: Any) -> Any:
     """The JSON form of a dataclass, the inverse of `load`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: dump(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: dump(getattr(value, f.name)) for f in dataclasses.fields(value) if not _is_left_out(f, value)}
     if isinstance(value, (tuple, list)):
         return [dump(v) for v in value]
     if isinstance(value, dict):
         return {k: dump(v) for k, v in value.items()}
     return value
+
+
+def _is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
+    if not field.metadata.get("later"):
+        return False
+    made = field.default_factory is not dataclasses.MISSING
+    return bool(getattr(value, field.name) == (field.default_factory() if made else field.default))  # type: ignore[misc]
 
 
 def _value(hint: Any, data: object, where: str) -> Any:

@@ -18,7 +18,7 @@ _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 _SMALL = 256  # elements; such a constant is stored as float32, because some runtimes want bounds and pads as constants
 
 
-def widen(graph: ir.Graph) -> ir.Value:
+def widen(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
     """Compute a graph in float32 wherever it computes in half precision.
 
     Inputs keep their types; a Cast follows each half-precision one. Outputs of half precision become float32; see `narrow_outputs`.
@@ -27,9 +27,9 @@ def widen(graph: ir.Graph) -> ir.Value:
         graph: Changed in place; its nodes stay in order.
 
     Returns:
-        The first input, as the graph computes with it.
+        Each input -> the tensor with which the graph computes.
     """
-    source = graph.inputs[0]
+    computed = {value: value for value in graph.inputs}
     emit = Emitter(graph, "float32")
     nodes = list(graph)
     # the tensors that no other operator computes: inputs, initializers, constants
@@ -37,7 +37,8 @@ def widen(graph: ir.Graph) -> ir.Value:
     values += [node.outputs[0] for node in nodes if node.op_type in ("Constant", "ConstantOfShape")]
     for value in [value for value in values if value.dtype in HALVES]:
         wide = _widened(emit, value)
-        source = wide if value is source else source
+        if value in computed:
+            computed[value] = wide
         value.replace_all_uses_with(wide, replace_graph_outputs=True)
         # the line above rewired the new Cast, too: it has to read the narrow value
         if (producer := wide.producer()) is not None:
@@ -57,7 +58,7 @@ def widen(graph: ir.Graph) -> ir.Value:
                 if value.dtype in HALVES:
                     value.type = _FLOAT
     graph.sort()
-    return source
+    return computed
 
 
 def _widened(emit: Emitter, value: ir.Value) -> ir.Value:

@@ -1,4 +1,4 @@
-"""The reverse walker: from the logits back to a target tensor, by the rules of a table.
+"""The reverse walker: from the logits back to a target tensor, or to several, by the rules of a table.
 
 One walk serves every kind of propagation. The table says how a value at an operator's output passes back to its inputs:
 as a gradient (`vjp`: vector-Jacobian product), or as relevance. The walker itself does only what all have in common:
@@ -8,18 +8,23 @@ as a gradient (`vjp`: vector-Jacobian product), or as relevance. The walker itse
 3. If a rule says that its operator broadcasts, it sums the result down to the shape of the input.
 
 The rules read the tensors of the forward graph directly. Nothing that the forward graph has computed is computed again.
+
+One walk serves several targets: it notes what has come back at each, and goes on to those before it. A gradient is the same in any
+such walk. Rules of relevance may ask which inputs lead to the target (`Step.leads`): a target shares a walk only with targets for
+which that is the same at every node, so that it gets what a walk to it alone would give.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import onnx_ir as ir
 
 from ..errors import RuleError
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import Measured
+from ..graph.reading import ancestors
 from ..graph.shapes import unbroadcast
 from .rules import Step, Table, floats_of
 
@@ -28,39 +33,62 @@ def propagate(
     graph: ir.Graph,
     start: ir.Value,
     seed: ir.Value,
-    target: ir.Value,
+    targets: Sequence[ir.Value],
     table: Table,
     shapes: Measured,
     scope: str = "grad",
-) -> ir.Value:
-    """Add to a graph what its table propagates from `start` back to `target`.
+    alone: bool = False,
+) -> list[ir.Value]:
+    """Add to a graph what its table propagates from `start` back to each target.
 
     Args:
         graph: The forward graph, its nodes in order; changed in place.
         start: Where the walk begins: the logits.
         seed: The value at `start`, in its shape: for gradients dL/d(start).
-        target: Where the walk ends.
+        targets: Where the walk ends.
         table: The rules.
         shapes: The shapes of the graph's tensors.
         scope: First part of the names of the new nodes.
+        alone: The rules may ask which inputs lead to the target: each target gets what a walk to it alone would give.
 
     Returns:
-        The value at the target, in its shape: for gradients dL/d(target).
+        The value at each target, in its shape: for gradients dL/d(target).
 
     Raises:
-        RuleError: An operator on the way has no rule, or `start` does not depend on `target`.
+        RuleError: An operator on the way has no rule, or `start` does not depend on a target.
     """
-    emit = Emitter(graph, scope)
     nodes = list(graph)
-    leading = _leading(nodes, target, table)
+    groups = _groups(nodes, start, targets, table) if alone and len(targets) > 1 else [list(targets)]
+    results: dict[ir.Value, ir.Value] = {}
+    for group in groups:
+        emit = Emitter(graph, scope if group[0] is targets[0] else f"{scope}_{targets.index(group[0])}")
+        results |= _walk(emit, nodes, start, seed, group, table, shapes)
+    return [results[target] for target in targets]
+
+
+def _walk(
+    emit: Emitter,
+    nodes: Sequence[ir.Node],
+    start: ir.Value,
+    seed: ir.Value,
+    targets: Sequence[ir.Value],
+    table: Table,
+    shapes: Measured,
+) -> dict[ir.Value, ir.Value]:
+    """One walk: target -> what comes back to it."""
+    leading = _leading(nodes, targets, table)
+    reached: dict[ir.Value, ir.Value] = {}
     parts: dict[ir.Value, list[ir.Value]] = {start: [seed]}
     last = None
     # in reverse order all readers of a tensor come before its producer: its parts are complete when the producer is visited
     for node in reversed(nodes):
-        leads = frozenset(i for i, x in enumerate(node.inputs) if x in leading)
+        leads = _leads(node, leading)
         if not leads or not any(y in parts for y in node.outputs):
             continue
         op = Ops(emit, str(node.name), floats_of(node.outputs[0]))  # new nodes are named after the forward node
+        for y in node.outputs:
+            if y in targets and (total := _total(op, parts.get(y, []))) is not None:  # the walk goes on from it
+                reached[y], parts[y] = total, [total]
         rule, step = table.find(node), Step(node, shapes, leads)
         dys = [_total(op, parts.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
@@ -72,10 +100,45 @@ def propagate(
             # a broadcasting rule returns values in the shape of the first output
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
             parts.setdefault(x, []).append(part)
-    total = _total(Ops(emit, str(target.name), floats_of(target)), parts.pop(target, []))
-    if total is None:
-        raise RuleError(_stopped(nodes, start if last is None else last, leading))
-    return total
+    for target in [target for target in targets if target not in reached]:
+        total = _total(Ops(emit, str(target.name), floats_of(target)), parts.pop(target, []))
+        if total is None:
+            raise RuleError(_stopped(nodes, start if last is None else last, leading))
+        reached[target] = total
+    return reached
+
+
+def _leads(node: ir.Node, leading: Container[ir.Value]) -> frozenset[int]:
+    """The positions of the inputs that lie on a path to a target."""
+    return frozenset(i for i, x in enumerate(node.inputs) if x in leading)
+
+
+def _groups(
+    nodes: Sequence[ir.Node], start: ir.Value, targets: Sequence[ir.Value], table: Table
+) -> list[list[ir.Value]]:
+    """The targets that may share a walk: at each node that a target's own walk visits, the same inputs lead to all of them."""
+    before = ancestors([start])
+    # an input of a Concat gets its part of what comes back, whichever inputs lead to a target
+    asking = [node for node in nodes if node.op_type != "Concat" and any(y in before for y in node.outputs)]
+
+    def leads(ends: Sequence[ir.Value]) -> list[frozenset[int]]:
+        leading = _leading(nodes, ends, table)
+        return [_leads(node, leading) for node in asking]
+
+    groups: list[list[ir.Value]] = []
+    for target in targets:
+        for group in groups:
+            joint = leads([*group, target])
+            if all(
+                own in (frozenset(), both)
+                for t in (*group, target)
+                for own, both in zip(leads([t]), joint, strict=True)
+            ):
+                group.append(target)
+                break
+        else:
+            groups.append([target])
+    return groups
 
 
 def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir.Value]) -> str:
@@ -91,9 +154,9 @@ def _stopped(nodes: Sequence[ir.Node], last: ir.Node | ir.Value, leading: set[ir
     return f"nothing comes back from the logits to the layer: {what} between them lets nothing through"
 
 
-def _leading(nodes: Sequence[ir.Node], target: ir.Value, table: Table) -> set[ir.Value]:
-    """The tensors through which something can come back to the target."""
-    leading = {target}
+def _leading(nodes: Sequence[ir.Node], targets: Sequence[ir.Value], table: Table) -> set[ir.Value]:
+    """The tensors through which something can come back to a target."""
+    leading = set(targets)
     # the nodes are in order, so one pass forward is enough
     for node in nodes:
         if any(x in leading for x in node.inputs):

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import REFERENCE, WHERE, Graph, Manifest
+from xai_deploy.format.bundle import REFERENCE, WHERE, Graph, Manifest, at_level, role_at
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def forward(
-    manifest: Manifest, run: Callable[[str, Arrays], Arrays], x: NDArray[Any]
+    manifest: Manifest, run: Callable[[str, Arrays], Arrays], x: NDArray[Any], level: int = 0
 ) -> tuple[dict[str, NDArray[Any]], Arrays]:
     """Run head and tail; or the network as a whole, if it is not cut.
 
@@ -23,6 +23,7 @@ def forward(
         manifest: The bundle's manifest.
         run: (role, feeds) -> results. It takes those of `feeds` that the graph has inputs for.
         x: The input, [n, ...].
+        level: Of several layers the one whose own tail is run.
 
     Returns:
         What the last graph takes, the image among it; and what it gives.
@@ -30,7 +31,15 @@ def forward(
     between = {manifest.input.name: x, **beside(manifest.graphs[manifest.scoring], len(x))}
     for role in manifest.parts[:-1]:
         between |= run(role, between)
-    return between, run(manifest.scoring, between)
+    return between, run(role_at(manifest.scoring, level), between)
+
+
+def results_back(graph: Graph, results: Arrays) -> list[NDArray[Any]]:
+    """What a graph that propagates back gives at each layer, the first one first."""
+    assert graph.propagated is not None
+    named = (at_level(graph.propagated, level) for level in range(len(graph.gives)))
+    gives = {port.name for port in graph.gives}
+    return [results[name] for name in named if name in gives]
 
 
 def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:

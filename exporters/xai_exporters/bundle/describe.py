@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import FORMAT, Graph, Input, Manifest, Output, Port, TargetLayer
+from xai_deploy.format.bundle import FORMAT, LEVELS, Graph, Input, Level, Manifest, Output, Port, TargetLayer
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
-from ..cut.split import Cut, side_tensors_of
+from ..cut.plan import Cut, side_tensors_of
 from ..errors import GraphError
 from ..graph.layouts import input_layout
 from ..passes.clean import CleanGraph
@@ -91,7 +91,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         producer=f"xai-deploy-exporters {__version__}",
         name=printable(request.name or os.fsencode(request.source.stem).decode("utf-8", "replace")),
         input=material.image,
-        target=_image_whole(material.image) if cut is None else _layer(request, cut),
+        target=_image_whole(material.image) if cut is None else _layer(cut),
         classes=logits.classes,
         activation=logits.activation,
         batch="any" if clean.reason is None else "one",
@@ -100,14 +100,16 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=() if cut is None else tuple(side_tensors_of(cut, clean)),
         labels=None,
+        requires=(LEVELS,) if material.further else (),
         explained=(logits.scores,),
+        levels=tuple(Level(_layer(other), tuple(side_tensors_of(other, clean))) for other in material.further),
     )
 
 
-def _layer(request: Request, cut: Cut) -> TargetLayer:
+def _layer(cut: Cut) -> TargetLayer:
     assert cut.target.dtype is not None
     return TargetLayer(
-        asked=request.split,
+        asked=cut.asked,
         tensor=str(cut.target.name),
         shape=cut.shape,  # type: ignore[arg-type]
         dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]

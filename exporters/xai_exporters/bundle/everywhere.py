@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
-from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method
+from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
 
 from ..backward.precision import HALVES
@@ -90,6 +90,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         # the predicted class; a seed of zeros adds nothing to it
         feeds = {**between, manifest.input.name: image, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
+        _compare_tails(partial(_run_role, opened, contents), between, tail, manifest, runtime)
         for role, graph in manifest.graphs.items():
             if graph.propagated is None and fused_method(role) is None and role != "own-map":
                 continue
@@ -106,6 +107,26 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             elif role not in wrong:
                 rounding.add(role, results, given, lambda role=role: _exactly(contents[f"{role}.onnx"], role))  # type: ignore[misc]
     return Checked(wrong, rounding.shares())
+
+
+def _run_role(opened: Open, contents: Mapping[str, OnnxFile], role: str, feeds: Arrays) -> Arrays:
+    return opened(contents[f"{role}.onnx"], f"the {role}")(feeds)
+
+
+def _compare_tails(
+    run: Callable[[str, Arrays], Arrays], between: Arrays, tail: Arrays, manifest: Manifest, runtime: str
+) -> None:
+    """Compare the further layers' own tails with the first one.
+
+    Raises:
+        VerificationError: The runtime computes one of them differently.
+    """
+    for level, layer in list(enumerate(manifest.layers))[1:]:
+        how = how_wrong(run(role_at("tail", level), between)[LOGITS], tail[LOGITS], manifest)
+        if how is not None:
+            raise VerificationError(
+                f"{runtime} computes the tail from {layer.name!r} differently from the first one: {how}"
+            )
 
 
 def with_precision(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, PRODUCTS
-from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SALIENCY, TARGET, Manifest, fused_method
+from xai_deploy.format.bundle import ACTIVATION, LOGITS, RELEVANCE, SALIENCY, TARGET, Manifest, at_level, fused_method
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -46,7 +46,7 @@ class Rounding:
         self._manifest = manifest
         # half precision and integers round more, and by design; `faithful` has their tolerances
         self._measures = not manifest.logits_step and HALF not in manifest.extensions
-        self._exact: dict[str, NDArray[np.float64]] = {}
+        self._exact: dict[str, list[NDArray[np.float64]]] = {}  # role -> what its graph gives at each layer
         self._shares: dict[str, float] = {}
 
     def add(self, role: str, results: Arrays, feeds: Arrays, exactly: Callable[[], Callable[[Arrays], Arrays]]) -> None:
@@ -65,26 +65,30 @@ class Rounding:
             if (
                 fused_method(role) is not None
             ):  # some fused graphs run the network many times: that of the first runtime serves
-                self._exact[role] = results[name].astype(np.float64)
+                self._exact[role] = _layers(results, name)
             else:
                 self._measure(role, name, feeds, exactly())
-        self._shares[role] = max(self._shares.get(role, 0.0), _share(results[name], self._exact[role]))
+        self._add(role, results, name)
+
+    def _add(self, role: str, results: Arrays, name: str) -> None:
+        shares = map(_share, _layers(results, name), self._exact[role])
+        self._shares[role] = max(self._shares.get(role, 0.0), *shares)
 
     def _measure(self, role: str, name: str, feeds: Arrays, run: Callable[[Arrays], Arrays]) -> None:
         """Run a graph without optimisations, for relevance also with inputs that are moved by a rounding."""
         results = run(feeds)
-        exact = self._exact[role] = results[name].astype(np.float64)
-        if role == "gradient" and _cancels(exact, feeds[ACTIVATION]):
+        exact = self._exact[role] = _layers(results, name)
+        activations = (feeds[at_level(ACTIVATION, level)] for level in range(len(exact)))
+        if role == "gradient" and any(map(_cancels, exact, activations)):
             self._shares[PRODUCTS] = 1.0
         if name != RELEVANCE:
             return
         predicted = (
-            results[LOGITS].reshape(len(exact), -1).argmax(axis=1)
+            results[LOGITS].reshape(len(results[LOGITS]), -1).argmax(axis=1)
         )  # of the one region, if the scores are those of regions
         fixed = {**feeds, TARGET: predicted}  # it may change with the inputs
         for seed in range(_DRAWS):
-            moved = run({key: _moved(value, seed) for key, value in fixed.items()})[name]
-            self._shares[role] = max(self._shares.get(role, 0.0), _share(moved, exact))
+            self._add(role, run({key: _moved(value, seed) for key, value in fixed.items()}), name)
 
     def all_shares(self) -> dict[str, float]:
         """Role or `PRODUCTS` -> share."""
@@ -93,6 +97,12 @@ class Rounding:
     def shares(self) -> dict[str, float]:
         """As `all_shares`, from `TOLD` on."""
         return {name: share for name, share in self._shares.items() if share >= TOLD}
+
+
+def _layers(results: Arrays, name: str) -> list[NDArray[np.float64]]:
+    """What a graph gives at each layer, the first one first."""
+    names = (at_level(name, level) for level in range(len(results)))
+    return [results[one].astype(np.float64) for one in names if one in results]
 
 
 def why_unusable(role: str, share: float) -> str | None:

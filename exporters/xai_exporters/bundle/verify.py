@@ -27,14 +27,16 @@ from xai_deploy.format.bundle import (
     Input,
     Manifest,
     Output,
+    at_level,
     fused_method,
+    role_at,
 )
 from xai_deploy.probabilities import probabilities
 
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
-from .beside import beside, forward
+from .beside import beside, forward, results_back
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 """Largest difference allowed, relative to the output's largest magnitude, by the activation's element type. Half precision
@@ -90,16 +92,19 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     original = open_session(source.SerializeToString(), "the source")
     expected = [run_single(original, images[i : i + 1]) for i in range(3)]
     del original  # each session holds the weights
-    sessions = {role: open_session(bundle.graph(role), f"the {role}") for role in manifest.parts}
+    levels = range(len(manifest.layers))
+    roles = [*manifest.parts, *(role_at(manifest.scoring, level) for level in levels[1:])]
+    sessions = {role: open_session(bundle.graph(role), f"the {role}") for role in roles}
 
-    def parts(x: NDArray[Any]) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
-        return forward(manifest, lambda role, feeds: _run(sessions[role], feeds, f"the {role}"), x)
+    def parts(x: NDArray[Any], level: int = 0) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+        return forward(manifest, lambda role, feeds: _run(sessions[role], feeds, f"the {role}"), x, level)
 
     # one at a time first: a difference here comes from the cut, not from the batch
-    singles = [parts(images[i : i + 1])[1] for i in range(3)]
+    singles = [parts(images[i : i + 1], level)[1] for level in levels for i in range(3)]
+    expected_of_all = expected * len(levels)
     worst = max(
         _difference(got[tensor], want[name], name)
-        for got, want in zip(singles, expected, strict=True)
+        for got, want in zip(singles, expected_of_all, strict=True)
         for name, tensor in tensors.items()
     )
     allowed = max(tolerance, _rounding(source))
@@ -118,7 +123,8 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
                 f"three images at once give other outputs than one at a time (difference {difference:.1e})"
             )
     _verify_probabilities(manifest, together)
-    _verify_pixelwise(bundle, between, together[LOGITS], tolerance)
+    for level in levels:
+        _verify_pixelwise(bundle, between, together[LOGITS], tolerance, level)
     for role in manifest.graphs:
         if fused_method(role) is not None:
             _verify_fused(bundle, role, images, expected, tolerance)
@@ -216,13 +222,14 @@ def _verify_shares(manifest: Manifest, own: Output, given: NDArray[Any], outputs
 
 
 def _verify_pixelwise(
-    bundle: Bundle, between: Mapping[str, NDArray[Any]], logits: NDArray[Any], tolerance: float
+    bundle: Bundle, between: Mapping[str, NDArray[Any]], logits: NDArray[Any], tolerance: float, level: int
 ) -> None:
     """Check that logits - (mean of pixel_logits over the positions) is the same for every image: it is the bias."""
-    if not bundle.has("pixelwise-tail"):
+    role, name = role_at("pixelwise-tail", level), at_level(ACTIVATION, level)
+    if not bundle.has(role):
         return
-    session = open_session(bundle.graph("pixelwise-tail"), "the pixelwise tail")
-    scores = run(session, {ACTIVATION: between[ACTIVATION]}, "the pixelwise tail")[PIXEL_LOGITS]
+    session = open_session(bundle.graph(role), "the pixelwise tail")
+    scores = run(session, {name: between[name]}, "the pixelwise tail")[PIXEL_LOGITS]
     bias = logits - scores.mean(axis=1)
     scale = max(np.abs(logits).max(), np.abs(scores).max())
     if np.abs(bias - bias[:1]).max() > tolerance * scale:
@@ -272,7 +279,7 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
     )
     logits = outputs[LOGITS]
     wrong: dict[str, str] = {}
-    back: dict[str, NDArray[Any]] = {}
+    back: dict[str, list[NDArray[Any]]] = {}
     for role, graph in manifest.graphs.items():
         if graph.propagated is None:
             continue
@@ -285,17 +292,23 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
         except (GraphError, VerificationError) as error:
             wrong[role] = str(error)
             continue
-        propagated = next(v for name, v in results.items() if name == graph.propagated)
+        propagated = results_back(graph, results)
         if difference > (2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]):
             wrong[role] = f"its logits differ from the tail's by {difference:.1e}; please report it"
-        elif not np.isfinite(propagated).all():
+        elif not all(np.isfinite(values).all() for values in propagated):
             wrong[role] = "it gives NaN or infinity on noise images (a root or a logarithm of 0 on the way?)"
         else:
             back[role] = propagated
-    if all(values.any() for values in back.values()):
-        return wrong, {}
-    tail = open_session(contents[f"{manifest.scoring}.onnx"], f"the {manifest.scoring}")
-    return wrong, _why_zero(back, tail, between, manifest)
+    dead: dict[str, str] = {}
+    for level, layer in enumerate(manifest.layers):
+        there = {role: values[level] for role, values in back.items() if level < len(values)}
+        if all(values.any() for values in there.values()):
+            continue
+        tail = open_session(contents[f"{role_at(manifest.scoring, level)}.onnx"], "the tail")
+        start = at_level(ACTIVATION, level) if manifest.is_cut else manifest.input.name
+        for role, why in _why_zero(there, tail, between, start).items():
+            dead[f"{role} at {layer.name}" if manifest.levels else role] = why
+    return wrong, dead
 
 
 def _run_once(model: OnnxFile, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
@@ -308,10 +321,9 @@ def _run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str
 
 
 def _why_zero(
-    back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]], manifest: Manifest
+    back: Mapping[str, NDArray[Any]], tail: Any, between: Mapping[str, NDArray[Any]], start: str
 ) -> dict[str, str]:
-    """Role -> why its gradient or relevance is zero everywhere, judged on the first image."""
-    start = ACTIVATION if manifest.is_cut else manifest.input.name
+    """Role -> why its gradient or relevance at the tensor `start` is zero everywhere, judged on the first image."""
     kind = between[start].dtype
 
     def logits(others: NDArray[np.float32]) -> NDArray[Any]:

@@ -14,9 +14,9 @@ from ..graph.reading import ancestors, attribute, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import is_feature_map
 from .normalised import is_normalised
+from .plan import side_tensors, without_batch
 from .pooling import before_pooling
 from .scores.logits import Logits
-from .split import side_tensors, without_batch
 
 log = logging.getLogger(__name__)
 

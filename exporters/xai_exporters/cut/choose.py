@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import LayerError
 from ..passes.clean import CleanGraph
-from ..request import Request
+from ..request import Request, layer_names
 from .auto import auto_layer, auto_layers
 from .costs import candidates, no_cut
 from .featuremap import find_grid
 from .followed import Followed, follow
-from .layer import find_layer
+from .layer import find_layer, is_layer
 from .scores.logits import Logits, drop_foreign_outputs, find_logits
 
 log = logging.getLogger(__name__)
@@ -27,48 +28,92 @@ _TRIES = 3
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A layer to cut at: its tensor, its name for the user, and a note about it (None if nothing is unusual)."""
+
+    target: ir.Value
+    name: str
+    note: str | None
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The scores to explain, and the tensor to cut at.
+    """The scores to explain, and the tensors to cut at.
 
     Attributes:
         target: The tensor to cut at; None: the network stays whole.
         logits: The scores to explain.
         dropped: The names of the outputs that were removed, because they are not one result per image.
-        note: A note for the user about the layer; None if nothing is unusual.
+        note: A note for the user about the layers; None if nothing is unusual.
+        name: The user's name for `target`; None: the request's `split`.
+        further: The other layers, if there are several.
     """
 
     target: ir.Value | None
     logits: Logits
     dropped: tuple[str, ...]
     note: str | None
+    name: str | None = None
+    further: tuple[Layer, ...] = ()
 
 
-def choose(graph: CleanGraph, request: Request, tap: str | None, whole: bool) -> Choice:
-    """Find the scores to explain and the tensor to cut at. A tap and foreign outputs are removed from the graph's outputs.
+def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: bool) -> Choice:
+    """Find the scores to explain and the tensors to cut at. Taps and foreign outputs are removed from the graph's outputs.
 
     If `auto` finds no layer, the network stays whole, and the note says why.
 
     Args:
         graph: The graph; its outputs change.
         request: The export; its `split` and `output` are read.
-        tap: Name of the output that carries the target layer, if the source could tap it.
+        taps: Layer -> name of the output that carries it, for the layers that the source could tap.
         whole: Look for no layer.
 
     Raises:
-        LayerError: No layer has that name.
+        LayerError: No layer has that name, or several names are not several layers.
         RequestError, GraphError: See `find_logits`.
     """
-    tapped = None if tap is None else _take_tap(graph, request.split, tap)
+    tapped = _take_taps(graph, taps)
     logits = find_logits(graph, request.output, request.task)
     dropped = drop_foreign_outputs(graph, logits)
-    if tapped is not None:
-        return Choice(tapped, logits, dropped, None)
     if whole:
         return Choice(None, logits, dropped, None)
     if request.split == "auto":
         return _auto(graph, logits, dropped)
-    target, note = find_layer(graph.graph, request.split)
-    return Choice(target, logits, dropped, note)
+    first, *further = _layers(graph, request.split, tapped)
+    note = "; ".join(one.note for one in (first, *further) if one.note is not None) or None
+    return Choice(first.target, logits, dropped, note, first.name, tuple(further))
+
+
+def _layers(graph: CleanGraph, split: str, tapped: Mapping[str, ir.Value]) -> list[Layer]:
+    """The layers that `split` names.
+
+    Args:
+        graph: The graph.
+        split: The names; see `layer_names`. A tensor whose own name is all of it comes first.
+        tapped: Layer -> tensor, for the layers that the source tapped.
+
+    Raises:
+        LayerError: A layer does not exist, is named twice, or has no name.
+    """
+    names = layer_names(split)
+    if len(names) > 1 and is_layer(graph.graph, split):
+        names = (split,)
+    layers: list[Layer] = []
+    for name in names:
+        if len(names) > 1 and name in ("", "auto"):
+            what = "a layer without a name" if not name else "auto, which is one layer, beside others"
+            raise LayerError(f"--split {split}: {what}; name each layer")
+        layer = Layer(tapped[name], name, None) if name in tapped else Layer(*_found(graph, name))
+        if (same := next((one for one in layers if one.target is layer.target), None)) is not None:
+            both = f"{name!r} twice" if same.name == name else f"{same.name!r} and {name!r}, which are one tensor"
+            raise LayerError(f"--split {split}: {both}; name each layer once")
+        layers.append(layer)
+    return layers
+
+
+def _found(graph: CleanGraph, name: str) -> tuple[ir.Value, str, str | None]:
+    target, note = find_layer(graph.graph, name)
+    return target, name, note
 
 
 def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: NDArray[Any]) -> Choice:
@@ -85,11 +130,14 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
     """
     if choice.target is None:
         return choice
+    if choice.further:
+        layers = [Layer(choice.target, choice.name or request.split, None), *choice.further]
+        return replace(choice, note=_follow_all(graph, layers, images, choice.note))
     auto, refused = request.split == "auto", None
     first = [(choice.target, choice.note)]
     further = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
     for target, note in chain(first, further):
-        name = str(target.name) if auto else request.split
+        name = str(target.name) if auto else choice.name or request.split
         seen = follow(graph, target, find_grid(graph, target, name), images)
         if seen is None or not seen.misplaced:
             if refused is not None:
@@ -98,6 +146,16 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
         refused = refused or LayerError(_elsewhere(name, seen))
     assert refused is not None
     raise refused
+
+
+def _follow_all(graph: CleanGraph, layers: Sequence[Layer], images: NDArray[Any], note: str | None) -> str | None:
+    """The note about several layers, whose maps were all seen to lie as the image does."""
+    for layer in layers:
+        seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), images)
+        if seen is not None and seen.misplaced:
+            raise LayerError(_elsewhere(layer.name, seen))
+        note = _with_mixing(note, layer.name, seen)
+    return note
 
 
 def _elsewhere(name: str, seen: Followed) -> str:
@@ -119,6 +177,11 @@ def _with_mixing(note: str | None, name: str, seen: Followed | None) -> str | No
     )
     log.warning("%s", mixed)
     return mixed if note is None else f"{note}; {mixed}"
+
+
+def _take_taps(graph: CleanGraph, taps: Mapping[str, str]) -> dict[str, ir.Value]:
+    """Layer -> its tensor; the taps are no longer outputs."""
+    return {name: _take_tap(graph, name, output) for name, output in taps.items()}
 
 
 def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:

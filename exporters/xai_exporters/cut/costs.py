@@ -12,8 +12,8 @@ from ..graph.module_paths import whole_modules
 from ..graph.reading import ancestors, attribute, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import find_grid, is_feature_map
+from .plan import side_tensors, without_batch
 from .scores.logits import Logits
-from .split import side_tensors, without_batch
 
 NO_CUT = (
     "the network can't be cut anywhere: between the image and the logits no tensor of floats is a feature map of two positions "

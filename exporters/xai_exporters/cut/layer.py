@@ -53,6 +53,12 @@ def find_layer(graph: ir.Graph, name: str) -> tuple[ir.Value, str | None]:
     raise LayerError(no_such_layer(name, [*modules, *tensors, *nodes]))
 
 
+def is_layer(graph: ir.Graph, name: str) -> bool:
+    """Whether a tensor, a node or a module has this name."""
+    names = (known for node in graph for known in (node.name, *(value.name for value in node.outputs)))
+    return name in module_outputs(graph) or name in names
+
+
 def _whole(graph: ir.Graph, name: str, value: ir.Value) -> str | None:
     """Refuse a module whose last operator is gone; a warning if the file does not say whether it is, else None."""
     folds = Folds(graph, {node: module_paths(node) for node in graph})

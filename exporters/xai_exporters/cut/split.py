@@ -1,7 +1,7 @@
-"""Cut a graph at one tensor into head and tail.
+"""Cut a graph at one tensor, or at several, into head and tails.
 
-The *side tensors* are the tensors that the tail needs beside the activation: inputs of the activation's descendants that are
-neither constants, nor descendants, nor computed from the batch alone (the tail computes those again, from its own batch).
+With several layers there is one head. Each layer has the tail that it would have alone. A further tail serves all layers
+together: it starts at the layers that lie after no other one, and computes the activations of the others on its way.
 """
 
 from __future__ import annotations
@@ -11,174 +11,189 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import ACTIVATION, DENSE, LOGITS, RESERVED, SHARES, WHERE, Side
+from xai_deploy.format.bundle import DENSE, LOGITS, RESERVED, SHARES, WHERE
 
-from ..errors import LayerError
 from ..graph.emit import Emitter
-from ..graph.layouts import Grid, from_channels_first, to_channels_first
+from ..graph.layouts import from_channels_first, to_channels_first
 from ..graph.measure import batch_of
-from ..graph.reading import content_of, descendants
+from ..graph.reading import descendants
 from ..graph.writing import rename
 from ..passes.clean import CleanGraph
-from .featuremap import find_grid
+from .plan import Cut, as_given, passed, side_tensors
 from .regions import REGIONS, add_regions
 from .scores.logits import Logits
-
-_MOVING = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The place at which a graph is cut.
-
-    Attributes:
-        target: The tensor.
-        grid: How it holds the activation.
-        sides: The tensors that pass beside the cut, in the graph's order. In the bundle, the target's own prefix tokens follow
-            them as one more side tensor.
-    """
-
-    target: ir.Value
-    grid: Grid
-    sides: tuple[ir.Value, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(K,h,w) of the activation; (K,d,h,w) in a network of volumes."""
-        return self.grid.shape
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Head and tail, and for each of the network's own outputs the tail's tensor that holds it.
+    """The parts of a network; head and tail are both the whole of it if it is not cut.
 
-    If the network is not cut, each is the whole network.
+    Attributes:
+        head: Image -> the activations and side tensors of all layers.
+        tail: The first layer's tail.
+        tensors: For each of the network's own outputs the tail's tensor that holds it.
+        further: The tails of the further layers.
+        joint: The tail for all layers together; it holds a tensor under the name of each activation.
     """
 
     head: ir.Graph
     tail: ir.Graph
     tensors: dict[str, str]
+    further: tuple[ir.Graph, ...] = ()
+    joint: ir.Graph | None = None
 
 
-def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence[ir.Value], name: str) -> Cut:
-    """Check that the graph can be cut at `target`, and find the side tensors.
+def split(clean: CleanGraph, cut: Cut, logits: Logits, further: Sequence[Cut] = ()) -> Parts:
+    """Head and tails of a planned cut, with the bundle's tensor names.
+
+    Head: image -> `activation` [N,K,h,w], `side_0`, ...; tail: these -> `logits` [N,classes] and the network's outputs.
 
     Args:
         clean: The graph.
-        target: The tensor to cut at.
-        logits: The explained output.
-        ends: Further tensors that the tail has to give.
-        name: The user's name for the layer, for messages.
-
-    Raises:
-        LayerError: The graph can't be cut there; the message says why.
+        cut: The cut at the first layer.
+        logits: What is explained.
+        further: The cuts at further layers.
     """
-    if target in clean.graph.inputs:
-        raise LayerError(f"{name!r} gives the image as it is; split at an activation after it")
-    grid = find_grid(clean, target, name)
-    if target.dtype is not None and target.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-        raise LayerError(f"{name!r} holds {target.dtype.name}, not floats; split after its DequantizeLinear")
-    if logits.value not in descendants([target]) or logits.value is target:
-        raise LayerError(f"the logits do not depend on {name!r}; split at a layer on the way to them")
-    sides = side_tensors(clean, target, [logits.value, *ends])
-    if (odd := without_batch(clean, sides)) is not None:
-        raise LayerError(
-            f"the cut at {name!r} needs {odd.name!r} beside it, whose shape {clean.shapes.two.get(str(odd.name))} "
-            "does not start with the batch; split at another layer"
-        )
-    return Cut(target, grid, sides)
+    cuts = (cut, *further)
+    head = _head(clean, cuts)
+    tail, tensors = _tail(clean, logits, [cut], cut.sides)
+    tails = tuple(_tail(clean, logits, [other], other.sides)[0] for other in further)
+    joint = _joint(clean, logits, cuts) if further else None
+    return Parts(head, tail, tensors, tails, joint)
 
 
-def without_batch(clean: CleanGraph, sides: Sequence[ir.Value]) -> ir.Value | None:
-    """The first side tensor that does not start with the batch, and so can't pass a cut; None if all can."""
-    return next((side for side in sides if clean.shapes.per_image(side.name) is None), None)
-
-
-def side_tensors(clean: CleanGraph, target: ir.Value, ends: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
-    """The tensors that `ends` need beside `target`; see the module's docstring.
-
-    If one does not start with the batch because its elements were moved (the logits of another branch, stacked to be averaged),
-    the tail takes the tensors before that, and moves the elements itself.
-    """
-    after = descendants([target])
-    data = descendants(clean.graph.inputs)
-    if clean.batch is not None:  # tensors computed from the batch alone are no data
-        data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
-    # back from the ends; a path stops at the target, at the batch, or at a side tensor
-    sides: set[ir.Value] = set()
-    pending, seen = list(ends), set()
-    while pending:
-        value = pending.pop()
-        if value in seen or value is target or value is clean.batch:
-            continue
-        seen.add(value)
-        producer = value.producer()
-        moved = producer is not None and producer.op_type in _MOVING and clean.shapes.per_image(value.name) is None
-        if value in data and value not in after and not moved:
-            sides.add(value)
-            continue
-        if producer is not None:
-            pending.extend(v for v in producer.inputs if v is not None)
-    return tuple(v for node in clean.graph for v in node.outputs if v in sides) + tuple(
-        v for v in clean.graph.inputs if v in sides
-    )
-
-
-def split(clean: CleanGraph, cut: Cut, logits: Logits) -> Parts:
-    """Head and tail of a planned cut, with the bundle's tensor names.
-
-    Head: image -> `activation` [N,K,h,w], `side_0`, ...; tail: these -> `logits` [N,classes] and the network's outputs.
-    """
-    graph = clean.graph
-    head = ir.convenience.extract(graph, graph.inputs, [cut.target, *cut.sides])
-    ends = list(dict.fromkeys([logits.value, *graph.outputs]))
-    passed_on = [v for v in ends if v in cut.sides]  # outputs that do not depend on the activation
-    computed = [v for v in ends if v not in passed_on]
-    batch = [] if clean.batch is None else [clean.batch]
-    tail = ir.convenience.extract(graph, [cut.target, *cut.sides, *batch], computed)
-    in_tail = dict(zip(computed, tail.outputs, strict=True))
-    in_tail |= {v: tail.inputs[1 + cut.sides.index(v)] for v in passed_on}
-    if batch:  # so far it is the tail's last input, which bounds the extraction
-        _batch_from_activation(tail)
-    _finish_head(head, cut, clean)
-    tensors = _finish_tail(tail, cut, clean, logits, [(str(v.name), v, in_tail[v]) for v in graph.outputs])
-    return Parts(head, tail, tensors)
-
-
-def _finish_head(head: ir.Graph, cut: Cut, clean: CleanGraph) -> None:
+def _head(clean: CleanGraph, cuts: Sequence[Cut]) -> ir.Graph:
+    """Image -> the activations and the side tensors of all layers."""
+    wanted = list(dict.fromkeys(value for cut in cuts for value in (cut.target, *cut.sides)))
+    head = ir.convenience.extract(clean.graph, clean.graph.inputs, wanted)
+    copied = dict(zip(wanted, head.outputs, strict=True))
     emit = Emitter(head, "head")
-    target, *sides = head.outputs
-    activation, *prefix = to_channels_first(emit, target, cut.grid)
-    outputs = [activation, *sides, *prefix]
-    # the image as a side tensor needs a second name
-    outputs = [emit.node("Identity", [v], "image") if v in head.inputs else v for v in outputs]
-    _replace_outputs(head, outputs)
-    rename(head, dict(zip(outputs, [ACTIVATION, *side_names(cut)], strict=True)))
+    outputs: dict[ir.Value, str] = {}
+    declared = []
+    for cut in cuts:
+        activation, *prefix = to_channels_first(emit, copied[cut.target], cut.grid)
+        values = [activation, *(copied[side] for side in cut.sides), *prefix]
+        for value, name, how in zip(values, (cut.activation, *cut.names), passed(cut, clean), strict=True):
+            if name in outputs.values():  # a side tensor of an earlier layer, too
+                continue
+            # the image as a side tensor needs a second name, and so does a layer that is a side tensor of another one
+            again = "image" if value in head.inputs else "again" if value in outputs else None
+            given = value if again is None else emit.node("Identity", [value], again)
+            outputs[given] = name
+            declared.append((given, how))
+    _replace_outputs(head, list(outputs))
+    rename(head, outputs)
     batch = batch_of(clean.graph.inputs[0])
     _declare(head.inputs[0], clean.image_shape, head.inputs[0].dtype, batch)
-    for value, (shape, dtype) in zip(outputs, _passed(cut, clean), strict=True):
+    for value, (shape, dtype) in declared:
         _declare(value, shape, dtype, batch)
+    return head
 
 
-def _finish_tail(
-    tail: ir.Graph, cut: Cut, clean: CleanGraph, logits: Logits, outputs: Sequence[tuple[str, ir.Value, ir.Value]]
-) -> dict[str, str]:
-    """Name inputs and outputs; returns own output name -> tail tensor."""
-    if cut.grid.layout not in ("NCHW", "NCDHW"):
+def _tail(
+    clean: CleanGraph, logits: Logits, cuts: Sequence[Cut], sides: Sequence[ir.Value], inner: Sequence[Cut] = ()
+) -> tuple[ir.Graph, dict[str, str]]:
+    """The graph from some layers to the outputs.
+
+    Args:
+        clean: The graph.
+        logits: What is explained.
+        cuts: The layers at which it starts.
+        sides: The tensors that it needs beside them.
+        inner: Layers whose activations it computes, and holds in the form in which a head gives them.
+
+    Returns:
+        The tail, and own output name -> tail tensor.
+    """
+    graph = clean.graph
+    ends = list(dict.fromkeys([logits.value, *graph.outputs]))
+    passed_on = [v for v in ends if v in sides]  # outputs that do not depend on the activations
+    computed = [v for v in ends if v not in passed_on]
+    batch = [] if clean.batch is None else [clean.batch]
+    tail = ir.convenience.extract(graph, [*(cut.target for cut in cuts), *sides, *batch], computed)
+    in_tail = dict(zip(computed, tail.outputs, strict=True))
+    in_tail |= {v: tail.inputs[len(cuts) + list(sides).index(v)] for v in passed_on}
+    if batch:  # so far it is the tail's last input, which bounds the extraction
+        _batch_from_activation(tail)
+    outputs = [(str(v.name), v, in_tail[v]) for v in graph.outputs]
+    marked = _hold(tail, inner, clean)
+    outputs = _take_activations(tail, clean, cuts, sides, outputs)
+    rename(tail, marked)
+    return tail, _finish_outputs(tail, cuts[0], clean, logits, outputs)
+
+
+def _joint(clean: CleanGraph, logits: Logits, cuts: Sequence[Cut]) -> ir.Graph:
+    """The tail for all layers together; see the module's docstring."""
+    starts = [cut for cut in cuts if not any(cut.target in descendants([o.target]) for o in cuts if o is not cut)]
+    after = descendants([cut.target for cut in starts])
+    ends = [logits.value, *clean.graph.outputs]
+    sides = side_tensors(clean, [cut.target for cut in starts], ends)
+    inner = [cut for cut in cuts if cut.target in after and cut not in starts]
+    return _tail(clean, logits, starts, sides, inner)[0]
+
+
+def _hold(tail: ir.Graph, inner: Sequence[Cut], clean: CleanGraph) -> dict[ir.Value, str]:
+    """Make the activations of layers inside a tail as the head does, and let the tail go on from these; tensor -> its name."""
+    emit, marked = Emitter(tail, "layer"), {}
+    by_name = {str(value.name): value for node in tail for value in node.outputs}
+    for cut in inner:
+        own = by_name[str(cut.target.name)]
+        uses = list(own.uses())
+        activation, *prefix = to_channels_first(emit, own, cut.grid)
+        if activation is own:
+            activation = emit.node("Identity", [own], "activation")
+        again = from_channels_first(emit, activation, prefix[0] if prefix else None, cut.grid)
+        for node, position in uses:
+            node.replace_input_with(position, again)
+        _declare(activation, cut.shape, cut.target.dtype, batch_of(clean.graph.inputs[0]))
+        marked[activation] = cut.activation
+    if inner:
+        tail.sort()
+    return marked
+
+
+def _take_activations(
+    tail: ir.Graph,
+    clean: CleanGraph,
+    cuts: Sequence[Cut],
+    sides: Sequence[ir.Value],
+    outputs: list[tuple[str, ir.Value, ir.Value]],
+) -> list[tuple[str, ir.Value, ir.Value]]:
+    """Let a tail take the activations as the head gives them, and name its inputs.
+
+    Args:
+        tail: The tail; its first inputs are the layers' tensors in their own layouts.
+        clean: The graph.
+        cuts: The layers.
+        sides: The tensors beside them.
+        outputs: The network's outputs: their names, their tensors in the graph, and in the tail.
+
+    Returns:
+        The outputs, with the tensors that the tail has now.
+    """
+    named = {side: name for cut in cuts for side, name in zip(cut.sides, cut.names, strict=False)}
+    forms = [passed(cut, clean) for cut in cuts]
+    names = [*(cut.activation for cut in cuts), *(named[side] for side in sides)]
+    shapes = [*(form[0] for form in forms), *(as_given(side, clean) for side in sides)]
+    for position, (cut, form) in enumerate(zip(cuts, forms, strict=True)):
+        if cut.grid.layout in ("NCHW", "NCDHW"):
+            continue
         # the tail takes [N,K,h,w], and computes the tensor in its own layout from it
-        native, activation = tail.inputs[0], ir.Value(name="activation/new")
-        tail.inputs[0] = activation
+        native, activation = tail.inputs[position], ir.Value(name="activation/new")
+        tail.inputs[position] = activation
         prefix = ir.Value(name="prefix/new") if cut.grid.prefix else None
         if prefix is not None:
             tail.inputs.append(prefix)
+            names.append(cut.names[-1])
+            shapes.append(form[-1])
         again = from_channels_first(Emitter(tail, "tail"), activation, prefix, cut.grid)
         native.replace_all_uses_with(again, replace_graph_outputs=True)
         outputs = [(name, source, again if value is native else value) for name, source, value in outputs]
         tail.sort()
-    rename(tail, dict(zip(tail.inputs, [ACTIVATION, *side_names(cut)], strict=True)))
-    for value, (shape, dtype) in zip(tail.inputs, _passed(cut, clean), strict=True):
+    rename(tail, dict(zip(tail.inputs, names, strict=True)))
+    for value, (shape, dtype) in zip(tail.inputs, shapes, strict=True):
         _declare(value, shape, dtype, batch_of(clean.graph.inputs[0]))
-    return _finish_outputs(tail, cut, clean, logits, outputs)
+    return outputs
 
 
 def whole(clean: CleanGraph, cut: Cut | None, logits: Logits, further: ir.Value | None = None) -> Parts:
@@ -250,7 +265,7 @@ def _name_outputs(
 ) -> dict[str, str]:
     """Add the network's own outputs to a graph's results, tensor -> name; returns own output name -> tensor."""
     emit, batch, own = Emitter(graph, "tail"), batch_of(clean.graph.inputs[0]), set(results)
-    reserved = (*RESERVED, *side_names(cut))
+    reserved = (*RESERVED, *(() if cut is None else cut.taken))
     tensors = {}
     for name, source, value in outputs:
         result = emit.node("Identity", [value], "passed_on") if value in graph.inputs else value
@@ -272,22 +287,6 @@ def _batch_from_activation(tail: ir.Graph) -> None:
     tail.sort()
 
 
-def _passed(cut: Cut, clean: CleanGraph) -> list[tuple[tuple[int, ...], ir.DataType | None]]:
-    """Shape (without the batch) and element type of what head gives to tail: the activation, the side tensors."""
-    own = clean.shapes.two[str(cut.target.name)][1:]
-    prefix = [((cut.grid.prefix, own[1]), cut.target.dtype)] if cut.grid.prefix else []
-    sides = [(clean.shapes.two[str(side.name)][1:], side.dtype) for side in cut.sides]
-    return [(cut.shape, cut.target.dtype), *sides, *prefix]
-
-
-def side_tensors_of(cut: Cut, clean: CleanGraph) -> list[Side]:
-    """The side tensors as the manifest records them."""
-    return [
-        Side(name, shape, dtype.numpy().name if dtype else "float32")
-        for name, (shape, dtype) in zip(side_names(cut), _passed(cut, clean)[1:], strict=True)
-    ]
-
-
 def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None, batch: int | str) -> None:
     value.shape = ir.Shape([batch, *shape])
     value.type = ir.TensorType(dtype or ir.DataType.FLOAT)
@@ -296,10 +295,3 @@ def _declare(value: ir.Value, shape: Sequence[int], dtype: ir.DataType | None, b
 def _replace_outputs(graph: ir.Graph, outputs: Sequence[ir.Value]) -> None:
     graph.outputs.clear()
     graph.outputs.extend(outputs)
-
-
-def side_names(cut: Cut | None) -> list[str]:
-    """The side tensors' names in the bundle."""
-    if cut is None:
-        return []
-    return [f"side_{i}" for i in range(len(cut.sides) + bool(cut.grid.prefix))]

@@ -52,6 +52,7 @@ def relevance_graph(
     keep_batchnorm: bool = False,
     bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     start: Start = by_target_and_seed,
+    layers: int = 1,
 ) -> ir.Graph:
     """The forward graph with the relevance of its first input as a further output `relevance`.
 
@@ -64,10 +65,11 @@ def relevance_graph(
         keep_batchnorm: Leave BatchNormalizations as they are; they pass relevance on.
         bounds: The least and the largest values of the image, one per channel, for z^B rules that ask for them.
         start: What the walk begins with.
+        layers: How many layers get relevance, see `backward_graph`.
 
     Returns:
         The forward's inputs, and those of `start` (`target` int64 [N], `seed` float32 [N,classes]) -> the forward's outputs,
-        `relevance`.
+        `relevance`, `relevance_1` ...
 
     Raises:
         RuleError: An operator on the way has no rule, or one that does not fit it.
@@ -84,7 +86,7 @@ def relevance_graph(
         )
 
     prepare = (lambda graph: None) if keep_batchnorm else merge_batchnorm
-    return backward_graph(forward, classes, table, RELEVANCE, start, prepare)
+    return backward_graph(forward, classes, table, RELEVANCE, start, prepare, layers, alone=True)
 
 
 def _first_layers(graph: ir.Graph) -> dict[ir.Node, bool]:

@@ -11,6 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from xai_deploy.format.bundle import ACTIVATION
+
+from ..errors import RuleError
 from ..graph.reading import attribute, constant_of
 from .node_names import take_names
 
@@ -22,9 +25,13 @@ def merge_batchnorm(graph: ir.Graph) -> int:
 
     Returns:
         How many were merged.
+
+    Raises:
+        RuleError: One of several layers that are explained lies between the two.
     """
     merged = 0
     for norm in [node for node in graph if node.op_type == "BatchNormalization"]:
+        _refuse_between(norm)
         layer = norm.inputs[0].producer() if norm.inputs[0] is not None else None
         if layer is None or layer.op_type not in _LAYERS or len(list(layer.outputs[0].uses())) != 1:
             continue
@@ -49,6 +56,19 @@ def merge_batchnorm(graph: ir.Graph) -> int:
         graph.remove([norm, layer], safe=True)
         merged += 1
     return merged
+
+
+def _refuse_between(norm: ir.Node) -> None:
+    """Refuse to explain between a layer and its normalisation, and before both: the second needs them merged."""
+    held = norm.inputs[0].producer() if norm.inputs[0] is not None else None
+    if held is None or held.op_type != "Identity" or not str(held.outputs[0].name).startswith(f"{ACTIVATION}_"):
+        return
+    layer = held.inputs[0].producer() if held.inputs[0] is not None else None
+    if layer is not None and layer.op_type in _LAYERS:
+        raise RuleError(
+            f"one of the layers is {held.inputs[0].name!r}, between {layer.op_type} (node {layer.name!r}) and its "  # type: ignore[union-attr]
+            "BatchNormalization, and another one is before it; name the output of the BatchNormalization, or give --keep-batchnorm"
+        )
 
 
 def _merged(layer: ir.Node, norm: ir.Node) -> list[tuple[str, NDArray[np.generic]]] | None:

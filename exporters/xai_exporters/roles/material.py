@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from xai_deploy.format.bundle import Input
 
+from ..cut.plan import Cut
 from ..cut.scores.logits import Logits
-from ..cut.split import Cut, Parts, whole
+from ..cut.split import Parts, whole
 from ..passes.clean import CleanGraph
 from ..relevance.composite import Composite
 from ..relevance.facts import find_facts, is_nonnegative
@@ -29,6 +30,7 @@ class Material:
         parts: Head and tail; or the whole network.
         image: The input.
         keep_batchnorm: Leave BatchNormalizations in graphs of relevance.
+        further: The cuts at further layers.
     """
 
     clean: CleanGraph
@@ -37,6 +39,7 @@ class Material:
     parts: Parts
     image: Input
     keep_batchnorm: bool = False
+    further: tuple[Cut, ...] = ()
 
     @cached_property
     def whole(self) -> ir.Graph:
@@ -49,22 +52,44 @@ class Material:
         assert self.cut is not None  # `RolePlan` leaves them out otherwise
         return self.cut
 
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """All layers at which the network is cut."""
+        return self.layer, *self.further
+
+    @property
+    def tails(self) -> tuple[ir.Graph, ...]:
+        """Each layer's own tail."""
+        return self.parts.tail, *self.parts.further
+
+    def _forward(self, from_image: bool) -> tuple[ir.Graph, int]:
+        """The graph through which the walk goes back, and to how many layers."""
+        if from_image:
+            return self.whole, 1
+        return self.parts.joint or self.parts.tail, 1 + len(self.further)
+
     def gradient(self, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with its gradient; see `vjp.graph.gradient_graph`."""
-        return gradient_graph(self.whole if from_image else self.parts.tail, self.logits.classes, start=start)
+        forward, layers = self._forward(from_image)
+        return gradient_graph(forward, self.logits.classes, start=start, layers=layers)
 
     def relevance(self, composite: Composite, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with relevance by a composite's rules; see `relevance.graph.relevance_graph`."""
         composite.check_names(self.clean.graph)
         # a fact of the whole network (the layer is after a Relu) that the tail alone does not show
         nonnegative: frozenset[str] = frozenset()
+        forward, layers = self._forward(from_image)
         if not from_image:
             find_facts(self.clean.graph)
-            cut = [self.layer.target, *self.layer.sides]
-            names = [str(value.name) for value in self.parts.tail.inputs]
-            nonnegative = frozenset(n for n, value in zip(names, cut, strict=False) if is_nonnegative(value))
+            passed = {
+                name: value
+                for cut in self.cuts
+                for name, value in zip((cut.activation, *cut.names), (cut.target, *cut.sides), strict=False)
+            }
+            taken = {str(value.name) for value in forward.inputs}
+            nonnegative = frozenset(n for n, value in passed.items() if n in taken and is_nonnegative(value))
         return relevance_graph(
-            self.whole if from_image else self.parts.tail,
+            forward,
             self.logits.classes,
             composite,
             from_image,
@@ -72,6 +97,7 @@ class Material:
             self.keep_batchnorm,
             bounds(self.image),
             start,
+            layers,
         )
 
 

@@ -133,7 +133,12 @@ def _weight(node: ir.Node, channels: int) -> NDArray[Any] | None:
 
 
 def pixelwise_tail(
-    linear: Linear, shape: tuple[int, ...], classes: int, dtype: ir.DataType, batch: int | str = "N"
+    linear: Linear,
+    shape: tuple[int, ...],
+    classes: int,
+    dtype: ir.DataType,
+    batch: int | str = "N",
+    name: str = ACTIVATION,
 ) -> ir.Graph:
     """The graph `activation` [N,K,h,w] -> `pixel_logits` [N,h*w,classes], without bias.
 
@@ -142,7 +147,7 @@ def pixelwise_tail(
     channels, *places = shape
     positions = math.prod(places)
     kind = ir.TensorType(dtype)
-    activation = ir.Value(name=ACTIVATION, shape=ir.Shape([batch, *shape]), type=kind)
+    activation = ir.Value(name=name, shape=ir.Shape([batch, *shape]), type=kind)
     graph = ir.Graph([activation], [], nodes=[], opset_imports={"": 18}, name="pixelwise_tail")
     emit = Emitter(graph, "pixelwise")
     flat = emit.node("Reshape", [activation, emit.ints([-1, channels, positions], "flat_shape")], "flat")

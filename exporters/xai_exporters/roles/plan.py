@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -38,6 +38,8 @@ class RolePlan:
         If it names one of a composite's two roles, the names alone decide about both.
         """
         role = self.roles[name]
+        if role.as_wanted is not None:
+            return self.asks_for(role.as_wanted)
         if role.composite is not None and role.composite in {self.roles[named].composite for named in self.named}:
             return name in self.named
         return name in self.named or role.asked
@@ -108,3 +110,17 @@ def plan_roles(request: Request) -> RolePlan:
     if request.split != "auto":
         raise RequestError(f"--roles {NETWORK} leaves the network whole; leave --split {request.split} out")
     return plan.whole()
+
+
+def check_layers_of(request: Request, layers: Sequence[str]) -> None:
+    """Refuse what explains at one layer, if there are several.
+
+    Raises:
+        RequestError: The request asks for it.
+    """
+    option = "--web" if request.web is not None else "--fuse" if request.fuse else None
+    if len(layers) > 1 and option is not None:
+        raise RequestError(
+            f"{option}: a fused graph explains at one layer, and --split names {len(layers)}; make it with one of them "
+            f"({', '.join(layers)})"
+        )

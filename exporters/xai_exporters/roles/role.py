@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import onnx_ir as ir
 
+from xai_deploy.format.bundle import role_at
 from xai_deploy.foundation.registry import Registry
 
-from ..request import Request
+from ..request import Request, layer_names
 from .material import Material
 
 
@@ -30,6 +31,7 @@ class Role:
         composite: The composite of a relevance role.
         method: The method of a fused role, as the runtime calls it.
         notes: Metadata that the graph's file holds about itself.
+        as_wanted: The role with which it is wanted, and asked for: that of the first layer.
     """
 
     name: str
@@ -42,6 +44,29 @@ class Role:
     composite: str | None = None
     method: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    as_wanted: str | None = None
+
+
+def at_each_layer(
+    request: Request,
+    name: str,
+    build: Callable[[Material, int], ir.Graph | None],
+    when: Literal["always", "default"],
+) -> Iterator[Role]:
+    """The roles of a graph that each layer has for itself: NAME, NAME-1, ...
+
+    Args:
+        request: The export. Its `split` may name fewer layers than it has commas.
+        name: The role at the first layer.
+        build: (material, number of the layer) -> graph.
+        when: See `Role`.
+    """
+    for level in range(len(layer_names(request.split))):
+
+        def at(material: Material, level: int = level) -> ir.Graph | None:
+            return build(material, level) if level < len(material.cuts) else None
+
+        yield Role(role_at(name, level), at, when=when, as_wanted=name if level else None)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def look(network: TrainedNetwork, request: Request) -> None:
         raise GraphError(
             f"the network has {len(inputs)} inputs ({names}); xai-export explains networks of one image input"
         )
-    outputs = [value.name for value in graph.output if value.name != network.tap]
+    outputs = [value.name for value in graph.output if value.name not in network.taps.values()]
     if not outputs:
         raise GraphError("the network has no output; export it with its scores as one")
     if request.output is None and len(outputs) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class TrainedNetwork:
         proto: The graph.
         kind: The source's description, for people ("torch state dict, torchvision resnet50").
         preprocess: The preprocessing that the source states itself, or else the recipe whose geometry is usual for such files.
-        tap: The name of an extra graph output that carries the target layer, if the source could tap it.
+        taps: Layer -> the name of an extra graph output that carries it, for the layers that the source could tap.
         reference: The source framework's own forward pass: x [N,...] -> outputs by name.
         notes: Lines for people about how the network was recognised and built.
         framework: The name, for people, of the framework or file that `reference` runs.
@@ -43,7 +43,7 @@ class TrainedNetwork:
     proto: onnx.ModelProto
     kind: str
     preprocess: Stated | str | None = None
-    tap: str | None = None
+    taps: Mapping[str, str] = field(default_factory=dict)
     reference: Reference | None = None
     notes: tuple[str, ...] = ()
     framework: str = "torch"

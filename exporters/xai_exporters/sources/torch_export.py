@@ -6,7 +6,7 @@ import ast
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
-from ..request import Request
+from ..request import Request, layer_names
 from .configured import image_size, stated_by_module
 from .source_file import TrainedNetwork
 from .stated import Stated
@@ -69,7 +69,7 @@ def export_module(
 ) -> TrainedNetwork:
     """Export a module in evaluation mode.
 
-    If `request.split` is the path of a submodule, its output becomes an extra output of the graph: the tap. The tap is exact in
+    The output of each submodule that `request.split` names becomes an extra output of the graph: a tap. A tap is exact in
     cases in which names are not: a convolution whose BatchNorm would be folded into it, a Dropout, a module called twice
     ("relu#2" is the second call).
 
@@ -91,31 +91,48 @@ def export_module(
         raise SourceError(f"{request.source}: not a usable module ({first_line(error)})") from error
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    path, call = request.split, None
     modules = dict(module.named_modules())
-    if path not in modules and (match := _CALL.fullmatch(path)) and match[1] in modules:
-        path, call = match[1], int(match[2])
-    tapped = path if path in modules and path else None
-    if tapped is None and path != "auto" and _is_module_path(path, modules):
-        raise LayerError(no_such_layer(path, [name for name in modules if name]))
+    tapped = {name: found for name in layer_names(request.split) if (found := _submodule(name, modules)) is not None}
+    taps = {name: _tap_name(i) for i, name in enumerate(tapped)}
     stated = stated or stated_by_module(module)
     size = stated.size if stated is not None else image_size(module)
     channels = len(stated.fields["mean"]) if stated is not None else 3
     example = example_input(request, (channels, *size)) if size is not None else example_input(request)
-    model = _export(_tapping(torch, module, tapped, call), example, request, tapped is not None)
+    model = _export(_tapping(torch, module, list(tapped.values())), example, request, list(taps.values()))
 
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad():
             return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
 
-    return TrainedNetwork(ir.to_proto(model), kind, stated or "imagenet", _TAP if tapped else None, reference, notes)
+    return TrainedNetwork(ir.to_proto(model), kind, stated or "imagenet", taps, reference, notes)
 
 
-def _export(wrapper: Any, example: Any, request: Request, tapped: bool) -> ir.Model:
-    """A wrapped module as ONNX, its batch symbolic, its outputs under their own names and the tap's.
+def _submodule(name: str, modules: Mapping[str, Any]) -> tuple[str, int | None] | None:
+    """The path of the submodule that a layer's name stands for, and which of its calls; None if it is no submodule.
 
     Raises:
-        LayerError: The submodule of the tap is not called, is called several times, or gives no tensor.
+        LayerError: It can only be meant as a submodule, and there is none.
+    """
+    path, call = name, None
+    if path not in modules and (match := _CALL.fullmatch(path)) and match[1] in modules:
+        path, call = match[1], int(match[2])
+    if path in modules and path:
+        return path, call
+    if path != "auto" and _is_module_path(path, modules):
+        raise LayerError(no_such_layer(path, [known for known in modules if known]))
+    return None
+
+
+def _tap_name(number: int) -> str:
+    """The name of a tap's output."""
+    return f"{_TAP}_{number}" if number else _TAP
+
+
+def _export(wrapper: Any, example: Any, request: Request, taps: Sequence[str]) -> ir.Model:
+    """A wrapped module as ONNX, its batch symbolic, its outputs under their own names and the taps'.
+
+    Raises:
+        LayerError: The submodule of a tap is not called, is called several times, or gives no tensor.
         SourceError: The module does not run, or torch can't export it.
     """
     torch = import_torch()
@@ -129,7 +146,7 @@ def _export(wrapper: Any, example: Any, request: Request, tapped: bool) -> ir.Mo
                 f"{request.source}: the network does not run on images of shape {tuple(example.shape[1:])} "
                 f"({first_line(error)}); give its --input-shape"
             ) from error
-        names = [*outputs, _TAP] if tapped else list(outputs)
+        names = [*outputs, *taps]
         try:
             exported = torch.onnx.export(
                 wrapper,
@@ -182,8 +199,8 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _tapping(torch: Any, module: Any, path: str | None, call: int | None) -> Any:
-    """A module that gives (output,) or (output, output of the submodule at `path`)."""
+def _tapping(torch: Any, module: Any, taps: Sequence[tuple[str, int | None]]) -> Any:
+    """A module that gives its output, and the output of the submodule at each path."""
 
     class Tapping(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -191,18 +208,22 @@ def _tapping(torch: Any, module: Any, path: str | None, call: int | None) -> Any
             self.net = module
 
         def forward(self, image: Any) -> Any:
-            if path is None:
-                return (self.net(image),)
-            seen: list[Any] = []
-            # a clone, because an in-place ReLU after the layer would overwrite the tensor
-            hook = self.net.get_submodule(path).register_forward_hook(
-                lambda _module, _args, out: seen.append(out.clone() if isinstance(out, torch.Tensor) else out)
-            )
+            seen: list[list[Any]] = [[] for _ in taps]
+            hooks = []
+            for (path, _), calls in zip(taps, seen, strict=True):
+                # a clone, because an in-place ReLU after the layer would overwrite the tensor
+                hook = self.net.get_submodule(path).register_forward_hook(
+                    lambda _module, _args, out, calls=calls: calls.append(
+                        out.clone() if isinstance(out, torch.Tensor) else out
+                    )
+                )
+                hooks.append(hook)
             try:
                 output = self.net(image)
             finally:
-                hook.remove()
-            return output, _chosen(torch, seen, path, call)
+                for hook in hooks:
+                    hook.remove()
+            return output, *(_chosen(torch, calls, *tap) for calls, tap in zip(seen, taps, strict=True))
 
     return Tapping().eval()
 

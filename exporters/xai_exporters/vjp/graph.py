@@ -13,7 +13,18 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.format.bundle import DENSE, GRADIENT, LOGITS, PREDICTED, REFERENCE, SEED, TARGET, WHERE
+from xai_deploy.format.bundle import (
+    ACTIVATION,
+    DENSE,
+    GRADIENT,
+    LOGITS,
+    PREDICTED,
+    REFERENCE,
+    SEED,
+    TARGET,
+    WHERE,
+    at_level,
+)
 
 from ..backward.precision import narrow_outputs, widen
 from ..backward.recurrent import unroll
@@ -97,7 +108,7 @@ def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.V
 
 
 def gradient_graph(
-    forward: ir.Graph, classes: int, table: RuleTable = vjp, start: Start = by_target_and_seed
+    forward: ir.Graph, classes: int, table: RuleTable = vjp, start: Start = by_target_and_seed, layers: int = 1
 ) -> ir.Graph:
     """The forward graph with d(s . logits)/d(first input) as a further output `gradient`.
 
@@ -106,16 +117,17 @@ def gradient_graph(
         classes: Number of classes.
         table: The gradient rules.
         start: What the walk begins with.
+        layers: How many layers get a gradient, see `backward_graph`.
 
     Returns:
         The forward's inputs, and those of `start` (`target` int64 [N], `seed` float32 [N,classes]) -> the forward's outputs,
-        `gradient`.
+        `gradient`, `gradient_1` ...
 
     Raises:
         RuleError: An operator on the way has no rule.
         GraphError: The network's input has a name that the graph needs.
     """
-    return backward_graph(forward, classes, lambda _: table, GRADIENT, start)
+    return backward_graph(forward, classes, lambda _: table, GRADIENT, start, layers=layers)
 
 
 def backward_graph(
@@ -125,6 +137,8 @@ def backward_graph(
     name: str,
     start: Start = by_target_and_seed,
     prepare: Callable[[ir.Graph], object] = lambda graph: None,
+    layers: int = 1,
+    alone: bool = False,
 ) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
 
@@ -139,6 +153,9 @@ def backward_graph(
         name: Name of the further output, which has the first input's shape; also the scope of the new nodes' names.
         start: What the walk begins with.
         prepare: Changes the copy in place before it is walked.
+        layers: To how many tensors the walk goes: to the first input, and to those called `activation_1`, ..., which are inputs or
+            computed on the way. Each has an output.
+        alone: See `walker.propagate`.
 
     Raises:
         RuleError, GraphError: As in `gradient_graph`.
@@ -153,29 +170,44 @@ def backward_graph(
     prepare(graph)
     # tensors inside the graph give way to the names of the new inputs and the new output
     inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    names = [at_level(name, level) for level in range(layers)]
     for value in inside:
-        if value.name in (TARGET, SEED, name):
+        if value.name in (TARGET, SEED, *names):
             step_aside(graph, value)
     _infer_types(graph)
     to_layers(graph)
-    source = widen(graph)
+    computed = widen(graph)
     _infer_types(graph)
     if unroll(graph, lambda: measure(ir.Model(graph, ir_version=IR_VERSION))):
         _infer_types(graph)
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
-    propagated = propagate(graph, *_seeded(graph, logits, classes, start), source, table_for(graph), shapes, scope=name)
-    result = Emitter(graph, name).node("Identity", [propagated], "result")
-    # for an image of integers, the gradient has the element type of the logits
-    floats = source.dtype if source.dtype in FLOATS else logits.dtype
-    result.name, result.shape = name, source.shape
-    result.type = ir.TensorType(floats or ir.DataType.FLOAT)
+    begin = _seeded(graph, logits, classes, start)
+    ends = [graph.inputs[0], *(_at(graph, level) for level in range(1, layers))]
+    targets = [computed.get(end, end) for end in ends]
+    propagated = propagate(graph, *begin, targets, table_for(graph), shapes, name, alone)
+    results = []
+    for named, end, back in zip(names, targets, propagated, strict=True):
+        result = Emitter(graph, named).node("Identity", [back], "result")
+        # for an image of integers, the gradient has the element type of the logits
+        floats = end.dtype if end.dtype in FLOATS else logits.dtype
+        result.name, result.shape = named, end.shape
+        result.type = ir.TensorType(floats or ir.DataType.FLOAT)
+        results.append(result)
     to_floats(graph, shapes)
     narrow_outputs(graph, forward)
-    graph.outputs.append(result)
+    graph.outputs.extend(results)
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()
     return graph
+
+
+def _at(graph: ir.Graph, level: int) -> ir.Value:
+    """The activation of a further layer: an input, or computed on the way."""
+    named = at_level(ACTIVATION, level)
+    found = next((value for value in graph.inputs if value.name == named), None) or _named(graph, named)
+    assert found is not None  # `cut.split` holds it under this name
+    return found
 
 
 def _infer_types(graph: ir.Graph) -> None:

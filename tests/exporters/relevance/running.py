@@ -64,7 +64,7 @@ def relevance_model(
     r = ir.Value(name="r", shape=ir.Shape(dims), type=y.type)
     graph.inputs.append(r)
     x = next(v for v in (*graph.inputs, *(v for node in graph for v in node.outputs)) if v.name == target)
-    arrived = propagate(graph, y, r, x, Assigned(composite, frozenset()), shapes, scope=f"back/{name}")
+    [arrived] = propagate(graph, y, r, [x], Assigned(composite, frozenset()), shapes, scope=f"back/{name}")
     result = ir.node("Identity", [arrived], name=f"result/{name}")
     out = result.outputs[0]
     out.name, out.shape, out.type = name, x.shape, x.type or y.type

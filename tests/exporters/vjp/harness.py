@@ -159,7 +159,7 @@ def gradient_model(forward: onnx.ModelProto, x: str, shapes: Measured | None = N
     dy = ir.Value(name="dy", shape=ir.Shape(dims), type=y.type)
     graph.inputs.append(dy)
     target = next(v for v in graph.inputs if v.name == x)
-    arrived = propagate(graph, y, dy, target, vjp, shapes)
+    [arrived] = propagate(graph, y, dy, [target], vjp, shapes)
     result = ir.node("Identity", [arrived], name="dx")  # dx may be dy itself
     dx = result.outputs[0]
     dx.name, dx.shape, dx.type = "dx", target.shape, target.type
