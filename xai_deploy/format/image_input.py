@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..foundation import schema
 
 Floats = TypeVar("Floats", bound=NDArray[Any])
 
@@ -90,7 +92,7 @@ class Input:
     width: int
     dtype: Literal["float32", "float16", "uint8"]
     preprocess: Preprocess
-    depth: int | None = None
+    depth: int | None = field(default=None, metadata=schema.LATER)
 
     @property
     def size(self) -> tuple[int, ...]:

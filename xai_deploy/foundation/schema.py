@@ -64,8 +64,8 @@ def dump(value: Any) -> Any:
 def _is_left_out(field: dataclasses.Field[Any], value: Any) -> bool:
     if not field.metadata.get("later"):
         return False
-    made = field.default_factory is not dataclasses.MISSING
-    return bool(getattr(value, field.name) == (field.default_factory() if made else field.default))  # type: ignore[misc]
+    factory = field.default_factory
+    return bool(getattr(value, field.name) == (field.default if factory is dataclasses.MISSING else factory()))
 
 
 def _value(hint: Any, data: object, where: str) -> Any:
