@@ -186,20 +186,22 @@ def backward_graph(
     ends = [graph.inputs[0], *(_at(graph, level) for level in range(1, layers))]
     targets = [computed.get(end, end) for end in ends]
     propagated = propagate(graph, *begin, targets, table_for(graph), shapes, name, alone)
-    results = []
-    for named, end, back in zip(names, targets, propagated, strict=True):
-        result = Emitter(graph, named).node("Identity", [back], "result")
-        # for an image of integers, the gradient has the element type of the logits
-        floats = end.dtype if end.dtype in FLOATS else logits.dtype
-        result.name, result.shape = named, end.shape
-        result.type = ir.TensorType(floats or ir.DataType.FLOAT)
-        results.append(result)
+    results = [_result(graph, *of, logits.dtype) for of in zip(names, targets, propagated, strict=True)]
     to_floats(graph, shapes)
     narrow_outputs(graph, forward)
     graph.outputs.extend(results)
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()
     return graph
+
+
+def _result(graph: ir.Graph, name: str, end: ir.Value, back: ir.Value, logits: ir.DataType | None) -> ir.Value:
+    """What came back to the tensor `end`, under its name; for an image of integers in the element type of the logits."""
+    result = Emitter(graph, name).node("Identity", [back], "result")
+    floats = end.dtype if end.dtype in FLOATS else logits
+    result.name, result.shape = name, end.shape
+    result.type = ir.TensorType(floats or ir.DataType.FLOAT)
+    return result
 
 
 def _at(graph: ir.Graph, level: int) -> ir.Value:
