@@ -6,7 +6,7 @@ graph finds it itself, so that nobody has to run the network twice. `target` -2 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -168,12 +168,8 @@ def backward_graph(
     for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
         copy.shape, copy.type = value.shape, value.type
     prepare(graph)
-    # tensors inside the graph give way to the names of the new inputs and the new output
-    inside = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
     names = [at_level(name, level) for level in range(layers)]
-    for value in inside:
-        if value.name in (TARGET, SEED, *names):
-            step_aside(graph, value)
+    _free(graph, (TARGET, SEED, *names))
     _infer_types(graph)
     to_layers(graph)
     computed = widen(graph)
@@ -193,6 +189,13 @@ def backward_graph(
     common.RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     graph.sort()
     return graph
+
+
+def _free(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Tensors inside a graph give way to the names of new inputs and outputs."""
+    for value in [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]:
+        if value.name in names:
+            step_aside(graph, value)
 
 
 def _result(graph: ir.Graph, name: str, end: ir.Value, back: ir.Value, logits: ir.DataType | None) -> ir.Value:
