@@ -11,6 +11,7 @@ differ by at most one step, if a value lies on the border between two steps. Cas
 3. ConvInteger and MatMulInteger whose input comes from a QuantizeLinear of fixed scale run on the codes as floats. Float32 holds
    integers below 2^24 exactly.
 4. MatMulIntegerToFloat and DynamicQuantizeMatMul, which only ONNX Runtime has, become standard operators on integers.
+5. QAttention becomes the product above and MultiHeadAttention, which `fused/microsoft_attention` decomposes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _MOVES = {
     "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity", "DepthToSpace",
     "SpaceToDepth", "Expand", "Tile",
 }  # fmt: skip
+_OF_ATTENTION = ("num_heads", "unidirectional", "mask_filter_value", "scale")
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,30 @@ class _Rewriter(Rewriting):
             a, scale, az = (self.name(f"{node.output[0]}/{part}") for part in ("codes", "scale", "zero"))
             name = self.name(f"{node.output[0]}.quantize")
             self.nodes.append(helper.make_node("DynamicQuantizeLinear", [floats], [a, scale, az], name=name))
-        out = node.output[0]
+        self._integer_product((a, scale, az), (b, bs, bz), bias, node.output[0])
+        return self._done()
+
+    def attention(self, node: NodeProto) -> bool:
+        """Case 5: MultiHeadAttention of the columns of DQ(x) DQ(w) + bias, which are queries, keys and values in this order."""
+        x, w, bias, xs, ws, mask, xz, wz, past = inputs_of(node, 9)[:9]
+        if past or any(node.output[1:]) or attribute_of(node, "do_rotary", 0):
+            return False
+        out = self.name(f"{node.output[0]}/projected")
+        if x in self.held:
+            product = self.add("MatMul", [self.dequantized(x, xs, xz), self.dequantized(w, ws, wz, -1)], out)
+            self.add("Add", [product, bias], out, out)
+        else:
+            self._integer_product((x, xs, xz), (w, ws, wz), bias, out)
+        parts = [self.name(f"{out}/{part}") for part in ("query", "key", "value")]
+        self.nodes.append(helper.make_node("Split", [out], parts, name=self.name(f"{out}.split"), axis=-1))
+        attributes = {k: v for k, v in _attributes(node).items() if k in _OF_ATTENTION}
+        given = [*parts, "", mask] if mask else parts
+        self.add("MultiHeadAttention", given, out, node.output[0], domain="com.microsoft", **attributes)
+        return self._done()
+
+    def _integer_product(self, left: tuple[str, str, str], right: tuple[str, str, str], bias: str, out: str) -> None:
+        """(A - z_a)(B - z_b) s_a s_b + bias as the tensor `out`; each operand is its codes, scale and zero point."""
+        (a, scale, az), (b, bs, bz) = left, right
         if bz and not az:  # MatMulInteger takes b's zero point only after a's
             az = self.constant(np.uint8(0), "zero")
         product = self.add("MatMulInteger", [a, b, az, bz] if bz else [a, b, az] if az else [a, b], out)
@@ -267,7 +292,6 @@ class _Rewriter(Rewriting):
         y = self.add("Mul", [product, scales], out, "" if bias else out)
         if bias:
             self.add("Add", [y, bias], out, out)
-        return self._done()
 
     def _done(self) -> bool:
         self.changed = True
@@ -295,6 +319,7 @@ _RULES: dict[str, Callable[[_Rewriter, NodeProto], bool]] = {
     "MatMulInteger": _Rewriter.integer,
     "MatMulIntegerToFloat": _Rewriter.to_float,
     "DynamicQuantizeMatMul": _Rewriter.to_float,
+    "QAttention": _Rewriter.attention,
     **dict.fromkeys(_PLAIN, _Rewriter.plain),
     **dict.fromkeys(_MOVES, _Rewriter.moves),
 }

@@ -172,6 +172,32 @@ def test_codes_stay(case: str) -> None:
         assert all(np.abs(pairs[a].astype(float) - pairs[b]).max() <= 1.001 for a, b in got.pairs)
 
 
+@pytest.mark.parametrize("static", [True, False])
+def test_attention(static: bool) -> None:
+    """QAttention as `quantize_dynamic` writes it for optimised transformers: codes of a fixed range, and of each image's."""
+    b = o.Build(13)
+    x, s, z = flat(b)
+    if not static:
+        names = b("DequantizeLinear", x, s, z), "codes", "scale", "zero"
+        b.nodes.append(helper.make_node("DynamicQuantizeLinear", [names[0]], list(names[1:])))
+        x, s, z = names[1:]
+    w, ws, wz = weights(b, (6, 18), 18)
+    bias = b.weight(b.rng.standard_normal(18).astype(np.float32))
+    tokens = b("Reshape", x, b.weight([-1, 4, 6]))
+    out = contrib(b, "QAttention", tokens, w, bias, s, ws, "", z, wz, num_heads=2)
+    model = b.model(out, imports=[MICROSOFT])
+    got = to_qdq(model)
+    assert got is not None
+    assert "QAttention" not in {node.op_type for node in got.model.graph.node}
+    for image in IMAGES[:, None] if not static else [IMAGES]:  # the range of one image
+        [want] = onnxruntime(model.SerializeToString(), {"image": image}).values()
+        [result] = onnxruntime(got.model.SerializeToString(), {"image": image}).values()
+        close(result, want, 1e-5)
+        if got.beside is not None:
+            pairs = onnxruntime(got.beside.SerializeToString(), {"image": image})
+            assert all(np.abs(pairs[own].astype(float) - pairs[again]).max() <= 1.001 for own, again in got.pairs)
+
+
 def test_networks_in_other_forms_are_left_alone() -> None:
     assert to_qdq(o.classifier()) is None
     assert to_qdq(o.quantised()) is None
