@@ -27,6 +27,7 @@ def test_public_names() -> None:
         "Contrast",
         "Explainer",
         "Explanation",
+        "Finer",
         "Like",
         "Manifest",
         "Not",

@@ -10,7 +10,7 @@ from .explanation import Explanation
 from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods
-from .targets import Contrast, Like, Not, Region
+from .targets import Contrast, Finer, Like, Not, Region
 from .version import __version__ as __version__
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Contrast",
     "Explainer",
     "Explanation",
+    "Finer",
     "Like",
     "Manifest",
     "Not",

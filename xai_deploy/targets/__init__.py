@@ -1,6 +1,7 @@
 """The targets of an explanation: one file for each kind (class, contrast, not, weights, ...), found by name."""
 
 from .contrast import Contrast
+from .finer import Finer
 from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read
 from .negated import Not
 from .places import Place, Seen
@@ -12,6 +13,7 @@ from .similarity import Like
 __all__ = [
     "CheckedTarget",
     "Contrast",
+    "Finer",
     "Like",
     "Not",
     "One",

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..format.bundle import PREDICTED
+from .finer import from_text as compared_with_similar
 from .kinds import One, Plain, ScoreSpace, TargetValue, kinds
 from .one_class import class_index, names_class, or_predicted, written_class
 from .seeds import Array, Index, Seed
@@ -95,7 +96,7 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
     Raises:
         TargetError: The text can be read in several ways.
     """
-    if space.is_label(text):
+    if space.is_label(text) or compared_with_similar(text, space):
         return None
     cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
     cuts = [cut for cut in cuts if all(cut)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from xai_exporters import Request, export
 
-from xai_deploy import Contrast, Explainer, Not, Region, write_image
+from xai_deploy import Contrast, Explainer, Finer, Not, Region, write_image
 from xai_deploy.cli import evaluate, explain
 from xai_deploy.errors import NotApplicableError, TargetError
 from xai_deploy.format.bundle import Explained, Output
@@ -277,3 +277,23 @@ def test_codes_of_one_class() -> None:
     forward: Any = SimpleNamespace(outputs={"y": np.full((1, 1, 4, 4), 3, np.uint8)})
     with pytest.raises(TargetError, match=r"the network's output 'y' holds uint8 codes, .* name a region"):
         predicted(forward, network)
+
+
+def test_a_class_against_the_most_similar_in_a_region(bundles: Folder) -> None:
+    """ReciproCAM's map of logits is linear in them: that of the class less the mean of the two whose mean scores are nearest."""
+    _, path = bundles("bilinear", "")
+    explainer, x = Explainer(path, "onnxruntime"), images(2)
+    every = explainer.explain_many(x, ["reciprocam"], [Region(c, MASK) for c in range(CLASSES)])
+    got, text, whole = explainer.explain_many(
+        x, ["reciprocam"], [Finer(Region(3, MASK), 2), "3@all vs 0.5*top1", Region(3, "all")]
+    )
+    score = np.array([e.score for e in every])
+    for i in range(2):
+        near = [c for c in np.argsort(np.abs(score[:, i] - score[3, i]), kind="stable") if c != 3][:2]
+        wanted = every[3].raw[i] - np.mean([every[c].raw[i] for c in near], axis=0)
+        np.testing.assert_allclose(got.raw[i], wanted, atol=1e-5 * np.abs(wanted).max() + 1e-6)
+    assert text.caption() == "class 3 @ all vs 0.5*top1"
+    assert np.abs(text.raw - whole.raw).max() > 0
+    for target in ("not 3@all vs top2", "3@all vs 2@all vs top2"):
+        with pytest.raises(TargetError, match="vs top2: takes a class in a region, not"):
+            explainer.explain(x, "reciprocam", target)
