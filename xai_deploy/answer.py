@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Answer:
         signed: 0 is neutral in `raw`, and values below 0 speak against the class, or for the class that it is contrasted with.
         at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
         network: What the answer keeps of the bundle.
+        diagnostics: What the method says of its own computation, see `Explanation.diagnostics`; empty for most methods.
         title: What is explained, for people, if the classes do not say it: "road @ 120,40,60,60". None if they do.
     """
 
@@ -68,6 +69,7 @@ class Answer:
     network: ExplainedNetwork
     score: float | None = None
     title: str | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
@@ -106,6 +108,7 @@ class Answer:
             **(files or {}),
             "signed": self.signed,
             "constant": self.constant,
+            "diagnostics": dict(self.diagnostics),
         }
 
     def overlay(self, photo: Pixels, style: Style | None = None) -> Pixels:
@@ -141,6 +144,7 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         **likelihood(explainer, explanation.logits[image], target, _shares(explanation, image)),
         score=None if explanation.score is None else float(explanation.score[image]),
         title=explanation.titles[image] if explanation.titles else None,
+        diagnostics={name: values[image] for name, values in explanation.diagnostics.items()},
         seconds=explanation.seconds / len(explanation.target),
         constant=explanation.constant[image],
         heatmap=explanation.heatmap[image],

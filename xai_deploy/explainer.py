@@ -27,7 +27,7 @@ from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .images.given import Image
-from .in_regions import Scored, in_regions
+from .in_regions import Scored, in_regions, shares_of
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.method import require_roles
@@ -255,22 +255,23 @@ class Explainer:
         started = time.perf_counter()
         spec = self.bundle.manifest.input
         given = [image if isinstance(image, Prepared) else read_for(image, spec) for image in (images[i] for i in rows)]
-        forward = self._forward(given, beside.rows(rows))
+        forward, photos = self._forward(given, beside.rows(rows)), [small(one, spec) for one in given]
         chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
+        forward.sizes = [size for size, _ in photos]
         if self.bundle.manifest.scores.kind == "dense":
-            sizes = [small(one, spec)[0] for one in given]
-            forward, chosen = in_regions(forward, chosen, self.bundle.manifest, sizes)
+            forward, chosen = in_regions(forward, chosen, self.bundle.manifest, forward.sizes)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
         shared = time.perf_counter() - started
-        maps, seconds = [], []  # every method's time includes the shared forward pass
+        maps, seconds, diagnostics = [], [], []  # every method's time includes the shared forward pass
         for name, method in named:
-            started = time.perf_counter()
+            started, forward.reported = time.perf_counter(), {}
             with _naming(name):
                 raw = method.maps(forward, seeds)
                 if not np.isfinite(raw).all():
                     raise NonFiniteOutputError("the map holds NaN or infinity")
             maps.append(raw)
+            diagnostics.append(forward.reported)
             seconds.append(time.perf_counter() - started + shared)
         constant = [
             [
@@ -280,7 +281,7 @@ class Explainer:
             for of, (_, method) in zip(maps, named, strict=True)
         ]
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
-        return _Part(scored, forward.outputs, maps, seconds, constant, [small(one, spec) for one in given])
+        return _Part(scored, forward.outputs, maps, seconds, constant, photos, diagnostics)
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -320,7 +321,7 @@ class Explainer:
         }
         # several targets of a classifier share one array
         logits = [_joined([part.scored[t].logits for part in parts]) for t in range(count)]
-        shares = [_shares([part.scored[t] for part in parts]) for t in range(count)]
+        shares = [shares_of([part.scored[t] for part in parts]) for t in range(count)]
         explanations = []
         for m, (name, method) in enumerate(named):
             seconds = sum(part.seconds[m] for part in parts)
@@ -349,6 +350,10 @@ class Explainer:
                         score=_joined([part.scored[t].score for part in parts]),
                         titles=tuple(title for part in parts for title in part.scored[t].titles),
                         shares=shares[t],
+                        diagnostics={
+                            key: tuple(_joined([part.diagnostics[m][key][t] for part in parts]).tolist())
+                            for key in parts[0].diagnostics[m]
+                        },
                     )
                 )
         return explanations
@@ -376,12 +381,6 @@ def _naming(method: str) -> Iterator[None]:
         raise NonFiniteOutputError(f"{method}: {error}") from None
 
 
-def _shares(scored: Sequence[Scored]) -> Array | None:
-    """The mean probabilities of all chunks, [N,classes]; None if there are none."""
-    known = [one.shares for one in scored if one.shares is not None]
-    return _joined(known) if known else None
-
-
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -396,3 +395,4 @@ class _Part:
     seconds: list[float]  # per method
     constant: list[list[tuple[str | None, ...]]]  # per method and target
     photos: list[tuple[tuple[int, int] | None, Pixels | None]]  # size and thumbnail
+    diagnostics: list[dict[str, NDArray[np.floating]]]  # per method, name -> [T,n]

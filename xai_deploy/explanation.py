@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +63,8 @@ class Explanation:
         score: [N] float32, the number that is explained: the logit of a class, a difference of two, a cosine, a region's mean. None
             in explanations that an earlier version saved.
         titles: Per image, what is explained, for people ("road @ 120,40,60,60", "like other.jpg"); None if the class says it.
+        diagnostics: What the method says of its own computation: name -> a number per image. "standard_error": of a segment's value,
+            its root mean square over the segments.
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
     """
 
@@ -85,6 +87,7 @@ class Explanation:
     score: Array | None = None
     titles: tuple[str | None, ...] = ()
     shares: Array | None = None
+    diagnostics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> Array | None:
@@ -299,6 +302,7 @@ class Explanation:
             thumbnails=tuple(f"thumbnail-{i}" in small for i in range(len(self.thumbnails))),
             network=self.network,
             titles=self.titles,
+            diagnostics=dict(self.diagnostics),
         )
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
@@ -325,6 +329,7 @@ class Explanation:
             thumbnails=tuple(arrays.get(f"thumbnail-{i}") for i in range(len(header.thumbnails))),
             network=header.network,
             titles=header.titles,
+            diagnostics=header.diagnostics,
         )
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -38,6 +38,7 @@ class Header:
     Attributes:
         outputs: The names of the outputs, whose arrays are `output-0`, `output-1`, ...
         thumbnails: Whether each image has one; their arrays are `thumbnail-0`, ..., by image.
+        diagnostics: As in `Explanation`; none in folders of earlier versions.
         titles: As in `Explanation`; none in folders of earlier versions.
     """
 
@@ -53,6 +54,7 @@ class Header:
     thumbnails: tuple[bool, ...]
     network: ExplainedNetwork
     titles: tuple[str | None, ...] = ()
+    diagnostics: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def save(folder: Path, header: Header, arrays: Arrays) -> None:
@@ -150,7 +152,7 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
             or not 1 <= min(one.shape) <= max(one.shape) <= 1024
         ):
             return name
-    lists: list[Sequence[object]] = [header.sizes, header.thumbnails, header.signed]
+    lists: list[Sequence[object]] = [header.sizes, header.thumbnails, header.signed, *header.diagnostics.values()]
     if len(header.titles) not in (0, count):
         return "titles"
     if any(len(each) != count for each in lists) or len(header.network.labels) not in (0, classes):

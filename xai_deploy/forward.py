@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,6 +48,9 @@ class ForwardPass:
         self.regions = regions or Regions.whole(network.manifest, len(x))
         self.batch_size = network.batch_size
         self.image_size = network.manifest.input.size
+        self.spec = network.manifest.input
+        self.sizes: Sequence[tuple[int, int] | None] = ()
+        self.reported: dict[str, NDArray[np.floating]] = {}
         self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
 
     @lazy
@@ -235,6 +238,7 @@ class ForwardPass:
     def of_regions(self, regions: Regions) -> ForwardPass:
         """The same images with other regions; the head does not run again."""
         other = ForwardPass(self._network, self.x, regions, self._beside_x)
+        other.sizes = self.sizes
         if "_head" in self.__dict__:
             other.__dict__["_head"] = self._head
         return other
@@ -329,6 +333,10 @@ class ForwardPass:
         if spec.dtype == "uint8":
             planes = np.clip(np.rint(planes), 0, 255)
         return self.network(self.arranged(planes), image)
+
+    def report(self, name: str, values: NDArray[np.floating]) -> None:
+        """See `methods.method.Forward`."""
+        self.reported[name] = values
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, with a bar at a terminal if the engine was asked for one."""

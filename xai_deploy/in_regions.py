@@ -162,3 +162,9 @@ class Scored:
         own = slice(first, first + forward.classes)
         shares = None if forward.shares is None else forward.shares[:, own]
         return cls(replace(seed, classes=seed.classes % forward.classes), forward.logits[:, own], shares, score, titles)
+
+
+def shares_of(scored: Sequence[Scored]) -> Array | None:
+    """The mean probabilities of all chunks, [N,classes]; None if there are none."""
+    known = [one.shares for one in scored if one.shares is not None]
+    return np.concatenate(known) if known else None

@@ -68,6 +68,23 @@ def expand_sets(requests: Sequence[MethodRequest], manifests: Sequence[Manifest]
     return [MethodRequest(name, {key: str(value) for key, value in options.items()}) for name, options in pairs]
 
 
+def with_segments(requests: Sequence[MethodRequest], written: str | None) -> list[MethodRequest]:
+    """The methods, those of segments with the segments that --segments names unless they name their own.
+
+    Raises:
+        OptionError: None of the methods is one of segments.
+    """
+    if written is None:
+        return list(requests)
+    own = [name for name in methods if any(f.name == "segments" for f in dataclasses.fields(type(create(name, {}))))]
+    if not any(request.name in own for request in requests):
+        raise OptionError(f"--segments is for methods of segments ({', '.join(own)}), and none is asked for")
+    return [
+        MethodRequest(one.name, dict(sorted({"segments": written, **one.options}.items()))) if one.name in own else one
+        for one in requests
+    ]
+
+
 def method_table() -> list[str]:
     """The lines of --list-methods: name, what its map is made of, cost and graphs, a method a line; then what the columns mean."""
     made = {name: create(name, {}) for name in methods}

@@ -93,6 +93,11 @@ def _parser() -> Parser:
         metavar="IMAGE|VECTOR.npy",
         help="for embeddings: explain how alike each image is to this one; repeatable",
     )
+    add(
+        "--segments",
+        metavar="FILE|grid:N|slic:N",
+        help="what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels",
+    )
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")

@@ -35,6 +35,7 @@ from .arguments import (
     parse_target,
     read_chunks,
     unique_names,
+    with_segments,
 )
 from .console import silence_opencv
 from .drawing import Drawing
@@ -76,7 +77,7 @@ class Explanations:
             export=export_of(arguments, arguments.bundle, asked),
         )
         self.input = self.explainer.bundle.manifest.input
-        self.methods = expand_sets(asked, [self.explainer.bundle.manifest])
+        self.methods = with_segments(expand_sets(asked, [self.explainer.bundle.manifest]), arguments.segments)
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.names = unique_names(self.paths)
         warn_of(self.explainer, arguments.bundle)

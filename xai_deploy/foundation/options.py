@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import re
 import types
 import typing
@@ -78,10 +79,20 @@ def specs(kind: str, given: Sequence[str | Named]) -> list[Named]:
 def title_of(name: str, options: Mapping[str, object]) -> str:
     """A name with its options, fit for a file name and distinct for distinct options: "reciprocam+score=softmax".
 
-    Options are sorted by name. A text stays as it is. Any other value is written as on a command line.
+    Options are sorted by name, and values are written as on a command line, with "-" for ":". A value that is long or holds what a
+    file name may not is shortened to its end and a part of its digest.
     """
     texts = {key: value if isinstance(value, str) else str(value).lower() for key, value in options.items()}
-    return "+".join([name, *(f"{key}={texts[key]}" for key in sorted(texts))])
+    return "+".join([name, *(f"{key}={_in_a_name(texts[key])}" for key in sorted(texts))])
+
+
+def _in_a_name(text: str) -> str:
+    plain = text.replace(":", "-")
+    safe = re.sub(r"[^\w.,=+ -]", "-", plain)[-40:]
+    if safe == plain:
+        return safe
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{safe}-{digest[:8]}"
 
 
 def _folded(name: str) -> str:
@@ -101,16 +112,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def read_spec(text: str) -> tuple[str, dict[str, str]]:
     """Read "METHOD:NAME=VALUE:NAME=VALUE" from a command line into the method's name and its options.
 
+    A part without "=" belongs to the value before it, so that a value may hold colons: "lime:segments=grid:14:samples=500".
+
     Raises:
         OptionError: An option is not written as NAME=VALUE.
     """
     name, *pairs = text.split(":")
     options = {}
+    last = ""
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        if last and not equals:
+            options[last] += f":{pair}"
+            continue
         if not (key and equals):
             raise OptionError(f"an option is written METHOD:NAME=VALUE, not {pair!r}")
-        options[key] = value
+        options[key], last = value, key
     return name, options
 
 

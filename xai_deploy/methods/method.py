@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NotApplicableError, OptionError, UnknownMethodError
-from ..format.bundle import Manifest
+from ..format.bundle import Input, Manifest
 from ..foundation.options import build, unknown
 from ..foundation.registry import Registry
 from ..probabilities import Score, has_probabilities, softmax, why_none
@@ -62,6 +63,14 @@ class Forward(Protocol):
     @property
     def image_size(self) -> tuple[int, ...]:
         """(H, W) of the network's input in pixels; (D, H, W) for volumes."""
+
+    @property
+    def spec(self) -> Input:
+        """How an image becomes the network's input."""
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int] | None]:
+        """Per image, (height, width) of the photo; None for floats and prepared inputs. Empty if nobody has said."""
 
     @property
     def batch_size(self) -> int:
@@ -155,6 +164,9 @@ class Forward(Protocol):
     @property
     def black(self) -> Array:
         """A black image after preprocessing, [1, ...]."""
+
+    def report(self, name: str, values: NDArray[np.floating]) -> None:
+        """Keep what a method knows of its own maps, a number for each, [T,n]; see `Explanation.diagnostics`."""
 
     def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
         """The steps, shown as a progress bar if the user wants one."""

@@ -6,18 +6,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...baselines import Baseline, empty
 from ...errors import OptionError
-from ...images import opencv
 from .metric import Case, Column, Numbers, metrics
 
-Baseline = Literal["zeros", "black", "mean", "blur"]
-"""What replaces a pixel: 0 in the preprocessed input, a black pixel, the image's mean colour, or the input blurred as in
-RISE's code: by a Gaussian of standard deviation 5, reflected into a window of 11 x 11 pixels, with zeros outside the image."""
 Steps = int | Literal["cells"]
 
 POINTS = 101  # of a curve that is kept, at most; more steps are interpolated
@@ -32,7 +28,7 @@ class Deletion:
 
     Attributes:
         steps: Number of steps; "cells": one per position of the target layer (ReciproCAM's code, which takes baseline=mean).
-        baseline: What replaces a pixel, see `Baseline`.
+        baseline: What replaces a pixel, see `baselines.Baseline`.
     """
 
     steps: Steps = 30
@@ -61,7 +57,7 @@ class Insertion:
 
     Attributes:
         steps: See `deletion`.
-        baseline: What a pixel shows before it is inserted, see `Baseline`.
+        baseline: What a pixel shows before it is inserted, see `baselines.Baseline`.
     """
 
     steps: Steps = 30
@@ -101,8 +97,8 @@ def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> t
         rank = np.empty(size, np.int64)  # rank[i] = 0 for the highest pixel; ties in reading order
         rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(size)
         rank = rank.reshape(heat.shape)
-        pixels, empty = case.x[image], _empty(case, image, baseline)
-        first, then = (empty, pixels) if inserting else (pixels, empty)
+        pixels, hidden = case.x[image], empty(case.x[image], manifest.input, baseline)
+        first, then = (hidden, pixels) if inserting else (pixels, hidden)
         p = np.empty(count + 1)
         for start in range(0, count + 1, _BATCH):
             rows = slice(start, min(start + _BATCH, count + 1))
@@ -115,35 +111,3 @@ def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> t
         at = np.linspace(0, count, curves.shape[1])
         curves[image] = np.interp(at, np.arange(count + 1), p)
     return areas, curves
-
-
-def _empty(of: Case, image: int, baseline: Baseline) -> NDArray[Any]:
-    """The baseline of one image, in the shape and dtype of its input."""
-    x = of.x[image]
-    spec = of.explainer.bundle.manifest.input
-    channels = spec.channel_axis - 1  # x has no batch axis
-    match baseline:
-        case "zeros":
-            return np.zeros_like(x)
-        case "black":
-            return of.as_input(np.broadcast_to(of.black[0], x.shape))
-        case "mean":
-            return of.as_input(
-                np.broadcast_to(x.mean(axis=tuple({0, 1, 2} - {channels}), keepdims=True, dtype=np.float64), x.shape)
-            )
-        case "blur":
-            planes = np.asarray(np.moveaxis(x, channels, 0), np.float32)
-            cv2, kernel = opencv(), _blur_kernel()
-            blurred = np.stack([cv2.sepFilter2D(p, -1, kernel, kernel, borderType=cv2.BORDER_CONSTANT) for p in planes])
-            return of.as_input(np.moveaxis(blurred, 0, channels))
-
-
-def _blur_kernel() -> Numbers:
-    """RISE's kernel [11]: a Gaussian of standard deviation 5 around the middle, cut at distance 20; the part outside the
-    window is reflected back into it."""
-    distance = np.arange(-20, 21)
-    gaussian = np.exp(-((distance / 5) ** 2) / 2)
-    place = (5 + distance) % 22  # 0..10 is the window, 11..21 its mirror image: 11 is index 10, 21 is index 0
-    kernel = np.zeros(11)
-    np.add.at(kernel, np.minimum(place, 21 - place), gaussian / gaussian.sum())
-    return kernel

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...baselines import as_input
 from ...errors import NotApplicableError, UnknownMetricError
 from ...explainer import Explainer
 from ...foundation.options import build, unknown
@@ -125,8 +126,7 @@ class Case:
 
     def as_input(self, x: NDArray[Any]) -> NDArray[Any]:
         """x in the input's own dtype; 8-bit pixels are rounded and clipped to 0..255, as `preprocess.prepare` does."""
-        dtype = self.explainer.bundle.manifest.input.dtype
-        return (np.clip(np.rint(x), 0, 255) if dtype == "uint8" else x).astype(dtype, copy=False)
+        return as_input(x, self.explainer.bundle.manifest.input)
 
     @property
     def black(self) -> Array:
