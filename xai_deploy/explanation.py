@@ -63,8 +63,8 @@ class Explanation:
         score: [N] float32, the number that is explained: the logit of a class, a difference of two, a cosine, a region's mean. None
             in explanations that an earlier version saved.
         titles: Per image, what is explained, for people ("road @ 120,40,60,60", "like other.jpg"); None if the class says it.
-        diagnostics: What the method says of its own computation: name -> a number per image. "standard_error": of a segment's value,
-            its root mean square over the segments.
+        diagnostics: What the method says of its own computation: name -> a number per image. "standard_error": of a segment's
+            value, as root mean square over the segments.
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
     """
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, OptionError
 from ..format.bundle import Input, Manifest
 from ..foundation.exits import printable
-from ..foundation.options import read_spec, title_of
+from ..foundation.options import options_of, read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import InputRange, image_files
 from ..methods import create, methods
@@ -76,7 +76,7 @@ def with_segments(requests: Sequence[MethodRequest], written: str | None) -> lis
     """
     if written is None:
         return list(requests)
-    own = [name for name in methods if any(f.name == "segments" for f in dataclasses.fields(type(create(name, {}))))]
+    own = [name for name in methods if "segments" in options_of(create(name, {}))]
     if not any(request.name in own for request in requests):
         raise OptionError(f"--segments is for methods of segments ({', '.join(own)}), and none is asked for")
     return [

@@ -118,7 +118,7 @@ def read_spec(text: str) -> tuple[str, dict[str, str]]:
         OptionError: An option is not written as NAME=VALUE.
     """
     name, *pairs = text.split(":")
-    options = {}
+    options: dict[str, str] = {}
     last = ""
     for pair in pairs:
         key, equals, value = pair.partition("=")

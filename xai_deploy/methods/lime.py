@@ -101,9 +101,9 @@ def ridge(z: Numbers, y: Numbers, importance: Numbers, alpha: float) -> tuple[Nu
     z = z - importance @ z / total
     y = y - (y @ importance / total)[:, None]
     weighted = importance[:, None] * z
-    inverse = np.linalg.inv(z.T @ weighted + alpha * np.eye(z.shape[1]))
+    inverse: Numbers = np.asarray(np.linalg.inv(z.T @ weighted + alpha * np.eye(z.shape[1])), np.float64)
     b = y @ weighted @ inverse
-    return b, standard_errors(z, y - b @ z.T, importance, inverse, float(1 / total))
+    return b, standard_errors(z, np.asarray(y - b @ z.T), importance, inverse, 1 / float(total))
 
 
 def standard_errors(z: Numbers, residuals: Numbers, importance: Numbers, inverse: Numbers, mean: float) -> Numbers:
