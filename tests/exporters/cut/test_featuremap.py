@@ -198,6 +198,46 @@ def test_positions_through_a_gather_of_several_axes() -> None:
         find_grid(graph, tensors["moved"], "moved")
 
 
+def test_blocks_put_together_again() -> None:
+    """MobileViTv2's folding: blocks that lie apart, and the same blocks in another order; blocks that overlap."""
+    make = helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["features"], kernel_shape=[1, 1]),  # [N,4,6,9], in blocks of 2 x 3
+        make("Reshape", ["features", "divided"], ["blocks"]),
+        make("Transpose", ["blocks"], ["turned"], perm=[0, 1, 3, 5, 2, 4]),
+        make("Reshape", ["turned", "columns"], ["unfolded"]),
+        make("Col2Im", ["unfolded", "size", "block"], ["apart"], strides=[2, 3]),
+        make("Gather", ["unfolded", "backwards"], ["reversed"], axis=2),
+        make("Col2Im", ["reversed", "size", "block"], ["moved"], strides=[2, 3]),
+        make("Pad", ["features", "border"], ["padded"]),
+    ]
+    constants: dict[str, Any] = {
+        "w": np.ones((4, 3, 1, 1), np.float32), "divided": [-1, 4, 3, 2, 3, 3], "columns": [-1, 24, 9], "size": [6, 9],
+        "block": [2, 3], "backwards": np.arange(9)[::-1], "border": [0, 0, 1, 1, 0, 0, 1, 1],
+        "rows": np.add.outer(range(3), range(6)), "in line": np.add.outer(range(3), range(9)),
+        "shifted": [-1, 36, 54], "three": [3, 3],
+    }  # fmt: skip
+    nodes += [
+        make("Gather", ["padded", "rows"], ["in rows"], axis=2),
+        make("Gather", ["in rows", "in line"], ["in both"], axis=4),
+        make("Transpose", ["in both"], ["shifts"], perm=[0, 1, 2, 4, 3, 5]),
+        make("Reshape", ["shifts", "shifted"], ["overlapping"]),
+        make("Col2Im", ["overlapping", "size", "three"], ["together"], pads=[1] * 4),
+        make("GlobalAveragePool", ["apart"], ["a"]),
+        make("GlobalAveragePool", ["moved"], ["b"]),
+        make("GlobalAveragePool", ["together"], ["c"]),
+        make("Sum", ["a", "b", "c"], ["sum"]),
+        make("Flatten", ["sum"], ["logits"]),
+    ]
+    arrays = {name: np.asarray(value) for name, value in constants.items()}
+    graph = clean(graph_model(nodes, {"x": ["N", 3, 6, 9]}, arrays, "logits"), None)
+    apart, moved, together = of_op(graph, "Col2Im")
+    assert find_grid(graph, apart, "apart").shape == (4, 6, 9)
+    assert find_grid(graph, together, "together").shape == (4, 6, 9)
+    with pytest.raises(LayerError, match="its rows and columns are in another order"):
+        find_grid(graph, moved, "moved")
+
+
 def test_rolled_maps_are_refused_until_they_are_rolled_back() -> None:
     graph = exported("windows")
     grids = [v for v in values(graph) if graph.shapes.per_image(v.name) == (4, 6, 8)]

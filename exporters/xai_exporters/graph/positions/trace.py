@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..measure import Measured
+from . import blocks  # noqa: F401  (registers its rule)
 from . import strand as s
 from .frame import Frame
 from .rules import RULES, Shape, Step
