@@ -165,7 +165,7 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
     """
     spec = explainer.network.input
     rest = {
-        "heatmap": heatmap(raw[None], spec.height, spec.width)[0],
+        "heatmap": heatmap(raw[None], *spec.size)[0],
         "raw": raw,
         "at_pixels": create(entry["method"], {}).at_pixels,
         "network": explainer.network,

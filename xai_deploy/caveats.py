@@ -29,6 +29,18 @@ def require_classes(explainer: Explainer, bundle: str, what: str) -> None:
         )
 
 
+def require_images(explainer: Explainer, bundle: str, what: str) -> None:
+    """Refuse a network of volumes, where maps of images are measured; the arguments are those of `require_classes`.
+
+    Raises:
+        NotApplicableError: It takes volumes.
+    """
+    if explainer.network.input.depth is not None:
+        raise NotApplicableError(
+            f"{printable(bundle)}: the network takes volumes; {what} measures maps of images, xai-explain explains this network"
+        )
+
+
 def warn_of(explainer: Explainer, bundle: str) -> None:
     """Log a warning if the preprocessing was assumed, or if weights are random. `bundle` is the bundle's name in messages."""
     manifest = explainer.bundle.manifest

@@ -141,7 +141,7 @@ class Explainer:
         Args:
             images: One or many: paths, PIL images, uint8 RGB arrays [h,w,3] or RGBA [h,w,4], uint8 tensors [3,h,w] or [h,w,3],
                 of any size, preprocessed as the manifest says; or floats of the network's own input shape, taken as already
-                preprocessed; or the result of `prepare`.
+                preprocessed; or the result of `prepare`. Volumes are arrays [D,h,w] or [D,h,w,C]; see `volumes`.
             method: A method's name, see `xai_deploy.method_names`.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
                 `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: the

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import explanation_files as _files
-from .errors import OptionError, ShapeError
+from . import volumes
+from .errors import NotApplicableError, OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
@@ -41,7 +42,7 @@ class Explanation:
     """The result of one method for one target, on N images.
 
     Attributes:
-        heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros.
+        heatmap: [N,H,W] float32 in [0,1], at the network's input size; a constant map is all zeros. [N,D,H,W] of volumes.
         raw: [N,h,w] float32, the method's own values before resize and min-max (at input size if the method's formula is at
             that size, as in Score-CAM).
         logits: [N,classes] float32, before a final Softmax or Sigmoid; the probabilities themselves if the network computes them
@@ -185,6 +186,8 @@ class Explanation:
             return self.draw(photo, image, style)
         style, signed = style or Style(), self.signed[image]
         values = drawn(self.heatmap[image], self.raw[image], signed, self.at_pixels)
+        if values.ndim == 3:
+            values = volumes.mosaic(values[volumes.shown(len(values))])
         return colorize(values, style.diverging if signed else style.sequential, signed)
 
     def _style(self, colormap: str | None, opacity: float, grey: bool, contours: bool) -> Style:
@@ -251,7 +254,10 @@ class Explanation:
 
         Raises:
             OptionError: The threshold lies outside this range.
+            NotApplicableError: Volumes were explained.
         """
+        if self.network.input.depth is not None:
+            raise NotApplicableError("boxes lie around what is hot in images; of a volume take the heatmap [D,H,W]")
         if not isinstance(threshold, (int, float)) or not 0 < threshold <= 1:
             raise OptionError(f"threshold is above 0 and at most 1, not {threshold!r}")
         # The map on the photo is interpolated: rounding may leave its largest value a little below 1.
@@ -275,7 +281,7 @@ class Explanation:
         if outside != 0:
             unseen = np.ones(size, bool)
             unseen[frame(*size, spec).slices] = False
-            whole[unseen] = outside
+            whole[..., unseen] = outside
         return whole
 
     def save(self, folder: str | os.PathLike[str], thumbnails: bool = True) -> None:

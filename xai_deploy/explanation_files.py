@@ -175,4 +175,6 @@ def _possible(height: int, width: int, network: ExplainedNetwork) -> bool:
         return False
     spec = network.input
     (whole_height, whole_width), _ = resized(height, width, spec)
+    if height * width * (spec.depth or 1) > _PIXELS:
+        return False
     return max(height * spec.height, width * spec.width) <= _PIXELS and max(whole_height, whole_width) <= 1 << 20

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import resample
+from . import resample, volumes
 from .errors import DtypeError, NonFiniteInputError, ShapeError
 from .format.bundle import Input
 from .images.given import Image, as_array, is_single, read_given
@@ -59,7 +59,8 @@ def as_list(images: Images, spec: Input | None = None) -> Sequence[Image | Prepa
     """One or many images -> a list of single ones: paths and PIL images as they are, read when they are prepared, and arrays.
 
     An array is uint8 [h,w], [h,w,1], [h,w,3] or [h,w,4] (RGBA), or float with the network's shape, and one axis more is a batch. An
-    array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1].
+    array [a,b,c] is never taken as a batch of grey images, which are given as a list or as [n,h,w,1]. For networks of volumes see
+    `volumes.as_volumes`.
 
     Args:
         images: As for `Explainer.explain`.
@@ -77,6 +78,8 @@ def as_list(images: Images, spec: Input | None = None) -> Sequence[Image | Prepa
         raise DtypeError(
             "images are arrays, paths, PIL images or tensors, one or many; xai_deploy.read_image reads a file"
         )
+    if not isinstance(images, Sequence) and spec is not None and spec.depth is not None:
+        images = volumes.as_volumes(as_array(images))
     if not isinstance(images, Sequence):
         array = as_array(images)
         free = spec is not None and (spec.preprocess.range is not None or _channels(spec) is not None)
@@ -100,7 +103,8 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
     Args:
         image: A path, a PIL image, or uint8 RGB [h,w,3] (or RGBA [h,w,4], or grey [h,w], [h,w,1]) of any size; or floats in the
             network's own layout (`spec.image_shape`), taken as already preprocessed. If the manifest states a range, numbers of any
-            type [h,w,C] or [C,h,w] of any size are pixels.
+            type [h,w,C] or [C,h,w] of any size are pixels. Volumes are arrays [D,h,w] or [D,h,w,C] with as many slices as the
+            network takes; see `volumes`.
         spec: The manifest's input.
 
     Returns:
@@ -117,6 +121,8 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
             )
         return image.x
     image = read_for(image, spec)
+    if spec.depth is not None and not volumes.is_preprocessed(image, spec):
+        return volumes.stacked([prepare(one, spec.slice) for one in image], spec)
     if image.dtype == np.uint8:
         return _from_pixels(image, spec)
     if spec.preprocess.range is not None:
@@ -185,7 +191,8 @@ def view(image: Image | Prepared, spec: Input) -> Pixels:
 def as_photo(image: Image | Prepared, spec: Input) -> Pixels:
     """An image in any form of `prepare`, but not preprocessed floats, as RGB [h,w,3] uint8.
 
-    What is no photo (more than 8 bits, floats, channels that are no colours) is shown by three channels; see `stretched`.
+    What is no photo (more than 8 bits, floats, channels that are no colours) is shown by three channels; see `stretched`. Of a
+    volume a grid of slices is shown, of each the part that reaches the network; see `volumes.shown`.
 
     Raises:
         InputError: It is not one of these, or can't be read.
@@ -193,6 +200,8 @@ def as_photo(image: Image | Prepared, spec: Input) -> Pixels:
     if isinstance(image, Prepared):
         raise DtypeError("an overlay needs the images themselves, not what was prepared from them")
     pixels = read_for(image, spec)
+    if spec.depth is not None:
+        return _slices_shown(pixels, spec)
     if _channels(spec) is None and (pixels.dtype == np.uint8 or spec.preprocess.range is None):
         return _as_rgb(pixels)
     if pixels.dtype != np.uint8:
@@ -200,8 +209,31 @@ def as_photo(image: Image | Prepared, spec: Input) -> Pixels:
     return stretched(_planes(pixels, spec), spec.preprocess.shown)
 
 
+def _slices_shown(array: NDArray[np.generic], spec: Input) -> Pixels:
+    """Slices of a volume as one picture; they are concatenated first, so that values are stretched alike in all of them."""
+    if volumes.is_preprocessed(array, spec):
+        tiles = np.moveaxis(array, spec.channel_axis - 1, -1)[volumes.shown(spec.size[0])]
+        colors = (2, 1, 0) if spec.preprocess.color == "BGR" else None
+        photo = stretched(np.concatenate(tiles), spec.preprocess.shown or colors)
+        return np.asarray(volumes.mosaic(photo.reshape(*tiles.shape[:3], 3)))
+    tiles = array[volumes.shown(len(array))]
+    photo = as_photo(np.concatenate(tiles), spec.slice)
+    seen = frame(tiles.shape[1], tiles.shape[2], spec)
+    return np.asarray(volumes.mosaic(photo.reshape(*tiles.shape[:3], 3)[(slice(None), *seen.slices)]))
+
+
+def frame_of(image: NDArray[np.generic], spec: Input) -> Frame:
+    """`frame` of what `read_for` gives: of an image, or of each slice of a volume."""
+    if volumes.is_preprocessed(image, spec):
+        return Frame(0, 0, spec.height, spec.width)
+    height, width = image.shape[:2] if spec.depth is None else image.shape[1:3]
+    return frame(height, width, spec)
+
+
 def read_for(image: Image, spec: Input, max_pixels: int = MAX_PIXELS) -> NDArray[np.generic]:
     """An image in any form as the array that a network's preprocessing takes; see `read_given`."""
+    if spec.depth is not None:
+        return volumes.read(image, spec, max_pixels)
     keep, channels = spec.preprocess.range is not None, _channels(spec)
     array = read_given(image, channels, keep, max_pixels)
     if keep and channels is None and array.dtype != np.uint8:
@@ -215,7 +247,8 @@ def read_pixels(
     """A file as the array that a network's preprocessing takes: pixels, never preprocessed floats.
 
     Args:
-        path: An image file, or a `.npy` file with an array [h,w], [h,w,C] or [C,h,w].
+        path: An image file, or a `.npy` file with an array [h,w], [h,w,C] or [C,h,w]; for networks of volumes with [D,h,w],
+            [D,h,w,C], or preprocessed floats of the network's own shape.
         spec: The manifest's input.
         max_pixels: See `read_image`.
         input_range: The values that become black and white; None: those that the manifest states.
@@ -223,7 +256,7 @@ def read_pixels(
     Raises:
         InputError: It can't be read, or holds values of which nobody says what is black and white.
     """
-    array = is_npy(Path(path))
+    array = is_npy(Path(path)) or spec.depth is not None
     if not array and (input_range is not None or spec.preprocess.range is None) and _channels(spec) is None:
         return read_image(path, max_pixels, input_range)
     pixels = read_for(path, spec, max_pixels)
@@ -231,7 +264,7 @@ def read_pixels(
         return pixels
     if input_range is not None:
         return to_8_bits(pixels, input_range, str(path))
-    if spec.preprocess.range is None:
+    if spec.preprocess.range is None and not volumes.is_preprocessed(pixels, spec):
         raise DtypeError(
             f"{path}: holds {pixels.dtype}, and nobody says which values are black and white; give --input-range LOW,HIGH, or "
             "state it at export (xai-export --input-range)"

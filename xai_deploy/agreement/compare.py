@@ -170,22 +170,26 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
 
     Raises:
         NotApplicableError: The networks give different things.
-        ShapeError: The networks have different numbers of classes.
+        ShapeError: The networks have different numbers of classes, or one takes volumes.
     """
     require_same(reference.gives, deployed.gives, (reference.logits.shape[1], deployed.logits.shape[1]))
     correlations, overlaps = {}, {}
     for title, heat in reference.heatmaps.items():
         other = deployed.heatmaps[title]
+        if other.ndim != heat.ndim:
+            raise ShapeError("one network takes volumes, the other images; they can't be compared")
         if other.shape != heat.shape:  # the two networks may have inputs of different sizes
             other = resample.resize(other, *heat.shape[1:])
+        # the slices of volumes, one below the other
+        one, other = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (heat, other))
         # Both measures are NaN if a map is constant; `_defined` makes numbers of them.
-        correlations[title] = _defined(spearman(heat, other), heat, other)
-        overlaps[title] = _defined(top_overlap(heat, other), heat, other)
+        correlations[title] = _defined(spearman(one, other), one, other)
+        overlaps[title] = _defined(top_overlap(one, other), one, other)
     target, rows = reference.classes, np.arange(len(names))
     has_classes, shared = reference.gives in ("classes", "dense"), reference.shared and deployed.shared
     # of the reference's class in both, even if the deployed network predicts another
     differences = np.abs(reference.probabilities[rows, target] - deployed.probabilities[rows, target])
-    predicted, deployed_classes = (_predicted(one) if has_classes else None for one in (reference, deployed))
+    predicted, deployed_classes = (_predicted(each) if has_classes else None for each in (reference, deployed))
     beside, counted = _other_figures(reference, deployed)
     return [
         ImageAgreement(

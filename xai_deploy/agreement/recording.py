@@ -200,7 +200,7 @@ def _fit(header: RecordingHeader, explained: Explained) -> bool:
         and logits.ndim == 2
         and logits.shape == explained.probabilities.shape
         and len(maps) > 0
-        and all(heat.ndim == 3 for heat in maps)
+        and all(heat.ndim in (3, 4) for heat in maps)
         and all(
             len(array) == count and array.size > 0 and array.dtype == np.float32 and bool(np.isfinite(array).all())
             for array in (logits, explained.probabilities, *maps)

@@ -153,7 +153,7 @@ def _shown(moved: Moved, labels: Sequence[str], spec: Input, own: Gives) -> dict
     name = moved.agreement.image
 
     def over(values: Array, what: str, signed: bool = False) -> Shown:
-        at_input = resample.resize(values, spec.height, spec.width)
+        at_input = resample.resize(values, *spec.size)
         return show(overlay(moved.photo, at_input, spec, signed), f"{name}, {what}")
 
     methods = []

@@ -204,7 +204,7 @@ def read_chunks(
         except InputError as error:
             chunk.append(Bad(path, error))
             continue
-        size = image.shape[0] * image.shape[1]
+        size = image.shape[0] * image.shape[1] if spec.depth is None else image.size
         if chunk and (len(chunk) >= count or held + size > pixels):
             yield chunk
             chunk, held = [], 0

@@ -161,7 +161,7 @@ def _map(file: str, title: str, entry: Mapping[str, Any], picture: Pixels) -> di
 
 def _input(spec: Any) -> str:
     """What the network sees of a photo."""
-    size = f"{spec.height} x {spec.width} pixels"
+    size = f"{spec.height} x {spec.width} pixels" + (f", in {spec.depth} slices" if spec.depth is not None else "")
     resize = spec.preprocess.resize
     if resize == "stretch":
         return f"the whole photo, stretched to {size}"

@@ -24,7 +24,7 @@ from ..foundation.progress import progress
 from ..images import Pixels
 from ..images.transparency import is_transparent
 from ..methods import methods
-from ..preprocess import as_photo, frame, read_pixels
+from ..preprocess import as_photo, frame_of, read_pixels
 from ..targets import Target
 from .arguments import (
     Bad,
@@ -192,7 +192,7 @@ class Explanations:
         entries = []
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
-            seen = frame(picture.shape[0], picture.shape[1], self.input)
+            seen = frame_of(picture, self.input)
             photo = as_photo(picture, self.input)
             written = [
                 self._write(answer, f"{self.names[path]}--{method.title}", photo)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -98,6 +98,12 @@ class Input:
     def size(self) -> tuple[int, ...]:
         """(H,W), or (D,H,W) for volumes."""
         return (self.height, self.width) if self.depth is None else (self.depth, self.height, self.width)
+
+    @property
+    def slice(self) -> Input:
+        """One slice of a volume, as if the network took images."""
+        layout: Literal["NCHW", "NHWC"] = "NCHW" if self.channel_axis == 1 else "NHWC"
+        return replace(self, layout=layout, depth=None)
 
     @property
     def channel_axis(self) -> int:

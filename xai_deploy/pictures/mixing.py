@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import volumes
 from ..errors import OptionError
 from ..format.bundle import Input
 from ..preprocess import Frame, frame
@@ -74,8 +75,8 @@ def overlay(photo: Pixels, values: Array, spec: Input, signed: bool = False, sty
     """Lay one map over one photo.
 
     Args:
-        photo: The whole upright photo, RGB [h,w,3] uint8, of any size.
-        values: [H,W] at the network's input size, in [0,1], or in [-1,1] if `signed`; see `drawn`.
+        photo: The whole upright photo, RGB [h,w,3] uint8, of any size; of a volume the picture of its slices.
+        values: [H,W] at the network's input size, in [0,1], or in [-1,1] if `signed`; see `drawn`. [D,H,W] of a volume.
         spec: The manifest's input.
         signed: 0 is the neutral colour in the middle.
         style: Colours, opacity, contours.
@@ -84,6 +85,8 @@ def overlay(photo: Pixels, values: Array, spec: Input, signed: bool = False, sty
         RGB [h,w,3] uint8. All of it is drawn in strips, so the memory needed is that of the result.
     """
     style = style or Style()
+    if spec.depth is not None:
+        values, spec = volumes.mosaic(values[volumes.shown(spec.depth)]), volumes.pictured(spec)
     height, width = photo.shape[:2]
     seen = frame(height, width, spec)
     down, across = axes(height, width, spec)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import volumes
 from ..format.bundle import Input
 from ..preprocess import Prepared, as_photo
 
@@ -21,7 +22,10 @@ def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def small(image: NDArray[Any] | Prepared, spec: Input) -> tuple[tuple[int, int] | None, NDArray[np.uint8] | None]:
-    """The size of a photo and its thumbnail; None for floats and prepared inputs, which are no photos."""
+    """The size of a photo, or of a volume's slices, and its thumbnail; None for floats and prepared inputs, which are no photos."""
+    if spec.depth is not None and not isinstance(image, Prepared):
+        size = None if volumes.is_preprocessed(image, spec) else (image.shape[1], image.shape[2])
+        return size, thumbnail(as_photo(image, spec))
     if isinstance(image, Prepared) or (image.dtype != np.uint8 and spec.preprocess.range is None):
         return None, None
     photo = as_photo(image, spec)

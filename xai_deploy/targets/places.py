@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ..errors import NotPredictedError, TargetError
 from ..format.image_input import Input
 from ..format.manifest import Explained
-from ..images import read_image
+from ..images import MAX_PIXELS, read_image
+from ..images.npy import is_npy, read_image_array
 from ..preprocess import frame
 from .seeds import Array, Index
 
@@ -185,6 +186,8 @@ def _from_text(text: str) -> Place:
         raise TargetError(
             f"region {text!r}: give 'predicted', 'all', a box x,y,width,height, corners 'x,y x,y x,y', or a mask's file"
         )
+    if is_npy(Path(text)):
+        return Place(Path(text).name, _as_mask(read_image_array(Path(text), MAX_PIXELS), text, colors=False))
     return Place(Path(text).name, _as_mask(read_image(text), text))
 
 
@@ -199,13 +202,18 @@ def _polygon(points: list[tuple[float, float]]) -> Place:
     return Place(" ".join(f"{x:g},{y:g}" for x, y in points), None, tuple(points))
 
 
-def _as_mask(values: NDArray[np.generic], name: str) -> NDArray[np.bool_]:
+def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDArray[np.bool_]:
     """The region of a picture with two values, the lower of which is outside.
+
+    Args:
+        values: [h,w], or [h,w,C] of a picture, all of whose channels are equal; [D,h,w] of a volume.
+        name: Its name, for messages.
+        colors: An array of rank 3 that does not hold booleans is [h,w,C].
 
     Raises:
         TargetError: It holds other values, or nothing but one.
     """
-    if values.ndim == 3 and values.dtype != bool:  # booleans of this rank are the mask of a volume
+    if values.ndim == 3 and colors and values.dtype != bool:
         if (values != values[..., :1]).any():
             raise TargetError(
                 f"{name}: a mask is black and white, and this picture has colours; save the object white on black"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from xai_exporters import Request, export
@@ -20,42 +18,10 @@ from xai_deploy import Explainer, Not
 from xai_deploy.methods.method import create
 from xai_deploy.preprocess import Prepared
 
-from .nets import SIZE, TARGETS, Chain, ResNet, noise, saved, worst
+from .exported import Exported, Maps
+from .nets import SIZE, TARGETS, Chain, noise, saved, worst
 
 BACKENDS = ["onnxruntime", "openvino"]
-Maps = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A network and its bundle."""
-
-    network: Any
-    path: Path
-    source: Path
-    opened: dict[str, Explainer] = field(default_factory=dict)
-
-    def explain(self, backend: str, x: Maps, method: str, target: Any, **options: Any) -> Maps:
-        """The raw maps; the heatmaps have the input's size."""
-        explainer = self.opened.get(backend) or self.opened.setdefault(backend, Explainer(self.path, backend))
-        got = explainer.explain(Prepared(x), method, target, **options)
-        assert got.heatmap.shape == (len(x), *SIZE)
-        assert 0 <= got.heatmap.min() <= got.heatmap.max() == 1
-        return got.raw
-
-
-@pytest.fixture(scope="module", params=["first", "last"])
-def resnet(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The channels first or last in its input."""
-    last = request.param == "last"
-    folder, network = tmp_path_factory.mktemp("resnet"), ResNet(last)
-    source = saved(network, folder / "net.onnx", (*SIZE, 3) if last else (3, *SIZE))
-    done = export(Request(source, preprocess="unit", input_gradient=True, output_path=folder / "net.xai"))
-    assert done.manifest.input.layout == ("NDHWC" if last else "NCDHW")
-    assert done.manifest.input.size == SIZE
-    assert done.manifest.target.shape == (8, 3, 5, 6)  # `auto`: before the pooling
-    assert done.manifest.target.title.endswith(", 3 x 5 x 6")
-    return Exported(network, done.path, source)
 
 
 def images(net: Exported, count: int) -> Maps:
