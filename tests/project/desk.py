@@ -87,6 +87,8 @@ def lay(desk: Path) -> None:
     np.save(desk / "vectors.npy", vectors)
     np.save(desk / "prototype.npy", vectors[0])
     onnx.save(bands(), desk / "bands.onnx")
+    onnx.save(video(), desk / "video.onnx")
+    np.save(desk / "clip.npy", np.random.default_rng(3).integers(0, 256, (6, 30, 40, 3), dtype=np.uint8))
     np.save(desk / "scene.npy", np.random.default_rng(2).integers(0, 10_000, (80, 90, 11)).astype(np.uint16))
 
 
@@ -119,6 +121,26 @@ def bands() -> onnx.ModelProto:
     weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(wide.swapaxes(0, 1)), weights.name))
     image.type.tensor_type.shape.dim[1].dim_value = 11
     return model
+
+
+def video() -> onnx.ModelProto:
+    """A convolution over six frames, pooling and a linear layer, of random weights."""
+    rng, make = np.random.default_rng(0), onnx.helper.make_node
+    weights = {"conv.weight": (8, 3, 3, 3, 3), "fc.weight": (8, len(LABELS))}
+    nodes = [
+        make("Conv", ["clip", "conv.weight"], ["conv"], name="conv", strides=[1, 2, 2], pads=[1] * 6),
+        make("Relu", ["conv"], ["relu"], name="relu"),
+        make("GlobalAveragePool", ["relu"], ["pooled"], name="pool"),
+        make("Flatten", ["pooled"], ["flat"], name="flatten"),
+        make("Gemm", ["flat", "fc.weight"], ["logits"], name="fc"),
+    ]
+    drawn = [
+        numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name) for name, shape in weights.items()
+    ]
+    ends = [("clip", [3, 6, 16, 20]), ("logits", [len(LABELS)])]
+    clip, logits = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *s]) for name, s in ends)
+    graph = onnx.helper.make_graph(nodes, "video", [clip], [logits], drawn)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
 
 
 def network() -> bytes:

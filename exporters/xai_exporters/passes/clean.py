@@ -16,7 +16,7 @@ from xai_deploy.errors import XaiError
 from xai_deploy.format.bundle import RESERVED
 
 from ..errors import BatchError, GraphError, RequestError
-from ..graph.layouts import first_side
+from ..graph.layouts import find_layout, first_side
 from ..graph.measure import Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
@@ -253,5 +253,10 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, ...] | None) -> tuple[int, ..
         )
     else:
         bound = tuple(d for d in dims if d is not None)
+    if len(bound) == 4 and find_layout(image, 5) is None and bound[1] in (1, 3) and not {bound[0], bound[3]} & {1, 3}:
+        raise GraphError(
+            f"the input {image.name!r} has shape {['N', *bound]}, which looks like frames before channels; export a network "
+            "that takes [N,C,D,H,W], and exchanges the two axes itself"
+        )
     image.shape = ir.Shape([image.shape[0], *bound])
     return bound
