@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
-from ..errors import NotApplicableError
+from ..errors import NotApplicableError, ShapeError
 from ..explainer import Explainer
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
