@@ -180,7 +180,8 @@ class Explainer:
         for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
-            if manifest.scores.kind != "classes" and (why := method.why_not(manifest)) is not None:
+            special = manifest.scores.kind != "classes" or manifest.input.depth is not None
+            if special and (why := method.why_not(manifest)) is not None:
                 raise NotApplicableError(f"{name}: {why}")
             self._warn_of_rounding(name, method)
             named.append((name, method))

@@ -23,7 +23,7 @@ class Occlusion(Method):
     against the target. Captum's Occlusion computes the same.
 
     Attributes:
-        size: Side of the patch in pixels; none: a seventh of the image's shortest side, rounded up.
+        size: Side of the patch in pixels; none: a seventh of the image's shortest side, rounded up, and of a volume's slices.
         stride: Step in pixels, at most `size`; none: half the size, rounded up.
         baseline: What the patch shows: "zeros" in the network's input (usually the mean colour), or "black".
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
@@ -88,12 +88,15 @@ class Occlusion(Method):
 
     def _patches(self, image_size: Sequence[int]) -> list[tuple[slice, ...]]:
         """The places of the patch, row by row."""
-        size = self.size or -(-min(image_size) // 7)
-        stride = self.stride or -(-size // 2)
-        if stride > size:
-            raise OptionError(f"occlusion: stride {stride} is above the patch's size, which is {size} for this network")
+        *deep, height, width = image_size
+        sizes = [self.size or -(-side // 7) for side in (*deep, *[min(height, width)] * 2)]
+        strides = [self.stride or -(-size // 2) for size in sizes]
+        if self.stride is not None and self.stride > (size := min(sizes)):
+            raise OptionError(
+                f"occlusion: stride {self.stride} is above the patch's size, which is {size} for this network"
+            )
         axes = [
             [slice(start, start + size) for start in range(0, max(side - size, 0) + stride, stride)]
-            for side in image_size
+            for side, size, stride in zip(image_size, sizes, strides, strict=True)
         ]
         return list(itertools.product(*axes))

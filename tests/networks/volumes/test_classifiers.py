@@ -15,6 +15,7 @@ from xai_exporters.cli import main
 from xai_exporters.errors import GraphError, RequestError
 
 from xai_deploy import Explainer, Not
+from xai_deploy.errors import NotApplicableError
 from xai_deploy.methods.method import create
 from xai_deploy.preprocess import Prepared
 
@@ -127,7 +128,10 @@ def test_masked_volumes(resnet: Exported, backend: str) -> None:
 
 def test_every_method_runs(resnet: Exported) -> None:
     explainer, x = Explainer(resnet.path), images(resnet, 1)
-    for method in set(explainer.methods()) - {"rise", "score-cam"}:
+    assert {"extremal-perturbation", "meaningful-perturbation"}.isdisjoint(explainer.methods())
+    with pytest.raises(NotApplicableError, match="its masks are those of images, and the network takes volumes"):
+        explainer.explain(Prepared(x), "extremal-perturbation", 2)
+    for method in set(explainer.methods()) - {"rise", "score-cam", "lime", "kernel-shap"}:
         got = explainer.explain(Prepared(x), method, Not(2))
         assert got.heatmap.shape == (1, *SIZE)
         assert got.raw.shape in ((1, *SIZE), (1, 3, 5, 6))
