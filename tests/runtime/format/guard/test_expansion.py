@@ -82,6 +82,16 @@ BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
     "ConvTranspose": lambda: summed(
         n("ConvTranspose", "x w", "big", strides=[20000, 20000]), w=np.ones((3, 1, 1, 1), np.float32)
     ),
+    "Conv of volumes": lambda: summed(
+        n("Unsqueeze", "x a", "v"), n("Conv", "v w", "big", pads=[700] * 6), w=np.ones((1, 3, 1, 1, 1), np.float32), a=ints(2)
+    ),
+    "ConvTranspose of volumes": lambda: summed(
+        n("Unsqueeze", "x a", "v"), n("ConvTranspose", "v w", "big", strides=[1, 2000, 2000], output_padding=[0, 1999, 1999]),
+        w=np.ones((3, 1, 500, 1, 1), np.float32), a=ints(2),
+    ),
+    "Resize of volumes": lambda: summed(
+        n("Unsqueeze", "x a", "v"), n("Resize", "v _ c", "big", **_RESIZE), c=floats(1, 1, 1e3, 1e2, 1e2), a=ints(2)
+    ),
     "Gemm": lambda: summed(
         n("Tile", "v k", "a"), n("Gemm", "a a", "big", transA=1), v=np.ones((1, 1 << 8), np.float32), k=ints(1, 1 << 8)
     ),

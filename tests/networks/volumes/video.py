@@ -1,0 +1,90 @@
+"""torchvision's video networks with random weights, at 16 frames of 112 x 112: differences from autograd, and costs.
+
+    python -m tests.networks.volumes.video [NAME ...]
+
+Prints one row for each network and runtime: the largest difference of each map from autograd's, as a share of the map's largest
+value; and the median time of an inference and of grad-cam.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from xai_exporters import Request, export
+
+from xai_deploy import Explainer
+from xai_deploy.preprocess import Prepared
+
+from .nets import noise, saved, worst
+
+NAMES = ("r3d_18", "mc3_18", "r2plus1d_18")
+SIZE = (16, 112, 112)
+TARGET, ROUNDS = 7, 5
+
+
+def by_autograd(network: Any, x: torch.Tensor) -> dict[str, NDArray[Any]]:
+    """The maps of the target's logit, by their formulas."""
+    seen: list[torch.Tensor] = []
+    hook = network.layer4.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    at = x.clone().requires_grad_()
+    score = network(at)[:, TARGET].sum()
+    hook.remove()
+    g, own = torch.autograd.grad(score, [seen[0], at])
+    a = seen[0].detach()
+    return {
+        "grad-cam": torch.relu((g.mean((2, 3, 4), keepdim=True) * a).sum(1)).numpy(),
+        "layer-cam": torch.relu((torch.relu(g) * a).sum(1)).numpy(),
+        "gradient": own.abs().amax(1).numpy(),
+    }
+
+
+def seconds(run: Any) -> float:
+    """The median of several runs, after one that is not counted."""
+    run()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def row(name: str, folder: Path) -> None:
+    """Export a network, and print its rows."""
+    network = getattr(torchvision.models.video, name)(weights=None)
+    source = saved(network, folder / f"{name}.onnx", (3, *SIZE))
+    started = time.perf_counter()
+    done = export(Request(source, preprocess="unit", input_gradient=True, output_path=folder / f"{name}.xai"))
+    took = time.perf_counter() - started
+    x = noise(1, 3, *SIZE)
+    want = by_autograd(network, torch.from_numpy(x))
+    for backend in ("onnxruntime", "openvino"):
+        explainer = Explainer(done.path, backend)
+        got = {method: worst(explainer.explain(Prepared(x), method, TARGET).raw, map_) for method, map_ in want.items()}
+        plain = seconds(lambda explainer=explainer: explainer.predict(Prepared(x)))
+        cam = seconds(lambda explainer=explainer: explainer.explain(Prepared(x), "grad-cam", TARGET))
+        differences = ", ".join(f"{method} {difference:.1e}" for method, difference in got.items())
+        sys.stdout.write(
+            f"{name} {backend}: layer {done.manifest.target.title}; {differences}; plain {plain:.2f} s, "
+            f"grad-cam {cam / plain:.2f} x; export {took:.0f} s\n"
+        )
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """The networks named on the command line, or all."""
+    for name in sys.argv[1:] or NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            row(name, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
