@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
-from .errors import NotApplicableError
 from .explainer import Explainer
+from .format.bundle import Manifest
 from .foundation.exits import printable
 
 log = logging.getLogger(__name__)
 
 
-def require_classes(explainer: Explainer, bundle: str, what: str) -> None:
-    """Refuse a network that gives no score for each class, where predictions are compared.
+Gives: TypeAlias = Literal["classes", "dense", "numbers", "embedding"]
 
-    Args:
-        explainer: The explainer of the bundle.
-        bundle: The bundle's name in messages.
-        what: What compares them.
+GIVES: Mapping[Gives, str] = {
+    "classes": "a score for each class",
+    "dense": "scores at each position",
+    "numbers": "numbers that are no classes",
+    "embedding": "an embedding",
+}
+"""What a network gives -> how messages say it."""
 
-    Raises:
-        NotApplicableError: It gives something else.
-    """
-    gives = {"dense": "scores at each position", "vector": "numbers that are no classes"}.get(explainer.network.kind)
-    if gives is not None:
-        raise NotApplicableError(
-            f"{printable(bundle)}: the network gives {gives}; {what} compares classifiers only, xai-explain explains this network"
-        )
+
+def gives(manifest: Manifest) -> Gives:
+    """What a network gives."""
+    scores = manifest.scores
+    if scores.kind == "vector":
+        return "embedding" if scores.normalised else "numbers"
+    return scores.kind
 
 
 def require_images(explainer: Explainer, bundle: str, what: str) -> None:

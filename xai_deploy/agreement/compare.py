@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..caveats import Gives, gives
 from ..errors import NotApplicableError, ShapeError
 from ..explainer import Explainer
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
 from ..targets import Settled
-from .other_outputs import Gives, cosines, gives, mean_iou, positions, require_same, settled, shared_positions
+from .other_outputs import cosines, mean_iou, positions, require_same, settled, shared_positions
 
 TOP1, DIFFERENCE = "top-1 agreement", "probability difference"
 IOU, COSINE, LARGEST = "prediction IoU", "cosine", "largest difference"

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..caveats import GIVES, Gives
 from ..errors import NotApplicableError, NotPredictedError, ShapeError, TargetError
 from ..explainer import Explainer
-from ..format.bundle import Manifest
 from ..in_regions import own_output, predicted_by
 from ..settle import settle_each
 from ..targets import Region, Settled, Target
 
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
-Gives: TypeAlias = Literal["classes", "dense", "numbers", "embedding"]
-
-GIVES: Mapping[Gives, str] = {
-    "classes": "a score for each class",
-    "dense": "scores at each position",
-    "numbers": "numbers that are no classes",
-    "embedding": "an embedding",
-}
-"""What a network gives -> how messages say it."""
-
-
-def gives(manifest: Manifest) -> Gives:
-    """What a network gives."""
-    scores = manifest.scores
-    if scores.kind == "vector":
-        return "embedding" if scores.normalised else "numbers"
-    return scores.kind
 
 
 def settled(explainer: Explainer, images: Sequence[Any], target: Target) -> Settled:

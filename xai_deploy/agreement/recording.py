@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..caveats import Gives
 from ..errors import RecordingError
 from ..foundation import schema
 from ..foundation.arrays import TooLargeError, read_npz
 from ..foundation.whole_files import whole_file
 from ..targets import Seed, Settled
 from .compare import Explained
-from .other_outputs import Gives
 
 FORMAT = 1
 _LIMIT = 8 << 30  # bytes, decompressed

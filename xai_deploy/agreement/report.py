@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import resample
 from ..answer import label, origin
+from ..caveats import Gives, gives
 from ..explainer import Explainer
 from ..format.bundle import Input
 from ..pictures import overlay
@@ -20,7 +21,7 @@ from ..reports import Origin, charts, render
 from ..reports.thumbnails import Shown, color_bar, show, shrink
 from .compare import AT_MOST, TOP1, Explained, ImageAgreement, JudgedFigure, figures_by_image
 from .networks import described
-from .other_outputs import Gives, gives, ious
+from .other_outputs import ious
 
 SHOWN = 8  # images
 LISTED = 3  # figures in the verdict, and classes of each network below an image

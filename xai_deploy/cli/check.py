@@ -16,10 +16,10 @@ from ..agreement import recording
 from ..agreement import report as check_report
 from ..agreement.compare import Explained, ImageAgreement
 from ..agreement.networks import described, warn_of_differences, warn_of_reference
-from ..agreement.other_outputs import GIVES, Gives, gives, ious, require_same
+from ..agreement.other_outputs import ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
-from ..caveats import warn_of
+from ..caveats import GIVES, Gives, gives, warn_of
 from ..errors import ImageFileError, InputError, NotApplicableError, OptionError
 from ..format.bundle import MANIFEST, Input
 from ..foundation.exits import printable

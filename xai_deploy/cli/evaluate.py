@@ -16,6 +16,7 @@ from ..evaluation.summary import Figure
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
+from ..targets import Like, One
 from . import examples
 from .arguments import describe_options, parse_methods, parse_target
 from .console import Parser, command, positive, silence_opencv
@@ -43,10 +44,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             out=arguments.out,
             methods=_named(arguments.method),
             metrics=_named(arguments.metrics),
-            target=parse_target(arguments.target) if arguments.target else None,
+            target=_target(arguments),
             boxes=arguments.boxes or None,
             boxes_of=arguments.boxes_of,
             masks=arguments.masks or None,
+            masks_of=arguments.masks_of,
             recursive=arguments.recursive,
             skip_bad=arguments.skip_bad,
             limit=arguments.limit,
@@ -68,6 +70,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         going_on.interrupted()
         raise
     _show(results, arguments)
+
+
+def _target(arguments: argparse.Namespace) -> One:
+    """What is explained; None: what the networks predict.
+
+    Raises:
+        InputError: A class and a picture are given.
+    """
+    if arguments.target and arguments.like:
+        raise InputError("give -t or --like: an evaluation explains one target")
+    if arguments.like:
+        return Like(arguments.like)
+    return parse_target(arguments.target) if arguments.target else None
 
 
 def _bundles_and_images(arguments: argparse.Namespace) -> tuple[list[str], str]:
@@ -167,9 +182,13 @@ def _parser() -> Parser:
     add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
     add("--boxes-of", choices=("all", "class"), default="all", help="all boxes, or those of the class explained")
     add("--masks", metavar="DIR", help="folder of PNG masks with the images' names")
+    masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
+    add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")
     add("--metrics", action="append", metavar="M[,M...]", help="metrics, with options as in deletion:steps=50")
-    add("-t", "--target", metavar="ID|LABEL", help="class to explain (default: each image's predicted class)")
+    what = "class to explain, in a segmentation also A@WHERE; #3 is output 3 (default: each image's predicted class)"
+    add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N", help=what)
+    add("--like", metavar="IMAGE|VECTOR.npy", help="for embeddings: explain how alike each image is to this one")
     add(
         "-b", "--backend", action="append", metavar="B[,B...]", help=f"inference runtimes: {', '.join(backend_names())}"
     )

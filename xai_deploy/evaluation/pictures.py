@@ -15,7 +15,7 @@ from ..methods import create
 from ..preprocess import as_photo, read_pixels
 from ..reports.thumbnails import ColorBar, Shown, color_bar, show, shrink
 from .metrics import Column
-from .plan import Plan
+from .plan import Plan, said
 from .subjects import Subject
 from .truth import of_class
 
@@ -81,16 +81,20 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
         return None
     small = shrink(as_photo(pixels, spec))
     maps = []
+    # of a network that gives no classes the target of the plan, for it says more than a class
+    target = first["target"] if plan.gives == "classes" or plan.target is None else plan.target
     for method, row in list(rows.items())[:MAPS]:
         name, options = plan.methods[method]
-        explained = subject.explainer.explain(pixels, name, row["target"], **options)
+        explained = subject.explainer.explain(pixels, name, target, **options)
         title = plan.titles[method]
         over = show(explained.draw(small), f"{first['image']}, its map by {title}")
         maps.append((title, f"{row['values'][judge.name]:.3g}", over))
     boxes = _boxes(subject, plan, path, pixels.shape[:2], first["target"])
     return Example(
         first["image"],
-        label(subject.explainer, first["target"]),
+        label(subject.explainer, first["target"])
+        if plan.gives in ("classes", "dense")
+        else said(plan.target, plan.gives),
         show(small, first["image"], boxes),
         maps,
         max(len(rows) - MAPS, 0),

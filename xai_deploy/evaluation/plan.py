@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from .. import __version__
+from ..caveats import Gives
 from ..errors import OptionError
 from ..foundation.options import Named, options_of, specs, title_of
 from ..images import MAX_PIXELS, InputRange
 from ..methods import applicable
 from ..methods import create as create_method
 from ..methods.sets import expanded
-from ..targets import One
+from ..targets import Like, One
 from . import metrics as _metrics
 from .metrics import Column, Metric
 from .subjects import Subject
@@ -24,6 +26,8 @@ from .truth import Boxes, Masks
 ALL = ("average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc")
 WITH_BOXES = ("energy-pointing", "argmax-pointing", "iou")
 WITH_MASKS = ("segmentation",)
+WITH_REGIONS = ("region",)
+WITH_REGIONS_AND_MASKS = ("region-truth",)
 
 COMPARED = (
     Column("same-prediction", "higher", percent=True),
@@ -49,10 +53,12 @@ class Plan:
         masks: The objects' masks, or None.
         boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index. An image without
             such a box does not count.
+        masks_of: "all" that is not black in a mask, or the pixels of the "class" explained: those with its index as grey value.
         max_pixels: Larger images are skipped.
         input_range: As for `read_image`: the values of black and white in images of more than 8 bits.
         progress: Show a progress bar at a terminal.
         skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
+        gives: What the networks give.
         made: The metrics with their options.
     """
 
@@ -64,19 +70,28 @@ class Plan:
     boxes: Boxes | None = None
     masks: Masks | None = None
     boxes_of: Literal["all", "class"] = "all"
+    masks_of: Literal["all", "class"] = "all"
     max_pixels: int = MAX_PIXELS
     input_range: InputRange | None = None
     progress: bool = False
     skip_bad: bool = True
+    gives: Gives = "classes"
     made: tuple[Metric, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         # A frozen dataclass can be assigned to only in this way.
         object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
         # A plan does not know its networks, so `run.check` refuses a metric whose randomised bundles are missing.
-        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True}
+        dense = self.gives == "dense"
+        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True, "region": dense}
+        if self.gives in ("numbers", "embedding") and "class" in (self.boxes_of, self.masks_of):
+            raise OptionError("--boxes-of class, --masks-of class: the network gives no classes; leave them out")
         for (name, _), metric in zip(self.metrics, self.made, strict=True):
             for need in metric.needs:
+                if need == "region" and not dense:
+                    raise OptionError(
+                        f"{name}: needs scores at each position, as segmentation has; leave this metric out"
+                    )
                 if not there[need]:
                     raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
 
@@ -102,6 +117,7 @@ class Plan:
             "images": _fingerprint(self.root, self.images),
             "boxes": self.boxes.digest if self.boxes else None,
             "boxes-of": self.boxes_of,
+            **({"masks-of": self.masks_of} if self.masks_of != "all" else {}),
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
             "max-pixels": self.max_pixels,
             "input-range": list(self.input_range) if self.input_range else None,
@@ -114,7 +130,8 @@ class Plan:
             for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
                 columns.setdefault(column.name, column)
         if len(subjects) > 1:
-            columns.update((column.name, column) for column in COMPARED)
+            compared = COMPARED[self.gives in ("numbers", "embedding") :]  # which predict no class
+            columns.update((column.name, column) for column in compared)
         return list(columns.values())
 
 
@@ -128,14 +145,21 @@ def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subje
     return expanded(specs("method", applicable(manifests) if given is None else given), manifests)
 
 
-def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool) -> list[Named]:
-    """The metrics given; None: the usual ones, and with boxes or masks those that compare maps with them.
+def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool, dense: bool = False) -> list[Named]:
+    """The metrics given; None: the usual ones, and with boxes, masks or dense scores those that compare maps with them.
 
     Raises:
         OptionError: The list is empty, or holds something that is not a metric, or one metric with two sets of options.
     """
     if given is None:
-        given = [*ALL, *WITH_BOXES * boxes, *WITH_MASKS * masks]  # a tuple times False is empty
+        with_both = WITH_REGIONS_AND_MASKS * (dense and masks)
+        given = [
+            *ALL,
+            *WITH_BOXES * boxes,
+            *WITH_MASKS * masks,
+            *WITH_REGIONS * dense,
+            *with_both,
+        ]  # a tuple times False is empty
     chosen = _once(specs("metric", given))
     names = [name for name, _ in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -147,6 +171,24 @@ def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool
 
 def _once(pairs: Sequence[Named]) -> list[Named]:
     return [pair for number, pair in enumerate(pairs) if pair not in pairs[:number]]
+
+
+def said(target: One, own: Gives) -> str:
+    """What is explained in a network that gives no classes, for people."""
+    if isinstance(target, Like):
+        return f"like {target.reference}" if isinstance(target.reference, (str, os.PathLike)) else "like a reference"
+    if target is None:
+        return "output 0" if own == "numbers" else "the class predicted most often, where it is predicted"
+    return f"output {target}" if own == "numbers" and isinstance(target, int) else str(target)
+
+
+P = {
+    "classes": "p is the network's own probability",
+    "dense": "p is the class's mean probability in the region, or its mean score if the network has no probabilities",
+    "numbers": "p is the number itself",
+    "embedding": "p is the cosine",
+}
+"""What the network gives -> what the metrics call p, for people."""
 
 
 def relative(path: Path, root: Path) -> str:

@@ -11,7 +11,7 @@ from ..reports import Origin, charts, render
 from ..reports import require as require_jinja
 from . import findings, pictures, summary
 from .metrics import Column
-from .plan import Plan
+from .plan import P, Plan, said
 from .subjects import Subject
 from .summary import FEWEST, RESAMPLES, Figure, Group, Ranking
 
@@ -100,7 +100,10 @@ def choices(plan: Plan) -> list[str]:
         for name, options in described["metrics"]
     ]
     target = "the predicted class of each image" if plan.target in (None, PREDICTED) else f"class {plan.target!r}"
-    lines.append(f"class explained: {target}; p is the network's own probability")
+    if plan.gives == "classes":
+        lines.append(f"class explained: {target}; {P['classes']}")
+    else:
+        lines.append(f"explained: {said(plan.target, plan.gives)}; {P[plan.gives]}")
     if plan.boxes or plan.masks or any("sanity" in name or "class-s" in name for name, _ in plan.metrics):
         lines.append(
             "n: the number of images for which a figure is defined, if that is not all of them: localisation needs boxes or a "
@@ -161,11 +164,19 @@ def _curves(
                 [_line(plan.titles[groups[curve.group].method], curve.points) for curve in members],
                 [point / (count - 1) for point in range(count)],
                 SHARES,
-                ("pixels, highest of the map first", "mean probability of the class explained, with its 95 % interval"),
+                ("pixels, highest of the map first", f"{_MEAN[plan.gives]}, with its 95 % interval"),
                 (0.0, 1.0),
             )
         )
     return drawn
+
+
+_MEAN = {
+    "classes": "mean probability of the class explained",
+    "dense": "mean of the class in its region",
+    "numbers": "mean of the number explained",
+    "embedding": "mean cosine",
+}
 
 
 def _sanity(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from ..methods import create as create_method
 from ..methods.method import require_roles
 from ..preprocess import Prepared, read_pixels
 from ..similarity import spearman, top_overlap
-from ..targets import ScoreSpace, read
+from ..targets import Settled, read
 from ..targets.top import TopTarget
 from .metrics import Case
+from .other_outputs import check_target, same_positions, settled
 from .plan import Plan, relative
 from .subjects import Subject
 from .truth import Box, mask_region, of_class, region
@@ -97,9 +98,12 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
 def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
-    wanted = read([plan.target], 1, ScoreSpace(manifest.classes, explainer.labels))[0]  # "top3" gives three
-    if isinstance(wanted, TopTarget) or wanted.classes is None:
-        raise TargetError(f"target {plan.target!r}: a metric takes one class; give its index or its label")
+    if plan.gives != "classes":
+        check_target(explainer, plan.target, plan.gives)
+    else:
+        wanted = read([plan.target], 1, explainer.space)[0]  # "top3" gives three
+        if isinstance(wanted, TopTarget) or wanted.classes is None:
+            raise TargetError(f"target {plan.target!r}: a metric takes one class; give its index or its label")
     for name, options in plan.methods:
         require_roles(name, create_method(name, options), manifest)
 
@@ -111,8 +115,9 @@ class _Read:
     path: Path
     size: tuple[int, int]
     boxes: tuple[Box, ...] | None
-    mask: NDArray[np.bool_] | None
+    mask: NDArray[np.bool_] | NDArray[np.uint8] | None  # the classes, if the plan asks for those of a class
     inputs: list[NDArray[Any]]  # one per network
+    settled: list[Settled] = field(default_factory=list)  # likewise, for networks that give no classes
 
 
 def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
@@ -123,7 +128,7 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             pixels = read_pixels(path, spec, plan.max_pixels, plan.input_range)
             height, width = pixels.shape[:2]
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
-            mask = plan.masks.of(path, height, width) if plan.masks else None
+            mask = _mask(plan, path, height, width)
         except InputError as error:  # includes TruthError: the annotation may not fit this image
             if not plan.skip_bad:
                 raise
@@ -131,22 +136,64 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             continue
         inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]
         images.append(_Read(path, (height, width), boxes, mask, inputs))
+    if plan.gives != "classes" and images:
+        images = _settle(subjects, plan, images, skipped)
     rows: list[Line] = []
     if images:
         first: list[Explanation] | None = None
         for number, subject in enumerate(subjects):
             x = np.stack([image.inputs[number] for image in images])
-            explained = subject.explainer.explain_many(Prepared(x), plan.methods, [plan.target])
-            compared = _compare(subject, plan, x, explained, first) if first else [{} for _ in explained]
+            wanted = Settled.join([image.settled[number] for image in images]) if images[0].settled else None
+            target = plan.target if wanted is None else wanted
+            explained = subject.explainer.explain_many(Prepared(x), plan.methods, [target])
+            if first is None:
+                compared: list[dict[str, NDArray[np.float64]]] = [{} for _ in explained]
+            elif wanted is None:
+                compared = _compare(subject, plan, x, explained, first)
+            else:
+                compared = _compare_settled((subjects[0], subject), plan, x, explained, first, images, wanted)
             first = first or explained  # later networks are compared with the first
             for m, (explanation, beside) in enumerate(zip(explained, compared, strict=True)):
                 case = _case(subject, plan, plan.methods[m], x, explanation, images)
+                case.settled = wanted
                 values: dict[str, NDArray[np.float64]] = {}
                 for metric in plan.made:
                     if "randomised" not in metric.needs or subject.randomised:
                         values.update(metric.measure(case))
                 rows += _rows(plan, number, m, case, images, {**values, **beside})
     return rows, skipped
+
+
+def _mask(plan: Plan, path: Path, height: int, width: int) -> NDArray[np.bool_] | NDArray[np.uint8] | None:
+    if plan.masks is None:
+        return None
+    of = plan.masks.of if plan.masks_of == "all" else plan.masks.classes
+    return of(path, height, width)
+
+
+def _object(mask: NDArray[np.bool_] | NDArray[np.uint8], target: int) -> NDArray[np.bool_]:
+    """The object's pixels: the mask itself, or those of the class explained."""
+    return np.asarray(mask if mask.dtype == bool else mask == target)
+
+
+def _settle(subjects: Sequence[Subject], plan: Plan, images: list[_Read], skipped: list[Line]) -> list[_Read]:
+    """The images with what each network explains in them; those in which one has nothing to explain are skipped.
+
+    Raises:
+        TargetError: There is such an image, and the plan skips none.
+    """
+    inputs = [np.stack([image.inputs[number] for image in images]) for number in range(len(subjects))]
+    sizes = [image.size for image in images]
+    kept = []
+    answers = settled([subject.explainer for subject in subjects], inputs, plan.target, sizes)
+    for image, answer in zip(images, answers, strict=True):
+        if not isinstance(answer, TargetError):
+            kept.append(replace(image, settled=answer))
+        elif plan.skip_bad:
+            skipped.append({"image": relative(image.path, plan.root), "reason": f"{image.path}: {answer}"})
+        else:
+            raise answer
+    return kept
 
 
 def _case(
@@ -162,7 +209,7 @@ def _case(
         inside = region(boxes, *image.size, spec)
         # An object outside the crop is one that the network can't see: the image counts as one without boxes.
         regions.append(inside if inside.any() else None)
-        covered = None if image.mask is None else mask_region(image.mask, spec)
+        covered = None if image.mask is None else mask_region(_object(image.mask, int(target)), spec)
         masks.append(covered if covered is not None and covered.any() else None)
     return Case(
         subject.explainer,
@@ -195,16 +242,37 @@ def _compare(
             again = subject.explainer.explain(Prepared(x[other]), name, reference.target[other], **options)
             heat = heat.copy()
             heat[other] = again.heatmap
-        if heat.shape != reference.heatmap.shape:
-            heat = resample.resize(heat, *reference.heatmap.shape[1:])
-        figures.append(
-            {
-                "same-prediction": agree,
-                "rank-correlation": spearman(reference.heatmap, heat),
-                "top10-overlap": top_overlap(reference.heatmap, heat),
-            }
-        )
+        figures.append({"same-prediction": agree, **_alike(reference.heatmap, heat)})
     return figures
+
+
+def _compare_settled(
+    subjects: tuple[Subject, Subject],
+    plan: Plan,
+    x: NDArray[Any],
+    explained: Sequence[Explanation],
+    first: Sequence[Explanation],
+    images: Sequence[_Read],
+    own: Settled,
+) -> list[dict[str, NDArray[np.float64]]]:
+    """As `_compare`, for networks that give no classes: the maps for what the first network explains."""
+    reference, again = Settled.join([image.settled[0] for image in images]), explained
+    if explained[0].logits.shape[1] != first[0].logits.shape[1]:
+        return [{} for _ in explained]
+    if not own.same(reference):
+        again = subjects[1].explainer.explain_many(Prepared(x), plan.methods, [reference])
+    beside = {}
+    if plan.gives == "dense":
+        explainers = subjects[0].explainer, subjects[1].explainer
+        beside = {"same-prediction": same_positions(explainers, (first[0], explained[0]))}
+    return [{**beside, **_alike(one.heatmap, other.heatmap)} for one, other in zip(first, again, strict=True)]
+
+
+def _alike(reference: NDArray[np.float32], heat: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """The columns that compare two networks' maps."""
+    if heat.shape != reference.shape:
+        heat = resample.resize(heat, *reference.shape[1:])
+    return {"rank-correlation": spearman(reference, heat), "top10-overlap": top_overlap(reference, heat)}
 
 
 def _rows(

@@ -27,6 +27,7 @@ from ..targets import One
 from . import dataset, report, summary, tables
 from .metrics import Column
 from .metrics import metrics as known_metrics
+from .other_outputs import require_same
 from .plan import Plan, choose_methods, choose_metrics
 from .run import OnChunk, measure
 from .subjects import Subject, open_subjects, warn_of_classes
@@ -82,6 +83,7 @@ def evaluate(
     boxes: Location | None = None,
     boxes_of: Literal["all", "class"] = "all",
     masks: Location | None = None,
+    masks_of: Literal["all", "class"] = "all",
     recursive: bool = True,
     skip_bad: bool = True,
     limit: int | None = None,
@@ -113,10 +115,12 @@ def evaluate(
             evaluation.
         methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
         metrics: Names, or pairs of a name and its options; None: the usual ones.
-        target: The class explained; None: each image's predicted class.
+        target: The class explained; None: each image's predicted class, of dense scores where it is predicted. A region, an output
+            ("#3") or a `Like` for other networks.
         boxes: The objects' boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
         boxes_of: "all" boxes, or those of the "class" explained.
         masks: Folder of PNG masks with the images' names.
+        masks_of: "all" that is not black in them, or the pixels of the "class" explained: those with its index as grey value.
         recursive: Take the images in sub folders, too.
         skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
         limit: Take this many of the images, drawn at random with `seed`; None: all.
@@ -139,6 +143,8 @@ def evaluate(
     opened = partial(Explainer, device=device, precision=precision, threads=threads, batch_size=batch_size, cache=cache)
     listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
     subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
+    own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
+    asked = choose_metrics(metrics, boxes is not None, masks is not None, own == "dense")
     if not isinstance(target, str):
         warn_of_classes(subjects)
     root = Path(images)
@@ -154,10 +160,12 @@ def evaluate(
         boxed,
         covered,
         boxes_of,
+        masks_of,
         max_pixels,
         input_range,
-        progress,
-        skip_bad,
+        progress=progress,
+        skip_bad=skip_bad,
+        gives=own,
     )
     return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
 

@@ -33,6 +33,14 @@ class Settled(TargetValue):
         where = None if self.where is None else self.where[image]
         return Settled(self.seed.rows(image), where, tuple(self.said[i] for i in image) if self.said else ())
 
+    def same(self, other: Settled) -> bool:
+        """Whether both ask for the same."""
+        a, b = self.seed, other.seed
+        same = np.array_equal(a.classes, b.classes) and np.array_equal(a.weights, b.weights)
+        if self.where is None or other.where is None:
+            return bool(same)
+        return bool(same and np.array_equal(self.where, other.where))
+
     @classmethod
     def join(cls, parts: Sequence[Settled]) -> Settled:
         """The images of all parts, in order; those with fewer regions repeat their last one."""

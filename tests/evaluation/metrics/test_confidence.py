@@ -213,6 +213,8 @@ def test_metrics_by_name_and_their_columns() -> None:
         "energy-pointing",
         "insertion",
         "iou",
+        "region",
+        "region-truth",
         "sanity",
         "segmentation",
     ]
@@ -224,6 +226,7 @@ def test_metrics_by_name_and_their_columns() -> None:
         "deletion",
     }
     neither = {"adcc:coherency", "adcc:complexity", "adcc:drop", "energy-uniform", "sanity-1", "sanity-2"}
+    neither |= {"region-energy", "region-iou"}
     assert {name for name, column in columns.items() if not column.better} == neither
     assert {name for name, column in columns.items() if column.percent} == {"average-drop", "average-increase"}
     assert [name for name, column in columns.items() if column.of_means] == ["adcc-of-means"]
@@ -232,6 +235,8 @@ def test_metrics_by_name_and_their_columns() -> None:
         "argmax-pointing": {"boxes"},
         "energy-pointing": {"boxes"},
         "iou": {"boxes"},
+        "region": {"region"},
+        "region-truth": {"region", "masks"},
         "sanity": {"randomised"},
         "segmentation": {"masks"},
     }

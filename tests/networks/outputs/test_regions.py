@@ -15,7 +15,7 @@ from torch import Tensor
 from xai_exporters import Request, export
 
 from xai_deploy import Contrast, Explainer, Finer, Not, Region, write_image
-from xai_deploy.cli import evaluate, explain
+from xai_deploy.cli import explain
 from xai_deploy.errors import NotApplicableError, TargetError
 from xai_deploy.format.bundle import Explained, Output
 from xai_deploy.in_regions import predicted
@@ -226,15 +226,6 @@ def test_fused(bundles: Folder) -> None:
 def test_refusals(bundles: Folder, target: object, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Explainer(bundles("bilinear", "")[1]).explain(images(1), "grad-cam", target)  # type: ignore[arg-type]
-
-
-def test_commands_that_compare_classifiers(bundles: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = bundles("bilinear", "")[1]
-    write_image(tmp_path / "photo.png", np.zeros((*SIZE, 3), np.uint8))
-    assert evaluate.main([str(folder), str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "the network gives scores at each position" in said
-    assert "compares classifiers only, xai-explain explains this network" in said
 
 
 def test_from_the_command_line(bundles: Folder, tmp_path: Path) -> None:

@@ -56,7 +56,12 @@ class AverageIncrease:
 
 
 def drop(case: Case, masked: Masking) -> Numbers:
-    """max(0, p - p') / p per image, 0 to 1; 0 if p is 0, because it can't drop."""
+    """max(0, p - p') / p per image, 0 to 1; 0 if p is 0, because it can't drop.
+
+    A number that is no probability may have any sign: a drop below 0 counts as one to 0, and none is defined (NaN) for p <= 0."""
     before = case.before
     lost = np.maximum(before - case.after(masked), 0)
+    if not case.is_probability:
+        share = np.divide(lost, before, out=np.full_like(before, np.nan), where=before > 0)
+        return np.minimum(share, 1)
     return np.divide(lost, before, out=np.zeros_like(before), where=before > 0)

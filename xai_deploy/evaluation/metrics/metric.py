@@ -13,13 +13,16 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import resample
 from ...baselines import as_input
 from ...errors import NotApplicableError, UnknownMetricError
 from ...explainer import Explainer
 from ...foundation.options import build, unknown
 from ...foundation.registry import Registry
 from ...preprocess import Prepared
-from ...probabilities import probabilities
+from ...probabilities import has_probabilities, probabilities
+from ...settle import scores
+from ...targets import Seed, Settled
 
 T = TypeVar("T")
 Array: TypeAlias = NDArray[np.float32]
@@ -61,6 +64,8 @@ class Case:
         regions: The object's pixels [H,W] from its boxes; None for an image without boxes.
         masks: The object's pixels [H,W] from its mask; None for an image without a mask.
         randomised: The same network several times, with more and more of its weights random, beginning at the output.
+        settled: What is explained, of a network that gives no classes: regions, numbers, similarities. p is then the region's mean
+            probability, if the network has probabilities, else the number explained.
     """
 
     explainer: Explainer
@@ -72,6 +77,7 @@ class Case:
     regions: Sequence[Region | None] = ()
     masks: Sequence[Region | None] = ()
     randomised: Sequence[Explainer] = ()
+    settled: Settled | None = None
     _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
 
     def probability(self, logits: Array, image: Index) -> Numbers:
@@ -90,12 +96,43 @@ class Case:
         return np.asarray(own[np.arange(len(logits)), self.target[image]])
 
     @property
+    def is_probability(self) -> bool:
+        """Whether p is a probability: 0 to 1."""
+        manifest = self.explainer.bundle.manifest
+        return self.settled is None or (
+            manifest.scores.kind == "dense" and has_probabilities(manifest.activation, manifest.classes)
+        )
+
+    @property
+    def wanted(self) -> Index | Settled:
+        """What is explained."""
+        return self.target if self.settled is None else self.settled
+
+    def of_class(self, index: Index) -> Index | Settled:
+        """Other classes [n], in the regions explained."""
+        return index if self.settled is None else Settled(Seed.of_class(index), self.settled.where)
+
+    @property
+    def places(self) -> list[Region]:
+        """Of dense scores, the pixels [H,W] of the region explained; a position belongs to it if at least half of it does."""
+        assert self.settled is not None  # metrics that need regions are refused for other networks
+        assert self.settled.where is not None
+        where = self.settled.where[:, 0]
+        shares = where / where.max(axis=(1, 2), keepdims=True)
+        grown = resample.resize(shares, *self.heatmaps.shape[1:], interpolation="nearest")
+        return [np.asarray(one >= 0.5) for one in grown]
+
+    @property
     def before(self) -> Numbers:
         """p of the images themselves, [n]."""
+        if self.settled is not None:
+            return self._once("before", "input", lambda: self.predict(self.x, np.arange(len(self.x))))
         return self.probability(self.logits, np.arange(len(self.x)))
 
     def predict(self, x: NDArray[Any], image: Index) -> Numbers:
         """p of other inputs [b, ...]; row i takes the class of image `image[i]`."""
+        if self.settled is not None:
+            return np.asarray(scores(self.explainer, Prepared(x), self.settled.rows(image), True), np.float64)
         return self.probability(self.explainer.predict(Prepared(x)), image)
 
     def masked(self, how: Masking) -> NDArray[Any]:
@@ -111,7 +148,7 @@ class Case:
 
     def again(self, how: Masking) -> Array:
         """The method's heatmaps of x * map, for the same classes, [n,H,W]."""
-        return self._once("again", how, lambda: self.explain(self.masked(how), self.target))
+        return self._once("again", how, lambda: self.explain(self.masked(how), self.wanted))
 
     def _once(self, what: str, how: Masking, compute: Callable[[], T]) -> T:
         """Compute once what several metrics ask for."""
@@ -134,7 +171,7 @@ class Case:
         spec = self.explainer.bundle.manifest.input
         return spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
 
-    def explain(self, x: NDArray[Any], target: Index, explainer: Explainer | None = None) -> Array:
+    def explain(self, x: NDArray[Any], target: Index | Settled, explainer: Explainer | None = None) -> Array:
         """The method's heatmaps [n,H,W] of other inputs, for other classes, or of another network."""
         name, options = self.method
         return (explainer or self.explainer).explain(Prepared(x), name, target, **options).heatmap
@@ -144,7 +181,7 @@ class Metric(Protocol):
     """A metric with its options fixed."""
 
     needs: ClassVar[frozenset[str]]
-    """What it needs besides images: "boxes", "masks", "randomised"."""
+    """What it needs besides images: "boxes", "masks", "randomised", "region" (of dense scores)."""
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """Its columns, given the number of randomised networks."""

@@ -29,7 +29,7 @@ class Sanity:
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
         return {
-            column.name: spearman(case.heatmaps, case.explain(case.x, case.target, other))
+            column.name: spearman(case.heatmaps, case.explain(case.x, case.wanted, other))
             # for the class of the trained network's map: the randomised network may predict another
             for column, other in zip(self.columns(len(case.randomised)), case.randomised, strict=True)
         }

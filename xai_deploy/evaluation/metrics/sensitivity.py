@@ -31,5 +31,9 @@ class ClassSensitivity:
         """
         if case.logits.shape[1] == 1:
             raise NotApplicableError("class-sensitivity: the network has a single class; leave this metric out")
-        most, least = (case.explain(case.x, rank) for rank in (case.logits.argmax(1), case.logits.argmin(1)))
+        if case.explainer.bundle.manifest.scores.kind == "vector":
+            raise NotApplicableError("class-sensitivity: the network gives no classes; leave this metric out")
+        most, least = (
+            case.explain(case.x, case.of_class(rank)) for rank in (case.logits.argmax(1), case.logits.argmin(1))
+        )
         return {"class-sensitivity": pearson(most, least)}

@@ -67,6 +67,18 @@ class Masks:
             TruthError: The mask fits several images, or its size or kind of PNG does not fit.
             ImageFileError: The mask is damaged.
         """
+        pixels = self._pixels(image, height, width, self._value)
+        if pixels is None:
+            return None
+        return np.asarray(pixels.any(axis=-1) if self._value is None else pixels[..., 0] == self._value)
+
+    def classes(self, image: Path, height: int, width: int) -> NDArray[np.uint8] | None:
+        """The mask's grey values, which are classes, [height,width]; as `of`."""
+        pixels = self._pixels(image, height, width, 0)
+        return None if pixels is None else pixels[..., 0]
+
+    def _pixels(self, image: Path, height: int, width: int, value: int | None) -> NDArray[np.uint8] | None:
+        """The pixels [height,width,3] of an image's mask; with a value, of a grey PNG of 8 bits."""
         name = self._matcher.find(image)
         if name is None:
             return None
@@ -74,13 +86,12 @@ class Masks:
         bits, colour = _header(file)
         if bits == 16:
             raise TruthError(f"{file}: has 16 bits per value, and the lower 8 would be lost; save it with 8")
-        if self._value is not None and (colour not in (_GREY, _GREY_ALPHA) or bits != 8):
-            raise TruthError(f"{file}: the mask value {self._value} needs a grey PNG of 8 bits; save it as one")
+        if value is not None and (colour not in (_GREY, _GREY_ALPHA) or bits != 8):
+            what = "classes need" if self._value is None else f"the mask value {value} needs"
+            raise TruthError(f"{file}: {what} a grey PNG of 8 bits; save it as one")
         pixels = read_image(file)
         check_size(pixels.shape[:2], (height, width), str(file), image)
-        if self._value is not None:
-            return np.asarray(pixels[..., 0] == self._value)
-        return np.asarray(pixels.any(axis=-1))
+        return pixels
 
 
 def read_masks(
