@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from .errors import NotApplicableError
 from .explainer import Explainer
 from .format.bundle import Manifest
 from .foundation.exits import printable
@@ -33,7 +34,12 @@ def gives(manifest: Manifest) -> Gives:
 
 
 def require_images(explainer: Explainer, bundle: str, what: str) -> None:
-    """Refuse a network of volumes, where maps of images are measured; the arguments are those of `require_classes`.
+    """Refuse a network of volumes, where maps of images are measured.
+
+    Args:
+        explainer: The explainer of the bundle.
+        bundle: The bundle's name in messages.
+        what: What measures them.
 
     Raises:
         NotApplicableError: It takes volumes.
