@@ -29,8 +29,11 @@ import xai_deploy
 bundle, backend, image = sys.argv[1:]
 explainer = xai_deploy.Explainer(bundle, backend)
 images = [xai_deploy.read_image(image)]
-few = {"rise": {"masks": 64}}  # its 4000 would show no more
-methods = [(name, few.get(name, {})) for name in explainer.methods()]
+few = {"masks": 64, "samples": 64, "iterations": 2}  # thousands would show no more
+methods = [
+    (name, {key: few[key] for key in few if hasattr(xai_deploy.methods.create(name, {}), key)})
+    for name in explainer.methods()
+]
 assert set(xai_deploy.method_names()) - {"own-map"} == {name for name, _ in methods}
 for e in explainer.explain_many(images, methods, [-1, 3]):
     assert e.heatmap.shape == (1, 64, 64) and 0 <= e.heatmap.min() <= e.heatmap.max() <= 1, e.method

@@ -52,8 +52,8 @@ class ExtremalPerturbation(Method):
     step: int = 7
     sigma: int = 21
 
-    shows: ClassVar[str] = "the part of the image, of a given area, that gives the highest score"
-    passes: ClassVar[str] = "1600, 2 per iteration"
+    shows: ClassVar[str] = "the part of a given area that raises the score most"
+    passes: ClassVar[str] = "1600, 2 per step"
     needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE

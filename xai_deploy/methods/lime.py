@@ -49,7 +49,7 @@ class Lime(Method):
     score: Score = "probability"
     seed: int = 0
 
-    shows: ClassVar[str] = "segments, weighted by a linear model of the score of images that show some of them"
+    shows: ClassVar[str] = "segments, weighted by a linear model of the score"
     passes: ClassVar[str] = "1000, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -53,8 +53,8 @@ class MeaningfulPerturbation(Method):
     beta: float = 3.0
     blur: float = 10.0
 
-    shows: ClassVar[str] = "the smallest part of the image whose blur takes the score away"
-    passes: ClassVar[str] = "900, 3 per iteration"
+    shows: ClassVar[str] = "the smallest part whose blur takes the score away"
+    passes: ClassVar[str] = "900, 3 per step"
     needs_layer: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = INPUT_ADVICE
@@ -86,7 +86,7 @@ class MeaningfulPerturbation(Method):
             first, second = _FIRST * first + (1 - _FIRST) * g, _SECOND * second + (1 - _SECOND) * g * g
             step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
             m = np.clip(m - _RATE * step, 0, 1)
-        masks = (1 - down @ m @ across.T).astype(np.float32)
+        masks = np.clip(1 - down @ m @ across.T, 0, 1).astype(np.float32)
         for row, mask in enumerate(masks):
             log.info("meaningful-perturbation: image %d: %.3f of it is blurred", image[row], mask.mean())
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])

@@ -29,6 +29,7 @@ from xai_deploy.images.npy import read_image_array
 from xai_deploy.images.shown import stretched
 
 from ...exporters.running import both_ways
+from ...few import few
 from ..outputs.nets import grad_cam
 
 SIZE = 13, 17
@@ -109,8 +110,7 @@ def test_eleven_channels(folder: Path, backend: str, count: int) -> None:
     pixels = gradient.abs().amax(dim=1).numpy()
     np.testing.assert_allclose(explainer.explain(given, "gradient", 2).raw, pixels, atol=1e-4 * pixels.max())
     for method in explainer.methods("all"):
-        options = {"masks": 10} if method == "rise" else {}
-        every = explainer.explain(given, method, 2, **options)
+        every = explainer.explain(given, method, 2, **few(method))
         assert every.heatmap.shape == (count, *SIZE)
     [picture, *_] = explainer.explain(given, "grad-cam", 2).overlay(given, 0.0)
     np.testing.assert_array_equal(picture, stretched(given[0], (3, 2, 1)))

@@ -19,6 +19,7 @@ from xai_deploy.errors import NotApplicableError
 from xai_deploy.methods.method import create
 from xai_deploy.preprocess import Prepared
 
+from ...few import few
 from .exported import Exported, Maps
 from .nets import SIZE, TARGETS, Chain, ResNet, noise, saved, worst
 
@@ -132,7 +133,7 @@ def test_every_method_runs(resnet: Exported) -> None:
     with pytest.raises(NotApplicableError, match="its masks are those of images, and the network takes volumes"):
         explainer.explain(Prepared(x), "extremal-perturbation", 2)
     for method in set(explainer.methods()) - {"rise", "score-cam", "lime", "kernel-shap"}:
-        got = explainer.explain(Prepared(x), method, Not(2))
+        got = explainer.explain(Prepared(x), method, Not(2), **few(method))
         assert got.heatmap.shape == (1, *SIZE)
         assert got.raw.shape in ((1, *SIZE), (1, 3, 5, 6))
 

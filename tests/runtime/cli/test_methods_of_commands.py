@@ -16,14 +16,17 @@ from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods
 from xai_deploy.errors import OptionError, UnknownMethodError
 from xai_deploy.methods import applicable, create, left_out
 
+from ...few import few
 from .. import tiny
 from ..conftest import Bundles
 from .test_cli import report
 
-FAST = ["cam", "eigen-cam", "eigen-grad-cam", "grad-cam", "grad-cam++", "gradient", "guided-backprop"]
-FAST += ["guided-grad-cam", "hires-cam"]
-FAST += ["input-x-gradient", "layer-cam", "reciprocam", "xgrad-cam"]
-SLOW = ["ablation-cam", "integrated-gradients", "occlusion", "rise", "score-cam", "smooth-grad-cam++", "smoothgrad"]
+MADE = {name: create(name, {}) for name in method_names()}
+GRAPHS = {"pixelwise-tail", "gradient", "input-gradient", "guided-gradient"}  # of the bundle
+FAST, SLOW = (
+    [name for name, method in MADE.items() if method.slow == slow and set(method.roles) <= GRAPHS]
+    for slow in (False, True)
+)
 
 
 def names(requests: Sequence[MethodRequest]) -> list[str]:
@@ -32,6 +35,8 @@ def names(requests: Sequence[MethodRequest]) -> list[str]:
 
 def test_sets(bundles: Bundles, caplog: pytest.LogCaptureFixture) -> None:
     manifest = Bundle.open(bundles("pooled", gradients=True).path).manifest
+    assert {"cam", "grad-cam", "reciprocam"} < set(FAST)
+    assert {"integrated-gradients", "rise", "score-cam"} < set(SLOW)
     assert names(expand_sets(parse_methods(["fast"]), [manifest])) == FAST
     [fast] = [record.getMessage() for record in caplog.records]
     assert fast.startswith(f"fast methods: left out are {', '.join(SLOW)} (slow: tens of inferences or more)")
@@ -55,7 +60,8 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
     manifest = Bundle.open(bundles("uint8", gradients=True).path).manifest
     relevance = {"clrp", "lrp", "relevance-cam", "sglrp"}
     assert set(left_out([manifest], "all")) - relevance == {
-        *("integrated-gradients", "own-map", "smooth-grad-cam++", "smoothgrad")
+        *("integrated-gradients", "own-map", "smooth-grad-cam++", "smoothgrad"),
+        *("extremal-perturbation", "meaningful-perturbation"),
     }
     assert "takes uint8 images" in left_out([manifest], "all")["smoothgrad"]
     scores = replace(manifest, activation="scores")
@@ -67,14 +73,16 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
     assert one["sglrp"] == "it compares classes, and the network has one"
     for kind in ("pooled", "residual", "nhwc", "uint8"):
         explainer = Explainer(bundles(kind, gradients=True).path, "onnxruntime")
-        few = [(n, {"masks": 3} if n == "rise" else {}) for n in explainer.methods()]
-        assert len(explainer.explain_many(tiny.inputs(kind, 1), few)) == len(few)
+        quick = [(n, few(n)) for n in explainer.methods()]
+        assert len(explainer.explain_many(tiny.inputs(kind, 1), quick)) == len(quick)
 
 
 def test_sets_in_python(explainer: Explainer) -> None:
-    assert explainer.methods("fast") == ["cam", "eigen-cam", "reciprocam"]
     assert explainer.methods() == explainer.methods("all")
-    assert explainer.methods() == ["ablation-cam", "cam", "eigen-cam", "occlusion", "reciprocam", "rise", "score-cam"]
+    bare = {"pixelwise-tail"}
+    assert explainer.methods() == [name for name in MADE if set(MADE[name].roles) <= bare]
+    assert explainer.methods("fast") == [name for name in FAST if set(MADE[name].roles) <= bare]
+    assert "cam" in explainer.methods("fast")
     with pytest.raises(UnknownMethodError, match=r"'fast' is a set of methods; Explainer\.methods\('fast'\) gives it"):
         explainer.explain(tiny.inputs("pooled", 1), "fast")
     with pytest.raises(OptionError, match="which is 'all' or 'fast', not 'slow'"):

@@ -19,6 +19,7 @@ from xai_deploy.evaluation.metrics.metric import Case
 from xai_deploy.images import encode_image
 from xai_deploy.preprocess import Prepared
 
+from ...few import few
 from .. import tiny
 
 COUNT = 3
@@ -56,7 +57,7 @@ def test_every_method(bundles_of: dict[str, tuple[Path, Path]], backend: str, ki
     np.testing.assert_allclose(one.predict(x), twin.predict(x), rtol=1e-5, atol=1e-6)
     ran = []
     for name in method_names():
-        spec = (name, {"masks": 9} if name == "rise" else {"samples": 3} if "smooth" in name else {})
+        spec = (name, few(name))
         try:
             expected = twin.explain_many(x, [spec], [None, [0, 4, 2], "beagle vs tabby cat"])
         except NotApplicableError:
