@@ -23,7 +23,7 @@ class Cam(Method):
 
     relu: bool = True
 
-    shows: ClassVar[str] = "the layer, its channels weighted by the classifier's weights"
+    shows: ClassVar[str] = "the layer, channels weighted by the classifier's weights"
     passes: ClassVar[str] = "1"
     roles: ClassVar[Mapping[str, str]] = {
         "pixelwise-tail": "CAM is defined only if global average pooling and one linear layer follow the target "

@@ -56,7 +56,7 @@ class RelevanceCam(Method):
     composite: str = COMPOSITE
     contrast: bool = True
 
-    shows: ClassVar[str] = "the layer, its channels weighted by the relevance they receive"
+    shows: ClassVar[str] = "the layer, channels weighted by the relevance they receive"
     passes: ClassVar[str] = "1 + a tail"
 
     @property

@@ -53,7 +53,7 @@ class ScoreCam(Method):
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
 
-    shows: ClassVar[str] = "channels, weighted by the score of the image seen through each"
+    shows: ClassVar[str] = "channels, weighted by the score of the image through each"
     passes: ClassVar[str] = "1 per channel"
     slow: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, str]] = {}
