@@ -17,7 +17,7 @@ from .method import GRADIENT_ADVICE, Array, Forward, Method, Seed, methods
 class LayerCam(Method):
     """L = ReLU(sum_k ReLU(g_k) * A_k), elementwise."""
 
-    shows: ClassVar[str] = "positive gradient x activation at each position of the layer"
+    shows: ClassVar[str] = "positive gradient x activation at each position"
     passes: ClassVar[str] = "1 + a tail"
     roles: ClassVar[Mapping[str, str]] = GRADIENT_ADVICE
 

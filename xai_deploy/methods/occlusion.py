@@ -38,7 +38,7 @@ class Occlusion(Method):
     baseline: Literal["zeros", "black"] = "zeros"
     score: Score = "probability"
 
-    shows: ClassVar[str] = "what the score loses under a patch that slides over the image"
+    shows: ClassVar[str] = "what the score loses under a sliding patch"
     passes: ClassVar[str] = "169, 1 per patch"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False
