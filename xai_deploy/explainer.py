@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
 from .beside import Beside, Given, Rows, together
-from .errors import NonFiniteOutputError, NotApplicableError, OptionError, TargetError, XaiError
+from .chunks import Part, joined, joined_maps, naming, run_method
+from .errors import NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
@@ -30,10 +30,11 @@ from .images.given import Image
 from .in_regions import Scored, in_regions, shares_of
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
+from .methods.across import levels_of
 from .methods.method import require_roles
 from .opened_network import OpenedNetwork
 from .pictures.thumbnail import small
-from .preprocess import Images, Pixels, Prepared, prepare, read_for
+from .preprocess import Images, Prepared, prepare, read_for
 from .targets import CheckedTarget, ScoreSpace, Target
 from .targets import read as read_targets
 from .targets.seeds import versus_of
@@ -180,6 +181,8 @@ class Explainer:
         for name, options in specs("method", methods):
             method = create_method(name, options)
             require_roles(name, method, manifest)
+            if manifest.levels and method.needs_layer and not options.keys() & {"combine", "layer"}:
+                method = create_method(name, {**options, "combine": "max"})  # the option's default, on record
             special = manifest.scores.kind != "classes" or manifest.input.depth is not None
             if special and (why := method.why_not(manifest)) is not None:
                 raise NotApplicableError(f"{name}: {why}")
@@ -251,13 +254,13 @@ class Explainer:
         rows: range,
         named: Sequence[tuple[str, Method]],
         wanted: Sequence[CheckedTarget],
-    ) -> _Part:
+    ) -> Part:
         """All methods and targets for the images in `rows`."""
         started = time.perf_counter()
         spec = self.bundle.manifest.input
         given = [image if isinstance(image, Prepared) else read_for(image, spec) for image in (images[i] for i in rows)]
         forward, photos = self._forward(given, beside.rows(rows)), [small(one, spec) for one in given]
-        chosen, count = [target.part(rows.start, rows.stop) for target in wanted], len(rows)
+        chosen = [target.part(rows.start, rows.stop) for target in wanted]
         forward.sizes = [size for size, _ in photos]
         if self.bundle.manifest.scores.kind == "dense":
             forward, chosen = in_regions(forward, chosen, self.bundle.manifest, forward.sizes)
@@ -267,22 +270,14 @@ class Explainer:
         maps, seconds, diagnostics = [], [], []  # every method's time includes the shared forward pass
         for name, method in named:
             started, forward.reported = time.perf_counter(), {}
-            with _naming(name):
-                raw = method.maps(forward, seeds)
-                if not np.isfinite(raw).all():
-                    raise NonFiniteOutputError("the map holds NaN or infinity")
-            maps.append(raw)
+            with naming(name):
+                maps.append(run_method(forward, method, seeds, levels_of(method, self.bundle.manifest)))
             diagnostics.append(forward.reported)
             seconds.append(time.perf_counter() - started + shared)
-        constant = [
-            [
-                tuple(forward.why_constant(raw[i], i, seed, method.by_position) for i in range(count))
-                for raw, seed in zip(of, seeds, strict=True)
-            ]
-            for of, (_, method) in zip(maps, named, strict=True)
-        ]
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
-        return _Part(scored, forward.outputs, maps, seconds, constant, photos, diagnostics)
+        constant = [[one.why_constant(seeds) for one in of] for of in maps]
+        raws = [[one.raw for one in of] for of in maps]
+        return Part(scored, forward.outputs, raws, seconds, constant, photos, diagnostics)
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -305,7 +300,7 @@ class Explainer:
         if back is None:
             return
         name, role, offset = back
-        with _naming(name):
+        with naming(name):
             for target in chosen:  # a single class, also one that is still to be predicted
                 if target.classes is not None:
                     return forward.prime(role, target, target.classes, offset)
@@ -314,45 +309,47 @@ class Explainer:
                     forward.backward(role, target.seed(lambda: forward.logits))
                     return None
 
-    def _join(self, parts: Sequence[_Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
-        spec = self.bundle.manifest.input
+    def _join(self, parts: Sequence[Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
+        manifest = self.bundle.manifest
+        spec = manifest.input
         outputs = {
-            output.name: _joined([part.outputs[output.tensor] for part in parts])
+            output.name: joined([part.outputs[output.tensor] for part in parts])
             for output in self.bundle.manifest.outputs
         }
         # several targets of a classifier share one array
-        logits = [_joined([part.scored[t].logits for part in parts]) for t in range(count)]
+        logits = [joined([part.scored[t].logits for part in parts]) for t in range(count)]
         shares = [shares_of([part.scored[t] for part in parts]) for t in range(count)]
         explanations = []
         for m, (name, method) in enumerate(named):
             seconds = sum(part.seconds[m] for part in parts)
             for t in range(count):
-                raw = _joined([part.maps[m][t] for part in parts])
+                signed = tuple(method.signed(bool(own)) for part in parts for own in part.scored[t].seed.contrasts)
+                own = [manifest.layers[level] for level in levels_of(method, manifest)]
+                maps = joined_maps(parts, m, t, own, signed, getattr(method, "combine", "max"), spec)
                 explanations.append(
                     Explanation(
-                        heatmap=_heatmap.heatmap(raw, *spec.size),
-                        raw=raw,
+                        heatmap=_heatmap.heatmap(maps.raw, *spec.size),
+                        raw=maps.raw,
                         logits=logits[t],
                         outputs=outputs,
-                        target=_joined([part.scored[t].seed.target for part in parts]),
+                        target=joined([part.scored[t].seed.target for part in parts]),
                         versus=versus_of([part.scored[t].seed for part in parts]),
-                        sign=_joined([np.where(part.scored[t].seed.sign < 0, -1, 1).astype(np.int8) for part in parts]),
+                        sign=joined([np.where(part.scored[t].seed.sign < 0, -1, 1).astype(np.int8) for part in parts]),
                         method=name,
                         options=options_of(method),
                         seconds=seconds,
-                        constant=tuple(reason for part in parts for reason in part.constant[m][t]),
-                        signed=tuple(
-                            method.signed(bool(own)) for part in parts for own in part.scored[t].seed.contrasts
-                        ),
+                        constant=maps.constant,
+                        signed=signed,
                         at_pixels=method.at_pixels,
                         sizes=tuple(size for part in parts for size, _ in part.photos),
                         thumbnails=tuple(small for part in parts for _, small in part.photos),
-                        network=self.network,
-                        score=_joined([part.scored[t].score for part in parts]),
+                        network=replace(self.network, layer=own[0]) if manifest.levels else self.network,
+                        layers=maps.layers,
+                        score=joined([part.scored[t].score for part in parts]),
                         titles=tuple(title for part in parts for title in part.scored[t].titles),
                         shares=shares[t],
                         diagnostics={
-                            key: tuple(_joined([part.diagnostics[m][key][t] for part in parts]).tolist())
+                            key: tuple(joined([part.diagnostics[m][key][t] for part in parts]).tolist())
                             for key in parts[0].diagnostics[m]
                         },
                     )
@@ -371,29 +368,3 @@ class Explainer:
                     session = GuardedSession(self._backend.open(data), guarded, graph, role)
                     self._sessions[role] = session
         return session
-
-
-@contextlib.contextmanager
-def _naming(method: str) -> Iterator[None]:
-    """Name the method in an error about NaN or infinity."""
-    try:
-        yield
-    except NonFiniteOutputError as error:
-        raise NonFiniteOutputError(f"{method}: {error}") from None
-
-
-def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The results of one chunk of n images."""
-
-    scored: list[Scored]  # per target
-    outputs: dict[str, NDArray[Any]]
-    maps: list[Array]  # per method [T,n,h,w] for T targets
-    seconds: list[float]  # per method
-    constant: list[list[tuple[str | None, ...]]]  # per method and target
-    photos: list[tuple[tuple[int, int] | None, Pixels | None]]  # size and thumbnail
-    diagnostics: list[dict[str, NDArray[np.floating]]]  # per method, name -> [T,n]

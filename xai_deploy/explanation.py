@@ -16,6 +16,7 @@ from . import volumes
 from .errors import NotApplicableError, OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
+from .layer_maps import LayerMaps
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
 from .pictures.boxes import HotBox, hot_boxes
@@ -67,6 +68,8 @@ class Explanation:
         diagnostics: What the method says of its own computation: name -> a number per image. "standard_error": of a segment's
             value, as root mean square over the segments.
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
+        layers: The maps of each layer, in the network's order, if the bundle has several and `heatmap` and `raw` are put together
+            from them (see `layer_maps`); else none.
     """
 
     heatmap: Array
@@ -89,6 +92,7 @@ class Explanation:
     titles: tuple[str | None, ...] = ()
     shares: Array | None = None
     diagnostics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    layers: tuple[LayerMaps, ...] = ()
 
     @property
     def probabilities(self) -> Array | None:
@@ -309,10 +313,12 @@ class Explanation:
             network=self.network,
             titles=self.titles,
             diagnostics=dict(self.diagnostics),
+            layers=tuple(_files.SavedLayer(one.layer, one.constant) for one in self.layers),
         )
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
-        _files.save(Path(folder), header, arrays | outputs | small)
+        layers = {f"layer-{i}": one.raw for i, one in enumerate(self.layers)}
+        _files.save(Path(folder), header, arrays | outputs | small | layers)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Explanation:
@@ -336,6 +342,9 @@ class Explanation:
             network=header.network,
             titles=header.titles,
             diagnostics=header.diagnostics,
+            layers=tuple(
+                LayerMaps(one.layer, arrays[f"layer-{i}"], one.constant) for i, one in enumerate(header.layers)
+            ),
         )
 
     def __repr__(self) -> str:
@@ -344,6 +353,8 @@ class Explanation:
         captions = [printable(self.caption(i))[:40] for i in range(min(count, shown))] + ["..."] * (count > shown)
         layer, name = (printable(text)[:60] for text in (self.network.layer.name, self.network.name))
         maps = " x ".join(map(str, self.raw.shape[1:]))
+        if self.layers:
+            layer = f"{printable(str(self.options.get('combine', 'max')))[:60]} of {len(self.layers)} layers"
         return (
             f"<Explanation {printable(self.method)[:60]}: {count} image{'s' * (count != 1)}, {', '.join(captions)}; "
             f"map {maps} at {layer} of {name}>"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import SavedExplanationError
 from .explained_network import ExplainedNetwork
+from .format.bundle import TargetLayer
 from .foundation import schema
 from .foundation.arrays import HEADER, TooLargeError, read_folder, write_folder
 from .preprocess import resized
@@ -32,6 +33,14 @@ _PIXELS = 1 << 28  # of a photo: its map in float32 takes 1 GiB
 
 
 @dataclass(frozen=True)
+class SavedLayer:
+    """What is no array of a layer's maps; see `LayerMaps`. Their array is `layer-0`, `layer-1`, ..."""
+
+    layer: TargetLayer
+    constant: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
 class Header:
     """What is no array; see `Explanation`.
 
@@ -40,6 +49,7 @@ class Header:
         thumbnails: Whether each image has one; their arrays are `thumbnail-0`, ..., by image.
         diagnostics: As in `Explanation`; none in folders of earlier versions.
         titles: As in `Explanation`; none in folders of earlier versions.
+        layers: As in `Explanation`.
     """
 
     format: int
@@ -55,6 +65,7 @@ class Header:
     network: ExplainedNetwork
     titles: tuple[str | None, ...] = ()
     diagnostics: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    layers: tuple[SavedLayer, ...] = field(default=(), metadata=schema.LATER)
 
 
 def save(folder: Path, header: Header, arrays: Arrays) -> None:
@@ -138,6 +149,8 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
     }
     small = {f"thumbnail-{i}" for i, there in enumerate(header.thumbnails) if there}
     optional = {"versus", "score", "shares"}
+    layers = {f"layer-{i}": one for i, one in enumerate(header.layers)}
+    checks |= dict.fromkeys(layers, checks["raw"])
     if set(arrays) - optional != (set(checks) | small) - optional:
         return "its arrays"
     for name, holds in checks.items():
@@ -155,6 +168,12 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
     lists: list[Sequence[object]] = [header.sizes, header.thumbnails, header.signed, *header.diagnostics.values()]
     if len(header.titles) not in (0, count):
         return "titles"
+    lists += [one.constant for one in header.layers]
+    if any(
+        arrays[name].shape[1:] != one.layer.shape[1:] and arrays[name].shape[1:] != spec.size
+        for name, one in layers.items()
+    ):
+        return "layers"
     if any(len(each) != count for each in lists) or len(header.network.labels) not in (0, classes):
         return "its lists"
     if (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .backends.backend import Tensor, to_host
 from .constant_maps import why_constant
 from .errors import NonFiniteOutputError
-from .format.bundle import ACTIVATION, BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET
+from .format.bundle import BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
 from .methods.cam import spatial
 from .opened_network import OpenedNetwork, lazy
@@ -51,22 +51,33 @@ class ForwardPass:
         self.spec = network.manifest.input
         self.sizes: Sequence[tuple[int, int] | None] = ()
         self.reported: dict[str, NDArray[np.floating]] = {}
-        self._arrived: dict[tuple[str, tuple[bytes, bytes], float], Array] = {}  # (role, seed, offset) -> result
+        # (role, seed, offset) -> the results, one for each layer
+        self._arrived: dict[tuple[str, tuple[bytes, bytes], float], tuple[Array, ...]] = {}
 
     @lazy
     def _head(self) -> dict[str, Tensor]:
         """The head's outputs, in the memory in which the runtime left them: the host's or a device's."""
-        return self._run_head(self.x, self._beside_x)
+        return self._run_head(self.x, self._beside_x, self._network.between)
+
+    @property
+    def opened(self) -> OpenedNetwork:
+        """The opened graphs."""
+        return self._network
+
+    @property
+    def beside(self) -> Mapping[str, NDArray[Any]]:
+        """What the network takes beside the inputs."""
+        return self._beside_x
 
     @lazy
     def activation(self) -> Array:
         """The activation on the host, [n,K,h,w] float32."""
-        return np.asarray(to_host(self._head[ACTIVATION]), np.float32)
+        return np.asarray(to_host(self._head[self._network.activation]), np.float32)
 
     @lazy
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
-        network, feeds = self._network, {**self._head, **self.regions.feeds()}
+        network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
         results = network.run(network.manifest.scoring, feeds, network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
@@ -126,13 +137,15 @@ class ForwardPass:
 
     def tail(self, activation: Array, image: Index, score: Score = "logit") -> Array:
         """Scores [b,entries] of other activations; row i takes the side tensors and the regions of image `image[i]`."""
-        feeds: dict[str, Tensor] = {ACTIVATION: activation.astype(self._network.manifest.target.dtype, copy=False)}
+        feeds: dict[str, Tensor] = {
+            self._network.activation: activation.astype(self._network.manifest.target.dtype, copy=False)
+        }
         feeds |= {name: side[image] for name, side in self._host_sides.items()}
         return self._scores(score, feeds, self.regions.rows(image))
 
     def network(self, x: NDArray[Any], image: Index, score: Score = "logit") -> Array:
         """Scores [b,entries] of other inputs: head, then tail, without a copy to the host in between."""
-        return self._scores(score, self._run_head(x, self._rows_beside(image)), self.regions.rows(image))
+        return self._scores(score, self._run_head(x, self._rows_beside(image), self._taken), self.regions.rows(image))
 
     def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype; see `methods.method.Forward`."""
@@ -147,11 +160,11 @@ class ForwardPass:
 
     def pixel_logits(self, image: int) -> Array:
         """[h*w,classes] of one image from `pixelwise-tail`."""
-        activation = self._head[ACTIVATION]
+        activation = self._head[self._network.activation]
         if len(self.x) > 1:  # a tensor on a device can't be sliced, the host's copy can
             part = self.activation[image : image + 1]
             activation = part.astype(self._network.manifest.target.dtype, copy=False)
-        scores: Array = self._network.scores("pixelwise-tail", {ACTIVATION: activation}, PIXEL_LOGITS)
+        scores: Array = self._network.scores("pixelwise-tail", {self._network.activation: activation}, PIXEL_LOGITS)
         if "pixelwise-tail" not in self._network.proven:
             # logits = mean over the positions + bias
             self._network.prove("pixelwise-tail", scores.mean(axis=1) + self._bias(), self.logits[image : image + 1])
@@ -162,7 +175,7 @@ class ForwardPass:
         """The linear layer's bias [1,classes]: the tail's logits less the mean of `pixelwise-tail`, for an activation of zeros."""
         zeros = np.zeros((1, *self._network.manifest.target.shape), np.float32)
         between = zeros.astype(self._network.manifest.target.dtype)
-        scores = self._network.scores("pixelwise-tail", {ACTIVATION: between}, PIXEL_LOGITS)
+        scores = self._network.scores("pixelwise-tail", {self._network.activation: between}, PIXEL_LOGITS)
         bias: Array = self.tail(zeros, np.zeros(1, np.int64)) - scores.mean(axis=1)
         return bias
 
@@ -195,6 +208,10 @@ class ForwardPass:
         `gradient` gives d(s . logits)/d(activation) and `relevance` the relevance of the activation, [n,K,h,w]. A graph that starts
         at the image gives the same there, [n, ...] in the input's own layout. `offset` is added to every class's weight.
         """
+        return self.finite(role, self.propagated(role, seed, offset)[0])
+
+    def propagated(self, role: str, seed: Seed, offset: float = 0.0) -> tuple[Array, ...]:
+        """As `backward`, at each layer at which the network is cut; one result for a graph that starts at the image."""
         key = role, _key(seed), offset
         if key not in self._arrived:
             if seed.is_class and not self._network.is_dense:
@@ -204,6 +221,16 @@ class ForwardPass:
                 target = np.full(len(seed.classes), BY_SEED, np.int64)
                 self._arrived[key] = self._run_back(role, target, self.regions.shaped(self.weights(seed, offset)))
         return self._arrived[key]
+
+    def finite(self, role: str, propagated: Array) -> Array:
+        """The result of a graph, if it is finite. It is looked at here, because a ReLU would turn minus infinity into 0.
+
+        Raises:
+            NonFiniteOutputError: It holds NaN or infinity.
+        """
+        if not np.isfinite(propagated).all():
+            raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
+        return propagated
 
     def backward_from_logits(self, role: str, seed: Seed) -> Array:
         """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
@@ -259,30 +286,30 @@ class ForwardPass:
         color = spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
         return np.ascontiguousarray(np.broadcast_to(color, (1, *spec.image_shape)))
 
-    def _run_back(self, role: str, target: Index, seed: Array) -> Array:
+    def _run_back(self, role: str, target: Index, seed: Array) -> tuple[Array, ...]:
         network = self._network
         graph = network.manifest.graphs[role]
         image: dict[str, Tensor] = {network.manifest.input.name: self.x, **self._beside_x}
-        feeds = image if graph.start == "image" else dict(self._head)
+        taken = {port.name for port in graph.takes}
+        feeds = image if graph.start == "image" else {name: t for name, t in self._head.items() if name in taken}
         feeds |= {TARGET: target, SEED: seed, **self.regions.feeds()}
-        name = graph.propagated
-        assert name is not None  # methods ask for graphs that propagate back
+        assert graph.propagated is not None  # methods ask for graphs that propagate back
+        gives = {port.name for port in graph.gives}
+        named = (at_level(graph.propagated, level) for level in range(len(network.levels)))
+        names = [name for name in named if name in gives]
         # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
         proving = role not in network.proven
         # `missing` holds the logits. Without it, they are fetched only if this graph is still to be compared.
-        results = network.run(role, feeds, [name, *(missing or (LOGITS,) * proving)])
+        results = network.run(role, feeds, [*names, *(missing or (LOGITS,) * proving)])
         if missing:
             self.__dict__["outputs"] = {output: to_host(results[output]) for output in missing}
             _ = self.logits  # checked first, because an error about the logits says more than one about the gradient
         # Logits that came from this run are compared with a run of the tail. Others came from the tail, or from a proven graph.
         if proving:
-            plain = self._scores("logit", self._head, self.regions) if missing else self.logits
+            plain = self._scores("logit", self._into_tail(), self.regions) if missing else self.logits
             network.prove(role, self.regions.flat(to_host(results[LOGITS])), plain)
-        propagated = np.asarray(to_host(results[name]), np.float32)
-        if not np.isfinite(propagated).all():  # here, because a ReLU would turn minus infinity into 0
-            raise NonFiniteOutputError(f"the graph {role!r} gave NaN or infinity")
-        return propagated
+        return tuple(np.asarray(to_host(results[name]), np.float32) for name in names)
 
     def why_constant(self, raw: Array, image: int, seed: Seed, by_position: bool = False) -> str | None:
         """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.
@@ -346,12 +373,23 @@ class ForwardPass:
         """What the network takes beside inputs that are made of these images."""
         return {name: rows[image] for name, rows in self._beside_x.items()}
 
-    def _run_head(self, x: NDArray[Any], beside: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    def _into_tail(self) -> dict[str, Tensor]:
+        """Of what the head gives, what the layer's own tail takes."""
+        if len(self._network.levels) == 1:
+            return self._head
+        return {name: self._head[name] for name in self._taken}
+
+    @property
+    def _taken(self) -> tuple[str, ...]:
+        """What the tail takes."""
+        return self._network.activation, *self._network.sides
+
+    def _run_head(self, x: NDArray[Any], beside: Mapping[str, NDArray[Any]], fetch: Sequence[str]) -> dict[str, Tensor]:
         """What the tail takes. A network that is not cut takes the image itself."""
         feeds: dict[str, Tensor] = {self._network.manifest.input.name: x, **beside}
         if not self._network.manifest.is_cut:
             return feeds
-        return self._network.run("head", feeds, [ACTIVATION, *self._network.sides])
+        return self._network.run("head", feeds, fetch)
 
 
 def _key(seed: Seed) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .backends.backend import Session, Tensor, to_host
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
-from .format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, SHARES, Manifest
+from .format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, SHARES, Manifest, at_level, between, role_at
 
 Array = NDArray[np.float32]
 V = TypeVar("V")
@@ -45,6 +45,11 @@ class OpenedNetwork:
         show_progress: Show progress bars at a terminal.
         runtime: Name and version of the runtime, for messages.
         precision: Its arithmetic.
+        level: The layer that sees the network so, if it is cut at several.
+
+    Attributes:
+        levels: The network as each layer sees it, this one being the first.
+        activation: The name of the layer's activation.
     """
 
     def __init__(
@@ -55,14 +60,23 @@ class OpenedNetwork:
         show_progress: bool,
         runtime: str = "the runtime",
         precision: str = "f32",
+        level: int = 0,
     ) -> None:
-        self.manifest = manifest
-        self.session = session
+        self.between = tuple(port.name for port in between(manifest))
+        self.levels: tuple[OpenedNetwork, ...] = (self,)
+        if manifest.levels and level == 0:
+            self.levels += tuple(
+                OpenedNetwork(manifest, session, batch_size, show_progress, runtime, precision, further)
+                for further in range(1, len(manifest.layers))
+            )
+        self.activation = at_level(ACTIVATION, level)
+        self.manifest = manifest.at(level) if manifest.levels else manifest
+        self.session: Callable[[str], Session] = lambda role: session(role_at(role, level))
         self.batch_size = batch_size
         self.show_progress = show_progress
         self.runtime, self.precision = runtime, precision
         self.proven: set[str] = set()  # roles whose logits were compared with head and tail
-        self.sides = tuple(side.name for side in manifest.side)
+        self.sides = tuple(side.name for side in self.manifest.side)
         given = [LOGITS, *(output.tensor for output in manifest.outputs)]
         if any(port.name == SHARES for port in manifest.graphs[manifest.scoring].gives):
             given.append(SHARES)
@@ -94,7 +108,9 @@ class OpenedNetwork:
             image, position = np.divmod(units - start, count)  # the place in the batch that probes each channel
             probe = np.zeros((image[-1] + 1, channels, count), dtype=self.manifest.target.dtype)
             probe[image, units, position] = 1
-            logits = self.scores("pixelwise-tail", {ACTIVATION: probe.reshape(-1, channels, *places)}, PIXEL_LOGITS)
+            logits = self.scores(
+                "pixelwise-tail", {self.activation: probe.reshape(-1, channels, *places)}, PIXEL_LOGITS
+            )
             rows.append(logits[image, position])  # [channels of this run, classes]
         return np.ascontiguousarray(np.concatenate(rows).T)
 

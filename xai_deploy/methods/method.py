@@ -23,6 +23,7 @@ from ..foundation.options import build, unknown
 from ..foundation.registry import Registry
 from ..probabilities import Score, has_probabilities, softmax, why_none
 from ..targets.seeds import Array, Index, Seed
+from .across import class_for, levels_of, seen_at
 
 __all__ = [
     "GRADIENT_ADVICE",
@@ -268,7 +269,8 @@ def _build(name: str, options: Mapping[str, object]) -> Method:
                 f"{name!r} is a set of methods; Explainer.methods({name!r}) gives it for explain_many"
             )
         raise UnknownMethodError(unknown("method", name, methods))
-    return build(cls, name, options)
+    made: Method = build(class_for(cls, name, options), name, options)
+    return made
 
 
 def score_explained(score: Score, seed: Seed, scores: Array) -> Array:
@@ -280,9 +282,10 @@ def lacks(method: Method, manifest: Manifest) -> tuple[str, str] | None:
     """What a method needs and a bundle lacks ("no 'gradient' graph"), and why or what to do; None if nothing."""
     if method.needs_layer and not manifest.is_cut:
         return "no layer", "its network is not cut: export it again with --split LAYER"
-    for role, advice in method.roles.items():
-        if role not in manifest.graphs:
-            return f"no {role!r} graph", manifest.left_out.get(role, advice)
+    for where, seen in seen_at(manifest, levels_of(method, manifest)):
+        for role, advice in method.roles.items():
+            if role not in seen.graphs:
+                return f"no {role!r} graph{where}", seen.left_out.get(role, advice)
     return None
 
 

@@ -1,0 +1,68 @@
+"""A forward pass as one of several layers sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .backends.backend import Tensor
+from .forward import ForwardPass
+from .targets.seeds import Array, Index, Seed
+
+
+class AtLayer(ForwardPass):
+    """The `methods.method.Forward` of a further layer: its own activation, side tensors and tail; all else is the first layer's.
+
+    Head and logits are computed once for all layers, and one graph that propagates back serves them all.
+
+    Args:
+        first: The forward pass at the first layer.
+        level: The number of the layer, from 1.
+    """
+
+    def __init__(self, first: ForwardPass, level: int) -> None:
+        super().__init__(first.opened.levels[level], first.x, first.regions, first.beside)
+        self._first, self._level = first, level
+        self.sizes, self.reported = first.sizes, first.reported
+
+    @property
+    def _head(self) -> dict[str, Tensor]:
+        return self._first._head
+
+    @property
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """See `ForwardPass`."""
+        return self._first.outputs
+
+    @property
+    def logits(self) -> Array:
+        """See `ForwardPass`."""
+        return self._first.logits
+
+    @property
+    def shares(self) -> Array | None:
+        """See `ForwardPass`."""
+        return self._first.shares
+
+    def propagated(self, role: str, seed: Seed, offset: float = 0.0) -> tuple[Array, ...]:
+        """See `ForwardPass`."""
+        return self._first.propagated(role, seed, offset)
+
+    def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
+        """See `ForwardPass`; a graph that starts at the image gives the same for all layers."""
+        results = self.propagated(role, seed, offset)
+        return self.finite(role, results[self._level if len(results) > 1 else 0])
+
+    def own_map(self) -> Array:
+        """See `ForwardPass`."""
+        return self._first.own_map()
+
+    def at(self, x: NDArray[Any], image: Index) -> ForwardPass:
+        """See `ForwardPass`."""
+        return AtLayer(self._first.at(x, image), self._level)
+
+
+def at_layer(forward: ForwardPass, level: int) -> ForwardPass:
+    """A forward pass as the layer with this number sees it, 0 being the first."""
+    return AtLayer(forward, level) if level else forward

@@ -1,0 +1,126 @@
+"""The results of one chunk of images, and how those of several chunks and layers become one explanation's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .at_layer import at_layer
+from .errors import NonFiniteOutputError
+from .format.bundle import Input, TargetLayer
+from .forward import ForwardPass
+from .in_regions import Scored
+from .layer_maps import LayerMaps, put_together, why_constant
+from .methods import Method
+from .methods.across import Combine
+from .preprocess import Pixels
+from .targets import Seed
+
+Array = NDArray[np.float32]
+Reasons = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The results of one chunk of n images."""
+
+    scored: list[Scored]  # per target
+    outputs: dict[str, NDArray[Any]]
+    maps: list[list[Array]]  # per method and layer [T,n,h,w] for T targets
+    seconds: list[float]  # per method
+    constant: list[list[list[Reasons]]]  # per method, layer and target
+    photos: list[tuple[tuple[int, int] | None, Pixels | None]]  # size and thumbnail
+    diagnostics: list[dict[str, NDArray[np.floating]]]  # per method, name -> [T,n]
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A method's maps at one layer, [T,n,h,w], and the forward pass that gave them."""
+
+    forward: ForwardPass
+    method: Method
+    raw: Array
+
+    def why_constant(self, seeds: Sequence[Seed]) -> list[Reasons]:
+        """Per target and image, why a map is the same everywhere; None if it is not."""
+        return [
+            tuple(self.forward.why_constant(one, i, seed, self.method.by_position) for i, one in enumerate(raw))
+            for raw, seed in zip(self.raw, seeds, strict=True)
+        ]
+
+
+def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], levels: Sequence[int]) -> list[Ran]:
+    """A method's maps at each of some layers.
+
+    Raises:
+        NonFiniteOutputError: A map holds NaN or infinity.
+    """
+    ran = []
+    for level in levels:
+        own = at_layer(forward, level)
+        raw = method.maps(own, seeds)
+        if not np.isfinite(raw).all():
+            raise NonFiniteOutputError("the map holds NaN or infinity")
+        ran.append(Ran(own, method, raw))
+    return ran
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """One method's maps for one target on all images: those of `Explanation`."""
+
+    raw: Array
+    constant: Reasons
+    layers: tuple[LayerMaps, ...]
+
+
+def joined_maps(
+    parts: Sequence[Part],
+    m: int,
+    t: int,
+    layers: Sequence[TargetLayer],
+    signed: Sequence[bool],
+    combine: Combine,
+    spec: Input,
+) -> Maps:
+    """The maps of method `m` for target `t` from all chunks, put together if there are several layers.
+
+    Args:
+        parts: The chunks.
+        m, t: The numbers of method and target.
+        layers: The layers at which the method ran.
+        signed: Per image, whether 0 is neutral in its maps.
+        combine: How several layers are put together.
+        spec: The network's input.
+    """
+    maps = tuple(
+        LayerMaps(
+            layer,
+            joined([part.maps[m][k][t] for part in parts]),
+            tuple(reason for part in parts for reason in part.constant[m][k][t]),
+        )
+        for k, layer in enumerate(layers)
+    )
+    if len(maps) == 1:
+        return Maps(maps[0].raw, maps[0].constant, ())
+    raw = put_together(maps, signed, combine, *spec.size)
+    constant = tuple(None if np.ptp(one) != 0 else why_constant(maps, i) for i, one in enumerate(raw))
+    return Maps(raw, constant, maps)
+
+
+@contextlib.contextmanager
+def naming(method: str) -> Iterator[None]:
+    """Name the method in an error about NaN or infinity."""
+    try:
+        yield
+    except NonFiniteOutputError as error:
+        raise NonFiniteOutputError(f"{method}: {error}") from None
+
+
+def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

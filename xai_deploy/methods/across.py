@@ -1,0 +1,103 @@
+"""Methods in networks that are cut at several layers: two more options, and the layers at which a method runs.
+
+Such a method has an option `layer`, which names one layer, and `combine`, which says how the maps of all layers are put together.
+Its formula knows of neither: it is asked for a map at each layer. Methods that need no layer have no such options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+from ..errors import NotApplicableError, OptionError
+from ..format.bundle import Manifest
+
+Combine = Literal["max", "mean", "sum"]
+EACH = "each"
+"""The value of `combine` that stands for a map of each layer by itself, where methods are chosen."""
+
+_PLAIN = re.compile(r"[A-Za-z_][\w.\-]*")  # fits METHOD:layer=NAME and file names
+
+
+@lru_cache
+def with_layers(cls: type[Any]) -> type[Any]:
+    """The class of a method with the options `combine` and `layer`."""
+    fields = [
+        ("combine", Combine, dataclasses.field(default="max")),
+        ("layer", str | int | None, dataclasses.field(default=None)),
+    ]
+    made: type[Any] = dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=True)
+    made.__doc__, made.__module__ = cls.__doc__, cls.__module__
+    return made
+
+
+def class_for(cls: type[Any], name: str, options: Mapping[str, object]) -> type[Any]:
+    """The class of a method that takes these options.
+
+    Raises:
+        OptionError: They name a layer, and a way to put several together.
+    """
+    given = {"combine", "layer"} & options.keys()
+    if not given or not cls.needs_layer:
+        return cls
+    if len(given) == 2 and options["layer"] not in (None, "none"):
+        raise OptionError(f"{name}: layer={options['layer']} gives one map; leave combine out")
+    if options.get("combine") not in (None, *get_args(Combine)):
+        raise OptionError(f"{name}: combine is {', '.join(get_args(Combine))}, not {options['combine']!r}")
+    return with_layers(cls)  # type: ignore[arg-type]
+
+
+def levels_of(method: Any, manifest: Manifest) -> tuple[int, ...]:
+    """The numbers of the layers at which a method runs: the one that its option names, or all. (0,) if it needs no layer.
+
+    Raises:
+        OptionError: The bundle has no such layer, or only one, whose map can't be combined.
+    """
+    if not method.needs_layer:
+        return (0,)
+    names, wanted = [layer.name for layer in manifest.layers], getattr(method, "layer", None)
+    if wanted is None:
+        if hasattr(method, "combine") and len(names) == 1:
+            raise OptionError(f"combine puts the maps of several layers together, and this bundle has one, {names[0]}")
+        return tuple(range(len(names)))
+    if isinstance(wanted, int) and 1 <= wanted <= len(names):
+        return (wanted - 1,)
+    if str(wanted) in names:
+        return (names.index(str(wanted)),)
+    raise OptionError(f"no layer {wanted!r}: the bundle has {', '.join(names)} (or their numbers, from 1)")
+
+
+def spelled(manifest: Manifest, level: int) -> str | int:
+    """A layer as the option `layer` takes it everywhere: its name if that is plain, else its number from 1."""
+    name = manifest.layers[level].name
+    return name if _PLAIN.fullmatch(name) else level + 1
+
+
+def seen_at(manifest: Manifest, levels: Sequence[int]) -> list[tuple[str, Manifest]]:
+    """What each layer sees of a bundle, and " at LAYER" if there are several."""
+    several = len(manifest.layers) > 1
+    return [(f" at {manifest.layers[i].name}" if several else "", manifest.at(i)) for i in levels]
+
+
+def at_each(name: str, method: Any, options: Mapping[str, object], manifest: Manifest) -> list[Mapping[str, object]]:
+    """The options that ask for a method's map at each layer at which the bundle has its graphs.
+
+    Raises:
+        NotApplicableError: There is no such layer.
+    """
+    rest = {key: value for key, value in options.items() if key != "combine"}
+    if not method.needs_layer or len(manifest.layers) == 1:
+        return [rest]
+    fitting = [
+        level
+        for level in range(len(manifest.layers))
+        if all(role in manifest.at(level).graphs for role in method.roles)
+    ]
+    if not fitting:
+        raise NotApplicableError(
+            f"{name}: no layer of this bundle has the graphs that it needs ({', '.join(method.roles)})"
+        )
+    return [{**rest, "layer": spelled(manifest, level)} for level in fitting]
