@@ -294,7 +294,9 @@ class Explainer:
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if self.bundle.manifest.graphs[role].propagated and (offset := method.offset(classes)) is not None
+            if (graph := self.bundle.manifest.graphs.get(role))
+            and graph.propagated
+            and (offset := method.offset(classes)) is not None
         )
         back = next(runs, None)
         if back is None:

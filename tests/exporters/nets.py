@@ -202,6 +202,26 @@ class Branching(Scriptable):
         return super().forward(x if float(x.sum()) > 0 else -x)
 
 
+class Branched(nn.Module):
+    """Layers one after the other (a, b, then c or d), beside each other (c, d), and paths past them (a to the gate of b)."""
+
+    def __init__(self, num_classes: int = CLASSES) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.gate = nn.Conv2d(4, 4, 1)
+        self.c = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU())
+        self.d = nn.Sequential(nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU())
+        self.e = nn.Sequential(nn.Conv2d(11, 8, 3, padding=1), nn.ReLU())
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.a(x)
+        b = self.b(a)
+        both = torch.cat([self.c(torch.sigmoid(self.gate(a)) * b + a), self.d(b)], 1)
+        return torch.Tensor(self.fc(self.e(both).mean((2, 3))))
+
+
 def plain() -> nn.Module:
     """Takes no `num_classes`, as many people's builders do."""
     return Plain()

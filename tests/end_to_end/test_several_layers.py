@@ -1,0 +1,207 @@
+"""Networks that are cut at several layers: against torch's hooks, and against bundles that are cut at one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+from xai_exporters import Request, export
+from xai_exporters.errors import ExportError, LayerError
+
+from xai_deploy import Explainer, Explanation
+from xai_deploy.errors import NotApplicableError, OptionError
+from xai_deploy.format.bundle import Bundle
+
+from ..exporters import nets, onnx_nets
+from ..exporters.checks import Runner, close, onnxruntime, open_vino
+from ..exporters.running import both_ways, onnx_request
+
+Array = NDArray[np.float32]
+LAYERS = ("a", "b", "c", "d", "e")
+CAMS = ("grad-cam", "grad-cam++", "hires-cam", "layer-cam", "xgrad-cam", "relevance-cam", "reciprocam", "score-cam")
+X = np.random.default_rng(3).standard_normal((3, *nets.SHAPE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def net() -> nets.Branched:
+    module = nets.randomise(nets.Branched(), seed=4)
+    assert isinstance(module, nets.Branched)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, net: nets.Branched) -> Path:
+    """`all.xai`, cut at all layers, which are named in another order than the graph's; and one bundle for each layer."""
+    folder = tmp_path_factory.mktemp("layers")
+    request = onnx_request(folder, both_ways(net, False, nets.SHAPE))
+    for name, split in (("all", "c,a, d,b,e"), *((layer, layer) for layer in LAYERS)):
+        export(Request(request.source, split=split, output_path=folder / f"{name}.xai", preprocess="none"))
+    return folder
+
+
+def hooked(net: nets.Branched, x: Array, seed: Array) -> dict[str, tuple[Array, Array]]:
+    """Layer -> activation and d(seed . logits)/d(activation), by autograd in float64."""
+    double = nets.Branched().double().eval()
+    double.load_state_dict(net.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    for layer in LAYERS:
+
+        def keep(_module: object, _given: object, out: torch.Tensor, layer: str = layer) -> None:
+            out.retain_grad()
+            seen[layer] = out
+
+        getattr(double, layer).register_forward_hook(keep)
+    logits = double(torch.from_numpy(x).double())
+    (logits * torch.from_numpy(seed)).sum().backward()
+    return {layer: (out.detach().numpy(), np.asarray(out.grad)) for layer, out in seen.items()}
+
+
+@pytest.mark.parametrize("runtime", [onnxruntime, open_vino])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_gradients_in_one_pass(folder: Path, net: nets.Branched, runtime: Runner, batch: int) -> None:
+    bundle, seed = Bundle.open(folder / "all.xai"), np.random.default_rng(5).standard_normal((batch, nets.CLASSES))
+    assert [layer.name for layer in bundle.manifest.layers] == list(LAYERS)
+    between = runtime(bundle.graph("head"), {bundle.manifest.input.name: X[:batch]})
+    graph = bundle.manifest.graphs["gradient"]
+    assert [port.name for port in graph.takes] == ["activation", "target", "seed"]  # all others lie after the first one
+    feeds = {"activation": between["activation"], "target": np.full(batch, -2), "seed": seed.astype(np.float32)}
+    back = runtime(bundle.graph("gradient"), feeds)
+    for level, (activation, gradient) in enumerate(hooked(net, X[:batch], seed.astype(np.float32)).values()):
+        suffix = f"_{level}" if level else ""
+        close(between[f"activation{suffix}"], activation)
+        close(back[f"gradient{suffix}"], gradient)
+
+
+@pytest.mark.parametrize(("backend", "batch"), [("onnxruntime", 1), ("onnxruntime", 3), ("openvino", 3)])
+def test_each_layer_as_alone(folder: Path, backend: str, batch: int) -> None:
+    """Every method gives at each layer what it gives in a bundle that is cut there alone."""
+    every = Explainer(folder / "all.xai", backend)
+    together = every.explain_many(X[:batch], CAMS, [2, "1 vs 3"])
+    for level, layer in enumerate(LAYERS):
+        alone = Explainer(folder / f"{layer}.xai", backend).explain_many(X[:batch], CAMS, [2, "1 vs 3"])
+        for got, want in zip(together, alone, strict=True):
+            assert [one.layer.name for one in got.layers] == list(LAYERS)
+            assert got.layers[level].raw.shape == want.raw.shape
+            scale = np.abs(want.raw).max()
+            np.testing.assert_allclose(got.layers[level].raw, want.raw, rtol=0, atol=2e-5 * scale, err_msg=got.method)
+            np.testing.assert_allclose(got.layers[level].heatmaps(*nets.SIZE), want.heatmap, rtol=0, atol=1e-3)
+            assert got.layers[level].constant == want.constant
+            np.testing.assert_allclose(got.logits, want.logits, rtol=0, atol=1e-5)
+    [chosen] = every.explain_many(X[:batch], [("grad-cam", {"layer": "c"})], [2])
+    np.testing.assert_array_equal(chosen.raw, together[0].layers[2].raw)
+    assert (chosen.network.layer.name, chosen.layers) == ("c", ())
+
+
+def resized(raw: Array) -> Array:
+    return interpolate(torch.from_numpy(raw)[:, None], nets.SIZE, mode="bilinear")[:, 0].numpy()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("combine", ["max", "mean", "sum"])
+@pytest.mark.parametrize("method", ["grad-cam", "hires-cam"])
+def test_put_together(folder: Path, method: str, combine: str) -> None:
+    """Each map scaled by itself, then the maximum (of signed maps the value farthest from 0), mean or sum."""
+    e = Explainer(folder / "all.xai").explain(X, method, 1, combine=combine)
+    assert e.options["combine"] == combine
+    scaled = []
+    for one in e.layers:
+        values = resized(one.raw)
+        if not e.signed[0]:
+            values = values - values.min(axis=(1, 2), keepdims=True)
+        largest = np.abs(values).max(axis=(1, 2), keepdims=True)
+        scaled.append(values / np.where(largest > 0, largest, 1))
+    stack = np.stack(scaled)
+    flat = stack.reshape(len(stack), -1)
+    farthest = flat[np.abs(flat).argmax(axis=0), np.arange(flat.shape[1])].reshape(stack.shape[1:])
+    want = {"max": farthest, "mean": stack.mean(axis=0), "sum": stack.sum(axis=0)}[combine]
+    np.testing.assert_allclose(e.raw, want, rtol=0, atol=1e-5)
+    low, high = want.min(axis=(1, 2), keepdims=True), want.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(e.heatmap, (want - low) / (high - low), rtol=0, atol=1e-4)
+
+
+def test_saved(folder: Path, tmp_path: Path) -> None:
+    e = Explainer(folder / "all.xai").explain(X, "layer-cam")
+    assert "max of 5 layers" in repr(e)
+    e.save(tmp_path / "saved")
+    again = Explanation.load(tmp_path / "saved")
+    assert [one.layer for one in again.layers] == [one.layer for one in e.layers]
+    for one, other in zip(again.layers, e.layers, strict=True):
+        np.testing.assert_array_equal(one.raw, other.raw)
+
+
+def test_channels_last(tmp_path: Path) -> None:
+    """Layers in another layout: inside the graph, each is made as the head gives it."""
+    request = onnx_request(tmp_path, onnx_nets.channels_last(), split="norm,tokens")
+    export(request)
+    both = Explainer(tmp_path / "net.xai").explain(X, "hires-cam", 1)
+    for level, layer in enumerate(("norm", "tokens")):
+        export(Request(request.source, split=layer, output_path=tmp_path / f"{layer}.xai", preprocess="none"))
+        alone = Explainer(tmp_path / f"{layer}.xai").explain(X, "hires-cam", 1)
+        np.testing.assert_allclose(both.layers[level].raw, alone.raw, rtol=0, atol=1e-5 * np.abs(alone.raw).max())
+
+
+def test_refused_by_methods(folder: Path) -> None:
+    every, one = Explainer(folder / "all.xai"), Explainer(folder / "e.xai")
+    with pytest.raises(NotApplicableError, match="^cam: this bundle has no 'pixelwise-tail' graph at a; "):
+        every.explain(X, "cam")
+    assert every.explain(X, "cam", layer="e").raw.shape == (3, 4, 5)
+    with pytest.raises(OptionError, match="^no layer 'f': the bundle has a, b, c, d, e"):
+        every.explain(X, "grad-cam", layer="f")
+    with pytest.raises(OptionError, match="^grad-cam: layer=a gives one map; leave combine out"):
+        every.explain(X, "grad-cam", layer="a", combine="mean")
+    with pytest.raises(OptionError, match="^grad-cam: combine is max, mean, sum, not 'min'"):
+        every.explain(X, "grad-cam", combine="min")
+    with pytest.raises(
+        OptionError, match="^combine puts the maps of several layers together, and this bundle has one, e"
+    ):
+        one.explain(X, "grad-cam", combine="mean")
+
+
+@pytest.mark.parametrize(
+    ("split", "options", "says"),
+    [
+        ("a,f", {}, "no layer 'f'"),
+        ("a,b,a", {}, "--split a,b,a: 'a' twice; name each layer once"),
+        ("a,/a/a.1/Relu", {}, "'a' and '/a/a.1/Relu', which are one tensor; name each layer once"),
+        ("a,,b", {}, "--split a,,b: a layer without a name; name each layer"),
+        ("auto,a", {}, "auto, which is one layer, beside others; name each layer"),
+        ("a,fc", {}, "'fc'"),
+        ("a,e", {"fuse": ("grad-cam",)}, "--fuse: a fused graph explains at one layer, and --split names 2"),
+    ],
+)
+def test_refused(folder: Path, tmp_path: Path, split: str, options: dict[str, object], says: str) -> None:
+    with pytest.raises(ExportError) as error:
+        export(Request(folder / "net.onnx", split=split, output_path=tmp_path / "x.xai", preprocess="none", **options))  # type: ignore[arg-type]
+    assert says in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_comma_in_a_name(tmp_path: Path) -> None:
+    r"""A tensor may be called "x,y": alone it is itself; among others its comma is written "\,"."""
+    model = onnx_nets.residual()
+    text = model.SerializeToString()
+    for node in model.graph.node:
+        node.output[:] = ["lay,er" if name == "/layer2/conv/Conv_out" else name for name in node.output]
+        node.input[:] = ["lay,er" if name == "/layer2/conv/Conv_out" else name for name in node.input]
+    assert model.SerializeToString() != text
+    request = onnx_request(tmp_path, model, split="lay,er")
+    assert export(request).manifest.target.tensor == "lay,er"
+    several = Request(
+        request.source, split=r"lay\,er,/layer1/layer1.0/Add_out", output_path=tmp_path / "two.xai", preprocess="none"
+    )
+    assert [layer.tensor for layer in export(several).manifest.layers] == ["/layer1/layer1.0/Add_out", "lay,er"]
+    with pytest.raises(LayerError, match="no layer 'lay'"):
+        export(Request(request.source, split="lay,er,stem", output_path=tmp_path / "x.xai", preprocess="none"))
+
+
+def test_manifest(folder: Path) -> None:
+    """Bundles of one layer say nothing of levels; those of several require a reader that knows them."""
+    one, several = (json.loads((folder / f"{name}.xai/manifest.json").read_text()) for name in ("a", "all"))
+    assert "levels" not in one
+    assert one["requires"] == []
+    assert several["requires"] == ["levels"]
+    assert (folder / "all.xai/tail.onnx").read_bytes() == (folder / "a.xai/tail.onnx").read_bytes()
