@@ -98,7 +98,7 @@ def test_each_layer_as_alone(folder: Path, backend: str, batch: int) -> None:
 
 
 def resized(raw: Array) -> Array:
-    return interpolate(torch.from_numpy(raw)[:, None], nets.SIZE, mode="bilinear")[:, 0].numpy()  # type: ignore[no-any-return]
+    return interpolate(torch.from_numpy(raw)[:, None], nets.SIZE, mode="bilinear")[:, 0].numpy()
 
 
 @pytest.mark.parametrize("combine", ["max", "mean", "sum"])
@@ -146,17 +146,17 @@ def test_channels_last(tmp_path: Path) -> None:
 
 def test_refused_by_methods(folder: Path) -> None:
     every, one = Explainer(folder / "all.xai"), Explainer(folder / "e.xai")
-    with pytest.raises(NotApplicableError, match="^cam: this bundle has no 'pixelwise-tail' graph at a; "):
+    with pytest.raises(NotApplicableError, match=r"^cam: this bundle has no 'pixelwise-tail' graph at a; "):
         every.explain(X, "cam")
     assert every.explain(X, "cam", layer="e").raw.shape == (3, 4, 5)
-    with pytest.raises(OptionError, match="^no layer 'f': the bundle has a, b, c, d, e"):
+    with pytest.raises(OptionError, match=r"^no layer 'f': the bundle has a, b, c, d, e"):
         every.explain(X, "grad-cam", layer="f")
-    with pytest.raises(OptionError, match="^grad-cam: layer=a gives one map; leave combine out"):
+    with pytest.raises(OptionError, match=r"^grad-cam: layer=a gives one map; leave combine out"):
         every.explain(X, "grad-cam", layer="a", combine="mean")
-    with pytest.raises(OptionError, match="^grad-cam: combine is max, mean, sum, not 'min'"):
+    with pytest.raises(OptionError, match=r"^grad-cam: combine is max, mean, sum, not 'min'"):
         every.explain(X, "grad-cam", combine="min")
     with pytest.raises(
-        OptionError, match="^combine puts the maps of several layers together, and this bundle has one, e"
+        OptionError, match=r"^combine puts the maps of several layers together, and this bundle has one, e"
     ):
         one.explain(X, "grad-cam", combine="mean")
 
