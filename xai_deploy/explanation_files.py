@@ -149,8 +149,7 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
     }
     small = {f"thumbnail-{i}" for i, there in enumerate(header.thumbnails) if there}
     optional = {"versus", "score", "shares"}
-    layers = {f"layer-{i}": one for i, one in enumerate(header.layers)}
-    checks |= dict.fromkeys(layers, checks["raw"])
+    checks |= {f"layer-{i}": checks["raw"] for i in range(len(header.layers))}
     if set(arrays) - optional != (set(checks) | small) - optional:
         return "its arrays"
     for name, holds in checks.items():
@@ -166,14 +165,9 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
         ):
             return name
     lists: list[Sequence[object]] = [header.sizes, header.thumbnails, header.signed, *header.diagnostics.values()]
+    lists += [one.constant for one in header.layers]
     if len(header.titles) not in (0, count):
         return "titles"
-    lists += [one.constant for one in header.layers]
-    if any(
-        arrays[name].shape[1:] != one.layer.shape[1:] and arrays[name].shape[1:] != spec.size
-        for name, one in layers.items()
-    ):
-        return "layers"
     if any(len(each) != count for each in lists) or len(header.network.labels) not in (0, classes):
         return "its lists"
     if (
