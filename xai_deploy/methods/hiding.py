@@ -83,7 +83,11 @@ def hidings(
 
 
 def painted(
-    forward: Forward, images: Iterator[Hiding], values: Callable[[Hiding], tuple[Numbers, Numbers]], diagnostic: str
+    forward: Forward,
+    images: Iterator[Hiding],
+    values: Callable[[Hiding], tuple[Numbers, Numbers]],
+    diagnostic: str,
+    shared: bool = False,
 ) -> Array:
     """Maps [T,n,H,W] of a value per segment; what is said of them is reported.
 
@@ -92,10 +96,12 @@ def painted(
         images: Its images.
         values: Gives the values [T,M] of an image's segments, and a number [T] that is reported.
         diagnostic: The name of that number.
+        shared: Divide each segment's value among its pixels.
     """
     maps, notes = [], []
     for one in images:
         own, note = values(one)
+        own = own / one.sizes if shared else own
         maps.append(own[:, one.labels].astype(np.float32))
         notes.append(note)
     forward.report(diagnostic, np.stack(notes, axis=1))

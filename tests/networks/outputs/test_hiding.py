@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +56,7 @@ TARGETS: dict[str, list[tuple[Any, Score]]] = {
     ],
     "numbers": [("#3", lambda y: y[:, 3]), ("not #1", lambda y: -y[:, 1])],
     "embedding": [(Like(REFERENCE), cosine)],
-    "volumes": [(2, lambda y: y.softmax(1)[:, 2]), ("1 vs 4", lambda y: y.softmax(1)[:, 1] - y.softmax(1)[:, 4])],
+    "volumes": [("1 vs 4", lambda y: y.softmax(1)[:, 1] - y.softmax(1)[:, 4])],
 }
 
 
@@ -82,6 +84,8 @@ def folder(networks: tuple[Path, dict[str, Any]]) -> Path:
 
 def inputs(kind: str) -> Maps:
     """Three inputs of a network."""
+    if kind == "dense":  # strong enough for probabilities that differ
+        return images(3) * np.float32(8)
     return images(3) if kind != "volumes" else np.random.default_rng(5).random((3, 3, *volumes.SIZE), dtype=np.float32)
 
 
@@ -102,7 +106,54 @@ def lime(score: Score, net: Callable[[Tensor], Tensor], x: Maps, labels: NDArray
     return weights[:, labels]
 
 
-METHODS: dict[str, Any] = {"lime": lime}
+def every_score(score: Score, net: Callable[[Tensor], Tensor], x: Maps, count: int, labels: NDArray[np.int64]) -> Maps:
+    """f of each set of segments, zeros behind: [2^M,n]; bit i of the index: segment i is shown."""
+    shown = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    with torch.no_grad():
+        y = [score(net(torch.from_numpy(x * row[labels]))).numpy() for row in shown.astype(np.float32)]
+    return np.stack(y).astype(float)
+
+
+def kernel_shap(score: Score, net: Callable[[Tensor], Tensor], x: Maps, labels: NDArray[np.int64]) -> Maps:
+    """Shapley's formula over all sets, at the pixels: [n, ...]."""
+    count = int(labels.max()) + 1
+    f, values = every_score(score, net, x, count, labels), np.zeros((len(x), count))
+    for i, index in itertools.product(range(count), range(2**count)):
+        if not index >> i & 1:
+            size = index.bit_count()
+            share = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+            values[:, i] += share * (f[index | 1 << i] - f[index])
+    return (values / np.bincount(labels.ravel()))[:, labels]
+
+
+def partition_shap(score: Score, net: Callable[[Tensor], Tensor], x: Maps, labels: NDArray[np.int64]) -> Maps:
+    """Halves of halves across the longest side first, at the pixels: [n, ...]."""
+    count = int(labels.max()) + 1
+    f, sides = every_score(score, net, x, count, labels), np.argsort(labels.shape, kind="stable")[::-1]
+    bits = (np.arange(count)[:, None] >> np.arange(labels.ndim)[::-1]) & 1  # the cell of a segment along each axis
+
+    def shared(members: NDArray[np.int64], context: int, sides: NDArray[np.int64]) -> dict[int, Maps]:
+        every = context | sum(1 << int(i) for i in members)
+        if len(members) == 1:
+            return {int(members[0]): f[every] - f[context]}
+        parts = [members[bits[members, sides[0]] == half] for half in (0, 1)]
+        values: dict[int, Maps] = {}
+        for own, other in (parts, parts[::-1]):
+            beside = context | sum(1 << int(i) for i in other)
+            alone, after = shared(own, context, sides[1:]), shared(own, beside, sides[1:])
+            values |= {i: (alone[i] + after[i]) / 2 for i in alone}
+        return values
+
+    found = shared(np.arange(count), 0, sides)
+    values = np.stack([found[i] for i in range(count)], axis=1)
+    return (values / np.bincount(labels.ravel()))[:, labels]
+
+
+METHODS: dict[str, tuple[Any, int]] = {
+    "lime": (lime, 30),
+    "kernel-shap": (kernel_shap, 254),
+    "partition-shap": (partition_shap, 200),
+}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -111,9 +162,10 @@ METHODS: dict[str, Any] = {"lime": lime}
 def test_every_kind_of_target(networks: tuple[Path, dict[str, Any]], method: str, kind: str, backend: str) -> None:
     """One image alone is as in a batch of three."""
     explainer, net, x = Explainer(networks[0] / f"{kind}.xai", backend), networks[1][kind], inputs(kind)
-    spec = (method, {"segments": "grid:2", "samples": 30, "baseline": "zeros"})
+    definition, samples = METHODS[method]
+    spec = (method, {"segments": "grid:2", "samples": samples, "baseline": "zeros"})
     for target, score in TARGETS[kind]:
-        want = METHODS[method](score, net, x, cells(2, x.shape[2:]))
+        want = definition(score, net, x, cells(2, x.shape[2:]))
         [got] = explainer.explain_many(Prepared(x), [spec], [target])
         [alone] = explainer.explain_many(Prepared(x[1:2]), [spec], [target])
         assert np.ptp(want.reshape(3, -1), axis=1).min() > 1e-6
