@@ -47,7 +47,7 @@ class KernelShap(Method):
     score: Score = "probability"
     seed: int = 0
 
-    shows: ClassVar[str] = "segments, each with its Shapley value: its fair share of the score's change from a baseline"
+    shows: ClassVar[str] = "segments, each with its Shapley value"
     passes: ClassVar[str] = "2002, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False

@@ -48,7 +48,7 @@ class PartitionShap(Method):
     baseline: Hidden = "mean"
     score: Score = "probability"
 
-    shows: ClassVar[str] = (
+    shows: ClassVar[str] = "segments, each with its Owen value"
         "segments, each with its Owen value: halves of halves share the score's change from a baseline"
     )
     passes: ClassVar[str] = "502, 1 per sample"
