@@ -49,8 +49,6 @@ class PartitionShap(Method):
     score: Score = "probability"
 
     shows: ClassVar[str] = "segments, each with its Owen value"
-        "segments, each with its Owen value: halves of halves share the score's change from a baseline"
-    )
     passes: ClassVar[str] = "502, 1 per sample"
     slow: ClassVar[bool] = True
     needs_layer: ClassVar[bool] = False
