@@ -126,8 +126,25 @@ def _broadcast(node: NodeProto, axis: int, ranks: dict[str, int], nodes: list[No
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:
-    """The number of dimensions of each tensor that is known."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    """The number of dimensions of each tensor that is known.
+
+    ONNX infers hardly any shapes before opset 5, so they are those of opset 7. What broadcasts has the shape of its first input.
+    """
+    later = onnx.ModelProto()
+    later.CopyFrom(model)
+    nodes: list[NodeProto] = []
+    for index, node in enumerate(model.graph.node):
+        first = node.op_type in _BROADCASTING and any(a.name == "broadcast" and a.i for a in node.attribute)
+        if first or node.op_type == "PRelu":
+            nodes.append(helper.make_node("Identity", node.input[:1], node.output))
+            continue
+        nodes.append(NodeProto.FromString(node.SerializeToString()))
+        if node.domain in ("", "ai.onnx"):
+            _upgrade(nodes[-1], later, {}, nodes, f"opset7/{index}")
+    del later.graph.node[:], later.opset_import[:]
+    later.graph.node.extend(nodes)
+    later.opset_import.append(helper.make_opsetid("", OLDEST))
+    graph = onnx.shape_inference.infer_shapes(later).graph
     ranks = {t.name: len(t.dims) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.type.tensor_type.HasField("shape"):

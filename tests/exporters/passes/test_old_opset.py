@@ -44,6 +44,10 @@ def gemm(b: o.Build) -> str:
 
 CASES: dict[str, tuple[int, Callable[[o.Build], str], Callable[[Array], Array]]] = {
     "Add along the channels": (6, lambda b: b("Add", "image", b.weight(V), broadcast=1, axis=1), lambda x: x + GIVEN),
+    "Add behind others": (
+        1, lambda b: b("Add", b("PRelu", b("Relu", "image", consumed_inputs=[0]), b.weight(V)), b.weight(V), broadcast=1, axis=1),
+        lambda x: x.clip(0) + GIVEN,
+    ),
     "Mul by a scalar": (3, lambda b: b("Mul", "image", b.weight(np.array([2], np.float32)), broadcast=1), lambda x: 2 * x),
     "Div with consumed_inputs": (1, lambda b: b("Div", "image", b.weight(V), broadcast=1, axis=1, consumed_inputs=[0, 0]),
                                  lambda x: x / GIVEN),
