@@ -141,8 +141,13 @@ class Request:
         ),
     ] = False
     input_shape: Annotated[
-        tuple[int, int, int] | None,
-        Option(_NETWORK, "one image (default: what the source says; for torch 3,224,224)", "C,H,W", parse="shape"),
+        tuple[int, int, int] | tuple[int, int, int, int] | None,
+        Option(
+            _NETWORK,
+            "one image, or C,D,H,W of one volume (default: what the source says; for torch 3,224,224)",
+            "C,H,W",
+            parse="shape",
+        ),
     ] = None
     output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[

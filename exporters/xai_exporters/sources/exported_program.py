@@ -87,19 +87,20 @@ def _read(file: SourceFile) -> tuple[Any, Any]:
 
 
 def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
-    """The example of the program's one input, a tensor without values, [N,C,H,W].
+    """The example of the program's one input, a tensor without values, [N,C,H,W] or [N,C,D,H,W].
 
     Raises:
         SourceError: It has several inputs, or one that is no image.
         RequestError: `input_shape` is not its shape.
     """
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim != 4:
+    if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim not in (4, 5):
         raise SourceError(
-            f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image"
+            f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image [N,C,H,W] or one "
+            "volume [N,C,D,H,W]"
         )
     example = inputs[0].meta["val"]
     shape = tuple(int(d) for d in example.shape[1:] if isinstance(d, int))
-    if request.input_shape is not None and len(shape) == 3 and shape != request.input_shape:
+    if request.input_shape is not None and len(shape) == example.ndim - 1 and shape != request.input_shape:
         raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
     return example

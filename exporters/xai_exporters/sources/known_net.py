@@ -20,7 +20,7 @@ class KnownNet(Protocol):
         """The network with random weights; nothing is downloaded."""
         ...
 
-    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> dict[str, Any]:
         """Arguments that the shapes of the weights or of the input determine."""
         ...
 

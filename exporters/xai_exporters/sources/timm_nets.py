@@ -41,7 +41,7 @@ class TimmNet:
         own = {"pretrained_cfg": dict(self.given)} if self.given is not None else {}
         return self.timm.create_model(self.name, pretrained=False, **own, **{**self.fixed, **options})
 
-    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> dict[str, Any]:
         """The image size of a transformer whose positions are a table: from the table, or from the input that is asked for."""
         table, patch = weights.get("pos_embed"), weights.get("patch_embed.proj.weight")
         if table is None or patch is None or getattr(table, "ndim", 0) != 3 or getattr(patch, "ndim", 0) != 4:

@@ -57,7 +57,14 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
                 dynamic_axes={name: {0: "N"} for name in [IMAGE, *names]},
             )
         except Exception as error:  # TorchScript raises its own types, and RuntimeError for everything else
-            raise SourceError(f"{file.path}: the TorchScript network can't be exported: {first_line(error)}") from error
+            tried = (
+                ""
+                if request.input_shape is not None
+                else f" (images {list(example.shape[1:])}; --input-shape says another shape)"
+            )
+            raise SourceError(
+                f"{file.path}: the TorchScript network can't be exported: {first_line(error)}{tried}"
+            ) from error
 
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad(), quiet():

@@ -40,7 +40,7 @@ class TorchvisionNet:
         quick = "init_weights" in inspect.signature(build).parameters or self.name in _SLOW_INIT
         return build(weights=None, **({"init_weights": False} if quick else {}), **options)
 
-    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    def options(self, weights: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> dict[str, Any]:
         """Arguments that the shapes of the weights or of the input determine: a ViT's image size, MaxViT's input size."""
         tokens, patch = weights.get("encoder.pos_embedding"), weights.get("conv_proj.weight")
         if (

@@ -34,6 +34,8 @@ POOLINGS = [
     average(2, 6, 5, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
     average(2, 6, 6, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
     average(2, 9, kernel_shape=[3], strides=[2]),
+    average(2, 3, 5, 4, kernel_shape=[2, 3, 2], strides=[1, 2, 2], pads=[0, 1, 0, 1, 1, 0]),
+    LayerCase("GlobalAveragePool", ("N", 3, 2, 3, 4)),
     LayerCase("GlobalAveragePool", ("N", 3, 3, 4)),
     LayerCase("ReduceMean", ("N", 3, 3, 4), (ints(2, 3),), {"keepdims": 0}),
     LayerCase("ReduceMean", ("N", 3, 5), (ints(-1),), {"keepdims": 1}),

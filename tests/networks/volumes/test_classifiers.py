@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,17 @@ def test_relevance(tmp_path: Path) -> None:
         assert worst(got, product) < 1e-4
         got = explainer.explain(Prepared(x.numpy()), "lrp", TARGETS, composite="epsilon-plus").raw
         assert worst(got, want) < 1e-4
+
+
+def test_programs_of_torch(tmp_path: Path) -> None:
+    """A torch.export program says its own shape; one that is asked for has to be that."""
+    shapes = ({0: torch.export.Dim("N")},)
+    program = torch.export.export(ResNet().eval(), (torch.rand(2, 3, *SIZE),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "net.pt2")
+    request = Request(tmp_path / "net.pt2", trust_code=True, preprocess="unit", output_path=tmp_path / "n.xai")
+    assert export(request).manifest.input.size == SIZE
+    with pytest.raises(RequestError, match=r"the program takes images of shape \(3, 5, 17, 23\), not \(3, 5, 17, 24\)"):
+        export(replace(request, input_shape=(3, 5, 17, 24), overwrite=True))
 
 
 class Frames(nn.Module):

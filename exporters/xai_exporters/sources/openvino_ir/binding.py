@@ -22,7 +22,7 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
 
     Args:
         model: An `openvino.Model`; it is changed.
-        shape: (C,H,W) of an image, if the user gives it.
+        shape: (C,H,W) of an image, or (C,D,H,W) of a volume, if the user gives it.
         reason: What an error says, in one line.
 
     Returns:
@@ -31,22 +31,26 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
     Raises:
         GraphError: The graph does not take images of that size.
     """
-    ports = [port for port in model.inputs if _rank(port) == 4]
+    ports = [port for port in model.inputs if _rank(port) in (4, 5)]
     if len(model.inputs) != 1 or not ports or ports[0].get_partial_shape()[1:].is_static:
         return None
     dims = ports[0].get_partial_shape()
     known = [d.get_length() if d.is_static else -1 for d in dims]
+    if shape is None and len(known) == 5:
+        return None
     if shape is None:
         node, sizes = _first_resize(ports[0])
         if node is None or any(have not in (-1, want) for have, want in zip(known[1:], sizes[1:], strict=True)):
             return None
         model.reshape([known[0], *sizes[1:]])
         return _MODES.get(str(node.get_attributes()["mode"]).lower())
-    channels, height, width = shape
+    channels, *sides = shape
     stated = _layout(ports[0])
-    last = stated == "NHWC" if stated in ("NCHW", "NHWC") else known[3] == channels and known[1] != channels
-    wanted = [height, width, channels] if last else [channels, height, width]
-    if any(have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)):
+    last = stated == "NHWC" if stated in ("NCHW", "NHWC") else known[-1] == channels and known[1] != channels
+    wanted = [*sides, channels] if last else [channels, *sides]
+    if len(wanted) != len(known) - 1 or any(
+        have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)
+    ):
         return None
     try:
         model.reshape([known[0], *wanted])
