@@ -185,7 +185,12 @@ def _parser() -> Parser:
     masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")
-    add("--metrics", action="append", metavar="M[,M...]", help="metrics, with options as in deletion:steps=50")
+    add(
+        "--metrics",
+        action="append",
+        metavar="M[,M...]",
+        help="metrics, with options as in deletion:steps=50; 'trusted' is a set of them",
+    )
     what = "class to explain, in a segmentation also A@WHERE; #3 is output 3 (default: each image's predicted class)"
     add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N", help=what)
     add("--like", metavar="IMAGE|VECTOR.npy", help="for embeddings: explain how alike each image is to this one")

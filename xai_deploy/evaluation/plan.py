@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,10 +24,16 @@ from .metrics import Column, Metric
 from .subjects import Subject
 from .truth import Boxes, Masks
 
+log = logging.getLogger(__name__)
+
 ALL = ("average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc")
 WITH_BOXES = ("energy-pointing", "argmax-pointing", "iou")
 WITH_MASKS = ("segmentation",)
 WITH_REGIONS = ("region",)
+TRUSTED = "trusted"  # a set of metrics that a user may name: those that literature trusts now
+TRUSTED_ALWAYS = ("srg", "monotonicity")
+TRUSTED_MASKS = ("mass-accuracy", "rank-accuracy")
+TRUSTED_RANDOMISED = ("emprt",)
 WITH_REGIONS_AND_MASKS = ("region-truth",)
 
 COMPARED = (
@@ -160,13 +167,52 @@ def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool
             *WITH_REGIONS * dense,
             *with_both,
         ]  # a tuple times False is empty
-    chosen = _once(specs("metric", given))
+    chosen = _once(_expanded(specs("metric", given), masks))
     names = [name for name, _ in chosen]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise OptionError(
             f"{twice}: given twice, but results hold a metric's columns only once; evaluate it again with another folder (-o)"
         )
     return chosen
+
+
+def _expanded(given: Sequence[Named], masks: bool) -> list[Named]:
+    """The metrics, the set `TRUSTED` replaced by those of its members that are not named themselves.
+
+    Raises:
+        OptionError: The set is given options.
+    """
+    named = [name for name, _ in given]
+    pairs: list[Named] = []
+    for name, options in given:
+        if name != TRUSTED:
+            pairs.append((name, options))
+            continue
+        if options:
+            raise OptionError(f"{TRUSTED}: is a set of metrics and takes no options; name the metric")
+        members = [*TRUSTED_ALWAYS, *TRUSTED_MASKS * masks, *TRUSTED_RANDOMISED]
+        pairs += [(member, {}) for member in members if member not in named]
+    return pairs
+
+
+def without_randomised(
+    given: Sequence[str | Named] | None, asked: Sequence[Named], masks: bool, subjects: Sequence[Subject]
+) -> list[Named]:
+    """The metrics without those that only the set `TRUSTED` asks for and that need randomised bundles, if there are none.
+
+    What the set leaves out for lack of these or of masks is logged.
+    """
+    named = [] if given is None else [name for name, _ in specs("metric", given)]
+    if TRUSTED not in named:
+        return list(asked)
+    lacking: dict[str, str] = {} if masks else dict.fromkeys(TRUSTED_MASKS, "give --masks")
+    if not any(subject.randomised for subject in subjects):
+        lacking |= dict.fromkeys(TRUSTED_RANDOMISED, "export with xai-export --randomise N")
+    out = {name: advice for name, advice in lacking.items() if name not in named}
+    if out:
+        parts = "; ".join(f"{name} ({advice})" for name, advice in out.items())
+        log.warning("%s metrics: left out are %s", TRUSTED, parts)
+    return [pair for pair in asked if pair[0] not in out]
 
 
 def _once(pairs: Sequence[Named]) -> list[Named]:

@@ -28,7 +28,7 @@ from . import dataset, report, summary, tables
 from .metrics import Column
 from .metrics import metrics as known_metrics
 from .other_outputs import require_same
-from .plan import Plan, choose_methods, choose_metrics
+from .plan import Plan, choose_methods, choose_metrics, without_randomised
 from .run import OnChunk, measure
 from .subjects import Subject, open_subjects, warn_of_classes
 from .summary import Group
@@ -114,7 +114,7 @@ def evaluate(
         out: Folder for the results; None: in `OUT`, a folder named after that of the images, with a number if it holds another
             evaluation.
         methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
-        metrics: Names, or pairs of a name and its options; None: the usual ones.
+        metrics: Names, or pairs of a name and its options, "trusted" being a set of them; None: the usual ones.
         target: The class explained; None: each image's predicted class, of dense scores where it is predicted. A region, an output
             ("#3") or a `Like` for other networks.
         boxes: The objects' boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
@@ -145,6 +145,7 @@ def evaluate(
     subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
     asked = choose_metrics(metrics, boxes is not None, masks is not None, own == "dense")
+    asked = without_randomised(metrics, asked, masks is not None, subjects)
     if not isinstance(target, str):
         warn_of_classes(subjects)
     root = Path(images)

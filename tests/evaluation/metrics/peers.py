@@ -47,6 +47,7 @@ OPENVINO_XAI = {
 # By quantus 0.6.0 (NumPy 2.4.6, SciPy 1.17.1).
 QUANTUS = {
     "RelevanceMassAccuracy": [0.11903503318941151, 0.4811312246744805, 0.29973709816113725],
+    "RelevanceRankAccuracy": [0.0, 0.44, 0.2857142857142857],
     "PointingGame": [0.0, 1.0, 0.0],
     "pearson": [-0.1556264004545171, -0.0636863429135318, 0.044026359925017855],
     "spearman": [-0.20191055145462442, -0.06773773339122884, 0.13775510204081634],
@@ -134,7 +135,7 @@ def quantus() -> dict[str, Any]:
     images = inputs()
     heat, boxes = maps(images, TARGET), np.stack(regions())
     found: dict[str, Any] = {}
-    for name in ("RelevanceMassAccuracy", "PointingGame"):
+    for name in ("RelevanceMassAccuracy", "RelevanceRankAccuracy", "PointingGame"):
         metric = getattr(peer, name)(abs=False, normalise=False, disable_warnings=True)
         scores = metric.evaluate_batch(a_batch=heat[:, None], s_batch=boxes[:, None])
         found[name] = [float(score) for score in scores]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...baselines import Baseline, empty
 from ...errors import OptionError
-from .metric import Case, Column, Numbers, metrics
+from .metric import Array, Case, Column, Index, Numbers, metrics
 
 Steps = int | Literal["cells"]
 
@@ -83,31 +83,56 @@ def _check(name: str, steps: Steps) -> None:
         raise OptionError(f'{name}: steps are at least 1, or "cells", not {steps}')
 
 
-def _measure(case: Case, steps: Steps, baseline: Baseline, inserting: bool) -> tuple[Numbers, Numbers]:
-    """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1."""
+def _measure(
+    case: Case, steps: Steps, baseline: Baseline, inserting: bool, ascending: bool = False
+) -> tuple[Numbers, Numbers]:
+    """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1; see `flipped`."""
     manifest = case.explainer.bundle.manifest
     if steps == "cells" and not manifest.is_cut:
         raise OptionError("steps=cells: cells are the layer's positions, and this network is not cut; give a number")
-    cells = math.prod(manifest.target.shape[1:])
+    shares, p = flipped(
+        case, math.prod(manifest.target.shape[1:]) if steps == "cells" else steps, baseline, inserting, ascending
+    )
+    # sum_s (p_s + p_(s+1)) / 2 * (share_(s+1) - share_s)
+    areas = (0.5 * (p[:, 1:] + p[:, :-1]) * np.diff(shares)).sum(axis=1)
+    count = p.shape[1] - 1
+    # Step s has changed s / count of the pixels, but for rounding to whole pixels.
+    at = np.linspace(0, count, min(count + 1, POINTS))
+    return areas, np.stack([np.interp(at, np.arange(count + 1), own) for own in p])
+
+
+def flipped(
+    case: Case, steps: int, baseline: Baseline, inserting: bool, ascending: bool = False
+) -> tuple[Numbers, Numbers]:
+    """The shares of the pixels that are changed after each step [steps+1], and p there [n,steps+1].
+
+    Args:
+        case: The maps.
+        steps: Number of steps; at most one for each pixel.
+        baseline: What replaces a pixel.
+        inserting: Pixels are inserted into the baseline, instead of being replaced by it.
+        ascending: The lowest pixels of the map come first; the order is that of the descending one backwards.
+    """
     size = case.heatmaps[0].size
-    count = min(cells if steps == "cells" else steps, size)  # a step changes at least one pixel
+    count = min(steps, size)  # a step changes at least one pixel
     taken = np.rint(np.arange(count + 1) * (size / count)).astype(np.int64)  # number of pixels changed after each step
-    areas, curves = np.empty(len(case.x)), np.empty((len(case.x), min(count + 1, POINTS)))
+    p = np.empty((len(case.x), count + 1))
     for image, heat in enumerate(case.heatmaps):
-        rank = np.empty(size, np.int64)  # rank[i] = 0 for the highest pixel; ties in reading order
-        rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(size)
-        rank = rank.reshape(heat.shape)
-        pixels, hidden = case.x[image], empty(case.x[image], manifest.input, baseline)
+        rank = ranks(heat)
+        rank = size - 1 - rank if ascending else rank
+        pixels = case.x[image]
+        hidden = empty(pixels, case.explainer.bundle.manifest.input, baseline)
         first, then = (hidden, pixels) if inserting else (pixels, hidden)
-        p = np.empty(count + 1)
         for start in range(0, count + 1, _BATCH):
             rows = slice(start, min(start + _BATCH, count + 1))
-            # Step s has changed the taken[s] highest pixels: [H,W] < [b,1,1] -> [b,H,W], then an axis for the colours.
+            # Step s has changed the taken[s] first pixels: [H,W] < [b,1,1] -> [b,H,W], then an axis for the colours.
             reached = case.layered(rank[None] < taken[rows, None, None])
-            p[rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
-        # sum_s (p_s + p_(s+1)) / 2 * (share_(s+1) - share_s)
-        areas[image] = (0.5 * (p[1:] + p[:-1]) * np.diff(taken / size)).sum()
-        # Step s has changed s / count of the pixels, but for rounding to whole pixels.
-        at = np.linspace(0, count, curves.shape[1])
-        curves[image] = np.interp(at, np.arange(count + 1), p)
-    return areas, curves
+            p[image, rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
+    return taken / size, p
+
+
+def ranks(heat: Array) -> Index:
+    """The rank of each pixel of a map, [H,W]: 0 for the highest; ties in reading order."""
+    rank = np.empty(heat.size, np.int64)
+    rank[np.argsort(-heat.ravel(), kind="stable")] = np.arange(heat.size)
+    return rank.reshape(heat.shape)
