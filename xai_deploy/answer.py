@@ -219,7 +219,7 @@ def origin(explainer: Explainer) -> dict[str, Any]:
     return {
         "bundle": {
             "name": manifest.name,
-            "layer": manifest.target.title,
+            "layer": manifest.layers_title,
             "digest": manifest.digest,
             "activation": manifest.activation,
             "batch": manifest.batch,

@@ -227,11 +227,15 @@ def _print_summary(done: Export) -> None:
 
 
 def _layer(manifest: Manifest) -> str:
-    """Where the network was cut, and how many tensors pass beside."""
+    """Where the network was cut, and how many tensors pass beside; a line for each layer."""
     if not manifest.is_cut:
         return "none: the network stays whole"
-    target, beside = manifest.target, f", beside it {len(manifest.side)} side tensor(s)" if manifest.side else ""
-    return f"{target.asked} = {target.tensor}: {' x '.join(map(str, target.shape))}{beside}"
+    lines = []
+    for level, layer in enumerate(manifest.layers):
+        sides = len(manifest.at(level).side)
+        beside = f", beside it {sides} side tensor(s)" if sides else ""
+        lines.append(f"{layer.asked} = {layer.tensor}: {' x '.join(map(str, layer.shape))}{beside}")
+    return "\n".join(lines)
 
 
 def _print_randomised(done: Export, beside: Export, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from torch.nn.functional import interpolate
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError, LayerError
 
-from xai_deploy import Explainer, Explanation
+from xai_deploy import Explainer, Explanation, write_image
+from xai_deploy.cli.check import main as check
+from xai_deploy.cli.evaluate import main as evaluate
+from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import NotApplicableError, OptionError
 from xai_deploy.format.bundle import Bundle
 
 from ..exporters import nets, onnx_nets
 from ..exporters.checks import Runner, close, onnxruntime, open_vino
 from ..exporters.running import both_ways, onnx_request
+from ..networks.outputs import nets as outputs
 
 Array = NDArray[np.float32]
 LAYERS = ("a", "b", "c", "d", "e")
@@ -205,3 +210,56 @@ def test_manifest(folder: Path) -> None:
     assert one["requires"] == []
     assert several["requires"] == ["levels"]
     assert (folder / "all.xai/tail.onnx").read_bytes() == (folder / "a.xai/tail.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("net", "target"),
+    [(outputs.UNet("transposed"), "0@4,4,8,8"), (outputs.Embedding(unit=True), np.ones(6, np.float32))],
+)
+def test_regions_and_embeddings(tmp_path: Path, net: torch.nn.Module, target: Any) -> None:
+    """Beside a skip connection, with regions, and with a vector as target: at each layer as alone."""
+    source, x = outputs.saved(net, tmp_path / "net.onnx"), outputs.images(2)
+    layers = ["/Relu", "/Relu_1", "/Relu_2"][: 3 if isinstance(net, outputs.UNet) else 2]
+    size = (3, *outputs.SIZE)
+    together = Request(source, ",".join(layers), tmp_path / "all.xai", preprocess="none", input_shape=size)
+    methods = ("grad-cam", "relevance-cam", "reciprocam")
+    all_layers = Explainer(export(together).path).explain_many(x, methods, [target])
+    for level, layer in enumerate(layers):
+        one = Request(source, layer, tmp_path / f"{level}.xai", preprocess="none", input_shape=size)
+        for got, want in zip(
+            all_layers,
+            Explainer(export(one).path).explain_many(x, methods, [target]),
+            strict=True,
+        ):
+            scale = np.abs(want.raw).max()
+            np.testing.assert_allclose(got.layers[level].raw, want.raw, rtol=0, atol=2e-5 * scale, err_msg=got.method)
+
+
+def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture per layer, or of all together; rows for each layer and for all together; the commands' reports name every layer."""
+    photos, bundle = tmp_path / "photos", str(folder / "all.xai")
+    photos.mkdir()
+    for i in range(2):
+        write_image(photos / f"{i}.png", np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8))
+    given = [bundle, str(photos), "-t", "1", "--no-report"]
+    assert explain([*given, "-m", "layer-cam,occlusion", "--combine", "each", "-o", str(tmp_path / "each")]) == 0
+    pictures = [path.name for path in (tmp_path / "each").glob("0--*.png")]
+    assert sorted(pictures) == [*(f"0--layer-cam+layer={layer}--1.png" for layer in LAYERS), "0--occlusion--1.png"]
+    assert explain([*given, "-m", "layer-cam", "--combine", "mean", "-o", str(tmp_path / "mean")]) == 0
+    report = json.loads((tmp_path / "mean/results.json").read_text())
+    assert report["bundle"]["layer"] == "a, 8 x 10; b, 8 x 10; c, 4 x 5; d, 4 x 5; e, 4 x 5"
+    capsys.readouterr()
+    one = str(folder / "a.xai")
+    assert explain([one, str(photos), "--combine", "mean", "-o", str(tmp_path / "x")]) == 2
+    assert "this bundle has one, a" in capsys.readouterr().err
+    given = ["-m", "grad-cam,cam,occlusion", "--metrics", "complexity"]
+    assert evaluate([bundle, str(photos), *given, "-o", str(tmp_path / "scores")]) == 0
+    told = capsys.readouterr().out
+    rows = [line.split()[0] for line in told.splitlines() if line.startswith(("grad-cam", "cam", "occlusion"))]
+    assert rows == [
+        *(f"grad-cam+layer={layer}" for layer in LAYERS),
+        "grad-cam+combine=max",
+        "cam+layer=e",
+        "occlusion",
+    ]
+    assert check([bundle, bundle, str(photos), "-m", "grad-cam"]) == 0

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 def warn_of_differences(reference: Explainer, deployed: Explainer) -> None:
     """Warn of differences between the bundles that make maps or predictions differ although both networks are right."""
     one, other = reference.bundle, deployed.bundle
-    layers = [bundle.manifest.target.name for bundle in (one, other)]
-    shapes = [bundle.manifest.target.shape for bundle in (one, other)]
+    layers = [", ".join(layer.name for layer in bundle.manifest.layers) for bundle in (one, other)]
+    shapes = [[layer.shape for layer in bundle.manifest.layers] for bundle in (one, other)]
     # Two names may mean the same layer; two names with different shapes can't.
     cut = one.manifest.is_cut and other.manifest.is_cut
     if cut and layers[0] != layers[1] and shapes[0] != shapes[1]:
@@ -46,6 +46,6 @@ def described(explainer: Explainer) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "digest": manifest.digest,
-        "layer": manifest.target.name,
+        "layer": ", ".join(layer.name for layer in manifest.layers),
         "runtime": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
     }

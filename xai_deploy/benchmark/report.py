@@ -117,7 +117,7 @@ def benchmark(
             of_backend += measured
         results += _sorted(of_backend, list(opened))
     return Report(
-        bundles=[Tested(path, m.name, m.target.title, m.digest) for path, m in opened.items()],
+        bundles=[Tested(path, m.name, m.layers_title, m.digest) for path, m in opened.items()],
         plain="head and tail of the bundle" if settings.model is None else settings.model,
         input="noise" if settings.image is None else settings.image,
         target="predicted" if predicted else "given",
@@ -295,7 +295,7 @@ def _result(
     whole = job.method == PLAIN and settings.model is not None
     return Result(
         bundle=None if whole else job.bundle,
-        layer=None if whole else opened[job.bundle].target.title,
+        layer=None if whole else opened[job.bundle].layers_title,
         backend=job.backend,
         method=job.method,
         options=dict(job.options),

@@ -20,7 +20,7 @@ from ..foundation.options import options_of, read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import InputRange, image_files
 from ..methods import create, methods
-from ..methods.sets import expanded
+from ..methods.sets import expanded, with_combine
 from ..preprocess import read_pixels
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,16 @@ def expand_sets(requests: Sequence[MethodRequest], manifests: Sequence[Manifest]
     """What `parse_methods` gave, with "all" and "fast" replaced by their methods; see `methods.sets.expanded`."""
     pairs = expanded([(request.name, request.options) for request in requests], manifests)
     return [MethodRequest(name, {key: str(value) for key, value in options.items()}) for name, options in pairs]
+
+
+def at_layers(
+    requests: Sequence[MethodRequest], combine: str | None, manifests: Sequence[Manifest]
+) -> list[MethodRequest]:
+    """The methods, those that need a layer with what --combine says unless they say it themselves; see `sets.with_combine`."""
+    if combine is None:
+        return list(requests)
+    pairs = with_combine([(request.name, request.options) for request in requests], combine, manifests[0])
+    return expand_sets([MethodRequest(name, dict(sorted(options.items()))) for name, options in pairs], manifests)  # type: ignore[arg-type]
 
 
 def with_segments(requests: Sequence[MethodRequest], written: str | None) -> list[MethodRequest]:

@@ -52,7 +52,7 @@ class Drawing:
         manifest = explainer.bundle.manifest
         self.sheet = ContactSheet(
             Path(f"contact-sheet{self.suffix}"),
-            f"{manifest.name}, layer {manifest.target.title}, {explainer.backend} on {arguments.device}",
+            f"{manifest.name}, layer {manifest.layers_title}, {explainer.backend} on {arguments.device}",
             lambda path, page: write(path.name, encode_image(page, self.suffix, _QUALITY)),
             self.style,
             self._tile,

@@ -12,6 +12,7 @@ from .. import backend_names, method_names
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..methods import methods
+from ..methods.across import EACH
 from . import examples
 from .arguments import describe_options, method_table
 from .console import Parser, command
@@ -92,6 +93,11 @@ def _parser() -> Parser:
         action="append",
         metavar="IMAGE|VECTOR.npy",
         help="for embeddings: explain how alike each image is to this one; repeatable",
+    )
+    add(
+        "--combine",
+        choices=("max", "mean", "sum", EACH),
+        help="for a bundle of several layers: how their maps are put together, or a picture of each (default: max)",
     )
     add(
         "--segments",

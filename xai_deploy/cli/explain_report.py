@@ -126,7 +126,8 @@ def _option(option: tuple[str, Any]) -> str:
 
 
 def _has(options: Mapping[str, Any], method: Any) -> bool:
-    return all(getattr(method, key) == value for key, value in options.items())
+    defaults = {"combine": "max", "layer": None}  # options that a method has in bundles of several layers
+    return all(getattr(method, key, defaults.get(key)) == value for key, value in options.items())
 
 
 def _lead(report: Mapping[str, Any], methods: Sequence[tuple[str, Mapping[str, str]]]) -> str:

@@ -29,6 +29,7 @@ from ..targets import Target
 from .arguments import (
     Bad,
     MethodRequest,
+    at_layers,
     expand_sets,
     find_images,
     parse_methods,
@@ -77,7 +78,9 @@ class Explanations:
             export=export_of(arguments, arguments.bundle, asked),
         )
         self.input = self.explainer.bundle.manifest.input
-        self.methods = with_segments(expand_sets(asked, [self.explainer.bundle.manifest]), arguments.segments)
+        manifests = [self.explainer.bundle.manifest]
+        methods = at_layers(expand_sets(asked, manifests), arguments.combine, manifests)
+        self.methods = with_segments(methods, arguments.segments)
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.names = unique_names(self.paths)
         warn_of(self.explainer, arguments.bundle)

@@ -17,7 +17,7 @@ from ..foundation.options import Named, options_of, specs, title_of
 from ..images import MAX_PIXELS, InputRange
 from ..methods import applicable
 from ..methods import create as create_method
-from ..methods.sets import expanded
+from ..methods.sets import expanded, rows
 from ..targets import Like, One
 from . import metrics as _metrics
 from .metrics import Column, Metric
@@ -145,11 +145,13 @@ class Plan:
 def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subject]) -> list[Named]:
     """The methods given, each once, "all" and "fast" being sets of them; None: the fast ones, without a word on the others.
 
+    If the first bundle has several layers, a method stands for itself at each of them, and for all of them together.
+
     Raises:
         OptionError: The list is empty, or holds something that is not a method.
     """
     manifests = [subject.explainer.bundle.manifest for subject in subjects]
-    return expanded(specs("method", applicable(manifests) if given is None else given), manifests)
+    return rows(expanded(specs("method", applicable(manifests) if given is None else given), manifests), manifests[0])
 
 
 def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool, dense: bool = False) -> list[Named]:

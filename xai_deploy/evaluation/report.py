@@ -128,7 +128,7 @@ def _network(subject: Subject) -> dict[str, str]:
     how = manifest.input.preprocess
     return {
         "name": subject.name,
-        "layer": manifest.target.title,
+        "layer": manifest.layers_title,
         "backend": f"{explainer.backend} on {explainer.device}, {explainer.precision}",
         "input": f"{manifest.input.height} x {manifest.input.width}, resize {how.resize}, {how.interpolation}"
         + ", assumed" * how.assumed,

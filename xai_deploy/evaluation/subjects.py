@@ -140,7 +140,7 @@ def _check_randomised(made: Sequence[Explainer]) -> None:
     for step, explainer in enumerate(made[1:], 1):
         manifest = explainer.bundle.manifest
         random = manifest.randomised
-        fits = (manifest.input, manifest.target, manifest.classes) == (own.input, own.target, own.classes)
+        fits = (manifest.input, manifest.layers, manifest.classes) == (own.input, own.layers, own.classes)
         if random is None or (random.step, random.of) != (step, len(made) - 1) or not fits:
             raise XaiError(
                 f"{explainer.bundle.path}: is not step {step} of {len(made) - 1} of randomising {made[0].bundle.path}; export "

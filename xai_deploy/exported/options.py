@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import OptionError
 from ..foundation.options import specs, unknown
 from ..methods import create
+from ..methods.across import without_layers
 from ..methods.method import MethodSet
 
 METHODS = "methods"
@@ -109,7 +110,7 @@ def _for_methods(methods: Any, given: Sequence[str]) -> list[str]:
         if name in typing.get_args(MethodSet):
             flags[flag("all_graphs")] = None
             continue
-        for role in create(name, options).roles:
+        for role in create(name, without_layers(options)).roles:
             # "pixel-relevance-epsilon-plus" -> "pixel-relevance", "epsilon-plus"
             start, dash, composite = role.partition("relevance-")
             if composite and composite not in known:

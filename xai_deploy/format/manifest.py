@@ -168,6 +168,11 @@ class Manifest:
         """All layers at which the network was cut."""
         return self.target, *(level.layer for level in self.levels)
 
+    @property
+    def layers_title(self) -> str:
+        """The layers' names and the sizes of their maps, for people."""
+        return "; ".join(layer.title for layer in self.layers)
+
     def at(self, level: int) -> Manifest:
         """The manifest as one layer of several sees it: its own tail is the `tail`, and there is no other layer.
 

@@ -50,6 +50,11 @@ def class_for(cls: type[Any], name: str, options: Mapping[str, object]) -> type[
     return with_layers(cls)  # type: ignore[arg-type]
 
 
+def without_layers(options: Mapping[str, object]) -> dict[str, object]:
+    """The options but those about layers."""
+    return {key: value for key, value in options.items() if key not in ("combine", "layer")}
+
+
 def levels_of(method: Any, manifest: Manifest) -> tuple[int, ...]:
     """The numbers of the layers at which a method runs: the one that its option names, or all. (0,) if it needs no layer.
 
@@ -88,7 +93,7 @@ def at_each(name: str, method: Any, options: Mapping[str, object], manifest: Man
     Raises:
         NotApplicableError: There is no such layer.
     """
-    rest = {key: value for key, value in options.items() if key != "combine"}
+    rest = without_layers(options)
     if not method.needs_layer or len(manifest.layers) == 1:
         return [rest]
     fitting = [

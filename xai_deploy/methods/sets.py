@@ -9,8 +9,8 @@ from typing import get_args
 from ..errors import OptionError
 from ..format.bundle import Manifest
 from ..foundation.options import Named
-from .across import EACH, at_each
-from .method import MethodSet, applicable, create, left_out
+from .across import EACH, at_each, without_layers
+from .method import MethodSet, applicable, create, lacks, left_out
 
 log = logging.getLogger(__name__)
 
@@ -57,5 +57,38 @@ def each_layer(name: str, options: Mapping[str, object], manifest: Manifest) -> 
     Raises:
         NotApplicableError: There is no such layer.
     """
-    rest = {key: value for key, value in options.items() if key != "combine"}
-    return [(name, own) for own in at_each(name, create(name, rest), rest, manifest)]
+    return [(name, own) for own in at_each(name, create(name, without_layers(options)), options, manifest)]
+
+
+def with_combine(pairs: Sequence[Named], combine: str, manifest: Manifest) -> list[Named]:
+    """Methods, those that need a layer with this option unless they have it, or name a layer.
+
+    Raises:
+        OptionError: The bundle has one layer, and nothing to put together.
+    """
+    if len(manifest.layers) == 1:
+        raise OptionError(
+            f"combine puts the maps of several layers together, and this bundle has one, {manifest.target.name}"
+        )
+    return [
+        (name, {**options, "combine": combine})
+        if create(name, without_layers(options)).needs_layer and not options.keys() & {"combine", "layer"}
+        else (name, options)
+        for name, options in pairs
+    ]
+
+
+def rows(pairs: Sequence[Named], manifest: Manifest) -> list[Named]:
+    """What tables of a bundle tell apart: a method at each of several layers, and all of them together."""
+    if len(manifest.layers) == 1:
+        return list(pairs)
+    told: list[Named] = []
+    for name, options in pairs:
+        method = create(name, options)
+        if not method.needs_layer or options.keys() & {"combine", "layer"}:
+            told.append((name, options))
+            continue
+        told += each_layer(name, options, manifest)
+        if lacks(method, manifest) is None:
+            told.append((name, {**options, "combine": "max"}))
+    return told
