@@ -30,8 +30,9 @@ bundle, backend, image = sys.argv[1:]
 explainer = xai_deploy.Explainer(bundle, backend)
 images = [xai_deploy.read_image(image)]
 few = {"masks": 64, "samples": 64, "iterations": 2}  # thousands would show no more
+per_channel = {"ss-cam": {"samples": 2}, "is-cam": {"samples": 2}}
 methods = [
-    (name, {key: few[key] for key in few if hasattr(xai_deploy.methods.create(name, {}), key)})
+    (name, per_channel.get(name) or {key: few[key] for key in few if hasattr(xai_deploy.methods.create(name, {}), key)})
     for name in explainer.methods()
 ]
 assert set(xai_deploy.method_names()) - {"own-map"} == {name for name, _ in methods}
