@@ -19,7 +19,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import GraphError
 from ..graph.reading import STRAIGHT, called
-from .rewriting import OURS, Rewriting, attribute_of, inputs_of
+from .rewriting import OURS, Rewriting, attribute_of, fits, inputs_of
 
 Array = NDArray[Any]
 _LIMITS = {"int4": (-8, 7), "uint4": (0, 15), "int16": (-32768, 32767), "uint16": (0, 65535)}
@@ -36,6 +36,20 @@ def to_common_codes(model: onnx.ModelProto) -> onnx.ModelProto | None:
     if not any(node.op_type in (_QUANTISE, _DEQUANTISE, _N_BITS) for node in model.graph.node):
         return None
     return _Codes(model).run()
+
+
+def only_weights(model: onnx.ModelProto) -> bool:
+    """Whether codes are those of weights alone, so that the model in these forms differs by the rounding of floats only.
+
+    ONNX Runtime 1.31 quantises the input of MatMulNBits, too, if it has accuracy level 4 or codes of 8 bits.
+    """
+
+    def rounds(node: NodeProto) -> bool:
+        if node.op_type == _N_BITS:
+            return bool(attribute_of(node, "accuracy_level", 0) == 4 or attribute_of(node, "bits", 4) == 8)
+        return bool(node.op_type == _QUANTISE)
+
+    return not any(map(rounds, model.graph.node))
 
 
 class _Codes(Rewriting):
@@ -125,7 +139,7 @@ class _Codes(Rewriting):
             return
         s = s.astype(np.float32)
         block, axis = int(attribute_of(node, "block_size", 0)), int(attribute_of(node, "axis", 1)) % max(codes.ndim, 1)
-        narrow = next((k for k in (np.int8, np.uint8) if _fits(codes, k) and _fits(z, k)), None)
+        narrow = next((k for k in (np.int8, np.uint8) if fits(codes, k) and fits(z, k)), None)
         if narrow is None or (block and codes.shape[axis] % block):
             self.floats(
                 name, (codes.astype(np.float32) - _spread(z, codes, axis, block)) * _spread(s, codes, axis, block)
@@ -197,7 +211,7 @@ class _Codes(Rewriting):
             zeros = z.reshape(-1)
         weight = self.name(f"{name}/weight")
         s = s.reshape(n, count).astype(np.float32)
-        if k % block or not _fits(zeros, np.uint8):
+        if k % block or not fits(zeros, np.uint8):
             wide = [np.repeat(part.reshape(n, count), block, axis=1)[:, :k].astype(np.float32) for part in (zeros, s)]
             self.floats(weight, (codes[:, :k].astype(np.float32) - wide[0]) * wide[1])
         else:
@@ -227,8 +241,3 @@ def _spread(array: Array, codes: Array, axis: int, block: int) -> Array:
     if array.size == 1:
         return array.reshape(())
     return array.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
-
-
-def _fits(array: Array, kind: Any) -> bool:
-    limits, values = np.iinfo(kind), array.astype(np.float32)
-    return bool((values == np.round(values)).all() and (values >= limits.min).all() and (values <= limits.max).all())

@@ -27,7 +27,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import GraphError
 from ..graph.reading import STRAIGHT, called
-from .rewriting import Rewriting, attribute_of, inputs_of
+from .rewriting import Rewriting, attribute_of, fits, inputs_of
 
 Array = NDArray[Any]
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "finn")
@@ -203,7 +203,7 @@ class _Quantisers(Rewriting):
     def weight(self, node: NodeProto, codes: Array, scale: Array, zero: Array) -> None:
         """A constant (codes - zero) scale: in codes of 8 bits if they fit, else in floats."""
         name, axis = node.output[0], _axis(codes, scale)
-        kind = next((k for k in (np.int8, np.uint8) if all(_fits(a, k) for a in (codes, zero))), None)
+        kind = next((k for k in (np.int8, np.uint8) if all(fits(a, k) for a in (codes, zero))), None)
         alike = zero.size == 1 or zero.shape == scale.shape
         if kind is None or axis is None or not alike:
             floats = ((codes - zero) * scale).astype(np.float32)
@@ -271,12 +271,6 @@ def _axis(codes: Array, scale: Array) -> int | None:
     long = [i for i, d in enumerate(scale.shape) if d != 1]
     axis = codes.ndim - scale.ndim + long[0]
     return axis if len(long) == 1 and axis >= 0 and codes.shape[axis] == scale.size else None
-
-
-def _fits(array: Array, kind: Any) -> bool:
-    limits = np.iinfo(kind)
-    whole = bool((array == np.round(array)).all())
-    return whole and bool((array >= limits.min).all()) and bool((array <= limits.max).all())
 
 
 def _refuse(node: NodeProto, reason: str) -> GraphError:

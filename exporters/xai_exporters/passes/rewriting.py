@@ -74,3 +74,9 @@ def inputs_of(node: NodeProto, count: int) -> list[str]:
 def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
     """An attribute's value, or the operator's default."""
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def fits(array: np.ndarray[Any, Any], kind: Any) -> bool:
+    """Whether all entries are whole numbers of an integer type."""
+    limits, values = np.iinfo(kind), array.astype(np.float64)
+    return bool((values == np.round(values)).all() and (values >= limits.min).all() and (values <= limits.max).all())

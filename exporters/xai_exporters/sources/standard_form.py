@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import VerificationError
 from ..graph.measure import open_session, run_single
-from ..passes.codes import to_common_codes
+from ..passes.codes import only_weights, to_common_codes
 from ..passes.elsewhere import in_standard_operators, not_computed_here
 from ..passes.int8_input import coded_input, to_codes, to_floats, to_pixels
 from ..passes.old_opset import upgrade_old
@@ -108,7 +108,8 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     if model is original and qdq is None:
         return TrainedNetwork(model, kind, notes=notes)
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
-    tolerance = STEPS if codes is not None or qdq is not None else None
+    rounds = qdq is not None or (codes is not None and not only_weights(original))
+    tolerance = STEPS if rounds else None
     if qdq is not None and qdq.beside is not None:
         tolerance = math.inf
 

@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from xai_exporters.errors import GraphError
-from xai_exporters.passes.codes import to_common_codes
+from xai_exporters.errors import GraphError, VerificationError
+from xai_exporters.passes import codes
+from xai_exporters.passes.codes import only_weights, to_common_codes
+from xai_exporters.sources.standard_form import STEPS, in_standard_form
 
 from xai_deploy.format.bundle import Bundle
 
@@ -120,6 +122,24 @@ def test_export(case: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
         for role in ("gradient", "input-gradient", "relevance"):
             got = run(bundle.graph(role), feeds_of(bundle, role, IMAGES[:1], between))
             assert all(np.isfinite(value).all() and value.any() for value in got.values())
+
+
+def test_weights_alone_are_held_to_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scale that is 1 % off is seen; with activations in codes the bound is that of their steps."""
+    b = Codes(21)
+    x = b("Conv", "image", b.stored((6, 3, 3, 3), "int4"), pads=[1] * 4)
+    x = b("Flatten", b("GlobalAveragePool", b("Relu", x)))
+    model = b.model(b("MatMul", x, b.stored((6, 5), "uint4", 0, 3), out="scores"), ir_version=10)
+    for level, bits, tolerance in ((0, 4, None), (4, 4, STEPS), (0, 8, STEPS)):
+        kind = helper.make_node("MatMulNBits", ["x"], ["y"], domain="com.microsoft", accuracy_level=level, bits=bits)
+        assert only_weights(helper.make_model(helper.make_graph([kind], "net", [], []))) == (tolerance is None)
+    assert in_standard_form(model, "ONNX").tolerance is None
+    assert in_standard_form(network("int4"), "ONNX").tolerance == STEPS
+    export_onnx(tmp_path, model)
+    blocks = codes._Codes.blocks
+    monkeypatch.setattr(codes._Codes, "blocks", lambda self, c, s, *rest: blocks(self, c, s * np.float32(1.01), *rest))
+    with pytest.raises(VerificationError, match="differs"):
+        export_onnx(tmp_path, model, output_path=tmp_path / "wrong.xai")
 
 
 def test_codes_as_the_output(tmp_path: Path) -> None:
