@@ -10,11 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DtypeError, NonFiniteInputError, ShapeError
+from .errors import DtypeError, InputError, NonFiniteInputError, ShapeError
 from .format.bundle import FurtherInputs, Input, Manifest, Port
+from .images.given import Image
 from .images.npy import is_npy, read_numbers
 from .preprocess import Images, Prepared, as_list, prepare
 
+ImagesTogether: TypeAlias = Image | Sequence[Image | tuple[Image, ...]] | Prepared
+"""Images, or for networks of several image inputs tuples of one image for each."""
 Rows: TypeAlias = Mapping[str, NDArray[Any]]
 Given: TypeAlias = Mapping[str, Any]
 """Name of an input -> its images, or its array: one for all images, or one for each."""
@@ -42,7 +45,10 @@ class Beside:
         for name, column in self._columns.items():
             own = [column[0]] * len(rows) if len(column) == 1 else [column[i] for i in rows]
             spec = self._images.get(name)
-            taken[name] = np.stack(own if spec is None else _prepared(own, spec))
+            try:
+                taken[name] = np.stack(own if spec is None else _prepared(own, spec))
+            except InputError as error:
+                raise type(error)(f"{name!r}: {error}") from None
         return taken
 
 
@@ -154,25 +160,45 @@ def of_commands(texts: Sequence[str], paths: Sequence[Path], manifest: Manifest)
         InputError: A text names no input, or a folder lacks an image's file.
     """
     images = {image.name for image in manifest.further.images}
-    names = {port.name for port in manifest.further.ports}
+    ports = {port.name: port for port in manifest.further.ports}
     given: dict[str, Any] = {}
     for text in texts:
         # a name may hold =, as a file's may
-        name = next((name for name in sorted(names, key=len, reverse=True) if text.startswith(f"{name}=")), None)
+        name = next((name for name in sorted(ports, key=len, reverse=True) if text.startswith(f"{name}=")), None)
         if name is None:
             raise ShapeError(
                 f"--input {text}: is not NAME=FILE for an input that the network takes beside the images "
-                f"({', '.join(sorted(names)) or 'it takes none'})"
+                f"({', '.join(ports) or 'it takes none'})"
             )
         value = text[len(name) + 1 :]
         if Path(value).is_dir():
             files = _of_each(Path(value), paths, name)
             given[name] = files if name in images else np.stack([read_numbers(file) for file in files])
-        elif name in images or is_npy(Path(value)):
+        elif name in images:
             given[name] = value
         else:
-            given[name] = _number(value, name)
+            given[name] = read_numbers(Path(value)) if is_npy(Path(value)) else _number(value, name)
+        if name not in images and _is_for_each(given[name], ports[name]) and len(given[name]) not in (1, len(paths)):
+            raise ShapeError(f"--input {text}: holds {len(given[name])} rows for {len(paths)} images")
     return given
+
+
+def of_some(given: Given, index: Sequence[int], manifest: Manifest) -> Given:
+    """What `of_commands` gave, for some of the images."""
+    ports = {port.name: port for port in manifest.further.ports}
+
+    def own(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [value[i] for i in index]
+        for_each = isinstance(value, np.ndarray) and _is_for_each(value, ports[name]) and len(value) > 1
+        return value[list(index)] if for_each else value
+
+    return {name: own(name, value) for name, value in given.items()}
+
+
+def _is_for_each(array: NDArray[Any], port: Port) -> bool:
+    """Whether an array has a row for each image."""
+    return array.ndim == len(port.shape) + 1
 
 
 def _of_each(folder: Path, paths: Sequence[Path], name: str) -> list[Path]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
 from .backends import Config, Session, create
-from .beside import Beside, Given, Rows, together
+from .beside import Beside, Given, ImagesTogether, Rows, together
 from .chunks import Part, joined, joined_maps, naming, run_method
 from .errors import NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
@@ -34,7 +34,7 @@ from .methods.across import levels_of
 from .methods.method import require_roles
 from .opened_network import OpenedNetwork
 from .pictures.thumbnail import small
-from .preprocess import Images, Prepared, prepare, read_for
+from .preprocess import Prepared, prepare, read_for
 from .targets import CheckedTarget, ScoreSpace, Target
 from .targets import read as read_targets
 from .targets.seeds import versus_of
@@ -130,7 +130,7 @@ class Explainer:
 
     def explain(
         self,
-        images: Images,
+        images: ImagesTogether,
         method: str = "reciprocam",
         target: Target = None,
         *,
@@ -160,7 +160,7 @@ class Explainer:
 
     def explain_many(
         self,
-        images: Images,
+        images: ImagesTogether,
         methods: Sequence[MethodSpec] = ("reciprocam",),
         targets: Sequence[Target] = (None,),
         inputs: Given | None = None,
@@ -219,13 +219,13 @@ class Explainer:
         """
         read_targets([target], 1, self.space)
 
-    def predict(self, images: Images, inputs: Given | None = None) -> NDArray[np.float32]:
+    def predict(self, images: ImagesTogether, inputs: Given | None = None) -> NDArray[np.float32]:
         """The logits [N,classes] of images, as for `explain`."""
         batch, beside = together(images, inputs, self.bundle.manifest)
         rows = self._rows(len(batch))
         return np.concatenate([self._forward([batch[i] for i in own], beside.rows(own)).logits for own in rows])
 
-    def prepare(self, images: Images, inputs: Given | None = None) -> Prepared:
+    def prepare(self, images: ImagesTogether, inputs: Given | None = None) -> Prepared:
         """Preprocess images, given as for `explain`. `explain` and `predict` take the result in place of images."""
         batch, beside = together(images, inputs, self.bundle.manifest)
         prepared = np.stack([prepare(image, self.bundle.manifest.input) for image in batch])

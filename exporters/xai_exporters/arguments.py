@@ -148,8 +148,9 @@ def request_of(options: argparse.Namespace) -> Request:
     values: dict[str, Any] = load_config(options.config) if options.config else {}
     given = {f.name: getattr(options, f.name, None) for f in dataclasses.fields(Request)}
     values |= {key: value for key, value in given.items() if value is not None}
-    if options.composite is not None:
-        values["composite"] = tuple(options.composite)
+    for name in ("composite", "input", "input_image"):
+        if getattr(options, name) is not None:
+            values[name] = tuple(getattr(options, name))
     if options.serve_repo is not None:
         values["serve_repo"] = options.serve_repo[0], Path(options.serve_repo[1])
     if options.fuse is not None:

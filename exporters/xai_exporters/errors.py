@@ -53,6 +53,18 @@ class LayerError(ExportError):
     """No such layer, an ambiguous one, or one at which the network can't be cut."""
 
 
+class OtherInputError(LayerError):
+    """The layer depends on another image than the one that is explained.
+
+    Attributes:
+        input: The name of that image input in the source.
+    """
+
+    def __init__(self, message: str, input: str) -> None:
+        super().__init__(message)
+        self.input = input
+
+
 class ExtentError(LayerError):
     """The layer covers a part of the image, or a border around it as well."""
 

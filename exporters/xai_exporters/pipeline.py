@@ -18,13 +18,14 @@ from xai_deploy.faithful import ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import Randomised
 
-from .bundle.describe import describe, image_input, settle
+from .bundle.beside import noise_beside, noise_images
+from .bundle.describe import describe, further_inputs, image_input, settle
 from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.labels import class_names
 from .bundle.recipes import Ask
 from .bundle.rounding import why_unusable
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
-from .bundle.verify import Verified, check_backward, noise_images, verify
+from .bundle.verify import Verified, check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
 from .cut.plan import plan_cuts
@@ -32,10 +33,11 @@ from .cut.scores.logits import drop_foreign_outputs, find_logits
 from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
-from .errors import BatchError, ExportError, RequestError, VerificationError
+from .errors import BatchError, ExportError, OtherInputError, RequestError, VerificationError
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
 from .passes.heads import add_embedding_head, add_zero_shot_head
+from .passes.network_inputs import asked_of, build_in, drop_unused_inputs
 from .question import refuse
 from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
@@ -148,16 +150,22 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     say("reading the network")
     network, request = _read(request)
     say("cleaning the graph")
-    graph = clean(network.proto, request.input_shape)
+    graph = clean(network.proto, request.input_shape, None, asked_of(request))
     request = settle(request, network, graph, ask)
-    try:
-        done = _export_all(request, roles, network, graph, (path, *steps), say)
-    except BatchError as error:
-        if graph.reason is not None:  # it was exported for one image at a time already
-            raise
-        say("starting again, for one image at a time")
-        graph = clean(network.proto, request.input_shape, str(error))
-        done = _export_all(request, roles, network, graph, (path, *steps), say)
+    done = None
+    while done is None:
+        try:
+            done = _export_all(request, roles, network, graph, (path, *steps), say)
+        except BatchError as error:
+            if graph.reason is not None:  # it was exported for one image at a time already
+                raise
+            say("starting again, for one image at a time")
+            graph = clean(network.proto, request.input_shape, str(error), asked_of(request))
+        except OtherInputError as error:
+            if request.explain_input is not None:
+                raise
+            request = replace(request, explain_input=error.input)  # the one image that the layer depends on
+            graph = clean(network.proto, request.input_shape, graph.reason, asked_of(request))
     return replace(done, seconds=time.perf_counter() - started, reads=files_read(request, network))
 
 
@@ -167,7 +175,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     say("reading the network")
     network, request = _read(replace(request, split="auto"))
     say("measuring the graph")
-    graph = clean(network.proto, request.input_shape)
+    graph = clean(network.proto, request.input_shape, None, asked_of(request))
     logits = find_logits(graph, request.output, request.task)
     drop_foreign_outputs(graph, logits)
     return candidates(graph, logits)
@@ -176,6 +184,8 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
 def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     """The network, with the head that the request adds to it, whose output the returned request explains."""
     network = load_source(request)
+    if request.input:
+        network = replace(network, proto=build_in(network.proto, request))
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request
@@ -277,12 +287,12 @@ def _plan(
         random = randomise_step(graph.model, random)
         # the randomised graph is the source now; no framework has a forward pass for it
         network = replace(network, proto=ir.to_proto(graph.model), taps={}, reference=None)
+    drop_unused_inputs(graph.graph, [choice.logits.value, *graph.graph.outputs])
     image = image_input(request, network, graph)
-    if request.web is not None and image.preprocess.color == "CHANNELS":
-        raise RequestError(f"--web: the page explains photos; the network takes images of {image.channels} channels")
+    beside = further_inputs(request, network, graph)
     if random is None:  # random weights move nothing
         say("following patches of an image")
-        choice = follow_choice(graph, choice, request, noise_images(image, 2))
+        choice = follow_choice(graph, choice, request, noise_images(image, 2), noise_beside(beside, 0))
     say("cutting")
     note_names(graph.graph)
     if choice.target is None:
@@ -292,7 +302,7 @@ def _plan(
         cut, *further = plan_cuts(graph, layers, choice.logits, graph.graph.outputs)
         check_layers_of(request, [name for _, name in layers])
         parts = split(graph, cut, choice.logits, further)
-    material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further))
+    material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further), beside)
     labels, line = class_names(request, network, choice.logits.classes)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
     notes = (*network.notes, *(said for said in (line, how) if said is not None))

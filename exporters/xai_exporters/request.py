@@ -71,6 +71,10 @@ class Request:
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
         input_shape: (C,H,W) of one image, or (C,D,H,W) of one volume; needed if the source does not state it.
+        input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array": it is no image, and is given at run time.
+        input_image: "NAME" or "NAME:KEY=VALUE": an input is a further image; keys are fields of the preprocessing, `preprocess`
+            and `shape`.
+        explain_input: The image input to explain, if there are several.
         output: The source's output to explain, if there are several.
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
@@ -148,6 +152,27 @@ class Request:
             "C,H,W",
             parse="shape",
         ),
+    ] = None
+    input: Annotated[
+        tuple[str, ...],
+        Option(
+            _NETWORK,
+            "an input beside the image: a constant that is built in (FILE.npy or a number), or `array`: given with each image",
+            "NAME=VALUE",
+            repeatable=True,
+        ),
+    ] = ()
+    input_image: Annotated[
+        tuple[str, ...],
+        Option(
+            _NETWORK,
+            "an input is a further image; how its pixels are prepared, as depth:preprocess=unit (default: as the first's)",
+            "NAME[:KEY=VALUE]",
+            repeatable=True,
+        ),
+    ] = ()
+    explain_input: Annotated[
+        str | None, Option(_NETWORK, "the image input to explain, if there are several (default: the first)", "NAME")
     ] = None
     output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[
@@ -278,7 +303,11 @@ def check(request: Request) -> None:
             "--input-shape takes channels,height,width, for example 3,224,224 (of volumes channels,depth,height,width); "
             f"got {shape}"
         )
-    for option in ("split", "name", "arch", "output", "map", "web_title"):
+    for option in ("input", "input_image"):
+        given = getattr(request, option)
+        if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+            raise RequestError(f"--{option.replace('_', '-')} takes texts; got {given!r}")
+    for option in ("split", "name", "arch", "output", "map", "web_title", "explain_input"):
         value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
         if value is not None and (not isinstance(value, str) or not value):
             raise RequestError(f"{flag} takes a name; got {value!r}")

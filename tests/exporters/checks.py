@@ -16,7 +16,7 @@ import openvino
 import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.bundle.verify import noise_images
+from xai_exporters.bundle.beside import noise_images
 
 from xai_deploy.format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, Bundle
 

@@ -65,6 +65,16 @@ class Parser(exits.OneLineParser):
         )
         self.add_argument("--input-range", type=span, metavar="LOW,HIGH", help=deep)
 
+    def add_inputs(self) -> None:
+        """Add the option for what a network takes beside the images."""
+        self.add_argument(
+            "--input",
+            action="append",
+            metavar="NAME=FILE",
+            help="for networks of several inputs: an image or a .npy array for all images, a folder with a file of each "
+            "image's name, or a number; repeatable",
+        )
+
     def add_json(self) -> None:
         """Add the option for the report as JSON."""
         json_report.add_json(self)

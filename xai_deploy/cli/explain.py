@@ -104,6 +104,7 @@ def _parser() -> Parser:
         metavar="FILE|grid:N|slic:N",
         help="what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels",
     )
+    parser.add_inputs()
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--precision", default="f32", choices=("f32", "tf32", "f16", "bf16"), help="arithmetic (default: f32)")

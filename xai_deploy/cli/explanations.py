@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .. import Explainer, Explanation, Like, XaiError
 from .. import answer as answers
 from ..answer import Answer
+from ..beside import of_commands, of_some
 from ..caveats import warn_of
 from ..errors import BackendNotInstalledError
 from ..foundation.exits import printable
@@ -83,6 +84,8 @@ class Explanations:
         self.methods = with_segments(methods, arguments.segments)
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.names = unique_names(self.paths)
+        self.places = {path: place for place, path in enumerate(self.paths)}
+        self.beside = of_commands(arguments.input or (), self.paths, self.explainer.bundle.manifest)
         warn_of(self.explainer, arguments.bundle)
         # The lambda, since the results come last.
         self.drawing = Drawing(arguments, self.explainer, lambda name, data: self.results.write(name, data))  # noqa: PLW0108
@@ -135,9 +138,11 @@ class Explanations:
         """Everything that the files depend on."""
         options = {name: value for name, value in vars(self.arguments).items() if name not in _APART}
         files = [[str(path), *_state(path)] for path in self.paths]
-        manifest = self.explainer.bundle.manifest
+        manifest, beside = self.explainer.bundle.manifest, self.arguments.input or ()
         versions = answers.origin(self.explainer)["versions"]
-        return {"versions": versions, "network": manifest.digest, "images": files, **options}
+        return {"versions": versions, "network": manifest.digest, "images": files, **options} | (
+            {"beside": [_state(Path(text.partition("=")[2])) for text in beside]} if beside else {}
+        )
 
     def _chunks(self, done: int) -> Iterator[list[tuple[Path, NDArray[Any]] | Bad]]:
         """The images after the first `done`, in chunks. An interrupted call had the same chunks: its maps have the same bits."""
@@ -189,7 +194,9 @@ class Explanations:
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""
         specs = [(method.name, method.options) for method in self.methods]
-        explanations = self.explainer.explain_many(pictures, specs, self.targets)
+        index = [self.places[path] for path in paths] if self.beside else []
+        beside = of_some(self.beside, index, self.explainer.bundle.manifest)
+        explanations = self.explainer.explain_many(pictures, specs, self.targets, beside)
         if not self.images and not self.drawing.sheet.fits(len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
         entries = []

@@ -25,9 +25,10 @@ def flag(name: str) -> str:
 
 _OF_FILES = ("arch", "composite", "config", "labels")  # relative to the current folder
 _ELSEWHERE = ("randomise", "serve_repo", "web")
-_REPEATED = ("composite",)
+_REPEATED = ("composite", "input", "input_image")
 _PASSED = (
     *(*_OF_FILES, "arch_options", "input_shape", "keep_batchnorm", "name", "output", "roles", "split"),
+    *("explain_input", "input", "input_image"),
     *("all_graphs", "guided", "input_gradient", "pixel_relevance", "trust_code", "trust_pickle"),
     *("preprocess", "resize", "interpolation", "antialias", "color", "scale", "mean", "std", "input_range", "shown"),
 )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import REFERENCE, WHERE, Graph, Manifest, at_level, role_at
+from xai_deploy.format.bundle import REFERENCE, WHERE, FurtherInputs, Graph, Input, Manifest, at_level, role_at
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -28,7 +28,7 @@ def forward(
     Returns:
         What the last graph takes, the image among it; and what it gives.
     """
-    between = {manifest.input.name: x, **beside(manifest.graphs[manifest.scoring], len(x))}
+    between = {**network_inputs(manifest, x), **beside(manifest.graphs[manifest.scoring], len(x))}
     for role in manifest.parts[:-1]:
         between |= run(role, between)
     return between, run(role_at(manifest.scoring, level), between)
@@ -40,6 +40,40 @@ def results_back(graph: Graph, results: Arrays) -> list[NDArray[Any]]:
     named = (at_level(graph.propagated, level) for level in range(len(graph.gives)))
     gives = {port.name for port in graph.gives}
     return [results[name] for name in named if name in gives]
+
+
+def noise_images(spec: Input, count: int, seed: int = 0) -> NDArray[Any]:
+    """Images of uniform noise as the network would get them, [count, ...]."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, *spec.size[:-2], spec.channels, *spec.size[-2:]))
+    x = spec.preprocess.normalise(pixels.astype(np.float64))
+    if spec.dtype == "uint8":
+        x = np.clip(np.rint(x), 0, 255)
+    return spec.arranged(x)
+
+
+def noise_beside(further: FurtherInputs, seed: int) -> dict[str, NDArray[Any]]:
+    """What a network takes beside one image, of noise, [1, ...] each: images, floats from 0 to 1, or integers 0 and 1."""
+    feeds: dict[str, NDArray[Any]] = {image.name: noise_images(image, 1, seed + 1) for image in further.images}
+    rng = np.random.default_rng(seed)
+    for port in further.arrays:
+        kind, shape = np.dtype(port.dtype), (1, *(size or 1 for size in port.shape))
+        drawn = rng.random(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+        feeds[port.name] = np.asarray(drawn).astype(kind)
+    return feeds
+
+
+def network_inputs(manifest: Manifest, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Images [n, ...] with what the network takes beside them: noise that is the same whenever an image is the same."""
+    rows = [noise_beside(manifest.further, _seed(image)) for image in x] if manifest.further.ports else []
+    return {
+        manifest.input.name: x,
+        **{port.name: np.concatenate([row[port.name] for row in rows]) for port in manifest.further.ports},
+    }
+
+
+def _seed(image: NDArray[Any]) -> int:
+    """A number that differs between images of noise, and not between images that differ by float32's rounding."""
+    return int(abs(float(np.round(image.reshape(-1)[:16].astype(np.float64).sum(), 2))) * 100)
 
 
 def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:

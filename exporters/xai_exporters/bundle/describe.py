@@ -10,19 +10,32 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import FORMAT, LEVELS, Graph, Input, Level, Manifest, Output, Port, TargetLayer
+from xai_deploy.format.bundle import (
+    FORMAT,
+    LEVELS,
+    FurtherInputs,
+    Graph,
+    Input,
+    Level,
+    Manifest,
+    Output,
+    Port,
+    TargetLayer,
+)
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
 from ..cut.plan import Cut, side_tensors_of
-from ..errors import GraphError
+from ..errors import GraphError, RequestError
 from ..graph.layouts import input_layout
+from ..graph.measure import IMAGE
 from ..passes.clean import CleanGraph
+from ..passes.network_inputs import asked_of
 from ..request import Request
 from ..roles.material import Material
 from ..roles.plan import RolePlan
 from ..sources import TrainedNetwork
-from .preprocess import describe_input, unstated
+from .preprocess import describe_input, image_request, unstated
 from .recipes import Ask
 
 _TYPES = (np.float32, np.float16, np.uint8)
@@ -35,13 +48,50 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph) ->
         GraphError: Its element type is none that images have.
         RequestError: The preprocessing does not fit it.
     """
-    [image] = clean.graph.inputs
+    image = clean.graph.inputs[0]
     if image.dtype is None or image.dtype.numpy() not in _TYPES:
         raise GraphError(f"the input {image.name!r} holds {image.dtype}; images are float32, float16 or uint8")
+    name = str(image.name)
+    stated = asked_of(request).images.get(name.removeprefix(IMAGE), {})
+    ours, default = image_request(request, name, stated), network.preprocess if not stated else None
     layout = input_layout(image, clean.image_shape)
-    return describe_input(
-        request, str(image.name), image.dtype.numpy().name, clean.image_shape, layout, network.preprocess
-    )
+    described = describe_input(ours, name, image.dtype.numpy().name, clean.image_shape, layout, default)
+    if request.web is not None and described.preprocess.color == "CHANNELS":
+        raise RequestError(
+            f"--web: the page explains photos; the network takes images of {described.channels} channels"
+        )
+    return described
+
+
+def further_inputs(request: Request, network: TrainedNetwork, clean: CleanGraph) -> FurtherInputs:
+    """What the network takes beside the image that is explained.
+
+    Raises:
+        RequestError: What is stated of an image does not fit it, or leaves its preprocessing open.
+    """
+    images, arrays, asked = [], [], asked_of(request)
+    if request.web is not None and len(clean.graph.inputs) > 1:
+        raise RequestError("--web: the page gives the network one image, and this one takes more")
+    if request.embed_preprocess and clean.images:
+        raise RequestError("--embed-preprocess: the network takes several images; prepare them outside the graph")
+    for value in clean.graph.inputs[1:]:
+        name, shape = str(value.name), clean.shapes.two[str(value.name)][1:]
+        assert value.dtype is not None
+        kind = value.dtype.numpy().name
+        if name not in clean.images:
+            arrays.append(Port(name, shape, kind))
+            continue
+        stated = asked.images.get(name.removeprefix(IMAGE), {})
+        ours, default = image_request(request, name, stated), network.preprocess if not stated else None
+        layout = input_layout(value, shape)
+        if unstated(ours, kind, shape, layout, default) is not None:
+            raise RequestError(
+                f"--input-image {name}: state how its pixels are prepared, as in --input-image {name}:preprocess=unit"
+            )
+        images.append(describe_input(ours, name, kind, shape, layout, default))
+    left = {str(value.name) for value in clean.graph.inputs}
+    order = tuple(name for name in clean.images if name in left) if images else ()
+    return FurtherInputs(tuple(images), tuple(arrays), order)
 
 
 def settle(request: Request, network: TrainedNetwork, clean: CleanGraph, ask: Ask) -> Request:
@@ -56,9 +106,11 @@ def settle(request: Request, network: TrainedNetwork, clean: CleanGraph, ask: As
     Raises:
         PreprocessingError: From `ask`.
     """
-    [image] = clean.graph.inputs
+    image = clean.graph.inputs[0]
     if image.dtype is None or image.dtype.numpy() not in _TYPES:
         return request  # `image_input` refuses it
+    if str(image.name).removeprefix(IMAGE) in asked_of(request).images:
+        return request  # it has its own statement
     layout = input_layout(image, clean.image_shape)
     missing = unstated(request, image.dtype.numpy().name, clean.image_shape, layout, network.preprocess)
     return request if missing is None else replace(request, preprocess=ask(missing))
@@ -103,6 +155,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         requires=(LEVELS,) if material.further else (),
         explained=(logits.scores,),
         levels=tuple(Level(_layer(other), tuple(side_tensors_of(other, clean))) for other in material.further),
+        further=material.beside,
     )
 
 

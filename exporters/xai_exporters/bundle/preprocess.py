@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from xai_deploy.format.bundle import Input, Preprocess
@@ -86,6 +89,40 @@ def _sides(image_shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
     return (image_shape[axis], *image_shape[:axis], *image_shape[axis + 1 :])
 
 
+def image_request(request: Request, name: str, stated: Mapping[str, str]) -> Request:
+    """The request for a further image: what is stated of it as text in place of what is asked for the first one.
+
+    Raises:
+        RequestError: A key or a value that preprocessing does not have.
+    """
+    if not stated:
+        return request
+    hints = typing.get_type_hints(Preprocess)
+    fields: dict[str, Any] = {}
+    for key, text in stated.items():
+        if key in ("preprocess", "shape"):
+            continue
+        if key not in hints or key == "assumed":
+            known = ", ".join(sorted({*hints, "preprocess", "shape"} - {"assumed"}))
+            raise RequestError(f"--input-image {name}: has no {key!r}; it has {known}")
+        fields[key] = _from_text(text)
+    preset: Any = stated.get("preprocess")
+    return replace(request, preprocess=preset, preprocess_fields=fields)
+
+
+def _from_text(text: str) -> Any:
+    """A field's value as it is written on a command line: numbers, lists of them, true or false, or a word."""
+
+    def one(part: str) -> Any:
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(part)
+        return {"true": True, "false": False}.get(part, part)
+
+    parts = [one(part) for part in text.split(",")]
+    return parts if len(parts) > 1 else parts[0]
+
+
 def _fitting(values: dict[str, Any], channels: int, height: int, width: int) -> Preprocess:
     """The preprocessing of these fields, if they fit the input.
 
@@ -152,6 +189,8 @@ def _checked(key: str, value: Any) -> Any:
     if key in ("mean", "std"):
         if isinstance(value, (list, tuple)) and all(map(_is_number, value)):
             return tuple(map(float, value))
+        if _is_number(value):
+            return (float(value),)
         raise RequestError(f"--{key} takes numbers, one per channel; got {value!r}")
     if key in ("range", "shown"):
         kinds = typing.get_args(typing.get_args(typing.get_type_hints(Preprocess)[key])[0])

@@ -24,7 +24,6 @@ from xai_deploy.format.bundle import (
     SHARES,
     TARGET,
     Bundle,
-    Input,
     Manifest,
     Output,
     at_level,
@@ -36,7 +35,7 @@ from xai_deploy.probabilities import probabilities
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
-from .beside import beside, forward, results_back
+from .beside import beside, forward, network_inputs, noise_images, results_back
 
 TOLERANCES = {"float32": 1e-4, "float16": 5e-3}
 """Largest difference allowed, relative to the output's largest magnitude, by the activation's element type. Half precision
@@ -64,15 +63,6 @@ class Verified:
     framework: float | None
 
 
-def noise_images(spec: Input, count: int) -> NDArray[Any]:
-    """Images of uniform noise as the network would get them, [count, ...]."""
-    pixels = np.random.default_rng(0).integers(0, 256, (count, *spec.size[:-2], spec.channels, *spec.size[-2:]))
-    x = spec.preprocess.normalise(pixels.astype(np.float64))
-    if spec.dtype == "uint8":
-        x = np.clip(np.rint(x), 0, 255)
-    return spec.arranged(x)
-
-
 def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> Verified:
     """Check that the bundle's graphs reproduce the source, for single images and for three at once.
 
@@ -90,7 +80,8 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     images = noise_images(spec, 3)
     tensors = {output.name: output.tensor for output in manifest.outputs}
     original = open_session(source.SerializeToString(), "the source")
-    expected = [run_single(original, images[i : i + 1]) for i in range(3)]
+    given = [network_inputs(manifest, images[i : i + 1]) for i in range(3)]
+    expected = [run_single(original, feeds.pop(spec.name), feeds) for feeds in given]
     del original  # each session holds the weights
     levels = range(len(manifest.layers))
     roles = [*manifest.parts, *(role_at(manifest.scoring, level) for level in levels[1:])]
@@ -247,7 +238,7 @@ def _verify_fused(
         colours = spec.channels if spec.preprocess.color == "CHANNELS" else 3
         pixels = (3, spec.height + 1, spec.width + 2, colours)
         images = np.random.default_rng(0).integers(0, 256, pixels).astype(np.uint8)
-    feeds = {spec.name: images, TARGET: np.full(len(images), PREDICTED, np.int64)}
+    feeds = {**network_inputs(bundle.manifest, images), TARGET: np.full(len(images), PREDICTED, np.int64)}
     feeds |= beside(bundle.manifest.graphs[role], len(images))
     results = run(session, _used(session, feeds), what)
     saliency = results.pop(SALIENCY)

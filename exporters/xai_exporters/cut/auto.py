@@ -65,7 +65,8 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
         LayerError: There is no such tensor.
     """
     leading = ancestors([logits.value])
-    order = [v for node in clean.graph for v in node.outputs if v in leading and v is not logits.value]
+    own = descendants(clean.graph.inputs[:1])  # what other images' branches give may pass beside any layer
+    order = [v for node in clean.graph for v in node.outputs if v in leading & own and v is not logits.value]
     if logits.is_dense:
         yield from ((value, None) for value in _coarsest(clean, order))
         return
@@ -74,7 +75,7 @@ def auto_layers(clean: CleanGraph, logits: Logits) -> Iterator[tuple[ir.Value, s
     reading = ancestors(v for v in softmaxes if _reads(clean, v))  # some attention follows, if only a class token's
 
     def straight(value: ir.Value) -> bool:
-        return value not in mixing and not side_tensors(clean, value, [logits.value])
+        return value not in mixing and own.isdisjoint(side_tensors(clean, value, [logits.value]))
 
     # rank: 2 for tokens [T,K], 3 for maps
     def first(value: ir.Value, rank: int) -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import LayerError
+from ..errors import LayerError, OtherInputError
+from ..graph.measure import IMAGE
+from ..graph.reading import descendants
 from ..passes.clean import CleanGraph
 from ..request import Request, layer_names
 from .auto import auto_layer, auto_layers
@@ -107,6 +109,7 @@ def _layers(graph: CleanGraph, split: str, tapped: Mapping[str, ir.Value]) -> li
         if (same := next((one for one in layers if one.target is layer.target), None)) is not None:
             both = f"{name!r} twice" if same.name == name else f"{same.name!r} and {name!r}, which are one tensor"
             raise LayerError(f"--split {split}: {both}; name each layer once")
+        _require_explained(graph, layer.target, name)
         layers.append(layer)
     return layers
 
@@ -116,7 +119,30 @@ def _found(graph: CleanGraph, name: str) -> tuple[ir.Value, str, str | None]:
     return target, name, note
 
 
-def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: NDArray[Any]) -> Choice:
+def _require_explained(graph: CleanGraph, target: ir.Value, name: str) -> None:
+    """Refuse a layer that does not depend on the image that is explained, but on another one.
+
+    Raises:
+        OtherInputError: It does; the error names that image.
+    """
+    image, *further = graph.graph.inputs
+    if target in descendants([image]):
+        return
+    for other in further:
+        if str(other.name) in graph.images and target in descendants([other]):
+            own = str(other.name).removeprefix(IMAGE)
+            raise OtherInputError(
+                f"{name!r} depends on the image {own!r}, not on {image.name!r}; give --explain-input {own}", own
+            )
+
+
+def follow_choice(
+    graph: CleanGraph,
+    choice: Choice,
+    request: Request,
+    images: NDArray[Any],
+    beside: Mapping[str, NDArray[Any]] | None = None,
+) -> Choice:
     """The choice, or the next one of `auto`, whose map was seen to lie as the image does; see `followed`.
 
     Args:
@@ -124,6 +150,7 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
         choice: The first choice.
         request: The export; its `split` is read.
         images: Two inputs of the network.
+        beside: What it takes beside an image, [1, ...] each.
 
     Raises:
         LayerError: A map lies elsewhere; the message says where.
@@ -132,13 +159,13 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
         return choice
     if choice.further:
         layers = [Layer(choice.target, choice.name or request.split, None), *choice.further]
-        return replace(choice, note=_follow_all(graph, layers, images, choice.note))
+        return replace(choice, note=_follow_all(graph, layers, images, choice.note, beside))
     auto, refused = request.split == "auto", None
     first = [(choice.target, choice.note)]
-    further = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
-    for target, note in chain(first, further):
+    later = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
+    for target, note in chain(first, later):
         name = str(target.name) if auto else choice.name or request.split
-        seen = follow(graph, target, find_grid(graph, target, name), images)
+        seen = follow(graph, target, find_grid(graph, target, name), images, beside)
         if seen is None or not seen.misplaced:
             if refused is not None:
                 log.warning("%s", refused)
@@ -148,10 +175,16 @@ def follow_choice(graph: CleanGraph, choice: Choice, request: Request, images: N
     raise refused
 
 
-def _follow_all(graph: CleanGraph, layers: Sequence[Layer], images: NDArray[Any], note: str | None) -> str | None:
+def _follow_all(
+    graph: CleanGraph,
+    layers: Sequence[Layer],
+    images: NDArray[Any],
+    note: str | None,
+    beside: Mapping[str, NDArray[Any]] | None,
+) -> str | None:
     """The note about several layers, whose maps were all seen to lie as the image does."""
     for layer in layers:
-        seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), images)
+        seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), images, beside)
         if seen is not None and seen.misplaced:
             raise LayerError(_elsewhere(layer.name, seen))
         note = _with_mixing(note, layer.name, seen)

@@ -67,7 +67,7 @@ def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:
     macs = {node: multiply_adds(node, clean) for node in graph}
     total = sum(macs.values()) or 1
     leading = ancestors([logits.value])
-    from_image = descendants(graph.inputs)
+    from_image = descendants(graph.inputs[:1])
     cuts = []
     for node in graph:
         for value in node.outputs:

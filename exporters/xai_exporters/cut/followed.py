@@ -12,7 +12,7 @@ best at most. If best is above -0.5, attention or many layers mixed all position
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..graph.emit import Emitter
 from ..graph.layouts import Grid, first_side, to_channels_first
 from ..graph.measure import open_session, run_single
+from ..graph.reading import ancestors
 from ..graph.writing import IR_VERSION, to_bytes
 from ..passes.clean import CleanGraph
 
@@ -61,7 +62,13 @@ class Followed:
         return self.best > _CLEAR and self.own > _MIXED
 
 
-def follow(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]) -> Followed | None:
+def follow(
+    clean: CleanGraph,
+    target: ir.Value,
+    grid: Grid,
+    images: NDArray[Any],
+    further: Mapping[str, NDArray[Any]] | None = None,
+) -> Followed | None:
     """Measure it; None if the map has too few cells, does not answer at all, or is not finite.
 
     Args:
@@ -69,10 +76,11 @@ def follow(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]
         target: The tensor to cut at.
         grid: How it holds the map.
         images: Two inputs of the network, [2, ...]: patches of the second one replace those of the first.
+        further: What the network takes beside an image, [1, ...] each.
     """
     if math.prod(grid.shape[1:]) < _CELLS:
         return None
-    centres, answers = _answers(clean, target, grid, images)
+    centres, answers = _answers(clean, target, grid, images, further or {})
     flat = answers.reshape(len(answers), -1)
     if not np.isfinite(flat).all() or not flat.any():
         return None
@@ -81,9 +89,14 @@ def follow(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]
     return _place(logs, centres, grid.shape[1:])
 
 
-def _answers(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any]) -> tuple[Numbers, Numbers]:
+def _answers(
+    clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any], further: Mapping[str, NDArray[Any]]
+) -> tuple[Numbers, Numbers]:
     """The patches' centres [P,2] (in volumes [P,3]), and each cell's change [P,h,w]."""
-    head = ir.convenience.extract(clean.graph, clean.graph.inputs, [target])
+    needed = ancestors([target])
+    inputs = [value for value in clean.graph.inputs if value in needed]
+    further = {str(value.name): further[str(value.name)] for value in inputs[1:]}
+    head = ir.convenience.extract(clean.graph, inputs, [target])
     activation, *_ = to_channels_first(Emitter(head, "followed"), head.outputs[0], grid)
     if activation is not head.outputs[0]:
         activation.type = target.type
@@ -94,14 +107,14 @@ def _answers(clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[An
     axis = first_side(clean.graph.inputs[0], clean.image_shape)
     size = images.shape[axis : axis + images.ndim - 2]
     sides = _sides(size)
-    base = run_single(session, images[:1])[name].astype(np.float64)
+    base = run_single(session, images[:1], further)[name].astype(np.float64)
     centres, answers = [], []
     for place in np.ndindex(*sides):
         patch = [slice(k * n // m, (k + 1) * n // m) for k, n, m in zip(place, size, sides, strict=True)]
         where = (*(slice(None),) * axis, *patch)
         changed = images[:1].copy()
         changed[where] = images[1:][where]
-        answers.append(np.abs(run_single(session, changed)[name] - base).sum(axis=(0, 1)))
+        answers.append(np.abs(run_single(session, changed, further)[name] - base).sum(axis=(0, 1)))
         centres.append([(k + 0.5) / m for k, m in zip(place, sides, strict=True)])
     return np.array(centres), np.array(answers)
 

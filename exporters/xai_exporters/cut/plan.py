@@ -132,7 +132,7 @@ def side_tensors(
     after = descendants(targets)
     data = descendants(clean.graph.inputs)
     if clean.batch is not None:  # tensors computed from the batch alone are no data
-        data -= descendants([clean.batch]) - content_of(clean.graph.inputs[0])
+        data -= descendants([clean.batch]) - {v for image in clean.graph.inputs for v in content_of(image)}
     # back from the ends; a path stops at the target, at the batch, or at a side tensor
     sides: set[ir.Value] = set()
     pending, seen = list(ends), set()

@@ -97,6 +97,18 @@ def open_session(model: OnnxFile, what: str, optimise: bool = False) -> Any:
         raise GraphError(f"ONNX Runtime can't open {what}: {without_path(str(error), model)}") from error
 
 
+IMAGE = "image/"
+"""The prefix of an input whose own name is reserved in bundles."""
+
+_RUNTIME_TYPES = {
+    f"tensor({kind})": np.dtype(numpy)
+    for kind, numpy in (("float", "f4"), ("float16", "f2"), ("double", "f8"), ("bool", "?"))
+} | {
+    f"tensor({kind})": np.dtype(kind)
+    for kind in ("uint8", "int8", "uint16", "int16", "int32", "int64", "uint32", "uint64")
+}
+
+
 def openable(model: OnnxFile) -> bytes | str:
     """The path of a file, or its bytes if the path is not text: on Linux a name may hold any bytes, and runtimes take text only."""
     if isinstance(model, bytes):
@@ -134,14 +146,34 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
         raise GraphError(f"ONNX Runtime can't run {what}: {error}") from error
 
 
-def run_single(session: Any, image: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
-    """A source's outputs for one image [1,...]; the image is repeated if the source has a fixed batch of several."""
-    source_input = session.get_inputs()[0]
-    batch = source_input.shape[0]
+def run_single(
+    session: Any, image: NDArray[Any], further: Mapping[str, NDArray[Any]] | None = None
+) -> Mapping[str, NDArray[Any]]:
+    """A source's outputs for one image [1,...]; the image is repeated if the source has a fixed batch of several.
+
+    Args:
+        session: The source.
+        image: The image.
+        further: What is beside it, by name, [1,...] each. The one other input is the image; one that nothing reads gets zeros.
+    """
+    feeds, inputs, given_by = {}, session.get_inputs(), further or {}
+    names = {i.name: next((n for n in (i.name, IMAGE + i.name) if n in given_by), None) for i in inputs}
+    further = {name: given_by[own] for name, own in names.items() if own is not None}
+    image_name = next(
+        (i.name for i in inputs if i.name not in further and tuple(i.shape[1:]) == image.shape[1:]),
+        next(i.name for i in inputs if i.name not in further),
+    )
+    for given in inputs:
+        if given.name in further or given.name == image_name:
+            feeds[given.name] = further.get(given.name, image)
+        else:
+            shape = [d if isinstance(d, int) else 1 for d in given.shape]
+            feeds[given.name] = np.zeros(shape, _RUNTIME_TYPES.get(given.type, np.dtype(np.float32)))
+    batch = inputs[0].shape[0] if inputs[0].shape else 1
     if not isinstance(batch, int) or batch == 1:
-        return run(session, {source_input.name: image}, "the source")
-    outputs = run(session, {source_input.name: np.repeat(image, batch, axis=0)}, "the source")
-    return {name: value[:1] for name, value in outputs.items()}
+        return run(session, feeds, "the source")
+    repeated = {name: np.repeat(value, batch, axis=0) if len(value) == 1 else value for name, value in feeds.items()}
+    return {name: value[:1] for name, value in run(session, repeated, "the source").items()}
 
 
 def measure(model: ir.Model) -> Measured:

@@ -6,8 +6,6 @@ The runtime's guard decides, which would refuse the bundle's graphs, too. It com
 
 from __future__ import annotations
 
-import math
-
 import onnx_ir as ir
 
 from xai_deploy.errors import UnsafeGraphError
@@ -21,12 +19,12 @@ from ..graph.reading import called
 _BATCHES = (1, 3)  # the largest at which shapes are measured; a size may be a power of the batch
 
 
-def require_bounded(model: ir.Model, image_shape: tuple[int, ...]) -> None:
+def require_bounded(model: ir.Model, numbers: int) -> None:
     """Refuse it. It holds standard operators only, and its batch is open or 1.
 
     Args:
         model: The model; not changed.
-        image_shape: The shape of one image.
+        numbers: How many numbers it takes for one image.
 
     Raises:
         GraphError: It would take more memory or work than its weights and its image explain, or a tensor's size depends on the
@@ -43,7 +41,7 @@ def require_bounded(model: ir.Model, image_shape: tuple[int, ...]) -> None:
     del proto
     image = model.graph.inputs[0]
     one = image.shape is not None and image.shape[0] == 1
-    size = math.prod(image_shape) * 4  # as float32
+    size = numbers * 4  # as float32
     try:
         # a large window is clipped once its input has been measured (`clipped_pooling`); ONNX Runtime, which measures, clips it too
         expansion = Expansion(parse(data), data, size, {}, windows=False)

@@ -17,7 +17,7 @@ from xai_deploy.format.bundle import RESERVED
 
 from ..errors import BatchError, GraphError, RequestError
 from ..graph.layouts import find_layout, first_side
-from ..graph.measure import Measured, measure
+from ..graph.measure import IMAGE, Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.writing import name_outputs
 from .antialiased import write_antialiased
@@ -29,6 +29,7 @@ from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
 from .listed_parts import write_parts
+from .network_inputs import Asked, bind_further, numbers_of, order_inputs
 from .opset import OPSET
 from .shape_arithmetic import reduce_shape_arithmetic
 from .stated_padding import state_padding
@@ -49,12 +50,14 @@ class CleanGraph:
     """A graph ready to be cut.
 
     Attributes:
-        model: The model; its graph has one input, with batch "N", or 1 if it takes one image at a time.
+        model: The model; its inputs have the batch "N", or 1 if it takes one image at a time.
         image_shape: The shape of one image in the network's own layout.
         shapes: The measured shapes of every tensor.
         batch: The value that holds the batch size, of shape [1], if shape arithmetic needs it; else None.
         was_fixed: Whether the source had a fixed batch.
         reason: Why it takes one image at a time; None if it takes several.
+        images: The names of all image inputs in the source's order, if there are several. The graph's first input is the one that
+            is explained.
     """
 
     model: ir.Model
@@ -63,6 +66,7 @@ class CleanGraph:
     batch: ir.Value | None
     was_fixed: bool
     reason: str | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def graph(self) -> ir.Graph:
@@ -81,7 +85,12 @@ class CleanGraph:
         return replace(self, model=model, shapes=shapes, batch=None if self.batch is None else tensors[self.batch.name])
 
 
-def clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None = None) -> CleanGraph:
+def clean(
+    proto: onnx.ModelProto,
+    input_shape: tuple[int, ...] | None,
+    one_because: str | None = None,
+    asked: Asked | None = None,
+) -> CleanGraph:
     """Run all passes.
 
     Args:
@@ -89,6 +98,7 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_becau
         input_shape: (C,H,W) asked for, (C,D,H,W) for volumes, or None.
         one_because: Why the network takes one image at a time; None if it is to take several. If it then does not run on
             several images, `clean` starts again for one image and gives the reason in the result.
+        asked: What is said of the network's inputs; None: nothing.
 
     Raises:
         GraphError: The graph is damaged, or holds an operator or a shape that can't be handled.
@@ -96,7 +106,7 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_becau
         BatchError: The network takes exactly n images at once, and n is not 1.
     """
     try:
-        return _clean(proto, input_shape, one_because)
+        return _clean(proto, input_shape, one_because, asked or Asked())
     except (XaiError, MemoryError):
         raise
     except Exception as error:  # onnx, onnx-ir and onnxscript raise errors of every kind on a damaged graph
@@ -108,7 +118,9 @@ def clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_becau
         ) from error
 
 
-def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None) -> CleanGraph:
+def _clean(
+    proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None, asked: Asked
+) -> CleanGraph:
     if proto.functions:  # before the opset's conversion, which drops them
         proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
     try:
@@ -121,15 +133,19 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_beca
     common.RemoveInitializersFromInputsPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     graph = model.graph
+    order = order_inputs(graph, asked)
     image_shape = _bind_input(graph, input_shape)
+    also = {*bind_further(graph, image_shape, asked, order), str(graph.inputs[0].name)}
+    images = tuple(free_name(name) for name in order if name in also) if len(also) > 1 else ()
     write_parts(model)  # first, because onnxscript squeezes parts of given sizes if keepdims is 0
     if resolve_control_flow(model):
         _fold(model)
     if decompose(model) and graph.opset_imports[""] != OPSET:
         # without the operators that were fused ONNX's converter may bring the graph to the common opset
-        return _clean(ir.to_proto(model), input_shape, one_because)
+        return _clean(ir.to_proto(model), input_shape, one_because, asked)
     image = graph.inputs[0]
-    image.name = free_name(str(image.name))
+    for value in graph.inputs:
+        value.name = free_name(str(value.name))
     batch = image.shape[0] if image.shape is not None else None
     was_fixed = make_batch_dynamic(model)
     if one_because is not None:
@@ -138,8 +154,9 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_beca
                 f"the source takes exactly {batch} images at once, and neither one nor more of them; export it again with a "
                 f"symbolic batch, or with a batch of 1. ({one_because})"
             )
-        assert image.shape is not None
-        image.shape = ir.Shape([1, *image.shape[1:]])
+        for value in graph.inputs:
+            assert value.shape is not None
+            value.shape = ir.Shape([1, *value.shape[1:]])
     _forget_shapes(graph)
     _fold(model)
     if write_parts(model):
@@ -149,20 +166,20 @@ def _clean(proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_beca
     for index, node in enumerate(graph):
         node.name = node.name or f"{node.op_type}_{index}"
     try:
-        require_bounded(model, image_shape)
+        require_bounded(model, sum(map(numbers_of, graph.inputs)))
         shapes = measure(model)
     except GraphError as error:
         if one_because is not None:
             raise
         # it does not run at batch 2 and 3: start again, for one image
-        return _clean(proto, input_shape, " ".join(str(error).split())[:300])
+        return _clean(proto, input_shape, " ".join(str(error).split())[:300], asked)
     shapes = _reduced(model, shapes)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # for the element types; shapes are measured
     if separate_zero_padding(model):
         shapes = measure(model)
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
-    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because)
+    return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because, images)
 
 
 def _reduced(model: ir.Model, shapes: Measured) -> Measured:
@@ -187,7 +204,7 @@ def _reduced(model: ir.Model, shapes: Measured) -> Measured:
 
 def free_name(name: str) -> str:
     """The input's name in a bundle: a name that bundles reserve gets the prefix "image/"."""
-    return f"image/{name}" if name in RESERVED or name.startswith("side_") else name
+    return f"{IMAGE}{name}" if name in RESERVED or name.startswith("side_") else name
 
 
 def _fold(model: ir.Model) -> None:
@@ -219,11 +236,6 @@ def _forget_shapes(graph: ir.Graph) -> None:
 
 def _bind_input(graph: ir.Graph, asked: tuple[int, ...] | None) -> tuple[int, ...]:
     """Bind the image's size; returns one image's shape in the network's own layout."""
-    if len(graph.inputs) != 1:
-        names = ", ".join(str(v.name) for v in graph.inputs) or "none"
-        raise GraphError(
-            f"the network has {len(graph.inputs)} inputs ({names}); xai-export explains networks of one image input"
-        )
     image = graph.inputs[0]
     if image.shape is None or len(image.shape) not in (4, 5):
         raise GraphError(

@@ -27,8 +27,7 @@ def reduce_counted_gathers(model: ir.Model, shapes: Measured) -> bool:
         Whether anything was rewritten.
     """
     graph = model.graph
-    [image] = graph.inputs
-    from_content = content_of(image)
+    from_content = {value for image in graph.inputs for value in content_of(image)}
     gathers = []
     for node in graph:
         if node.op_type == "Gather":

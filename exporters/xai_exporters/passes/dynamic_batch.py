@@ -32,22 +32,26 @@ _KEPT_BY_ONE = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd
 
 
 def make_batch_dynamic(model: ir.Model) -> bool:
-    """Give the input the batch dimension "N".
+    """Give the inputs the batch dimension "N".
 
     Returns:
         Whether the batch was fixed before.
     """
     graph = model.graph
-    [image] = graph.inputs
+    image = graph.inputs[0]
     assert image.shape is not None  # `clean` has bound it
     batch = image.shape[0]
-    image.shape = ir.Shape(["N", *image.shape[1:]])
+    for given in graph.inputs:
+        assert given.shape is not None
+        given.shape = ir.Shape(["N", *given.shape[1:]])
     if not isinstance(batch, int):
         return False
     graph.sort()
     axes = BatchAxes(batch, graph.opset_imports[""])
-    sizes = [int(str(d)) for d in image.shape.dims[1:]]
-    axes.declare(image, [MARK, *sizes], int(image.dtype or ir.DataType.FLOAT))
+    for given in graph.inputs:
+        assert given.shape is not None
+        sizes = [int(str(d)) for d in given.shape.dims[1:]]
+        axes.declare(given, [MARK, *sizes], int(given.dtype or ir.DataType.FLOAT))
     work = _Rewriter(graph, axes)
     for node in list(graph):
         for value in node.inputs:

@@ -29,8 +29,7 @@ def fold_fixed_values(model: ir.Model) -> bool:
         Whether there were any.
     """
     graph = model.graph
-    [image] = graph.inputs
-    content = content_of(image) | {image}
+    content = {value for image in graph.inputs for value in (*content_of(image), image)}
     readers = [node for node in graph if any(y in content for y in node.outputs)]
     values = [
         value

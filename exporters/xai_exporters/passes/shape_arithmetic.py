@@ -25,7 +25,7 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
         Whether anything was rewritten.
     """
     graph = model.graph
-    [image] = graph.inputs
+    image = graph.inputs[0]
     emit = Emitter(graph, "shape")
     batch: ir.Value | None = None
     changed = False

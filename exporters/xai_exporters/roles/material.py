@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import Input
+from xai_deploy.format.bundle import FurtherInputs, Input
 
 from ..cut.plan import Cut
 from ..cut.scores.logits import Logits
@@ -31,6 +31,7 @@ class Material:
         image: The input.
         keep_batchnorm: Leave BatchNormalizations in graphs of relevance.
         further: The cuts at further layers.
+        beside: What it takes beside that image.
     """
 
     clean: CleanGraph
@@ -40,6 +41,7 @@ class Material:
     image: Input
     keep_batchnorm: bool = False
     further: tuple[Cut, ...] = ()
+    beside: FurtherInputs = field(default_factory=FurtherInputs)
 
     @cached_property
     def whole(self) -> ir.Graph:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 
 from ..errors import GraphError, RequestError
+from ..passes.network_inputs import free_inputs
 from ..passes.supported import require_known_operators, require_known_opset
 from ..request import Request
 from . import TrainedNetwork
@@ -23,19 +24,14 @@ def look(network: TrainedNetwork, request: Request) -> None:
 
     Raises:
         RequestError: There are several outputs and none is named, or none has the name.
-        GraphError: No input or several, no output, none with one score per class, an input or an output that is no tensor of
+        GraphError: No input, no output, none with one score per class, an input or an output that is no tensor of
             numbers, an operator that ONNX does not have, an opset newer than the onnx package knows, or weights that no runtime
             computes with.
     """
     graph = network.proto.graph
-    # before IR version 4 every initializer is an input, too
-    weights = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    inputs = [value.name for value in graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        names = ", ".join(inputs) or "none"
-        raise GraphError(
-            f"the network has {len(inputs)} inputs ({names}); xai-export explains networks of one image input"
-        )
+    inputs = [value.name for value in free_inputs(graph)]
+    if not inputs:
+        raise GraphError("the network has 0 inputs (none); xai-export explains networks of images")
     outputs = [value.name for value in graph.output if value.name not in network.taps.values()]
     if not outputs:
         raise GraphError("the network has no output; export it with its scores as one")
@@ -43,7 +39,8 @@ def look(network: TrainedNetwork, request: Request) -> None:
         _refuse_several([value for value in graph.output if value.name in outputs])
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
-    _check_types(graph, inputs[0], request.output or outputs[0])
+    for name in inputs:
+        _check_types(graph, name, request.output or outputs[0])
     require_known_opset(network.proto)
     require_known_operators(network.proto)
     _check_weights(network.proto)

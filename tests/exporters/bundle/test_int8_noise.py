@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 from xai_exporters.bundle import everywhere
-from xai_exporters.bundle.verify import check_backward, noise_images
+from xai_exporters.bundle.beside import noise_images
+from xai_exporters.bundle.verify import check_backward
 from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.pipeline import _MEASURED
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from xai_exporters import Request, export
-from xai_exporters.bundle.verify import _difference, noise_images
+from xai_exporters.bundle.beside import noise_images
+from xai_exporters.bundle.verify import _difference
 from xai_exporters.cut.split import Parts
 from xai_exporters.cut.split import split as real_split
 from xai_exporters.errors import VerificationError

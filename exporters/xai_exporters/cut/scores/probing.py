@@ -14,6 +14,7 @@ from xai_deploy.probabilities import sigmoid, softmax
 
 from ...graph.measure import open_session, run
 from ...passes.clean import CleanGraph
+from ...passes.network_inputs import probes
 
 Floats = NDArray[np.float64]
 _FEWEST = 3
@@ -63,9 +64,11 @@ class Probes:
         session = open_session(proto.SerializeToString(), "the network")
         image = clean.graph.inputs[0]
         rows: dict[str, list[Floats]] = {name: [] for name in names}
-        for x in probe_images(image, clean.image_shape):
+        further = clean.graph.inputs[1:]
+        for i, x in enumerate(probe_images(image, clean.image_shape)):
+            feeds = {str(image.name): x, **{str(value.name): probes(value, 1, i) for value in further}}
             with np.errstate(all="ignore"):
-                outputs = run(session, {str(image.name): x}, "the network")
+                outputs = run(session, feeds, "the network")
             for name in names:
                 rows[name].append(np.asarray(outputs[name], np.float64).reshape(-1))
         finite = [i for i, row in enumerate(rows[names[0]]) if np.isfinite(row).all()]

@@ -36,11 +36,11 @@ def trace(graph: ir.Graph, shapes: Measured, first: int) -> dict[ir.Value, Trace
     """The positions of every tensor that is computed from the image.
 
     Args:
-        graph: The graph, sorted; its input is the image.
+        graph: The graph, sorted; its first input is the image. What comes from others alone belongs to no place.
         shapes: The measured shapes of every tensor.
         first: The first axis of the image's sides, which follow each other: 2 for NCHW, 1 for NHWC.
     """
-    [image] = graph.inputs
+    image = graph.inputs[0]
     size = shapes.two[str(image.name)]
     axes = range(first, first + len(size) - 2)
     places = tuple(s.ladder(len(size), axis, size[axis]) for axis in axes)

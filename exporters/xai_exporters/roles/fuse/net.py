@@ -45,6 +45,14 @@ class Net:
         self._emit = Emitter(self.graph, "saliency")
         self.op = Ops(self._emit, "map", np.dtype(np.float32))
         self.tensors: dict[str, ir.Value] = {}
+        self.further = {
+            port.name: self._input(
+                port.name,
+                (batch_of(source), *(size or 1 for size in port.shape)),
+                ir.DataType.from_numpy(np.dtype(port.dtype)),
+            )
+            for port in material.beside.ports
+        }
         scores, batch = material.logits.scores, batch_of(source)
         if fixed_target and not bare and (scores.kind == "dense" or scores.normalised):
             needs = "a region" if scores.kind == "dense" else "a reference"
@@ -143,6 +151,7 @@ class Net:
             Name of an output of `part` -> its tensor in this graph.
         """
         # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
+        feeds = {**self.further, **feeds}
         if any(own.name == WHERE for own in part.inputs):
             feeds = {**feeds, WHERE: self._region}
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
@@ -222,7 +231,21 @@ class Net:
     def gradient_at(self, x: ir.Value, copies: int = 1) -> dict[str, ir.Value]:
         """The network at inputs x [copies*N, ...] in its own type: `gradient` in their shape, `logits`, the other outputs."""
         part = self.material.gradient(from_image=True, start=self.start)
-        return self.add(part, {str(part.inputs[0].name): x, **self.start_feeds(copies)})
+        further = {
+            name: self.op.Tile(value, [copies] + [1] * (_rank(value) - 1)) if copies > 1 else value
+            for name, value in self.further.items()
+        }
+        return self.add(part, {str(part.inputs[0].name): x, **further, **self.start_feeds(copies)})
+
+    def repeated(self, times: int) -> dict[str, ir.Value]:
+        """What is beside each image, `times` rows of one image after the other."""
+        repeated = {}
+        for name, value in self.further.items():
+            rank = _rank(value)
+            wide = self.op.Tile(self.op.Unsqueeze(value, [1]), [1, times] + [1] * (rank - 1))
+            sizes = [int(str(d)) for d in value.shape.dims[1:]] if value.shape is not None else []
+            repeated[name] = self.op.Reshape(wide, [-1, *sizes])
+        return repeated
 
     def relevance(
         self, composite: Composite, from_image: bool, others: float = 0.0, times_logits: bool = False
@@ -320,6 +343,11 @@ def _interpolation(before: int, after: int) -> NDArray[np.float32]:
     matrix = np.zeros((after, before), np.float32)
     matrix[:, first : first + part.shape[1]] = part
     return matrix
+
+
+def _rank(value: ir.Value) -> int:
+    assert value.shape is not None
+    return len(value.shape)
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:

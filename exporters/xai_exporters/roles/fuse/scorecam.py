@@ -52,7 +52,7 @@ class ScoreCam:
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
         layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,K,1,H,W], or [N,K,H,W,1] for NHWC
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
-        between = net.add(net.material.parts.head, {str(net.image.name): inputs})
+        between = net.add(net.material.parts.head, {str(net.image.name): inputs, **net.repeated(channels)})
         logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
         scores = net.scored(self.score, logits)
         of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from xai_exporters.bundle.verify import noise_images
+from xai_exporters.bundle.beside import noise_images
 from xai_exporters.errors import GraphError, RequestError
 
 from ... import nets

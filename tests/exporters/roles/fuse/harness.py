@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from xai_exporters import Export, Request, export, pipeline
+from xai_exporters.bundle.beside import noise_images
 from xai_exporters.bundle.describe import settle
-from xai_exporters.bundle.verify import noise_images
 from xai_exporters.graph.writing import make_model, to_bytes
 from xai_exporters.passes.clean import clean
 from xai_exporters.question import refuse
