@@ -109,7 +109,7 @@ def test_eleven_channels(folder: Path, backend: str, count: int) -> None:
         assert list(got.sizes) == [SIZE] * count
     pixels = gradient.abs().amax(dim=1).numpy()
     np.testing.assert_allclose(explainer.explain(given, "gradient", 2).raw, pixels, atol=1e-4 * pixels.max())
-    for method in explainer.methods("all"):
+    for method in (*explainer.methods("fast"), "score-cam", "rise", "integrated-gradients")[:: 4 - count]:
         every = explainer.explain(given, method, 2, **few(method))
         assert every.heatmap.shape == (count, *SIZE)
     [picture, *_] = explainer.explain(given, "grad-cam", 2).overlay(given, 0.0)
