@@ -75,7 +75,7 @@ def test_a_map_that_lies_elsewhere_is_refused_and_auto_takes_the_next(
     choice = Choice(value, find_logits(graph, None), (), None)
     seen: list[ir.Value] = []
 
-    def elsewhere(clean: CleanGraph, target: ir.Value, grid: Grid, images: object) -> Followed:
+    def elsewhere(clean: CleanGraph, target: ir.Value, grid: Grid, images: object, beside: object) -> Followed:
         seen.append(target)
         return Followed(-0.1 if len(seen) == 1 else -0.7, -0.8, (1, 2), (0.81, 0.65))
 

@@ -13,16 +13,8 @@ from onnx import helper
 from xai_exporters.errors import ExportError, GraphError
 from xai_exporters.pipeline import list_layers
 
-from .. import nets
 from .. import onnx_nets as o
 from ..running import export_onnx, left_behind, onnx_request
-
-
-def two_inputs() -> onnx.ModelProto:
-    b = o.Build()
-    x = b("Add", "image", "other")
-    other = helper.make_tensor_value_info("other", o.FLOAT, ["N", *nets.SHAPE])
-    return b.model(b.linear(b.pooled(b.features(x)), out="scores"), more_inputs=[other])
 
 
 def two_outputs() -> onnx.ModelProto:
@@ -83,7 +75,6 @@ def newer() -> onnx.ModelProto:
 
 
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
-    "inputs": (two_inputs, r"the network has 2 inputs \(image, other\)"),
     "double": (
         other_floats(onnx.TensorProto.DOUBLE),
         r"computes in DOUBLE \(the weight 'w0'\).* export it in float32",
