@@ -142,21 +142,14 @@ def _clean(
         _fold(model)
     if decompose(model) and graph.opset_imports[""] != OPSET:
         # without the operators that were fused ONNX's converter may bring the graph to the common opset
-        return _clean(ir.to_proto(model), input_shape, one_because, asked)
+        return _clean(ir.to_proto(model), input_shape, one_because, replace(asked, order=order))
     image = graph.inputs[0]
     for value in graph.inputs:
         value.name = free_name(str(value.name))
     batch = image.shape[0] if image.shape is not None else None
     was_fixed = make_batch_dynamic(model)
     if one_because is not None:
-        if isinstance(batch, int) and batch != 1:
-            raise BatchError(
-                f"the source takes exactly {batch} images at once, and neither one nor more of them; export it again with a "
-                f"symbolic batch, or with a batch of 1. ({one_because})"
-            )
-        for value in graph.inputs:
-            assert value.shape is not None
-            value.shape = ir.Shape([1, *value.shape[1:]])
+        _take_one(graph, batch, one_because)
     _forget_shapes(graph)
     _fold(model)
     if write_parts(model):
@@ -180,6 +173,22 @@ def _clean(
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because, images)
+
+
+def _take_one(graph: ir.Graph, batch: int | ir.SymbolicDim | None, because: str) -> None:
+    """Let the inputs take one image at a time.
+
+    Raises:
+        BatchError: The source takes exactly n images at once, and n is not 1.
+    """
+    if isinstance(batch, int) and batch != 1:
+        raise BatchError(
+            f"the source takes exactly {batch} images at once, and neither one nor more of them; export it again with a "
+            f"symbolic batch, or with a batch of 1. ({because})"
+        )
+    for value in graph.inputs:
+        assert value.shape is not None
+        value.shape = ir.Shape([1, *value.shape[1:]])
 
 
 def _reduced(model: ir.Model, shapes: Measured) -> Measured:

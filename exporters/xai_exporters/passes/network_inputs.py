@@ -41,11 +41,13 @@ class Asked:
         explain: The image input that is explained; None: the first.
         images: Further image inputs, and what is stated of their preprocessing as text.
         arrays: Inputs that are no images.
+        order: The names of all inputs in the source's order, if an earlier pass has changed it.
     """
 
     explain: str | None = None
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arrays: frozenset[str] = frozenset()
+    order: tuple[str, ...] = ()
 
 
 def asked_of(request: Request) -> Asked:
@@ -168,7 +170,7 @@ def order_inputs(graph: ir.Graph, asked: Asked) -> tuple[str, ...]:
     others = [value for value in graph.inputs if value is not first]
     graph.inputs.clear()
     graph.inputs.extend([first, *others])
-    return tuple(names)
+    return asked.order or tuple(names)
 
 
 def bind_further(
