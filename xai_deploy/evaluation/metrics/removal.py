@@ -76,8 +76,8 @@ class SensitivityN:
     several n. -1 to 1, higher is better; NaN if a map is constant.
 
     Ancona et al. 2018 (arXiv:1711.06104), definition 1 and section 4.2. n runs from 1 to 80 % of the pixels, evenly on a
-    logarithmic scale; the paper begins with one pixel, which changes nothing that float32 shows. Quantus 0.6 removes pixels in the map's order,
-    and correlates over the images.
+    logarithmic scale; the paper begins with one pixel, which changes nothing that float32 shows. Quantus 0.6 removes pixels in the
+    map's order, and correlates over the images.
 
     Attributes:
         samples: Sets of each size, the same for all images.
