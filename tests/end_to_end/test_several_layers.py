@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,12 @@ from xai_deploy import Explainer, Explanation, write_image
 from xai_deploy.cli.check import main as check
 from xai_deploy.cli.evaluate import main as evaluate
 from xai_deploy.cli.explain import main as explain
-from xai_deploy.errors import NotApplicableError, OptionError
-from xai_deploy.format.bundle import Bundle
+from xai_deploy.errors import ManifestError, NotApplicableError, OptionError
+from xai_deploy.format.bundle import Bundle, parse_manifest
 
 from ..exporters import nets, onnx_nets
 from ..exporters.checks import Runner, close, onnxruntime, open_vino
-from ..exporters.running import both_ways, onnx_request
+from ..exporters.running import both_ways, export_torch, onnx_request
 from ..networks.outputs import nets as outputs
 
 Array = NDArray[np.float32]
@@ -139,9 +141,10 @@ def test_saved(folder: Path, tmp_path: Path) -> None:
 
 
 def test_channels_last(tmp_path: Path) -> None:
-    """Layers in another layout: inside the graph, each is made as the head gives it."""
-    request = onnx_request(tmp_path, onnx_nets.channels_last(), split="norm,tokens")
-    export(request)
+    """Layers in another layout: inside the graph, each is made as the head gives it. Bundles with random weights have them all."""
+    request = onnx_request(tmp_path, onnx_nets.channels_last(), split="norm,tokens", randomise=1)
+    done = export(request)
+    assert done.randomised[0].manifest.layers == done.manifest.layers
     both = Explainer(tmp_path / "net.xai").explain(X, "hires-cam", 1)
     for level, layer in enumerate(("norm", "tokens")):
         export(Request(request.source, split=layer, output_path=tmp_path / f"{layer}.xai", preprocess="none"))
@@ -263,3 +266,35 @@ def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
         "occlusion",
     ]
     assert check([bundle, bundle, str(photos), "-m", "grad-cam"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d["graphs"].pop("tail-2"), "the graph 'tail-2' is missing"),
+        (lambda d: d["levels"][0]["layer"].update(shape=[4, 8, 11]), "the tensors that the head gives differ"),
+        (lambda d: d["levels"][0]["layer"].update(shape=[4, 0, 10]), "sizes must be positive"),
+        (lambda d: d["levels"][1].update(side=[]), "the tensors that the head gives differ"),
+        (lambda d: d.update(levels=d["levels"] * 20), "manifest.levels: 81 layers are more than the 32"),
+        (lambda d: d["graphs"]["gradient"]["gives"][-1].update(shape=[1, 1, 1]), "has 'gradient_4' of shape"),
+        (lambda d: d["graphs"]["tail-1"]["takes"].pop(0), "the graph 'tail-1' takes no 'activation_1'"),
+    ],
+)
+def test_wrong_levels(folder: Path, change: Any, says: str) -> None:
+    """A manifest whose layers contradict its graphs is refused."""
+    document = json.loads((folder / "all.xai/manifest.json").read_text())
+    change(document)
+    blank = json.dumps({**document, "digest": ""}, indent=1)
+    digest = hashlib.sha256(blank.encode()).hexdigest()
+    with pytest.raises(ManifestError, match=re.escape(says)):
+        parse_manifest(blank.replace('"digest": ""', f'"digest": "{digest}"').encode())
+
+
+def test_modules_of_a_live_network(tmp_path: Path) -> None:
+    """Each module's output is tapped, and its tensor is called after it."""
+    done = export_torch(tmp_path, nets.randomise(nets.Residual()), split="layer2,stem,layer1.0.bn2")
+    names = ["stem", "layer1.0.bn2", "layer2"]
+    assert [(layer.asked, layer.tensor) for layer in done.manifest.layers] == list(zip(names, names, strict=True))
+    assert done.manifest.outputs[0].name == "output"
+    assert len(done.manifest.outputs) == 1
+    assert "relevance" in done.manifest.graphs

@@ -82,6 +82,8 @@ def _check_features(document: dict[str, Any], where: str) -> None:
 
 def _check(manifest: Manifest, where: str) -> None:
     """Check the rules that types can't express."""
+    if (fault := bounds.list_fault(manifest)) is not None:
+        raise ManifestError(f"{where}: {fault}")
     for name in manifest.files:
         if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
             raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
@@ -110,7 +112,7 @@ def _check(manifest: Manifest, where: str) -> None:
         if min(*image.image_shape, *layer.shape, manifest.classes, *manifest.scores.shape) < 1:
             raise ManifestError(f"{where}: sizes must be positive")
     faults = (bounds.number_fault(manifest.at(level)) for level in levels)
-    if (fault := bounds.list_fault(manifest) or next((fault for fault in faults if fault), None)) is not None:
+    if (fault := next((fault for fault in faults if fault), None)) is not None:
         raise ManifestError(f"{where}: {fault}")
     if manifest.logits_step < 0:
         raise ManifestError(f"{where}: logits_step can't be negative")
