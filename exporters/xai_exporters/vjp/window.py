@@ -130,11 +130,7 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
     rank = len(window.kernel)
     tiled = window.kernel == window.strides and not any(window.begin) and set(window.dilations) == {1}
     if tiled:
-        # [N,C,o1,1,o2,1] -> [N,C,o1,k1,o2,k2] -> [N,C,o1*k1,o2*k2]
-        value = op.Unsqueeze(value, [3 + 2 * i for i in range(rank)])
-        value = op.Expand(value, [1, 1, *(n for k in window.kernel for n in (1, k))])
-        covered = [o * k for o, k in zip(window.result, window.kernel, strict=True)]
-        value = op.Reshape(value, spatial_shape(dims, covered))
+        value = _repeated(op, value, window, dims)
         return fit(op, value, (0,) * rank, tuple(-e for e in window.end))
     if set(window.strides) == {1} and set(window.dilations) == {1}:
         before = tuple(k - 1 - b for k, b in zip(window.kernel, window.begin, strict=True))
@@ -151,6 +147,24 @@ def spread(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
     single = op.Reshape(value, [-1, 1, *window.result])
     ones = op.Expand(1.0, [1, 1, *window.kernel])
     return op.Reshape(transpose(op, single, ones, window, 1), spatial_shape(dims, window.source))
+
+
+def _repeated(op: Ops, value: ir.Value, window: Window, dims: Dims) -> ir.Value:
+    """[N,C,o1,o2] -> [N,C,o1*k1,o2*k2]: each element k1 times along the first axis, k2 times along the second."""
+    rank = len(window.kernel)
+    covered = [o * k for o, k in zip(window.result, window.kernel, strict=True)]
+    if rank < 3:
+        # [N,C,o1,1,o2,1] -> [N,C,o1,k1,o2,k2] -> [N,C,o1*k1,o2*k2]
+        value = op.Unsqueeze(value, [3 + 2 * i for i in range(rank)])
+        value = op.Expand(value, [1, 1, *(n for k in window.kernel for n in (1, k))])
+        return op.Reshape(value, spatial_shape(dims, covered))
+    # axis by axis: in a DenseNet of volumes OpenVINO computed an Expand of 8 axes wrongly
+    for axis, factor in enumerate(window.kernel):
+        if factor > 1:
+            value = op.Unsqueeze(value, [3 + axis])
+            value = op.Expand(value, [*[1] * (3 + axis), factor, *[1] * (rank - 1 - axis)])
+            value = op.Reshape(value, spatial_shape(dims, [*covered[: axis + 1], *window.result[axis + 1 :]]))
+    return value
 
 
 def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group: int) -> ir.Value:

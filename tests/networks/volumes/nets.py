@@ -77,6 +77,38 @@ class Chain(nn.Module):
         return Tensor(self.fc(x.mean((2, 3, 4))))
 
 
+class Dense(nn.Module):
+    """As MONAI's DenseNet: normalisations before convolutions, a stem that pools, layers that are joined, a transition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(_normalised(nn.Conv3d(1, 6, 7, 2, 3, bias=False)), nn.MaxPool3d(3, 2, 1))
+        self.one, self.two = _layer(6), _layer(10)
+        self.between = nn.Sequential(_before(14, nn.Conv3d(14, 7, 1, bias=False)), nn.AvgPool3d(2, 2))
+        self.three, self.last, self.fc = _layer(7), nn.BatchNorm3d(11), nn.Linear(11, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits."""
+        x = self.stem(x)
+        x = torch.cat([x, self.one(x)], 1)
+        x = self.between(torch.cat([x, self.two(x)], 1))
+        x = torch.relu(self.last(torch.cat([x, self.three(x)], 1)))
+        return Tensor(self.fc(functional.adaptive_avg_pool3d(x, 1).flatten(1)))
+
+
+def _normalised(convolution: nn.Conv3d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm3d(convolution.out_channels), nn.ReLU())
+
+
+def _before(channels: int, convolution: nn.Conv3d) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(), convolution)
+
+
+def _layer(channels: int) -> nn.Sequential:
+    narrow = nn.Conv3d(channels, 8, 1, bias=False)
+    return nn.Sequential(_before(channels, narrow), _before(8, nn.Conv3d(8, 4, 3, padding=1, bias=False)))
+
+
 class UNet(nn.Module):
     """As MONAI's: normalisations of instances and groups, overlapping maxima, transposed convolutions, trilinear resizes."""
 

@@ -22,7 +22,7 @@ from xai_deploy.preprocess import Prepared
 
 from ...few import few
 from .exported import Exported, Maps
-from .nets import SIZE, TARGETS, Chain, ResNet, noise, saved, worst
+from .nets import SIZE, TARGETS, Chain, Dense, ResNet, noise, saved, worst
 
 BACKENDS = ["onnxruntime", "openvino"]
 
@@ -197,6 +197,20 @@ def test_relevance(tmp_path: Path) -> None:
         assert worst(got, product) < 1e-4
         got = explainer.explain(Prepared(x.numpy()), "lrp", TARGETS, composite="epsilon-plus").raw
         assert worst(got, want) < 1e-4
+
+
+def test_a_densenet(tmp_path: Path) -> None:
+    """OpenVINO computed the gradient of its transition a thousand times too large, in tensors of 8 axes."""
+    network, shape = Dense(), (1, 24, 33, 40)
+    source = saved(network, tmp_path / "dense.onnx", shape)
+    done = export(Request(source, preprocess="unit", input_gradient=True, output_path=tmp_path / "dense.xai"))
+    assert done.manifest.target.shape == (11, 3, 4, 5)
+    x = torch.from_numpy(noise(3, *shape)).requires_grad_()
+    rows = network(x)[range(3), TARGETS]
+    [gradient] = torch.autograd.grad(rows.sum(), x)
+    for backend in BACKENDS:
+        got = Explainer(done.path, backend).explain(Prepared(x.detach().numpy()), "gradient", TARGETS)
+        assert worst(got.raw, gradient.abs().amax(1).numpy()) < 1e-4
 
 
 def test_programs_of_torch(tmp_path: Path) -> None:
