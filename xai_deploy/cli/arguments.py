@@ -109,6 +109,7 @@ def method_table() -> list[str]:
         "passes: inferences per image with the defaults; a tail: the network after the layer; going back costs the same",
         "graphs in the bundle, besides head and tail:",
         *(f"  {role}: {text}" for role, text in advice.items()),
+        "in a bundle of several layers: METHOD:layer=LAYER for one of them, METHOD:combine=max|mean|sum for all together",
     ]
 
 
