@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import resample
 from ..caveats import Gives, gives
-from ..errors import NotApplicableError, ShapeError
+from ..errors import NotApplicableError
 from ..explainer import Explainer
 from ..probabilities import has_probabilities, probabilities, why_none
 from ..similarity import spearman, top_overlap
@@ -171,14 +171,12 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
 
     Raises:
         NotApplicableError: The networks give different things.
-        ShapeError: The networks have different numbers of classes, or one takes volumes.
+        ShapeError: The networks have different numbers of classes.
     """
     require_same(reference.gives, deployed.gives, (reference.logits.shape[1], deployed.logits.shape[1]))
     correlations, overlaps = {}, {}
     for title, heat in reference.heatmaps.items():
         other = deployed.heatmaps[title]
-        if other.ndim != heat.ndim:
-            raise ShapeError("one network takes volumes, the other images; they can't be compared")
         if other.shape != heat.shape:  # the two networks may have inputs of different sizes
             other = resample.resize(other, *heat.shape[1:])
         # the slices of volumes, one below the other

@@ -254,6 +254,8 @@ def set_at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
             "CHW",
             r"manifest\.input\.layout: expected one of 'NCHW', 'NHWC', 'NCDHW', 'NDHWC', got 'CHW'",
         ),
+        ("input.layout", "NCDHW", "the input is NCDHW, which does not fit its depth"),
+        ("input.depth", 4, "the input is NCHW, which does not fit its depth"),
         ("input", None, r"manifest\.input: expected an object, got nothing"),
         ("input.preprocess.scale", float("nan"), r"manifest\.input\.preprocess\.scale: expected a finite number"),
         ("input.preprocess.scale", float("inf"), "expected a finite number"),
