@@ -225,3 +225,10 @@ def _number(text: str, name: str) -> NDArray[np.float64]:
         return np.array(float(text))
     except ValueError:
         raise DtypeError(f"--input {name}={text}: is neither a .npy file nor a number") from None
+
+
+def noise(manifest: Manifest, count: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Numbers for what a network takes beside images, where costs alone matter: [count, ...] each, from 0 to 1."""
+    rng = np.random.default_rng(seed)
+    shapes = {port.name: (port, (count, *(size or 1 for size in port.shape))) for port in manifest.further.ports}
+    return {name: rng.random(shape, dtype=np.float32).astype(port.dtype) for name, (port, shape) in shapes.items()}

@@ -46,7 +46,7 @@ from .roles.material import Material
 from .roles.plan import RolePlan, check_layers_of, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
-from .sources.look import look
+from .sources.look import look, without_reference
 from .sources.stated import note
 
 log = logging.getLogger(__name__)
@@ -186,6 +186,7 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     network = load_source(request)
     if request.input:
         network = replace(network, proto=build_in(network.proto, request))
+    network = without_reference(network, bool(request.input))
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request

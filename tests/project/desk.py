@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.compose
 import torch
 import xai_exporters
 from onnx import numpy_helper
@@ -87,6 +88,7 @@ def lay(desk: Path) -> None:
     np.save(desk / "vectors.npy", vectors)
     np.save(desk / "prototype.npy", vectors[0])
     onnx.save(bands(), desk / "bands.onnx")
+    onnx.save(siamese(), desk / "siamese.onnx")
     onnx.save(video(), desk / "video.onnx")
     np.save(desk / "clip.npy", np.random.default_rng(3).integers(0, 256, (6, 30, 40, 3), dtype=np.uint8))
     np.save(desk / "scene.npy", np.random.default_rng(2).integers(0, 10_000, (80, 90, 11)).astype(np.uint16))
@@ -141,6 +143,29 @@ def video() -> onnx.ModelProto:
     clip, logits = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *s]) for name, s in ends)
     graph = onnx.helper.make_graph(nodes, "video", [clip], [logits], drawn)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def siamese() -> onnx.ModelProto:
+    """The network of `models/` twice, for images `left` and `right`, and the sum of the squares of their difference."""
+    ends = []
+    parts = []
+    for side in ("left", "right"):
+        one = onnx.compose.add_prefix(onnx.load(NETWORK / "clutter_digits.onnx"), f"{side}/")
+        for node in one.graph.node:
+            node.input[:] = [side if name == one.graph.input[0].name else name for name in node.input]
+        one.graph.input[0].name = side
+        del one.graph.value_info[:], one.metadata_props[:]
+        ends.append(one.graph.output[0].name)
+        parts.append(one)
+    model = onnx.compose.merge_models(parts[0], parts[1], io_map=[])
+    score = onnx.helper.make_tensor_value_info("distance", onnx.TensorProto.FLOAT, ["N", 1])
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    model.graph.initializer.append(axes)
+    model.graph.node.append(onnx.helper.make_node("Sub", ends, ["difference"]))
+    model.graph.node.append(onnx.helper.make_node("ReduceSumSquare", ["difference", "axes"], ["distance"]))
+    del model.graph.output[:]
+    model.graph.output.append(score)
+    return model
 
 
 def network() -> bytes:

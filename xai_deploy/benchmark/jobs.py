@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..backends import Config, Session, create
 from ..backends.backend import to_host
+from ..beside import noise as beside_noise
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
 from ..format.bundle import Manifest
@@ -95,7 +96,7 @@ class Bench:
         """
         explainer, images = self._explainer(job.bundle), self._batch(job.bundle, job.batch)
         if job.method == PLAIN and self.settings.model is not None:
-            return partial(self._run_model, job.bundle, images.x)
+            return partial(self._run_model, job.bundle, images)
         if job.method == PLAIN:
             return partial(explainer.predict, images)
         targets = _targets(explainer.bundle.manifest, job.targets, self.settings.predicted)
@@ -108,7 +109,7 @@ class Bench:
             InputError: The model does not take the bundle's input, or lacks one of the bundle's outputs.
         """
         explainer, images = self._explainer(bundle), self._batch(bundle, batch)
-        outputs = self._run_model(bundle, images.x)
+        outputs = self._run_model(bundle, images)
         explained = next((o.name for o in explainer.bundle.manifest.outputs if o.kind != "other"), None)
         if explained is not None and explainer.network.kind == "classes":
             classes = outputs[explained].reshape(batch, -1).argmax(1)
@@ -130,20 +131,21 @@ class Bench:
             explainer, rng = self._explainer(bundle), np.random.default_rng(SEED)
             spec = explainer.bundle.manifest.input
             noise: NDArray[Any]
+            beside = beside_noise(explainer.bundle.manifest, count)
             if self.settings.image is not None:
                 one = explainer.prepare(
                     [read_pixels(self.settings.image, spec, input_range=self.settings.input_range)]
                 ).x
-                self._images[key] = Prepared(np.repeat(one, count, axis=0))
+                self._images[key] = Prepared(np.repeat(one, count, axis=0), beside)
             elif spec.dtype == "uint8":
                 noise = rng.integers(0, 256, (count, *spec.image_shape), dtype=np.uint8)
-                self._images[key] = Prepared(noise)
+                self._images[key] = Prepared(noise, beside)
             else:
                 noise = rng.standard_normal((count, *spec.image_shape), dtype=np.float32)
-                self._images[key] = Prepared(noise.astype(spec.dtype))
+                self._images[key] = Prepared(noise.astype(spec.dtype), beside)
         return self._images[key]
 
-    def _run_model(self, bundle: str, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def _run_model(self, bundle: str, images: Prepared) -> dict[str, NDArray[Any]]:
         """The outputs of the whole model, copied to the host, as `Explainer.predict` copies those of the bundle."""
         manifest, model = self._explainer(bundle).bundle.manifest, self.settings.model
         assert model is not None
@@ -158,12 +160,13 @@ class Bench:
         outputs = [output.name for output in manifest.outputs]
         try:
             # A network exported for a batch of 1 runs once per image.
-            parts = [x] if manifest.batch == "any" else [x[i : i + 1] for i in range(len(x))]
-            runs = [self._model.run({manifest.input.name: part}, outputs) for part in parts]
+            count = len(images.x)
+            parts = [images] if manifest.batch == "any" else [images.rows(slice(i, i + 1)) for i in range(count)]
+            runs = [self._model.run({manifest.input.name: part.x, **part.beside}, outputs) for part in parts]
             return {name: np.concatenate([to_host(run[name]) for run in runs]) for name in outputs}
         except RuntimeFailure as error:
             raise InputError(
-                f"{model}: does not take {bundle}'s input {manifest.input.name!r} {list(x.shape)}, or does not give its "
+                f"{model}: does not take {bundle}'s input {manifest.input.name!r} {list(images.x.shape)}, or does not give its "
                 f"outputs {', '.join(outputs)} ({error})"
             ) from None
 

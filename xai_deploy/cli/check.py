@@ -19,7 +19,7 @@ from ..agreement.networks import described, warn_of_differences, warn_of_referen
 from ..agreement.other_outputs import ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
-from ..caveats import GIVES, Gives, gives, warn_of
+from ..caveats import GIVES, Gives, gives, require_images, warn_of
 from ..errors import ImageFileError, InputError, NotApplicableError, OptionError
 from ..format.bundle import MANIFEST, Input
 from ..foundation.exits import printable
@@ -255,6 +255,8 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
+    if explainer.bundle.manifest.further.ports:
+        require_images(explainer, path, PROGRAM)
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer

@@ -39,8 +39,8 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     assumed: bool = False
-    range: tuple[float, float] | None = None
-    shown: tuple[int, int, int] | None = None
+    range: tuple[float, float] | None = field(default=None, metadata=schema.LATER)
+    shown: tuple[int, int, int] | None = field(default=None, metadata=schema.LATER)
 
     def normalise(self, planes: Floats) -> Floats:
         """(pixel * scale - mean) / std. This is the only place that computes it on arrays.

@@ -20,12 +20,13 @@ from xai_deploy.foundation.arrays import read_npy
 
 from ..errors import GraphError, RequestError
 from ..graph.layouts import input_layout
-from ..graph.reading import ancestors
+from ..graph.reading import ancestors, opset_of
 from ..request import Request
 
 log = logging.getLogger(__name__)
 
 ARRAY = "array"
+_EXPAND = 8  # the opset that brought the operator
 _LIMIT = 1 << 30  # bytes of a constant's file
 _IMAGE = re.compile(r"(.*?)((?::\w+=[^:]*)*)")  # NAME:KEY=VALUE:KEY=VALUE; a name may hold colons
 _IMAGE_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
@@ -98,8 +99,41 @@ def build_in(proto: onnx.ModelProto, request: Request) -> onnx.ModelProto:
     kept = [value for value in built.graph.input if value.name not in constants]
     del built.graph.input[:]
     built.graph.input.extend(kept)
-    built.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    images = [value for value in free_inputs(built.graph) if len(value.type.tensor_type.shape.dim) > 3]
+    for name, array in constants.items():
+        if (
+            images
+            and array.shape[:1] == (1,)
+            and _is_open(inputs[name])
+            and _is_open(images[0])
+            and opset_of(built) >= _EXPAND
+        ):
+            _for_each(built.graph, images[0].name, name, array)
+        else:
+            built.graph.initializer.append(numpy_helper.from_array(array, name))
     return built
+
+
+def _is_open(value: onnx.ValueInfoProto) -> bool:
+    """Whether an input's first dimension is any number of images."""
+    dims = value.type.tensor_type.shape.dim
+    return bool(dims) and not dims[0].dim_value
+
+
+def _for_each(graph: onnx.GraphProto, image: str, name: str, array: NDArray[Any]) -> None:
+    """Put one row in place of an input: as many copies of it as there are images."""
+    inner = {what: f"{name}/{what}" for what in ("row", "first", "rest", "sizes", "count", "shape")}
+    for what, value in (("row", array), ("first", np.array([0])), ("rest", np.array(array.shape[1:], np.int64))):
+        graph.initializer.append(numpy_helper.from_array(value, inner[what]))
+    nodes = [
+        helper.make_node("Shape", [image], [inner["sizes"]], name=inner["sizes"]),
+        helper.make_node("Gather", [inner["sizes"], inner["first"]], [inner["count"]], name=inner["count"]),
+        helper.make_node("Concat", [inner["count"], inner["rest"]], [inner["shape"]], name=inner["shape"], axis=0),
+        helper.make_node("Expand", [inner["row"], inner["shape"]], [name], name=name),
+    ]
+    own = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *own])
 
 
 def _constant(text: str, value: onnx.ValueInfoProto) -> NDArray[Any]:

@@ -96,8 +96,8 @@ def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim not in (4, 5):
         raise SourceError(
-            f"{file.path}: the program takes {len(inputs)} inputs; xai-export explains networks of one image [N,C,H,W] or one "
-            "volume [N,C,D,H,W]"
+            f"{file.path}: the program takes {len(inputs)} inputs; xai-export reads programs of one image [N,C,H,W] or one "
+            "volume [N,C,D,H,W]; export others to ONNX with torch.onnx.export, and give that file"
         )
     example = inputs[0].meta["val"]
     shape = tuple(int(d) for d in example.shape[1:] if isinstance(d, int))

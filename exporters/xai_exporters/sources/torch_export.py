@@ -142,9 +142,12 @@ def _export(wrapper: Any, example: Any, request: Request, taps: Sequence[str]) -
         except LayerError:
             raise
         except Exception as error:  # the user's own forward code
+            advice = "give its --input-shape"
+            if "positional argument" in str(error):  # it takes more than the image
+                advice = "export a network of several inputs to ONNX with torch.onnx.export, and give that file"
             raise SourceError(
                 f"{request.source}: the network does not run on images of shape {tuple(example.shape[1:])} "
-                f"({first_line(error)}); give its --input-shape"
+                f"({first_line(error)}); {advice}"
             ) from error
         names = [*outputs, *taps]
         try:

@@ -190,7 +190,7 @@ def not_text() -> onnx.ModelProto:
 
 
 def several_inputs() -> onnx.ModelProto:
-    return o.classifier(more_inputs=[helper.make_tensor_value_info("size", o.FLOAT, ("N", 2))])
+    return o.classifier(more_inputs=[helper.make_tensor_value_info("size", o.FLOAT, ("N", "K"))])
 
 
 def left_out() -> onnx.ModelProto:
@@ -223,7 +223,11 @@ def doubles() -> onnx.ModelProto:
         (invalid, SourceError, "not a valid ONNX model .*NoSuchOperator"),
         (left_out, SourceError, r"\(Conv\) reads '.*', which no node, input or constant of the file gives"),
         (not_text, SourceError, "damaged; a name in it is not text"),
-        (several_inputs, GraphError, r"the network has 2 inputs \(image, size\)"),
+        (
+            several_inputs,
+            GraphError,
+            r"the input 'size' .* has open sizes; export it with fixed ones, or --input NAME=FILE.npy",
+        ),
         (vector_input, GraphError, r"the input 'image' has shape \[N,6\]; an image input has four dimensions"),
         (unknown_size, RequestError, r"has shape \[N,3,H,W\]; give the image's size with --input-shape C,H,W"),
         (doubles, GraphError, "holds DOUBLE; images are float32, float16 or uint8"),

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from xai_exporters import Request, export
 from xai_exporters.cli import main as xai_export
-from xai_exporters.errors import GraphError, LayerError, RequestError
+from xai_exporters.errors import GraphError, LayerError, RequestError, SourceError
 
 from xai_deploy import Explainer, write_image
+from xai_deploy.cli.bench import main as bench
+from xai_deploy.cli.check import main as check
+from xai_deploy.cli.evaluate import main as evaluate
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import DtypeError, NonFiniteInputError, ShapeError
 
@@ -196,7 +199,9 @@ def test_facts(folder: Path, backend: str) -> None:
         explainer,
         given,
     )
-    constant = Explainer(folder / "constant.xai", backend).explain(RGB, "grad-cam", 1)
+    built_in = Explainer(folder / "constant.xai", backend)
+    assert built_in.bundle.manifest.batch == "any"  # the row of facts is repeated for each image
+    constant = built_in.explain(RGB, "grad-cam", 1)
     one = explainer.explain(RGB, "grad-cam", 1, inputs={"facts": FACTS[0]})
     np.testing.assert_allclose(constant.raw, one.raw, atol=1e-6)
     np.testing.assert_allclose(constant.logits, network(x, facts[:1].expand(3, 4), half).detach().numpy(), atol=1e-5)
@@ -361,3 +366,33 @@ def test_refused_exports(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert (depth.preprocess.mean, depth.preprocess.range) == ((0.5,), (0.0, 255.0))
     assert not list(tmp_path.glob("no*"))
     assert onnx.load(facts).graph.input[2].name == "temperature"
+
+
+def test_measuring_gives_one_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Costs are measured with noise; what compares images refuses, and takes the network whose inputs are built in."""
+    write_image(tmp_path / "0.png", RGB[0])
+    bundle, constant = str(folder / "fusion.xai"), str(folder / "constant.xai")
+    assert (
+        bench([bundle, "-m", "grad-cam", "--runs", "1", "--warmup", "1", "-q", "--model", str(folder / "fusion.onnx")])
+        == 0
+    )
+    commands: list[Callable[[str], int]] = [
+        lambda b: check([b, b, str(tmp_path / "0.png"), "-m", "grad-cam", "-q"]),
+        lambda b: evaluate(
+            [b, str(tmp_path), "-m", "grad-cam", "--metrics", "deletion", "-q", "-o", str(tmp_path / "o")]
+        ),
+    ]
+    for command in commands:
+        assert command(bundle) == 2
+        assert "the network takes 'depth' beside the image, which xai-" in capsys.readouterr().err
+        assert command(constant) == 0
+
+
+def test_other_sources_advise_onnx(folder: Path, tmp_path: Path) -> None:
+    import openvino
+
+    openvino.save_model(openvino.convert_model(folder / "difference.onnx"), tmp_path / "two.xml")
+    with pytest.raises(
+        SourceError, match=r"takes 2 inputs \(left, right\), .* give the network as ONNX, which may have several"
+    ):
+        export(Request(tmp_path / "two.xml", output_path=tmp_path / "no.xai", preprocess="unit"))
