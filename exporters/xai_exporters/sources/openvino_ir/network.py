@@ -54,12 +54,6 @@ def load(given: Given, request: Request) -> TrainedNetwork:
         said: dict[str, Any] = json.loads((folder / child.SAID).read_text(encoding="utf-8"))
         model = onnx.load_model(folder / child.MODEL)
     _check(given, model)
-    if len(model.graph.input) > 1:
-        names = ", ".join(value.name for value in model.graph.input)
-        raise SourceError(
-            f"{given.shown}: takes {len(model.graph.input)} inputs ({names}), and its translation is compared with OpenVINO for "
-            "one only; give the network as ONNX, which may have several"
-        )
     network = in_standard_form(model, given.format)
     outputs = [str(output) for output in said["outputs"]]
 
@@ -109,7 +103,13 @@ def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:
 
 
 def _check(given: Given, model: onnx.ModelProto) -> None:
-    """Refuse a translation that is no valid ONNX, or whose tensors would take far more than its file."""
+    """Refuse a translation that is no valid ONNX, has several inputs, or whose tensors would take far more than its file."""
+    if len(model.graph.input) > 1:
+        names = ", ".join(value.name for value in model.graph.input)
+        raise SourceError(
+            f"{given.shown}: takes {len(model.graph.input)} inputs ({names}), and its translation is compared with OpenVINO for "
+            "one only; give the network as ONNX, which may have several"
+        )
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
