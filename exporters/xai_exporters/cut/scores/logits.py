@@ -131,6 +131,12 @@ def find_logits(
     if classes is None:
         others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]
         advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
+        dims = clean.shapes.dims(decided.value)
+        if len(dims) == 2 and None not in dims:  # RoiAlign of fixed regions, or a Reshape to one row
+            raise GraphError(
+                f"the output {output.name!r} has shape {_said(clean, decided.value)} however many images there are: its rows "
+                f"are no images; {advice} the network with a row of scores for each image"
+            )
         raise GraphError(
             f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
             f"[N, classes]: {advice} the classifier alone; detectors can't be explained yet"

@@ -125,6 +125,23 @@ def test_output_without_a_batch(tmp_path: Path) -> None:
         export_onnx(tmp_path, b.model(x, ranks={"means": (o.FLOAT, (6,))}))
 
 
+def test_rows_that_are_no_images(tmp_path: Path) -> None:
+    """The rows of RoiAlign are regions; here there is one, whatever the batch."""
+    b = o.Build()
+    x = b(
+        "RoiAlign",
+        b("Relu", b.conv("image", 3, 6)),
+        b.weight(np.ones((1, 4), np.float32)),
+        b.weight([0]),
+        output_height=2,
+    )
+    model = b.model(b("Gemm", b("Flatten", b("GlobalAveragePool", x)), b.draw(6, 5), out="scores"))
+    with pytest.raises(
+        GraphError, match=r"'scores' has shape \[1, 5\] however many images there are: its rows are no images; ex"
+    ):
+        export_onnx(tmp_path, model)
+
+
 def test_output_of_class_indices(tmp_path: Path) -> None:
     b = o.Build()
     x = b("ArgMax", b.linear(b.pooled(b.features())), axis=1, keepdims=0, out="best")
