@@ -133,7 +133,7 @@ def test_rows_that_are_no_images(tmp_path: Path) -> None:
         b("Relu", b.conv("image", 3, 6)),
         b.weight(np.ones((1, 4), np.float32)),
         b.weight([0]),
-        output_height=2,
+        sampling_ratio=2,
     )
     model = b.model(b("Gemm", b("Flatten", b("GlobalAveragePool", x)), b.draw(6, 5), out="scores"))
     with pytest.raises(
