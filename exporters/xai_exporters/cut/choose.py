@@ -169,7 +169,7 @@ def follow_choice(
         if seen is None or not seen.misplaced:
             if refused is not None:
                 log.warning("%s", refused)
-            return replace(choice, target=target, note=_with_mixing(note, name, seen))
+            return replace(choice, target=target, note=_of_images(graph, target, name, _with_mixing(note, name, seen)))
         refused = refused or LayerError(_elsewhere(name, seen))
     assert refused is not None
     raise refused
@@ -187,8 +187,20 @@ def _follow_all(
         seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), images, beside)
         if seen is not None and seen.misplaced:
             raise LayerError(_elsewhere(layer.name, seen))
-        note = _with_mixing(note, layer.name, seen)
+        note = _of_images(graph, layer.target, layer.name, _with_mixing(note, layer.name, seen))
     return note
+
+
+def _of_images(graph: CleanGraph, target: ir.Value, name: str, note: str | None) -> str | None:
+    """The note, with the images that a layer depends on if there are several: its maps are drawn on one of them."""
+    inputs = [
+        value for value in graph.graph.inputs if str(value.name) in graph.images and target in descendants([value])
+    ]
+    if len(inputs) < 2:
+        return note
+    names = " and ".join(sorted(str(value.name) for value in inputs))
+    shared = f"{name!r} depends on the images {names}: its maps show places of all of them, drawn on {inputs[0].name}"
+    return shared if note is None else f"{note}; {shared}"
 
 
 def _elsewhere(name: str, seen: Followed) -> str:

@@ -72,7 +72,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("difference", "difference", GRADIENT),
         ("facts", "facts", {"input": ("temperature=0.5",), "fuse": fuse[1:3], **GRADIENT}),
     ):
-        export(Request(folder / f"{source}.onnx", output_path=folder / f"{name}.xai", preprocess="unit", **more))
+        done = export(Request(folder / f"{source}.onnx", output_path=folder / f"{name}.xai", preprocess="unit", **more))
+        shared = "depends on the images depth and rgb: its maps show places of all of them, drawn on rgb"
+        assert (shared in (done.layer_note or "")) == (name == "fusion")
     np.save(folder / "one.npy", FACTS[:1])
     export(
         Request(
