@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from xai_deploy.errors import UnsafeGraphError
-from xai_deploy.format.guard.expansion import Expansion
+from xai_deploy.format.guard.expansion import HARMFUL, Expansion
 from xai_deploy.format.guard.messages import parse
 from xai_deploy.format.guard.shapes import rules
 
@@ -27,8 +27,8 @@ def require_bounded(model: ir.Model, numbers: int) -> None:
         numbers: How many numbers it takes for one image.
 
     Raises:
-        GraphError: It would take more memory or work than its weights and its image explain, or a tensor's size depends on the
-            image's content.
+        GraphError: It would take more memory or work than its weights and its image explain, a tensor's size depends on the image's
+            content, or a node makes runtimes crash.
     """
     for node in model.graph:
         if node.op_type not in rules:
@@ -48,4 +48,5 @@ def require_bounded(model: ir.Model, numbers: int) -> None:
         for batch in _BATCHES[:1] if one else _BATCHES:
             expansion.check(batch)
     except UnsafeGraphError as error:
-        raise GraphError(f"the network is not run, since it could take any memory or time: {error}") from None
+        why = "" if str(error).endswith(HARMFUL) else ", since it could take any memory or time"
+        raise GraphError(f"the network is not run{why}: {error}") from None

@@ -57,6 +57,15 @@ def test_it_is_refused(grow: Callable[[o.Build, str], str], why: str) -> None:
         clean(added(grow), None)
 
 
+def test_what_crashes_is_not_called_large() -> None:
+    b = o.Build()
+    x = b("RoiAlign", b.features(), b.weight(np.ones((1, 4), np.float32)), b.weight([0]))
+    with pytest.raises(
+        GraphError, match=r"^the network is not run: node 'roialign_.* takes 0 samples; .*; runtimes crash on that$"
+    ):
+        clean(b.model(b.linear(b.pooled(x), out="scores")), None)
+
+
 def test_a_power_of_the_batch_is_not_tried() -> None:
     done = clean(added(by_batch), None)
     assert done.reason is not None

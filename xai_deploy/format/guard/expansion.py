@@ -25,6 +25,10 @@ def constants_limit(size: int) -> int:
     return OF_FILE * size + BASE
 
 
+HARMFUL = "runtimes crash on that"
+"""The end of a message about a node that no runtime computes safely, whatever it needs."""
+
+
 class Expansion:
     """Computes how much memory and work a graph needs for a batch.
 
@@ -82,7 +86,7 @@ class Expansion:
                 if work > batch * _WORK:
                     raise UnsafeGraphError(f"up to {node} it computes {work:.0e} products for a batch of {batch}")
         except Harmful as error:
-            raise UnsafeGraphError(f"{error}; runtimes crash on that") from None
+            raise UnsafeGraphError(f"{error}; {HARMFUL}") from None
         except Unknowable as error:
             raise UnsafeGraphError(f"{error}; how much memory it needs is not known") from None
 
