@@ -298,3 +298,20 @@ def test_modules_of_a_live_network(tmp_path: Path) -> None:
     assert done.manifest.outputs[0].name == "output"
     assert len(done.manifest.outputs) == 1
     assert "relevance" in done.manifest.graphs
+
+
+def test_relevance_that_asks_which_input_leads_to_the_layer(folder: Path, tmp_path: Path) -> None:
+    """A rule may give all relevance to the first input on the path to the layer: layers whose paths differ have own walks."""
+    (tmp_path / "first.toml").write_text('base = "none"\n[ops]\nConv = "z-plus"\nGemm = "z-plus"\nAdd = "pass"\n')
+    raw = []
+    for split in ("a,b", "b"):
+        path = tmp_path / f"{split}.xai"
+        composite = (str(tmp_path / "first.toml"),)
+        export(
+            Request(
+                folder / "net.onnx", split, path, preprocess="none", roles=("relevance-first",), composite=composite
+            )
+        )
+        raw.append(Explainer(path).explain(X, "relevance-cam", 2, composite="first", layer="b").raw)
+    assert np.abs(raw[1]).max() > 0
+    np.testing.assert_allclose(raw[0], raw[1], rtol=0, atol=2e-5 * np.abs(raw[1]).max())

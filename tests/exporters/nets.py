@@ -218,7 +218,7 @@ class Branched(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a = self.a(x)
         b = self.b(a)
-        both = torch.cat([self.c(torch.sigmoid(self.gate(a)) * b + a), self.d(b)], 1)
+        both = torch.cat([self.c(a + torch.sigmoid(self.gate(a)) * b), self.d(b)], 1)
         return torch.Tensor(self.fc(self.e(both).mean((2, 3))))
 
 
