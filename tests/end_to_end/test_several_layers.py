@@ -30,7 +30,10 @@ from ..networks.outputs import nets as outputs
 
 Array = NDArray[np.float32]
 LAYERS = ("a", "b", "c", "d", "e")
-CAMS = ("grad-cam", "grad-cam++", "hires-cam", "layer-cam", "xgrad-cam", "relevance-cam", "reciprocam", "score-cam")
+CAMS = (
+    *("grad-cam", "grad-cam++", "hires-cam", "layer-cam", "xgrad-cam", "relevance-cam", "reciprocam", "score-cam"),
+    *("ablation-cam", "eigen-cam", "eigen-grad-cam", "group-cam"),
+)
 X = np.random.default_rng(3).standard_normal((3, *nets.SHAPE)).astype(np.float32)
 
 

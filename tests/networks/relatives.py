@@ -45,10 +45,10 @@ class OfOnnx(torch.nn.Module):
         self.input = graph.input[0].name
         self.constants = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
         self.layer = torch.nn.Identity()
-        self.weight = torch.nn.Parameter(torch.zeros(1))  # pytorch-grad-cam asks for the parameters' device
+        self.zero = torch.nn.Parameter(torch.zeros(1))  # pytorch-grad-cam asks for parameters, and that gradients pass
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {**self.constants, self.input: x}
+        values = {**self.constants, self.input: x + self.zero}
         for node in self.nodes:
             a, *more = (values[name] for name in node.input)
             given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
