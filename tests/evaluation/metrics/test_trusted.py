@@ -55,17 +55,29 @@ def test_monotonicity_by_hand(tmp_path: Path, backend: str) -> None:
         assert got == {"monotonicity": [share], "monotonicity-share": [share]}
 
 
+def test_monotonicity_begins_with_the_lowest(tmp_path: Path) -> None:
+    """Steps of two and of three pixels: 1 - 1.5, 1 + 1 + 1; from the other end neither falls."""
+    explainer = linear.network(tmp_path / "net", [[[[1, -1.5, 1, 1, 1]]], [[[0] * 5]]])
+    found = case(explainer, np.ones((2, 1, 1, 5)), [0, 0], [[[1, 2, 3, 4, 5]], [[5, 4, 3, 2, 1]]])
+    got = create("monotonicity", {"steps": 2}).measure(found)
+    assert got["monotonicity-share"].tolist() == [0.5, 1]
+    assert got["monotonicity"].tolist() == [0, 1]
+
+
 def test_accuracy_by_hand(tmp_path: Path) -> None:
     """Of the four highest pixels 1, 0.75, 0.5, 0.25 the mask holds 1, 0.75 and 0.25; then a mask of one
     pixel, which is not the highest; no mask; a map of zeros."""
     last = np.zeros((2, 3), bool)
     last[1, 2] = True
-    found = some(tmp_path, [HEAT_23] * 3 + [0 * HEAT_23], masks=[LEFT, last, None, LEFT])
+    lower = np.array([[0, 1, 0], [1, 1, 1]], bool)  # the fifth highest is no hit
+    found = some(tmp_path, [HEAT_23] * 4 + [0 * HEAT_23], masks=[LEFT, last, lower, None, LEFT])
     np.testing.assert_allclose(
-        create("mass-accuracy", {}).measure(found)["mass-accuracy"], [2 / 2.7, 0.2 / 2.7, np.nan, 0], atol=1e-7
+        create("mass-accuracy", {}).measure(found)["mass-accuracy"],
+        [2 / 2.7, 0.2 / 2.7, 2.2 / 2.7, np.nan, 0],
+        atol=1e-7,
     )
     np.testing.assert_allclose(
-        create("rank-accuracy", {}).measure(found)["rank-accuracy"], [3 / 4, 0, np.nan, 0], atol=1e-12
+        create("rank-accuracy", {}).measure(found)["rank-accuracy"], [3 / 4, 0, 3 / 4, np.nan, 0], atol=1e-12
     )
 
 

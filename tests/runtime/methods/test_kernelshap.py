@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xai_deploy import Explainer
 from xai_deploy.errors import OptionError
 from xai_deploy.methods import create
+from xai_deploy.methods.kernelshap import KernelShap, shapley
 
 from .. import oracles, tiny
 from ..conftest import Bundles
@@ -92,6 +93,18 @@ def test_its_standard_error(bundles: Bundles, backend: str) -> None:
     )
     said = np.sqrt(np.mean([one.diagnostics["standard_error"][0] ** 2 for one in found]))
     assert 0.75 < said / np.sqrt((away**2).mean()) < 1.25
+
+
+def test_sizes_are_drawn_by_the_kernel() -> None:
+    """A score of 1 if three of 12 segments are shown: a third each. Another law of the sizes gives the others a share."""
+    shown, weights = KernelShap(samples=40000)._drawn(12)
+
+    def f(z: NDArray[np.bool_]) -> Floats:
+        return z[:, :3].all(axis=1).astype(float)[None]
+
+    [values], [errors] = shapley(shown, weights, f(shown) - f(~shown), np.ones(1))
+    assert errors.max() < 0.003
+    assert (np.abs(values - np.repeat([1 / 3, 0], [3, 9])) < 5 * errors).all()
 
 
 @pytest.mark.parametrize(
