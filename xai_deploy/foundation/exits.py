@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -38,11 +39,13 @@ class _Help(argparse.HelpFormatter):
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, as every other error is; `--help` shows the usage.
 
-    Its help ends with the project's address, if the project has one. An epilog of several lines is shown as it is.
+    Its help ends with the project's address, if the project has one. An epilog of several lines is shown as it is. Lists of numbers
+    may begin with a minus ("--mean -1,0,1"); argparse knows that of single numbers only.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{"formatter_class": _Help, **settings})
+        self._negative_number_matcher = re.compile(r"-[\d.][\d.,eE+-]*$")
 
     def format_help(self) -> str:
         """The help, and the project's address below it."""
