@@ -95,10 +95,10 @@ def _loop(walk: Walk, node: Any) -> list[ir.Value]:
     wanted = sorted(node.get_output_descriptions(), key=lambda d: d.output_index)
     last = [next((i for i, m in enumerate(merged) if _is_last(d, m)), None) for d in wanted]
     stacked = [d for d, state in zip(wanted, last, strict=True) if state is None]
-    again = inner.value(_result(body, condition)) if condition >= 0 else going
+    again = _condition(inner, op, _result(body, condition)) if condition >= 0 else going
     carried = [inner.value(_result(body, d.body_value_index)) for d in merged]
     results = [_stackable(node, op, inner.value(_result(body, d.body_value_index)), d) for d in stacked]
-    graph.outputs.extend([op.Identity(op.Reshape(again, [])), *(op.Identity(v) for v in (*carried, *results))])
+    graph.outputs.extend([op.Identity(again), *(op.Identity(v) for v in (*carried, *results))])
     count, start = _trips(walk, node, loop)
     made = ir.node(
         "Loop",
@@ -158,18 +158,19 @@ def _trips(walk: Walk, node: Any, loop: bool) -> tuple[ir.Value | None, ir.Value
             )
         return walk.emit.constant(np.array(count, np.int64), "trips"), walk.emit.constant(np.array(True), "condition")
     op = Ops(walk.emit, node.get_friendly_name(), np.dtype(np.float32))
-    start, most = _condition(walk, op, node), walk.content(node.input_value(0))
+    start, most = _condition(walk, op, node.input_value(1)), walk.content(node.input_value(0))
     if most is None:
         return op.Reshape(op.Cast(walk.value(node.input_value(0)), to=ir.DataType.INT64), []), start
     trips = int(most.reshape(-1)[0])
     return walk.emit.constant(np.array(trips, np.int64), "trips") if trips >= 0 else None, start
 
 
-def _condition(walk: Walk, op: Ops, node: Any) -> ir.Value:
-    array = walk.content(node.input_value(1))
+def _condition(walk: Walk, op: Ops, output: Any) -> ir.Value:
+    """A condition as a scalar; a constant stays one, so that a loop of fixed length is seen to be one."""
+    array = walk.content(output)
     if array is not None:
         return walk.emit.constant(np.array(bool(array.reshape(-1)[0])), "condition")
-    return op.Reshape(walk.value(node.input_value(1)), [])
+    return op.Reshape(walk.value(output), [])
 
 
 def _slice(node: Any, op: Ops, x: ir.Value, trip: ir.Value, d: Any) -> ir.Value:

@@ -34,9 +34,9 @@ def while_(x: Any) -> Any:
     return node.get_iter_value(results[1].output(0), -1)
 
 
-def counted(x: Any) -> Any:
-    """Three rounds of a Loop with its iteration's number; the second round's value, which is no state."""
-    node = o.loop(c(np.int64(3)).output(0), c(TRUE).output(0))
+def counted(x: Any, rounds: int = 3) -> Any:
+    """Rounds of a Loop with its iteration's number; the second round's value, which is no state."""
+    node = o.loop(c(np.int64(rounds)).output(0), c(TRUE).output(0))
     i, h = o.parameter([], np.int64), o.parameter([-1, *SHAPE], np.float32)
     product = o.multiply(h, o.add(o.convert(i, "f32"), f32(0.5)))
     results = [o.result(v) for v in (product, o.tanh(product), c(TRUE))]
@@ -92,6 +92,13 @@ def test_rule(name: str, tmp_path: Path) -> None:
     session = runtimes.onnxruntime().InferenceSession(ir.to_proto(model).SerializeToString())
     assert not {"Loop", "If"} & {node.op_type for node in model.graph}
     np.testing.assert_allclose(session.run(None, {"x": x})[0], want, rtol=0, atol=1e-5 * float(np.abs(want).max()))
+
+
+def test_many_rounds(tmp_path: Path) -> None:
+    """A condition that is always true is not computed, which would end at 100 rounds."""
+    model = translate(ov.Core().read_model(saved(tmp_path, lambda x: counted(x, 150), 1)), 1 << 30)
+    assert resolve_control_flow(model)
+    assert sum(node.op_type == "Tanh" for node in model.graph) == 150
 
 
 def test_steps_that_overlap(tmp_path: Path) -> None:
