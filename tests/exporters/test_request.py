@@ -99,7 +99,7 @@ def test_config_that_can_not_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"input_shape": (3, 16)}, r"--input-shape takes channels,height,width, for example 3,224,224; got \(3, 16\)"),
+        ({"input_shape": (3, 16)}, r"--input-shape takes channels,height,width, for example 3,224,224 \(of volumes channels,depth,height,width\); got \(3, 16\)"),
         ({"input_shape": (3, 0, 16)}, "--input-shape takes"),
         ({"input_shape": (3, 16.0, 16)}, "--input-shape takes"),
         ({"input_shape": (3, True, 16)}, "--input-shape takes"),
@@ -108,7 +108,7 @@ def test_config_that_can_not_be_read(tmp_path: Path) -> None:
         ({"arch": ""}, "--arch takes a name"),
         ({"output": ""}, "--output takes a name"),
         ({"roles": (1, "head")}, r"--roles takes names of graphs; got \(1, 'head'\)"),
-        ({"roles": ("head", "gradients")}, "no role 'gradients'; there are head, tail, pixelwise-tail"),
+        ({"roles": ("head", "gradients")}, "no role 'gradients'; there are head, tail, network, pixelwise-tail"),
     ],
 )
 def test_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:
