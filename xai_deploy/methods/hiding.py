@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from ..baselines import Baseline, empty, segment_means
 from ..errors import OptionError
 from .method import Array, Forward, Index, Score, Seed, score_explained
 from .segments import check_segments, segments
+
+log = logging.getLogger(__name__)
 
 Hidden = Baseline | Literal["segment"]
 """What replaces a hidden segment: see `baselines.Baseline`; "segment" is the segment's own mean colour."""
@@ -121,6 +124,9 @@ def check_hiding(name: str, written: str, samples: int, least: int, seed: int = 
         raise OptionError(f"{name}: seed is 0 or more, not {seed}")
 
 
-def root_mean_square(values: Numbers) -> Numbers:
-    """Over the last axis."""
-    return np.asarray(np.sqrt((values**2).mean(axis=-1)))
+def mean_error(name: str, values: Numbers, errors: Numbers) -> Numbers:
+    """The root mean square [T] of the standard errors of segments' values, [T,M] each; a warning if it is above half of theirs."""
+    error, size = (np.asarray(np.sqrt((one**2).mean(axis=-1))) for one in (errors, values))
+    if (error > size / 2).any():
+        log.warning("%s: chance makes more than half of the values; give more samples, or fewer segments", name)
+    return error

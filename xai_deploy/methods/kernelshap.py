@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .hiding import Hidden, Hiding, Numbers, Shown, check_hiding, hidings, painted, root_mean_square
+from .hiding import Hidden, Hiding, Numbers, Shown, check_hiding, hidings, mean_error, painted
 from .lime import standard_errors
 from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, why_no_score
 
@@ -82,7 +82,7 @@ class KernelShap(Method):
         scores = image.scores(np.concatenate([shown, ~shown]), "kernel-shap")
         with_z, with_rest = np.split(scores, 2, axis=1)
         values, errors = shapley(shown, weights, with_z - with_rest, change)
-        return values, np.zeros(len(change)) if exact else root_mean_square(errors)
+        return values, np.zeros(len(change)) if exact else mean_error("kernel-shap", values, errors)
 
     def _drawn(self, count: int) -> tuple[Shown, Numbers]:
         """One of each pair of complements, [pairs,M], with equal weights."""

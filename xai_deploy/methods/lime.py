@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .hiding import Hidden, Hiding, Numbers, check_hiding, hidings, painted, root_mean_square
+from .hiding import Hidden, Hiding, Numbers, check_hiding, hidings, mean_error, painted
 from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, why_no_score
 
 
@@ -41,7 +41,7 @@ class Lime(Method):
         OptionError: Segments that are described otherwise, fewer than 2 samples, or a width or alpha that is not positive.
     """
 
-    segments: str = "grid:14"
+    segments: str = "grid:7"
     samples: int = 1000
     baseline: Hidden = "segment"
     width: float = 0.25
@@ -82,7 +82,7 @@ class Lime(Method):
         # cos(z, 1) = |z|^2 / (|z| sqrt(M)) = sqrt(share)
         importance = np.sqrt(np.exp(-((1 - np.sqrt(share)) ** 2) / self.width**2))
         weights, errors = ridge(shown.astype(np.float64), image.scores(shown, "lime"), importance, self.alpha)
-        return weights, root_mean_square(errors)
+        return weights, mean_error("lime", weights, errors)
 
 
 def ridge(z: Numbers, y: Numbers, importance: Numbers, alpha: float) -> tuple[Numbers, Numbers]:

@@ -87,7 +87,7 @@ def test_the_package(bundles: Bundles, backend: str, kind: tiny.Kind, count: int
             assert got.signed == (True,) * count
 
 
-def test_its_standard_error(bundles: Bundles, backend: str) -> None:
+def test_its_standard_error(bundles: Bundles, backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """That of the weights over other draws: within a quarter of the spread of 24."""
     explainer, x = Explainer(bundles("pooled").path, backend, batch_size=64), tiny.inputs("pooled", 1)
     spec = {"segments": "grid:3", "samples": 120}
@@ -101,6 +101,9 @@ def test_its_standard_error(bundles: Bundles, backend: str) -> None:
     assert 0.75 < mean / spread < 1.25
     few = explainer.explain(x, "lime", 1, segments="grid:3", samples=30).diagnostics[said][0]
     assert few > 1.5 * mean
+    assert not caplog.records
+    explainer.explain(x, "lime", 1, segments="grid:8", samples=70)
+    assert "lime: chance makes more than half of the values; give more samples, or fewer segments" in caplog.text
 
 
 def test_batches_of_any_size_give_the_same(bundles: Bundles) -> None:
