@@ -66,7 +66,7 @@ def test_the_usual_methods_and_metrics(desk: Path, run: Run) -> None:
     results = evaluate("net.xai", "photos", out="python")
     named = [name for name, _ in results.plan.metrics]
     assert named == ["average-drop", "average-increase", "deletion", "insertion", "coherency", "complexity", "adcc"]
-    assert results.plan.titles == ["reciprocam"]
+    assert results.plan.titles == ["eigen-cam", "reciprocam"]
     again = evaluate("net.xai", "photos", out="again", methods=["reciprocam"] * 2, metrics=["complexity"] * 2)
     assert (again.plan.methods, again.plan.metrics) == ([("reciprocam", {})], [("complexity", {})])
 
