@@ -29,7 +29,7 @@ from .bundle.verify import Verified, check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates
 from .cut.plan import plan_cuts
-from .cut.scores.logits import drop_foreign_outputs, find_logits
+from .cut.scores.logits import drop_foreign_outputs, find_scores
 from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
@@ -176,7 +176,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     network, request = _read(replace(request, split="auto"))
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
-    logits = find_logits(graph, request.output, request.task)
+    logits = find_scores(graph, request.output, request.task)
     drop_foreign_outputs(graph, logits)
     return candidates(graph, logits)
 

@@ -38,7 +38,7 @@ from torchvision.models.densenet import DenseNet
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 from xai_exporters.cut.plan import Cut, plan_cut
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.split import Parts, split
 from xai_exporters.errors import ExportError
 from xai_exporters.graph.measure import open_session
@@ -321,7 +321,7 @@ class Case:
         while (producer := target.producer()) is not None and producer.op_type == "Identity":
             assert producer.inputs[0] is not None
             target = producer.inputs[0]
-        logits = find_logits(graph, None)
+        logits = find_scores(graph, None)
         cut = plan_cut(graph, target, logits, graph.graph.outputs, layer)
         return cls(name, layer, split(graph, cut, logits), cut, logits.classes)
 

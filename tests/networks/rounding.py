@@ -29,7 +29,7 @@ from xai_exporters.bundle.everywhere import _exactly, _runtimes
 from xai_exporters.bundle.rounding import Rounding
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.plan import plan_cut
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.split import split
 from xai_exporters.graph.writing import make_model, to_bytes
 from xai_exporters.passes.clean import clean
@@ -56,7 +56,7 @@ def rows(name: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         torch.onnx.export(network, (image,), Path(folder) / "net.onnx", verbose=False)
         graph = clean(onnx.load(Path(folder) / "net.onnx"), None)
-    logits = find_logits(graph, None)
+    logits = find_scores(graph, None)
     target, _ = auto_layer(graph, logits)
     whole = ir.convenience.extract(graph.graph, graph.graph.inputs, [logits.value])
     whole.outputs[0].name = "logits"

@@ -14,7 +14,7 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 from xai_exporters.cut.plan import plan_cut
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.cut.split import Parts, split
 from xai_exporters.graph.measure import open_session
 from xai_exporters.graph.writing import make_model, to_bytes
@@ -53,7 +53,7 @@ def opened(name: str, size: int) -> list[tuple[Parts, int]]:
         while (producer := target.producer()) is not None and producer.op_type == "Identity":
             assert producer.inputs[0] is not None
             target = producer.inputs[0]
-        logits = find_logits(graph, None)
+        logits = find_scores(graph, None)
         cut = plan_cut(graph, target, logits, graph.graph.outputs, layer)
         parts.append((split(graph, cut, logits), logits.classes))
     return parts

@@ -21,7 +21,7 @@ from .costs import candidates, no_cut
 from .featuremap import find_grid
 from .followed import Followed, follow
 from .layer import find_layer, is_layer
-from .scores.logits import Logits, drop_foreign_outputs, find_logits
+from .scores.logits import Logits, drop_foreign_outputs, find_scores
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,10 @@ def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: 
 
     Raises:
         LayerError: No layer has that name, or several names are not several layers.
-        RequestError, GraphError: See `find_logits`.
+        RequestError, GraphError: See `find_scores`.
     """
     tapped = _take_taps(graph, taps)
-    logits = find_logits(graph, request.output, request.task)
+    logits = find_scores(graph, request.output, request.task)
     dropped = drop_foreign_outputs(graph, logits)
     if whole:
         return Choice(None, logits, dropped, None)

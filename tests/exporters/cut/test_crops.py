@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from xai_exporters.cut.costs import candidates, no_cut
 from xai_exporters.cut.featuremap import find_grid
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.errors import ExtentError
 from xai_exporters.passes.clean import CleanGraph, clean
 
@@ -146,7 +146,7 @@ def test_a_crop_is_refused(name: str) -> None:
         ExtentError, match=rf"covers only the {what} {low} to {high} of the image's {SIZE}: the network crops"
     ):
         find_grid(graph, tensor, "features")
-    listed = {c.tensor for c in candidates(graph, find_logits(graph, "logits"))}
+    listed = {c.tensor for c in candidates(graph, find_scores(graph, "logits"))}
     assert tensor.name not in listed
     assert "the network crops its input" in no_cut(graph)
 

@@ -15,7 +15,7 @@ from torch import nn
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.costs import candidates
 from xai_exporters.cut.featuremap import find_grid
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.errors import LayerError
 from xai_exporters.passes.clean import CleanGraph, clean
 
@@ -66,7 +66,7 @@ def of_op(graph: CleanGraph, op: str) -> list[ir.Value]:
 
 
 def listed(graph: CleanGraph) -> set[str]:
-    return {row.tensor for row in candidates(graph, find_logits(graph, None))}
+    return {row.tensor for row in candidates(graph, find_scores(graph, None))}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def listed(graph: CleanGraph) -> set[str]:
 )
 def test_auto(kind: str, layout: str, shape: tuple[int, ...], prefix: int, op: str) -> None:
     graph = exported(kind)
-    value, note = auto_layer(graph, find_logits(graph, None))
+    value, note = auto_layer(graph, find_scores(graph, None))
     grid = find_grid(graph, value, "auto")
     producer = value.producer()
     assert producer is not None
@@ -95,13 +95,13 @@ def test_auto(kind: str, layout: str, shape: tuple[int, ...], prefix: int, op: s
 
 def test_auto_of_a_mixer_lies_behind_the_last_mixing() -> None:
     graph = exported("mixer")
-    value, _ = auto_layer(graph, find_logits(graph, None))
+    value, _ = auto_layer(graph, find_scores(graph, None))
     assert value is of_op(graph, "LayerNormalization")[-1]
 
 
 def test_auto_says_that_positions_are_mixed_once_more(caplog: pytest.LogCaptureFixture) -> None:
     graph = exported("pyramid")
-    value, note = auto_layer(graph, find_logits(graph, None))
+    value, note = auto_layer(graph, find_scores(graph, None))
     assert str(value.name) == "relu_1"
     pool = of_op(graph, "MaxPool")[0].name
     assert note is not None
@@ -258,7 +258,7 @@ def test_where_a_patch_of_the_image_shows(kind: str) -> None:
     import onnx
     import onnxruntime as ort
 
-    names = [row for row in candidates(graph, find_logits(graph, None)) if row.shape[1:] == c.GRID][:3]
+    names = [row for row in candidates(graph, find_scores(graph, None)) if row.shape[1:] == c.GRID][:3]
     assert names
     proto = ir.to_proto(graph.model)
     proto.graph.output.extend(onnx.ValueInfoProto(name=row.tensor) for row in names)

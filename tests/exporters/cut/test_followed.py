@@ -11,7 +11,7 @@ from xai_exporters.cut import choose as choosing
 from xai_exporters.cut.choose import Choice, follow_choice
 from xai_exporters.cut.featuremap import find_grid
 from xai_exporters.cut.followed import Followed, follow
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.errors import LayerError
 from xai_exporters.graph.layouts import Grid
 from xai_exporters.passes.clean import CleanGraph
@@ -72,7 +72,7 @@ def test_a_map_that_lies_elsewhere_is_refused_and_auto_takes_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     graph, value = last_tokens("mixer")
-    choice = Choice(value, find_logits(graph, None), (), None)
+    choice = Choice(value, find_scores(graph, None), (), None)
     seen: list[ir.Value] = []
 
     def elsewhere(clean: CleanGraph, target: ir.Value, grid: Grid, images: object, beside: object) -> Followed:
@@ -90,7 +90,7 @@ def test_a_map_that_lies_elsewhere_is_refused_and_auto_takes_the_next(
 
 def test_mixed_positions_are_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     graph, value = last_tokens("mixer")
-    choice = Choice(value, find_logits(graph, None), (), None)
+    choice = Choice(value, find_scores(graph, None), (), None)
     monkeypatch.setattr(choosing, "follow", lambda *given: Followed(0.02, -0.3, (0, 0), (0.5, 0.5)))
     note = follow_choice(graph, choice, Request(Path("x.onnx")), IMAGES).note
     assert note is not None

@@ -11,7 +11,7 @@ import torch
 from xai_exporters import Request, export
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.featuremap import find_grid
-from xai_exporters.cut.scores.logits import find_logits
+from xai_exporters.cut.scores.logits import find_scores
 
 from xai_deploy import Explainer
 
@@ -65,7 +65,7 @@ def test_head_and_tail_of_reordered_tokens(unrolled: tuple[Any, Path]) -> None:
 
 def test_auto_prefers_tokens_in_order() -> None:
     graph = exported("unrolled")
-    value, _ = auto_layer(graph, find_logits(graph, None))
+    value, _ = auto_layer(graph, find_scores(graph, None))
     assert find_grid(graph, value, "auto").order is None
     reordered = [find_grid(graph, v, "x") for v in values(graph) if graph.shapes.per_image(v.name) == (24, 8)]
     assert reordered[-1].order is not None
@@ -76,7 +76,7 @@ def test_auto_prefers_tokens_in_order() -> None:
 @pytest.mark.parametrize(("kind", "shape"), [("inner patches", (8, 2, 3)), ("shared query", (8, 4, 6))])
 def test_grids(kind: str, shape: tuple[int, ...]) -> None:
     graph = exported(kind)
-    value, _ = auto_layer(graph, find_logits(graph, None))
+    value, _ = auto_layer(graph, find_scores(graph, None))
     grid = find_grid(graph, value, "auto")
     assert (grid.shape, grid.order) == (shape, None)
     [strand] = graph.positions[value].strands

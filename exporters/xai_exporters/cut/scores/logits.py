@@ -87,7 +87,7 @@ def explained(outputs: Sequence[Output]) -> Output:
     return next(output for output in outputs if output.kind != "other")
 
 
-def find_logits(
+def find_scores(
     clean: CleanGraph, name: str | None, task: Literal["classes", "numbers", "embedding"] | None = None
 ) -> Logits:
     """The logits of the output `name` (None: the only output).

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from xai_exporters.cut.scores.logits import Logits, find_logits
+from xai_exporters.cut.scores.logits import Logits, find_scores
 from xai_exporters.errors import GraphError, VerificationError
 
 from xai_deploy import Explainer, heatmap, resample
@@ -233,9 +233,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def test_a_wrong_activation_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments: Any) -> Logits:
-        return replace(find_logits(*arguments), activation="sigmoid")
+        return replace(find_scores(*arguments), activation="sigmoid")
 
-    monkeypatch.setattr("xai_exporters.cut.choose.find_logits", wrong)
+    monkeypatch.setattr("xai_exporters.cut.choose.find_scores", wrong)
     with pytest.raises(VerificationError, match="the sigmoid of the logits differs from the output 'result' by"):
         export_onnx(tmp_path, network(PROBABILITIES["softmax"][0]))
     assert left_behind(tmp_path) == []
