@@ -3,7 +3,6 @@ arXiv:1910.08485)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,10 +12,8 @@ import numpy as np
 from ..errors import OptionError
 from ..format.bundle import Manifest
 from .elsewhere import floats, why_no_floats
-from .method import INPUT_ADVICE, Array, Forward, Method, Seed, methods
+from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .smooth_masks import Fading, SmoothMasks
-
-log = logging.getLogger(__name__)
 
 _RATE, _MOMENTUM = 0.01, 0.9
 _AREA_WEIGHT, _AREA_GROWTH = 300.0, 1.0035  # of the area's term, and its factor from one step to the next
@@ -34,6 +31,8 @@ class ExtremalPerturbation(Method):
     image is mirrored. These are the authors' values. Two things differ: of equal values of a mask, the first in reading order
     counts as the lower one, where theirs leaves the order to the sort; and where the mask is 1, the image's derivative by it is
     the one from below, theirs is 0. Nothing is random.
+
+    The explanation's diagnostics hold the `score` (the logit) of the image under its mask, and the mask's `area`.
 
     Attributes:
         area: The share of the image that the mask covers, between 0 and 1; the paper takes 0.05, 0.1, 0.2 and 0.4.
@@ -103,7 +102,7 @@ class ExtremalPerturbation(Method):
         return images, rise  # the score is to fall as the rest of the image rises: both signs cancel
 
     def _rise(
-        self, forward: Forward, seed: Seed, image: np.ndarray, fading: Sequence[Fading], masks: Array, mirrored: bool
+        self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: Array, mirrored: bool
     ) -> Array:
         """The gradient of the score at the masks, [b,H,W]; of minus the score for "delete"."""
         along = slice(None, None, -1) if mirrored else slice(None)
@@ -117,18 +116,16 @@ class ExtremalPerturbation(Method):
             gradients[rows] = (at_pixels * rise).sum(axis=1)
         return gradients
 
-    def _report(self, forward: Forward, seed: Seed, image: np.ndarray, fading: Sequence[Fading], masks: Array) -> None:
-        """Log what the masks reached."""
+    def _report(self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: Array) -> None:
+        """Report what the masks reached: the score of the image under each, and its area."""
+        scores = np.empty((len(masks), 1))
         for row, mask in enumerate(masks):
             faded, _ = self._faded(fading[image[row]], mask[None])
             one = np.array([row])
-            score = seed.rows(one).of(forward.at(forward.arranged(faded), image[one]).logits)
-            log.info(
-                "extremal-perturbation: image %d: the score is %.4g under a mask of area %.3f",
-                image[row],
-                score[0],
-                mask.mean(),
-            )
+            scores[row] = seed.rows(one).of(forward.at(forward.arranged(faded), image[one]).logits)
+        shape = (-1, len(fading))
+        forward.report("score", scores.reshape(shape))
+        forward.report("area", masks.mean(axis=(1, 2)).reshape(shape))
 
 
 def _in_order(full: Array, wanted: Array) -> Array:

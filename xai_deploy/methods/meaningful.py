@@ -3,7 +3,6 @@ arXiv:1704.03296)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -18,8 +17,6 @@ from .elsewhere import floats, why_no_floats
 from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods, softmax, why_no_score
 from .smooth_masks import Fading
 
-log = logging.getLogger(__name__)
-
 _RATE, _FIRST, _SECOND, _EPSILON = 0.1, 0.9, 0.999, 1e-8  # Adam's
 
 
@@ -30,7 +27,7 @@ class MeaningfulPerturbation(Method):
 
     m is a coarse mask, enlarged bilinearly to the input. TV(m) is the mean of |m_i - m_j|^beta over neighbours along each axis,
     summed over both axes. m starts at 1 and follows Adam with a rate of 0.1. The paper also moves the image by some pixels at
-    random; here nothing is random.
+    random; here nothing is random. The explanation's diagnostics hold the `area` that is blurred, 0 to 1.
 
     Attributes:
         score: s: the "softmax" of the logits, as in the paper, or the "logit".
@@ -87,8 +84,7 @@ class MeaningfulPerturbation(Method):
             step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
             m = np.clip(m - _RATE * step, 0, 1)
         masks = np.clip(1 - down @ m @ across.T, 0, 1).astype(np.float32)
-        for row, mask in enumerate(masks):
-            log.info("meaningful-perturbation: image %d: %.3f of it is blurred", image[row], mask.mean())
+        forward.report("area", masks.mean(axis=(1, 2)).reshape(len(seeds), len(x)))
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])
 
     def _slope(
