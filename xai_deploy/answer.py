@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from .explanation import Array, Explanation
 from .explanation import caption as _caption
 from .heatmap import heatmap
 from .methods import create
+from .methods.across import levels_of
 from .pictures import Style, draw
 from .preprocess import Pixels
 from .probabilities import has_probabilities, probabilities
@@ -151,7 +152,7 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         raw=explanation.raw[image],
         signed=explanation.signed[image],
         at_pixels=explanation.at_pixels,
-        network=explainer.network,
+        network=replace(explainer.network, input=explanation.network.input),
     )
 
 
@@ -163,12 +164,14 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
         entry: What `Answer.as_json` gave.
         raw: [h,w] float32, the method's own values.
     """
-    spec = explainer.network.input
+    layer = entry["options"].get("layer")
+    levels = levels_of(create(entry["method"], {} if layer is None else {"layer": layer}), explainer.bundle.manifest)
+    spec = explainer.bundle.manifest.input_at(levels[0])
     rest = {
         "heatmap": heatmap(raw[None], *spec.size)[0],
         "raw": raw,
         "at_pixels": create(entry["method"], {}).at_pixels,
-        "network": explainer.network,
+        "network": replace(explainer.network, input=spec),
     }
     return Answer(**{field.name: entry[field.name] for field in fields(Answer) if field.name not in rest}, **rest)
 

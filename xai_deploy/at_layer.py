@@ -14,7 +14,8 @@ from .targets.seeds import Array, Index, Seed
 class AtLayer(ForwardPass):
     """The `methods.method.Forward` of a further layer: its own activation, side tensors and tail; all else is the first layer's.
 
-    Head and logits are computed once for all layers, and one graph that propagates back serves them all.
+    Head and logits are computed once for all layers, and one graph that propagates back serves them all. A layer of a further image
+    sees that image as the one that is explained, and the first layer's image beside it.
 
     Args:
         first: The forward pass at the first layer.
@@ -22,9 +23,14 @@ class AtLayer(ForwardPass):
     """
 
     def __init__(self, first: ForwardPass, level: int) -> None:
-        super().__init__(first.opened.levels[level], first.x, first.regions, first.beside)
+        opened, x, beside = first.opened.levels[level], first.x, first.beside
+        self._other = opened.manifest.target.input
+        if self._other is not None:
+            rest = {**beside, first.spec.name: x}
+            x, beside = rest.pop(self._other), rest
+        super().__init__(opened, x, first.regions, beside)
         self._first, self._level = first, level
-        self.sizes, self.reported = first.sizes, first.reported
+        self.sizes, self.reported = () if self._other is not None else first.sizes, first.reported
 
     @property
     def _head(self) -> dict[str, Tensor]:
@@ -60,7 +66,11 @@ class AtLayer(ForwardPass):
 
     def at(self, x: NDArray[Any], image: Index) -> ForwardPass:
         """See `ForwardPass`."""
-        return AtLayer(self._first.at(x, image), self._level)
+        if self._other is None:
+            return AtLayer(self._first.at(x, image), self._level)
+        first = self._first.at(self._first.x[image], image)
+        beside = {**first.beside, self._other: x.astype(self.spec.dtype, copy=False)}
+        return AtLayer(ForwardPass(first.opened, first.x, first.regions, beside), self._level)
 
 
 def at_layer(forward: ForwardPass, level: int) -> ForwardPass:

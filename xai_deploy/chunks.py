@@ -15,7 +15,7 @@ from .errors import NonFiniteOutputError
 from .format.bundle import Input, TargetLayer
 from .forward import ForwardPass
 from .in_regions import Scored
-from .layer_maps import LayerMaps, put_together, why_constant
+from .layer_maps import LayerMaps, of_one_image
 from .methods import Method
 from .methods.across import Combine
 from .preprocess import Pixels
@@ -75,7 +75,7 @@ class Maps:
     """One method's maps for one target on all images: those of `Explanation`."""
 
     raw: Array
-    constant: Reasons
+    constant: tuple[str | None, ...]
     layers: tuple[LayerMaps, ...]
 
 
@@ -88,7 +88,7 @@ def joined_maps(
     combine: Combine,
     spec: Input,
 ) -> Maps:
-    """The maps of method `m` for target `t` from all chunks, put together if there are several layers.
+    """The maps of method `m` for target `t` from all chunks, put together if there are several layers of the explained image.
 
     Args:
         parts: The chunks.
@@ -108,9 +108,7 @@ def joined_maps(
     )
     if len(maps) == 1:
         return Maps(maps[0].raw, maps[0].constant, ())
-    raw = put_together(maps, signed, combine, *spec.size)
-    constant = tuple(None if np.ptp(one) != 0 else why_constant(maps, i) for i, one in enumerate(raw))
-    return Maps(raw, constant, maps)
+    return Maps(*of_one_image(maps, signed, combine, *spec.size), maps)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .format.bundle import Activation, Bundle, Input, TargetLayer
+from .foundation import schema
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ExplainedNetwork:
         activation: How the logits become probabilities.
         labels: One label per class; empty if they are not known.
         kind: What its scores are, see `format.manifest.Explained`.
+        others: The further images whose places some layer's maps show.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ExplainedNetwork:
     activation: Activation
     labels: tuple[str, ...]
     kind: Literal["classes", "dense", "vector"] = "classes"
+    others: tuple[Input, ...] = field(default=(), metadata=schema.LATER)
 
     @classmethod
     def of(cls, bundle: Bundle) -> ExplainedNetwork:
@@ -42,6 +45,7 @@ class ExplainedNetwork:
             manifest.activation,
             bundle.labels,
             manifest.scores.kind,
+            tuple(one for one in manifest.further.images if any(layer.input == one.name for layer in manifest.layers)),
         )
 
     def label(self, index: int) -> str:

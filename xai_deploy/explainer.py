@@ -313,7 +313,6 @@ class Explainer:
 
     def _join(self, parts: Sequence[Part], named: Sequence[tuple[str, Method]], count: int) -> list[Explanation]:
         manifest = self.bundle.manifest
-        spec = manifest.input
         outputs = {
             output.name: joined([part.outputs[output.tensor] for part in parts])
             for output in self.bundle.manifest.outputs
@@ -326,7 +325,9 @@ class Explainer:
             seconds = sum(part.seconds[m] for part in parts)
             for t in range(count):
                 signed = tuple(method.signed(bool(own)) for part in parts for own in part.scored[t].seed.contrasts)
-                own = [manifest.layers[level] for level in levels_of(method, manifest)]
+                levels = levels_of(method, manifest)
+                own, spec = [manifest.layers[level] for level in levels], manifest.input_at(levels[0])
+                known = spec is manifest.input  # no photos are kept of other images
                 maps = joined_maps(parts, m, t, own, signed, getattr(method, "combine", "max"), spec)
                 explanations.append(
                     Explanation(
@@ -343,9 +344,9 @@ class Explainer:
                         constant=maps.constant,
                         signed=signed,
                         at_pixels=method.at_pixels,
-                        sizes=tuple(size for part in parts for size, _ in part.photos),
-                        thumbnails=tuple(small for part in parts for _, small in part.photos),
-                        network=replace(self.network, layer=own[0]) if manifest.levels else self.network,
+                        sizes=tuple(size if known else None for part in parts for size, _ in part.photos),
+                        thumbnails=tuple(small if known else None for part in parts for _, small in part.photos),
+                        network=replace(self.network, layer=own[0], input=spec) if manifest.levels else self.network,
                         layers=maps.layers,
                         score=joined([part.scored[t].score for part in parts]),
                         titles=tuple(title for part in parts for title in part.scored[t].titles),

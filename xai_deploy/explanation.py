@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import explanation_files as _files
+from . import heatmap as _heatmap
 from . import volumes
 from .errors import NotApplicableError, OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
-from .layer_maps import LayerMaps
+from .layer_maps import LayerMaps, of_one_image
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
 from .pictures.boxes import HotBox, hot_boxes
@@ -58,9 +59,10 @@ class Explanation:
         constant: Per image, why its map is the same everywhere (see `constant_maps`), or None if it is not.
         signed: Per image, whether 0 is neutral in its raw map and values below 0 speak against the class; see `Method.signed`.
         at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
-        sizes: Per image, the (height, width) of the photo in pixels; None if floats or prepared inputs were explained.
+        sizes: Per image, the (height, width) of the photo in pixels; None if floats or prepared inputs were explained, and for maps
+            of a further image of the network.
         thumbnails: Per image, the photo reduced to at most 256 x 256, for notebooks and `plot`: a copy, at most 196 kB. The photos
-            themselves are not kept. None if floats or prepared inputs were explained.
+            themselves are not kept. None where `sizes` is.
         network: The network that was explained.
         score: [N] float32, the number that is explained: the logit of a class, a difference of two, a cosine, a region's mean. None
             in explanations that an earlier version saved.
@@ -69,7 +71,7 @@ class Explanation:
             value, as root mean square over the segments.
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
         layers: The maps of each layer, in the network's order, if the bundle has several and `heatmap` and `raw` are put together
-            from them (see `layer_maps`); else none.
+            from them (see `layer_maps`); else none. Those of further images (`layer.input`) are not in `heatmap`; see `of_image`.
     """
 
     heatmap: Array
@@ -93,6 +95,34 @@ class Explanation:
     shares: Array | None = None
     diagnostics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     layers: tuple[LayerMaps, ...] = ()
+
+    def of_image(self, name: str) -> Explanation:
+        """The explanation with the maps of a further image of the network: of the layers that this image alone reaches.
+
+        Its `overlay` takes the images of that input.
+
+        Raises:
+            NotApplicableError: No layer here shows that image.
+        """
+        own = tuple(one for one in self.layers if one.layer.input == name)
+        if not own:
+            names = ", ".join(repr(one.name) for one in self.network.others) if self.layers else ""
+            raise NotApplicableError(f"no layer here shows a further image {name!r}; layers show {names or 'none'}")
+        [spec] = [one for one in self.network.others if one.name == name]
+        raw, constant = of_one_image(
+            self.layers, self.signed, self.options.get("combine", "max"), *spec.size, name=name
+        )
+        nothing = (None,) * len(raw)
+        return replace(
+            self,
+            heatmap=_heatmap.heatmap(raw, *spec.size),
+            raw=raw,
+            constant=constant,
+            sizes=nothing,
+            thumbnails=nothing,
+            network=replace(self.network, input=spec, layer=own[0].layer, others=()),
+            layers=tuple(replace(one, layer=replace(one.layer, input=None)) for one in own) if len(own) > 1 else (),
+        )
 
     @property
     def probabilities(self) -> Array | None:
@@ -353,8 +383,9 @@ class Explanation:
         captions = [printable(self.caption(i))[:40] for i in range(min(count, shown))] + ["..."] * (count > shown)
         layer, name = (printable(text)[:60] for text in (self.network.layer.name, self.network.name))
         maps = " x ".join(map(str, self.raw.shape[1:]))
-        if self.layers:
-            layer = f"{printable(str(self.options.get('combine', 'max')))[:60]} of {len(self.layers)} layers"
+        own = sum(one.layer.input is None for one in self.layers)
+        if own > 1:
+            layer = f"{printable(str(self.options.get('combine', 'max')))[:60]} of {own} layers"
         return (
             f"<Explanation {printable(self.method)[:60]}: {count} image{'s' * (count != 1)}, {', '.join(captions)}; "
             f"map {maps} at {layer} of {name}>"

@@ -57,6 +57,24 @@ def put_together(maps: Sequence[LayerMaps], signed: Sequence[bool], combine: Com
     return largest
 
 
+def of_one_image(
+    maps: Sequence[LayerMaps], signed: Sequence[bool], combine: Combine, *size: int, name: str | None = None
+) -> tuple[Array, tuple[str | None, ...]]:
+    """The raw map of the layers of one image and why it is constant: that of the layer, or several put together.
+
+    Args:
+        maps: The layers', of any image.
+        signed, combine: As for `put_together`.
+        *size: The size of that image.
+        name: The further image; None: the image that is explained.
+    """
+    own = [one for one in maps if one.layer.input == name]
+    if len(own) == 1:
+        return own[0].raw, own[0].constant
+    raw = put_together(own, signed, combine, *size)
+    return raw, tuple(None if np.ptp(one) != 0 else why_constant(own, i) for i, one in enumerate(raw))
+
+
 def why_constant(maps: Sequence[LayerMaps], image: int) -> str:
     """Why nothing varies in an image's maps together: the layers' reasons."""
     reasons = [f"{one.layer.name}: {reason}" for one in maps if (reason := one.constant[image]) is not None]

@@ -293,7 +293,7 @@ def _plan(
     beside = further_inputs(request, network, graph)
     if random is None:  # random weights move nothing
         say("following patches of an image")
-        choice = follow_choice(graph, choice, request, noise_images(image, 2), noise_beside(beside, 0))
+        choice = follow_choice(graph, choice, request, noise_images(image, 2), noise_beside(beside, 0, 2))
     say("cutting")
     note_names(graph.graph)
     if choice.target is None:

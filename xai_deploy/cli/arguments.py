@@ -20,6 +20,7 @@ from ..foundation.options import options_of, read_spec, title_of
 from ..foundation.schema import type_hints
 from ..images import InputRange, image_files
 from ..methods import create, methods
+from ..methods.across import EACH
 from ..methods.sets import expanded, with_combine
 from ..preprocess import read_pixels
 
@@ -72,6 +73,14 @@ def at_layers(
     requests: Sequence[MethodRequest], combine: str | None, manifests: Sequence[Manifest]
 ) -> list[MethodRequest]:
     """The methods, those that need a layer with what --combine says unless they say it themselves; see `sets.with_combine`."""
+    shown = sorted({layer.input or manifests[0].input.name for layer in manifests[0].layers})
+    if len(shown) > 1 and combine not in (None, EACH):
+        raise OptionError(
+            f"--combine {combine}: the layers show several images ({', '.join(shown)}); --combine each, the default, draws each "
+            "layer on its own"
+        )
+    if combine is None and len(shown) > 1:
+        combine = EACH
     if combine is None:
         return list(requests)
     pairs = with_combine([(request.name, request.options) for request in requests], combine, manifests[0])

@@ -67,24 +67,27 @@ class Drawing:
     def show(
         self,
         path: Path,
-        photo: Pixels,
+        photos: Mapping[str, Pixels],
         prediction: Sequence[Mapping[str, Any]],
         answers: Sequence[tuple[MethodRequest, Answer]],
     ) -> list[Pixels]:
         """Add an image and its maps to the contact sheet; each class's probability is said once.
 
+        `photos` holds the image first, and by the network's inputs those that other maps are drawn on.
+
         Returns:
             The image and its maps as the sheet shows them.
         """
         self._kinds |= {answer.signed for _, answer in answers}
-        tile = fit(photo, self._tile)
+        tiles = {name: fit(photo, self._tile) for name, photo in photos.items()}
+        tile = next(iter(tiles.values()))
         best = prediction[0]
         shown = {best["label"]: likelihood(best)}
         named = (a for _, a in answers if a.title is None and a.caption not in shown and a.label not in shown)
         shown.update((a.label, likelihood(a.as_json())) for a in named)
         maps = [
             Tile(
-                answer.overlay(tile, self.style),
+                answer.overlay(tiles[answer.network.input.name], self.style),
                 answer.caption,
                 tuple(f"{key}={value}" for key, value in method.options.items()),
                 method.name,

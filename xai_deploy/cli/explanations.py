@@ -6,7 +6,7 @@ import argparse
 import io
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..foundation.progress import progress
 from ..images import Pixels
 from ..images.transparency import is_transparent
 from ..methods import methods
-from ..preprocess import as_photo, frame_of, read_pixels
+from ..preprocess import as_photo, frame_of, read_for, read_pixels
 from ..targets import Target
 from .arguments import (
     Bad,
@@ -189,7 +189,7 @@ class Explanations:
                     answers.restored(self.explainer, entry, np.load(io.BytesIO(self.results.read(entry["raw"]))))
                     for entry in image["explanations"]
                 ]
-                self._add(image, path, as_photo(picture, self.input), shown)
+                self._add(image, path, self._photos(path, as_photo(picture, self.input)), shown)
 
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""
@@ -203,9 +203,9 @@ class Explanations:
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
             seen = frame_of(picture, self.input)
-            photo = as_photo(picture, self.input)
+            photos = self._photos(path, as_photo(picture, self.input))
             written = [
-                self._write(answer, f"{self.names[path]}--{method.title}", photo)
+                self._write(answer, f"{self.names[path]}--{method.title}", photos[answer.network.input.name])
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
             prediction = self._prediction(explanations[0], i, shown)
@@ -217,7 +217,7 @@ class Explanations:
                 "prediction": prediction,
                 "explanations": written,
             }
-            self._add(image, path, photo, shown)
+            self._add(image, path, photos, shown)
             entries.append(image)
         return entries
 
@@ -238,10 +238,19 @@ class Explanations:
         The maps are ordered by method, then target. A "topK" is K targets, so their number follows from that of the maps."""
         return [method for method in self.methods for _ in range(len(shown) // len(self.methods))]
 
-    def _add(self, image: dict[str, Any], path: Path, picture: Pixels, shown: Sequence[Answer]) -> None:
+    def _photos(self, path: Path, photo: Pixels) -> dict[str, Pixels]:
+        """The photos that some map is drawn on, by the network's inputs: an image, and those that are given with it."""
+        photos = {self.input.name: photo}
+        for spec in self.explainer.network.others:
+            value = self.beside[spec.name]
+            file = value[self.places[path]] if isinstance(value, list) else value
+            photos[spec.name] = as_photo(read_for(file, spec), spec)
+        return photos
+
+    def _add(self, image: dict[str, Any], path: Path, photos: Mapping[str, Pixels], shown: Sequence[Answer]) -> None:
         """Put an image into the report, on the contact sheet and on the page."""
         asked = self._methods_of(shown)
-        pictures = self.drawing.show(path, picture, image["prediction"], list(zip(asked, shown, strict=True)))
+        pictures = self.drawing.show(path, photos, image["prediction"], list(zip(asked, shown, strict=True)))
         if self.page:
             self.page.add(image, [method.title for method in asked], pictures)
         self.images.append(image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .graphs import Port
 from .image_input import Input
@@ -27,6 +27,17 @@ class FurtherInputs:
     def ports(self) -> tuple[Port, ...]:
         """All of them as graphs take them."""
         return (*(Port(image.name, image.image_shape, image.dtype) for image in self.images), *self.arrays)
+
+    def without(self, name: str, explained: Input) -> tuple[Input, FurtherInputs]:
+        """The further image of this name, and what is beside it if it is the one that is explained.
+
+        Args:
+            name: The image's name.
+            explained: The image that it takes the place of.
+        """
+        [own] = [image for image in self.images if image.name == name]
+        others = tuple(explained if image is own else image for image in self.images)
+        return own, replace(self, images=others)
 
     @property
     def size(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from ..foundation import schema
 
 OWN_ROLES = ("tail", "pixelwise-tail")
 """The roles that each of several layers has for itself."""
@@ -23,6 +25,7 @@ class TargetLayer:
         dtype: Its element type.
         layout: The tensor's own layout; the head transposes anything else to NCHW, or to NCDHW.
         prefix_tokens: Class and register tokens before the grid (token networks).
+        input: The further image input whose places its maps show; None: the image that is explained.
     """
 
     asked: str
@@ -31,6 +34,7 @@ class TargetLayer:
     dtype: Literal["float32", "float16"]
     layout: Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"] = "NCHW"
     prefix_tokens: int = 0
+    input: str | None = field(default=None, metadata=schema.LATER)
 
     @property
     def name(self) -> str:

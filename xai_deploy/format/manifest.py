@@ -176,7 +176,8 @@ class Manifest:
     def at(self, level: int) -> Manifest:
         """The manifest as one layer of several sees it: its own tail is the `tail`, and there is no other layer.
 
-        The names of tensors stay; see `at_level`.
+        The names of tensors stay; see `at_level`. A layer of a further image sees that image as the one that is explained, and no
+        graph that goes back to the other.
         """
         own = {role_at(role, level): role for role in OWN_ROLES}
         others = {role_at(role, i) for role in OWN_ROLES for i in range(len(self.levels) + 1)} - own.keys()
@@ -184,8 +185,27 @@ class Manifest:
         left_out = {own.get(role, role): why for role, why in self.left_out.items() if role not in others}
         if level:
             chosen = self.levels[level - 1]
-            return replace(self, target=chosen.layer, side=chosen.side, graphs=graphs, left_out=left_out, levels=())
+            seen = replace(self, target=chosen.layer, side=chosen.side, graphs=graphs, left_out=left_out, levels=())
+            return seen if chosen.layer.input is None else seen._explaining(chosen.layer.input)
         return replace(self, graphs=graphs, left_out=left_out, levels=())
+
+    def _explaining(self, name: str) -> Manifest:
+        own, further = self.further.without(name, self.input)
+        away = {role for role, graph in self.graphs.items() if graph.start == "image" and graph.propagated}
+        away |= {"own-map"} & self.graphs.keys()
+        why = f"it goes back to the image {self.input.name!r}, and the layer shows {name!r}"
+        return replace(
+            self,
+            input=own,
+            further=further,
+            graphs={role: graph for role, graph in self.graphs.items() if role not in away},
+            left_out=self.left_out | dict.fromkeys(sorted(away), why),
+        )
+
+    def input_at(self, level: int) -> Input:
+        """The image whose places a layer's maps show."""
+        name = self.layers[level].input
+        return self.input if name is None else self.further.without(name, self.input)[0]
 
     @property
     def scores(self) -> Explained:

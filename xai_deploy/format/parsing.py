@@ -103,6 +103,11 @@ def _check(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: the network is not cut, but the manifest describes a layer")
     if (fault := manifest.further.fault(manifest.input.name)) is not None:
         raise ManifestError(f"{where}: further: {fault}")
+    others = {image.name for image in manifest.further.images}
+    if manifest.target.input is not None or any(level.layer.input not in (None, *others) for level in manifest.levels):
+        raise ManifestError(
+            f"{where}: a layer's input is no further image; the first layer is that of {manifest.input.name!r}"
+        )
     image, preprocess = manifest.input, manifest.input.preprocess
     for layer in manifest.layers:
         if len(image.layout) != len(image.size) + 2 or len(layer.shape) != len(image.size) + 1:

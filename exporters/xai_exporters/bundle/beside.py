@@ -51,9 +51,10 @@ def noise_images(spec: Input, count: int, seed: int = 0) -> NDArray[Any]:
     return spec.arranged(x)
 
 
-def noise_beside(further: FurtherInputs, seed: int) -> dict[str, NDArray[Any]]:
-    """What a network takes beside one image, of noise, [1, ...] each: images, floats from 0 to 1, or integers 0 and 1."""
-    feeds: dict[str, NDArray[Any]] = {image.name: noise_images(image, 1, seed + 1) for image in further.images}
+def noise_beside(further: FurtherInputs, seed: int, images: int = 1) -> dict[str, NDArray[Any]]:
+    """What a network takes beside one image, of noise, [1, ...] each: images (of these as many as asked for), floats from 0 to 1,
+    or integers 0 and 1."""
+    feeds: dict[str, NDArray[Any]] = {image.name: noise_images(image, images, seed + 1) for image in further.images}
     rng = np.random.default_rng(seed)
     for port in further.arrays:
         kind, shape = np.dtype(port.dtype), (1, *(size or 1 for size in port.shape))

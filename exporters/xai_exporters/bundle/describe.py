@@ -168,6 +168,7 @@ def _layer(cut: Cut) -> TargetLayer:
         dtype=cut.target.dtype.numpy().name,  # type: ignore[arg-type]
         layout=cut.grid.layout,
         prefix_tokens=cut.grid.prefix,
+        input=cut.input,
     )
 
 

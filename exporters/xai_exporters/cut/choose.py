@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LayerError, OtherInputError
 from ..graph.measure import IMAGE
-from ..graph.reading import descendants
+from ..graph.reading import content_of
 from ..passes.clean import CleanGraph
 from ..request import Request, layer_names
 from .auto import auto_layer, auto_layers
@@ -109,8 +109,9 @@ def _layers(graph: CleanGraph, split: str, tapped: Mapping[str, ir.Value]) -> li
         if (same := next((one for one in layers if one.target is layer.target), None)) is not None:
             both = f"{name!r} twice" if same.name == name else f"{same.name!r} and {name!r}, which are one tensor"
             raise LayerError(f"--split {split}: {both}; name each layer once")
-        _require_explained(graph, layer.target, name)
         layers.append(layer)
+    if all(graph.image_of(layer.target) is not graph.graph.inputs[0] for layer in layers):
+        _require_explained(graph, layers[0].target, layers[0].name)
     return layers
 
 
@@ -125,15 +126,12 @@ def _require_explained(graph: CleanGraph, target: ir.Value, name: str) -> None:
     Raises:
         OtherInputError: It does; the error names that image.
     """
-    image, *further = graph.graph.inputs
-    if target in descendants([image]):
-        return
-    for other in further:
-        if str(other.name) in graph.images and target in descendants([other]):
-            own = str(other.name).removeprefix(IMAGE)
-            raise OtherInputError(
-                f"{name!r} depends on the image {own!r}, not on {image.name!r}; give --explain-input {own}", own
-            )
+    image, own = graph.graph.inputs[0], graph.image_of(target)
+    if own is not image:
+        other = str(own.name).removeprefix(IMAGE)
+        raise OtherInputError(
+            f"{name!r} depends on the image {other!r}, not on {image.name!r}; give --explain-input {other}", other
+        )
 
 
 def follow_choice(
@@ -150,7 +148,7 @@ def follow_choice(
         choice: The first choice.
         request: The export; its `split` is read.
         images: Two inputs of the network.
-        beside: What it takes beside an image, [1, ...] each.
+        beside: What it takes beside an image: two of each further image, [1, ...] of each array.
 
     Raises:
         LayerError: A map lies elsewhere; the message says where.
@@ -159,7 +157,8 @@ def follow_choice(
         return choice
     if choice.further:
         layers = [Layer(choice.target, choice.name or request.split, None), *choice.further]
-        return replace(choice, note=_follow_all(graph, layers, images, choice.note, beside))
+        given = {str(graph.graph.inputs[0].name): images, **(beside or {})}
+        return replace(choice, note=_follow_all(graph, layers, given, choice.note))
     auto, refused = request.split == "auto", None
     first = [(choice.target, choice.note)]
     later = islice(auto_layers(graph, choice.logits), 1, _TRIES) if auto else ()
@@ -178,13 +177,13 @@ def follow_choice(
 def _follow_all(
     graph: CleanGraph,
     layers: Sequence[Layer],
-    images: NDArray[Any],
+    given: Mapping[str, NDArray[Any]],
     note: str | None,
-    beside: Mapping[str, NDArray[Any]] | None,
 ) -> str | None:
     """The note about several layers, whose maps were all seen to lie as the image does."""
     for layer in layers:
-        seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), images, beside)
+        own = given[str(graph.image_of(layer.target).name)]
+        seen = follow(graph, layer.target, find_grid(graph, layer.target, layer.name), own, given)
         if seen is not None and seen.misplaced:
             raise LayerError(_elsewhere(layer.name, seen))
         note = _of_images(graph, layer.target, layer.name, _with_mixing(note, layer.name, seen))
@@ -193,9 +192,7 @@ def _follow_all(
 
 def _of_images(graph: CleanGraph, target: ir.Value, name: str, note: str | None) -> str | None:
     """The note, with the images that a layer depends on if there are several: its maps are drawn on one of them."""
-    inputs = [
-        value for value in graph.graph.inputs if str(value.name) in graph.images and target in descendants([value])
-    ]
+    inputs = [value for value in graph.graph.inputs if str(value.name) in graph.images and target in content_of(value)]
     if len(inputs) < 2:
         return note
     names = " and ".join(sorted(str(value.name) for value in inputs))

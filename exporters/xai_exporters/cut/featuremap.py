@@ -38,7 +38,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
         )
     if shape is None or len(shape) not in ((2, 3) if rank == 3 else (4,)):
         raise LayerError(f"{name!r} has shape {['N', *whole[1:]]}: {forms}; --list-layers shows those that do")
-    traced = clean.positions.get(value)
+    traced = clean.traced(value)
     strands = () if traced is None else traced.strands
     if len(strands) == 1:
         grid = _tokens(strands[0], shape, name) if len(shape) == 2 else _map(strands[0], shape)

@@ -75,8 +75,8 @@ def follow(
         clean: The graph; not changed.
         target: The tensor to cut at.
         grid: How it holds the map.
-        images: Two inputs of the network, [2, ...]: patches of the second one replace those of the first.
-        further: What the network takes beside an image, [1, ...] each.
+        images: Two of the target's own image (`CleanGraph.image_of`), [2, ...]: patches of the second replace those of the first.
+        further: The network's other inputs, [1, ...] or more each.
     """
     if math.prod(grid.shape[1:]) < _CELLS:
         return None
@@ -93,9 +93,10 @@ def _answers(
     clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any], further: Mapping[str, NDArray[Any]]
 ) -> tuple[Numbers, Numbers]:
     """The patches' centres [P,2] (in volumes [P,3]), and each cell's change [P,h,w]."""
-    needed = ancestors([target])
-    inputs = [value for value in clean.graph.inputs if value in needed]
-    further = {str(value.name): further[str(value.name)] for value in inputs[1:]}
+    needed, image = ancestors([target]), clean.image_of(target)
+    others = [value for value in clean.graph.inputs if value in needed and value is not image]
+    inputs = [image, *others]
+    further = {str(value.name): further[str(value.name)][:1] for value in others}
     head = ir.convenience.extract(clean.graph, inputs, [target])
     activation, *_ = to_channels_first(Emitter(head, "followed"), head.outputs[0], grid)
     if activation is not head.outputs[0]:
@@ -104,7 +105,7 @@ def _answers(
         head.outputs.append(activation)
     session = open_session(to_bytes(ir.Model(head, ir_version=IR_VERSION)), "the head", optimise=True)
     name = str(activation.name)
-    axis = first_side(clean.graph.inputs[0], clean.image_shape)
+    axis = first_side(image, clean.shapes.two[str(image.name)][1:])
     size = images.shape[axis : axis + images.ndim - 2]
     sides = _sides(size)
     base = run_single(session, images[:1], further)[name].astype(np.float64)

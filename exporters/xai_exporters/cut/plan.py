@@ -35,6 +35,7 @@ class Cut:
         names: The names of these in the bundle.
         asked: The user's name for the layer.
         level: The number of the layer among several; 0 for the first.
+        input: The name of the image that it shows; None: the image that is explained.
         taken: The names that the bundle gives to tensors at its layers, beside those that every bundle has.
     """
 
@@ -44,6 +45,7 @@ class Cut:
     names: tuple[str, ...] = ()
     asked: str = ""
     level: int = 0
+    input: str | None = None
     taken: tuple[str, ...] = ()
 
     @property
@@ -84,7 +86,9 @@ def plan_cut(clean: CleanGraph, target: ir.Value, logits: Logits, ends: Sequence
             "does not start with the batch; split at another layer"
         )
     names = tuple(f"side_{i}" for i in range(len(sides) + bool(grid.prefix)))
-    return Cut(target, grid, sides, names, name, taken=names)
+    image = clean.image_of(target)
+    other = None if image is clean.graph.inputs[0] else str(image.name)
+    return Cut(target, grid, sides, names, name, input=other, taken=names)
 
 
 def plan_cuts(
@@ -92,13 +96,13 @@ def plan_cuts(
 ) -> tuple[Cut, ...]:
     """As `plan_cut`, for one tensor or several, each with the user's name for it: the cuts in the graph's order.
 
-    A side tensor of several layers has one name.
+    Those of the image that is explained come before those of others. A side tensor of several layers has one name.
     """
     cuts = [plan_cut(clean, target, logits, ends, name) for target, name in targets]
     if len(cuts) == 1:
         return tuple(cuts)
     place = {value: i for i, value in enumerate(value for node in clean.graph for value in node.outputs)}
-    cuts.sort(key=lambda cut: place[cut.target])
+    cuts.sort(key=lambda cut: (cut.input is not None, place[cut.target]))
     names: dict[ir.Value, str] = {}
     count, numbered = 0, []
     for level, cut in enumerate(cuts):

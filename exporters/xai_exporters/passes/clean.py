@@ -19,6 +19,7 @@ from ..errors import BatchError, GraphError, RequestError
 from ..graph.layouts import find_layout, first_side
 from ..graph.measure import IMAGE, Measured, measure
 from ..graph.positions.trace import Traced, trace
+from ..graph.reading import content_of
 from ..graph.writing import name_outputs
 from .antialiased import write_antialiased
 from .bounded import require_bounded
@@ -76,6 +77,20 @@ class CleanGraph:
     def positions(self) -> dict[ir.Value, Traced]:
         """The position in the image of each tensor's elements."""
         return trace(self.graph, self.shapes, first_side(self.graph.inputs[0], self.image_shape))
+
+    def image_of(self, value: ir.Value) -> ir.Value:
+        """The image input whose places a tensor shows: the first that reaches it, beginning with the one that is explained."""
+        first, *further = self.graph.inputs
+        images = [first, *(one for one in further if str(one.name) in self.images)]
+        return next((one for one in images if value is one or value in content_of(one)), first)
+
+    def traced(self, value: ir.Value) -> Traced | None:
+        """As `positions`, in the image of the tensor's own (see `image_of`)."""
+        image = self.image_of(value)
+        if image is self.graph.inputs[0]:
+            return self.positions.get(value)
+        shape = self.shapes.two[str(image.name)][1:]
+        return trace(self.graph, self.shapes, first_side(image, shape), image).get(value)
 
     def copy(self) -> CleanGraph:
         """Another graph with the same weights, to be changed and cut apart from this one."""

@@ -32,15 +32,16 @@ class Traced:
     why: str = ""
 
 
-def trace(graph: ir.Graph, shapes: Measured, first: int) -> dict[ir.Value, Traced]:
+def trace(graph: ir.Graph, shapes: Measured, first: int, image: ir.Value | None = None) -> dict[ir.Value, Traced]:
     """The positions of every tensor that is computed from the image.
 
     Args:
-        graph: The graph, sorted; its first input is the image. What comes from others alone belongs to no place.
+        graph: The graph, sorted. What comes from other inputs alone belongs to no place.
         shapes: The measured shapes of every tensor.
         first: The first axis of the image's sides, which follow each other: 2 for NCHW, 1 for NHWC.
+        image: The image; None: the graph's first input.
     """
-    image = graph.inputs[0]
+    image = graph.inputs[0] if image is None else image
     size = shapes.two[str(image.name)]
     axes = range(first, first + len(size) - 2)
     places = tuple(s.ladder(len(size), axis, size[axis]) for axis in axes)

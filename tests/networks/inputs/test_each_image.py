@@ -1,0 +1,193 @@
+"""Maps of several image inputs in one bundle: a siamese network of shared weights, and RGB with depth of another size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from xai_exporters import Request, export
+from xai_exporters.errors import LayerError
+
+from xai_deploy import Explainer, Explanation, read_image, write_image
+from xai_deploy.answer import restored
+from xai_deploy.cli.explain import main as explain
+from xai_deploy.errors import ManifestError, NotApplicableError
+from xai_deploy.format.parsing import parse_manifest
+from xai_deploy.heatmap import heatmap
+
+from ..outputs.nets import grad_cam
+from .nets import SIZE, Branch, Siamese, saved
+from .test_further import BACKENDS, DEPTH, OTHER, RGB, prepared, seeded
+
+SMALL = 12, 9
+SHALLOW = DEPTH[:, : SMALL[0], : SMALL[1]]
+
+
+class Late(nn.Module):
+    """RGB and a smaller depth map, which are joined after the pooling, the depth computed first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rgb, self.depth, self.last = Branch(3), Branch(1), nn.Linear(10, 4)
+
+    def scores(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        """The logits from the maps of both."""
+        return Tensor(self.last(torch.cat([rgb.mean((2, 3)), depth.amax((2, 3))], 1)))
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
+        """The logits."""
+        there = self.depth(depth)
+        return self.scores(self.rgb(rgb), there)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("each")
+    image, depth = torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SMALL)
+    saved(seeded(partial(Siamese, "difference")), folder / "siamese.onnx", (image, image), ("left", "right"))
+    saved(seeded(Late), folder / "late.onnx", (image, depth), ("rgb", "depth"))
+    asked: dict[str, Any] = {"preprocess": "unit", "guided": True}
+    siamese = "/branch_1/Relu_1_output_0,/branch/Relu_1_output_0,/branch_1/Relu_output_0"
+    export(Request(folder / "siamese.onnx", output_path=folder / "siamese.xai", split=siamese, **asked))
+    late: dict[str, Any] = {
+        "split": "depth,rgb",
+        "input_image": ("depth:preprocess=unit:color=GRAY",),
+    }
+    export(Request(folder / "late.onnx", output_path=folder / "late.xai", **late, **asked))
+    return folder
+
+
+def near(got: NDArray[np.float32], want: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(got, want, atol=1e-4 * want.max())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_siamese(folder: Path, backend: str, count: int) -> None:
+    explainer, network = Explainer(folder / "siamese.xai", backend), seeded(partial(Siamese, "difference"))
+    manifest = explainer.bundle.manifest
+    assert [layer.input for layer in manifest.layers] == [None, "right", "right"]
+    left, right = prepared(RGB[:count]), prepared(OTHER[:count])
+    a, b = network.branch(left), network.branch(right)
+    early = torch.relu(network.branch.first(right))
+    want = [
+        grad_cam(a, lambda a: network.joined(a, b)[:, 2])[0],
+        grad_cam(early, lambda e: network.joined(a, torch.relu(network.branch.second(e)))[:, 2])[0],
+        grad_cam(b, lambda b: network.joined(a, b)[:, 2])[0],
+    ]
+    pairs = list(zip(RGB[:count], OTHER[:count], strict=True))
+    e = explainer.explain(pairs, "grad-cam", 2)
+    for one, own in zip(e.layers, want, strict=True):
+        near(one.raw, own)
+    near(e.raw, want[0])  # the left image has one layer: its map as it is
+    other = e.of_image("right")
+    both = np.maximum(heatmap(e.layers[1].raw, *SIZE), heatmap(e.layers[2].raw, *SIZE))
+    np.testing.assert_array_equal(other.raw, both)
+    assert (other.network.input.name, len(other.layers)) == ("right", 2)
+    assert [one.shape for one in other.overlay(list(OTHER[:count]))] == [(*SIZE, 3)] * count
+    for number, own in ((1, want[0]), (3, want[2])):
+        near(explainer.explain(pairs, "grad-cam", 2, layer=number).raw, own)
+    with pytest.raises(NotApplicableError, match="no layer here shows a further image 'left'; layers show 'right'"):
+        e.of_image("left")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_two_sizes(folder: Path, backend: str, count: int, tmp_path: Path) -> None:
+    """Each image's maps have its size, and methods that hide parts hide parts of the layer's own image."""
+    explainer, network = Explainer(folder / "late.xai", backend), seeded(Late)
+    rgb, depth = RGB[:count], SHALLOW[:count]
+    a, b = network.rgb(prepared(rgb)), network.depth(prepared(depth))
+    e = explainer.explain(rgb, "grad-cam", 1, inputs={"depth": depth})
+    near(e.raw, grad_cam(a, lambda a: network.scores(a, b)[:, 1])[0])
+    other = e.of_image("depth")
+    near(other.raw, grad_cam(b, lambda b: network.scores(a, b)[:, 1])[0])
+    assert (e.heatmap.shape, other.heatmap.shape) == ((count, *SIZE), (count, *SMALL))
+    np.testing.assert_array_equal(other.heatmap, e.layers[1].heatmaps(*SMALL))
+    e.save(tmp_path / "saved")
+    np.testing.assert_array_equal(Explanation.load(tmp_path / "saved").of_image("depth").heatmap, other.heatmap)
+
+    alone = explainer.explain(rgb, "score-cam", 1, inputs={"depth": depth}, layer=2)
+    np.testing.assert_allclose(alone.raw, score_cam(network, prepared(rgb), prepared(depth), b, 1), atol=1e-4)
+    mirrored = explainer.explain(rgb, "reciprocam", [1, 0, 2][:count], inputs={"depth": depth[:1]}, layer=2)
+    assert mirrored.heatmap.shape == (count, *SMALL)
+    assert mirrored.sizes == (None,) * count
+    for method in explainer.methods("all"):
+        if method not in ("rise", "extremal-perturbation", "meaningful-perturbation"):
+            got = explainer.explain(rgb[:1], method, 1, inputs={"depth": depth[:1]})
+            assert got.heatmap.shape == (1, *SIZE), method
+
+
+def score_cam(network: Any, x: Tensor, z: Tensor, activation: Tensor, target: int) -> NDArray[np.float32]:
+    """ReLU(sum_k p(x, z * M_k) up(A_k)), M_k = minmax(up(A_k)) (Wang et al. 2020), with the masks on the depth z."""
+    maps = []
+    for i, planes in enumerate(functional.interpolate(activation.detach(), SMALL, mode="bilinear")):
+        low, high = planes.amin((1, 2), keepdim=True), planes.amax((1, 2), keepdim=True)
+        varying = (high > low)[:, 0, 0]
+        masks = ((planes - low) / (high - low))[varying]
+        kept = network(x[i : i + 1].repeat(len(masks), 1, 1, 1), z[i : i + 1] * masks[:, None])
+        weights = kept.softmax(1)[:, target].detach()
+        maps.append(torch.relu((weights[:, None, None] * planes[varying]).sum(0)).numpy())
+    return np.stack(maps)
+
+
+def test_graphs_of_the_other_image(folder: Path) -> None:
+    explainer = Explainer(folder / "late.xai")
+    with pytest.raises(NotApplicableError, match="goes back to the image 'rgb', and the layer shows 'depth'"):
+        explainer.explain(RGB, "guided-grad-cam", 1, inputs={"depth": SHALLOW}, layer=2)
+    got = explainer.explain(RGB, "guided-grad-cam", 1, inputs={"depth": SHALLOW}, layer=1)
+    assert got.heatmap.shape == (3, *SIZE)
+
+
+def test_layers_of_another_image_alone(folder: Path, tmp_path: Path) -> None:
+    """They choose the image that is explained, as one layer does; unless another one was asked for."""
+    options: dict[str, Any] = {"preprocess": "unit", "split": "/branch_1/Relu_output_0,/branch_1/Relu_1_output_0"}
+    export(Request(folder / "siamese.onnx", output_path=tmp_path / "right.xai", **options))
+    manifest = Explainer(tmp_path / "right.xai").bundle.manifest
+    assert (manifest.input.name, [layer.input for layer in manifest.layers]) == ("right", [None, None])
+    with pytest.raises(LayerError, match="depends on the image 'right', not on 'left'; give --explain-input right"):
+        export(Request(folder / "siamese.onnx", output_path=tmp_path / "no.xai", explain_input="left", **options))
+
+
+def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each layer's map on its own picture, also if a call goes on from the files of another one."""
+    write_image(tmp_path / "rgb.png", RGB[0])
+    write_image(tmp_path / "depth.png", np.repeat(SHALLOW[0], 3, axis=2))
+    given = [str(folder / "late.xai"), str(tmp_path / "rgb.png"), "--input", f"depth={tmp_path / 'depth.png'}", "-q"]
+    given += ["-m", "grad-cam", "-t", "1"]
+    assert explain([*given, "-o", str(tmp_path / "out")]) == 0
+    [image] = json.loads((tmp_path / "out" / "results.json").read_text())["images"]
+    first, second = image["explanations"]
+    drawn = [read_image(tmp_path / "out" / one["overlay"]).shape for one in (first, second)]
+    assert drawn == [(*SIZE, 3), (*SMALL, 3)]
+    explainer = Explainer(folder / "late.xai")
+    e = explainer.explain(RGB[:1], "grad-cam", 1, inputs={"depth": SHALLOW[:1]})
+    again = restored(explainer, second, np.load(tmp_path / "out" / second["raw"]))
+    np.testing.assert_array_equal(again.heatmap, e.layers[1].heatmaps(*SMALL)[0])
+    [want] = e.of_image("depth").overlay([np.repeat(SHALLOW[0], 3, axis=2)])
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / second["overlay"]), want)
+    assert explain([*given, "-o", str(tmp_path / "no"), "--combine", "max"]) == 2
+    assert "--combine max: the layers show several images (depth, rgb); --combine each" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_layers_of_no_image(folder: Path) -> None:
+    """A manifest whose layers belong to images that the network does not take, or whose first layer is another image's."""
+    for number, name in ((0, "depth"), (1, "thermal")):
+        document = json.loads((folder / "late.xai/manifest.json").read_text())
+        [document["target"], document["levels"][0]["layer"]][number]["input"] = name
+        blank = json.dumps({**document, "digest": ""}, indent=1)
+        digest = hashlib.sha256(blank.encode()).hexdigest()
+        with pytest.raises(
+            ManifestError, match="a layer's input is no further image; the first layer is that of 'rgb'"
+        ):
+            parse_manifest(blank.replace('"digest": ""', f'"digest": "{digest}"').encode())
