@@ -2,7 +2,7 @@
 
 The reasons (`why_constant` checks them in its own order):
 
-1. `INACTIVE`: the activation is the same at every position, or zero wherever the class depends on it.
+1. `INACTIVE`: the activation is the same at every position, or zero wherever the score depends on it.
 2. `INDEPENDENT`: the score stays the same, to a millionth of the largest logit, if the activation is replaced: by zeros, by itself
    rolled, mirrored, times 2, times 1000, times -1, times -1000, and by noise of its own size.
 3. `SATURATED`: the score changes, but the gradient (if there is no graph of it: the relevance) is exactly zero at the layer.
@@ -28,7 +28,7 @@ Score: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 _LARGEST = 3e4
 """The largest magnitude that the tail is given, because half precision ends at 65,504."""
 
-INACTIVE = "dead: the layer's activation is the same everywhere, or zero wherever the class depends on it"
+INACTIVE = "dead: the layer's activation is the same everywhere, or zero wherever the score depends on it"
 INDEPENDENT = "independent: the score explained stays the same whatever the layer holds"
 SATURATED = (
     "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"

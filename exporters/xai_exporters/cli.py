@@ -165,6 +165,19 @@ def _reads(done: Export, options: argparse.Namespace) -> list[str]:
     return [str(file) for file in (*done.reads, *([options.config.absolute()] if options.config else []))]
 
 
+def _scores(manifest: Manifest) -> tuple[str, str]:
+    """What the network gives, as the summary says it."""
+    scores, named = manifest.scores, "" if manifest.labels else " (no labels)"
+    if scores.kind == "dense":
+        return "classes", f"{manifest.classes}{named} at each of {' x '.join(map(str, scores.shape[1:]))} positions"
+    if scores.kind == "vector" and scores.normalised:
+        said = (
+            f"{manifest.classes} numbers of length 1, compared by cosine; if they are scores of classes: --task classes"
+        )
+        return "embedding", said
+    return ("numbers", str(manifest.classes)) if scores.kind == "vector" else ("classes", f"{manifest.classes}{named}")
+
+
 def _print_summary(done: Export) -> None:
     manifest = done.manifest
     spec = manifest.input
@@ -182,7 +195,7 @@ def _print_summary(done: Export) -> None:
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
     table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
     table.add_row("layer", _layer(manifest))
-    table.add_row("classes", f"{manifest.classes}" + ("" if manifest.labels else " (no labels)"))
+    table.add_row(*_scores(manifest))
     table.add_row("graphs", ", ".join(f"{role} (opset {graph.opset})" for role, graph in manifest.graphs.items()))
     against = f"source {done.verified.source:.1e}"
     if done.verified.framework is not None:

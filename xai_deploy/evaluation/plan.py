@@ -227,7 +227,9 @@ def said(target: One, own: Gives) -> str:
         return f"like {target.reference}" if isinstance(target.reference, (str, os.PathLike)) else "like a reference"
     if target is None:
         return "output 0" if own == "numbers" else "the class predicted most often, where it is predicted"
-    return f"output {target}" if own == "numbers" and isinstance(target, int) else str(target)
+    if isinstance(target, int):
+        return f"output {target}" if own == "numbers" else f"class {target}, where it is predicted"
+    return str(target)
 
 
 P = {

@@ -67,7 +67,11 @@ def class_index(written: object, space: ScoreSpace) -> int:
         if space.classes > 1:
             raise TargetError(
                 f"the network gives {space.classes} numbers, none of which is a predicted class: name one ('#3')"
-                + (", or an image to compare with (Like)" if space.normalised else "")
+                + (
+                    ", or an image to compare with (Like); if they are the scores of classes, export it with --task classes"
+                    if space.normalised
+                    else ""
+                )
             )
         return 0
     if isinstance(written, str) and (numbered := _NUMBERED.fullmatch(written)) and not space.is_label(written):
