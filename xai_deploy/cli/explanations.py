@@ -18,7 +18,7 @@ from .. import answer as answers
 from ..answer import Answer
 from ..beside import of_commands, of_some
 from ..caveats import warn_of
-from ..errors import BackendNotInstalledError
+from ..errors import BackendNotInstalledError, InputError
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
@@ -189,7 +189,7 @@ class Explanations:
                     answers.restored(self.explainer, entry, np.load(io.BytesIO(self.results.read(entry["raw"]))))
                     for entry in image["explanations"]
                 ]
-                self._add(image, path, self._photos(path, as_photo(picture, self.input)), shown)
+                self._add(image, path, self._photos(path, as_photo(picture, self.input), shown), shown)
 
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""
@@ -203,7 +203,7 @@ class Explanations:
         for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
             shown = [answers.answer(self.explainer, explanation, i) for explanation in explanations]
             seen = frame_of(picture, self.input)
-            photos = self._photos(path, as_photo(picture, self.input))
+            photos = self._photos(path, as_photo(picture, self.input), shown)
             written = [
                 self._write(answer, f"{self.names[path]}--{method.title}", photos[answer.network.input.name])
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
@@ -238,13 +238,21 @@ class Explanations:
         The maps are ordered by method, then target. A "topK" is K targets, so their number follows from that of the maps."""
         return [method for method in self.methods for _ in range(len(shown) // len(self.methods))]
 
-    def _photos(self, path: Path, photo: Pixels) -> dict[str, Pixels]:
-        """The photos that some map is drawn on, by the network's inputs: an image, and those that are given with it."""
-        photos = {self.input.name: photo}
+    def _photos(self, path: Path, photo: Pixels, shown: Sequence[Answer]) -> dict[str, Pixels]:
+        """The photos that some map is drawn on, by the network's inputs: an image, and those that are given with it.
+
+        Raises:
+            InputError: One of these is no picture.
+        """
+        photos, drawn = {self.input.name: photo}, {answer.network.input.name for answer in shown}
         for spec in self.explainer.network.others:
-            value = self.beside[spec.name]
-            file = value[self.places[path]] if isinstance(value, list) else value
-            photos[spec.name] = as_photo(read_for(file, spec), spec)
+            if spec.name in drawn:
+                value = self.beside[spec.name]
+                file = value[self.places[path]] if isinstance(value, list) else value
+                try:
+                    photos[spec.name] = as_photo(read_for(file, spec), spec)
+                except InputError as error:
+                    raise type(error)(f"{spec.name!r}, on which its layers' maps are drawn: {error}") from None
         return photos
 
     def _add(self, image: dict[str, Any], path: Path, photos: Mapping[str, Pixels], shown: Sequence[Answer]) -> None:

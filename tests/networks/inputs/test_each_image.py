@@ -177,7 +177,14 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(read_image(tmp_path / "out" / second["overlay"]), want)
     assert explain([*given, "-o", str(tmp_path / "no"), "--combine", "max"]) == 2
     assert "--combine max: the layers show several images (depth, rgb); --combine each" in capsys.readouterr().err
+    np.save(tmp_path / "depth.npy", prepared(SHALLOW)[0].numpy())
+    given[3] = f"depth={tmp_path / 'depth.npy'}"
+    assert explain([*given, "-o", str(tmp_path / "no")]) == 2
+    said = "'depth', on which its layers' maps are drawn: an image has uint8 pixels, not float32"
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+    given[given.index("grad-cam")] = "grad-cam:layer=rgb"
+    assert explain([*given, "-o", str(tmp_path / "rgb")]) == 0
 
 
 def test_layers_of_no_image(folder: Path) -> None:
