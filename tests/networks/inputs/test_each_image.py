@@ -33,7 +33,7 @@ SHALLOW = DEPTH[:, : SMALL[0], : SMALL[1]]
 
 
 class Late(nn.Module):
-    """RGB and a smaller depth map, which are joined after the pooling, the depth computed first."""
+    """RGB and a smaller depth map [N,h,w,1], which are joined after the pooling, the depth computed first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,14 +45,14 @@ class Late(nn.Module):
 
     def forward(self, rgb: Tensor, depth: Tensor) -> Tensor:
         """The logits."""
-        there = self.depth(depth)
+        there = self.depth(depth.permute(0, 3, 1, 2))
         return self.scores(self.rgb(rgb), there)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("each")
-    image, depth = torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SMALL)
+    image, depth = torch.rand(2, 3, *SIZE), torch.rand(2, *SMALL, 1)
     saved(seeded(partial(Siamese, "difference")), folder / "siamese.onnx", (image, image), ("left", "right"))
     saved(seeded(Late), folder / "late.onnx", (image, depth), ("rgb", "depth"))
     asked: dict[str, Any] = {"preprocess": "unit", "guided": True}
@@ -134,7 +134,7 @@ def score_cam(network: Any, x: Tensor, z: Tensor, activation: Tensor, target: in
         low, high = planes.amin((1, 2), keepdim=True), planes.amax((1, 2), keepdim=True)
         varying = (high > low)[:, 0, 0]
         masks = ((planes - low) / (high - low))[varying]
-        kept = network(x[i : i + 1].repeat(len(masks), 1, 1, 1), z[i : i + 1] * masks[:, None])
+        kept = network(x[i : i + 1].repeat(len(masks), 1, 1, 1), (z[i : i + 1] * masks[:, None]).permute(0, 2, 3, 1))
         weights = kept.softmax(1)[:, target].detach()
         maps.append(torch.relu((weights[:, None, None] * planes[varying]).sum(0)).numpy())
     return np.stack(maps)
@@ -177,7 +177,7 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(read_image(tmp_path / "out" / second["overlay"]), want)
     assert explain([*given, "-o", str(tmp_path / "no"), "--combine", "max"]) == 2
     assert "--combine max: the layers show several images (depth, rgb); --combine each" in capsys.readouterr().err
-    np.save(tmp_path / "depth.npy", prepared(SHALLOW)[0].numpy())
+    np.save(tmp_path / "depth.npy", (SHALLOW[0] / 255).astype(np.float32))
     given[3] = f"depth={tmp_path / 'depth.npy'}"
     assert explain([*given, "-o", str(tmp_path / "no")]) == 2
     said = "'depth', on which its layers' maps are drawn: an image has uint8 pixels, not float32"
