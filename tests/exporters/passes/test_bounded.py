@@ -6,11 +6,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
+from torch.nn import functional
 from xai_exporters.errors import GraphError
 from xai_exporters.passes.bounded import require_bounded
 from xai_exporters.passes.clean import clean
 
 from .. import onnx_nets as o
+from ..running import both_ways
 
 RULED = "the network is not run, since it could take any memory or time: "
 
@@ -78,3 +81,31 @@ def test_an_operator_of_unknown_size() -> None:
     b("SequenceAt", b("SplitToSequence", "image", name="parts"), b.weight(0), out="y")
     with pytest.raises(GraphError, match="node 'parts' is SplitToSequence: how large its result becomes is not known"):
         require_bounded(ir.from_proto(b.model("y")), 3 * 16 * 20)
+
+
+class Same(torch.nn.Module):
+    """TensorFlow's padding "same", computed from the sizes as timm does; torch's older exporter writes arithmetic on shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 6, 3, 2), torch.nn.Conv2d(6, 8, 5, 2)
+        self.last = torch.nn.Linear(8, 4)
+
+    @staticmethod
+    def padded(x: torch.Tensor, kernel: int) -> torch.Tensor:
+        """What a convolution of stride 2 reads."""
+        sizes = [torch.as_tensor(n) for n in x.shape[-2:]]
+        high, wide = (torch.clamp((torch.ceil(n / 2) - 1) * 2 + kernel - n, min=0).long() for n in sizes)
+        before = [wide // 2, high // 2]
+        return functional.pad(x, [before[0], wide - before[0], before[1], high - before[1]])  # type: ignore[list-item]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits."""
+        x = torch.relu(self.first(self.padded(x, 3)))
+        return torch.Tensor(self.last(torch.relu(self.second(self.padded(x, 5))).mean((2, 3))))
+
+
+def test_padding_computed_from_sizes_is_known() -> None:
+    model = both_ways(Same(), False, (3, 19, 23))
+    assert "Clip" in {node.op_type for node in model.graph.node}
+    clean(model, None)

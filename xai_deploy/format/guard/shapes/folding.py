@@ -82,6 +82,16 @@ def _filled(call: Call, given: list[Any]) -> Any:
     return np.zeros(given[0].tolist(), np.float32)
 
 
+def _clip(call: Call, given: list[Any]) -> Any:
+    x = given[0]
+    if call.opset < 11:
+        low, high = (call.node.attributes.get(name) for name in ("min", "max"))
+    else:
+        low, high = ((None if (bound := call.get(i)) is None else bound.values) for i in (1, 2))
+    above = x if low is None else np.maximum(x, low)  # where low is above high, high holds
+    return np.asarray(above if high is None else np.minimum(above, high)).astype(x.dtype)
+
+
 def _gather(call: Call, given: list[Any]) -> Any:
     axis = call.number("axis", 0)
     indices, size = given[1], given[0].shape[axis]
@@ -116,6 +126,7 @@ folds: dict[str, Fold] = {
     "And": _plain(np.logical_and),
     "Cast": _cast,
     "Ceil": _plain(np.ceil),
+    "Clip": _clip,
     "Concat": lambda call, given: np.concatenate(given, axis=call.number("axis", 1)),
     "Constant": _constant,
     "ConstantOfShape": _filled,
@@ -143,8 +154,10 @@ folds: dict[str, Fold] = {
     "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod),
     "ReduceSum": _reduce(np.sum),
+    "Relu": lambda call, given: np.maximum(given[0], given[0].dtype.type(0)),
     "Reshape": _reshape,
     "Round": _plain(np.rint),
+    "Sign": _plain(np.sign),
     "Slice": _slice,
     "Split": _split,
     "Sqrt": _plain(np.sqrt),
@@ -152,6 +165,7 @@ folds: dict[str, Fold] = {
         given[0], None if (a := call.axes(1, given[0].ndim)) is None else tuple(a)
     ),
     "Sub": _to_first(np.subtract),
+    "Sum": lambda call, given: sum(given[1:], given[0]),
     "Tile": lambda call, given: np.tile(given[0], given[1].tolist()),
     "Transpose": lambda call, given: np.transpose(given[0], call.ints("perm")),
     "Unsqueeze": lambda call, given: given[0].reshape(rules["Unsqueeze"](call)[0].shape),
