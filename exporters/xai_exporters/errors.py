@@ -8,6 +8,7 @@ ExportError
 │   ├── UntrustedSourceError  reading it would run code from the file
 │   └── ArchitectureError     the weights' architecture is unknown, or does not fit them
 ├── LayerError                no such layer, an ambiguous one, or one that can't be cut
+│   ├── OtherInputError       one that depends on another image than the one explained
 │   └── ExtentError           one that covers a part of the image, or more than the image
 ├── GraphError                the graph holds what a bundle can't
 │   └── RuleError             an operator that can't be differentiated, or has no rule

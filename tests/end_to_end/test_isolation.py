@@ -29,7 +29,7 @@ import xai_deploy
 bundle, backend, image = sys.argv[1:]
 explainer = xai_deploy.Explainer(bundle, backend)
 images = [xai_deploy.read_image(image)]
-few = {"masks": 64, "samples": 64, "iterations": 2}  # thousands would show no more
+few = {"masks": 64, "samples": 100, "iterations": 2}  # thousands would show no more
 per_channel = {"ss-cam": {"samples": 2}, "is-cam": {"samples": 2}}
 methods = [
     (name, per_channel.get(name) or {key: few[key] for key in few if hasattr(xai_deploy.methods.create(name, {}), key)})

@@ -42,7 +42,7 @@ def test_bash(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "photo.png").touch()
     assert "--method" in completed(source, command, "--me")
     option = "--method"
-    assert completed(source, command, option, "gr") == ["grad-cam", "grad-cam++", "gradient"]
+    assert completed(source, command, option, "grad") == ["grad-cam", "grad-cam++", "gradient"]
     assert set(completed(source, command, option, "")) == {"all", "fast", *method_names()}
     assert completed(source, command, "--backend", "") == list(backend_names())
     assert completed(source, command, "net.xai", "pho") == ["photo.png"]

@@ -212,7 +212,7 @@ def test_softmax_does_not_overflow() -> None:
 
 def test_unknown_method() -> None:
     with pytest.raises(
-        UnknownMethodError, match=r"no method 'reciprocm' \(did you mean 'reciprocam'\?\); there are cam, "
+        UnknownMethodError, match=r"no method 'reciprocm' \(did you mean 'reciprocam'\?\); there are ablation-cam, "
     ):
         create("reciprocm", {})
     for name, meant in {
