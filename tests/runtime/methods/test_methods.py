@@ -228,7 +228,7 @@ def test_unknown_method() -> None:
     }.items():
         with pytest.raises(UnknownMethodError, match=re.escape(f"no method {name!r} (did you mean {meant!r}?); there")):
             create(name, {})
-    with pytest.raises(UnknownMethodError, match=r"no method 'xyz'; there are cam, "):
+    with pytest.raises(UnknownMethodError, match=r"no method 'xyz'; there are ablation-cam, "):
         create("xyz", {})
 
 
