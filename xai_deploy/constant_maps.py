@@ -22,6 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import NonFiniteOutputError
+
 Array = NDArray[np.float32]
 Score: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -74,6 +76,24 @@ def why_constant(
         each = (values * activation).sum(axis=0)  # [h,w], gradient times activation: the share of each position
         return BELOW_STEP if np.ptp(each) > 1e-4 * np.abs(each).max() else UNIFORM
     return UNIFORM if raw.any() else NEGATIVE
+
+
+def finite_or_nan(tail: Callable[[Array], Array], others: Array, entries: int) -> Array:
+    """The logits [b,entries] of other activations [b,K,h,w]; NaN for one without any.
+
+    An embedding of zeros that is divided by its length is one.
+
+    Args:
+        tail: As for `why_constant`. It raises NonFiniteOutputError if a logit is NaN or infinity.
+        others: The activations.
+        entries: How many logits an image has.
+    """
+    try:
+        return tail(others)
+    except NonFiniteOutputError:
+        if len(others) > 1:
+            return np.concatenate([finite_or_nan(tail, one[None], entries) for one in others])
+        return np.full((1, entries), np.nan, np.float32)
 
 
 def positions_differ(activation: Array, tail: Callable[[Array], NDArray[Any]], score: Score | None = None) -> bool:

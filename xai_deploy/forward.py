@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.backend import Tensor, to_host
-from .constant_maps import why_constant
+from .constant_maps import finite_or_nan, why_constant
 from .errors import NonFiniteOutputError
 from .format.bundle import BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
@@ -331,7 +331,8 @@ class ForwardPass:
 
         def scores(others: Array) -> Array:
             parts = np.split(others, range(self.batch_size, len(others), self.batch_size))
-            return np.concatenate([run(part, np.full(len(part), image)) for part in parts])
+            of_image = lambda part: run(part, np.full(len(part), image))  # noqa: E731
+            return np.concatenate([finite_or_nan(of_image, part, self.logits.shape[1]) for part in parts])
 
         def gradient() -> Array | None:
             if role is None:

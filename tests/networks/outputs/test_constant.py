@@ -50,11 +50,10 @@ class Built(nn.Module):
     "reason", [INACTIVE, INDEPENDENT, SATURATED, NEGATIVE], ids=lambda reason: reason.split(":")[0]
 )
 def test_reasons(tmp_path: Path, reason: str, dense: bool) -> None:
-    if reason == SATURATED and not dense:
-        return  # an embedding of length 1 at the ends of a clip is the same whatever the layer holds
     onnx.save(both_ways(Built(reason, dense), False, (3, *SIZE)), tmp_path / "net.onnx")
     done = export(Request(tmp_path / "net.onnx", "/Relu_output_0", tmp_path / "net.xai", preprocess="none"))
-    if reason in (INDEPENDENT, SATURATED):
+    # an embedding at one end of a clip moves to zeros only, which have no direction: 0/0
+    if reason == INDEPENDENT or (reason == SATURATED and dense):
         assert set(done.dead.values()) == {reason}
     other = torch.tensor([1.0, 0, 0, 0]).numpy()
     target: Any = Region(0, (2, 3, 9, 8)) if dense else Like(other)
