@@ -49,7 +49,10 @@ class Ran:
     def why_constant(self, seeds: Sequence[Seed]) -> list[Reasons]:
         """Per target and image, why a map is the same everywhere; None if it is not."""
         return [
-            tuple(self.forward.why_constant(one, i, seed, self.method.by_position) for i, one in enumerate(raw))
+            tuple(
+                self.forward.why_constant(one, i, seed, self.method.by_position, self.method.roles)
+                for i, one in enumerate(raw)
+            )
             for raw, seed in zip(self.raw, seeds, strict=True)
         ]
 

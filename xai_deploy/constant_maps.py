@@ -8,9 +8,10 @@ The reasons (`why_constant` checks them in its own order):
 3. `SATURATED`: the score changes, but the gradient (if there is no graph of it: the relevance) is exactly zero at the layer.
 4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the target, and the method
    keeps only what counts for it.
-5. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
+5. `CUT_OFF`: as 4, but the map is of the image's pixels, and the gradient (or relevance) is exactly zero there.
+6. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
    or of larger activations differ, or the gradient differs from position to position.
-6. `UNIFORM`: anything else.
+7. `UNIFORM`: anything else.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SATURATED = (
     "saturated: the score depends on the layer, but a small change passes nothing (clipped, or a flat end of a sigmoid)"
 )
 NEGATIVE = "negative evidence only: the layer counts against the target, and the method keeps what counts for it"
+CUT_OFF = "cut off: a small change of the image does not reach the layer (clipped, or a flat end of a sigmoid)"
 BELOW_STEP = "below the quantisation step: positions count differently, but the network rounds the difference away"
 UNIFORM = "uniform: every position counts the same"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backends.backend import Tensor, to_host
-from .constant_maps import finite_or_nan, why_constant
+from .constant_maps import CUT_OFF, NEGATIVE, finite_or_nan, why_constant
 from .errors import NonFiniteOutputError
 from .format.bundle import BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
@@ -311,7 +311,9 @@ class ForwardPass:
             network.prove(role, self.regions.flat(to_host(results[LOGITS])), plain)
         return tuple(np.asarray(to_host(results[name]), np.float32) for name in names)
 
-    def why_constant(self, raw: Array, image: int, seed: Seed, by_position: bool = False) -> str | None:
+    def why_constant(
+        self, raw: Array, image: int, seed: Seed, by_position: bool = False, roles: Collection[str] = ()
+    ) -> str | None:
         """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.
 
         Args:
@@ -319,14 +321,15 @@ class ForwardPass:
             image: Its index in the chunk.
             seed: What is explained.
             by_position: Whether the map holds the score of one position at a time.
+            roles: The graphs that its method runs.
         """
         if np.ptp(raw) != 0:
             return None
         manifest = self._network.manifest
         # the image stands for the activation if the network is not cut
         run = self.tail if manifest.is_cut else self._network_on_planes
-        roles = ("gradient", "relevance") if manifest.is_cut else ("input-gradient", "pixel-relevance")
-        role = next(filter(self.has, roles), None)
+        known = ("gradient", "relevance") if manifest.is_cut else ("input-gradient", "pixel-relevance")
+        role = next(filter(self.has, known), None)
         planes = self.activation if manifest.is_cut else self.channels_first(self.x).astype(np.float32)
 
         def scores(others: Array) -> Array:
@@ -349,11 +352,10 @@ class ForwardPass:
             seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
             by_position and (manifest.logits_step > 0 or manifest.format == 1),
         )
-        return (
-            reason
-            if manifest.is_cut
-            else reason.replace("the layer's activation", "the image").replace("the layer", "the image")
-        )
+        if not manifest.is_cut:
+            return reason.replace("the layer's activation", "the image").replace("the layer", "the image")
+        ends = {"input-gradient", "pixel-relevance"}.intersection(roles if reason == NEGATIVE else ())
+        return reason if all(self.backward(end, seed)[image].any() for end in ends) else CUT_OFF
 
     def _network_on_planes(self, planes: Array, image: Index) -> Array:
         """Logits of other inputs [b,C,H,W]."""

@@ -1,10 +1,8 @@
 """OpenVINO: CPU, GPU, NPU and AUTO.
 
 A symbolic batch costs 1-8 % at batch 1. So each graph is compiled at most twice, each time when first needed: with a
-static batch of 1, and with a symbolic batch.
-
-OpenVINO quantises the activations of a layer whose weights are compressed to 8 bits, by their range at hand: results differ by
-0.5 to 1 % from the network's. So this is switched off on every device that has it; networks without such weights compute as before.
+static batch of 1, and with a symbolic batch. A graph that quantises is compiled for one image only, and takes a batch image by
+image. Numbers are those of ONNX's definitions: see `foundation.exact_openvino`.
 """
 
 from __future__ import annotations
@@ -12,15 +10,16 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
+from ..foundation.exact_openvino import compute_exactly, needs_fixed_sizes
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
-_GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 
@@ -60,20 +59,16 @@ class OpenVino:
             ):
                 raise DeviceError(f"this OpenVINO has no device {config.device!r}; it has {', '.join(available)}")
         virtual = any(one in ("AUTO", "MULTI", "HETERO") for one in wanted)
-        for real in {
-            a.partition(".")[0] for a in available
-        }:  # AUTO and its kin open a network with a device's own properties
-            used = virtual or any(one.partition(".")[0] == real for one in wanted)
-            if used and _GROUP_SIZE in self._core.get_property(real, "SUPPORTED_PROPERTIES"):
-                self._core.set_property(real, {_GROUP_SIZE: 0})
+        real = {a.partition(".")[0] for a in available}
+        compute_exactly(self._core, (r for r in real if virtual or any(one.partition(".")[0] == r for one in wanted)))
         self._properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[config.precision],
             "PERFORMANCE_HINT": config.hint.upper(),
         }
         if config.threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = config.threads
-        if cache := config.make_cache():
-            self._properties["CACHE_DIR"] = cache
+        if cache := config.make_cache():  # OpenVINO's key of a compiled network leaves out what `compute_exactly` sets
+            self._properties["CACHE_DIR"] = str(Path(cache) / "exact")
         self._properties |= config.properties  # last: the user's properties replace those above
 
     def open(self, model: bytes) -> Session:
@@ -91,6 +86,8 @@ class OpenVinoSession:
     def __init__(self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any]) -> None:
         self._ov, self._core, self._network = ov, core, network
         self._device, self._properties = device, dict(properties)
+        self._one_by_one = needs_fixed_sizes(network)
+        self._inputs = {name for port in network.inputs for name in port.get_names()}
         self._compiled: dict[bool, Any] = {}
         self._lock = threading.Lock()
         self._requests = threading.local()
@@ -101,8 +98,20 @@ class OpenVinoSession:
         arrays = {
             name: np.require(to_host(tensor), requirements=["C", "A", "W", "E"]) for name, tensor in feeds.items()
         }
-        single = all(array.shape[:1] == (1,) for array in arrays.values())
-        request = self._request(single)
+        if not self._one_by_one:
+            return self._run(arrays, fetch)
+        arrays = {name: array for name, array in arrays.items() if name in self._inputs}
+        counts = {array.shape[:1] for array in arrays.values()}
+        if counts == {(1,)} or not counts:
+            return self._run(arrays, fetch)
+        if len(counts) > 1 or counts == {()}:
+            raise RuntimeFailure("OpenVINO failed while running a graph: its inputs hold different numbers of images")
+        [(count,)] = counts
+        rows = [self._run({name: array[i : i + 1] for name, array in arrays.items()}, fetch) for i in range(count)]
+        return {name: np.concatenate([to_host(row[name]) for row in rows]) for name in fetch}
+
+    def _run(self, arrays: Mapping[str, HostTensor], fetch: Sequence[str]) -> dict[str, Tensor]:
+        request = self._request(all(array.shape[:1] == (1,) for array in arrays.values()))
         try:
             return request.run(arrays, fetch)
         except Exception as error:

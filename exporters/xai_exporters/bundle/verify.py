@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from xai_deploy.constant_maps import why_constant
+from xai_deploy.constant_maps import CUT_OFF, NEGATIVE, why_constant
 from xai_deploy.faithful import HALF
 from xai_deploy.format.bundle import (
     ACTIVATION,
@@ -326,9 +326,10 @@ def _why_zero(
     reasons = {}
     for role in [role for role, values in back.items() if not values.any()]:
         there = back.get("gradient", np.zeros_like(between[start]))[0]
-        reasons[role] = why_constant(
-            np.zeros(activation.shape[1:], np.float32), activation, logits, partial(np.asarray, there)
-        )
+        raw = np.zeros(activation.shape[1:], np.float32)
+        reason = why_constant(raw, activation, logits, partial(np.asarray, there))
+        # neither keeps one sign only
+        reasons[role] = CUT_OFF if reason == NEGATIVE and role in ("input-gradient", "pixel-relevance") else reason
     return reasons
 
 

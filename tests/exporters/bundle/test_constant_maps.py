@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from xai_deploy import Explainer
-from xai_deploy.constant_maps import INACTIVE, INDEPENDENT, NEGATIVE, SATURATED
+from xai_deploy.constant_maps import CUT_OFF, INACTIVE, INDEPENDENT, NEGATIVE, SATURATED
 
 from .. import nets
 from .. import onnx_nets as o
@@ -50,6 +50,21 @@ def test_reasons(tmp_path: Path, kind: str) -> None:
         found = explainer.explain(IMAGES, "grad-cam")
         assert not found.raw.any()
         assert found.constant == (kind, kind), backend
+
+
+def test_what_does_not_reach_the_layer(tmp_path: Path) -> None:
+    """The image is clipped to two values: the layer differs from position to position, and the gradient at the pixels is 0."""
+    b = o.Build()
+    ends = b.weight(np.float32(0)), b.weight(np.float32(6))
+    clipped = b("Clip", b("Mul", "image", b.weight(np.float32(1e9))), *ends)
+    x = b("Relu", b("Add", b.features(clipped), b.weight(np.float32(0.1))), name="cut")
+    model = b.model(b.linear(b.pooled(x), out="scores"))
+    done = export_onnx(tmp_path, model, split="cut", input_gradient=True, roles=("gradient",))
+    assert done.dead == {"input-gradient": CUT_OFF}
+    for backend in ("onnxruntime", "openvino"):
+        explainer = Explainer(done.path, backend)
+        for method in ("gradient", "input-x-gradient"):
+            assert explainer.explain(IMAGES, method, 1).constant == (CUT_OFF,) * 2, (backend, method)
 
 
 def test_a_map_that_varies_has_none(tmp_path: Path) -> None:

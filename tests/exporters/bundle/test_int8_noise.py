@@ -59,8 +59,8 @@ def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """OpenVINO that is 0.06 off in head and tail: that is the noise, and it is allowed 1.25 times beside the step."""
     honest = everywhere._openvino
 
-    def opened(model: bytes, about: str, one: bool = False) -> Any:
-        function = honest(model, about, one)
+    def opened(model: bytes, about: str) -> Any:
+        function = honest(model, about)
         return lambda feeds: {n: v + 0.06 * (n == "logits") for n, v in function(feeds).items()}
 
     monkeypatch.setattr(everywhere, "_openvino", opened)
@@ -71,30 +71,52 @@ def test_a_noisy_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert allowed(manifest, 2 * largest) == pytest.approx(0.02 + 2e-3 * largest + 2.5 * noise)
 
 
-@pytest.mark.parametrize("opens", [True, False])
-def test_a_runtime_that_is_right_for_one_image_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("opens", "batch"), [(True, "N"), (True, 1), (False, "N")])
+def test_a_runtime_that_is_wrong_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens: bool, batch: int | str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """OpenVINO as it is with int8 ViTs: far off, or an error, if the batch is open. The bundle takes one image at a time."""
-    honest = everywhere._openvino
+    """OpenVINO as it is with int8 ViTs: far off, or an error, unless it is opened as the backend opens it. This is said."""
+    honest = everywhere._plain_openvino
 
-    def opened(model: Any, about: str, one: bool = False) -> Any:
-        function, shape = (
-            honest(model, about, one),
-            onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model),
-        )
-        if one or shape.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1:
-            return function
+    def opened(model: Any, about: str, fixed: bool) -> Any:
         if not opens:
             raise GraphError("no such shape")
+        assert fixed == (batch == 1)
+        function = honest(model, about, fixed)
         return lambda feeds: {n: v + 0.3 * (n == "logits") for n, v in function(feeds).items()}
 
-    monkeypatch.setattr(everywhere, "_openvino", opened)
-    done = export_onnx(tmp_path, quantised(), roles=("gradient",))
-    assert done.manifest.batch == "one"
-    said = "computes this network of integers wrongly if the number of images is open: its logits are off by 0.3"
-    assert (said if opens else "runs this network of integers for one image only") in (done.one_because or "")
+    monkeypatch.setattr(everywhere, "_plain_openvino", opened)
+    model = quantised()
+    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+    dim.CopyFrom(type(dim)(dim_value=1) if batch == 1 else type(dim)(dim_param="N"))
+    done = export_onnx(tmp_path, model, roles=("gradient",))
+    assert done.manifest.batch == "any"
+    said = "computes this network of integers wrongly as it opens files by default: its logits are off by 0.3"
+    assert (said if opens else "does not run this network of integers as it opens files by default") in caplog.text
+    assert ("give it a fixed batch" in caplog.text) == (opens and batch == "N")
     assert Explainer(done.path, "openvino").predict(IMAGES).shape == (2, 5)
+
+
+@pytest.mark.parametrize(("output", "by"), [("saliency_map", 0.3), ("saliency_map", 2.0), ("out", 2.0)])
+def test_a_fused_graph_that_is_wrong_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, by: float
+) -> None:
+    """Programs open a fused graph by default: a map that moves by codes passes, another map is refused, as other scores are."""
+    honest = everywhere._plain_openvino
+
+    def opened(model: Any, about: str, fixed: bool) -> Any:
+        function = honest(model, about, fixed)
+        return lambda feeds: {n: v * (1 + by * (n == output)) for n, v in function(feeds).items()}
+
+    monkeypatch.setattr(everywhere, "_plain_openvino", opened)
+    if by < 0.5:
+        assert "fused-grad-cam" in export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",)).manifest.graphs
+        return
+    said = "its map differs by 200% from ONNX's" if output == "saliency_map" else "its logits differ"
+    with pytest.raises(
+        VerificationError, match=f"{said}.*, as programs open files by default, and is right with LP_TRANSF"
+    ):
+        export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",))
 
 
 def test_an_error_of_5_percent_is_found_at_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+import onnx
+
 from .served import Served, model_files, read_tensors, servers
 
 _PLUGIN = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+_OF_INTEGERS = {"LP_TRANSFORMS_MODE": "NO"}
+"""Low-precision transformations break maps of such networks (see `xai_deploy.foundation.exact_openvino`)."""
 
 
 @servers.register("ovms")
@@ -28,6 +32,11 @@ def ovms(models: Sequence[Served]) -> Mapping[str, bytes]:
     for served in models:
         read_tensors(served)  # only for its check of the batch
         files |= model_files(served)
-    entries = [{"config": {"name": m.name, "base_path": m.name, "plugin_config": _PLUGIN}} for m in models]
+    entries = [{"config": {"name": m.name, "base_path": m.name, "plugin_config": _plugin(m)}} for m in models]
     files["config.json"] = (json.dumps({"model_config_list": entries}, indent=1) + "\n").encode()
     return files
+
+
+def _plugin(served: Served) -> Mapping[str, str]:
+    nodes = onnx.load_model_from_string(served.model).graph.node
+    return _PLUGIN | (_OF_INTEGERS if any(node.op_type == "QuantizeLinear" for node in nodes) else {})

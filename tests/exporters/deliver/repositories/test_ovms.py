@@ -15,6 +15,9 @@ import pytest
 from xai_exporters.deliver.repositories.repository import write_repository
 from xai_exporters.deliver.repositories.served import Served
 
+from ... import onnx_nets as o
+from ...running import export_onnx
+
 SCHEMA = json.loads((Path(__file__).parent / "ovms_config.schema.json").read_text(encoding="utf-8"))
 
 
@@ -27,6 +30,16 @@ def test_the_config_keeps_to_the_schema(models: dict[str, Served], tmp_path: Pat
         folder = tmp_path / "repo" / entry["config"]["base_path"]  # relative to the config, wherever it is mounted
         assert sorted(p.name for p in folder.iterdir()) == ["1", "labels.txt"]
         assert [p.name for p in (folder / "1").iterdir()] == ["model.onnx"]
+
+
+def test_what_changes_numbers_is_off_for_networks_of_integers(tmp_path: Path) -> None:
+    export_onnx(tmp_path, o.quantised(), fuse=("grad-cam",), serve_repo=("ovms", tmp_path / "repo"))
+    config = json.loads((tmp_path / "repo" / "config.json").read_text(encoding="utf-8"))
+    jsonschema.validate(config, SCHEMA)
+    for entry in config["model_config_list"]:
+        assert entry["config"]["plugin_config"]["LP_TRANSFORMS_MODE"] == "NO"
+        [file] = (tmp_path / "repo" / entry["config"]["name"] / "1").iterdir()
+        ov.compile_model(file, "CPU", entry["config"]["plugin_config"])
 
 
 def test_the_schema_is_one_that_refuses() -> None:

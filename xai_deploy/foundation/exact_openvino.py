@@ -1,0 +1,43 @@
+"""OpenVINO as ONNX defines a network: what has to be switched off, and which graphs take one image at a time.
+
+OpenVINO 2026.4 changes the numbers of a network of integers in three ways.
+
+1. It quantises the activations of a layer whose weights are compressed to 8 bits, by their range at hand: results differ by 0.5 to
+   1 % from the network's.
+2. Its low-precision transformations turn QuantizeLinear and DequantizeLinear into layers of integers. In the graph that carries
+   relevance to the pixels of a vision transformer, maps were off by 80 to 150 % of their largest value while the logits were
+   right; other graphs of such networks could not be compiled at all. Without them both hold to 1e-6, and take the same time.
+3. It fuses a normalisation's constants for each channel with the quantisation after it, and takes the first channel's range for
+   all, if a size is open: logits of a vision transformer were off by 5 of 6. With fixed sizes they are right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+_OFF = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
+
+
+def compute_exactly(core: Any, devices: Iterable[str]) -> None:
+    """Switch off what changes numbers (1 and 2 above). AUTO and its kin open a network with a device's own properties.
+
+    Args:
+        core: An `openvino.Core`.
+        devices: Real devices, without a number: "CPU", "GPU".
+    """
+    for device in devices:
+        for name, value in _OFF.items():
+            try:
+                core.set_property(device, {name: value})
+            except RuntimeError:  # a device without such a property has no such step
+                continue
+
+
+def needs_fixed_sizes(network: Any) -> bool:
+    """Whether a network is computed rightly only with fixed sizes (3 above).
+
+    Args:
+        network: An `openvino.Model`.
+    """
+    return any(node.get_type_name() == "FakeQuantize" for node in network.get_ops())
