@@ -34,6 +34,7 @@ from .network_inputs import Asked, bind_further, numbers_of, order_inputs
 from .opset import OPSET
 from .shape_arithmetic import reduce_shape_arithmetic
 from .stated_padding import state_padding
+from .stored_codes import store_codes
 from .supported import require_standard_ops
 from .weights_aside import read_at_common_opset
 from .zero_padded_pooling import separate_zero_padding
@@ -167,7 +168,7 @@ def _clean(
         _take_one(graph, batch, one_because)
     _forget_shapes(graph)
     _fold(model)
-    if write_parts(model):
+    if any([write_parts(model), store_codes(graph)]):
         _fold(model)
     require_standard_ops(model)
     common.NameFixPass()(model)

@@ -1,0 +1,54 @@
+"""Store the codes of a weight that the file quantises itself.
+
+A tool may write a weight in floats, then QuantizeLinear and DequantizeLinear (`AddQDQPairToWeight`, NNCF, brevitas). Its codes
+never change, so they are computed here (ONNX operator specification, QuantizeLinear):
+
+    codes = saturate(round(x / s) + z),   half-way cases to the even number.
+
+OpenVINO 2026.4 computed wrong products of such weights, bounded and transposed, in graphs of relevance: by 40 to 80 % of their
+largest value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..graph.emit import Emitter
+from ..graph.reading import attribute, constant_of
+
+_CODES = (np.dtype(np.int8), np.dtype(np.uint8))
+
+
+def store_codes(graph: ir.Graph) -> bool:
+    """Replace every QuantizeLinear of a constant, with constant scales, by its codes of 8 bits.
+
+    Returns:
+        Whether there was one.
+    """
+    changed = False
+    emit = Emitter(graph, "codes")
+    for node in list(graph):
+        if node.op_type != "QuantizeLinear" or node.domain not in ("", "ai.onnx") or attribute(node, "block_size", 0):
+            continue
+        x, s = (constant_of(value) for value in node.inputs[:2])
+        z = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.uint8(0)
+        if x is None or s is None or z is None or x.dtype != np.float32 or z.dtype not in _CODES:
+            continue
+        codes = emit.constant(_codes(x, s, np.asarray(z), attribute(node, "axis", 1)), str(node.outputs[0].name))
+        node.outputs[0].replace_all_uses_with(codes, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        changed = True
+    return changed
+
+
+def _codes(x: NDArray[np.float32], s: NDArray[np.float32], z: NDArray[np.integer], axis: int) -> NDArray[np.integer]:
+    if s.size > 1:
+        wide = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
+        s, z = s.reshape(wide), np.broadcast_to(z, s.shape).reshape(wide)
+    else:
+        s, z = s.reshape(()), z.reshape(())
+    limits = np.iinfo(z.dtype)
+    codes: NDArray[np.integer] = np.clip(np.rint(x / s) + z.astype(np.float32), limits.min, limits.max).astype(z.dtype)
+    return codes
