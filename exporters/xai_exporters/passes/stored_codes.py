@@ -28,7 +28,6 @@ def store_codes(graph: ir.Graph) -> bool:
         Whether there was one.
     """
     changed = False
-    emit = Emitter(graph, "codes")
     for node in list(graph):
         if node.op_type != "QuantizeLinear" or node.domain not in ("", "ai.onnx") or attribute(node, "block_size", 0):
             continue
@@ -36,9 +35,14 @@ def store_codes(graph: ir.Graph) -> bool:
         z = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.uint8(0)
         if x is None or s is None or z is None or x.dtype != np.float32 or z.dtype not in _CODES:
             continue
-        codes = emit.constant(_codes(x, s, np.asarray(z), attribute(node, "axis", 1)), str(node.outputs[0].name))
-        node.outputs[0].replace_all_uses_with(codes, replace_graph_outputs=True)
+        codes = _codes(x, s, np.asarray(z), attribute(node, "axis", 1))
+        weight, out = node.inputs[0], node.outputs[0]
+        stored = Emitter(graph, "codes").constant(codes, str(out.name))
+        out.replace_all_uses_with(stored, replace_graph_outputs=True)
         graph.remove(node, safe=True)
+        if weight is not None and str(weight.name) in graph.initializers and not weight.uses():
+            del graph.initializers[str(weight.name)]
+            stored.name = str(weight.name)  # layers are named after weights
         changed = True
     return changed
 
