@@ -118,7 +118,7 @@ def test_serve(root: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUNDLE", "net.xai")
     server = runpy.run_path(str(root / "examples" / "serve.py"))
     heads: list[int] = []
-    opened = server["explainer"]._session("head")
+    opened = server["explainer"]._sessions("head")
     ran = opened.run
 
     def counted(*arguments: Any) -> Any:

@@ -178,6 +178,10 @@ class DeviceError(BackendError):
     """The device asked for is not there, or can't do what was asked of it."""
 
 
+class ClosedError(BackendError):
+    """The Explainer was closed before this call."""
+
+
 class RuntimeFailure(BackendError):
     """The runtime refused a graph, or failed while running it."""
 

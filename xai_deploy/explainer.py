@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from .methods.method import require_roles
 from .opened_network import OpenedNetwork
 from .pictures.thumbnail import small
 from .preprocess import Prepared, prepare, read_for
+from .sessions import Sessions
 from .targets import CheckedTarget, ScoreSpace, Target
 from .targets import read as read_targets
 from .targets.seeds import versus_of
@@ -49,6 +49,8 @@ MethodSpec: TypeAlias = str | Named
 
 class Explainer:
     """Explains a deployed network. Sessions are opened when first needed and kept; calls from several threads are safe.
+
+    A process may be forked (gunicorn --preload): on the CPU the new one opens sessions of its own.
 
     Args:
         bundle: Path of a bundle written by xai-export; or of a model file (.onnx, .pt, .safetensors, ...), which the installed
@@ -120,13 +122,26 @@ class Explainer:
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
         self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self.backend, self.backend_version = self._backend.name, self._backend.version
-        self._sessions: dict[str, Session] = {}
-        self._lock = threading.Lock()
+        self._sessions = Sessions(self._open, device)
         self._warned: set[str] = set()
         runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = OpenedNetwork(
-            self.bundle.manifest, self._session, self.batch_size, progress, runtime, precision
+            self.bundle.manifest, self._sessions, self.batch_size, progress, runtime, precision
         )
+
+    def close(self) -> None:
+        """Close the sessions and free their memory, also at the end of `with Explainer(...) as explainer:`.
+
+        Calls from then on raise `ClosedError`; so may a call of another thread that is under way. The bundle and what
+        it says stay readable.
+        """
+        self._sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def explain(
         self,
@@ -359,15 +374,6 @@ class Explainer:
                 )
         return explanations
 
-    def _session(self, role: str) -> Session:
-        """The opened graph of a role; opened by the first thread that asks."""
-        session = self._sessions.get(role)
-        if session is None:
-            with self._lock:
-                session = self._sessions.get(role)  # another thread may have opened it meanwhile
-                if session is None:
-                    data, guarded = self.bundle.guarded(role)
-                    graph = self.bundle.manifest.graphs[role]
-                    session = GuardedSession(self._backend.open(data), guarded, graph, role)
-                    self._sessions[role] = session
-        return session
+    def _open(self, role: str) -> Session:
+        data, guarded = self.bundle.guarded(role)
+        return GuardedSession(self._backend.open(data), guarded, self.bundle.manifest.graphs[role], role)

@@ -155,7 +155,7 @@ def test_eight_threads_agree_with_one(bundles: Bundles, backend: str, count: int
         for e, f in zip(a, b, strict=True):
             assert e.target.tolist() == f.target.tolist()
             np.testing.assert_allclose(e.raw, f.raw, atol=1e-5 * np.abs(f.raw).max(), rtol=0)
-    assert len(shared._sessions) == 2
+    assert len(shared._sessions.opened) == 2
 
 
 @pytest.mark.parametrize(

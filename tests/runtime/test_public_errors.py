@@ -101,7 +101,7 @@ def test_provider_that_runs_nothing_here(bundles: Bundles, monkeypatch: pytest.M
 
 
 def test_runtime_failures_are_one_line(bundles: Bundles, backend: str) -> None:
-    session = Explainer(bundles("pooled").path, backend)._session("head")
+    session = Explainer(bundles("pooled").path, backend)._sessions("head")
     with pytest.raises(XaiError) as caught:
         session.run({"image": tiny.inputs("pooled", 2)[:, :, :5]}, ["activation"])
     assert "\n" not in str(caught.value)

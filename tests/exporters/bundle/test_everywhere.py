@@ -105,16 +105,16 @@ class Lying:
 def test_the_engine_compares_once(tmp_path: Path, backend: str, method: str, role: str, output: str) -> None:
     path = export_onnx(tmp_path, o.classifier(), input_gradient=True).path
     explainer = Explainer(path, backend=backend)
-    honest = explainer._session(role)
+    honest = explainer._sessions(role)
     wrong = 2 if role == "pixelwise-tail" else 1.01  # the bias is most of the logits
-    explainer._sessions[role] = Lying(honest, output, wrong)
+    explainer._sessions.opened[role] = Lying(honest, output, wrong)
     told = rf"{backend} [0-9.]+ computes the graph '{role}' wrongly: its logits differ .*export again"
     with pytest.raises(WrongResultError, match=told) as error:
         explainer.explain(IMAGES, method)
     assert isinstance(error.value, RuntimeFailure)
     explainer = Explainer(path, backend=backend)
-    tail = Lying(explainer._session("tail"), "", 1)
-    explainer._sessions |= {"tail": tail, role: Lying(honest, output, 1.0001)}
+    tail = Lying(explainer._sessions("tail"), "", 1)
+    explainer._sessions.opened |= {"tail": tail, role: Lying(honest, output, 1.0001)}
     first = explainer.explain(IMAGES, method)
     before = tail.runs
     second = explainer.explain(IMAGES, method)

@@ -163,7 +163,7 @@ def test_an_error_of_5_percent_is_found_at_run_time(tmp_path: Path, backend: str
     path = export_onnx(tmp_path, quantised(), roles=("gradient",)).path
     Explainer(path, backend).explain(IMAGES, "grad-cam")
     explainer = Explainer(path, backend)
-    explainer._sessions["gradient"] = Lying(explainer._session("gradient"), WRONG)
+    explainer._sessions.opened["gradient"] = Lying(explainer._sessions("gradient"), WRONG)
     with pytest.raises(WrongResultError, match=rf"{backend} \S+ computes the graph 'gradient' wrongly"):
         explainer.explain(IMAGES, "grad-cam")
 

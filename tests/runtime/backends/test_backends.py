@@ -121,7 +121,7 @@ def test_openvino_precision_is_the_one_asked_for(bundles: Bundles, precision: An
     logits = explainer.predict(x)
     error = np.abs(logits - net.logits(x).numpy()).max() / np.abs(logits).max()
     assert error < 1e-6 if precision == "f32" else 1e-6 < error < 0.05
-    compiled = explainer._sessions["tail"].session._compiled[False]  # type: ignore[attr-defined]
+    compiled = explainer._sessions.opened["tail"].session._compiled[False]  # type: ignore[attr-defined]
     if device == "cpu":
         assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == precision
 
@@ -131,7 +131,7 @@ def test_openvino_plugin_that_ignores_the_precision(bundles: Bundles) -> None:
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU computes in f32 whatever it is told")
     explainer = Explainer(bundles("pooled").path, "openvino")
-    session: Any = explainer._session("head").session  # type: ignore[attr-defined]
+    session: Any = explainer._sessions("head").session  # type: ignore[attr-defined]
     core = session._core
 
     class Disobedient:
@@ -161,7 +161,7 @@ def test_openvino_compiles_at_most_twice(bundles: Bundles) -> None:
     explainer = Explainer(bundles("residual").path, "openvino")
     for count in (1, 2, 1, 3, 5):
         explainer.explain(tiny.inputs("residual", count))
-    session: Any = explainer._session("head").session  # type: ignore[attr-defined]
+    session: Any = explainer._sessions("head").session  # type: ignore[attr-defined]
     assert sorted(session._compiled) == [False, True]
     assert session._compiled[True].inputs[0].partial_shape.is_static
     assert session._compiled[False].inputs[0].partial_shape.is_dynamic
@@ -202,7 +202,7 @@ def test_threads_hint_cache_and_properties(bundles: Bundles, backend: str, tmp_p
     np.testing.assert_allclose(explainer.predict(x), bundles("pooled").logits(x).numpy(), atol=1e-5)
     if backend == "openvino":
         assert list((tmp_path / "cache").iterdir())
-        compiled: Any = explainer._sessions["head"].session._compiled[False]  # type: ignore[attr-defined]
+        compiled: Any = explainer._sessions.opened["head"].session._compiled[False]  # type: ignore[attr-defined]
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
         assert compiled.get_property("PERFORMANCE_HINT") == "THROUGHPUT"
 
@@ -239,7 +239,7 @@ def test_bound_session(bundles: Bundles, kind: tiny.Kind, count: int) -> None:
 
 
 def test_host_session_for_the_cpu(bundles: Bundles) -> None:
-    session: Any = Explainer(bundles("pooled").path, "onnxruntime")._session("head")
+    session: Any = Explainer(bundles("pooled").path, "onnxruntime")._sessions("head")
     assert isinstance(session.session, HostSession)
 
 

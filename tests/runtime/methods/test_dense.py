@@ -244,8 +244,8 @@ class Recorder:
 
 def test_what_the_graph_is_fed(paths: dict[str, Path], backend: str) -> None:
     explainer = Explainer(paths["plain"], backend)
-    recorder = Recorder(explainer._session("gradient"))
-    explainer._sessions["gradient"] = recorder
+    recorder = Recorder(explainer._sessions("gradient"))
+    explainer._sessions.opened["gradient"] = recorder
     x = dense.inputs("plain", 2)
     for method in ("grad-cam", "layer-cam"):
         explainer.explain_many(x, [method], [None, 3, "0 vs 2", SEED])
@@ -286,13 +286,13 @@ def test_no_other_graph_is_opened(paths: dict[str, Path], target: Any) -> None:
     }
     explainer = proven(paths["plain"])
     explainer.explain_many(x, specs["activation"], [target])
-    assert set(explainer._sessions) == {"head", "gradient"}
+    assert set(explainer._sessions.opened) == {"head", "gradient"}
     explainer = proven(paths["plain"])
     explainer.explain_many(x, specs["image"], [target])
-    assert set(explainer._sessions) == {"input-gradient"}
+    assert set(explainer._sessions.opened) == {"input-gradient"}
     explainer = proven(paths["plain"])
     explainer.explain(x, "guided-backprop", target)
-    assert set(explainer._sessions) == {"guided-gradient"}
+    assert set(explainer._sessions.opened) == {"guided-gradient"}
 
 
 def test_runs(paths: dict[str, Path]) -> None:

@@ -139,8 +139,8 @@ class CountingSession:
 
 def counting(explainer: Explainer, role: str) -> CountingSession:
     """Put a counter before a session of the explainer."""
-    counter = CountingSession(explainer._session(role))
-    explainer._sessions[role] = counter
+    counter = CountingSession(explainer._sessions(role))
+    explainer._sessions.opened[role] = counter
     return counter
 
 

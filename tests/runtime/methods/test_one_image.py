@@ -87,7 +87,7 @@ def test_the_graph_takes_no_two(bundles_of: dict[str, tuple[Path, Path]], backen
     """Otherwise the tests above would show nothing."""
     one, _ = bundles_of["pooled"]
     with pytest.raises(RuntimeFailure):
-        Explainer(one, backend)._session("head").run({"image": tiny.inputs("pooled", 2)}, ["activation"])
+        Explainer(one, backend)._sessions("head").run({"image": tiny.inputs("pooled", 2)}, ["activation"])
 
 
 def test_check_and_bench(bundles_of: dict[str, tuple[Path, Path]], backend: str) -> None:

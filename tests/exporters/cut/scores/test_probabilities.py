@@ -130,7 +130,7 @@ def test_score_cam_by_its_formula(tmp_path: Path, name: str) -> None:
     done = export_onnx(tmp_path, model, roles=ROLES, split="layer", fuse=("score-cam",))
     explainer = Explainer(done.path, "onnxruntime")
     x = images(1, seed=8)
-    activation = np.asarray(explainer._session("head").run({"image": x}, ["activation"])["activation"])[0]
+    activation = np.asarray(explainer._sessions("head").run({"image": x}, ["activation"])["activation"])[0]
     up = resample.resize(activation, *nets.SIZE)
     own = source_reference(model)((x * heatmap.normalise(up.copy())[:, None]).astype(np.float32))["result"][:, 1]
     own = np.where(np.ptp(activation, axis=(1, 2)) > 0, own, 0)
