@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import heatmap as _heatmap
-from .backends import Config, Session, create
+from .backends import Backend, Config, Session, create
 from .beside import Beside, Given, ImagesTogether, Rows, together
 from .chunks import Part, joined, joined_maps, naming, run_method
 from .errors import NotApplicableError, OptionError, TargetError, XaiError
@@ -22,6 +24,7 @@ from .explained_network import ExplainedNetwork
 from .explanation import Explanation
 from .exported import open_bundle
 from .faithful import PRODUCTS, rounding, rounding_warning
+from .format.bundle import Bundle
 from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
@@ -110,19 +113,16 @@ class Explainer:
         self.network = ExplainedNetwork.of(self.bundle)
         self.labels = self.network.labels
         scores = self.bundle.manifest.scores
+        classes, me = self.bundle.manifest.classes, weakref.proxy(self)
         self.space = ScoreSpace(
-            self.bundle.manifest.classes,
-            self.labels,
-            scores.kind,
-            scores.normalised,
-            lambda image: self.predict(image)[0],
+            classes, self.labels, scores.kind, scores.normalised, lambda image: me.predict(image)[0]
         )
         self.device = device
         self.precision = precision
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
         self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self.backend, self.backend_version = self._backend.name, self._backend.version
-        self._sessions = Sessions(self._open, device)
+        self._sessions = Sessions(partial(_open, self.bundle, self._backend), device)  # no reference back: no cycle
         self._warned: set[str] = set()
         runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = OpenedNetwork(
@@ -374,6 +374,7 @@ class Explainer:
                 )
         return explanations
 
-    def _open(self, role: str) -> Session:
-        data, guarded = self.bundle.guarded(role)
-        return GuardedSession(self._backend.open(data), guarded, self.bundle.manifest.graphs[role], role)
+
+def _open(bundle: Bundle, backend: Backend, role: str) -> Session:
+    data, guarded = bundle.guarded(role)
+    return GuardedSession(backend.open(data), guarded, bundle.manifest.graphs[role], role)

@@ -63,9 +63,9 @@ class OpenedNetwork:
         level: int = 0,
     ) -> None:
         self.between = tuple(port.name for port in between(manifest))
-        self.levels: tuple[OpenedNetwork, ...] = (self,)
+        self._further: tuple[OpenedNetwork, ...] = ()
         if manifest.levels and level == 0:
-            self.levels += tuple(
+            self._further = tuple(
                 OpenedNetwork(manifest, session, batch_size, show_progress, runtime, precision, further)
                 for further in range(1, len(manifest.layers))
             )
@@ -81,6 +81,11 @@ class OpenedNetwork:
         if any(port.name == SHARES for port in manifest.graphs[manifest.scoring].gives):
             given.append(SHARES)
         self.tail_outputs = tuple(dict.fromkeys(given))
+
+    @property
+    def levels(self) -> tuple[OpenedNetwork, ...]:
+        """The network at each layer."""
+        return self, *self._further
 
     @lazy
     def no_seed(self) -> Array:

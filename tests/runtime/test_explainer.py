@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -325,3 +327,18 @@ def test_results_do_not_share_memory_with_the_runtime(bundles: Bundles, backend:
 
 def test_oracle_input() -> None:
     assert oracles.network_input("uint8", tiny.inputs("uint8", 2)).shape == (2, 3, 16, 20)
+
+
+def test_nothing_stays_in_memory(bundles: Bundles, backend: str) -> None:
+    """An explainer's graphs go with its last user, not when Python happens to look for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        explainer = Explainer(bundles("pooled").path, backend)
+        explainer.explain(tiny.inputs("pooled", 2))
+        left: list[Any] = [weakref.ref(explainer), *map(weakref.ref, explainer._sessions.opened.values())]
+        del explainer
+        assert len(left) > 2
+        assert all(one() is None for one in left)
+    finally:
+        gc.enable()
