@@ -274,10 +274,6 @@ def _plan(
     roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
-    if request.web is not None and choice.logits.scores.kind != "classes":
-        raise RequestError(
-            "--web: the page explains classifiers only; explain this network with xai-explain or a fused graph"
-        )
     if request.keep_batchnorm and not any(node.op_type == "BatchNormalization" for node in graph.graph):
         raise RequestError(
             f"--keep-batchnorm: {request.source} holds no BatchNormalization; the export to ONNX may have merged it"

@@ -101,7 +101,7 @@ def test_at_a_phone_s_width(browser: Browser, site: Site, sample: Path, scheme: 
         page.get_by_label("Choose a picture").set_input_files(sample)
         opened.last()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        for control in page.locator("button:visible, select, #class, .bar label, #canvas").all():
+        for control in page.locator("button:visible, select:visible, #class, .bar label, #canvas").all():
             box = control.bounding_box()
             assert box is not None
             assert box["x"] >= 0

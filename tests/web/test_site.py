@@ -161,6 +161,19 @@ def test_float16_is_refused(digits: Digits, tmp_path: Path, kind: str, what: str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_further_input_is_refused(digits: Digits, tmp_path: Path) -> None:
+    def further(model: onnx.ModelProto) -> None:
+        model.graph.input.append(onnx.helper.make_tensor_value_info("age", onnx.TensorProto.FLOAT, ["N", 1]))
+
+    message = (
+        r"^--web: the network takes 'age' beside the picture, and the page gives the picture alone; build it in with "
+        r"--input age=FILE$"
+    )
+    with pytest.raises(RequestError, match=message):
+        write_site(tmp_path / "site", _Other(digits("plain"), further), RUNTIME)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_bundle_without_fused_graphs_is_refused(digits: Digits, tmp_path: Path) -> None:
     with pytest.raises(
         RequestError, match=r"^--web needs fused graphs; name methods with --fuse, for example --fuse grad-cam$"

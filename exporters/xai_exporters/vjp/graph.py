@@ -15,6 +15,7 @@ import onnx_ir.passes.common as common
 
 from xai_deploy.format.bundle import (
     ACTIVATION,
+    BY_SEED,
     DENSE,
     GRADIENT,
     LOGITS,
@@ -62,6 +63,19 @@ def by_target(graph: ir.Graph, logits: ir.Value, classes: int, others: float = 0
         return unit
     # the sum is 1 for a class, and 0 for a number that is no class
     return op.Mul(op.Where(is_target, 1.0, others), op.ReduceSum(unit, [-1], keepdims=1))
+
+
+def by_number(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
+    """`target` as the only further input: k is the number k, -2 - k is the same with its sign turned; any other gives zeros."""
+    op = Ops(Emitter(graph, SEED), "start", floats_of(logits))
+    up = op.Where(_is_target(graph, op, logits, classes), 1.0, 0.0)
+    return op.Sub(up, turned_unit(op, op.Unsqueeze(graph.inputs[-1], [1]), classes))
+
+
+def turned_unit(op: Ops, column: ir.Value, classes: int) -> ir.Value:
+    """1 at the number k if the target [N,1] is -2 - k, which asks for the other direction of k; all zeros for other targets."""
+    unit: ir.Value = op.Where(op.Equal(np.arange(classes)[None], op.Sub(BY_SEED, column)), 1.0, 0.0)
+    return unit
 
 
 def by_reference(graph: ir.Graph, logits: ir.Value, classes: int, times_logits: bool = False) -> ir.Value:

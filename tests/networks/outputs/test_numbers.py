@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain, own = saved(Embedding(), folder / "plain.onnx"), saved(Embedding(True), folder / "unit.onnx")
     fuse = ("grad-cam", "reciprocam", "lrp")
     for name, source, more in (
-        ("numbers", plain, {"task": "numbers"}),
+        ("numbers", plain, {"task": "numbers", "fuse": fuse, "pixel_relevance": True}),
         ("embedding", plain, {"task": "embedding", "fuse": fuse, "pixel_relevance": True}),
         ("own", own, {}),
         ("zero-shot", plain, {"classes": folder / "vectors.npy", "labels": folder / "labels.txt", "logit_scale": 30.0}),
@@ -133,6 +133,24 @@ def test_fused(folder: Path, network: Embedding) -> None:
         np.testing.assert_allclose(fused(bundle / f"fused-{method}.onnx", feeds), stretched(own), atol=1e-3)
 
 
+def test_fused_numbers(folder: Path, network: Embedding) -> None:
+    """The target k is output k, -2 - k is the same in its other direction; what is neither gives zeros."""
+    x, activation = images(3), network.features(torch.from_numpy(images(3)))
+    feeds = {"image": x, "target": np.array([-2 - 2, 3, -2 - 5])}
+    signs = torch.tensor([-1.0, 1, -1])
+    want, _ = grad_cam(activation, lambda a: signs * network.numbers(a)[range(3), [2, 3, 5]])
+    bundle = folder / "numbers.xai"
+    np.testing.assert_allclose(fused(bundle / "fused-grad-cam.onnx", feeds), stretched(want), atol=1e-4)
+    # each position alone, before a constant: the engine's raw map holds that, and rounds where the positions differ little
+    rows = (signs[:, None] * network.last.weight[[2, 3, 5]]).detach()
+    alone = torch.einsum("nk,nkhw->nhw", rows, activation.detach()).numpy()
+    np.testing.assert_allclose(fused(bundle / "fused-reciprocam.onnx", feeds), stretched(alone), atol=1e-4)
+    own = Explainer(bundle).explain(x, "lrp", [Not(2), 3, Not(5)]).raw
+    np.testing.assert_allclose(fused(bundle / "fused-lrp.onnx", feeds), stretched(own), atol=1e-4)
+    for none in (6, -2 - 6):
+        assert not fused(bundle / "fused-grad-cam.onnx", feeds | {"target": np.full(3, none)}).any()
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -167,6 +185,11 @@ def test_bad_references(folder: Path, reference: object, message: str) -> None:
             None,
             {"task": "embedding", "fuse": ("grad-cam",), "fixed_target": True},
             "explains a reference, which is an input",
+        ),
+        (
+            None,
+            {"task": "numbers", "fuse": ("grad-cam",), "fixed_target": True},
+            "explains a number, which is an input",
         ),
     ],
     ids=str,

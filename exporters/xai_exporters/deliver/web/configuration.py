@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xai_deploy.format.bundle import SALIENCY, TARGET, Activation, Bundle
+from xai_deploy.format.bundle import REFERENCE, SALIENCY, TARGET, WHERE, Activation, Bundle, Manifest
 from xai_deploy.pictures import find_colormap
 
 from ...cut.scores.logits import explained
-from ...roles.fuse.graph import RAW
+from ...roles.fuse.graph import RAW, SCORES
 from .networks import FLOAT, PageNetwork
 from .ortweb import VERSION
 
@@ -52,10 +52,22 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
                 "std": how.std,
             },
         },
-        "names": {"input": spec.name, "target": TARGET, "scores": scores.name, "map": SALIENCY, "raw": RAW},
-        "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == FLOAT),
+        "names": {
+            "input": spec.name,
+            "target": TARGET,
+            "where": WHERE,
+            "reference": REFERENCE,
+            "own": scores.name,
+            "scores": SCORES if manifest.scores.kind == "dense" else scores.name,
+            "map": SALIENCY,
+            "raw": RAW,
+        },
+        "explained": _explained(manifest),
+        "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == FLOAT)
+        if manifest.scores.kind == "classes"
+        else "raw",
         "classes": manifest.classes,
-        "labels": bundle.labels or [f"class {i}" for i in range(manifest.classes)],
+        "labels": bundle.labels or [f"{_one(manifest)} {i}" for i in range(manifest.classes)],
         "methods": [
             {
                 "name": network.method,
@@ -72,6 +84,23 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
             "signed": find_colormap(None, signed=True).table.tobytes().hex(),
         },
     }
+
+
+def _explained(manifest: Manifest) -> dict[str, Any]:
+    """What can be explained: "classes"; "regions" of scores [height,width]; "numbers"; or the "similarity" of embeddings."""
+    scores = manifest.scores
+    if scores.kind == "dense":
+        height, width = scores.shape[1:]
+        half = 0.5 if manifest.activation in ("sigmoid", "independent") else 0
+        return {"kind": "regions", "height": height, "width": width, "half": half}
+    if scores.kind == "vector":
+        return {"kind": "similarity", "length": manifest.classes} if scores.normalised else {"kind": "numbers"}
+    return {"kind": "classes"}
+
+
+def _one(manifest: Manifest) -> str:
+    """What one of the scores is called that has no label."""
+    return "output" if manifest.scores.kind == "vector" else "class"
 
 
 def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:

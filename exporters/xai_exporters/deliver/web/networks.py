@@ -1,4 +1,4 @@
-"""The page's networks: a bundle's fused graphs, which also give their maps before min-max."""
+"""The page's networks: a bundle's fused graphs, which also give their maps before min-max, and the scores of regions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import onnx
 
-from xai_deploy.format.bundle import SALIENCY, TARGET, Bundle, fused_method
+from xai_deploy.format.bundle import REFERENCE, SALIENCY, TARGET, WHERE, Bundle, fused_method
 
 from ...cut.scores.logits import explained
 from ...errors import RequestError
-from ...roles.fuse.graph import RAW
+from ...roles.fuse.graph import RAW, SCORES
 
 FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+_NUMBERED = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)  # the class at each position, as ArgMax gives it
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PageNetwork:
     Attributes:
         method: The method's name.
         data: The ONNX file.
-        target: It takes the class to explain.
+        target: It takes what to explain; without it always explains the predicted class.
         signed: 0 is neutral in its map before min-max; see `Fused`.
         at_pixels: It goes back to the pixels.
         embedded: It takes images of any size, and preprocesses them.
@@ -56,24 +57,37 @@ def networks(bundle: Bundle) -> list[PageNetwork]:
 
 
 def _network(bundle: Bundle, method: str, data: bytes) -> PageNetwork:
-    spec, scores = bundle.manifest.input, explained(bundle.manifest.outputs)
+    spec, scores, kind = bundle.manifest.input, explained(bundle.manifest.outputs), bundle.manifest.scores.kind
     model = onnx.load_from_string(data)
     inputs = {value.name: value.type.tensor_type for value in model.graph.input}
     outputs = {value.name: value.type.tensor_type for value in model.graph.output}
-    for what, kind in (("input", inputs[spec.name].elem_type), ("scores", outputs[scores.name].elem_type)):
-        if kind not in (FLOAT, UINT8):
+    readable = {"dense": (FLOAT, UINT8, *_NUMBERED), "vector": (FLOAT,)}.get(kind, (FLOAT, UINT8))
+    for what, of, takes in (
+        ("input", inputs[spec.name].elem_type, (FLOAT, UINT8)),
+        ("scores", outputs[scores.name].elem_type, readable),
+    ):
+        if of not in takes:
             raise RequestError(
-                f"--web: the network has {onnx.TensorProto.DataType.Name(kind).lower()} {what}, and the page takes "
-                "float32 and uint8 only; export the network in float32"
+                f"--web: the network has {onnx.TensorProto.DataType.Name(of).lower()} {what}, and the page takes "
+                f"{'float32' if takes == (FLOAT,) else 'float32 and uint8'} only; export the network in float32"
             )
+    further = next((name for name in inputs if name not in (spec.name, TARGET, WHERE, REFERENCE)), None)
+    if further is not None:
+        raise RequestError(
+            f"--web: the network takes {further!r} beside the picture, and the page gives the picture alone; build it in with "
+            f"--input {further}=FILE"
+        )
     notes = {note.key: note.value for note in model.metadata_props}
     raw = onnx.helper.make_tensor_value_info(RAW, FLOAT, [None, None, None])
     raw.type.tensor_type.shape.dim[0].CopyFrom(outputs[SALIENCY].shape.dim[0])
     model.graph.output.append(raw)
+    if kind == "dense":
+        shape = [outputs[SALIENCY].shape.dim[0].dim_param or 1, 1, bundle.manifest.classes]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(SCORES, FLOAT, shape))
     return PageNetwork(
         method,
         model.SerializeToString(deterministic=True),
-        target=TARGET in inputs,
+        target=TARGET in inputs or REFERENCE in inputs,
         signed=notes.get("xai_signed") == "yes",
         at_pixels=notes.get("xai_at_pixels") == "yes",
         # only embedded preprocessing takes images of open height

@@ -22,10 +22,13 @@ from ...request import Request
 from ..material import Material
 from .embed import embed_preprocess
 from .fused_method import Wanted
-from .net import Net
+from .net import REGION, Net
 
 RAW = "saliency_raw"
 """The tensor of the map before min-max. No file gives it as an output; the page's copies do."""
+
+SCORES = "saliency_scores"
+"""The tensor of the region's score for each class, [N,1,classes], of dense scores; given as `RAW` is."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,17 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
 
     Inputs: the image under its own name, and, unless the target is fixed, `target` int64 [N] (-1: the predicted class; a number
     that is no class gives a map of zeros). With dense scores also `where` float32 [N,H,W], the region; -1 is then the class with
-    the highest mean score in it. An embedding has `reference` float32 [N,D] in place of `target`. Outputs: the network's own under
-    their own names, and `saliency_map` [N,h,w].
+    the highest mean score in it. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
+    the number k, and -2 - k the same in its other direction. Outputs: the network's own under their own names, and
+    `saliency_map` [N,h,w].
 
     Raises:
         GraphError: The method is not defined for the network, the network is too large for one graph, or it has a name that the
             graph needs.
     """
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
-    for ours in (SALIENCY, RAW) if form.fixed_target else (SALIENCY, RAW, TARGET):
+    reserved = (SALIENCY, RAW) if form.fixed_target else (SALIENCY, RAW, TARGET)
+    for ours in (*reserved, SCORES) if material.logits.is_dense else reserved:
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
     if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
@@ -73,7 +78,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     net = _begin(material, form)
     raw = wanted.method.raw(net)
     graph = _end(net, {_finish(net, raw, wanted.method.input_sized, form): SALIENCY})
-    rename(graph, {raw: RAW})
+    rename(graph, {raw: RAW} | ({net.tensors[REGION]: SCORES} if REGION in net.tensors else {}))
     return graph
 
 

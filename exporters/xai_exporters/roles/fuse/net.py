@@ -17,10 +17,13 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import batch_of
 from ...relevance.composite import Composite
-from ...vjp.graph import Start, by_reference, by_target
+from ...vjp.graph import Start, by_number, by_reference, by_target, turned_unit
 from ..material import Material
 
 _FLOAT = int(ir.DataType.FLOAT)
+
+REGION = "region"
+"""The name here of a copy's scores of the region before they lose its axis, [N,1,classes]."""
 
 
 class Net:
@@ -54,8 +57,9 @@ class Net:
             for port in material.beside.ports
         }
         scores, batch = material.logits.scores, batch_of(source)
-        if fixed_target and not bare and (scores.kind == "dense" or scores.normalised):
-            needs = "a region" if scores.kind == "dense" else "a reference"
+        self.numbers = scores.kind == "vector" and not scores.normalised
+        if fixed_target and not bare and scores.kind != "classes":
+            needs = "a region" if scores.kind == "dense" else "a number" if self.numbers else "a reference"
             raise GraphError(f"the graph explains {needs}, which is an input of it: leave --fixed-target out")
         self.where: ir.Value | None = None
         self.reference: ir.Value | None = None
@@ -170,6 +174,7 @@ class Net:
                     value.name = self._emit.unique(value.name)
         self.graph.extend(nodes)
         if self.where is not None and LOGITS in results:
+            results[REGION] = results[LOGITS]
             results[LOGITS] = self.op.Squeeze(results[LOGITS], [1])  # of the one region, [N,classes]
         return results
 
@@ -184,6 +189,8 @@ class Net:
     @property
     def start(self) -> Start:
         """What a walk back begins with: the target, or the reference."""
+        if self.numbers:
+            return by_number
         return by_target if self.reference is None else by_reference
 
     def start_feeds(self, copies: int = 1) -> dict[str, ir.Value]:
@@ -260,7 +267,9 @@ class Net:
                 so that of one class is multiplied by the logit afterwards.
         """
         weighed = partial(by_reference, times_logits=times_logits)
-        start = weighed if self.reference is not None else partial(by_target, others=others)
+        start = (
+            weighed if self.reference is not None else by_number if self.numbers else partial(by_target, others=others)
+        )
         part = self.material.relevance(composite, from_image, start)
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
         self.tensors = self.add(part, {**feeds, **self.start_feeds()})
@@ -280,23 +289,27 @@ class Net:
 
     @cached_property
     def unit(self) -> ir.Value:
-        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class. Or the reference's."""
+        """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class. Or the reference's.
+
+        That of a number in its other direction is negative.
+        """
         if self.reference is not None:
             direction: ir.Value = self.op.LpNormalization(self.reference, axis=1, p=2)
             return direction
         unit: ir.Value = self.op.Where(self.op.Equal(np.arange(self.classes)[None], self.chosen), 1.0, 0.0)
-        return unit
+        return self.op.Sub(unit, turned_unit(self.op, self.chosen, self.classes)) if self.numbers else unit
 
     @cached_property
     def logit(self) -> ir.Value:
-        """The logit explained, [N,1] float32."""
-        logit: ir.Value = self.op.ReduceSum(self.op.Mul(self.unit, self.floats(self.tensors[LOGITS])), [1], keepdims=1)
+        """The logit explained, [N,1] float32; of a number itself, not turned."""
+        unit = self.op.Abs(self.unit) if self.numbers else self.unit
+        logit: ir.Value = self.op.ReduceSum(self.op.Mul(unit, self.floats(self.tensors[LOGITS])), [1], keepdims=1)
         return logit
 
     def row(self, matrix: ir.Value) -> ir.Value:
         """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
         op = self.op
-        if self.reference is not None:
+        if self.reference is not None or self.numbers:
             weighted: ir.Value = op.MatMul(self.unit, matrix)
             return weighted
         # Gather needs a valid row: the class is clipped, and the row is multiplied by 0 if that changed the class

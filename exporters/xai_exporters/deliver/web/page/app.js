@@ -5,7 +5,7 @@
  * {count, predicted, likelihoods, seconds, loading: seconds until the file was ready, ...main, other, difference}, where main and
  * other (null if nothing is compared) are {method, target, map: {data, height, width} as the file gave it, raw: the same before
  * min-max, heatmap: the map at the network's input size, shown: {data, height, width} whose colours are drawn}. `difference` is
- * {raw, shown} for two classes, else null.
+ * {raw, shown} for two classes, else null. `scores` are what the file gave, `about` the region, direction or reference asked about.
  */
 
 import { setUpCamera } from "./camera.js";
@@ -14,12 +14,15 @@ import { tableOf } from "./colors.js";
 import { drawn, heatmapOf } from "./heatmap.js";
 import { Panel } from "./panel.js";
 import { PictureError, openPicture } from "./picture.js";
-import { likely, setUpPrediction, showPrediction } from "./prediction.js";
+import { SHOWN, setUpPrediction, showPrediction } from "./prediction.js";
 import { geometry, prepare, seenPart } from "./preprocess.js";
 import { ClassError, comparison, method, pick, setUpQuestion, targetClass } from "./question.js";
+import { setUpReference } from "./reference.js";
+import { box, lieOn, region, setUpRegion } from "./region.js";
 import { ask, giveUp } from "./runner.js";
 import { setUpSamples } from "./samples.js";
 import { setUpSaveMenu } from "./savemenu.js";
+import { subjectOf } from "./subject.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -50,9 +53,11 @@ async function start() {
     `The network's decision is explained at the layer “${config.layer}”. Written by ${config.producer}.`;
   setUpQuestion(config, names, update);
   setUpPrediction(config, choose);
+  setUpRegion(update, draw);
+  setUpReference(config.input, () => picture, update, unusable);
   setUpSamples(config.samples, take);
   setUpCamera({ onPicture: (taken) => take(() => taken), onError: fail });
-  setUpSaveMenu(() => ({ config, names, panels, last: window.xai.last }), fail);
+  setUpSaveMenu(() => ({ config, panels, last: window.xai.last }), fail);
   listen();
   say("Ready. Choose a picture.");
 }
@@ -102,9 +107,14 @@ async function take(open) {
     opened?.bitmap.close();
     if (turn !== chosen) return;
     say(picture ? "The picture shown is the one before." : "No picture yet.");
-    return fail(error instanceof PictureError ? error.message : `The picture can't be used (${error.message}).`);
+    return unusable(error);
   }
+  lieOn(picture);
   update();
+}
+
+function unusable(error) {
+  fail(error instanceof PictureError ? error.message : `The picture can't be used (${error.message}).`);
 }
 
 /** Explain what is chosen now; what changes meanwhile is explained next. */
@@ -136,38 +146,52 @@ async function update() {
 async function explain(source) {
   const [wanted, compared] = [targetClass(), comparison()];
   const asked = performance.now();
-  const answer = await run(source, method(), wanted, compared);
+  const subject = await subjectOf(config, names, source, wanted, (of, index, more) => run(of, method(), index, compared, more));
+  if (!subject) return say(`“${source.name}” is read. Choose a reference, which it is compared with.`);
+  const runs = (how, index) => run(source, how, subject.sent(index), compared, subject.more);
+  const answer = await runs(method(), subject.index);
   if (source !== picture) return; // another one came meanwhile, and is next
   const loading = (performance.now() - asked) / 1000 - answer.seconds;
-  const [predicted] = best(answer.scores, 1);
+  const predicted = ["classes", "regions"].includes(config.explained.kind) ? best(answer.scores, 1)[0] : null;
   const shares = likelihoods(answer.scores, config.apply);
-  const main = seenAs(answer, wanted === PREDICTED ? predicted : wanted);
+  const main = seenAs(answer, subject.index === PREDICTED ? predicted : subject.index, subject);
   const { target } = main;
   let other = null;
-  if (compared?.method) other = seenAs(await run(source, compared.method, target, compared), target);
+  if (compared?.method) other = seenAs(await runs(compared.method, target), target, subject);
   if (compared?.class !== undefined) {
-    const likeliest = best(answer.scores, 2).find((number) => number !== target);
+    const likeliest = listed(answer.scores, target, 2).find((number) => number !== target);
     const second = compared.class === PREDICTED ? likeliest : compared.class;
     if (second === target || second === undefined) throw new ClassError(`“${names[target]}” can't be compared with itself. Choose another class.`);
-    other = seenAs(await run(source, method(), second, compared), second);
+    other = seenAs(await runs(method(), second), second, subject);
   }
   if (source !== picture) return;
   const difference = other && !compared.method ? differenceOf(main, other) : null;
-  show(source, [main, other, difference].filter(Boolean), shares);
-  showPrediction({ scores: answer.scores, shares, names, apply: config.apply, target, choosable: method().target });
+  const amount = (index) => subject.amount(index, answer.scores, shares);
+  show(source, [main, other, difference].filter(Boolean), amount);
+  const classes = listed(answer.scores, target, SHOWN);
+  showPrediction({ classes, shares, names, apply: config.apply, target, choosable: method().target });
   const milliseconds = Math.max(1, Math.round(1000 * answer.seconds));
-  const said = `${main.method} for “${names[target]}” (${likely(shares[target], config.apply)})`;
+  const said = `${main.method} for “${main.said}” (${amount(target)})`;
   $("time").textContent =
     `${said}: prediction and map in ${milliseconds} ms` +
     (answer.first ? ", the first time with this method; again it is faster." : ".");
-  const beside = other ? `, beside ${other.method} for “${names[other.target]}”` : "";
+  const beside = other ? `, beside ${other.method} for “${other.said}”` : "";
   say(`Done: ${said}${beside}.`);
   const count = (window.xai.last?.count ?? 0) + 1;
-  window.xai.last = { count, predicted, likelihoods: shares, seconds: answer.seconds, loading, ...main, other, difference };
+  const { scores, seconds } = answer;
+  window.xai.last = { count, predicted, scores, likelihoods: shares, seconds, loading, about: subject.about, ...main, other, difference };
 }
 
-/** Run a method for a class. */
-async function run(source, { name, file, target: takesTarget, signed, at_pixels: atPixels }, target, compared) {
+/** The classes that are listed: the likeliest ones; of numbers some in their order, the one explained among them. */
+function listed(scores, target, count) {
+  if (config.explained.kind === "similarity") return [];
+  if (config.explained.kind !== "numbers") return best(scores, count);
+  const first = Math.max(0, Math.min(target - 1, scores.length - count));
+  return Array.from({ length: Math.min(count, scores.length) }, (_, i) => first + i);
+}
+
+/** Run a method for a class or number, with further inputs. */
+async function run(source, { name, file, target: takesTarget, signed, at_pixels: atPixels }, target, compared, more) {
   say(`Running ${name}.`);
   const { data, dims } = source.tensor;
   const question = {
@@ -177,8 +201,9 @@ async function run(source, { name, file, target: takesTarget, signed, at_pixels:
     input: data,
     dims,
     dtype: config.input.dtype,
-    names: { ...config.names, target: takesTarget ? config.names.target : null },
+    names: { ...config.names, target: takesTarget && config.explained.kind !== "similarity" ? config.names.target : null },
     target,
+    more,
   };
   const answer = await ask(question, (share) => {
     if ($("loading").hidden) say("Loading the network.");
@@ -189,28 +214,27 @@ async function run(source, { name, file, target: takesTarget, signed, at_pixels:
 }
 
 /** An answer as it is shown: a signed map from -1 to 1 with 0 in the middle, any other from 0 to 1. */
-function seenAs({ method, map, raw, signed, atPixels }, target) {
+function seenAs({ method, map, raw, signed, atPixels }, target, subject) {
   const { height, width } = config.input;
   const heatmap = heatmapOf(map.data, map.height, map.width, height, width);
-  return { method, target, map, raw, heatmap, signed, atPixels, shown: drawn(heatmap, raw, signed, atPixels) };
+  return { method, target, said: subject.name(target), map, raw, heatmap, signed, atPixels, shown: drawn(heatmap, raw, signed, atPixels) };
 }
 
 /** The map of one class minus that of another. */
 function differenceOf(main, other) {
-  const { method, target, heatmap, atPixels } = main;
+  const { method, target, said, heatmap, atPixels } = main;
   const raw = { ...main.raw, data: main.raw.data.map((value, i) => value - other.raw.data[i]) };
-  return { method, target, versus: other.target, raw, signed: true, shown: drawn(heatmap, raw, true, atPixels) };
+  return { method, target, said, versus: other.target, against: other.said, raw, signed: true, shown: drawn(heatmap, raw, true, atPixels) };
 }
 
 /** Put maps over the picture, each in its panel. */
-function show(source, maps, shares) {
+function show(source, maps, amount) {
   const before = panels[0]?.shown.source;
   if (before !== source) before?.bitmap.close();
   const part = seenPart(source, config.input);
-  panels = maps.map(({ method, target, versus, signed, shown }, i) => {
+  const forIt = ["classes", "regions"].includes(config.explained.kind) ? "for the class" : "for it";
+  panels = maps.map(({ method, target, said: one, against = null, signed, shown }, i) => {
     const panel = panels[i] ?? new Panel(i ? `canvas-${i + 1}` : "canvas");
-    const one = names[target];
-    const against = versus === undefined ? null : names[versus];
     panel.show({
       source,
       geometry: geometry(source.height, source.width, config.input),
@@ -218,8 +242,8 @@ function show(source, maps, shares) {
       values: shown,
       signed,
       table: signed ? tables.signed : tables.positive,
-      title: against === null ? `${method}: ${one}, ${likely(shares[target], config.apply)}` : `${method}: ${one} minus ${against}`,
-      ends: against !== null ? [against, one] : signed ? ["against", "for the class"] : ["least", "most evidence"],
+      title: against === null ? `${method}: ${one}, ${amount(target)}` : `${method}: ${one} minus ${against}`,
+      ends: against !== null ? [against, one] : signed ? ["against", forIt] : ["least", "most evidence"],
       label: `The picture under the map of ${method} for ${one}${against === null ? "" : ` minus that for ${against}`}`,
     });
     return panel;
@@ -234,8 +258,9 @@ function show(source, maps, shares) {
 
 function draw() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
+  const drawn = config.explained.kind === "regions" && region() === "box" ? box() : null;
   const original = $("original").getAttribute("aria-pressed") === "true";
-  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100);
+  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100, drawn);
 }
 
 function say(text) {

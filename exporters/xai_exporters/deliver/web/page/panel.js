@@ -38,8 +38,16 @@ export class Panel {
     drawColorBar(this.bar, shown.table);
   }
 
-  /** @param opacity of the map, 0 to 1; null: the photo alone */
-  draw(opacity) {
+  /**
+   * @param opacity of the map, 0 to 1; null: the photo alone
+   * @param box {x, y, width, height} in pixels of the photo, drawn as an outline; null: none
+   */
+  draw(opacity, box) {
+    const context = this.drawMap(opacity);
+    if (box) drawBox(context, box, this.shown.source, this.canvas);
+  }
+
+  drawMap(opacity) {
     const { source, part } = this.shown;
     const longest = Math.max(source.height, source.width);
     const zoom = Math.min(Math.max(longest, SMALLEST), LARGEST) / longest;
@@ -51,13 +59,14 @@ export class Panel {
     context.imageSmoothingEnabled = zoom <= 1; // the pixels of a tiny picture stay what they are
     context.imageSmoothingQuality = "high";
     context.drawImage(source.bitmap, 0, 0, width, height);
-    if (opacity === null) return;
+    if (opacity === null) return context;
     const seen = shownPart(part, source, height, width);
     this.heat ??= this.colored(seen, [height, width]);
     context.globalAlpha = opacity;
     context.drawImage(this.heat, seen.left, seen.top);
     context.globalAlpha = 1;
     if (part.height < source.height || part.width < source.width) drawFrame(context, seen, this.canvas);
+    return context;
   }
 
   /** The map's colours in the size of the part that is seen; made once. */
@@ -91,4 +100,14 @@ function drawFrame(context, { top, left, height, width }, canvas) {
   const thick = Math.max(1, Math.round(Math.max(canvas.height, canvas.width) / 500));
   context.fillStyle = "#ffffff";
   outside([left - thick, top - thick, width + 2 * thick, height + 2 * thick], [left, top, width, height]);
+}
+
+/** The outline of a region: white on black, to be seen on any picture. */
+function drawBox(context, { x, y, width, height }, source, canvas) {
+  const [across, down] = [canvas.width / source.width, canvas.height / source.height];
+  const thick = Math.max(2, Math.round(Math.max(canvas.height, canvas.width) / 250));
+  for (const [color, wide] of [["#000000", 2 * thick], ["#ffffff", thick]]) {
+    [context.strokeStyle, context.lineWidth] = [color, wide];
+    context.strokeRect(x * across, y * down, width * across, height * down);
+  }
 }

@@ -1,8 +1,6 @@
 /** The most likely classes, each a button that explains it. */
 
-import { best } from "./classes.js";
-
-const SHOWN = 5;
+export const SHOWN = 5;
 
 /** A share as text, or a score where nothing makes probabilities of it. */
 export const likely = (share, apply) => (apply === "raw" ? `score ${share.toPrecision(4)}` : `${(100 * share).toFixed(1)} %`);
@@ -22,12 +20,13 @@ export function setUpPrediction({ classes, apply }, onPick) {
 }
 
 /**
+ * @param classes which are listed, in this order
  * @param target the class explained, whose button is pressed
  * @param choosable whether another class can be explained
  */
-export function showPrediction({ scores, shares, names, apply, target, choosable }) {
-  const classes = best(scores, SHOWN);
+export function showPrediction({ classes, shares, names, apply, target, choosable }) {
   document.querySelectorAll("#prediction button").forEach((button, i) => {
+    if (i >= classes.length) return;
     const [label, number, bar] = button.children;
     label.textContent = names[classes[i]];
     button.dataset.number = classes[i];
@@ -36,5 +35,6 @@ export function showPrediction({ scores, shares, names, apply, target, choosable
     button.disabled = !choosable;
     button.setAttribute("aria-pressed", classes[i] === target);
   });
+  for (const id of ["prediction", "prediction-heading"]) document.getElementById(id).hidden = classes.length === 0;
   document.getElementById("result").hidden = false;
 }

@@ -1,4 +1,4 @@
-/** The controls that say what is explained: method, class, and what it is compared with. */
+/** The controls that say what is explained: method, class or number, and what it is compared with. */
 
 import { PREDICTED, findClass } from "./classes.js";
 
@@ -6,6 +6,14 @@ const $ = (id) => document.getElementById(id);
 
 let config, names; // of the site
 let picked = null; // the class whose button was pressed, until the field changes
+
+/** What the page says by the kind of scores. */
+const WORDS = {
+  classes: ["Class", "See which parts of a picture speak for a class."],
+  regions: ["Class", "See which parts of a picture speak for a class in a region."],
+  numbers: ["Output", "See which parts of a picture make a number larger or smaller."],
+  similarity: ["Class", "See which parts of a picture make it like another one."],
+};
 
 /** What is wrong with a class that was typed. */
 export class ClassError extends Error {}
@@ -16,6 +24,19 @@ export function setUpQuestion(site, classNames, onChange) {
   for (const { name } of config.methods) {
     $("method").append(new Option(name, name));
     $("compare-methods").append(new Option(name, `method ${name}`));
+  }
+  const { kind } = config.explained;
+  const [one, lead] = WORDS[kind];
+  [$("class-label").textContent, $("lead").textContent] = [one, lead];
+  [$("other-label").textContent, $("compare-class").textContent] = [`Other ${one.toLowerCase()}`, `another ${one.toLowerCase()}`];
+  $("region-field").hidden = kind !== "regions";
+  $("direction-field").hidden = kind !== "numbers";
+  $("reference-field").hidden = kind !== "similarity";
+  $("class-field").hidden = kind === "similarity";
+  $("predicted").hidden = kind === "numbers";
+  if (kind === "numbers") {
+    [$("class").value, $("class").placeholder, $("other").placeholder] = [names[0], "", "the next one"];
+    $("direction").addEventListener("change", onChange);
   }
   $("classes").append(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
   methodChanged();
@@ -49,9 +70,14 @@ export function pick(number) {
 
 /** The class chosen, or PREDICTED. @throws {ClassError} */
 export function targetClass() {
-  if (!method().target) return PREDICTED;
-  return picked ?? typed($("class"));
+  if (!method().target || config.explained.kind === "similarity") return PREDICTED;
+  const number = picked ?? typed($("class"));
+  if (number !== PREDICTED || config.explained.kind !== "numbers") return number;
+  throw new ClassError("Choose an output: none of the numbers is a predicted one.");
 }
+
+/** "up" or "down". */
+export const direction = () => $("direction").value;
 
 /** What the map is compared with: null, {method} or {class: number, or PREDICTED for the next likely one}. @throws {ClassError} */
 export function comparison() {
@@ -70,9 +96,12 @@ function typed(field) {
 function methodChanged() {
   const fixed = !method().target;
   $("class").disabled = $("predicted").disabled = $("compare-class").disabled = fixed;
+  if (config.explained.kind === "similarity") $("compare-class").disabled = true;
   $("class-hint").textContent = fixed
     ? "This file always explains the predicted class."
-    : "Type a part of its name, or its number; empty: the predicted class.";
+    : config.explained.kind === "numbers"
+      ? "Type a part of its name, or its number."
+      : "Type a part of its name, or its number; empty: the predicted class.";
   for (const option of $("compare-methods").children) option.disabled = option.value === `method ${method().name}`;
   if ($("compare").selectedOptions[0].disabled) $("compare").value = "";
   compareChanged();

@@ -5,7 +5,7 @@ import { download, fileName, npy, pictureOf, rowsOf } from "./save.js";
 const $ = (id) => document.getElementById(id);
 
 /**
- * @param shown gives {config, names of the classes, panels, last: the last explanation} when something is saved
+ * @param shown gives {config, panels, last: the last explanation} when something is saved
  * @param onError called with a message if something fails
  */
 export function setUpSaveMenu(shown, onError) {
@@ -29,7 +29,7 @@ export function setUpSaveMenu(shown, onError) {
       $("save").focus();
       try {
         const now = shown();
-        const name = fileName(now.panels[0].shown.source.name, now.last.method, now.names[now.last.target]);
+        const name = fileName(now.panels[0].shown.source.name, now.last.method, now.last.said);
         download(await make(now), `${name}.${suffix}`);
       } catch (error) {
         onError(`It can't be saved (${error.message}).`);
@@ -44,13 +44,13 @@ function picture({ config, panels }) {
 
 const map = ({ last }) => new Blob([npy(last.raw)]);
 
-function everything({ config, names, panels, last }) {
+function everything({ config, panels, last }) {
   const { source, part } = panels[0].shown;
-  const mapOf = ({ method, target, versus, raw, signed }) => ({
+  const mapOf = ({ method, target, said, versus, against, raw, signed }) => ({
     method,
     target,
-    label: names[target],
-    ...(versus === undefined ? {} : { versus, versus_label: names[versus] }),
+    label: said,
+    ...(versus === undefined ? {} : { versus, versus_label: against }),
     signed,
     raw: rowsOf(raw),
   });
@@ -61,6 +61,7 @@ function everything({ config, names, panels, last }) {
     picture: { name: source.name, height: source.height, width: source.width },
     seen: part,
     predicted: last.predicted,
+    ...(config.explained.kind === "classes" ? {} : { explained: last.about }),
     [config.apply === "raw" ? "scores" : "probabilities"]: Array.from(last.likelihoods),
     maps: [last, last.other, last.difference].filter(Boolean).map(mapOf),
   };

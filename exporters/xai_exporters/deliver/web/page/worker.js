@@ -1,8 +1,10 @@
 /**
  * Runs the networks beside the page, which stays responsive.
  *
- * In: {file, keep: how many networks stay loaded, bytes: size of each file, input, dims, dtype, names, target}.
- * Out: {loading: share of what is fetched}, then {seconds, first: the network's first run, scores, map, raw}, or {error}.
+ * In: {file, keep: how many networks stay loaded, bytes: size of each file, input, dims, dtype, names, target, more: further inputs
+ * {name, data, dims} in float32}.
+ * Out: {loading: share of what is fetched}, then {seconds, first: the network's first run, scores, own: {data, dims} of the network's
+ * own output, map, raw}, or {error}.
  */
 
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
@@ -58,19 +60,21 @@ async function fetchAll(files, bytes) {
   return contents;
 }
 
-self.onmessage = async ({ data: { file, keep, bytes, input, dims, dtype, names, target } }) => {
+self.onmessage = async ({ data: { file, keep, bytes, input, dims, dtype, names, target, more } }) => {
   try {
     const network = await open(file, keep, bytes);
     const feeds = { [names.input]: new ort.Tensor(dtype, input, dims) };
     if (names.target) feeds[names.target] = new ort.Tensor("int64", BigInt64Array.of(BigInt(target)), [1]);
+    for (const { name, data, dims: sizes } of more) feeds[name] = new ort.Tensor("float32", data, sizes);
     const started = performance.now();
-    const outputs = await network.session.run(feeds, [names.scores, names.map, names.raw]);
+    const outputs = await network.session.run(feeds, [...new Set([names.own, names.scores, names.map, names.raw])]);
     const seconds = (performance.now() - started) / 1000;
     const [map, raw] = [outputs[names.map], outputs[names.raw]];
     postMessage({
       seconds,
       first: network.runs++ === 0,
       scores: Float32Array.from(outputs[names.scores].data, Number),
+      own: ownOf(outputs[names.own]),
       map: planeOf(map, map.type === "uint8" ? (value) => value / 255 : Number),
       raw: planeOf(raw, Number),
     });
@@ -78,6 +82,10 @@ self.onmessage = async ({ data: { file, keep, bytes, input, dims, dtype, names, 
     postMessage({ error: error?.message ?? String(error) });
   }
 };
+
+function ownOf({ data, dims }) {
+  return { data: data instanceof BigInt64Array ? Float64Array.from(data, Number) : data, dims };
+}
 
 function planeOf(tensor, read) {
   const [height, width] = tensor.dims.slice(1);
