@@ -43,7 +43,7 @@ def made(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
         ("embedding", Embedding(), {"task": "embedding", "fuse": ("grad-cam",)}),
     ):
         source = saved(network, folder / f"{name}.onnx")
-        done = export(Request(source, output_path=folder / f"{name}.xai", preprocess="unit", **more))  # type: ignore[arg-type]
+        done = export(Request(source, output_path=folder / f"{name}.xai", preprocess="unit", **more))
         write_site(folder / name, Bundle.open(done.path), runtime)
         made[name] = folder / name, done.path
     return made
@@ -106,9 +106,11 @@ def test_regions(browser: Browser, made: Made, photos: list[Path], tmp_path: Pat
         canvas = page.locator("#canvas").bounding_box()
         assert canvas is not None
         scale = canvas["width"] / 61
-        for at, act in (((50.2, 44.1), page.mouse.down), ((22, 30), lambda: None), ((7.1, 20.9), page.mouse.up)):
-            page.mouse.move(canvas["x"] + at[0] * scale, canvas["y"] + at[1] * scale)
-            act()
+        page.mouse.move(canvas["x"] + 50.2 * scale, canvas["y"] + 44.1 * scale)
+        page.mouse.down()
+        for x, y in ((22, 30), (7.1, 20.9)):
+            page.mouse.move(canvas["x"] + x * scale, canvas["y"] + y * scale)
+        page.mouse.up()
         found = opened.last(found["count"])
         assert found["about"]["region"] == "7,21,43,23"
         agrees(found, bundle, photos[0], Region(2, (7, 21, 43, 23)))

@@ -22,7 +22,7 @@ def test_a_box_covers_what_it_covers_in_the_engine(node: Node) -> None:
     boxes = [(3, 2, 10, 7), (0, 0, 61, 50), (12.3, 4.6, 0.2, 0.3), (40, 30, 90, 90), (0, 0, 1, 1), (7.5, 3.5, 20.25, 1)]
     cases, wanted = [], []
     for resize in ("stretch", 40):
-        spec = Input("x", "NCHW", 3, 24, 32, "float32", Preprocess(resize=resize))  # type: ignore[arg-type]
+        spec = Input("x", "NCHW", 3, 24, 32, "float32", Preprocess(resize=resize))
         seen = Seen(spec, Explained("logits", "dense", (5, 12, 17)), [(50, 61)], lambda: np.zeros((1, 1, 1), np.int64))
         for box in boxes:
             sizes = {"height": 24, "width": 32, "preprocess": {"resize": resize}}

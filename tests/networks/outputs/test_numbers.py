@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,12 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
     plain, own = saved(Embedding(), folder / "plain.onnx"), saved(Embedding(True), folder / "unit.onnx")
     fuse = ("grad-cam", "reciprocam", "lrp")
-    for name, source, more in (
+    exports: list[tuple[str, Path, dict[str, Any]]] = [
         ("numbers", plain, {"task": "numbers", "fuse": fuse, "pixel_relevance": True}),
         ("embedding", plain, {"task": "embedding", "fuse": fuse, "pixel_relevance": True}),
         ("own", own, {}),
         ("zero-shot", plain, {"classes": folder / "vectors.npy", "labels": folder / "labels.txt", "logit_scale": 30.0}),
-    ):
+    ]
+    for name, source, more in exports:
         export(Request(source, output_path=folder / f"{name}.xai", preprocess="none", **more))
     return folder
 
