@@ -52,16 +52,7 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
                 "std": how.std,
             },
         },
-        "names": {
-            "input": spec.name,
-            "target": TARGET,
-            "where": WHERE,
-            "reference": REFERENCE,
-            "own": scores.name,
-            "scores": SCORES if manifest.scores.kind == "dense" else scores.name,
-            "map": SALIENCY,
-            "raw": RAW,
-        },
+        "names": _names(manifest),
         "explained": _explained(manifest),
         "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == FLOAT)
         if manifest.scores.kind == "classes"
@@ -83,6 +74,21 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
             "positive": find_colormap(None, signed=False).table.tobytes().hex(),
             "signed": find_colormap(None, signed=True).table.tobytes().hex(),
         },
+    }
+
+
+def _names(manifest: Manifest) -> dict[str, str]:
+    """The inputs and outputs of the page's networks; `own` is the network's own output, from which regions are predicted."""
+    own = explained(manifest.outputs).name
+    return {
+        "input": manifest.input.name,
+        "target": TARGET,
+        "where": WHERE,
+        "reference": REFERENCE,
+        "own": own,
+        "scores": SCORES if manifest.scores.kind == "dense" else own,
+        "map": SALIENCY,
+        "raw": RAW,
     }
 
 
