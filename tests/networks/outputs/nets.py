@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -107,8 +108,11 @@ def grad_cam(activation: Tensor, score: Score) -> tuple[NDArray[Any], NDArray[An
     return maps.detach().numpy(), numbers.detach().numpy()
 
 
-def fused(model: Path, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """The map of a fused graph, on ONNX Runtime."""
+def fused(model: Path, feeds: dict[str, NDArray[Any]], backend: str = "onnxruntime") -> NDArray[np.float32]:
+    """The map of a fused graph."""
+    if backend == "openvino":
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return np.asarray(compiled(feeds)["saliency_map"])
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     result: NDArray[np.float32] = session.run(["saliency_map"], feeds)[0]
     return result

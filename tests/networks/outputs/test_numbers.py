@@ -19,6 +19,8 @@ from xai_deploy.errors import TargetError
 from .nets import Embedding, fused, grad_cam, images, saved, stretched
 
 BACKENDS = ["onnxruntime", "openvino"]
+IN_ONE_BATCH = ("integrated-gradients:steps=8", "score-cam")
+EVERY = {"pixel_relevance": True, "input_gradient": True}
 REFERENCE = np.random.default_rng(9).standard_normal(6).astype(np.float32)
 VECTORS = np.random.default_rng(8).standard_normal((4, 6)).astype(np.float32)
 
@@ -34,10 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "vectors.npy", VECTORS)
     (folder / "labels.txt").write_text("ant\nbee\ncat\ndog\n")
     plain, own = saved(Embedding(), folder / "plain.onnx"), saved(Embedding(True), folder / "unit.onnx")
-    fuse = ("grad-cam", "reciprocam", "lrp")
+    fuse = ("grad-cam", "reciprocam", "lrp", *IN_ONE_BATCH)
     exports: list[tuple[str, Path, dict[str, Any]]] = [
-        ("numbers", plain, {"task": "numbers", "fuse": fuse, "pixel_relevance": True}),
-        ("embedding", plain, {"task": "embedding", "fuse": fuse, "pixel_relevance": True}),
+        ("numbers", plain, {"task": "numbers", "fuse": fuse, **EVERY}),
+        ("embedding", plain, {"task": "embedding", "fuse": fuse, **EVERY}),
         ("own", own, {}),
         ("zero-shot", plain, {"classes": folder / "vectors.npy", "labels": folder / "labels.txt", "logit_scale": 30.0}),
     ]
@@ -151,6 +153,26 @@ def test_fused_numbers(folder: Path, network: Embedding) -> None:
     np.testing.assert_allclose(fused(bundle / "fused-lrp.onnx", feeds), stretched(own), atol=1e-4)
     for none in (6, -2 - 6):
         assert not fused(bundle / "fused-grad-cam.onnx", feeds | {"target": np.full(3, none)}).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("method", IN_ONE_BATCH)
+@pytest.mark.parametrize("name", ["numbers", "embedding"])
+def test_fused_in_one_batch(folder: Path, backend: str, method: str, name: str) -> None:
+    """Copies of each image keep its own number, or reference."""
+    x, bundle = images(3), folder / f"{name}.xai"
+    references = np.random.default_rng(4).standard_normal((3, 6)).astype(np.float32)
+    method, _, steps = method.partition(":steps=")
+    targets = [4, 3, 0] if name == "numbers" else [Like(reference) for reference in references]
+    own = Explainer(bundle, backend).explain(x, method, targets, **({"steps": int(steps)} if steps else {})).raw
+    for part in (slice(0, 1), slice(0, 3)):
+        more = {"target": np.array([4, 3, 0])[part]} if name == "numbers" else {"reference": references[part]}
+        got = fused(bundle / f"fused-{method}.onnx", {"image": x[part], **more}, backend)
+        np.testing.assert_allclose(got, stretched(own[part]), atol=1e-4)
+    if name == "numbers" and steps:
+        down = Explainer(bundle, backend).explain(x, method, Not(4), steps=int(steps)).raw
+        got = fused(bundle / f"fused-{method}.onnx", {"image": x, "target": np.full(3, -2 - 4)}, backend)
+        np.testing.assert_allclose(got, stretched(down), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 from xai_exporters import Request, export
+from xai_exporters.errors import GraphError
 
 from xai_deploy import Contrast, Explainer, Finer, Not, Region, write_image
 from xai_deploy.cli import explain
@@ -25,6 +26,7 @@ from .nets import CLASSES, SIZE, UNet, fused, grad_cam, images, saved, stretched
 BACKENDS = ["onnxruntime", "openvino"]
 MASK = np.zeros(SIZE, bool)
 MASK[5:12, 7:20] = True
+FUSED = ("grad-cam", "lrp", "integrated-gradients:steps=8", "reciprocam", "score-cam")
 Folder = Callable[[str, str], tuple[UNet, Path]]
 
 
@@ -37,10 +39,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Folder:
         if (up, end) not in made:
             folder = tmp_path_factory.mktemp("dense")
             network = UNet(up, end, 1 if end == "sigmoid" else CLASSES)
-            fuse = ("grad-cam", "lrp") if end == "" else ()
+            fuse = FUSED if end == "" else FUSED[3:] if end == "argmax" else ()
             request = Request(
                 saved(network, folder / "net.onnx"), output_path=folder / "net.xai", preprocess="none", fuse=fuse,
-                pixel_relevance=end == "",
+                pixel_relevance=end == "", input_gradient=end == "",
             )  # fmt: skip
             assert export(request).manifest.target.shape == (8, 12, 16)  # the coarsest activation
             made[up, end] = network, folder / "net.xai"
@@ -203,6 +205,80 @@ def test_fused(bundles: Folder) -> None:
     np.testing.assert_allclose(fused(folder / "fused-lrp.onnx", feeds), stretched(own), atol=1e-4)
     empty = fused(folder / "fused-grad-cam.onnx", feeds | {"where": np.zeros((3, *SIZE), np.float32)})
     assert not empty.any()
+
+
+CHOSEN = (2, 1, 2)
+PLACES = np.zeros((3, *SIZE), bool)
+PLACES[0, 5:12, 7:20] = PLACES[1, :4] = PLACES[2, 20:, 30:] = True
+
+
+def by_torch(network: UNet, x: Tensor, method: str) -> np.ndarray:
+    """The maps of `CHOSEN` in `PLACES`, by their formulas on the live network."""
+    maps = []
+    for index, place, image in zip(CHOSEN, torch.from_numpy(PLACES), x[:, None], strict=True):
+        activation, fine = (t.detach() for t in network.features(image))
+        if method == "integrated-gradients":
+            total = torch.zeros_like(image)
+            for node, weight in zip(*np.polynomial.legendre.leggauss(8), strict=True):
+                at = ((node + 1) / 2 * image).requires_grad_()
+                score = network.dense(*network.features(at))[0, index][place].mean()
+                total += weight / 2 * torch.autograd.grad(score, at)[0]
+            maps.append((total * image).sum((0, 1)))
+            continue
+        with torch.no_grad():
+            if method == "reciprocam":
+                positions = torch.eye(12 * 16).reshape(-1, 1, 12, 16)
+                scores = network.dense(activation * positions, fine.expand(12 * 16, -1, -1, -1))
+                maps.append(scores[:, index][:, place].mean(1).reshape(12, 16))
+                continue
+            up = torch.nn.functional.interpolate(activation, SIZE, mode="bilinear", align_corners=False)[0]
+            low, high = up.amin((1, 2), keepdim=True), up.amax((1, 2), keepdim=True)
+            varies = (activation.amax((2, 3)) > activation.amin((2, 3)))[0]
+            masks = ((up - low) / (high - low))[varies]
+            shares = network.dense(*network.features(image * masks[:, None])).softmax(1)[:, index][:, place].mean(1)
+            maps.append(torch.relu((shares[:, None, None] * up[varies]).sum(0)))
+    return np.stack([m.numpy() for m in maps])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("method", "end"),
+    [
+        ("integrated-gradients", ""),
+        ("reciprocam", ""),
+        ("score-cam", ""),
+        ("reciprocam", "argmax"),
+        ("score-cam", "argmax"),
+    ],
+)
+def test_fused_in_one_batch(bundles: Folder, backend: str, method: str, end: str) -> None:
+    """Copies of each image keep its own region and class; one image, and three with a region and class each."""
+    network, folder = bundles("bilinear", end)
+    x = images(3)
+    want = by_torch(network, torch.from_numpy(x), method)
+    regions = [Region(c, place) for c, place in zip(CHOSEN, PLACES, strict=True)]
+    if end == "":
+        options = {"steps": 8} if method == "integrated-gradients" else {}
+        own = Explainer(folder, backend).explain(x, method, regions, **options).raw
+        np.testing.assert_allclose(own, want, atol=1e-4 * np.abs(want).max())
+    for part in (slice(0, 1), slice(0, 3)):
+        feeds = {"image": x[part], "target": np.array(CHOSEN)[part], "where": PLACES[part].astype(np.float32)}
+        got = fused(folder / f"fused-{method}.onnx", feeds, backend)
+        np.testing.assert_allclose(got, stretched(want[part]), atol=1e-4)
+
+
+def test_a_batch_that_is_too_large(tmp_path: Path) -> None:
+    """192 copies of the scores of 2,000 classes at 24 x 32 positions."""
+    request = Request(
+        saved(UNet("bilinear", "", 2000), tmp_path / "net.onnx"), output_path=tmp_path / "net.xai", preprocess="none",
+        fuse=("reciprocam",),
+    )  # fmt: skip
+    message = (
+        r"--fuse reciprocam: it runs what follows the layer, at every position, in one batch, 192 copies of each image, whose "
+        r"largest tensor takes 1125 MiB, above 1024; use the runtime engine"
+    )
+    with pytest.raises(GraphError, match=message):
+        export(request)
 
 
 @pytest.mark.parametrize(

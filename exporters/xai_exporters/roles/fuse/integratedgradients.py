@@ -53,7 +53,7 @@ class IntegratedGradients:
             raise GraphError(
                 "the network takes uint8 images, and this method needs values between integers; export it with a float input"
             )
-        net.require_batch("all steps")
+        net.require_batch("all steps", net.material.whole, steps)
         net.plain()  # gives the network's outputs and the predicted class
         nodes, shares = np.polynomial.legendre.leggauss(steps)
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 
@@ -9,7 +10,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, PREDICTED, REFERENCE, RELEVANCE, TARGET, WHERE
+from xai_deploy.format.bundle import (
+    ACTIVATION,
+    GRADIENT,
+    LOGITS,
+    PREDICTED,
+    REFERENCE,
+    RELEVANCE,
+    SHARES,
+    TARGET,
+    WHERE,
+)
 from xai_deploy.probabilities import why_none
 from xai_deploy.resample import weights
 
@@ -19,6 +30,9 @@ from ...graph.measure import batch_of
 from ...relevance.composite import Composite
 from ...vjp.graph import Start, by_number, by_reference, by_target, turned_unit
 from ..material import Material
+
+MOST_BYTES = 1 << 30
+"""Largest size of a tensor of one image's copies in one batch."""
 
 _FLOAT = int(ir.DataType.FLOAT)
 
@@ -82,19 +96,24 @@ class Net:
         self._emit.unique(name)  # no other tensor gets this name
         return value
 
-    def require_batch(self, of: str) -> None:
-        """Refuse a network that takes one image at a time.
+    def require_batch(self, of: str, part: ir.Graph, copies: int) -> None:
+        """Refuse a network that takes one image at a time, or one of dense scores whose tensors are too large so many times.
 
         Args:
             of: What the method puts in one batch.
+            part: The part of the network that runs on it.
+            copies: How many rows of the batch each image has.
 
         Raises:
-            GraphError: The network takes one image at a time.
+            GraphError: The network is one of these.
         """
-        if self.where is not None:
+        values = (value for node in part for value in node.outputs)
+        sizes = [self.material.clean.shapes.per_image(value.name) or () for value in values]
+        size = 4 * copies * max((math.prod(shape) for shape in sizes), default=0)
+        if self.where is not None and size > MOST_BYTES:
             raise GraphError(
-                f"it runs {of} in one batch, which with scores at each position takes gigabytes; use the runtime engine, or fuse "
-                "another method"
+                f"it runs {of} in one batch, {copies} copies of each image, whose largest tensor takes {size >> 20} MiB, above "
+                f"{MOST_BYTES >> 20}; use the runtime engine, which runs them in parts, or fuse another method"
             )
         if batch_of(self.image) == 1:
             raise GraphError(
@@ -133,6 +152,18 @@ class Net:
             return own
         return logits
 
+    def explained(self, score: str) -> str:
+        """The tensor of the tail that `scored` begins with: the logits, or the mean probabilities of a region.
+
+        Raises:
+            GraphError: The region has no probabilities.
+        """
+        if self.where is None or score != "probability":
+            return LOGITS
+        if all(value.name != SHARES for value in self.material.parts.tail.outputs):
+            raise GraphError(f"{why_none(self.material.logits.activation)}; fuse with score=logit")
+        return SHARES
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K,h,w) of the activation."""
@@ -156,7 +187,7 @@ class Net:
         """
         # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
         feeds = {**self.further, **feeds}
-        if any(own.name == WHERE for own in part.inputs):
+        if WHERE not in feeds and any(own.name == WHERE for own in part.inputs):
             feeds = {**feeds, WHERE: self._region}
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
         results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
@@ -176,6 +207,8 @@ class Net:
         if self.where is not None and LOGITS in results:
             results[REGION] = results[LOGITS]
             results[LOGITS] = self.op.Squeeze(results[LOGITS], [1])  # of the one region, [N,classes]
+        if self.where is not None and SHARES in results:
+            results[SHARES] = self.op.Squeeze(results[SHARES], [1])
         return results
 
     @cached_property
@@ -238,21 +271,26 @@ class Net:
     def gradient_at(self, x: ir.Value, copies: int = 1) -> dict[str, ir.Value]:
         """The network at inputs x [copies*N, ...] in its own type: `gradient` in their shape, `logits`, the other outputs."""
         part = self.material.gradient(from_image=True, start=self.start)
-        further = {
-            name: self.op.Tile(value, [copies] + [1] * (_rank(value) - 1)) if copies > 1 else value
-            for name, value in self.further.items()
-        }
+        beside = self._beside() if copies > 1 else {}
+        further = {name: self.op.Tile(value, [copies] + [1] * len(own)) for name, (value, own) in beside.items()}
         return self.add(part, {str(part.inputs[0].name): x, **further, **self.start_feeds(copies)})
 
     def repeated(self, times: int) -> dict[str, ir.Value]:
-        """What is beside each image, `times` rows of one image after the other."""
+        """What is beside each image, its region too, `times` rows of one image after the other."""
         repeated = {}
-        for name, value in self.further.items():
-            rank = _rank(value)
-            wide = self.op.Tile(self.op.Unsqueeze(value, [1]), [1, times] + [1] * (rank - 1))
-            sizes = [int(str(d)) for d in value.shape.dims[1:]] if value.shape is not None else []
-            repeated[name] = self.op.Reshape(wide, [-1, *sizes])
+        for name, (value, own) in self._beside().items():
+            wide = self.op.Tile(self.op.Unsqueeze(value, [1]), [1, times] + [1] * len(own))
+            repeated[name] = self.op.Reshape(wide, [-1, *own])
         return repeated
+
+    def _beside(self) -> dict[str, tuple[ir.Value, list[int]]]:
+        """What is beside each image, its region too, and the shape of one image's part of it."""
+        beside = {
+            name: (value, [int(str(d)) for d in list(value.shape or [])[1:]]) for name, value in self.further.items()
+        }
+        if self.where is not None:
+            beside[WHERE] = self._region, [1, *self.material.logits.scores.shape[1:]]
+        return beside
 
     def relevance(
         self, composite: Composite, from_image: bool, others: float = 0.0, times_logits: bool = False
@@ -356,11 +394,6 @@ def _interpolation(before: int, after: int) -> NDArray[np.float32]:
     matrix = np.zeros((after, before), np.float32)
     matrix[:, first : first + part.shape[1]] = part
     return matrix
-
-
-def _rank(value: ir.Value) -> int:
-    assert value.shape is not None
-    return len(value.shape)
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import ACTIVATION, LOGITS
+from xai_deploy.format.bundle import ACTIVATION, LOGITS, WHERE
 
 from ...errors import GraphError
 from ...graph.measure import Measured, measure
@@ -18,13 +18,11 @@ from ...graph.writing import IR_VERSION
 from ..pixelwise import find_linear, find_pooled
 from .cam import class_scores
 from .fused_method import fused
-from .net import Net
+from .net import MOST_BYTES, Net
 from .rows import LastLinear, last_linear, matrix
 
 # 3x3 binomial kernel, sum 1 (the authors' `gaussian`)
 _KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32) / 16
-_MOST_BYTES = 1 << 30
-"""Largest size of the masked activations of one image if the whole tail runs at each position."""
 
 
 @fused.register("reciprocam")
@@ -58,7 +56,7 @@ class ReciproCam:
             net.plain()
             scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
             return net.op.Reshape(self._masked(net, scores), [-1, h, w])
-        net.require_batch("what follows the layer, at every position,")
+        net.require_batch("what follows the layer, at every position,", tail, h * w)
         pooled = find_pooled(tail, net.shape)
         if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
             linear = last_linear(tail, net.classes) if self.score == "logit" else None
@@ -121,10 +119,10 @@ class ReciproCam:
         """The tail's inputs for all positions: masked activations [N*h*w,K,h,w], and the side tensors repeated as often."""
         op, (channels, h, w) = net.op, net.shape
         size = 4 * channels * (h * w) ** 2
-        if size > _MOST_BYTES:
+        if size > MOST_BYTES:
             raise GraphError(
                 f"the tail is not pooling first, so that every one of {h * w} positions needs its own copy of the "
-                f"activation: {size >> 20} MiB per image, above {_MOST_BYTES >> 20}; split later, or use the runtime engine"
+                f"activation: {size >> 20} MiB per image, above {MOST_BYTES >> 20}; split later, or use the runtime engine"
             )
         masks = _masks(h, w, self.mask)[None]  # [1,hw,1,h,w]
         if self.mask == "gaussian-centre":
@@ -135,7 +133,11 @@ class ReciproCam:
             features = op.Unsqueeze(net.activation, [1])
         # [N,1,K,h,w] x [1,h*w,1,h,w] -> [N,h*w,K,h,w]
         feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
+        if net.where is not None:
+            feeds[WHERE] = net.repeated(h * w)[WHERE]
         for value in net.material.parts.tail.inputs[1:]:
+            if str(value.name) in feeds:
+                continue
             assert value.shape is not None
             shape = [int(str(d)) for d in value.shape.dims[1:]]
             side = op.Unsqueeze(net.between[str(value.name)], [1])
@@ -152,9 +154,10 @@ class ReciproCam:
             hidden = _run(net, tail, inputs, linear.hidden, feeds)
             rows, weights = op.Reshape(hidden, [-1, h * w, linear.width]), net.row(matrix(net, linear))
         else:
-            [logits] = [v for v in tail.outputs if v.name == LOGITS]
-            scores = op.Reshape(_run(net, tail, inputs, logits, feeds), [-1, h * w, net.classes])
-            rows, weights = net.scored(self.score, scores), net.unit
+            explained = net.explained(self.score)
+            [end] = [v for v in tail.outputs if v.name == explained]
+            scores = op.Reshape(_run(net, tail, inputs, end, feeds), [-1, h * w, net.classes])
+            rows, weights = net.scored(self.score, scores) if explained == LOGITS else scores, net.unit
         raw: ir.Value = op.Reshape(op.MatMul(rows, op.Unsqueeze(weights, [2])), [-1, h, w])
         return raw
 
@@ -163,8 +166,7 @@ def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds:
     """The tensor `end` of a new copy of a part of the tail, float32."""
     part = ir.convenience.extract(tail, inputs, [end])
     first = str(inputs[0].name)
-    [result] = net.add(part, {**feeds, first: _as(net, feeds[first], inputs[0])}).values()
-    return net.floats(result)
+    return net.floats(net.add(part, {**feeds, first: _as(net, feeds[first], inputs[0])})[str(end.name)])
 
 
 def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:

@@ -34,8 +34,8 @@ class ScoreCam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        net.require_batch("all channels' masked images")
         channels, h, w = net.shape
+        net.require_batch("all channels' masked images", net.material.whole, channels)
         if channels > MOST_CHANNELS:
             raise GraphError(
                 f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
@@ -52,9 +52,11 @@ class ScoreCam:
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
         layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,K,1,H,W], or [N,K,H,W,1] for NHWC
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
-        between = net.add(net.material.parts.head, {str(net.image.name): inputs, **net.repeated(channels)})
-        logits = net.floats(net.add(net.material.parts.tail, between)[LOGITS])
-        scores = net.scored(self.score, logits)
+        beside = net.repeated(channels)
+        between = net.add(net.material.parts.head, {str(net.image.name): inputs, **beside})
+        start = net.explained(self.score)
+        values = net.floats(net.add(net.material.parts.tail, {**beside, **between})[start])
+        scores = net.scored(self.score, values) if start == LOGITS else values
         of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]
         flat = op.Reshape(activation, [-1, channels, h * w])
         varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))
