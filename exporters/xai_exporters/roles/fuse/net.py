@@ -8,7 +8,6 @@ from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from xai_deploy.format.bundle import (
     ACTIVATION,
@@ -22,7 +21,6 @@ from xai_deploy.format.bundle import (
     WHERE,
 )
 from xai_deploy.probabilities import why_none
-from xai_deploy.resample import weights
 
 from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
@@ -30,6 +28,7 @@ from ...graph.measure import batch_of
 from ...relevance.composite import Composite
 from ...vjp.graph import Start, by_number, by_reference, by_target, turned_unit
 from ..material import Material
+from .interpolation import interpolation
 
 MOST_BYTES = 1 << 30
 """Largest size of a tensor of one image's copies in one batch."""
@@ -358,7 +357,7 @@ class Net:
 
     def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:
         """Maps [..., h, w] -> [..., H, W]: bilinear, half-pixel centres, as two products with constant matrices."""
-        down, across = (_interpolation(before, after) for before, after in zip(source, size, strict=True))
+        down, across = (interpolation(before, after) for before, after in zip(source, size, strict=True))
         # [H,h] x [...,h,w] x [w,W]
         resized: ir.Value = self.op.MatMul(self.op.MatMul(down, maps), across.T)
         return resized
@@ -386,14 +385,6 @@ class Net:
             return value
         turned: ir.Value = self.op.Transpose(value, perm=[0, 3, 1, 2])
         return turned
-
-
-def _interpolation(before: int, after: int) -> NDArray[np.float32]:
-    """The matrix [after,before] that resizes an axis."""
-    first, part = weights(before, after)  # only columns `first` and on have weights
-    matrix = np.zeros((after, before), np.float32)
-    matrix[:, first : first + part.shape[1]] = part
-    return matrix
 
 
 def _same(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
