@@ -334,8 +334,10 @@ class ForwardPass:
 
         def scores(others: Array) -> Array:
             parts = np.split(others, range(self.batch_size, len(others), self.batch_size))
-            of_image = lambda part: run(part, np.full(len(part), image))  # noqa: E731
             return np.concatenate([finite_or_nan(of_image, part, self.logits.shape[1]) for part in parts])
+
+        def of_image(part: Array) -> Array:
+            return run(part, np.full(len(part), image))
 
         def gradient() -> Array | None:
             if role is None:

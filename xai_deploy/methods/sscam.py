@@ -115,5 +115,6 @@ def averaged(
                 np.add.at(sums[t, image], channels[own], values)
     means = sums / samples
     if channel_softmax:
-        means = softmax(np.where(varying, means, -np.inf)) if varying.any() else means
+        some = varying.any(axis=1)  # of an image without such a channel no softmax is defined; its map stays zero
+        means[:, some] = softmax(np.where(varying[some], means[:, some], -np.inf))
     return np.maximum(weighted_sum(np.asarray(means, np.float32), activation), 0)

@@ -93,6 +93,19 @@ def test_formula(
                 np.testing.assert_allclose(alone.raw, one, rtol=0, atol=1e-4 * np.abs(one).max())
 
 
+@pytest.mark.parametrize("name", ["ss-cam", "is-cam"])
+def test_a_dead_image_beside_another(bundles: Bundles, name: str) -> None:
+    """Its map is zero and says why; the other's is what it is alone. Together they were refused as NaN."""
+    x = tiny.inputs("pooled", 2)
+    x[0] = 0  # no channel of the layer varies
+    explainer = Explainer(bundles("pooled").path, "onnxruntime")
+    both, alone = (explainer.explain(given, name, 1, samples=N) for given in (x, x[1:]))
+    assert not both.raw[0].any()
+    assert "dead" in str(both.constant[0])
+    assert alone.raw.any()
+    np.testing.assert_allclose(both.raw[1], alone.raw[0], rtol=1e-5)
+
+
 def test_8_bit_images(bundles: Bundles) -> None:
     """Fainter masks give images of 8 bits; noise and strengths above 1 do not."""
     net, x = bundles("uint8"), tiny.inputs("uint8", 2)

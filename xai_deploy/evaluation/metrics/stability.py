@@ -18,7 +18,7 @@ class MaxSensitivity:
     """max over noise d of |map(x + d) - map(x)| / |map(x)|, both for the same class (definition 3.1, relative as in the authors'
     code). 0 or more, lower is better; NaN for a map of zeros.
 
-    d is uniform in [-radius, radius] times the range of the network's input, the same for all images. Maps lie in [0,1], so a
+    d is uniform in [-radius, radius] times the image's own range; all images get the same draws. Maps lie in [0,1], so a
     change of their scale alone does not count. It costs as many explanations as there are samples.
 
     Attributes:
