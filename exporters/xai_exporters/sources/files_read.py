@@ -15,6 +15,9 @@ from xai_deploy import version
 from ..request import Request
 from .source_file import TrainedNetwork
 
+_INSTALLED: set[str] = set()
+"""The names of modules' files that lie in the installation: a process that exports again looks at the others only."""
+
 
 def files_read(request: Request, network: TrainedNetwork) -> tuple[Path, ...]:
     """The files that an export has read beside its source, sorted.
@@ -35,10 +38,16 @@ def _modules() -> set[Path]:
     installed += [str(Path(version.__file__).parent), str(Path(__file__).parents[1])]  # ours, while they are developed
     inside = tuple(os.path.normcase(Path(folder).resolve()) + os.sep for folder in installed)
     command = getattr(sys.modules["__main__"], "__file__", None)  # it may be known by other names, too
-    named = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    named = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
     folders = functools.cache(os.path.realpath)  # some thousand modules lie in some hundred folders
-    files = {_resolved(name, folders) for name in named if name and name != command}
-    return {Path(file) for file in files if not os.path.normcase(file).startswith(inside) and os.path.isfile(file)}
+    files = set()
+    for name in named - _INSTALLED - {"", command}:
+        file = _resolved(name, folders)
+        if os.path.normcase(file).startswith(inside):
+            _INSTALLED.add(name)
+        elif os.path.isfile(file):
+            files.add(Path(file))
+    return files
 
 
 def _resolved(name: str, folders: Callable[[str], str]) -> str:

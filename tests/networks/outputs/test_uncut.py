@@ -19,7 +19,7 @@ from xai_deploy import Explainer, method_names
 from xai_deploy.cli.check import main as check
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import NotApplicableError, OptionError
-from xai_deploy.evaluation.metrics.curves import Deletion, _measure
+from xai_deploy.evaluation.metrics.curves import Deletion, areas_and_curves
 from xai_deploy.methods import create
 from xai_deploy.methods.rise import Rise
 
@@ -160,4 +160,4 @@ def test_the_check_takes_what_there_is(
 def test_cells_of_a_network_that_is_not_cut(plain: tuple[nn.Module, Path]) -> None:
     case = type("Case", (), {"explainer": Explainer(plain[1])})()
     with pytest.raises(OptionError, match="cells are the layer's positions, and this network is not cut"):
-        _measure(case, Deletion(steps="cells").steps, "zeros", False)
+        areas_and_curves(case, Deletion(steps="cells").steps, "zeros", False)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from .curves import ranks
-from .localisation import over_regions
+from .localisation import energy, over_regions
 from .metric import Array, Case, Column, Numbers, Region, metrics
 
 
@@ -28,12 +26,7 @@ class MassAccuracy:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-
-        def mass(heat: Array, mask: Region) -> float:
-            total = heat.sum(dtype=np.float64)
-            return float(heat[mask].sum(dtype=np.float64) / total) if total else 0.0
-
-        return {"mass-accuracy": over_regions(case, case.masks, mass)}
+        return {"mass-accuracy": over_regions(case, case.masks, energy)}
 
 
 @metrics.register("rank-accuracy")

@@ -37,7 +37,7 @@ class Deletion:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        _check("deletion", self.steps)
+        check_steps("deletion", self.steps)
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """See `Metric`."""
@@ -45,7 +45,7 @@ class Deletion:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        areas, curves = _measure(case, self.steps, self.baseline, inserting=False)
+        areas, curves = areas_and_curves(case, self.steps, self.baseline, inserting=False)
         return {"deletion": areas, "deletion curve": curves}
 
 
@@ -66,7 +66,7 @@ class Insertion:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        _check("insertion", self.steps)
+        check_steps("insertion", self.steps)
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """See `Metric`."""
@@ -74,16 +74,21 @@ class Insertion:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        areas, curves = _measure(case, self.steps, self.baseline, inserting=True)
+        areas, curves = areas_and_curves(case, self.steps, self.baseline, inserting=True)
         return {"insertion": areas, "insertion curve": curves}
 
 
-def _check(name: str, steps: Steps) -> None:
+def check_steps(name: str, steps: Steps) -> None:
+    """Refuse a number of steps below 1.
+
+    Raises:
+        OptionError: It is below 1.
+    """
     if steps != "cells" and steps < 1:
         raise OptionError(f'{name}: steps are at least 1, or "cells", not {steps}')
 
 
-def _measure(
+def areas_and_curves(
     case: Case, steps: Steps, baseline: Baseline, inserting: bool, ascending: bool = False
 ) -> tuple[Numbers, Numbers]:
     """The areas [n], and the curves [n,points] of p at even shares of the pixels from 0 to 1; see `flipped`."""

@@ -27,11 +27,6 @@ class EnergyPointing:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-
-        def energy(heat: Array, region: Region) -> float:
-            total = heat.sum(dtype=np.float64)
-            return float(heat[region].sum(dtype=np.float64) / total) if total else 0.0
-
         return {
             "energy-pointing": over_regions(case, case.regions, energy),
             "energy-uniform": over_regions(case, case.regions, lambda _, region: float(region.mean())),
@@ -89,6 +84,12 @@ def over_regions(case: Case, regions: Sequence[Region | None], of: Callable[[Arr
             for heat, region in zip(case.heatmaps, regions or [None] * len(case.x), strict=True)
         ]
     )
+
+
+def energy(heat: Array, region: Region) -> float:
+    """The share of the map's sum [H,W] that lies in a region [H,W]; 0 for a map of zeros."""
+    total = heat.sum(dtype=np.float64)
+    return float(heat[region].sum(dtype=np.float64) / total) if total else 0.0
 
 
 def iou(a: Region, b: Region) -> float:

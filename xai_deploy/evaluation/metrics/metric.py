@@ -90,8 +90,7 @@ class Case:
             own = probabilities(logits.astype(np.float64), self.explainer.bundle.manifest.activation)
         except NotApplicableError as error:
             raise NotApplicableError(
-                f"{error}; leave out the metrics that need one "
-                "(average-drop, average-increase, insertion, deletion, adcc)"
+                f"{error}; leave out the metrics that need one, such as average-drop, insertion, deletion, adcc, road and srg"
             ) from None
         return np.asarray(own[np.arange(len(logits)), self.target[image]])
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from .localisation import iou, over_regions, salient
-from .metric import Array, Case, Column, Numbers, Region, metrics
+from .localisation import energy, iou, over_regions, salient
+from .metric import Case, Column, Numbers, metrics
 
 
 @metrics.register("region")
@@ -26,11 +26,6 @@ class InRegion:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-
-        def energy(heat: Array, region: Region) -> float:
-            total = heat.sum(dtype=np.float64)
-            return float(heat[region].sum(dtype=np.float64) / total) if total else 0.0
-
         places = case.places
         return {
             "region-energy": over_regions(case, places, energy),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...baselines import Baseline
-from .curves import Steps, _check, _measure
+from .curves import Steps, areas_and_curves, check_steps
 from .metric import Case, Column, Numbers, metrics
 
 
@@ -30,7 +30,7 @@ class Srg:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
-        _check("srg", self.steps)
+        check_steps("srg", self.steps)
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """See `Metric`."""
@@ -38,6 +38,6 @@ class Srg:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        mif, _ = _measure(case, self.steps, self.baseline, inserting=False)
-        lif, curves = _measure(case, self.steps, self.baseline, inserting=False, ascending=True)
+        mif, _ = areas_and_curves(case, self.steps, self.baseline, inserting=False)
+        lif, curves = areas_and_curves(case, self.steps, self.baseline, inserting=False, ascending=True)
         return {"srg": lif - mif, "srg curve, least first": curves}
