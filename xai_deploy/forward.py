@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.backend import Tensor, to_host
+from .baselines import as_input
 from .constant_maps import CUT_OFF, NEGATIVE, finite_or_nan, why_constant
 from .errors import NonFiniteOutputError
 from .format.bundle import BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
@@ -275,9 +276,9 @@ class ForwardPass:
         return np.moveaxis(x, self._network.manifest.input.channel_axis, 1)
 
     def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
-        """Values [n,C,H,W] in the input's shape [n, ...] and dtype; the inverse of `channels_first`."""
+        """Values [n,C,H,W] in the input's shape [n, ...] and dtype, 8-bit pixels rounded; the inverse of `channels_first`."""
         spec = self._network.manifest.input
-        return np.ascontiguousarray(np.moveaxis(planes, 1, spec.channel_axis), dtype=spec.dtype)
+        return np.ascontiguousarray(as_input(np.moveaxis(planes, 1, spec.channel_axis), spec))
 
     @property
     def black(self) -> Array:
@@ -361,9 +362,6 @@ class ForwardPass:
 
     def _network_on_planes(self, planes: Array, image: Index) -> Array:
         """Logits of other inputs [b,C,H,W]."""
-        spec = self._network.manifest.input
-        if spec.dtype == "uint8":
-            planes = np.clip(np.rint(planes), 0, 255)
         return self.network(self.arranged(planes), image)
 
     def report(self, name: str, values: NDArray[np.floating]) -> None:

@@ -74,7 +74,7 @@ class GroupCam(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("group-cam", self.score, forward)
         planes = forward.channels_first(forward.x).astype(np.float32)
-        # not `arranged`, which would cut off the fractions of a network of 8-bit pixels; `masked_input` rounds the mixture
+        # not `arranged`, which rounds 8-bit pixels: `masked_input` rounds the mixture, once
         blurred = np.moveaxis(_blurred(planes, self.width, self.sigma), 1, forward.spec.channel_axis)
         raw = np.zeros((len(seeds), len(planes), *forward.image_size), np.float32)
         for t, seed in enumerate(seeds):

@@ -160,7 +160,7 @@ class Forward(Protocol):
         """An array of the input's shape [n, ...] as [n,C,H,W]."""
 
     def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
-        """Values [n,C,H,W] in the input's shape [n, ...] and dtype; the inverse of `channels_first`."""
+        """Values [n,C,H,W] in the input's shape [n, ...] and dtype, 8-bit pixels rounded; the inverse of `channels_first`."""
 
     @property
     def black(self) -> Array:
