@@ -27,6 +27,7 @@ from xai_deploy.format.bundle import Input, Preprocess
 
 from .. import nets
 from .. import onnx_nets as o
+from ..checks import source_reference
 from ..running import export_onnx, export_torch, left_behind, torch_request
 
 
@@ -111,6 +112,41 @@ def test_an_output_of_sigmoids_near_0(
     else:
         with pytest.raises(VerificationError, match="differs from the source framework's own output by"):
             export_onnx(tmp_path, b.model("scores"))
+
+
+@pytest.mark.parametrize(
+    ("factor", "apart", "said"),
+    [
+        (
+            1.0,
+            2e-4,
+            r"by 2\.0e-04 in 'scores' \(at most 1e-04 is allowed\): the export to ONNX is not faithful; please report",
+        ),
+        (3e3, 2e-4, None),
+        (1e6, 5e-2, r"float32's rounding decides it on images of noise; give the preprocessing .* \(--preprocess\)"),
+    ],
+)
+def test_a_network_that_magnifies_rounding(
+    factor: float, apart: float, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """sin(f x) moves by 1e-7 f if x moves by 1e-7 of itself; differences from the framework are judged by that."""
+    b = o.Build()
+    turned = b("Sin", b("Mul", "image", b.weight(np.float32(factor))))
+    model = b.model(b.linear(b.pooled(b.features(turned)), out="scores"))
+    truth = source_reference(model)
+
+    def off(request: Request) -> TrainedNetwork:
+        reference = lambda x: {name: value * (1 + apart) for name, value in truth(x).items()}  # noqa: E731
+        return replace(real_load_source(request), reference=reference)
+
+    monkeypatch.setattr("xai_exporters.pipeline.load_source", off)
+    if said is None:
+        export_onnx(tmp_path, model)
+        assert "Rounding explains it: changes of the images by 1e-7 of themselves move it by" in caplog.text
+    else:
+        with pytest.raises(VerificationError, match=said):
+            export_onnx(tmp_path, model)
 
 
 def test_an_existing_bundle_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
