@@ -90,16 +90,21 @@ def at_layers(
 def with_segments(requests: Sequence[MethodRequest], written: str | None) -> list[MethodRequest]:
     """The methods, those of segments with the segments that --segments names unless they name their own.
 
+    The set "all" passes them on to its methods; see `methods.sets.expanded`.
+
     Raises:
         OptionError: None of the methods is one of segments.
     """
     if written is None:
         return list(requests)
     own = [name for name in methods if "segments" in options_of(create(name, {}))]
-    if not any(request.name in own for request in requests):
+    takes = {*own, "all"}
+    if not any(request.name in takes for request in requests):
         raise OptionError(f"--segments is for methods of segments ({', '.join(own)}), and none is asked for")
     return [
-        MethodRequest(one.name, dict(sorted({"segments": written, **one.options}.items()))) if one.name in own else one
+        MethodRequest(one.name, dict(sorted({"segments": written, **one.options}.items())))
+        if one.name in takes
+        else one
         for one in requests
     ]
 

@@ -16,7 +16,7 @@ from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..images import SUFFIXES
 from . import examples
-from .arguments import parse_methods
+from .arguments import parse_methods, with_segments
 from .console import Parser, command, positive, silence_opencv
 from .model_file import add_export, bundle_paths
 
@@ -36,7 +36,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     bundles, image = _bundles_and_image(arguments)
     if image:
         silence_opencv()
-    methods = parse_methods(arguments.method or [])
+    methods = with_segments(parse_methods(arguments.method or []), arguments.segments)
     report = benchmark(
         bundle_paths(bundles, arguments, methods),
         [(method.name, method.options) for method in methods] or None,
@@ -171,6 +171,7 @@ def _parser() -> Parser:
         "(default: noise, always the same)",
     )
     parser.add_method("fast")
+    parser.add_segments()
     add("-b", "--backend", action="append", metavar="B[,B...]", help="inference runtimes (default: all installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")
     add("--threads", type=positive, metavar="N", help="threads within an operator (default: the runtime's choice)")

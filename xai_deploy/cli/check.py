@@ -32,7 +32,7 @@ from ..preprocess import as_photo
 from ..reports import require as require_reports
 from ..targets import Like, Target
 from . import examples
-from .arguments import Bad, expand_sets, find_images, parse_methods, parse_target, read_chunks
+from .arguments import Bad, expand_sets, find_images, parse_methods, parse_target, read_chunks, with_segments
 from .check_figures import add_limits, limits_of, show
 from .console import Parser, command, silence_opencv
 from .model_file import RECORDING, add_export, export_of, is_model
@@ -268,7 +268,7 @@ def _methods(
     """Title -> name and options."""
     explainers = [deployed] if reference is None or reference.explainer is None else [deployed, reference.explainer]
     manifests = [explainer.bundle.manifest for explainer in explainers]
-    requests = parse_methods(arguments.method or [])
+    requests = with_segments(parse_methods(arguments.method or []), arguments.segments)
     if reference is None or reference.recording is None:  # a recording has its own methods, no sets of them
         requests = expand_sets(requests, manifests)
     asked = {request.title: (request.name, request.options) for request in requests}
@@ -360,6 +360,7 @@ def _parser() -> Parser:
     )
     add("--overwrite", action="store_true", help="replace an existing recording")
     parser.add_method(f"those of {', '.join(DEFAULT)} that both allow")
+    parser.add_segments()
     add(
         "-t",
         "--target",

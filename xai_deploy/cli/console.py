@@ -88,6 +88,11 @@ class Parser(exits.OneLineParser):
         self.add_argument("-m", "--method", action="append", metavar="M[,M...]", help=methods)
         self.renamed["--methods"] = "--method"
 
+    def add_segments(self) -> None:
+        """Add the option for the segments of the methods that hide segments."""
+        segments = "what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels"
+        self.add_argument("--segments", metavar="FILE|grid:N|slic:N", help=segments)
+
     def add_recursive(self) -> None:
         """Add the option for the sub folders of folders of images."""
         below = "take the images in sub folders, too (default: yes)"

@@ -18,7 +18,7 @@ from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
 from ..targets import Like, One
 from . import examples
-from .arguments import describe_options, parse_methods, parse_target
+from .arguments import MethodRequest, describe_options, parse_methods, parse_target, with_segments
 from .console import Parser, command, positive, silence_opencv
 from .going_on import GoingOn
 from .model_file import add_export, bundle_paths
@@ -36,14 +36,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     silence_opencv()
     bundles, images = _bundles_and_images(arguments)
     require_place(arguments.json)
+    methods = with_segments(parse_methods(arguments.method or []), arguments.segments)
     going_on = GoingOn(arguments.quiet)
     try:
         results = session.evaluate(
-            bundle_paths(bundles, arguments, parse_methods(arguments.method or [])),
+            bundle_paths(bundles, arguments, methods),
             images,
             out=arguments.out,
-            methods=_named(arguments.method),
-            metrics=_named(arguments.metrics),
+            methods=_named(methods),
+            metrics=_named(parse_methods(arguments.metrics or [])),
             target=_target(arguments),
             boxes=arguments.boxes or None,
             boxes_of=arguments.boxes_of,
@@ -101,9 +102,9 @@ def _bundles_and_images(arguments: argparse.Namespace) -> tuple[list[str], str]:
     return bundles, images
 
 
-def _named(texts: Sequence[str] | None) -> list[Named] | None:
-    """["deletion:steps=50"] -> names with their options; None if the user names nothing."""
-    return [(request.name, request.options) for request in parse_methods(texts)] if texts else None
+def _named(requests: Sequence[MethodRequest]) -> list[Named] | None:
+    """Names with their options; None if the user names nothing."""
+    return [(request.name, request.options) for request in requests] or None
 
 
 def _show(results: Results, arguments: argparse.Namespace) -> None:
@@ -185,6 +186,7 @@ def _parser() -> Parser:
     masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")
+    parser.add_segments()
     add(
         "--metrics",
         action="append",

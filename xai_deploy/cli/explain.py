@@ -99,11 +99,7 @@ def _parser() -> Parser:
         choices=("max", "mean", "sum", EACH),
         help="for a bundle of several layers: how their maps are put together, or a picture of each (default: max)",
     )
-    add(
-        "--segments",
-        metavar="FILE|grid:N|slic:N",
-        help="what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels",
-    )
+    parser.add_segments()
     parser.add_inputs()
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")
     add("-d", "--device", default="cpu", help="cpu, cuda, cuda:1, gpu, npu, auto ... (default: cpu)")

@@ -115,6 +115,8 @@ class Plan:
     def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
         """Everything that the figures depend on, as JSON."""
         methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
+        labels = {str(own["segments"]) for _, own in methods if "segments" in own}
+        files = [Path(one) for one in sorted(labels) if Path(one).is_file()]
         return {
             "version": __version__,
             "networks": [subject.identity() for subject in subjects],
@@ -126,6 +128,7 @@ class Plan:
             "boxes-of": self.boxes_of,
             **({"masks-of": self.masks_of} if self.masks_of != "all" else {}),
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
+            **({"segments": [_digest(one) for one in files]} if files else {}),
             "max-pixels": self.max_pixels,
             "input-range": list(self.input_range) if self.input_range else None,
         }
@@ -244,6 +247,12 @@ P = {
 def relative(path: Path, root: Path) -> str:
     """An image's name in the results."""
     return path.relative_to(root).as_posix()
+
+
+def _digest(path: Path) -> str:
+    """A digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(root: Path, paths: Sequence[Path]) -> str:

@@ -8,7 +8,7 @@ from typing import get_args
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from ..foundation.options import Named
+from ..foundation.options import Named, options_of
 from .across import EACH, at_each, without_layers
 from .method import MethodSet, applicable, create, lacks, left_out
 
@@ -28,7 +28,7 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
         Each method with its options once, in the order given.
 
     Raises:
-        OptionError: A set is given options.
+        OptionError: A set is given options, other than `segments` for those of its methods that hide segments.
     """
     pairs: list[Named] = []
     for name, options in given:
@@ -39,7 +39,8 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
         if which is None:
             pairs.append((name, options))
             continue
-        if options:
+        holds = [one for one in applicable(manifests, which) if "segments" in options_of(create(one, {}))]
+        if options and (set(options) != {"segments"} or not holds):
             raise OptionError(f"{name}: is a set of methods and takes no options; name the method")
         by_reason: dict[str, list[str]] = {}
         for left, reason in left_out(manifests, which).items():
@@ -47,7 +48,7 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
         if by_reason:
             parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
             log.warning("%s methods: left out are %s", which, "; ".join(parts))
-        pairs += [(one, {}) for one in applicable(manifests, which)]
+        pairs += [(one, options if one in holds else {}) for one in applicable(manifests, which)]
     return [pair for number, pair in enumerate(pairs) if pair not in pairs[:number]]
 
 

@@ -139,11 +139,11 @@ def test_a_faithful_map_has_no_infidelity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_sensitivity_n(tmp_path: Path, backend: str, layout: str) -> None:
-    """SciPy's correlation over the same sets: of 5 and of 38 pixels."""
+    """SciPy's correlation over the same sets: of 1, of 4 and of 38 pixels."""
     found = drawn(tmp_path, backend, layout)
-    got = create("sensitivity-n", {"samples": 20, "sizes": 2, "seed": 1}).measure(found)["sensitivity-n"]
+    got = create("sensitivity-n", {"samples": 20, "sizes": 3, "seed": 1}).measure(found)["sensitivity-n"]
     rng = np.random.default_rng(1)
-    sets = [[rng.choice(48, n, replace=False) for _ in range(20)] for n in (1, 38)]  # 1 % of 48 is less than a pixel
+    sets = [[rng.choice(48, n, replace=False) for _ in range(20)] for n in (1, 4, 38)]  # 48 * (0.01, 0.09, 0.8)
     for image, (planes, heat) in enumerate(zip(peers.inputs(), found.heatmaps, strict=True)):
         correlations = []
         for some in sets:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xai_deploy import Bundle, Explainer, method_names
 from xai_deploy.cli import bench, check, evaluate, explain
-from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods
+from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods, with_segments
 from xai_deploy.errors import OptionError, UnknownMethodError
 from xai_deploy.methods import applicable, create, left_out
 
@@ -22,6 +23,7 @@ from ..conftest import Bundles
 from .test_cli import report
 
 MADE = {name: create(name, {}) for name in method_names()}
+HIDING = ("kernel-shap", "lime", "partition-shap")
 GRAPHS = {"pixelwise-tail", "gradient", "input-gradient", "guided-gradient"}  # of the bundle
 FAST, SLOW = (
     [name for name, method in MADE.items() if method.slow == slow and set(method.roles) <= GRAPHS]
@@ -53,6 +55,12 @@ def test_sets(bundles: Bundles, caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1  # of "fast"; a method that is named is nobody's business
     with pytest.raises(OptionError, match="all: is a set of methods and takes no options; name the method"):
         expand_sets(parse_methods(["all:score=softmax"]), [manifest])
+    with pytest.raises(OptionError, match="fast: is a set of methods and takes no options; name the method"):
+        expand_sets(parse_methods(["fast:segments=grid:2"]), [manifest])
+    given = expand_sets(with_segments(parse_methods(["all", "lime:segments=grid:3", "rise"]), "grid:2"), [manifest])
+    segments = [(one.name, one.options["segments"]) for one in given if "segments" in one.options]
+    assert segments == [*((name, "grid:2") for name in HIDING), ("lime", "grid:3")]
+    assert [one.title for one in given if one.name == "rise"] == ["rise"]
 
 
 def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
@@ -139,6 +147,35 @@ def test_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert check.main(["--record", "one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 0
     assert check.main(["one.npz", "net.xai", "photos/cat.png", "-m", "fast"]) == 2
     assert capsys.readouterr().err.endswith("error: fast: not recorded; the recording has cam, eigen-cam, reciprocam\n")
+
+
+def test_segments_in_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that takes methods takes --segments; an evaluation whose labels changed does not go on."""
+    lime = ["-m", "lime:samples=9,cam", "--segments"]
+    assert bench.main(["net.xai", *lime, "grid:2", "--runs=1", "--warmup=1", "--no-memory", "--json=bench.json", "-b=onnxruntime"]) == 0  # fmt: skip
+    rows = json.loads(Path("bench.json").read_text())["results"]
+    assert [(row["method"], row["options"].get("segments")) for row in rows[1:]] == [("lime", "grid:2"), ("cam", None)]
+    assert check.main(["net.xai", "net.xai", "photos/cat.png", *lime, "grid:2", "--json", "check.json"]) == 0
+    assert list(json.loads(Path("check.json").read_text())["methods"]) == ["lime+samples=9+segments=grid-2", "cam"]
+    height, width = Bundle.open("net.xai").manifest.input.size
+    np.save("labels.npy", np.arange(height)[:, None] // 4 + np.zeros((1, width), int))
+    evaluated = ["net.xai", "photos", *lime, "labels.npy", "--metrics", "complexity", "-q", "-o", "out", "--limit", "1"]
+    assert evaluate.main(evaluated) == 0
+    assert "segments=labels.npy" in Path("out/results.json").read_text()
+    assert evaluate.main(evaluated) == 0
+    np.save("labels.npy", np.arange(height)[:, None] // 5 + np.zeros((1, width), int))
+    capsys.readouterr()
+    assert evaluate.main(evaluated) == 2
+    assert "an evaluation that differs in segments; give --overwrite" in capsys.readouterr().err
+    for command in (
+        ["net.xai", "-m", "cam", "--runs=1"],
+        ["net.xai", "net.xai", "photos/cat.png", "-m", "cam"],
+        ["net.xai", "photos", "-m", "cam", "-o", "new"],
+    ):
+        main = bench.main if len(command) == 4 else check.main if command[1] == "net.xai" else evaluate.main
+        assert main([*command, "--segments", "grid:2"]) == 2
+        assert "--segments is for methods of segments (" in capsys.readouterr().err
+    assert not Path("new").exists()
 
 
 def test_a_line_a_method(capsys: pytest.CaptureFixture[str]) -> None:
