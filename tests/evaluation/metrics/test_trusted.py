@@ -53,6 +53,9 @@ def test_monotonicity_by_hand(tmp_path: Path, backend: str) -> None:
     for target, share in ((0, 1.0), (1, 0.0)):
         got = measured(case(rising, np.ones((1, 1, 2, 2)), [target], HEAT[None]), "monotonicity")
         assert got == {"monotonicity": [share], "monotonicity-share": [share]}
+    still = linear.network(tmp_path / f"still-{backend}", 0 * HAND, backend=backend)  # p never falls, nor does it rise
+    got = measured(case(still, np.ones((1, 1, 2, 2)), [0], HEAT[None]), "monotonicity")
+    assert got == {"monotonicity": [1], "monotonicity-share": [1]}
 
 
 def test_monotonicity_begins_with_the_lowest(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def test_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_segments_in_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that takes methods takes --segments; an evaluation whose labels changed does not go on."""
     lime = ["-m", "lime:samples=9,cam", "--segments"]
-    assert bench.main(["net.xai", *lime, "grid:2", "--runs=1", "--warmup=1", "--no-memory", "--json=bench.json", "-b=onnxruntime"]) == 0  # fmt: skip
+    timed = ["--runs=1", "--warmup=1", "--no-memory", "--json=bench.json", "-b=onnxruntime"]
+    assert bench.main(["net.xai", *lime, "grid:2", *timed]) == 0
     rows = json.loads(Path("bench.json").read_text())["results"]
     assert [(row["method"], row["options"].get("segments")) for row in rows[1:]] == [("lime", "grid:2"), ("cam", None)]
     assert check.main(["net.xai", "net.xai", "photos/cat.png", *lime, "grid:2", "--json", "check.json"]) == 0
