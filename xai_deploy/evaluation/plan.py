@@ -114,13 +114,13 @@ class Plan:
 
     def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
         """Everything that the figures depend on, as JSON."""
-        methods = [[name, options_of(create_method(name, options))] for name, options in self.methods]
+        methods = [(name, options_of(create_method(name, options))) for name, options in self.methods]
         labels = {str(own["segments"]) for _, own in methods if "segments" in own}
         files = [Path(one) for one in sorted(labels) if Path(one).is_file()]
         return {
             "version": __version__,
             "networks": [subject.identity() for subject in subjects],
-            "methods": methods,
+            "methods": [[name, own] for name, own in methods],
             "metrics": [[name, options_of(metric)] for (name, _), metric in zip(self.metrics, self.made, strict=True)],
             "target": self.target if isinstance(self.target, (int, str, type(None))) else repr(self.target),
             "images": _fingerprint(self.root, self.images),
