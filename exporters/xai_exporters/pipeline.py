@@ -43,7 +43,7 @@ from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
-from .roles.plan import RolePlan, check_layers_of, plan_roles
+from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.look import look, without_reference
@@ -297,7 +297,6 @@ def _plan(
     else:
         layers = [(choice.target, choice.name or request.split), *((one.target, one.name) for one in choice.further)]
         cut, *further = plan_cuts(graph, layers, choice.logits, graph.graph.outputs)
-        check_layers_of(request, [name for _, name in layers])
         parts = split(graph, cut, choice.logits, further)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further), beside)
     labels, line = class_names(request, network, choice.logits.classes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -133,6 +134,45 @@ def test_put_together(folder: Path, method: str, combine: str) -> None:
     np.testing.assert_allclose(e.heatmap, (want - low) / (high - low), rtol=0, atol=1e-4)
 
 
+FUSED = (
+    *(
+        "grad-cam",
+        "reciprocam:combine=mean",
+        "score-cam",
+        "relevance-cam",
+        "layer-cam:combine=sum",
+        "hires-cam:layer=c",
+    ),
+    "xgrad-cam:layer=3",
+)
+
+
+@pytest.fixture(scope="module")
+def fused_bundle(tmp_path_factory: pytest.TempPathFactory, net: nets.Branched) -> Path:
+    folder = tmp_path_factory.mktemp("fused")
+    request = onnx_request(folder, both_ways(net, False, nets.SHAPE))
+    source = Request(request.source, split="e,a,c", fuse=FUSED, output_path=folder / "n.xai", preprocess="none")
+    return export(source).path
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("given", FUSED)
+def test_fused(fused_bundle: Path, backend: str, given: str) -> None:
+    """The map of all layers, or of one, is the engine's; a layer is named by its number, in the network's order, too."""
+    explainer = Explainer(fused_bundle, backend)
+    method, _, option = given.partition(":")
+    key, _, value = option.partition("=")
+    named: dict[str, object] = {key: int(value) if value.isdigit() else value} if key else {}
+    for count in (1, 3):
+        want = explainer.explain(X[:count], method, [2, 1, 0][:count], **named)
+        assert want.raw.shape[1:] == (nets.SIZE if key != "layer" else want.raw.shape[1:])
+        feeds = {explainer.bundle.manifest.input.name: X[:count], "target": np.array([2, 1, 0][:count])}
+        got = outputs.fused(fused_bundle / f"fused-{method}.onnx", feeds, backend)
+        np.testing.assert_allclose(got, outputs.stretched(want.raw), rtol=0, atol=1e-4)
+    notes = {note.key: note.value for note in onnx.load(fused_bundle / f"fused-{method}.onnx").metadata_props}
+    assert json.loads(notes["xai_options"]).get(key) == (value if key else None)
+
+
 def test_saved(folder: Path, tmp_path: Path) -> None:
     e = Explainer(folder / "all.xai").explain(X, "layer-cam")
     assert "max of 5 layers" in repr(e)
@@ -181,7 +221,15 @@ def test_refused_by_methods(folder: Path) -> None:
         ("a,,b", {}, "--split a,,b: a layer without a name; name each layer"),
         ("auto,a", {}, "auto, which is one layer, beside others; name each layer"),
         ("a,fc", {}, "'fc'"),
-        ("a,e", {"fuse": ("grad-cam",)}, "--fuse: a fused graph explains at one layer, and --split names 2"),
+        ("a,e", {"fuse": ("grad-cam:layer=b",)}, "--fuse grad-cam: no layer 'b': --split names a, e (or their numbers"),
+        (
+            "a",
+            {"fuse": ("grad-cam:combine=mean",)},
+            "combine puts the maps of several layers together, and --split names one",
+        ),
+        ("a,e", {"fuse": ("grad-cam:combine=min",)}, "grad-cam: combine is max, mean, sum, not 'min'"),
+        ("a,e", {"fuse": ("grad-cam:combine=max:layer=a",)}, "grad-cam: layer=a gives one map; leave combine out"),
+        ("a,e", {"fuse": ("lrp:combine=max",)}, "combine"),
     ],
 )
 def test_refused(folder: Path, tmp_path: Path, split: str, options: dict[str, object], says: str) -> None:

@@ -38,7 +38,7 @@ def made(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
     made = {}
     for name, network, more in (
         ("scores", UNet("bilinear"), {"labels": labels, "fuse": ("grad-cam", "lrp"), "pixel_relevance": True}),
-        ("argmax", UNet("transposed", "argmax"), {"labels": labels, "fuse": ("grad-cam",)}),
+        ("argmax", UNet("transposed", "argmax"), {"labels": labels, "fuse": ("grad-cam",), "split": "first,middle"}),
         ("numbers", Embedding(), {"task": "numbers", "fuse": ("grad-cam", "lrp"), "pixel_relevance": True}),
         ("embedding", Embedding(), {"task": "embedding", "fuse": ("grad-cam",)}),
     ):
@@ -151,7 +151,7 @@ def test_regions(browser: Browser, made: Made, photos: list[Path], tmp_path: Pat
 
 
 def test_a_network_that_ends_in_argmax(browser: Browser, made: Made, photos: list[Path]) -> None:
-    """The prediction is the output itself; a class that is nowhere predicted, and a box outside, are said."""
+    """The prediction is the output itself; a class that is nowhere predicted, and a box outside, are said. Maps of two layers."""
     folder, bundle = made["argmax"]
     with page_of(browser, folder) as opened:
         page = opened.page

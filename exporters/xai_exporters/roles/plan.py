@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -110,17 +110,3 @@ def plan_roles(request: Request) -> RolePlan:
     if request.split != "auto":
         raise RequestError(f"--roles {NETWORK} leaves the network whole; leave --split {request.split} out")
     return plan.whole()
-
-
-def check_layers_of(request: Request, layers: Sequence[str]) -> None:
-    """Refuse what explains at one layer, if there are several.
-
-    Raises:
-        RequestError: The request asks for it.
-    """
-    option = "--web" if request.web is not None else "--fuse" if request.fuse else None
-    if len(layers) > 1 and option is not None:
-        raise RequestError(
-            f"{option}: a fused graph explains at one layer, and --split names {len(layers)}; make it with one of them "
-            f"({', '.join(layers)})"
-        )

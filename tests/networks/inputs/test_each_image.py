@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from xai_exporters import Request, export
-from xai_exporters.errors import LayerError
+from xai_exporters.errors import GraphError, LayerError
 
 from xai_deploy import Explainer, Explanation, read_image, write_image
 from xai_deploy.answer import restored
@@ -24,7 +25,7 @@ from xai_deploy.errors import ManifestError, NotApplicableError
 from xai_deploy.format.parsing import parse_manifest
 from xai_deploy.heatmap import heatmap
 
-from ..outputs.nets import grad_cam
+from ..outputs.nets import grad_cam, stretched
 from .nets import SIZE, Branch, Siamese, saved
 from .test_further import BACKENDS, DEPTH, OTHER, RGB, prepared, seeded
 
@@ -156,6 +157,28 @@ def test_layers_of_another_image_alone(folder: Path, tmp_path: Path) -> None:
     assert (manifest.input.name, [layer.input for layer in manifest.layers]) == ("right", [None, None])
     with pytest.raises(LayerError, match="depends on the image 'right', not on 'left'; give --explain-input right"):
         export(Request(folder / "siamese.onnx", output_path=tmp_path / "no.xai", explain_input="left", **options))
+
+
+def test_fused(folder: Path, tmp_path: Path) -> None:
+    """One graph has one map: that of a layer of the explained image."""
+    options: dict[str, Any] = {
+        "preprocess": "unit",
+        "split": "depth,rgb",
+        "input_image": ("depth:preprocess=unit:color=GRAY",),
+        "output_path": tmp_path / "n.xai",
+    }
+    for fuse in ("grad-cam", "grad-cam:layer=depth"):
+        with pytest.raises(
+            GraphError, match=r"gives one map of one image, and --split .*; name one of the explained image"
+        ):
+            export(Request(folder / "late.onnx", fuse=(fuse,), **options))
+    export(Request(folder / "late.onnx", fuse=("grad-cam:layer=rgb",), **options))
+    explainer = Explainer(tmp_path / "n.xai")
+    want = explainer.explain(RGB, "grad-cam", 1, inputs={"depth": SHALLOW}, layer="rgb")
+    taken = explainer.prepare(RGB, {"depth": SHALLOW})
+    feeds = {explainer.bundle.manifest.input.name: taken.x, **taken.beside, "target": np.ones(3, np.int64)}
+    session = onnxruntime.InferenceSession(tmp_path / "n.xai/fused-grad-cam.onnx")
+    near(session.run(["saliency_map"], feeds)[0], stretched(want.raw))
 
 
 def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
         "runtime": f"ONNX Runtime Web {VERSION}",
         "title": title,
         "name": manifest.name,
-        "layer": manifest.target.name,
+        "layer": ", ".join(layer.name for layer in manifest.layers),
         "input": {
             "layout": spec.layout,
             "channels": spec.channels,

@@ -35,7 +35,7 @@ class Cam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        if find_linear(net.material.parts.tail, net.shape) is None:
+        if find_linear(net.tail, net.shape) is None:
             raise GraphError(
                 "CAM is defined only if global average pooling and one linear layer follow the target layer; split there "
                 "(--split auto) or fuse reciprocam"
@@ -47,7 +47,7 @@ class Cam:
 
 def class_scores(net: Net) -> ir.Value:
     """sum_k w_k^c A_k, [N,h,w], for a tail of pooling and at most one linear layer."""
-    tail = net.material.parts.tail
+    tail = net.tail
     layer = find_linear(tail, net.shape)
     linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
     # if the pooled channels are the logits themselves, w is the unit vector of the class

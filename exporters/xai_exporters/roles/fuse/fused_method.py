@@ -50,12 +50,30 @@ fused: Registry[type[Any]] = Registry(__package__)
 """Method name -> class."""
 
 
+ACROSS = ("combine", "layer")
+"""The options of every method that runs at layers, as the engine's `methods.across` has them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A method asked for with `--fuse`: its name as the runtime engine calls it, and the method with its options."""
+    """A method asked for with `--fuse`.
+
+    Attributes:
+        name: Its name, as the runtime engine calls it.
+        method: The method with its options.
+        combine: How the maps of several layers are put together: "max", "mean" or "sum"; None: not said, which is the maximum.
+        layer: The name of the only layer, or its number from 1; None: all.
+    """
 
     name: str
     method: Fused
+    combine: str | None = None
+    layer: str | None = None
+
+    @property
+    def across(self) -> dict[str, str]:
+        """The options about layers that were given."""
+        return {key: value for key in ACROSS if (value := getattr(self, key)) is not None}
 
 
 def parse(texts: Sequence[str]) -> list[Wanted]:
@@ -74,7 +92,12 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
             raise RequestError(f"--fuse: {name} is given twice; each method has one file in the bundle")
         try:
             _, options = read_spec(text)
-            wanted[name] = Wanted(name, build(cls, name, options))
+            across = {} if cls.at_pixels else {key: options.pop(key) for key in ACROSS if key in options}
+            if across.get("combine") not in (None, "max", "mean", "sum"):
+                raise OptionError(f"{name}: combine is max, mean, sum, not {across['combine']!r}")
+            if len(across) == 2:
+                raise OptionError(f"{name}: layer={across['layer']} gives one map; leave combine out")
+            wanted[name] = Wanted(name, build(cls, name, options), **across)
         except (OptionError, RequestError) as error:
             raise RequestError(f"--fuse {text}: {error}") from None
     return list(wanted.values())

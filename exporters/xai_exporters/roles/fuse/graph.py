@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
@@ -23,6 +22,7 @@ from ..material import Material
 from .embed import embed_preprocess
 from .fused_method import Wanted
 from .net import REGION, Net
+from .together import Size, levels_of, map_of, stretched
 
 RAW = "saliency_raw"
 """The tensor of the map before min-max. No file gives it as an output; the page's copies do."""
@@ -75,9 +75,10 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
         raise GraphError(f"the network's input is called {own!r}, a name that is reserved in bundles; rename it")
     if len(set(names)) < len(names):
         raise GraphError("an output of the network has the name of its input; rename it")
+    levels = levels_of(material, wanted)
     net = _begin(material, form)
-    raw = wanted.method.raw(net)
-    graph = _end(net, {_finish(net, raw, wanted.method.input_sized, form): SALIENCY})
+    raw, size = map_of(net, wanted, levels)
+    graph = _end(net, {_finish(net, raw, size, form): SALIENCY})
     rename(graph, {raw: RAW} | ({net.tensors[REGION]: SCORES} if REGION in net.tensors else {}))
     return graph
 
@@ -98,7 +99,7 @@ def _begin(material: Material, form: Form, bare: bool = False) -> Net:
 
 def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
     """The metadata that the file holds about itself, for people who have it without its bundle."""
-    options = options_of(wanted.method)
+    options = options_of(wanted.method) | wanted.across
     if "composite" in options:
         options["composite"] = composite_name(options["composite"])  # a file's name, without its path
     return {
@@ -112,26 +113,14 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
     }
 
 
-def _finish(net: Net, raw: ir.Value, input_sized: bool, form: Form) -> ir.Value:
-    """Resize if the form asks for it (bilinear, half-pixel centres), then min-max per image; a constant map gives zeros.
-
-    The resize is two products with constant matrices. They give the same numbers on every runtime; Resize does not. The minimum
-    is subtracted before the resize, too, because the resize would round a constant map unevenly.
-    """
-    op = net.op
-    h, w = net.size if input_sized else net.shape[1:]
-    shifted = op.Sub(raw, op.ReduceMin(raw, [1, 2], keepdims=1))
-    height, width = net.size if form.input_size else (h, w)
-    if (h, w) != (height, width):
-        shifted = net.resize(shifted, (h, w), (height, width))
-        shifted = op.Sub(shifted, op.ReduceMin(shifted, [1, 2], keepdims=1))
-    spread = op.ReduceMax(shifted, [1, 2], keepdims=1)
-    # a constant map has spread 0: its zeros are divided by the smallest normal number
-    saliency = op.Div(shifted, op.Max(spread, float(np.finfo(np.float32).tiny)))
+def _finish(net: Net, raw: ir.Value, own: Size, form: Form) -> ir.Value:
+    """Resize if the form asks for it, then min-max per image; see `stretched`."""
+    height, width = net.size if form.input_size else own
+    saliency = stretched(net, raw, own, (height, width))
     dtype = ir.DataType.FLOAT
     if form.uint8:
         dtype = ir.DataType.UINT8
-        saliency = op.Cast(op.Round(op.Mul(saliency, 255.0)), to=int(dtype))
+        saliency = net.op.Cast(net.op.Round(net.op.Mul(saliency, 255.0)), to=int(dtype))
     saliency.shape, saliency.type = ir.Shape([batch_of(net.image), height, width]), ir.TensorType(dtype)
     return saliency
 

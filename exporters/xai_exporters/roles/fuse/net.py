@@ -19,6 +19,7 @@ from xai_deploy.format.bundle import (
     SHARES,
     TARGET,
     WHERE,
+    at_level,
 )
 from xai_deploy.probabilities import why_none
 
@@ -28,7 +29,6 @@ from ...graph.measure import batch_of
 from ...relevance.composite import Composite
 from ...vjp.graph import Start, by_number, by_reference, by_target, turned_unit
 from ..material import Material
-from .interpolation import interpolation
 
 MOST_BYTES = 1 << 30
 """Largest size of a tensor of one image's copies in one batch."""
@@ -44,6 +44,7 @@ class Net:
 
     Copies share their weights, so that a network that occurs twice in a graph is stored once. `tensors` are the outputs of the
     copy that `plain`, `gradient` or `relevance` adds. The predicted class is found in them, so a method calls one of these first.
+    `level` is the number of the layer at which a method runs; for the next layer, these three give what is there already.
 
     Args:
         material: The network.
@@ -61,6 +62,7 @@ class Net:
         self._emit = Emitter(self.graph, "saliency")
         self.op = Ops(self._emit, "map", np.dtype(np.float32))
         self.tensors: dict[str, ir.Value] = {}
+        self.level = 0
         self.further = {
             port.name: self._input(
                 port.name,
@@ -166,7 +168,7 @@ class Net:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K,h,w) of the activation."""
-        channels, h, w = self.material.layer.shape
+        channels, h, w = self.material.cuts[self.level].shape
         return channels, h, w
 
     @property
@@ -255,17 +257,23 @@ class Net:
     @property
     def activation(self) -> ir.Value:
         """[N,K,h,w] float32."""
-        return self.floats(self.between[ACTIVATION])
+        return self.floats(self.between[at_level(ACTIVATION, self.level)])
+
+    @property
+    def tail(self) -> ir.Graph:
+        """Activation -> the network's outputs."""
+        return self.material.tails[self.level]
 
     def plain(self) -> None:
         """Add the tail; it gives the network's outputs."""
-        self.tensors = self.add(self.material.parts.tail, self.between)
+        self.tensors = self.tensors or self.add(self.material.parts.tail, self.between)
 
     def gradient(self) -> ir.Value:
         """Add the tail, and d(logit)/d(activation) [N,K,h,w] float32."""
-        part = self.material.gradient(from_image=False, start=self.start)
-        self.tensors = self.add(part, {**self.between, **self.start_feeds()})
-        return self.floats(self.tensors[GRADIENT])
+        if not self.tensors:
+            part = self.material.gradient(from_image=False, start=self.start)
+            self.tensors = self.add(part, {**self.between, **self.start_feeds()})
+        return self.floats(self.tensors[at_level(GRADIENT, self.level)])
 
     def gradient_at(self, x: ir.Value, copies: int = 1) -> dict[str, ir.Value]:
         """The network at inputs x [copies*N, ...] in its own type: `gradient` in their shape, `logits`, the other outputs."""
@@ -303,6 +311,8 @@ class Net:
             times_logits: Start with each logit's share of the score: the logit times its weight. Relevance is linear in its start,
                 so that of one class is multiplied by the logit afterwards.
         """
+        if self.tensors and not from_image:
+            return self.floats(self.tensors[at_level(RELEVANCE, self.level)])
         weighed = partial(by_reference, times_logits=times_logits)
         start = (
             weighed if self.reference is not None else by_number if self.numbers else partial(by_target, others=others)
@@ -310,7 +320,7 @@ class Net:
         part = self.material.relevance(composite, from_image, start)
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
         self.tensors = self.add(part, {**feeds, **self.start_feeds()})
-        relevance = self.floats(self.tensors[RELEVANCE])
+        relevance = self.floats(self.tensors[RELEVANCE if from_image else at_level(RELEVANCE, self.level)])
         if not times_logits or self.reference is not None:
             return relevance
         times: ir.Value = self.op.Mul(relevance, self.op.Reshape(self.logit, [-1, 1, 1, 1]))
@@ -354,13 +364,6 @@ class Net:
         known = op.Cast(op.Equal(inside, self.chosen), to=_FLOAT)
         row: ir.Value = op.Mul(op.Gather(matrix, op.Squeeze(inside, [1]), axis=0), known)
         return row
-
-    def resize(self, maps: ir.Value, source: tuple[int, int], size: tuple[int, int]) -> ir.Value:
-        """Maps [..., h, w] -> [..., H, W]: bilinear, half-pixel centres, as two products with constant matrices."""
-        down, across = (interpolation(before, after) for before, after in zip(source, size, strict=True))
-        # [H,h] x [...,h,w] x [w,W]
-        resized: ir.Value = self.op.MatMul(self.op.MatMul(down, maps), across.T)
-        return resized
 
     def floats(self, value: ir.Value) -> ir.Value:
         """A tensor as float32."""

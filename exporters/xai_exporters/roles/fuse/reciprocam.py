@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import ACTIVATION, LOGITS, WHERE
+from xai_deploy.format.bundle import LOGITS, WHERE
 
 from ...errors import GraphError
 from ...graph.measure import Measured, measure
@@ -50,7 +50,7 @@ class ReciproCam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        tail = net.material.parts.tail
+        tail = net.tail
         _, h, w = net.shape
         if self.score == "logit" and find_linear(tail, net.shape) is not None:
             net.plain()
@@ -61,7 +61,12 @@ class ReciproCam:
         if pooled is not None and _reads_only(tail, pooled, [LOGITS]):
             linear = last_linear(tail, net.classes) if self.score == "logit" else None
             names = [str(v.name) for v in tail.outputs]
-            if linear is not None and linear.hidden.name not in names and _reads_only(tail, linear.hidden, names):
+            if (
+                not net.tensors
+                and linear is not None
+                and linear.hidden.name not in names
+                and _reads_only(tail, linear.hidden, names)
+            ):
                 return self._with_the_image(net, pooled, linear)
             net.plain()
             return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})
@@ -83,7 +88,7 @@ class ReciproCam:
 
     def _with_the_image(self, net: Net, pooled: ir.Value, linear: LastLinear) -> ir.Value:
         """Form 2 for a logit. The image itself is one more row, so that weights before the last layer are read once, not twice."""
-        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        op, (_, h, w), tail = net.op, net.shape, net.tail
         shapes = measure(ir.Model(tail, ir_version=IR_VERSION))
         width = net.shape[0]
         own = _run(net, tail, list(tail.inputs), pooled, net.between)
@@ -106,7 +111,7 @@ class ReciproCam:
     def _pooled_rows(self, net: Net, pooled: ir.Value) -> ir.Value:
         """The pooled masked activations, [N*h*w, ...] in the form of `pooled`."""
         op, (channels, h, w) = net.op, net.shape
-        tail = net.material.parts.tail
+        tail = net.tail
         maps = net.activation
         if self.mask != "pixel":
             planes = self._masked(net, op.Reshape(maps, [-1, 1, h, w]))
@@ -132,10 +137,10 @@ class ReciproCam:
         else:
             features = op.Unsqueeze(net.activation, [1])
         # [N,1,K,h,w] x [1,h*w,1,h,w] -> [N,h*w,K,h,w]
-        feeds = {ACTIVATION: op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
+        feeds = {str(net.tail.inputs[0].name): op.Reshape(op.Mul(features, masks), [-1, channels, h, w])}
         if net.where is not None:
             feeds[WHERE] = net.repeated(h * w)[WHERE]
-        for value in net.material.parts.tail.inputs[1:]:
+        for value in net.tail.inputs[1:]:
             if str(value.name) in feeds:
                 continue
             assert value.shape is not None
@@ -147,7 +152,7 @@ class ReciproCam:
 
     def _score(self, net: Net, start: ir.Value, feeds: dict[str, ir.Value]) -> ir.Value:
         """The score explained [N,h,w]; h*w rows per image enter the tail at `start`."""
-        op, (_, h, w), tail = net.op, net.shape, net.material.parts.tail
+        op, (_, h, w), tail = net.op, net.shape, net.tail
         inputs = [start, *tail.inputs[1:]] if start is tail.inputs[0] else [start]
         linear = last_linear(tail, net.classes) if self.score == "logit" else None
         if linear is not None and linear.hidden not in inputs:
@@ -171,7 +176,7 @@ def _run(net: Net, tail: ir.Graph, inputs: list[ir.Value], end: ir.Value, feeds:
 
 def _as(net: Net, value: ir.Value, like: ir.Value) -> ir.Value:
     """A float32 tensor in the element type of one of the tail's tensors."""
-    dtype = like.dtype or net.material.parts.tail.inputs[0].dtype
+    dtype = like.dtype or net.tail.inputs[0].dtype
     if dtype != ir.DataType.FLOAT16 or value.dtype == dtype:
         return value
     cast: ir.Value = net.op.Cast(value, to=int(dtype))

@@ -11,6 +11,7 @@ from xai_deploy.format.bundle import LOGITS
 
 from ...errors import GraphError
 from .fused_method import fused
+from .interpolation import resized
 from .net import Net
 
 MOST_CHANNELS = 64
@@ -44,7 +45,7 @@ class ScoreCam:
         op, (height, width), spec = net.op, net.size, net.material.image
         net.plain()
         activation = net.activation
-        up = net.resize(activation, (h, w), (height, width))  # [N,K,H,W]
+        up = resized(net.op, activation, (h, w), (height, width))  # [N,K,H,W]
         low = op.ReduceMin(up, [2, 3], keepdims=1)
         spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
         # constant channels give masks of zeros, not 0/0
@@ -55,7 +56,7 @@ class ScoreCam:
         beside = net.repeated(channels)
         between = net.add(net.material.parts.head, {str(net.image.name): inputs, **beside})
         start = net.explained(self.score)
-        values = net.floats(net.add(net.material.parts.tail, {**beside, **between})[start])
+        values = net.floats(net.add(net.tail, {**beside, **between})[start])
         scores = net.scored(self.score, values) if start == LOGITS else values
         of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]
         flat = op.Reshape(activation, [-1, channels, h * w])
@@ -63,5 +64,5 @@ class ScoreCam:
         weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
         maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
         # resizing is linear: the resized sum is the sum of the resized channels
-        raw: ir.Value = op.Relu(net.resize(maps, (h, w), (height, width)))
+        raw: ir.Value = op.Relu(resized(net.op, maps, (h, w), (height, width)))
         return raw
