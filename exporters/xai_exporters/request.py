@@ -87,6 +87,7 @@ class Request:
         map: A tensor that holds a map of the network's own, for the method own-map.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
+        full_gradient: Write the graph of FullGrad, too: gradients at the image and at all biases.
         composite: Names or .toml files of further composites; each has relevance graphs of its own.
         pixel_relevance: Write graphs whose relevance goes down to the image, too.
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
@@ -212,6 +213,7 @@ class Request:
     ] = None
     input_gradient: Annotated[bool, Option(_GRAPHS, "write the graph of the gradient at the image, too")] = False
     guided: Annotated[bool, Option(_GRAPHS, "write the graph of guided backpropagation, too")] = False
+    full_gradient: Annotated[bool, Option(_GRAPHS, "write the graph of FullGrad, too")] = False
     composite: Annotated[
         tuple[str, ...],
         Option(

@@ -25,6 +25,7 @@ import torchvision
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from xai_exporters import Request, export
 
 from xai_deploy import Explainer, Finer, read_image
@@ -187,6 +188,33 @@ class Live:
         result: NDArray[Any] = torch.einsum("k,khw->hw", weights, self.activation[live]).relu().numpy()
         return result
 
+    def full(self) -> NDArray[Any]:
+        """The authors' FullGrad, resized with half-pixel centres; the biases are those of the convolutions."""
+        x = self.x.clone().requires_grad_()
+        with _Convolutions() as seen:
+            score = self.network(x)[0, self.target]
+        outputs, biases = zip(*seen.kept, strict=True)
+        own, *gradients = torch.autograd.grad(score, [x, *outputs])
+        products = [own * x, *(g * b[:, None, None] for g, b in zip(gradients, biases, strict=True))]
+        total = torch.zeros(self.x.shape[2:])
+        for size in (product.detach().abs() for product in products):
+            total += self.up(((size - size.min()) / (size.max() - size.min()))[0]).sum(0)
+        return total.numpy()
+
+
+class _Convolutions(TorchFunctionMode):
+    """Keeps the output and the bias of every convolution that has one."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        y = func(*args, **(kwargs or {}))
+        if func is not F.conv2d or args[2] is None:
+            return y
+        self.kept.append((y, args[2]))
+        return y.clone()  # a ReLU in place would overwrite y
+
 
 class _Removing:
     def __init__(self, handle: Any) -> None:
@@ -201,6 +229,7 @@ class _Removing:
 def cases(live: Live) -> Iterator[tuple[str, str, dict[str, Any], Any, NDArray[Any]]]:
     """Method, the oracle's name, options, target, the oracle's map."""
     peer = "pytorch-grad-cam 1.5.7"
+    yield "full-grad", "the authors' code in torch", {}, live.target, live.full()
     yield "eigen-cam", peer, {"centred": True}, live.target, live.peer("EigenCAM")
     yield "eigen-grad-cam", peer, {"centred": True}, live.target, live.peer("EigenGradCAM")
     yield "grad-cam", f"{peer}, FinerCAM", {}, Finer(None, 3, 0.6, "probability"), live.peer("FinerCAM")
@@ -224,7 +253,9 @@ def main() -> None:
     for name in parser.parse_args().networks:
         make, layer, file, options = NETWORKS[name]
         with tempfile.TemporaryDirectory() as folder:
-            path = export(Request(DATA / "weights" / file, output_path=Path(folder) / "net.xai", **options)).path
+            path = export(
+                Request(DATA / "weights" / file, output_path=Path(folder) / "net.xai", full_gradient=True, **options)
+            ).path
             ours = {backend: Explainer(path, backend) for backend in ("onnxruntime", "openvino")}
             x = ours["onnxruntime"].prepare(photo)
             live = Live(make(), layer, x.x)

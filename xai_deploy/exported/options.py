@@ -29,12 +29,13 @@ _REPEATED = ("composite", "input", "input_image")
 _PASSED = (
     *(*_OF_FILES, "arch_options", "input_shape", "keep_batchnorm", "name", "output", "roles", "split"),
     *("explain_input", "input", "input_image"),
-    *("all_graphs", "guided", "input_gradient", "pixel_relevance", "trust_code", "trust_pickle"),
+    *("all_graphs", "full_gradient", "guided", "input_gradient", "pixel_relevance", "trust_code", "trust_pickle"),
     *("preprocess", "resize", "interpolation", "antialias", "color", "scale", "mean", "std", "input_range", "shown"),
 )
 _BY_ROLE = {
     "input-gradient": (flag("input_gradient"),),
     "guided-gradient": (flag("guided"),),
+    "full-gradient": (flag("full_gradient"),),
     "pixel-relevance": (flag("pixel_relevance"),),
 }
 

@@ -7,7 +7,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .graphs import ACTIVATION, GRADIENT, LOGITS, PIXEL_LOGITS, RELEVANCE, SEED, SHARES, TARGET, Port, fused_method
+from .graphs import (
+    ACTIVATION,
+    FULL_GRADIENT,
+    GRADIENT,
+    LOGITS,
+    PIXEL_LOGITS,
+    RELEVANCE,
+    SEED,
+    SHARES,
+    TARGET,
+    Port,
+    fused_method,
+)
 from .layers import at_level
 from .manifest import Manifest, regions
 
@@ -104,6 +116,7 @@ def port_fault(manifest: Manifest, level: int = 0) -> str | None:
         TARGET: (),
         SEED: scores,
         SHARES: scores,
+        FULL_GRADIENT: manifest.input.size,
         **{port.name: port.shape for port in manifest.inputs},
         **{port.name: port.shape for port in regions(manifest)},
         **{side.name: side.shape for side in manifest.side},

@@ -17,6 +17,7 @@ DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
 SHARES = "region_probabilities"
 GRADIENT = "gradient"
 RELEVANCE = "relevance"
+FULL_GRADIENT = "full_gradient"
 SALIENCY = "saliency_map"
 OWN_MAP = "own_map"
 RESERVED = (
@@ -32,7 +33,9 @@ RESERVED = (
     OWN_MAP,
     GRADIENT,
     RELEVANCE,
+    FULL_GRADIENT,
 )
+_PROPAGATED = (GRADIENT, RELEVANCE, FULL_GRADIENT)
 _FUSED = "fused-"  # prefix of the roles whose graphs give a map together with the network's outputs
 PREDICTED, BY_SEED = -1, -2  # values of `target` that are no class: the predicted class, and the seed alone
 
@@ -81,7 +84,7 @@ class Graph:
 
     @property
     def propagated(self) -> str | None:
-        """The output with the result of propagating a seed back: `gradient` or `relevance`; None if the graph takes no seed."""
+        """The output with the result of propagating a seed back; None if the graph takes no seed."""
         if all(port.name != SEED for port in self.takes):
             return None
-        return next((port.name for port in self.gives if port.name in (GRADIENT, RELEVANCE)), None)
+        return next((port.name for port in self.gives if port.name in _PROPAGATED), None)

@@ -14,6 +14,7 @@ field blank. The graphs:
   vector of the target (of the predicted class for target -1, none for target -2) + the seed;
 - `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
   `gradient` in the shape and layout of the input;
+- `full-gradient` (on request): the same inputs -> the same outputs and `full_gradient` [N,H,W], FullGrad's map of the image;
 - `relevance`, `relevance-COMPOSITE`: as `gradient`, but with `relevance` [N,K,h,w] instead of the gradient: s, propagated back to
   the activation by the composite's rules; `pixel-relevance`, `pixel-relevance-COMPOSITE` (on request): the same at the input;
 - `fused-METHOD` (on request): the network input and `target` -> the network's outputs under their own names and

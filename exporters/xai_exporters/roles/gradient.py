@@ -1,10 +1,11 @@
-"""The gradient at the layer, at the image, and by guided backpropagation."""
+"""The gradient at the layer, at the image, by guided backpropagation, and at the image and all biases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..request import Request
+from ..vjp.full_gradient import full_gradient_graph
 from ..vjp.guided import guided_gradient_graph
 from .role import Kind, Role, kinds
 
@@ -25,6 +26,14 @@ def _roles(request: Request) -> Iterator[Role]:
         "image",
         needs_layer=False,
         asked=request.guided,
+        at_layer="gradient",
+    )
+    yield Role(
+        "full-gradient",
+        lambda material: full_gradient_graph(material.whole, material.logits.classes, material.image),
+        "image",
+        needs_layer=False,
+        asked=request.full_gradient,
         at_layer="gradient",
     )
 

@@ -7,7 +7,8 @@ graph finds it itself, so that nobody has to run the network twice. `target` -2 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -33,7 +34,7 @@ from ..backward.rules import FLOATS, RuleTable, Table, floats_of
 from ..backward.walker import propagate
 from ..errors import GraphError
 from ..graph.emit import Emitter, Ops
-from ..graph.measure import batch_of, measure
+from ..graph.measure import Measured, batch_of, measure
 from ..graph.writing import IR_VERSION, step_aside
 from .integers import to_layers
 from .quantised import to_floats
@@ -144,6 +145,50 @@ def gradient_graph(
     return backward_graph(forward, classes, lambda _: table, GRADIENT, start, layers=layers)
 
 
+class Ends(Protocol):
+    """Where a walk goes to, and what its graph gives of what comes back there."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the graph's further outputs."""
+
+    def targets(self, graph: ir.Graph, logits: ir.Value, shapes: Measured) -> list[ir.Value]:
+        """The tensors to which the walk goes."""
+
+    def results(
+        self, graph: ir.Graph, logits: ir.Value, shapes: Measured, targets: Sequence[ir.Value], back: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        """The further outputs, made of what came back at each target."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The first input, and the activations of further layers: the result at each is an output.
+
+    Attributes:
+        name: The name of the first one's output.
+        count: How many tensors.
+    """
+
+    name: str
+    count: int
+
+    @property
+    def names(self) -> list[str]:
+        """See `Ends`."""
+        return [at_level(self.name, level) for level in range(self.count)]
+
+    def targets(self, graph: ir.Graph, logits: ir.Value, shapes: Measured) -> list[ir.Value]:
+        """See `Ends`."""
+        return [graph.inputs[0], *(_at(graph, level) for level in range(1, self.count))]
+
+    def results(
+        self, graph: ir.Graph, logits: ir.Value, shapes: Measured, targets: Sequence[ir.Value], back: Sequence[ir.Value]
+    ) -> list[ir.Value]:
+        """See `Ends`."""
+        return [_result(graph, *of, logits.dtype) for of in zip(self.names, targets, back, strict=True)]
+
+
 def backward_graph(
     forward: ir.Graph,
     classes: int,
@@ -153,6 +198,7 @@ def backward_graph(
     prepare: Callable[[ir.Graph], object] = lambda graph: None,
     layers: int = 1,
     alone: bool = False,
+    ends: Ends | None = None,
 ) -> ir.Graph:
     """As `gradient_graph`, for any table of rules.
 
@@ -170,6 +216,7 @@ def backward_graph(
         layers: To how many tensors the walk goes: to the first input, and to those called `activation_1`, ..., which are inputs or
             computed on the way. Each has an output.
         alone: See `walker.propagate`.
+        ends: Where the walk goes to, if not to `layers`.
 
     Raises:
         RuleError, GraphError: As in `gradient_graph`.
@@ -182,8 +229,8 @@ def backward_graph(
     for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
         copy.shape, copy.type = value.shape, value.type
     prepare(graph)
-    names = [at_level(name, level) for level in range(layers)]
-    _free(graph, (TARGET, SEED, *names))
+    ends = ends or Layers(name, layers)
+    _free(graph, (TARGET, SEED, *ends.names))
     _infer_types(graph)
     to_layers(graph)
     computed = widen(graph)
@@ -193,10 +240,9 @@ def backward_graph(
     shapes = measure(ir.Model(graph, ir_version=IR_VERSION))
     [logits] = [v for v in graph.outputs if v.name == LOGITS]
     begin = _seeded(graph, logits, classes, start)
-    ends = [graph.inputs[0], *(_at(graph, level) for level in range(1, layers))]
-    targets = [computed.get(end, end) for end in ends]
-    propagated = propagate(graph, *begin, targets, table_for(graph), shapes, name, alone)
-    results = [_result(graph, *of, logits.dtype) for of in zip(names, targets, propagated, strict=True)]
+    walked = [computed.get(end, end) for end in ends.targets(graph, logits, shapes)]
+    back = propagate(graph, *begin, walked, table_for(graph), shapes, name, alone)
+    results = ends.results(graph, logits, shapes, walked, back)
     to_floats(graph, shapes)
     narrow_outputs(graph, forward)
     graph.outputs.extend(results)
