@@ -30,11 +30,12 @@ def test_maps_are_pytorch_grad_cams(case: str, tmp_path: Path) -> None:
     done = export(Request(tmp_path / f"{name}.pt", layer, tmp_path / "net.xai", input_shape=(3, 64, 64)))
     with torch.no_grad():
         targets = network(x).argmax(1).tolist()
+    explainers = [Explainer(done.path, backend) for backend in ("onnxruntime", "openvino")]
     for method, (_, options) in PEERS.items():
         wanted = peer_map(method, network, layer, x, [itemgetter(t) for t in targets])
-        for backend in ("onnxruntime", "openvino"):
-            got = Explainer(done.path, backend).explain(x.numpy(), method, targets, **options).raw
+        for explainer in explainers:
+            got = explainer.explain(x.numpy(), method, targets, **options).raw
             assert got.shape == wanted.shape
             assert wanted.any()
             for mine, theirs in zip(got, wanted, strict=True):
-                assert np.abs(mine - theirs).max() <= 1e-4 * np.abs(wanted).max(), (method, backend)
+                assert np.abs(mine - theirs).max() <= 1e-4 * np.abs(wanted).max(), (method, explainer.backend)

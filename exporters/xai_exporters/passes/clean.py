@@ -29,6 +29,7 @@ from .counted_gather import reduce_counted_gathers
 from .decompose import decompose
 from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
+from .foldable import may_fold
 from .listed_parts import write_parts
 from .network_inputs import Asked, bind_further, numbers_of, order_inputs
 from .opset import OPSET
@@ -235,7 +236,7 @@ def free_name(name: str) -> str:
 def _fold(model: ir.Model) -> None:
     """Fold constants and drop unused nodes. QuantizeLinear and DequantizeLinear stay: they are part of the network's meaning."""
     outputs = [str(v.name) for v in model.graph.outputs]
-    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False)
+    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=may_fold)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.IdentityEliminationPass()(model)
     name_outputs(model.graph, outputs)
