@@ -26,7 +26,11 @@ def may_fold(node: ir.Node) -> bool | None:
     held = [None if value is None else value.const_value for value in node.inputs]
     if node.domain not in ("", "ai.onnx") or any(one is not None and one.size > _INPUT for one in held):
         return None
-    return False if _numbers(node.op_type, [None if one is None else one.numpy() for one in held]) > _MOST else None
+    try:
+        large = _numbers(node.op_type, [None if one is None else one.numpy() for one in held]) > _MOST
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # a malformed node, which a runtime refuses
+        return None
+    return False if large else None
 
 
 def _numbers(op: str, inputs: list[NDArray[Any] | None]) -> float:
@@ -41,7 +45,7 @@ def _numbers(op: str, inputs: list[NDArray[Any] | None]) -> float:
         case "OneHot", [np.ndarray() as index, np.ndarray() as depth, *_]:
             count = index.size * math.prod(depth.ravel().tolist())
         case "Range", [np.ndarray() as start, np.ndarray() as limit, np.ndarray() as delta] if delta.any():
-            count = float((limit.astype(np.float64) - start) / delta)
+            count = float(((limit.astype(np.float64) - start) / delta).flat[0])
         case "Pad", [np.ndarray() as x, np.ndarray() as pads, *rest]:
             axes = range(x.ndim) if len(rest) < 2 or rest[1] is None else rest[1].ravel().tolist()
             sides = dict(enumerate(x.shape))

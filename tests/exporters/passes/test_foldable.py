@@ -60,3 +60,12 @@ def test_the_count_is_that_of_onnxs_own_evaluator(op: str) -> None:
     [result] = evaluator.run(None, {})
     inputs = [given.get(name) for name in node.input]
     assert foldable._numbers(op, inputs) == result.size == 40
+
+
+@pytest.mark.parametrize("pads", [[1, 1, 1], [1] * 6, []], ids=str)
+def test_a_malformed_node_is_left_to_the_runtime(pads: list[int]) -> None:
+    b = o.Build()
+    most = b("ReduceMax", b("Pad", one(b), b.weight(np.array(pads, np.int64))), keepdims=0)
+    model = b.model(b("Add", b.linear(b.pooled(b.features())), most, out="scores"))
+    with pytest.raises(GraphError):
+        clean(model, None)
