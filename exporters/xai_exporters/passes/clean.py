@@ -38,6 +38,7 @@ from .stated_padding import state_padding
 from .stored_codes import store_codes
 from .supported import require_standard_ops
 from .weights_aside import read_at_common_opset
+from .written_quantisers import mark_quantisers
 from .zero_padded_pooling import separate_zero_padding
 
 log = logging.getLogger(__name__)
@@ -171,6 +172,7 @@ def _clean(
     _fold(model)
     if any([write_parts(model), store_codes(graph)]):
         _fold(model)
+    mark_quantisers(graph)
     require_standard_ops(model)
     common.NameFixPass()(model)
     for index, node in enumerate(graph):

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..backward.rules import Step
 from ..graph.emit import Ops
-from ..graph.reading import constant_of
+from ..graph.reading import STRAIGHT, constant_of
 from .table import vjp
 
 
@@ -119,14 +119,25 @@ def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 @vjp("Clip")
 def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6."""
+    """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6; codes of a quantiser reach their bounds: dx = dy there."""
     step.only_first()
     low, high = step.optional(1), step.optional(2)
+    if _are_codes(step.x):
+        dy = dy if low is None else op.Where(op.GreaterOrEqual(step.x, low), dy, 0.0)
+        return dy if high is None else op.Where(op.LessOrEqual(step.x, high), dy, 0.0)
     if low is not None:
         dy = op.Where(op.Greater(step.y, low), dy, 0.0)
     if high is not None:
         dy = op.Where(op.Less(step.y, high), dy, 0.0)
     return dy
+
+
+def _are_codes(value: ir.Value) -> bool:
+    """Whether a quantiser's rounding gives these numbers, or its zero point moved them."""
+    node = value.producer()
+    while node is not None and node.op_type in ("Add", "Sub") and STRAIGHT not in node.metadata_props:
+        node = next((x.producer() for x in node.inputs if x is not None and x.producer() is not None), None)
+    return node is not None and STRAIGHT in node.metadata_props
 
 
 @vjp("Where", broadcasts=True)
