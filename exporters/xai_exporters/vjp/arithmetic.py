@@ -119,7 +119,7 @@ def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
 
 @vjp("Clip")
 def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
-    """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6; codes of a quantiser reach their bounds: dx = dy there."""
+    """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6; codes reach their bounds: dx = dy there."""
     step.only_first()
     low, high = step.optional(1), step.optional(2)
     if _are_codes(step.x):
