@@ -68,7 +68,7 @@ def test_what_a_network_does_not_allow(bundles: Bundles) -> None:
     manifest = Bundle.open(bundles("uint8", gradients=True).path).manifest
     relevance = {"clrp", "lrp", "relevance-cam", "sglrp"}
     assert set(left_out([manifest], "all")) - relevance == {
-        *("integrated-gradients", "own-map", "smooth-grad-cam++", "smoothgrad", "ss-cam"),
+        *("full-grad", "integrated-gradients", "own-map", "smooth-grad-cam++", "smoothgrad", "ss-cam"),
         *("extremal-perturbation", "meaningful-perturbation"),
     }
     assert "takes uint8 images" in left_out([manifest], "all")["smoothgrad"]
