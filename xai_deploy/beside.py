@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -181,6 +182,43 @@ def of_commands(texts: Sequence[str], paths: Sequence[Path], manifest: Manifest)
         if name not in images and _is_for_each(given[name], ports[name]) and len(given[name]) not in (1, len(paths)):
             raise ShapeError(f"--input {text}: holds {len(given[name])} rows for {len(paths)} images")
     return given
+
+
+class ByPath:
+    """What a command line gives by `--input`, for images by their paths.
+
+    Args:
+        texts: As for `of_commands`.
+        paths: All images.
+        manifest: The bundle's manifest.
+
+    Raises:
+        InputError: See `of_commands`.
+    """
+
+    def __init__(self, texts: Sequence[str], paths: Sequence[Path], manifest: Manifest) -> None:
+        self._given, self._manifest = of_commands(texts, paths, manifest), manifest
+        self._places = {path: place for place, path in enumerate(paths)}
+
+    def of(self, paths: Sequence[Path]) -> Given:
+        """What belongs to some of the images, as `Explainer.explain` takes it."""
+        return of_some(self._given, [self._places[path] for path in paths], self._manifest)
+
+    def digest(self, path: Path) -> str:
+        """The SHA-256 digest of what is given with an image: names, numbers and the bytes of files; empty if nothing is given."""
+        if not self._given:
+            return ""
+        whole = hashlib.sha256()
+        for name, value in sorted(self.of([path]).items()):
+            own = value[0] if isinstance(value, list) else value
+            whole.update(repr(name).encode())
+            if isinstance(own, (str, os.PathLike)):
+                with Path(own).open("rb") as file:
+                    whole.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                array = np.asarray(own, np.float64).ravel()  # a row of a table, and an array for all, are the same here
+                whole.update(array.tobytes())
+        return whole.hexdigest()
 
 
 def of_some(given: Given, index: Sequence[int], manifest: Manifest) -> Given:

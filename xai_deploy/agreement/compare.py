@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..beside import Given
 from ..caveats import Gives, gives
 from ..errors import NotApplicableError
 from ..explainer import Explainer
@@ -119,7 +120,11 @@ class ImageAgreement:
 
 
 def explain(
-    explainer: Explainer, images: Sequence[NDArray[Any]], methods: Mapping[str, Spec], target: Any = None
+    explainer: Explainer,
+    images: Sequence[NDArray[Any]],
+    methods: Mapping[str, Spec],
+    target: Any = None,
+    inputs: Given | None = None,
 ) -> Explained:
     """Explain images by several methods, for the predicted classes or for those of a reference.
 
@@ -129,6 +134,7 @@ def explain(
         methods: Title -> name and options.
         target: A reference's `Explained.wanted`; or, for anything but classes, what is explained. None: the predicted classes; of
             dense scores the most frequent class, in its region.
+        inputs: What the network takes beside the images, as for `Explainer.explain`.
 
     Raises:
         NotApplicableError: The network's output is not a probability.
@@ -136,7 +142,7 @@ def explain(
     """
     manifest = explainer.bundle.manifest
     if manifest.scores.kind != "classes":
-        return _explain_other(explainer, images, methods, target)
+        return _explain_other(explainer, images, methods, target, inputs)
     if not has_probabilities(manifest.activation, manifest.classes):
         reason = (
             "the network has a single output without a sigmoid"
@@ -144,15 +150,17 @@ def explain(
             else why_none("scores")
         )
         raise NotApplicableError(f"{explainer.bundle.path}: {reason}; there is no probability to compare")
-    explained = explainer.explain_many(images, list(methods.values()), [target])
+    explained = explainer.explain_many(images, list(methods.values()), [target], inputs)
     logits = explained[0].logits
     own = probabilities(logits, manifest.activation)
     return Explained(logits, own, {title: e.heatmap for title, e in zip(methods, explained, strict=True)})
 
 
-def _explain_other(explainer: Explainer, images: Sequence[Any], methods: Mapping[str, Spec], target: Any) -> Explained:
-    own = target if isinstance(target, Settled) else settled(explainer, images, target)
-    explained = explainer.explain_many(images, list(methods.values()), [own])
+def _explain_other(
+    explainer: Explainer, images: Sequence[Any], methods: Mapping[str, Spec], target: Any, inputs: Given | None
+) -> Explained:
+    own = target if isinstance(target, Settled) else settled(explainer, images, target, inputs)
+    explained = explainer.explain_many(images, list(methods.values()), [own], inputs)
     first, dense = explained[0], own.where is not None
     shares = first.probabilities
     return Explained(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..beside import Given
 from ..caveats import GIVES, Gives
 from ..errors import NotApplicableError, NotPredictedError, ShapeError, TargetError
 from ..explainer import Explainer
@@ -20,7 +21,7 @@ Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 
 
-def settled(explainer: Explainer, images: Sequence[Any], target: Target) -> Settled:
+def settled(explainer: Explainer, images: Sequence[Any], target: Target, inputs: Given | None = None) -> Settled:
     """What the reference explains, so that the deployed network can be asked for the same: its regions, classes and vectors.
 
     An image in which the network predicts the class nowhere is explained as a whole: the class's mean score everywhere.
@@ -28,7 +29,7 @@ def settled(explainer: Explainer, images: Sequence[Any], target: Target) -> Sett
     Raises:
         TargetError: The target does not fit the network or an image.
     """
-    prepared, sizes = explainer.prepare(list(images)), [(image.shape[0], image.shape[1]) for image in images]
+    prepared, sizes = explainer.prepare(list(images), inputs), [(image.shape[0], image.shape[1]) for image in images]
     each = settle_each(explainer, prepared, target, sizes)
     parts = []
     for i, answer in enumerate(each):

@@ -53,7 +53,7 @@ class RecordingHeader:
         runtime: Backend, device and precision, as text for people.
         methods: Title -> method and options, in the order of the heatmaps.
         images: The images' file names.
-        pixels: The digest of each image's pixels.
+        pixels: The digest of each image's pixels, followed by that of what is given with it, if the network takes more.
         layer: The layer at which the network was cut; empty if that is not known.
         gives: What the network gives.
         shared: Whether `probabilities` are probabilities.
@@ -92,8 +92,8 @@ class Recording:
                 **_other_arrays(self.explained),
             )
 
-    def rows(self, names: Sequence[str], images: Sequence[NDArray[Any]]) -> Explained:
-        """What was recorded of these images, in their order.
+    def rows(self, names: Sequence[str], images: Sequence[NDArray[Any]], beside: Sequence[str] = ()) -> Explained:
+        """What was recorded of these images, in their order. `beside` are the digests of what is given with each, see `ByPath`.
 
         Raises:
             RecordingError: An image was not recorded, or was recorded with other pixels.
@@ -101,13 +101,13 @@ class Recording:
         # By file name, because the folder may differ; the digest then shows a different image of the same name.
         known = {name: row for row, name in enumerate(self.header.images)}
         rows = []
-        for name, image in zip(names, images, strict=True):
+        for name, image, own in zip(names, images, beside or [""] * len(names), strict=True):
             if name not in known:
                 raise RecordingError(f"{name}: not among the {len(known)} images that were recorded; record it too")
-            if digest(image) != self.header.pixels[known[name]]:
+            if digest(image) + own != self.header.pixels[known[name]]:
                 raise RecordingError(
-                    f"{name}: its pixels differ from those recorded under this name; give the same file (a PNG, if another "
-                    "OpenCV decodes it)"
+                    f"{name}: its pixels{', or what --input gives with it,' * bool(own)} differ from those "
+                    "recorded under this name; give the same file (a PNG, if another OpenCV decodes it)"
                 )
             rows.append(known[name])
         heatmaps = {title: heat[rows] for title, heat in self.explained.heatmaps.items()}

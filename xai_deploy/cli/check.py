@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from ..agreement.networks import described, warn_of_differences, warn_of_referen
 from ..agreement.other_outputs import ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
-from ..caveats import GIVES, Gives, gives, require_images, warn_of
-from ..errors import ImageFileError, InputError, NotApplicableError, OptionError
-from ..format.bundle import MANIFEST, Input
+from ..beside import ByPath
+from ..caveats import GIVES, Gives, gives, warn_of
+from ..errors import InputError, NotApplicableError, OptionError
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
-from ..foundation.progress import progress
 from ..foundation.whole_files import write_whole
 from ..methods import applicable, create
 from ..methods.method import lacks
@@ -32,15 +31,15 @@ from ..preprocess import as_photo
 from ..reports import require as require_reports
 from ..targets import Like, Target
 from . import examples
-from .arguments import Bad, expand_sets, find_images, parse_methods, parse_target, read_chunks, with_segments
+from .arguments import Bad, expand_sets, parse_methods, parse_target, with_segments
 from .check_figures import add_limits, limits_of, show
+from .check_images import chunks, find
 from .console import Parser, command, silence_opencv
 from .model_file import RECORDING, add_export, export_of, is_model
 
 PROGRAM = "xai-check"
 DISAGREE = 1
 DEFAULT = ("reciprocam", "grad-cam", "relevance-cam")  # those for which both bundles have the graphs
-_CHUNK = 16
 _COMPARING = (
     "backend",
     "device",
@@ -75,7 +74,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if len(arguments.paths) < 2:
         raise InputError("give REFERENCE, DEPLOYED and at least one image")
     deployed_path, *images = arguments.paths
-    files = _find(images, arguments, "give one REFERENCE and one DEPLOYED, then images")
+    files = find(images, arguments, "give one REFERENCE and one DEPLOYED, then images")
     reference = _Reference(arguments)
     warned = [arguments.reference]
     deployed = _open(deployed_path, arguments.backend, arguments.device, arguments.precision, arguments, warned)
@@ -87,13 +86,15 @@ def _check(arguments: argparse.Namespace) -> int:
     methods = _methods(arguments, reference, deployed)
     agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
+    beside = ByPath(arguments.input or (), files, manifest)
+    own = reference.beside(arguments.input or (), files, beside)
     moved, spec = check_report.MostMoved(), deployed.bundle.manifest.input
-    for paths, pictures in _chunks(files, arguments, skipped, spec):
+    for paths, pictures in chunks(files, arguments, skipped, spec):
         # A recording knows its images by file name, because their folder on the device may be another.
         names = [path.name if reference.recording else str(path) for path in paths]
-        wanted = reference.explain(names, pictures, methods, target)
+        wanted = reference.explain(paths, pictures, methods, target, own)
         # Both explain what the reference explains, even if the deployed network predicts another class.
-        got = agreement.explain(deployed, pictures, methods, wanted.wanted)
+        got = agreement.explain(deployed, pictures, methods, wanted.wanted, beside.of(paths))
         warn_of_reference(names, wanted)
         chunk = agreement.compare(names, wanted, got)
         agreements += chunk
@@ -135,7 +136,7 @@ def _record(arguments: argparse.Namespace) -> int:
     if out.exists() and not (arguments.overwrite and out.is_file()):
         raise InputError(f"{out}: exists; choose another name" + (", or give --overwrite" if out.is_file() else ""))
     require_place(arguments.record)
-    files = _find(arguments.paths, arguments, "with --record give one REFERENCE, then images")
+    files = find(arguments.paths, arguments, "with --record give one REFERENCE, then images")
     names = [path.name for path in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -144,13 +145,16 @@ def _record(arguments: argparse.Namespace) -> int:
     methods = _methods(arguments, None, explainer)
     own = gives(explainer.bundle.manifest)
     target = _target(arguments, own, explainer)
+    beside = ByPath(arguments.input or (), files, explainer.bundle.manifest)
     parts: list[Explained] = []
     pixels: list[str] = []
     names = []
-    for paths, pictures in _chunks(files, arguments, [], explainer.bundle.manifest.input):
+    for paths, pictures in chunks(files, arguments, [], explainer.bundle.manifest.input):
         names += [path.name for path in paths]
-        parts.append(agreement.explain(explainer, pictures, methods, target))
-        pixels += [recording.digest(picture) for picture in pictures]
+        parts.append(agreement.explain(explainer, pictures, methods, target, beside.of(paths)))
+        pixels += [
+            recording.digest(picture) + beside.digest(path) for path, picture in zip(paths, pictures, strict=True)
+        ]
     facts = described(explainer)
     written = {
         title: RecordedMethod(name, {key: str(value) for key, value in options.items()})
@@ -200,14 +204,24 @@ class _Reference:
                 "name": header.network, "digest": header.digest, "layer": header.layer, "runtime": header.runtime
             }  # fmt: skip
 
+    def beside(self, texts: Sequence[str], files: Sequence[Path], deployed: ByPath) -> ByPath:
+        """What the reference takes beside the images; a recording knows what the deployed network takes."""
+        return deployed if self.explainer is None else ByPath(texts, files, self.explainer.bundle.manifest)
+
     def explain(
-        self, names: Sequence[str], pictures: Sequence[Any], methods: dict[str, agreement.Spec], target: Target
+        self,
+        paths: Sequence[Path],
+        pictures: Sequence[Any],
+        methods: dict[str, agreement.Spec],
+        target: Target,
+        beside: ByPath,
     ) -> Explained:
         if self.recording is not None:
-            every = self.recording.rows(names, pictures)
+            names = [path.name for path in paths]
+            every = self.recording.rows(names, pictures, [beside.digest(path) for path in paths])
             return replace(every, heatmaps={title: every.heatmaps[title] for title in methods})
         assert self.explainer is not None
-        return agreement.explain(self.explainer, pictures, methods, target)
+        return agreement.explain(self.explainer, pictures, methods, target, beside.of(paths))
 
 
 def _target(arguments: argparse.Namespace, own: Gives, explainer: Explainer | None) -> Target:
@@ -255,8 +269,6 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
-    if explainer.bundle.manifest.further.ports:
-        require_images(explainer, path, PROGRAM)
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer
@@ -294,16 +306,6 @@ def _methods(
     return {name: (name, {}) for name in chosen}
 
 
-def _find(paths: Sequence[str], arguments: argparse.Namespace, bundles: str) -> list[Path]:
-    """The image files; the message about a bundle among them ends with `bundles`, which says how many bundles the call takes."""
-    try:
-        return find_images(paths, recursive=arguments.recursive)
-    except ImageFileError:
-        if bundle := next((path for path in paths if (Path(path) / MANIFEST).is_file()), None):
-            raise InputError(f"{bundle}: is a bundle, but an image is expected here; {bundles}") from None
-        raise
-
-
 def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """Refuse options that have no effect in this call.
 
@@ -314,26 +316,6 @@ def _refuse(arguments: argparse.Namespace, names: Sequence[str], why: str) -> No
     for name in names:
         if getattr(arguments, name) != parser.get_default(name):
             raise InputError(f"--{name.replace('_', '-')}: {why}")
-
-
-def _chunks(
-    files: Sequence[Path], arguments: argparse.Namespace, skipped: list[Bad], spec: Input
-) -> Iterator[tuple[tuple[Path, ...], tuple[Any, ...]]]:
-    """The images that can be read, in chunks. With --skip-bad the others are reported and added to `skipped`.
-
-    Raises:
-        InputError: An image can't be read, and --skip-bad is not given; or none can be read.
-    """
-    chunks = read_chunks(files, _CHUNK, arguments.max_pixels, spec, arguments.input_range)
-    for chunk in progress(chunks, len(files), "images", not arguments.quiet and len(files) > 1, len):
-        bad = [item for item in chunk if isinstance(item, Bad)]
-        for item in bad:
-            item.report(arguments.skip_bad)
-        skipped += bad
-        if good := [item for item in chunk if not isinstance(item, Bad)]:
-            yield tuple(zip(*good, strict=True))
-    if len(skipped) == len(files):
-        raise InputError(f"none of the {len(files)} images can be read")
 
 
 def _parser() -> Parser:
@@ -371,6 +353,7 @@ def _parser() -> Parser:
     add("--like", action="append", metavar="FILE", help="for embeddings: an image, or a vector (.npy), to be alike to")
     parser.add_recursive()
     parser.add_skip_bad()
+    parser.add_inputs()
     add("--reference-backend", choices=backend_names(), help="runtime of the reference (default: the first installed)")
     add("--reference-device", default="cpu", help="device of the reference (default: cpu)")
     add(

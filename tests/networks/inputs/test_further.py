@@ -20,6 +20,7 @@ from xai_exporters.cli import main as xai_export
 from xai_exporters.errors import GraphError, LayerError, RequestError, SourceError
 
 from xai_deploy import Explainer, write_image
+from xai_deploy.agreement.recording import read
 from xai_deploy.cli.bench import main as bench
 from xai_deploy.cli.check import main as check
 from xai_deploy.cli.evaluate import main as evaluate
@@ -370,8 +371,28 @@ def test_refused_exports(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert onnx.load(facts).graph.input[2].name == "temperature"
 
 
+def test_check_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording holds torch's scores of each image with its own depth; another depth is refused, and so is none."""
+    for name, pictures in (("rgb", RGB), ("depth", DEPTH)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(pictures):
+            write_image(tmp_path / name / f"{i}.png", image if image.shape[-1] == 3 else np.repeat(image, 3, -1))
+    bundle, recorded, images = str(folder / "fusion.xai"), str(tmp_path / "r.npz"), str(tmp_path / "rgb")
+    given = ["-m", "grad-cam", "-q", "--input", f"depth={tmp_path / 'depth'}"]
+    assert check([*given, "--record", recorded, bundle, images]) == 0
+    want = seeded(Fusion)(prepared(RGB), prepared(DEPTH)).detach().numpy()
+    np.testing.assert_allclose(read(Path(recorded)).explained.logits, want, atol=1e-4 * np.abs(want).max())
+    for reference in (bundle, recorded):
+        assert check([*given, "-b", "openvino", reference, bundle, images]) == 0
+    wrong = [*given[:3], "--input", f"depth={tmp_path / 'depth' / '1.png'}"]
+    assert check([*wrong, recorded, bundle, images]) == 2
+    assert "0.png: its pixels, or what --input gives with it, differ from those" in capsys.readouterr().err
+    assert check([*given[:3], bundle, bundle, images]) == 2
+    assert "the network also takes 'depth' (images)" in capsys.readouterr().err
+
+
 def test_measuring_gives_one_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Costs are measured with noise; what compares images refuses, and takes the network whose inputs are built in."""
+    """Costs are measured with noise; what evaluates images refuses, and takes the network whose inputs are built in."""
     write_image(tmp_path / "0.png", RGB[0])
     bundle, constant = str(folder / "fusion.xai"), str(folder / "constant.xai")
     assert (
@@ -379,7 +400,6 @@ def test_measuring_gives_one_image(folder: Path, tmp_path: Path, capsys: pytest.
         == 0
     )
     commands: list[Callable[[str], int]] = [
-        lambda b: check([b, b, str(tmp_path / "0.png"), "-m", "grad-cam", "-q"]),
         lambda b: evaluate(
             [b, str(tmp_path), "-m", "grad-cam", "--metrics", "deletion", "-q", "-o", str(tmp_path / "o")]
         ),

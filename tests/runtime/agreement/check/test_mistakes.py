@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xai_deploy.cli import check
+from xai_deploy.cli import check_images
 from xai_deploy.cli.check import main
 
 from ... import tiny
@@ -167,7 +167,7 @@ def test_mistakes_are_told_in_one_line(here: Path, mistake: str, capsys: Capture
 
 def test_a_broken_image_among_many(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """Also where it comes late: no report, no verdict."""
-    monkeypatch.setattr(check, "_CHUNK", 2)
+    monkeypatch.setattr(check_images, "_CHUNK", 2)
     Path("photos/9.png").write_bytes(Path("photos/1.png").read_bytes()[:-20])
     message = bad(["net.xai", "near.xai", "photos", "--json", "report.json"], capsys)
     assert message == "photos/9.png: the image is truncated or damaged; copy or save it again"

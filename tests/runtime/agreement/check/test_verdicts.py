@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.cli import check
+from xai_deploy.cli import check_images
 from xai_deploy.cli.check import main
 from xai_deploy.format.bundle import Bundle, Preprocess
 
@@ -190,7 +190,7 @@ def test_batches_change_nothing(here: Path, size: str) -> None:
 def test_chunks_change_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures("net.xai", "far.xai", "photos", status=1)
     whole = json.loads(Path("report.json").read_text())["images"]
-    monkeypatch.setattr(check, "_CHUNK", 3)
+    monkeypatch.setattr(check_images, "_CHUNK", 3)
     figures("net.xai", "far.xai", "photos", status=1)
     parts = json.loads(Path("report.json").read_text())["images"]
     assert [image["image"] for image in parts] == [f"photos/{i}.png" for i in range(4)]
