@@ -10,6 +10,7 @@ the network predicts. The rows are those of docs/relatives.md; it takes a quarte
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import sys
 import tempfile
@@ -30,10 +31,16 @@ from xai_exporters import Request, export
 
 from xai_deploy import Explainer, Finer, read_image
 
+from . import test_extremal, test_meaningful
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("XAI_TEST_DATA", ROOT.parent / "shared" / "data"))
 N = 2
 """Samples of SS-CAM and IS-CAM for each channel."""
+STEPS = 6
+"""Of the perturbations."""
+PRICES = {"l1": 0.005, "l2": 0.02, "beta": 2.5, "blur": 3.0}
+"""Of meaningful perturbation."""
 
 
 class OfOnnx(torch.nn.Module):
@@ -49,7 +56,7 @@ class OfOnnx(torch.nn.Module):
         self.zero = torch.nn.Parameter(torch.zeros(1))  # pytorch-grad-cam asks for parameters, and that gradients pass
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {**self.constants, self.input: x + self.zero}
+        values = {**{name: _as(value, x) for name, value in self.constants.items()}, self.input: x + self.zero}
         for node in self.nodes:
             a, *more = (values[name] for name in node.input)
             given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -71,6 +78,10 @@ class OfOnnx(torch.nn.Module):
         return values[self.outputs[0]]
 
 
+def _as(value: Tensor, x: Tensor) -> Tensor:
+    return value.to(x.dtype) if value.is_floating_point() else value
+
+
 def squeezenet() -> torch.nn.Module:
     network: torch.nn.Module = torchvision.models.squeezenet1_0(weights=None)
     path = DATA / "weights" / "squeezenet1_0_deepcompressed.pth"
@@ -87,9 +98,14 @@ NETWORKS: dict[str, tuple[Callable[[], torch.nn.Module], str, str, dict[str, Any
         squeezenet,
         "features",
         "squeezenet1_0_deepcompressed.pth",
-        {"preprocess": "imagenet", "split": "features", "input_shape": (3, 224, 224)},
+        {"preprocess": "imagenet", "input_gradient": True, "split": "features", "input_shape": (3, 224, 224)},
     ),
-    "MobileNetV2": (mobilenet, "layer", "mobilenet_v2_1.0_224_fp32_nchw_logits.onnx", {"preprocess": "tf"}),
+    "MobileNetV2": (
+        mobilenet,
+        "layer",
+        "mobilenet_v2_1.0_224_fp32_nchw_logits.onnx",
+        {"preprocess": "tf", "input_gradient": True},
+    ),
 }
 """Name -> the live network, its layer, the file, options of the export."""
 
@@ -175,6 +191,30 @@ class Live:
         result: NDArray[Any] = torch.einsum("g,ghw->hw", gain.relu(), saliency).numpy()
         return result
 
+    def extremal(self, delete: bool) -> tuple[NDArray[Any], float]:
+        """The mask of extremal perturbation in float64, and how far that of a network in float32 is from it."""
+        seed = F.one_hot(torch.tensor(self.target), len(self.network(self.x)[0])).double()
+        one = self.x[0].double()
+        masks = [test_extremal.reference(run, one, seed, 0.2, delete, STEPS) for run in self._precisions()]
+        return masks[0], _apart(masks[1], masks[0])
+
+    def meaningful(self, cells: int) -> tuple[NDArray[Any], float]:
+        """What meaningful perturbation deletes, in float64, and how far it is from that of a network in float32."""
+        masks = []
+        for run in self._precisions():
+
+            def score(x: Tensor, run: Any = run) -> Tensor:
+                number: Tensor = run(x)[0].softmax(0)[self.target]
+                return number
+
+            masks.append(test_meaningful.reference(score, self.x[0].double(), STEPS, cells, **PRICES).numpy())
+        return masks[0], _apart(masks[1], masks[0])
+
+    def _precisions(self) -> list[Callable[[Tensor], Tensor]]:
+        """The network in float64, and in float32."""
+        exact = copy.deepcopy(self.network).double()
+        return [exact, lambda x: self.network(x.float()).double()]
+
     def averaged(self, change: Callable[[Tensor, int, int], Tensor]) -> NDArray[Any]:
         """SS-CAM and IS-CAM by change(mask, channel, sample)."""
         live = [k for k, channel in enumerate(self.activation) if channel.min() < channel.max()]
@@ -216,6 +256,11 @@ class _Convolutions(TorchFunctionMode):
         return y.clone()  # a ReLU in place would overwrite y
 
 
+def _apart(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """The largest difference, as a share of the largest value."""
+    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+
+
 class _Removing:
     def __init__(self, handle: Any) -> None:
         self.handle = handle
@@ -244,6 +289,19 @@ def cases(live: Live) -> Iterator[tuple[str, str, dict[str, Any], Any, NDArray[A
     yield "ss-cam", "formula in torch, the same noise", {"samples": N}, live.target, live.averaged(noise)
     fainter = live.averaged(lambda mask, k, i: mask * (i + 1) / N)
     yield "is-cam", "formula in torch", {"samples": N}, live.target, fainter
+    for variant in ("preserve", "delete"):
+        options = {"iterations": STEPS, "area": 0.2, "step": 4, "sigma": 8, "variant": variant}
+        mask, own = live.extremal(variant == "delete")
+        yield (
+            "extremal-perturbation",
+            f"paper in float64, {variant} (torch in float32: {own:.1e})",
+            options,
+            live.target,
+            mask,
+        )
+    options = {"iterations": STEPS, "cells": 28, **PRICES}
+    mask, own = live.meaningful(28)
+    yield "meaningful-perturbation", f"paper in float64 (torch in float32: {own:.1e})", options, live.target, mask
 
 
 def main() -> None:
@@ -264,7 +322,7 @@ def main() -> None:
                 for explainer in ours.values():
                     got = explainer.explain(x, method, target, **given).raw[0]
                     assert got.shape == wanted.shape
-                    off.append(float(np.abs(got - wanted).max() / np.abs(wanted).max()))
+                    off.append(_apart(got, wanted))
                 sys.stdout.write(f"| {name} | {method} | {oracle} | {off[0]:.1e} | {off[1]:.1e} |\n")
                 sys.stdout.flush()
 
