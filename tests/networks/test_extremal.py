@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,12 @@ def test_fading_and_its_derivative(levels: int, blur: float) -> None:
 
 
 def reference(
-    network: torch.nn.Module, x: torch.Tensor, seed: torch.Tensor, area: float, delete: bool, steps: int
+    network: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    seed: torch.Tensor,
+    area: float,
+    delete: bool,
+    steps: int,
 ) -> NDArray[Any]:
     """Equations 2 and 6 by autograd and torch's SGD; equal values in reading order."""
     size, step, sigma = (x.shape[1], x.shape[2]), STEP, SIGMA
