@@ -120,7 +120,7 @@ def reference(
         wanted = (torch.arange(len(flat)) >= int(len(flat) * (1 - area))).double()
         energy = (-score if delete else score) - weight * ((flat[order] - wanted) ** 2).mean()
         optimiser.zero_grad()
-        (-energy).backward()
+        (-energy).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
             p.clamp_(0, 1)
