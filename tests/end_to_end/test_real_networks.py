@@ -68,33 +68,40 @@ def test_top1_on_photographs(bundles: dict[str, Path], shared_data: Path, name: 
 METHODS = ("reciprocam", "cam", "grad-cam", "grad-cam++", "xgrad-cam", "hires-cam", "layer-cam")
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_an_int8_network_has_the_maps_of_its_float_twin(shared_data: Path, tmp_path: Path, backend: str) -> None:
-    """Straight through rounding, flat where it saturates: there a quantised network keeps its Relu6."""
-    images, _ = samples(shared_data)
-    explainers = []
+@pytest.fixture(scope="module")
+def twins(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """MobileNetV2 in int8 and in float."""
+    made = []
     for name in ("mobilenet_v2_int8", "mobilenet_v2"):
         file, options, _, _ = NETWORKS[name]
         options = {**options, "preprocess_fields": {"resize": 256}}
-        done = export(Request(shared_data / "weights" / file, output_path=tmp_path / f"{name}.xai", **options))
-        explainers.append(Explainer(done.path, backend))
+        folder = tmp_path_factory.mktemp("twins")
+        made.append(export(Request(shared_data / "weights" / file, output_path=folder / "net.xai", **options)).path)
+    return made
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_int8_network_has_the_maps_of_its_float_twin(shared_data: Path, twins: list[Path], backend: str) -> None:
+    """Straight through rounding, flat where it saturates: there a quantised network keeps its Relu6."""
+    images, _ = samples(shared_data)
+    explainers = [Explainer(path, backend) for path in twins]
     quantised = explainers[0].explain(images[:12], "grad-cam")
     plain = explainers[1].explain(images[:12], "grad-cam", target=quantised.target)
     for ours, theirs in zip(quantised.heatmap, plain.heatmap, strict=True):
         assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_resnet20_checkpoint_agrees_with_its_own_onnx(shared_data: Path, tmp_path: Path, backend: str) -> None:
-    """The .th checkpoint (state_dict inside, `module.` prefixes) against the ONNX file someone else made of it."""
-    weights = shared_data / "weights"
+@pytest.fixture(scope="module")
+def resnet20(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The bundles of the .th checkpoint (state_dict inside, `module.` prefixes), and of the ONNX file someone else made of it."""
+    weights, folder = shared_data / "weights", tmp_path_factory.mktemp("resnet20")
     checkpoint = export(
         Request(
             weights / "cifar10_resnet20-12fca82f.th",
             split="layer3",
             arch=f"{SUPPORT / 'resnet_cifar.py'}:ResNet20",
             input_shape=(3, 32, 32),
-            output_path=tmp_path / "th.xai",
+            output_path=folder / "th.xai",
             preprocess="imagenet",
         )
     )
@@ -102,13 +109,18 @@ def test_resnet20_checkpoint_agrees_with_its_own_onnx(shared_data: Path, tmp_pat
         Request(
             weights / "cifar10_resnet20-12fca82f.onnx",
             split="layer3",
-            output_path=tmp_path / "onnx.xai",
+            output_path=folder / "onnx.xai",
             preprocess="imagenet",
         )
     )
+    return [checkpoint.path, onnx.path]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_resnet20_checkpoint_agrees_with_its_own_onnx(resnet20: list[Path], backend: str) -> None:
     x = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
     results = []
-    for path in (checkpoint.path, onnx.path):
+    for path in resnet20:
         explainer = Explainer(path, backend)
         results.append([explainer.predict(x), *(explainer.explain(x, m, target=3).raw for m in METHODS)])
     for ours, theirs in zip(*results, strict=True):

@@ -94,7 +94,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         file.unlink()  # half a gigabyte for VGG-16
 
 
-@pytest.fixture(params=["onnxruntime", "openvino"])
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def explainer(request: pytest.FixtureRequest, case: Case) -> Explainer:
     return Explainer(case.bundle, backend=request.param, batch_size=8)
 
