@@ -30,7 +30,10 @@ async function open(file, keep, bytes) {
     const wanted = ort.env.wasm.wasmBinary ? [file] : [WASM, file];
     const files = await fetchAll(wanted, bytes);
     ort.env.wasm.wasmBinary ??= files.get(WASM);
-    const session = await ort.InferenceSession.create(new Uint8Array(files.get(file)), { executionProviders: ["wasm"] });
+    const create = (graphOptimizationLevel) =>
+      ort.InferenceSession.create(new Uint8Array(files.get(file)), { executionProviders: ["wasm"], graphOptimizationLevel });
+    // The optimiser gives two nodes of some quantised networks one name, and then refuses its own graph
+    const session = await create("all").catch(() => create("disabled"));
     network = { session, runs: 0 };
   }
   loaded.set(file, network);
