@@ -78,3 +78,14 @@ def test_others_stay(attributes: dict[str, Any]) -> None:
     graph = clean(pooling("AveragePool", 18, attributes), None).graph
     assert [node.op_type for node in graph] == ["AveragePool", "Neg"]
     assert list(graph[0].attributes["kernel_shape"].as_ints()) == attributes["kernel_shape"]
+
+
+def test_a_file_without_element_types() -> None:
+    """Files state them for inputs and outputs alone; OpenVINO's IR becomes such a file."""
+    model = pooling(
+        "AveragePool", 18, {"kernel_shape": [9, 9], "strides": [9, 9], "pads": [2] * 4, "count_include_pad": 1}
+    )
+    model.graph.node.insert(0, helper.make_node("Abs", ["image"], ["positive"]))
+    model.graph.node[1].input[0] = "positive"
+    got = ir.to_proto(clean(model, None).model).SerializeToString()
+    close(onnxruntime(got, {"image": IMAGES})["y"], -IMAGES.sum((2, 3), keepdims=True) / 81)
