@@ -34,7 +34,7 @@ def gives(manifest: Manifest) -> Gives:
 
 
 def require_images(explainer: Explainer, bundle: str, what: str) -> None:
-    """Refuse a network of volumes or of several inputs, where maps of single images are measured.
+    """Refuse a network of volumes, where maps of single images are measured.
 
     Args:
         explainer: The explainer of the bundle.
@@ -42,13 +42,8 @@ def require_images(explainer: Explainer, bundle: str, what: str) -> None:
         what: What measures them.
 
     Raises:
-        NotApplicableError: It takes volumes, or more than one image.
+        NotApplicableError: It takes volumes.
     """
-    if further := explainer.bundle.manifest.further.ports:
-        raise NotApplicableError(
-            f"{printable(bundle)}: the network takes {further[0].name!r} beside the image, which {what} does not give; build it in "
-            "at export (xai-export --input), or use xai-explain"
-        )
     if explainer.network.input.depth is not None:
         raise NotApplicableError(
             f"{printable(bundle)}: the network takes volumes; {what} measures maps of images, xai-explain explains this network"

@@ -39,6 +39,13 @@ class Prepared:
         """Some of them."""
         return Prepared(self.x[index], {name: value[index] for name, value in self.beside.items()})
 
+    @classmethod
+    def join(cls, parts: Sequence[Prepared]) -> Prepared:
+        """Several of one network, one after the other."""
+        names = parts[0].beside
+        beside = {name: np.concatenate([part.beside[name] for part in parts]) for name in names}
+        return cls(np.concatenate([part.x for part in parts]), beside)
+
 
 Images = Image | Sequence[Image] | Prepared
 

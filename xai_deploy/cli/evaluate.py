@@ -56,6 +56,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             max_pixels=arguments.max_pixels,
             input_range=arguments.input_range,
+            inputs=arguments.input or (),
             backends=[name.strip() for text in arguments.backend or [] for name in text.split(",")],
             device=arguments.device,
             precision=arguments.precision,
@@ -187,6 +188,7 @@ def _parser() -> Parser:
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")
     parser.add_segments()
+    parser.add_inputs()
     add(
         "--metrics",
         action="append",

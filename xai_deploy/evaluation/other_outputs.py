@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ def check_target(explainer: Explainer, target: Target, own: Gives) -> None:
 
 
 def settled(
-    explainers: Sequence[Explainer], inputs: Sequence[NDArray[Any]], target: Target, sizes: Sequence[Size]
+    explainers: Sequence[Explainer], inputs: Sequence[Prepared], target: Target, sizes: Sequence[Size]
 ) -> list[list[Settled] | TargetError]:
     """What each network explains in each image; the error for an image in which one network has nothing to explain.
 
@@ -46,7 +45,7 @@ def settled(
         target: What is explained.
         sizes: (height, width) of each photo.
     """
-    each = [settle_each(one, Prepared(x), target, sizes) for one, x in zip(explainers, inputs, strict=True)]
+    each = [settle_each(one, x, target, sizes) for one, x in zip(explainers, inputs, strict=True)]
     result: list[list[Settled] | TargetError] = []
     for answers in zip(*each, strict=True):
         own = [answer for answer in answers if isinstance(answer, Settled)]

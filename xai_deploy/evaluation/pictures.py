@@ -85,7 +85,7 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
     target = first["target"] if plan.gives == "classes" or plan.target is None else plan.target
     for method, row in list(rows.items())[:MAPS]:
         name, options = plan.methods[method]
-        explained = subject.explainer.explain(pixels, name, target, **options)
+        explained = subject.explainer.explain(pixels, name, target, inputs=plan.beside(subject).of([path]), **options)
         title = plan.titles[method]
         over = show(explained.draw(small), f"{first['image']}, its map by {title}")
         maps.append((title, f"{row['values'][judge.name]:.3g}", over))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import __version__
+from ..beside import ByPath
 from ..caveats import Gives
 from ..errors import OptionError
 from ..foundation.options import Named, options_of, specs, title_of
@@ -66,6 +67,7 @@ class Plan:
         progress: Show a progress bar at a terminal.
         skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
         gives: What the networks give.
+        inputs: What they take beside the images, as `NAME=FILE`; see `ByPath`.
         made: The metrics with their options.
     """
 
@@ -83,7 +85,9 @@ class Plan:
     progress: bool = False
     skip_bad: bool = True
     gives: Gives = "classes"
+    inputs: Sequence[str] = ()
     made: tuple[Metric, ...] = field(init=False)
+    _beside: dict[str, ByPath] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A frozen dataclass can be assigned to only in this way.
@@ -112,6 +116,17 @@ class Plan:
         """The methods' names in tables, each with the options that were given: "reciprocam+score=softmax"."""
         return [title_of(name, options) for name, options in self.methods]
 
+    def beside(self, subject: Subject) -> ByPath:
+        """What a network takes beside the images. Files of numbers are read once.
+
+        Raises:
+            InputError: See `of_commands`.
+        """
+        manifest = subject.explainer.bundle.manifest
+        if manifest.digest not in self._beside:
+            self._beside[manifest.digest] = ByPath(self.inputs, self.images, manifest)
+        return self._beside[manifest.digest]
+
     def describe(self, subjects: Sequence[Subject]) -> dict[str, Any]:
         """Everything that the figures depend on, as JSON."""
         methods = [(name, options_of(create_method(name, options))) for name, options in self.methods]
@@ -129,9 +144,20 @@ class Plan:
             **({"masks-of": self.masks_of} if self.masks_of != "all" else {}),
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
             **({"segments": [_digest(one) for one in files]} if files else {}),
+            **({"inputs": self._inputs()} if self.inputs else {}),
             "max-pixels": self.max_pixels,
             "input-range": list(self.input_range) if self.input_range else None,
         }
+
+    def _inputs(self) -> list[list[str]]:
+        """What is given beside the images, each with a digest of its file, or of the names and times in its folder."""
+        given = []
+        for text in self.inputs:
+            place = Path(text.partition("=")[2])
+            files = sorted(place.iterdir()) if place.is_dir() else []
+            own = _fingerprint(place, files) if files else _digest(place) if place.is_file() else ""
+            given.append([text, own])
+        return given
 
     def columns(self, subjects: Sequence[Subject]) -> list[Column]:
         """The columns of the results, each once, in the order of the metrics."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +97,10 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
 def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
+    if lacking := [p.name for p in manifest.further.ports if not any(t.startswith(f"{p.name}=") for t in plan.inputs)]:
+        raise OptionError(
+            f"{explainer.bundle.path}: the network also takes {lacking[0]!r}; give --input {lacking[0]}=FILE"
+        )
     if plan.gives != "classes":
         check_target(explainer, plan.target, plan.gives)
     else:
@@ -116,7 +119,7 @@ class _Read:
     size: tuple[int, int]
     boxes: tuple[Box, ...] | None
     mask: NDArray[np.bool_] | NDArray[np.uint8] | None  # the classes, if the plan asks for those of a class
-    inputs: list[NDArray[Any]]  # one per network
+    inputs: list[Prepared]  # one per network, a single row each
     settled: list[Settled] = field(default_factory=list)  # likewise, for networks that give no classes
 
 
@@ -129,12 +132,12 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
             height, width = pixels.shape[:2]
             boxes = plan.boxes.of(path, height, width) if plan.boxes else None
             mask = _mask(plan, path, height, width)
+            inputs = [subject.explainer.prepare(pixels, plan.beside(subject).of([path])) for subject in subjects]
         except InputError as error:  # includes TruthError: the annotation may not fit this image
             if not plan.skip_bad:
                 raise
             skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
-        inputs = [subject.explainer.prepare(pixels).x[0] for subject in subjects]
         images.append(_Read(path, (height, width), boxes, mask, inputs))
     if plan.gives != "classes" and images:
         images = _settle(subjects, plan, images, skipped)
@@ -142,10 +145,10 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
     if images:
         first: list[Explanation] | None = None
         for number, subject in enumerate(subjects):
-            x = np.stack([image.inputs[number] for image in images])
+            x = Prepared.join([image.inputs[number] for image in images])
             wanted = Settled.join([image.settled[number] for image in images]) if images[0].settled else None
             target = plan.target if wanted is None else wanted
-            explained = subject.explainer.explain_many(Prepared(x), plan.methods, [target])
+            explained = subject.explainer.explain_many(x, plan.methods, [target])
             if first is None:
                 compared: list[dict[str, NDArray[np.float64]]] = [{} for _ in explained]
             elif wanted is None:
@@ -182,7 +185,7 @@ def _settle(subjects: Sequence[Subject], plan: Plan, images: list[_Read], skippe
     Raises:
         TargetError: There is such an image, and the plan skips none.
     """
-    inputs = [np.stack([image.inputs[number] for image in images]) for number in range(len(subjects))]
+    inputs = [Prepared.join([image.inputs[number] for image in images]) for number in range(len(subjects))]
     sizes = [image.size for image in images]
     kept = []
     answers = settled([subject.explainer for subject in subjects], inputs, plan.target, sizes)
@@ -197,7 +200,7 @@ def _settle(subjects: Sequence[Subject], plan: Plan, images: list[_Read], skippe
 
 
 def _case(
-    subject: Subject, plan: Plan, method: Named, x: NDArray[Any], explanation: Explanation, images: Sequence[_Read]
+    subject: Subject, plan: Plan, method: Named, x: Prepared, explanation: Explanation, images: Sequence[_Read]
 ) -> Case:
     manifest = subject.explainer.bundle.manifest
     spec, labels = manifest.input, subject.explainer.labels
@@ -214,18 +217,19 @@ def _case(
     return Case(
         subject.explainer,
         method,
-        x,
+        x.x,
         explanation.logits,
         explanation.target,
         explanation.heatmap,
         regions,
         masks,
         subject.randomised,
+        beside=x.beside,
     )
 
 
 def _compare(
-    subject: Subject, plan: Plan, x: NDArray[Any], explained: Sequence[Explanation], first: Sequence[Explanation]
+    subject: Subject, plan: Plan, x: Prepared, explained: Sequence[Explanation], first: Sequence[Explanation]
 ) -> list[dict[str, NDArray[np.float64]]]:
     """The columns `COMPARED`, for each method."""
     figures = []
@@ -239,7 +243,7 @@ def _compare(
         # For images of which this network explained another class (its own prediction), explain the first network's class.
         if not by_label and (other := np.flatnonzero(own.target != reference.target)).size:
             name, options = method
-            again = subject.explainer.explain(Prepared(x[other]), name, reference.target[other], **options)
+            again = subject.explainer.explain(x.rows(other), name, reference.target[other], **options)
             heat = heat.copy()
             heat[other] = again.heatmap
         figures.append({"same-prediction": agree, **_alike(reference.heatmap, heat)})
@@ -249,7 +253,7 @@ def _compare(
 def _compare_settled(
     subjects: tuple[Subject, Subject],
     plan: Plan,
-    x: NDArray[Any],
+    x: Prepared,
     explained: Sequence[Explanation],
     first: Sequence[Explanation],
     images: Sequence[_Read],
@@ -260,7 +264,7 @@ def _compare_settled(
     if explained[0].logits.shape[1] != first[0].logits.shape[1]:
         return [{} for _ in explained]
     if not own.same(reference):
-        again = subjects[1].explainer.explain_many(Prepared(x), plan.methods, [reference])
+        again = subjects[1].explainer.explain_many(x, plan.methods, [reference])
     beside = {}
     if plan.gives == "dense":
         explainers = subjects[0].explainer, subjects[1].explainer

@@ -100,6 +100,7 @@ def evaluate(
     progress: bool = False,
     on_chunk: OnChunk | None = None,
     command: str = "",
+    inputs: Sequence[str] = (),
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -133,6 +134,7 @@ def evaluate(
         progress: Show a progress bar at a terminal.
         on_chunk: See `run.measure`.
         command: The command line, which the report then names.
+        inputs: What the networks take beside the images, as `NAME=FILE`, `NAME=FOLDER` or `NAME=NUMBER`.
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
@@ -167,6 +169,7 @@ def evaluate(
         progress=progress,
         skip_bad=skip_bad,
         gives=own,
+        inputs=inputs,
     )
     return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
 

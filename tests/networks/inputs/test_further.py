@@ -205,7 +205,7 @@ def test_facts(folder: Path, backend: str) -> None:
     built_in = Explainer(folder / "constant.xai", backend)
     assert built_in.bundle.manifest.batch == "any"  # the row of facts is repeated for each image
     constant = built_in.explain(RGB, "grad-cam", 1)
-    one = explainer.explain(RGB, "grad-cam", 1, inputs={"facts": FACTS[0]})
+    one = explainer.explain(RGB, "grad-cam", 3, inputs={"facts": FACTS[0]})
     np.testing.assert_allclose(constant.raw, one.raw, atol=1e-6)
     np.testing.assert_allclose(constant.logits, network(x, facts[:1].expand(3, 4), half).detach().numpy(), atol=1e-5)
 
@@ -371,12 +371,16 @@ def test_refused_exports(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert onnx.load(facts).graph.input[2].name == "temperature"
 
 
+def image_folders(folder: Path) -> None:
+    for name, pictures in (("rgb", RGB), ("depth", DEPTH)):
+        (folder / name).mkdir()
+        for i, image in enumerate(pictures):
+            write_image(folder / name / f"{i}.png", image if image.shape[-1] == 3 else np.repeat(image, 3, -1))
+
+
 def test_check_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A recording holds torch's scores of each image with its own depth; another depth is refused, and so is none."""
-    for name, pictures in (("rgb", RGB), ("depth", DEPTH)):
-        (tmp_path / name).mkdir()
-        for i, image in enumerate(pictures):
-            write_image(tmp_path / name / f"{i}.png", image if image.shape[-1] == 3 else np.repeat(image, 3, -1))
+    image_folders(tmp_path)
     bundle, recorded, images = str(folder / "fusion.xai"), str(tmp_path / "r.npz"), str(tmp_path / "rgb")
     given = ["-m", "grad-cam", "-q", "--input", f"depth={tmp_path / 'depth'}"]
     assert check([*given, "--record", recorded, bundle, images]) == 0
@@ -391,23 +395,37 @@ def test_check_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "the network also takes 'depth' (images)" in capsys.readouterr().err
 
 
-def test_measuring_gives_one_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Costs are measured with noise; what evaluates images refuses, and takes the network whose inputs are built in."""
-    write_image(tmp_path / "0.png", RGB[0])
-    bundle, constant = str(folder / "fusion.xai"), str(folder / "constant.xai")
+def test_evaluation_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each image keeps its own depth while the image itself is hidden; against torch. Constants that are built in need nothing."""
+    image_folders(tmp_path)
+    bundle, images, constant = str(folder / "fusion.xai"), str(tmp_path / "rgb"), str(folder / "constant.xai")
     assert (
-        bench([bundle, "-m", "grad-cam", "--runs", "1", "--warmup", "1", "-q", "--model", str(folder / "fusion.onnx")])
+        bench(
+            [bundle, *["-m", "grad-cam", "--runs", "1", "--warmup", "1", "-q", "--model"], str(folder / "fusion.onnx")]
+        )
         == 0
     )
-    commands: list[Callable[[str], int]] = [
-        lambda b: evaluate(
-            [b, str(tmp_path), "-m", "grad-cam", "--metrics", "deletion", "-q", "-o", str(tmp_path / "o")]
-        ),
-    ]
-    for command in commands:
-        assert command(bundle) == 2
-        assert "the network takes 'depth' beside the image, which xai-" in capsys.readouterr().err
-        assert command(constant) == 0
+    command = [images, "-m", "grad-cam", "-t", "3", "--metrics", "average-drop,coherency,deletion", "-q"]
+    depth = ["--input", f"depth={tmp_path / 'depth'}", "-b", "onnxruntime,openvino"]
+    assert evaluate([bundle, *command, *depth, "-o", str(tmp_path / "o")]) == 0
+    got = (tmp_path / "o" / "images.csv").read_text().splitlines()
+    x, z, network = prepared(RGB), prepared(DEPTH), seeded(Fusion).double()
+    e = Explainer(bundle).explain(RGB, "grad-cam", 3, inputs={"depth": DEPTH})
+
+    def drops_with(depths: Tensor) -> Any:
+        before, after = (
+            network(one.double(), depths.double()).softmax(1).detach().numpy()[:, 3]
+            for one in (x, x * torch.from_numpy(e.heatmap)[:, None])
+        )
+        return 100 * np.maximum(before - after, 0) / before
+
+    want = drops_with(z)
+    assert np.abs(want - drops_with(z.roll(1, 0))).max() > 1e-3  # another image's depth is noticed
+    drops = [float(line.split(",")[5]) for line in got[1:]]
+    np.testing.assert_allclose(drops, np.tile(want, 2), atol=3e-4)
+    assert evaluate([bundle, *command, "-o", str(tmp_path / "p")]) == 2
+    assert "the network also takes 'depth'; give --input depth=FILE" in capsys.readouterr().err
+    assert evaluate([constant, *command, "-t", "2", "-o", str(tmp_path / "q")]) == 0
 
 
 def test_other_sources_advise_onnx(folder: Path, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class Case:
         randomised: The same network several times, with more and more of its weights random, beginning at the output.
         settled: What is explained, of a network that gives no classes: regions, numbers, similarities. p is then the region's mean
             probability, if the network has probabilities, else the number explained.
+        beside: What the network takes beside x, by name, [n, ...] each; whatever is done to x, it stays as it is.
     """
 
     explainer: Explainer
@@ -78,6 +79,7 @@ class Case:
     masks: Sequence[Region | None] = ()
     randomised: Sequence[Explainer] = ()
     settled: Settled | None = None
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
 
     def probability(self, logits: Array, image: Index) -> Numbers:
@@ -130,9 +132,10 @@ class Case:
 
     def predict(self, x: NDArray[Any], image: Index) -> Numbers:
         """p of other inputs [b, ...]; row i takes the class of image `image[i]`."""
+        inputs = Prepared(x, {name: rows[image] for name, rows in self.beside.items()})
         if self.settled is not None:
-            return np.asarray(scores(self.explainer, Prepared(x), self.settled.rows(image), True), np.float64)
-        return self.probability(self.explainer.predict(Prepared(x)), image)
+            return np.asarray(scores(self.explainer, inputs, self.settled.rows(image), True), np.float64)
+        return self.probability(self.explainer.predict(inputs), image)
 
     def masked(self, how: Masking) -> NDArray[Any]:
         """x * map, [n, ...]."""
@@ -171,9 +174,9 @@ class Case:
         return spec.per_channel(spec.preprocess.ends()[0].astype(np.float32))
 
     def explain(self, x: NDArray[Any], target: Index | Settled, explainer: Explainer | None = None) -> Array:
-        """The method's heatmaps [n,H,W] of other inputs, for other classes, or of another network."""
+        """The method's heatmaps [n,H,W] of n other inputs, for other classes, or of another network."""
         name, options = self.method
-        return (explainer or self.explainer).explain(Prepared(x), name, target, **options).heatmap
+        return (explainer or self.explainer).explain(Prepared(x, self.beside), name, target, **options).heatmap
 
 
 class Metric(Protocol):
