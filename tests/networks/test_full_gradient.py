@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from xai_exporters import Request, export
 from xai_exporters.errors import RuleError
+from xai_exporters.vjp.full_gradient import _third
 
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError
@@ -148,3 +150,32 @@ def test_refusals(tmp_path: Path) -> None:
     done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none"))
     with pytest.raises(NotApplicableError, match=r"^full-grad: .* export the network again with --full-gradient$"):
         Explainer(done.path).explain(np.zeros((1, 3, *SIZE), np.float32), "full-grad")
+
+
+def test_quantised_biases(tmp_path: Path) -> None:
+    """A bias of int8 networks is int32 codes times a scale; one that is computed otherwise is refused, for it would be missing."""
+    maps = []
+    for kind in ("float", "codes"):
+        model = both_ways(Plain(), False, (3, *SIZE))
+        graph = model.graph
+        for i, node in enumerate([node for node in graph.node if node.op_type == "Conv" and len(node.input) > 2]):
+            [bias] = [one for one in graph.initializer if one.name == node.input[2]]
+            codes = np.rint(onnx.numpy_helper.to_array(bias) / 0.01).astype(np.int32)
+            values = (codes * 0.01).astype(np.float32)
+            if kind == "float":
+                bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+                continue
+            graph.initializer.append(onnx.numpy_helper.from_array(codes, f"codes{i}"))
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.01, np.float32), f"scale{i}"))
+            graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", [f"codes{i}", f"scale{i}"], [f"bias{i}"]))
+            node.input[2] = f"bias{i}"
+        onnx.save(model, tmp_path / f"{kind}.onnx")
+        request = Request(
+            tmp_path / f"{kind}.onnx", output_path=tmp_path / f"{kind}.xai", preprocess="none", full_gradient=True
+        )
+        maps.append(Explainer(export(request).path).explain(np.ones((1, 3, *SIZE), np.float32), "full-grad", 1).raw)
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-4, atol=1e-4)
+    image = ir.Value(name="x")
+    of_image = ir.node("ReduceMean", [image]).outputs[0]
+    with pytest.raises(RuleError, match=r"FullGrad needs the numbers of each bias, and that of 'there' is computed"):
+        _third(ir.node("Conv", [image, image, of_image], name="there"))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -161,11 +162,11 @@ def biases(graph: ir.Graph, shapes: Measured) -> Iterator[Bias]:
                 added = beta - mean * gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
                 yield Bias(y, added.reshape(-1, *[1] * (rank - 2)), 1)
         elif node.op_type in _THIRD:
-            given = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+            given = _third(node)
             if given is not None and given.any():
                 yield Bias(y, given.reshape(-1, *[1] * (rank - 2)), 1)
         elif node.op_type == "LayerNormalization":
-            given = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+            given = _third(node)
             if given is not None and given.ndim == 1:
                 yield Bias(y, given, rank - 1)
         elif node.op_type in ("Add", "Sub"):
@@ -175,9 +176,35 @@ def biases(graph: ir.Graph, shapes: Measured) -> Iterator[Bias]:
 def _added(node: ir.Node, y: ir.Value, rank: int) -> Iterator[Bias]:
     """A constant with one number per channel that a node adds or subtracts. Its sign is lost in the magnitude."""
     for value in node.inputs:
-        given = constant_of(value)
+        given = _numbers(value)
         if given is None or given.dtype.kind != "f" or given.size < 2 or given.size != max(given.shape):
             continue
         axis = rank - given.ndim + int(np.argmax(given.shape))
         if axis in (1, rank - 1):  # channels first or last
             yield Bias(y, given, axis)
+
+
+def _third(node: ir.Node) -> np.ndarray[tuple[int, ...], np.dtype[Any]] | None:
+    """The numbers of a node's third input, its bias; None if it has none.
+
+    Raises:
+        RuleError: They are computed: left out, they would be missing in the map.
+    """
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return None
+    given = _numbers(node.inputs[2])
+    if given is None:
+        raise RuleError(f"FullGrad needs the numbers of each bias, and that of {node.name!r} is computed")
+    return given
+
+
+def _numbers(value: ir.Value | None) -> np.ndarray[tuple[int, ...], np.dtype[Any]] | None:
+    """A constant, or the dequantised codes (q - zero point) * scale of one; else None."""
+    given, made = constant_of(value), value.producer() if value is not None else None
+    if given is not None or made is None or made.op_type != "DequantizeLinear":
+        return given
+    codes, scale, *zero = (constant_of(one) for one in made.inputs)
+    if codes is None or scale is None or any(one is None for one in zero) or (scale.size > 1 and codes.ndim > 1):
+        return None
+    shifts = [one.astype(np.float64) for one in zero if one is not None]
+    return np.asarray((codes.astype(np.float64) - sum(shifts)) * scale)
