@@ -5,8 +5,12 @@ Exporters compute the pads of a Pad, the ends of a Slice, and the indices of a G
 
 1. a node that reads the image's content takes it as an input,
 2. it is computed from the batch alone or from constants, not from content, and is not a weight that is kept quantised,
-3. it has a few thousand entries at most,
+3. it has a few thousand entries at most, or it is a layer's weight, computed from constants by arithmetic (standardised weights, as
+   in BiT and NFNet),
 4. it is equal at batch 2 and at batch 3.
+
+A weight that is computed in the graph is worse than slow. OpenVINO (2026.4) computes BiT's gradient at the image wrongly, by more
+than its largest value, while its logits are right.
 """
 
 from __future__ import annotations
@@ -16,9 +20,23 @@ import onnx_ir as ir
 
 from ..graph.emit import Emitter
 from ..graph.measure import evaluate
-from ..graph.reading import constant_of, content_of
+from ..graph.reading import ancestors, constant_of, content_of
 
-_LIMIT = 4096  # entries; pads, axes and indices have far fewer, and larger computed weights stay computed
+_LIMIT = 4096  # entries; pads, axes and indices have far fewer
+_WEIGHTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
+_MOVES = {
+    "Cast",
+    "Concat",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
 _QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -45,7 +63,18 @@ def fold_fixed_values(model: ir.Model) -> bool:
     two, three = (evaluate(model, names, batch) for batch in (2, 3))
     emit, changed = Emitter(graph, "fixed"), False
     for value, name in zip(values, names, strict=True):
-        if two[name].size <= _LIMIT and np.array_equal(two[name], three[name]):
+        if (two[name].size <= _LIMIT or _is_weight(value, two[name].size)) and np.array_equal(two[name], three[name]):
             value.replace_all_uses_with(emit.constant(two[name], name), replace_graph_outputs=True)
             changed = True
     return changed
+
+
+def _is_weight(value: ir.Value, size: int) -> bool:
+    """Whether a value is a layer's weight, computed by arithmetic from constants that are not much smaller."""
+    if not any(at in _WEIGHTS.get(node.op_type, ()) for node, at in value.uses()):
+        return False
+    before = ancestors([value])
+    made_by = {node.op_type for one in before if (node := one.producer()) is not None}
+    if made_by <= _MOVES or made_by & _QUANTISED or any(one.is_graph_input() for one in before):
+        return False
+    return size <= 2 * sum(one.const_value.size for one in before if one.const_value is not None)
