@@ -19,6 +19,7 @@ from xai_deploy import Explainer
 
 NETWORKS = {"lfi_digits": "lfi_net", "plain_digits": "plain_net"}
 COUNT = 200
+HeldOut = tuple[NDArray[np.uint8], NDArray[np.int64], list[tuple[int, int, int, int]]]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,9 @@ def modules(root: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def held_out(modules: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def held_out(modules: dict[str, Any]) -> HeldOut:
     samples = list(modules["data"].samples("test", COUNT))
-    return np.stack([s.image for s in samples]), np.array([s.label for s in samples])
+    return np.stack([s.image for s in samples]), np.array([s.label for s in samples]), [s.box for s in samples]
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -54,13 +55,13 @@ def bundle(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.
 def test_accuracy_and_map(
     bundle: tuple[str, Path],
     modules: dict[str, Any],
-    held_out: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    held_out: HeldOut,
     root: Path,
     backend: str,
 ) -> None:
     """At least 95 % of held-out digits, the logits and the map of the torch network with the committed weights."""
     name, path = bundle
-    images, labels = held_out
+    images, labels, boxes = held_out
     explainer = Explainer(path, backend)
     assert (explainer.predict(list(images)).argmax(1) == labels).mean() >= 0.95
     if name != "lfi_digits":
@@ -77,6 +78,11 @@ def test_accuracy_and_map(
         np.testing.assert_allclose(got.logits, logits.numpy(), atol=1e-4)
         assert got.raw.shape == (count, 8, 8)
         assert np.allclose(got.raw.max((1, 2)), 1, atol=1e-5)
+    some = images[:50]
+    for heat, (left, top, right, bottom) in zip(explainer.explain(list(some), "own-map").heatmap, boxes, strict=False):
+        y, x = np.unravel_index(heat.argmax(), heat.shape)
+        assert left - 8 <= x < right + 8  # a cell of the 8 x 8 map
+        assert top - 8 <= y < bottom + 8
 
 
 def test_map_is_the_papers(modules: dict[str, Any]) -> None:
