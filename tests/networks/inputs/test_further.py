@@ -205,7 +205,7 @@ def test_facts(folder: Path, backend: str) -> None:
     built_in = Explainer(folder / "constant.xai", backend)
     assert built_in.bundle.manifest.batch == "any"  # the row of facts is repeated for each image
     constant = built_in.explain(RGB, "grad-cam", 1)
-    one = explainer.explain(RGB, "grad-cam", 3, inputs={"facts": FACTS[0]})
+    one = explainer.explain(RGB, "grad-cam", 1, inputs={"facts": FACTS[0]})
     np.testing.assert_allclose(constant.raw, one.raw, atol=1e-6)
     np.testing.assert_allclose(constant.logits, network(x, facts[:1].expand(3, 4), half).detach().numpy(), atol=1e-5)
 
