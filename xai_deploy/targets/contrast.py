@@ -58,7 +58,8 @@ class ContrastTarget(Plain):
             return None
         index, versus = (class_index(one, space) for one in (contrast.target, contrast.versus))
         if index == versus:
-            what = "the predicted class" if index == PREDICTED else f"class {contrast.target!r}"
+            one = "output" if space.kind == "vector" else "class"
+            what = "the predicted class" if index == PREDICTED else f"{one} {contrast.target!r}"
             raise TargetError(f"{what} is contrasted with itself")
         return [cls(np.full(images, index, np.int64), np.full(images, versus, np.int64))]
 

@@ -40,10 +40,12 @@ class NotTarget(Plain):
 
     Attributes:
         turned: The target whose sign is turned; each image's seed is one class.
+        total: See `Seed`.
     """
 
     per_image: ClassVar[bool] = True
     turned: CheckedTarget
+    total: float = 1.0
 
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[NotTarget] | None:
@@ -60,7 +62,8 @@ class NotTarget(Plain):
                 f"not: takes a class index or a label, not {value.target!r}; a contrast is turned round by swapping its sides"
             )
         best = TopTarget.read(value.target, images, space)
-        return [cls(one) for one in best or ClassTarget.read(value.target, images, space)]
+        total = 0.0 if space.kind == "vector" else 1.0
+        return [cls(one, total) for one in best or ClassTarget.read(value.target, images, space)]
 
     @property
     def classes(self) -> None:
@@ -74,11 +77,11 @@ class NotTarget(Plain):
 
     def part(self, start: int, stop: int) -> NotTarget:
         """See `CheckedTarget.part`."""
-        return NotTarget(self.turned.part(start, stop))
+        return NotTarget(self.turned.part(start, stop), self.total)
 
     def seed(self, logits: Callable[[], Array]) -> Seed:
         """See `CheckedTarget.seed`."""
-        return Seed.against(self.turned.seed(logits).target)
+        return Seed.against(self.turned.seed(logits).target, self.total)
 
 
 def _from_text(text: str, space: ScoreSpace) -> Not | None:

@@ -68,7 +68,8 @@ def class_index(written: object, space: ScoreSpace) -> int:
             raise TargetError(
                 f"the network gives {space.classes} numbers, none of which is a predicted class: name one ('#3')"
                 + (
-                    ", or an image to compare with (Like); if they are the scores of classes, export it with --task classes"
+                    ", or an image to compare with (Like, --like FILE); if they are scores of classes, export it with "
+                    "--task classes"
                     if space.normalised
                     else ""
                 )
@@ -114,6 +115,12 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         return matches[0]
     if len(matches) > 1:
         raise UnknownLabelError(f"label {text!r} stands for classes {', '.join(map(str, matches))}; give the index")
+    if space.kind == "vector":
+        region = "; a region needs scores at each position" if "@" in text else ""
+        raise UnknownLabelError(
+            f"{text!r} names none of the network's {space.classes} numbers; name one by its place ('#0' to "
+            f"'#{space.classes - 1}'){region}"
+        )
     if not space.labels:
         raise UnknownLabelError(
             f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1})"

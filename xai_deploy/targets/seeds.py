@@ -25,11 +25,13 @@ class Seed:
         classes: [n,m] int64.
         weights: [n,m] float32.
         sign: [n] int8, 1 for an image whose seed is one class, -1 for one whose seed is "not a", 0 for any other.
+        total: What the probabilities of a and of anything but a add up to: 1; 0 if the scores are plain numbers.
     """
 
     classes: Index
     weights: Array
     sign: NDArray[np.int8]
+    total: float = 1.0
 
     @classmethod
     def of_class(cls, index: Index) -> Seed:
@@ -37,9 +39,9 @@ class Seed:
         return cls(index[:, None], np.ones((len(index), 1), np.float32), np.ones(len(index), np.int8))
 
     @classmethod
-    def against(cls, index: Index) -> Seed:
+    def against(cls, index: Index, total: float = 1.0) -> Seed:
         """The other direction of one class per image, [n]: "not a"."""
-        return cls(index[:, None], np.full((len(index), 1), -1, np.float32), np.full(len(index), -1, np.int8))
+        return cls(index[:, None], np.full((len(index), 1), -1, np.float32), np.full(len(index), -1, np.int8), total)
 
     @classmethod
     def contrast(cls, index: Index, versus: Index) -> Seed:
@@ -60,7 +62,12 @@ class Seed:
         more = [((0, 0), (0, terms - seed.classes.shape[1])) for seed in seeds]
         classes = [np.pad(seed.classes, pad, mode="edge") for seed, pad in zip(seeds, more, strict=True)]
         weights = [np.pad(seed.weights, pad) for seed, pad in zip(seeds, more, strict=True)]
-        return cls(np.concatenate(classes), np.concatenate(weights), np.concatenate([seed.sign for seed in seeds]))
+        return cls(
+            np.concatenate(classes),
+            np.concatenate(weights),
+            np.concatenate([seed.sign for seed in seeds]),
+            seeds[0].total,
+        )
 
     @cached_property
     def is_class(self) -> bool:
@@ -89,7 +96,7 @@ class Seed:
 
     def rows(self, image: Index) -> Seed:
         """The seed of a batch whose row i belongs to image `image[i]`."""
-        return Seed(self.classes[image], self.weights[image], self.sign[image])
+        return Seed(self.classes[image], self.weights[image], self.sign[image], self.total)
 
     def of(self, scores: Array) -> Array:
         """The explained score: scores [n,...,classes] -> [n,...]; a seed of one image broadcasts over any n."""
@@ -102,14 +109,14 @@ class Seed:
         return summed
 
     def of_probabilities(self, shares: Array) -> Array:
-        """The explained score of probabilities [n,...,classes] -> [n,...]: as `of`, but "not a" is 1 - p_a.
+        """The explained score of probabilities [n,...,classes] -> [n,...]: as `of`, but "not a" is 1 - p_a (-a of plain numbers).
 
         1 - p_a is the probability of anything but a. It differs from -p_a by a constant, and unlike it is a probability, so that
         methods which weight maps with it (Score-CAM, RISE) keep positive weights.
         """
         summed = self.of(shares)
         against = (self.sign == -1).reshape(-1, *(1,) * (summed.ndim - 1))  # broadcasts as the seed does
-        return summed + against.astype(np.float32) if against.any() else summed
+        return summed + against.astype(np.float32) * self.total if against.any() and self.total else summed
 
     def combine(self, rows: Array) -> Array:
         """The weighted sum of per-class vectors: rows [classes,K] -> [n,K]."""

@@ -72,7 +72,16 @@ def test_values(folder: Path, network: Embedding, backend: str) -> None:
         assert got.score is not None
         np.testing.assert_allclose(got.score, score, atol=1e-4)
         assert got.probabilities is None
+    up, down = (explainer.explain(images(2), "rise", target, masks=60).raw for target in ("#2", "not #2"))
+    np.testing.assert_allclose(down, -up, atol=1e-4 * np.abs(up).max())  # a mean of masks, linear in the number
     assert explainer.explain(images(1), "grad-cam", "not #2").caption() == "not output 2"
+    for wrong, said in (
+        ("cat", r"^'cat' names none of the network's 6 numbers; name one by its place \('#0' to '#5'\)$"),
+        ("1@all", "a region needs scores at each position$"),
+        ("#1 vs #1", "^output '#1' is contrasted with itself$"),
+    ):
+        with pytest.raises(TargetError, match=said):
+            explainer.explain(images(1), "grad-cam", wrong)
     with pytest.raises(TargetError, match=r"gives 6 numbers, none of which is a predicted class: name one \('#3'\)$"):
         explainer.explain(images(1))
     with pytest.raises(TargetError, match="no embedding of length 1; export it with --task embedding"):
