@@ -65,11 +65,22 @@ def examine_in(name: str, exporter: str, folder: Path, known: str) -> None:
     say("done")
 
 
+class _Logits(torch.nn.Module):
+    """A transformers network that gives a tensor: torch's old exporter refuses its dicts."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(image).logits
+        return logits
+
+
 def _plain_export(network: torch.nn.Module, image: torch.Tensor, path: Path, dynamo: bool) -> None:
-    """torch.onnx.export as most users write it. The old exporter refuses transformers' dicts, so they give tuples there."""
-    config: Any = getattr(network, "config", None)
-    if config is not None and not dynamo:
-        config.return_dict = False
+    """torch.onnx.export as most users write it."""
+    if hasattr(network, "config") and not dynamo:
+        network = _Logits(network)
     torch.onnx.export(network, (image,), str(path), dynamo=dynamo, verbose=False)
 
 
