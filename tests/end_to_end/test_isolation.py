@@ -85,6 +85,7 @@ def test_every_method_without_training_packages(root: Path, wheel: Path, tmp_pat
         preprocess="imagenet",
         input_gradient=True,
         guided=True,
+        full_gradient=True,
         pixel_relevance=True,
     )
     bundle = export(request).path

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
-from ..foundation.exact_openvino import compute_exactly, needs_fixed_sizes
+from ..foundation.exact_openvino import compute_exactly, needs_fixed_sizes, survive_one_thread
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -61,6 +61,9 @@ class OpenVino:
         virtual = any(one in ("AUTO", "MULTI", "HETERO") for one in wanted)
         real = {a.partition(".")[0] for a in available}
         compute_exactly(self._core, (r for r in real if virtual or any(one.partition(".")[0] == r for one in wanted)))
+        if "CPU" in real:
+            asked = config.properties.get("INFERENCE_NUM_THREADS", config.threads)
+            survive_one_thread(self._core, None if asked is None else int(asked))
         self._properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[config.precision],
             "PERFORMANCE_HINT": config.hint.upper(),

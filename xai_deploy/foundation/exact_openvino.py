@@ -13,6 +13,8 @@ OpenVINO 2026.4 changes the numbers of a network of integers in three ways.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +34,22 @@ def compute_exactly(core: Any, devices: Iterable[str]) -> None:
                 core.set_property(device, {name: value})
             except RuntimeError:  # a device without such a property has no such step
                 continue
+
+
+def survive_one_thread(core: Any, threads: int | None = None) -> None:
+    """Switch off OpenVINO's code generator (snippets) on the CPU if it computes with one thread.
+
+    With one thread, OpenVINO 2026.4 ends the process with a segmentation fault while it compiles some graphs of relevance. It does
+    so with one core (`taskset -c 0`), too.
+
+    Args:
+        core: An `openvino.Core`.
+        threads: How many are asked for; None for OpenVINO's choice, one for each core.
+    """
+    asked = threads or core.get_property("CPU", "INFERENCE_NUM_THREADS")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    if (asked or cores) == 1:
+        core.set_property("CPU", {"SNIPPETS_MODE": "DISABLE"})
 
 
 def needs_fixed_sizes(network: Any) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
 from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
-from xai_deploy.foundation.exact_openvino import compute_exactly, needs_fixed_sizes
+from xai_deploy.foundation.exact_openvino import compute_exactly, needs_fixed_sizes, survive_one_thread
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits, quantisation_step
@@ -331,6 +331,7 @@ def _take_one(network: Any) -> None:
 def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
     """A core, and the graph as it reads it."""
     core = runtimes.openvino().Core()
+    survive_one_thread(core)
     try:
         return core, core.read_model(openable(model))
     except Exception as error:  # the runtime's exception types are not documented

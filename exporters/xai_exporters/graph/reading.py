@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 STRAIGHT = "xai_straight"
 """The key in the metadata of a node that rounds for a quantiser: what propagates back passes it straight through."""
 
+WRITTEN = "written"
+"""Its value if the quantiser is written out. At a network's end such a rounding may be a decision: whole percents."""
+
 
 def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
     """The array of an initializer or a Constant node, or of a Cast of one; else None."""

@@ -226,9 +226,9 @@ def _reduced(model: ir.Model, shapes: Measured) -> Measured:
     if write_antialiased(model, shapes):
         shapes = measure(model)
     if any(node.op_type in ("AveragePool", "LpPool") and node.outputs[0].dtype is None for node in model.graph):
-        common.ShapeInferencePass(check_type=False, strict_mode=False)(
-            model
-        )  # a factor has the element type of its tensor
+        # a factor has the element type of its tensor; ONNX's shapes of poolings in ceil mode are wrong
+        common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+        _forget_shapes(model.graph)
     clip_poolings(model, shapes)
     state_padding(model, shapes)
     return shapes

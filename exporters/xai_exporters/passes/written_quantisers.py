@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..graph.reading import STRAIGHT, constant_of
+from ..graph.reading import STRAIGHT, WRITTEN, constant_of
 
 _BETWEEN = {"Add", "Sub", "Clip", "Min", "Max", "Cast", "Identity"}
 _NEAR = 1e-3  # scales are written as rounded inverses
@@ -28,7 +28,7 @@ def mark_quantisers(graph: ir.Graph) -> None:
             continue
         source, down = _before(node.inputs[0], _FAR)
         if down is not None and any(_inverse(down, up) for up in _after(node.outputs[0], source, _FAR)):
-            node.metadata_props[STRAIGHT] = "yes"
+            node.metadata_props[STRAIGHT] = WRITTEN
 
 
 def _before(value: ir.Value | None, left: int) -> tuple[ir.Value | None, NDArray[np.float64] | None]:

@@ -21,6 +21,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "gradient": {"roles": ("gradient",)},
     "input-gradient": {"input_gradient": True},
     "guided-gradient": {"guided": True},
+    "full-gradient": {"full_gradient": True},
     "relevance": {"roles": ("relevance",)},
     "pixel-relevance": {"pixel_relevance": True},
 }

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ...errors import GraphError
-from ...graph.reading import STRAIGHT, constant_of, data_inputs
+from ...graph.reading import STRAIGHT, WRITTEN, constant_of, data_inputs
 
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "decisions or rounded values of {op}, which small changes of an image almost never change"
@@ -60,7 +60,7 @@ def _decision(output: ir.Value) -> str | None:
         node = pending.pop().producer()
         if node is None:  # the network's input: a path without a decision
             return None
-        if STRAIGHT in node.metadata_props:  # the rounding of a quantiser
+        if node.metadata_props.get(STRAIGHT, WRITTEN) != WRITTEN:  # the rounding of a quantiser
             return None
         if node.op_type in _DECISIONS:
             held = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
