@@ -65,22 +65,26 @@ def examine_in(name: str, exporter: str, folder: Path, known: str) -> None:
     say("done")
 
 
-class _Logits(torch.nn.Module):
-    """A transformers network that gives a tensor: torch's old exporter refuses its dicts."""
+class _Scores(torch.nn.Module):
+    """A transformers network that gives a tensor: torch's old exporter refuses its dicts.
+
+    It takes over the network's mode, to which torch's old exporter sets all parts again. In training mode, the default of a new
+    module, parts of the network are dropped at random, and what it is compared with is random, too.
+    """
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.train(network.training)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(image).logits
-        return logits
+        return networks.logits(self.network(image))
 
 
 def _plain_export(network: torch.nn.Module, image: torch.Tensor, path: Path, dynamo: bool) -> None:
     """torch.onnx.export as most users write it."""
     if hasattr(network, "config") and not dynamo:
-        network = _Logits(network)
+        network = _Scores(network)
     torch.onnx.export(network, (image,), str(path), dynamo=dynamo, verbose=False)
 
 
