@@ -165,7 +165,7 @@ def _clean(
     for value in graph.inputs:
         value.name = free_name(str(value.name))
     batch = image.shape[0] if image.shape is not None else None
-    was_fixed = make_batch_dynamic(model)
+    was_fixed = make_batch_dynamic(model, assume=one_because is None)
     if one_because is not None:
         _take_one(graph, batch, one_because)
     _forget_shapes(graph)

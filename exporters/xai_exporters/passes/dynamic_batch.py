@@ -31,8 +31,14 @@ from .batch_axes import MARK, BatchAxes
 _KEPT_BY_ONE = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"}
 
 
-def make_batch_dynamic(model: ir.Model) -> bool:
+def make_batch_dynamic(model: ir.Model, assume: bool = True) -> bool:
     """Give the inputs the batch dimension "N".
+
+    Args:
+        model: The model; changed.
+        assume: Whether a Reshape of a tensor of unknown shape, as recurrent layers give, has the batch in its first entry. The
+            assumption breaks graphs that would run on one image: Sequencer's rows of an image are an LSTM's batch, and
+            Reshape [18,18,96] to [1,18,18,-1] then became [0,18,18,-1].
 
     Returns:
         Whether the batch was fixed before.
@@ -52,7 +58,7 @@ def make_batch_dynamic(model: ir.Model) -> bool:
         assert given.shape is not None
         sizes = [int(str(d)) for d in given.shape.dims[1:]]
         axes.declare(given, [MARK, *sizes], int(given.dtype or ir.DataType.FLOAT))
-    work = _Rewriter(graph, axes)
+    work = _Rewriter(graph, axes, assume)
     for node in list(graph):
         for value in node.inputs:
             if value is not None:
@@ -68,9 +74,10 @@ def make_batch_dynamic(model: ir.Model) -> bool:
 class _Rewriter:
     """Rewrites one node at a time. A method notes the shape of a node's output only if shape inference would not find it."""
 
-    def __init__(self, graph: ir.Graph, axes: BatchAxes) -> None:
+    def __init__(self, graph: ir.Graph, axes: BatchAxes, assume: bool) -> None:
         self.graph = graph
         self.axes = axes
+        self.assume = assume
         self.emit = Emitter(graph, "batch")
         self._size: ir.Value | None = None
 
@@ -83,7 +90,7 @@ class _Rewriter:
         if x is None or target is None:
             return
         if self.axes.dims(x) is None:  # unknown shape: assume that the first entry is the batch, as exporters write it
-            if len(target) > 1 and target[0] == self.axes.batch:
+            if self.assume and len(target) > 1 and target[0] == self.axes.batch:
                 # a shape may hold -1 only once; 0 copies the input's dimension, unless `allowzero` is set
                 self._set(node, 1, [0 if -1 in target else -1, *target[1:]])
                 node.attributes.pop("allowzero", None)

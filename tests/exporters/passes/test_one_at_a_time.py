@@ -93,6 +93,28 @@ def test_images_that_mix_in_a_batch(tmp_path: Path) -> None:
         close(np.concatenate([g["logits"] for g in got]), want)
 
 
+def test_rows_as_the_batch_of_a_recurrent_layer(tmp_path: Path) -> None:
+    """Sequencer's: an image's rows are an LSTM's batch, whose first state holds their number: no shape after it is known.
+
+    What is no batch was then taken for one: the Reshape to [1,8,10,-1] became one to [0,8,10,-1], which no runtime runs.
+    """
+    b = o.Build()
+    rows = b("Reshape", b("Transpose", b.features(), perm=[0, 2, 3, 1]), b.weight([-1, 10, 6]))
+    steps = b("Transpose", rows, perm=[1, 0, 2])
+    height = b("Gather", b("Shape", steps), b.weight([1]))
+    state = b("Expand", b.draw(1, 8, 6), b("Concat", b.weight([1]), height, b.weight([6]), axis=0))
+    y = b("LSTM", steps, b.draw(1, 24, 6), b.draw(1, 24, 6), b.draw(1, 48), "", state, state, hidden_size=6)
+    rows = b("Transpose", b("Squeeze", y, b.weight([1])), perm=[1, 0, 2])
+    x = b("Transpose", b("Reshape", rows, b.weight([1, 8, 10, -1])), perm=[0, 3, 1, 2])
+    model = b.model(b.linear(b.pooled(b("Tanh", x)), out="scores"), shape=(1, *nets.SHAPE))
+    bundle = Bundle.open(export_onnx(tmp_path, model, split="layer").path)
+    assert bundle.manifest.batch == "one"
+    for image in (IMAGES[:1], IMAGES[1:]):
+        want = source_reference(model)(image)["scores"]
+        for run in RUNNERS:
+            close(run(bundle.graph("tail"), run(bundle.graph("head"), {"image": image}))["logits"], want)
+
+
 def test_layers_and_random_weights(tmp_path: Path) -> None:
     cuts = list_layers(onnx_request(tmp_path, network(True)))
     assert "layer_out" in [cut.tensor for cut in cuts]
