@@ -28,6 +28,10 @@ STEP = 1e-9
 DRAWS = 3
 """Images, of which the best counts: where an input of a ReLU is within float32's rounding of zero, float32 and float64 take
 different sides of the kink. A wrong rule is wrong for every image."""
+PATCHES = 5
+"""Along a side of the image, each of which changes once."""
+CELLS = 9
+"""Of a map, fewer of which do not show whether they follow the image: by chance a shuffled map of 2 x 2 is in order."""
 DISPUTED = 1e-3
 """Difference from autograd, relative to the gradient's largest magnitude, above which central differences decide."""
 
@@ -187,33 +191,65 @@ def _relevance(bundle: Path, done: Export, network: torch.nn.Module, image: torc
 
 
 def _positions(bundle: Path, done: Export, network: torch.nn.Module, image: torch.Tensor) -> dict[str, Any]:
-    """Move a patch of noise over a grey image: the cell of the activation that changes most has to follow it.
+    """Replace one of 5 x 5 patches of a grey image by noise: the cells near it have to answer most, compared with themselves.
 
-    The distance is counted in cells, from the patch's edge to the cell's centre; up to 1 the cell is the patch's or beside it.
+    The largest answer alone says little: some patches change every cell (squeeze and excitation, group norms, attention), and some
+    cells answer more to every patch (those at the border, whose padding is zero). So what counts is the correlation of the
+    answers' logarithms with the distances of cell and patch, the mean of each cell and of each patch taken out of both. It has to
+    undercut those of the map turned and mirrored, and of maps whose cells are shuffled.
     """
     head = bundle / done.manifest.graphs["head"].file
     name = done.manifest.input.name
     height, width = done.manifest.target.shape[-2:]
-    if height * width == 1:
-        return {"error": "a map of one position"}
-    side = image.shape[-1]
+    if height * width < CELLS:
+        return {"error": f"a map of {height} x {width} cells, too few for a correlation"}
     grey = np.full(image.shape, 0.5, np.float32)
-    between = on_onnxruntime(head, {name: grey})[ACTIVATION]
-    size = max(side // 8, 2)
-    noise = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
-    far, followed, pairs = 0.0, 0, []
-    for down in (0.15, 0.5, 0.85):
-        for across in (0.15, 0.5, 0.85):
-            x = grey.copy()
-            top, left = (int(at * side - size / 2) for at in (down, across))
-            x[..., top : top + size, left : left + size] = noise
-            change = np.abs(on_onnxruntime(head, {name: x})[ACTIVATION] - between).sum(axis=1)[0]
-            row, column = np.unravel_index(change.argmax(), change.shape)
-            want = (top + size / 2) / side * height - 0.5, (left + size / 2) / side * width - 0.5
-            apart = max(abs(row - want[0]) - size / side * height / 2, abs(column - want[1]) - size / side * width / 2)
-            far, followed = max(far, float(apart)), followed + int(apart <= 1)
-            pairs.append([down, across, round(float((row + 0.5) / height), 2), round(float((column + 0.5) / width), 2)])
-    return {"cells_off": round(far, 2), "followed": followed, "of": len(pairs), "pairs": pairs}
+    noise = np.random.default_rng(0).random(image.shape, dtype=np.float32)
+    base, side = on_onnxruntime(head, {name: grey})[ACTIVATION], image.shape[-1]
+    answers, patches = [], []
+    for down, across in np.ndindex(PATCHES, PATCHES):
+        rows, columns = (slice(side * at // PATCHES, side * (at + 1) // PATCHES) for at in (down, across))
+        x = grey.copy()
+        x[..., rows, columns] = noise[..., rows, columns]
+        answers.append(np.abs(on_onnxruntime(head, {name: x})[ACTIVATION] - base).sum(axis=1)[0].astype(np.float64))
+        patches.append([(down + 0.5) / PATCHES, (across + 0.5) / PATCHES])
+    return correlations(np.array(answers), np.array(patches))
+
+
+def correlations(answers: NDArray[np.float64], patches: NDArray[np.float64]) -> dict[str, Any]:
+    """How answers go with distances: for the map as it is, turned or mirrored at its best, at the best 1 % of 500 shuffles, and
+    with each cell at the place that suits it best, which finds scrambled maps.
+
+    Args:
+        answers: [P,h,w], at least 0.
+        patches: Centres of the patches, shares of the image's sides, [P,2].
+
+    Returns:
+        "own", "turned", "shuffled" and "best", from -1 (near cells answer most) to 1.
+    """
+    many, height, width = answers.shape
+    cells = np.array([((i + 0.5) / height, (j + 0.5) / width) for i, j in np.ndindex(height, width)])
+    far = _centred(np.linalg.norm(patches[:, None] - cells, axis=2))
+    logs = _centred(np.log(answers + 0.01 * answers.max() + 1e-30).reshape(many, -1))
+    size = float(np.linalg.norm(far) * np.linalg.norm(logs)) or 1.0
+    grid = np.arange(height * width).reshape(height, width)
+    kept = [grid, grid.T] if height == width else [grid]
+    turned = [g[::down, ::across] for g in kept for down in (1, -1) for across in (1, -1)][1:]
+    draw = np.random.default_rng(0)
+    shuffled = [draw.permutation(height * width) for _ in range(500)]
+    of_turned, of_shuffled = (
+        [float((logs[:, order.reshape(-1)] * far).sum()) / size for order in orders] for orders in (turned, shuffled)
+    )
+    own = float((logs * far).sum()) / size
+    suits = (logs.T @ far / np.maximum(np.linalg.norm(far, axis=0), 1e-30)).argmin(axis=1)
+    placed = _centred(far[:, suits])
+    best = float((logs * placed).sum()) / (float(np.linalg.norm(placed) * np.linalg.norm(logs)) or 1.0)
+    return {"own": own, "turned": min(of_turned), "shuffled": float(np.percentile(of_shuffled, 1)), "best": best}
+
+
+def _centred(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred: NDArray[np.float64] = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    return centred
 
 
 def on_onnxruntime(path: Path, feeds: Arrays) -> dict[str, NDArray[Any]]:

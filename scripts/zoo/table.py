@@ -17,8 +17,14 @@ TIMES = 5.0
 of kinks that are nearer than rounding, but not of the same ones."""
 APART = 1e-2
 """Largest difference of relevance between the runtimes, relative to its largest magnitude, and of what counts as conditioned."""
+CLEAR = -0.3
+"""Correlation of answers and distances that a map has to have, at most, to follow the image."""
+ARRANGED = -0.45
+"""The same with each cell at the place that suits it best, above which a map that does not follow shows no positions at all."""
 FOLLOWED = 8
-"""Of the 9 places of the patch, those that the cell which changes most has to follow."""
+"""Of 9 places of a patch, those that the cell which changes most has to follow, in rows of the earlier check."""
+
+FOLLOW, UNDECIDED, ELSEWHERE = "follow", "undecided", "elsewhere"
 
 _WORDS = {"error": "not built", "torch": "torch", "refused": "refused", "crashed": "crashed"}
 
@@ -35,9 +41,15 @@ the layer. Made by `scripts/check_zoo`; rows of one page may come from several r
   *float32*: torch's own gradient in float32 differs from float64 as much (at least a fifth): rounding decides sides of kinks.
   *said*: so does the export, which measures on two runtimes how much of the largest value rounding decides. It counts as right only
   if neither runtime is right: if one is, the other computes the graph wrongly.
-- **positions**: a patch of noise moves to 9 places on a grey image; how often the cell that changes most lies at the patch or
-  beside it. **drawn**: the statistics were drawn too, as an earlier version of the script did. Through some such networks no signal
-  passes (gradients of 1e-14), and others are chaotic (ConvMixer: gradients of 1e4); every cell then answers alike.
+- **positions**: one of 5 x 5 patches of a grey image becomes noise; the correlation of the logarithm of each cell's change with
+  its distance from the patch, the means of each cell and of each patch taken out. They follow the image if it is -0.3 or less and
+  below that of the map turned, of the map mirrored, and of 99 % of its shuffles. *best*: the same with each cell at the place that
+  suits it best; if this is above -0.45, too, all positions are *mixed*, and nothing can be said. Maps of fewer than 9 cells are not
+  judged. **n of 9**: rows of the earlier check, which moved one patch to 9 places and counted how often the cell that changes most
+  lay at the patch or beside it. It missed right maps: cells that answer more to every patch won (those at a zero-padded border),
+  and what changes all cells hid the patch (squeeze and excitation, norms over positions).
+- **drawn**: the statistics were drawn too, as an earlier version of the script did. Through some such networks no signal passes
+  (gradients of 1e-14), and others are chaotic (ConvMixer: gradients of 1e4); every cell then answers alike.
 - **relevance**: largest difference between the runtimes, relative to the largest magnitude. *said*: the export says that rounding
   decides so much of it.
 
@@ -78,12 +90,13 @@ def _summary(results: Sequence[Mapping[str, Any]]) -> str:
         by_torch = [one for one in ones if "error" not in one and "torch" not in one]
         done = [one for one in by_torch if "cut" in one]
         right = [one for one in done if gradient_right(one)]
-        follow = [one for one in done if one.get("positions", {}).get("followed", 0) >= FOLLOWED]
+        places = [_place(one) for one in done]
         relevance = [one for one in done if one.get("relevance", {}).get("differ", 99) <= APART]
         single = [one for one in done if one["one_because"]]
         lines.append(
             f"{exporter}: {len(ones)} networks tried, {len(by_torch)} written by torch, {len(done)} exported ({len(single)} for "
-            f"one image at a time), gradient right in {len(right)}, positions followed in {len(follow)}, "
+            f"one image at a time), gradient right in {len(right)}, positions followed in {places.count(FOLLOW)} "
+            f"(mixed or too few cells in {places.count(UNDECIDED)}, not followed in {places.count(ELSEWHERE)}), "
             f"relevance alike on both runtimes in {len(relevance)}.\n"
         )
     return "\n".join(lines)
@@ -136,12 +149,27 @@ def _gradient(one: Mapping[str, Any]) -> str:
     return f"{worst:.0e}, {how}: {ours:.0e}, autograd {autograd:.0e}"
 
 
-def _positions(one: Mapping[str, Any]) -> str:
+def _place(one: Mapping[str, Any]) -> str:
+    """Whether a map's cells follow the image: `FOLLOW`, `UNDECIDED`, `ELSEWHERE`, or "" if it was not looked at."""
     found = one.get("positions", {})
-    if "followed" not in found:
+    if "followed" in found:
+        return FOLLOW if found["followed"] >= FOLLOWED else ELSEWHERE
+    if "own" not in found:
+        return UNDECIDED if "too few" in found.get("error", "") else ""
+    if found["own"] <= min(CLEAR, found["turned"], found["shuffled"]):
+        return FOLLOW
+    return ELSEWHERE if found["turned"] <= CLEAR or found["best"] <= ARRANGED else UNDECIDED
+
+
+def _positions(one: Mapping[str, Any]) -> str:
+    found, place = one.get("positions", {}), _place(one)
+    if "followed" in found:
+        text = f"{found['followed']} of {found['of']}"
+    elif "own" in found:
+        text = f"{found['own']:.2f}" + ("" if place == FOLLOW else f", *best* {found['best']:.2f}")
+    else:
         return _clean(found.get("error", one.get("stopped", "not reached")))
-    text = f"{found['followed']} of {found['of']}"
-    return text if found["followed"] >= FOLLOWED else f"**{text}**"
+    return f"**{text}**" if place == ELSEWHERE else text + (", *mixed*" if place == UNDECIDED else "")
 
 
 def _relevance(one: Mapping[str, Any]) -> str:
