@@ -61,9 +61,6 @@ class OpenVino:
         virtual = any(one in ("AUTO", "MULTI", "HETERO") for one in wanted)
         real = {a.partition(".")[0] for a in available}
         compute_exactly(self._core, (r for r in real if virtual or any(one.partition(".")[0] == r for one in wanted)))
-        if "CPU" in real:
-            asked = config.properties.get("INFERENCE_NUM_THREADS", config.threads)
-            survive_one_thread(self._core, None if asked is None else int(asked))
         self._properties: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[config.precision],
             "PERFORMANCE_HINT": config.hint.upper(),
@@ -139,6 +136,8 @@ class OpenVinoSession:
                 for shape in shapes.values():  # the batch is every input's first dimension
                     shape[0] = 1
                 network.reshape(shapes)
+            asked = self._properties.get("INFERENCE_NUM_THREADS")
+            survive_one_thread(self._core, network, None if asked is None else int(asked))
             compiled = self._core.compile_model(network, self._device, self._properties)
             precisions = _precisions(compiled)
         except Exception as error:

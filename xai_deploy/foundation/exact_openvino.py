@@ -36,20 +36,24 @@ def compute_exactly(core: Any, devices: Iterable[str]) -> None:
                 continue
 
 
-def survive_one_thread(core: Any, threads: int | None = None) -> None:
-    """Switch off OpenVINO's code generator (snippets) on the CPU if it computes with one thread.
+def survive_one_thread(core: Any, network: Any, threads: int | None = None) -> None:
+    """Before a network is compiled: switch off OpenVINO's code generator (snippets) on the CPU if there is one thread.
 
     With one thread, OpenVINO 2026.4 ends the process with a segmentation fault while it compiles some graphs of relevance. It does
-    so with one core (`taskset -c 0`), too.
+    so with one core (`taskset -c 0`), too. A graph that quantises keeps the generator: without it, step 3 above goes wrong for one
+    image, too.
 
     Args:
         core: An `openvino.Core`.
+        network: An `openvino.Model`.
         threads: How many are asked for; None for OpenVINO's choice, one for each core.
     """
+    if "CPU" not in core.available_devices:
+        return
     asked = threads or core.get_property("CPU", "INFERENCE_NUM_THREADS")
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    if (asked or cores) == 1:
-        core.set_property("CPU", {"SNIPPETS_MODE": "DISABLE"})
+    off = (asked or cores) == 1 and not needs_fixed_sizes(network)
+    core.set_property("CPU", {"SNIPPETS_MODE": "DISABLE" if off else "ENABLE"})
 
 
 def needs_fixed_sizes(network: Any) -> bool:

@@ -331,7 +331,6 @@ def _take_one(network: Any) -> None:
 def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
     """A core, and the graph as it reads it."""
     core = runtimes.openvino().Core()
-    survive_one_thread(core)
     try:
         return core, core.read_model(openable(model))
     except Exception as error:  # the runtime's exception types are not documented
@@ -339,6 +338,7 @@ def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
 
 
 def _compiled(core: Any, network: Any, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+    survive_one_thread(core, network)
     try:
         compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:

@@ -24,7 +24,7 @@ _FAR = 6  # nodes between the rounding and its scale
 def mark_quantisers(graph: ir.Graph) -> None:
     """Mark them (`STRAIGHT`)."""
     for node in graph:
-        if node.op_type != "Round" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "Round" or node.domain not in ("", "ai.onnx") or STRAIGHT in node.metadata_props:
             continue
         source, down = _before(node.inputs[0], _FAR)
         if down is not None and any(_inverse(down, up) for up in _after(node.outputs[0], source, _FAR)):

@@ -135,6 +135,9 @@ def test_openvino_plugin_that_ignores_the_precision(bundles: Bundles) -> None:
     core = session._core
 
     class Disobedient:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(core, name)
+
         def compile_model(self, network: Any, device: str, properties: dict[str, Any]) -> Any:
             return core.compile_model(network, device, properties | {"INFERENCE_PRECISION_HINT": "bf16"})
 
