@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -149,6 +149,12 @@ def _array(given: Any, port: Port, count: int) -> NDArray[Any]:
     return cast
 
 
+def named(text: str, names: Iterable[str]) -> tuple[str, str] | None:
+    """The name and the value of a `NAME=VALUE`; None if it names none of these. A name may hold =, as a file's may."""
+    name = next((name for name in sorted(names, key=len, reverse=True) if text.startswith(f"{name}=")), None)
+    return None if name is None else (name, text[len(name) + 1 :])
+
+
 def of_commands(texts: Sequence[str], paths: Sequence[Path], manifest: Manifest) -> dict[str, Any]:
     """What a command line gives by `--input NAME=VALUE`: a file, a folder with a file of each image's name, or a number.
 
@@ -164,14 +170,13 @@ def of_commands(texts: Sequence[str], paths: Sequence[Path], manifest: Manifest)
     ports = {port.name: port for port in manifest.further.ports}
     given: dict[str, Any] = {}
     for text in texts:
-        # a name may hold =, as a file's may
-        name = next((name for name in sorted(ports, key=len, reverse=True) if text.startswith(f"{name}=")), None)
-        if name is None:
+        found = named(text, ports)
+        if found is None:
             raise ShapeError(
                 f"--input {text}: is not NAME=FILE for an input that the network takes beside the images "
                 f"({', '.join(ports) or 'it takes none'})"
             )
-        value = text[len(name) + 1 :]
+        name, value = found
         if Path(value).is_dir():
             files = _of_each(Path(value), paths, name)
             given[name] = files if name in images else np.stack([read_numbers(file) for file in files])

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
-from ..foundation.exact_openvino import compute_exactly, needs_fixed_sizes, survive_one_thread
+from ..foundation.exact_openvino import compiled, compute_exactly, needs_fixed_sizes
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -136,10 +136,8 @@ class OpenVinoSession:
                 for shape in shapes.values():  # the batch is every input's first dimension
                     shape[0] = 1
                 network.reshape(shapes)
-            asked = self._properties.get("INFERENCE_NUM_THREADS")
-            survive_one_thread(self._core, network, None if asked is None else int(asked))
-            compiled = self._core.compile_model(network, self._device, self._properties)
-            precisions = _precisions(compiled)
+            opened = compiled(self._core, network, self._device, self._properties)
+            precisions = _precisions(opened)
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO can't compile the graph for {self._device}: {one_line(error)}") from error
         wanted = self._properties["INFERENCE_PRECISION_HINT"]
@@ -148,7 +146,7 @@ class OpenVinoSession:
                 f"OpenVINO on {self._device} computes in {' and '.join(sorted(precisions))} instead of {wanted!r}; "
                 "give a precision that the device has"
             )
-        return compiled
+        return opened
 
 
 class _Request:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import __version__
-from ..beside import ByPath
+from ..beside import ByPath, named
 from ..caveats import Gives
 from ..errors import OptionError
 from ..foundation.options import Named, options_of, specs, title_of
@@ -144,16 +144,17 @@ class Plan:
             **({"masks-of": self.masks_of} if self.masks_of != "all" else {}),
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
             **({"segments": [_digest(one) for one in files]} if files else {}),
-            **({"inputs": self._inputs()} if self.inputs else {}),
+            **({"inputs": self._inputs(subjects)} if self.inputs else {}),
             "max-pixels": self.max_pixels,
             "input-range": list(self.input_range) if self.input_range else None,
         }
 
-    def _inputs(self) -> list[list[str]]:
+    def _inputs(self, subjects: Sequence[Subject]) -> list[list[str]]:
         """What is given beside the images, each with a digest of its file, or of the names and times in its folder."""
+        names = {port.name for one in subjects for port in one.explainer.bundle.manifest.further.ports}
         given = []
         for text in self.inputs:
-            place = Path(text.partition("=")[2])
+            place = Path((named(text, names) or ("", ""))[1])
             files = sorted(place.iterdir()) if place.is_dir() else []
             own = _fingerprint(place, files) if files else _digest(place) if place.is_file() else ""
             given.append([text, own])

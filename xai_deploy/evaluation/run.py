@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..beside import named
 from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer
 from ..explanation import Explanation
@@ -97,7 +98,9 @@ def check(subjects: Sequence[Subject], plan: Plan) -> None:
 
 def _check_network(explainer: Explainer, plan: Plan) -> None:
     manifest = explainer.bundle.manifest
-    if lacking := [p.name for p in manifest.further.ports if not any(t.startswith(f"{p.name}=") for t in plan.inputs)]:
+    names = [port.name for port in manifest.further.ports]
+    given = {found[0] for text in plan.inputs if (found := named(text, names)) is not None}
+    if lacking := [name for name in names if name not in given]:
         raise OptionError(
             f"{explainer.bundle.path}: the network also takes {lacking[0]!r}; give --input {lacking[0]}=FILE"
         )

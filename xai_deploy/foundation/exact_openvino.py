@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _OFF = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
+_ONE_THREAD = threading.Lock()
 
 
 def compute_exactly(core: Any, devices: Iterable[str]) -> None:
@@ -36,8 +38,8 @@ def compute_exactly(core: Any, devices: Iterable[str]) -> None:
                 continue
 
 
-def survive_one_thread(core: Any, network: Any, threads: int | None = None) -> None:
-    """Before a network is compiled: switch off OpenVINO's code generator (snippets) on the CPU if there is one thread.
+def compiled(core: Any, network: Any, device: str, properties: Mapping[str, Any]) -> Any:
+    """As `core.compile_model`, without OpenVINO's code generator (snippets) on the CPU if there is one thread.
 
     With one thread, OpenVINO 2026.4 ends the process with a segmentation fault while it compiles some graphs of relevance. It does
     so with one core (`taskset -c 0`), too. A graph that quantises keeps the generator: without it, step 3 above goes wrong for one
@@ -46,14 +48,18 @@ def survive_one_thread(core: Any, network: Any, threads: int | None = None) -> N
     Args:
         core: An `openvino.Core`.
         network: An `openvino.Model`.
-        threads: How many are asked for; None for OpenVINO's choice, one for each core.
+        device: Its device.
+        properties: What it is compiled with. INFERENCE_NUM_THREADS is OpenVINO's choice, one for each core, if it is left out.
     """
     if "CPU" not in core.available_devices:
-        return
-    asked = threads or core.get_property("CPU", "INFERENCE_NUM_THREADS")
+        return core.compile_model(network, device, properties)
+    asked = int(properties.get("INFERENCE_NUM_THREADS", 0) or core.get_property("CPU", "INFERENCE_NUM_THREADS"))
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    off = (asked or cores) == 1 and not needs_fixed_sizes(network)
-    core.set_property("CPU", {"SNIPPETS_MODE": "DISABLE" if off else "ENABLE"})
+    if (asked or cores) != 1:
+        return core.compile_model(network, device, properties)
+    with _ONE_THREAD:  # the property is the core's, and another thread may compile a graph of the other kind
+        core.set_property("CPU", {"SNIPPETS_MODE": "ENABLE" if needs_fixed_sizes(network) else "DISABLE"})
+        return core.compile_model(network, device, properties)
 
 
 def needs_fixed_sizes(network: Any) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
 from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
-from xai_deploy.foundation.exact_openvino import compute_exactly, needs_fixed_sizes, survive_one_thread
+from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, needs_fixed_sizes
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits, quantisation_step
@@ -338,19 +338,18 @@ def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
 
 
 def _compiled(core: Any, network: Any, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-    survive_one_thread(core, network)
     try:
-        compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        opened = compiled(core, network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except Exception as error:
         raise GraphError(f"OpenVINO can't open {what}: {_short(error, b'')}") from None
-    names = {name for port in compiled.inputs for name in port.names}
+    names = {name for port in opened.inputs for name in port.names}
 
     def function(feeds: Arrays) -> dict[str, NDArray[Any]]:
         try:
-            results = compiled({name: value for name, value in feeds.items() if name in names})
+            results = opened({name: value for name, value in feeds.items() if name in names})
         except Exception as error:
             raise GraphError(f"OpenVINO can't run {what}: {_short(error, b'')}") from None
-        return {name: np.array(results[port]) for port in compiled.outputs for name in port.names}
+        return {name: np.array(results[port]) for port in opened.outputs for name in port.names}
 
     return function
 

@@ -9,6 +9,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from xai_deploy.resample import weights
+
 from .emit import Ops
 from .measure import open_session, run
 from .reading import attribute
@@ -26,6 +28,14 @@ def along(op: Ops, value: ir.Value, axis: int, rank: int, matrix: NDArray[Any]) 
     perm = [i for i in range(rank) if i != axis] + [axis]
     product = op.MatMul(op.Transpose(value, perm=perm), matrix)
     return op.Transpose(product, perm=[int(i) for i in np.argsort(perm)])
+
+
+def interpolating(before: int, after: int) -> NDArray[np.float32]:
+    """The matrix [after,before] that resizes an axis: linear, half-pixel centres."""
+    first, part = weights(before, after)  # only columns `first` and on have weights
+    matrix = np.zeros((after, before), np.float32)
+    matrix[:, first : first + part.shape[1]] = part
+    return matrix
 
 
 def resize_matrix(

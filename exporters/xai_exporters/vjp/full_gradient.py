@@ -11,13 +11,14 @@ channel for itself. The authors' code resizes with aligned corners; this one wit
 A bias is what a layer adds to each channel, whatever the image: that of a convolution or a normalisation, and a constant with one
 number per channel that is added or subtracted. A BatchNormalization that was folded into its convolution is part of that one's
 bias: b = beta - mean * gamma / sqrt(variance + epsilon), as the authors count it. Biases without positions, such as a
-classifier's, have no place in the map.
+classifier's, have no place in the map. A constant with a number for each position, as an embedding of positions has, is not
+counted.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,11 @@ import numpy as np
 import onnx_ir as ir
 
 from xai_deploy.format.bundle import FULL_GRADIENT, Input
-from xai_deploy.resample import weights
 
 from ..backward.rules import floats_of
 from ..errors import RuleError
 from ..graph.emit import Emitter, Ops
-from ..graph.interpolation import along
+from ..graph.interpolation import along, interpolating
 from ..graph.measure import Measured, batch_of
 from ..graph.reading import ancestors, attribute, constant_of, content_of
 from .graph import backward_graph
@@ -82,7 +82,7 @@ class _Terms:
         """See `graph.Ends`."""
         leading = content_of(graph.inputs[0]) & ancestors([logits])
         rank = len(shapes.dims(graph.inputs[0]))
-        self._biases = [one for one in biases(graph, shapes) if one.y in leading and len(shapes.dims(one.y)) == rank]
+        self._biases = [one for one in biases(graph, shapes, leading) if len(shapes.dims(one.y)) == rank]
         if not self._biases:
             raise RuleError(
                 "FullGrad adds up the gradients at biases, and no layer of this network with positions has one"
@@ -126,10 +126,7 @@ def _resized(op: Ops, value: ir.Value, have: Sequence[int], want: Sequence[int])
     """A map [N,...have] as [N,...want]."""
     for place, (source, size) in enumerate(zip(have, want, strict=True)):
         if source != size:
-            low, used = weights(source, size)  # [size, of the source from `low` on]
-            matrix = np.zeros((source, size), np.float32)
-            matrix[low : low + used.shape[1]] = used.T
-            value = along(op, value, 1 + place, 1 + len(want), matrix)
+            value = along(op, value, 1 + place, 1 + len(want), interpolating(source, size).T)
     return value
 
 
@@ -149,12 +146,21 @@ def _fixed(size: int | None, y: ir.Value) -> int:
     return size
 
 
-def biases(graph: ir.Graph, shapes: Measured) -> Iterator[Bias]:
-    """The biases of a graph's layers, in its order."""
+def biases(graph: ir.Graph, shapes: Measured, leading: Container[ir.Value]) -> Iterator[Bias]:
+    """The biases of a graph's layers, in its order.
+
+    Args:
+        graph: The graph.
+        shapes: The shapes of its tensors.
+        leading: The tensors on the way from the image's content to the logits.
+
+    Raises:
+        RuleError: The numbers of a bias are computed in the graph.
+    """
     for node in graph:
         y = node.outputs[0]
         rank = len(shapes.dims(y)) if str(y.name) in shapes.two else 0
-        if rank < 2:
+        if rank < 2 or y not in leading:
             continue
         if node.op_type == "BatchNormalization":
             gamma, beta, mean, variance = (constant_of(value) for value in node.inputs[1:5])

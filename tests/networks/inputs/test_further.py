@@ -393,6 +393,8 @@ def test_check_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "0.png: its pixels, or what --input gives with it, differ from those" in capsys.readouterr().err
     assert check([*given[:3], bundle, bundle, images]) == 2
     assert "the network also takes 'depth' (images)" in capsys.readouterr().err
+    constant = str(folder / "constant.xai")
+    assert check([*given[:3], constant, constant, images]) == 0  # what is built in needs nothing
 
 
 def test_evaluation_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
