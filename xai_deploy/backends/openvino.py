@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
-from ..foundation.exact_openvino import compiled, compute_exactly, needs_fixed_sizes
+from ..foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -70,6 +70,7 @@ class OpenVino:
         if cache := config.make_cache():  # OpenVINO's key of a compiled network leaves out what `compute_exactly` sets
             self._properties["CACHE_DIR"] = str(Path(cache) / "exact")
         self._properties |= config.properties  # last: the user's properties replace those above
+        self._one_thread = has_one_thread(self._core, self._properties)
 
     def open(self, model: bytes) -> Session:
         """Open a graph; see `Backend.open`."""
@@ -77,14 +78,16 @@ class OpenVino:
             network = self._core.read_model(io.BytesIO(model))
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO can't read the graph: {one_line(error)}") from error
-        return OpenVinoSession(self._ov, self._core, network, self._device, self._properties)
+        return OpenVinoSession(self._ov, self._core, network, self._device, self._properties, self._one_thread)
 
 
 class OpenVinoSession:
     """One graph, compiled when it is first run; each thread has its own infer requests."""
 
-    def __init__(self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any]) -> None:
-        self._ov, self._core, self._network = ov, core, network
+    def __init__(
+        self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any], one_thread: bool
+    ) -> None:
+        self._ov, self._core, self._network, self._one_thread = ov, core, network, one_thread
         self._device, self._properties = device, dict(properties)
         self._one_by_one = needs_fixed_sizes(network)
         self._inputs = {name for port in network.inputs for name in port.get_names()}
@@ -136,7 +139,7 @@ class OpenVinoSession:
                 for shape in shapes.values():  # the batch is every input's first dimension
                     shape[0] = 1
                 network.reshape(shapes)
-            opened = compiled(self._core, network, self._device, self._properties)
+            opened = compiled(self._core, network, self._device, self._properties, self._one_thread)
             precisions = _precisions(opened)
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO can't compile the graph for {self._device}: {one_line(error)}") from error

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _OFF = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "LP_TRANSFORMS_MODE": False}
-_ONE_THREAD = threading.Lock()
+_CORE = threading.Lock()
 
 
 def compute_exactly(core: Any, devices: Iterable[str]) -> None:
@@ -38,27 +38,39 @@ def compute_exactly(core: Any, devices: Iterable[str]) -> None:
                 continue
 
 
-def compiled(core: Any, network: Any, device: str, properties: Mapping[str, Any]) -> Any:
+def has_one_thread(core: Any, properties: Mapping[str, Any]) -> bool:
+    """Whether the CPU will compute with one thread.
+
+    Args:
+        core: An `openvino.Core`.
+        properties: What networks are compiled with. INFERENCE_NUM_THREADS is one for each core if it is left out, and no more.
+    """
+    if "CPU" not in core.available_devices:
+        return False
+    given = str(properties.get("INFERENCE_NUM_THREADS", ""))  # OpenVINO refuses what is no number
+    asked = int(given) if given.isdecimal() else core.get_property("CPU", "INFERENCE_NUM_THREADS")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(asked or cores, cores) == 1
+
+
+def compiled(core: Any, network: Any, device: str, properties: Mapping[str, Any], one_thread: bool) -> Any:
     """As `core.compile_model`, without OpenVINO's code generator (snippets) on the CPU if there is one thread.
 
-    With one thread, OpenVINO 2026.4 ends the process with a segmentation fault while it compiles some graphs of relevance. It does
-    so with one core (`taskset -c 0`), too. A graph that quantises keeps the generator: without it, step 3 above goes wrong for one
-    image, too.
+    With one thread, OpenVINO 2026.4 ends the process with a segmentation fault while it compiles some graphs of relevance. A graph
+    that quantises keeps the generator: without it, step 3 above goes wrong for one image, too.
 
     Args:
         core: An `openvino.Core`.
         network: An `openvino.Model`.
         device: Its device.
-        properties: What it is compiled with. INFERENCE_NUM_THREADS is OpenVINO's choice, one for each core, if it is left out.
+        properties: What it is compiled with.
+        one_thread: See `has_one_thread`.
     """
-    if "CPU" not in core.available_devices:
-        return core.compile_model(network, device, properties)
-    asked = int(properties.get("INFERENCE_NUM_THREADS", 0) or core.get_property("CPU", "INFERENCE_NUM_THREADS"))
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    if (asked or cores) != 1:
-        return core.compile_model(network, device, properties)
-    with _ONE_THREAD:  # the property is the core's, and another thread may compile a graph of the other kind
-        core.set_property("CPU", {"SNIPPETS_MODE": "ENABLE" if needs_fixed_sizes(network) else "DISABLE"})
+    mode = {"SNIPPETS_MODE": "ENABLE" if needs_fixed_sizes(network) else "DISABLE"} if one_thread else {}
+    if not mode or device == "CPU":
+        return core.compile_model(network, device, {**properties, **mode})
+    with _CORE:  # AUTO and its kin take the core's property, which must not change while another graph is compiled
+        core.set_property("CPU", mode)
         return core.compile_model(network, device, properties)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
 from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
-from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, needs_fixed_sizes
+from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 
 from ..backward.precision import HALVES
 from ..cut.scores.logits import Logits, quantisation_step
@@ -339,7 +339,7 @@ def _read(model: OnnxFile, what: str) -> tuple[Any, Any]:
 
 def _compiled(core: Any, network: Any, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     try:
-        opened = compiled(core, network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        opened = compiled(core, network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}, has_one_thread(core, {}))
     except Exception as error:
         raise GraphError(f"OpenVINO can't open {what}: {_short(error, b'')}") from None
     names = {name for port in opened.inputs for name in port.names}
