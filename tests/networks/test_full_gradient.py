@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,12 @@ def terms(network: nn.Module, x: Tensor, seed: Tensor) -> tuple[list[tuple[Tenso
     return [(p.detach(), axis) for p, axis in products], gap.detach()
 
 
+def finer(y: Tensor) -> list[float]:
+    """Finer-CAM's seed of class 2: less 0.6 times the mean of the two classes whose scores are nearest (Zhang et al. 2025)."""
+    nearest = sorted((0, 1, 3), key=lambda i: float((y[i] - y[2]).abs()))[:2]
+    return [1.0 if i == 2 else -0.3 if i in nearest else 0.0 for i in range(4)]
+
+
 @pytest.mark.parametrize("network", [Plain(), ChannelsLast()], ids=["plain", "channels last"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_the_map_is_the_authors(network: Any, tmp_path: Path, backend: str) -> None:
@@ -116,11 +123,17 @@ def test_the_map_is_the_authors(network: Any, tmp_path: Path, backend: str) -> N
     explainer = Explainer(done.path, backend, batch_size=2)
     reference = copy.deepcopy(network).double()
     x = np.random.default_rng(0).standard_normal((3, 3, *SIZE)).astype(np.float32)
-    for target, seed in ((1, [0, 1, 0, 0]), ("2 vs 0", [-1, 0, 1, 0])):
+    cases: list[tuple[int | str, Callable[[Tensor], list[float]]]] = [
+        (1, lambda y: [0, 1, 0, 0]),
+        ("2 vs 0", lambda y: [-1, 0, 1, 0]),
+        ("2 vs 0.6*top2", finer),
+    ]
+    for target, seed in cases:
         for count in (1, 3):
             got = explainer.explain(x[:count], "full-grad", target)
             for i in range(count):
-                kept, gap = terms(reference, torch.from_numpy(x[i : i + 1]).double(), torch.tensor(seed).double())
+                one = torch.from_numpy(x[i : i + 1]).double()
+                kept, gap = terms(reference, one, torch.tensor(seed(reference(one)[0].detach())).double())
                 assert abs(float(gap)) < 1e-9  # completeness: no bias is forgotten
                 want = sum(psi(values, axis) for values, axis in kept)
                 assert isinstance(want, Tensor)

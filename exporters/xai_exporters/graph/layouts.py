@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .emit import Emitter
-from .reading import attribute, constant_of, data_inputs
+from .reading import ancestors, attribute, constant_of, data_inputs
 
 Layout = Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"]
 
@@ -119,8 +119,11 @@ def find_layout(value: ir.Value, rank: int = 4) -> Layout | None:
     while (producer := current.producer()) is not None:
         if producer.op_type in _CHANNELS_FIRST:
             return first
-        if producer.op_type in ("MatMul", "LayerNormalization"):
+        if producer.op_type == "LayerNormalization":
             return last
+        if producer.op_type == "MatMul":  # of two computed tensors it is attention, which has no channels
+            weights = producer.inputs[1]
+            return None if weights is None or any(x.is_graph_input() for x in ancestors([weights])) else last
         if producer.op_type == "Transpose":
             perm = tuple(attribute(producer, "perm", []))  # the layout of the Transpose's result
             return {_TO_FIRST[rank]: first, _TO_LAST[rank]: last}.get(perm)

@@ -8,11 +8,17 @@ each b at every position of y. psi takes the magnitude, rescales it to [0,1] ove
 channels and resizes it to the image by linear interpolation. This is how the authors' code rescales; pytorch-grad-cam rescales each
 channel for itself. The authors' code resizes with aligned corners; this one with half-pixel centres, as every other map here.
 
-A bias is what a layer adds to each channel, whatever the image: that of a convolution or a normalisation, and a constant with one
-number per channel that is added or subtracted. A BatchNormalization that was folded into its convolution is part of that one's
-bias: b = beta - mean * gamma / sqrt(variance + epsilon), as the authors count it. Biases without positions, such as a
-classifier's, have no place in the map. A constant with a number for each position, as an embedding of positions has, is not
-counted.
+A bias is what a layer adds, whatever the image:
+
+- that of a convolution or a normalisation. A BatchNormalization that was folded into its convolution is part of that one's bias:
+  b = beta - mean * gamma / sqrt(variance + epsilon), as the authors count it;
+- a tensor that an Add, Sub or Sum adds and that does not depend on the image: a constant with a number for each channel, or for
+  each position, or what the network computes from its other inputs. A single number is none: activations and norms that are
+  written out add the 1 and the epsilon of their formulas;
+- such a tensor as further channels, which a Concat adds.
+
+What is added to values without positions, as a classifier's bias, to tokens, or to the scores of an attention, has no place in
+the map.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from ..backward.rules import floats_of
 from ..errors import RuleError
 from ..graph.emit import Emitter, Ops
 from ..graph.interpolation import along, interpolating
+from ..graph.layouts import find_layout
 from ..graph.measure import Measured, batch_of
 from ..graph.reading import ancestors, attribute, constant_of, content_of
 from .graph import backward_graph
@@ -46,13 +53,17 @@ class Bias:
 
     Attributes:
         y: The layer's output.
-        values: The bias, in a shape that broadcasts to y.
-        axis: The axis of y along which it has its values.
+        values: The bias, in a shape that broadcasts to y: numbers, or a tensor of the graph.
+        axis: The channels' axis of y.
+        first: The first of its channels in y, if they are some of y's.
+        count: How many these are.
     """
 
     y: ir.Value
-    values: np.ndarray[tuple[int, ...], np.dtype[np.floating]]
+    values: np.ndarray[tuple[int, ...], np.dtype[np.floating]] | ir.Value
     axis: int
+    first: int = 0
+    count: int | None = None
 
 
 def full_gradient_graph(forward: ir.Graph, classes: int, image: Input) -> ir.Graph:
@@ -87,6 +98,8 @@ class _Terms:
             raise RuleError(
                 "FullGrad adds up the gradients at biases, and no layer of this network with positions has one"
             )
+        if mixed := next((one.y.name for one in self._biases if shapes.per_image(one.y.name) is None), None):
+            raise RuleError(f"FullGrad: the tensor {mixed!r}, to which a bias is added, holds parts of several images")
         return [graph.inputs[0], *(one.y for one in self._biases)]
 
     def results(
@@ -100,7 +113,8 @@ class _Terms:
         for bias, gradient in zip(self._biases, back[1:], strict=True):
             dims = shapes.dims(bias.y)
             channels, *places = [_fixed(dims[i], bias.y) for i in (bias.axis, *_places(len(dims), bias.axis))]
-            term = self._term(op, op.Mul(gradient, bias.values.astype(op.floats)), channels, bias.axis, places)
+            product = _product(op, gradient, bias)
+            term = self._term(op, product, channels if bias.count is None else bias.count, bias.axis, places)
             own = tuple(places)
             sums[own] = op.Add(sums[own], term) if own in sums else term
         total = functools.reduce(op.Add, [_resized(op, value, own, size) for own, value in sums.items()])
@@ -120,6 +134,17 @@ class _Terms:
         above = op.Sub(op.ReduceSum(size, [axis], keepdims=1), op.Mul(low, float(channels)))
         ratio = op.Div(above, op.Max(op.Sub(high, low), _LEAST))
         return op.Squeeze(ratio, [axis])
+
+
+def _product(op: Ops, gradient: ir.Value, bias: Bias) -> ir.Value:
+    """The bias times the gradient, at its own channels."""
+    if bias.count is not None:
+        gradient = op.Slice(gradient, [bias.first], [bias.first + bias.count], [bias.axis])
+    values = bias.values
+    product: ir.Value = op.Mul(
+        gradient, op.CastLike(values, gradient) if isinstance(values, ir.Value) else values.astype(op.floats)
+    )
+    return product
 
 
 def _resized(op: Ops, value: ir.Value, have: Sequence[int], want: Sequence[int]) -> ir.Value:
@@ -175,19 +200,54 @@ def biases(graph: ir.Graph, shapes: Measured, leading: Container[ir.Value]) -> I
             given = _third(node)
             if given is not None and given.ndim == 1:
                 yield Bias(y, given, rank - 1)
-        elif node.op_type in ("Add", "Sub"):
-            yield from _added(node, y, rank)
+        elif node.op_type in ("Add", "Sub", "Sum", "Concat") and rank == len(shapes.dims(graph.inputs[0])):
+            yield from _added(graph, node, shapes, leading)
 
 
-def _added(node: ir.Node, y: ir.Value, rank: int) -> Iterator[Bias]:
-    """A constant with one number per channel that a node adds or subtracts. Its sign is lost in the magnitude."""
+def _added(graph: ir.Graph, node: ir.Node, shapes: Measured, leading: Container[ir.Value]) -> Iterator[Bias]:
+    """The tensors that a node adds to those of the image, as numbers or as channels. A sign is lost in the magnitude.
+
+    Raises:
+        RuleError: One is computed from another input, and the graph does not show which of its axes are positions.
+    """
+    y, first = node.outputs[0], 0
+    rank = len(shapes.dims(y))
+    joins = node.op_type == "Concat"
     for value in node.inputs:
-        given = _numbers(value)
-        if given is None or given.dtype.kind != "f" or given.size < 2 or given.size != max(given.shape):
+        size = shapes.dims(value)[attribute(node, "axis", 0)] if joins and value is not None else 0
+        start, first = first, first + (size or 0)
+        if value is None or value in leading:
             continue
-        axis = rank - given.ndim + int(np.argmax(given.shape))
-        if axis in (1, rank - 1):  # channels first or last
-            yield Bias(y, given, axis)
+        given = _numbers(value)
+        if given is not None and (given.dtype.kind != "f" or not given.any() or (given.size < 2 and not joins)):
+            continue
+        axis = None if given is None or joins else _single(given, rank)
+        if axis is None and (axis := _channels(y, rank)) is None:
+            if any(one.is_graph_input() and one is not graph.inputs[0] for one in ancestors([value])):
+                raise RuleError(_unplaced(node, value))
+            continue
+        if joins and attribute(node, "axis", 0) % rank != axis:
+            raise RuleError(_unplaced(node, value))
+        yield Bias(y, value if given is None else given, axis, start, size if joins else None)
+
+
+def _single(given: np.ndarray[tuple[int, ...], np.dtype[Any]], rank: int) -> int | None:
+    """The axis of a constant with one number per channel, first or last; None if it has more."""
+    axis = rank - given.ndim + int(np.argmax(given.shape))
+    return axis if given.size == max(given.shape) and axis in (1, rank - 1) else None
+
+
+def _channels(y: ir.Value, rank: int) -> int | None:
+    """The axis of a tensor's channels, as the operators around it show it; None if they do not."""
+    layout = find_layout(y, rank) if rank in (4, 5) else None
+    return None if layout is None else layout.index("C")
+
+
+def _unplaced(node: ir.Node, value: ir.Value) -> str:
+    return (
+        f"FullGrad counts what is added to the image's values, and {node.name!r} adds {value.name!r}, which has no channels and "
+        "positions that can be told; take another method at the pixels, as integrated-gradients"
+    )
 
 
 def _third(node: ir.Node) -> np.ndarray[tuple[int, ...], np.dtype[Any]] | None:
