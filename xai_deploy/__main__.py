@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "whether a deployed network still predicts and looks as its reference does",
     "evaluate": "how good explanations are, on a folder of images",
     "bench": "what explanations cost on this machine",
+    "serve": "predictions and explanations over HTTP and gRPC",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -195,6 +195,26 @@ def prediction(explainer: Explainer, logits: Array, shares: Array | None = None)
             **likelihood(explainer, logits, int(index), shares),
         }
         for index in best
+    ]
+
+
+def predicted(
+    explainer: Explainer, explanation: Explanation, image: int, answers: Sequence[Answer]
+) -> list[dict[str, Any]]:
+    """What the network says of one image of an explanation: its best classes, or the numbers explained if they are no classes.
+
+    Args:
+        explainer: The explainer that made the explanation.
+        explanation: An explanation of N images.
+        image: The image's index among them.
+        answers: All answers about that image; they name the numbers.
+    """
+    if explainer.network.kind != "vector":
+        return prediction(explainer, explanation.logits[image], _shares(explanation, image))
+    rows = {answer.caption: answer for answer in answers}
+    return [
+        {"class": None, "label": caption, "probability": None, "logit": None, "value": answer.score}
+        for caption, answer in rows.items()
     ]
 
 

@@ -140,11 +140,6 @@ def describe_options(name: str, cls: Any) -> list[str]:
     return lines
 
 
-def parse_target(text: str) -> int | str:
-    """A class index if the text is an integer; any other text (a label, "topK", "A vs B") stays as it is."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
-
-
 def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive: bool = True) -> list[Path]:
     """The files named, and the image files in the folders named, in order, each once.
 

@@ -30,8 +30,9 @@ from ..methods.method import lacks
 from ..preprocess import as_photo
 from ..reports import require as require_reports
 from ..targets import Like, Target
+from ..targets.kinds import parse_target
 from . import examples
-from .arguments import Bad, expand_sets, parse_methods, parse_target, with_segments
+from .arguments import Bad, expand_sets, parse_methods, with_segments
 from .check_figures import add_limits, limits_of, show
 from .check_images import chunks, find
 from .console import Parser, command, silence_opencv

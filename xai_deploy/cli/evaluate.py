@@ -17,8 +17,9 @@ from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
 from ..targets import Like, One
+from ..targets.kinds import parse_target
 from . import examples
-from .arguments import MethodRequest, describe_options, parse_methods, parse_target, with_segments
+from .arguments import MethodRequest, describe_options, parse_methods, with_segments
 from .console import Parser, command, positive, silence_opencv
 from .going_on import GoingOn
 from .model_file import add_export, bundle_paths

@@ -53,3 +53,15 @@ examples:
 
 written: nothing but a table on standard output, and the files that --json and --plot name.
 """
+
+SERVE = """\
+examples:
+  xai-serve resnet50.xai                                              served as resnet50 at http://127.0.0.1:8080
+  xai-serve cats=resnet50.xai int8=int8.xai --port 8000 --grpc-port 8001
+  xai-serve resnet50.xai -m grad-cam,lrp,rise:masks=500 --timeout 60  the methods that requests may name
+  xai-serve resnet50.xai --host 0.0.0.0 --drain 10 --max-requests 200  in a container, behind a load balancer
+  xai-serve resnet50.xai --watch 5                                    a new bundle at the same place is served at once
+  curl --data-binary @photo.jpg 'localhost:8080/v1/models/resnet50:explain?method=grad-cam&target=cat'
+
+written: nothing. SIGTERM: stop after the last answer. SIGHUP: open the bundles again.
+"""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Explanation, Like, XaiError
+from .. import Explainer, Like, XaiError
 from .. import answer as answers
 from ..answer import Answer
 from ..beside import of_commands, of_some
@@ -27,6 +27,7 @@ from ..images.transparency import is_transparent
 from ..methods import methods
 from ..preprocess import as_photo, frame_of, read_for, read_pixels
 from ..targets import Target
+from ..targets.kinds import parse_target
 from .arguments import (
     Bad,
     MethodRequest,
@@ -34,7 +35,6 @@ from .arguments import (
     expand_sets,
     find_images,
     parse_methods,
-    parse_target,
     read_chunks,
     unique_names,
     with_segments,
@@ -208,7 +208,7 @@ class Explanations:
                 self._write(answer, f"{self.names[path]}--{method.title}", photos[answer.network.input.name])
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
-            prediction = self._prediction(explanations[0], i, shown)
+            prediction = answers.predicted(self.explainer, explanations[0], i, shown)
             image = {
                 "file": str(path),
                 "transparent": is_transparent(path),
@@ -220,17 +220,6 @@ class Explanations:
             self._add(image, path, photos, shown)
             entries.append(image)
         return entries
-
-    def _prediction(self, explanation: Explanation, image: int, shown: Sequence[Answer]) -> list[dict[str, Any]]:
-        """What the network says of an image: its best classes, or the numbers explained if they are no classes."""
-        if self.explainer.network.kind == "vector":
-            rows = {answer.caption: answer for answer in shown}
-            return [
-                {"class": None, "label": caption, "probability": None, "logit": None, "value": answer.score}
-                for caption, answer in rows.items()
-            ]
-        shares = None if explanation.shares is None else explanation.shares[image]
-        return answers.prediction(self.explainer, explanation.logits[image], shares)
 
     def _methods_of(self, shown: Sequence[Answer]) -> list[MethodRequest]:
         """The method of each of an image's maps, as the user wrote it.

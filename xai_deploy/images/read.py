@@ -52,6 +52,24 @@ _FORMATS: list[tuple[Callable[[bytes], bool], Callable[[bytes], Header]]] = [
 log = logging.getLogger(__name__)
 
 
+class InMemory(os.PathLike[str]):
+    """An image file whose bytes are in memory; it stands for its path in `read_image`, `read_values` and `read_pixels`.
+
+    Attributes:
+        data: The bytes.
+        name: What messages call it.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data, self.name = data, name
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def read_image(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, input_range: InputRange | None = None
 ) -> Pixels:
@@ -99,7 +117,7 @@ def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> N
 def _values(path: str | os.PathLike[str], max_pixels: int, deep: bool) -> NDArray[Any]:
     """The pixels of a file as OpenCV gives them, upright; with `deep` also values that have no fixed black and white."""
     cv2 = opencv()
-    data = _contents(Path(path))
+    data = path.data if isinstance(path, InMemory) else _contents(Path(path))
     header = _header(data, max_pixels, path)
     if header.deep and not deep:
         raise ImageFileError(

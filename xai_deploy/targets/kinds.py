@@ -6,6 +6,7 @@ caller may write for it, checks that before the network runs, and gives the seed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -39,6 +40,11 @@ A text that is a label always means that label. A and B are labels, or else indi
 """
 
 
+def parse_target(text: str) -> int | str:
+    """A class index if the text is an integer; any other text (a label, "topK", "A vs B") stays as it is."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text  # 18 digits always fit into int64
+
+
 @dataclass(frozen=True)
 class ScoreSpace:
     """The scores of a network: what a target can name. A kind that needs more than this adds a field here.
@@ -49,6 +55,7 @@ class ScoreSpace:
         kind: The kind of scores, see `format.manifest.Explained`.
         normalised: Whether the numbers are an embedding of length 1.
         embed: Gives the embedding of an image, [classes] float32; None if it can't be computed.
+        files: Whether a target may name a file. A server refuses that, since the text comes from a stranger.
     """
 
     classes: int
@@ -56,6 +63,16 @@ class ScoreSpace:
     kind: str = "classes"
     normalised: bool = False
     embed: Callable[[Any], Array] | None = None
+    files: bool = True
+
+    def refuse_file(self, named: object) -> None:
+        """Refuse a file named in a target, unless targets may name files.
+
+        Raises:
+            TargetError: They may not.
+        """
+        if not self.files:
+            raise TargetError(f"{named}: a target sent to a server names no file; send what is in it")
 
     def title(self, index: int) -> str:
         """A class as messages name it."""

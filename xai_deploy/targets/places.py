@@ -65,12 +65,16 @@ class Place:
     points: tuple[tuple[float, float], ...] = ()
 
     @classmethod
-    def read(cls, written: object) -> Place:
+    def read(cls, written: object, refuse_file: Callable[[object], None] = lambda named: None) -> Place:
         """A place from a text, a path, a box (x, y, width, height), corners [(x, y), ...] or an array of booleans: [h,w], of a
         volume also [D,h,w].
 
+        Args:
+            written: One of these.
+            refuse_file: Called with the name of a file before it is read; see `ScoreSpace.refuse_file`.
+
         Raises:
-            TargetError: It is none of these.
+            TargetError: It is none of these, or a file that is refused.
             ImageFileError: The mask's file can't be read.
         """
         if isinstance(written, Place):
@@ -80,7 +84,7 @@ class Place:
         if isinstance(written, os.PathLike):
             written = os.fspath(written)
         if isinstance(written, str):
-            return _from_text(written.strip())
+            return _from_text(written.strip(), refuse_file)
         if isinstance(written, (tuple, list)):
             numbers = np.asarray(written, np.float64) if len(written) else np.zeros(0)
             if numbers.shape == (4,):
@@ -173,7 +177,7 @@ def is_place(text: str) -> bool:
     return Path(text).suffix.lower() in (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy")
 
 
-def _from_text(text: str) -> Place:
+def _from_text(text: str, refuse_file: Callable[[object], None]) -> Place:
     if text in ("predicted", "all"):
         return Place(text)
     if _BOX.fullmatch(text):
@@ -186,6 +190,7 @@ def _from_text(text: str) -> Place:
         raise TargetError(
             f"region {text!r}: give 'predicted', 'all', a box x,y,width,height, corners 'x,y x,y x,y', or a mask's file"
         )
+    refuse_file(text)
     if is_npy(Path(text)):
         return Place(Path(text).name, _as_mask(read_image_array(Path(text), MAX_PIXELS), text, colors=False))
     return Place(Path(text).name, _as_mask(read_image(text), text))

@@ -149,7 +149,9 @@ def _side(written: object, space: ScoreSpace, otherwise: Place) -> _Side:
     if isinstance(written, str):
         written = _one(written, space)
     if isinstance(written, Region):
-        return _Side(class_index(written.target, space), Place.read(written.where), _background(space))
+        return _Side(
+            class_index(written.target, space), Place.read(written.where, space.refuse_file), _background(space)
+        )
     return _Side(class_index(written, space), otherwise, _background(space))
 
 

@@ -118,6 +118,8 @@ def _vector(like: Like, space: ScoreSpace) -> Array:
             "the network's numbers are no embedding of length 1; export it with --task embedding to compare images"
         )
     reference = like.reference
+    if isinstance(reference, (str, os.PathLike)):
+        space.refuse_file(reference)
     if isinstance(reference, (str, os.PathLike)) and Path(reference).suffix.lower() == ".npy":
         try:
             reference = np.load(reference, allow_pickle=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xai_deploy.cli.arguments import MethodRequest, parse_methods, parse_target, unique_names
+from xai_deploy.cli.arguments import MethodRequest, parse_methods, unique_names
+from xai_deploy.targets.kinds import parse_target
 
 
 def test_parse_methods() -> None:

@@ -1,0 +1,172 @@
+"""V1: answers, their encodings, what may be asked, and Vertex's form."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xai_deploy import Explainer, write_image
+from xai_deploy.answer import answer, origin, prediction
+
+from .. import tiny
+from ..methods.test_gradient_methods import gradient
+from .conftest import Start
+
+X = tiny.inputs("residual", 3)
+
+
+def png(tmp_path: Any, height: int = 33, width: int = 47) -> tuple[bytes, np.ndarray[Any, Any]]:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    write_image(tmp_path / "photo.png", pixels)
+    return (tmp_path / "photo.png").read_bytes(), pixels
+
+
+def b64(data: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(data).decode()}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_explains_as_torch_does(start: Start, backend: str, count: int) -> None:
+    """Grad-CAM from live torch: L = ReLU(sum_k mean(g_k) A_k). Each instance has a target of its own."""
+    running = start("residual", backend)
+    targets = [3, 1, 0][:count]
+    told = running.explain(
+        [{"image": x.tolist(), "target": t} for x, t in zip(X, targets, strict=False)], method="grad-cam"
+    )
+    net = tiny.Tiny(running.path, "residual")
+    for i, (one, target) in enumerate(zip(told["explanations"], targets, strict=True)):
+        a, g = gradient(net, X[i : i + 1], np.eye(tiny.CLASSES)[[target]])
+        expected = np.maximum((g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1), 0)[0]
+        [shown] = one["explanations"]
+        assert (shown["target"], shown["label"], shown["method"]) == (target, tiny.LABELS[target], "grad-cam")
+        assert (shown["map"]["kind"], shown["map"]["shape"]) == ("raw", list(expected.shape))
+        np.testing.assert_allclose(shown["map"]["values"], expected, rtol=0, atol=1e-5)
+
+
+def test_the_prediction_comes_with_it(start: Start) -> None:
+    """As `answer.prediction` lists it, and as :predict answers."""
+    running = start()
+    explainer = Explainer(running.path, "onnxruntime")
+    logits = explainer.predict(X)
+    told = running.explain([x.tolist() for x in X], encoding="none")
+    predicted = running.ask("net:predict", {"instances": [x.tolist() for x in X]})
+    for i, one in enumerate(told["explanations"]):
+        expected = prediction(explainer, logits[i])
+        assert one["explanations"][0]["map"] is None
+        for given in (one["prediction"], predicted["predictions"][i]["prediction"]):
+            assert [entry["class"] for entry in given] == [entry["class"] for entry in expected]
+            np.testing.assert_allclose([e["logit"] for e in given], [e["logit"] for e in expected], atol=1e-5)
+    assert (
+        told["model"]
+        == predicted["model"]
+        == {
+            "name": "net",
+            "version": explainer.bundle.manifest.digest.removeprefix("sha256:")[:12],
+            **origin(explainer),
+        }
+    )
+
+
+def test_encodings(start: Start, tmp_path: Any) -> None:
+    """The same map as list, as npy and as picture; an image file as the body, with the parameters in the address."""
+    running = start()
+    file, pixels = png(tmp_path)
+    own = Explainer(running.path, "onnxruntime").explain(pixels, "grad-cam", "beagle")
+    shown = {}
+    for kind in ("raw", "heatmap"):
+        for encoding in ("list", "npy"):
+            reply = running.client.post(
+                f"/v1/models/net:explain?method=grad-cam&target=beagle&map={kind}&encoding={encoding}",
+                content=file,
+                headers={"content-type": "application/x-www-form-urlencoded"},  # curl's default
+            )
+            assert reply.status_code == 200, reply.text
+            shown[kind, encoding] = reply.json()["explanations"][0]["explanations"][0]["map"]
+    for kind, expected in (("raw", own.raw[0]), ("heatmap", own.heatmap[0])):
+        np.testing.assert_allclose(shown[kind, "list"]["values"], expected, atol=1e-6)
+        loaded = np.load(io.BytesIO(base64.b64decode(shown[kind, "npy"]["b64"])))
+        assert loaded.dtype == np.float32
+        np.testing.assert_allclose(loaded, expected, atol=1e-6)
+    told = running.explain([b64(file)], method="grad-cam", target="beagle", encoding="png")
+    picture = base64.b64decode(told["explanations"][0]["explanations"][0]["map"]["b64"])
+    (tmp_path / "map.png").write_bytes(picture)
+    from xai_deploy import read_image
+
+    assert np.abs(read_image(tmp_path / "map.png").astype(int) - own.overlay(pixels)[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("target", "titles"),
+    [
+        (None, 1),
+        (2, 1),
+        ("beagle", 1),
+        ("tabby cat vs beagle", 1),
+        ("not beagle", 1),
+        ("top3", 3),
+        ([0.5, -1, 0.25, 0, 2], 1),
+        ({"target": 0, "versus": "beagle"}, 1),
+        ({"not": 2}, 1),
+        ({"class": 1}, 1),
+    ],
+)
+def test_targets_of_a_classifier(start: Start, target: Any, titles: int) -> None:
+    """Every way to write a target, against the Explainer's own."""
+    from xai_deploy import Contrast, Not
+
+    running = start()
+    told = running.explain([X[0].tolist()], method="grad-cam", target=target)
+    python: Any = target
+    if isinstance(target, list):
+        python = np.array(target)
+    if isinstance(target, dict):
+        python = Contrast(0, "beagle") if "versus" in target else Not(2) if "not" in target else 1
+    explainer = Explainer(running.path, "onnxruntime")
+    own = explainer.explain_many(X[:1], ["grad-cam"], [python])
+    shown = told["explanations"][0]["explanations"]
+    assert len(shown) == len(own) == titles
+    for given, one in zip(shown, own, strict=True):
+        expected = answer(explainer, one).as_json()
+        assert {key: given[key] for key in ("target", "versus", "sign", "label", "title")} == {
+            key: expected[key] for key in ("target", "versus", "sign", "label", "title")
+        }
+        np.testing.assert_allclose(given["map"]["values"], one.raw[0], atol=1e-6)
+
+
+def test_vertex(start: Start) -> None:
+    """The names of Vertex's response."""
+    running = start()
+    told = running.explain([X[0].tolist(), X[1].tolist()], method="lime", target=1, form="vertex")
+    explainer = Explainer(running.path, "onnxruntime")
+    own = explainer.explain(X[:2], "lime", 1, samples=20)
+    assert set(told) == {"explanations", "predictions", "deployedModelId", "model"}
+    assert told["deployedModelId"] == explainer.bundle.manifest.digest
+    for i, one in enumerate(told["explanations"]):
+        [attribution] = one["attributions"]
+        assert attribution["outputIndex"] == [1]
+        assert attribution["outputDisplayName"] == "tiger cat"
+        np.testing.assert_allclose(attribution["featureAttributions"]["image"], own.raw[i], atol=1e-5)
+        assert own.score is not None
+        assert attribution["instanceOutputValue"] == pytest.approx(float(own.score[i]), abs=1e-5)
+        assert attribution["approximationError"] == pytest.approx(own.diagnostics["standard_error"][i], rel=1e-3)
+
+
+def test_what_a_record_gets(start: Start, tmp_path: Any) -> None:
+    """One call per explanation, with the digest of the bytes that were sent."""
+    import hashlib
+
+    running = start()
+    file, _ = png(tmp_path)
+    reply = running.client.post("/v1/models/net:explain?target=top2", content=file, headers={"x-request-id": "abc"})
+    assert reply.headers["x-request-id"] == "abc"
+    assert [one.answer.target for one in running.records] == [
+        one["target"] for one in reply.json()["explanations"][0]["explanations"]
+    ]
+    assert {one.input_sha256 for one in running.records} == {hashlib.sha256(file).hexdigest()}
+    assert {(one.request, one.model, one.chosen) for one in running.records} == {("abc", "net", True)}
+    running.explain([X[0].tolist()])
+    assert not running.records[-1].chosen

@@ -1,0 +1,291 @@
+"""The queue between the requests and the network: admission, deadlines, batches of several requests.
+
+One thread runs the network, since a run uses all cores. It takes the request that has waited longest, and with it all that fit into
+the same batch: one bundle, one method, the same options. While requests are being read it may wait for them for some milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError, MethodError, NonFiniteOutputError
+from ..foundation.options import title_of
+from .asked import Asked
+from .limits import Limits
+from .refusals import BAD_REQUEST, NOT_READY, TOO_MANY, Refusal
+from .versions import PREDICTION, Version
+from .work import Result, run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Job:
+    """A request that waits or runs.
+
+    Attributes:
+        asked: What it asks for.
+        version: The bundle that answers it.
+        deadline: When it has to be answered, by `time.monotonic`.
+        seconds: What it is expected to take.
+        alone: It can't share a batch.
+        result: Its answer, later.
+        began: When its run began, by `time.monotonic`; 0 before.
+    """
+
+    asked: Asked
+    version: Version
+    deadline: float
+    seconds: float
+    alone: bool
+    result: Future[Result] = field(default_factory=Future)
+    began: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The method with its options; "prediction" without one."""
+        return PREDICTION if self.asked.method is None else title_of(self.asked.method, self.asked.options)
+
+    def joins(self, other: Job) -> bool:
+        """Whether both can run in one batch."""
+        return not (self.alone or other.alone) and self.version is other.version and self.title == other.title
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run was, for metrics.
+
+    Attributes:
+        version: The bundle.
+        title: What was run; see `Job.title`.
+        images: How many in the batch.
+        requests: How many in the batch.
+        seconds: How long it took.
+    """
+
+    version: Version
+    method: str
+    images: int
+    requests: int
+    seconds: float
+
+
+class Engine:
+    """Takes requests on, and runs them in batches.
+
+    Args:
+        limits: What it takes on.
+        on_run: Called after every run.
+    """
+
+    def __init__(self, limits: Limits, on_run: Callable[[Ran], None] = lambda ran: None) -> None:
+        self.limits = limits
+        self._on_run = on_run
+        self._changed = threading.Condition()
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._open, self._reading, self._held = 0, 0, 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="xai-serve-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are taken on and not answered yet."""
+        return self._open
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the network."""
+        return len(self._waiting)
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A request's stay, from its headers to its answer.
+
+        Raises:
+            Refusal: There are too many.
+        """
+        with self._changed:
+            if self._open >= self.limits.requests:
+                raise Refusal(TOO_MANY, f"{self._open} requests are under way; try again", self._backlog())
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._open -= 1
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """The time in which a request's images are decoded: a batch may wait for it."""
+        with self._changed:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify_all()
+
+    def submit(self, asked: Asked, version: Version, alone: bool, started: float) -> Job:
+        """Let a request wait for the network.
+
+        Args:
+            asked: What it asks for.
+            version: The bundle that answers it.
+            alone: It can't share a batch.
+            started: When it arrived, by `time.monotonic`.
+
+        Raises:
+            Refusal: It can't be answered in time, or too much waits.
+        """
+        method = None if asked.method is None else version.method(asked.method, asked.options)[1]
+        seconds = version.cost(asked.method, method, asked.options) * len(asked.images)
+        if seconds > asked.timeout:
+            raise Refusal(
+                BAD_REQUEST,
+                f"{asked.method or PREDICTION}: takes about {seconds:.2g} s for {len(asked.images)} images here, and the request "
+                f"has {asked.timeout:.2g} s; allow more time (at most {self.limits.timeout:g} s), or ask for fewer steps or images",
+            )
+        job = Job(asked, version, started + asked.timeout, seconds, alone)
+        with self._changed:
+            if self._stopping:
+                raise Refusal(NOT_READY, "the server is stopping; ask another one", 1)
+            backlog = self._backlog()
+            if time.monotonic() + backlog + seconds > job.deadline:
+                raise Refusal(
+                    TOO_MANY,
+                    f"can't be answered in {asked.timeout:.2g} s: {backlog:.2g} s of work wait; try again",
+                    backlog,
+                )
+            if self._held + asked.held > self.limits.held:
+                raise Refusal(TOO_MANY, "the images that wait fill the memory allowed for them; try again", backlog)
+            self._held += asked.held
+            self._waiting.append(job)
+            self._changed.notify_all()
+        return job
+
+    def close(self) -> None:
+        """Answer what waits, and stop."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _backlog(self) -> float:
+        """Seconds of work that wait or run."""
+        now = time.monotonic()
+        running = sum(job.seconds for job in self._running)
+        if self._running:
+            running = max(0.0, running - (now - self._running[0].began))
+        return running + sum(job.seconds for job in self._waiting)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopping:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                self._wait_for_mates()
+                batch = self._running = self._taken()
+                now = time.monotonic()
+                for job in batch:
+                    job.began = now
+            try:
+                self._answer(batch)
+            finally:
+                with self._changed:
+                    self._running = []
+                    self._held -= sum(job.asked.held for job in batch)
+
+    def _wait_for_mates(self) -> None:
+        """Wait for requests that are being read, while the batch is not full and for `batch_wait` at most."""
+        until = time.monotonic() + self.limits.batch_wait
+        first = self._waiting[0]
+        most = min(self.limits.batch, first.version.explainer.batch_size)
+        while not first.alone and self._reading and (left := until - time.monotonic()) > 0:
+            if sum(len(job.asked.images) for job in self._waiting if job.joins(first) or job is first) >= most:
+                return
+            self._changed.wait(left)
+
+    def _taken(self) -> list[Job]:
+        """The batch that runs next, taken out of the queue."""
+        first = self._waiting[0]
+        most = min(self.limits.batch, first.version.explainer.batch_size)
+        batch, images = [first], len(first.asked.images)
+        for job in self._waiting[1:]:
+            if images + len(job.asked.images) <= most and job.joins(first):
+                batch.append(job)
+                images += len(job.asked.images)
+        self._waiting = [job for job in self._waiting if job not in batch]
+        return batch
+
+    def _answer(self, batch: Sequence[Job]) -> None:
+        """Run a batch, and give every request its answer or its error."""
+        batch = [job for job in batch if self._in_time(job) and job.result.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        started = time.perf_counter()
+        try:
+            results = run([job.asked for job in batch], batch[0].version, batch[0].alone)
+        except (InputError, MethodError, NonFiniteOutputError) as error:
+            if len(batch) == 1:
+                batch[0].result.set_exception(error)
+                return
+            for job in batch:  # one of them is at fault: each by itself
+                _alone(job)
+            return
+        except (
+            BaseException
+        ) as error:  # a bug, or a failure of the runtime: each request gets it, and the thread goes on
+            log.error(
+                "%s: %s: %s", batch[0].title, type(error).__name__, error, exc_info=not isinstance(error, Exception)
+            )
+            for job in batch:
+                job.result.set_exception(error)
+            return
+        seconds = time.perf_counter() - started
+        images = sum(len(job.asked.images) for job in batch)
+        batch[0].version.costs.measured(batch[0].title, seconds / images)
+        for job, result in zip(batch, results, strict=True):
+            job.result.set_result(result)
+        self._on_run(Ran(batch[0].version, batch[0].asked.method or PREDICTION, images, len(batch), seconds))
+
+    def _in_time(self, job: Job) -> bool:
+        """Whether a request can still be answered in time; else it is refused before it starts."""
+        late = time.monotonic() + job.seconds - job.deadline
+        if late > 0 and job.result.set_running_or_notify_cancel():
+            line = f"can't be answered in {job.asked.timeout:.2g} s any more: earlier requests took longer than expected; try again"
+            job.result.set_exception(Refusal(TOO_MANY, line, late))
+        return late <= 0
+
+
+def _alone(job: Job) -> None:
+    try:
+        [result] = run([job.asked], job.version, job.alone)
+    except BaseException as error:
+        job.result.set_exception(error)
+    else:
+        job.result.set_result(result)
+
+
+def deadline_of(timeout: Any, limits: Limits) -> float:
+    """The seconds that a request allows, within what the server allows.
+
+    Raises:
+        Refusal: It is no positive number.
+    """
+    if timeout is None:
+        return limits.timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise Refusal(BAD_REQUEST, f"timeout_ms is a number above 0, not {str(timeout)[:40]!r}")
+    return min(float(timeout) / 1000, limits.timeout)

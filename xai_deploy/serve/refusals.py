@@ -1,0 +1,64 @@
+"""Why a request is not answered: a status, one line, and when to come again."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import (
+    BackendError,
+    BundleError,
+    ClosedError,
+    ImageTooLargeError,
+    InputError,
+    MethodError,
+    NonFiniteOutputError,
+    XaiError,
+)
+from ..foundation.exits import printable
+
+BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, SLOW_BODY, TOO_LARGE = 400, 404, 405, 408, 413
+UNFIT, TOO_MANY, BROKEN, NOT_READY = 422, 429, 500, 503
+
+_LONGEST = 1000  # characters of a message
+
+
+class Refusal(Exception):
+    """A request is not answered.
+
+    Attributes:
+        status: The HTTP status; gRPC's codes follow from it.
+        line: What is wrong, where, what to do: one line.
+        retry_after: Seconds after which the same request may be answered; None if it never will be.
+    """
+
+    def __init__(self, status: int, line: str, retry_after: float | None = None) -> None:
+        text = printable(" ".join(line.split()))
+        super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
+        self.status = status
+        self.line = str(self)
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
+
+
+def refusal(error: BaseException) -> Refusal:
+    """The refusal that an error of the library means to a client.
+
+    What the client sent is at fault in all but errors of the runtime, of the bundle and of ours. A result that is not finite comes
+    from an input that makes the network overflow.
+    """
+    match error:
+        case Refusal():
+            return error
+        case ImageTooLargeError():
+            return Refusal(TOO_LARGE, str(error))
+        case InputError() | MethodError():
+            return Refusal(BAD_REQUEST, str(error))
+        case NonFiniteOutputError():
+            return Refusal(UNFIT, str(error))
+        case ClosedError():
+            return Refusal(NOT_READY, "the server is stopping; ask another one", 1)
+        case MemoryError():
+            return Refusal(TOO_LARGE, "not enough memory for this request; send fewer or smaller images")
+        case BundleError() | BackendError() | XaiError():
+            return Refusal(BROKEN, str(error))
+        case _:
+            return Refusal(BROKEN, f"unexpected {type(error).__name__}; the server's log says more")

@@ -1,0 +1,121 @@
+"""Targets as clients write them in JSON -> as `Explainer.explain` takes them. No text of a client's names a file here.
+
+| JSON | what is explained |
+|-|-|
+| nothing, null, -1 | the predicted class |
+| 281, "tabby cat", "cat vs dog", "not cat", "cat vs top3", "road@120,40,60,60", "#3" | as on the command line |
+| [0.5, 0, -0.5, ...] | the weight of each class |
+| {"class": "road", "where": [x, y, width, height] or [[x, y], ...] or "all" or "predicted" or {"b64": mask.png}} | a region |
+| {"like": {"b64": other.jpg} or [numbers]} | how alike the image is to another, or to an embedding |
+| {"not": target}, {"target": target, "versus": target} | the other direction, a contrast |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import images
+from ..errors import TargetError
+from ..explainer import Explainer
+from ..images.read import InMemory
+from ..targets import Contrast, Like, Not, Region, read
+from .limits import Limits
+from .pictures import decoded, from_base64
+
+_KEYS = ({"class"}, {"class", "where"}, {"where"}, {"like"}, {"not"}, {"target", "versus"})
+
+
+class Targets:
+    """What clients may ask about one network.
+
+    Args:
+        explainer: Explains it.
+        limits: The server's.
+    """
+
+    def __init__(self, explainer: Explainer, limits: Limits) -> None:
+        self._explainer, self._limits = explainer, limits
+        self._space = dataclasses.replace(explainer.space, files=False)
+
+    def read(self, written: Any) -> tuple[Any, int]:
+        """A target of one image, and how many it stands for: "top3" for three.
+
+        Raises:
+            TargetError: It is none, or names a file.
+        """
+        if isinstance(written, str) and written[:1] in ("{", "[") and not self._space.is_label(written):
+            try:
+                written = json.loads(written)  # V2's parameters hold no objects
+            except (ValueError, RecursionError):
+                raise TargetError(f"target {written[:60]!r}: is no JSON, and no label") from None
+        value = self._value(written)
+        return value, len(read([value], 1, self._space))
+
+    def _value(self, written: Any, depth: int = 0) -> Any:
+        if isinstance(written, Mapping) and depth < 4:
+            return self._from_object(written, depth + 1)
+        if isinstance(written, list):
+            return _floats(written)
+        if written is None or (isinstance(written, int | str) and not isinstance(written, bool)):
+            return written
+        raise TargetError(f"a target is a class, a text, weights or an object, not {json.dumps(written)[:60]}")
+
+    def _from_object(self, written: Mapping[str, Any], depth: int) -> Any:
+        if set(written) not in _KEYS:
+            forms = '{"class", "where"}, {"like"}, {"not"} or {"target", "versus"}'
+            held = ", ".join(repr(key[:40]) for key in list(written)[:5])
+            raise TargetError(f"a target as an object is {forms}, not one of {held or 'nothing'}")
+        if "like" in written:
+            return Like(self._vector(written["like"]))
+        if "not" in written:
+            return Not(self._value(written["not"], depth))
+        if "versus" in written:
+            return Contrast(self._value(written["target"], depth), self._value(written["versus"], depth))
+        index = written.get("class")
+        if not (index is None or (isinstance(index, int | str) and not isinstance(index, bool))):
+            raise TargetError(f"the class of a region is an index or a label, not {json.dumps(index)[:60]}")
+        return Region(index, self._place(written["where"])) if "where" in written else index
+
+    def _place(self, where: Any) -> Any:
+        if isinstance(where, Mapping):
+            return images.read_image(InMemory(_bytes(where, "the mask"), "the mask"), self._limits.pixels)[:, :, 0] > 0
+        if isinstance(where, list) and where:
+            numbers = _floats(where, rank=None)
+            return numbers.tolist()
+        if isinstance(where, str):
+            return where
+        raise TargetError('a region is [x, y, width, height], corners, "all", "predicted" or {"b64": a mask as PNG}')
+
+    def _vector(self, like: Any) -> np.ndarray[Any, Any]:
+        """The embedding of a reference, computed once."""
+        if isinstance(like, list):
+            return _floats(like)
+        if not isinstance(like, Mapping):
+            raise TargetError('a reference is {"b64": an image file} or a list of numbers')
+        embed = self._space.embed
+        if not self._space.normalised or embed is None:
+            raise TargetError("the network's numbers are no embedding of length 1, so images can't be compared")
+        return embed(
+            decoded(_bytes(like, "the reference"), self._explainer.bundle.manifest.input, self._limits, "the reference")
+        )
+
+
+def _bytes(written: Mapping[str, Any], name: str) -> bytes:
+    if set(written) != {"b64"} or not isinstance(written["b64"], str):
+        raise TargetError(f'{name} is {{"b64": the file as base64}}')
+    return from_base64(written["b64"], name)
+
+
+def _floats(written: list[Any], rank: int | None = 1) -> np.ndarray[Any, Any]:
+    try:
+        numbers = np.array(written)
+    except (ValueError, OverflowError):
+        numbers = np.array("?")
+    if numbers.dtype.kind not in "uif" or numbers.size == 0 or (rank is not None and numbers.ndim != rank):
+        raise TargetError("a target's list holds numbers, one for each class")
+    return numbers.astype(np.float64)

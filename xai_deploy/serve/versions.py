@@ -1,0 +1,294 @@
+"""Bundles that are served: opened, warmed up, measured, and replaced while requests run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..beside import noise
+from ..errors import NotApplicableError, XaiError
+from ..explainer import Explainer
+from ..format.bundle import MANIFEST
+from ..foundation.options import title_of
+from ..methods.method import Method
+from ..preprocess import Prepared
+from .asked import checked_method, times
+from .limits import Limits
+from .refusals import NOT_FOUND, NOT_READY, Refusal
+from .targets import Targets
+
+log = logging.getLogger(__name__)
+
+_KEPT = 500  # costs of options that requests chose
+_NEW = 0.2  # share of a new measurement in a cost
+_MARGIN = 1.25  # a run may take so much longer than it usually does
+
+PREDICTION = "prediction"
+
+
+class Costs:
+    """Seconds per image of everything that was run, as measured: at start-up first, then with every run."""
+
+    def __init__(self) -> None:
+        self._seconds: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def measured(self, title: str, seconds: float) -> None:
+        """Take a measurement into account: at once if it is longer, a part of it if it is shorter."""
+        with self._lock:
+            old = self._seconds.get(title)
+            later = old is not None and seconds < old
+            self._seconds[title] = old + _NEW * (seconds - old) if later and old is not None else seconds
+            self._seconds.move_to_end(title)
+            while len(self._seconds) > _KEPT:
+                self._seconds.popitem(last=False)
+
+    def known(self, title: str) -> float | None:
+        """Seconds per image, or None."""
+        with self._lock:
+            return self._seconds.get(title)
+
+
+class Version:
+    """One opened bundle. It is closed when it has been replaced and its last request is answered.
+
+    Args:
+        explainer: The opened bundle.
+        served: The methods that requests may name, with the options that the server fixes.
+        limits: The server's.
+    """
+
+    def __init__(self, explainer: Explainer, served: Mapping[str, Mapping[str, str]], limits: Limits) -> None:
+        self.explainer = explainer
+        self.manifest = explainer.bundle.manifest
+        self.served = served
+        self.targets = Targets(explainer, limits)
+        self.costs = Costs()
+        self._limits = limits
+        self._users, self._retired = 0, False
+        self._lock = threading.Lock()
+
+    @property
+    def digest(self) -> str:
+        """The digest of its manifest."""
+        return self.manifest.digest
+
+    @property
+    def number(self) -> str:
+        """What V2 calls its version: the beginning of the digest."""
+        return self.digest.removeprefix("sha256:")[:12]
+
+    def method(self, name: object, options: Mapping[str, Any]) -> tuple[str, Method, dict[str, Any]]:
+        """A method that a request names; None: the first that is served. Also its options, the server's included.
+
+        Raises:
+            MethodError: See `asked.checked_method`.
+        """
+        chosen = next(iter(self.served)) if name is None else name
+        own = {**self.served.get(str(chosen), {}), **options}
+        return str(chosen), checked_method(chosen, options, self.served, self._limits), own
+
+    def cost(self, name: str | None, method: Method | None, options: Mapping[str, Any]) -> float:
+        """Seconds per image that a run takes: as measured with these options, or estimated from the method's own."""
+        if name is None or method is None:
+            known = self.costs.known(PREDICTION)
+        else:
+            known = self.costs.known(title_of(name, options))
+            if known is None and (own := self.costs.known(title_of(name, self.served[name]))) is not None:
+                known = own * times(method, self.method(name, {})[1])
+        return _MARGIN * (known or 0.0)
+
+    def warm_up(self) -> None:
+        """Run everything that is served, and measure it: the first run opens graphs, the second one counts.
+
+        Raises:
+            XaiError: Something can't be run: the bundle is not served.
+        """
+        manifest, batch = self.manifest, self.explainer.batch_size
+        grey = np.full((1, *manifest.input.image_shape), 0.1).astype(manifest.input.dtype)
+        one = Prepared(grey, noise(manifest, 1))
+        every = Prepared(np.repeat(grey, batch, axis=0), noise(manifest, batch))
+        for _ in range(2):
+            started = time.perf_counter()
+            _run(self.explainer, one)
+            self.costs.measured(PREDICTION, time.perf_counter() - started)
+        _run(self.explainer, every)
+        for name, options in self.served.items():
+            self._measure(name, options, one)
+        log.info(
+            "%s: %s", manifest.name, ", ".join(f"{name} {1e3 * self.cost_of(name):.0f} ms" for name in self.served)
+        )
+
+    def cost_of(self, name: str) -> float:
+        """Seconds per image of a method as the server serves it."""
+        return self.costs.known(title_of(name, self.served[name])) or 0.0
+
+    def _measure(self, name: str, options: Mapping[str, str], one: Prepared) -> None:
+        fast, seconds = 1.0, 0.0  # a slow method is run once: opening its graphs is a small part of it
+        for _ in range(2):
+            started = time.perf_counter()
+            self.explainer.explain_many(one, [(name, options)], [self._any_target()])
+            seconds = time.perf_counter() - started
+            if seconds > fast:
+                break
+        self.costs.measured(title_of(name, options), seconds)
+
+    def _any_target(self) -> Any:
+        """A target that every network of the kind has."""
+        scores = self.manifest.scores
+        match scores.kind:
+            case "vector":
+                return np.ones(self.manifest.classes)
+            case "dense":
+                return "@all"
+            case _:
+                return None
+
+    def enter(self) -> Version:
+        """Count a request that uses it."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def leave(self) -> None:
+        """Count a request off; close the bundle after the last one if it has been replaced."""
+        with self._lock:
+            self._users -= 1
+            over = self._retired and not self._users
+        if over:
+            self.explainer.close()
+
+    def retire(self) -> None:
+        """Close the bundle once nobody uses it."""
+        with self._lock:
+            self._retired, over = True, not self._users
+        if over:
+            self.explainer.close()
+
+
+class Models:
+    """The bundles that a server serves, by name.
+
+    Args:
+        paths: Name -> the bundle's folder, or a model file.
+        open_explainer: Opens one.
+        methods: Name -> options of the methods that requests may name, for a bundle.
+        limits: The server's.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        open_explainer: Callable[[Path], Explainer],
+        methods: Callable[[Explainer], Mapping[str, Mapping[str, str]]],
+        limits: Limits,
+    ) -> None:
+        self.paths = dict(paths)
+        self._open, self._methods, self._limits = open_explainer, methods, limits
+        self._current: dict[str, Version] = {}
+        self._seen: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all bundles are open and warm."""
+        return self._current.keys() == self.paths.keys()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names, in the order of the command line."""
+        return list(self.paths)
+
+    def current(self, name: str) -> Version | None:
+        """The version that serves a name now; None while it is not ready.
+
+        Raises:
+            Refusal: No bundle has this name.
+        """
+        if name not in self.paths:
+            raise Refusal(NOT_FOUND, f"no model {name[:100]!r}; this server has {', '.join(self.paths)}")
+        return self._current.get(name)
+
+    def enter(self, name: str, number: str | None = None) -> Version:
+        """The version that answers a request, counted as in use: call its `leave` after the answer.
+
+        Raises:
+            Refusal: No bundle has this name or this version, or it is not ready.
+        """
+        with self._lock:
+            version = self.current(name)
+            if version is None:
+                raise Refusal(NOT_READY, f"{name}: is being opened; try again", 2)
+            if number is not None and number != version.number:
+                raise Refusal(NOT_FOUND, f"{name}: no version {number[:100]!r}; this server has {version.number}")
+            return version.enter()
+
+    def load(self, name: str) -> Version:
+        """Open a bundle, warm it up, and let it answer from now on. The one that it replaces answers until then.
+
+        Raises:
+            XaiError: It can't be served; what was served is still served.
+        """
+        with self._loading:
+            seen = _manifest_of(self.paths[name])
+            explainer = self._open(self.paths[name])
+            try:
+                served = self._methods(explainer)
+                if not served:
+                    raise NotApplicableError(f"{name}: its graphs allow none of the methods to be served")
+                version = Version(explainer, served, self._limits)
+                version.warm_up()
+            except BaseException:
+                explainer.close()
+                raise
+            with self._lock:
+                old = self._current.get(name)
+                self._current[name] = version
+                self._seen[name] = seen
+            if old is not None:
+                old.retire()
+            return version
+
+    def reload(self, changed_only: bool) -> None:
+        """Open the bundles again; one that can't be opened is logged, and its present version stays.
+
+        Args:
+            changed_only: Leave out those whose manifest is the one that is served.
+        """
+        for name in self.names:
+            if changed_only and _manifest_of(self.paths[name]) in (b"", self._seen.get(name)):
+                continue
+            before = self._current.get(name)
+            try:
+                after = self.load(name)
+            except (XaiError, OSError) as error:
+                log.error("%s: not replaced: %s", name, error)
+                self._seen[name] = _manifest_of(self.paths[name])  # one line for each change, not one for each look
+                continue
+            log.warning("%s: version %s replaces %s", name, after.number, before.number if before else "none")
+
+    def close(self) -> None:
+        """Close all bundles."""
+        for version in self._current.values():
+            version.retire()
+
+
+def _run(explainer: Explainer, images: Prepared) -> None:
+    for _, forward in explainer.passes(images):
+        assert forward.outputs  # the property runs the network
+
+
+def _manifest_of(path: Path) -> bytes:
+    """The bytes of a bundle's manifest; none of a model file, or if there is no bundle at this moment."""
+    try:
+        return (path / MANIFEST).read_bytes()
+    except OSError:
+        return b""
