@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import logging
 import re
 import sys
@@ -13,11 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from .. import backend_names
-from ..errors import BackendNotInstalledError, NotApplicableError, OptionError
+from ..errors import NotApplicableError, OptionError
 from ..explainer import Explainer
 from ..images import transparency
 from ..methods import create
 from ..methods.method import require_roles
+from ..serve import Limits, Listening, Models, Server, Service, require
 from . import examples
 from .arguments import MethodRequest, expand_sets, parse_methods
 from .console import Parser, command, positive, silence_opencv
@@ -35,11 +35,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     methods = parse_methods(arguments.method or ["fast"])
     silence_opencv()
     logging.getLogger(transparency.__name__).setLevel(logging.ERROR)  # a line for each image of a stranger
-    try:
-        serve = importlib.import_module("xai_deploy.serve")
-    except ImportError as error:
-        raise BackendNotInstalledError(f"xai-serve needs {error.name}; pip install 'xai-deploy[serve]'") from None
-    limits = serve.Limits(
+    require()
+    limits = Limits(
         requests=arguments.max_requests,
         body=arguments.max_body * 2**20,
         pixels=arguments.max_pixels,
@@ -57,8 +54,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         cache=arguments.cache,
     )
-    models = serve.Models(paths, opened, partial(served, requests=methods), limits)
-    listening = serve.Listening(arguments.host, arguments.port, arguments.grpc_port, arguments.drain, arguments.watch)
+    models = Models(paths, opened, partial(served, requests=methods), limits)
+    listening = Listening(arguments.host, arguments.port, arguments.grpc_port, arguments.drain, arguments.watch)
 
     def ready(http: int, grpc: int | None) -> None:
         if not arguments.quiet:
@@ -66,7 +63,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
 
     async def run() -> None:
-        await serve.Server(serve.Service(models, limits), listening, ready).run()
+        await Server(Service(models, limits), listening, ready).run()
 
     asyncio.run(run())
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from .refusals import BAD_REQUEST, Refusal
 
 
@@ -15,6 +13,8 @@ def loads(data: bytes) -> Any:
     Raises:
         Refusal: It is no JSON.
     """
+    import orjson
+
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -23,5 +23,7 @@ def loads(data: bytes) -> Any:
 
 def dumps(value: Any) -> bytes:
     """JSON of objects, lists, texts, numbers and contiguous arrays."""
+    import orjson
+
     text: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return text

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
+from typing import Any
 
 from .engine import Ran
 
@@ -22,13 +20,15 @@ class Metrics:
     """
 
     def __init__(self, under_way: Callable[[], int], waiting: Callable[[], int]) -> None:
-        self._registry = CollectorRegistry()
+        import prometheus_client as prometheus
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"xai_{name}", text, labels, registry=self._registry)
+        self._registry = prometheus.CollectorRegistry()
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"xai_{name}", text, labels, buckets=buckets, registry=self._registry)
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return prometheus.Counter(f"xai_{name}", text, labels, registry=self._registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Any:
+            return prometheus.Histogram(f"xai_{name}", text, labels, buckets=buckets, registry=self._registry)
 
         self._requests = counter("requests", "Requests answered, by status", "model", "protocol", "method", "status")
         self._refused = counter("refused", "Requests refused because the server was full or not ready", "status")
@@ -42,7 +42,7 @@ class Metrics:
             ("requests_under_way", "Requests taken on and not answered yet", under_way),
             ("queue_length", "Requests that wait for the network", waiting),
         ):
-            Gauge(f"xai_{name}", text, registry=self._registry).set_function(function)
+            prometheus.Gauge(f"xai_{name}", text, registry=self._registry).set_function(function)
 
     def answered(self, model: str, protocol: str, method: str, status: int, seconds: float) -> None:
         """Count a request. Model and method are names that the server knows, or "", so that strangers add no series."""
@@ -60,5 +60,7 @@ class Metrics:
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """All counts in the format that a scraper accepts, and that format's content type."""
+        from prometheus_client.exposition import choose_encoder
+
         encode, kind = choose_encoder(accept)
         return encode(self._registry), kind

@@ -15,10 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
-
 from ..errors import XaiError
-from .app import make_app
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -79,6 +76,10 @@ class Server:
         Raises:
             XaiError: The address can't be used, or a bundle can't be opened.
         """
+        import uvicorn
+
+        from .app import make_app
+
         listening, service = self._listening, self._service
         sock = _bound(listening.host, listening.port)
         config = uvicorn.Config(

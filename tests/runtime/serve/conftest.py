@@ -10,7 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from xai_deploy import Explainer
-from xai_deploy.serve import Limits, Models, Served, Service, make_app
+from xai_deploy.serve import Limits, Models, Served, Service
+from xai_deploy.serve.app import make_app
 
 from ..conftest import Bundles
 

@@ -1,0 +1,237 @@
+"""xai-serve as a process: its line, its clients over sockets, its end; and what it refuses before it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xai_deploy
+from xai_deploy import serve
+from xai_deploy.cli import serve as command
+from xai_deploy.errors import BackendNotInstalledError
+
+from .. import tiny
+from ..conftest import Bundles
+
+ROOT = Path(__file__).resolve().parents[3]
+X = tiny.inputs("residual", 2)
+BODY = json.dumps({"instances": [X[0].tolist()]})
+
+
+class Program:
+    """xai-serve in a process of its own, ready."""
+
+    def __init__(self, *arguments: str) -> None:
+        path = os.pathsep.join([str(Path(xai_deploy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "xai_deploy",
+                "serve",
+                *arguments,
+                "--port",
+                "0",
+                "--grpc-port",
+                "0",
+                "--threads",
+                "1",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+) and, for gRPC, at 127\.0\.0\.1:(\d+)$", self.line.strip())
+        assert found is not None, (self.line, self.stop())
+        self.port, self.grpc = int(found[1]), int(found[2])
+
+    def stop(self) -> str:
+        self.process.terminate()
+        return self.process.communicate(timeout=60)[1]
+
+
+@pytest.fixture
+def program(bundles: Bundles, tmp_path: Path) -> Iterator[Program]:
+    shutil.copytree(bundles("residual", gradients=True).path, tmp_path / "net.xai")
+    one = Program(f"net={tmp_path / 'net.xai'}", "-m", "grad-cam,rise:masks=3000", "--watch", "0.2")
+    yield one
+    if one.process.poll() is None:
+        one.stop()
+    for stream in (one.process.stdout, one.process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def ask(port: int, place: str = "/v1/models/net:explain", body: str = BODY) -> tuple[int, Any]:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("POST", place, body)
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+
+
+def test_sigterm_loses_no_request(program: Program) -> None:
+    """Requests that run or wait when the signal comes are answered; then the process ends with 0, and nobody listens."""
+    slow = json.dumps({"instances": [X[0].tolist()], "parameters": {"method": "rise"}})
+    found: list[tuple[int, Any]] = []
+    threads = [threading.Thread(target=lambda: found.append(ask(program.port, body=slow))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    metrics = ""
+    while "xai_requests_under_way 3.0" not in metrics:
+        with urllib.request.urlopen(f"http://127.0.0.1:{program.port}/metrics", timeout=10) as reply:
+            metrics = reply.read().decode()
+    program.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(60)
+    assert [status for status, _ in found] == [200, 200, 200]
+    said = program.process.communicate(timeout=60)
+    assert program.process.returncode == 0
+    assert said == ("", "")
+    with pytest.raises(ConnectionRefusedError):
+        ask(program.port)
+
+
+def test_a_bundle_is_replaced_while_requests_run(program: Program, tmp_path: Path) -> None:
+    """--watch sees the other manifest. Over a connection that stays open, every request is answered."""
+    other = tmp_path / "other.xai"
+    tiny.write(other, "residual", gradients=True, labels=("a", "b", "c", "d", "e"))
+    connection = http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)
+    labels: set[str] = set()
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not labels & set("abcde"):
+        connection.request("POST", "/v1/models/net:explain", BODY)
+        reply = connection.getresponse()
+        told = json.loads(reply.read())
+        assert reply.status == 200, told
+        labels.add(told["explanations"][0]["explanations"][0]["label"])
+        if len(labels) == 1 and other.exists():
+            (tmp_path / "net.xai").rename(tmp_path / "old.xai")
+            other.rename(tmp_path / "net.xai")
+    connection.close()
+    assert labels & set("abcde"), "the new bundle answers"
+    assert labels & set(tiny.LABELS), "the old one did before"
+
+
+def test_grpc(program: Program) -> None:
+    """Raw contents and contents one by one; the map that REST gives; refusals. The messages are tritonclient's own."""
+    grpc = pytest.importorskip("grpc")
+    pb = pytest.importorskip("tritonclient.grpc.service_pb2")
+
+    with grpc.insecure_channel(f"127.0.0.1:{program.grpc}") as channel:
+
+        def call(name: str, request: Any, answer: Any) -> Any:
+            method = channel.unary_unary(
+                f"/inference.GRPCInferenceService/{name}",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=answer.FromString,
+            )
+            return method(request, timeout=30)
+
+        assert call("ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse).live
+        assert call("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse).ready
+        assert call("ModelReady", pb.ModelReadyRequest(name="net"), pb.ModelReadyResponse).ready
+        assert call("ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse).name == "xai-serve"
+        told = call("ModelMetadata", pb.ModelMetadataRequest(name="net"), pb.ModelMetadataResponse)
+        assert list(told.inputs[0].shape) == [-1, 3, tiny.HEIGHT, tiny.WIDTH]
+
+        def infer(raw: bool, **parameters: Any) -> Any:
+            request = pb.ModelInferRequest(model_name="net", id="9")
+            one = request.inputs.add(name="image", datatype="FP32", shape=X.shape)
+            if raw:
+                request.raw_input_contents.append(X.tobytes())
+            else:
+                one.contents.fp32_contents.extend(X.ravel().tolist())
+            for name, value in parameters.items():
+                kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
+                setattr(request.parameters[name], kind, value)
+            return call("ModelInfer", request, pb.ModelInferResponse)
+
+        status, rest = ask(
+            program.port, body=json.dumps({"instances": X.tolist(), "parameters": {"target": 3, "map": "heatmap"}})
+        )
+        assert status == 200
+        expected = [one["explanations"][0]["map"]["values"] for one in rest["explanations"]]
+        for raw in (True, False):
+            reply = infer(raw, explain=True, target=3)
+            assert (reply.id, [one.name for one in reply.outputs]) == ("9", ["scores", "saliency_map", "answer"])
+            maps = np.frombuffer(reply.raw_output_contents[1], "<f4").reshape(list(reply.outputs[1].shape))
+            np.testing.assert_allclose(maps, expected, atol=1e-5)
+        for parameters, line in (
+            ({"explain": True, "target": 77}, "class 77 does not exist"),
+            ({"explain": True, "method": "nope"}, "no method 'nope'; there are grad-cam"),
+            ({"explain": True, "method": "rise", "timeout": 1000}, "allow more time"),
+        ):
+            with pytest.raises(grpc.RpcError) as error:
+                infer(True, **parameters)
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert line in error.value.details()
+        with pytest.raises(grpc.RpcError) as error:
+            call("ModelMetadata", pb.ModelMetadataRequest(name="x"), pb.ModelMetadataResponse)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["missing.xai"], "missing.xai: no such"),
+        (["a/b=net.xai"], "a model's name is of letters"),
+        (["net.xai", "net.xai"], "net is the name of net.xai already"),
+        (["net.xai", "-m", "rise,rise:masks=4"], "rise: is given twice"),
+        (["net.xai", "-m", "lrp"], "lrp: this bundle has no"),
+        (["net.xai", "--port", "70000"], "0 to 65535"),
+        (["net.xai", "--timeout", "0"], "above 0"),
+        (["net.xai", "--host", "192.0.2.1"], "192.0.2.1:0: can't listen there"),
+    ],
+)
+def test_refused_at_the_start(arguments: list[str], line: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = command.main([*arguments, *([] if "--port" in arguments else ["--port", "0"]), "-q"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    said = capsys.readouterr().err
+    assert (status, said.count("\n")) == (2, 1), said
+    assert line in said
+
+
+def test_a_port_that_is_taken(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert command.main(["net.xai", "--port", port]) == 2
+    assert f"127.0.0.1:{port}: can't listen there (Address already in use)" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are those of the extra."""
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "serve"
+    ]
+    named = {re.split(r"[<>=]", one)[0].replace("-", "_") for one in extra}
+    assert named - {"opencv_python_headless", "protobuf"} == {
+        "grpcio" if one == "grpc" else one for one in serve.PACKAGES
+    }
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(BackendNotInstalledError, match=r"xai-serve needs uvicorn; pip install 'xai-deploy\[serve\]'"):
+        serve.require()
