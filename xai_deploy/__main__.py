@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "how good explanations are, on a folder of images",
     "bench": "what explanations cost on this machine",
     "serve": "predictions and explanations over HTTP and gRPC",
+    "records": "whether the records of explanations are still what was written; show and export them",
 }
 
 

@@ -211,19 +211,24 @@ class ByPath:
 
     def digest(self, path: Path) -> str:
         """The SHA-256 digest of what is given with an image: names, numbers and the bytes of files; empty if nothing is given."""
-        if not self._given:
-            return ""
-        whole = hashlib.sha256()
-        for name, value in sorted(self.of([path]).items()):
-            own = value[0] if isinstance(value, list) else value
-            whole.update(repr(name).encode())
-            if isinstance(own, (str, os.PathLike)):
-                with Path(own).open("rb") as file:
-                    whole.update(hashlib.file_digest(file, "sha256").digest())
-            else:
-                array = np.asarray(own, np.float64).ravel()  # a row of a table, and an array for all, are the same here
-                whole.update(array.tobytes())
-        return whole.hexdigest()
+        return digest(self.of([path]))
+
+
+def digest(given: Given) -> str:
+    """The SHA-256 digest of what is given with one image: names, numbers and the bytes of files; empty if nothing is given."""
+    if not given:
+        return ""
+    whole = hashlib.sha256()
+    for name, value in sorted(given.items()):
+        own = value[0] if isinstance(value, list) else value
+        whole.update(repr(name).encode())
+        if isinstance(own, (str, os.PathLike)):
+            with Path(own).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        else:
+            array = np.asarray(own, np.float64).ravel()  # a row of a table, and an array for all, are the same here
+            whole.update(array.tobytes())
+    return whole.hexdigest()
 
 
 def of_some(given: Given, index: Sequence[int], manifest: Manifest) -> Given:

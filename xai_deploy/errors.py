@@ -12,6 +12,7 @@ XaiError
 ├── ModelFileError              a model file in place of a bundle: xai-export refuses it, or fails
 │   ├── ExporterNotInstalledError  xai-export is not installed
 │   └── CacheError              the cache of exported bundles can't be used
+├── RecordsError                records can't be written or read
 ├── InputError                  the caller's input
 │   ├── ImageFileError          an image file that cannot be read, or is incomplete
 │   ├── ImageTooLargeError      an image whose header announces more pixels than allowed
@@ -88,6 +89,10 @@ class ExporterNotInstalledError(ModelFileError):
 
 class CacheError(ModelFileError):
     """The cache of exported bundles can't be used: others could write to it, or this user can't."""
+
+
+class RecordsError(XaiError):
+    """Records of explanations can't be written, or a folder holds none that can be read."""
 
 
 class InputError(XaiError):

@@ -7,7 +7,6 @@ and for dense scores the class `predicted` at each position.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from ..caveats import Gives
 from ..errors import RecordingError
 from ..foundation import schema
-from ..foundation.arrays import TooLargeError, read_npz
+from ..foundation.arrays import TooLargeError, array_digest, read_npz
 from ..foundation.whole_files import whole_file
 from ..targets import Seed, Settled
 from .compare import Explained
@@ -104,7 +103,7 @@ class Recording:
         for name, image, own in zip(names, images, beside or [""] * len(names), strict=True):
             if name not in known:
                 raise RecordingError(f"{name}: not among the {len(known)} images that were recorded; record it too")
-            if digest(image) + own != self.header.pixels[known[name]]:
+            if array_digest(image) + own != self.header.pixels[known[name]]:
                 raise RecordingError(
                     f"{name}: its pixels{', or what --input gives with it,' * bool(own)} differ from those "
                     "recorded under this name; give the same file (a PNG, if another OpenCV decodes it)"
@@ -243,12 +242,6 @@ def _weighs(where: Any) -> bool:
         and where.min() >= 0
         and where.reshape(*where.shape[:2], -1).any(axis=2).all()
     )
-
-
-def digest(image: NDArray[Any]) -> str:
-    """The SHA-256 digest of an image's shape and pixels."""
-    kind = "" if image.dtype == np.uint8 else str(image.dtype)
-    return hashlib.sha256((repr(image.shape) + kind).encode() + image.tobytes()).hexdigest()
 
 
 def joined(parts: Sequence[Explained]) -> Explained:

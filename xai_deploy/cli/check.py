@@ -22,6 +22,7 @@ from ..answer import label
 from ..beside import ByPath
 from ..caveats import GIVES, Gives, gives, warn_of
 from ..errors import InputError, NotApplicableError, OptionError
+from ..foundation.arrays import array_digest
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.whole_files import write_whole
@@ -153,9 +154,7 @@ def _record(arguments: argparse.Namespace) -> int:
     for paths, pictures in chunks(files, arguments, [], explainer.bundle.manifest.input):
         names += [path.name for path in paths]
         parts.append(agreement.explain(explainer, pictures, methods, target, beside.of(paths)))
-        pixels += [
-            recording.digest(picture) + beside.digest(path) for path, picture in zip(paths, pictures, strict=True)
-        ]
+        pixels += [array_digest(picture) + beside.digest(path) for path, picture in zip(paths, pictures, strict=True)]
     facts = described(explainer)
     written = {
         title: RecordedMethod(name, {key: str(value) for key, value in options.items()})

@@ -65,3 +65,16 @@ examples:
 
 written: nothing. SIGTERM: stop after the last answer. SIGHUP: open the bundles again.
 """
+
+RECORDS = """\
+examples:
+  xai-explain resnet50.xai photos/ --records records                  keep a record of each explanation
+  xai-records verify records                                          are they as they were written?
+  xai-records verify records --json heads.json                        keep heads.json elsewhere ...
+  xai-records verify records --heads heads.json                       ... and find what was cut off or rewritten since
+  xai-records show records ID -o map.png                              one record, with its map as a picture
+  xai-records export records records.parquet                          a row for each, for a data frame
+
+exit status: 0 they are, 1 a record was changed, dropped, moved or cut off, 2 it could not be found out.
+written: nothing but text on standard output, and the files that are named.
+"""

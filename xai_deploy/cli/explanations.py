@@ -44,6 +44,7 @@ from .drawing import Drawing
 from .explain_report import PAGE, ReportPage
 from .going_on import GoingOn
 from .model_file import export_of
+from .recording import Recording
 from .results import open_results
 
 OUT = Path("xai-output")  # in it, results lie in a folder for each input
@@ -51,6 +52,7 @@ _CHUNK = 16  # images
 
 # Arguments that change no file. All others are part of the plan: only the same call goes on.
 _APART = ("out", "overwrite", "quiet", "verbose", "json", "skip_bad", "cache", "image", "command", "no_report")
+_RECORDS = ("records", "records_durable", "records_images")
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,7 @@ class Explanations:
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
+        self.recording = Recording.of(arguments, self.explainer, self.targets)
         # Last: from here on there may be a folder, which `__exit__` removes if nothing is done.
         self.results = open_results(arguments.out, OUT, arguments.image, self._plan(), arguments.overwrite)
 
@@ -110,6 +113,8 @@ class Explanations:
 
     def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> None:
         self.results.__exit__(kind, error, at)
+        if self.recording is not None:
+            self.recording.close()
         if isinstance(error, KeyboardInterrupt):
             self.going_on.interrupted()
 
@@ -131,12 +136,14 @@ class Explanations:
         if self.page:
             methods = [(method.name, method.options) for method in self.methods]
             self.results.write(PAGE, self.page.render(report, methods, self.arguments.command))
+        if self.recording is not None:
+            self.recording.close()  # no result is published whose record can't be written
         self.results.publish(as_json(report))
         return report
 
     def _plan(self) -> dict[str, Any]:
         """Everything that the files depend on."""
-        options = {name: value for name, value in vars(self.arguments).items() if name not in _APART}
+        options = {name: value for name, value in vars(self.arguments).items() if name not in _APART + _RECORDS}
         files = [[str(path), *_state(path)] for path in self.paths]
         manifest, beside = self.explainer.bundle.manifest, self.arguments.input or ()
         versions = answers.origin(self.explainer)["versions"]
@@ -195,7 +202,8 @@ class Explanations:
         """Explain one chunk and write its files; return its entries in the report."""
         specs = [(method.name, method.options) for method in self.methods]
         index = [self.places[path] for path in paths] if self.beside else []
-        beside = of_some(self.beside, index, self.explainer.bundle.manifest)
+        manifest = self.explainer.bundle.manifest
+        beside = of_some(self.beside, index, manifest)
         explanations = self.explainer.explain_many(pictures, specs, self.targets, beside)
         if not self.images and not self.drawing.sheet.fits(len(explanations)):
             log.warning("the contact sheet has no room for all %d maps of an image", len(explanations))
@@ -209,6 +217,8 @@ class Explanations:
                 for answer, method in zip(shown, self._methods_of(shown), strict=True)
             ]
             prediction = answers.predicted(self.explainer, explanations[0], i, shown)
+            if self.recording is not None:
+                self.recording.add(path, shown, prediction, of_some(self.beside, index[i : i + 1], manifest))
             image = {
                 "file": str(path),
                 "transparent": is_transparent(path),

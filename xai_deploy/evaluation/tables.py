@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import BackendNotInstalledError
 from ..foundation.journal import Line
+from ..foundation.tables import require_pyarrow, write_csv, write_parquet
 from .metrics import Column
 from .summary import Curve, Group
 
+EXTRA = "evaluate"
 KEYS = ("image", "network", "method", "target", "predicted")
 
 
@@ -57,29 +57,18 @@ def of_curves(
 
 def as_csv(records: Sequence[Line]) -> bytes:
     """UTF-8, one header line; an undefined figure is an empty cell."""
-    lines = []
-    for cells in (list(records[0]), *(record.values() for record in records)):
-        text = io.StringIO()
-        # Python before 3.13 quotes a \r in a name only if the line terminator contains one.
-        csv.writer(text, lineterminator="\r\n").writerow(cells)
-        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    file = io.BytesIO()
+    write_csv(file, records[0], records)
+    return file.getvalue()
 
 
 def require() -> Any:
-    """The module pyarrow, with `pyarrow.parquet` imported.
+    """The module pyarrow; see `require_pyarrow`.
 
     Raises:
         BackendNotInstalledError: pyarrow is missing.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise BackendNotInstalledError(
-            'Parquet needs pyarrow, which is not installed; pip install "xai-deploy[evaluate]"'
-        ) from None
-    return pyarrow
+    return require_pyarrow(EXTRA)
 
 
 def as_parquet(records: Sequence[Line]) -> bytes:
@@ -88,17 +77,10 @@ def as_parquet(records: Sequence[Line]) -> bytes:
     Raises:
         BackendNotInstalledError: pyarrow is missing.
     """
-    pyarrow = require()
-    kinds = {"image": pyarrow.string(), "network": pyarrow.string(), "method": pyarrow.string()}
-    # An explicit schema: pyarrow would guess "null" for a column in which no figure is defined.
-    kinds |= {"target": pyarrow.int64(), "predicted": pyarrow.int64()}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in records[0]])
-    names = ("image", "network", "method")
-    clean = [record | {name: _utf8(record[name]) for name in names} for record in records]
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(clean, schema), sink)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    kinds = dict.fromkeys(("image", "network", "method"), "string") | dict.fromkeys(("target", "predicted"), "int64")
+    file = io.BytesIO()
+    write_parquet(file, {name: kinds.get(name, "float64") for name in records[0]}, records, EXTRA)
+    return file.getvalue()
 
 
 def as_json(
@@ -124,8 +106,3 @@ def as_json(
         ],
     }
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode("ascii")
-
-
-def _utf8(text: str) -> str:
-    """The text without lone surrogates, which stand for bytes of a file name that are not UTF-8; Parquet refuses them."""
-    return text.encode("utf-8", "backslashreplace").decode()

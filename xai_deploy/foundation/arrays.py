@@ -6,6 +6,7 @@ anything is loaded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -100,6 +101,12 @@ def _check_size(members: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         # After the header, `tell` is where the data begin.
         if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(member.filename)
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """The SHA-256 digest of an array's shape, type and values, in hexadecimal."""
+    kind = "" if array.dtype == np.uint8 else str(array.dtype)
+    return hashlib.sha256((repr(array.shape) + kind).encode() + array.tobytes()).hexdigest()
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

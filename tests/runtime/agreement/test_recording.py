@@ -18,6 +18,7 @@ from xai_deploy.agreement import recording
 from xai_deploy.agreement.compare import Explained
 from xai_deploy.agreement.recording import RecordedMethod, Recording, RecordingHeader
 from xai_deploy.errors import RecordingError
+from xai_deploy.foundation.arrays import array_digest
 
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.integers(0, 256, (4, 5 + i, 3), dtype=np.uint8) for i in range(3)]
@@ -27,7 +28,7 @@ METHODS = {
     "reciprocam+score=softmax": RecordedMethod("reciprocam", {"score": "softmax"}),
 }
 HEADER = RecordingHeader(
-    1, "net", "d1", "x on cpu, f32", METHODS, NAMES, tuple(recording.digest(image) for image in IMAGES)
+    1, "net", "d1", "x on cpu, f32", METHODS, NAMES, tuple(array_digest(image) for image in IMAGES)
 )
 
 
@@ -95,8 +96,8 @@ def test_the_digest_is_of_size_and_pixels() -> None:
     image = np.zeros((2, 3, 3), np.uint8)
     changed = image.copy()
     changed[1, 2, 2] = 1
-    assert len({recording.digest(each) for each in (image, image.reshape(3, 2, 3), changed)}) == 3
-    assert recording.digest(image[::-1]) == recording.digest(image)
+    assert len({array_digest(each) for each in (image, image.reshape(3, 2, 3), changed)}) == 3
+    assert array_digest(image[::-1]) == array_digest(image)
 
 
 def test_chunks_are_joined_in_order() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -35,7 +37,12 @@ def completed(source: Path, command: str, *words: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def takes_methods(command: str) -> bool:
+    parser: argparse.ArgumentParser = importlib.import_module(f"xai_deploy.cli.{command}")._parser()
+    return any("--method" in action.option_strings for action in parser._actions)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if takes_methods(command)])
 def test_bash(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "completion.bash"
     source.write_text(script(command, "bash", capsys))
@@ -68,7 +75,7 @@ def test_metrics_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_other_shells(command: str, shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = script(command, shell, capsys)
     assert f"xai-{command}" in text
-    assert "integrated-gradients" in text
+    assert ("integrated-gradients" in text) == takes_methods(command)
 
 
 def test_without_shtab(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +110,6 @@ def test_python_m_dispatches(work: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert by_module.main(["--version"]) == 0
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1] == (
-        "xai_deploy: error: no command 'exlain' (did you mean 'explain'?); there are explain, check, evaluate, bench"
+        f"xai_deploy: error: no command 'exlain' (did you mean 'explain'?); there are {', '.join(by_module.COMMANDS)}"
     )
     assert captured.out.endswith(f"xai-deploy {xai_deploy.__version__}\n")
