@@ -34,7 +34,7 @@ class Job:
         asked: What it asks for.
         version: The bundle that answers it.
         deadline: When it has to be answered, by `time.monotonic`.
-        seconds: What it is expected to take.
+        seconds: What it is expected to take, as of when it was taken on.
         alone: It can't share a batch.
         result: Its answer, later.
         began: When its run began, by `time.monotonic`; 0 before.
@@ -52,6 +52,11 @@ class Job:
     def title(self) -> str:
         """The method with its options; "prediction" without one."""
         return PREDICTION if self.asked.method is None else title_of(self.asked.method, self.asked.options)
+
+    def expected(self) -> float:
+        """Seconds that a run of it alone takes, as far as is known now."""
+        method = None if self.asked.method is None else self.version.method(self.asked.method, self.asked.options)[1]
+        return self.version.cost(self.asked.method, method, self.asked.options) * len(self.asked.images)
 
     def joins(self, other: Job) -> bool:
         """Whether both can run in one batch."""
@@ -147,15 +152,14 @@ class Engine:
         Raises:
             Refusal: It can't be answered in time, or too much waits.
         """
-        method = None if asked.method is None else version.method(asked.method, asked.options)[1]
-        seconds = version.cost(asked.method, method, asked.options) * len(asked.images)
+        job = Job(asked, version, started + asked.timeout, 0.0, alone)
+        job.seconds = seconds = job.expected()
         if seconds > asked.timeout:
             raise Refusal(
                 BAD_REQUEST,
                 f"{asked.method or PREDICTION}: takes about {seconds:.2g} s for {len(asked.images)} images here, and the request "
                 f"has {asked.timeout:.2g} s; allow more time (at most {self.limits.timeout:g} s), or ask for fewer steps or images",
             )
-        job = Job(asked, version, started + asked.timeout, seconds, alone)
         with self._changed:
             if self._stopping:
                 raise Refusal(NOT_READY, "the server is stopping; ask another one", 1)
@@ -218,14 +222,17 @@ class Engine:
             self._changed.wait(left)
 
     def _taken(self) -> list[Job]:
-        """The batch that runs next, taken out of the queue."""
+        """The batch that runs next, taken out of the queue: no larger than every request in it has time for."""
         first = self._waiting[0]
         most = min(self.limits.batch, first.version.explainer.batch_size)
-        batch, images = [first], len(first.asked.images)
+        batch, images, end, deadline = [first], len(first.asked.images), time.monotonic() + first.expected(), first.deadline
         for job in self._waiting[1:]:
             if images + len(job.asked.images) <= most and job.joins(first):
-                batch.append(job)
-                images += len(job.asked.images)
+                later, earliest = end + job.expected(), min(deadline, job.deadline)
+                if later <= earliest:
+                    batch.append(job)
+                    images += len(job.asked.images)
+                    end, deadline = later, earliest
         self._waiting = [job for job in self._waiting if job not in batch]
         return batch
 
@@ -262,7 +269,7 @@ class Engine:
 
     def _in_time(self, job: Job) -> bool:
         """Whether a request can still be answered in time; else it is refused before it starts."""
-        late = time.monotonic() + job.seconds - job.deadline
+        late = time.monotonic() + job.expected() - job.deadline
         if late > 0 and job.result.set_running_or_notify_cancel():
             line = f"can't be answered in {job.asked.timeout:.2g} s any more: earlier requests took longer than expected; try again"
             job.result.set_exception(Refusal(TOO_MANY, line, late))

@@ -173,6 +173,18 @@ def test_deadlines(start: Start, gate: Gate) -> None:
     engine.close()
 
 
+def test_a_batch_is_no_larger_than_its_requests_have_time_for(start: Start, gate: Gate) -> None:
+    engine, version, first, _ = started(start, gate, batch_wait=0)
+    version.costs.measured("grad-cam", 1.0)  # 1.25 s with the margin
+    jobs = [submit(engine, version, asked("grad-cam")) for _ in range(4)]
+    jobs[1].deadline = time.monotonic() + 3  # two fit
+    gate.open.set()
+    for job in [first, *jobs]:
+        job.result.result(20)
+    engine.close()
+    assert [len(batch) for batch in gate.batches] == [1, 2, 2]
+
+
 def test_options_cost(start: Start) -> None:
     """More steps take longer, by the ratio, until they have been measured."""
     version = start().service.models.current("net")
