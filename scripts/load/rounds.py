@@ -45,7 +45,10 @@ def table(program: Program, method: str, counts: Sequence[int], rounds: int, sec
             cells.append(f"{np.median(rates[what]):.1f} | {p50:.0f} ms | {p99:.0f} ms")
         ratios = [own / plain for plain, own in zip(rates["plain"], rates["explained"], strict=True)]
         every = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {count} | {' | '.join(cells)} | {np.median(ratios):.2f} ({every}) | {program.resident():.0f} MB |", flush=True)
+        print(
+            f"| {count} | {' | '.join(cells)} | {np.median(ratios):.2f} ({every}) | {program.resident():.0f} MB |",
+            flush=True,
+        )
     print()
 
 
@@ -62,7 +65,9 @@ def overload(program: Program, method: str, clients: int, seconds: float) -> Non
     others = collections.Counter(reply.status for reply in replies + again if reply.status not in (200, 429, 503))
     late = sum(reply.status == 200 and reply.seconds > 5 for reply in replies + again)
     print(f"- anything else: {dict(others) or 'none'}; answered later than allowed: {late}")
-    print(f"- memory: {before:.0f} MB before, {after:.0f} MB after, {program.resident():.0f} MB after the second time\n")
+    print(
+        f"- memory: {before:.0f} MB before, {after:.0f} MB after, {program.resident():.0f} MB after the second time\n"
+    )
 
 
 def _told(replies: Sequence[Reply]) -> str:

@@ -25,7 +25,9 @@ def replace(arguments: Sequence[str], bundle: Path, method: str) -> None:
         with Program(str(own), *arguments[1:]) as program:
             replies = asyncio.run(_meanwhile(program, method, lambda: program.process.send_signal(signal.SIGHUP), 3))
             said = collections.Counter(reply.status for reply in replies)
-            print(f"- bundle opened again three times, {CLIENTS} clients: {dict(said)}, memory {program.resident():.0f} MB")
+            print(
+                f"- bundle opened again three times, {CLIENTS} clients: {dict(said)}, memory {program.resident():.0f} MB"
+            )
 
 
 async def _meanwhile(program: Program, method: str, signalled: object, times: int) -> list[Reply]:

@@ -20,6 +20,7 @@ from .drawing import add_options, likelihood
 from .explain_report import PAGE
 from .explanations import OUT, Explanations
 from .model_file import add_export
+from .recording import add_records
 from .results import REPORT
 
 PROGRAM = "xai-explain"
@@ -113,13 +114,7 @@ def _parser() -> Parser:
     )
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     parser.add_skip_bad()
-    add(
-        "--records",
-        metavar="DIR",
-        help="keep a record of each explanation in this folder, for xai-records and xai-monitor",
-    )
-    add("--records-durable", action="store_true", help="go on only when each record is on the disk")
-    add("--records-images", action="store_true", help="keep the images in the records, too, not their sha256 alone")
+    add_records(parser)
     add("--no-report", action="store_true", help=f"do not write {PAGE}, the page with all pictures and facts")
     parser.add_json()
     parser.add_resources()

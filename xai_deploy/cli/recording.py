@@ -15,6 +15,29 @@ from ..targets import Target
 from ..targets import read as read_targets
 
 
+def add_records(parser: argparse.ArgumentParser) -> None:
+    """Add the options --records..."""
+    add = parser.add_argument
+    add(
+        "--records",
+        metavar="DIR",
+        help="keep a record of each explanation in this folder, for xai-records and xai-monitor",
+    )
+    add("--records-durable", action="store_true", help="go on only when each record is on the disk")
+    add("--records-images", action="store_true", help="keep the images in the records, too, not their sha256 alone")
+
+
+def refuse_alone(arguments: argparse.Namespace) -> None:
+    """Refuse options of records without records.
+
+    Raises:
+        InputError: One is given without --records.
+    """
+    for name in ("records_durable", "records_images"):
+        if getattr(arguments, name):
+            raise InputError(f"--{name.replace('_', '-')} needs --records DIR")
+
+
 class Recording:
     """The records of one call.
 
@@ -39,9 +62,7 @@ class Recording:
             RecordsError: The folder can't be made or written.
         """
         if arguments.records is None:
-            for name in ("records_durable", "records_images"):
-                if getattr(arguments, name):
-                    raise InputError(f"--{name.replace('_', '-')} needs --records DIR")
+            refuse_alone(arguments)
             return None
         durable, images = arguments.records_durable, arguments.records_images
         return cls(Recorder(arguments.records, durable=durable, keep_images=images), explainer, targets)

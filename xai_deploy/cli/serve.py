@@ -7,7 +7,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from ..explainer import Explainer
 from ..images import transparency
 from ..methods import create
 from ..methods.method import require_roles
-from ..serve import Limits, Listening, Models, Server, Service, require
+from ..records import Recorder
+from ..serve import Limits, Listening, Models, Served, Server, Service, require
 from . import examples
 from .arguments import MethodRequest, expand_sets, parse_methods
 from .console import Parser, command, positive, silence_opencv
+from .recording import add_records, refuse_alone
 
 PROGRAM = "xai-serve"
 
@@ -62,10 +64,28 @@ def _serve(arguments: argparse.Namespace) -> None:
             both = f" and, for gRPC, at {arguments.host}:{grpc}" if grpc is not None else ""
             print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
 
-    async def run() -> None:
-        await Server(Service(models, limits), listening, ready).run()
+    async def run(on_answer: Callable[[Served], None] | None) -> None:
+        await Server(Service(models, limits, on_answer), listening, ready).run()
 
-    asyncio.run(run())
+    if arguments.records is None:
+        refuse_alone(arguments)
+        asyncio.run(run(None))
+        return
+    durable, images = arguments.records_durable, arguments.records_images
+    with Recorder(arguments.records, durable=durable, keep_images=images) as recorder:
+        asyncio.run(run(partial(_record, recorder)))
+
+
+def _record(recorder: Recorder, one: Served) -> None:
+    recorder.answered(
+        one.explainer,
+        one.answer,
+        one.prediction,
+        one.image,
+        one.asked,
+        beside=one.beside,
+        fields={"request": one.request, "model": one.model},
+    )
 
 
 def served(explainer: Explainer, requests: Sequence[MethodRequest]) -> Mapping[str, Mapping[str, str]]:
@@ -162,6 +182,7 @@ def _parser() -> Parser:
     add("--drain", type=_from_zero, default=0.0, metavar="S", help=drain)
     watch = "look for changed bundles every S seconds, and replace them while requests run (default: on SIGHUP)"
     add("--watch", type=_seconds, metavar="S", help=watch)
+    add_records(parser)
     parser.add_common()
     return parser
 

@@ -29,7 +29,8 @@ class Asked:
         options: Its options.
         targets: One for each image, as `Explainer.explain` takes it.
         inputs: What the network takes beside the images; None if it takes nothing.
-        sources: The bytes of each image as they were sent, for records.
+        written: The target of each image as the client wrote it.
+        sources: Each image as it was sent, for records: the bytes of a file, or numbers.
         timeout: Seconds that the request may take.
     """
 
@@ -37,14 +38,17 @@ class Asked:
     method: str | None
     options: Mapping[str, Any]
     targets: Sequence[Any]
+    written: Sequence[Any]
     inputs: Mapping[str, Any] | None
-    sources: Sequence[bytes]
+    sources: Sequence[bytes | NDArray[Any]]
     timeout: float
 
     @property
     def held(self) -> int:
         """Bytes in memory while it waits."""
-        return sum(image.nbytes for image in self.images) + sum(map(len, self.sources))
+        return sum(image.nbytes for image in self.images) + sum(
+            len(one) for one in self.sources if isinstance(one, bytes)
+        )
 
 
 @dataclass(frozen=True)

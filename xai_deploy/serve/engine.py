@@ -225,7 +225,12 @@ class Engine:
         """The batch that runs next, taken out of the queue: no larger than every request in it has time for."""
         first = self._waiting[0]
         most = min(self.limits.batch, first.version.explainer.batch_size)
-        batch, images, end, deadline = [first], len(first.asked.images), time.monotonic() + first.expected(), first.deadline
+        batch, images, end, deadline = (
+            [first],
+            len(first.asked.images),
+            time.monotonic() + first.expected(),
+            first.deadline,
+        )
         for job in self._waiting[1:]:
             if images + len(job.asked.images) <= most and job.joins(first):
                 later, earliest = end + job.expected(), min(deadline, job.deadline)

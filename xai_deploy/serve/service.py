@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 import uuid
@@ -11,6 +10,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from numpy.typing import NDArray
 
 from ..answer import Answer
 from ..explainer import Explainer
@@ -38,8 +39,9 @@ class Served:
         explainer: The explainer that made the answer.
         answer: The answer.
         prediction: What the network says of the image.
-        input_sha256: Of the image's bytes as they were sent; of the tensor's bytes if numbers were sent.
-        chosen: Whether the client chose the target; else it is the predicted class.
+        image: The image as it was sent: the bytes of a file, or numbers.
+        asked: The target as the client wrote it; None: the predicted class.
+        beside: What the network took beside the image, by name.
     """
 
     request: str
@@ -47,8 +49,9 @@ class Served:
     explainer: Explainer
     answer: Answer
     prediction: list[dict[str, Any]]
-    input_sha256: str
-    chosen: bool
+    image: bytes | NDArray[Any]
+    asked: Any
+    beside: Mapping[str, Any]
 
 
 class Service:
@@ -128,15 +131,12 @@ class Service:
     ) -> T:
         written = write(version, whole, result)
         if self._on_answer is not None:
+            asked = whole.asked
             for i, answers in enumerate(result.answers):
-                digest = hashlib.sha256(whole.asked.sources[i]).hexdigest()
-                chosen = (
-                    whole.asked.targets[i] not in (None, -1) if not hasattr(whole.asked.targets[i], "dtype") else True
-                )
+                beside = {key: column[i if len(column) > 1 else 0] for key, column in (asked.inputs or {}).items()}
+                facts = result.predictions[i], asked.sources[i], asked.written[i], beside
                 for one in answers:
-                    self._on_answer(
-                        Served(request, name, version.explainer, one, result.predictions[i], digest, chosen)
-                    )
+                    self._on_answer(Served(request, name, version.explainer, one, *facts))
         return written
 
     def _ran(self, ran: Ran) -> None:

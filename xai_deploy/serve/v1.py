@@ -91,6 +91,7 @@ def _whole(
         name,
         options,
         targets,
+        [one["target"] for one in read],
         beside,
         [one["source"] for one in read],
         deadline_of(parameters.get("timeout_ms"), limits),
@@ -129,14 +130,14 @@ def _instance(written: Any, name: str, target: Any, version: Version, limits: Li
     return {"image": image, "source": source, "target": target, "inputs": beside}
 
 
-def _image(written: Any, name: str, version: Version, limits: Limits) -> tuple[NDArray[Any], bytes]:
+def _image(written: Any, name: str, version: Version, limits: Limits) -> tuple[NDArray[Any], bytes | NDArray[Any]]:
     spec = version.manifest.input
     if isinstance(written, dict) and set(written) == {"b64"} and isinstance(written["b64"], str):
         written = from_base64(written["b64"], name)
     if isinstance(written, bytes):
         return decoded(written, spec, limits, name), written
     array = from_numbers(written, spec, name)
-    return array, array.tobytes()
+    return array, array
 
 
 def _beside(written: Any, name: str, spec: Any, limits: Limits) -> NDArray[Any]:

@@ -135,9 +135,10 @@ def read(
     timeout = _milliseconds(given.pop("timeout", None))
     name: str | None = None
     options: Mapping[str, Any] = {}
-    target, count = None, 1
+    written, target, count = None, None, 1
     if explain:
-        target, count = version.targets.read(given.pop("target", None))
+        written = given.pop("target", None)
+        target, count = version.targets.read(written)
         name, _, options = version.method(given.pop("method", None), given)
         if count > 1:
             raise Refusal(BAD_REQUEST, f"a request of V2 has one target; ask V1 (:explain) for {count} at a time")
@@ -147,7 +148,16 @@ def read(
         )
     _check_outputs(outputs, explain, version)
     images, sources, beside = _inputs(tensors, version, limits)
-    asked = Asked(images, name, options, [target] * len(images), beside, sources, deadline_of(timeout, limits))
+    asked = Asked(
+        images,
+        name,
+        options,
+        [target] * len(images),
+        [written] * len(images),
+        beside,
+        sources,
+        deadline_of(timeout, limits),
+    )
     return Whole(asked, Shown(), {"outputs": outputs, "counts": [count], "explain": explain})
 
 
@@ -172,7 +182,7 @@ def _check_outputs(outputs: Sequence[str] | None, explain: bool, version: Versio
 
 def _inputs(
     tensors: Sequence[Tensor], version: Version, limits: Limits
-) -> tuple[list[NDArray[Any]], list[bytes], dict[str, Any] | None]:
+) -> tuple[list[NDArray[Any]], Sequence[bytes | NDArray[Any]], dict[str, Any] | None]:
     """The images, the bytes that they came as, and what the network takes beside them."""
     manifest = version.manifest
     by_name = {tensor.name: tensor for tensor in tensors}
@@ -195,7 +205,7 @@ def _inputs(
     return images, sources, beside or None
 
 
-def _images(tensor: Tensor, spec: Input, limits: Limits) -> tuple[list[NDArray[Any]], list[bytes]]:
+def _images(tensor: Tensor, spec: Input, limits: Limits) -> tuple[list[NDArray[Any]], Sequence[bytes | NDArray[Any]]]:
     """BYTES [n]: image files. UINT8 [n,h,w,3]: pixels. Floats [n, ...]: as the network takes them."""
     count = tensor.shape[0]
     if count > limits.images:
@@ -211,7 +221,7 @@ def _images(tensor: Tensor, spec: Input, limits: Limits) -> tuple[list[NDArray[A
             check_pixels(row, limits, name)
     if tensor.datatype != "UINT8" and rows[0].dtype.kind != "f" and spec.preprocess.range is None:
         rows = [as_pixels(row, name) for row, name in zip(rows, names, strict=True)]
-    return rows, [row.tobytes() for row in rows]
+    return rows, rows
 
 
 def write(whole: Whole, version: Version, result: Result) -> list[Tensor]:

@@ -115,13 +115,13 @@ class Version:
         grey = np.full((1, *manifest.input.image_shape), 0.1).astype(manifest.input.dtype)
         one = Prepared(grey, noise(manifest, 1))
         every = Prepared(np.repeat(grey, batch, axis=0), noise(manifest, batch))
-        for _ in range(2):
-            started = time.perf_counter()
-            _run(self.explainer, one)
-            self.costs.measured(PREDICTION, time.perf_counter() - started)
+        _run(self.explainer, one)
         _run(self.explainer, every)
+        started = time.perf_counter()
+        _run(self.explainer, one)
+        self.costs.measured(PREDICTION, time.perf_counter() - started)
         for name, options in self.served.items():
-            self._measure(name, options, one)
+            self._measure(name, options, one, every)
         log.info(
             "%s: %s", manifest.name, ", ".join(f"{name} {1e3 * self.cost_of(name):.0f} ms" for name in self.served)
         )
@@ -130,7 +130,7 @@ class Version:
         """Seconds per image of a method as the server serves it."""
         return self.costs.known(title_of(name, self.served[name])) or 0.0
 
-    def _measure(self, name: str, options: Mapping[str, str], one: Prepared) -> None:
+    def _measure(self, name: str, options: Mapping[str, str], one: Prepared, every: Prepared) -> None:
         fast, seconds = 1.0, 0.0  # a slow method is run once: opening its graphs is a small part of it
         for _ in range(2):
             started = time.perf_counter()
@@ -139,6 +139,8 @@ class Version:
             if seconds > fast:
                 break
         self.costs.measured(title_of(name, options), seconds)
+        if seconds <= fast:  # so that a full batch meets memory that is there already
+            self.explainer.explain_many(every, [(name, options)], [self._any_target()])
 
     def _any_target(self) -> Any:
         """A target that every network of the kind has."""

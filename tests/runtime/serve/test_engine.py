@@ -49,7 +49,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def asked(method: str | None = None, images: int = 1, timeout: float = 30.0, **options: Any) -> Asked:
-    return Asked(list(X[:images]), method, options, [None] * images, None, [b""] * images, timeout)
+    return Asked(list(X[:images]), method, options, [None] * images, [None] * images, None, [b""] * images, timeout)
 
 
 def submit(engine: Engine, version: Any, one: Asked, alone: bool = False) -> Job:

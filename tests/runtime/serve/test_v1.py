@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from xai_deploy import Explainer, write_image
 from xai_deploy.answer import answer, origin, prediction
+from xai_deploy.errors import RecordsError
+from xai_deploy.records import Recorder, records
 
 from .. import tiny
 from ..methods.test_gradient_methods import gradient
@@ -155,18 +159,39 @@ def test_vertex(start: Start) -> None:
         assert attribution["approximationError"] == pytest.approx(own.diagnostics["standard_error"][i], rel=1e-3)
 
 
-def test_what_a_record_gets(start: Start, tmp_path: Any) -> None:
-    """One call per explanation, with the digest of the bytes that were sent."""
-    import hashlib
-
+def test_records(start: Start, tmp_path: Path) -> None:
+    """What `on_answer` gets is what a Recorder keeps: one record for each explanation, with the digest of the bytes sent."""
     running = start()
     file, _ = png(tmp_path)
     reply = running.client.post("/v1/models/net:explain?target=top2", content=file, headers={"x-request-id": "abc"})
     assert reply.headers["x-request-id"] == "abc"
-    assert [one.answer.target for one in running.records] == [
-        one["target"] for one in reply.json()["explanations"][0]["explanations"]
-    ]
-    assert {one.input_sha256 for one in running.records} == {hashlib.sha256(file).hexdigest()}
-    assert {(one.request, one.model, one.chosen) for one in running.records} == {("abc", "net", True)}
-    running.explain([X[0].tolist()])
-    assert not running.records[-1].chosen
+    running.explain([{"image": X[0].tolist(), "target": "not beagle"}])
+    with Recorder(tmp_path / "records") as recorder:
+        for one in running.records:
+            recorder.answered(
+                one.explainer,
+                one.answer,
+                one.prediction,
+                one.image,
+                one.asked,
+                beside=one.beside,
+                fields={"request": one.request},
+            )
+    kept = [record for _, record in records(tmp_path / "records")]
+    shown = reply.json()["explanations"][0]["explanations"]
+    assert [record.target.index for record in kept[:2]] == [one["target"] for one in shown]
+    assert [record.input.sha256 for record in kept[:2]] == [hashlib.sha256(file).hexdigest()] * 2
+    assert [record.fields["request"] for record in kept[:2]] == ["abc"] * 2
+    assert [record.target.chosen_by for record in kept] == ["network", "network", "caller"]
+    assert (kept[2].input.of, kept[2].target.sign) == ("array", -1)
+
+
+def test_an_answer_that_can_not_be_recorded_is_not_sent(start: Start) -> None:
+    running = start()
+
+    def full(served: object) -> None:
+        raise RecordsError("records: no space left on the device")
+
+    running.service._on_answer = full
+    assert "no space left" in running.refused(500, {"instances": [X[0].tolist()]})
+    assert running.ask("net:predict", {"instances": [X[0].tolist()]})
