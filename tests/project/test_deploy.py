@@ -226,7 +226,7 @@ def test_wrong_values_are_found(wrong: dict[str, Any]) -> None:
 
 
 def test_dockerfile() -> None:
-    """Not root, no build tools in the second stage; it starts xai-serve as its parser takes it. The image itself is not built here."""
+    """Not root, no build tools in the second stage; it starts xai-serve as its parser takes it. No image is built here."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     found = [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
