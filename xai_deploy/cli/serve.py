@@ -149,10 +149,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add(
-        "bundles",
-        metavar="NAME=BUNDLE",
-        nargs="+",
-        help="a bundle and the name that it is served under; or a model file",
+        "bundles", metavar="BUNDLE", nargs="+", help="bundle or model file; or NAME=BUNDLE, to serve it under that name"
     )
     add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all (default: %(default)s)")
     add("--port", type=_port, default=8080, metavar="N", help="of HTTP; 0: any that is free (default: %(default)s)")
