@@ -4,18 +4,22 @@ from xai_deploy import Explainer
 explanation = Explainer("resnet50.xai").explain(image, method="reciprocam")
 """
 
+from .detections import Detection, DetectionLimits
 from .errors import XaiError
 from .explainer import Explainer
 from .explanation import Explanation
 from .format.bundle import Bundle, Manifest
 from .images import read_image, write_image
 from .methods import methods as _methods
-from .targets import Contrast, Finer, Like, Not, Region
+from .targets import Box, Contrast, Finer, Like, Not, Region
 from .version import __version__ as __version__
 
 __all__ = [
+    "Box",
     "Bundle",
     "Contrast",
+    "Detection",
+    "DetectionLimits",
     "Explainer",
     "Explanation",
     "Finer",

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from .captions import caption as _caption
+from .detections import Detection
 from .explained_network import ExplainedNetwork
 from .explainer import Explainer
 from .explanation import Array, Explanation
-from .explanation import caption as _caption
 from .heatmap import heatmap
 from .methods import create
 from .methods.across import levels_of
 from .pictures import Style, draw
+from .pictures.detected import framed
 from .preprocess import Pixels
 from .probabilities import has_probabilities, probabilities
 from .version import __version__
@@ -49,6 +51,9 @@ class Answer:
         at_pixels: Whether the method goes back to the pixels of the input. Pictures clip such maps.
         network: What the answer keeps of the bundle.
         diagnostics: What the method says of its own computation, see `Explanation.diagnostics`; empty for most methods.
+        size: (height, width) of the photo; None for a prepared input.
+        detections: What a detector found, the best one first; none for other networks.
+        rows: The rows that are explained: one of `detections`, or two in a contrast.
         title: What is explained, for people, if the classes do not say it: "road @ 120,40,60,60". None if they do.
     """
 
@@ -70,6 +75,9 @@ class Answer:
     network: ExplainedNetwork
     score: float | None = None
     title: str | None = None
+    size: tuple[int, int] | None = None
+    detections: tuple[Detection, ...] = ()
+    rows: tuple[int, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -110,7 +118,15 @@ class Answer:
             "signed": self.signed,
             "constant": self.constant,
             "diagnostics": dict(self.diagnostics),
+            **self._found(),
         }
+
+    def _found(self) -> dict[str, Any]:
+        """The detections, for JSON; nothing for other networks."""
+        if self.network.kind != "rows":
+            return {}
+        found = [one.as_json(self.network.label(one.index)) for one in self.detections]
+        return {"size": self.size, "detections": found, "rows": list(self.rows)}
 
     def overlay(self, photo: Pixels, style: Style | None = None) -> Pixels:
         """The map laid over the whole photo, RGB [h,w,3] uint8; see `Explanation.overlay`.
@@ -119,9 +135,10 @@ class Answer:
             photo: The image that was explained, RGB [h,w,3] uint8; it may be enlarged or shrunk.
             style: Colours, opacity, contours.
         """
-        return draw(
+        drawn = draw(
             photo, self.heatmap, self.raw, self.network.input, signed=self.signed, at_pixels=self.at_pixels, style=style
         )
+        return framed(drawn, self.detections, self.rows, self.size) if self.size and self.detections else drawn
 
 
 def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> Answer:
@@ -153,6 +170,9 @@ def answer(explainer: Explainer, explanation: Explanation, image: int = 0) -> An
         signed=explanation.signed[image],
         at_pixels=explanation.at_pixels,
         network=replace(explainer.network, input=explanation.network.input),
+        size=explanation.sizes[image],
+        detections=explanation.detections[image] if explanation.detections else (),
+        rows=explanation.rows[image] if explanation.rows else (),
     )
 
 
@@ -171,6 +191,9 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
         "heatmap": heatmap(raw[None], *spec.size)[0],
         "raw": raw,
         "at_pixels": create(entry["method"], {}).at_pixels,
+        "size": tuple(entry["size"]) if entry.get("size") else None,
+        "detections": tuple(Detection.of_json(one) for one in entry.get("detections", ())),
+        "rows": tuple(entry.get("rows", ())),
         "network": replace(explainer.network, input=spec),
     }
     return Answer(**{field.name: entry[field.name] for field in fields(Answer) if field.name not in rest}, **rest)
@@ -201,7 +224,7 @@ def prediction(explainer: Explainer, logits: Array, shares: Array | None = None)
 def predicted(
     explainer: Explainer, explanation: Explanation, image: int, answers: Sequence[Answer]
 ) -> list[dict[str, Any]]:
-    """What the network says of one image of an explanation: its best classes, or the numbers explained if they are no classes.
+    """What the network says of one image of an explanation: its best classes or detections, or the numbers explained.
 
     Args:
         explainer: The explainer that made the explanation.
@@ -209,6 +232,9 @@ def predicted(
         image: The image's index among them.
         answers: All answers about that image; they name the numbers.
     """
+    if explainer.network.kind == "rows":
+        found = explanation.detections[image][:BEST]
+        return [{**one.as_json(label(explainer, one.index)), "probability": one.score, "logit": None} for one in found]
     if explainer.network.kind != "vector":
         return prediction(explainer, explanation.logits[image], _shares(explanation, image))
     rows = {answer.caption: answer for answer in answers}

@@ -14,13 +14,14 @@ from .foundation.exits import printable
 log = logging.getLogger(__name__)
 
 
-Gives: TypeAlias = Literal["classes", "dense", "numbers", "embedding"]
+Gives: TypeAlias = Literal["classes", "dense", "numbers", "embedding", "rows"]
 
 GIVES: Mapping[Gives, str] = {
     "classes": "a score for each class",
     "dense": "scores at each position",
     "numbers": "numbers that are no classes",
     "embedding": "an embedding",
+    "rows": "detections",
 }
 """What a network gives -> how messages say it."""
 
@@ -47,6 +48,23 @@ def require_images(explainer: Explainer, bundle: str, what: str) -> None:
     if explainer.network.input.depth is not None:
         raise NotApplicableError(
             f"{printable(bundle)}: the network takes volumes; {what} measures maps of images, xai-explain explains this network"
+        )
+
+
+def refuse_detector(explainer: Explainer, bundle: str, what: str) -> None:
+    """Refuse a detector, where maps are measured or compared.
+
+    Args:
+        explainer: The explainer of the bundle.
+        bundle: The bundle's name in messages.
+        what: What measures them.
+
+    Raises:
+        NotApplicableError: It is one.
+    """
+    if explainer.network.kind == "rows":
+        raise NotApplicableError(
+            f"{printable(bundle)}: the network is a detector; {what} does not measure those yet, xai-explain explains it"
         )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .at_layer import at_layer
+from .constant_here import why_constant_here
+from .detections import Detection
 from .errors import NonFiniteOutputError
 from .format.bundle import Input, TargetLayer
 from .forward import ForwardPass
@@ -36,6 +38,7 @@ class Part:
     constant: list[list[list[Reasons]]]  # per method, layer and target
     photos: list[tuple[tuple[int, int] | None, Pixels | None]]  # size and thumbnail
     diagnostics: list[dict[str, NDArray[np.floating]]]  # per method, name -> [T,n]
+    detections: Sequence[Sequence[Detection]] = ()  # per image, of a detector
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,7 @@ class Ran:
         """Per target and image, why a map is the same everywhere; None if it is not."""
         return [
             tuple(
-                self.forward.why_constant(one, i, seed, self.method.by_position, self.method.roles)
+                why_constant_here(self.forward, one, i, seed, self.method.by_position, self.method.roles)
                 for i, one in enumerate(raw)
             )
             for raw, seed in zip(self.raw, seeds, strict=True)

@@ -30,7 +30,7 @@ class ExplainedNetwork:
     layer: TargetLayer
     activation: Activation
     labels: tuple[str, ...]
-    kind: Literal["classes", "dense", "vector"] = "classes"
+    kind: Literal["classes", "dense", "vector", "rows"] = "classes"
     others: tuple[Input, ...] = field(default=(), metadata=schema.LATER)
 
     @classmethod
@@ -51,4 +51,5 @@ class ExplainedNetwork:
     def label(self, index: int) -> str:
         """The label of a class; "class 3" if it has none, "output 3" if it is no class."""
         what = "output" if self.kind == "vector" else "class"
-        return (self.labels[index] if self.labels else "") or f"{what} {index}"  # an empty label counts as none
+        named = index < len(self.labels)  # the rows of a detector hold coordinates beside classes
+        return (self.labels[index] if named else "") or f"{what} {index}"  # an empty label counts as none

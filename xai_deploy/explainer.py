@@ -19,6 +19,7 @@ from . import heatmap as _heatmap
 from .backends import Backend, Config, Session, create
 from .beside import Beside, Given, ImagesTogether, Rows, together
 from .chunks import Part, joined, joined_maps, naming, run_method
+from .detections import DetectionLimits
 from .errors import NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
 from .explanation import Explanation
@@ -29,11 +30,12 @@ from .forward import ForwardPass
 from .foundation.options import Named, options_of, specs
 from .guarded_session import GuardedSession
 from .images.given import Image
-from .in_regions import Scored, in_regions, shares_of
+from .in_regions import Scored, in_regions, rows_of, shares_of
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
 from .methods.across import levels_of
 from .methods.method import require_roles
+from .methods.sets import default_method
 from .opened_network import OpenedNetwork
 from .pictures.thumbnail import small
 from .preprocess import Prepared, prepare, read_for
@@ -68,6 +70,7 @@ class Explainer:
         hint: "latency" or "throughput".
         properties: Passed to the runtime as they are.
         progress: Show progress bars at a terminal.
+        detections: Which rows of a detector count as detections; None: see `DetectionLimits`.
         export: For a model file: the long options of xai-export with _ in place of -, and `methods`, the methods that will be
             asked for: {"split": "layer4", "preprocess": "imagenet", "methods": ["lrp"]}.
 
@@ -102,6 +105,7 @@ class Explainer:
         properties: Mapping[str, str] | None = None,
         progress: bool = False,
         export: Mapping[str, object] | None = None,
+        detections: DetectionLimits | None = None,
     ) -> None:
         if type(batch_size) is not int or batch_size < 1:
             raise XaiError(f"batch_size is at least 1, not {batch_size!r}")
@@ -115,7 +119,7 @@ class Explainer:
         scores = self.bundle.manifest.scores
         classes, me = self.bundle.manifest.classes, weakref.proxy(self)
         self.space = ScoreSpace(
-            classes, self.labels, scores.kind, scores.normalised, lambda image: me.predict(image)[0]
+            classes, self.labels, scores.kind, scores.normalised, lambda image: me.predict(image)[0], scores.rows
         )
         self.device = device
         self.precision = precision
@@ -126,7 +130,7 @@ class Explainer:
         self._warned: set[str] = set()
         runtime = f"{self.backend} {self.backend_version.partition('-')[0]}"  # OpenVINO adds the build after a hyphen
         self._network = OpenedNetwork(
-            self.bundle.manifest, self._sessions, self.batch_size, progress, runtime, precision
+            self.bundle.manifest, self._sessions, self.batch_size, progress, runtime, precision, limits=detections
         )
 
     def close(self) -> None:
@@ -146,7 +150,7 @@ class Explainer:
     def explain(
         self,
         images: ImagesTogether,
-        method: str = "reciprocam",
+        method: str | None = None,
         target: Target = None,
         *,
         inputs: Any = None,
@@ -158,7 +162,7 @@ class Explainer:
             images: One or many: paths, PIL images, uint8 RGB arrays [h,w,3] or RGBA [h,w,4], uint8 tensors [3,h,w] or [h,w,3],
                 of any size, preprocessed as the manifest says; or floats of the network's own input shape, taken as already
                 preprocessed; or the result of `prepare`. Volumes are arrays [D,h,w] or [D,h,w,C]; see `volumes`.
-            method: A method's name, see `xai_deploy.method_names`.
+            method: A method's name, see `xai_deploy.method_names`; None: reciprocam, of a detector layer-cam.
             target: A class index, a label, a contrast ("cat vs dog", or `Contrast`), the other direction ("not cat", or
                 `Not`), or one of these per image; None or -1: the predicted class; floats [classes] or [N,classes]: the
                 weights of all classes.
@@ -171,7 +175,8 @@ class Explainer:
         """
         if isinstance(target, str) and len(read_targets([target], 1, self.space)) != 1:
             raise TargetError(f"explain takes one target; for {target!r} call explain_many")
-        return self.explain_many(images, [(method, options)], [target], inputs)[0]
+        name = default_method(self.bundle.manifest) if method is None else method
+        return self.explain_many(images, [(name, options)], [target], inputs)[0]
 
     def explain_many(
         self,
@@ -277,7 +282,7 @@ class Explainer:
         forward, photos = self._forward(given, beside.rows(rows)), [small(one, spec) for one in given]
         chosen = [target.part(rows.start, rows.stop) for target in wanted]
         forward.sizes = [size for size, _ in photos]
-        if self.bundle.manifest.scores.kind == "dense":
+        if self.bundle.manifest.scores.by_region:
             forward, chosen = in_regions(forward, chosen, self.bundle.manifest, forward.sizes)
         self._prime(forward, chosen, named)
         seeds = [target.seed(lambda: forward.logits) for target in chosen]
@@ -292,7 +297,8 @@ class Explainer:
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
         constant = [[one.why_constant(seeds) for one in of] for of in maps]
         raws = [[one.raw for one in of] for of in maps]
-        return Part(scored, forward.outputs, raws, seconds, constant, photos, diagnostics)
+        found = forward.detections() if self.bundle.manifest.scores.rows is not None else ()
+        return Part(scored, forward.outputs, raws, seconds, constant, photos, diagnostics, found)
 
     def _prime(
         self, forward: ForwardPass, chosen: Sequence[CheckedTarget], named: Sequence[tuple[str, Method]]
@@ -366,6 +372,8 @@ class Explainer:
                         score=joined([part.scored[t].score for part in parts]),
                         titles=tuple(title for part in parts for title in part.scored[t].titles),
                         shares=shares[t],
+                        detections=tuple(tuple(found) for part in parts for found in part.detections),
+                        rows=rows_of([part.scored[t] for part in parts]),
                         diagnostics={
                             key: tuple(joined([part.diagnostics[m][key][t] for part in parts]).tolist())
                             for key in parts[0].diagnostics[m]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from . import explanation_files as _files
 from . import heatmap as _heatmap
 from . import volumes
+from .captions import SHOWN, caption, in_a_line
+from .detections import Detection
 from .errors import NotApplicableError, OptionError, ShapeError
 from .explained_network import ExplainedNetwork
 from .foundation.exits import printable
@@ -21,6 +23,7 @@ from .layer_maps import LayerMaps, of_one_image
 from .pictures import OPACITY, Style, colorize, drawn, find_colormap, notebook
 from .pictures import draw as _draw
 from .pictures.boxes import HotBox, hot_boxes
+from .pictures.detected import framed
 from .pictures.figure import figure
 from .pictures.photo import on_photo
 from .preprocess import Images, as_list, as_photo, frame
@@ -30,13 +33,6 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 _SHOWN = 12  # pictures in a notebook; `plot` draws all
-
-
-def caption(label: str, versus: str | None = None, sign: int = 1) -> str:
-    """What a map explains, as people read it: "cat", "cat vs dog" or "not cat"."""
-    if versus is not None:
-        return f"{label} vs {versus}"
-    return f"not {label}" if sign < 0 else label
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +68,8 @@ class Explanation:
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
         layers: The maps of each layer, in the network's order, if the bundle has several and `heatmap` and `raw` are put together
             from them (see `layer_maps`); else none. Those of further images (`layer.input`) are not in `heatmap`; see `of_image`.
+        detections: Per image what a detector found, the best one first; none for other networks. Boxes are in pixels of the photo.
+        rows: Per image the rows that are explained, see `Detection.row`: one, or two in a contrast.
     """
 
     heatmap: Array
@@ -95,6 +93,8 @@ class Explanation:
     shares: Array | None = None
     diagnostics: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     layers: tuple[LayerMaps, ...] = ()
+    detections: tuple[tuple[Detection, ...], ...] = ()
+    rows: tuple[tuple[int, ...], ...] = ()
 
     def of_image(self, name: str) -> Explanation:
         """The explanation with the maps of a further image of the network: of the layers that this image alone reaches.
@@ -241,7 +241,7 @@ class Explanation:
 
     def draw(self, photo: Pixels, image: int = 0, style: Style | None = None) -> Pixels:
         """The map of one image over that image, RGB [h,w,3] uint8; the photo may also be enlarged or shrunk."""
-        return _draw(
+        drawn = _draw(
             photo,
             self.heatmap[image],
             self.raw[image],
@@ -250,6 +250,10 @@ class Explanation:
             at_pixels=self.at_pixels,
             style=style,
         )
+        size = self.sizes[image]
+        if size is None or not self.detections:
+            return drawn
+        return framed(drawn, self.detections[image], self.rows[image], size)
 
     def caption(self, image: int = 0) -> str:
         """What is explained in one image, for people: "cat", "cat vs dog" or "not cat"; see `Not`, `Contrast`."""
@@ -344,6 +348,8 @@ class Explanation:
             titles=self.titles,
             diagnostics=dict(self.diagnostics),
             layers=tuple(_files.SavedLayer(one.layer, one.constant) for one in self.layers),
+            detections=self.detections,
+            rows=self.rows,
         )
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         outputs = {f"output-{i}": output for i, output in enumerate(self.outputs.values())}
@@ -372,6 +378,8 @@ class Explanation:
             network=header.network,
             titles=header.titles,
             diagnostics=header.diagnostics,
+            detections=header.detections,
+            rows=header.rows,
             layers=tuple(
                 LayerMaps(one.layer, arrays[f"layer-{i}"], one.constant) for i, one in enumerate(header.layers)
             ),
@@ -379,17 +387,10 @@ class Explanation:
 
     def __repr__(self) -> str:
         """One line: method, images, what is explained, layer, network."""
-        count, shown = len(self.heatmap), 3
-        captions = [printable(self.caption(i))[:40] for i in range(min(count, shown))] + ["..."] * (count > shown)
-        layer, name = (printable(text)[:60] for text in (self.network.layer.name, self.network.name))
-        maps = " x ".join(map(str, self.raw.shape[1:]))
+        captions = [self.caption(i) for i in range(min(len(self.heatmap), SHOWN))]
         own = sum(one.layer.input is None for one in self.layers)
-        if own > 1:
-            layer = f"{printable(str(self.options.get('combine', 'max')))[:60]} of {own} layers"
-        return (
-            f"<Explanation {printable(self.method)[:60]}: {count} image{'s' * (count != 1)}, {', '.join(captions)}; "
-            f"map {maps} at {layer} of {name}>"
-        )
+        layers = f"{self.options.get('combine', 'max')} of {own} layers" if own > 1 else None
+        return in_a_line(self.method, len(self.heatmap), captions, self.raw.shape[1:], layers, self.network)
 
 
 _ARRAYS = ("heatmap", "raw", "logits", "target", "versus", "sign", "score", "shares")

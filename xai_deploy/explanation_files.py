@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .detections import Detection
 from .errors import SavedExplanationError
 from .explained_network import ExplainedNetwork
 from .format.bundle import TargetLayer
@@ -49,7 +50,7 @@ class Header:
         thumbnails: Whether each image has one; their arrays are `thumbnail-0`, ..., by image.
         diagnostics: As in `Explanation`; none in folders of earlier versions.
         titles: As in `Explanation`; none in folders of earlier versions.
-        layers: As in `Explanation`.
+        layers, detections, rows: As in `Explanation`.
     """
 
     format: int
@@ -66,6 +67,8 @@ class Header:
     titles: tuple[str | None, ...] = ()
     diagnostics: dict[str, tuple[float, ...]] = field(default_factory=dict)
     layers: tuple[SavedLayer, ...] = field(default=(), metadata=schema.LATER)
+    detections: tuple[tuple[Detection, ...], ...] = field(default=(), metadata=schema.LATER)
+    rows: tuple[tuple[int, ...], ...] = field(default=(), metadata=schema.LATER)
 
 
 def save(folder: Path, header: Header, arrays: Arrays) -> None:
@@ -168,7 +171,7 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
     lists += [one.constant for one in header.layers]
     if len(header.titles) not in (0, count):
         return "titles"
-    if any(len(each) != count for each in lists) or len(header.network.labels) not in (0, classes):
+    if any(len(each) != count for each in lists) or not _fits(header, count, classes):
         return "its lists"
     if (
         len(how.mean) != spec.channels
@@ -176,10 +179,19 @@ def _fault(header: Header, arrays: Arrays) -> str | None:
         or len(set(header.outputs)) < len(header.outputs)
     ):
         return "network"
-    if how.resize != "stretch" and not max(spec.height, spec.width) <= how.resize <= _SIDE:
+    if isinstance(how.resize, int) and not max(spec.height, spec.width) <= how.resize <= _SIDE:
         return "network.input.preprocess.resize"
     photos = [size for size in header.sizes if size is not None] + [arrays[name].shape[:2] for name in small]
     return None if all(_possible(*size, header.network) for size in photos) else "sizes"
+
+
+def _fits(header: Header, count: int, classes: int) -> bool:
+    """Whether labels and detections fit `count` images and `classes` scores; a detector's rows hold coordinates beside classes."""
+    if header.network.kind != "rows":
+        return len(header.network.labels) in (0, classes) and not (header.detections or header.rows)
+    if any(len(each) != count for each in (header.detections, header.rows)):
+        return False
+    return all(np.isfinite([one.score, *one.box]).all() for found in header.detections for one in found)
 
 
 def _possible(height: int, width: int, network: ExplainedNetwork) -> bool:

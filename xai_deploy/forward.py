@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from .backends.backend import Tensor, to_host
 from .baselines import as_input
-from .constant_maps import CUT_OFF, NEGATIVE, finite_or_nan, why_constant
+from .detections import Detection, detect
 from .errors import NonFiniteOutputError
-from .format.bundle import BY_SEED, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
+from .format.bundle import BY_SEED, DENSE, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
+from .matching import matched, row_shares
 from .methods.cam import spatial
 from .opened_network import OpenedNetwork, lazy
 from .probabilities import Score, has_probabilities, probabilities, softmax
@@ -83,6 +84,20 @@ class ForwardPass:
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @lazy
+    def rows(self) -> Array:
+        """The rows of a detector, [n,entries,rows] float32."""
+        network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
+        return network.scores(network.manifest.scoring, feeds, DENSE)
+
+    @lazy
+    def _detections(self) -> list[list[Detection]]:
+        return detect(self.rows, self._network.manifest, self.sizes, self._network.limits)
+
+    def detections(self) -> list[list[Detection]]:
+        """What a detector found in each image, the best one first."""
+        return self._detections
+
+    @lazy
     def logits(self) -> Array:
         """[n,entries] float32: a score for each class, or for each class of each region."""
         return self._network.checked(self.regions.flat(self.outputs[LOGITS]))
@@ -90,6 +105,8 @@ class ForwardPass:
     @lazy
     def shares(self) -> Array | None:
         """[n,entries] float32, the probabilities; None if the network has none."""
+        if self._network.manifest.scores.rows is not None:
+            return self.regions.flat(row_shares(self.regions.unflat(self.logits), self._network.manifest))
         if self._network.is_dense:
             given = self.outputs.get(SHARES)
             return None if given is None else np.asarray(self.regions.flat(given), np.float32)
@@ -127,10 +144,14 @@ class ForwardPass:
             return logits
         return softmax(logits) if score == "softmax" else self.probabilities(logits)
 
-    def _scores(self, score: Score, feeds: Mapping[str, Tensor], regions: Regions) -> Array:
-        """Run the tail, or the network that is not cut, and return the scores of its entries, [b,entries]."""
+    def _scores(self, score: Score, feeds: Mapping[str, Tensor], image: Index | None = None) -> Array:
+        """Run the tail, or the network that is not cut, and return the scores of its entries, [b,entries]; row i has the regions of
+        image `image[i]`."""
+        regions = self.regions if image is None else self.regions.rows(image)
         network, feeds = self._network, {**feeds, **regions.feeds()}
         role = network.manifest.scoring
+        if network.manifest.scores.rows is not None and score != "logit":
+            return self._matched(network.scores(role, feeds, DENSE), regions, image)
         if regions.where is None:
             return self.scored(score, network.scores(role, feeds, LOGITS))
         given = network.scores(role, feeds, SHARES if score == "probability" else LOGITS)  # [b,R,C]
@@ -142,11 +163,20 @@ class ForwardPass:
             self._network.activation: activation.astype(self._network.manifest.target.dtype, copy=False)
         }
         feeds |= {name: side[image] for name, side in self._host_sides.items()}
-        return self._scores(score, feeds, self.regions.rows(image))
+        return self._scores(score, feeds, image)
 
     def network(self, x: NDArray[Any], image: Index, score: Score = "logit") -> Array:
         """Scores [b,entries] of other inputs: head, then tail, without a copy to the host in between."""
-        return self._scores(score, self._run_head(x, self._rows_beside(image), self._taken), self.regions.rows(image))
+        return self._scores(score, self._run_head(x, self._rows_beside(image), self._taken), image)
+
+    def _matched(self, rows: Array, regions: Regions, image: Index | None) -> Array:
+        """D-RISE's score of a detector's rows for other inputs, [b,entries]; see `matching`."""
+        own = np.arange(len(rows)) if image is None else image
+        network, where = self._network, regions.where
+        assert where is not None  # a detector's rows are regions
+        return np.asarray(
+            regions.flat(matched(self.rows, rows, own, where, network.manifest, network.limits)), np.float32
+        )
 
     def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype; see `methods.method.Forward`."""
@@ -267,8 +297,9 @@ class ForwardPass:
         """The same images with other regions; the head does not run again."""
         other = ForwardPass(self._network, self.x, regions, self._beside_x)
         other.sizes = self.sizes
-        if "_head" in self.__dict__:
-            other.__dict__["_head"] = self._head
+        for known in ("_head", "rows", "_detections"):
+            if known in self.__dict__:
+                other.__dict__[known] = self.__dict__[known]
         return other
 
     def channels_first(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -308,61 +339,9 @@ class ForwardPass:
             _ = self.logits  # checked first, because an error about the logits says more than one about the gradient
         # Logits that came from this run are compared with a run of the tail. Others came from the tail, or from a proven graph.
         if proving:
-            plain = self._scores("logit", self._into_tail(), self.regions) if missing else self.logits
+            plain = self._scores("logit", self._into_tail()) if missing else self.logits
             network.prove(role, self.regions.flat(to_host(results[LOGITS])), plain)
         return tuple(np.asarray(to_host(results[name]), np.float32) for name in names)
-
-    def why_constant(
-        self, raw: Array, image: int, seed: Seed, by_position: bool = False, roles: Collection[str] = ()
-    ) -> str | None:
-        """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.
-
-        Args:
-            raw: The map.
-            image: Its index in the chunk.
-            seed: What is explained.
-            by_position: Whether the map holds the score of one position at a time.
-            roles: The graphs that its method runs.
-        """
-        if np.ptp(raw) != 0:
-            return None
-        manifest = self._network.manifest
-        # the image stands for the activation if the network is not cut
-        run = self.tail if manifest.is_cut else self._network_on_planes
-        known = ("gradient", "relevance") if manifest.is_cut else ("input-gradient", "pixel-relevance")
-        role = next(filter(self.has, known), None)
-        planes = self.activation if manifest.is_cut else self.channels_first(self.x).astype(np.float32)
-
-        def scores(others: Array) -> Array:
-            parts = np.split(others, range(self.batch_size, len(others), self.batch_size))
-            return np.concatenate([finite_or_nan(of_image, part, self.logits.shape[1]) for part in parts])
-
-        def of_image(part: Array) -> Array:
-            return run(part, np.full(len(part), image))
-
-        def gradient() -> Array | None:
-            if role is None:
-                return None
-            values = self.backward(role, seed)
-            own: Array = (values if manifest.is_cut else self.channels_first(values))[image]
-            return own
-
-        reason = why_constant(
-            raw,
-            planes[image],
-            scores,
-            gradient,
-            seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
-            by_position and (manifest.logits_step > 0 or manifest.format == 1),
-        )
-        if not manifest.is_cut:
-            return reason.replace("the layer's activation", "the image").replace("the layer", "the image")
-        ends = {"input-gradient", "pixel-relevance"}.intersection(roles if reason == NEGATIVE else ())
-        return reason if all(self.backward(end, seed)[image].any() for end in ends) else CUT_OFF
-
-    def _network_on_planes(self, planes: Array, image: Index) -> Array:
-        """Logits of other inputs [b,C,H,W]."""
-        return self.network(self.arranged(planes), image)
 
     def report(self, name: str, values: NDArray[np.floating]) -> None:
         """See `methods.method.Forward`."""

@@ -90,7 +90,7 @@ def in_regions(
 
 def seen_by(forward: ForwardPass, manifest: Manifest, sizes: Sequence[tuple[int, int] | None]) -> Seen:
     """What places are laid on; `sizes` as for `in_regions`."""
-    return Seen(manifest.input, manifest.scores, sizes, lambda: predicted(forward, manifest))
+    return Seen(manifest.input, manifest.scores, sizes, lambda: predicted(forward, manifest), forward.detections)
 
 
 def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
@@ -143,28 +143,40 @@ def predicted_by(values: NDArray[Any], manifest: Manifest) -> Index:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What one target explains: the seed over the classes, their logits [n,classes], for a region their mean probabilities, and the
-    number explained, [n]."""
+    """What one target explains: the seed over the classes, their logits [n,classes], for a region their mean probabilities, the
+    number explained, [n], and of a detector the rows that it reads, [n,R]."""
 
     seed: Seed
     logits: Array
     shares: Array | None
     score: Array
     titles: tuple[str | None, ...]
+    rows: Index | None = None
 
     @classmethod
     def of(cls, forward: ForwardPass, target: CheckedTarget, seed: Seed, network: ExplainedNetwork) -> Scored:
         """See the attributes."""
         titles, score = target.titles(seed, network.label, forward.classes), seed.of(forward.logits)
-        if network.kind != "dense":
+        if not forward.opened.is_dense:
             return cls(seed, forward.logits, None, score, titles)
         first = int(seed.classes[0, 0]) // forward.classes * forward.classes  # the target's first region
+        rows = None
+        if forward.opened.manifest.scores.rows is not None and forward.regions.where is not None:
+            regions = np.unique(seed.classes // forward.classes)
+            rows = forward.regions.where[:, regions].argmax(axis=2)
         own = slice(first, first + forward.classes)
         shares = None if forward.shares is None else forward.shares[:, own]
-        return cls(replace(seed, classes=seed.classes % forward.classes), forward.logits[:, own], shares, score, titles)
+        return cls(
+            replace(seed, classes=seed.classes % forward.classes), forward.logits[:, own], shares, score, titles, rows
+        )
 
 
 def shares_of(scored: Sequence[Scored]) -> Array | None:
     """The mean probabilities of all chunks, [N,classes]; None if there are none."""
     known = [one.shares for one in scored if one.shares is not None]
     return np.concatenate(known) if known else None
+
+
+def rows_of(scored: Sequence[Scored]) -> tuple[tuple[int, ...], ...]:
+    """The rows of a detector that are explained in each image of all chunks; none for other networks."""
+    return tuple(tuple(map(int, image)) for one in scored if one.rows is not None for image in one.rows)

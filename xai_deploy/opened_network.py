@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.backend import Session, Tensor, to_host
+from .detections import DetectionLimits
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
 from .format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, SHARES, Manifest, at_level, between, role_at
@@ -46,6 +47,7 @@ class OpenedNetwork:
         runtime: Name and version of the runtime, for messages.
         precision: Its arithmetic.
         level: The layer that sees the network so, if it is cut at several.
+        limits: Which rows of a detector are detections; None: see `DetectionLimits`.
 
     Attributes:
         levels: The network as each layer sees it, this one being the first.
@@ -61,15 +63,16 @@ class OpenedNetwork:
         runtime: str = "the runtime",
         precision: str = "f32",
         level: int = 0,
+        limits: DetectionLimits | None = None,
     ) -> None:
         self.between = tuple(port.name for port in between(manifest))
         self._further: tuple[OpenedNetwork, ...] = ()
         if manifest.levels and level == 0:
             self._further = tuple(
-                OpenedNetwork(manifest, session, batch_size, show_progress, runtime, precision, further)
+                OpenedNetwork(manifest, session, batch_size, show_progress, runtime, precision, further, limits)
                 for further in range(1, len(manifest.layers))
             )
-        self.activation = at_level(ACTIVATION, level)
+        self.activation, self.limits = at_level(ACTIVATION, level), limits or DetectionLimits()
         self.manifest = manifest.at(level) if manifest.levels else manifest
         self.session: Callable[[str], Session] = lambda role: session(role_at(role, level))
         self.batch_size = batch_size
@@ -95,7 +98,7 @@ class OpenedNetwork:
     @property
     def is_dense(self) -> bool:
         """Whether the scores are those of regions."""
-        return self.manifest.scores.kind == "dense"
+        return self.manifest.scores.by_region
 
     @lazy
     def classifier(self) -> Array:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import resample, volumes
 from .errors import DtypeError, NonFiniteInputError, ShapeError
 from .format.bundle import Input
+from .format.image_input import BORDER
 from .images.given import Image, as_array, is_single, read_given
 from .images.npy import channels_last, is_npy
 from .images.read import MAX_PIXELS, read_image
@@ -167,10 +168,15 @@ class Frame(NamedTuple):
 
 
 def resized(height: int, width: int, spec: Input) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The (height, width) that a photo of height x width is resized to, and the (top, left) corner of the crop from that."""
+    """The (height, width) that a photo of height x width is resized to, and the (top, left) corner of the crop from that.
+
+    In a letterbox the corner is negative: so many pixels of border lie before the photo.
+    """
     side = spec.preprocess.resize
     if side == "stretch":
         return (spec.height, spec.width), (0, 0)
+    if side == "letterbox":
+        return _boxed(height, width, spec)
     size = _shorter_to(height, width, side)
     return size, _crop_corner(*size, spec)
 
@@ -184,6 +190,8 @@ def crop_box(height: int, width: int, spec: Input) -> tuple[float, float, float,
 
 def frame(height: int, width: int, spec: Input) -> Frame:
     """`crop_box` in whole pixels of the photo: at least 1 x 1, and inside the photo."""
+    if not spec.preprocess.crops:
+        return Frame(0, 0, height, width)
     top, left, rows, columns = (round(v) for v in crop_box(height, width, spec))
     top, left = min(top, height - 1), min(left, width - 1)
     return Frame(top, left, min(max(rows, 1), height - top), min(max(columns, 1), width - left))
@@ -329,12 +337,17 @@ def _from_pixels(image: NDArray[np.generic], spec: Input, rounds: bool = True) -
     height, width = pixels.shape[:2]
     how = spec.preprocess
     size, corner = resized(height, width, spec)
-    part = (*corner, spec.height, spec.width)  # only the crop is resampled
+    boxed = how.resize == "letterbox"
+    part = (0, 0, *size) if boxed else (*corner, spec.height, spec.width)  # only the crop is resampled
     planes = resample.resize(
         np.moveaxis(pixels, -1, 0), *size, interpolation=how.interpolation, antialias=how.antialias, part=part
     )
     if size != (height, width) and rounds:
         planes = np.clip(np.rint(planes), 0, 255)  # reference pipelines resize 8-bit images to 8-bit images
+    if boxed:
+        before = [-first for first in corner]
+        after = [side - own - first for side, own, first in zip((spec.height, spec.width), size, before, strict=True)]
+        planes = np.pad(planes, ((0, 0), *zip(before, after, strict=True)), constant_values=BORDER)
     if how.color == "BGR":
         planes = planes[::-1]
     elif how.color == "GRAY":
@@ -370,6 +383,14 @@ def _shorter_to(height: int, width: int, side: int) -> tuple[int, int]:
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side
+
+
+def _boxed(height: int, width: int, spec: Input) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size of a letterbox's photo, and the corner of the input in its pixels; rounded as Ultralytics' LetterBox does."""
+    ratio = min(spec.height / height, spec.width / width)
+    size = max(round(height * ratio), 1), max(round(width * ratio), 1)
+    top, left = (round((side - own) / 2 - 0.1) for side, own in zip((spec.height, spec.width), size, strict=True))
+    return size, (-top, -left)
 
 
 def _crop_corner(height: int, width: int, spec: Input) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class Regions:
     def whole(cls, manifest: Manifest, images: int) -> Regions:
         """For each image one region, all positions of which weigh the same; no region if the network has none."""
         scores = manifest.scores
-        if scores.kind != "dense":
+        if not scores.by_region:
             return cls(manifest.classes)
         places = scores.shape[1:]
         return cls(manifest.classes, np.full((images, 1, *places), 1 / math.prod(places), np.float32))
@@ -67,9 +67,13 @@ class Regions:
         """Scores of the graphs, [n,R,C] or [n,C], as entries [n,R*C]."""
         return scores.reshape(len(scores), -1) if self.where is not None else scores
 
+    def unflat(self, entries: Array) -> Array:
+        """Entries [n,R*C] as scores of regions [n,R,C]."""
+        return entries.reshape(len(entries), self.count, self.classes)
+
     def shaped(self, weights: Array) -> Array:
         """Weights of the entries [n,R*C] in the shape of the graphs' input `seed`."""
-        return weights if self.where is None else weights.reshape(len(weights), self.count, self.classes)
+        return weights if self.where is None else self.unflat(weights)
 
     def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
         """The weight of each entry, [n,R*C].
@@ -79,7 +83,7 @@ class Regions:
             offset: Added to all classes of the regions that the seed weighs; one for each image, [n], or one for all.
         """
         weights = seed.dense(self.entries)
-        by_region = weights.reshape(len(weights), self.count, self.classes)
+        by_region = self.unflat(weights)
         weighed = (by_region != 0).any(axis=2, keepdims=True) if self.where is not None else np.ones((1, 1, 1), bool)
         added = np.broadcast_to(np.asarray(offset, np.float32), (len(weights),)).reshape(-1, 1, 1) * weighed
         total: Array = (by_region + added).astype(np.float32).reshape(weights.shape)

@@ -39,7 +39,7 @@ def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequen
     for rows, forward in explainer.passes(images):
         own = wanted[0].part(rows.start, rows.stop)
         where = None
-        if manifest.scores.kind == "dense":
+        if manifest.scores.by_region:
             where = own.regions(seen_by(forward, manifest, sizes[rows.start : rows.stop]))
         seed = own.seed(partial(_logits, _in(forward, where)))
         parts.append(Settled(seed, where, own.titles(seed, explainer.network.label, manifest.classes)))

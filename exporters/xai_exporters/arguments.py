@@ -17,6 +17,7 @@ from xai_deploy.foundation.completion import add_completion
 from xai_deploy.version import __version__
 
 from .config import load_config
+from .cut.scores.detectors.detector import decoders
 from .deliver.repositories.served import servers
 from .errors import RequestError
 from .relevance.composite import composites
@@ -64,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         "composites": composites(),
         "methods": fused,
         "servers": servers,
+        "decoders": decoders,
     }
     lists = {kind: ", ".join(each) for kind, each in names.items()}
     groups = {title: parser.add_argument_group(title) for title in GROUPS}
@@ -227,17 +229,19 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def resize(text: str) -> int | str:
-    """A number of pixels, or "stretch".
+    """A number of pixels, "stretch" or "letterbox".
 
     Raises:
         argparse.ArgumentTypeError: It is neither.
     """
-    if text == "stretch":
+    if text in ("stretch", "letterbox"):
         return text
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor 'stretch'") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of pixels nor 'stretch' or 'letterbox'"
+        ) from None
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {"shape": shape, "options": options, "words": words}

@@ -168,6 +168,10 @@ def _reads(done: Export, options: argparse.Namespace) -> list[str]:
 def _scores(manifest: Manifest) -> tuple[str, str]:
     """What the network gives, as the summary says it."""
     scores, named = manifest.scores, "" if manifest.labels else " (no labels)"
+    if (rows := scores.rows) is not None:
+        many = "one of several classes" if rows.labelled else f"{rows.classes} classes"
+        said = f"{rows.decoder}: {scores.shape[1]} rows of {many}{named}, boxes as {rows.form} in {rows.unit}"
+        return "detector", said
     if scores.kind == "dense":
         return "classes", f"{manifest.classes}{named} at each of {' x '.join(map(str, scores.shape[1:]))} positions"
     if scores.kind == "vector" and scores.normalised:
@@ -176,6 +180,9 @@ def _scores(manifest: Manifest) -> tuple[str, str]:
         )
         return "embedding", said
     return ("numbers", str(manifest.classes)) if scores.kind == "vector" else ("classes", f"{manifest.classes}{named}")
+
+
+_GEOMETRY = {"stretch": "stretched", "letterbox": "letterbox"}
 
 
 def _print_summary(done: Export) -> None:
@@ -191,7 +198,7 @@ def _print_summary(done: Export) -> None:
     table.add_row("input", f"{spec.name}: {size}, {spec.layout}, {spec.dtype}" + (
         "; one at a time" if single else "; batch made symbolic" if done.batch_was_fixed else ""))  # fmt: skip
     how = spec.preprocess
-    geometry = "stretched" if how.resize == "stretch" else f"shorter side {how.resize}, centre crop"
+    geometry = f"shorter side {how.resize}, centre crop" if how.crops else _GEOMETRY[str(how.resize)]
     numbers = f"x {how.scale:.6g}, mean {_numbers(how.mean)}, std {_numbers(how.std)}"
     table.add_row("preprocessing", f"{geometry}, {how.color}, {numbers}")
     table.add_row("layer", _layer(manifest))

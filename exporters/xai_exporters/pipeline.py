@@ -176,7 +176,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     network, request = _read(replace(request, split="auto"))
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
-    logits = find_scores(graph, request.output, request.task)
+    logits = find_scores(graph, request.output, request.task, request.decoder, len(network.labels))
     drop_foreign_outputs(graph, logits)
     return candidates(graph, logits)
 
@@ -270,7 +270,11 @@ def _plan(
         random: The step of randomisation, its layers not known yet; None: the weights stay.
         say: Called with each step as it begins.
     """
-    choice = choose(graph, request, network.taps, roles.uncut)
+    choice = choose(graph, request, network.taps, roles.uncut, len(network.labels))
+    if choice.logits.scores.rows is not None:
+        for option in ("fuse", "web"):
+            if getattr(request, option):
+                raise RequestError(f"--{option}: not for detectors yet; leave it out")
     roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))
@@ -299,7 +303,7 @@ def _plan(
         cut, *further = plan_cuts(graph, layers, choice.logits, graph.graph.outputs)
         parts = split(graph, cut, choice.logits, further)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further), beside)
-    labels, line = class_names(request, network, choice.logits.classes)
+    labels, line = class_names(request, network, choice.logits.classes, choice.logits.scores.rows)
     how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
     notes = (*network.notes, *(said for said in (line, how) if said is not None))
     return Plan(request, roles, network, choice, material, random, labels, notes)

@@ -36,7 +36,7 @@ class Option:
 
     Attributes:
         group: Where `--help` lists it.
-        help: One line. {roles}, {composites}, {methods} and {servers} stand for the names that there are.
+        help: One line. {roles}, {composites}, {methods}, {servers} and {decoders} stand for the names that there are.
         metavar: What the value is called.
         also: Other spellings of the option.
         parse: Name of the function in `arguments` that reads the value's text; None: by the field's type.
@@ -79,6 +79,7 @@ class Request:
         preprocess: Recipe of `bundle.recipes`; None: what the source states. Needed for floats if the source states none.
         preprocess_fields: Single fields of `xai_deploy.format.manifest.Preprocess` that replace the preset's.
         task: What the explained output holds; None: classes, or what the graph shows (dense scores, an embedding of length 1).
+        decoder: How the outputs of a detector are read, see `cut.scores.detectors`; "auto": as they show.
         classes: `.npy` file with a vector for each class, which makes an encoder of images a classifier.
         logit_scale: Factor on the cosines with these vectors; None: 1.
         labels: Text file with one label a line.
@@ -191,6 +192,10 @@ class Request:
             "what an output [N, D] holds: classes (default), numbers that are no classes, or an embedding to compare images by",
         ),
     ] = None
+    decoder: Annotated[
+        str,
+        Option(_NETWORK, "how a detector's outputs are read: {decoders} (default: auto, as the outputs show)", "NAME"),
+    ] = "auto"
     classes: Annotated[
         Path | None,
         Option(_NETWORK, "vectors of classes [classes, D], for a network that embeds images (zero-shot)", "FILE.npy"),

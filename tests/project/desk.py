@@ -87,6 +87,7 @@ def lay(desk: Path) -> None:
     vectors = np.random.default_rng(1).standard_normal((len(LABELS), CLASSES)).astype(np.float32)
     np.save(desk / "vectors.npy", vectors)
     np.save(desk / "prototype.npy", vectors[0])
+    onnx.save(detector(), desk / "detector.onnx")
     onnx.save(bands(), desk / "bands.onnx")
     onnx.save(siamese(), desk / "siamese.onnx")
     onnx.save(video(), desk / "video.onnx")
@@ -110,6 +111,41 @@ def segmenter() -> onnx.ModelProto:
     graph.output.append(
         onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["N", len(ROADS), None, None])
     )
+    return model
+
+
+def detector() -> onnx.ModelProto:
+    """A detector of one level in YOLOv8's layout, of random weights: a box of 40 x 30 at each of 8 x 8 cells, and two classes."""
+    rng, make, size, cells = np.random.default_rng(0), onnx.helper.make_node, 64, 8
+    y, x = np.meshgrid(np.arange(cells), np.arange(cells), indexing="ij")
+    constants = {
+        "conv.weight": rng.normal(0, 0.3, (8, 3, 8, 8)),
+        "box.weight": rng.normal(0, 0.3, (4, 8, 1, 1)),
+        "score.weight": rng.normal(0, 0.3, (2, 8, 1, 1)),
+        "centres": (np.stack([x, y, 0 * x, 0 * x]).reshape(1, 4, -1) + 0.5) * 8,
+        "sizes": np.array([4, 4, 40, 30]).reshape(1, 4, 1),
+    }
+    nodes = [
+        make("Conv", ["images", "conv.weight"], ["conv"], name="conv", strides=[8, 8]),
+        make("Relu", ["conv"], ["relu"], name="relu"),
+        make("Conv", ["relu", "box.weight"], ["offsets"], name="box"),
+        make("Conv", ["relu", "score.weight"], ["logits"], name="score"),
+        make("Reshape", ["offsets", "four"], ["flat"], name="flat"),
+        make("Reshape", ["logits", "two"], ["scores"], name="scores"),
+        make("Sigmoid", ["flat"], ["bounded"], name="bounded"),
+        make("Mul", ["bounded", "sizes"], ["scaled"], name="scaled"),
+        make("Add", ["scaled", "centres"], ["boxes"], name="boxes"),
+        make("Sigmoid", ["scores"], ["shares"], name="shares"),
+        make("Concat", ["boxes", "shares"], ["output0"], name="together", axis=1),
+    ]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+    tensors += [numpy_helper.from_array(np.array([0, n, -1]), name) for n, name in ((4, "four"), (2, "two"))]
+    ends = [("images", [3, size, size]), ("output0", [6, cells * cells])]
+    image, output = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *s]) for name, s in ends)
+    graph = onnx.helper.make_graph(nodes, "detector", [image], [output], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    said = {"task": "detect", "imgsz": f"[{size}, {size}]", "stride": "8", "names": "{0: 'car', 1: 'person'}"}
+    onnx.helper.set_model_props(model, said)
     return model
 
 

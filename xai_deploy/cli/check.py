@@ -20,7 +20,7 @@ from ..agreement.other_outputs import ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
 from ..beside import ByPath
-from ..caveats import GIVES, Gives, gives, warn_of
+from ..caveats import GIVES, Gives, gives, refuse_detector, warn_of
 from ..errors import InputError, NotApplicableError, OptionError
 from ..foundation.arrays import array_digest
 from ..foundation.exits import printable
@@ -269,6 +269,7 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
     )
+    refuse_detector(explainer, path, "xai-check")
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer

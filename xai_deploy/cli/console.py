@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .. import __version__, backend_names, method_names
+from .. import DetectionLimits, __version__, backend_names, method_names
 from ..errors import OptionError
 from ..foundation import completion, exits, json_report, progress
 from ..images import MAX_PIXELS, InputRange, opencv, parse_range
@@ -87,6 +87,25 @@ class Parser(exits.OneLineParser):
         )
         self.add_argument("-m", "--method", action="append", metavar="M[,M...]", help=methods)
         self.renamed["--methods"] = "--method"
+
+    def add_detections(self) -> None:
+        """Add the options that say which rows of a detector are detections."""
+        self.add_argument(
+            "--detect-score",
+            type=share,
+            default=DetectionLimits.score,
+            metavar="F",
+            help="of a detector: the probability from which a row counts as a detection (default: "
+            f"{DetectionLimits.score})",
+        )
+        self.add_argument(
+            "--detect-overlap",
+            type=share,
+            default=DetectionLimits.overlap,
+            metavar="F",
+            help="of a detector: the intersection over union above which the worse of two boxes of a class is left out "
+            f"(default: {DetectionLimits.overlap})",
+        )
 
     def add_segments(self) -> None:
         """Add the option for the segments of the methods that hide segments."""

@@ -56,7 +56,7 @@ class Drawing:
             lambda path, page: write(path.name, encode_image(page, self.suffix, _QUALITY)),
             self.style,
             self._tile,
-            manifest.input.preprocess.resize != "stretch",
+            manifest.input.preprocess.crops,
         )
 
     def overlay(self, answer: Answer, photo: Pixels) -> bytes:

@@ -70,24 +70,22 @@ class _ListMethods(argparse.Action):
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog=PROGRAM,
-        description="Explain what a deployed image network sees: heatmaps for image files, by one or several methods.",
-        epilog=examples.EXPLAIN,
-    )
+    description = "Explain what a deployed image network sees: heatmaps for image files, by one or several methods."
+    parser = Parser(prog=PROGRAM, description=description, epilog=examples.EXPLAIN)
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", help="folder written by xai-export, or a model file, which it exports first")
     add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
     parser.add_recursive()
-    parser.add_method("reciprocam")
+    parser.add_method("reciprocam; of a detector layer-cam")
     add(
         "-t",
         "--target",
         action="append",
-        metavar="ID|LABEL|topK|A vs B|not A|A@WHERE",
+        metavar="ID|LABEL|topK|A vs B|not A|A@WHERE|box K",
         help="class to explain, to contrast with another, or to find evidence against; in a segmentation WHERE is a mask.png, "
-        "x,y,width,height, 'all' or 'predicted'; '#3' is output 3; repeat it for several, labels may hold commas (default: each "
-        "image's predicted class)",
+        "x,y,width,height, 'all' or 'predicted'; '#3' is output 3; of a detector 'box 0' is the best detection, 'car#1' the "
+        "second car, '@x,y,width,height' the one that overlaps most, 'car:left' a side of its box; repeat it for several, labels "
+        "may hold commas (default: each image's predicted class, or best detection)",
     )
     add(
         "--like",
@@ -100,6 +98,7 @@ def _parser() -> Parser:
         choices=("max", "mean", "sum", EACH),
         help="for a bundle of several layers: how their maps are put together, or a picture of each (default: max)",
     )
+    parser.add_detections()
     parser.add_segments()
     parser.add_inputs()
     add("-b", "--backend", choices=backend_names(), help="inference runtime (default: the first installed)")

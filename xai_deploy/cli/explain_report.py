@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ..captions import caption
 from ..explainer import Explainer
-from ..explanation import caption
 from ..methods import create
 from ..pictures import Style
 from ..preprocess import Pixels
@@ -92,7 +92,7 @@ class ReportPage:
             ],
             methods=[self._method(name, options, entries) for name, options in methods],
             input=_input(spec),
-            cropped=spec.preprocess.resize != "stretch",
+            cropped=spec.preprocess.crops,
             assumed=spec.preprocess.assumed,
             randomised=self._explainer.bundle.manifest.randomised is not None,
             bars=[
@@ -166,6 +166,8 @@ def _input(spec: Any) -> str:
     resize = spec.preprocess.resize
     if resize == "stretch":
         return f"the whole photo, stretched to {size}"
+    if resize == "letterbox":
+        return f"the whole photo within a grey border, {size}"
     return f"the middle of the photo: shorter side to {resize}, then the centre {size}"
 
 

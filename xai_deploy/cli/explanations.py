@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Explainer, Like, XaiError
+from .. import DetectionLimits, Explainer, Like, XaiError
 from .. import answer as answers
 from ..answer import Answer
 from ..beside import of_commands, of_some
 from ..caveats import warn_of
-from ..errors import BackendNotInstalledError, InputError
+from ..errors import BackendNotInstalledError, InputError, NotPredictedError
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
 from ..images import Pixels
 from ..images.transparency import is_transparent
 from ..methods import methods
+from ..methods.sets import default_method
 from ..preprocess import as_photo, frame_of, read_for, read_pixels
 from ..targets import Target
 from ..targets.kinds import parse_target
@@ -65,7 +66,7 @@ class Explanations:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        asked = parse_methods(arguments.method or ["reciprocam"])
+        asked = parse_methods(arguments.method or [])
         self.targets: list[Target] = [parse_target(text) for text in arguments.target or []]
         self.targets += [Like(reference) for reference in arguments.like or []]
         self.targets = self.targets or [None]
@@ -79,7 +80,9 @@ class Explanations:
             cache=arguments.cache,
             progress=not arguments.quiet,
             export=export_of(arguments, arguments.bundle, asked),
+            detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
         )
+        asked = asked or parse_methods([default_method(self.explainer.bundle.manifest)])
         self.input = self.explainer.bundle.manifest.input
         manifests = [self.explainer.bundle.manifest]
         methods = at_layers(expand_sets(asked, manifests), arguments.combine, manifests)
@@ -177,7 +180,8 @@ class Explanations:
         for item in bad if self.arguments.skip_bad else ():
             item.report(skip=True)
             skipped.append({"file": str(item.path), "reason": str(item.reason)})
-        entries = self._explain(*zip(*good, strict=True)) if good else []
+        entries, unfound = self._explain_each(good) if good else ([], [])
+        skipped += unfound
         self.skipped += skipped
         if chunk:
             self.results.done(before, entries, skipped)
@@ -197,6 +201,24 @@ class Explanations:
                     for entry in image["explanations"]
                 ]
                 self._add(image, path, self._photos(path, as_photo(picture, self.input), shown), shown)
+
+    def _explain_each(
+        self, good: Sequence[tuple[Path, NDArray[Any]]]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """The entries of images, and those in which the network finds nothing of what was asked about.
+
+        Raises:
+            NotPredictedError: There is such an image, and it is not to be skipped.
+        """
+        try:
+            return self._explain(*zip(*good, strict=True)), []
+        except NotPredictedError as error:
+            if len(good) > 1:
+                each = [self._explain_each([one]) for one in good]
+                return [entry for entries, _ in each for entry in entries], [one for _, lost in each for one in lost]
+            bad = Bad(good[0][0], type(error)(f"{good[0][0]}: {error}"))
+            bad.report(self.arguments.skip_bad)
+            return [], [{"file": str(bad.path), "reason": str(error)}]
 
     def _explain(self, paths: tuple[Path, ...], pictures: tuple[NDArray[Any], ...]) -> list[dict[str, Any]]:
         """Explain one chunk and write its files; return its entries in the report."""

@@ -236,8 +236,8 @@ class Bundle:
             return ()
         text = self.read(self.manifest.labels).decode("utf-8", "replace").replace("\r\n", "\n")
         lines = text.removesuffix("\n").split("\n")  # splitlines would also split at U+2028 and other rarities
-        if len(lines) != self.manifest.classes:
-            raise ManifestError(f"{self.path}: {len(lines)} labels for {self.manifest.classes} classes")
+        if self.manifest.named not in (None, len(lines)):
+            raise ManifestError(f"{self.path}: {len(lines)} labels for {self.manifest.named} classes")
         return tuple(lines)
 
 

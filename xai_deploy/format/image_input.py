@@ -13,12 +13,17 @@ from ..foundation import schema
 Floats = TypeVar("Floats", bound=NDArray[Any])
 
 
+BORDER = 114
+"""The grey of a letterbox's border, an 8-bit value: Ultralytics' own."""
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How an image becomes the network's input: (pixel * scale - mean) / std, per channel; pixels run from 0 to 255.
 
     Attributes:
-        resize: "stretch" to the input size, or the length of the shorter side before a centre crop, in pixels.
+        resize: "stretch" to the input size; "letterbox": the whole image with its proportions kept, in the middle of a grey border;
+            or the length of the shorter side before a centre crop, in pixels.
         interpolation: Filter of the resize.
         antialias: Widen the filter when shrinking, as PIL and torchvision do; False is OpenCV's plain interpolation.
         color: Channel order that the network takes. "CHANNELS": channels that are no colours, as the image has them.
@@ -31,7 +36,7 @@ class Preprocess:
         shown: Three channels, from 0, that pictures show in red, green and blue; None: the first three, or of fewer the first.
     """
 
-    resize: Literal["stretch"] | int = "stretch"
+    resize: Literal["stretch", "letterbox"] | int = "stretch"
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     antialias: bool = True
     color: Literal["RGB", "BGR", "GRAY", "CHANNELS"] = "RGB"
@@ -41,6 +46,11 @@ class Preprocess:
     assumed: bool = False
     range: tuple[float, float] | None = field(default=None, metadata=schema.LATER)
     shown: tuple[int, int, int] | None = field(default=None, metadata=schema.LATER)
+
+    @property
+    def crops(self) -> bool:
+        """Whether a part of the image may be cut off."""
+        return isinstance(self.resize, int)
 
     def normalise(self, planes: Floats) -> Floats:
         """(pixel * scale - mean) / std. This is the only place that computes it on arrays.

@@ -33,6 +33,9 @@ If the scores are dense, one for each class at each position, every graph with a
 weights of R regions for each image. `logits` and `seed` are then [N,R,classes]: a region's score is the weighted sum of the scores
 at all positions, and `region_probabilities` [N,R,classes] is that of the probabilities.
 
+The rows of a detector are such positions, [N,entries,rows]; `where` is [N,R,rows] and mostly picks one row. A graph with a tail
+also gives `dense_scores` [N,entries,rows], of which detections are made.
+
 What each graph takes and gives is recorded as its ports. If `batch` is "one", N is 1 in every graph of the bundle.
 """
 
@@ -50,6 +53,7 @@ from .graphs import ACTIVATION, LOGITS, NETWORK, WHERE, Graph, Port
 from .image_input import Input
 from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_at
 from .randomised import Randomised
+from .rows import Rows
 
 FORMAT = 2  # the format that is written; format 1 can be read, too
 MANIFEST = "manifest.json"
@@ -91,15 +95,22 @@ class Explained:
     Attributes:
         tensor: Its name.
         kind: "classes": a score for each class, [C]. "dense": a score for each class at each position, [C,H,W]. "vector": numbers
-            that are no classes, [D]: measured values, or an embedding.
+            that are no classes, [D]: measured values, or an embedding. "rows": the rows of a detector, [entries,rows].
         shape: Without the batch.
         normalised: A vector of length 1, so that its product with a unit vector is their cosine.
+        rows: What the rows of a detector hold; None for other kinds.
     """
 
     tensor: str
-    kind: Literal["classes", "dense", "vector"]
+    kind: Literal["classes", "dense", "vector", "rows"]
     shape: tuple[int, ...]
     normalised: bool = False
+    rows: Rows | None = field(default=None, metadata=schema.LATER)
+
+    @property
+    def by_region(self) -> bool:
+        """Whether there are scores at many places, which regions weigh. A row of a detector is a place."""
+        return self.kind in ("dense", "rows")
 
 
 @dataclass(frozen=True)
@@ -219,9 +230,17 @@ class Manifest:
         return self.activation if self.scores.kind == "classes" else "scores"
 
     @property
+    def named(self) -> int | None:
+        """How many classes labels name; None if any number of them: rows that state their class do not say how many there are."""
+        rows = self.scores.rows
+        if rows is None:
+            return self.classes
+        return None if rows.labelled else rows.classes
+
+    @property
     def seed_shape(self) -> tuple[int | None, ...]:
         """The shape of the output `logits` and of the input `seed`: a weight for each class; for dense scores, in each region."""
-        return (None, self.classes) if self.scores.kind == "dense" else self.scores.shape
+        return (None, self.classes) if self.scores.by_region else self.scores.shape
 
     @property
     def is_cut(self) -> bool:
@@ -270,7 +289,7 @@ def between(manifest: Manifest) -> tuple[Port, ...]:
 def regions(manifest: Manifest) -> tuple[Port, ...]:
     """The input `where` of graphs with dense scores; none for other scores."""
     scores = manifest.scores
-    return (Port(WHERE, (None, *scores.shape[1:]), "float32"),) if scores.kind == "dense" else ()
+    return (Port(WHERE, (None, *scores.shape[1:]), "float32"),) if scores.by_region else ()
 
 
 def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:

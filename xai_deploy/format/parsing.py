@@ -149,7 +149,11 @@ def _check_ports(manifest: Manifest, where: str) -> None:
                     f"{where}: the tensors that the {role} {what} differ from those that the manifest states for the network"
                 )
     scores = manifest.scores
-    rank = 1 + len(manifest.input.size) if scores.kind == "dense" else 1
+    rank = {"dense": 1 + len(manifest.input.size), "rows": 2}.get(scores.kind, 1)
+    if (scores.kind == "rows") != (scores.rows is not None):
+        raise ManifestError(f"{where}: explained: {scores.kind} with{'' if scores.rows else 'out'} rows")
+    if scores.rows is not None and (fault := scores.rows.fault(scores.shape[0])) is not None:
+        raise ManifestError(f"{where}: explained: rows: {fault}")
     if scores.tensor != LOGITS or len(scores.shape) != rank or scores.shape[0] != manifest.classes:
         raise ManifestError(
             f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"

@@ -19,7 +19,9 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise BackendNotInstalledError("image files need OpenCV; pip install 'xai-deploy[image]'") from None
+        raise BackendNotInstalledError(
+            "image files and detectors' boxes need OpenCV; pip install 'xai-deploy[image]'"
+        ) from None
     if tuple(int(part) for part in re.findall(r"\d+", cv2.__version__)[:2]) < _LEAST:
         raise BackendNotInstalledError(
             f"image files need OpenCV 4.11 or newer, not {cv2.__version__}, which accepts truncated files; "

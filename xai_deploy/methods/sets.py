@@ -79,6 +79,14 @@ def with_combine(pairs: Sequence[Named], combine: str, manifest: Manifest) -> li
     ]
 
 
+def default_method(manifest: Manifest) -> str:
+    """The method that is taken if none is named.
+
+    ReciproCAM asks the tail once for each position of each layer, which a detector's fine layers have thousands of.
+    """
+    return "layer-cam" if manifest.scores.rows is not None and "gradient" in manifest.graphs else "reciprocam"
+
+
 def rows(pairs: Sequence[Named], manifest: Manifest) -> list[Named]:
     """What tables of a bundle tell apart: a method at each of several layers, and all of them together."""
     if len(manifest.layers) == 1:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from .. import answer as answers
 from ..answer import Answer
 from ..beside import digest as beside_digest
+from ..captions import caption
 from ..errors import RecordsError
 from ..explained_network import ExplainedNetwork
 from ..explainer import Explainer
-from ..explanation import caption
 from ..format.bundle import Bundle, Input
 from ..foundation import schema
 from ..foundation.arrays import array_digest

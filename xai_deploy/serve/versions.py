@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..beside import noise
+from ..caveats import refuse_detector
 from ..errors import NotApplicableError, XaiError
 from ..explainer import Explainer
 from ..format.bundle import MANIFEST
@@ -66,6 +67,7 @@ class Version:
     """
 
     def __init__(self, explainer: Explainer, served: Mapping[str, Mapping[str, str]], limits: Limits) -> None:
+        refuse_detector(explainer, explainer.network.name, "xai-serve")
         self.explainer = explainer
         self.manifest = explainer.bundle.manifest
         self.served = served

@@ -1,5 +1,6 @@
 """The targets of an explanation: one file for each kind (class, contrast, not, weights, ...), found by name."""
 
+from .box import Box
 from .contrast import Contrast
 from .finer import Finer
 from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read
@@ -11,6 +12,7 @@ from .settled import Settled
 from .similarity import Like
 
 __all__ = [
+    "Box",
     "CheckedTarget",
     "Contrast",
     "Finer",

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TargetError
+from ..format.rows import Rows
 from ..foundation.registry import Registry
 from .places import Seen
 from .seeds import Array, Index, Seed
 
-LAST = {"classes": "class", "vector": "class", "dense": "region"}
+LAST = {"classes": "class", "vector": "class", "dense": "region", "rows": "box"}
 """Kind of scores -> the kind of target that reads what no other one recognises. It refuses what it does not recognise."""
 
 
@@ -54,6 +55,7 @@ class ScoreSpace:
         labels: One label per class, or empty.
         kind: The kind of scores, see `format.manifest.Explained`.
         normalised: Whether the numbers are an embedding of length 1.
+        rows: What the rows of a detector hold; None for other kinds.
         embed: Gives the embedding of an image, [classes] float32; None if it can't be computed.
         files: Whether a target may name a file. A server refuses that, since the text comes from a stranger.
     """
@@ -63,6 +65,7 @@ class ScoreSpace:
     kind: str = "classes"
     normalised: bool = False
     embed: Callable[[Any], Array] | None = None
+    rows: Rows | None = None
     files: bool = True
 
     def refuse_file(self, named: object) -> None:
@@ -212,7 +215,8 @@ class PerImage:
         """See `CheckedTarget.regions`; an image with fewer regions than others repeats its last one."""
         each = [part.regions(seen.part(image, image + 1)) for image, part in enumerate(self.parts)]
         most = max(where.shape[1] for where in each)
-        return np.concatenate([np.pad(w, ((0, 0), (0, most - w.shape[1]), (0, 0), (0, 0)), mode="edge") for w in each])
+        more = [((0, 0), (0, most - w.shape[1]), *((0, 0),) * (w.ndim - 2)) for w in each]
+        return np.concatenate([np.pad(w, pad, mode="edge") for w, pad in zip(each, more, strict=True)])
 
     def titles(self, seed: Seed, label: Callable[[int], str], classes: int) -> tuple[str | None, ...]:
         """See `CheckedTarget.titles`."""

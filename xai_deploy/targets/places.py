@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..detections import Detection
 from ..errors import NotPredictedError, TargetError
 from ..format.image_input import Input
 from ..format.manifest import Explained
@@ -38,16 +39,24 @@ class Seen:
         scores: The dense scores.
         sizes: Per image, (height, width) of the photo; None for prepared inputs, whose pixels are those of the network's input.
         predicted: Gives the class that the network predicts at each position, [n,H,W] int64; -1 for none of its classes.
+        detections: Gives the detections of each image, the best one first, of a detector.
     """
 
     spec: Input
     scores: Explained
     sizes: Sequence[tuple[int, int] | None]
     predicted: Callable[[], Index]
+    detections: Callable[[], Sequence[Sequence[Detection]]] = tuple
 
     def part(self, start: int, stop: int) -> Seen:
         """The images from `start` to `stop` - 1."""
-        return Seen(self.spec, self.scores, self.sizes[start:stop], lambda: self.predicted()[start:stop])
+        return Seen(
+            self.spec,
+            self.scores,
+            self.sizes[start:stop],
+            lambda: self.predicted()[start:stop],
+            lambda: self.detections()[start:stop],
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ class SettledTarget:
         if not isinstance(written, Settled):
             return None
         regions = 1 if written.where is None else written.where.shape[1]
-        if len(written.seed.sign) != images or (written.where is None) == (space.kind == "dense"):
+        if len(written.seed.sign) != images or (written.where is None) == (space.kind in ("dense", "rows")):
             raise TargetError(
                 f"a settled target of {len(written.seed.sign)} images does not fit {images} images of this network"
             )

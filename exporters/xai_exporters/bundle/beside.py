@@ -3,13 +3,24 @@ reference."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import REFERENCE, WHERE, FurtherInputs, Graph, Input, Manifest, at_level, role_at
+from xai_deploy.format.bundle import (
+    PREDICTED,
+    REFERENCE,
+    WHERE,
+    FurtherInputs,
+    Graph,
+    Input,
+    Manifest,
+    at_level,
+    role_at,
+)
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -77,6 +88,16 @@ def _seed(image: NDArray[Any]) -> int:
     return int(abs(float(np.round(image.reshape(-1)[:16].astype(np.float64).sum(), 2))) * 100)
 
 
+def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
+    """What a graph's input `target` asks about in some images: the predicted class; of a detector the class of the best mean score,
+    since coordinates are no scores."""
+    rows = manifest.scores.rows
+    if rows is None:
+        return np.full(len(logits), PREDICTED, np.int64)
+    best: NDArray[np.int64] = logits[:, 0, : rows.classes].argmax(axis=1)
+    return best
+
+
 def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:
     """A graph's inputs `where` and `reference` for some images, as far as it has them.
 
@@ -87,11 +108,8 @@ def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:
     feeds = {}
     for port in graph.takes:
         if port.name == WHERE:
-            h, w = port.shape[-2:]
-            assert h is not None
-            assert w is not None
-            shape = (images, *(1 if size is None else size for size in port.shape))
-            feeds[port.name] = np.full(shape, 1 / (h * w), np.float32)  # one region, its weights sum to 1
+            shape = (images, *(1 if size is None else size for size in port.shape))  # one region, its weights sum to 1
+            feeds[port.name] = np.full(shape, 1 / math.prod(shape[1:]), np.float32)
         elif port.name == REFERENCE:
             length = port.shape[0] or 1
             feeds[port.name] = np.tile(np.linspace(-1, 1, length, dtype=np.float32), (images, 1))

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, said
-from xai_deploy.format.bundle import LOGITS, PREDICTED, SEED, TARGET, Manifest, fused_method, role_at
+from xai_deploy.format.bundle import LOGITS, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
 from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 
 from ..backward.precision import HALVES
-from ..cut.scores.logits import Logits, quantisation_step
+from ..cut.scores.logits import Logits
+from ..cut.scores.steps import quantisation_step
 from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
-from .beside import beside, forward
+from .beside import asked, beside, forward
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,9 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
                     "(--preprocess)"
                 )
             raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
-        # the predicted class; a seed of zeros adds nothing to it
+        # a seed of zeros adds nothing to the class asked about
         feeds = {**between, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
-        feeds[TARGET] = np.full(len(image), PREDICTED, np.int64)
+        feeds[TARGET] = asked(manifest, tail[LOGITS])
         _compare_tails(partial(_run_role, opened, contents), between, tail, manifest, runtime)
         for role, graph in manifest.graphs.items():
             if graph.propagated is None and fused_method(role) is None and role != "own-map":

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from xai_deploy.format.rows import Rows
+
 from ..errors import RequestError
 from ..request import Request
 from ..sources import TrainedNetwork
 
-_BLANK, _SPACE = "(blank)", "(space)"
+_BLANK, _SPACE, _NO_OBJECT = "(blank)", "(space)", "(no object)"
 
 
-def class_names(request: Request, network: TrainedNetwork, classes: int) -> tuple[tuple[str, ...], str | None]:
+def class_names(
+    request: Request, network: TrainedNetwork, classes: int, rows: Rows | None = None
+) -> tuple[tuple[str, ...], str | None]:
     """The names of the classes, and a line for people if they are the source's or if the source's do not fit.
+
+    The names of a detector's classes may leave out the class that means "no object". Rows that state their class do not say how
+    many there are: any number of names fits.
 
     The characters of a text recogniser (PaddleOCR) have a blank before them, and mostly a space after them, that the file leaves
     out.
@@ -20,8 +27,10 @@ def class_names(request: Request, network: TrainedNetwork, classes: int) -> tupl
     Raises:
         RequestError: From `read_labels`.
     """
+    any_number, background = rows is not None and rows.labelled, None if rows is None else rows.background
+    classes = classes if rows is None else rows.classes
     if request.labels is not None:
-        return tuple(read_labels(request.labels, classes)), None
+        return tuple(read_labels(request.labels, None if any_number else classes)), None
     names = network.labels
     if not names:
         return (), None
@@ -30,7 +39,9 @@ def class_names(request: Request, network: TrainedNetwork, classes: int) -> tupl
     forms = [names]
     if network.labels_from == "character":
         forms += [(_BLANK, *names), (_BLANK, *names, _SPACE)]
-    fitting = next((form for form in forms if len(form) == classes), ())
+    if background is not None:
+        forms += [(*names[:background], _NO_OBJECT, *names[background:])]
+    fitting = next((form for form in forms if any_number or len(form) == classes), ())
     if not fitting:
         return (
             (),
@@ -39,12 +50,12 @@ def class_names(request: Request, network: TrainedNetwork, classes: int) -> tupl
     return fitting, f"Class names are those of {where}."
 
 
-def read_labels(path: Path, classes: int) -> list[str]:
+def read_labels(path: Path, classes: int | None) -> list[str]:
     """The labels, in the classes' order.
 
     Args:
         path: The text file, in UTF-8.
-        classes: The number of classes.
+        classes: The number of classes; None: any.
 
     Raises:
         RequestError: The file can't be read, has another number of lines than there are classes, or an empty one.
@@ -57,7 +68,7 @@ def read_labels(path: Path, classes: int) -> list[str]:
         raise RequestError(f"{path}: is not text in UTF-8; it takes one label a line, in the classes' order") from None
     if lines == [""]:
         raise RequestError(f"{path}: is empty; it takes one label a line, in the classes' order")
-    if len(lines) != classes:
+    if classes not in (None, len(lines)):
         raise RequestError(
             f"{path}: {len(lines)} labels for {classes} classes; one label a line, in the classes' order"
         )

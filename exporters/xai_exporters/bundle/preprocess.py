@@ -212,9 +212,9 @@ def _checked(key: str, value: Any) -> Any:
             return value
         raise RequestError(f"antialias is true or false; got {value!r}")
     if key == "resize":
-        if value == "stretch" or type(value) is int:
+        if value in ("stretch", "letterbox") or type(value) is int:
             return value
-        raise RequestError(f"--resize takes a number of pixels or 'stretch'; got {value!r}")
+        raise RequestError(f"--resize takes a number of pixels, 'stretch' or 'letterbox'; got {value!r}")
     if value not in choices:
         raise RequestError(f"--{key} is one of {', '.join(choices)}; got {value!r}")
     return value

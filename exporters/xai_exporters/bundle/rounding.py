@@ -86,7 +86,8 @@ class Rounding:
         predicted = (
             results[LOGITS].reshape(len(results[LOGITS]), -1).argmax(axis=1)
         )  # of the one region, if the scores are those of regions
-        fixed = {**feeds, TARGET: predicted}  # it may change with the inputs
+        # the prediction may change with the inputs
+        fixed = {**feeds, TARGET: np.where(feeds[TARGET] < 0, predicted, feeds[TARGET])}
         for seed in range(_DRAWS):
             self._add(role, run({key: _moved(value, seed) for key, value in fixed.items()}), name)
 

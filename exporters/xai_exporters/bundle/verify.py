@@ -36,7 +36,7 @@ from xai_deploy.probabilities import probabilities
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
-from .beside import beside, forward, network_inputs, noise_images, results_back
+from .beside import asked, beside, forward, network_inputs, noise_images, results_back
 
 log = logging.getLogger(__name__)
 
@@ -308,7 +308,7 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
         if graph.propagated is None:
             continue
         feeds: dict[str, NDArray[Any]] = dict(between)
-        feeds[TARGET] = np.full(len(logits), PREDICTED, np.int64)  # the predicted class, and a seed that adds nothing
+        feeds[TARGET] = asked(manifest, logits)  # and a seed that adds nothing
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:
             results = _run_once(contents[graph.file], feeds, f"the {role} graph")

@@ -20,8 +20,8 @@ from .scores.logits import Logits
 
 log = logging.getLogger(__name__)
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-_ACTIVATIONS = (
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+ACTIVATIONS = (
     "Relu",
     "Clip",
     "LeakyRelu",
@@ -116,7 +116,7 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
     """
     maps = []
     for value in reversed(order):
-        grid = is_feature_map(clean, value) if value.dtype in _FLOATS else None
+        grid = is_feature_map(clean, value) if value.dtype in FLOATS else None
         if grid is not None and min(grid.shape[1:]) > 1 and grid.order is None:
             maps.append((math.prod(grid.shape[1:]), value))
     if not maps:
@@ -127,14 +127,14 @@ def _coarsest(clean: CleanGraph, order: list[ir.Value]) -> Iterator[ir.Value]:
     fewest = min(count for count, _ in maps)
     coarse = [value for count, value in maps if count == fewest]
     # an activation function's result, if there is one: what a linear layer gives has not been decided upon yet
-    yield from sorted(coarse, key=lambda value: _op(value) not in _ACTIVATIONS)
+    yield from sorted(coarse, key=lambda value: _op(value) not in ACTIVATIONS)
 
 
 def _from_last(
     clean: CleanGraph, order: list[ir.Value], wanted: Callable[[ir.Value, int], bool], any_order: bool
 ) -> Iterator[ir.Value]:
     for value in reversed(order):
-        if value.dtype not in _FLOATS:
+        if value.dtype not in FLOATS:
             continue
         grid = is_feature_map(clean, value)
         # a map of one position shows nothing

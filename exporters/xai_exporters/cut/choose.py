@@ -18,6 +18,7 @@ from ..passes.clean import CleanGraph
 from ..request import Request, layer_names
 from .auto import auto_layer, auto_layers
 from .costs import candidates, no_cut
+from .detector_layers import detector_layers
 from .featuremap import find_grid
 from .followed import Followed, follow
 from .layer import find_layer, is_layer
@@ -59,7 +60,7 @@ class Choice:
     further: tuple[Layer, ...] = ()
 
 
-def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: bool) -> Choice:
+def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: bool, names: int = 0) -> Choice:
     """Find the scores to explain and the tensors to cut at. Taps and foreign outputs are removed from the graph's outputs.
 
     If `auto` finds no layer, the network stays whole, and the note says why.
@@ -69,13 +70,14 @@ def choose(graph: CleanGraph, request: Request, taps: Mapping[str, str], whole: 
         request: The export; its `split` and `output` are read.
         taps: Layer -> name of the output that carries it, for the layers that the source could tap.
         whole: Look for no layer.
+        names: How many classes the source names; 0: it names none.
 
     Raises:
         LayerError: No layer has that name, or several names are not several layers.
         RequestError, GraphError: See `find_scores`.
     """
     tapped = _take_taps(graph, taps)
-    logits = find_scores(graph, request.output, request.task)
+    logits = find_scores(graph, request.output, request.task, request.decoder, names)
     dropped = drop_foreign_outputs(graph, logits)
     if whole:
         return Choice(None, logits, dropped, None)
@@ -243,7 +245,11 @@ def _take_tap(graph: CleanGraph, split: str, name: str) -> ir.Value:
 
 
 def _auto(graph: CleanGraph, logits: Logits, dropped: tuple[str, ...]) -> Choice:
-    """The layer that `auto` takes. If the network can't be cut anywhere, it stays whole."""
+    """The layer that `auto` takes, of a detector those of all levels. If the network can't be cut anywhere, it stays whole."""
+    levels = detector_layers(graph, logits) if logits.scores.kind == "rows" else []
+    if levels:
+        first, *further = (Layer(value, str(value.name), None) for value in levels)
+        return Choice(first.target, logits, dropped, None, first.name, tuple(further))
     try:
         target, note = auto_layer(graph, logits)
     except LayerError:

@@ -63,7 +63,9 @@ def add_regions(emit: Emitter, value: ir.Value, logits: Logits, batch: int | str
         return emit.node("Transpose", [product], name, {"perm": [0, 2, 1]})
 
     shares = None
-    if logits.activation in ("softmax", "none") and classes > 1:
+    if logits.scores.rows is not None:  # its entries are no classes alone
+        pass
+    elif logits.activation in ("softmax", "none") and classes > 1:
         shares = emit.node("Softmax", [dense], "probabilities", {"axis": 1})
     elif logits.activation == "sigmoid":
         shares = emit.node("Sigmoid", [dense], "probabilities")

@@ -249,7 +249,12 @@ def _finish_dense(
     regions = add_regions(emit, graph.outputs[0], logits, batch)
     graph.inputs.append(regions.where)
     results = {regions.scores: LOGITS} | ({} if regions.shares is None else {regions.shares: SHARES})
+    if logits.scores.rows is not None:  # of which detections are made
+        results[regions.dense] = DENSE
     for value in results:
+        if value is regions.dense:
+            _declare(value, logits.scores.shape, ir.DataType.FLOAT, batch)
+            continue
         value.shape, value.type = ir.Shape([batch, REGIONS, logits.classes]), ir.TensorType(ir.DataType.FLOAT)
     tensors = _name_outputs(graph, cut, clean, outputs, results)
     rename(graph, {regions.dense: DENSE, regions.where: WHERE})

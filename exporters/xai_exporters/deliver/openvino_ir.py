@@ -70,6 +70,9 @@ def to_ir(
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
+_RESIZES = {"stretch": "standard", "letterbox": "fit_to_window_letterbox"}
+
+
 def constant_of_codes(node: Any) -> bool:
     """Whether a node is a weight in 8 bits or fewer. OpenVINO then quantises the layer's input too, unless the file forbids it."""
     return bool(
@@ -92,7 +95,7 @@ def model_info(image: Input, activation: Activation, labels: Sequence[str], embe
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
     if not embedded:
-        info["resize_type"] = "standard" if how.resize == "stretch" else "crop"
+        info["resize_type"] = _RESIZES.get(str(how.resize), "crop")
         info["reverse_input_channels"] = str(how.color == "RGB")
         # (scale x - mean) / std = (x - mean / scale) / (std / scale)
         info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)

@@ -103,7 +103,8 @@ def plan_roles(request: Request) -> RolePlan:
     for given in request.composite:  # refused before the network is read
         load_composite(given)
     if unknown := set(request.roles) - set(roles):
-        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(roles)}")
+        known = (name for name, role in roles.items() if role.as_wanted is None)  # `tail-1` comes with `tail`
+        raise RequestError(f"no role {sorted(unknown)[0]!r}; there are {', '.join(known)}")
     plan = RolePlan(roles, request.roles, request.all_graphs)
     if NETWORK not in request.roles:
         return plan

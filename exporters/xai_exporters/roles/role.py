@@ -56,17 +56,21 @@ def at_each_layer(
     """The roles of a graph that each layer has for itself: NAME, NAME-1, ...
 
     Args:
-        request: The export. Its `split` may name fewer layers than it has commas.
+        request: The export. Its `split` may name fewer layers than it has commas; "auto" may find several.
         name: The role at the first layer.
         build: (material, number of the layer) -> graph.
         when: See `Role`.
     """
-    for level in range(len(layer_names(request.split))):
+    for level in range(_AUTO_LAYERS if request.split == "auto" else len(layer_names(request.split))):
 
         def at(material: Material, level: int = level) -> ir.Graph | None:
             return build(material, level) if level < len(material.cuts) else None
 
         yield Role(role_at(name, level), at, when=when, as_wanted=name if level else None)
+
+
+_AUTO_LAYERS = 8
+"""The most layers that `auto` finds: the levels of a detector's pyramid."""
 
 
 @dataclass(frozen=True)

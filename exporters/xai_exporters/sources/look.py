@@ -63,11 +63,15 @@ def without_reference(network: TrainedNetwork, changed: bool) -> TrainedNetwork:
 def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
     """Refuse to choose an output for the user; the message names those that may hold scores: per class, or per class and position.
 
+    Outputs [N,rows,entries] may be those of a detector, which is recognised once the graph is clean.
+
     Raises:
         RequestError: There are such outputs.
         GraphError: There are none, so no choice helps.
     """
     sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in outputs}
+    if any(len(dims) == 3 for dims in sizes.values()):
+        return
     # [N,classes], or [N,classes,1,1] and the like, or [N,classes,H,W]; a size that the file leaves open counts as 1
     fitting = [name for name, dims in sizes.items() if sum(size > 1 for size in dims[1:]) <= 1 or len(dims) == 4]
     if fitting:
@@ -75,8 +79,8 @@ def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:
     said = {name: ", ".join(["N", *(str(size or "?") for size in dims[1:])]) for name, dims in sizes.items()}
     shapes = ", ".join(f"{name} [{dims}]" for name, dims in said.items())
     raise GraphError(
-        f"none of the network's outputs is one score per class, [N, classes] ({shapes}); export the classifier alone; detectors "
-        "can't be explained yet"
+        f"none of the network's outputs is one score per class, [N, classes] ({shapes}); export the classifier alone, or a "
+        "detector up to its boxes and scores"
     )
 
 

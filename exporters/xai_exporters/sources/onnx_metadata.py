@@ -127,7 +127,7 @@ def _plain(name: str) -> str:
 
 
 def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
-    """Ultralytics' classifiers scale to 0 to 1 and crop; its other networks pad images to a square, which a bundle can't."""
+    """Ultralytics' classifiers scale to 0 to 1 and crop; its other networks put the whole image into a letterbox."""
     if not {"task", "imgsz", "stride", "names"} <= set(texts):
         return None
     size = re.fullmatch(r"\s*[\[(]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[\])]\s*", texts["imgsz"])
@@ -136,18 +136,15 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
     height, width = int(size[1]), int(size[2])
     classify = texts["task"] == "classify"
     fields = {
-        "resize": height if classify and height == width else "stretch",
+        "resize": (height if height == width else "stretch") if classify else "letterbox",
         "interpolation": "bilinear",
-        "antialias": True,
+        "antialias": classify,  # OpenCV's resize has none
         "color": "RGB",
         "scale": 1 / 255,
         "mean": (0.0, 0.0, 0.0),
         "std": (1.0, 1.0, 1.0),
     }
-    ask = "" if classify else "it pads images to the input's form, which a bundle can't: they are stretched"
-    return Stated(
-        (height, width), fields, f"the file's metadata (Ultralytics, {_plain(texts['task'])[:40]})", classify, ask
-    )
+    return Stated((height, width), fields, f"the file's metadata (Ultralytics, {_plain(texts['task'])[:40]})", True, "")
 
 
 def _image_category(texts: Mapping[str, str]) -> Stated | None:

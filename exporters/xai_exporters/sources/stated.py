@@ -30,7 +30,7 @@ class Stated:
         if channels != len(self.fields["mean"]):
             return None
         values = dict(self.fields)
-        if self.size not in (None, (height, width)) and values["resize"] != "stretch":
+        if self.size not in (None, (height, width)) and isinstance(values["resize"], int):
             assert self.size is not None
             scaled = round(values["resize"] * min(height, width) / min(self.size))
             # after rounding, the resized image still has to hold the crop

@@ -132,8 +132,7 @@ def test_ultralytics_geometry(tmp_path: Path) -> None:
     onnx.save(with_metadata({**ULTRALYTICS, "imgsz": "[640, 640]", "task": "detect"}), tmp_path / "net.onnx")
     stated = load_source(Request(tmp_path / "net.onnx")).preprocess
     assert isinstance(stated, Stated)
-    assert (stated.fields["resize"], stated.sure) == ("stretch", False)
-    assert "pads images" in stated.ask
+    assert (stated.fields["resize"], stated.fields["antialias"], stated.sure) == ("letterbox", False, True)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,18 @@ def new_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_kinds_are_found_by_name() -> None:
-    assert list(kinds) == ["class", "contrast", "finer", "not", "region", "settled", "similarity", "top", "weights"]
+    assert list(kinds) == [
+        "box",
+        "class",
+        "contrast",
+        "finer",
+        "not",
+        "region",
+        "settled",
+        "similarity",
+        "top",
+        "weights",
+    ]
 
 
 @pytest.mark.usefixtures("new_kind")

@@ -30,13 +30,15 @@ from ...graph.reading import attribute, constant_of, data_inputs, descendants
 from ...passes.clean import CleanGraph
 from .decisions import refuse_decisions, refuse_two_values
 from .dense import find_dense
+from .detectors.detector import Detector, decoders
 from .intervals import Intervals
 from .probing import Probes
+from .rows import AUTO, find_detector, write_rows
 from .shares import divided, share_of
 from .vector import find_vector
 
 # Operators that may stand between the network's probability function and its output: they leave the classes in their order.
-_VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
+VIEWS = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SCORES = (*_FLOATS, ir.DataType.DOUBLE)
 """A softmax may be computed in double from logits in float32."""
@@ -69,8 +71,8 @@ class Logits:
 
     @property
     def is_dense(self) -> bool:
-        """Whether there is a score for each class at each position."""
-        return self.scores.kind == "dense"
+        """Whether there are scores at many places, which regions weigh."""
+        return self.scores.by_region
 
 
 @dataclass(frozen=True)
@@ -88,19 +90,28 @@ def explained(outputs: Sequence[Output]) -> Output:
 
 
 def find_scores(
-    clean: CleanGraph, name: str | None, task: Literal["classes", "numbers", "embedding"] | None = None
+    clean: CleanGraph,
+    name: str | None,
+    task: Literal["classes", "numbers", "embedding"] | None = None,
+    decoder: str = AUTO,
+    names: int = 0,
 ) -> Logits:
-    """The logits of the output `name` (None: the only output).
+    """The logits of the output `name` (None: the only output), or the rows of a detector, which are added to the graph.
 
     Args:
         clean: The network.
         name: One of its outputs; None: the only one.
         task: What it holds, if the user says so.
+        decoder: How a detector's rows are read; "auto": as the outputs show.
+        names: How many classes the source names; 0: it names none.
 
     Raises:
         RequestError: There are several outputs and none was named, or no such output.
         GraphError: The output is not one score per class.
     """
+    asked = decoder != AUTO or (name is None and task is None)
+    if asked and (detector := find_detector(clean, decoder, names)) is not None:
+        return _of_rows(clean, detector)
     output = _chosen(clean, name)
     if task != "classes" and (vector := find_vector(clean, output, task)) is not None:
         scores = Explained(LOGITS, "vector", (vector.length,), vector.normalised)
@@ -129,20 +140,34 @@ def find_scores(
     decided = replace(decided, value=_unwidened(decided.value))
     classes = _classes(clean, decided.value)
     if classes is None:
-        others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]
-        advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
-        dims = clean.shapes.dims(decided.value)
-        if len(dims) == 2 and None not in dims:  # RoiAlign of fixed regions, or a Reshape to one row
-            raise GraphError(
-                f"the output {output.name!r} has shape {_said(clean, decided.value)} however many images there are: its rows "
-                f"are no images; {advice} the network with a row of scores for each image"
-            )
-        raise GraphError(
-            f"the output {output.name!r} has shape {_said(clean, decided.value)}; a classifier gives one score per class, "
-            f"[N, classes]: {advice} the classifier alone; detectors can't be explained yet"
-        )
+        raise _no_scores(clean, output, decided.value)
     scores = Explained(LOGITS, "classes", (classes,))
     return Logits(decided.value, output, decided.kind, decided.activation, classes, scores)
+
+
+def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:
+    """Why the tensor `value` behind an output is not one score per class, and what to do."""
+    others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]
+    advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
+    dims = clean.shapes.dims(value)
+    if len(dims) == 2 and None not in dims:  # RoiAlign of fixed regions, or a Reshape to one row
+        return GraphError(
+            f"the output {output.name!r} has shape {_said(clean, value)} however many images there are: its rows "
+            f"are no images; {advice} the network with a row of scores for each image"
+        )
+    return GraphError(
+        f"the output {output.name!r} has shape {_said(clean, value)}; a classifier gives one score per class, "
+        f"[N, classes]: {advice} the classifier alone. A detector is recognised by its outputs, or read as --decoder says: "
+        f"{', '.join(decoders)}"
+    )
+
+
+def _of_rows(clean: CleanGraph, detector: Detector) -> Logits:
+    """The rows of a detector as what is explained; they are added to the graph."""
+    entries = detector.rows.entries
+    scores = Explained(LOGITS, "rows", (entries, detector.count), rows=detector.rows)
+    value, own = write_rows(clean, detector), detector.outputs[0]
+    return Logits(value, own, "derived", detector.activation, entries, scores, 1)
 
 
 def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
@@ -169,7 +194,7 @@ def _source(value: ir.Value, factors: bool = False) -> ir.Value | None:
     node = value.producer()
     if node is None or node.inputs[0] is None:
         return None
-    if node.op_type in _VIEWS:
+    if node.op_type in VIEWS:
         return node.inputs[0]
     if not factors or node.op_type not in ("Mul", "Div"):
         return None
@@ -368,24 +393,3 @@ def _classes(clean: CleanGraph, value: ir.Value) -> int | None:
     if shape is None or sum(d != 1 for d in shape) > 1:
         return None
     return max(shape)
-
-
-def quantisation_step(graph: ir.Graph, logits: ir.Value) -> float | None:
-    """The step between two codes of the logits; 0 in a network of floats, None if only tensors before them are quantised."""
-    kinds = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
-    if not any(node.op_type in kinds and constant_of(node.inputs[0]) is None for node in graph):
-        return 0.0
-    value: ir.Value | None = logits
-    while value is not None:
-        readers = [node for node, position in value.uses() if node.op_type == "QuantizeLinear" and position == 0]
-        made = value.producer()
-        if made is not None and made.op_type == "DequantizeLinear":
-            readers.append(made)
-        for node in readers:
-            scale = constant_of(node.inputs[1])
-            if scale is not None:
-                return float(scale.max())
-        if made is None or made.op_type not in _VIEWS:
-            return None
-        value = made.inputs[0]
-    return None

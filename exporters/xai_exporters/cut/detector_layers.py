@@ -1,0 +1,80 @@
+"""`--split auto` for a detector: of each level of its pyramid the map that enters the detector's head."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from ..graph.reading import ancestors, data_inputs
+from ..passes.clean import CleanGraph
+from .auto import ACTIVATIONS, FLOATS
+from .featuremap import is_feature_map
+from .scores.logits import Logits
+
+_LINEAR = ("Conv", "ConvInteger", "QLinearConv", "MatMul", "Gemm")
+
+Size = tuple[int, ...]
+
+
+def detector_layers(clean: CleanGraph, logits: Logits) -> list[ir.Value]:
+    """The maps that enter a detector's head, in the graph's order; none if its rows come from no maps.
+
+    The levels are the sizes of the last maps on the way to the rows. The branches of a level (scores, boxes) end in linear layers.
+    They begin at the last activation function's result of that size that reaches all of them.
+    """
+    ends: dict[Size, set[ir.Value]] = {}
+    for last in _last_maps(clean, logits.value):
+        grid = is_feature_map(clean, last)
+        if grid is not None and math.prod(grid.shape[1:]) > 1 and grid.order is None:
+            ends.setdefault(grid.shape[1:], set()).update(_taken(last))
+    chosen = [_common(clean, size, taken) for size, taken in ends.items()]
+    return [value for node in clean.graph for value in node.outputs if value in chosen]
+
+
+def _last_maps(clean: CleanGraph, value: ir.Value) -> set[ir.Value]:
+    """The maps from which a tensor is made without another map in between."""
+    maps: set[ir.Value] = set()
+    pending: list[ir.Value] = [value]
+    seen: set[ir.Value] = set()
+    for one in pending:
+        if one in seen:
+            continue
+        seen.add(one)
+        if is_feature_map(clean, one) is not None:
+            maps.add(one)
+            continue
+        node = one.producer()
+        pending += data_inputs(node) if node is not None else ()
+    return maps
+
+
+def _taken(value: ir.Value) -> set[ir.Value]:
+    """What the linear layers take that end a head's branches: they are put together, and functions may follow them."""
+    pending, taken, seen = [value], set(), set()
+    for one in pending:
+        node = one.producer()
+        if node is None or one in seen:
+            continue
+        seen.add(one)
+        inputs = data_inputs(node)
+        if node.op_type in _LINEAR:
+            taken.add(inputs[0])
+        else:
+            pending += inputs
+    return taken
+
+
+def _common(clean: CleanGraph, size: Size, taken: set[ir.Value]) -> ir.Value | None:
+    """The last activation function's result of a size that reaches all of some tensors; None if there is none."""
+    leading = set.intersection(*(ancestors([value]) for value in taken)) if taken else set()
+    last = None
+    for node in clean.graph:
+        if node.op_type not in ACTIVATIONS:
+            continue
+        for value in node.outputs:
+            if value in leading and value.dtype in FLOATS:
+                grid = is_feature_map(clean, value)
+                if grid is not None and grid.shape[1:] == size and grid.order is None:
+                    last = value
+    return last

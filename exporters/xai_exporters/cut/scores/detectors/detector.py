@@ -1,0 +1,87 @@
+"""What a detector's decoder is: it recognises the outputs of a kind of detector, and writes their rows in one common form.
+
+The common form is one tensor [N,entries,rows]: of each row a score for each class, then four coordinates of its box (see
+`format.rows.Rows`). The scores are those before a final Sigmoid or Softmax if the graph has one: what is explained is a logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from xai_deploy.format.rows import Rows
+from xai_deploy.foundation.registry import Registry
+
+from ....graph.emit import Ops
+from ....passes.clean import CleanGraph
+from ..probing import Probes
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A recognised detector.
+
+    Attributes:
+        rows: What its rows hold.
+        count: How many rows an image has.
+        activation: The function that turns the scores of a row into probabilities.
+        outputs: The network's outputs that hold its rows; the first one counts as the one explained.
+        pieces: Writes the parts of the common form, each [N,entries,rows], in their order: scores, coordinates, class.
+    """
+
+    rows: Rows
+    count: int
+    activation: Literal["sigmoid", "softmax", "independent"]
+    outputs: tuple[ir.Value, ...]
+    pieces: Callable[[Ops], Sequence[ir.Value]]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A network's outputs, and what they hold on the probe images.
+
+    Attributes:
+        clean: The network.
+        all: Those of one result per image, [N,a,b], in their order.
+        names: How many classes the source names; 0: it names none.
+    """
+
+    clean: CleanGraph
+    all: tuple[ir.Value, ...]
+    names: int = 0
+    _seen: dict[ir.Value, Floats] = field(default_factory=dict)
+
+    def shape(self, value: ir.Value) -> tuple[int, int]:
+        """(a,b) of one of them."""
+        first, second = self.clean.shapes.two[str(value.name)][1:]
+        return first, second
+
+    def seen(self, value: ir.Value) -> Floats:
+        """The values of one of them on the probe images, [images,a,b]; no image if too few results are finite."""
+        if value not in self._seen:
+            probes = Probes(self.clean, [value])
+            values = probes.of(value) if probes.enough else np.zeros((0, 0))
+            self._seen[value] = values.reshape(-1, *self.shape(value))
+        return self._seen[value]
+
+
+class Decoder(Protocol):
+    """A function that recognises a kind of detector: what `decoders` registers."""
+
+    def __call__(self, given: Outputs) -> Detector | None:
+        """The detector; None if the outputs are not of this kind."""
+
+
+decoders: Registry[Decoder] = Registry(__package__)
+
+
+def is_fraction(places: NDArray[Any]) -> bool:
+    """Whether coordinates of centres are fractions of the image and not pixels: half of them lie near [0,1]."""
+    return bool(np.median(np.abs(places)) <= 1.5)

@@ -1,0 +1,20 @@
+"""Deformable DETR, RT-DETR, RF-DETR and D-FINE as they are trained: as `detr`, but each class has a sigmoid of its own.
+
+Zhu et al. 2021, arXiv:2010.04159 (focal loss); no class means "no object".
+"""
+
+from __future__ import annotations
+
+from .boxes_scores import pairs
+from .detector import Detector, Outputs, decoders
+
+
+@decoders.register("detr-sigmoid")
+def detr_sigmoid(given: Outputs) -> Detector | None:
+    """See `Decoder`: scores that are no probabilities, read by sigmoids."""
+    for pair in pairs(given):
+        scores = given.seen(pair.scores)
+        fits = given.names in (0, pair.classes)
+        if len(scores) and (scores.min() < 0 or scores.max() > 1) and fits:
+            return pair.detector(given, "detr-sigmoid", pair.scores, "sigmoid", None, suppress=False)
+    return None

@@ -1,0 +1,32 @@
+"""YOLOv5, v7 and YOLOX with decoded boxes: [N,rows,5+C], of each row cx, cy, w, h in pixels, an objectness, then C probabilities.
+
+A detection's score is objectness times probability (YOLOv5's `non_max_suppression`: `x[:, 5:] *= x[:, 4:5]`). There is no single
+logit before it, so this product is explained.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import onnx_ir as ir
+
+from ....graph.emit import Ops
+from .detector import Detector, Outputs, decoders, is_fraction
+from .objectness import has_objectness, of_objectness
+from .reading import entries
+
+
+@decoders.register("yolov5")
+def yolov5(given: Outputs) -> Detector | None:
+    """See `Decoder`: probabilities from the fifth entry on; no width or height is negative."""
+    for output in given.all:
+        values = given.seen(output)
+        if not has_objectness(values) or (values[..., 2:4] < 0).any() or is_fraction(values[..., :2]):
+            continue
+        if given.names != given.shape(output)[1] - 4:  # as many names as entries after the box: there is no objectness
+            return of_objectness(given, output, "yolov5", partial(_box, output))
+    return None
+
+
+def _box(output: ir.Value, op: Ops) -> ir.Value:
+    return entries(op, output, 2, 0, 4)

@@ -1,0 +1,63 @@
+"""YOLOv8 and its kin (v9, v10, 11, 12, 26 without end-to-end): [N,4+C,rows], of each row cx, cy, w, h in pixels, then C sigmoids.
+
+Ultralytics' `Detect.forward`: cat((boxes, sigmoid(scores)), 1). Segmentation adds mask coefficients, poses add points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import onnx_ir as ir
+
+from xai_deploy.format.rows import Rows
+
+from ....graph.emit import Ops
+from .detector import Detector, Outputs, decoders, is_fraction
+from .objectness import has_objectness
+from .reading import before, entries, entries_first, parts
+
+
+@decoders.register("yolov8")
+def yolov8(given: Outputs) -> Detector | None:
+    """See `Decoder`: a box of four entries put together with the Sigmoid of the scores, in pixels."""
+    return box_and_sigmoid(given, "yolov8", fractions=False)
+
+
+def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | None:
+    """The detector of the first output that puts four coordinates and Sigmoids together.
+
+    In pixels no width or height is negative; fractions lie in [0,1], all of them.
+    """
+    for output in given.all:
+        for axis in (1, 2):
+            scores = _after_box(given, output, axis)
+            logits = None if scores is None else before(given.clean, scores[0], "Sigmoid")
+            boxes = given.seen(output).take(range(4), axis) if logits is not None else None
+            if scores is None or logits is None or boxes is None or not boxes.size:
+                continue
+            if axis == 2 and not fractions and given.names != scores[2] and has_objectness(given.seen(output)):
+                continue  # rows first, as in YOLOv5: the fifth entry is an objectness
+            fits = (boxes >= 0).all() and (boxes <= 1).all() if fractions else (boxes.take([2, 3], axis) >= 0).all()
+            if not fits or is_fraction(boxes.take([0, 1], axis)) != fractions:
+                continue
+
+            def pieces(
+                op: Ops, logits: ir.Value = logits, own: int = scores[1], output: ir.Value = output, axis: int = axis
+            ) -> Sequence[ir.Value]:
+                return entries_first(op, logits, own), entries(op, output, axis, 0, 4)
+
+            unit: Literal["pixels", "fractions"] = "fractions" if fractions else "pixels"
+            rows = Rows(name, scores[2], "centre", unit, suppress=not fractions)
+            return Detector(rows, given.shape(output)[2 - axis], "sigmoid", (output,), pieces)
+    return None
+
+
+def _after_box(given: Outputs, output: ir.Value, axis: int) -> tuple[ir.Value, int, int] | None:
+    """The part of an output that begins at its fifth entry: the tensor, its axis of entries, its size; None without one."""
+    start = 0
+    for part in parts(given.clean, output, axis):
+        if start == 4:
+            return part
+        start += part[2]
+    return None

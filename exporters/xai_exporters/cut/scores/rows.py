@@ -1,0 +1,63 @@
+"""Find the rows of a detector, and write them in one common form."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ...errors import GraphError, RequestError
+from ...graph.emit import Emitter, Ops
+from ...graph.measure import measure
+from ...passes.clean import CleanGraph
+from .detectors.detector import Detector, Outputs, decoders
+
+AUTO = "auto"
+
+
+def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector | None:
+    """The detector that a network is; None if `auto` recognises none.
+
+    Args:
+        clean: The network.
+        decoder: The name of one; "auto": the one that recognises it.
+        names: How many classes the source names; 0: it names none.
+
+    Raises:
+        RequestError: There is no such decoder, or several recognise the network.
+        GraphError: The decoder that was asked for does not recognise it.
+    """
+    candidates = tuple(value for value in clean.graph.outputs if len(clean.shapes.per_image(value.name) or ()) == 2)
+    given = Outputs(clean, candidates, names)
+    if decoder != AUTO:
+        recognise = decoders.get(decoder)
+        if recognise is None:
+            raise RequestError(f"--decoder: no {decoder!r}; there are {AUTO}, {', '.join(decoders)}")
+        found = recognise(given) if candidates else None
+        if found is None:
+            shapes = ", ".join(f"{v.name} {['N', *clean.shapes.two[str(v.name)][1:]]}" for v in clean.graph.outputs)
+            raise GraphError(f"--decoder {decoder}: the outputs are not of this form: {shapes}")
+        return found
+    if not candidates:
+        return None
+    fitting = {name: found for name in decoders if (own := decoders.get(name)) and (found := own(given)) is not None}
+    if len(fitting) > 1:
+        raise RequestError(
+            f"the outputs may be read in {len(fitting)} ways: {', '.join(fitting)}; choose one with --decoder"
+        )
+    return next(iter(fitting.values()), None)
+
+
+def write_rows(clean: CleanGraph, detector: Detector) -> ir.Value:
+    """Add the rows to the graph in their common form, [N,entries,rows] float32; their shape is measured."""
+    op = Ops(Emitter(clean.graph, "rows"), "rows", np.dtype(np.float32))
+    pieces = [
+        piece if piece.dtype in (None, ir.DataType.FLOAT) else op.Cast(piece, to=int(ir.DataType.FLOAT))
+        for piece in detector.pieces(op)
+    ]
+    value: ir.Value = op.Concat(*pieces, axis=1)
+    value.type = ir.TensorType(ir.DataType.FLOAT)
+    clean.graph.sort()
+    measured = measure(clean.model)
+    clean.shapes.two.update(measured.two)
+    clean.shapes.three.update(measured.three)
+    return value

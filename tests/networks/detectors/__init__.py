@@ -1,0 +1,1 @@
+"""Detectors: small live networks of each layout, explained against autograd and formulas."""

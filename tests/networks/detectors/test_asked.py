@@ -1,0 +1,117 @@
+"""What can be asked of a detector, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xai_exporters import Request, export
+from xai_exporters.errors import ExportError
+
+from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
+from xai_deploy.cli import check, evaluate, explain
+from xai_deploy.errors import InputError, NotPredictedError, OptionError
+
+from .conftest import Made
+
+Get = Callable[[str], Made]
+
+
+def test_ways_to_name_a_detection(made: Get) -> None:
+    own = made("yolov8")
+    explainer, x = own.explainers[0], own.images[:1]
+    found = explainer.explain(x, "layer-cam").detections[0]
+
+    def row(target: object) -> int:
+        return explainer.explain(x, "layer-cam", target).rows[0][0]  # type: ignore[arg-type]
+
+    assert row("box 3") == row(Box(number=3)) == found[3].row
+    second = [one for one in found if one.index == found[0].index][1]
+    assert row(f"{found[0].index}#1") == row(Box(found[0].index, 1)) == second.row
+    left, top, right, bottom = found[2].box
+    near = f"{left:.3f},{top:.3f},{right - left:.3f},{bottom - top:.3f}"
+    assert row(f"@{near}") == found[2].row
+    assert row(f"{found[2].index}@{near}") == found[2].row
+    both = explainer.explain(x, "layer-cam", Contrast(Box(number=0), Box(number=1)))
+    assert both.rows[0] == (found[0].row, found[1].row)
+    assert both.titles == ("box 0 vs box 1",)
+    against = explainer.explain(x, "hires-cam", Not("box 0"))
+    assert against.score is not None
+    np.testing.assert_allclose(against.score, -explainer.explain(x, "hires-cam").score, rtol=1e-5)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("box 99", r"box 99: this image has \d+ of them, 0 to \d+"),
+        ("@5000,5000,3,3", r"@ 5000,5000,3,3: no detection overlaps this box"),
+        (Box(near=(1, 2, 0, 4)), r"a box is x, y, width, height, the last two above 0, not \(1, 2, 0, 4\)"),
+        (Box(part="middle"), r"a detection's part is one of score, left, .*, not 'middle'"),  # type: ignore[arg-type]
+        (Box(number=-1), r"a detection's number is 0 or more, not -1"),
+        ("box 0 vs box 0", r"box 0 is contrasted with itself"),
+        ("car", r"label 'car': this bundle has no labels; give a class index \(0 to 2\)"),
+        (7, r"class 7 does not exist; the network has classes 0 to 2"),
+    ],
+)
+def test_targets_that_are_refused(target: object, said: str, made: Get) -> None:
+    with pytest.raises(InputError, match=said):
+        made("yolov8").explainers[0].explain(made("yolov8").images[:1], "layer-cam", target)  # type: ignore[arg-type]
+
+
+def test_the_background_is_no_object(made: Get) -> None:
+    with pytest.raises(InputError, match="class 0 means that there is no object"):
+        made("boxes-scores").explainers[0].explain(made("boxes-scores").images[:1], "layer-cam", 0)
+
+
+def test_nothing_is_found(made: Get) -> None:
+    explainer = Explainer(made("yolov8").bundle, detections=DetectionLimits(score=1.0))
+    with pytest.raises(NotPredictedError, match="the network finds nothing in this image; lower the score"):
+        explainer.explain(made("yolov8").images[:1])
+
+
+@pytest.mark.parametrize(("name", "value"), [("score", 2), ("overlap", -0.1), ("score", "high"), ("most", 0)])
+def test_limits_have_a_range(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=f"detections: {name} is "):
+        DetectionLimits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_outputs_that_fit_two_layouts(made: Get, tmp_path: Path) -> None:
+    source = made("detr").source
+
+    def refused(said: str, **options: object) -> None:
+        with pytest.raises(ExportError, match=said):
+            export(Request(source, output_path=tmp_path / "x.xai", preprocess="none", **options))  # type: ignore[arg-type]
+        assert not list(tmp_path.iterdir())
+
+    refused("the outputs may be read in 2 ways: detr, detr-sigmoid; choose one with --decoder")
+    refused(r"--decoder yolov5: the outputs are not of this form: .* \['N', 5, 4\]", decoder="yolov5")
+    refused("--decoder: no 'yolo'; there are auto, boxes-scores, detr, ", decoder="yolo")
+    refused("--fuse: not for detectors yet; leave it out", decoder="detr", fuse=("grad-cam",))
+
+
+def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """xai-explain draws and reports detections; it says which image has none, or skips it."""
+    bundle = str(made("yolov8").bundle)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.png", rng.integers(0, 255, (50, 70, 3)).astype(np.uint8))
+    photos = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    done = [bundle, *photos, "--detect-score", "0", "-t", "box 1", "-o", str(tmp_path / "out"), "-q", "--no-report"]
+    assert explain.main(done) == 0
+    report = json.loads((tmp_path / "out" / "results.json").read_text())
+    for image in report["images"]:
+        [entry] = image["explanations"]
+        assert entry["method"] == "layer-cam"
+        assert entry["rows"] == [entry["detections"][1]["row"]]
+        assert image["prediction"][0]["box"] == entry["detections"][0]["box"]
+    lost = [bundle, photos[0], "--detect-score", "1", "-o", str(tmp_path / "none"), "-q"]
+    assert explain.main(lost) == 2
+    assert f"{photos[0]}: the network finds nothing in this image" in capsys.readouterr().err
+    assert explain.main([*lost, "--skip-bad"]) == 2  # no image is left
+    assert not (tmp_path / "none").exists()
+    for command, arguments in ((evaluate, [bundle, photos[0]]), (check, [bundle, bundle, *photos])):
+        assert command.main(arguments) == 2
+        assert "is a detector; xai-" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""D-RISE's score of masked inputs, against the paper's formula in loops; and detections against loops."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xai_deploy.detections import DetectionLimits, detect
+from xai_deploy.format.bundle import Input
+from xai_deploy.format.image_input import Preprocess
+from xai_deploy.format.manifest import Explained
+from xai_deploy.format.rows import Rows
+from xai_deploy.matching import matched
+
+CLASSES, ROWS = 3, 40
+SPEC = Input("x", "NCHW", 3, 60, 80, "float32", Preprocess())
+
+
+def manifest(background: int | None = None) -> Any:
+    rows = Rows("yolov8", CLASSES, "centre", "pixels", background)
+    scores = Explained("logits", "rows", (CLASSES + 4, ROWS), rows=rows)
+    return SimpleNamespace(scores=scores, activation="sigmoid", input=SPEC)
+
+
+def draw(count: int, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 2, (count, CLASSES, ROWS))
+    boxes = np.concatenate([rng.uniform(10, 50, (count, 2, ROWS)), rng.uniform(5, 30, (count, 2, ROWS))], 1)
+    return np.concatenate([scores, boxes], 1).astype(np.float32)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def corners(row: Any) -> tuple[float, float, float, float]:
+    cx, cy, w, h = map(float, row[CLASSES:])
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def iou(a: Any, b: Any) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    inside = width * height
+    return float(inside / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inside))
+
+
+def found(rows: Any, limits: DetectionLimits) -> list[tuple[int, int, float]]:
+    """Greedy suppression within each class, in loops: (row, class, score), the best first."""
+    every = []
+    for r in range(ROWS):
+        shares = [sigmoid(v) for v in rows[:CLASSES, r]]
+        index = max(range(CLASSES), key=shares.__getitem__)
+        if shares[index] >= limits.score:
+            every.append((r, index, shares[index]))
+    every.sort(key=lambda one: -one[2])
+    kept: list[tuple[int, int, float]] = []
+    for one in every:
+        if all(
+            one[1] != other[1] or iou(corners(rows[:, one[0]]), corners(rows[:, other[0]])) <= limits.overlap
+            for other in kept
+        ):
+            kept.append(one)
+    return kept[: limits.most]
+
+
+@pytest.mark.parametrize("limits", [DetectionLimits(), DetectionLimits(0.6, 0.2), DetectionLimits(0.0, 0.5, 7)])
+def test_detections(limits: DetectionLimits) -> None:
+    rows = draw(3, 0)
+    got = detect(rows, manifest(), [None] * 3, limits)
+    for i in range(3):
+        wanted = found(rows[i], limits)
+        assert [(one.row, one.index) for one in got[i]] == [(r, c) for r, c, _ in wanted]
+        np.testing.assert_allclose([one.score for one in got[i]], [s for _, _, s in wanted], rtol=1e-5)
+        np.testing.assert_allclose(
+            [one.box for one in got[i]], [corners(rows[i, :, r]) for r, _, _ in wanted], rtol=1e-5
+        )
+
+
+def test_the_score_of_a_masked_input() -> None:
+    """Equation 3: the largest IoU times cosine of the probabilities over the detections of the masked input."""
+    limits = DetectionLimits(0.7, 0.5)
+    explained, masked, image = draw(2, 1), draw(5, 2), np.array([0, 1, 1, 0, 1])
+    picked = np.array([[3, 8], [5, 11]])
+    where = np.zeros((5, 2, ROWS), np.float32)
+    for b in range(5):
+        for r in range(2):
+            where[b, r, picked[image[b], r]] = 1
+    got = matched(explained, masked, image, where, manifest(), limits)
+    assert got.shape == (5, 2, CLASSES + 4)
+    for b in range(5):
+        for r in range(2):
+            own = explained[image[b], :, picked[image[b], r]]
+            p = np.array([sigmoid(v) for v in own[:CLASSES]])
+            best = 0.0
+            for row, _, _ in found(masked[b], limits):
+                q = np.array([sigmoid(v) for v in masked[b, :CLASSES, row]])
+                cosine = float(p @ q / np.linalg.norm(p) / np.linalg.norm(q))
+                best = max(best, iou(corners(own), corners(masked[b, :, row])) * cosine)
+            np.testing.assert_allclose(got[b, r, :CLASSES], best, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(got[b, r, CLASSES:], masked[b, CLASSES:, picked[image[b], r]])
+
+
+def test_the_background_is_never_found() -> None:
+    rows = draw(1, 3)
+    rows[:, 1] = 9
+    got = detect(rows, manifest(background=1), [None], DetectionLimits(0.0, 1.0))[0]
+    assert got
+    assert {one.index for one in got} == {0, 2}

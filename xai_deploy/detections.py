@@ -1,0 +1,189 @@
+"""Rows of a detector -> detections: probabilities, boxes on the photo, and non-maximum suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import OptionError
+from .format.image_input import Input
+from .format.manifest import Manifest
+from .format.rows import Rows
+from .images.module import opencv
+from .preprocess import resized
+from .probabilities import probabilities
+
+Array = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object that a detector found.
+
+    Attributes:
+        row: Its row in the network's output.
+        index: Its class.
+        score: Its probability, in [0,1].
+        box: (left, top, right, bottom) in pixels of the photo; of a prepared input in those of the network's input. It may reach
+            over the border.
+    """
+
+    row: int
+    index: int
+    score: float
+    box: Box
+
+    def as_json(self, label: str) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {"row": self.row, "class": self.index, "label": label, "score": self.score, "box": list(self.box)}
+
+    @classmethod
+    def of_json(cls, entry: Mapping[str, Any]) -> Detection:
+        """What `as_json` gave."""
+        left, top, right, bottom = entry["box"]
+        return cls(entry["row"], entry["class"], entry["score"], (left, top, right, bottom))
+
+
+@dataclass(frozen=True)
+class DetectionLimits:
+    """Which rows count as detections.
+
+    Attributes:
+        score: The lowest probability, 0 to 1.
+        overlap: Of two boxes of one class whose intersection over union is above this, 0 to 1, the better one is kept.
+        most: The largest number of detections of an image.
+    """
+
+    score: float = 0.25
+    overlap: float = 0.7
+    most: int = 300
+
+    def __post_init__(self) -> None:
+        """Raises: OptionError: A value lies outside its range."""
+        for name, value in (("score", self.score), ("overlap", self.overlap)):
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise OptionError(f"detections: {name} is a number from 0 to 1, not {value!r}")
+        if type(self.most) is not int or self.most < 1:
+            raise OptionError(f"detections: most is 1 or more, not {self.most!r}")
+
+
+def detect(
+    rows: Array, manifest: Manifest, sizes: Sequence[tuple[int, int] | None], limits: DetectionLimits
+) -> list[list[Detection]]:
+    """The detections of n images, the best one first.
+
+    Args:
+        rows: [n,entries,R], the rows as the tail gives them.
+        manifest: The bundle's manifest.
+        sizes: (height, width) of each photo; None: boxes stay in pixels of the network's input.
+        limits: Which rows count.
+    """
+    spec = manifest.scores.rows
+    assert spec is not None  # only detectors have rows
+    shares, labels = scores_of(rows, manifest), classes_of(rows, spec)
+    boxes = corners(rows, spec, manifest.input)
+    return [
+        _of_image(shares[i], None if labels is None else labels[i], boxes[i], spec, manifest.input, sizes[i], limits)
+        for i in range(len(rows))
+    ]
+
+
+def scores_of(rows: Array, manifest: Manifest) -> Array:
+    """The probability of each class in each row, [n,R,classes]; that of the background is 0."""
+    spec = manifest.scores.rows
+    assert spec is not None
+    shares = probabilities(np.moveaxis(rows[:, : spec.classes], 1, 2), manifest.activation)
+    if spec.background is not None:
+        shares = shares.copy()
+        shares[..., spec.background] = 0
+    return np.asarray(shares, np.float32)
+
+
+def classes_of(rows: Array, spec: Rows) -> NDArray[np.int64] | None:
+    """The class that each row states, [n,R]; None if its scores say it."""
+    return np.rint(rows[:, -1]).astype(np.int64) if spec.labelled else None
+
+
+def corners(rows: Array, spec: Rows, image: Input) -> Array:
+    """The boxes as left, top, right, bottom in pixels of the network's input, [n,R,4]."""
+    places = np.moveaxis(rows[:, spec.classes : spec.classes + 4], 1, 2)
+    if spec.form == "centre":
+        centre, half = places[..., :2], places[..., 2:] / 2
+        places = np.concatenate([centre - half, centre + half], axis=2)
+    if spec.unit == "fractions":
+        places = places * np.array([image.width, image.height] * 2, np.float32)
+    return np.asarray(places, np.float32)
+
+
+def overlaps(box: Array, boxes: Array) -> Array:
+    """Intersection over union of a box [4] with each of some boxes [R,4]; all as left, top, right, bottom."""
+    shared = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    inside = np.maximum(shared, 0).prod(axis=1)
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) + np.maximum(box[2:] - box[:2], 0).prod() - inside
+    return np.asarray(np.divide(inside, area, out=np.zeros_like(inside), where=area > 0), np.float32)
+
+
+def _of_image(
+    shares: Array,
+    labels: NDArray[np.int64] | None,
+    boxes: Array,
+    spec: Rows,
+    image: Input,
+    size: tuple[int, int] | None,
+    limits: DetectionLimits,
+) -> list[Detection]:
+    score, index = shares.max(axis=1), shares.argmax(axis=1) if labels is None else labels
+    kept = kept_rows(score, index, boxes, spec, limits)
+    placed = on_photo(boxes[kept], image, size)
+    return [
+        Detection(int(row), int(index[row]), float(score[row]), tuple(map(float, box)))  # type: ignore[arg-type]
+        for row, box in zip(kept, placed, strict=True)
+    ]
+
+
+def kept_rows(
+    score: Array, index: NDArray[np.int64], boxes: Array, spec: Rows, limits: DetectionLimits
+) -> NDArray[np.int64]:
+    """Which rows of one image are detections, the best one first: [k]."""
+    kept = np.flatnonzero((score >= limits.score) & np.isfinite(boxes).all(axis=1))
+    if spec.suppress and len(kept):
+        kept = kept[suppressed(boxes[kept], score[kept], index[kept], limits.overlap)]
+    best: NDArray[np.int64] = kept[np.argsort(-score[kept], kind="stable")][: limits.most]
+    return best
+
+
+def suppressed(boxes: Array, scores: Array, classes: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:
+    """Which of some boxes stay after non-maximum suppression within each class, by OpenCV.
+
+    Raises:
+        BackendNotInstalledError: OpenCV is not installed.
+    """
+    extents = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = opencv().dnn.NMSBoxesBatched(extents.tolist(), scores.tolist(), classes.tolist(), 0.0, overlap)
+    return np.asarray(kept, np.int64).reshape(-1)
+
+
+def on_photo(boxes: Array, image: Input, size: tuple[int, int] | None) -> Array:
+    """Boxes [k,4] in pixels of the network's input as pixels of the photo; the inverse of resize and crop."""
+    if size is None:
+        return boxes
+    (height, width), (top, left) = resized(*size, image)
+    scale = np.array([size[1] / width, size[0] / height] * 2, np.float32)
+    moved: Array = (boxes + np.array([left, top] * 2, np.float32)) * scale
+    return moved
+
+
+def in_input(box: Box, image: Input, size: tuple[int, int] | None) -> Array:
+    """A box in pixels of the photo as pixels of the network's input, [4]; the inverse of `on_photo`."""
+    given = np.array(box, np.float32)
+    if size is None:
+        return given
+    (height, width), (top, left) = resized(*size, image)
+    scale = np.array([width / size[1], height / size[0]] * 2, np.float32)
+    moved: Array = given * scale - np.array([left, top] * 2, np.float32)
+    return moved

@@ -1,0 +1,60 @@
+"""What the rows of a detector hold: part of the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a row of a detector becomes a detection.
+
+    The entries of a row are a score for each class, then four coordinates of its box, then, if `labelled`, the number of its class.
+
+    Attributes:
+        decoder: The layout that the exporter took the network's outputs for.
+        classes: How many scores a row has: one for each class, or one if it is `labelled`.
+        form: "corners": left, top, right, bottom. "centre": centre x, centre y, width, height.
+        unit: Of the coordinates: pixels of the network's input, or fractions of its width and height.
+        background: The class that means "no object"; None if there is none.
+        labelled: A row has one score, and its last entry is its class.
+        suppress: Rows of one class may overlap, so that those beside a better one are left out (non-maximum suppression).
+    """
+
+    decoder: str
+    classes: int
+    form: Literal["corners", "centre"]
+    unit: Literal["pixels", "fractions"]
+    background: int | None = None
+    labelled: bool = False
+    suppress: bool = True
+
+    @property
+    def entries(self) -> int:
+        """How many numbers a row has."""
+        return self.classes + 4 + self.labelled
+
+    def side(self, name: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """A side of the box as a weighted sum of entries: which entries, and their weights.
+
+        Args:
+            name: left, top, right, bottom, width or height.
+        """
+        first, vertical = self.classes, name in ("top", "bottom", "height")
+        low, high = first + vertical, first + 2 + vertical  # corners, or the centre and the extent
+        if name in ("width", "height"):
+            return ((high,), (1.0,)) if self.form == "centre" else ((high, low), (1.0, -1.0))
+        if self.form == "corners":
+            return ((low if name in ("left", "top") else high,), (1.0,))
+        return (low, high), (1.0, -0.5 if name in ("left", "top") else 0.5)
+
+    def fault(self, entries: int) -> str | None:
+        """What contradicts rows of this many entries; None if nothing does."""
+        if self.classes < 1 or (self.labelled and self.classes != 1) or self.entries != entries:
+            return f"{self.classes} scores and a box do not make {entries} entries"
+        if self.background is not None and not 0 <= self.background < self.classes:
+            return f"the background is none of {self.classes} classes"
+        return None
