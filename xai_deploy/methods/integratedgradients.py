@@ -28,7 +28,8 @@ class IntegratedGradients(Method):
 
     The quadrature is exact for polynomials of degree 2 steps - 1 along the path; a Riemann sum is exact for constants.
 
-    Complete: the map's sum is y(x) - y(x0). A gap above 5 % is logged as a warning; more steps close it.
+    Complete: the map's sum is y(x) - y(x0). A gap above 5 % is logged as a warning; more steps close it. The explanation's
+    diagnostics hold the `gap`, as a share of y(x) - y(x0), and the `baseline`, y(x0).
 
     Attributes:
         steps: Points on the path, at least 1.
@@ -87,15 +88,20 @@ class IntegratedGradients(Method):
         below = forward.at(np.repeat(start, len(every), axis=0), every)
         # The gradient graph gives the logits too, so this one run saves a run of head and tail for the baseline.
         below.backward("input-gradient", seeds[0])
+        gaps, baselines = [], []
         for seed, values in zip(seeds, total, strict=True):
             high, low = seed.of(forward.logits), seed.of(below.logits)
             change = high - low
             # A change below this is rounding; 1e-12 keeps the quotient defined if both scores are 0.
             rounding = 1e-4 * (np.abs(high) + np.abs(low)) + 1e-12
             gap = np.abs(values.reshape(len(values), -1).sum(axis=1) - change) / np.maximum(np.abs(change), rounding)
+            gaps.append(gap)
+            baselines.append(low)
             if gap.max() > _GAP:
                 log.warning(
                     "integrated-gradients: the map's sum differs from the change of the score by %.0f %%; give more steps (now %d)",
                     100 * gap.max(),
                     self.steps,
                 )
+        forward.report("gap", np.stack(gaps))
+        forward.report("baseline", np.stack(baselines))

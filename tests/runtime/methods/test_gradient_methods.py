@@ -407,3 +407,16 @@ def test_contrast_on_the_command_line(bundles: Bundles, work: Any, capsys: pytes
     assert np.load(work / "out" / "dog--gradient--2-vs-0.npy").shape == (tiny.HEIGHT, tiny.WIDTH)
     assert explain.main([*arguments[:-2], "-t", "2 vs 2", "-o", "other"]) == 2
     assert "class 2 is contrasted with itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_integrated_gradients_states_its_error(bundles: Bundles, backend: str, count: int) -> None:
+    """The gap between the map's sum and the score's change, and the baseline's score, from torch's logits; for each target."""
+    net, x = bundles("residual", gradients=True), tiny.inputs("residual", count)
+    explanations = Explainer(net.path, backend).explain_many(x, [("integrated-gradients", {"steps": 2})], [2, "0 vs 1"])
+    high, low = (net.tail(*net.head(one)).detach().numpy() for one in (x, np.zeros_like(x)))
+    for own, seed in zip(explanations, (np.eye(5)[2], np.eye(5)[0] - np.eye(5)[1]), strict=True):
+        change, sums = (high - low) @ seed, own.raw.reshape(count, -1).sum(axis=1)
+        np.testing.assert_allclose(own.diagnostics["baseline"], low @ seed, atol=1e-5)
+        np.testing.assert_allclose(own.diagnostics["gap"], np.abs(sums - change) / np.abs(change), rtol=1e-3, atol=1e-5)
+    assert max(explanations[0].diagnostics["gap"]) > 1e-3, "two steps are few"

@@ -159,6 +159,19 @@ def test_vertex(start: Start) -> None:
         assert attribution["approximationError"] == pytest.approx(own.diagnostics["standard_error"][i], rel=1e-3)
 
 
+def test_vertex_of_integrated_gradients(start: Start) -> None:
+    """Vertex's own identity: the attributions sum to instanceOutputValue - baselineOutputValue, but for approximationError."""
+    running = start()
+    told = running.explain(
+        [X[0].tolist()], method="integrated-gradients", target=1, form="vertex", options={"steps": 40}
+    )
+    [one] = told["explanations"][0]["attributions"]
+    change = one["instanceOutputValue"] - one["baselineOutputValue"]
+    gap = abs(np.sum(one["featureAttributions"]["image"]) - change) / abs(change)
+    assert gap == pytest.approx(one["approximationError"], abs=1e-4)
+    assert gap < 0.05
+
+
 def test_records(start: Start, tmp_path: Path) -> None:
     """What `on_answer` gets is what a Recorder keeps: one record for each explanation, with the digest of the bytes sent."""
     running = start()
