@@ -9,9 +9,11 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..version import __version__
 from . import openapi, page, v1, v2, v2_json
@@ -46,7 +48,24 @@ def make_app(service: Service) -> Starlette:
         Route("/v2/models/{name}/infer", web.infer, methods=["POST"]),
         Route("/v2/models/{name}/versions/{version}/infer", web.infer, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _not_there, Exception: _broken})
+    middleware = [Middleware(_Door, service)]
+    return Starlette(
+        routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_there, Exception: _broken}
+    )
+
+
+class _Door:
+    """Refuses requests while the server is full, before anything else is done for them: thousands a second cost little."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and (full := self._service.engine.full) is not None:
+            self._service.metrics.turned_away(full.status)
+            await _refused(full)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class _Web:

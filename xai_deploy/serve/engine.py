@@ -107,6 +107,15 @@ class Engine:
         return self._open
 
     @property
+    def full(self) -> Refusal | None:
+        """Why no further request is taken on at this moment; None if one is."""
+        count = self._open
+        if count < self.limits.requests:
+            return None
+        with self._changed:
+            return Refusal(TOO_MANY, f"{count} requests are under way; try again", self._backlog())
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for the network."""
         return len(self._waiting)
@@ -119,8 +128,8 @@ class Engine:
             Refusal: There are too many.
         """
         with self._changed:
-            if self._open >= self.limits.requests:
-                raise Refusal(TOO_MANY, f"{self._open} requests are under way; try again", self._backlog())
+            if (full := self.full) is not None:
+                raise full
             self._open += 1
         try:
             yield

@@ -52,6 +52,10 @@ class Metrics:
         elif status == 200:
             self._seconds.labels(model, method).observe(seconds)
 
+    def turned_away(self, status: int) -> None:
+        """Count a request that was refused before anybody looked at it."""
+        self._refused.labels(str(status)).inc()
+
     def ran(self, model: str, ran: Ran) -> None:
         """Count a run of a batch."""
         self._run_seconds.labels(model, ran.method).observe(ran.seconds)

@@ -148,6 +148,28 @@ def test_too_many(start: Start, gate: Gate) -> None:
     engine.close()
 
 
+def test_a_full_server_turns_away(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """429 with Retry-After, at once and without reading the body; health and metrics still answer."""
+    running = start(requests=1)
+    gate = Gate(monkeypatch)
+    body = {"instances": [X[0].tolist()]}
+    held: list[int] = []
+    thread = threading.Thread(
+        target=lambda: held.append(running.client.post("/v1/models/net:predict", json=body).status_code)
+    )
+    thread.start()
+    assert gate.began.wait(20)
+    reply = running.client.post("/v1/models/net:explain", content=b"never read")
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
+    assert reply.json() == {"error": "1 requests are under way; try again"}
+    assert 'xai_refused_total{status="429"} 1.0' in running.client.get("/metrics").text
+    assert running.client.get("/v2/health/ready").status_code == 200
+    gate.open.set()
+    thread.join(20)
+    assert held == [200]
+    assert running.ask("net:predict", body)
+
+
 def test_deadlines(start: Start, gate: Gate) -> None:
     """By known costs: refused for good if no waiting helps, for now if others are first, and late ones before they start."""
     engine, version, first, _ = started(start, gate, batch_wait=0)
