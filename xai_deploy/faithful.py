@@ -17,13 +17,15 @@ holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .format.manifest import Manifest
+
+Floats: TypeAlias = NDArray[np.float64]
 
 HALF = "half-precision"
 """The manifest's extension that says that a part of the network is computed in float16 or bfloat16."""
@@ -114,11 +116,22 @@ def how_wrong(
     """A message if logits [n,classes] differ by more than `times` what rounding explains; None if they do not."""
     if got.shape != want.shape:
         return f"its logits have the shape {got.shape} instead of {want.shape}"
-    got, want = got.astype(np.float64), want.astype(np.float64)
-    largest = float(np.abs(want).max(initial=0.0))
-    difference = float(np.abs(got - want).max(initial=0.0))
-    limit = times * allowed(manifest, largest, precision)
-    if difference <= limit:  # False for NaN, which is reported below
-        return None
-    bounds = f"{limit:.2g} is allowed, the largest is {largest:.3g}"
-    return f"its logits differ from those of head and tail by {difference:.3g} ({bounds})"
+    for part, own, wanted in _parts(got.astype(np.float64), want.astype(np.float64), manifest):
+        largest = float(np.abs(wanted).max(initial=0.0))
+        difference = float(np.abs(own - wanted).max(initial=0.0))
+        limit = times * allowed(manifest, largest, precision)
+        if not difference <= limit:  # so is NaN
+            bounds = f"{limit:.2g} is allowed, the largest is {largest:.3g}"
+            return f"its {part} differ from those of head and tail by {difference:.3g} ({bounds})"
+    return None
+
+
+def _parts(got: Floats, want: Floats, manifest: Manifest) -> Iterator[tuple[str, Floats, Floats]]:
+    """The logits; of the rows of a detector the scores and the coordinates, whose sizes differ. A row's class is neither."""
+    rows = manifest.scores.rows
+    if rows is None or got.shape[-1] % rows.entries:
+        yield "logits", got, want
+        return
+    got, want = got.reshape(-1, rows.entries), want.reshape(-1, rows.entries)
+    for part, own in (("scores", slice(rows.classes)), ("coordinates", slice(rows.classes, rows.classes + 4))):
+        yield part, got[:, own], want[:, own]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xai_deploy.detections import DetectionLimits, detect
+from xai_deploy.faithful import how_wrong
 from xai_deploy.format.bundle import Input
 from xai_deploy.format.image_input import Preprocess
 from xai_deploy.format.manifest import Explained
@@ -112,3 +113,19 @@ def test_the_background_is_never_found() -> None:
     got = detect(rows, manifest(background=1), [None], DetectionLimits(0.0, 1.0))[0]
     assert got
     assert {one.index for one in got} == {0, 2}
+
+
+def test_scores_are_not_held_to_the_size_of_coordinates() -> None:
+    """A score that is off by a hundredth is wrong, whatever the size of the photo; a row's own class is no number to compare."""
+    own = manifest()
+    own.logits_step, own.format, own.extensions = 0.0, 2, {}
+    own.target = SimpleNamespace(dtype="float32")
+    want = draw(2, 4).transpose(0, 2, 1)[:, :3] * np.array([1.0] * CLASSES + [40.0] * 4, np.float32)
+    assert how_wrong(want, want, own) is None
+    off = want.copy()
+    off[1, 2, 0] += 0.05
+    assert "its scores differ from those of head and tail by 0.05 " in str(how_wrong(off, want, own))
+    assert "its scores differ" in str(how_wrong(off.reshape(2, -1), want.reshape(2, -1), own))
+    moved = want.copy()
+    moved[0, 0, CLASSES] += 9
+    assert "its coordinates differ" in str(how_wrong(moved, want, own))

@@ -21,6 +21,7 @@ from xai_deploy.format.bundle import (
     at_level,
     role_at,
 )
+from xai_deploy.format.rows import Rows
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -39,7 +40,7 @@ def forward(
     Returns:
         What the last graph takes, the image among it; and what it gives.
     """
-    between = {**network_inputs(manifest, x), **beside(manifest.graphs[manifest.scoring], len(x))}
+    between = {**network_inputs(manifest, x), **beside(manifest.graphs[manifest.scoring], len(x), manifest.scores.rows)}
     for role in manifest.parts[:-1]:
         between |= run(role, between)
     return between, run(role_at(manifest.scoring, level), between)
@@ -98,18 +99,23 @@ def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
     return best
 
 
-def beside(graph: Graph, images: int) -> dict[str, NDArray[np.float32]]:
+def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[np.float32]]:
     """A graph's inputs `where` and `reference` for some images, as far as it has them.
 
     Args:
         graph: The manifest's entry for the graph.
         images: How many.
+        rows: What a detector's rows hold. If the graph chooses them by their scores, the best one is looked at: rounding decides
+            which rows of low scores are among the others.
     """
     feeds = {}
     for port in graph.takes:
         if port.name == WHERE:
             shape = (images, *(1 if size is None else size for size in port.shape))  # one region, its weights sum to 1
             feeds[port.name] = np.full(shape, 1 / math.prod(shape[1:]), np.float32)
+            if rows is not None and rows.labelled:
+                feeds[port.name][:] = 0
+                feeds[port.name][..., 0] = 1
         elif port.name == REFERENCE:
             length = port.shape[0] or 1
             feeds[port.name] = np.tile(np.linspace(-1, 1, length, dtype=np.float32), (images, 1))

@@ -100,7 +100,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
                 continue
             if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
                 continue  # the preprocessing is embedded: the graph does not take the head's input
-            given = {**feeds, **beside(graph, len(image))}
+            given = {**feeds, **beside(graph, len(image), manifest.scores.rows)}
             try:
                 results, how = _examine(opened, contents[graph.file], role, given, tail, manifest)
             except GraphError as error:

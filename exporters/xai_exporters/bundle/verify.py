@@ -272,7 +272,7 @@ def _verify_fused(
         pixels = (3, spec.height + 1, spec.width + 2, colours)
         images = np.random.default_rng(0).integers(0, 256, pixels).astype(np.uint8)
     feeds = {**network_inputs(bundle.manifest, images), TARGET: np.full(len(images), PREDICTED, np.int64)}
-    feeds |= beside(bundle.manifest.graphs[role], len(images))
+    feeds |= beside(bundle.manifest.graphs[role], len(images), bundle.manifest.scores.rows)
     results = run(session, _used(session, feeds), what)
     saliency = results.pop(SALIENCY)
     top = 255 if saliency.dtype == np.uint8 else 1
