@@ -27,6 +27,7 @@ class Program:
     Attributes:
         process: The process.
         port: Where it listens.
+        grpc: Where it listens for gRPC, if it does.
     """
 
     def __init__(self, *arguments: str) -> None:
@@ -35,10 +36,11 @@ class Program:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.search(r":(\d+)$", line.strip())
+        found = re.search(r"http://127\.0\.0\.1:(\d+)(?:.*:(\d+))?$", line.strip())
         if found is None:
             raise SystemExit(f"xai-serve did not start: {line!r}")
         self.port = int(found[1])
+        self.grpc = int(found[2]) if found[2] else None
 
     def resident(self) -> float:
         """Its memory in MB."""
