@@ -8,6 +8,7 @@ through the graph several times: each time it rewrites what is known, and infers
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
@@ -59,19 +60,19 @@ def _rewrite(graph: ir.Graph, emit: Emitter, node: ir.Node) -> bool:
     try:
         results = found(Ops(emit, node.name or node.op_type, floats), FusedNode(node))
     except UnknownShape:
-        graph.remove(list(graph)[start:])
+        graph.remove(_appended(graph, start))
         return False
     values: Sequence[ir.Value | None] = [results] if isinstance(results, ir.Value) else results
     read = FusedNode(node).wants
     pairs = [(node.outputs[i], new) for i, new in enumerate(values) if new is not None and read(i)]
-    made = {value for new in list(graph)[start:] for value in new.outputs}
+    made = {value for new in _appended(graph, start) for value in new.outputs}
     # a value that was there before, or that stands for two outputs, has a name of its own already
     seen: set[ir.Value] = set()
     for i, (old, new) in enumerate(pairs):
         if new not in made or new in seen:
             pairs[i] = (old, emit.node("Identity", [new], f"{node.name or node.op_type}/Identity"))
         seen.add(pairs[i][1])
-    nodes = list(graph)[start:]
+    nodes = _appended(graph, start)
     for new_node in nodes:
         new_node.metadata_props.update(node.metadata_props)
     # they were appended to the graph; their place is the fused node's
@@ -83,3 +84,8 @@ def _rewrite(graph: ir.Graph, emit: Emitter, node: ir.Node) -> bool:
         value.name = name
         value.dtype = value.dtype or kind  # what a fused operator gives has its first input's element type
     return True
+
+
+def _appended(graph: ir.Graph, start: int) -> list[ir.Node]:
+    """The nodes from a position on, found from the graph's end: from its beginning, each operator would walk the whole graph."""
+    return list(islice(reversed(graph), len(graph) - start))[::-1]

@@ -41,9 +41,7 @@ def _advice(domain: str, op: str) -> str:
             "ONNX Runtime's own LSTM on integers, which no other operators are; leave LSTM out of quantize_dynamic "
             "(op_types_to_quantize=['Conv', 'MatMul', 'Gemm']), or give the float network"
         )
-    if domain == "com.microsoft" and (
-        "Q" in op[:6] or "Quant" in op or "Integer" in op or op.endswith(("NBits", "Bnb4"))
-    ):
+    if domain == "com.microsoft" and ("Q" in op[:6] or "Quant" in op or "Integer" in op or op.endswith("NBits")):
         return (
             "quantised in ONNX Runtime's own form, which only that runtime knows; quantise the network in QDQ form "
             "(quantize_static with quant_format=QuantFormat.QDQ), without optimising it for a runtime before"

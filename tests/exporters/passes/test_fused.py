@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[Callable[[o.Build], str], str]] = {
         "it is in training mode",
     ),
     "cache": (
-        lambda b: fused(b, "GroupQueryAttention", tokens(b), tokens(b), tokens(b), num_heads=2, kv_num_heads=2),
+        lambda b: fused(b, "DecoderMaskedMultiHeadAttention", tokens(b), tokens(b), tokens(b), num_heads=2),
         "it keeps a cache of earlier keys and values",
     ),
     "rows": (

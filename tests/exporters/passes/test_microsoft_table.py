@@ -13,21 +13,21 @@ from xai_exporters.passes.fused_node import OURS, rules
 from xai_exporters.passes.supported import require_standard_ops
 
 NOT_HERE = {
-    "integers, beyond `qoperator` and `codes`": "QAttention QEmbedLayerNormalization QMoE QLinearReduceMean QLinearWhere "
+    "integers, beyond `qoperator` and `codes`": "QAttention QMoE QLinearReduceMean QLinearWhere "
     "QLinearSoftmax QLinearConcat MulInteger MatMulInteger16 MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM "
     "ReduceSumInteger QOrderedAttention QOrderedGelu QOrderedLayerNormalization QOrderedLongformerAttention QOrderedMatMul "
     "QuantizeWithOrder DequantizeWithOrder QuantizeBFP DequantizeBFP",
-    "weights in formats that ONNX lacks": "GemmFloat8 MatMulBnb4 MatMulFpQ4 MatMulNBitsMlp MatMulNBitsQkv GatherBlockQuantized "
+    "weights in formats that ONNX lacks": "GemmFloat8 MatMulFpQ4 MatMulNBitsMlp MatMulNBitsQkv GatherBlockQuantized "
     "MatMulBlockQuantizedFp4Weight MatMulBlockQuantizedFp8Weight",
-    "of language: caches, packed and sparse sequences, sampling, embeddings of words": "AttnLSTM BeamSearch CausalConvWithState "
-    "DecoderAttention DecoderMaskedSelfAttention DynamicSparseAttention EmbedLayerNormalization EngramGate GatedDeltaNet "
+    "of language: caches, packed and sparse sequences, sampling": "AttnLSTM BeamSearch CausalConvWithState "
+    "DecoderAttention DecoderMaskedSelfAttention DynamicSparseAttention EngramGate GatedDeltaNet "
     "GatedRelativePositionBias GemmaRotaryEmbedding GreedySearch HyperConnectionPostMix HyperConnectionPreMix LinearAttention "
     "LinearAttentionGate LongformerAttention MRotaryEmbedding NGramHashMapping NGramRepeatBlock PackedAttention "
     "PackedMultiHeadAttention PackedSparseAttentionIndexer PagedAttention RelativePositionBias RemovePadding RestorePadding "
     "Sampling SparseAttention SparseAttentionIndexer SparsePagedAttention Tokenizer TorchEmbedding VarlenCausalConvWithState "
     "VarlenNGramHashMapping WhisperBeamSearch WordConvEmbedding BifurcationDetector MoE DynamicTimeWarping MurmurHash3",
     "of GPUs and of one machine": "ComplexMul ComplexMulConj Irfft Rfft EPContext Snpe IsAllFinite",
-    "regions, a mask of a pooling, sparse tensors, a number of values that the image decides": "CropAndResize MaxpoolWithMask "
+    "a mask of a pooling, sparse tensors, a number of values that the image decides": "MaxpoolWithMask "
     "SparseToDenseMatMul Unique SampleOp",
 }
 """Why an operator is refused by its name -> those operators."""
