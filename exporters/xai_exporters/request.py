@@ -65,8 +65,8 @@ class Request:
         output_path: The bundle folder to write; None: the source's name + ".xai" in the current folder.
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
-        arch: What builds the network for a state dict: "MODULE:CALLABLE", "FILE.py:CALLABLE", a torchvision name, "timm:NAME", or
-            "hf:FOLDER" with transformers' config.json.
+        arch: What builds the network for a state dict: "MODULE:CALLABLE", "FILE.py:CALLABLE", a torchvision name, alone or as
+            "torchvision:NAME", "timm:NAME", or "hf:FOLDER" with transformers' config.json.
         arch_options: Keyword arguments of that callable that a state dict does not hold.
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
@@ -125,7 +125,7 @@ class Request:
         str | None,
         Option(
             _NETWORK,
-            "builds the network of weights; FILE.py:CALLABLE, torchvision's NAME, timm:NAME, hf:FOLDER",
+            "builds the network of weights; FILE.py:CALLABLE, torchvision:NAME, timm:NAME, hf:FOLDER",
             "MODULE:CALLABLE",
         ),
     ] = None

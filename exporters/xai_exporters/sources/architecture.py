@@ -17,7 +17,7 @@ from xai_deploy.format.guard.expansion import constants_limit
 
 from ..errors import ArchitectureError, SourceError
 from ..request import Request
-from . import timm_nets, transformers_nets
+from . import timm_nets, torchvision_nets, transformers_nets
 from .known_net import KnownNet
 from .prefixes import without_prefix
 from .source_file import SourceFile, TrainedNetwork
@@ -148,13 +148,13 @@ def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
 
 
 def _builder(arch: str, path: Path) -> tuple[Callable[..., Any], str, KnownNet | None]:
-    """--arch as a callable: "timm:NAME", "MODULE:CALLABLE", "FILE.py:CALLABLE", or a torchvision name."""
+    """--arch as a callable: "timm:NAME", "MODULE:CALLABLE", "FILE.py:CALLABLE", "torchvision:NAME", or a torchvision name."""
     if arch.startswith(timm_nets.SCHEME):
         of_timm = timm_nets.find(arch.removeprefix(timm_nets.SCHEME), path)
         return of_timm.build, arch, of_timm
     module_name, colon, attribute = arch.rpartition(":")
-    if not colon:
-        net = find_net(path, arch)
+    if not colon or f"{module_name}:" == torchvision_nets.SCHEME:
+        net = find_net(path, attribute)
         return net.build, arch, net
     try:
         if module_name.endswith(".py"):

@@ -15,6 +15,7 @@ from ..errors import ArchitectureError
 from .published import find_published, stated_by_torchvision
 from .stated import Stated
 
+SCHEME = "torchvision:"
 _SLOW_INIT = ("googlenet", "inception_v3")  # without `init_weights=False` they warn, and start slowly
 
 

@@ -20,6 +20,14 @@ from ..running import export_torch, left_behind, torch_request
 PREFIXED = {"module.": "", "_orig_mod.": "", "module._orig_mod.": "", "_orig_mod.module.": ""}
 
 
+def test_torchvision_by_its_scheme(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "mine.pt")
+    _, name, known = architecture._builder("torchvision:resnet18", tmp_path / "mine.pt")
+    assert (name, known) == ("torchvision:resnet18", torchvision_nets.find_net(tmp_path / "mine.pt", "resnet18"))
+    with pytest.raises(ArchitectureError, match="resnet1"):
+        load_source(Request(tmp_path / "mine.pt", arch="torchvision:resnet1x"))
+
+
 @pytest.fixture(scope="module")
 def net() -> torch.nn.Module:
     return nets.randomise(nets.Plain())
