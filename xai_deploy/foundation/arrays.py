@@ -31,8 +31,30 @@ class TooLargeError(ValueError):
     """There is more than the limit allows."""
 
 
-def read_npy(path: Path, limit: int) -> NDArray[Any]:
-    """The array of a `.npy` file that may be a stranger's.
+def read_npy(
+    path: Path, limit: int, said: str, refusal: type[Exception], too_large: type[Exception] | None = None
+) -> NDArray[Any]:
+    """The array of a `.npy` file that may be a stranger's, or one line why there is none.
+
+    Args:
+        path: A plain file, or a link to one.
+        limit: The file's bytes.
+        said: What the line begins with.
+        refusal: The error to raise.
+        too_large: The one of a file that is larger than the limit; None: `refusal`.
+    """
+    try:
+        return _read_npy(path, limit)
+    except OSError as error:
+        raise refusal(f"{said}: can't be read ({error.strerror})") from None
+    except OverflowError:
+        raise (too_large or refusal)(f"{said}: the file is larger than {limit >> 20} MiB") from None
+    except ValueError as error:
+        raise refusal(f"{said}: {error}") from None
+
+
+def _read_npy(path: Path, limit: int) -> NDArray[Any]:
+    """The array of a `.npy` file.
 
     Args:
         path: A plain file, or a link to one.

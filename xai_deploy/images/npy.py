@@ -63,14 +63,7 @@ def read_numbers(path: Path) -> NDArray[Any]:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    try:
-        return read_npy(path, _LIMIT)
-    except OSError as error:
-        raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None
-    except OverflowError:
-        raise ImageTooLargeError(f"{path}: the file is larger than {_LIMIT >> 20} MiB") from None
-    except ValueError as error:
-        raise ImageFileError(f"{path}: {error}") from None
+    return read_npy(path, _LIMIT, str(path), ImageFileError, ImageTooLargeError)
 
 
 def channels_last(array: NDArray[Any], counts: Collection[int], name: str = "an array") -> NDArray[Any]:

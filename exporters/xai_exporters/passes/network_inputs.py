@@ -150,14 +150,7 @@ def _constant(text: str, value: onnx.ValueInfoProto) -> NDArray[Any]:
         raise RequestError(f"{said}: the input is no tensor of numbers")
     dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
     if text.endswith(".npy"):
-        try:
-            array = read_npy(Path(text), _LIMIT)
-        except OSError as error:
-            raise RequestError(f"{said}: can't be read ({error.strerror})") from None
-        except OverflowError:
-            raise RequestError(f"{said}: the file is larger than {_LIMIT >> 20} MiB") from None
-        except ValueError as error:
-            raise RequestError(f"{said}: {error}") from None
+        array = read_npy(Path(text), _LIMIT, said, RequestError)
         if array.dtype.kind not in _TYPES:
             raise RequestError(f"{said}: holds {array.dtype}, no numbers")
         if array.ndim != len(dims) or any(d not in (None, n) for d, n in zip(dims, array.shape, strict=True)):
