@@ -36,6 +36,7 @@ class TrainedNetwork:
         labels: The class names that the source holds; none if it holds none. Their number need not be right.
         labels_from: Where in the source they stand, for people.
         tolerance: The largest allowed relative difference from `reference`; None allows rounding only.
+        same_runtime: Whether `reference` is run by the runtime that runs the export: then rounding alone makes no difference.
         files: The files of external data.
         activation: How scores become probabilities, if the source says it; it holds if the graph ends in scores.
     """
@@ -48,6 +49,7 @@ class TrainedNetwork:
     notes: tuple[str, ...] = ()
     framework: str = "torch"
     tolerance: float | None = None
+    same_runtime: bool = False
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     files: tuple[Path, ...] = ()

@@ -122,6 +122,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
         kind,
         reference=_Original(original, given, qdq),
         framework="the file as it was",
+        same_runtime=True,
         tolerance=tolerance,
         notes=notes,
     )
