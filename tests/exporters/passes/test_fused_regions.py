@@ -46,7 +46,7 @@ def bnb(kind: int, block: int, rows: int = 6, columns: int = 32) -> onnx.ModelPr
         "codes": RNG.integers(0, 256, rows * columns // 2).astype(np.uint8),
         "largest": RNG.uniform(0.5, 2, -(-rows * columns // block)).astype(np.float32),
     }
-    options = {"K": columns, "N": rows, "block_size": block, "quant_type": kind}
+    options: dict[str, Any] = {"K": columns, "N": rows, "block_size": block, "quant_type": kind}
     return network("MatMulBnb4", ["x", *given], ("N", 3, columns), given, **options)
 
 
@@ -59,8 +59,8 @@ def embedding(quantised: bool, segments: bool = True, places: bool = False) -> o
     if quantised:
         used = {name for name in tables if segments or name != "kinds"}
         given |= {name: RNG.integers(0, 256, t.shape).astype(np.uint8) for name, t in tables.items() if name in used}
-        given |= {f"{name}_scale": np.float32(RNG.uniform(0.01, 0.02)) for name in used}
-        given |= {f"{name}_zero": np.uint8(RNG.integers(90, 150)) for name in used}
+        given |= {f"{name}_scale": np.array(RNG.uniform(0.01, 0.02), np.float32) for name in used}
+        given |= {f"{name}_zero": np.array(RNG.integers(90, 150), np.uint8) for name in used}
         names += [f"{name}_{what}" * (name in used) for what in ("scale", "zero") for name in tables]
     else:
         given |= {name: t for name, t in tables.items() if segments or name != "kinds"}

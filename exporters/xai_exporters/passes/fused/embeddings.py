@@ -19,7 +19,7 @@ def embed(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
 @rule("com.microsoft.QEmbedLayerNormalization")
 def quantised_embed(op: Ops, node: FusedNode) -> Sequence[ir.Value | None]:
     """The same of tables in codes of 8 bits: each has a scale (inputs 8 to 12) and a zero point (13 to 17)."""
-    tables = []
+    tables: list[ir.Value | None] = []
     for i in range(2, 7):
         codes, scale, zero = node.constant(i), node.constant(i + 6), node.constant(i + 11)
         if codes is None:
@@ -58,6 +58,6 @@ def _embedded(
     if kinds is not None and segments is not None:
         total = op.Add(total, op.Gather(segments, kinds, axis=0))
     y = op.LayerNormalization(total, gamma, beta, axis=-1, epsilon=float(node.attr("epsilon", 1e-12)))
-    for value in (y, total):
-        value.dtype = words.dtype  # not that of the first input, which holds integers
+    if words.dtype is not None:
+        y.dtype = total.dtype = words.dtype  # not that of the first input, which holds integers
     return [y, None, total]
