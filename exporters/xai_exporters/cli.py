@@ -127,15 +127,17 @@ def _show_layers(cuts: Sequence[Candidate], json_place: str | None) -> None:
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     table.add_column("work before", justify="right")
     table.add_column("after", justify="right")
+    table.add_column("follows the image")
     for cut in cuts:
         sides = ", ".join(" x ".join(map(str, side)) for side in cut.sides) or "-"
         shares = (f"{100 * cut.before:.1f} %", f"{100 * cut.after:.1f} %")
-        table.add_row(", ".join(cut.names), cut.op, " x ".join(map(str, cut.shape)), sides, *shares)
+        table.add_row(", ".join(cut.names), cut.op, " x ".join(map(str, cut.shape)), sides, *shares, cut.follows or "-")
     # as wide as the names need: a terminal wraps a long line, but breaks no name that is copied
     console = _Console(highlight=False, markup=False, emoji=False, width=_UNBOUNDED)
     console.print(table)
     console.print(
-        f"\n{len(cuts)} cuts. Work is counted in multiply-adds; 'after' is repeated for each position by ReciproCAM.",
+        f"\n{len(cuts)} cuts. Work is counted in multiply-adds; 'after' is repeated for each position by ReciproCAM.\n"
+        "'follows the image' is measured on noise: whether the cells answer to patches at their own place.",
         style="dim",
     )
 

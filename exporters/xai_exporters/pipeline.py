@@ -27,7 +27,7 @@ from .bundle.rounding import why_unusable
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
 from .bundle.verify import Verified, check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
-from .cut.costs import Candidate, candidates
+from .cut.costs import Candidate, candidates, measured
 from .cut.plan import plan_cuts
 from .cut.scores.logits import drop_foreign_outputs, find_scores
 from .cut.split import split, whole
@@ -178,7 +178,8 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
     logits = find_scores(graph, request.output, request.task, request.decoder, len(network.labels))
     drop_foreign_outputs(graph, logits)
-    return candidates(graph, logits)
+    say("measuring where the maps' cells look")
+    return measured(graph, candidates(graph, logits))
 
 
 def _read(request: Request) -> tuple[TrainedNetwork, Request]:

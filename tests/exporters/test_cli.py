@@ -118,11 +118,11 @@ def test_list_layers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("residual.onnx", "--list-layers") == 0
     out = capsys.readouterr().out
     [line] = [x for x in out.splitlines() if x.startswith("layer1.0.conv1 ")]
-    assert " ".join(line.split()) == "layer1.0.conv1 Conv 4 x 8 x 10 4 x 8 x 10 41.2 % 58.8 %"
+    assert " ".join(line.split()) == "layer1.0.conv1 Conv 4 x 8 x 10 4 x 8 x 10 41.2 % 58.8 % yes"
     assert "layer1, layer1.0 " in out
     assert run("residual.onnx", "--list-layers", "--json", "-") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert set(rows[0]) == {"names", "tensor", "op", "shape", "sides", "before", "after"}
+    assert set(rows[0]) == {"names", "tensor", "op", "shape", "sides", "before", "after", "follows"}
     assert f"{len(rows)} cuts." in out
     assert [r["names"] for r in rows if r["sides"]] == [
         ["layer1.0.conv1"], ["layer1.0.relu"], ["layer1.0.conv2"],

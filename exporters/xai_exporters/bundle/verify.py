@@ -166,8 +166,7 @@ def _verify_framework(
     for name, difference in apart.items():
         if not difference > allowed:
             continue
-        # another framework's kernels add up in another order; the same runtime's do not
-        by_rounding = 0.0 if network.same_runtime else moved(name)
+        by_rounding = 0.0 if network.same_runtime else moved(name)  # other frameworks add up in another order
         said = f"the exported network differs from the source framework's own output by {difference:.1e} in {name!r}"
         if difference > _DECIDED * by_rounding:
             raise VerificationError(

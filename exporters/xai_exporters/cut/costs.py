@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -12,6 +13,7 @@ from ..graph.module_paths import whole_modules
 from ..graph.reading import ancestors, attribute, descendants
 from ..passes.clean import CleanGraph
 from .featuremap import find_grid, is_feature_map
+from .followed import follow_together, noise_for
 from .plan import side_tensors, without_batch
 from .scores.logits import Logits
 
@@ -47,6 +49,8 @@ class Candidate:
         sides: Shapes of the side tensors.
         before: Share of the network's multiply-adds in the head, 0 to 1.
         after: Share in the tail.
+        follows: Whether its cells were seen to answer to the image at their own place: yes, no, partly, or mixed (all positions
+            alike); None: not measured, or too few cells.
     """
 
     names: tuple[str, ...]
@@ -56,6 +60,17 @@ class Candidate:
     sides: tuple[tuple[int, ...], ...]
     before: float
     after: float
+    follows: str | None = None
+
+
+def measured(clean: CleanGraph, cuts: Sequence[Candidate]) -> list[Candidate]:
+    """The cuts with what `followed` sees of their maps, on noise."""
+    values = {str(value.name): value for node in clean.graph for value in node.outputs}
+    grids = [is_feature_map(clean, values[cut.tensor]) for cut in cuts]
+    maps = [(values[cut.tensor], grid) for cut, grid in zip(cuts, grids, strict=True) if grid is not None]
+    assert len(maps) == len(cuts)  # `candidates` has looked
+    seen = follow_together(clean, maps, *noise_for(clean)) if maps else []
+    return [replace(cut, follows=None if one is None else one.said) for cut, one in zip(cuts, seen, strict=True)]
 
 
 def candidates(clean: CleanGraph, logits: Logits) -> list[Candidate]:

@@ -32,6 +32,7 @@ Numbers = NDArray[np.float64]
 _SIDE = 4  # patches along a side
 _SIDE_OF_VOLUMES = 3
 _CELLS = 9  # fewer cells are too few for a correlation
+_TOGETHER = 1 << 28  # bytes of the maps that one run gives
 _CLEAR, _SHARE, _MIXED = -0.55, 0.3, -0.1
 
 
@@ -57,6 +58,13 @@ class Followed:
         return self.best <= _CLEAR and self.own > _SHARE * self.best
 
     @property
+    def said(self) -> str:
+        """In a word whether the map lies as the image does: yes, no, partly or mixed."""
+        if self.misplaced:
+            return "no"
+        return "mixed" if self.mixed else "yes" if self.best <= _CLEAR else "partly"
+
+    @property
     def mixed(self) -> bool:
         """Whether no place suits the cells' answers: all positions are mixed."""
         return self.best > _CLEAR and self.own > _MIXED
@@ -78,46 +86,82 @@ def follow(
         images: Two of the target's own image (`CleanGraph.image_of`), [2, ...]: patches of the second replace those of the first.
         further: The network's other inputs, [1, ...] or more each.
     """
-    if math.prod(grid.shape[1:]) < _CELLS:
-        return None
-    centres, answers = _answers(clean, target, grid, images, further or {})
-    flat = answers.reshape(len(answers), -1)
-    if not np.isfinite(flat).all() or not flat.any():
-        return None
-    logs = np.log(flat + 0.01 * flat.max())
-    logs -= logs.mean(axis=0)
-    return _place(logs, centres, grid.shape[1:])
+    [seen] = follow_together(clean, [(target, grid)], images, further)
+    return seen
+
+
+def follow_together(
+    clean: CleanGraph,
+    maps: Sequence[tuple[ir.Value, Grid]],
+    images: NDArray[Any],
+    further: Mapping[str, NDArray[Any]] | None = None,
+) -> list[Followed | None]:
+    """As `follow`, for several tensors that show one image: the network runs once for each patch."""
+    large = [i for i, (_, grid) in enumerate(maps) if math.prod(grid.shape[1:]) >= _CELLS]
+    seen: list[Followed | None] = [None] * len(maps)
+    while large:
+        sizes = np.cumsum([4 * math.prod(maps[i][1].shape) for i in large])
+        part = large[: max(1, int(np.searchsorted(sizes, _TOGETHER)))]
+        large = large[len(part) :]
+        centres, answers = _answers(clean, [maps[i] for i in part], images, further or {})
+        for i, changes in zip(part, answers, strict=True):
+            flat = changes.reshape(len(changes), -1)
+            if np.isfinite(flat).all() and flat.any():
+                logs = np.log(flat + 0.01 * flat.max())
+                seen[i] = _place(logs - logs.mean(axis=0), centres, maps[i][1].shape[1:])
+    return seen
+
+
+def noise_for(clean: CleanGraph) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """Two images of noise for the first input, and what the network takes beside them, if its preprocessing is not known."""
+    rng, feeds = np.random.default_rng(0), {}
+    for value in clean.graph.inputs:
+        shape = (2, *clean.shapes.two[str(value.name)][1:])
+        assert value.dtype is not None
+        kind = value.dtype.numpy()
+        drawn = (
+            rng.standard_normal(shape) if kind.kind == "f" else rng.integers(0, 256 if kind == np.uint8 else 2, shape)
+        )
+        feeds[str(value.name)] = np.asarray(drawn).astype(kind)
+    return feeds[str(clean.graph.inputs[0].name)], feeds
 
 
 def _answers(
-    clean: CleanGraph, target: ir.Value, grid: Grid, images: NDArray[Any], further: Mapping[str, NDArray[Any]]
-) -> tuple[Numbers, Numbers]:
-    """The patches' centres [P,2] (in volumes [P,3]), and each cell's change [P,h,w]."""
-    needed, image = ancestors([target]), clean.image_of(target)
+    clean: CleanGraph, maps: Sequence[tuple[ir.Value, Grid]], images: NDArray[Any], further: Mapping[str, NDArray[Any]]
+) -> tuple[Numbers, list[Numbers]]:
+    """The patches' centres [P,2] (in volumes [P,3]), and the change of each cell of each map, [P,h,w]."""
+    targets = [target for target, _ in maps]
+    needed, image = ancestors(targets), clean.image_of(targets[0])
     others = [value for value in clean.graph.inputs if value in needed and value is not image]
     inputs = [image, *others]
     further = {str(value.name): further[str(value.name)][:1] for value in others}
-    head = ir.convenience.extract(clean.graph, inputs, [target])
-    activation, *_ = to_channels_first(Emitter(head, "followed"), head.outputs[0], grid)
-    if activation is not head.outputs[0]:
-        activation.type = target.type
-        head.outputs.clear()
-        head.outputs.append(activation)
+    head = ir.convenience.extract(clean.graph, inputs, targets)
+    emit, arranged = Emitter(head, "followed"), []
+    for output, (target, grid) in zip(list(head.outputs), maps, strict=True):
+        activation, *_ = to_channels_first(emit, output, grid)
+        if activation is not output:
+            activation.type = target.type
+        arranged.append(activation)
+    head.outputs.clear()
+    head.outputs.extend(arranged)
     session = open_session(to_bytes(ir.Model(head, ir_version=IR_VERSION)), "the head", optimise=True)
-    name = str(activation.name)
+    names = [str(activation.name) for activation in arranged]
     axis = first_side(image, clean.shapes.two[str(image.name)][1:])
     size = images.shape[axis : axis + images.ndim - 2]
     sides = _sides(size)
-    base = run_single(session, images[:1], further)[name].astype(np.float64)
-    centres, answers = [], []
+    base = run_single(session, images[:1], further)
+    centres: list[list[float]] = []
+    answers: list[list[Numbers]] = [[] for _ in names]
     for place in np.ndindex(*sides):
         patch = [slice(k * n // m, (k + 1) * n // m) for k, n, m in zip(place, size, sides, strict=True)]
         where = (*(slice(None),) * axis, *patch)
         changed = images[:1].copy()
         changed[where] = images[1:][where]
-        answers.append(np.abs(run_single(session, changed, further)[name] - base).sum(axis=(0, 1)))
+        results = run_single(session, changed, further)
+        for name, changes in zip(names, answers, strict=True):
+            changes.append(np.abs(results[name].astype(np.float64) - base[name]).sum(axis=(0, 1)))
         centres.append([(k + 0.5) / m for k, m in zip(place, sides, strict=True)])
-    return np.array(centres), np.array(answers)
+    return np.array(centres), [np.array(changes) for changes in answers]
 
 
 def _sides(size: Sequence[int]) -> list[int]:

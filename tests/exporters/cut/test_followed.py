@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from xai_exporters.cut import choose as choosing
+from xai_exporters.cut import costs, followed
 from xai_exporters.cut.choose import Choice, follow_choice
-from xai_exporters.cut.featuremap import find_grid
+from xai_exporters.cut.featuremap import find_grid, is_feature_map
 from xai_exporters.cut.followed import Followed, follow
 from xai_exporters.cut.scores.logits import find_scores
 from xai_exporters.errors import LayerError
@@ -96,3 +98,27 @@ def test_mixed_positions_are_said(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     assert note is not None
     assert "answer to all parts of noise images alike" in note
     assert note in caplog.text
+
+
+def test_what_the_list_of_layers_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cut as `follow` sees it alone; and no of tokens whose order is taken wrongly, few at a time."""
+    graph, value = last_tokens("vit")
+    cut = costs.Candidate(
+        (), str(value.name), "LayerNormalization", find_grid(graph, value, "layer").shape, (), 0.5, 0.5
+    )
+    values_of = {str(v.name): v for v in values(graph)}
+    several = [replace(cut, tensor=name) for name, v in values_of.items() if is_feature_map(graph, v)]
+    assert len(several) > 10
+    together = costs.measured(graph, several)
+    monkeypatch.setattr(followed, "_TOGETHER", 1)
+    assert costs.measured(graph, several) == together
+    images, further = followed.noise_for(graph)
+    for one in together[::9]:
+        v = values_of[one.tensor]
+        alone = follow(graph, v, find_grid(graph, v, "layer"), images, further)
+        assert one.follows == (None if alone is None else alone.said)
+    assert "yes" in {one.follows for one in together}
+    grid = find_grid(graph, value, "layer")
+    order = tuple(map(int, np.arange(24).reshape(c.GRID)[:, ::-1].ravel()))
+    monkeypatch.setattr(costs, "is_feature_map", lambda *_: Grid("NTC", grid.shape, grid.prefix, order))
+    assert [one.follows for one in costs.measured(graph, [cut])] == ["no"]
