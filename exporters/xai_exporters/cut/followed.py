@@ -33,7 +33,7 @@ _SIDE = 4  # patches along a side
 _SIDE_OF_VOLUMES = 3
 _CELLS = 9  # fewer cells are too few for a correlation
 _TOGETHER = 1 << 28  # bytes of the maps that one run gives
-_CLEAR, _SHARE, _MIXED = -0.55, 0.3, -0.1
+_CLEAR, _SHARE, _MIXED, _NEARLY = -0.55, 0.3, -0.1, 0.8
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Followed:
         """In a word whether the map lies as the image does: yes, no, partly or mixed."""
         if self.misplaced:
             return "no"
-        return "mixed" if self.mixed else "yes" if self.best <= _CLEAR else "partly"
+        if self.mixed:
+            return "mixed"
+        return "yes" if self.best <= _CLEAR or self.own <= _NEARLY * self.best else "partly"
 
     @property
     def mixed(self) -> bool:

@@ -108,8 +108,7 @@ def in_standard_form(model: onnx.ModelProto, kind: str, floats: bool = False) ->
     if model is original and qdq is None:
         return TrainedNetwork(model, kind, notes=notes)
     # `_compare` holds each operator to one step; at the output these steps may add up, so there is no bound for that
-    rounds = qdq is not None or (codes is not None and not only_weights(original))
-    tolerance = STEPS if rounds else None
+    tolerance = STEPS if qdq is not None or (codes is not None and not only_weights(original)) else None
     if qdq is not None and qdq.beside is not None:
         tolerance = math.inf
 
