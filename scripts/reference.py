@@ -21,6 +21,7 @@ import xai_deploy.answer
 import xai_deploy.benchmark
 import xai_deploy.errors
 import xai_deploy.evaluation
+import xai_deploy.monitor
 import xai_deploy.records
 from xai_deploy.backends import backends
 from xai_deploy.cli.arguments import describe_options
@@ -36,6 +37,7 @@ PYTHON: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "benchmark": ("Benchmark", (xai_deploy.benchmark,)),
     "agreement": ("Agreement", (xai_deploy.agreement.compare, xai_deploy.agreement.recording)),
     "records": ("Records", (xai_deploy.records,)),
+    "monitor": ("Monitor", (xai_deploy.monitor,)),
     "exporters": ("Exporting", (xai_exporters,)),
 }
 """Page -> its title, and the modules whose public names it shows."""

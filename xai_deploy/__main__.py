@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "what explanations cost on this machine",
     "serve": "predictions and explanations over HTTP and gRPC",
     "records": "whether the records of explanations are still what was written; show and export them",
+    "monitor": "whether explanations still look as they did: alarms over windows of records",
 }
 
 

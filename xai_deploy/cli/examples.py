@@ -78,3 +78,16 @@ examples:
 exit status: 0 they are, 1 a record was changed, dropped, moved or cut off, 2 it could not be found out.
 written: nothing but text on standard output, and the files that are named.
 """
+
+MONITOR = """\
+examples:
+  xai-explain resnet50.xai val/ --records reference                   on the day of the deployment
+  xai-monitor records --reference reference                           windows of 100 records
+  xai-monitor records --reference reference --window 1d --report drift.html
+  xai-monitor records --reference reference.npz                       a recording of xai-check --record
+  xai-monitor records --reference reference --window 1h --last 1 --prometheus drift.prom
+  xai-monitor records --reference reference --json drift.json || echo "look at drift.json"
+
+exit status: 0 no window raises an alarm, 1 one does, 2 it could not be found out.
+written: nothing but lines on standard output, and the files that --json, --report and --prometheus name.
+"""

@@ -27,7 +27,9 @@ from ..explainer import Explainer
 from ..format.bundle import Bundle, Input
 from ..foundation import schema
 from ..foundation.arrays import array_digest
+from ..foundation.options import options_of
 from ..images.given import as_array
+from ..methods import create, methods
 from ..preprocess import Prepared
 from ..probabilities import has_probabilities, probabilities
 from ..version import __version__
@@ -123,10 +125,7 @@ def of_answer(
     )
     return {
         **_common(source, image, fields),
-        "prediction": tuple(
-            Predicted(one["class"], one["label"], one["probability"], one.get("value", one["logit"]))
-            for one in prediction
-        ),
+        "prediction": tuple(map(_predicted, prediction)),
         "target": target,
         "method": answer.method,
         "options": answer.options,
@@ -135,6 +134,12 @@ def of_answer(
         **_map(answer.raw, answer.signed, answer.constant, source),
         "stated_error": {name: float(value) for name, value in answer.diagnostics.items()},
     }
+
+
+def _predicted(one: Mapping[str, Any]) -> Predicted:
+    box = one.get("box")
+    number = one.get("value", one["logit"])
+    return Predicted(one["class"], one["label"], one["probability"], number, None if box is None else tuple(box))
 
 
 def of_arrays(
@@ -178,6 +183,7 @@ def of_arrays(
         return float(values[i]) if given == "logits" else None
 
     label = network.label(index)
+    own = options_of(create(method, options)) if method in methods else dict(options)  # with their defaults
     return {
         **_common(deployed.source, image, fields),
         "prediction": tuple(Predicted(int(i), network.label(int(i)), chance(i), logit(i)) for i in best),
@@ -185,8 +191,8 @@ def of_arrays(
             index, label, None, None, 1, None, *_asked(target, label), chance(index), logit(index), logit(index)
         ),
         "method": method,
-        "options": dict(options),
-        "seed": _seed(options),
+        "options": own,
+        "seed": _seed(own),
         "seconds": seconds,
         **_map(raw, signed, None, deployed.source),
         "stated_error": {name: float(value) for name, value in stated_error.items()},

@@ -78,19 +78,21 @@ class RecordedInput:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A class that the network predicts; for numbers that are no classes, a number.
+    """A class that the network predicts, or an object that it detects; for numbers that are no classes, a number.
 
     Attributes:
         index: The class; None for a number.
         label: Its label, or what the number is.
         probability: None if the network has none.
         logit: The class's logit, or the number; None if it is not known.
+        box: Of a detection, (left, top, right, bottom) in pixels of the photo.
     """
 
     index: int | None
     label: str
     probability: float | None
     logit: float | None
+    box: tuple[float, ...] | None = field(default=None, metadata=schema.LATER)
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Record:
         time: When it was made, UTC.
         source: The network and the runtime.
         input: The image.
-        prediction: The best classes, best first.
+        prediction: The best classes or detections, best first.
         target: What was explained.
         method: The method's name.
         options: All its options.

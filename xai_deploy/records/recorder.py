@@ -174,7 +174,7 @@ class Recorder:
             method: The method's name.
             target: The class that was asked for; None or -1 if the network chose it.
             given: What the scores are.
-            options: The method's options.
+            options: The method's options; a method of ours gets the defaults of the others.
             signed: 0 is neutral in the map, and values below it speak against the class.
             image: The image: a path, the bytes of a file, an array; None if it is not known.
             file: The file's name, if `image` is no path.
@@ -187,6 +187,7 @@ class Recorder:
 
         Raises:
             RecordsError: The arrays are no map and scores of this network, or the record can't be written.
+            OptionError: A method of ours has no such option.
         """
         content = of_arrays(
             deployed,

@@ -1,7 +1,7 @@
 """A map in a few numbers that two maps of different sizes can be compared by: what records keep and xai-monitor watches.
 
-The map is averaged over `CELLS` x `CELLS` equal cells of the network's input, so the numbers do not depend on the method's own
-resolution. p_i is a cell's share of the sum; what speaks against the target (below 0 in a signed map) counts as 0.
+The heatmap is averaged over `CELLS` x `CELLS` equal cells of the network's input, so the numbers do not depend on the method's own
+resolution. p_i is a cell's share of the sum. Of a signed map what is above 0 counts, what speaks against the target does not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
+from ..heatmap import heatmap
 
 Numbers = NDArray[np.float64]
 
@@ -57,15 +58,16 @@ def cells(maps: NDArray[Any]) -> Numbers:
 
 
 def shown(raw: NDArray[np.floating], signed: bool, size: tuple[int, ...]) -> Numbers:
-    """A raw map [h,w] -> the cells [CELLS,CELLS] at least 0 that the statistics count; of a volume [d,h,w] the mean of its slices.
+    """A raw map [h,w] -> the cells [CELLS,CELLS] that the statistics count; of a volume [d,h,w] the mean of its slices.
+
+    They are those of the heatmap; of a signed map those of the values above 0, at the input's size.
 
     Args:
         raw: The method's own values.
         signed: 0 is neutral, and values below it speak against the target.
         size: The network's input, (height, width) or (depth, height, width).
     """
-    values = raw if signed else raw - raw.min()
-    at_input = np.maximum(resample.resize(values, *size), 0)
+    at_input = np.maximum(resample.resize(raw, *size), 0) if signed else heatmap(raw[None], *size)[0]
     return cells(at_input if at_input.ndim == 2 else at_input.mean(axis=0))
 
 

@@ -17,7 +17,9 @@ import scipy.stats  # type: ignore[import-untyped]
 from xai_deploy import Bundle, Explainer, write_image
 from xai_deploy.errors import RecordsError
 from xai_deploy.foundation import schema
+from xai_deploy.foundation.options import options_of
 from xai_deploy.heatmap import heatmap
+from xai_deploy.methods import create
 from xai_deploy.records import Deployed, Record, Recorder, records
 from xai_deploy.records.record import RecordedMap, decode
 from xai_deploy.records.statistics import CELLS, cells, measure, shown
@@ -75,11 +77,11 @@ def test_extremes() -> None:
 
 
 def test_what_the_statistics_count() -> None:
-    """Of a positive map its heatmap up to a factor, of a signed one what is above 0, of a volume the mean of its slices."""
+    """Of a positive map its heatmap, of a signed one what is above 0, of a volume the mean of its slices."""
     raw = np.random.default_rng(2).standard_normal((4, 5)).astype(np.float32)
     own = shown(raw, False, (32, 40))
     heat = averaged(heatmap(raw[None], 32, 40)[0])
-    np.testing.assert_allclose((own - own.min()) / np.ptp(own), (heat - heat.min()) / np.ptp(heat), atol=1e-5)
+    np.testing.assert_allclose(own, heat, atol=1e-6)
     same = shown(np.array([[1.0, -9.0], [1.0, -9.0]], np.float32), True, (2, 2))
     np.testing.assert_array_equal(same, np.repeat([[1.0, 0.0]], 16, axis=1).repeat(32, axis=0))
     volume = np.stack([raw, 2 * raw, raw + 1])
@@ -171,7 +173,7 @@ def test_arrays_of_another_program(bundles: Bundles, tmp_path: Path) -> None:
     elsewhere = Deployed.elsewhere(Bundle.open(net.path), "triton 2.65", "cuda", "f16")
     heat, logits = np.random.default_rng(0).random((16, 20), np.float32), np.array([1.0, 3.0, 2.0, 0.0, -1.0])
     with Recorder(tmp_path / "r") as recorder:
-        recorder.record(elsewhere, heat, logits, "grad-cam", options={"relu": True, "seed": 3}, seconds=0.25)
+        recorder.record(elsewhere, heat, logits, "smoothgrad-of-another", options={"seed": 3}, seconds=0.25)
         shares = scipy.special.softmax(logits)
         recorder.record(
             elsewhere, heat, shares, "rise", target=2, given="probabilities", stated_error={"standard_error": 0.1}
@@ -180,7 +182,9 @@ def test_arrays_of_another_program(bundles: Bundles, tmp_path: Path) -> None:
     assert (one.source.backend, one.source.device, one.source.precision) == ("triton 2.65", "cuda", "f16")
     assert one.source.digest == Bundle.open(net.path).manifest.digest
     assert (one.target.index, one.target.label, one.target.chosen_by) == (1, tiny.LABELS[1], "network")
-    assert (one.seed, one.seconds, one.options) == (3, 0.25, {"relu": True, "seed": 3})
+    assert (one.seed, one.seconds, one.options) == (3, 0.25, {"seed": 3})
+    assert other.options == options_of(create("rise", {}))
+    assert other.seed == other.options["seed"]
     assert [p.probability for p in one.prediction] == pytest.approx(np.sort(shares)[::-1], rel=1e-5)
     assert [p.probability for p in other.prediction] == pytest.approx(np.sort(shares)[::-1], rel=1e-5)
     assert [p.logit for p in other.prediction] == [None] * 5
