@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _KEPT = 500  # costs of options that requests chose
 _NEW = 0.2  # share of a new measurement in a cost
-_MARGIN = 1.25  # a run may take so much longer than it usually does
+_MARGIN = 1.5  # a run may take so much longer than it usually does
 
 PREDICTION = "prediction"
 

@@ -134,7 +134,7 @@ def test_costs_are_known_when_it_is_ready(start: Start, backend: str) -> None:
         assert 0 < version.cost_of(name) < 10
     name, method, options = version.method(None, {})
     assert (name, options) == ("grad-cam", {})
-    assert version.cost(name, method, options) == 1.25 * version.cost_of(name)
+    assert version.cost(name, method, options) == 1.5 * version.cost_of(name)
     assert version.method("lime", {"seed": 3})[2] == {"samples": "20", "seed": 3}
 
 
