@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from .errors import NotApplicableError
 from .explainer import Explainer
 from .format.bundle import Manifest
 from .foundation.exits import printable
@@ -32,23 +31,6 @@ def gives(manifest: Manifest) -> Gives:
     if scores.kind == "vector":
         return "embedding" if scores.normalised else "numbers"
     return scores.kind
-
-
-def require_images(explainer: Explainer, bundle: str, what: str) -> None:
-    """Refuse a network of volumes, where maps of single images are measured.
-
-    Args:
-        explainer: The explainer of the bundle.
-        bundle: The bundle's name in messages.
-        what: What measures them.
-
-    Raises:
-        NotApplicableError: It takes volumes.
-    """
-    if explainer.network.input.depth is not None:
-        raise NotApplicableError(
-            f"{printable(bundle)}: the network takes volumes; {what} measures maps of images, xai-explain explains this network"
-        )
 
 
 def refuse_detector(explainer: Explainer, bundle: str, what: str) -> None:

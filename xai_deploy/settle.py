@@ -17,7 +17,7 @@ from .regions import Regions
 from .targets import Settled, Target, read
 
 Array = NDArray[np.float32]
-Size = tuple[int, int]
+Size = tuple[int, int] | None
 
 
 def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequence[Size]) -> Settled:
@@ -27,7 +27,7 @@ def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequen
         explainer: The network.
         images: What `Explainer.prepare` gave.
         target: As for `Explainer.explain`.
-        sizes: (height, width) of each photo; regions are given in its pixels.
+        sizes: (height, width) of each photo; regions are given in its pixels. None: in those of the network's input.
 
     Raises:
         TargetError: It is no target, or several; a region does not fit its image.

@@ -43,6 +43,11 @@ def top_overlap(a: Maps, b: Maps, share: float = 0.1) -> Numbers:
     return np.where(constant, np.nan, shared)
 
 
+def flat(maps: Maps) -> Maps:
+    """Maps [n, ...] of any rank, as those of volumes, in the form that the others take: [n,1,positions]."""
+    return maps.reshape(len(maps), 1, -1)
+
+
 def _rows(maps: Maps) -> Numbers:
     return np.asarray(maps, np.float64).reshape(*maps.shape[:-2], -1)
 

@@ -19,7 +19,7 @@ from ..caveats import Gives, gives
 from ..errors import NotApplicableError
 from ..explainer import Explainer
 from ..probabilities import has_probabilities, probabilities, why_none
-from ..similarity import spearman, top_overlap
+from ..similarity import flat, spearman, top_overlap
 from ..targets import Settled
 from .other_outputs import cosines, mean_iou, positions, require_same, settled, shared_positions
 
@@ -187,8 +187,7 @@ def compare(names: Sequence[str], reference: Explained, deployed: Explained) -> 
         other = deployed.heatmaps[title]
         if other.shape != heat.shape:  # the two networks may have inputs of different sizes
             other = resample.resize(other, *heat.shape[1:])
-        # the slices of volumes, one below the other
-        one, other = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (heat, other))
+        one, other = flat(heat), flat(other)
         # Both measures are NaN if a map is constant; `_defined` makes numbers of them.
         correlations[title] = _defined(spearman(one, other), one, other)
         overlaps[title] = _defined(top_overlap(one, other), one, other)

@@ -184,7 +184,7 @@ def _parser() -> Parser:
     parser.add_skip_bad(default=True)
     add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
     add("--boxes-of", choices=("all", "class"), default="all", help="all boxes, or those of the class explained")
-    add("--masks", metavar="DIR", help="folder of PNG masks with the images' names")
+    add("--masks", metavar="DIR", help="folder of PNG masks with the images' names; for volumes of .npy arrays")
     masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")

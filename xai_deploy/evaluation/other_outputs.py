@@ -43,7 +43,7 @@ def settled(
         explainers: The networks.
         inputs: Of each network its prepared images, [n, ...].
         target: What is explained.
-        sizes: (height, width) of each photo.
+        sizes: (height, width) of each photo; None for preprocessed volumes.
     """
     each = [settle_each(one, x, target, sizes) for one, x in zip(explainers, inputs, strict=True)]
     result: list[list[Settled] | TargetError] = []
@@ -80,10 +80,19 @@ def require_same(explainers: Sequence[Explainer], names: Sequence[str]) -> Gives
     """What all networks give.
 
     Raises:
-        NotApplicableError: They give different things.
+        NotApplicableError: They give different things, or take different ones.
     """
     first, *others = (gives(explainer.bundle.manifest) for explainer in explainers)
-    for own, name in zip(others, names[1:], strict=True):
+    takes, *other_takes = (takes_volumes(explainer) for explainer in explainers)
+    for own, volumes, name in zip(others, other_takes, names[1:], strict=True):
         if own != first:
             raise NotApplicableError(f"{names[0]} gives {GIVES[first]}, {name} {GIVES[own]}; they can't be compared")
+        if volumes != takes:
+            what = ("images", "volumes")
+            raise NotApplicableError(f"{names[0]} takes {what[takes]}, {name} {what[volumes]}; they can't be compared")
     return first
+
+
+def takes_volumes(explainer: Explainer) -> bool:
+    """Whether a network takes volumes or films, not images."""
+    return explainer.bundle.manifest.input.depth is not None

@@ -22,6 +22,7 @@ from ..methods.sets import expanded, rows
 from ..targets import Like, One
 from . import metrics as _metrics
 from .metrics import Column, Metric
+from .other_outputs import takes_volumes
 from .subjects import Subject
 from .truth import Boxes, Masks
 
@@ -36,6 +37,12 @@ TRUSTED_ALWAYS = ("srg", "road", "infidelity", "sensitivity-n", "max-sensitivity
 TRUSTED_MASKS = ("mass-accuracy", "rank-accuracy")
 TRUSTED_RANDOMISED = ("emprt",)
 WITH_REGIONS_AND_MASKS = ("region-truth",)
+
+_NEEDS = {
+    "region": "needs scores at each position, as segmentation has; leave this metric out",
+    "images": "is defined for images, and the network takes volumes; leave this metric out",
+}
+NO_BOXES = "boxes lie in images, and the network takes volumes; give --masks, a folder of .npy arrays [D,h,w]"
 
 COMPARED = (
     Column("same-prediction", "higher", percent=True),
@@ -68,6 +75,7 @@ class Plan:
         skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
         gives: What the networks give.
         inputs: What they take beside the images, as `NAME=FILE`; see `ByPath`.
+        volumes: The images are volumes, `.npy` files.
         made: The metrics with their options.
     """
 
@@ -86,6 +94,7 @@ class Plan:
     skip_bad: bool = True
     gives: Gives = "classes"
     inputs: Sequence[str] = ()
+    volumes: bool = False
     made: tuple[Metric, ...] = field(init=False)
     _beside: dict[str, ByPath] = field(init=False, default_factory=dict, repr=False, compare=False)
 
@@ -94,17 +103,23 @@ class Plan:
         object.__setattr__(self, "made", tuple(_metrics.create(name, options) for name, options in self.metrics))
         # A plan does not know its networks, so `run.check` refuses a metric whose randomised bundles are missing.
         dense = self.gives == "dense"
-        there = {"boxes": self.boxes is not None, "masks": self.masks is not None, "randomised": True, "region": dense}
+        there = {
+            "boxes": self.boxes is not None,
+            "masks": self.masks is not None,
+            "randomised": True,
+            "region": dense,
+            "images": not self.volumes,
+        }
         if self.gives in ("numbers", "embedding") and "class" in (self.boxes_of, self.masks_of):
             raise OptionError("--boxes-of class, --masks-of class: the network gives no classes; leave them out")
         for (name, _), metric in zip(self.metrics, self.made, strict=True):
             for need in metric.needs:
-                if need == "region" and not dense:
-                    raise OptionError(
-                        f"{name}: needs scores at each position, as segmentation has; leave this metric out"
-                    )
-                if not there[need]:
-                    raise OptionError(f"{name}: needs {need}; give --{need}, or leave this metric out")
+                if there[need]:
+                    continue
+                if need == "boxes" and self.volumes:
+                    raise OptionError(f"{name}: {NO_BOXES}; 'mass-accuracy' and 'segmentation' take them")
+                lacks = _NEEDS.get(need, f"needs {need}; give --{need}, or leave this metric out")
+                raise OptionError(f"{name}: {lacks}")
 
     @property
     def scores_boxes(self) -> bool:
@@ -238,6 +253,9 @@ def without_randomised(
     if TRUSTED not in named:
         return list(asked)
     lacking: dict[str, str] = {} if masks else dict.fromkeys(TRUSTED_MASKS, "give --masks")
+    if takes_volumes(subjects[0].explainer):
+        of_images = (n for n in TRUSTED_ALWAYS if "images" in _metrics.create(n, {}).needs)
+        lacking |= dict.fromkeys(of_images, "it is defined for images")
     if not any(subject.randomised for subject in subjects):
         lacking |= dict.fromkeys(TRUSTED_RANDOMISED, "export with xai-export --randomise N")
     out = {name: advice for name, advice in lacking.items() if name not in named}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..methods import create as create_method
 from ..methods.method import require_roles
-from ..preprocess import Prepared, read_pixels
-from ..similarity import spearman, top_overlap
+from ..preprocess import Prepared, photo_size, read_pixels
+from ..settle import Size
+from ..similarity import flat, spearman, top_overlap
 from ..targets import Settled, read
 from ..targets.top import TopTarget
 from .metrics import Case
@@ -119,9 +121,9 @@ class _Read:
     """One image after reading: its pixels are kept only as the networks' inputs."""
 
     path: Path
-    size: tuple[int, int]
+    size: Size
     boxes: tuple[Box, ...] | None
-    mask: NDArray[np.bool_] | NDArray[np.uint8] | None  # the classes, if the plan asks for those of a class
+    mask: NDArray[Any] | None  # booleans; the classes, if the plan asks for those of a class
     inputs: list[Prepared]  # one per network, a single row each
     settled: list[Settled] = field(default_factory=list)  # likewise, for networks that give no classes
 
@@ -132,16 +134,16 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
     for path in paths:
         try:
             pixels = read_pixels(path, spec, plan.max_pixels, plan.input_range)
-            height, width = pixels.shape[:2]
-            boxes = plan.boxes.of(path, height, width) if plan.boxes else None
-            mask = _mask(plan, path, height, width)
+            size = photo_size(pixels, spec)
+            boxes = plan.boxes.of(path, *size) if plan.boxes and size else None
+            mask = _mask(plan, path, pixels.shape[: len(spec.size)] if size else spec.size)
             inputs = [subject.explainer.prepare(pixels, plan.beside(subject).of([path])) for subject in subjects]
         except InputError as error:  # includes TruthError: the annotation may not fit this image
             if not plan.skip_bad:
                 raise
             skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
-        images.append(_Read(path, (height, width), boxes, mask, inputs))
+        images.append(_Read(path, size, boxes, mask, inputs))
     if plan.gives != "classes" and images:
         images = _settle(subjects, plan, images, skipped)
     rows: list[Line] = []
@@ -170,14 +172,14 @@ def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tu
     return rows, skipped
 
 
-def _mask(plan: Plan, path: Path, height: int, width: int) -> NDArray[np.bool_] | NDArray[np.uint8] | None:
+def _mask(plan: Plan, path: Path, size: tuple[int, ...]) -> NDArray[Any] | None:
     if plan.masks is None:
         return None
     of = plan.masks.of if plan.masks_of == "all" else plan.masks.classes
-    return of(path, height, width)
+    return of(path, *size)
 
 
-def _object(mask: NDArray[np.bool_] | NDArray[np.uint8], target: int) -> NDArray[np.bool_]:
+def _object(mask: NDArray[Any], target: int) -> NDArray[np.bool_]:
     """The object's pixels: the mask itself, or those of the class explained."""
     return np.asarray(mask if mask.dtype == bool else mask == target)
 
@@ -212,10 +214,12 @@ def _case(
         boxes = image.boxes or ()
         if plan.boxes_of == "class":
             boxes = of_class(boxes, int(target), labels, manifest.classes)
-        inside = region(boxes, *image.size, spec)
+        inside = region(boxes, *image.size, spec) if boxes and image.size else None
         # An object outside the crop is one that the network can't see: the image counts as one without boxes.
-        regions.append(inside if inside.any() else None)
-        covered = None if image.mask is None else mask_region(_object(image.mask, int(target)), spec)
+        regions.append(inside if inside is not None and inside.any() else None)
+        covered = None if image.mask is None else _object(image.mask, int(target))
+        if covered is not None and image.size is not None:  # else the volume was preprocessed, and its mask with it
+            covered = mask_region(covered, spec)
         masks.append(covered if covered is not None and covered.any() else None)
     return Case(
         subject.explainer,
@@ -279,7 +283,8 @@ def _alike(reference: NDArray[np.float32], heat: NDArray[np.float32]) -> dict[st
     """The columns that compare two networks' maps."""
     if heat.shape != reference.shape:
         heat = resample.resize(heat, *reference.shape[1:])
-    return {"rank-correlation": spearman(reference, heat), "top10-overlap": top_overlap(reference, heat)}
+    one, other = flat(reference), flat(heat)
+    return {"rank-correlation": spearman(one, other), "top10-overlap": top_overlap(one, other)}
 
 
 def _rows(

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import XaiError
+from ..errors import OptionError, XaiError
 from ..explainer import Explainer
 from ..format.places import numbered, require_folder
 from ..foundation.exits import printable
@@ -27,8 +27,8 @@ from ..targets import One
 from . import dataset, report, summary, tables
 from .metrics import Column
 from .metrics import metrics as known_metrics
-from .other_outputs import require_same
-from .plan import Plan, choose_methods, choose_metrics, without_randomised
+from .other_outputs import require_same, takes_volumes
+from .plan import NO_BOXES, Plan, choose_methods, choose_metrics, without_randomised
 from .run import OnChunk, measure
 from .subjects import Subject, open_subjects, warn_of_classes
 from .summary import Group
@@ -111,7 +111,7 @@ def evaluate(
 
     Args:
         bundles: A bundle, or several that are compared with the first.
-        images: Folder of images.
+        images: Folder of images, of `.npy` files for networks of volumes.
         out: Folder for the results; None: in `OUT`, a folder named after that of the images, with a number if it holds another
             evaluation.
         methods: Names, or pairs of a name and its options; None: all that the bundles' graphs allow, except the slow ones.
@@ -120,7 +120,7 @@ def evaluate(
             ("#3") or a `Like` for other networks.
         boxes: The objects' boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files.
         boxes_of: "all" boxes, or those of the "class" explained.
-        masks: Folder of PNG masks with the images' names.
+        masks: Folder of PNG masks with the images' names, for volumes of `.npy` arrays [D,h,w].
         masks_of: "all" that is not black in them, or the pixels of the "class" explained: those with its index as grey value.
         recursive: Take the images in sub folders, too.
         skip_bad: Skip and list images that can't be read, instead of stopping at the first one.
@@ -152,11 +152,14 @@ def evaluate(
         warn_of_classes(subjects)
     root = Path(images)
     apart = [Path(folder) for folder in (masks, out or OUT) if folder]
-    covered = None if masks is None else read_masks(masks, root, apart=apart)
+    volumes = takes_volumes(subjects[0].explainer)
+    if volumes and boxes is not None:
+        raise OptionError(f"--boxes {os.fspath(boxes)}: {NO_BOXES}")
+    covered = None if masks is None else read_masks(masks, root, apart=apart, volumes=volumes)
     boxed = None if boxes is None else _read_boxes(boxes, root, apart, subjects if boxes_of == "class" else ())
     plan = Plan(
         root,
-        dataset.find(root, limit, seed, apart, recursive),
+        dataset.find(root, limit, seed, apart, recursive, volumes),
         choose_methods(methods, subjects),
         asked,
         target,
@@ -170,6 +173,7 @@ def evaluate(
         skip_bad=skip_bad,
         gives=own,
         inputs=inputs,
+        volumes=volumes,
     )
     return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..caveats import refuse_detector, require_images, warn_of
+from ..caveats import refuse_detector, warn_of
 from ..errors import XaiError
 from ..explainer import Explainer
 from ..format.randomised import step_of_name
@@ -71,7 +71,6 @@ def open_subjects(
         for backend in backends:
             made = [opened(path, backend) for path in paths]  # the trained network, then its randomised ones
             _check_randomised(made)
-            require_images(made[0], bundle, "xai-evaluate")
             refuse_detector(made[0], bundle, "xai-evaluate")
             if backend == backends[0]:  # warn once per bundle
                 warn_of(made[0], bundle)

@@ -12,7 +12,7 @@ from .npy import is_npy
 from .read import SUFFIXES
 
 
-def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) -> list[Path]:
+def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), volumes: bool = False) -> list[Path]:
     """The image files in a folder, in the order of their paths. Hidden files and folders are left out.
 
     Links to files are followed. Links to folders are not. If there is no image file, arrays (`.npy`) are the images.
@@ -21,6 +21,7 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) 
         root: The folder.
         recursive: Take its sub folders, too.
         apart: Folders to leave out, because their pictures are no images of the data set: masks, results.
+        volumes: Arrays alone are looked for.
 
     Raises:
         ImageFileError: There is no such folder, it can't be read, or it holds no image file.
@@ -43,12 +44,13 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = ()) 
         ]
         files += [Path(folder, name) for name in names if _is_image(name)]
         arrays += [Path(folder, name) for name in names if not name.startswith(".") and is_npy(Path(name))]
-    files = files or arrays  # results of xai-explain lie beside pictures
+    files = arrays if volumes else files or arrays  # results of xai-explain lie beside pictures
     if not files and is_bundle(root):
         raise ImageFileError(f"{root}: is a bundle, not an image; {ORDER}")
     if not files:
         where = "in this folder or below it" if recursive else "directly in this folder"
-        raise ImageFileError(f"{root}: no image files {where} ({', '.join(sorted(SUFFIXES))})")
+        what = "no volumes (.npy)" if volumes else f"no image files ({', '.join(sorted(SUFFIXES))})"
+        raise ImageFileError(f"{root}: {what} {where}")
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import volumes
 from ..format.bundle import Input
-from ..preprocess import Prepared, as_photo
+from ..preprocess import Prepared, as_photo, photo_size
 
 SIDE = 256  # pixels; a thumbnail of 256 x 256 has 196 kB, as much as a heatmap of 224 x 224
 
@@ -24,8 +23,7 @@ def thumbnail(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def small(image: NDArray[Any] | Prepared, spec: Input) -> tuple[tuple[int, int] | None, NDArray[np.uint8] | None]:
     """The size of a photo, or of a volume's slices, and its thumbnail; None for floats and prepared inputs, which are no photos."""
     if spec.depth is not None and not isinstance(image, Prepared):
-        size = None if volumes.is_preprocessed(image, spec) else (image.shape[1], image.shape[2])
-        return size, thumbnail(as_photo(image, spec))
+        return photo_size(image, spec), thumbnail(as_photo(image, spec))
     if isinstance(image, Prepared) or (image.dtype != np.uint8 and spec.preprocess.range is None):
         return None, None
     photo = as_photo(image, spec)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xai_deploy import Explainer, Explanation, write_image
 from xai_deploy import volumes as slices
-from xai_deploy.cli import check, evaluate, explain
+from xai_deploy.cli import check, explain
 from xai_deploy.errors import InputError, NotApplicableError
 from xai_deploy.pictures import Style, overlay
 from xai_deploy.preprocess import Prepared
@@ -75,8 +75,6 @@ def test_files(resnet: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert explain.main([bundle, str(tmp_path / name), "-o", str(tmp_path / "not")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "not").exists() or not list((tmp_path / "not").glob("*.png"))
-    assert evaluate.main([bundle, str(tmp_path), "-o", str(tmp_path / "eval")]) == 2
-    assert "the network takes volumes; xai-evaluate measures maps of images" in capsys.readouterr().err
     assert check.main([bundle, bundle, files[0], "-m", "grad-cam"]) == 0
 
 

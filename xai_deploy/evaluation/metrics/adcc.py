@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...similarity import pearson
+from ...similarity import flat, pearson
 from .confidence import drop
 from .metric import Case, Column, Masking, Numbers, metrics
 
@@ -87,14 +87,14 @@ _PARTS = ("adcc:coherency", "adcc:complexity", "adcc:drop")
 
 def coherency(case: Case, masked: Masking) -> Numbers:
     """Coherency per image, [n]."""
-    coherent: Numbers = (pearson(case.heatmaps, case.again(masked)) + 1) / 2
+    coherent: Numbers = (pearson(flat(case.heatmaps), flat(case.again(masked))) + 1) / 2
     coherent[np.isnan(coherent)] = 0  # Pearson is not defined for a constant map
     return coherent
 
 
 def complexity(case: Case) -> Numbers:
     """Complexity per image, [n]."""
-    means: Numbers = np.abs(case.heatmaps.astype(np.float64)).mean(axis=(1, 2))
+    means: Numbers = np.abs(flat(case.heatmaps).astype(np.float64)).mean(axis=(1, 2))
     return means
 
 

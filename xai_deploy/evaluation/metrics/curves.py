@@ -131,7 +131,7 @@ def flipped(
         for start in range(0, count + 1, _BATCH):
             rows = slice(start, min(start + _BATCH, count + 1))
             # Step s has changed the taken[s] first pixels: [H,W] < [b,1,1] -> [b,H,W], then an axis for the colours.
-            reached = case.layered(rank[None] < taken[rows, None, None])
+            reached = case.layered(np.stack([rank < count for count in taken[rows]]))
             p[image, rows] = case.predict(np.where(reached, then, first), np.full(len(reached), image))
     return taken / size, p
 

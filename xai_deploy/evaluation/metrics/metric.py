@@ -60,7 +60,7 @@ class Case:
         x: The network's inputs [n, ...], in its own layout and dtype.
         logits: [n,classes].
         target: The classes explained, [n].
-        heatmaps: [n,H,W] in [0,1].
+        heatmaps: [n,H,W] in [0,1]; of volumes [n,D,H,W], here and in all that follows.
         regions: The object's pixels [H,W] from its boxes; None for an image without boxes.
         masks: The object's pixels [H,W] from its mask; None for an image without a mask.
         randomised: The same network several times, with more and more of its weights random, beginning at the output.
@@ -119,7 +119,7 @@ class Case:
         assert self.settled is not None  # metrics that need regions are refused for other networks
         assert self.settled.where is not None
         where = self.settled.where[:, 0]
-        shares = where / where.max(axis=(1, 2), keepdims=True)
+        shares = where / where.max(axis=tuple(range(1, where.ndim)), keepdims=True)
         grown = resample.resize(shares, *self.heatmaps.shape[1:], interpolation="nearest")
         return [np.asarray(one >= 0.5) for one in grown]
 
@@ -183,7 +183,8 @@ class Metric(Protocol):
     """A metric with its options fixed."""
 
     needs: ClassVar[frozenset[str]]
-    """What it needs besides images: "boxes", "masks", "randomised", "region" (of dense scores)."""
+    """What it needs besides images: "boxes", "masks", "randomised", "region" (of dense scores). "images": it is not defined for
+    volumes."""
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """Its columns, given the number of randomised networks."""

@@ -22,7 +22,8 @@ _BATCH = 32  # inputs in memory at a time
 class Infidelity:
     """mean over squares S of (b * sum of the map in S - (p(x) - p(x without S)))^2. Lower is better.
 
-    Yeh et al. 2019 (arXiv:1901.09392), definition 2.1 for the removal of squares.
+    Yeh et al. 2019 (arXiv:1901.09392), definition 2.1 for the removal of squares. In volumes a square goes through the same share
+    of the slices.
 
     b scales the map so that the figure is least (their equation 4), since a map in [0,1] has no unit. The map is taken as what each
     pixel contributes; Quantus 0.6 takes it as a gradient, times the change of the pixels, and removes blocks one after the other.
@@ -53,14 +54,14 @@ class Infidelity:
 
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
-        height, width = case.heatmaps.shape[1:]
-        side = max(round(self.patch * min(height, width)), 1)
+        *deep, height, width = shape = case.heatmaps.shape[1:]
+        sides = [max(round(self.patch * side), 1) for side in (*deep, *[min(height, width)] * 2)]
         rng = np.random.default_rng(self.seed)
-        corners = rng.integers((height - side + 1, width - side + 1), size=(self.samples, 2))
-        rows, columns = np.arange(height)[:, None], np.arange(width)
-        removed = np.stack(
-            [(rows >= y) & (rows < y + side) & (columns >= x) & (columns < x + side) for y, x in corners.tolist()]
-        )
+        last = [size - side + 1 for size, side in zip(shape, sides, strict=True)]
+        corners = rng.integers(last, size=(self.samples, len(shape)))
+        removed = np.zeros((self.samples, *shape), bool)
+        for one, corner in zip(removed, corners.tolist(), strict=True):
+            one[tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))] = True
         sums, drops = _sums_and_drops(case, removed, self.baseline)
         if self.rescale:
             power = (sums**2).sum(axis=1)

@@ -36,7 +36,7 @@ class Road:
     noise: float = 0.01
     seed: int = 0
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})  # eight neighbours are those of a plane
 
     def __post_init__(self) -> None:
         if not 0 <= self.noise < np.inf or self.seed < 0:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...similarity import spearman
+from ...similarity import flat, spearman
 from .metric import Case, Column, Numbers, metrics
 
 
@@ -29,7 +29,7 @@ class Sanity:
     def measure(self, case: Case) -> Mapping[str, Numbers]:
         """See `Metric`."""
         return {
-            column.name: spearman(case.heatmaps, case.explain(case.x, case.wanted, other))
+            column.name: spearman(flat(case.heatmaps), flat(case.explain(case.x, case.wanted, other)))
             # for the class of the trained network's map: the randomised network may predict another
             for column, other in zip(self.columns(len(case.randomised)), case.randomised, strict=True)
         }

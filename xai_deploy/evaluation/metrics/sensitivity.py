@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import NotApplicableError
-from ...similarity import pearson
+from ...similarity import flat, pearson
 from .metric import Case, Column, Numbers, metrics
 
 
@@ -36,4 +36,4 @@ class ClassSensitivity:
         most, least = (
             case.explain(case.x, case.of_class(rank)) for rank in (case.logits.argmax(1), case.logits.argmin(1))
         )
-        return {"class-sensitivity": pearson(most, least)}
+        return {"class-sensitivity": pearson(flat(most), flat(least))}

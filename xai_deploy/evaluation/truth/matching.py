@@ -33,17 +33,24 @@ class Matcher:
         by_stem: The names lack the files' endings.
         annotations: File or folder of the annotations; pictures in such a folder inside the root (masks) are not images.
         apart: More folders whose pictures are not images.
+        volumes: The images are volumes, `.npy` files.
     """
 
     def __init__(
-        self, names: Iterable[str], root: Path, by_stem: bool, annotations: Path, apart: Iterable[Path] = ()
+        self,
+        names: Iterable[str],
+        root: Path,
+        by_stem: bool,
+        annotations: Path,
+        apart: Iterable[Path] = (),
+        volumes: bool = False,
     ) -> None:
         if not root.is_dir():
             raise TruthError(f"{root}: not a folder; give the folder of the images")
         self._root = Path(os.path.abspath(root))
         self._annotations = Path(os.path.abspath(annotations))
         self._apart = (self._annotations, *apart)
-        self._by_stem = by_stem
+        self._by_stem, self._volumes = by_stem, volumes
         self._names: dict[_Parts, str] = {}
         self._namesakes: dict[str, list[_Parts]] = defaultdict(list)
         for name in names:
@@ -112,7 +119,7 @@ class Matcher:
     def _images(self) -> dict[str, list[_Parts]]:
         """Last part of the key -> images under the root. All of them are listed, even if `find` is asked for a few."""
         images: dict[str, list[_Parts]] = defaultdict(list)
-        for image in find(self._root, apart=self._apart):
+        for image in find(self._root, apart=self._apart, volumes=self._volumes):
             parts = _parts(image.relative_to(self._root).as_posix())
             images[self._key(parts)[-1]].append(parts)
         return images

@@ -45,12 +45,15 @@ def region(boxes: Iterable[Box], height: int, width: int, spec: Input) -> NDArra
 
 
 def mask_region(mask: NDArray[np.bool_], spec: Input) -> NDArray[np.bool_]:
-    """The mask [h,w] of an image at the centres of the pixels [H,W] of the network's input; False outside the image."""
-    y, x = _centres(mask.shape[0], mask.shape[1], spec)
+    """The mask [h,w] of an image at the centres of the pixels [H,W] of the network's input; False outside the image.
+
+    The mask [D,h,w] of a volume gives [D,H,W]."""
+    *_, height, width = mask.shape
+    y, x = _centres(height, width, spec)
     rows, columns = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
     # A padded input has centres outside the image: clip the indices for the look-up, then set those pixels to False.
-    known = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
-    seen: NDArray[np.bool_] = mask[np.ix_(rows.clip(0, mask.shape[0] - 1), columns.clip(0, mask.shape[1] - 1))] & known
+    known = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    seen: NDArray[np.bool_] = mask[..., rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)] & known
     return seen
 
 
