@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from .errors import NotApplicableError
 from .explainer import Explainer
 from .format.bundle import Manifest
 from .foundation.exits import printable

@@ -96,7 +96,7 @@ class Input:
     """
 
     name: str
-    layout: Literal["NCHW", "NHWC", "NCDHW", "NDHWC"]
+    layout: Literal["NCHW", "NHWC", "NCDHW", "NDHWC", "NDCHW"]
     channels: int
     height: int
     width: int
@@ -112,7 +112,7 @@ class Input:
     @property
     def slice(self) -> Input:
         """One slice of a volume, as if the network took images."""
-        layout: Literal["NCHW", "NHWC"] = "NCHW" if self.channel_axis == 1 else "NHWC"
+        layout: Literal["NCHW", "NHWC"] = "NHWC" if self.layout.endswith("C") else "NCHW"
         return replace(self, layout=layout, depth=None)
 
     @property
@@ -123,7 +123,8 @@ class Input:
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one input in the network's own layout."""
-        return (self.channels, *self.size) if self.channel_axis == 1 else (*self.size, self.channels)
+        before = self.channel_axis - 1  # the sides before the channels
+        return (*self.size[:before], self.channels, *self.size[before:])
 
     def arranged(self, planes: NDArray[Any]) -> NDArray[Any]:
         """Planes [n,C,H,W], or [n,D,C,H,W] of volumes, in the network's own layout and element type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from ..graph.positions.strand import NONE, Coordinates, Strand, contracted, cove
 from ..passes.clean import CleanGraph
 
 _FORMS = "a layer to explain gives [N,K,h,w], [N,h,w,K], or tokens of an image's patches [N,T,K]"
-_OF_VOLUMES = "a layer to explain gives [N,K,d,h,w] or [N,d,h,w,K], with the slices of the volume"
+_OF_VOLUMES = (
+    "a layer to explain gives [N,K,d,h,w], [N,d,h,w,K], or tokens of patches [N,T,K], with the slices of the volume"
+)
 _NAMES = {2: ("rows", "columns"), 3: ("slices", "rows", "columns")}
 
 
@@ -36,7 +39,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
             f"{name!r} is no feature map: its first axis is not the batch alone but counts windows, heads or positions too (shape "
             f"{list(whole)} for {_images(clean)}); {forms}"
         )
-    if shape is None or len(shape) not in ((2, 3) if rank == 3 else (4,)):
+    if shape is None or len(shape) not in (2, rank):
         raise LayerError(f"{name!r} has shape {['N', *whole[1:]]}: {forms}; --list-layers shows those that do")
     traced = clean.traced(value)
     strands = () if traced is None else traced.strands
@@ -130,22 +133,26 @@ def _tokens(strand: Strand, shape: Sequence[int], name: str) -> Grid | None:
     merged = contracted(strand, [2], True)
     if not merged.axes <= {1}:
         return None
-    y, x = (full(a, 1, tokens).reshape(-1) for a in merged.places)
-    known = np.flatnonzero((y != NONE) & (x != NONE))  # class and register tokens have no position
+    places = np.stack([full(a, 1, tokens).reshape(-1) for a in merged.places])  # y and x; z, y and x in a volume
+    known = np.flatnonzero((places != NONE).all(axis=0))  # class and register tokens have no position
     if len(known) < 2:
         return None
     first, last = int(known[0]), int(known[-1]) + 1
-    y, x = y[first:last], x[first:last]
-    h, w = len(np.unique(y)), len(np.unique(x))
-    order = np.lexsort((x, y))  # by y, then by x
-    # h * w tokens without a gap; each row of the grid has one y, and the same x as the others
-    complete = len(known) == h * w == last - first and (y[order] == np.repeat(np.unique(y), w)).all()
-    if not complete or (x[order] != np.tile(np.unique(x), h)).any():
+    places = places[:, first:last]
+    steps = [np.unique(axis) for axis in places]
+    sizes = tuple(map(len, steps))
+    order = np.lexsort(places[::-1])  # by z, then by y, then by x
+    # as many tokens as the grid has cells, without a gap; each cell has the coordinates of its slice, row and column
+    if not len(known) == math.prod(sizes) == last - first:
+        return None
+    cells = np.stack([axis.reshape(-1) for axis in np.meshgrid(*steps, indexing="ij")])
+    if (places[:, order] != cells).any():
         return None
     if last != tokens:
-        raise LayerError(f"{name!r} holds tokens whose grid of {h} x {w} does not come last; split at another layer")
+        shown = " x ".join(map(str, sizes))
+        raise LayerError(f"{name!r} holds tokens whose grid of {shown} does not come last; split at another layer")
     in_order = (np.diff(order) == 1).all()
-    return Grid("NTC", (channels, h, w), first, None if in_order else tuple(map(int, order)))
+    return Grid("NTC", (channels, *sizes), first, None if in_order else tuple(map(int, order)))
 
 
 def _why(strands: Sequence[Strand], rank: int) -> str:

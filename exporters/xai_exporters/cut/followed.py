@@ -21,7 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ..graph.emit import Emitter
-from ..graph.layouts import Grid, first_side, to_channels_first
+from ..graph.layouts import Grid, sides, to_channels_first
 from ..graph.measure import open_session, run_single
 from ..graph.reading import ancestors
 from ..graph.writing import IR_VERSION, to_bytes
@@ -148,25 +148,26 @@ def _answers(
     head.outputs.extend(arranged)
     session = open_session(to_bytes(ir.Model(head, ir_version=IR_VERSION)), "the head", optimise=True)
     names = [str(activation.name) for activation in arranged]
-    axis = first_side(image, clean.shapes.two[str(image.name)][1:])
-    size = images.shape[axis : axis + images.ndim - 2]
-    sides = _sides(size)
+    axes = sides(image, clean.shapes.two[str(image.name)][1:])
+    size = [images.shape[axis] for axis in axes]
+    counts = _counts(size)
     base = run_single(session, images[:1], further)
     centres: list[list[float]] = []
     answers: list[list[Numbers]] = [[] for _ in names]
-    for place in np.ndindex(*sides):
-        patch = [slice(k * n // m, (k + 1) * n // m) for k, n, m in zip(place, size, sides, strict=True)]
-        where = (*(slice(None),) * axis, *patch)
+    for place in np.ndindex(*counts):
+        where = [slice(None)] * images.ndim
+        for axis, k, n, m in zip(axes, place, size, counts, strict=True):
+            where[axis] = slice(k * n // m, (k + 1) * n // m)
         changed = images[:1].copy()
-        changed[where] = images[1:][where]
+        changed[tuple(where)] = images[1:][tuple(where)]
         results = run_single(session, changed, further)
         for name, changes in zip(names, answers, strict=True):
             changes.append(np.abs(results[name].astype(np.float64) - base[name]).sum(axis=(0, 1)))
-        centres.append([(k + 0.5) / m for k, m in zip(place, sides, strict=True)])
+        centres.append([(k + 0.5) / m for k, m in zip(place, counts, strict=True)])
     return np.array(centres), [np.array(changes) for changes in answers]
 
 
-def _sides(size: Sequence[int]) -> list[int]:
+def _counts(size: Sequence[int]) -> list[int]:
     """How many patches lie along each axis: each patch is a run of the head, so volumes have fewer."""
     return [min(_SIDE, n) if len(size) == 2 else min(_SIDE_OF_VOLUMES, n) for n in size]
 

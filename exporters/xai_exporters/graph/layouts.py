@@ -1,11 +1,12 @@
 """The layouts of activations: [N,K,h,w], [N,h,w,K], and tokens [N,T,K] that form a grid after a prefix, in any order.
 
 A bundle's activation is always [N,K,h,w]: the head brings the tensor into that form, the tail brings it back. Volumes have one axis
-more, their slices: [N,K,d,h,w] and [N,d,h,w,K].
+more, their slices: [N,K,d,h,w] and [N,d,h,w,K]. An input may also be [N,D,C,H,W]: frames, each of which is an image.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from .emit import Emitter
 from .reading import ancestors, attribute, constant_of, data_inputs
 
 Layout = Literal["NCHW", "NHWC", "NTC", "NCDHW", "NDHWC"]
+InputLayout = Literal["NCHW", "NHWC", "NCDHW", "NDHWC", "NDCHW"]
 
 _CHANNELS_FIRST = {
     "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool",
@@ -28,8 +30,9 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
-_FIRST: tuple[Layout, Layout] = ("NCHW", "NCDHW")
-_LAST: tuple[Layout, Layout] = ("NHWC", "NDHWC")
+_Ordered = Literal["NCHW", "NHWC", "NCDHW", "NDHWC"]
+_FIRST: tuple[_Ordered, _Ordered] = ("NCHW", "NCDHW")
+_LAST: tuple[_Ordered, _Ordered] = ("NHWC", "NDHWC")
 _TO_FIRST = {4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}  # the `perm` of a Transpose, by rank
 _TO_LAST = {4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
@@ -58,19 +61,20 @@ def to_channels_first(emit: Emitter, value: ir.Value, grid: Grid) -> list[ir.Val
     if grid.layout in _LAST:
         rank = len(grid.shape) + 1
         return [emit.node("Transpose", [value], "channels_first", {"perm": [0, rank - 1, *range(1, rank - 1)]})]
-    channels, h, w = grid.shape
+    channels, *places = grid.shape
+    count = math.prod(places)
     parts = []
     patches = value
     if grid.prefix:
         # one constant for each bound of the two slices along axis 1: 0, 1 (the axis itself), prefix, prefix + hw
-        numbers = sorted({0, 1, grid.prefix, grid.prefix + h * w})
+        numbers = sorted({0, 1, grid.prefix, grid.prefix + count})
         bound = {n: emit.ints([n], f"tokens_{n}") for n in numbers}
-        patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + h * w], bound[1]], "patches")
+        patches = emit.node("Slice", [value, bound[grid.prefix], bound[grid.prefix + count], bound[1]], "patches")
         parts = [emit.node("Slice", [value, bound[0], bound[grid.prefix], bound[1]], "prefix")]
     if grid.order is not None:
         patches = emit.node("Gather", [patches, emit.ints(grid.order, "grid_order")], "in_order", {"axis": 1})
     rows = emit.node("Transpose", [patches], "channels_first", {"perm": [0, 2, 1]})  # [N,K,hw]
-    return [emit.node("Reshape", [rows, emit.ints([-1, channels, h, w], "grid_shape")], "grid"), *parts]
+    return [emit.node("Reshape", [rows, emit.ints([-1, channels, *places], "grid_shape")], "grid"), *parts]
 
 
 def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | None, grid: Grid) -> ir.Value:
@@ -79,8 +83,8 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
         return activation
     if grid.layout in _LAST:
         return emit.node("Transpose", [activation], "channels_last", {"perm": [0, *range(2, len(grid.shape) + 1), 1]})
-    channels, h, w = grid.shape
-    rows = emit.node("Reshape", [activation, emit.ints([-1, channels, h * w], "rows_shape")], "rows")
+    channels, *places = grid.shape
+    rows = emit.node("Reshape", [activation, emit.ints([-1, channels, math.prod(places)], "rows_shape")], "rows")
     patches = emit.node("Transpose", [rows], "patches", {"perm": [0, 2, 1]})  # [N,hw,K]
     if grid.order is not None:
         back = emit.ints(np.argsort(grid.order).tolist(), "token_order")
@@ -88,12 +92,12 @@ def from_channels_first(emit: Emitter, activation: ir.Value, prefix: ir.Value | 
     return patches if prefix is None else emit.node("Concat", [prefix, patches], "tokens", {"axis": 1})
 
 
-def channel_layouts(rank: int) -> tuple[Layout, Layout]:
+def channel_layouts(rank: int) -> tuple[_Ordered, _Ordered]:
     """The layouts of this rank: the channels first, the channels last."""
     return (_FIRST[0], _LAST[0]) if rank == 4 else (_FIRST[1], _LAST[1])
 
 
-def find_layout(value: ir.Value, rank: int = 4) -> Layout | None:
+def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
     """Whether an activation is [N,K,h,w] or [N,h,w,K], judged by the operators around it; None if none of them shows it.
 
     The search passes through elementwise operators. It asks the consumers first, because they are the ones that read the layout.
@@ -134,7 +138,7 @@ def find_layout(value: ir.Value, rank: int = 4) -> Layout | None:
     return None
 
 
-def _read_as(node: ir.Node, position: int, rank: int) -> Layout | None:
+def _read_as(node: ir.Node, position: int, rank: int) -> _Ordered | None:
     """The layout in which a node reads its input."""
     first, last = channel_layouts(rank)
     if node.op_type in _CHANNELS_FIRST and position == 0:
@@ -163,24 +167,51 @@ def reduced_axes(node: ir.Node, rank: int = 4) -> tuple[int, ...] | None:
     return tuple(sorted(int(a) % rank for a in axes))
 
 
-def input_layout(image: ir.Value, shape: tuple[int, ...]) -> Layout:
+def input_layout(image: ir.Value, shape: tuple[int, ...]) -> InputLayout:
     """The layout of the network's input.
 
     The operators that read it show the layout. If they do not, it is NHWC only if the last dimension is 1 or 3
-    and the first is not.
+    and the first is not; and NDCHW if of four dimensions the second alone is.
 
     Args:
         image: The input.
         shape: The shape of one image.
     """
     rank = len(shape) + 1
+    if rank == 5 and (frames := _frames(image, shape)) is not None:
+        return frames
     layout = find_layout(image, rank)
+    if layout is None and rank == 5 and shape[1] in (1, 3) and not {shape[0], shape[3]} & {1, 3}:
+        return "NDCHW"
+    first, last = channel_layouts(rank)
     if layout is None:
-        first, last = channel_layouts(rank)
         layout = last if shape[-1] in (1, 3) and shape[0] not in (1, 3) else first
     return layout
 
 
-def first_side(image: ir.Value, shape: tuple[int, ...]) -> int:
-    """The axis of the input at which its sides begin: 2 if the channels come first, else 1."""
-    return 2 if input_layout(image, shape) in _FIRST else 1
+def _frames(image: ir.Value, shape: tuple[int, ...]) -> InputLayout | None:
+    """The layout of an input of frames, if the first operators show it: they exchange the two axes, or make images of the frames.
+
+    Args:
+        image: The input.
+        shape: The shape of one film.
+    """
+    pending = [image]
+    while pending:
+        current = pending.pop(0)
+        for node, _ in current.uses():
+            sizes = constant_of(node.inputs[1]) if node.op_type == "Reshape" else None
+            if node.op_type == "Transpose" and tuple(attribute(node, "perm", [])) == (0, 2, 1, 3, 4):
+                return "NDCHW" if find_layout(node.outputs[0], 5) in (None, "NCDHW") else None
+            if sizes is not None and tuple(sizes.tolist()[1:]) == shape[1:]:  # [N,D, ...] -> [N*D, ...]
+                of_image = find_layout(node.outputs[0])
+                return None if of_image is None else "NDCHW" if of_image == "NCHW" else "NDHWC"
+            if node.op_type in _ELEMENTWISE:
+                pending.extend(node.outputs)
+    return None
+
+
+def sides(image: ir.Value, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of the input's sides, the batch counted: (2,3) for NCHW, (1,3,4) for NDCHW."""
+    layout = input_layout(image, shape)
+    return tuple(layout.index(side) for side in "DHW" if side in layout)

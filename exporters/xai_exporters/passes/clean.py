@@ -16,7 +16,7 @@ from xai_deploy.errors import XaiError
 from xai_deploy.format.bundle import RESERVED
 
 from ..errors import BatchError, GraphError, RequestError
-from ..graph.layouts import find_layout, first_side
+from ..graph.layouts import sides
 from ..graph.measure import IMAGE, Measured, measure
 from ..graph.positions.trace import Traced, trace
 from ..graph.reading import content_of
@@ -79,7 +79,7 @@ class CleanGraph:
     @cached_property
     def positions(self) -> dict[ir.Value, Traced]:
         """The position in the image of each tensor's elements."""
-        return trace(self.graph, self.shapes, first_side(self.graph.inputs[0], self.image_shape))
+        return trace(self.graph, self.shapes, sides(self.graph.inputs[0], self.image_shape))
 
     def image_of(self, value: ir.Value) -> ir.Value:
         """The image input whose places a tensor shows: the first that reaches it, beginning with the one that is explained."""
@@ -93,7 +93,7 @@ class CleanGraph:
         if image is self.graph.inputs[0]:
             return self.positions.get(value)
         shape = self.shapes.two[str(image.name)][1:]
-        return trace(self.graph, self.shapes, first_side(image, shape), image).get(value)
+        return trace(self.graph, self.shapes, sides(image, shape), image).get(value)
 
     def copy(self) -> CleanGraph:
         """Another graph with the same weights, to be changed and cut apart from this one."""
@@ -273,16 +273,18 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, ...] | None) -> tuple[int, ..
         raise GraphError(
             f"the input {image.name!r} has shape {image.shape}; an image input has four dimensions, a volume or a film five"
         )
-    sides = "C,H,W" if len(image.shape) == 4 else "C,D,H,W"
+    order = "C,H,W" if len(image.shape) == 4 else "C,D,H,W"
     dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape.dims[1:]]
     if asked is not None:
         if len(asked) != len(dims):
             raise RequestError(
-                f"--input-shape {','.join(map(str, asked))} does not fit the input {image.name!r} {image.shape}: give {sides}"
+                f"--input-shape {','.join(map(str, asked))} does not fit the input {image.name!r} {image.shape}: give {order}"
             )
         # C is asked first: [N,H,W,C] if only the file's last dimension is C
         channels_last = dims[-1] == asked[0] and dims[0] != asked[0]
+        frames_first = len(dims) == 4 and dims[1] == asked[0] and asked[0] not in (dims[0], dims[-1])
         wanted = (*asked[1:], asked[0]) if channels_last else asked
+        wanted = (asked[1], asked[0], *asked[2:]) if frames_first else wanted
         for position, (have, want) in enumerate(zip(dims, wanted, strict=True), 1):
             if have is not None and have != want:
                 raise RequestError(
@@ -293,14 +295,9 @@ def _bind_input(graph: ir.Graph, asked: tuple[int, ...] | None) -> tuple[int, ..
     elif None in dims:
         shape = f"[{','.join('?' if getattr(d, 'value', d) is None else str(d) for d in image.shape)}]"
         raise RequestError(
-            f"the input {image.name!r} has shape {shape}; give the image's size with --input-shape {sides}"
+            f"the input {image.name!r} has shape {shape}; give the image's size with --input-shape {order}"
         )
     else:
         bound = tuple(d for d in dims if d is not None)
-    if len(bound) == 4 and find_layout(image, 5) is None and bound[1] in (1, 3) and not {bound[0], bound[3]} & {1, 3}:
-        raise GraphError(
-            f"the input {image.name!r} has shape {['N', *bound]}, which looks like frames before channels; export a network "
-            "that takes [N,C,D,H,W], and exchanges the two axes itself"
-        )
     image.shape = ir.Shape([image.shape[0], *bound])
     return bound

@@ -52,6 +52,12 @@ def image_size(module: Any) -> tuple[int, int] | None:
     return _pair(getattr(getattr(module, "config", None), "image_size", None))
 
 
+def frame_count(module: Any) -> int | None:
+    """The frames of a film in the configuration of a transformers network, which takes films [N,frames,C,H,W]; None for images."""
+    frames = getattr(getattr(module, "config", None), "num_frames", None)
+    return frames if type(frames) is int and frames > 0 else None
+
+
 def _image_size(module: Any) -> tuple[int, int] | None:
     """The size that a network was built for, if it is not the configuration's: timm's patch embedding holds it."""
     return _pair(getattr(getattr(module, "patch_embed", None), "img_size", None))

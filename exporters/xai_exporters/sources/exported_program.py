@@ -87,7 +87,7 @@ def _read(file: SourceFile) -> tuple[Any, Any]:
 
 
 def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
-    """The example of the program's one input, a tensor without values, [N,C,H,W] or [N,C,D,H,W].
+    """The example of the program's one input, a tensor without values, [N,C,H,W], [N,C,D,H,W] or [N,D,C,H,W].
 
     Raises:
         SourceError: It has several inputs, or one that is no image.
@@ -97,7 +97,7 @@ def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
     if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim not in (4, 5):
         raise SourceError(
             f"{file.path}: the program takes {len(inputs)} inputs; xai-export reads programs of one image [N,C,H,W] or one "
-            "volume [N,C,D,H,W]; export others to ONNX with torch.onnx.export, and give that file"
+            "volume [N,C,D,H,W] or [N,D,C,H,W]; export others to ONNX with torch.onnx.export, and give that file"
         )
     example = inputs[0].meta["val"]
     shape = tuple(int(d) for d in example.shape[1:] if isinstance(d, int))

@@ -17,7 +17,7 @@ from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
 from ..request import Request, layer_names
-from .configured import image_size, stated_by_module
+from .configured import frame_count, image_size, stated_by_module
 from .source_file import TrainedNetwork
 from .stated import Stated
 
@@ -58,8 +58,8 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def example_input(request: Request, shape: tuple[int, int, int] = (3, 224, 224)) -> Any:
-    """Two images of noise, [2,C,H,W]; `shape` is (C,H,W) unless the request gives one."""
+def example_input(request: Request, shape: tuple[int, ...] = (3, 224, 224)) -> Any:
+    """Two images of noise, [2,C,H,W]; `shape` is (C,H,W), or that of a film, unless the request gives one."""
     torch = import_torch()
     return torch.rand((2, *(request.input_shape or shape)), generator=torch.Generator().manual_seed(0))
 
@@ -97,7 +97,9 @@ def export_module(
     stated = stated or stated_by_module(module)
     size = stated.size if stated is not None else image_size(module)
     channels = len(stated.fields["mean"]) if stated is not None else 3
-    example = example_input(request, (channels, *size)) if size is not None else example_input(request)
+    shape = (channels, *(size or (224, 224)))
+    frames = frame_count(module)
+    example = example_input(request, shape if frames is None else (frames, *shape))
     model = _export(_tapping(torch, module, list(tapped.values())), example, request, list(taps.values()))
 
     def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:

@@ -191,7 +191,8 @@ def _loaded(
     if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
         own = "; it needs code of its own, which xai-export does not run" if "auto_map" in content else ""
         raise ArchitectureError(f"{folder / 'config.json'}: transformers has no network {kind!r}{own}")
-    builder = transformers.AutoModelForImageClassification
+    films = transformers.CONFIG_MAPPING[kind] in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING.keys()  # noqa: SIM118 (no dict)
+    builder = transformers.AutoModelForVideoClassification if films else transformers.AutoModelForImageClassification
     try:
         # from a dict, so that nothing but this file is read
         config = transformers.CONFIG_MAPPING[kind].from_dict({k: v for k, v in content.items() if k != "auto_map"})

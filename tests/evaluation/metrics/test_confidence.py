@@ -242,6 +242,7 @@ def test_metrics_by_name_and_their_columns() -> None:
         "energy-pointing": {"boxes"},
         "iou": {"boxes"},
         "region": {"region"},
+        "road": {"images"},
         "region-truth": {"region", "masks"},
         "sanity": {"randomised"},
         "segmentation": {"masks"},

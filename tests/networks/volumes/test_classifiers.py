@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from xai_exporters import Request, export
 from xai_exporters.cli import main
-from xai_exporters.errors import GraphError, RequestError
+from xai_exporters.errors import RequestError
 
 from xai_deploy import Explainer, Not
 from xai_deploy.errors import NotApplicableError
@@ -222,37 +222,6 @@ def test_programs_of_torch(tmp_path: Path) -> None:
     assert export(request).manifest.input.size == SIZE
     with pytest.raises(RequestError, match=r"the program takes images of shape \(3, 5, 17, 23\), not \(3, 5, 17, 24\)"):
         export(replace(request, input_shape=(3, 5, 17, 24), overwrite=True))
-
-
-class Frames(nn.Module):
-    """[N,T,C,H,W], as recurrent networks of frames take films."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rest = ResNet()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
-        return Tensor(self.rest(x.transpose(1, 2)))
-
-
-class Channels(Frames):
-    """The same, with its axes exchanged once more, as the refusal asks for."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits."""
-        return super().forward(x.transpose(1, 2))
-
-
-def test_frames_before_channels(tmp_path: Path) -> None:
-    source = saved(Frames(), tmp_path / "frames.onnx", (5, 3, *SIZE[1:]))
-    message = "looks like frames before channels; export a network that takes"
-    with pytest.raises(GraphError, match=message):
-        export(Request(source, preprocess="unit", output_path=tmp_path / "n.xai"))
-    source = saved(Channels(), tmp_path / "channels.onnx", (3, *SIZE))
-    done = export(Request(source, preprocess="unit", output_path=tmp_path / "n.xai", roles=("gradient",)))
-    assert done.manifest.input.size == SIZE
-    assert done.manifest.target.shape == (8, 3, 5, 6)
 
 
 def test_what_is_for_images_only(tmp_path: Path, resnet: Exported, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
 from xai_exporters import Request, export
 
 from xai_deploy import Explainer, write_image
@@ -82,7 +82,9 @@ def by_hand(x: Floats, heat: Floats, axis: int, p: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_figures(resnet: Exported, folder: Path, tmp_path: Path, backend: str) -> None:
-    metrics = f"average-drop,deletion:steps={STEPS},insertion:steps={STEPS},coherency,complexity,infidelity:samples={CUBES}"
+    metrics = (
+        f"average-drop,deletion:steps={STEPS},insertion:steps={STEPS},coherency,complexity,infidelity:samples={CUBES}"
+    )
     rows = evaluated(
         tmp_path, str(resnet.path), str(folder / "set"), "-m", "grad-cam", "-b", backend,
         "--masks", str(folder / "masks"), "--metrics", f"{metrics},mass-accuracy,segmentation",
@@ -164,7 +166,9 @@ def test_a_mask_of_another_shape(resnet: Exported, folder: Path, tmp_path: Path)
     for i, mask in enumerate((np.ones(SIZE, np.uint8), np.full((5, 34, 46), 0.5))):
         np.save(tmp_path / "masks" / f"{i}.npy", mask)
     out, masks = tmp_path / "out", ["--masks", str(tmp_path / "masks")]
-    assert len(evaluated(out, str(resnet.path), str(folder / "set"), *masks, "-m", "cam", "--metrics", "complexity")) == 1
+    assert (
+        len(evaluated(out, str(resnet.path), str(folder / "set"), *masks, "-m", "cam", "--metrics", "complexity")) == 1
+    )
     reasons = [one["reason"] for one in json.loads((out / "results.json").read_text())["skipped"]]
     assert "a mask of shape [5, 17, 23], but" in reasons[0]
     assert "has [5, 34, 46]; give one number for each voxel" in reasons[0]

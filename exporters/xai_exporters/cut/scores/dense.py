@@ -13,7 +13,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from ...graph.layouts import first_side
+from ...graph.layouts import sides
 from ...graph.reading import attribute, constant_of
 from ...passes.clean import CleanGraph
 from .intervals import Intervals
@@ -61,7 +61,7 @@ def find_dense(clean: CleanGraph, output: ir.Value) -> Dense | None:
         softmax = _before_function(clean, own, ("Softmax",))
         return _dense(clean, own, "none", "derived") if softmax is None else _dense(clean, *softmax, "derived")
     last = len(clean.image_shape)  # the last axis, the batch counted
-    of_input = first_side(clean.graph.inputs[0], clean.image_shape) == 1
+    of_input = last not in sides(clean.graph.inputs[0], clean.image_shape)
     own = _of(clean, output, (last, 1) if of_input else (1, last))
     if own is None:
         return None
@@ -80,8 +80,8 @@ def _of(clean: CleanGraph, value: ir.Value, axes: Sequence[int]) -> tuple[ir.Val
     rank = len(clean.image_shape)
     if shape is None or len(shape) not in (rank - 1, rank):
         return None
-    first = first_side(clean.graph.inputs[0], clean.image_shape) - 1  # `image_shape` does not count the batch
-    image = clean.image_shape[first : first + rank - 1]
+    # axes count the batch, `image_shape` does not
+    image = [clean.image_shape[side - 1] for side in sides(clean.graph.inputs[0], clean.image_shape)]
     tried: Sequence[int | None] = axes if len(shape) == rank else (None,)
     for axis in tried:
         places = [d for i, d in enumerate(shape, 1) if i != axis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -32,18 +33,19 @@ class Traced:
     why: str = ""
 
 
-def trace(graph: ir.Graph, shapes: Measured, first: int, image: ir.Value | None = None) -> dict[ir.Value, Traced]:
+def trace(
+    graph: ir.Graph, shapes: Measured, axes: Sequence[int], image: ir.Value | None = None
+) -> dict[ir.Value, Traced]:
     """The positions of every tensor that is computed from the image.
 
     Args:
         graph: The graph, sorted. What comes from other inputs alone belongs to no place.
         shapes: The measured shapes of every tensor.
-        first: The first axis of the image's sides, which follow each other: 2 for NCHW, 1 for NHWC.
+        axes: The axes of the image's sides, see `layouts.sides`.
         image: The image; None: the graph's first input.
     """
     image = graph.inputs[0] if image is None else image
     size = shapes.two[str(image.name)]
-    axes = range(first, first + len(size) - 2)
     places = tuple(s.ladder(len(size), axis, size[axis]) for axis in axes)
     traced = {image: Traced((Strand(places, tuple(Frame(0.0, 1.0, size[axis]) for axis in axes)),))}
     for node in graph:
