@@ -252,7 +252,7 @@ def set_at(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         (
             "input.layout",
             "CHW",
-            r"manifest\.input\.layout: expected one of 'NCHW', 'NHWC', 'NCDHW', 'NDHWC', got 'CHW'",
+            r"manifest\.input\.layout: expected one of 'NCHW', 'NHWC', 'NCDHW', 'NDHWC', 'NDCHW', got 'CHW'",
         ),
         ("input.layout", "NCDHW", "the input is NCDHW, which does not fit its depth"),
         ("input.depth", 4, "the input is NCHW, which does not fit its depth"),
