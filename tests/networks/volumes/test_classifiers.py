@@ -235,6 +235,9 @@ def test_what_is_for_images_only(tmp_path: Path, resnet: Exported, capsys: pytes
     )
     assert "give C,D,H,W" in capsys.readouterr().err
     assert main([str(resnet.source), "--preprocess", "unit", "-o", str(tmp_path / "n.xai"), "--split", "fc"]) == 2
-    assert "a layer to explain gives [N,K,d,h,w], [N,d,h,w,K], or tokens of patches [N,T,K], with the slices" in capsys.readouterr().err
+    assert (
+        "a layer to explain gives [N,K,d,h,w], [N,d,h,w,K], or tokens of patches [N,T,K], with the slices"
+        in capsys.readouterr().err
+    )
     assert main([str(resnet.source), "--list-layers"]) == 0
     assert "8 x 3 x 5 x 6" in capsys.readouterr().out

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
-from ....graph.layouts import first_side
+from ....graph.layouts import sides
 from .detector import Detector, Outputs, decoders
 from .reading import before
 
@@ -35,8 +35,8 @@ class _Level:
 @decoders.register("picodet")
 def picodet(given: Outputs) -> Detector | None:
     """See `Decoder`: as many outputs of probabilities as of distances, each pair with the cells of one stride."""
-    first = first_side(given.clean.graph.inputs[0], given.clean.image_shape) - 1
-    height, width = given.clean.image_shape[first : first + 2]
+    image, size = given.clean.graph.inputs[0], given.clean.image_shape
+    height, width = (size[side - 1] for side in sides(image, size)[-2:])
     levels = _levels(given, height, width)
     if len(levels) < 2:
         return None

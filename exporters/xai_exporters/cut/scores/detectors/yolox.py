@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....graph.emit import Ops
-from ....graph.layouts import first_side
+from ....graph.layouts import sides
 from .detector import Detector, Floats, Outputs, decoders
 from .objectness import has_objectness, of_objectness
 from .reading import entries
@@ -20,8 +20,8 @@ _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (8, 16))
 @decoders.register("yolox")
 def yolox(given: Outputs) -> Detector | None:
     """See `Decoder`: as YOLOv5's, but some sizes are negative: they are logarithms."""
-    first = first_side(given.clean.graph.inputs[0], given.clean.image_shape) - 1
-    height, width = given.clean.image_shape[first : first + 2]
+    image, size = given.clean.graph.inputs[0], given.clean.image_shape
+    height, width = (size[side - 1] for side in sides(image, size)[-2:])
     grids = [grid(height, width, strides) for strides in _STRIDES]
     for output in given.all:
         values = given.seen(output)
