@@ -35,8 +35,8 @@ class _Level:
 @decoders.register("picodet")
 def picodet(given: Outputs) -> Detector | None:
     """See `Decoder`: as many outputs of probabilities as of distances, each pair with the cells of one stride."""
-    image, size = given.clean.graph.inputs[0], given.clean.image_shape
-    height, width = (size[side - 1] for side in sides(image, size)[-2:])
+    image, whole = given.clean.graph.inputs[0], given.clean.image_shape
+    height, width = (whole[side - 1] for side in sides(image, whole)[-2:])
     levels = _levels(given, height, width)
     if len(levels) < 2:
         return None

@@ -20,8 +20,8 @@ _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (8, 16))
 @decoders.register("yolox")
 def yolox(given: Outputs) -> Detector | None:
     """See `Decoder`: as YOLOv5's, but some sizes are negative: they are logarithms."""
-    image, size = given.clean.graph.inputs[0], given.clean.image_shape
-    height, width = (size[side - 1] for side in sides(image, size)[-2:])
+    image, whole = given.clean.graph.inputs[0], given.clean.image_shape
+    height, width = (whole[side - 1] for side in sides(image, whole)[-2:])
     grids = [grid(height, width, strides) for strides in _STRIDES]
     for output in given.all:
         values = given.seen(output)
