@@ -237,16 +237,9 @@ def _slices_shown(array: NDArray[np.generic], spec: Input) -> Pixels:
     return np.asarray(volumes.mosaic(photo.reshape(*tiles.shape[:3], 3)[(slice(None), *seen.slices)]))
 
 
-def photo_size(image: NDArray[np.generic], spec: Input) -> tuple[int, int] | None:
-    """(height, width) of what `read_for` gives: of an image, or of each slice of a volume; None for a preprocessed volume."""
-    if spec.depth is None:
-        return image.shape[0], image.shape[1]
-    return None if volumes.is_preprocessed(image, spec) else (image.shape[1], image.shape[2])
-
-
 def frame_of(image: NDArray[np.generic], spec: Input) -> Frame:
     """`frame` of what `read_for` gives: of an image, or of each slice of a volume."""
-    size = photo_size(image, spec)
+    size = volumes.photo_size(image, spec)
     return Frame(0, 0, spec.height, spec.width) if size is None else frame(*size, spec)
 
 

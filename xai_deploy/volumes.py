@@ -73,6 +73,13 @@ def is_preprocessed(array: NDArray[np.generic], spec: Input) -> bool:
     return spec.depth is not None and array.dtype.kind == "f" and spec.preprocess.range is None
 
 
+def photo_size(image: NDArray[np.generic], spec: Input) -> tuple[int, int] | None:
+    """(height, width) of what `preprocess.read_for` gives: of an image, or of each slice of a volume; None for a preprocessed volume."""
+    if spec.depth is None:
+        return image.shape[0], image.shape[1]
+    return None if is_preprocessed(image, spec) else (image.shape[1], image.shape[2])
+
+
 def stacked(inputs: Sequence[NDArray[Any]], spec: Input) -> NDArray[Any]:
     """The inputs of the slices, [C,H,W] or [H,W,C] as the network has them, as one input of the network."""
     return np.ascontiguousarray(np.stack(inputs, axis=1 if spec.channel_axis == 1 else 0))

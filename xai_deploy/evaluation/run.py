@@ -20,11 +20,12 @@ from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..methods import create as create_method
 from ..methods.method import require_roles
-from ..preprocess import Prepared, photo_size, read_pixels
+from ..preprocess import Prepared, read_pixels
 from ..settle import Size
 from ..similarity import flat, spearman, top_overlap
 from ..targets import Settled, read
 from ..targets.top import TopTarget
+from ..volumes import photo_size
 from .metrics import Case
 from .other_outputs import check_target, same_positions, settled
 from .plan import Plan, relative

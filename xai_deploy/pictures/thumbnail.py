@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.bundle import Input
-from ..preprocess import Prepared, as_photo, photo_size
+from ..preprocess import Prepared, as_photo
+from ..volumes import photo_size
 
 SIDE = 256  # pixels; a thumbnail of 256 x 256 has 196 kB, as much as a heatmap of 224 x 224
 
