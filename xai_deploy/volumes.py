@@ -74,7 +74,7 @@ def is_preprocessed(array: NDArray[np.generic], spec: Input) -> bool:
 
 
 def photo_size(image: NDArray[np.generic], spec: Input) -> tuple[int, int] | None:
-    """(height, width) of what `preprocess.read_for` gives: of an image, or of each slice of a volume; None for a preprocessed volume."""
+    """(height, width) of an image read by `read_for`, or of each slice of a volume; None for a preprocessed volume."""
     if spec.depth is None:
         return image.shape[0], image.shape[1]
     return None if is_preprocessed(image, spec) else (image.shape[1], image.shape[2])
