@@ -21,6 +21,7 @@ COMMANDS = {
     "xai-evaluate": "xai_deploy.cli.evaluate",
     "xai-check": "xai_deploy.cli.check",
     "xai-bench": "xai_deploy.cli.bench",
+    "xai-serve": "xai_deploy.cli.serve",
 }
 linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 
@@ -96,6 +97,7 @@ def test_a_reader_that_leaves(place: Path, command: str, line: str) -> None:
         ("xai-explain", "--help"),
         ("xai-check", "net.xai net.xai image.png --json -"),
         ("xai-bench", "--version"),
+        ("xai-serve", "--help"),
     ],
 )
 @pytest.mark.parametrize(
