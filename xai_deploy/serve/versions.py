@@ -273,8 +273,13 @@ class Models:
             before = self._current.get(name)
             try:
                 after = self.load(name)
-            except (XaiError, OSError) as error:
-                log.error("%s: not replaced: %s", name, error)
+            except Exception as error:  # whatever it is, the present version goes on answering
+                said = (
+                    str(error)
+                    if isinstance(error, XaiError | OSError)
+                    else f"unexpected {type(error).__name__}: {error}"
+                )
+                log.error("%s: not replaced: %s", name, said)
                 self._seen[name] = _manifest_of(self.paths[name])  # one line for each change, not one for each look
                 continue
             log.warning("%s: version %s replaces %s", name, after.number, before.number if before else "none")

@@ -96,6 +96,20 @@ def test_a_damaged_bundle_replaces_nothing(replaced: tuple[Running, Path], caplo
     assert running.explain([X[0].tolist()])["explanations"]
 
 
+def test_a_bug_replaces_nothing(
+    replaced: tuple[Running, Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = replaced
+
+    def fails(name: str) -> None:
+        raise ZeroDivisionError("bug")
+
+    monkeypatch.setattr(running.service.models, "load", fails)
+    running.service.models.reload(changed_only=False)
+    assert "net: not replaced: unexpected ZeroDivisionError: bug" in caplog.text
+    assert running.explain([X[0].tolist()])["explanations"]
+
+
 def test_what_has_not_changed_stays(replaced: tuple[Running, Path]) -> None:
     running, _ = replaced
     before = running.service.models.current("net")
