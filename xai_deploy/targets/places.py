@@ -25,6 +25,7 @@ from ..images.npy import is_npy, read_image_array
 from ..preprocess import frame
 from .seeds import Array, Index
 
+_ARRAY = "mask"
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _BOX = re.compile(rf"{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}")
 _POLYGON = re.compile(rf"{_NUMBER}\s*,\s*{_NUMBER}(?:\s+{_NUMBER}\s*,\s*{_NUMBER}){{2,}}")
@@ -89,7 +90,7 @@ class Place:
         if isinstance(written, Place):
             return written
         if isinstance(written, np.ndarray):
-            return cls("mask", _as_mask(written, "the mask"))
+            return cls(_ARRAY, _as_mask(written, "the mask"))
         if isinstance(written, os.PathLike):
             written = os.fspath(written)
         if isinstance(written, str):
@@ -142,7 +143,8 @@ class Place:
         mask, flat = self.mask, (height, width)
         if mask is not None and mask.shape not in (flat, (*seen.spec.size[:-2], *flat)):
             sides, own = (" x ".join(map(str, a[::-1])) for a in (mask.shape, (*seen.spec.size[:-2], *flat)))
-            raise TargetError(f"the mask {self.said} has {sides} pixels, its image {own}")
+            named = "the mask" if self.said == _ARRAY else f"the mask {self.said}"  # an array has no name
+            raise TargetError(f"{named} has {sides} pixels, its image {own}")
         if mask is None:
             mask = _inside(self.points, height, width)
         if not mask.any():
@@ -242,7 +244,10 @@ def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDA
             f"{' ...' if len(levels) > 4 else ''}"
         )
     if not levels.any():
-        raise TargetError(f"{name}: the mask is empty")
+        shape = " x ".join(map(str, values.shape))
+        raise TargetError(
+            f"{name}: the mask is empty, all of its {shape} values are 0; mark the region with another value"
+        )
     return np.asarray(values != 0)
 
 

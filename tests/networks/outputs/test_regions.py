@@ -285,7 +285,7 @@ def test_a_batch_that_is_too_large(tmp_path: Path) -> None:
     ("target", "message"),
     [
         (Region(2, np.zeros((24, 32), bool)), "the mask is empty"),
-        (Region(2, np.ones((24, 30), bool)), "the mask mask has 30 x 24 pixels, its image 32 x 24"),
+        (Region(2, np.ones((24, 30), bool)), "the mask has 30 x 24 pixels, its image 32 x 24"),
         (
             Region(2, np.array([[0, 1], [2, 3]])),
             "a mask has two values, 0 outside and another inside; this one has 0, 1, 2, 3",

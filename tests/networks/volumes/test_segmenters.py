@@ -73,5 +73,5 @@ def test_where_a_class_is_predicted(unet: tuple[UNet, Path]) -> None:
 
 
 def test_a_mask_of_another_size(unet: tuple[UNet, Path]) -> None:
-    with pytest.raises(TargetError, match="the mask mask has 12 x 8 x 3 pixels, its image 12 x 8 x 8"):
+    with pytest.raises(TargetError, match="the mask has 12 x 8 x 3 pixels, its image 12 x 8 x 8"):
         Explainer(unet[1]).explain(Prepared(noise(1, 1, *EVEN)), "grad-cam", Region(2, MASK[:3]))

@@ -130,7 +130,7 @@ def test_what_a_place_looks_like(text: str, is_one: bool) -> None:
         ),
         ((1, 2, -3, 4), "the box 1,2,-3,4 is empty: width and height are above 0"),
         (np.array([[3, 5], [5, 5]]), "a mask has two values, 0 outside and another inside; this one has 3, 5"),
-        (np.zeros((3, 3), bool), "the mask: the mask is empty"),
+        (np.zeros((3, 3), bool), "the mask: the mask is empty, all of its 3 x 3 values are 0"),
         (np.ones(3, bool), r"a mask is a picture \[h,w\] of two values, not bool \[3\]"),
     ],
     ids=str,
