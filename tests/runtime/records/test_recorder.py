@@ -268,8 +268,8 @@ def test_interrupted_wait(tmp_path: Path) -> None:
     code = (
         "import signal\nrecorder = Recorder(folder)\n"
         "def stop(*_):\n    recorder.close()\n    os._exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\n"
-        "for n in range(10**6): one(recorder, n=n)"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "for n in range(10**6):\n    one(recorder, n=n)\n    if n == 20: print('ready', flush=True)"
     )
     process = run(code, tmp_path / "r")
     assert process.stdout is not None
