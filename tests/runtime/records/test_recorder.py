@@ -130,6 +130,10 @@ def test_kill_9(tmp_path: Path, mode: str) -> None:
         process = run(WRITES, folder, mode)
         assert process.stdout is not None
         process.stdout.readline()
+        while not any(
+            file.stat().st_size for file in folder.glob("*.jsonl")
+        ):  # the first record is accepted, not yet written
+            time.sleep(0.005)
         time.sleep(seconds)
         process.kill()
         said, _ = process.communicate()
