@@ -31,9 +31,13 @@ def end_to_end(given: Outputs) -> Detector | None:
         score, label = values[..., 4], values[..., 5]
         if not ((score >= 0).all() and (score <= 1).all() and (np.diff(score, axis=1) <= 1e-6).all()):
             continue
-        if (label != np.rint(label)).any() or (label < 0).any() or (form := form_of(values[..., :4])) is None:
+        if (label != np.rint(label)).any() or (label < 0).any():
             continue
         unit = "fractions" if is_fraction(values[..., :2]) else "pixels"
+        # on noise a width of YOLO26's may be negative: its distances are not bounded
+        form = form_of(values[..., :4]) or ("corners" if unit == "pixels" else None)
+        if form is None:
+            continue
         rows = Rows("end-to-end", 1, form, unit, labelled=True, suppress=False)  # type: ignore[arg-type]
 
         def pieces(op: Ops, output: ir.Value = output) -> Sequence[ir.Value]:

@@ -27,7 +27,7 @@ def yolov8(given: Outputs) -> Detector | None:
 def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | None:
     """The detector of the first output that puts four coordinates and Sigmoids together.
 
-    In pixels no width or height is negative; fractions lie in [0,1], all of them.
+    Fractions lie in [0,1], all of them. In pixels a width may be negative on noise: YOLO26's distances are not bounded.
     """
     for output in given.all:
         for axis in (1, 2):
@@ -38,8 +38,9 @@ def box_and_sigmoid(given: Outputs, name: str, fractions: bool) -> Detector | No
                 continue
             if axis == 2 and not fractions and given.names != scores[2] and has_objectness(given.seen(output)):
                 continue  # rows first, as in YOLOv5: the fifth entry is an objectness
-            fits = (boxes >= 0).all() and (boxes <= 1).all() if fractions else (boxes.take([2, 3], axis) >= 0).all()
-            if not fits or is_fraction(boxes.take([0, 1], axis)) != fractions:
+            if fractions and not ((boxes >= 0).all() and (boxes <= 1).all()):
+                continue
+            if is_fraction(boxes.take([0, 1], axis)) != fractions:
                 continue
 
             def pieces(
