@@ -7,8 +7,10 @@ XaiError
 │   ├── FormatVersionError      written in another format, or with features that this version does not know
 │   ├── IntegrityError          a byte differs from what the manifest recorded
 │   ├── UnsafePathError         a file name that leaves the folder, a link, or not a plain file
+│   ├── SignatureError          no signature, or one that the trusted key did not make for these bytes
 │   ├── UnsafeGraphError        a graph that could harm: operators, order, sizes, or more memory than its file explains
 │   └── MissingRoleError        the method needs a graph that this bundle does not hold
+├── KeyFileError                a key file that can't be read, or holds no key that signs bundles
 ├── ModelFileError              a model file in place of a bundle: xai-export refuses it, or fails
 │   ├── ExporterNotInstalledError  xai-export is not installed
 │   └── CacheError              the cache of exported bundles can't be used
@@ -71,12 +73,20 @@ class UnsafePathError(BundleError):
     """The manifest names something other than a plain file directly inside the bundle."""
 
 
+class SignatureError(BundleError):
+    """The bundle has no signature, or one that the trusted key did not make for these bytes."""
+
+
 class UnsafeGraphError(BundleError):
     """A graph holds what a bundle's graphs may not, or would need far more memory than its file explains."""
 
 
 class MissingRoleError(BundleError):
     """The bundle holds no graph of a role that the method needs."""
+
+
+class KeyFileError(XaiError):
+    """A key file can't be read, or holds no key that signs bundles."""
 
 
 class ModelFileError(XaiError):

@@ -73,6 +73,8 @@ class Explainer:
         detections: Which rows of a detector count as detections; None: see `DetectionLimits`.
         export: For a model file: the long options of xai-export with _ in place of -, and `methods`, the methods that will be
             asked for: {"split": "layer4", "preprocess": "imagenet", "methods": ["lrp"]}.
+        trusted_key: PEM file of a public key. A bundle that it did not sign, or that was changed since, is refused before any
+            graph is opened. Only bytes that were checked are ever used.
 
     Attributes:
         bundle: The opened bundle.
@@ -86,7 +88,8 @@ class Explainer:
         space: What targets can name.
 
     Raises:
-        BundleError: The folder is not an intact bundle.
+        BundleError: The folder is not an intact bundle, or not one that the trusted key has signed.
+        KeyFileError: The trusted key can't be read.
         ModelFileError, OptionError: The model file can't be exported as `export` says.
         BackendError: The backend or the device can't be used.
     """
@@ -106,6 +109,7 @@ class Explainer:
         progress: bool = False,
         export: Mapping[str, object] | None = None,
         detections: DetectionLimits | None = None,
+        trusted_key: str | os.PathLike[str] | None = None,
     ) -> None:
         if type(batch_size) is not int or batch_size < 1:
             raise XaiError(f"batch_size is at least 1, not {batch_size!r}")
@@ -113,7 +117,7 @@ class Explainer:
             raise XaiError(f"threads are 1 to {MAX_THREADS}, not {threads!r}")
         if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
             raise XaiError(f"{cache}: is a file; the cache is a folder")
-        self.bundle = open_bundle(bundle, export, progress)
+        self.bundle = open_bundle(bundle, export, progress, trusted_key)
         self.network = ExplainedNetwork.of(self.bundle)
         self.labels = self.network.labels
         scores = self.bundle.manifest.scores

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from xai_deploy.faithful import ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
 from xai_deploy.format.randomised import Randomised
+from xai_deploy.format.signature import SigningKey
 
 from .bundle.beside import noise_beside, noise_images
 from .bundle.describe import describe, further_inputs, image_input, settle
@@ -145,8 +146,9 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     check_delivery(request, (path, *steps), say)
     if request.format == "openvino":
         require_openvino()
+    key = None if request.sign is None else SigningKey(request.sign)
     for destination in (path, *steps):
-        check_destination(destination, request.overwrite)
+        check_destination(destination, request.overwrite, key is not None)
     say("reading the network")
     network, request = _read(request)
     say("cleaning the graph")
@@ -155,7 +157,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     done = None
     while done is None:
         try:
-            done = _export_all(request, roles, network, graph, (path, *steps), say)
+            done = _export_all(request, roles, network, graph, (path, *steps), say, key)
         except BatchError as error:
             if graph.reason is not None:  # it was exported for one image at a time already
                 raise
@@ -202,13 +204,19 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
 
 
 def _export_all(
-    request: Request, roles: RolePlan, network: TrainedNetwork, graph: CleanGraph, paths: Sequence[Path], say: Say
+    request: Request,
+    roles: RolePlan,
+    network: TrainedNetwork,
+    graph: CleanGraph,
+    paths: Sequence[Path],
+    say: Say,
+    key: SigningKey | None,
 ) -> Export:
     """The network's own bundle and those with random weights. Either all of them appear or none."""
     path, *further = paths
     if graph.reason is not None:
         log.warning("the bundle takes one image at a time: %s", graph.reason)
-    with staged(request.overwrite) as stage:
+    with staged(request.overwrite, key) as stage:
         # planning changes the graph, so every bundle starts from a copy if there are several
         plan = _plan(request, roles, network, graph.copy() if further else graph, None, say)
         done = _export_one(plan, path, stage, say)
@@ -238,7 +246,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
     manifest, dead = _build(plan, draft, say)
     say("writing and verifying")
     bundle = stage.finish(draft, manifest)
-    verified = verify(bundle, _source(network), network)
+    verified = verify(bundle, network.untapped, network)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()
     return Export(
         path,
@@ -386,15 +394,3 @@ def _deliver(plan: Plan, bundle: Bundle, stage: Stage, say: Say) -> tuple[Path, 
     deliver(plan.request, bundle, plan.material, stage.folder, say)
     repository = None if plan.request.serve_repo is None else plan.request.serve_repo[1]
     return tuple(folder for folder in (plan.request.web, repository) if folder)
-
-
-def _source(network: TrainedNetwork) -> onnx.ModelProto:
-    """The source graph without its taps."""
-    if not network.taps:
-        return network.proto
-    model = onnx.ModelProto()
-    model.CopyFrom(network.proto)
-    kept = [output for output in model.graph.output if output.name not in network.taps.values()]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-    return model

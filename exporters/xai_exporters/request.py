@@ -65,6 +65,7 @@ class Request:
         output_path: The bundle folder to write; None: the source's name + ".xai" in the current folder.
         overwrite: Replace an existing bundle.
         name: The network's name in the manifest; None: the source's file name.
+        sign: PEM file of a private key that signs the bundle, see `format.signature`; None: it is not signed.
         arch: What builds the network for a state dict: "MODULE:CALLABLE", "FILE.py:CALLABLE", a torchvision name, alone or as
             "torchvision:NAME", "timm:NAME", or "hf:FOLDER" with transformers' config.json.
         arch_options: Keyword arguments of that callable that a state dict does not hold.
@@ -121,6 +122,10 @@ class Request:
     ] = None
     overwrite: Annotated[bool, Option(_BUNDLE, "replace an existing bundle, repository or page")] = False
     name: Annotated[str | None, Option(_BUNDLE, "the network's name in the manifest")] = None
+    sign: Annotated[
+        Path | None,
+        Option(_BUNDLE, "private key (elliptic curve) that signs the bundle: NAME.xai.sig beside it", "KEY.pem"),
+    ] = None
     arch: Annotated[
         str | None,
         Option(

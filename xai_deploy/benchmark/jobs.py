@@ -41,6 +41,7 @@ class Settings:
         image: Image file that fills the batch; None: noise.
         predicted: Explain the predicted classes instead of given ones.
         input_range: As for `read_image`.
+        trusted_key: As for `Explainer`.
     """
 
     device: str = "cpu"
@@ -50,6 +51,7 @@ class Settings:
     image: str | None = None
     predicted: bool = False
     input_range: InputRange | None = None
+    trusted_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Bench:
         if bundle not in self._explainers:
             s = self.settings
             self._explainers[bundle] = Explainer(
-                bundle, self.backend, s.device, threads=s.threads, batch_size=s.batch_size
+                bundle, self.backend, s.device, threads=s.threads, batch_size=s.batch_size, trusted_key=s.trusted_key
             )
         return self._explainers[bundle]
 

@@ -53,6 +53,7 @@ def benchmark(
     memory: bool = True,
     show_progress: bool = False,
     clock: Callable[[], float] = time.perf_counter,
+    trusted_key: str | None = None,
 ) -> Report:
     """Measure plain inference and explanations, with the same settings and in the same rounds.
 
@@ -75,12 +76,13 @@ def benchmark(
         memory: Also measure peak memory, for each job in a process of its own.
         show_progress: Show progress bars at a terminal.
         clock: Gives the time in seconds.
+        trusted_key: As for `Explainer`.
 
     Raises:
         XaiError: Something that an argument names does not exist, does not apply, or does not fit the other arguments.
         OSError: The model can't be read.
 
-    This function has more than 60 lines because it names 16 arguments and 13 fields of the report; the work is in the
+    This function has more than 60 lines because it names 17 arguments and 13 fields of the report; the work is in the
     functions below.
     """
     for what, counts in (("runs", [runs]), ("warmup", [warmup]), ("batches", batches), ("targets", targets)):
@@ -95,6 +97,7 @@ def benchmark(
         None if image is None else os.fspath(image),
         predicted,
         input_range,
+        trusted_key,
     )
     opened = _open(bundles, max(targets))
     chosen, left_out = _choose(opened, methods)

@@ -53,6 +53,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         input_range=arguments.input_range,
         memory=not arguments.no_memory,
         show_progress=not arguments.quiet,
+        trusted_key=arguments.trusted_key,
     )
     if arguments.json:
         write_json(dataclasses.asdict(report), arguments.json)
@@ -190,6 +191,7 @@ def _parser() -> Parser:
     add("--no-memory", action="store_true", help="do not measure peak memory, which needs one process per method")
     parser.add_json()
     add("--plot", metavar="FILE.png", help='draw the report (needs matplotlib: pip install "xai-deploy[evaluate]")')
+    parser.add_trusted_key()
     parser.add_common()
     add_export(parser)
     return parser

@@ -268,6 +268,7 @@ def _open(
         export=export_of(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
+        trusted_key=arguments.trusted_key,
     )
     refuse_detector(explainer, path, "xai-check")
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
@@ -374,6 +375,7 @@ def _parser() -> Parser:
     parser.add_json()
     add("--report", metavar="FILE.html", help="write a page with the figures and the images that moved most")
     parser.add_resources()
+    parser.add_trusted_key()
     parser.add_common()
     add_export(parser)
     return parser

@@ -75,6 +75,11 @@ class Parser(exits.OneLineParser):
             "image's name, or a number; repeatable",
         )
 
+    def add_trusted_key(self) -> None:
+        """Add the option for the key that must have signed the bundles."""
+        trusted = "public key; a bundle that it did not sign, or that was changed since, is refused before anything of it runs"
+        self.add_argument("--trusted-key", metavar="KEY.pem", help=trusted)
+
     def add_json(self) -> None:
         """Add the option for the report as JSON."""
         json_report.add_json(self)

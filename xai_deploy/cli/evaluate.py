@@ -64,6 +64,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             threads=arguments.threads,
             batch_size=arguments.batch_size,
             cache=arguments.cache,
+            trusted_key=arguments.trusted_key,
             overwrite=arguments.overwrite,
             progress=not arguments.quiet,
             on_chunk=going_on,
@@ -212,6 +213,7 @@ def _parser() -> Parser:
     parser.add_json()
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()
+    parser.add_trusted_key()
     parser.add_common()
     add_export(parser)
     return parser

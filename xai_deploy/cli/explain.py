@@ -117,6 +117,7 @@ def _parser() -> Parser:
     add("--no-report", action="store_true", help=f"do not write {PAGE}, the page with all pictures and facts")
     parser.add_json()
     parser.add_resources()
+    parser.add_trusted_key()
     parser.add_common()
     add_export(parser)
     add("--list-methods", action=_ListMethods, nargs="...", help="list the methods (with -v their options), and exit")

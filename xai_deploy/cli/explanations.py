@@ -81,6 +81,7 @@ class Explanations:
             progress=not arguments.quiet,
             export=export_of(arguments, arguments.bundle, asked),
             detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
+            trusted_key=arguments.trusted_key,
         )
         asked = asked or parse_methods([default_method(self.explainer.bundle.manifest)])
         self.input = self.explainer.bundle.manifest.input

@@ -79,5 +79,6 @@ def bundle_paths(
 ) -> list[str]:
     """Bundles as they are, and the bundles of model files; each is checked."""
     exports = [export_of(arguments, path, methods, paths) for path in paths]
-    opened = [open_bundle(path, export, not arguments.quiet) for path, export in zip(paths, exports, strict=True)]
+    shown, key = not arguments.quiet, arguments.trusted_key
+    opened = [open_bundle(path, export, shown, key) for path, export in zip(paths, exports, strict=True)]
     return [str(bundle.path) if is_model(path) else path for path, bundle in zip(paths, opened, strict=True)]

@@ -55,6 +55,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         batch_size=arguments.batch_size,
         cache=arguments.cache,
+        trusted_key=arguments.trusted_key,
     )
     models = Models(paths, opened, partial(served, requests=methods), limits)
     listening = Listening(arguments.host, arguments.port, arguments.grpc_port, arguments.drain, arguments.watch)
@@ -180,6 +181,7 @@ def _parser() -> Parser:
     watch = "look for changed bundles every S seconds, and replace them while requests run (default: on SIGHUP)"
     add("--watch", type=_seconds, metavar="S", help=watch)
     add_records(parser)
+    parser.add_trusted_key()
     parser.add_common()
     return parser
 

@@ -101,6 +101,7 @@ def evaluate(
     on_chunk: OnChunk | None = None,
     command: str = "",
     inputs: Sequence[str] = (),
+    trusted_key: Location | None = None,
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -135,6 +136,7 @@ def evaluate(
         on_chunk: See `run.measure`.
         command: The command line, which the report then names.
         inputs: What the networks take beside the images, as `NAME=FILE`, `NAME=FOLDER` or `NAME=NUMBER`.
+        trusted_key: As for `Explainer`; it must have signed the randomised bundles, too.
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
@@ -142,7 +144,15 @@ def evaluate(
     """
     require()
     asked = choose_metrics(metrics, boxes is not None, masks is not None)
-    opened = partial(Explainer, device=device, precision=precision, threads=threads, batch_size=batch_size, cache=cache)
+    opened = partial(
+        Explainer,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        cache=cache,
+        trusted_key=trusted_key,
+    )
     listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
     subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])

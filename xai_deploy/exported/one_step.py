@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, OptionError
+from ..errors import BundleError, CacheError, ModelFileError, NotABundleError, OptionError, SignatureError
 from ..format.bundle import MANIFEST, Bundle, parse_manifest
+from ..format.signature import TrustedKey
 from ..foundation.exits import printable
 from ..foundation.mistaken import ORDER, graph_file, is_bundle, is_image
 from ..foundation.progress import step_line
@@ -29,7 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def open_bundle(
-    path: str | os.PathLike[str], export: Mapping[str, object] | None = None, shown: bool = False
+    path: str | os.PathLike[str],
+    export: Mapping[str, object] | None = None,
+    shown: bool = False,
+    trusted_key: str | os.PathLike[str] | None = None,
 ) -> Bundle:
     """Open a bundle, or a model file, which xai-export makes a bundle of unless the cache holds it.
 
@@ -41,23 +45,31 @@ def open_bundle(
         path: A bundle's folder, or a model file (a SavedModel's folder) in a format that xai-export reads.
         export: For a model file: xai-export's options, see `options.arguments_of`.
         shown: Show at a terminal what xai-export does.
+        trusted_key: PEM file of the public key that must have signed the bundle; None: it need not be signed.
 
     Raises:
-        BundleError: The folder is not an intact bundle.
+        BundleError: The folder is not an intact bundle, or not one that the trusted key has signed.
+        SignatureError: A model file is given with a trusted key.
+        KeyFileError: The trusted key can't be read.
         ModelFileError: The file can't be exported, xai-export is not installed, or the cache can't be used.
         OptionError: There is no such option, or options of an export are given with a bundle.
     """
     source, options = Path(path), dict(export or {})
     arguments = arguments_of(options)
+    key = None if trusted_key is None else TrustedKey(trusted_key)
     if not graph_file(source).is_file():
         _refuse_options(source, options)
-        return Bundle.open(source)
+        return Bundle.open(source, key)
     _refuse_wrong_file(source)
+    if key is not None:
+        raise SignatureError(
+            f"{source}: a model file is not signed, and a trusted key was given; export it with xai-export --sign KEY.pem"
+        )
     exporter = program.find(source)
     before = _identity(source)
-    key = _key(source, arguments, depends_on_place(options), program.version_of(exporter))
+    entry_name = _key(source, arguments, depends_on_place(options), program.version_of(exporter))
     folder, bound = private_folder(), limit()
-    entry = Entry(folder / key, source)
+    entry = Entry(folder / entry_name, source)
     try:
         with entry.locked(
             lambda: log.warning("%s: another process exports it; waiting", printable(str(source)))

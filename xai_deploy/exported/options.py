@@ -24,7 +24,7 @@ def flag(name: str) -> str:
 
 
 _OF_FILES = ("arch", "composite", "config", "labels")  # relative to the current folder
-_ELSEWHERE = ("randomise", "serve_repo", "web")
+_ELSEWHERE = ("randomise", "serve_repo", "sign", "web")
 _REPEATED = ("composite", "input", "input_image")
 _PASSED = (
     *(*_OF_FILES, "arch_options", "input_shape", "keep_batchnorm", "name", "output", "roles", "split"),

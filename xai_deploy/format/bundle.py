@@ -6,14 +6,22 @@ files are refused, and every byte is hashed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
 import stat
+import time
 from pathlib import Path
 
-from ..errors import BundleError, IntegrityError, ManifestError, MissingRoleError, NotABundleError, UnsafePathError
+from ..errors import (
+    BundleError,
+    IntegrityError,
+    ManifestError,
+    MissingRoleError,
+    NotABundleError,
+    SignatureError,
+    UnsafePathError,
+)
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
 from .further_inputs import FurtherInputs
 from .graphs import (
@@ -55,6 +63,7 @@ from .manifest import (
     file_records,
 )
 from .parsing import parse_manifest
+from .signature import LIMIT, Signature, TrustedKey, signature_path
 
 __all__ = [
     "ACTIVATION",
@@ -103,10 +112,15 @@ __all__ = [
 
 _MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB
 _TRIES = 5  # attempts to open a bundle that is replaced while it is read
+_PAUSE = 0.05  # seconds between two of them, if the signature is that of another bundle: folder and signature move one by one
 
 
 class _ReplacedError(IntegrityError):
     """Another bundle has taken the place of the one that was opened."""
+
+
+class _OtherSignedError(SignatureError):
+    """The trusted key has signed another bundle than the one in this place."""
 
 
 class Bundle:
@@ -115,26 +129,36 @@ class Bundle:
     Attributes:
         path: The folder.
         manifest: Its manifest.
+        signature: The signature that was checked; None if no key was given.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, signature: Signature | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.signature = signature
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], trusted_key: TrustedKey | None = None) -> Bundle:
         """Open a bundle and verify every file in it. A bundle that is replaced meanwhile is opened again.
+
+        Args:
+            path: Its folder.
+            trusted_key: Refuse a bundle that this key has not signed, and one that holds anything else than what it signed.
 
         Raises:
             BundleError: One of its subclasses; see `errors`.
         """
         for _ in range(_TRIES - 1):
-            with contextlib.suppress(_ReplacedError):
-                return cls._open(Path(path))
-        return cls._open(Path(path))
+            try:
+                return cls._open(Path(path), trusted_key)
+            except _ReplacedError:
+                pass
+            except _OtherSignedError:
+                time.sleep(_PAUSE)
+        return cls._open(Path(path), trusted_key)
 
     @classmethod
-    def _open(cls, folder: Path) -> Bundle:
+    def _open(cls, folder: Path, trusted_key: TrustedKey | None) -> Bundle:
         if not folder.is_dir():
             if (problem := is_url(folder)) is not None:
                 raise NotABundleError(problem)
@@ -154,10 +178,29 @@ class Bundle:
             raise NotABundleError(
                 f"{folder}: no {MANIFEST} in it; a bundle is a folder written by xai-export"
             ) from None
-        bundle = cls(folder, parse_manifest(data, str(folder / MANIFEST)))
+        signature = None if trusted_key is None else _checked_signature(folder, data, trusted_key)
+        bundle = cls(folder, parse_manifest(data, str(folder / MANIFEST)), signature)
+        if signature is not None:
+            bundle._require_signed(signature)
         for file in bundle.manifest.files:
             bundle.read(file)
         return bundle
+
+    def _require_signed(self, signature: Signature) -> None:
+        """Compare the files that the manifest records, and those in the folder, with those that were signed.
+
+        Raises:
+            SignatureError: A file was added, left out, or has other bytes.
+        """
+        recorded = {name: record.sha256 for name, record in self.manifest.files.items()}
+        signed = {name: sha256 for name, sha256 in signature.files.items() if name != MANIFEST}
+        there = {entry.name for entry in os.scandir(self.path)} - {MANIFEST}
+        if added := sorted((there | signed.keys()) - recorded.keys()):
+            raise SignatureError(f"{self.path / added[0]}: is no part of the bundle that was signed; remove it")
+        if changed := [name for name in recorded if signed.get(name) != recorded[name]]:
+            raise SignatureError(
+                f"{self.path / changed[0]}: is not what was signed; get the signed bundle again, or have it signed again"
+            )
 
     def read(self, file: str) -> bytes:
         """The bytes of one recorded file, checked against the manifest.
@@ -239,6 +282,28 @@ class Bundle:
         if self.manifest.named not in (None, len(lines)):
             raise ManifestError(f"{self.path}: {len(lines)} labels for {self.manifest.named} classes")
         return tuple(lines)
+
+
+def _checked_signature(folder: Path, manifest: bytes, trusted_key: TrustedKey) -> Signature:
+    """The signature of the bundle whose manifest has these bytes.
+
+    Raises:
+        SignatureError: It is missing, another key made it, or it is that of another bundle.
+        UnsafePathError: It is a link or not a plain file.
+    """
+    place = signature_path(folder)
+    try:
+        data = _read_plain(place, LIMIT)
+    except FileNotFoundError:
+        raise SignatureError(
+            f"{folder}: is not signed, and a trusted key was given; its signature would be {place.name} beside it"
+        ) from None
+    signature = trusted_key.check(data, str(place))
+    if signature.files.get(MANIFEST) != hashlib.sha256(manifest).hexdigest():
+        raise _OtherSignedError(
+            f"{folder / MANIFEST}: is not the one that was signed; get the signed bundle again, or have it signed again"
+        )
+    return signature
 
 
 def _read_plain(path: Path, limit: int) -> bytes:

@@ -55,7 +55,9 @@ class Deployed:
 
     @classmethod
     def of(cls, explainer: Explainer, signature: str | None = None) -> Deployed:
-        """The network of an Explainer; `signature` is that of its bundle."""
+        """The network of an Explainer; `signature` is that of its bundle, None: the key that it was checked with."""
+        checked = explainer.bundle.signature
+        signature = checked.key if signature is None and checked is not None else signature
         origin = answers.origin(explainer)
         runtime = {key: origin[key] for key in ("backend", "device", "precision", "versions")}
         return cls._of(explainer.network, origin["bundle"]["layer"], signature, runtime)

@@ -17,17 +17,23 @@ from pathlib import Path
 from xai_deploy.format.bundle import MANIFEST, Bundle, FileRecord, Manifest, parse_manifest
 from xai_deploy.format.places import in_bundle
 from xai_deploy.format.randomised import name_of_step
+from xai_deploy.format.signature import SigningKey, signature_path
 from xai_deploy.foundation.whole_files import umask
 
 from ..errors import OutputError
 from . import places
 
 
-def check_destination(path: Path, overwrite: bool) -> None:
+def check_destination(path: Path, overwrite: bool, signed: bool = False) -> None:
     """Refuse early what would be refused at the end.
 
+    Args:
+        path: Where the bundle goes.
+        overwrite: Replace what is there.
+        signed: A signature goes beside it.
+
     Raises:
-        OutputError: The destination exists, or lies in a bundle, or its folder does not exist.
+        OutputError: The destination or the signature exists, or it lies in a bundle, or its folder does not exist.
     """
     places.clear(path)
     if path.exists() or path.is_symlink():
@@ -39,6 +45,9 @@ def check_destination(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: lies in a bundle, which holds its own files only; choose another name with -o")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"{path.parent}: no such folder; create it first")
+    place = signature_path(path)
+    if signed and (place.is_dir() or (place.exists() and not overwrite)):
+        raise OutputError(f"{place}: exists already; give --overwrite to replace it, or another name with -o")
 
 
 def randomised_path(path: Path, step: int, of: int | None) -> Path:
@@ -81,8 +90,9 @@ class Draft:
 class Stage:
     """Writes folders to hidden temporary ones beside their destinations; see `staged`."""
 
-    def __init__(self, overwrite: bool) -> None:
-        self.overwrite = overwrite
+    def __init__(self, overwrite: bool, key: SigningKey | None = None) -> None:
+        self.overwrite, self.key = overwrite, key
+        self.signatures: list[tuple[Path, Path]] = []
         self.moves: list[tuple[Path, Path]] = []
         self.manifests: list[tuple[Path, bytes]] = []
 
@@ -92,7 +102,7 @@ class Stage:
         Raises:
             OutputError: The destination exists, or can't be written to.
         """
-        check_destination(path, self.overwrite)
+        check_destination(path, self.overwrite, self.key is not None)
         return Draft(path, self._folder(path))
 
     def finish(self, draft: Draft, manifest: Manifest) -> Bundle:
@@ -103,8 +113,22 @@ class Stage:
         """
         whole = replace(manifest, files=draft.files).to_bytes()
         _show(draft.path, draft.folder)
+        if self.key is not None:
+            self._sign(self.key, draft, whole)
         self.manifests.append((draft.folder / MANIFEST, whole))
         return Bundle(draft.folder, parse_manifest(whole))
+
+    def _sign(self, key: SigningKey, draft: Draft, manifest: bytes) -> None:
+        """Write the signature of a bundle to a hidden file beside its place."""
+        files = {name: record.sha256 for name, record in draft.files.items()}
+        signed = key.sign(draft.path.name, {**files, MANIFEST: hashlib.sha256(manifest).hexdigest()})
+        place = signature_path(draft.path)
+        hidden = place.with_name(f".{place.name}.{os.getpid()}")
+        self.signatures.append((hidden, place))
+        try:
+            _write(hidden, signed)
+        except OSError as error:
+            raise OutputError(f"{place}: can't be written ({error.strerror})") from None
 
     def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
         """Stage a folder that is no bundle; the caller has checked that the destination may be written.
@@ -128,23 +152,24 @@ class Stage:
 
 
 @contextmanager
-def staged(overwrite: bool) -> Iterator[Stage]:
+def staged(overwrite: bool, key: SigningKey | None = None) -> Iterator[Stage]:
     """Stage folders one after the other; at the end bundles get their manifests and all move into place, or none.
 
     Args:
         overwrite: Replace existing bundles.
+        key: Signs the bundles; None: they are not signed.
 
     Raises:
         OutputError: A folder can't be written.
     """
-    stage = Stage(overwrite)
+    stage = Stage(overwrite, key)
     try:
         yield stage
         try:
             # a folder is a bundle only with its manifest, so manifests come last
             for file, whole in stage.manifests:
                 _write(file, whole)
-            _move(stage.moves, overwrite)
+            _move(stage.moves, overwrite, stage.signatures)
         except OSError as error:
             old = str(error.filename)  # a staged folder, its manifest, or the folder to replace
             paths = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
@@ -153,6 +178,8 @@ def staged(overwrite: bool) -> Iterator[Stage]:
     finally:
         for staging, _ in stage.moves:
             places.remove(staging)
+        for hidden, _ in stage.signatures:
+            hidden.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -175,14 +202,19 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         stage.folder(path, contents)
 
 
-def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
-    """Move all folders into place, or none. The replaced folders are removed afterwards."""
+def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool, signatures: Sequence[tuple[Path, Path]] = ()) -> None:
+    """Move all folders into place, or none, then their signatures. The replaced folders are removed afterwards.
+
+    Between the two moves the old signature lies beside the new bundle; whoever asks for a signature refuses that.
+    """
     done: list[tuple[Path, Path, Path | None]] = []
     try:
         for staging, path in moves:
             if path.exists() and not overwrite:
                 raise OutputError(f"{path}: appeared during the export; give --overwrite to replace it")
             done.append((staging, path, places.put(staging, path)))
+        for hidden, place in signatures:
+            os.replace(hidden, place)
     except BaseException:  # failed or interrupted in between
         for moved in reversed(done):  # undo, the last one first
             places.take_back(*moved)

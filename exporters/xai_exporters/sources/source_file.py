@@ -55,6 +55,18 @@ class TrainedNetwork:
     files: tuple[Path, ...] = ()
     activation: Activation | None = None
 
+    @property
+    def untapped(self) -> onnx.ModelProto:
+        """The source graph without its taps."""
+        if not self.taps:
+            return self.proto
+        model = onnx.ModelProto()
+        model.CopyFrom(self.proto)
+        kept = [output for output in model.graph.output if output.name not in self.taps.values()]
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+        return model
+
 
 @dataclass(frozen=True)
 class SourceFile:
