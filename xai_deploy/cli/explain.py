@@ -114,6 +114,11 @@ def _parser() -> Parser:
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     parser.add_skip_bad()
     add_records(parser)
+    add(
+        "--report",
+        metavar="CARD.html",
+        help="of one image: write a page for auditors, with all that belongs to the decision",
+    )
     add("--no-report", action="store_true", help=f"do not write {PAGE}, the page with all pictures and facts")
     parser.add_json()
     parser.add_resources()

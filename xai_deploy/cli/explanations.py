@@ -40,6 +40,7 @@ from .arguments import (
     unique_names,
     with_segments,
 )
+from .card import Card
 from .console import silence_opencv
 from .drawing import Drawing
 from .explain_report import PAGE, ReportPage
@@ -52,7 +53,19 @@ OUT = Path("xai-output")  # in it, results lie in a folder for each input
 _CHUNK = 16  # images
 
 # Arguments that change no file. All others are part of the plan: only the same call goes on.
-_APART = ("out", "overwrite", "quiet", "verbose", "json", "skip_bad", "cache", "image", "command", "no_report")
+_APART = (
+    "out",
+    "overwrite",
+    "quiet",
+    "verbose",
+    "json",
+    "skip_bad",
+    "cache",
+    "image",
+    "command",
+    "no_report",
+    "report",
+)
 _RECORDS = ("records", "records_durable", "records_images")
 
 log = logging.getLogger(__name__)
@@ -96,6 +109,8 @@ class Explanations:
         # The lambda, since the results come last.
         self.drawing = Drawing(arguments, self.explainer, lambda name, data: self.results.write(name, data))  # noqa: PLW0108
         self.page = None if arguments.no_report else self._report_page()
+        card, count = arguments.report, len(self.paths)
+        self.card = None if card is None else Card(self.explainer, card, count, arguments.overwrite)
         self.images: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
         self.going_on = GoingOn(arguments.quiet)
@@ -142,6 +157,8 @@ class Explanations:
             self.results.write(PAGE, self.page.render(report, methods, self.arguments.command))
         if self.recording is not None:
             self.recording.close()  # no result is published whose record can't be written
+        if self.card:
+            self.card.write(report, self.arguments.command)
         self.results.publish(as_json(report))
         return report
 
@@ -283,6 +300,10 @@ class Explanations:
         pictures = self.drawing.show(path, photos, image["prediction"], list(zip(asked, shown, strict=True)))
         if self.page:
             self.page.add(image, [method.title for method in asked], pictures)
+        if self.card:
+            drawn = [answer.overlay(photos[answer.network.input.name], self.drawing.style) for answer in shown]
+            titles = (method.title for method in asked)
+            self.card.add(image, photos[self.input.name], list(zip(titles, shown, drawn, strict=True)))
         self.images.append(image)
 
     def _write(self, answer: Answer, stem: str, photo: Pixels) -> dict[str, Any]:

@@ -23,9 +23,10 @@ def shrink(picture: Pixels) -> Pixels:
     return fit(picture, SIDE, enlarge=False)
 
 
-def thumbnail(picture: Pixels) -> str:
-    """RGB [h,w,3] -> the data URL of a JPEG of at most `SIDE` pixels on either side."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode_image(shrink(picture), ".jpg", _QUALITY)).decode("ascii")
+def thumbnail(picture: Pixels, side: int = SIDE) -> str:
+    """RGB [h,w,3] -> the data URL of a JPEG of at most `side` pixels on either side."""
+    small = fit(picture, side, enlarge=False)
+    return "data:image/jpeg;base64," + base64.b64encode(encode_image(small, ".jpg", _QUALITY)).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Shown:
     tall: bool = False
 
 
-def show(picture: Pixels, alt: str, boxes: Sequence[tuple[float, float, float, float]] = ()) -> Shown:
-    """RGB [h,w,3] as a picture of a page."""
-    return Shown(thumbnail(picture), alt, boxes, tall=picture.shape[0] > 1.5 * picture.shape[1])
+def show(picture: Pixels, alt: str, boxes: Sequence[tuple[float, float, float, float]] = (), side: int = SIDE) -> Shown:
+    """RGB [h,w,3] as a picture of a page, of at most `side` pixels on either side."""
+    return Shown(thumbnail(picture, side), alt, boxes, tall=picture.shape[0] > 1.5 * picture.shape[1])
 
 
 @dataclass(frozen=True)
