@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from xai_exporters import cli as xai_export
+from xai_exporters.bundle import places
 
 from xai_deploy import Bundle, Explainer, write_image
 from xai_deploy.cli import bench, check, evaluate, explain, serve
@@ -194,6 +195,40 @@ def test_exports_that_are_signed(made: Path, tmp_path: Path, capsys: pytest.Capt
     assert run("--sign", own) == 2
     assert "n.xai.sig: exists already" in capsys.readouterr().err
     assert not (tmp_path / "n.xai").exists()
+
+
+def test_a_failed_replacement_keeps_bundles_and_signatures(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several signed bundles, one that can't be put in place takes all others back."""
+
+    def run(key: str) -> int:
+        arguments = [str(NETWORK), "--preprocess", "unit", "-o", str(tmp_path / "n.xai"), "-q", "--randomise", "1"]
+        return xai_export.main([*arguments, "--sign", str(made / f"{key}.pem"), "--overwrite"])
+
+    assert run("own") == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    real = places.put
+    left = [3]  # both bundles and one signature move; the last one fails
+
+    def put(staging: Path, path: Path) -> Path | None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device", str(path))
+        return real(staging, path)
+
+    monkeypatch.setattr(places, "put", put)
+    assert run("other") == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    Bundle.open(tmp_path / "n.xai", TrustedKey(made / "own.pub"))
+
+
+def test_a_model_beside_a_trusted_key_is_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(made / "net.xai"), "--model", str(NETWORK), "--trusted-key", str(made / "own.pub"), "-q"]
+    assert bench.main(given) == 2
+    assert "a model file is not signed, and a trusted key was given" in capsys.readouterr().err
+    assert explain.main([str(NETWORK), str(made / "photo.png"), "--trusted-key", str(made / "own.pub"), "-q"]) == 2
+    assert "a model file is not signed, and a trusted key was given" in capsys.readouterr().err
 
 
 def test_keys_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,8 @@ def benchmark(
         # `type`, not `isinstance`: a bool is an int in Python.
         if not counts or any(type(count) is not int or count < 1 for count in counts):
             raise InputError(f"{what} are numbers from 1, not {counts!r}")
+    if model is not None and trusted_key is not None:
+        raise InputError(f"{os.fspath(model)}: a model file is not signed, and a trusted key was given; leave one out")
     settings = Settings(
         device,
         threads,

@@ -92,7 +92,7 @@ class Stage:
 
     def __init__(self, overwrite: bool, key: SigningKey | None = None) -> None:
         self.overwrite, self.key = overwrite, key
-        self.signatures: list[tuple[Path, Path]] = []
+        self.signatures: list[tuple[Path, Path]] = []  # the hidden folder of each, and its place
         self.moves: list[tuple[Path, Path]] = []
         self.manifests: list[tuple[Path, bytes]] = []
 
@@ -123,12 +123,7 @@ class Stage:
         files = {name: record.sha256 for name, record in draft.files.items()}
         signed = key.sign(draft.path.name, {**files, MANIFEST: hashlib.sha256(manifest).hexdigest()})
         place = signature_path(draft.path)
-        hidden = place.with_name(f".{place.name}.{os.getpid()}")
-        self.signatures.append((hidden, place))
-        try:
-            _write(hidden, signed)
-        except OSError as error:
-            raise OutputError(f"{place}: can't be written ({error.strerror})") from None
+        _put(place, self._folder(place, self.signatures), place.name, signed)
 
     def folder(self, path: Path, contents: Mapping[str, bytes]) -> None:
         """Stage a folder that is no bundle; the caller has checked that the destination may be written.
@@ -141,13 +136,14 @@ class Stage:
             _put(path, folder, name, data)
         _show(path, folder)
 
-    def _folder(self, path: Path) -> Path:
+    def _folder(self, path: Path, moves: list[tuple[Path, Path]] | None = None) -> Path:
+        """A hidden folder beside `path`, which takes its place, or whose file does."""
         places.clear(path)
         try:
             folder = places.make(path, places.PARTIAL)
         except OSError as error:
             raise OutputError(f"{path.parent}: can't be written to ({error.strerror})") from None
-        self.moves.append((folder, path))
+        (self.moves if moves is None else moves).append((folder, path))
         return folder
 
 
@@ -169,17 +165,16 @@ def staged(overwrite: bool, key: SigningKey | None = None) -> Iterator[Stage]:
             # a folder is a bundle only with its manifest, so manifests come last
             for file, whole in stage.manifests:
                 _write(file, whole)
-            _move(stage.moves, overwrite, stage.signatures)
+            signatures = [(folder / place.name, place) for folder, place in stage.signatures]
+            _move([*stage.moves, *signatures], overwrite)
         except OSError as error:
             old = str(error.filename)  # a staged folder, its manifest, or the folder to replace
             paths = (path for staging, path in stage.moves if old.startswith(str(staging)) or old == str(path))
             which = next(paths, stage.moves[0][1])
             raise OutputError(f"{which}: can't be put in place ({error.strerror})") from None
     finally:
-        for staging, _ in stage.moves:
+        for staging, _ in (*stage.moves, *stage.signatures):
             places.remove(staging)
-        for hidden, _ in stage.signatures:
-            hidden.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -202,10 +197,11 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         stage.folder(path, contents)
 
 
-def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool, signatures: Sequence[tuple[Path, Path]] = ()) -> None:
-    """Move all folders into place, or none, then their signatures. The replaced folders are removed afterwards.
+def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool) -> None:
+    """Move all folders and files into place, or none. The replaced ones are removed afterwards.
 
-    Between the two moves the old signature lies beside the new bundle; whoever asks for a signature refuses that.
+    Between the moves of a bundle and of its signature the old signature lies beside the new bundle; whoever asks for a signature
+    refuses that, and tries again.
     """
     done: list[tuple[Path, Path, Path | None]] = []
     try:
@@ -213,8 +209,6 @@ def _move(moves: Sequence[tuple[Path, Path]], overwrite: bool, signatures: Seque
             if path.exists() and not overwrite:
                 raise OutputError(f"{path}: appeared during the export; give --overwrite to replace it")
             done.append((staging, path, places.put(staging, path)))
-        for hidden, place in signatures:
-            os.replace(hidden, place)
     except BaseException:  # failed or interrupted in between
         for moved in reversed(done):  # undo, the last one first
             places.take_back(*moved)
