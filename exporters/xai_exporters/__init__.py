@@ -3,7 +3,8 @@
 from xai_deploy.version import __version__ as __version__
 
 from .errors import ExportError
-from .pipeline import Export, export, list_layers
+from .export_result import Export
+from .pipeline import export, list_layers
 from .request import Request
 
 __all__ = ["Export", "ExportError", "Request", "export", "list_layers"]

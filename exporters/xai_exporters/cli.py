@@ -23,7 +23,8 @@ from xai_deploy.foundation.progress import MINUTE
 from .arguments import make_parser, request_of
 from .bundle.recipes import Unstated
 from .cut.costs import NO_CUT, Candidate
-from .pipeline import Export, export, list_layers
+from .export_result import Export
+from .pipeline import export, list_layers
 from .question import ask, can_ask, refuse
 from .request import Preset
 

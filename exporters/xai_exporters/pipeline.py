@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from xai_deploy.faithful import ROUNDING, rounding_said
 from xai_deploy.format.bundle import Bundle, Manifest
-from xai_deploy.format.randomised import Randomised
+from xai_deploy.format.randomised import SANITY, Randomised
 from xai_deploy.format.signature import SigningKey
 
 from .bundle.beside import noise_beside, noise_images
@@ -25,8 +25,9 @@ from .bundle.everywhere import check_everywhere, with_precision
 from .bundle.labels import class_names
 from .bundle.recipes import Ask
 from .bundle.rounding import why_unusable
+from .bundle.sanity import check_images
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
-from .bundle.verify import Verified, check_backward, verify
+from .bundle.verify import check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
 from .cut.costs import Candidate, candidates, measured
 from .cut.plan import plan_cuts
@@ -35,6 +36,8 @@ from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
 from .deliver.openvino_ir import require_openvino, to_ir
 from .errors import BatchError, ExportError, OtherInputError, RequestError, VerificationError
+from .export_result import Export
+from .gate import gate
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
 from .passes.heads import add_embedding_head, add_zero_shot_head
@@ -58,46 +61,6 @@ LABELS = "labels.txt"
 
 _MEASURED = 12
 """Images on which the rounding noise of a network of integers is measured."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What an export did.
-
-    Attributes:
-        path, manifest: The bundle's.
-        kind: The kind of source.
-        verified: How well the bundle reproduces the source.
-        dead: Role -> why its graph gave only zeros on noise images (see `xai_deploy.constant_maps`).
-        batch_was_fixed: The source has a fixed batch. The bundle's is symbolic, unless its manifest says "one".
-        one_because: Why the bundle takes one image at a time; None if it takes several.
-        framework: The name of what `verified` compares with besides the source graph.
-        reads: The files on which the bundle depends beside its source; see `files_read`.
-        layer_note: What users should know about the layer that `auto` chose, or that a name stands for; None if nothing is unusual.
-        dropped_outputs: Outputs that are left out because they are not one result per image.
-        size: The size of the bundle's files, in bytes.
-        seconds: How long it took.
-        notes: Lines that say what the network was taken for, and where its preprocessing comes from.
-        beside: The page and the server's repository.
-        randomised: The exports of the bundles with random weights, whose source is the randomised network.
-    """
-
-    path: Path
-    manifest: Manifest
-    kind: str
-    verified: Verified
-    dead: Mapping[str, str]
-    batch_was_fixed: bool
-    dropped_outputs: tuple[str, ...]
-    size: int
-    seconds: float
-    notes: tuple[str, ...] = ()
-    beside: tuple[Path, ...] = ()
-    randomised: tuple[Export, ...] = ()
-    one_because: str | None = None
-    framework: str = "torch"
-    layer_note: str | None = None
-    reads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +110,8 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
     if request.format == "openvino":
         require_openvino()
     key = None if request.sign is None else SigningKey(request.sign)
+    if request.require_sanity is not None:
+        check_images(request.require_sanity)
     for destination in (path, *steps):
         check_destination(destination, request.overwrite, key is not None)
     say("reading the network")
@@ -218,8 +183,9 @@ def _export_all(
         log.warning("the bundle takes one image at a time: %s", graph.reason)
     with staged(request.overwrite, key) as stage:
         # planning changes the graph, so every bundle starts from a copy if there are several
-        plan = _plan(request, roles, network, graph.copy() if further else graph, None, say)
-        done = _export_one(plan, path, stage, say)
+        kept = further or request.require_sanity is not None
+        plan = _plan(request, roles, network, graph.copy() if kept else graph, None, say)
+        done = _export_one(plan, path, stage, say, graph)
         bare = replace(request, fuse=())  # bundles with random weights have no fused graphs
         randomised = []
         for step, destination in enumerate(further, 1):
@@ -238,12 +204,20 @@ def _prefixed(say: Say, which: str) -> Say:
     return lambda step: say(f"{which}: {step}")
 
 
-def _export_one(plan: Plan, path: Path, stage: Stage, say: Say) -> Export:
-    """Build one bundle, stage it, verify it, and deliver what lies beside it."""
+def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: CleanGraph | None = None) -> Export:
+    """Build one bundle, stage it, verify it, and deliver what lies beside it; `untouched` is the graph before it was planned."""
     started = time.perf_counter()
     network, clean_graph = plan.network, plan.material.clean
     draft = stage.draft(path)
     manifest, dead = _build(plan, draft, say)
+    if plan.request.require_sanity is not None and untouched is not None:
+        say("comparing maps with those of random weights")
+
+        def again(request: Request, random: Randomised) -> Material:
+            return _plan(request, plan.roles, network, untouched.copy(), random, say).material
+
+        said = gate(plan.request, plan.choice, plan.roles, manifest, draft, again)
+        manifest = replace(manifest, extensions=manifest.extensions | {SANITY: said})
     say("writing and verifying")
     bundle = stage.finish(draft, manifest)
     verified = verify(bundle, network.untapped, network)

@@ -105,6 +105,8 @@ class Request:
         web_samples: Folder of pictures that the page offers; None: it offers none.
         ort_web: onnxruntime-web's package for the page, as a file or a folder; None: from the npm registry, or the cache.
         randomise: Write this many further bundles, whose weights are random from the logits down; see `randomise`.
+        require_sanity: Folder of images on which fused graphs are compared with those of random weights, see `bundle.sanity`.
+        sanity_limit: The mean rank correlation from which a fused graph is refused, above 0, at most 1.
         randomise_seed: The seed of their random numbers.
     """
 
@@ -279,6 +281,17 @@ class Request:
             "N",
         ),
     ] = None
+    require_sanity: Annotated[
+        Path | None,
+        Option(
+            _SANITY,
+            "folder of ten images or more: refuse fused graphs whose maps hardly change when all weights are random",
+            "IMAGES",
+        ),
+    ] = None
+    sanity_limit: Annotated[
+        float, Option(_SANITY, "the mean rank correlation from which a method is refused (default: 0.5)", "R")
+    ] = 0.5
     randomise_seed: Annotated[int, Option(_SANITY, "seed of the random weights (default: 0)", "S")] = 0
     trust_pickle: InitVar[bool] = False
 
@@ -359,10 +372,19 @@ def check(request: Request) -> None:
             raise RequestError(f"--{option.replace('_', '-')} is for --web, which is not given")
     if request.randomise is not None and (type(request.randomise) is not int or not 1 <= request.randomise <= 1000):
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
+    if request.randomise is None and request.require_sanity is None and request.randomise_seed:
+        raise RequestError("--randomise-seed is for --randomise, which is not given")
+    _check_sanity(request)
+
+
+def _check_sanity(request: Request) -> None:
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:
         raise RequestError(f"--randomise-seed takes a number, 0 or more; got {request.randomise_seed!r}")
-    if request.randomise is None and request.randomise_seed:
-        raise RequestError("--randomise-seed is for --randomise, which is not given")
+    if request.require_sanity is not None and (not request.fuse or request.embed_preprocess):
+        why = "--embed-preprocess is not checked" if request.fuse else "is for --fuse, which is not given"
+        raise RequestError(f"--require-sanity: {why}")
+    if not isinstance(request.sanity_limit, (int, float)) or not 0 < request.sanity_limit <= 1:
+        raise RequestError(f"--sanity-limit is above 0 and at most 1; got {request.sanity_limit!r}")
 
 
 def _is_name(key: Any) -> bool:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from xai_exporters import ExportError, Request, export
 from xai_exporters.errors import RuleError, VerificationError
-from xai_exporters.pipeline import Export
+from xai_exporters.export_result import Export
 
 from xai_deploy.faithful import rounding
 from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, RELEVANCE, SEED, TARGET

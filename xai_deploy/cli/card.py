@@ -10,6 +10,7 @@ from ..answer import Answer
 from ..errors import XaiError
 from ..explainer import Explainer
 from ..faithful import rounding, rounding_warning
+from ..format.randomised import SANITY
 from ..foundation.json_report import require_place
 from ..foundation.whole_files import write_whole
 from ..methods import create
@@ -102,6 +103,7 @@ class Card:
             always=_ALWAYS,
             manifest=bundle.manifest,
             signature=bundle.signature,
+            sanity=bundle.manifest.extensions.get(SANITY, ""),
             **self._facts,
         )
         write_whole(self._path, page)

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from xai_exporters import Request, export
 from xai_exporters.errors import VerificationError
-from xai_exporters.pipeline import Export
+from xai_exporters.export_result import Export
 
 from xai_deploy import Explainer
 

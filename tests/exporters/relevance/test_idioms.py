@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError, RuleError
-from xai_exporters.pipeline import Export
+from xai_exporters.export_result import Export
 
 from xai_deploy import Explainer
 
