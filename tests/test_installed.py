@@ -23,7 +23,10 @@ def test_packages_come_from_the_wheels(root: Path) -> None:
 
 def test_public_names() -> None:
     assert set(xai_deploy.__all__) == {
+        "Box",
         "Bundle",
+        "Detection",
+        "DetectionLimits",
         "Contrast",
         "Explainer",
         "Explanation",

@@ -97,7 +97,7 @@ def test_strange_names(tmp_path: Path) -> None:
     [
         ("none", "none: no such folder"),
         ("a.jpeg", "a.jpeg: a file; give the folder of the images"),
-        ("empty", "empty: no image files in this folder or below it (.avif, .bmp, .gif, .jpeg, "),
+        ("empty", "empty: no image files (.avif, .bmp, .gif, .jpeg, "),
     ],
 )
 def test_refused(root: Path, folder: str, message: str) -> None:

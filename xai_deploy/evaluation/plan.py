@@ -253,7 +253,7 @@ def without_randomised(
     if TRUSTED not in named:
         return list(asked)
     lacking: dict[str, str] = {} if masks else dict.fromkeys(TRUSTED_MASKS, "give --masks")
-    if takes_volumes(subjects[0].explainer):
+    if any(takes_volumes(subject.explainer) for subject in subjects):
         of_images = (n for n in TRUSTED_ALWAYS if "images" in _metrics.create(n, {}).needs)
         lacking |= dict.fromkeys(of_images, "it is defined for images")
     if not any(subject.randomised for subject in subjects):

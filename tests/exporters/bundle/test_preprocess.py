@@ -100,7 +100,7 @@ def test_single_fields_over_the_preset() -> None:
         ({"scale": 0}, "--scale takes a number"),
         ({"scale": float("inf")}, "--scale takes a number"),
         ({"resize": 200}, "--resize 200 is smaller than the input, 224 x 224"),
-        ({"resize": "crop"}, "--resize takes a number of pixels or 'stretch'; got 'crop'"),
+        ({"resize": "crop"}, "--resize takes a number of pixels, 'stretch' or 'letterbox'; got 'crop'"),
         ({"resize": True}, "--resize takes a number"),
         ({"antialias": 1}, "antialias is true or false; got 1"),
         ({"interpolation": "lanczos"}, "--interpolation is one of bilinear, bicubic, nearest; got 'lanczos'"),

@@ -173,7 +173,9 @@ def _of_rows(clean: CleanGraph, detector: Detector) -> Logits:
 def _chosen(clean: CleanGraph, name: str | None) -> ir.Value:
     outputs = {str(v.name): v for v in clean.graph.outputs}
     if name is None and len(outputs) > 1:
-        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}")
+        rows = any(len(clean.shapes.per_image(value.name) or ()) == 2 for value in clean.graph.outputs)
+        layout = "; their rows are read as those of no detector, unless --decoder names a layout" if rows else ""
+        raise RequestError(f"the network has several outputs; choose one with --output: {', '.join(outputs)}{layout}")
     if name is not None and name not in outputs:
         raise RequestError(f"the network has no output {name!r}; it has {', '.join(outputs)}")
     return outputs[name] if name is not None else clean.graph.outputs[0]

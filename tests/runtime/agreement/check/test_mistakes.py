@@ -39,7 +39,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "reference is a folder": (["photos", "net.xai", "photos"], "photos: is a folder of images; a bundle or"),
     "no deployed": (["net.xai", "none.xai", "photos"], "none.xai: no such folder; a bundle is a folder"),
     "recording last": (["net.xai", "good.npz", "photos"], "good.npz: is a file; a bundle is a folder"),
-    "empty folder": (["net.xai", "near.xai", "empty"], "empty: no image files in this folder or below it"),
+    "empty folder": (["net.xai", "near.xai", "empty"], "empty: no image files (.avif, .bmp, "),
     "no such image": (["net.xai", "near.xai", "photos/7.png"], "photos/7.png: no such file"),
     "no image file": (["net.xai", "near.xai", "photos/0.png", "text.png"], "text.png: not a PNG, JPEG"),
     "large image": (["net.xai", "near.xai", "photos", "--max-pixels", "99"], "photos/0.png: its header announces"),
