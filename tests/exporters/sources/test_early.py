@@ -101,7 +101,9 @@ def test_rows_of_no_known_layout(tmp_path: Path) -> None:
     b = o.Build()
     rows = b("Reshape", b.features(), b.weight([0, 80, 6]))
     outputs = [b("Identity", rows, out=name) for name in ("scores", "boxes")]
-    with pytest.raises(ExportError, match=r"choose one with --output: scores, boxes; their rows .* no detector, unless --decoder"):
+    with pytest.raises(
+        ExportError, match=r"choose one with --output: scores, boxes; their rows .* no detector, unless --decoder"
+    ):
         export_onnx(tmp_path, b.model(*outputs, ranks=dict.fromkeys(outputs, (o.FLOAT, ("n", 80, 6)))))
 
 
