@@ -75,12 +75,10 @@ class Card:
                     "score": answer.score,
                     "probability": answer.probability,
                     "picture": show(picture, f"{image['file']}, {title}, {answer.caption}", side=SIDE),
-                    "shows": create(answer.method, {}).shows,
-                    "limit": _limit(create(answer.method, {})),
+                    **_said(create(answer.method, {}), self._explainer),
                     "options": ", ".join(f"{key}={value}" for key, value in answer.options.items()) or "none",
                     "errors": [f"{name} {value:.3g}" for name, value in answer.diagnostics.items()],
                     "constant": answer.constant,
-                    "warnings": _warnings(answer, self._explainer),
                 }
                 for title, answer, picture in shown
             ],
@@ -109,15 +107,12 @@ class Card:
         write_whole(self._path, page)
 
 
-def _limit(method: Method) -> str:
-    """What a method's maps do not show, by what it runs."""
+def _said(method: Method, explainer: Explainer) -> dict[str, Any]:
+    """What a method's maps show and do not, by what it runs, and what was measured at export about its graphs."""
     roles = " ".join(method.roles)
-    return next(text for word, text in _LIMITS.items() if word in roles)
-
-
-def _warnings(answer: Answer, explainer: Explainer) -> list[str]:
-    """What was measured at export about the graphs that the method runs."""
-    roles = create(answer.method, {}).roles
-    return [
-        rounding_warning(name, share) for name, share in rounding(explainer.bundle.manifest).items() if name in roles
-    ]
+    measured = rounding(explainer.bundle.manifest).items()
+    return {
+        "shows": method.shows,
+        "limit": next(text for word, text in _LIMITS.items() if word in roles),
+        "warnings": [rounding_warning(name, share) for name, share in measured if name in method.roles],
+    }

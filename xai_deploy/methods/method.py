@@ -337,6 +337,8 @@ def why_no_score(score: str, manifest: Manifest) -> str | None:
     """Why a network has no such score that varies: a softmax over one class, or probabilities of a network without; else None."""
     if manifest.scores.kind == "vector":
         return "score 'softmax' is for classes; give score='logit'" if score == "softmax" else None
+    if manifest.scores.kind == "rows" and score == "softmax":
+        return "score 'softmax' is for classes; a detection is matched (score='probability') or read by its logit (score='logit')"
     if score == "softmax" and manifest.classes == 1:
         return "score 'softmax' is always 1 for a network of one class; give score='logit'"
     if score == "probability" and not has_probabilities(manifest.activation, manifest.classes):

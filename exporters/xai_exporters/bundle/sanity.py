@@ -69,10 +69,10 @@ def require_sanity(
     if manifest.scores.kind != "classes" or manifest.further.ports:
         raise RequestError("--require-sanity: compares maps of classifiers that take one image; leave it out")
     images = [prepare(file, manifest.input)[None] for file in files]
+    own = next(output.name for output in manifest.outputs if output.kind != "other")
     measured = []
     for role, other in random.items():
         method = fused_method(role)
-        own = manifest.outputs[0].name if len(manifest.outputs) == 1 else _explained(manifest)
         maps, classes = _maps(trained(role), images, own, None)
         with_random, _ = _maps(other, images, own, classes)
         alike = spearman(flat(maps), flat(with_random))
@@ -91,10 +91,6 @@ def require_sanity(
             )
         measured.append(f"{method} {mean:.2f}")
     return f"{', '.join(measured)}; {len(files)} images"
-
-
-def _explained(manifest: Manifest) -> str:
-    return next(output.name for output in manifest.outputs if output.kind != "other")
 
 
 def _maps(

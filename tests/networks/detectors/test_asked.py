@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
 from xai_deploy.cli import check, evaluate, explain
-from xai_deploy.errors import InputError, NotPredictedError, OptionError
+from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError
 
 from .conftest import Made
 
@@ -90,6 +91,35 @@ def test_outputs_that_fit_two_layouts(made: Get, tmp_path: Path) -> None:
     refused(r"--decoder yolov5: the outputs are not of this form: .* \['N', 5, 4\]", decoder="yolov5")
     refused("--decoder: no 'yolo'; there are auto, boxes-scores, detr, ", decoder="yolo")
     refused("--fuse: not for detectors yet; leave it out", decoder="detr", fuse=("grad-cam",))
+
+
+@pytest.mark.parametrize("method", ["rise", "score-cam", "occlusion"])
+def test_a_softmax_over_a_row_is_refused(method: str, made: Get) -> None:
+    """A row holds coordinates beside classes; D-RISE's score took the place of the softmax without a word."""
+    with pytest.raises(NotApplicableError, match=f"{method}: score 'softmax' is for classes; a detection is matched"):
+        made("yolov8").explainers[0].explain(made("yolov8").images[:1], method, score="softmax")
+
+
+def test_suppression_inside_the_graph(made: Get, tmp_path: Path) -> None:
+    """Both as the only output and behind a Gather of the chosen boxes."""
+    for gathered in (False, True):
+        model = onnx.load(made("boxes-scores").source)
+        scores, boxes = (value.name for value in model.graph.output)
+        node = onnx.helper.make_node
+        model.graph.node.append(node("Transpose", [scores], ["turned"], perm=[0, 2, 1]))
+        model.graph.node.append(node("NonMaxSuppression", [boxes, "turned"], ["chosen"]))
+        last = "chosen"
+        if gathered:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2]), "row"))
+            model.graph.node.append(node("Gather", ["chosen", "row"], ["rows"], axis=1))
+            last = "rows"
+        del model.graph.output[:]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.INT64, [None, None]))
+        onnx.save(model, tmp_path / "net.onnx")
+        with pytest.raises(
+            ExportError, match="holds a list of boxes that NonMaxSuppression chose: no gradient passes it"
+        ):
+            export(Request(tmp_path / "net.onnx", output_path=tmp_path / "x.xai", preprocess="none"))
 
 
 def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,11 @@ from ...graph.reading import STRAIGHT, WRITTEN, constant_of, data_inputs
 _INDEX = "the number of the class that {op} chose"
 _DECIDED = "decisions or rounded values of {op}, which small changes of an image almost never change"
 _LIST = "a list made by {op}, not one score per class in the order of the classes"
+_SUPPRESSED = "a list of boxes that NonMaxSuppression chose"
 _DECISIONS = {
     **dict.fromkeys(("ArgMax", "ArgMin"), _INDEX),
-    **dict.fromkeys(("TopK", "NonZero", "Compress", "NonMaxSuppression", "Unique"), _LIST),
+    **dict.fromkeys(("TopK", "NonZero", "Compress", "Unique"), _LIST),
+    "NonMaxSuppression": _SUPPRESSED,
     **dict.fromkeys(
         ("OneHot", "Hardmax", "Round", "Floor", "Ceil", "Sign", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
         _DECIDED,
@@ -47,6 +49,11 @@ def refuse_decisions(output: ir.Value, alone: bool) -> None:
         held = f"integers ({_name(output)})"
     if held is None:
         return
+    if held == _SUPPRESSED:
+        raise GraphError(
+            f"the output {output.name!r} holds {held}: no gradient passes it. Export the detector up to its boxes and scores; the "
+            "suppression is then done when it is explained"
+        )
     scores = _scores_before(output)
     advice = f"export the network up to its scores{f', which seem to be {scores!r},' if scores else ''} instead"
     other = "" if alone else ", or name another output with --output"
@@ -63,7 +70,8 @@ def _decision(output: ir.Value) -> str | None:
         if node.metadata_props.get(STRAIGHT, WRITTEN) != WRITTEN:  # the rounding of a quantiser
             return None
         if node.op_type in _DECISIONS:
-            held = (_DECIDED if spread else _DECISIONS[node.op_type]).format(op=node.op_type)
+            said = _DECISIONS[node.op_type]
+            held = (_DECIDED if spread and said != _SUPPRESSED else said).format(op=node.op_type)
             continue
         if _is_float(output) and _truncates(node):
             held = _DECIDED.format(op="a Cast to integers")
