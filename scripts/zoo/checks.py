@@ -20,6 +20,7 @@ from xai_exporters.export_result import Export
 from xai_deploy.faithful import rounding
 from xai_deploy.format.bundle import ACTIVATION, GRADIENT, LOGITS, RELEVANCE, SEED, TARGET
 
+from .cases import DISPUTED
 from .networks import logits
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -32,8 +33,6 @@ PATCHES = 5
 """Along a side of the image, each of which changes once."""
 CELLS = 9
 """Of a map, fewer of which do not show whether they follow the image: by chance a shuffled map of 2 x 2 is in order."""
-DISPUTED = 1e-3
-"""Difference from autograd, relative to the gradient's largest magnitude, above which central differences decide."""
 
 
 def examine(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from . import checks
-from .runner import EXPORTERS, Case
+import measuring
+
+from .cases import DISPUTED, EXPORTERS, Case
 
 RUNTIMES = ("onnxruntime", "openvino")
 GRADIENT = 1e-3
@@ -21,11 +23,10 @@ CLEAR = -0.3
 """Correlation of answers and distances that a map has to have, at most, to follow the image."""
 ARRANGED = -0.45
 """The same with each cell at the place that suits it best, above which a map that does not follow shows no positions at all."""
-FOLLOWED = 8
-"""Of 9 places of a patch, those that the cell which changes most has to follow, in rows of the earlier check."""
-
 FOLLOW, UNDECIDED, ELSEWHERE = "follow", "undecided", "elsewhere"
 
+ALIKE = re.compile(r"\d+e[+-]\d+")
+"""What a cell of relevance holds if the runtimes agree within `APART`."""
 _WORDS = {"error": "not built", "torch": "torch", "refused": "refused", "crashed": "crashed"}
 
 _HEAD = """# timm's and transformers' networks
@@ -52,8 +53,31 @@ the layer. Made by `scripts/check_zoo`; rows of one page may come from several r
   (gradients of 1e-14), and others are chaotic (ConvMixer: gradients of 1e4); every cell then answers alike.
 - **relevance**: largest difference between the runtimes, relative to the largest magnitude. *said*: the export says that rounding
   decides so much of it.
+- **measured**: the day (UTC); rows without one are older.
 
 """
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the page, as text.
+
+    Attributes:
+        variant: Which network of the family.
+        size: Of its images, and whether its statistics were drawn.
+        cells: Layer, gradient, positions and relevance.
+        measured: The day (UTC); "" in rows of earlier versions of the script.
+    """
+
+    variant: str
+    size: str
+    cells: Sequence[str]
+    measured: str
+
+    @property
+    def exported(self) -> bool:
+        """Whether there is a bundle."""
+        return self.cells[0].startswith("`")
 
 
 def line(result: Mapping[str, Any]) -> str:
@@ -62,44 +86,76 @@ def line(result: Mapping[str, Any]) -> str:
     return f"{how}: {' | '.join(_cells(result))}"
 
 
-def page(results: Mapping[Case, Mapping[str, Any]], every: Sequence[str]) -> str:
+def of_result(result: Mapping[str, Any]) -> Row:
+    """The row of a result of the journal."""
+    size = f"{result.get('side', '')}{'' if result.get('fitted') or 'side' not in result else ', drawn'}"
+    return Row(result.get("variant", ""), size, _cells(result), result["measured"])
+
+
+def kept(page: str) -> dict[Case, Row]:
+    """The rows of a page."""
+    found, name, variant = {}, "", ""
+    for text in page.splitlines():
+        if not text.startswith("|") or (cells := measuring.cells(text))[2] not in EXPORTERS:
+            continue
+        if cells[0]:
+            title, _, variant = cells[0].partition("<br>")
+            name = title.replace(" ", ":", 1)
+        found[name, cells[2]] = Row(variant, cells[1], cells[3:7], (*cells[7:], "")[0])
+    return found
+
+
+def page(results: Mapping[Case, Mapping[str, Any]], every: Sequence[str], before: str) -> str:
     """The page.
 
     Args:
         results: What is known.
-        every: The names of all networks; those without a result are named.
+        every: The names of all networks; those without a row are named.
+        before: The page as it stands. Its rows stay where there is no result.
     """
-    rows = ["| network | input | exporter | layer | gradient | positions | relevance |", "|-|-|-|-|-|-|-|"]
+    rows = kept(before) | {case: of_result(result) for case, result in results.items()}
+    lines = ["| network | input | exporter | layer | gradient | positions | relevance | measured |", "|" + "-|" * 8]
     shown = ""
-    for (name, exporter), result in sorted(results.items()):
-        title = f"{name.replace(':', ' ')}<br>{result.get('variant', '')}" if name != shown else ""
+    for (name, exporter), row in sorted(rows.items()):
+        title = f"{name.replace(':', ' ')}<br>{row.variant}" if name != shown else ""
         shown = name
-        size = f"{result.get('side', '')}{'' if result.get('fitted') or 'side' not in result else ', drawn'}"
-        rows.append(f"| {' | '.join((title, size, exporter, *_cells(result)))} |")
-    missing = [name.replace(":", " ") for name in every if all(name != tried for tried, _ in results)]
+        lines.append(f"| {' | '.join((title, row.size, exporter, *row.cells, row.measured))} |")
+    missing = [name.replace(":", " ") for name in every if all(name != tried for tried, _ in rows)]
     rest = f"Not tried yet ({len(missing)} of {len(every)}): {', '.join(missing)}.\n\n" if missing else ""
-    return _HEAD + _summary(list(results.values())) + "\n" + rest + "\n".join(rows) + "\n"
+    return _HEAD + _summary(rows) + "\n" + rest + "\n".join(lines) + "\n"
 
 
-def _summary(results: Sequence[Mapping[str, Any]]) -> str:
+def _summary(rows: Mapping[Case, Row]) -> str:
     lines = []
     for exporter in EXPORTERS:
-        ones = [one for one in results if one["exporter"] == exporter]
+        ones = [row for (_, by), row in rows.items() if by == exporter]
         if not ones:
             continue
-        by_torch = [one for one in ones if "error" not in one and "torch" not in one]
-        done = [one for one in by_torch if "cut" in one]
-        right = [one for one in done if gradient_right(one)]
-        places = [_place(one) for one in done]
-        relevance = [one for one in done if one.get("relevance", {}).get("differ", 99) <= APART]
-        single = [one for one in done if one["one_because"]]
+        done = [row.cells for row in ones if row.exported]
+        by_torch = [row for row in ones if not row.cells[0].startswith(("torch: ", "not built: "))]
+        places = [_followed(cells[2]) for cells in done]
         lines.append(
-            f"{exporter}: {len(ones)} networks tried, {len(by_torch)} written by torch, {len(done)} exported ({len(single)} for "
-            f"one image at a time), gradient right in {len(right)}, positions followed in {places.count(FOLLOW)} "
+            f"{exporter}: {len(ones)} networks tried, {len(by_torch)} written by torch, {len(done)} exported "
+            f"({sum(cells[0].endswith(', one') for cells in done)} for one image at a time), "
+            f"gradient right in {sum(_right(cells[1]) for cells in done)}, positions followed in {places.count(FOLLOW)} "
             f"(mixed or too few cells in {places.count(UNDECIDED)}, not followed in {places.count(ELSEWHERE)}), "
-            f"relevance alike on both runtimes in {len(relevance)}.\n"
+            f"relevance alike on both runtimes in {sum(bool(ALIKE.fullmatch(cells[3])) for cells in done)}.\n"
         )
     return "\n".join(lines)
+
+
+def _right(gradient: str) -> bool:
+    """Whether a cell says that the gradient is right."""
+    return gradient[:1].isdigit() and "**" not in gradient
+
+
+def _followed(positions: str) -> str:
+    """What a cell says of the positions; see `_place`."""
+    if "**" in positions:
+        return ELSEWHERE
+    if "*mixed*" in positions or "too few" in positions:
+        return UNDECIDED
+    return FOLLOW if positions[:1].isdigit() or positions[:1] == "-" else ""
 
 
 def gradient_right(one: Mapping[str, Any]) -> bool:
@@ -118,7 +174,7 @@ def _said(one: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
 
 
 def _runtime_right(found: Mapping[str, Any], runtime: str) -> bool:
-    near = found[runtime] <= max(checks.DISPUTED, TIMES * found.get("float32", 0))
+    near = found[runtime] <= max(DISPUTED, TIMES * found.get("float32", 0))
     return bool(near or found.get(f"central_{runtime}", 1) <= GRADIENT)
 
 
@@ -138,7 +194,7 @@ def _gradient(one: Mapping[str, Any]) -> str:
     if "error" in found or not found:
         return _clean(one.get("without") or found.get("error", one.get("stopped", "not reached")))
     worst = max(found[name] for name in RUNTIMES)
-    if worst <= checks.DISPUTED:
+    if worst <= DISPUTED:
         return f"{worst:.0e}"
     ours, autograd = max(found[f"central_{name}"] for name in RUNTIMES), found["central_autograd"]
     how = "*central*" if gradient_right(one) else "**wrong**"
@@ -152,8 +208,6 @@ def _gradient(one: Mapping[str, Any]) -> str:
 def _place(one: Mapping[str, Any]) -> str:
     """Whether a map's cells follow the image: `FOLLOW`, `UNDECIDED`, `ELSEWHERE`, or "" if it was not looked at."""
     found = one.get("positions", {})
-    if "followed" in found:
-        return FOLLOW if found["followed"] >= FOLLOWED else ELSEWHERE
     if "own" not in found:
         return UNDECIDED if "too few" in found.get("error", "") else ""
     if found["own"] <= min(CLEAR, found["turned"], found["shuffled"]):
@@ -163,9 +217,7 @@ def _place(one: Mapping[str, Any]) -> str:
 
 def _positions(one: Mapping[str, Any]) -> str:
     found, place = one.get("positions", {}), _place(one)
-    if "followed" in found:
-        text = f"{found['followed']} of {found['of']}"
-    elif "own" in found:
+    if "own" in found:
         text = f"{found['own']:.2f}" + ("" if place == FOLLOW else f", *best* {found['best']:.2f}")
     else:
         return _clean(found.get("error", one.get("stopped", "not reached")))

@@ -1,6 +1,6 @@
 """torchvision's families as OpenVINO IR: outputs and maps against the same network's ONNX, on both runtimes.
 
-    python -m tests.networks.openvino_ir [--int8] [NAME ...]     prints a table; scripts/check_openvino writes it to docs/
+    python -m tests.networks.openvino_ir [--int8] NAME     prints a result; scripts/check_openvino writes the tables in docs/
 
 Every network is seeded, with randomised statistics. `ov.convert_model` converts it; the IR is saved in float32 and with weights in
 float16. The maps of the float32 IR are compared with those of torch's own ONNX export at the same layer. Where a ReLU's input is
@@ -17,14 +17,12 @@ import functools
 import gc
 import itertools
 import json
-import logging
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,6 @@ from xai_exporters.sources.openvino_ir import child
 from xai_deploy import Explainer
 from xai_deploy.format.bundle import Bundle
 from xai_deploy.foundation import runtimes
-from xai_deploy.foundation.progress import progress
 
 from . import in_float64
 from .gradients import _calibrate, _images, build, size_of
@@ -303,90 +300,58 @@ def distance(got: NDArray[Any], want: NDArray[Any]) -> float:
     return float(np.abs(got.astype(np.float64) - want).max() / np.abs(want).max())
 
 
-def table(results: Sequence[Result]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| Network | Map | Output, float32 | float16 | Methods | Maps, onnxruntime | OpenVINO | Worst | Between runtimes, float32 "
-        "| float16 | From float64, by float32 | float16 | Method | MB | Child, MB | s |",
-        "|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|",
-    ]  # fmt: skip
-    for r in results:
-        if r.reason:
-            lines.append(f"| {r.network} | {r.reason} |" + " |" * 14)
-            continue
-        outputs = [max(v for key, v in r.outputs.items() if key.startswith(kind)) for kind in ("f32", "f16")]
-        exact = [
-            " to ".join(f"{v:.1e}" for v in sorted(r.exact[f"{k} {b}"] for b in BACKENDS)) if r.exact else ""
-            for k in r.between
-        ]
-        figures = [
-            *outputs,
-            r.methods,
-            *(r.maps[b] for b in BACKENDS),
-            r.worst,
-            *r.between.values(),
-            *exact,
-            r.doubtful,
-            *r.megabytes,
-            r.seconds,
-        ]
-        cells = [
-            f"{v:.1e}" if isinstance(v, float) and v < 0.1 else f"{v:.0f}" if isinstance(v, float) else str(v)
-            for v in figures
-        ]
-        lines.append(f"| {r.network} | {r.layer} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+HEAD = (
+    "| Network | Map | Output, float32 | float16 | Methods | Maps, onnxruntime | OpenVINO | Worst | Between runtimes, float32 "
+    "| float16 | From float64, by float32 | float16 | Method | MB | Child, MB | s |"
+)  # fmt: skip
+INT8_HEAD = (
+    "| Network | Roundings | Worst, steps | Without rounding | OpenVINO's own | same class | OpenVINO | same class "
+    "| ONNX Runtime | same class |"
+)
 
 
-def int8_table(results: Sequence[Quantised]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| Network | Roundings | Worst, steps | Without rounding | OpenVINO's own | same class | OpenVINO | same class "
-        "| ONNX Runtime | same class |",
-        "|-|-|-|-|-|-|-|-|-|-|",
+def row(r: Result) -> str:
+    """A network's row of the Markdown table below `HEAD`."""
+    if r.reason:
+        return f"| {r.network} | {r.reason} |" + " |" * 14
+    outputs = [max(v for key, v in r.outputs.items() if key.startswith(kind)) for kind in ("f32", "f16")]
+    exact = [
+        " to ".join(f"{v:.1e}" for v in sorted(r.exact[f"{k} {b}"] for b in BACKENDS)) if r.exact else ""
+        for k in r.between
     ]
-    for r in results:
-        if r.reason:
-            lines.append(f"| {r.network} | {r.reason} |" + " |" * 8)
-            continue
-        cells = [f"{v:.1e} | {n} of {r.images}" for v, n in (r.own, r.same, r.other)]
-        lines.append(f"| {r.network} | {r.roundings} | {r.step:.0e} | {r.unrounded:.1e} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    maps = [*(r.maps[b] for b in BACKENDS), r.worst, *r.between.values(), *exact, r.doubtful]
+    figures = [*outputs, r.methods, *maps, *r.megabytes, r.seconds]
+    cells = [
+        f"{v:.1e}" if isinstance(v, float) and v < 0.1 else f"{v:.0f}" if isinstance(v, float) else str(v)
+        for v in figures
+    ]
+    return f"| {r.network} | {r.layer} | {' | '.join(cells)} |"
+
+
+def int8_row(r: Quantised) -> str:
+    """A network's row of the Markdown table below `INT8_HEAD`."""
+    if r.reason:
+        return f"| {r.network} | {r.reason} |" + " |" * 8
+    cells = [f"{v:.1e} | {n} of {r.images}" for v, n in (r.own, r.same, r.other)]
+    return f"| {r.network} | {r.roundings} | {r.step:.0e} | {r.unrounded:.1e} | {' | '.join(cells)} |"
+
+
+def single(name: str, function: Callable[[Path], Any]) -> None:
+    """Measure one network in a folder of its own, and print the result as JSON, after a word that marks it."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = dataclasses.asdict(function(Path(folder)))
+        except ExportError as error:
+            result = {"network": name, "reason": str(error).replace(folder, "")}
+    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*")
-    parser.add_argument("--int8", action="store_true", help="the networks quantised by NNCF instead")
-    parser.add_argument("--single", choices=["float", "int8"], help=argparse.SUPPRESS)
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--int8", action="store_true", help="the network quantised by NNCF instead")
     options = parser.parse_args()
-    if options.single:
-        kind: Any = Result if options.single == "float" else Quantised
-        function: Any = check if options.single == "float" else check_int8
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                result = function(options.networks[0], Path(folder))
-            except ExportError as error:
-                result = kind(options.networks[0], reason=str(error).replace(folder, ""))
-        sys.stdout.write(f"RESULT {json.dumps(dataclasses.asdict(result))}\n")
-        return
-    chosen = options.networks or list(NETWORKS)
-    if options.int8:
-        sys.stdout.write(int8_table(_each("int8", chosen, Quantised)) + "\n")
-    else:
-        sys.stdout.write(table(_each("float", chosen, Result)) + "\n")
-
-
-def _each(mode: str, chosen: Sequence[str], kind: Any) -> list[Any]:
-    """Every network in a process of its own, which gives its memory back."""
-    results = []
-    for name in progress(chosen, len(chosen), "networks", shown=True):
-        command = [sys.executable, "-W", "ignore", "-m", "tests.networks.openvino_ir", "--single", mode, name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        results.append(kind(**json.loads(lines[0][7:])) if lines else kind(name, reason=done.stderr.strip()[-200:]))
-        logging.getLogger(__name__).warning("%s", results[-1])
-    return results
+    single(options.network, functools.partial(check_int8 if options.int8 else check, options.network))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Trained networks, quantised by NNCF with photographs, as OpenVINO IR: the quantised IR against its translation.
 
-    python -m tests.networks.openvino_real FOLDER [NAME ...]     prints the table; scripts/check_openvino writes it to docs/
+    python -m tests.networks.openvino_real FOLDER NAME       prints a result; scripts/check_openvino writes the tables in docs/
 
-    python -m tests.networks.openvino_real FOLDER --maps         compares the maps of the IR in weights/openvino_ir with its ONNX's
+    python -m tests.networks.openvino_real FOLDER            compares the maps of the IR in weights/openvino_ir with its ONNX's
 
 FOLDER holds weights/NAME.onnx, images/coco/*.jpg for the calibration and images/imagenet_samples/* for the comparison. NNCF has to
 be installed. A file that is quantised already is converted as it is.
@@ -11,10 +11,9 @@ be installed. A file that is quantised already is converted as it is.
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from xai_exporters import Request, export
 
 from xai_deploy import Explainer
 
-from .openvino_ir import BACKENDS, distance, int8_table, measured, ov
+from .openvino_ir import BACKENDS, Quantised, distance, measured, ov, single
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 0 to 255
 HALF = (127.5,) * 3
@@ -89,43 +88,46 @@ def converted(path: Path, network: Trained, calibration: Sequence[Path], folder:
     return folder / "int8.xml"
 
 
-def compare_maps(folder: Path) -> str:
-    """Every method's map of one photograph: the IR's bundle against that of the ONNX file, by runtime, as a Markdown table."""
+def check(name: str, folder: Path, work: Path) -> Quantised:
+    """One network, quantised with photographs and compared on others."""
+    network = NETWORKS[name]
+    calibration = sorted((folder / "images/coco").glob("*.jpg"))
+    samples = sorted((folder / "images/imagenet_samples").glob("*.*"))
+    path = converted(folder / f"weights/{name}.onnx", network, calibration, work)
+    return measured(name, path, network.images(samples))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Method -> runtime -> the distance of the IR's map from the ONNX file's."""
+
+    methods: dict[str, dict[str, float]]
+
+
+def compare_maps(folder: Path, work: Path) -> Maps:
+    """Every method's map of one photograph: the IR's bundle against that of the ONNX file, by runtime."""
     [source] = (folder / "weights/openvino_ir").glob("*.xml")
     x = NETWORKS[source.stem].images(sorted((folder / "images/imagenet_samples").glob("*.*"))[:1])
-    lines = ["| Method | " + " | ".join(BACKENDS) + " |", "|-|-|-|"]
-    with tempfile.TemporaryDirectory() as name:
-        paths = [Path(name) / file for file in ("ir.xai", "onnx.xai")]
-        for path, network in zip(paths, (source, folder / f"weights/{source.stem}.onnx"), strict=True):
-            options: dict[str, Any] = {"input_gradient": True, "pixel_relevance": True, "guided": True}
-            export(Request(network, output_path=path, preprocess="none", **options))
-        opened = {backend: [Explainer(path, backend) for path in paths] for backend in BACKENDS}
-        for method in opened[BACKENDS[0]][0].methods("all"):
-            given = {"masks": 200} if method == "rise" else {}
-            maps = [[e.explain(x, method, -1, **given).raw for e in pair] for pair in opened.values()]
-            lines.append(f"| {method} | " + " | ".join(f"{distance(*pair):.1e}" for pair in maps) + " |")
-    return "\n".join(lines)
+    paths = [work / file for file in ("ir.xai", "onnx.xai")]
+    for path, network in zip(paths, (source, folder / f"weights/{source.stem}.onnx"), strict=True):
+        options: dict[str, Any] = {"input_gradient": True, "pixel_relevance": True, "guided": True}
+        export(Request(network, output_path=path, preprocess="none", **options))
+    opened = {backend: [Explainer(path, backend) for path in paths] for backend in BACKENDS}
+    methods = {}
+    for method in opened[BACKENDS[0]][0].methods("all"):
+        given = {"masks": 200} if method == "rise" else {}
+        maps = {backend: [e.explain(x, method, -1, **given).raw for e in pair] for backend, pair in opened.items()}
+        methods[method] = {backend: distance(*pair) for backend, pair in maps.items()}
+    return Maps(methods)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("networks", nargs="*")
-    parser.add_argument("--maps", action="store_true")
+    parser.add_argument("network", nargs="?", choices=NETWORKS, help="left out: compares maps")
     options = parser.parse_args()
-    if options.maps:
-        sys.stdout.write(compare_maps(options.folder) + "\n")
-        return
-    calibration = sorted((options.folder / "images/coco").glob("*.jpg"))
-    samples = sorted((options.folder / "images/imagenet_samples").glob("*.*"))
-    results = []
-    for name in options.networks or NETWORKS:
-        with tempfile.TemporaryDirectory() as folder:
-            network = NETWORKS[name]
-            path = converted(options.folder / f"weights/{name}.onnx", network, calibration, Path(folder))
-            results.append(measured(name, path, network.images(samples)))
-            sys.stderr.write(f"{results[-1]}\n")
-    sys.stdout.write(int8_table(results) + "\n")
+    name = options.network
+    single(name or "maps", partial(check, name, options.folder) if name else partial(compare_maps, options.folder))
 
 
 if __name__ == "__main__":
