@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xai_exporters import Request, export
 from xai_exporters.deliver.web import write_site
 
-from xai_deploy import Explainer, Like, Not, Region, write_image
+from xai_deploy import Contrast, Explainer, Like, Not, Region, write_image
 from xai_deploy.errors import NotPredictedError
 from xai_deploy.format.bundle import Bundle
 
@@ -148,6 +148,89 @@ def test_regions(browser: Browser, made: Made, photos: list[Path], tmp_path: Pat
             shown = control.bounding_box()
             assert shown is not None
             assert shown["height"] >= 44
+
+
+def test_polygons_masks_and_two_regions(browser: Browser, made: Made, photos: list[Path], tmp_path: Path) -> None:
+    """Corners by the pointer and typed; a mask's file, and files that are none; a region rather than another one."""
+    folder, bundle = made["scores"]
+    masks: dict[str, Any] = {"mask": np.zeros((50, 61), np.uint8)}
+    masks["mask"][8:30, 20:44] = 255
+    masks["mask"][12:20, 20:30] = 0
+    masks |= {
+        "small": masks["mask"][:-1],
+        "black": masks["mask"] * 0,
+        "grey": np.maximum(masks["mask"], np.arange(61, dtype=np.uint8)),
+    }
+    masks["colours"] = np.stack([masks["mask"], *[masks["mask"] * 0] * 2], axis=-1)
+    for name, values in masks.items():
+        write_image(tmp_path / f"{name}.png", values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1))
+    inside = masks["mask"] > 0
+    with page_of(browser, folder) as opened:
+        page = opened.page
+        page.get_by_label("Region", exact=True).select_option("a polygon")
+        page.get_by_label("Class", exact=True).fill("car")
+        page.get_by_label("Choose a picture").set_input_files(photos[0])
+        expect(page.get_by_role("alert")).to_contain_text("A polygon has at least three corners, and this one 0.")
+        canvas = page.locator("#canvas").bounding_box()  # the picture is there to be pressed on
+        assert canvas is not None
+        scale = canvas["width"] / 61
+        for x, y in ((7, 9), (50, 12), (31, 44)):
+            page.mouse.click(canvas["x"] + (x + 0.1) * scale, canvas["y"] + (y - 0.1) * scale)
+        found = opened.last()
+        assert found["about"] == {"kind": "regions", "region": "7,9 50,12 31,44"}
+        agrees(found, bundle, photos[0], Region(2, "7,9 50,12 31,44"))
+        page.get_by_label("Corners", exact=True).fill("7.5,9 50,12.25 31,44 3,30")
+        page.get_by_label("Corners", exact=True).press("Enter")
+        found = opened.last(found["count"])
+        agrees(found, bundle, photos[0], Region(2, "7.5,9 50,12.25 31,44 3,30"))
+        page.get_by_label("Corners", exact=True).fill("7;9")
+        page.get_by_label("Corners", exact=True).press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("Corners are written x,y x,y x,y in pixels of the picture.")
+
+        page.get_by_label("Region", exact=True).select_option("a mask")
+        expect(page.get_by_role("alert")).to_contain_text("Choose a mask: a picture of the same size")
+        for name, said in (
+            ("small", "The mask has 61 x 49 pixels, its picture 61 x 50."),
+            ("black", "The mask is empty"),
+            ("grey", "A mask has two values, 0 outside and another inside; this one has 0, 1 and 2."),
+            ("colours", "A mask is black and white"),
+        ):
+            page.get_by_label("Choose a mask", exact=True).set_input_files(tmp_path / f"{name}.png")
+            expect(page.get_by_role("alert")).to_contain_text(said)
+        page.get_by_label("Choose a mask", exact=True).set_input_files(tmp_path / "mask.png")
+        found = opened.last(found["count"])
+        agrees(found, bundle, photos[0], Region(2, inside))
+        page.get_by_label("Method", exact=True).select_option("lrp")
+        found = opened.last(found["count"])
+
+        page.get_by_label("Compare with").select_option("another region")
+        expect(page.get_by_role("alert")).to_have_text("")
+        page.get_by_label("Other region", exact=True).select_option("a box")
+        found = opened.last(found["count"] + 1)
+        page.get_by_label("Other class").fill("sky")
+        page.get_by_label("Other class").press("Enter")
+        found = opened.last(found["count"])
+        box = (15, 12, 31, 25)
+        agrees({**found, **found["other"]}, bundle, photos[0], Region(3, box), "lrp")
+        assert [one["about"]["region"] for one in (found, found["other"])] == ["mask", "15,12,31,25"]
+        both = Explainer(bundle, backend="onnxruntime").explain(
+            photos[0], "lrp", Contrast(Region(2, inside), Region(3, box))
+        )
+        difference = raw(found["difference"])
+        np.testing.assert_allclose(difference, both.raw[0], rtol=0, atol=1e-4 * np.abs(both.raw).max())
+        titles = page.locator(".panel-title").all_inner_texts()
+        assert titles[2] == "lrp: car in the mask mask minus sky in the box 15,12,31,25"
+        page.get_by_label("Other left", exact=True).focus()  # its controls were used last: the pointer draws it
+        page.mouse.move(canvas["x"] + 5, canvas["y"] + 5)
+        canvas = page.locator("#canvas").bounding_box()
+        assert canvas is not None
+        scale = canvas["width"] / 61
+        page.mouse.move(canvas["x"] + 3.1 * scale, canvas["y"] + 4.1 * scale)
+        page.mouse.down()
+        page.mouse.move(canvas["x"] + 20.2 * scale, canvas["y"] + 30.1 * scale)
+        page.mouse.up()
+        found = opened.last(found["count"])
+        assert [one["about"]["region"] for one in (found, found["other"])] == ["mask", "3,4,17,26"]
 
 
 def test_a_network_that_ends_in_argmax(browser: Browser, made: Made, photos: list[Path]) -> None:

@@ -17,23 +17,38 @@ from xai_deploy.targets.places import Place, Seen
 Node = Callable[[str, Any], Any]
 
 
-def test_a_box_covers_what_it_covers_in_the_engine(node: Node) -> None:
-    """Boxes between pixels, smaller than one, over the edge, and outside what a crop leaves."""
+def test_a_region_covers_what_it_covers_in_the_engine(node: Node) -> None:
+    """Boxes and polygons between pixels, smaller than one, over the edge, outside what a crop leaves; and masks."""
     boxes = [(3, 2, 10, 7), (0, 0, 61, 50), (12.3, 4.6, 0.2, 0.3), (40, 30, 90, 90), (0, 0, 1, 1), (7.5, 3.5, 20.25, 1)]
+    polygons = [
+        "10,5 40.5,8 30,44 4,30",
+        "-5,-5 70,20 30,60",
+        "20.1,20.1 20.3,20.1 20.2,20.4",
+        "3,3 50,45 50,3 3,45",
+        "90,90 99,90 95,99",
+    ]
+    mask = np.random.default_rng(4).random((50, 61)) < 0.3
     cases, wanted = [], []
     for resize in ("stretch", 40):
         spec = Input("x", "NCHW", 3, 24, 32, "float32", Preprocess(resize=resize))
         seen = Seen(spec, Explained("logits", "dense", (5, 12, 17)), [(50, 61)], lambda: np.zeros((1, 1, 1), np.int64))
-        for box in boxes:
+        for written in (*boxes, *polygons, mask):
             sizes = {"height": 24, "width": 32, "preprocess": {"resize": resize}}
-            cases.append({"box": dict(zip(("x", "y", "width", "height"), box, strict=True)), "spec": sizes})
+            corners = [] if isinstance(written, np.ndarray) else Place.read(written).points
+            text = written if isinstance(written, str) else ""
+            pixels = (mask * 7).ravel().tolist() if isinstance(written, np.ndarray) else None
+            cases.append({"corners": corners, "text": text, "pixels": pixels, "spec": sizes})
             try:
-                wanted.append(Place.read(box).covers(seen, np.zeros(1, np.int64))[0].ravel())
+                wanted.append(Place.read(written).covers(seen, np.zeros(1, np.int64))[0].ravel())
             except TargetError:
                 wanted.append(None)
     found = node(
-        "input.map(({ box, spec }) => places.boxShare(box, { height: 50, width: 61 }, spec, { height: 12, width: 17 }))"
-        ".map((share) => share && Array.from(share))",
+        """input.map(({ corners, text, pixels, spec }) => {
+          const rows = (top, count) => pixels.slice(top * 61, (top + count) * 61).flatMap((v) => [v, v, v, 255]);
+          const picture = { height: 50, width: 61, rows };
+          const row = pixels ? places.maskOf(picture).row : places.inside(text ? places.cornersOf(text) : corners, picture);
+          return places.share(row, picture, spec, { height: 12, width: 17 });
+        }).map((share) => share && Array.from(share))""",
         cases,
     )
     assert [one is None for one in found] == [one is None for one in wanted]

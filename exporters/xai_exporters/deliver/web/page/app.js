@@ -18,7 +18,7 @@ import { SHOWN, setUpPrediction, showPrediction } from "./prediction.js";
 import { geometry, prepare, seenPart } from "./preprocess.js";
 import { ClassError, comparison, method, pick, setUpQuestion, targetClass } from "./question.js";
 import { setUpReference } from "./reference.js";
-import { box, lieOn, region, setUpRegion } from "./region.js";
+import { lieOn, otherRegion, setUpRegions, theRegion } from "./region.js";
 import { ask, giveUp } from "./runner.js";
 import { setUpSamples } from "./samples.js";
 import { setUpSaveMenu } from "./savemenu.js";
@@ -51,9 +51,9 @@ async function start() {
   $("about").textContent =
     `Everything runs on this device, with ${config.runtime}; nothing is sent anywhere. ` +
     `The network's decision is explained at the layer “${config.layer}”. Written by ${config.producer}.`;
+  setUpRegions(update, draw, unusable);
   setUpQuestion(config, names, update);
   setUpPrediction(config, choose);
-  setUpRegion(update, draw);
   setUpReference(config.input, () => picture, update, unusable);
   setUpSamples(config.samples, take);
   setUpCamera({ onPicture: (taken) => take(() => taken), onError: fail });
@@ -131,8 +131,10 @@ async function update() {
       await explain(picture);
     } catch (error) {
       say("");
-      if (error instanceof ClassError) fail(error.message);
-      else {
+      if (error instanceof ClassError) {
+        if (panels[0]?.shown.source !== picture) showAlone(picture); // what is asked for is to be chosen on it
+        fail(error.message);
+      } else {
         giveUp();
         if (!again) fail(`The explanation failed: ${error.message}`);
       }
@@ -146,7 +148,9 @@ async function update() {
 async function explain(source) {
   const [wanted, compared] = [targetClass(), comparison()];
   const asked = performance.now();
-  const subject = await subjectOf(config, names, source, wanted, (of, index, more) => run(of, method(), index, compared, more));
+  const subjectIn = (region, index) =>
+    subjectOf(config, names, source, index, (of, number, more) => run(of, method(), number, compared, more), region);
+  const subject = await subjectIn(theRegion(), wanted);
   if (!subject) return say(`“${source.name}” is read. Choose a reference, which it is compared with.`);
   const runs = (how, index) => run(source, how, subject.sent(index), compared, subject.more);
   const answer = await runs(method(), subject.index);
@@ -158,7 +162,11 @@ async function explain(source) {
   const { target } = main;
   let other = null;
   if (compared?.method) other = seenAs(await runs(compared.method, target), target, subject);
-  if (compared?.class !== undefined) {
+  if (compared?.region) {
+    const second = await subjectIn(otherRegion(), compared.class === PREDICTED ? target : compared.class);
+    if (second.name(second.index) === main.said) throw new ClassError(`“${main.said}” can't be compared with itself. Choose another region or class.`);
+    other = seenAs(await run(source, method(), second.index, compared, second.more), second.index, second);
+  } else if (compared?.class !== undefined) {
     const likeliest = listed(answer.scores, target, 2).find((number) => number !== target);
     const second = compared.class === PREDICTED ? likeliest : compared.class;
     if (second === target || second === undefined) throw new ClassError(`“${names[target]}” can't be compared with itself. Choose another class.`);
@@ -166,20 +174,19 @@ async function explain(source) {
   }
   if (source !== picture) return;
   const difference = other && !compared.method ? differenceOf(main, other) : null;
-  const amount = (index) => subject.amount(index, answer.scores, shares);
-  show(source, [main, other, difference].filter(Boolean), amount);
+  show(source, [main, other, difference].filter(Boolean));
   const classes = listed(answer.scores, target, SHOWN);
   showPrediction({ classes, shares, names, apply: config.apply, target, choosable: method().target });
   const milliseconds = Math.max(1, Math.round(1000 * answer.seconds));
-  const said = `${main.method} for “${main.said}” (${amount(target)})`;
+  const said = `${main.method} for “${main.said}” (${main.amount})`;
   $("time").textContent =
     `${said}: prediction and map in ${milliseconds} ms` +
     (answer.first ? ", the first time with this method; again it is faster." : ".");
   const beside = other ? `, beside ${other.method} for “${other.said}”` : "";
   say(`Done: ${said}${beside}.`);
   const count = (window.xai.last?.count ?? 0) + 1;
-  const { scores, seconds } = answer;
-  window.xai.last = { count, predicted, scores, likelihoods: shares, seconds, loading, about: subject.about, ...main, other, difference };
+  const { seconds } = answer;
+  window.xai.last = { count, predicted, likelihoods: shares, seconds, loading, ...main, other, difference };
 }
 
 /** The classes that are listed: the likeliest ones; of numbers some in their order, the one explained among them. */
@@ -214,10 +221,12 @@ async function run(source, { name, file, target: takesTarget, signed, at_pixels:
 }
 
 /** An answer as it is shown: a signed map from -1 to 1 with 0 in the middle, any other from 0 to 1. */
-function seenAs({ method, map, raw, signed, atPixels }, target, subject) {
+function seenAs({ method, map, raw, scores, signed, atPixels }, target, subject) {
   const { height, width } = config.input;
   const heatmap = heatmapOf(map.data, map.height, map.width, height, width);
-  return { method, target, said: subject.name(target), map, raw, heatmap, signed, atPixels, shown: drawn(heatmap, raw, signed, atPixels) };
+  const amount = subject.amount(target, scores, likelihoods(scores, config.apply));
+  const { about } = subject;
+  return { method, target, said: subject.name(target), amount, about, scores, map, raw, heatmap, signed, atPixels, shown: drawn(heatmap, raw, signed, atPixels) };
 }
 
 /** The map of one class minus that of another. */
@@ -228,12 +237,12 @@ function differenceOf(main, other) {
 }
 
 /** Put maps over the picture, each in its panel. */
-function show(source, maps, amount) {
+function show(source, maps) {
   const before = panels[0]?.shown.source;
   if (before !== source) before?.bitmap.close();
   const part = seenPart(source, config.input);
   const forIt = ["classes", "regions"].includes(config.explained.kind) ? "for the class" : "for it";
-  panels = maps.map(({ method, target, said: one, against = null, signed, shown }, i) => {
+  panels = maps.map(({ method, said: one, amount, against = null, signed, shown = null }, i) => {
     const panel = panels[i] ?? new Panel(i ? `canvas-${i + 1}` : "canvas");
     panel.show({
       source,
@@ -242,7 +251,7 @@ function show(source, maps, amount) {
       values: shown,
       signed,
       table: signed ? tables.signed : tables.positive,
-      title: against === null ? `${method}: ${one}, ${amount(target)}` : `${method}: ${one} minus ${against}`,
+      title: against === null ? `${method}: ${one}, ${amount}` : `${method}: ${one} minus ${against}`,
       ends: against !== null ? [against, one] : signed ? ["against", forIt] : ["least", "most evidence"],
       label: `The picture under the map of ${method} for ${one}${against === null ? "" : ` minus that for ${against}`}`,
     });
@@ -256,11 +265,17 @@ function show(source, maps, amount) {
   draw();
 }
 
+/** Put the picture there without a map. */
+function showAlone(source) {
+  show(source, [{ method: "no map", said: source.name, amount: "as it is", signed: false }]);
+  $("save").disabled = $("original").disabled = true;
+}
+
 function draw() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
-  const drawn = config.explained.kind === "regions" && region() === "box" ? box() : null;
+  const outlines = config.explained.kind === "regions" ? [theRegion(), otherRegion()].map(({ outline }) => outline).filter(Boolean) : [];
   const original = $("original").getAttribute("aria-pressed") === "true";
-  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100, drawn);
+  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100, outlines.map((corners) => ({ corners })));
 }
 
 function say(text) {

@@ -7,8 +7,8 @@ const [SMALLEST, LARGEST] = [512, 1024]; // longest side of the shown photo, in 
 const DIMMED = "rgb(0 0 0 / 60%)"; // over the part that the network does not see
 
 /**
- * What a panel shows: {source: the picture, geometry and part: what the network sees of it, values: {data, height, width},
- * signed, table: the colours, title, ends: [text at the lowest value, text at the highest], label: for screen readers}.
+ * What a panel shows: {source: the picture, geometry and part: what the network sees of it, values: {data, height, width}, or
+ * null: no map, signed, table: the colours, title, ends: [text at the lowest value, text at the highest], label: for screen readers}.
  */
 export class Panel {
   /** @param id of its canvas */
@@ -40,11 +40,11 @@ export class Panel {
 
   /**
    * @param opacity of the map, 0 to 1; null: the photo alone
-   * @param box {x, y, width, height} in pixels of the photo, drawn as an outline; null: none
+   * @param outlines [{corners: [[x, y], ...] in pixels of the photo, thick: drawn in twice the width}]
    */
-  draw(opacity, box) {
+  draw(opacity, outlines) {
     const context = this.drawMap(opacity);
-    if (box) drawBox(context, box, this.shown.source, this.canvas);
+    for (const outline of outlines) drawOutline(context, outline, this.shown.source, this.canvas);
   }
 
   drawMap(opacity) {
@@ -59,7 +59,7 @@ export class Panel {
     context.imageSmoothingEnabled = zoom <= 1; // the pixels of a tiny picture stay what they are
     context.imageSmoothingQuality = "high";
     context.drawImage(source.bitmap, 0, 0, width, height);
-    if (opacity === null) return context;
+    if (opacity === null || !this.shown.values) return context;
     const seen = shownPart(part, source, height, width);
     this.heat ??= this.colored(seen, [height, width]);
     context.globalAlpha = opacity;
@@ -102,12 +102,16 @@ function drawFrame(context, { top, left, height, width }, canvas) {
   outside([left - thick, top - thick, width + 2 * thick, height + 2 * thick], [left, top, width, height]);
 }
 
-/** The outline of a region: white on black, to be seen on any picture. */
-function drawBox(context, { x, y, width, height }, source, canvas) {
+/** An outline: white on black, to be seen on any picture. A single corner is a dot. */
+function drawOutline(context, { corners, thick }, source, canvas) {
   const [across, down] = [canvas.width / source.width, canvas.height / source.height];
-  const thick = Math.max(2, Math.round(Math.max(canvas.height, canvas.width) / 250));
-  for (const [color, wide] of [["#000000", 2 * thick], ["#ffffff", thick]]) {
+  const line = Math.max(2, Math.round(Math.max(canvas.height, canvas.width) / 250)) * (thick ? 2 : 1);
+  context.lineJoin = context.lineCap = "round";
+  context.beginPath();
+  for (const [x, y] of [...corners.slice(0, 1), ...corners]) context.lineTo(x * across, y * down);
+  context.closePath();
+  for (const [color, wide] of [["#000000", 2 * line], ["#ffffff", line]]) {
     [context.strokeStyle, context.lineWidth] = [color, wide];
-    context.strokeRect(x * across, y * down, width * across, height * down);
+    context.stroke();
   }
 }

@@ -4,39 +4,95 @@ import { seenPart } from "./preprocess.js";
 import { axis } from "./resample.js";
 
 const BACKGROUND = /^_*(background|bg|unlabell?ed|void)_*$/i;
+const STRIP = 1 << 20; // pixels of a mask unpacked at a time
+const NUMBER = String.raw`-?\d+(?:\.\d+)?`;
+const CORNERS = new RegExp(String.raw`^${NUMBER}\s*,\s*${NUMBER}(?:\s+${NUMBER}\s*,\s*${NUMBER})*$`);
+
+/** The corners [[x, y], ...] that a text "x,y x,y x,y" names; null: it is no such text. */
+export function cornersOf(text) {
+  if (!text.trim()) return [];
+  return CORNERS.test(text.trim()) ? text.trim().split(/(?<=\d)\s+(?=-?\d)/).map((pair) => pair.split(",").map(Number)) : null;
+}
+
+/** The corners of {x, y, width, height}. */
+export const boxCorners = ({ x, y, width, height }) => [[x, y], [x + width, y], [x + width, y + height], [x, y + height]];
 
 /**
- * The share of each position that a box covers, [height,width] of `scores`; null if the network sees nothing of it.
- * @param box {x, y, width, height} in pixels of the picture
+ * The pixels whose centres lie inside a polygon (even-odd rule); of a small one at least the pixel in which it lies.
+ * @param corners [[x, y], ...] in pixels of the picture
+ * @returns y -> 1 for each pixel of that row that lies inside
  */
-export function boxShare(box, picture, spec, scores) {
-  let [down, across] = [pixels(box.y, box.height, picture.height), pixels(box.x, box.width, picture.width)];
-  if (!down.includes(1) || !across.includes(1)) {
-    // no pixel's centre lies in it: the pixel in which it lies
-    [down, across] = [pixel(box.y + box.height / 2, picture.height), pixel(box.x + box.width / 2, picture.width)];
+export function inside(corners, { height, width }) {
+  const row = (y) => {
+    const turns = new Uint8Array(width + 1); // where inside and outside change
+    corners.forEach(([x0, y0], i) => {
+      const [x1, y1] = corners[(i + 1) % corners.length];
+      if (y0 <= y + 0.5 === y1 <= y + 0.5) return;
+      const at = x0 + ((y + 0.5 - y0) * (x1 - x0)) / (y1 - y0);
+      turns[0] ^= 1; // every centre before the edge
+      turns[Math.min(Math.max(Math.ceil(at - 0.5), 0), width)] ^= 1;
+    });
+    for (let x = 1; x < width; x++) turns[x] ^= turns[x - 1];
+    return turns.subarray(0, width);
+  };
+  const [low, high] = [Math.min, Math.max].map((of) => of(...corners.map(([, y]) => y)));
+  for (let y = Math.max(Math.floor(low), 0); y < Math.min(Math.ceil(high), height); y++) if (row(y).includes(1)) return row;
+  const [cx, cy] = [0, 1].map((i) => Math.floor(corners.reduce((sum, corner) => sum + corner[i], 0) / corners.length));
+  return (y) => Uint8Array.from({ length: width }, (_, x) => Number(x === cx && y === cy));
+}
+
+/**
+ * A picture with two values, the lower of which is outside -> {width, height, row: y -> 1 for each pixel inside}.
+ * @throws {Error} it holds other values, or nothing but one; the message is for people
+ */
+export function maskOf({ width, height, rows }) {
+  const bits = new Uint8Array(width * height);
+  const step = Math.max(1, Math.floor(STRIP / width));
+  let other = 0; // the value inside
+  for (let top = 0; top < height; top += step) {
+    const rgba = rows(top, Math.min(step, height - top));
+    for (let from = 0, to = top * width; from < rgba.length; from += 4, to++) {
+      const value = rgba[from];
+      if (value !== rgba[from + 1] || value !== rgba[from + 2]) {
+        throw new Error("A mask is black and white, and this picture has colours. Save the object white on black.");
+      }
+      if (value === 0) continue;
+      if (value !== (other ||= value)) throw new Error(`A mask has two values, 0 outside and another inside; this one has 0, ${other} and ${value}.`);
+      bits[to] = 1;
+    }
   }
+  if (!other) throw new Error("The mask is empty: all of it is black. Mark the region with white.");
+  return { width, height, row: (y) => bits.subarray(y * width, (y + 1) * width) };
+}
+
+/**
+ * The share of each position that a region covers, [height,width] of `scores`; null if the network sees nothing of it.
+ * @param row y -> 1 for each pixel of that row of the picture that lies inside, as `inside` and `maskOf` give it
+ */
+export function share(row, picture, spec, scores) {
   const part = seenPart(picture, spec);
-  const rows = cells(down.slice(part.top, part.top + part.height), scores.height);
-  const columns = cells(across.slice(part.left, part.left + part.width), scores.width);
-  const share = Float32Array.from(rows.flatMap((row) => columns.map((column) => row * column)));
-  return share.some((value) => value > 0) ? share : null;
+  const [down, across] = [cells(part.height, scores.height), cells(part.width, scores.width)];
+  const result = new Float64Array(scores.height * scores.width);
+  down.forEach(({ first: top, weights: rows }, y) => {
+    const pixels = row(part.top + y);
+    const line = new Float64Array(scores.width);
+    across.forEach(({ first, weights }, x) => {
+      if (pixels[part.left + x]) weights.forEach((weight, k) => (line[first + k] += weight));
+    });
+    rows.forEach((weight, k) => line.forEach((value, x) => (result[(top + k) * scores.width + x] += weight * value)));
+  });
+  return result.some((value) => value > 0) ? Float32Array.from(result) : null;
 }
 
-/** 1 for each pixel of an axis whose centre lies from `start` on, and before `start + length`; else 0. */
-function pixels(start, length, count) {
-  return Array.from({ length: count }, (_, i) => Number(start <= i + 0.5 && i + 0.5 < start + length));
-}
-
-function pixel(at, count) {
-  return Array.from({ length: count }, (_, i) => Number(i === Math.floor(at)));
-}
-
-/** Values of equal cells -> of `size` equal cells: the mean of what each covers. */
-function cells(values, size) {
-  const own = values.length;
-  return Array.from({ length: size }, (_, i) =>
-    values.reduce((sum, value, j) => sum + value * Math.max(Math.min((i + 1) / size, (j + 1) / own) - Math.max(i / size, j / own), 0), 0) * size,
-  );
+/** For each of `own` equal cells of an axis: the first of `size` equal cells that it meets, and its share of each from there on. */
+function cells(own, size) {
+  return Array.from({ length: own }, (_, j) => {
+    const first = Math.min(Math.floor((j * size) / own), size - 1);
+    const end = Math.min(Math.ceil(((j + 1) * size) / own), size);
+    const weights = [];
+    for (let i = first; i < end; i++) weights.push((Math.min((i + 1) / size, (j + 1) / own) - Math.max(i / size, j / own)) * size);
+    return { first, weights: weights.map((weight) => Math.max(weight, 0)) };
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The controls that say what is explained: method, class or number, and what it is compared with. */
 
 import { PREDICTED, findClass } from "./classes.js";
+import { compareRegions } from "./region.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -29,13 +30,13 @@ export function setUpQuestion(site, classNames, onChange) {
   const [one, lead] = WORDS[kind];
   [$("class-label").textContent, $("lead").textContent] = [one, lead];
   [$("other-label").textContent, $("compare-class").textContent] = [`Other ${one.toLowerCase()}`, `another ${one.toLowerCase()}`];
-  $("region-field").hidden = kind !== "regions";
+  $("region-field").hidden = $("compare-region").hidden = kind !== "regions";
   $("direction-field").hidden = kind !== "numbers";
   $("reference-field").hidden = kind !== "similarity";
   $("class-field").hidden = kind === "similarity";
   $("predicted").hidden = kind === "numbers";
   if (kind === "numbers") {
-    [$("class").value, $("class").placeholder, $("other").placeholder] = [names[0], "", "the next one"];
+    [$("class").value, $("class").placeholder] = [names[0], ""];
     $("direction").addEventListener("change", onChange);
   }
   $("classes").append(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
@@ -79,10 +80,15 @@ export function targetClass() {
 /** "up" or "down". */
 export const direction = () => $("direction").value;
 
-/** What the map is compared with: null, {method} or {class: number, or PREDICTED for the next likely one}. @throws {ClassError} */
+/**
+ * What the map is compared with: null, {method}, {class: number, or PREDICTED for the next likely one}, or {region: true, class: number,
+ * or PREDICTED for the same one}.
+ * @throws {ClassError}
+ */
 export function comparison() {
   const { value } = $("compare");
   if (value === "class") return { class: typed($("other")) };
+  if (value === "region") return { region: true, class: typed($("other")) };
   return value ? { method: config.methods.find(({ name }) => `method ${name}` === value) } : null;
 }
 
@@ -111,5 +117,8 @@ function methodChanged() {
 }
 
 function compareChanged() {
-  $("other-field").hidden = $("compare").value !== "class";
+  const { value } = $("compare");
+  $("other-field").hidden = !["class", "region"].includes(value);
+  $("other").placeholder = value === "region" ? "the same one" : config.explained.kind === "numbers" ? "the next one" : "the next likely one";
+  compareRegions(value === "region");
 }

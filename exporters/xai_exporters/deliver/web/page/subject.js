@@ -8,11 +8,10 @@
  */
 
 import { PREDICTED } from "./classes.js";
-import { boxShare, mostFrequent, predictedAt } from "./places.js";
+import { mostFrequent, predictedAt, share } from "./places.js";
 import { likely } from "./prediction.js";
 import { ClassError, direction } from "./question.js";
 import { theReference } from "./reference.js";
-import { box, region } from "./region.js";
 
 /**
  * @param site the configuration
@@ -20,10 +19,11 @@ import { box, region } from "./region.js";
  * @param source the picture
  * @param index the class that the user chose
  * @param run runs the method chosen: (picture, index, more) -> {own, scores}
+ * @param region the controls of the region, if the scores have positions
  * @returns a subject; null: the user has to choose something first
  * @throws {ClassError}
  */
-export async function subjectOf(site, names, source, index, run) {
+export async function subjectOf(site, names, source, index, run, region) {
   const { kind } = site.explained;
   const plain = {
     index,
@@ -33,27 +33,24 @@ export async function subjectOf(site, names, source, index, run) {
     amount: (number, scores, shares) => likely(shares[number], site.apply),
     about: { kind },
   };
-  if (kind === "regions") return { ...plain, ...(await inRegion(site, names, source, index, run)) };
+  if (kind === "regions") return { ...plain, ...(await inRegion(site, names, source, index, run, region)) };
   if (kind === "similarity") return theReference() && { ...plain, ...(await alike(site, run)) };
   if (kind === "numbers") return { ...plain, ...numbered(names) };
   return plain;
 }
 
-async function inRegion({ explained, names: inputs, classes, labels, input }, names, source, index, run) {
+async function inRegion({ explained, names: inputs, classes, labels, input }, names, source, index, run, region) {
   const { height, width } = explained;
   const feed = (data) => [{ name: inputs.where, data, dims: [1, height, width] }];
   const everywhere = feed(new Float32Array(height * width).fill(1));
-  if (region() === "all") {
+  if (region.kind === "all") {
     return { more: everywhere, name: (number) => `${names[number]} in the whole picture`, about: { kind: "regions", region: "all" } };
   }
-  if (region() === "box") {
-    const drawn = box();
-    if (!(drawn.width > 0 && drawn.height > 0)) throw new ClassError("The box is empty. Draw it on the picture, or type a width and a height above 0.");
-    const share = boxShare(drawn, source, input, explained);
-    if (!share) throw new ClassError("The box lies outside what the network sees. Draw it inside the frame.");
-    const { x, y, width: across, height: down } = drawn;
-    const said = `${x},${y},${across},${down}`;
-    return { more: feed(share), name: (number) => `${names[number]} in the box ${said}`, about: { kind: "regions", region: said } };
+  if (region.kind !== "predicted") {
+    const { said, row } = laid(region);
+    const covered = share(row, source, input, explained);
+    if (!covered) throw new ClassError(`${capital(said.split(" ").slice(0, 2))} lies outside what the network sees. Draw it inside the frame.`);
+    return { more: feed(covered), name: (number) => `${names[number]} in ${said}`, about: { kind: "regions", region: said.replace(/^the \w+ /, "") } };
   }
   source.predicted ??= predictedAt((await run(source, index, everywhere)).own, classes, input.layout, explained);
   if (!source.predicted) throw new ClassError("The network's output does not say where its class is predicted. Draw a box.");
@@ -63,6 +60,16 @@ async function inRegion({ explained, names: inputs, classes, labels, input }, na
   const name = (number) => (number === chosen ? `${names[number]} where it is predicted` : `${names[number]} where ${names[chosen]} is predicted`);
   return { index: chosen, more: feed(there), name, about: { kind: "regions", region: "predicted" } };
 }
+
+function laid(region) {
+  try {
+    return region.laid();
+  } catch (error) {
+    throw new ClassError(error.message);
+  }
+}
+
+const capital = ([first, ...others]) => [first[0].toUpperCase() + first.slice(1), ...others].join(" ");
 
 async function alike({ explained, names: inputs }, run) {
   const reference = theReference();
