@@ -127,6 +127,7 @@ class Explainer:
         )
         self.device = device
         self.precision = precision
+        self.threads = threads
         self.batch_size = batch_size if self.bundle.manifest.batch == "any" else 1
         self._backend = create(backend, Config(device, precision, threads, cache, hint, properties or {}))
         self.backend, self.backend_version = self._backend.name, self._backend.version

@@ -138,5 +138,5 @@ def test_floats_survive(tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(pyarrow.BufferReader(tables.as_parquet(records)))
     assert table["a"].to_pylist() == values
     group = summary.Group(0, 0, {"a": summary.Figure(1 / 3, 5e-324, None, 2)})
-    document = json.loads(tables.as_json({}, [group], ["n"], ["m"], [], 2))
+    document = tables.document({}, [group], ["n"], ["m"], [], 2)
     assert document["results"][0]["figures"]["a"] == {"mean": 1 / 3, "low": 5e-324, "high": None, "count": 2}

@@ -18,7 +18,7 @@ from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.options import Named
 from ..targets import Like, One
 from ..targets.kinds import parse_target
-from . import examples
+from . import examples, merging
 from .arguments import MethodRequest, describe_options, parse_methods, with_segments
 from .console import Parser, command, positive, silence_opencv
 from .going_on import GoingOn
@@ -29,16 +29,21 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["merge"]:
+        return command(merging.parser(), lambda arguments: merging.merge(arguments, _parser(), _evaluate), given[1:])
     return command(_parser(), _evaluate, argv)
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
+def _evaluate(arguments: argparse.Namespace, parts: Sequence[str] = ()) -> None:
     session.require()
     silence_opencv()
     bundles, images = _bundles_and_images(arguments)
     require_place(arguments.json)
     methods = with_segments(parse_methods(arguments.method or []), arguments.segments)
-    going_on = GoingOn(arguments.quiet)
+    going_on = GoingOn(arguments.quiet or bool(parts))
+    if arguments.shard is not None:
+        merging.keep_command(arguments)
     try:
         results = session.evaluate(
             bundle_paths(bundles, arguments, methods),
@@ -69,6 +74,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             progress=not arguments.quiet,
             on_chunk=going_on,
             command=arguments.command,
+            shard=None if arguments.shard is None else str(arguments.shard),
+            parts=parts,
         )
     except KeyboardInterrupt:
         going_on.interrupted()
@@ -114,7 +121,9 @@ def _show(results: Results, arguments: argparse.Namespace) -> None:
     """Write the results to the file that --json names, and print a table unless --quiet is given."""
     if arguments.json:
         write_json(results.document, arguments.json)
-    if arguments.json != PRINTED and not arguments.quiet:
+    if arguments.shard is not None:
+        merging.show(results, arguments)
+    elif arguments.json != PRINTED and not arguments.quiet:
         lines = [*_table(results), *(f"  {line}" for line in report.choices(results.plan))]
         skipped = f", {len(results.skipped)} skipped" if results.skipped else ""
         for line in (*lines, f"{results.images} images{skipped}; see {results.out / 'report.html'}"):
@@ -210,6 +219,10 @@ def _parser() -> Parser:
     where = f"folder for the results (default: in {session.OUT}, a folder named after DIR)"
     add("-o", "--out", metavar="OUT", help=where)
     add("--overwrite", action="store_true", help="begin again if OUT holds an evaluation")
+    part = (
+        "measure the I-th of N parts of the images; when all are measured, 'xai-evaluate merge OUT' writes the results"
+    )
+    add("--shard", type=merging.shard, metavar="I/N", help=part)
     parser.add_json()
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()

@@ -23,12 +23,19 @@ examples:
   xai-evaluate resnet50.xai val/ --boxes instances.json               with pointing game and IoU
   xai-evaluate float32.xai int8.xai val/ -b onnxruntime,openvino      two bundles on two runtimes, compared
   xai-evaluate resnet50.xai val/ -m rise:masks=2000 --metrics insertion,deletion:steps=50 -o scores
+  xai-evaluate resnet50.xai val/ --threads 2 -o scores --shard 3/8    the third of eight parts; then: xai-evaluate merge scores
 
 written to OUT:
   report.html                   what was found, with figures, and the best and worst maps
   results.json                  the figures
   images.csv, images.parquet    a row per image and method; curves.csv: the curves of insertion and deletion
   journal.jsonl                 what is done so far: the same command continues an interrupted evaluation
+"""
+
+MERGE = """\
+examples:
+  xai-evaluate merge scores                                           all shards wrote to scores/
+  xai-evaluate merge machine1 machine2 -o scores                      shards from several folders
 """
 
 CHECK = """\

@@ -29,6 +29,7 @@ from ..volumes import photo_size
 from .metrics import Case
 from .other_outputs import check_target, same_positions, settled
 from .plan import Plan, relative
+from .shards import Shard
 from .subjects import Subject
 from .truth import Box, mask_region, of_class, region
 
@@ -37,7 +38,13 @@ OnChunk = Callable[[Path, int, int], None]
 """(the journal's file, images that are done, all images) -> None"""
 
 
-def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk: OnChunk | None = None) -> None:
+def measure(
+    subjects: Sequence[Subject],
+    plan: Plan,
+    journal: Journal,
+    on_chunk: OnChunk | None = None,
+    shard: Shard | None = None,
+) -> None:
     """Measure what the journal does not hold yet.
 
     Args:
@@ -45,6 +52,7 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
         plan: What is measured.
         journal: Takes each chunk of images as soon as it is measured.
         on_chunk: Called at the beginning and after each chunk, with the number of images done and of all images.
+        shard: Measure its chunks alone; None: all.
 
     Raises:
         XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, or a network fails.
@@ -52,21 +60,30 @@ def measure(subjects: Sequence[Subject], plan: Plan, journal: Journal, on_chunk:
             plan says otherwise.
     """
     tell = on_chunk or (lambda kept, done, images: None)
-    tell(journal.path, done(plan, journal), len(plan.images))
+    numbers = [number for number in range(chunk_count(plan)) if shard is None or shard.takes(number)]
+    every = sum(len(_images(plan, number)) for number in numbers)
+    tell(journal.path, done(plan, journal), every)
     check(subjects, plan)
-    starts = range(0, len(plan.images), CHUNK)
-    todo = [start for start in starts if start // CHUNK not in journal.chunks]
-    every = len(plan.images)
-    shown = plan.progress and len(starts) > 1
-    for start in progress(todo, every, "images", shown, lambda at: min(CHUNK, every - at), done(plan, journal)):
-        rows, skipped = _chunk(subjects, plan, plan.images[start : start + CHUNK])
-        journal.append(start // CHUNK, rows, skipped)
-        tell(journal.path, done(plan, journal), len(plan.images))
+    todo = [number for number in numbers if number not in journal.chunks]
+    shown = plan.progress and len(numbers) > 1
+    for number in progress(todo, every, "images", shown, lambda n: len(_images(plan, n)), done(plan, journal)):
+        rows, skipped = _chunk(subjects, plan, _images(plan, number))
+        journal.append(number, rows, skipped)
+        tell(journal.path, done(plan, journal), every)
+
+
+def chunk_count(plan: Plan) -> int:
+    """How many chunks the images of the plan make."""
+    return -(-len(plan.images) // CHUNK)
 
 
 def done(plan: Plan, journal: Journal) -> int:
     """How many images of the plan the journal holds, including those that were skipped."""
-    return sum(len(plan.images[number * CHUNK : (number + 1) * CHUNK]) for number in journal.chunks)
+    return sum(len(_images(plan, number)) for number in journal.chunks)
+
+
+def _images(plan: Plan, chunk: int) -> Sequence[Path]:
+    return plan.images[chunk * CHUNK : (chunk + 1) * CHUNK]
 
 
 def check(subjects: Sequence[Subject], plan: Plan) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -29,7 +28,8 @@ from .metrics import Column
 from .metrics import metrics as known_metrics
 from .other_outputs import require_same, takes_volumes
 from .plan import NO_BOXES, Plan, choose_methods, choose_metrics, without_randomised
-from .run import OnChunk, measure
+from .run import OnChunk, chunk_count, done, measure
+from .shards import Shard, journals, take_over
 from .subjects import Subject, open_subjects, warn_of_classes
 from .summary import Group
 from .truth import Boxes, read_boxes, read_masks, unknown
@@ -102,6 +102,8 @@ def evaluate(
     command: str = "",
     inputs: Sequence[str] = (),
     trusted_key: Location | None = None,
+    shard: str | None = None,
+    parts: Sequence[Location] = (),
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -137,6 +139,8 @@ def evaluate(
         command: The command line, which the report then names.
         inputs: What the networks take beside the images, as `NAME=FILE`, `NAME=FOLDER` or `NAME=NUMBER`.
         trusted_key: As for `Explainer`; it must have signed the randomised bundles, too.
+        shard: "I/N": measure the I-th of N parts, and write its journal into `out`, which has to be given, instead of the results.
+        parts: Folders of the journals of all shards: take over what they measured.
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
@@ -185,7 +189,7 @@ def evaluate(
         inputs=inputs,
         volumes=volumes,
     )
-    return evaluate_into(out, subjects, plan, overwrite, on_chunk, command)
+    return evaluate_into(out, subjects, plan, overwrite, on_chunk, command, shard, parts)
 
 
 def require() -> None:
@@ -205,6 +209,8 @@ def evaluate_into(
     overwrite: bool = False,
     on_chunk: OnChunk | None = None,
     command: str = "",
+    shard: str | None = None,
+    parts: Sequence[Location] = (),
 ) -> Results:
     """Measure what the folder's journal does not hold yet, and write the results.
 
@@ -215,29 +221,41 @@ def evaluate_into(
         overwrite: Begin again if the folder holds an evaluation.
         on_chunk: See `run.measure`.
         command: The command line, which the report then names.
+        shard: See `evaluate`; the results are those of its own images, and none if there are none.
+        parts: See `evaluate`.
 
     Raises:
-        XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped.
+        XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped; a
+            shard is not complete, or belongs to another evaluation.
         OSError: The results can't be written.
     """
     described = plan.describe(subjects)
-    with _opened(out, plan.root, described, overwrite) as journal:  # its lock protects the results too
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and (out is None or parts):
+        raise OptionError(f"shard {part}: give the folder of all shards (-o OUT); it is measured, not merged")
+    own = journals([Path(folder) for folder in parts]) if parts else []
+    name = JOURNAL if part is None else part.journal
+    with _opened(out, name, plan.root, described, overwrite) as journal:  # its lock protects the results too
         folder = journal.path.parent
+        take_over(journal, own, described, chunk_count(plan))
         try:
-            measure(subjects, plan, journal, on_chunk)
+            measure(subjects, plan, journal, on_chunk, part)
         finally:  # also after an error: the boxes that were cut so far
             for problem in plan.boxes.cut if plan.boxes else ():
                 log.warning("%s", printable(problem))
+        if part is not None:
+            journal.begin()  # a shard that has no chunk has a journal, too
+            return _results(folder, subjects, plan, described, journal)
         return _write(folder, subjects, plan, described, journal, command)
 
 
-def _opened(out: Location | None, root: Path, described: dict[str, Any], overwrite: bool) -> Journal:
-    """The journal in the folder for the results, see `evaluate`."""
+def _opened(out: Location | None, name: str, root: Path, described: dict[str, Any], overwrite: bool) -> Journal:
+    """The journal of this name in the folder for the results, see `evaluate`."""
     places = numbered(OUT, [root]) if out is None else iter([Path(out)])
     for folder in places:
         require_folder(folder)
         try:
-            return Journal(folder / JOURNAL, described, overwrite)
+            return Journal(folder / name, described, overwrite)
         except XaiError:
             if out is not None:
                 raise
@@ -248,27 +266,37 @@ def _write(
     out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal, command: str
 ) -> Results:
     """The results of a complete journal, written as files and returned as data."""
+    results = _results(out, subjects, plan, described, journal)
+    if not results.records:
+        raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
+    rows, groups = summary.rows(journal), results.groups
+    curves = tables.of_curves(summary.curves(rows, groups), groups, results.networks, plan.titles)
+    page = report.html(subjects, plan, rows, groups, results.columns, results.skipped, command)
+    for name, data in {
+        "images.csv": tables.as_csv(results.records),
+        "images.parquet": tables.as_parquet(results.records),
+        **({"curves.csv": tables.as_csv(curves)} if curves else {}),
+        "report.html": page,
+        RESULTS: tables.as_json(results.document),
+    }.items():
+        write_whole(out / name, data)
+    return results
+
+
+def _results(
+    out: Path, subjects: Sequence[Subject], plan: Plan, described: dict[str, Any], journal: Journal
+) -> Results:
+    """What a journal holds, as data. Names the images that were skipped."""
     rows, skipped = summary.rows(journal), summary.skipped(journal)
     for entry in skipped:
         log.error("%s (skipped)", printable(entry["reason"]))
-    if not rows:
-        raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
     columns = plan.columns(subjects)
     groups = summary.summarise(rows, columns)
     networks = [subject.name for subject in subjects]
     records = tables.long(rows, networks, plan.titles, columns)
-    images = len(plan.images) - len(skipped)
-    document = tables.as_json(described, groups, networks, plan.titles, skipped, images)
-    curves = tables.of_curves(summary.curves(rows, groups), groups, networks, plan.titles)
-    for name, data in {
-        "images.csv": tables.as_csv(records),
-        "images.parquet": tables.as_parquet(records),
-        **({"curves.csv": tables.as_csv(curves)} if curves else {}),
-        "report.html": report.html(subjects, plan, rows, groups, columns, skipped, command),
-        RESULTS: document,
-    }.items():
-        write_whole(out / name, data)
-    return Results(out, json.loads(document), records, images, skipped, plan, networks, columns, groups)
+    images = done(plan, journal) - len(skipped)
+    document = tables.document(described, groups, networks, plan.titles, skipped, images)
+    return Results(out, document, records, images, skipped, plan, networks, columns, groups)
 
 
 def _randomised(metrics: Sequence[Named]) -> bool:

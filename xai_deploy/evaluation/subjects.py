@@ -43,6 +43,7 @@ class Subject:
             "device": explainer.device,
             "precision": explainer.precision,
             "batch": explainer.batch_size,
+            "threads": explainer.threads,
             "randomised": [other.bundle.manifest.digest for other in self.randomised],
         }
 

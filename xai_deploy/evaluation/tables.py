@@ -83,16 +83,16 @@ def as_parquet(records: Sequence[Line]) -> bytes:
     return file.getvalue()
 
 
-def as_json(
+def document(
     plan: Mapping[str, Any],
     groups: Sequence[Group],
     networks: Sequence[str],
     methods: Sequence[str],
     skipped: Sequence[Line],
     images: int,
-) -> bytes:
-    """The plan, the images skipped, and every figure with its interval."""
-    document = {
+) -> dict[str, Any]:
+    """The plan, the images skipped, and every figure with its interval, as they are read back from `as_json`."""
+    found = {
         "plan": plan,
         "images": images,
         "skipped": list(skipped),
@@ -105,4 +105,10 @@ def as_json(
             for group in groups
         ],
     }
+    read: dict[str, Any] = json.loads(as_json(found))
+    return read
+
+
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """`document` as the content of a file."""
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode("ascii")
