@@ -41,7 +41,7 @@ from .gate import gate
 from .graph.writing import make_model, to_bytes
 from .passes.clean import CleanGraph, clean
 from .passes.heads import add_embedding_head, add_zero_shot_head
-from .passes.network_inputs import asked_of, build_in, drop_unused_inputs
+from .passes.network_inputs import asked_of, drop_unused_inputs
 from .question import refuse
 from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
@@ -50,7 +50,9 @@ from .roles.material import Material
 from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
-from .sources.look import look, without_reference
+from .sources.further import with_constants
+from .sources.look import look
+from .sources.stacked import said_if_stacked
 from .sources.stated import note
 
 log = logging.getLogger(__name__)
@@ -116,13 +118,28 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
         check_destination(destination, request.overwrite, key is not None)
     say("reading the network")
     network, request = _read(request)
+    with said_if_stacked(network.proto, request.output):
+        done = _settled_and_exported(request, roles, network, (path, *steps), say, ask, key)
+    return replace(done, seconds=time.perf_counter() - started, reads=files_read(request, network))
+
+
+def _settled_and_exported(
+    request: Request,
+    roles: RolePlan,
+    network: TrainedNetwork,
+    paths: Sequence[Path],
+    say: Say,
+    ask: Ask,
+    key: SigningKey | None,
+) -> Export:
+    """Clean the graph, settle the preprocessing, and export; once more for one image at a time, or another image, if need be."""
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
     request = settle(request, network, graph, ask)
     done = None
     while done is None:
         try:
-            done = _export_all(request, roles, network, graph, (path, *steps), say, key)
+            done = _export_all(request, roles, network, graph, paths, say, key)
         except BatchError as error:
             if graph.reason is not None:  # it was exported for one image at a time already
                 raise
@@ -133,7 +150,7 @@ def export(request: Request, say: Say = lambda step: None, ask: Ask = refuse) ->
                 raise
             request = replace(request, explain_input=error.input)  # the one image that the layer depends on
             graph = clean(network.proto, request.input_shape, graph.reason, asked_of(request))
-    return replace(done, seconds=time.perf_counter() - started, reads=files_read(request, network))
+    return done
 
 
 def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidate]:
@@ -152,9 +169,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
 def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     """The network, with the head that the request adds to it, whose output the returned request explains."""
     network = load_source(request)
-    if request.input:
-        network = replace(network, proto=build_in(network.proto, request))
-    network = without_reference(network, bool(request.input))
+    network = with_constants(network, request)
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request

@@ -72,7 +72,8 @@ class Request:
         trust_code: Allow sources that run code from the file when they are read: pickled modules, TorchScript, `.pt2`.
         trust_pickle: The old name of `trust_code`; it is accepted, but not kept as a field.
         input_shape: (C,H,W) of one image, or (C,D,H,W) of one volume; needed if the source does not state it.
-        input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array": it is no image, and is given at run time.
+        input: "NAME=FILE.npy" or "NAME=NUMBER" builds an input in; "NAME=array": it is no image, and is given at run time;
+            "NAME=array:4x8:int64" states its shape and type for torch's sources, which do not.
         input_image: "NAME" or "NAME:KEY=VALUE": an input is a further image; keys are fields of the preprocessing, `preprocess`
             and `shape`.
         explain_input: The image input to explain, if there are several.

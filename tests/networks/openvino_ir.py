@@ -273,7 +273,7 @@ def measured(name: str, path: Path, x: NDArray[Any]) -> Quantised:
     got = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x])
     with tempfile.TemporaryDirectory() as name_:
         folder = Path(name_)
-        np.save(folder / child.IMAGES, x[:3])
+        child.save_inputs([(False, x[:3])], folder)
         child._unround(core.read_model(path), folder, 1 << 32, None)
         session = open_session((folder / child.MODEL).read_bytes(), "without rounding")
         plain = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x[:3]])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +35,9 @@ from xai_deploy.probabilities import probabilities
 from ..errors import BatchError, GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
+from ..sources.further import further_of
 from .beside import asked, beside, forward, network_inputs, noise_images, results_back
+from .framework import moved_by_rounding, of_sigmoids, relative_difference, verify_framework
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +51,6 @@ _STEP = 2e-2
 
 PROBABILITY_TOLERANCE = 2e-2
 """Largest absolute difference of probabilities from the source's own output: two and a half steps of 7 bits (1 / 127 each)."""
-
-_SIGMOID = 2e-7
-"""Largest absolute difference that ONNX Runtime's Sigmoid has from the exact one: it gives 0.8e-6 for 8.3e-7."""
-
-_DECIDED, _DRAWS = 10, 8
-"""A difference from the framework of up to so many times what rounding of the image alone does to an output is rounding: layer by
-layer, it adds several times as much. It is measured on some draws."""
-
-_MAGNIFIED = 1e-2
-"""The largest difference that is accepted because rounding explains it."""
-
-_MOVING = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 @dataclass(frozen=True)
@@ -101,10 +90,9 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
 
     # one at a time first: a difference here comes from the cut, not from the batch
     singles = [parts(images[i : i + 1], level)[1] for level in levels for i in range(3)]
-    expected_of_all = expected * len(levels)
     worst = max(
-        _difference(got[tensor], want[name], name)
-        for got, want in zip(singles, expected_of_all, strict=True)
+        relative_difference(got[tensor], want[name], name)
+        for got, want in zip(singles, expected * len(levels), strict=True)
         for name, tensor in tensors.items()
     )
     allowed = max(tolerance, _rounding(source))
@@ -116,7 +104,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     between, together = parts(images)
     for name, tensor in tensors.items():
         want = np.concatenate([e[name] for e in expected])
-        difference = _difference(together[tensor], want, name)
+        difference = relative_difference(together[tensor], want, name)
         worst = max(worst, difference)
         if difference > allowed:
             raise BatchError(
@@ -129,67 +117,9 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         if fused_method(role) is not None:
             _verify_fused(bundle, role, images, expected, tolerance)
     named = {name: together[tensor] for name, tensor in tensors.items()}
-    moved = partial(_moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
-    return Verified(worst, _verify_framework(network, images, named, tolerance, _of_sigmoids(source), moved))
-
-
-def _verify_framework(
-    network: TrainedNetwork,
-    images: NDArray[Any],
-    outputs: Mapping[str, NDArray[Any]],
-    tolerance: float,
-    sigmoids: frozenset[str],
-    moved: Callable[[str], float],
-) -> float | None:
-    """Compare the outputs, by name, with the source framework's own forward pass; None if the source has none.
-
-    Args:
-        network: The source.
-        images: The input.
-        outputs: What the bundle gives.
-        tolerance: The largest relative difference that rounding explains.
-        sigmoids: The outputs that a Sigmoid gives. If all are near 0, the Sigmoid's own rounding is more than the tolerance.
-        moved: Gives the relative difference that rounding of the images alone makes to an output.
-
-    Raises:
-        VerificationError: They differ by more than is allowed.
-    """
-    if network.reference is None:
-        return None
-    reference = network.reference(images)
-    allowed = tolerance if network.tolerance is None else network.tolerance
-    apart = {
-        name: _difference(outputs[name], value, name, _SIGMOID / tolerance if name in sigmoids else 0.0)
-        for name, value in reference.items()
-        if name in outputs
-    }
-    for name, difference in apart.items():
-        if not difference > allowed:
-            continue
-        by_rounding = 0.0 if network.same_runtime else moved(name)  # other frameworks add up in another order
-        said = f"the exported network differs from the source framework's own output by {difference:.1e} in {name!r}"
-        if difference > _DECIDED * by_rounding:
-            raise VerificationError(
-                f"{said} (at most {allowed:.0e} is allowed): the export to ONNX is not faithful; please report it"
-            )
-        if difference > _MAGNIFIED:
-            raise VerificationError(
-                f"{said}, and by {by_rounding:.1e} from itself if the images change by 1e-7 of themselves: float32's "
-                "rounding decides it on images of noise; give the preprocessing that the network was trained with (--preprocess)"
-            )
-        log.warning(
-            "%s. Rounding explains it: changes of the images by 1e-7 of themselves move it by %.1e", said, by_rounding
-        )
-    return max(apart.values(), default=0.0)
-
-
-def _moved_by_rounding(output: Callable[[NDArray[Any], str], NDArray[Any]], images: NDArray[Any], name: str) -> float:
-    """How far an output moves, relative to its largest magnitude, if float images change by 2^-23 of themselves."""
-    random, apart = np.random.default_rng(0), 0.0
-    for _ in range(_DRAWS if images.dtype.kind == "f" else 0):
-        near = (images * (1 + random.choice([-1.0, 1.0], images.shape) * 2.0**-23)).astype(images.dtype)
-        apart = max(apart, _difference(output(near, name), output(images, name), name))
-    return apart
+    moved = partial(moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
+    further = further_of(network.proto.graph, network_inputs(manifest, images), spec.name)
+    return Verified(worst, verify_framework(network, images, further, named, tolerance, of_sigmoids(source), moved))
 
 
 def _rounding(source: onnx.ModelProto) -> float:
@@ -279,7 +209,7 @@ def _verify_fused(
     if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
         raise VerificationError(f"{what} gives no map between 0 and {top} on noise images; please report it")
     for name, got in results.items() if not embedded else ():
-        difference = _difference(got, np.concatenate([e[name] for e in expected]), name)
+        difference = relative_difference(got, np.concatenate([e[name] for e in expected]), name)
         if difference > tolerance:
             raise VerificationError(
                 f"{what}'s {name!r} differs from the source's by {difference:.1e}; please report it"
@@ -312,7 +242,7 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
         feeds[SEED] = np.zeros(logits.shape, np.float32)
         try:
             results = _run_once(contents[graph.file], feeds, f"the {role} graph")
-            difference = _difference(results[LOGITS], logits, LOGITS)
+            difference = relative_difference(results[LOGITS], logits, LOGITS)
         except (GraphError, VerificationError) as error:
             wrong[role] = str(error)
             continue
@@ -370,31 +300,3 @@ def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
     """Those of `feeds` that a session has inputs for."""
     names = {i.name for i in session.get_inputs()}
     return {name: value for name, value in feeds.items() if name in names}
-
-
-def _of_sigmoids(source: onnx.ModelProto) -> frozenset[str]:
-    """The graph's outputs that a Sigmoid gives."""
-    producer = {name: node for node in source.graph.node for name in node.output}
-    found = set()
-    for output in source.graph.output:
-        node = producer.get(output.name)
-        while node is not None and node.op_type in _MOVING:
-            node = producer.get(node.input[0])
-        if node is not None and node.op_type == "Sigmoid":
-            found.add(output.name)
-    return frozenset(found)
-
-
-def _difference(got: NDArray[Any], want: NDArray[Any], name: str, least: float = 0.0) -> float:
-    """Largest difference relative to the largest magnitude wanted, or to `least` if that is smaller."""
-    if got.shape != want.shape:
-        raise VerificationError(f"output {name!r} has shape {got.shape}, the source gives {want.shape}")
-    got, want = got.astype(np.float64), want.astype(np.float64)
-    if not np.isfinite(want).all():
-        raise VerificationError(
-            f"the source's output {name!r} holds NaN or infinity on noise images; is its training finished?"
-        )
-    scale = max(float(np.abs(want).max()), least)
-    # relative to 0 there is no difference: then the absolute one
-    apart = float(np.abs(got - want).max()) / scale if scale else float(np.abs(got).max())
-    return math.inf if math.isnan(apart) else apart  # NaN is greater than no bound

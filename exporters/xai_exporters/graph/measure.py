@@ -174,7 +174,9 @@ def run_single(
     batch = inputs[0].shape[0] if inputs[0].shape else 1
     if not isinstance(batch, int) or batch == 1:
         return run(session, feeds, "the source")
-    repeated = {name: np.repeat(value, batch, axis=0) if len(value) == 1 else value for name, value in feeds.items()}
+    repeated = {
+        name: np.repeat(value, batch, axis=0) if value.shape[:1] == (1,) else value for name, value in feeds.items()
+    }
     return {name: value[:1] for name, value in run(session, repeated, "the source").items()}
 
 

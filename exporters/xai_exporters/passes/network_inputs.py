@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 ARRAY = "array"
 _EXPAND = 8  # the opset that brought the operator
-_LIMIT = 1 << 30  # bytes of a constant's file
+FILE_LIMIT = 1 << 30
+"""Bytes of a constant's file."""
 _IMAGE = re.compile(r"(.*?)((?::\w+=[^:]*)*)")  # NAME:KEY=VALUE:KEY=VALUE; a name may hold colons
+_ARRAY = re.compile(rf"(.*)={ARRAY}(?::([x\d]+)(?::\w+)?)?")  # torch's sources need the shape
 _IMAGE_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
 _TYPES = frozenset("buif")
 ADVICE = "--input NAME=FILE.npy or --input NAME=NUMBER builds it in, --input NAME=array leaves it to be given with each image"
@@ -41,13 +43,13 @@ class Asked:
     Attributes:
         explain: The image input that is explained; None: the first.
         images: Further image inputs, and what is stated of their preprocessing as text.
-        arrays: Inputs that are no images.
+        arrays: Inputs that are no images, and what is stated of their shape as text, "" for nothing.
         order: The names of all inputs in the source's order, if an earlier pass has changed it.
     """
 
     explain: str | None = None
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    arrays: frozenset[str] = frozenset()
+    arrays: Mapping[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
 
 
@@ -65,7 +67,8 @@ def asked_of(request: Request) -> Asked:
         if not found[1] or found[1] in images:
             raise RequestError(f"--input-image takes NAME or NAME:KEY=VALUE, each name once; got {text!r}")
         images[found[1]] = {key: value for key, _, value in pairs}
-    arrays = frozenset(text.removesuffix(f"={ARRAY}") for text in request.input if text.endswith(f"={ARRAY}"))
+    found_arrays = [found for text in request.input if (found := _ARRAY.fullmatch(text)) is not None]
+    arrays = {found[1]: found[2] or "" for found in found_arrays}
     return Asked(request.explain_input, images, arrays)
 
 
@@ -75,8 +78,21 @@ def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in weights]
 
 
-def build_in(proto: onnx.ModelProto, request: Request) -> onnx.ModelProto:
-    """The network with the inputs that the request gives as constants; itself if it gives none.
+@dataclass(frozen=True)
+class Constant:
+    """What is built in for an input.
+
+    Attributes:
+        array: Its value, in the input's type.
+        each: It is one row, [1, ...], which is repeated for each image.
+    """
+
+    array: NDArray[Any]
+    each: bool
+
+
+def constants_of(proto: onnx.ModelProto, request: Request) -> dict[str, Constant]:
+    """The inputs that the request gives as constants, by name.
 
     Raises:
         RequestError: A name is no input's, or a value does not fit its input.
@@ -91,27 +107,35 @@ def build_in(proto: onnx.ModelProto, request: Request) -> onnx.ModelProto:
         if name in constants:
             raise RequestError(f"--input {text}: {name!r} is given twice")
         value = text[len(name) + 1 :]
-        if value != ARRAY:
+        if _ARRAY.fullmatch(text) is None:
             constants[name] = _constant(value, inputs[name])
+    images = [value for name, value in inputs.items() if name not in constants and _dims(value) > 3]
+    repeats = bool(images) and _is_open(images[0]) and opset_of(proto) >= _EXPAND
+    return {
+        name: Constant(array, repeats and array.shape[:1] == (1,) and _is_open(inputs[name]))
+        for name, array in constants.items()
+    }
+
+
+def build_in(proto: onnx.ModelProto, constants: Mapping[str, Constant]) -> onnx.ModelProto:
+    """The network with constants in place of some inputs; itself if there are none."""
     if not constants:
         return proto
     built: onnx.ModelProto = onnx.ModelProto.FromString(proto.SerializeToString())
     kept = [value for value in built.graph.input if value.name not in constants]
     del built.graph.input[:]
     built.graph.input.extend(kept)
-    images = [value for value in free_inputs(built.graph) if len(value.type.tensor_type.shape.dim) > 3]
-    for name, array in constants.items():
-        if (
-            images
-            and array.shape[:1] == (1,)
-            and _is_open(inputs[name])
-            and _is_open(images[0])
-            and opset_of(built) >= _EXPAND
-        ):
-            _for_each(built.graph, images[0].name, name, array)
+    image = next((value.name for value in free_inputs(built.graph) if _dims(value) > 3), "")
+    for name, constant in constants.items():
+        if constant.each:
+            _for_each(built.graph, image, name, constant.array)
         else:
-            built.graph.initializer.append(numpy_helper.from_array(array, name))
+            built.graph.initializer.append(numpy_helper.from_array(constant.array, name))
     return built
+
+
+def _dims(value: onnx.ValueInfoProto) -> int:
+    return len(value.type.tensor_type.shape.dim)
 
 
 def _is_open(value: onnx.ValueInfoProto) -> bool:
@@ -150,7 +174,7 @@ def _constant(text: str, value: onnx.ValueInfoProto) -> NDArray[Any]:
         raise RequestError(f"{said}: the input is no tensor of numbers")
     dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
     if text.endswith(".npy"):
-        array = read_npy(Path(text), _LIMIT, said, RequestError)
+        array = read_npy(Path(text), FILE_LIMIT, said, RequestError)
         if array.dtype.kind not in _TYPES:
             raise RequestError(f"{said}: holds {array.dtype}, no numbers")
         if array.ndim != len(dims) or any(d not in (None, n) for d, n in zip(dims, array.shape, strict=True)):
@@ -225,7 +249,9 @@ def bind_further(
         if value.dtype is None or value.dtype == ir.DataType.STRING or value.dtype.numpy().kind not in _TYPES:
             raise GraphError(f"the input {name!r} holds {value.dtype}, no numbers; {ADVICE}")
         stated = asked.images.get(name)
-        sizes = _sizes(value, image, image_shape, stated or {})
+        of_array = {"shape": asked.arrays[name]} if asked.arrays.get(name) else {}
+        said = f"--input {name}={ARRAY}" if name in asked.arrays else f"--input-image {name}"
+        sizes = _sizes(value, image, image_shape, stated or of_array, said)
         value.shape = ir.Shape([image.shape[0] if image.shape is not None else "N", *sizes])
         if name in asked.arrays:
             continue
@@ -252,8 +278,26 @@ def _channels(value: ir.Value, shape: tuple[int, ...]) -> int:
     return shape[input_layout(value, shape).index("C") - 1]
 
 
+def stated_shape(stated: Mapping[str, str], rank: int, said: str) -> tuple[int, ...] | None:
+    """The shape that an option, `said`, states for one image's part of an input; None if it states none.
+
+    Raises:
+        RequestError: It is no shape of that many sizes.
+    """
+    if "shape" not in stated:
+        return None
+    try:
+        wanted = tuple(int(size) for size in re.split("[x,]", stated["shape"]))
+    except ValueError:
+        wanted = ()
+    if len(wanted) != rank or min(wanted) < 1:
+        sizes = "C x H x W" if rank == 3 else f"{rank} size{'s' * (rank != 1)}"
+        raise RequestError(f"{said}: the shape is {sizes}, as in {'x'.join('132'[:rank])}; got {stated['shape']!r}")
+    return wanted
+
+
 def _sizes(
-    value: ir.Value, image: ir.Value, image_shape: tuple[int, ...], stated: Mapping[str, str]
+    value: ir.Value, image: ir.Value, image_shape: tuple[int, ...], stated: Mapping[str, str], said: str
 ) -> tuple[int, ...]:
     """The shape of one image's part of an input.
 
@@ -274,19 +318,12 @@ def _sizes(
             f"{ADVICE.partition(', --input')[0]}"
         )
     dims: list[int | None] = [d if isinstance(d, int) and d > 0 else None for d in value.shape.dims[1:]]
-    if "shape" in stated:
-        try:
-            wanted = tuple(int(size) for size in re.split("[x,]", stated["shape"]))
-        except ValueError:
-            wanted = ()
-        if len(wanted) != len(dims) or min(wanted) < 1:
-            raise RequestError(
-                f"--input-image {value.name}: shape is C x H x W, as in shape=1x32x32; got {stated['shape']!r}"
-            )
-        last = dims[-1] == wanted[0] and dims[0] != wanted[0]
+    wanted = stated_shape(stated, len(dims), said)
+    if wanted is not None:
+        last = len(wanted) > 2 and dims[-1] == wanted[0] and dims[0] != wanted[0]
         wanted = (*wanted[1:], wanted[0]) if last else wanted
         if any(have not in (None, want) for have, want in zip(dims, wanted, strict=True)):
-            raise RequestError(f"--input-image {value.name}: the input is {shown}, not {stated['shape']}")
+            raise RequestError(f"{said}: the input is {shown}, not {stated['shape']}")
         dims = list(wanted)
     elif len(dims) == len(image_shape):
         dims = [have or like for have, like in zip(dims, image_shape, strict=True)]

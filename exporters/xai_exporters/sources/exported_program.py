@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..errors import RequestError, SourceError
 from ..request import Request
 from .consent import require_trust
-from .source_file import SourceFile, TrainedNetwork, refuse_arch
-from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet
+from .source_file import NOTHING, Further, SourceFile, TrainedNetwork, refuse_arch
+from .torch_export import IMAGE, OPSET, first_line, import_torch, named_outputs, quiet, tensors
 
 
 def matches(file: SourceFile) -> bool:
@@ -39,33 +39,40 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
     )
     torch = import_torch()
     program, module = _read(file)
-    example = _image_of(file, request, program)
+    examples = _examples_of(file, request, program)
+    inputs = list(examples) if len(examples) > 1 else [IMAGE]
     try:
         with quiet():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[IMAGE],
+                input_names=inputs,
                 verbose=False,
                 optimize=not request.keep_batchnorm,
             )
     except Exception as error:
         raise SourceError(f"{file.path}: the program can't be exported to ONNX: {first_line(error)}") from error
     model = exported.model
-    batch = example.shape[0]
+    batch = next(value.shape[0] for value in examples.values() if value.ndim in (4, 5))
     names = [str(v.name) for v in model.graph.outputs]
 
-    def results_of(images: Any) -> list[Any]:
-        return list(named_outputs(module(images)).values())
+    def results_of(values: list[Any]) -> list[Any]:
+        args, kwargs = torch.utils._pytree.tree_unflatten(values, program.call_spec.in_spec)
+        return list(named_outputs(module(*args, **kwargs)).values())
 
-    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def reference(images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
         with torch.no_grad(), quiet():
             if not isinstance(batch, int):
-                return dict(zip(names, [v.numpy() for v in results_of(torch.from_numpy(x))], strict=True))
-            repeated = [torch.from_numpy(image[None].repeat(batch, axis=0)) for image in x]  # to its batch
-            results = [[value[:1] for value in results_of(images)] for images in repeated]
-            return {name: torch.cat([r[i] for r in results]).numpy() for i, name in enumerate(names)}
+                results = results_of(tensors(further.in_order(inputs, images)))
+                return dict(zip(names, [v.numpy() for v in results], strict=True))
+            singles = []
+            for i, image in enumerate(images):
+                row = further.at(i)
+                rows = {name: value.repeat(batch, axis=0) for name, value in row.rows.items()}  # to its batch
+                given = Further(rows, row.whole).in_order(inputs, image[None].repeat(batch, axis=0))
+                singles.append([value[:1] for value in results_of(tensors(given))])
+            return {name: torch.cat([r[i] for r in singles]).numpy() for i, name in enumerate(names)}
 
     return TrainedNetwork(ir.to_proto(model), "torch.export program", "imagenet", reference=reference)
 
@@ -86,21 +93,29 @@ def _read(file: SourceFile) -> tuple[Any, Any]:
             raise SourceError(f"{file.path}: not a readable torch.export program: {first_line(error)}") from error
 
 
-def _image_of(file: SourceFile, request: Request, program: Any) -> Any:
-    """The example of the program's one input, a tensor without values, [N,C,H,W], [N,C,D,H,W] or [N,D,C,H,W].
+def _examples_of(file: SourceFile, request: Request, program: Any) -> dict[str, Any]:
+    """The program's inputs by name, tensors without values; one of them at least is [N,C,H,W], [N,C,D,H,W] or [N,D,C,H,W].
 
     Raises:
-        SourceError: It has several inputs, or one that is no image.
-        RequestError: `input_shape` is not its shape.
+        SourceError: An input is no tensor, or none is an image.
+        RequestError: `input_shape` is not the shape of the one input.
     """
-    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1 or "val" not in inputs[0].meta or inputs[0].meta["val"].ndim not in (4, 5):
+    torch = import_torch()
+    nodes = {node.name: node for node in program.graph.nodes}
+    inputs = program.graph_signature.user_inputs
+    values: dict[str, Any] = {str(name): nodes[name].meta.get("val") if name in nodes else None for name in inputs}
+    if odd := next((name for name, value in values.items() if not isinstance(value, torch.Tensor)), None):
         raise SourceError(
-            f"{file.path}: the program takes {len(inputs)} inputs; xai-export reads programs of one image [N,C,H,W] or one "
-            "volume [N,C,D,H,W] or [N,D,C,H,W]; export others to ONNX with torch.onnx.export, and give that file"
+            f"{file.path}: the program's input {odd!r} is no tensor; export the program with tensors alone as its inputs"
         )
-    example = inputs[0].meta["val"]
-    shape = tuple(int(d) for d in example.shape[1:] if isinstance(d, int))
-    if request.input_shape is not None and len(shape) == example.ndim - 1 and shape != request.input_shape:
+    images = [value for value in values.values() if value.ndim in (4, 5)]
+    if not images:
+        shown = ", ".join(f"{name} {list(value.shape)}" for name, value in values.items()) or "none"
+        raise SourceError(
+            f"{file.path}: none of the program's inputs ({shown}) is an image [N,C,H,W], or a volume [N,C,D,H,W] or [N,D,C,H,W]"
+        )
+    shape = tuple(int(d) for d in images[0].shape[1:] if isinstance(d, int))
+    alone = len(values) == 1 and len(shape) == images[0].ndim - 1
+    if request.input_shape is not None and alone and shape != request.input_shape:
         raise RequestError(f"{file.path}: the program takes images of shape {shape}, not {request.input_shape}")
-    return example
+    return values

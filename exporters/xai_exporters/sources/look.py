@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import onnx
 
@@ -45,19 +44,6 @@ def look(network: TrainedNetwork, request: Request) -> None:
     require_known_opset(network.proto)
     require_known_operators(network.proto)
     _check_weights(network.proto)
-
-
-def without_reference(network: TrainedNetwork, changed: bool) -> TrainedNetwork:
-    """A network of several inputs without the framework's own run, which takes the image alone; others as they are.
-
-    Args:
-        network: The network.
-        changed: Whether inputs were built in.
-    """
-    if network.reference is None or not (changed or len(free_inputs(network.proto.graph)) > 1):
-        return network
-    note = "the network takes more than an image: it is compared as it was read, not with the file's own operators"
-    return replace(network, reference=None, notes=(*network.notes, f"{note}."))
 
 
 def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:

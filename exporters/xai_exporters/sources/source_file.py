@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 from numpy.typing import NDArray
@@ -18,7 +18,42 @@ from ..request import Request
 from .archive import names_in
 from .stated import Stated
 
-Reference = Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]
+
+@dataclass(frozen=True)
+class Further:
+    """What a network takes beside the images that are explained, by the names of the inputs.
+
+    Attributes:
+        rows: Arrays with a row for each image, [n, ...].
+        whole: Arrays that are the same for all images, without rows.
+    """
+
+    rows: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    whole: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def at(self, i: int) -> Further:
+        """What belongs to one image; its rows are [1, ...]."""
+        return Further({name: rows[i : i + 1] for name, rows in self.rows.items()}, self.whole)
+
+    def in_order(self, names: Sequence[str], images: NDArray[Any]) -> list[NDArray[Any]]:
+        """The value of each input; the images belong to the one of which nothing else is said."""
+        return [self.all.get(name, images) for name in names]
+
+    @property
+    def all(self) -> Mapping[str, NDArray[Any]]:
+        """Both."""
+        return {**self.rows, **self.whole}
+
+
+NOTHING = Further()
+
+
+class Reference(Protocol):
+    """A framework's own forward pass."""
+
+    def __call__(self, images: NDArray[Any], further: Further = NOTHING, /) -> Mapping[str, NDArray[Any]]:
+        """Images [N,...], and what is beside them -> outputs by name."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +65,7 @@ class TrainedNetwork:
         kind: The source's description, for people ("torch state dict, torchvision resnet50").
         preprocess: The preprocessing that the source states itself, or else the recipe whose geometry is usual for such files.
         taps: Layer -> the name of an extra graph output that carries it, for the layers that the source could tap.
-        reference: The source framework's own forward pass: x [N,...] -> outputs by name.
+        reference: The source framework's own forward pass.
         notes: Lines for people about how the network was recognised and built.
         framework: The name, for people, of the framework or file that `reference` runs.
         labels: The class names that the source holds; none if it holds none. Their number need not be right.

@@ -24,7 +24,7 @@ from ..passes.old_opset import upgrade_old
 from ..passes.opset import to_common_opset
 from ..passes.qoperator import InQdq, to_qdq
 from ..passes.quantisers import foreign_quantisers, to_standard_quantisers
-from .source_file import TrainedNetwork
+from .source_file import NOTHING, Further, TrainedNetwork
 
 STEPS = 0.05
 """Largest difference between a network in QDQ form and itself in QOperator form, relative to the output's largest magnitude: 13
@@ -55,13 +55,13 @@ class _Original:
     given: Callable[[NDArray[Any]], NDArray[Any]]
     qdq: InQdq | None
 
-    def __call__(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def __call__(self, images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
         """Images [N,...] -> outputs by name, one image at a time."""
         parts = np.split(images, len(images))
         if self.qdq is not None:
-            _compare(self.qdq, parts)
+            _compare(self.qdq, parts, further)
         session = open_session(self.model.SerializeToString(), "the source")
-        singles = [run_single(session, self.given(x)) for x in parts]
+        singles = [run_single(session, self.given(x), further.at(i).all) for i, x in enumerate(parts)]
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
 
@@ -135,7 +135,7 @@ def _are_pixels(low: float, high: float) -> bool:
     )
 
 
-def _compare(floats: InQdq, images: list[NDArray[Any]]) -> None:
+def _compare(floats: InQdq, images: list[NDArray[Any]], further: Further) -> None:
     """Compare each operator with its replacement on the same inputs.
 
     Raises:
@@ -144,8 +144,8 @@ def _compare(floats: InQdq, images: list[NDArray[Any]]) -> None:
     if floats.beside is None:
         return
     session = open_session(floats.beside.SerializeToString(), "the source in QDQ form")
-    for image in images:
-        values = run_single(session, image)
+    for i, image in enumerate(images):
+        values = run_single(session, image, further.at(i).all)
         for own, again in floats.pairs:
             want, got = values[own].astype(np.float64), values[again].astype(np.float64)
             codes = values[own].dtype in (np.uint8, np.int8)

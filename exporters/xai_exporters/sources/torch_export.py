@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -17,8 +18,9 @@ from ..errors import LayerError, SourceError
 from ..graph.module_paths import no_such_layer
 from ..graph.writing import name_outputs
 from ..request import Request, layer_names
+from . import torch_inputs
 from .configured import frame_count, image_size, stated_by_module
-from .source_file import TrainedNetwork
+from .source_file import NOTHING, Further, TrainedNetwork
 from .stated import Stated
 
 IMAGE = "image"
@@ -97,14 +99,20 @@ def export_module(
     stated = stated or stated_by_module(module)
     size = stated.size if stated is not None else image_size(module)
     channels = len(stated.fields["mean"]) if stated is not None else 3
-    shape = (channels, *(size or (224, 224)))
+    usual = (channels, *(size or (224, 224)))
     frames = frame_count(module)
-    example = example_input(request, shape if frames is None else (frames, *shape))
-    model = _export(_tapping(torch, module, list(tapped.values())), example, request, list(taps.values()))
+    shape: tuple[int, ...] = request.input_shape or (usual if frames is None else (frames, *usual))
+    names = torch_inputs.parameters(module, request)
+    several = len(names) > 1
+    given = torch_inputs.examples(names, request, shape) if several else {IMAGE: example_input(request, shape).numpy()}
+    tapping = _tapping(torch, module, list(tapped.values()), names if several else [])
+    model = _export(tapping, given, request, list(taps.values()))
 
-    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def reference(images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
+        values = tensors(further.in_order(list(given), images))
         with torch.no_grad():
-            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
+            outputs = module(**dict(zip(names, values, strict=True))) if several else module(*values)
+            return {name: value.numpy() for name, value in named_outputs(outputs).items()}
 
     return TrainedNetwork(ir.to_proto(model), kind, stated or "imagenet", taps, reference, notes)
 
@@ -130,7 +138,15 @@ def _tap_name(number: int) -> str:
     return f"{_TAP}_{number}" if number else _TAP
 
 
-def _export(wrapper: Any, example: Any, request: Request, taps: Sequence[str]) -> ir.Model:
+def tensors(arrays: Sequence[NDArray[Any]]) -> list[Any]:
+    """Arrays as torch's tensors."""
+    torch = import_torch()
+    return [
+        torch.from_numpy(np.array(array)) for array in arrays
+    ]  # a copy: torch warns of arrays that it may not write to
+
+
+def _export(wrapper: Any, given: Mapping[str, NDArray[Any]], request: Request, taps: Sequence[str]) -> ir.Model:
     """A wrapped module as ONNX, its batch symbolic, its outputs under their own names and the taps'.
 
     Raises:
@@ -138,28 +154,35 @@ def _export(wrapper: Any, example: Any, request: Request, taps: Sequence[str]) -
         SourceError: The module does not run, or torch can't export it.
     """
     torch = import_torch()
+    example, shapes = tuple(tensors(list(given.values()))), [array.shape[1:] for array in given.values()]
     with quiet(), torch.no_grad():
         try:
-            outputs = named_outputs(wrapper(example)[0])
+            outputs = named_outputs(wrapper(*example)[0])
         except LayerError:
             raise
         except Exception as error:  # the user's own forward code
             advice = "give its --input-shape"
-            if "positional argument" in str(error):  # it takes more than the image
-                advice = "export a network of several inputs to ONNX with torch.onnx.export, and give that file"
+            if len(given) > 1:
+                advice += (
+                    ", and say what its further inputs are: --input-image NAME:shape=CxHxW, --input NAME=FILE.npy, "
+                )
+                advice += "NAME=NUMBER or NAME=array:SHAPE"
+            on = ", ".join(f"{name} {shape}" for name, shape in zip(given, shapes, strict=True))
             raise SourceError(
-                f"{request.source}: the network does not run on images of shape {tuple(example.shape[1:])} "
-                f"({first_line(error)}); {advice}"
+                f"{request.source}: the network does not run on "
+                f"{on if len(given) > 1 else f'images of shape {shapes[0]}'} ({first_line(error)}); {advice}"
             ) from error
-        names = [*outputs, *taps]
+        names, batch = [*outputs, *taps], torch.export.Dim("N")
         try:
             exported = torch.onnx.export(
                 wrapper,
-                (example,),
+                example,
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=({0: torch.export.Dim("N")},),
-                input_names=[IMAGE],
+                dynamic_shapes=(
+                    tuple({0: batch} if torch_inputs.has_rows(array) else None for array in given.values()),
+                ),
+                input_names=list(given),
                 output_names=names,
                 optimize=not request.keep_batchnorm,  # optimising merges it; our passes fold constants in any case
                 verbose=False,
@@ -204,15 +227,15 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _tapping(torch: Any, module: Any, taps: Sequence[tuple[str, int | None]]) -> Any:
-    """A module that gives its output, and the output of the submodule at each path."""
+def _tapping(torch: Any, module: Any, taps: Sequence[tuple[str, int | None]], inputs: Sequence[str]) -> Any:
+    """A module that gives its output, and the output of the submodule at each path; several inputs are passed on by their names."""
 
     class Tapping(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.net = module
 
-        def forward(self, image: Any) -> Any:
+        def forward(self, *images: Any) -> Any:
             seen: list[list[Any]] = [[] for _ in taps]
             hooks = []
             for (path, _), calls in zip(taps, seen, strict=True):
@@ -224,7 +247,7 @@ def _tapping(torch: Any, module: Any, taps: Sequence[tuple[str, int | None]]) ->
                 )
                 hooks.append(hook)
             try:
-                output = self.net(image)
+                output = self.net(**dict(zip(inputs, images, strict=True))) if inputs else self.net(*images)
             finally:
                 for hook in hooks:
                     hook.remove()

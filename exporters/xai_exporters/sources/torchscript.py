@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..request import Request
+from . import torch_inputs
 from .consent import require_trust
-from .source_file import SourceFile, TrainedNetwork, refuse_arch
-from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet
+from .source_file import NOTHING, Further, SourceFile, TrainedNetwork, refuse_arch
+from .torch_export import IMAGE, OPSET, example_input, first_line, import_torch, named_outputs, quiet, tensors
 
 
 def matches(file: SourceFile) -> bool:
@@ -37,39 +38,55 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         "running it runs code from the file (which can write files, or never end)",
     )
     torch = import_torch()
-    example = example_input(request)
     buffer = io.BytesIO()
     with quiet():
         try:
             module = torch.jit.load(file.path, map_location="cpu").eval()
+        except Exception as error:  # TorchScript raises its own types, and RuntimeError for everything else
+            raise SourceError(f"{file.path}: the TorchScript network can't be read: {first_line(error)}") from error
+    examples = _examples(module, request)
+    whole = {name for name, array in examples.items() if not torch_inputs.has_rows(array)}
+    with quiet():
+        try:
             with torch.no_grad():
-                names = list(named_outputs(module(example)))
+                names = list(named_outputs(module(*tensors(list(examples.values())))))
             torch.onnx.export(
                 module,
-                (example,),
+                tuple(tensors(list(examples.values()))),
                 buffer,
                 dynamo=False,
                 # the module is in evaluation mode already; the exporter's own EVAL merges BatchNorm
                 training=torch.onnx.TrainingMode.PRESERVE if request.keep_batchnorm else torch.onnx.TrainingMode.EVAL,
                 opset_version=OPSET,
-                input_names=[IMAGE],
+                input_names=list(examples),
                 output_names=names,
-                dynamic_axes={name: {0: "N"} for name in [IMAGE, *names]},
+                dynamic_axes={name: {0: "N"} for name in [*examples, *names] if name not in whole},
             )
-        except Exception as error:  # TorchScript raises its own types, and RuntimeError for everything else
-            tried = (
-                ""
-                if request.input_shape is not None
-                else f" (images {list(example.shape[1:])}; --input-shape says another shape)"
-            )
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(array.shape[1:])}" for name, array in examples.items())
+            tried = "" if request.input_shape is not None else f" (tried: {shapes}; --input-shape says another shape)"
             raise SourceError(
                 f"{file.path}: the TorchScript network can't be exported: {first_line(error)}{tried}"
             ) from error
 
-    def reference(x: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    def reference(images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
+        given = tensors(further.in_order(list(examples), images))
         with torch.no_grad(), quiet():
-            return {name: value.numpy() for name, value in named_outputs(module(torch.from_numpy(x))).items()}
+            return {name: value.numpy() for name, value in named_outputs(module(*given)).items()}
 
     return TrainedNetwork(
         onnx.load_from_string(buffer.getvalue()), "TorchScript archive", "imagenet", reference=reference
     )
+
+
+def _examples(module: Any, request: Request) -> dict[str, NDArray[Any]]:
+    """An example of each input, by its name in the archive; one alone is the image.
+
+    Raises:
+        RequestError: See `torch_inputs.examples`.
+    """
+    arguments = [one for one in module.forward.schema.arguments[1:] if not one.has_default_value()]
+    image = example_input(request)
+    if len(arguments) < 2:
+        return {IMAGE: image.numpy()}
+    return torch_inputs.examples([one.name for one in arguments], request, tuple(image.shape[1:]))

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from xai_exporters import Request, export
 from xai_exporters.bundle.beside import noise_images
-from xai_exporters.bundle.verify import _difference
+from xai_exporters.bundle.framework import relative_difference
 from xai_exporters.cut.split import Parts
 from xai_exporters.cut.split import split as real_split
 from xai_exporters.errors import VerificationError
@@ -85,7 +85,7 @@ def test_an_export_that_is_not_the_framework(tmp_path: Path, monkeypatch: pytest
         network = real_load_source(request)
         assert network.reference is not None
         truth = network.reference
-        return replace(network, reference=lambda x: {k: v * 1.001 for k, v in truth(x).items()})
+        return replace(network, reference=lambda x, _=None: {k: v * 1.001 for k, v in truth(x).items()})
 
     monkeypatch.setattr("xai_exporters.pipeline.load_source", unfaithful)
     with pytest.raises(VerificationError, match=r"differs from the source framework's own output by 1\.0e-03"):
@@ -101,7 +101,9 @@ def test_an_output_of_sigmoids_near_0(
 
     def near(request: Request) -> TrainedNetwork:
         network = real_load_source(request)
-        return replace(network, reference=lambda x: {"scores": np.full((len(x), 5), 1 / (1 + np.exp(14.0)) + apart)})
+        return replace(
+            network, reference=lambda x, _=None: {"scores": np.full((len(x), 5), 1 / (1 + np.exp(14.0)) + apart)}
+        )
 
     monkeypatch.setattr("xai_exporters.pipeline.load_source", near)
     b = o.Build()
@@ -145,7 +147,7 @@ def test_a_network_that_magnifies_rounding(
     truth = source_reference(model)
 
     def off(request: Request) -> TrainedNetwork:
-        reference = lambda x: {name: value * (1 + apart) for name, value in truth(x).items()}  # noqa: E731
+        reference = lambda x, _=None: {name: value * (1 + apart) for name, value in truth(x).items()}  # noqa: E731
         return replace(real_load_source(request), reference=reference, same_runtime=same)
 
     monkeypatch.setattr("xai_exporters.pipeline.load_source", off)
@@ -245,5 +247,5 @@ def test_a_vanishing_output(tmp_path: Path) -> None:
 
 
 def test_nan_differs_from_a_number() -> None:
-    assert _difference(np.array([np.nan, 1.0]), np.array([1.0, 1.0]), "scores") == np.inf
-    assert _difference(np.array([np.nan]), np.array([0.0]), "scores") == np.inf
+    assert relative_difference(np.array([np.nan, 1.0]), np.array([1.0, 1.0]), "scores") == np.inf
+    assert relative_difference(np.array([np.nan]), np.array([0.0]), "scores") == np.inf

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from xai_exporters import Request, export
 from xai_exporters.cli import main as xai_export
-from xai_exporters.errors import GraphError, LayerError, RequestError, SourceError
+from xai_exporters.errors import GraphError, LayerError, RequestError
 
 from xai_deploy import Explainer, write_image
 from xai_deploy.agreement.recording import read
@@ -428,13 +428,3 @@ def test_evaluation_takes_inputs(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert evaluate([bundle, *command, "-o", str(tmp_path / "p")]) == 2
     assert "the network also takes 'depth'; give --input depth=FILE" in capsys.readouterr().err
     assert evaluate([constant, *command, "-t", "2", "-o", str(tmp_path / "q")]) == 0
-
-
-def test_other_sources_advise_onnx(folder: Path, tmp_path: Path) -> None:
-    import openvino
-
-    openvino.save_model(openvino.convert_model(folder / "difference.onnx"), tmp_path / "two.xml")
-    with pytest.raises(
-        SourceError, match=r"takes 2 inputs \(left, right\), .* give the network as ONNX, which may have several"
-    ):
-        export(Request(tmp_path / "two.xml", output_path=tmp_path / "no.xai", preprocess="unit"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import GraphError
@@ -32,6 +32,8 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
         GraphError: The graph does not take images of that size.
     """
     ports = [port for port in model.inputs if _rank(port) in (4, 5)]
+    if len(model.inputs) > 1 and shape is not None:
+        _bind_all([port for port in ports if not port.get_partial_shape()[1:].is_static], model, shape, reason)
     if len(model.inputs) != 1 or not ports or ports[0].get_partial_shape()[1:].is_static:
         return None
     dims = ports[0].get_partial_shape()
@@ -44,21 +46,50 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
             return None
         model.reshape([known[0], *sizes[1:]])
         return _MODES.get(str(node.get_attributes()["mode"]).lower())
+    wanted = _sizes(ports[0], shape)
+    if wanted is not None:
+        _reshape(model, [known[0], *wanted], shape, reason)
+    return None
+
+
+def _bind_all(ports: Sequence[Any], model: Any, shape: list[int], reason: Callable[[Exception], str]) -> None:
+    """Give several images their size; each keeps its own number of channels if the file states it."""
+    bound = {}
+    for port in ports:
+        dims = port.get_partial_shape()
+        ends = [dims[i].get_length() for i in (1, len(dims) - 1) if dims[i].is_static]
+        sizes = _sizes(port, shape) or next(filter(None, (_sizes(port, [c, *shape[1:]]) for c in ends)), None)
+        if sizes is not None:
+            bound[port] = [dims[0].get_length() if dims[0].is_static else -1, *sizes]
+    if bound:
+        _reshape(model, bound, shape, reason)
+
+
+def _sizes(port: Any, shape: list[int]) -> list[int] | None:
+    """The sizes of one image in the port's own order; None if they don't fit."""
     channels, *sides = shape
-    stated = _layout(ports[0])
+    known = [d.get_length() if d.is_static else -1 for d in port.get_partial_shape()]
+    stated = _layout(port)
     last = stated == "NHWC" if stated in ("NCHW", "NHWC") else known[-1] == channels and known[1] != channels
     wanted = [*sides, channels] if last else [channels, *sides]
-    if len(wanted) != len(known) - 1 or any(
-        have not in (-1, want) for have, want in zip(known[1:], wanted, strict=True)
-    ):
-        return None
+    fits = len(wanted) == len(known) - 1 and all(
+        have in (-1, want) for have, want in zip(known[1:], wanted, strict=True)
+    )
+    return wanted if fits else None
+
+
+def _reshape(model: Any, dims: Any, shape: list[int], reason: Callable[[Exception], str]) -> None:
+    """Give the inputs their sizes.
+
+    Raises:
+        GraphError: The graph does not take images of that size.
+    """
     try:
-        model.reshape([known[0], *wanted])
+        model.reshape(dims)
     except Exception as error:
         raise GraphError(
             f"does not take images of --input-shape {','.join(map(str, shape))} ({reason(error)})"
         ) from None
-    return None
 
 
 def layout(model: Any) -> str:

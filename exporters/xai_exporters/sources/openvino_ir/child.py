@@ -4,8 +4,8 @@ python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHT
     writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself; FOLDER/naming is there while
     it looks for the names of nodes, and if it was there before, it does not look
 python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
-    reads FOLDER/images.npy, writes FOLDER/outputs.npz, the outputs by their number, one image at a time; of a quantised network
-    of open sizes, these are of its fixed size, and FOLDER/as_read.npz holds those of the open sizes
+    reads FOLDER/inputs.npz (see `save_inputs`), writes FOLDER/outputs.npz, the outputs by their number, one image at a time; of
+    a quantised network of open sizes, these are of its fixed size, and FOLDER/as_read.npz holds those of the open sizes
 python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
     of a quantised network: `run` of the graph without its rounding, with its translation, FOLDER/net.onnx; and of each rounding
     alone, FOLDER/roundings.onnx, with roundings_in.npz, roundings_out.npz and roundings_step.npz
@@ -22,8 +22,9 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -42,8 +43,10 @@ log = logging.getLogger(__name__)
 REFUSED = 2
 BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
+Inputs: TypeAlias = Sequence[tuple[bool, np.ndarray[Any, Any]]]
+"""The value of each input, and whether it is the same for all images, without rows."""
 MODEL, SAID, NAMING = "net.onnx", "said.json", "naming"
-IMAGES, OUTPUTS, AS_READ = "images.npy", "outputs.npz", "as_read.npz"
+INPUTS, OUTPUTS, AS_READ = "inputs.npz", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
@@ -200,20 +203,40 @@ def _run(model: Any, folder: Path) -> None:
     OpenVINO 2026.4 computes FakeQuantize wrongly if sizes are open, its range is one for all channels, and the operation before it
     has a constant for each channel: it fuses both and takes the first channel's range for all.
     """
-    images = np.load(folder / IMAGES)
+    values = _inputs(folder)
     try:
         if _quantised(model) and model.is_dynamic() and len(model.inputs) == 1:
-            _save(_outputs(model, images), folder / AS_READ)
-            model.reshape([1, *images.shape[1:]])
-        _save(_outputs(model, images), folder / OUTPUTS)
+            _save(_outputs(model, values), folder / AS_READ)
+            model.reshape([1, *values[0][1].shape[1:]])
+        _save(_outputs(model, values), folder / OUTPUTS)
     except Exception as error:
         raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
 
 
-def _outputs(model: Any, images: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def save_inputs(values: Inputs, folder: Path) -> None:
+    """Write what `run` reads: the inputs by their number, with W before those that have no rows."""
+    arrays: dict[str, Any] = {f"{'W' * whole}{i}": array for i, (whole, array) in enumerate(values)}
+    np.savez(folder / INPUTS, **arrays)
+
+
+def _inputs(folder: Path) -> Inputs:
+    with np.load(folder / INPUTS) as arrays:
+        by_number = {int(name.removeprefix("W")): (name.startswith("W"), arrays[name]) for name in arrays}
+    return [by_number[i] for i in range(len(by_number))]
+
+
+def _outputs(model: Any, values: Inputs) -> list[np.ndarray[Any, Any]]:
     compiled = _compiled(model)
-    kind = compiled.inputs[0].get_element_type().to_dtype()
-    rows = [_listed(compiled([image[None].astype(kind)])) for image in images]
+    numbers = {port.get_node().get_friendly_name(): i for i, port in enumerate(model.inputs)}
+    used = [
+        values[numbers[port.get_node().get_friendly_name()]] for port in compiled.inputs
+    ]  # it drops what nothing reads
+    typed = [
+        (whole, array.astype(port.get_element_type().to_dtype()))
+        for (whole, array), port in zip(used, compiled.inputs, strict=True)
+    ]
+    images = max(len(array) for whole, array in values if not whole)
+    rows = [_listed(compiled([array if whole else array[i : i + 1] for whole, array in typed])) for i in range(images)]
     return [np.concatenate([row[i] for row in rows]) for i in range(len(compiled.outputs))]
 
 

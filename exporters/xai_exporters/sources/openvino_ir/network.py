@@ -22,7 +22,7 @@ from ...errors import SourceError
 from ...passes.expansion import expansion
 from ...passes.int8_input import to_codes
 from ...request import Request
-from ..source_file import TrainedNetwork
+from ..source_file import NOTHING, Further, TrainedNetwork
 from ..standard_form import in_standard_form
 from . import child, first_steps, model_info, parent
 from .given import Given
@@ -59,19 +59,21 @@ def load(given: Given, request: Request) -> TrainedNetwork:
 
     signed = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT8
 
-    def reference(images: NDArray[Any]) -> Arrays:
+    inputs = [value.name for value in model.graph.input]
+
+    def reference(images: NDArray[Any], further: Further = NOTHING) -> Arrays:
         images = to_codes(images) if signed and images.dtype == np.uint8 else images
-        want, as_read = _run(given, images, outputs)
+        values = [
+            (name in further.whole, value) for name, value in zip(inputs, further.in_order(inputs, images), strict=True)
+        ]
+        want, as_read = _run(given, values, outputs)
         if said["quantised"]:
+            again = _run_translation(model, values, outputs)
+            compare_quantised(model, images, want, again, as_read, further)
             with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
-                path = Path(name) / child.MODEL
-                onnx.save(model, path)
-                translation = Given(path, path, "ONNX", path.stat().st_size)
-                compare_quantised(model, images, want, _run(translation, images, outputs)[0], as_read)
-            with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
-                np.save(Path(name) / child.IMAGES, images)
+                child.save_inputs(values, Path(name))
                 parent.call("unround", given, Path(name), *more)
-                compare_unrounded(Path(name), images, outputs)
+                compare_unrounded(Path(name), images, outputs, further)
         return want
 
     # int8 codes begin with a shift by 128, which is no preprocessing
@@ -103,13 +105,7 @@ def _translate(given: Given, folder: Path, more: Sequence[str]) -> None:
 
 
 def _check(given: Given, model: onnx.ModelProto) -> None:
-    """Refuse a translation that is no valid ONNX, has several inputs, or whose tensors would take far more than its file."""
-    if len(model.graph.input) > 1:
-        names = ", ".join(value.name for value in model.graph.input)
-        raise SourceError(
-            f"{given.shown}: takes {len(model.graph.input)} inputs ({names}), and its translation is compared with OpenVINO for "
-            "one only; give the network as ONNX, which may have several"
-        )
+    """Refuse a translation that is no valid ONNX, or whose tensors would take far more than its file."""
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -120,11 +116,19 @@ def _check(given: Given, model: onnx.ModelProto) -> None:
         raise SourceError(f"{given.shown}: {problem}, far more than its file; refused")
 
 
-def _run(given: Given, images: NDArray[Any], outputs: Sequence[str]) -> tuple[Arrays, Arrays]:
-    """What OpenVINO gives for images, [n, ...], by the outputs' names, in a process of its own; and for a quantised network of
-    open sizes, what it gives if they stay open."""
+def _run_translation(model: onnx.ModelProto, values: child.Inputs, outputs: Sequence[str]) -> Arrays:
+    """What OpenVINO gives for the translation."""
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
-        np.save(Path(name) / child.IMAGES, images)
+        path = Path(name) / child.MODEL
+        onnx.save(model, path)
+        return _run(Given(path, path, "ONNX", path.stat().st_size), values, outputs)[0]
+
+
+def _run(given: Given, values: child.Inputs, outputs: Sequence[str]) -> tuple[Arrays, Arrays]:
+    """What OpenVINO gives by the outputs' names, in a process of its own; and for a quantised network of open sizes, what it gives
+    if they stay open."""
+    with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
+        child.save_inputs(values, Path(name))
         parent.call("run", given, Path(name))
         results: list[Arrays] = []
         for path in (Path(name) / child.OUTPUTS, Path(name) / child.AS_READ):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...errors import VerificationError
 from ...graph.measure import open_session, run_single
+from ..source_file import NOTHING, Further
 from ..standard_form import STEPS
 from . import child
 
@@ -30,7 +31,7 @@ _TOLERANCE = 1e-4  # relative to the largest magnitude, as for networks of float
 _NEAR = 0.002  # the part of all values that may lie in the middle between two codes, but for rounding
 
 
-def compare_unrounded(folder: Path, images: NDArray[Any], outputs: Sequence[str]) -> None:
+def compare_unrounded(folder: Path, images: NDArray[Any], outputs: Sequence[str], further: Further = NOTHING) -> None:
     """Compare what `child` left in a folder: the graph without rounding, and the roundings alone.
 
     Raises:
@@ -38,7 +39,7 @@ def compare_unrounded(folder: Path, images: NDArray[Any], outputs: Sequence[str]
     """
     model = (folder / child.MODEL).read_bytes()
     session = open_session(model, "the translation")
-    rows = [run_single(session, image[None]) for image in images]
+    rows = [run_single(session, image[None], further.at(i).all) for i, image in enumerate(images)]
     with np.load(folder / child.OUTPUTS) as wanted:
         for i, name in enumerate(outputs):
             got, want = np.concatenate([row[name] for row in rows]).astype(np.float64), wanted[str(i)]
@@ -64,7 +65,12 @@ def _compare_roundings(folder: Path) -> None:
 
 
 def compare_quantised(
-    model: onnx.ModelProto, images: NDArray[Any], want: Arrays, again: Arrays, as_read: Arrays
+    model: onnx.ModelProto,
+    images: NDArray[Any],
+    want: Arrays,
+    again: Arrays,
+    as_read: Arrays,
+    further: Further = NOTHING,
 ) -> None:
     """Compare the whole. A warning is logged if OpenVINO computes the source wrongly while its sizes are open.
 
@@ -74,13 +80,14 @@ def compare_quantised(
         want: What OpenVINO gives for the source.
         again: What OpenVINO gives for the translation.
         as_read: What OpenVINO gives for the source if its sizes stay open; empty if they are fixed.
+        further: What the network takes beside the images.
 
     Raises:
         VerificationError: OpenVINO's runs differ by more than `STEPS` of the largest magnitude and OpenVINO's own distance from
             ONNX Runtime on the translation.
     """
     session = open_session(model.SerializeToString(), "the translation")
-    rows = [run_single(session, image[None]) for image in images]
+    rows = [run_single(session, image[None], further.at(i).all) for i, image in enumerate(images)]
     for name, value in want.items():
         got = np.concatenate([row[name] for row in rows]).astype(np.float64)
         own = float(np.abs(got - again[name]).max())

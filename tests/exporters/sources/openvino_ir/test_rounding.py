@@ -40,7 +40,7 @@ def network() -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What the child process leaves."""
-    np.save(tmp_path / child.IMAGES, IMAGES)
+    child.save_inputs([(False, IMAGES)], tmp_path)
     child._unround(network(), tmp_path, 1 << 30, None)
     return tmp_path
 
