@@ -22,19 +22,32 @@ def reference(
     score: Any, x: torch.Tensor, steps: int, cells: int, l1: float, l2: float, beta: float, blur: float
 ) -> torch.Tensor:
     """1 - m of the minimum that Adam finds (equation 6)."""
+    return minimum(score, x, steps, cells, l1, l2, beta, blur)[0]
+
+
+def minimum(
+    score: Any, x: torch.Tensor, steps: int, cells: int, l1: float, l2: float, beta: float, blur: float
+) -> tuple[torch.Tensor, float, float]:
+    """1 - m, the objective there, and its score."""
     m = torch.ones(1, 1, cells, cells, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([m], lr=0.1)
     background = blurred(x, blur)
-    for _ in range(steps):
+
+    def terms() -> tuple[torch.Tensor, Any, Any]:
         large = functional.interpolate(m, size=tuple(x.shape[1:]), mode="bilinear")[0]
         rough = m.diff(dim=2).abs().pow(beta).mean() + m.diff(dim=3).abs().pow(beta).mean()
-        energy = l1 * (1 - m).abs().mean() + l2 * rough + score((large * x + (1 - large) * background)[None])
+        reached = score((large * x + (1 - large) * background)[None])
+        return large, l1 * (1 - m).abs().mean() + l2 * rough + reached, reached
+
+    for _ in range(steps):
+        _, energy, _ = terms()
         optimiser.zero_grad()
         energy.backward()
         optimiser.step()
         with torch.no_grad():
             m.clamp_(0, 1)
-    return 1 - functional.interpolate(m, size=tuple(x.shape[1:]), mode="bilinear")[0, 0].detach()
+    large, energy, reached = terms()
+    return 1 - large[0].detach(), energy.item(), reached.item()
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -59,8 +72,10 @@ def test_the_masks_are_the_papers(tmp_path: Path, backend: str, kind: str) -> No
         x = images(count) * 3
         got = explainer.explain(x, "meaningful-perturbation", "4 vs 1", score=kind, cells=6, iterations=20, **prices)
         for i in range(count):
-            want = reference(score, torch.from_numpy(x[i]).double(), 20, 6, **prices).numpy()
+            want, objective, reached = minimum(score, torch.from_numpy(x[i]).double(), 20, 6, **prices)
             np.testing.assert_allclose(got.raw[i], want, atol=1e-3)
+            np.testing.assert_allclose(got.diagnostics["objective"][i], objective, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(got.diagnostics["score"][i], reached, rtol=1e-4, atol=1e-5)
     assert got.raw.std() > 0.02  # the masks have moved
 
 
@@ -74,11 +89,12 @@ def test_a_region(tmp_path: Path) -> None:
     got = Explainer(done.path).explain(x, "meaningful-perturbation", "2@3,4,10,9", cells=4, iterations=8)
     box = torch.zeros(SIZE).bool()
     box[4:13, 3:13] = True
-    want = reference(
+    want, objective, _ = minimum(
         lambda image: network(image)[0][:, box].mean(1).softmax(0)[2],
         torch.from_numpy(x[0]).double(), 8, 4, 0.01, 0.2, 3.0, 10.0,
     )  # fmt: skip
     np.testing.assert_allclose(got.raw[0], want, atol=1e-3)
+    np.testing.assert_allclose(got.diagnostics["objective"][0], objective, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ class MeaningfulPerturbation(Method):
 
     m is a coarse mask, enlarged bilinearly to the input. TV(m) is the mean of |m_i - m_j|^beta over neighbours along each axis,
     summed over both axes. m starts at 1 and follows Adam with a rate of 0.1. The paper also moves the image by some pixels at
-    random; here nothing is random. The explanation's diagnostics hold the `area` that is blurred, 0 to 1.
+    random; here nothing is random. The diagnostics hold the `objective` that is reached, its part `score` (s), and the
+    `area` that is blurred, 0 to 1.
 
     Attributes:
         score: s: the "softmax" of the logits, as in the paper, or the "logit".
@@ -84,7 +85,13 @@ class MeaningfulPerturbation(Method):
             step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
             m = np.clip(m - _RATE * step, 0, 1)
         masks = np.clip(1 - down @ m @ across.T, 0, 1).astype(np.float32)
-        forward.report("area", masks.mean(axis=(1, 2)).reshape(len(seeds), len(x)))
+        scores = self._scores(forward, every, image, fading, down @ m @ across.T)
+        for name, numbers in (
+            ("objective", self._prices(m) + scores),
+            ("score", scores),
+            ("area", masks.mean(axis=(1, 2))),
+        ):
+            forward.report(name, numbers.reshape(len(seeds), len(x)))
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])
 
     def _slope(
@@ -103,6 +110,24 @@ class MeaningfulPerturbation(Method):
             slopes[rows] = (forward.channels_first(there.backward("input-gradient", own)) * rise).sum(axis=1)
         return slopes
 
+    def _scores(
+        self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """s under each mask, [b]."""
+        scores = np.empty(len(masks))
+        for row, mask in enumerate(masks):
+            mixed, _ = fading[image[row]].images(mask[None].astype(np.float32))
+            one = np.array([row])
+            there = forward.at(forward.arranged(mixed), image[one])
+            shares, weights = _shares(there, seed.rows(one))
+            scores[row] = (weights * (shares if self.score == "softmax" else there.logits.reshape(shares.shape))).sum()
+        return scores
+
+    def _prices(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """l1 mean|1 - m| + l2 TV(m) of the coarse masks, [b]."""
+        rough = sum((np.abs(np.diff(m, axis=axis)) ** self.beta).mean(axis=(1, 2)) for axis in (1, 2))
+        return np.asarray(self.l1 * np.abs(1 - m).mean(axis=(1, 2)) + self.l2 * rough)
+
     def _price_slope(self, m: NDArray[np.float64]) -> NDArray[np.float64]:
         """The gradient of the two prices at the coarse masks."""
         slope = -self.l1 * np.sign(1 - m) / m[0].size
@@ -117,11 +142,16 @@ class MeaningfulPerturbation(Method):
 
 def _of_softmax(there: Forward, seed: Seed) -> Array:
     """The weights of the logits that give the gradient of s = sum_c a_c p_c: p_j (a_j - s), p the softmax over the classes."""
-    weights = there.weights(seed)
-    shape = (len(weights), -1, there.classes)  # for dense scores the classes of each region
-    shares, a = softmax(there.logits.reshape(shape)), weights.reshape(shape)
+    shares, a = _shares(there, seed)
     own: Array = shares * (a - (a * shares).sum(axis=-1, keepdims=True))
-    return own.reshape(weights.shape)
+    return own.reshape(len(own), -1)
+
+
+def _shares(there: Forward, seed: Seed) -> tuple[Array, Array]:
+    """p and a, [b,regions,classes]; an image's classes, without regions, are one region."""
+    weights = there.weights(seed)
+    shape = (len(weights), -1, there.classes)
+    return softmax(there.logits.reshape(shape)), weights.reshape(shape)
 
 
 def _enlarging(cells: int, size: int) -> NDArray[np.float64]:

@@ -21,7 +21,8 @@ class Monotonicity:
     better.
 
     A second column, `monotonicity-share`, is the share of the steps in which it does not fall: with many steps hardly any map is
-    monotonic. p before the first step, that of the baseline, counts too; Quantus 0.6 leaves it out and inserts the baseline itself.
+    monotonic. p before the first step, that of the baseline, counts too; Quantus 0.6 leaves it out, and inserts the baseline itself
+    in place of the image, so that every map is monotonic.
 
     Attributes:
         steps: Number of steps; at most one for each pixel.
