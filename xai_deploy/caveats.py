@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from .errors import NotApplicableError
 from .explainer import Explainer
+from .faithful import instability
 from .format.bundle import Manifest
 from .foundation.exits import printable
 
@@ -52,8 +53,15 @@ def refuse_detector(explainer: Explainer, bundle: str, what: str) -> None:
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:
-    """Log a warning if the preprocessing was assumed, or if weights are random. `bundle` is the bundle's name in messages."""
+    """Log a warning if the preprocessing was assumed, if rounding decides the logits, or if weights are random.
+
+    Args:
+        explainer: The explainer of the bundle.
+        bundle: The bundle's name in messages.
+    """
     manifest = explainer.bundle.manifest
+    if (unstable := instability(manifest)) is not None:
+        log.warning("%s: %s", printable(bundle), unstable)
     if manifest.input.preprocess.assumed:
         log.warning(
             "%s: the bundle's preprocessing was assumed at export, not stated; if predictions look wrong, export again with "

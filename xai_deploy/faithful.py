@@ -11,13 +11,15 @@ tail on each runtime against ONNX Runtime without optimisations) and records it 
     allowed = step + 1e-3 largest + 1.25 noise max(1, largest / largest while it was measured)
 
 but never more than one step or a tenth of the largest logit, whichever is more. If a bundle records no noise, that bound alone
-holds.
+holds. If rounding in float32 alone moves the logits of a network of integers further, because many of its values lie on the border
+between two codes, `xai-export` records how far. Twice that is the bound then, and at most half of the largest logit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +33,8 @@ HALF = "half-precision"
 """The manifest's extension that says that a part of the network is computed in float16 or bfloat16."""
 
 NOISE = "rounding-noise"
-"""The extension with the measured noise of a network of integers, and the largest logit in that measurement: two numbers."""
+"""The extension with the measured noise of a network of integers, and the largest logit in that measurement. A third number says
+how far rounding in float32 alone moves the logits; it is there if the noise is large."""
 
 ROUNDING = "rounding"
 """The extension with what float32 decides: "NAME SHARE; NAME SHARE ...". NAME is a role, or `PRODUCTS`. SHARE is the part of a
@@ -41,13 +44,16 @@ PRODUCTS = "gradient-x-activation"
 """The sum over the channels of gradient times activation. It is zero at each position of a layer that a normalisation over the
 channels reads, because the normalised result does not change with the size of its input. What is computed there is rounding."""
 
+_MOST, _AT_ALL = 0.1, 0.5
+"""The largest difference in a network of integers, relative to the largest logit, and that if rounding alone moves the logits."""
+
 _TIMES = 1.25
 """The safety factor. Photographs gave 1.0 times the noise of the images that it is measured on (MobileNetV1 and V2)."""
 
 
-def said(noise: float, largest: float) -> str:
-    """The measured noise as the manifest holds it."""
-    return f"{noise:.9g} {largest:.9g}"
+def said(noise: float, largest: float, own: float = 0.0) -> str:
+    """The measured noise as the manifest holds it; `own`: how far rounding alone moves the logits, if that was measured."""
+    return " ".join(f"{number:.9g}" for number in ((noise, largest, own) if own else (noise, largest)))
 
 
 def rounding_said(shares: Mapping[str, float]) -> str:
@@ -82,15 +88,38 @@ def rounding_warning(name: str, share: float) -> str:
     )
 
 
-def _noise(manifest: Manifest, largest: float) -> float | None:
+def instability(manifest: Manifest) -> str | None:
+    """A sentence for users if rounding alone moves the logits of a network of integers by more than a tenth of the largest."""
+    known = _noise(manifest, 0.0)
+    if known is None or not manifest.logits_step or 2 * known.own <= _MOST * known.largest:
+        return None
+    return (
+        f"rounding decides this network of integers: its logits move by {known.own:.2g} if its scales change by 1e-7 of "
+        f"themselves, and the largest is {known.largest:.2g} (measured on noise images at export); predictions "
+        "and maps may differ as much between runtimes"
+    )
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """The recorded noise, what rounding alone does, and the largest logit of the measurement."""
+
+    noise: float
+    own: float
+    largest: float
+
+
+def _noise(manifest: Manifest, largest: float) -> _Noise | None:
     """The recorded noise, scaled to logits of this size; None if the manifest holds no sensible noise."""
     try:
-        noise, at = map(float, manifest.extensions[NOISE].split())
+        noise, at, *further = map(float, manifest.extensions[NOISE].split())
+        own = further[0] if further else 0.0
     except (KeyError, ValueError):
         return None
-    if not (math.isfinite(noise) and math.isfinite(at) and noise >= 0 and at > 0):
+    if not (all(map(math.isfinite, (noise, at, own))) and noise >= 0 and own >= 0 and at > 0):
         return None
-    return noise * max(1.0, largest / at)
+    scale = max(1.0, largest / at)
+    return _Noise(noise * scale, own * scale, at)
 
 
 def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float:
@@ -102,9 +131,12 @@ def allowed(manifest: Manifest, largest: float, precision: str = "f32") -> float
         precision: The arithmetic of the runtime.
     """
     if manifest.logits_step or manifest.format == 1:
-        most = max(manifest.logits_step, 0.1 * largest)
-        noise = _noise(manifest, largest) if precision == "f32" else None  # other precisions: the upper bound alone
-        return most if noise is None else min(most, manifest.logits_step + 1e-3 * largest + _TIMES * noise)
+        most = max(manifest.logits_step, _MOST * largest)
+        known = _noise(manifest, largest) if precision == "f32" else None  # other precisions: the upper bound alone
+        if known is None:
+            return most
+        most = max(most, min(2 * known.own, _AT_ALL * largest))
+        return min(most, manifest.logits_step + 1e-3 * largest + _TIMES * known.noise)
     dtypes = manifest.input.dtype, manifest.target.dtype
     half = precision != "f32" or HALF in manifest.extensions or "float16" in dtypes
     return (2e-2 if half else 1e-3) * largest

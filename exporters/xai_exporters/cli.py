@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from xai_deploy.faithful import rounding, rounding_warning
+from xai_deploy.faithful import instability, rounding, rounding_warning
 from xai_deploy.format.bundle import Manifest
 from xai_deploy.foundation import exits, json_report
 from xai_deploy.foundation.progress import MINUTE
@@ -221,8 +221,8 @@ def _print_summary(done: Export) -> None:
         roles = ", ".join(role for role, why in manifest.left_out.items() if why == reason)
         several = "s" if ", " in roles else ""
         console.print(f"No {roles} graph{several}: {reason}.", style="yellow")
-    for name, share in rounding(manifest).items():
-        sentence = rounding_warning(name, share)
+    decided = [instability(manifest), *(rounding_warning(name, share) for name, share in rounding(manifest).items())]
+    for sentence in filter(None, decided):
         console.print(f"{sentence[0].upper()}{sentence[1:]}.", style="yellow")
     for role, reason in done.dead.items():
         console.print(

@@ -9,7 +9,7 @@ from typing import Any
 from ..answer import Answer
 from ..errors import XaiError
 from ..explainer import Explainer
-from ..faithful import rounding, rounding_warning
+from ..faithful import instability, rounding, rounding_warning
 from ..format.randomised import SANITY
 from ..foundation.json_report import require_place
 from ..foundation.whole_files import write_whole
@@ -111,8 +111,12 @@ def _said(method: Method, explainer: Explainer) -> dict[str, Any]:
     """What a method's maps show and do not, by what it runs, and what was measured at export about its graphs."""
     roles = " ".join(method.roles)
     measured = rounding(explainer.bundle.manifest).items()
+    unstable = instability(explainer.bundle.manifest)
     return {
         "shows": method.shows,
         "limit": next(text for word, text in _LIMITS.items() if word in roles),
-        "warnings": [rounding_warning(name, share) for name, share in measured if name in method.roles],
+        "warnings": [
+            *([unstable] if unstable else []),
+            *(rounding_warning(name, share) for name, share in measured if name in method.roles),
+        ],
     }

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.faithful import HALF, NOISE, how_wrong, said
+from xai_deploy.faithful import HALF, NOISE, how_wrong, instability, said
 from xai_deploy.format.bundle import LOGITS, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
 from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
@@ -23,6 +23,7 @@ from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
+from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,10 @@ log = logging.getLogger(__name__)
 _DECIDED = 0.1
 """The part of a difference between two runtimes from which on rounding of the image alone explains it: layer by layer, rounding
 adds several times as much."""
+_LARGE = 0.05
+"""The part of the largest logit from which on it is measured what rounding alone does to a network of integers."""
 _OTHER_MAP = 0.5
 """The part of a map's largest value from which on codes that fall to the other side do not explain a difference."""
-_DRAWS = 8  # of the image's rounding; where gates have kinks, few of them show what it can do
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Open: TypeAlias = Callable[[OnnxFile, str], Callable[[Arrays], dict[str, NDArray[Any]]]]
@@ -83,14 +85,14 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             apart = float(np.abs(tail[LOGITS].astype(np.float64) - first).max())
             moved = _moved_by_rounding(contents, manifest, image)
-            if moved > _DECIDED * apart:
-                raise VerificationError(
-                    f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if the image "
-                    f"changes by 1e-7 of itself, and {runtime} differs from {reference} by "
-                    f"{apart:.3g} (the largest is {np.abs(first).max():.3g}); give the preprocessing it was trained with "
-                    "(--preprocess)"
-                )
-            raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
+            if moved <= _DECIDED * apart:
+                raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
+            changed = "the image or a scale" if manifest.logits_step else "the image"
+            raise VerificationError(
+                f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if {changed} "
+                f"changes by 1e-7 of itself, and {runtime} differs from {reference} by {apart:.3g} (the largest is "
+                f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
+            )
         # a seed of zeros adds nothing to the class asked about
         feeds = {**between, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = asked(manifest, tail[LOGITS])
@@ -174,8 +176,13 @@ def with_precision(
             fixed = clean.was_fixed or manifest.batch == "one"
             plain = partial(_logits, partial(_plain_openvino, fixed=fixed), contents, manifest, images)
             _warn_of_defaults(runtime, plain, exact, own + step, fixed)
-    extensions[NOISE] = said(noise, largest)
-    return replace(manifest, logits_step=step, extensions=extensions)
+    manifest = replace(manifest, logits_step=step)
+    own = _moved_by_rounding(contents, manifest, images) if noise > _LARGE * largest else 0.0
+    extensions[NOISE] = said(noise, largest, own)
+    manifest = replace(manifest, extensions=extensions)
+    if (unstable := instability(manifest)) is not None:
+        log.warning("%s", unstable)
+    return manifest
 
 
 def _warn_of_defaults(
@@ -230,16 +237,14 @@ def _head_and_tail(
 
 
 def _moved_by_rounding(contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]) -> float:
-    """How far the logits move on ONNX Runtime, at most, if float images change by 2^-23 of themselves; 0 for integers."""
-    if images.dtype.kind != "f":
-        return 0.0
-    random = np.random.default_rng(0)
-    exact = _logits(_onnxruntime, contents, manifest, images)
-    moved = 0.0
-    for _ in range(_DRAWS):
-        near = (images * (1 + random.choice([-1.0, 1.0], images.shape) * 2.0**-23)).astype(images.dtype)
-        moved = max(moved, float(np.abs(_logits(_onnxruntime, contents, manifest, near) - exact).max()))
-    return moved
+    """How far rounding moves the logits on ONNX Runtime, at most."""
+
+    def logits(opened: Open) -> LogitsOf:
+        return lambda graphs, x: _logits(opened, graphs, manifest, x)
+
+    parts = {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
+    by_scales = moved_by_scales(logits(_exactly), parts, images) if manifest.logits_step else 0.0
+    return max(by_scales, moved_by_image(logits(_onnxruntime), parts, images))
 
 
 def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:

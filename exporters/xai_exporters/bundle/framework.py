@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from ..errors import VerificationError
 from ..sources import TrainedNetwork
 from ..sources.source_file import Further
+from .moved import DRAWS, moved_images
 
 log = logging.getLogger(__name__)
 
 _SIGMOID = 2e-7
 """Largest absolute difference that ONNX Runtime's Sigmoid has from the exact one: it gives 0.8e-6 for 8.3e-7."""
 
-_DECIDED, _DRAWS = 10, 8
+_DECIDED = 10
 """A difference from the framework of up to so many times what rounding of the image alone does to an output is rounding: layer by
-layer, it adds several times as much. It is measured on some draws."""
+layer, it adds several times as much."""
 
 _MAGNIFIED = 1e-2
 """The largest difference that is accepted because rounding explains it."""
@@ -85,8 +86,8 @@ def verify_framework(
 def moved_by_rounding(output: Callable[[NDArray[Any], str], NDArray[Any]], images: NDArray[Any], name: str) -> float:
     """How far an output moves, relative to its largest magnitude, if float images change by 2^-23 of themselves."""
     random, apart = np.random.default_rng(0), 0.0
-    for _ in range(_DRAWS if images.dtype.kind == "f" else 0):
-        near = (images * (1 + random.choice([-1.0, 1.0], images.shape) * 2.0**-23)).astype(images.dtype)
+    for _ in range(DRAWS if images.dtype.kind == "f" else 0):
+        near = moved_images(images, random)
         apart = max(apart, relative_difference(output(near, name), output(images, name), name))
     return apart
 

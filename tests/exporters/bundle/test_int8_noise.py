@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.pipeline import _MEASURED
 
 from xai_deploy import Explainer
+from xai_deploy.caveats import warn_of
 from xai_deploy.errors import WrongResultError
 from xai_deploy.faithful import NOISE, allowed, said
 
@@ -119,6 +121,80 @@ def test_a_fused_graph_that_is_wrong_by_default(
         export_onnx(tmp_path, o.quantised("logits"), fuse=("grad-cam",))
 
 
+GAINS = np.array([0.8, -0.4, 0.2, 0.4, 0.0], np.float32)
+
+
+def on_borders(gain: float) -> onnx.ModelProto:
+    """Logits 1 + gain GAINS (mean of round(k / 2) - mean of k / 2), k the codes of the image's first channel: half of the values
+    lie on the border between two codes."""
+    b = o.Build(13)
+
+    def coded(x: str, scale: float, zero: int = 0) -> str:
+        s, z = b.weight(np.float32(scale)), b.weight(np.uint8(zero))
+        return b("DequantizeLinear", b("QuantizeLinear", x, s, z), s, z)
+
+    x = b("DequantizeLinear", "image", b.weight(np.float32(1)), b.weight(np.uint8(0)))
+    half = np.zeros((o.CHANNELS, 3, 1, 1), np.float32)
+    half[:, 0] = 0.5
+    x = b("Relu", b("Conv", x, b.weight(half)))
+    pooled = b.pooled(b("Sub", coded(x, 1.0), coded(x, 0.5)))
+    weights = b.weight(np.tile(gain * GAINS / o.CHANNELS, (o.CHANNELS, 1)).astype(np.float32))
+    logits = b("Gemm", pooled, weights, b.weight(np.ones(5, np.float32)))
+    coded(logits, 0.01)
+    return b.model(b.nodes[-1].output[0], dtype=o.UINT8, ranks={"out": (o.FLOAT, ("n", 5))})
+
+
+def off_by(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
+    """OpenVINO whose logits are off."""
+    honest = everywhere._openvino
+
+    def opened(model: bytes, about: str) -> Any:
+        function = honest(model, about)
+        return lambda feeds: {n: v + by * (n == "logits") for n, v in function(feeds).items()}
+
+    monkeypatch.setattr(everywhere, "_openvino", opened)
+
+
+def test_rounding_that_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenVINO is off by 15 %, and so is the network itself if its scales are rounded otherwise: this is allowed, and said."""
+    off_by(monkeypatch, 0.15)
+    done = export_onnx(tmp_path, on_borders(1.0), roles=("gradient",))
+    noise, largest, own = map(float, done.manifest.extensions[NOISE].split())
+    k = noise_images(done.manifest.input, _MEASURED)[:, 0].astype(np.float64)
+
+    def logits(scale: float) -> Any:
+        means = (np.rint(k / 2 / scale) - k / 2).mean(axis=(1, 2))
+        return np.rint((1 + GAINS * means[:, None]) * 100) / 100
+
+    np.testing.assert_allclose(largest, np.abs(logits(1.0)).max(), atol=0.011)  # a step
+    np.testing.assert_allclose(own, max(np.abs(logits(1 + e) - logits(1)).max() for e in (-1e-7, 1e-7)), atol=0.011)
+    assert noise >= 0.14
+    assert allowed(done.manifest, largest) == pytest.approx(0.01 + 1e-3 * largest + 1.25 * noise)
+    assert allowed(done.manifest, largest) <= min(2 * own, largest / 2)
+    said = (
+        rf"rounding decides this network of integers: its logits move by 0\.2\d? .*, and the largest is {largest:.2g} "
+    )
+    assert re.search(said, caplog.text)
+    caplog.clear()
+    warn_of(Explainer(done.path, "onnxruntime"), "net.xai")
+    assert re.search(f"net.xai: {said}", caplog.text)
+
+
+@pytest.mark.parametrize(("gain", "by", "said"), [
+    (0.01, 0.15, r"OpenVINO \S+ computes head and tail differently"),
+    (1.0, 0.6, r"float32's rounding decides this network's logits .* if the image or a scale changes by 1e-7 of itself, and OpenV"),
+])  # fmt: skip
+def test_rounding_that_does_not_explain_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, by: float, said: str
+) -> None:
+    off_by(monkeypatch, by)
+    with pytest.raises(VerificationError, match=said):
+        export_onnx(tmp_path, on_borders(gain), roles=("gradient",))
+    assert left_behind(tmp_path) == []
+
+
 def test_an_error_of_5_percent_is_found_at_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = everywhere._openvino
 
@@ -169,11 +245,12 @@ def test_an_error_of_5_percent_is_found_at_run_time(tmp_path: Path, backend: str
 
 
 def test_what_records_no_noise_has_the_old_bound(tmp_path: Path) -> None:
-    """And no record makes it looser, whatever it says."""
+    """And no record makes it looser, but one that says what rounding alone does; and that one up to half of the largest."""
     manifest = export_onnx(tmp_path, quantised(), roles=("gradient",)).manifest
-    for text in (None, "", "much", "nan 1", "-1 1", "1 0", "inf 1", said(1e9, 1)):
+    for text in (None, "", "much", "nan 1", "-1 1", "1 0", "inf 1", said(1e9, 1), "1e9 1 nan", "1e9 1 -1"):
         told = {} if text is None else {NOISE: text}
         assert allowed(replace(manifest, extensions=told), 10) == 1
         assert allowed(replace(manifest, extensions=told, format=1, logits_step=0.0), 10) == 1
+    assert allowed(replace(manifest, extensions={NOISE: said(1e9, 1, 1e9)}), 10) == 5
     assert allowed(replace(manifest, extensions={NOISE: said(0, 1)}), 10) == pytest.approx(0.03)
     assert allowed(replace(manifest, extensions={NOISE: said(0, 1)}), 10, "bf16") == 1
