@@ -13,6 +13,7 @@ from ..errors import TargetError
 from ..format.bundle import PREDICTED
 from .finer import from_text as compared_with_similar
 from .kinds import One, Plain, ScoreSpace, TargetValue, kinds
+from .likes import references
 from .one_class import class_index, names_class, or_predicted, written_class
 from .seeds import Array, Index, Seed
 
@@ -97,7 +98,7 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
     Raises:
         TargetError: The text can be read in several ways.
     """
-    if space.is_label(text) or compared_with_similar(text, space):
+    if space.is_label(text) or compared_with_similar(text, space) or references(text, space) is not None:
         return None
     cuts = [(text[: m.start()], text[m.end() :]) for m in _VERSUS.finditer(text)]
     cuts = [cut for cut in cuts if all(cut)]

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ..errors import TargetError
 from .kinds import CheckedTarget, One, Plain, ScoreSpace, TargetValue, kinds
+from .likes import references
 from .one_class import ClassTarget, class_index, written_class
 from .seeds import Array, Seed
 from .top import TopTarget
@@ -87,7 +88,7 @@ class NotTarget(Plain):
 def _from_text(text: str, space: ScoreSpace) -> Not | None:
     """The rest of "not A", or None if the text is something else."""
     match = _NOT.fullmatch(text)
-    if match is None:
+    if match is None or references(text, space) is not None:
         return None
     if space.is_label(text):
         if space.is_label(match[1]):

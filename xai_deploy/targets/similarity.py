@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,9 @@ import numpy as np
 from ..errors import TargetError
 from .contrast import Contrast
 from .kinds import Plain, ScoreSpace, TargetValue, kinds
+from .likes import references
 from .negated import Not
 from .seeds import Array, Seed
-
-_LIKE = re.compile(r"like (.+)", re.IGNORECASE | re.DOTALL)
-_VERSUS = re.compile(r" vs ", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +35,8 @@ class Like(TargetValue):
 @kinds.register("similarity")
 @dataclass(frozen=True, eq=False)
 class SimilarityTarget(Plain):
-    """A `Like`, a text "like FILE", or the contrast of two of them: "like A vs like B" asks why an image is nearer to A.
+    """A `Like`, a text "like FILE", its other direction ("not like FILE"), or the contrast of two: "like A vs like B" asks why an
+    image is nearer to A.
 
     Attributes:
         reference: [n,D] float32, of length 1, or the difference of two such vectors.
@@ -54,7 +52,7 @@ class SimilarityTarget(Plain):
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[SimilarityTarget] | None:
         """See `TargetKind.read`."""
-        value = _from_text(written) if isinstance(written, str) else written
+        value = _from_text(written, space) if isinstance(written, str) else written
         if isinstance(value, Contrast) and isinstance(value.target, Like) and isinstance(value.versus, Like):
             sides = [_vector(value.target, space), _vector(value.versus, space)]
             if np.array_equal(sides[0], sides[1]):
@@ -91,15 +89,14 @@ class SimilarityTarget(Plain):
         return (self.said,) * len(self.reference)
 
 
-def _from_text(text: str) -> object:
-    for cut in _VERSUS.finditer(text):
-        sides = _LIKE.fullmatch(text[: cut.start()]), _LIKE.fullmatch(text[cut.end() :])
-        if sides[0] is not None and sides[1] is not None:
-            return Contrast(Like(sides[0][1]), Like(sides[1][1]))
-    match = _LIKE.fullmatch(text.removeprefix("not "))
-    if match is None:
+def _from_text(text: str, space: ScoreSpace) -> object:
+    named = references(text, space)
+    if named is None:
         return None
-    return Not(Like(match[1])) if text.startswith("not ") else Like(match[1])
+    turned, (first, *second) = named
+    if second:
+        return Contrast(Like(first), Like(second[0]))
+    return Not(Like(first)) if turned else Like(first)
 
 
 def _said(like: Like) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from torch.nn import functional
 from xai_exporters import Request, export
 from xai_exporters.errors import GraphError, RequestError
 
-from xai_deploy import Contrast, Explainer, Like, Not
+from xai_deploy import Contrast, Explainer, Like, Not, write_image
+from xai_deploy.cli.check import main as check
+from xai_deploy.cli.evaluate import main as evaluate
+from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import TargetError
+from xai_deploy.serve.limits import Limits
+from xai_deploy.serve.targets import Targets
 
 from .nets import Embedding, fused, grad_cam, images, saved, stretched
 
@@ -96,12 +102,19 @@ def test_similarity(folder: Path, network: Embedding, backend: str, name: str, t
     reference = unit(torch.from_numpy(REFERENCE))
     there = unit(network.numbers(network.features(torch.from_numpy(other[None])))).detach()[0]
     np.save(tmp_path / "vector.npy", 5 * REFERENCE)
+    np.save(tmp_path / "there vs.npy", there)
     for target, number in (
         (Like(REFERENCE), lambda a: unit(network.numbers(a)) @ reference),
         (f"like {tmp_path / 'vector.npy'}", lambda a: unit(network.numbers(a)) @ reference),
         (Like(other), lambda a: unit(network.numbers(a)) @ there),
         (Not(Like(REFERENCE)), lambda a: -unit(network.numbers(a)) @ reference),
         (Contrast(Like(REFERENCE), Like(other)), lambda a: unit(network.numbers(a)) @ (reference - there)),
+        (f"not like {tmp_path / 'vector.npy'}", lambda a: -unit(network.numbers(a)) @ reference),
+        (f"NOT Like {tmp_path / 'vector.npy'}", lambda a: -unit(network.numbers(a)) @ reference),
+        (
+            f"like {tmp_path / 'there vs.npy'} vs like {tmp_path / 'vector.npy'}",
+            lambda a: unit(network.numbers(a)) @ (there - reference),
+        ),
     ):
         want, score = grad_cam(activation, number)
         got = explainer.explain(images(3), "grad-cam", target)
@@ -112,6 +125,59 @@ def test_similarity(folder: Path, network: Embedding, backend: str, name: str, t
     same = explainer.explain(images(1), "reciprocam", Like(images(1)[0]))
     assert same.score is not None
     assert same.score[0] == pytest.approx(1, abs=1e-5)  # the cosine of an image with itself
+
+
+def test_texts_of_similarity(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands take them, a fused graph takes the difference of two references, and a server takes no file's name."""
+    bundle, photos = folder / "embedding.xai", tmp_path / "photos"
+    photos.mkdir()
+    for i, image in enumerate(np.random.default_rng(2).integers(0, 256, (3, 24, 32, 3)).astype(np.uint8)):
+        write_image(photos / f"{i}.png", image)
+    a, b = photos / "0.png", tmp_path / "b.npy"
+    np.save(b, REFERENCE)
+    both, against, explainer = f"like {a} vs like {b}", f"not like {b}", Explainer(bundle)
+    for text, target in ((both, Contrast(Like(a), Like(REFERENCE))), (against, Not(Like(REFERENCE)))):
+        out = tmp_path / "out"
+        command = [
+            str(bundle),
+            str(photos / "1.png"),
+            "-m",
+            "grad-cam",
+            "-t",
+            text,
+            "-q",
+            "-o",
+            str(out),
+            "--overwrite",
+        ]
+        assert explain(command) == 0
+        [image] = json.loads((out / "results.json").read_text())["images"]
+        want = explainer.explain(photos / "1.png", "grad-cam", target).raw[0]
+        np.testing.assert_allclose(np.load(out / image["explanations"][0]["raw"]), want, atol=1e-6)
+        assert check(["-m", "grad-cam", "-q", "-t", text, str(bundle), str(bundle), str(photos)]) == 0
+        measured = ["--metrics", "average-drop", "-q", "-o", str(tmp_path / "measured"), "--overwrite"]
+        assert evaluate([str(bundle), str(photos), "-m", "grad-cam", "-t", text, *measured]) == 0
+    x = explainer.prepare(photos / "1.png")
+    vector = unit(torch.from_numpy(explainer.explain(a, "grad-cam", Like(a)).logits[0])).numpy()
+    difference = vector - REFERENCE / np.linalg.norm(REFERENCE)
+    got = fused(bundle / "fused-grad-cam.onnx", {"image": x.x, "reference": difference[None]})
+    want = explainer.explain(x, "grad-cam", both).raw
+    np.testing.assert_allclose(got, stretched(want), atol=1e-4)
+    for text, said in (
+        (f"not {both}", "a contrast is turned round by swapping its sides, not by 'not'"),
+        (f"like {a} vs like {a}", "a reference is contrasted with itself"),
+        (f"like {a} vs like {tmp_path / 'no.npy'}", "no.npy: can't be read as an array"),
+    ):
+        assert explain([str(bundle), str(photos), "-t", text, "-q", "-o", str(tmp_path / "no")]) == 2
+        assert said in capsys.readouterr().err
+    served = Targets(explainer, Limits())
+    for text in (both, against, f"like {b}"):
+        with pytest.raises(TargetError, match="a target sent to a server names no file"):
+            served.read(text)
+    sent, count = served.read(
+        json.dumps({"target": {"like": [1, 0, 0, 0, 0, 2.0]}, "versus": {"like": REFERENCE.tolist()}})
+    )
+    assert (type(sent), count) == (Contrast, 1)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,0 +1,26 @@
+"""Texts that name references: "like FILE", "not like FILE", "like A vs like B"."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import TargetError
+from .kinds import ScoreSpace
+
+_TEXT = re.compile(r"(not )?like (.+)", re.IGNORECASE | re.DOTALL)
+_VERSUS = re.compile(r" vs like ", re.IGNORECASE)
+
+
+def references(text: str, space: ScoreSpace) -> tuple[bool, tuple[str, ...]] | None:
+    """Whether "not" precedes, and the one or two references of a text; None if it is no such text, or a label.
+
+    Raises:
+        TargetError: "not" precedes a contrast.
+    """
+    match = _TEXT.fullmatch(text)
+    if space.kind != "vector" or match is None or space.is_label(text):
+        return None
+    sides = tuple(_VERSUS.split(match[2], maxsplit=1))
+    if match[1] and len(sides) > 1:
+        raise TargetError(f"target {text!r}: a contrast is turned round by swapping its sides, not by 'not'")
+    return bool(match[1]), sides
