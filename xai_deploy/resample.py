@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 _ONE_THREAD = 1 << 18  # multiply-adds; above it OpenBLAS calls its other threads
+_KEPT = 1 << 20  # numbers of a matrix that is kept for the next image; a strip of 65,535 pixels would keep 58 MB
+_BLOCK = 1 << 20  # numbers of a matrix that are computed at a time, in float64
+_PIXELS = 1 << 23  # numbers of an image that are held as float32 at a time
 
 
-@lru_cache(maxsize=16)
 def weights(
     source: int,
     size: int,
@@ -43,19 +45,24 @@ def weights(
         The first source pixel that is used, and the matrix [count, number of source pixels used from there on].
     """
     start, count = part or (0, size)
+    made = _kept if count * source <= _KEPT else _weights
+    return made(source, size, interpolation, antialias, start, count)
+
+
+def _weights(
+    source: int, size: int, interpolation: str, antialias: bool, start: int, count: int
+) -> tuple[int, Array]:
     centre = (np.arange(start, start + count) + 0.5) * (source / size)
     stretch = max(source / size, 1.0) if antialias else 1.0
     reach = 2.0 * stretch + 1  # half the width of the widest filter (bicubic), and 1 for rounding
     low = min(max(int(centre[0] - reach), 0), source - 1)
     high = min(max(int(centre[-1] + reach) + 1, low + 1), source)
+    if antialias and interpolation != "nearest":
+        return low, _widened(np.arange(low, high), centre, stretch, interpolation)
     matrix = np.zeros((count, high - low))
     rows = np.arange(count)
     if interpolation == "nearest":
         matrix[rows, (2 * (start + rows) + 1) * source // (2 * size) - low] = 1  # floor of the centre, exactly
-    elif antialias:
-        # PIL takes the pixels whose centres lie within the support, which the filter's zeros do on their own
-        matrix = _kernel(interpolation, (np.arange(low, high) + 0.5 - centre[:, None]) / stretch, a=-0.5)
-        matrix /= matrix.sum(axis=1, keepdims=True)
     else:
         first = np.floor(centre - 0.5).astype(int)
         for offset in (0, 1) if interpolation == "bilinear" else (-1, 0, 1, 2):
@@ -63,6 +70,23 @@ def weights(
             # Added, not assigned, because several taps fall on the same pixel at the border.
             np.add.at(matrix, (rows, np.clip(first + offset, 0, source - 1) - low), weight)
     return low, matrix.astype(np.float32)
+
+
+_kept = lru_cache(maxsize=16)(_weights)
+
+
+def _widened(columns: NDArray[np.int_], centre: NDArray[np.float64], stretch: float, interpolation: str) -> Array:
+    """The matrix with antialiasing, made in blocks of rows.
+
+    PIL takes the pixels whose centres lie within the support, which the filter's zeros do on their own.
+    """
+    matrix = np.empty((len(centre), len(columns)), np.float32)
+    rows = max(_BLOCK // len(columns), 1)
+    for first in range(0, len(centre), rows):
+        block = slice(first, first + rows)
+        weight = _kernel(interpolation, (columns + 0.5 - centre[block, None]) / stretch, a=-0.5)
+        matrix[block] = weight / weight.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def _kernel(interpolation: str, t: NDArray[np.float64], a: float) -> NDArray[np.float64]:
@@ -104,12 +128,24 @@ def resize(
     ]
     needed: Any = (..., *(slice(first, first + matrix.shape[1]) for first, matrix in axes))
     *deep, down, across = (matrix for _, matrix in axes)
-    resized = _product(down, maps[needed].astype(np.float32, copy=False) @ across.T)
+    resized = _product(down, _across(maps[needed], across))
     for matrix in deep:
         *others, depth, height, width = resized.shape
         slices = _product(matrix, resized.reshape(*others, depth, height * width))
         resized = slices.reshape(*others, len(matrix), height, width)
     return resized
+
+
+def _across(maps: NDArray[np.generic], across: Array) -> Array:
+    """maps @ across.T; of a large image some rows at a time, so that no float32 copy of the whole is made."""
+    rows = max(_PIXELS // (maps.size // maps.shape[-2]), 1)
+    if rows >= maps.shape[-2]:
+        return maps.astype(np.float32, copy=False) @ across.T
+    result = np.empty((*maps.shape[:-1], len(across)), np.float32)
+    for first in range(0, maps.shape[-2], rows):
+        block = (..., slice(first, first + rows), slice(None))
+        result[block] = maps[block].astype(np.float32, copy=False) @ across.T
+    return result
 
 
 def _product(down: Array, maps: Array) -> Array:

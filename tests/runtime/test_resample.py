@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,22 @@ def test_antialiased_resize_is_pils(interpolation: str, size: tuple[int, int]) -
     found = resample.resize(np.moveaxis(pixels, -1, 0), height, width, interpolation=interpolation, antialias=True)
     rounded = np.clip(np.rint(np.moveaxis(found, 0, -1)), 0, 255)
     assert np.abs(rounded - wanted.astype(float)).max() <= {"nearest": 0, "bilinear": 1, "bicubic": 2}[interpolation]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_long_strip_is_pils_and_leaves_nothing_behind(interpolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices of many pixels are made in blocks and are not kept: 65,535 pixels would hold 58 MB for each such image."""
+    monkeypatch.setattr(resample, "_PIXELS", 100_000)  # rows of the image in blocks, too: 7 of 9
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14_001, 3), dtype=np.uint8)
+    wanted = np.asarray(Image.fromarray(pixels).resize((224, 5), FILTERS[interpolation]))
+    tracemalloc.start()
+    found = resample.resize(np.moveaxis(pixels, -1, 0), 5, 224, interpolation=interpolation, antialias=True)
+    rounded = np.clip(np.rint(np.moveaxis(found, 0, -1)), 0, 255)
+    del found
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.abs(rounded - wanted.astype(float)).max() <= {"bilinear": 1, "bicubic": 2}[interpolation]
+    assert held < 1e6, "the matrix alone has 12.5 MB"
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
