@@ -49,10 +49,8 @@ def weights(
     return made(source, size, interpolation, antialias, start, count)
 
 
-def _weights(
-    source: int, size: int, interpolation: str, antialias: bool, start: int, count: int
-) -> tuple[int, Array]:
-    centre = (np.arange(start, start + count) + 0.5) * (source / size)
+def _weights(source: int, size: int, interpolation: str, antialias: bool, start: int, count: int) -> tuple[int, Array]:
+    centre = (np.arange(start, start + count, dtype=np.float64) + 0.5) * (source / size)
     stretch = max(source / size, 1.0) if antialias else 1.0
     reach = 2.0 * stretch + 1  # half the width of the widest filter (bicubic), and 1 for rounding
     low = min(max(int(centre[0] - reach), 0), source - 1)
@@ -75,7 +73,7 @@ def _weights(
 _kept = lru_cache(maxsize=16)(_weights)
 
 
-def _widened(columns: NDArray[np.int_], centre: NDArray[np.float64], stretch: float, interpolation: str) -> Array:
+def _widened(columns: NDArray[np.int_], centre: NDArray[np.floating[Any]], stretch: float, interpolation: str) -> Array:
     """The matrix with antialiasing, made in blocks of rows.
 
     PIL takes the pixels whose centres lie within the support, which the filter's zeros do on their own.

@@ -11,6 +11,7 @@ import base64
 import collections
 import json
 import random
+import time
 from typing import Any
 
 import cv2
@@ -138,19 +139,26 @@ class Garbage:
         return self._random.choice((*self._v1, self._v2)), start + self._random.randbytes(size)
 
 
-def send(program: Program, count: int) -> None:
+def send(program: Program, count: int, minutes: float = 0.0) -> None:
     """Send requests, and print their statuses and the memory in ten steps.
+
+    Args:
+        program: The server.
+        count: How many.
+        minutes: Over how long they are spread evenly; 0: one after the other.
 
     Raises:
         SystemExit: One was answered with 5xx, or not at all.
     """
+    pause, started = 60 * minutes / 10, time.perf_counter()
     garbage, step = Garbage(place(program, "predict")), max(count // 10, 1)
     statuses: collections.Counter[int] = collections.Counter()
     memory = [program.resident()]
 
     async def some(share: int) -> None:
-        client = Client(program.port)
-        for _ in range(share):
+        client, began = Client(program.port), time.perf_counter()
+        for i in range(share):
+            await asyncio.sleep(began + i * pause / share - time.perf_counter())
             where, body = garbage.draw()
             reply = await client.ask(where, body)
             statuses[reply.status] += 1
@@ -164,5 +172,9 @@ def send(program: Program, count: int) -> None:
     for _ in range(10):
         asyncio.run(all_of())
         memory.append(program.resident())
+        print(f"{(time.perf_counter() - started) / 60:.1f} minutes: {memory[-1]:.0f} MB", flush=True)
     told = ", ".join(f"{status}: {number}" for status, number in sorted(statuses.items()))
-    print(f"{statuses.total()} malformed requests: {told}; memory {' '.join(f'{one:.0f}' for one in memory)} MB")
+    print(
+        f"{statuses.total()} malformed requests: {told}; memory {' '.join(f'{one:.0f}' for one in memory)} MB, "
+        f"{program.resident(peak=True):.0f} MB at most"
+    )

@@ -42,10 +42,11 @@ class Program:
         self.port = int(found[1])
         self.grpc = int(found[2]) if found[2] else None
 
-    def resident(self) -> float:
-        """Its memory in MB."""
-        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * 4096 / 1e6
+    def resident(self, peak: bool = False) -> float:
+        """Its memory in MB; `peak`: the most it ever was."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["VmHWM" if peak else "VmRSS"].split()[0]) * 1024 / 1e6
 
     def __enter__(self) -> Program:
         return self

@@ -74,4 +74,5 @@ def _told(replies: Sequence[Reply]) -> str:
     if not replies:
         return "none"
     p50, p99, most = np.percentile([reply.seconds for reply in replies], [50, 99, 100]) * 1e3
-    return f"{len(replies)}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, slowest {most:.0f} ms"
+    after = sum(reply.seconds > 1 for reply in replies)
+    return f"{len(replies)}, {after} of them after more than 1 s, p50 {p50:.0f} ms, p99 {p99:.0f} ms, slowest {most:.0f} ms"

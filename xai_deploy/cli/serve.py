@@ -19,6 +19,7 @@ from ..methods import create
 from ..methods.method import require_roles
 from ..records import Recorder
 from ..serve import Limits, Listening, Models, Served, Server, Service, require
+from ..serve.heap import give_back_large_blocks
 from . import examples
 from .arguments import MethodRequest, expand_sets, parse_methods
 from .console import Parser, command, positive, silence_opencv
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(arguments: argparse.Namespace) -> None:
     paths = _named(arguments.bundles)
     methods = parse_methods(arguments.method or ["fast"])
+    give_back_large_blocks()
     silence_opencv()
     logging.getLogger(transparency.__name__).setLevel(logging.ERROR)  # a line for each image of a stranger
     require()

@@ -2,6 +2,9 @@
 
 One thread runs the network, since a run uses all cores. It takes the request that has waited longest, and with it all that fit into
 the same batch: one bundle, one method, the same options. While requests are being read it may wait for them for some milliseconds.
+
+Refusing is cheap, so that it can be done a thousand times a second beside the network: by what waits and what is being read a
+request is refused before its body is looked at. What can't be answered in time any more is refused as soon as that is known.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,11 +23,16 @@ from ..errors import InputError, MethodError, NonFiniteOutputError
 from ..foundation.options import title_of
 from .asked import Asked
 from .limits import Limits
+from .priority import give_way
 from .refusals import BAD_REQUEST, NOT_READY, TOO_MANY, Refusal
-from .versions import PREDICTION, Version
+from .versions import MARGIN, PREDICTION, Version
 from .work import Result, run
 
 log = logging.getLogger(__name__)
+
+_LATELY = 64  # requests whose costs say what the next one may cost
+_FADES = 0.9  # share of the longest way to the client that the next, shorter one leaves
+_MOST_KEPT = 0.25  # share of a request's time that is kept for reading and sending at most
 
 
 @dataclass(eq=False)
@@ -33,11 +42,12 @@ class Job:
     Attributes:
         asked: What it asks for.
         version: The bundle that answers it.
-        deadline: When it has to be answered, by `time.monotonic`.
+        deadline: When its result has to be there, by `time.monotonic`, so that it is answered in time.
         seconds: What it is expected to take, as of when it was taken on.
         alone: It can't share a batch.
         result: Its answer, later.
         began: When its run began, by `time.monotonic`; 0 before.
+        ended: When its run ended; 0 before.
     """
 
     asked: Asked
@@ -47,6 +57,7 @@ class Job:
     alone: bool
     result: Future[Result] = field(default_factory=Future)
     began: float = 0.0
+    ended: float = 0.0
 
     @property
     def title(self) -> str:
@@ -54,7 +65,7 @@ class Job:
         return PREDICTION if self.asked.method is None else title_of(self.asked.method, self.asked.options)
 
     def expected(self) -> float:
-        """Seconds that a run of it alone takes, as far as is known now."""
+        """Seconds that a run of it alone takes at most, as far as is known now."""
         method = None if self.asked.method is None else self.version.method(self.asked.method, self.asked.options)[1]
         return self.version.cost(self.asked.method, method, self.asked.options) * len(self.asked.images)
 
@@ -98,6 +109,8 @@ class Engine:
         self._running: list[Job] = []
         self._open, self._reading, self._held = 0, 0, 0
         self._stopping = False
+        self._lately: deque[float] = deque(maxlen=_LATELY)
+        self._way = 0.0
         self._thread = threading.Thread(target=self._work, name="xai-serve-engine", daemon=True)
         self._thread.start()
 
@@ -109,11 +122,23 @@ class Engine:
     @property
     def full(self) -> Refusal | None:
         """Why no further request is taken on at this moment; None if one is."""
-        count = self._open
-        if count < self.limits.requests:
-            return None
         with self._changed:
-            return Refusal(TOO_MANY, f"{count} requests are under way; try again", self._backlog())
+            count, backlog = self._open, self._backlog()
+            if count >= self.limits.requests:
+                return Refusal(TOO_MANY, f"{count} requests are under way; try again", backlog)
+            # The cheapest of late: a request that asks for as little as any did is let in while there is time for it.
+            before = backlog + self._reading * min(self._lately, default=0.0)
+            if before + min(self._lately, default=0.0) > self.limits.timeout:
+                return Refusal(TOO_MANY, f"{before:.2g} s of work wait; try again", before)
+            return None
+
+    def kept(self, timeout: float) -> float:
+        """Seconds of a request's time that are kept for what comes before it is known and after its result is there."""
+        return min(2 * self._way, _MOST_KEPT * timeout)
+
+    def sent(self, job: Job) -> None:
+        """Learn from an answer that is written how long that takes: from the end of the run on."""
+        self._way = max(time.monotonic() - job.ended, _FADES * self._way)
 
     @property
     def waiting(self) -> int:
@@ -161,7 +186,7 @@ class Engine:
         Raises:
             Refusal: It can't be answered in time, or too much waits.
         """
-        job = Job(asked, version, started + asked.timeout, 0.0, alone)
+        job = Job(asked, version, started + asked.timeout - self.kept(asked.timeout), 0.0, alone)
         job.seconds = seconds = job.expected()
         if seconds > asked.timeout:
             raise Refusal(
@@ -170,6 +195,7 @@ class Engine:
                 f"has {asked.timeout:.2g} s; allow more time (at most {self.limits.timeout:g} s), or ask for fewer steps or images",
             )
         with self._changed:
+            self._lately.append(seconds)
             if self._stopping:
                 raise Refusal(NOT_READY, "the server is stopping; ask another one", 1)
             backlog = self._backlog()
@@ -202,8 +228,10 @@ class Engine:
         return running + sum(job.seconds for job in self._waiting)
 
     def _work(self) -> None:
+        give_way()
         while True:
             with self._changed:
+                self._refuse_late()
                 while not self._waiting and not self._stopping:
                     self._changed.wait()
                 if not self._waiting:
@@ -219,6 +247,21 @@ class Engine:
                 with self._changed:
                     self._running = []
                     self._held -= sum(job.asked.held for job in batch)
+
+    def _refuse_late(self) -> None:
+        """Refuse what waits and can't be answered in time any more, even if all runs take just what they took last."""
+        end, left = time.monotonic(), []
+        for job in self._waiting:
+            seconds = job.expected() / MARGIN
+            if end + seconds <= job.deadline:
+                end += seconds
+                left.append(job)
+                continue
+            self._held -= job.asked.held
+            if job.result.set_running_or_notify_cancel():
+                line = f"can't be answered in {job.asked.timeout:.2g} s any more: earlier ones took longer than expected; try again"
+                job.result.set_exception(Refusal(TOO_MANY, line, end - time.monotonic()))
+        self._waiting = left
 
     def _wait_for_mates(self) -> None:
         """Wait for requests that are being read, while the batch is not full and for `batch_wait` at most."""
@@ -252,7 +295,7 @@ class Engine:
 
     def _answer(self, batch: Sequence[Job]) -> None:
         """Run a batch, and give every request its answer or its error."""
-        batch = [job for job in batch if self._in_time(job) and job.result.set_running_or_notify_cancel()]
+        batch = [job for job in batch if job.result.set_running_or_notify_cancel()]
         if not batch:
             return
         started = time.perf_counter()
@@ -277,17 +320,11 @@ class Engine:
         seconds = time.perf_counter() - started
         images = sum(len(job.asked.images) for job in batch)
         batch[0].version.costs.measured(batch[0].title, seconds / images)
+        ended = time.monotonic()
         for job, result in zip(batch, results, strict=True):
+            job.ended = ended
             job.result.set_result(result)
         self._on_run(Ran(batch[0].version, batch[0].asked.method or PREDICTION, images, len(batch), seconds))
-
-    def _in_time(self, job: Job) -> bool:
-        """Whether a request can still be answered in time; else it is refused before it starts."""
-        late = time.monotonic() + job.expected() - job.deadline
-        if late > 0 and job.result.set_running_or_notify_cancel():
-            line = f"can't be answered in {job.asked.timeout:.2g} s any more: earlier requests took longer than expected; try again"
-            job.result.set_exception(Refusal(TOO_MANY, line, late))
-        return late <= 0
 
 
 def _alone(job: Job) -> None:
@@ -296,6 +333,7 @@ def _alone(job: Job) -> None:
     except BaseException as error:
         job.result.set_exception(error)
     else:
+        job.ended = time.monotonic()
         job.result.set_result(result)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..answer import Answer
 from ..explainer import Explainer
 from .asked import Whole
-from .engine import Engine, Ran
+from .engine import Engine, Job, Ran
 from .limits import Limits
 from .metrics import Metrics
 from .refusals import BROKEN, NOT_READY, Refusal, refusal
@@ -108,8 +108,10 @@ class Service:
                 track.method = whole.asked.method or PREDICTION
                 alone = not shares_a_batch(whole.asked, whole.extra["counts"])
                 job = self.engine.submit(whole.asked, version, alone, track.started)
-            result = await asyncio.wrap_future(job.result)
-            return await loop.run_in_executor(self._pool, self._written, name, version, whole, result, write, track.id)
+            result = await self._in_time(job)
+            told = await loop.run_in_executor(self._pool, self._written, name, version, whole, result, write, track.id)
+            self.engine.sent(job)
+            return told
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -119,6 +121,19 @@ class Service:
             raise refused from None
         finally:
             version.leave()
+
+    async def _in_time(self, job: Job) -> Result:
+        """The result, unless a run that has begun takes longer than the request has time: nothing is sent late.
+
+        Raises:
+            Refusal: It is not there in time.
+        """
+        try:
+            async with asyncio.timeout(job.deadline - time.monotonic()):
+                return await asyncio.wrap_future(job.result)
+        except TimeoutError:
+            line = f"was not done in {job.asked.timeout:.2g} s: its run took longer than expected; try again"
+            raise Refusal(NOT_READY, line, job.seconds) from None
 
     def _written(
         self,

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 _KEPT = 500  # costs of options that requests chose
 _NEW = 0.2  # share of a new measurement in a cost
-_MARGIN = 1.5  # a run may take so much longer than it usually does
+MARGIN = 1.5
+"""A run may take so much longer than it usually does."""
 
 PREDICTION = "prediction"
 
@@ -105,7 +106,7 @@ class Version:
             known = self.costs.known(title_of(name, options))
             if known is None and (own := self.costs.known(title_of(name, self.served[name]))) is not None:
                 known = own * times(method, self.method(name, {})[1])
-        return _MARGIN * (known or 0.0)
+        return MARGIN * (known or 0.0)
 
     def warm_up(self) -> None:
         """Run everything that is served, and measure it: the first run opens graphs, the second one counts.

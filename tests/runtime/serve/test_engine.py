@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -190,8 +192,92 @@ def test_deadlines(start: Start, gate: Gate) -> None:
     jobs[0].result.result(20)
     late = jobs[1].result.exception(20)
     assert isinstance(late, Refusal)
-    assert "earlier requests took longer than expected" in late.line
+    assert "earlier ones took longer than expected" in late.line
     assert [len(batch) for batch in gate.batches] == [1, 1], "what is late does not run"
+    engine.close()
+
+
+def test_what_can_not_be_in_time_is_refused_as_soon_as_that_is_known(start: Start, gate: Gate) -> None:
+    """A run that took longer than expected: the end of the queue is told at its end, not when its turn comes."""
+    engine, version, first, _ = started(start, gate, batch=1, batch_wait=0)
+    version.costs.measured("grad-cam", 1.0)
+    jobs = [submit(engine, version, asked("grad-cam", timeout=8)) for _ in range(4)]
+    version.costs.measured("grad-cam", 2.5)  # three fit
+    runs: list[int] = []
+    jobs[3].result.add_done_callback(lambda _: runs.append(len(gate.batches)))
+    gate.open.set()
+    first.result.result(20)
+    with pytest.raises(Refusal, match="can't be answered in 8 s any more") as error:
+        jobs[3].result.result(20)
+    assert runs == [1], "after the run that is over, before the next one"
+    assert (error.value.status, error.value.retry_after) == (429, 8)
+    assert [job.result.exception(20) for job in jobs[:3]] == [None] * 3
+    engine.close()
+
+
+def test_the_door_knows_how_much_waits(start: Start, gate: Gate) -> None:
+    """Refused before it is read: if what waits and what is being read leaves no time for the cheapest that was asked of late."""
+    engine, version, first, _ = started(start, gate, batch_wait=0, timeout=10.0)
+    version.costs.measured("grad-cam", 2.0)  # 3 s with the margin
+    jobs = [submit(engine, version, asked("grad-cam", timeout=10)) for _ in range(2)]
+    assert engine.full is None, "6 s wait: a third one fits"
+    with engine.reading():
+        assert engine.full is None, "predictions cost less, and one was asked"
+        engine._lately.popleft()
+        assert engine.full is not None
+        assert (engine.full.status, engine.full.line) == (429, "9 s of work wait; try again")
+        with pytest.raises(Refusal, match="9 s of work wait"), engine.admitted():
+            pass
+    with engine.admitted():
+        pass
+    gate.open.set()
+    for job in [first, *jobs]:
+        job.result.result(20)
+    engine.close()
+
+
+def test_nothing_is_sent_late(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that takes longer than the request has: 503 at its deadline, and the server goes on."""
+    running = start()
+    gate = Gate(monkeypatch)
+    body = {"instances": [X[0].tolist()], "parameters": {"timeout_ms": 300}}
+    started = time.monotonic()
+    reply = running.client.post("/v1/models/net:predict", json=body)
+    assert 0.2 < time.monotonic() - started < 2
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json() == {"error": "was not done in 0.3 s: its run took longer than expected; try again"}
+    gate.open.set()
+    assert running.ask("net:predict", {"instances": [X[0].tolist()]})
+
+
+def test_time_is_kept_for_sending(start: Start, gate: Gate) -> None:
+    """Twice what it took lately, a quarter of the request's time at most; a shorter way makes it less bit by bit."""
+    engine, version, first, _ = started(start, gate)
+    assert engine.kept(10) == 0
+    first.ended = time.monotonic() - 1
+    engine.sent(first)
+    assert engine.kept(10) == pytest.approx(2, abs=0.05)
+    assert engine.kept(4) == 1
+    job = submit(engine, version, asked(timeout=10))
+    assert job.deadline - time.monotonic() == pytest.approx(8, abs=0.1)
+    first.ended = time.monotonic()
+    engine.sent(first)
+    assert engine.kept(10) == pytest.approx(1.8, abs=0.05)
+    gate.open.set()
+    job.result.result(20)
+    engine.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+def test_the_network_gives_way(start: Start, gate: Gate) -> None:
+    """The engine's thread is nicer than the one that reads requests."""
+    engine, _, first, _ = started(start, gate)
+    nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert engine._thread.native_id is not None
+    assert os.getpriority(os.PRIO_PROCESS, engine._thread.native_id) == min(nice + 5, 19)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == nice
+    gate.open.set()
+    first.result.result(20)
     engine.close()
 
 
