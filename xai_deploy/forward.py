@@ -126,7 +126,8 @@ class ForwardPass:
     @property
     def compared(self) -> int:
         """See `methods.method.Forward`."""
-        return 0 if self._network.manifest.scores.kind == "vector" else self.classes
+        scores = self._network.manifest.scores
+        return 0 if scores.kind == "vector" else self.classes if scores.rows is None else scores.rows.classes
 
     def has(self, role: str) -> bool:
         """Whether the bundle holds a graph of this role."""

@@ -81,7 +81,7 @@ def in_regions(
     seen = seen_by(forward, manifest, sizes)
     regions, among, first = [], [], 0
     for target in targets:
-        own = Regions(manifest.classes, target.regions(seen))
+        own = Regions.at(manifest, target.regions(seen))
         regions.append(own)
         among.append(_Among(target, first, own.entries))
         first += own.entries

@@ -25,10 +25,12 @@ class Regions:
     Attributes:
         classes: C.
         where: [n,R,H,W] float32, each region's weights; None for a network without regions.
+        compared: How many of the classes are classes: the coordinates of a detector's row follow them. None: all.
     """
 
     classes: int
     where: Array | None = None
+    compared: int | None = None
 
     @classmethod
     def whole(cls, manifest: Manifest, images: int) -> Regions:
@@ -37,13 +39,19 @@ class Regions:
         if not scores.by_region:
             return cls(manifest.classes)
         places = scores.shape[1:]
-        return cls(manifest.classes, np.full((images, 1, *places), 1 / math.prod(places), np.float32))
+        return cls.at(manifest, np.full((images, 1, *places), 1 / math.prod(places), np.float32))
+
+    @classmethod
+    def at(cls, manifest: Manifest, where: Array) -> Regions:
+        """Regions of these weights, [n,R,H,W]."""
+        rows = manifest.scores.rows
+        return cls(manifest.classes, where, None if rows is None else rows.classes)
 
     @classmethod
     def join(cls, several: list[Regions]) -> Regions:
         """All regions of the same images, one after the other."""
         where = [one.where for one in several if one.where is not None]
-        return cls(several[0].classes, np.concatenate(where, axis=1) if where else None)
+        return cls(several[0].classes, np.concatenate(where, axis=1) if where else None, several[0].compared)
 
     @property
     def count(self) -> int:
@@ -57,7 +65,7 @@ class Regions:
 
     def rows(self, image: Index) -> Regions:
         """The regions of a batch whose row i is made of image `image[i]`."""
-        return self if self.where is None else Regions(self.classes, self.where[image])
+        return self if self.where is None else Regions(self.classes, self.where[image], self.compared)
 
     def feeds(self) -> dict[str, Array]:
         """What the graphs take beside the activation or the image."""
@@ -86,5 +94,7 @@ class Regions:
         by_region = self.unflat(weights)
         weighed = (by_region != 0).any(axis=2, keepdims=True) if self.where is not None else np.ones((1, 1, 1), bool)
         added = np.broadcast_to(np.asarray(offset, np.float32), (len(weights),)).reshape(-1, 1, 1) * weighed
+        if self.compared is not None:
+            added = added * (np.arange(self.classes) < self.compared)
         total: Array = (by_region + added).astype(np.float32).reshape(weights.shape)
         return total

@@ -48,7 +48,7 @@ def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequen
 
 def _in(forward: ForwardPass, where: Array | None) -> ForwardPass:
     """The same images, with their regions."""
-    return forward if where is None else forward.of_regions(Regions(forward.classes, where))
+    return forward if where is None else forward.of_regions(Regions.at(forward.opened.manifest, where))
 
 
 def _logits(forward: ForwardPass) -> Array:

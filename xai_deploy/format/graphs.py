@@ -12,6 +12,7 @@ PIXEL_LOGITS = "pixel_logits"
 TARGET = "target"
 SEED = "seed"
 WHERE = "where"
+ROW = "row"
 REFERENCE = "reference"
 DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
 SHARES = "region_probabilities"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xai_deploy.format.bundle import (
     PREDICTED,
     REFERENCE,
+    ROW,
     WHERE,
     FurtherInputs,
     Graph,
@@ -99,8 +100,8 @@ def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
     return best
 
 
-def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[np.float32]]:
-    """A graph's inputs `where` and `reference` for some images, as far as it has them.
+def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[Any]]:
+    """A graph's inputs `where`, `row` and `reference` for some images, as far as it has them.
 
     Args:
         graph: The manifest's entry for the graph.
@@ -108,7 +109,7 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[np
         rows: What a detector's rows hold. If the graph chooses them by their scores, the best one is looked at: rounding decides
             which rows of low scores are among the others.
     """
-    feeds = {}
+    feeds: dict[str, NDArray[Any]] = {}
     for port in graph.takes:
         if port.name == WHERE:
             shape = (images, *(1 if size is None else size for size in port.shape))  # one region, its weights sum to 1
@@ -116,6 +117,8 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[np
             if rows is not None and rows.labelled:
                 feeds[port.name][:] = 0
                 feeds[port.name][..., 0] = 1
+        elif port.name == ROW:
+            feeds[port.name] = np.zeros(images, np.int64)  # on noise, rounding decides which row is the best
         elif port.name == REFERENCE:
             length = port.shape[0] or 1
             feeds[port.name] = np.tile(np.linspace(-1, 1, length, dtype=np.float32), (images, 1))

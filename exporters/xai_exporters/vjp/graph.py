@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -40,9 +40,17 @@ from .integers import to_layers
 from .quantised import to_floats
 from .table import vjp
 
-Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value]
+
+class Begin(NamedTuple):
+    """Where a walk begins if not at the logits or dense scores: a tensor, and the value there."""
+
+    tensor: ir.Value
+    value: ir.Value
+
+
+Start: TypeAlias = Callable[[ir.Graph, ir.Value, int], ir.Value | Begin]
 """(graph, logits, classes) -> the value at the logits when the walk begins, in their shape ([N,classes], or [N,R,classes] of
-regions) and element type. It adds the graph inputs that it needs."""
+regions) and element type; or where else it begins. It adds the graph inputs that it needs."""
 
 
 def by_target_and_seed(graph: ir.Graph, logits: ir.Value, classes: int) -> ir.Value:
@@ -89,9 +97,38 @@ def by_reference(graph: ir.Graph, logits: ir.Value, classes: int, times_logits: 
     return op.Mul(direction, logits) if times_logits else direction
 
 
+def by_row(graph: ir.Graph, logits: ir.Value, classes: int) -> Begin:
+    """`seed` [N,C] as the only further input: the weights of the scores of the row of a detector that `where` [N,1,rows] picks.
+
+    The walk begins at the scores, before the boxes are put beside them: the branch that computes boxes is not walked.
+    """
+    dense = _named(graph, DENSE)
+    assert dense is not None  # only detectors begin so
+    scores, op = row_pieces(dense)[0], Ops(Emitter(graph, SEED), "start", floats_of(dense))
+    shape = ir.Shape([batch_of(graph.inputs[0]), classes])
+    seed = ir.Value(name=SEED, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(seed)
+    [where] = [v for v in graph.inputs if v.name == WHERE]
+    spread = op.Mul(op.Unsqueeze(seed, [2]), where)  # [N,C,rows]
+    return Begin(
+        scores, spread if op.floats == np.float32 else op.Cast(spread, to=int(ir.DataType.from_numpy(op.floats)))
+    )
+
+
+def row_pieces(dense: ir.Value) -> list[ir.Value]:
+    """What `cut.scores.rows.write_rows` put together: the scores, the coordinates and, if rows state it, the class."""
+    node = dense.producer()
+    while node is not None and node.op_type != "Concat":
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    assert node is not None  # `write_rows` wrote it
+    return [value for value in node.inputs if value is not None]
+
+
 def _seeded(graph: ir.Graph, logits: ir.Value, classes: int, start: Start) -> tuple[ir.Value, ir.Value]:
     """The tensor at which the walk begins, and the value there: the logits, or the dense scores that regions sum up."""
     seed, dense = start(graph, logits, classes), _named(graph, DENSE)
+    if isinstance(seed, Begin):
+        return seed
     return (logits, seed) if dense is None else (dense, _spread(graph, dense, seed))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.format.bundle import SALIENCY, TARGET
+from xai_deploy.format.bundle import ROW, SALIENCY, TARGET
 from xai_deploy.foundation.options import options_of
 
 from ...errors import GraphError
@@ -19,6 +19,7 @@ from ...passes.clean import free_name
 from ...relevance.composite import composite_name
 from ...request import Request
 from ..material import Material
+from .detector import DetectorNet
 from .embed import embed_preprocess
 from .fused_method import Wanted
 from .net import REGION, Net
@@ -58,7 +59,8 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
 
     Inputs: the image under its own name, and, unless the target is fixed, `target` int64 [N] (-1: the predicted class; a number
     that is no class gives a map of zeros). With dense scores also `where` float32 [N,H,W], the region; -1 is then the class with
-    the highest mean score in it. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
+    the highest mean score in it. With a detector also `row` int64 [N]; -1 is then the best row of the class `target`, and
+    of all rows if that is -1, too. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
     the number k, and -2 - k the same in its other direction. Outputs: the network's own under their own names, and
     `saliency_map` [N,h,w].
 
@@ -67,8 +69,9 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
             graph needs.
     """
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
-    reserved = (SALIENCY, RAW) if form.fixed_target else (SALIENCY, RAW, TARGET)
-    for ours in (*reserved, SCORES) if material.logits.is_dense else reserved:
+    kind = material.logits.scores.kind
+    reserved = (SALIENCY, RAW, *(() if form.fixed_target else (TARGET, ROW) if kind == "rows" else (TARGET,)))
+    for ours in (*reserved, SCORES) if kind == "dense" else reserved:
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
     if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
@@ -79,7 +82,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     net = _begin(material, form)
     raw, size = map_of(net, wanted, levels)
     graph = _end(net, {_finish(net, raw, size, form): SALIENCY})
-    rename(graph, {raw: RAW} | ({net.tensors[REGION]: SCORES} if REGION in net.tensors else {}))
+    rename(graph, {raw: RAW} | ({net.tensors[REGION]: SCORES} if kind == "dense" else {}))
     return graph
 
 
@@ -91,7 +94,8 @@ def plain_graph(material: Material, form: Form) -> ir.Graph:
 
 
 def _begin(material: Material, form: Form, bare: bool = False) -> Net:
-    net = Net(material, form.fixed_target, bare)
+    detector = material.logits.scores.kind == "rows" and not bare
+    net = DetectorNet(material, form.fixed_target) if detector else Net(material, form.fixed_target, bare)
     if form.embed_preprocess:
         embed_preprocess(net)
     return net

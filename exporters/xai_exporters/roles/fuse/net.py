@@ -73,12 +73,12 @@ class Net:
         }
         scores, batch = material.logits.scores, batch_of(source)
         self.numbers = scores.kind == "vector" and not scores.normalised
-        if fixed_target and not bare and scores.kind != "classes":
+        if fixed_target and not bare and scores.kind not in ("classes", "rows"):
             needs = "a region" if scores.kind == "dense" else "a number" if self.numbers else "a reference"
             raise GraphError(f"the graph explains {needs}, which is an input of it: leave --fixed-target out")
         self.where: ir.Value | None = None
         self.reference: ir.Value | None = None
-        if scores.kind == "dense" and bare:
+        if scores.by_region and bare:
             self.where = self._emit.constant(
                 np.zeros((1, *scores.shape[1:]), np.float32), WHERE
             )  # nothing reads the region's scores
@@ -189,7 +189,7 @@ class Net:
         # a copy of the part: its inputs become tensors of this graph, its weights are shared, its nodes get free names
         feeds = {**self.further, **feeds}
         if WHERE not in feeds and any(own.name == WHERE for own in part.inputs):
-            feeds = {**feeds, WHERE: self._region}
+            feeds = {**feeds, WHERE: self.region}
         copy = ir.convenience.extract(part, part.inputs, part.outputs)
         results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
         copy.outputs.clear()
@@ -213,7 +213,7 @@ class Net:
         return results
 
     @cached_property
-    def _region(self) -> ir.Value:
+    def region(self) -> ir.Value:
         """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros."""
         op = self.op
         total = op.Max(op.ReduceSum(self.where, [1, 2], keepdims=1), float(np.finfo(np.float32).tiny))
@@ -221,11 +221,17 @@ class Net:
         return region
 
     @property
-    def start(self) -> Start:
-        """What a walk back begins with: the target, or the reference."""
+    def compared(self) -> int:
+        """How many classes are compared with each other; 0: its scores are no classes."""
+        return 0 if self.material.logits.scores.kind == "vector" else self.classes
+
+    def start(self, others: float = 0.0, times_logits: bool = False) -> Start:
+        """What a walk back begins with: the target, or the reference; see `relevance`."""
         if self.numbers:
             return by_number
-        return by_target if self.reference is None else by_reference
+        if self.reference is not None:
+            return partial(by_reference, times_logits=times_logits)
+        return partial(by_target, others=others)
 
     def start_feeds(self, copies: int = 1) -> dict[str, ir.Value]:
         """The inputs that `start` adds to a graph; for `copies` rows of each image, all images in each copy."""
@@ -271,13 +277,13 @@ class Net:
     def gradient(self) -> ir.Value:
         """Add the tail, and d(logit)/d(activation) [N,K,h,w] float32."""
         if not self.tensors:
-            part = self.material.gradient(from_image=False, start=self.start)
+            part = self.material.gradient(from_image=False, start=self.start())
             self.tensors = self.add(part, {**self.between, **self.start_feeds()})
         return self.floats(self.tensors[at_level(GRADIENT, self.level)])
 
     def gradient_at(self, x: ir.Value, copies: int = 1) -> dict[str, ir.Value]:
         """The network at inputs x [copies*N, ...] in its own type: `gradient` in their shape, `logits`, the other outputs."""
-        part = self.material.gradient(from_image=True, start=self.start)
+        part = self.material.gradient(from_image=True, start=self.start())
         beside = self._beside() if copies > 1 else {}
         further = {name: self.op.Tile(value, [copies] + [1] * len(own)) for name, (value, own) in beside.items()}
         return self.add(part, {str(part.inputs[0].name): x, **further, **self.start_feeds(copies)})
@@ -296,7 +302,7 @@ class Net:
             name: (value, [int(str(d)) for d in list(value.shape or [])[1:]]) for name, value in self.further.items()
         }
         if self.where is not None:
-            beside[WHERE] = self._region, [1, *self.material.logits.scores.shape[1:]]
+            beside[WHERE] = self.region, [1, *self.material.logits.scores.shape[1:]]
         return beside
 
     def relevance(
@@ -313,11 +319,7 @@ class Net:
         """
         if self.tensors and not from_image:
             return self.floats(self.tensors[at_level(RELEVANCE, self.level)])
-        weighed = partial(by_reference, times_logits=times_logits)
-        start = (
-            weighed if self.reference is not None else by_number if self.numbers else partial(by_target, others=others)
-        )
-        part = self.material.relevance(composite, from_image, start)
+        part = self.material.relevance(composite, from_image, self.start(others, times_logits))
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
         self.tensors = self.add(part, {**feeds, **self.start_feeds()})
         relevance = self.floats(self.tensors[RELEVANCE if from_image else at_level(RELEVANCE, self.level)])

@@ -37,6 +37,6 @@ class RelevanceCam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        others = -1 / net.classes if self.contrast and net.material.logits.scores.kind != "vector" else 0.0
+        others = -1 / net.compared if self.contrast and net.compared else 0.0
         relevance = net.relevance(load_composite(self.composite), from_image=False, others=others)
         return weighted_sum(net, net.op.ReduceMean(relevance, [2, 3], keepdims=0), net.activation)
