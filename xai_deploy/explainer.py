@@ -138,6 +138,11 @@ class Explainer:
             self.bundle.manifest, self._sessions, self.batch_size, progress, runtime, precision, limits=detections
         )
 
+    @property
+    def limits(self) -> DetectionLimits:
+        """Which rows of a detector count as detections."""
+        return self._network.limits
+
     def close(self) -> None:
         """Close the sessions and free their memory, also at the end of `with Explainer(...) as explainer:`.
 

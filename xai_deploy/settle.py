@@ -12,9 +12,11 @@ from .errors import TargetError
 from .explainer import Explainer
 from .forward import ForwardPass
 from .in_regions import seen_by
+from .matching import matched
 from .preprocess import Prepared
 from .regions import Regions
 from .targets import Settled, Target, read
+from .targets.seeds import Index
 
 Array = NDArray[np.float32]
 Size = tuple[int, int] | None
@@ -39,8 +41,9 @@ def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequen
     for rows, forward in explainer.passes(images):
         own = wanted[0].part(rows.start, rows.stop)
         where = None
+        forward.sizes = sizes[rows.start : rows.stop]
         if manifest.scores.by_region:
-            where = own.regions(seen_by(forward, manifest, sizes[rows.start : rows.stop]))
+            where = own.regions(seen_by(forward, manifest, forward.sizes))
         seed = own.seed(partial(_logits, _in(forward, where)))
         parts.append(Settled(seed, where, own.titles(seed, explainer.network.label, manifest.classes)))
     return Settled.join(parts)
@@ -68,6 +71,31 @@ def settle_each(
             return [error]
     alone = [(images.rows(slice(i, i + 1)), sizes[i : i + 1]) for i in range(count)]
     return [one for image, size in alone for one in settle_each(explainer, image, target, size)]
+
+
+def rows_of(explainer: Explainer, images: Prepared) -> Array:
+    """The rows of a detector, [n,entries,rows]."""
+    return np.concatenate([forward.rows for _, forward in explainer.passes(images)])
+
+
+def likeness(explainer: Explainer, images: Prepared, settled: Settled, explained: Array, image: Index) -> Array:
+    """D-RISE's score of the detections explained, in other inputs made of their images: see `matching`. [n], 0 to 1.
+
+    Args:
+        explainer: A detector.
+        images: The inputs.
+        settled: For each input the row that is explained in its image.
+        explained: The rows of the images themselves, [m,entries,rows].
+        image: Of which of the m images each input is made, [n].
+    """
+    assert settled.where is not None  # the row
+    parts = []
+    for rows, forward in explainer.passes(images):
+        best = matched(
+            explained, forward.rows, image[rows], settled.where[rows], explainer.bundle.manifest, explainer.limits
+        )
+        parts.append(best[:, 0, 0])
+    return np.concatenate(parts)
 
 
 def scores(explainer: Explainer, images: Prepared, settled: Settled, probability: bool) -> Array:

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from .. import backend_names
+from .. import DetectionLimits, backend_names
 from ..errors import InputError
 from ..evaluation import report, session
 from ..evaluation.metrics import Column, metrics
@@ -63,6 +63,7 @@ def _evaluate(arguments: argparse.Namespace, parts: Sequence[str] = ()) -> None:
             max_pixels=arguments.max_pixels,
             input_range=arguments.input_range,
             inputs=arguments.input or (),
+            detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
             backends=[name.strip() for text in arguments.backend or [] for name in text.split(",")],
             device=arguments.device,
             precision=arguments.precision,
@@ -193,11 +194,17 @@ def _parser() -> Parser:
     parser.add_recursive()
     parser.add_skip_bad(default=True)
     add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
-    add("--boxes-of", choices=("all", "class"), default="all", help="all boxes, or those of the class explained")
+    add(
+        "--boxes-of",
+        choices=("all", "class"),
+        default="all",
+        help="all boxes, or those of the class explained; of a detection the box it is of",
+    )
     add("--masks", metavar="DIR", help="folder of PNG masks with the images' names; for volumes of .npy arrays")
     masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
     parser.add_method("fast")
+    parser.add_detections()
     parser.add_segments()
     parser.add_inputs()
     add(
@@ -206,8 +213,11 @@ def _parser() -> Parser:
         metavar="M[,M...]",
         help="metrics, with options as in deletion:steps=50; 'trusted' is a set of them",
     )
-    what = "class to explain, in a segmentation also A@WHERE; #3 is output 3 (default: each image's predicted class)"
-    add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N", help=what)
+    what = (
+        "class to explain, in a segmentation also A@WHERE; #3 is output 3; of a detector 'box 0' or a class (default: each image's "
+        "predicted class, or best detection)"
+    )
+    add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N|box K", help=what)
     add("--like", metavar="IMAGE|VECTOR.npy", help="for embeddings: explain how alike each image is to this one")
     add(
         "-b", "--backend", action="append", metavar="B[,B...]", help=f"inference runtimes: {', '.join(backend_names())}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import resample
 from ..caveats import GIVES, Gives, gives
+from ..detections import Detection
 from ..errors import NotApplicableError, TargetError
 from ..explainer import Explainer
 from ..explanation import Explanation
@@ -30,6 +32,10 @@ def check_target(explainer: Explainer, target: Target, own: Gives) -> None:
     if own == "numbers" and target is None and explainer.bundle.manifest.classes > 1:
         raise TargetError(f"the network gives {GIVES[own]}: say which one is explained, -t '#3'")
     [wanted] = read([target], 1, explainer.space)
+    if own == "rows":
+        sides: Sequence[Any] = getattr(wanted, "sides", ())
+        if len(sides) != 1 or getattr(wanted, "sign", 1) < 0 or sides[0].box.part != "score":
+            raise TargetError(f"target {target!r}: a metric takes one detection and the score of its class")
     if own == "dense" and (getattr(wanted, "versus", None) is not None or getattr(wanted, "sign", 1) < 0):
         raise TargetError(f"target {target!r}: a metric takes one class in one region")
 
@@ -52,6 +58,12 @@ def settled(
         errors = [answer for answer in answers if isinstance(answer, TargetError)]
         result.append(errors[0] if errors else own)
     return result
+
+
+def explained_detections(explanation: Explanation) -> list[Detection]:
+    """The detection that is explained in each image: that of its row."""
+    pairs = zip(explanation.detections, explanation.rows, strict=True)
+    return [next(one for one in found if one.row == rows[0]) for found, rows in pairs]
 
 
 def same_positions(

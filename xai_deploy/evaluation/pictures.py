@@ -93,7 +93,7 @@ def _example(subject: Subject, plan: Plan, rows: Mapping[int, Line], judge: Colu
     return Example(
         first["image"],
         label(subject.explainer, first["target"])
-        if plan.gives in ("classes", "dense")
+        if plan.gives in ("classes", "dense", "rows")
         else said(plan.target, plan.gives),
         show(small, first["image"], boxes),
         maps,

@@ -32,6 +32,7 @@ ALL = ("average-drop", "average-increase", "deletion", "insertion", "coherency",
 WITH_BOXES = ("energy-pointing", "argmax-pointing", "iou")
 WITH_MASKS = ("segmentation",)
 WITH_REGIONS = ("region",)
+WITH_DETECTIONS = ("detection",)
 TRUSTED = "trusted"  # a set of metrics that a user may name: those that literature trusts now
 TRUSTED_ALWAYS = ("srg", "road", "infidelity", "sensitivity-n", "max-sensitivity", "monotonicity")
 TRUSTED_MASKS = ("mass-accuracy", "rank-accuracy")
@@ -40,6 +41,7 @@ WITH_REGIONS_AND_MASKS = ("region-truth",)
 
 _NEEDS = {
     "region": "needs scores at each position, as segmentation has; leave this metric out",
+    "detection": "needs a detector, whose boxes it looks into; leave this metric out",
     "images": "is defined for images, and the network takes volumes; leave this metric out",
 }
 NO_BOXES = "boxes lie in images, and the network takes volumes; give --masks, a folder of .npy arrays [D,h,w]"
@@ -67,7 +69,7 @@ class Plan:
         boxes: The objects' boxes, or None.
         masks: The objects' masks, or None.
         boxes_of: "all" boxes of an image, or those of the "class" explained, by its label or index. An image without
-            such a box does not count.
+            such a box does not count. Of a detection the box of its class that it overlaps most, by `truth.MATCH` at least.
         masks_of: "all" that is not black in a mask, or the pixels of the "class" explained: those with its index as grey value.
         max_pixels: Larger images are skipped.
         input_range: As for `read_image`: the values of black and white in images of more than 8 bits.
@@ -108,6 +110,7 @@ class Plan:
             "masks": self.masks is not None,
             "randomised": True,
             "region": dense,
+            "detection": self.gives == "rows",
             "images": not self.volumes,
         }
         if self.gives in ("numbers", "embedding") and "class" in (self.boxes_of, self.masks_of):
@@ -199,19 +202,23 @@ def choose_methods(given: Sequence[str | Named] | None, subjects: Sequence[Subje
     return rows(expanded(specs("method", applicable(manifests) if given is None else given), manifests), manifests[0])
 
 
-def choose_metrics(given: Sequence[str | Named] | None, boxes: bool, masks: bool, dense: bool = False) -> list[Named]:
-    """The metrics given; None: the usual ones, and with boxes, masks or dense scores those that compare maps with them.
+def choose_metrics(
+    given: Sequence[str | Named] | None, boxes: bool, masks: bool, own: Gives = "classes"
+) -> list[Named]:
+    """The metrics given; None: the usual ones, and with boxes, masks, dense scores or detections those that compare maps with them.
 
     Raises:
         OptionError: The list is empty, or holds something that is not a metric, or one metric with two sets of options.
     """
     if given is None:
+        dense = own == "dense"
         with_both = WITH_REGIONS_AND_MASKS * (dense and masks)
         given = [
             *ALL,
             *WITH_BOXES * boxes,
             *WITH_MASKS * masks,
             *WITH_REGIONS * dense,
+            *WITH_DETECTIONS * (own == "rows"),
             *with_both,
         ]  # a tuple times False is empty
     chosen = _once(_expanded(specs("metric", given), masks))
@@ -273,6 +280,8 @@ def said(target: One, own: Gives) -> str:
     """What is explained in a network that gives no classes, for people."""
     if isinstance(target, Like):
         return f"like {target.reference}" if isinstance(target.reference, (str, os.PathLike)) else "like a reference"
+    if own == "rows":
+        return "the best detection of each image" if target is None else str(target)
     if target is None:
         return "output 0" if own == "numbers" else "the class predicted most often, where it is predicted"
     if isinstance(target, int):
@@ -285,6 +294,7 @@ P = {
     "dense": "p is the class's mean probability in the region, or its mean score if the network has no probabilities",
     "numbers": "p is the number itself",
     "embedding": "p is the cosine",
+    "rows": "p is D-RISE's score: the best detection's intersection over union times the cosine of the probabilities",
 }
 """What the network gives -> what the metrics call p, for people."""
 

@@ -176,6 +176,7 @@ _MEAN = {
     "dense": "mean of the class in its region",
     "numbers": "mean of the number explained",
     "embedding": "mean cosine",
+    "rows": "mean score of the best-matching detection",
 }
 
 

@@ -27,11 +27,11 @@ from ..targets import Settled, read
 from ..targets.top import TopTarget
 from ..volumes import photo_size
 from .metrics import Case
-from .other_outputs import check_target, same_positions, settled
+from .other_outputs import check_target, explained_detections, same_positions, settled
 from .plan import Plan, relative
 from .shards import Shard
 from .subjects import Subject
-from .truth import Box, mask_region, of_class, region
+from .truth import Box, mask_region, matching_box, of_class, region
 
 CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
 OnChunk = Callable[[Path, int, int], None]
@@ -228,10 +228,14 @@ def _case(
     manifest = subject.explainer.bundle.manifest
     spec, labels = manifest.input, subject.explainer.labels
     regions, masks = [], []
-    for image, target in zip(images, explanation.target, strict=True):
+    found = explained_detections(explanation) if plan.gives == "rows" else ()
+    classes = explanation.target if not found else np.array([one.index for one in found])
+    for i, (image, target) in enumerate(zip(images, classes, strict=True)):
         boxes = image.boxes or ()
         if plan.boxes_of == "class":
             boxes = of_class(boxes, int(target), labels, manifest.classes)
+            if found and image.size:
+                boxes = matching_box(boxes, found[i].box, *image.size, spec)
         inside = region(boxes, *image.size, spec) if boxes and image.size else None
         # An object outside the crop is one that the network can't see: the image counts as one without boxes.
         regions.append(inside if inside is not None and inside.any() else None)
@@ -244,12 +248,13 @@ def _case(
         method,
         x.x,
         explanation.logits,
-        explanation.target,
+        classes,
         explanation.heatmap,
         regions,
         masks,
         subject.randomised,
         beside=x.beside,
+        found=found,
     )
 
 
@@ -286,7 +291,8 @@ def _compare_settled(
 ) -> list[dict[str, NDArray[np.float64]]]:
     """As `_compare`, for networks that give no classes: the maps for what the first network explains."""
     reference, again = Settled.join([image.settled[0] for image in images]), explained
-    if explained[0].logits.shape[1] != first[0].logits.shape[1]:
+    rows = own.where is not None and reference.where is not None and own.where.shape[2:] != reference.where.shape[2:]
+    if explained[0].logits.shape[1] != first[0].logits.shape[1] or (plan.gives == "rows" and rows):
         return [{} for _ in explained]
     if not own.same(reference):
         again = subjects[1].explainer.explain_many(x, plan.methods, [reference])
@@ -324,7 +330,7 @@ def _rows(
                 "network": subject,
                 "method": method,
                 "target": int(case.target[i]),
-                "predicted": int(case.logits[i].argmax()),
+                "predicted": int(case.logits[i].argmax() if not case.found else case.target[i]),
                 # JSON has no NaN: a figure that is not defined is null
                 "values": {name: value if np.isfinite(value) else None for name, value in figures.items()},
                 **({"curves": curves} if curves else {}),

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from ..detections import DetectionLimits
 from ..errors import OptionError, XaiError
 from ..explainer import Explainer
 from ..format.places import numbered, require_folder
@@ -104,6 +105,7 @@ def evaluate(
     trusted_key: Location | None = None,
     shard: str | None = None,
     parts: Sequence[Location] = (),
+    detections: DetectionLimits | None = None,
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -138,6 +140,7 @@ def evaluate(
         on_chunk: See `run.measure`.
         command: The command line, which the report then names.
         inputs: What the networks take beside the images, as `NAME=FILE`, `NAME=FOLDER` or `NAME=NUMBER`.
+        detections: Which rows of a detector are detections.
         trusted_key: As for `Explainer`; it must have signed the randomised bundles, too.
         shard: "I/N": measure the I-th of N parts, and write its journal into `out`, which has to be given, instead of the results.
         parts: Folders of the journals of all shards: take over what they measured.
@@ -156,11 +159,12 @@ def evaluate(
         batch_size=batch_size,
         cache=cache,
         trusted_key=trusted_key,
+        detections=detections,
     )
     listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
     subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
-    asked = choose_metrics(metrics, boxes is not None, masks is not None, own == "dense")
+    asked = choose_metrics(metrics, boxes is not None, masks is not None, own)
     asked = without_randomised(metrics, asked, masks is not None, subjects)
     if not isinstance(target, str):
         warn_of_classes(subjects)

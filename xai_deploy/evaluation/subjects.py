@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..caveats import refuse_detector, warn_of
+from ..caveats import warn_of
 from ..errors import XaiError
 from ..explainer import Explainer
 from ..format.randomised import step_of_name
@@ -44,6 +45,7 @@ class Subject:
             "precision": explainer.precision,
             "batch": explainer.batch_size,
             "threads": explainer.threads,
+            **({} if explainer.network.kind != "rows" else {"detections": dataclasses.asdict(explainer.limits)}),
             "randomised": [other.bundle.manifest.digest for other in self.randomised],
         }
 
@@ -72,7 +74,6 @@ def open_subjects(
         for backend in backends:
             made = [opened(path, backend) for path in paths]  # the trained network, then its randomised ones
             _check_randomised(made)
-            refuse_detector(made[0], bundle, "xai-evaluate")
             if backend == backends[0]:  # warn once per bundle
                 warn_of(made[0], bundle)
             name = _name(bundle, bundles) + f" ({made[0].backend})" * (len(backends) > 1)

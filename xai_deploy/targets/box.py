@@ -23,6 +23,7 @@ from .negated import Not
 from .one_class import class_index
 from .places import Seen
 from .seeds import Array, Index, Seed
+from .settled import Settled
 
 Part = Literal["score", "left", "top", "right", "bottom", "width", "height"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -112,9 +113,11 @@ class BoxTarget:
     sign: int = 1
 
     @classmethod
-    def read(cls, written: object, images: int, space: ScoreSpace) -> list[BoxTarget]:
-        """See `TargetKind.read`; this kind reads everything for detectors."""
+    def read(cls, written: object, images: int, space: ScoreSpace) -> list[BoxTarget] | None:
+        """See `TargetKind.read`; this kind reads everything for detectors but what is settled."""
         assert space.rows is not None
+        if isinstance(written, Settled):
+            return None
         value = _from_text(written, space) if isinstance(written, str) else written
         if isinstance(value, Not):
             return [cls((_side(value.target, space),), images, space.rows, -1)]

@@ -68,7 +68,7 @@ class SettledTarget:
     """
 
     per_image: ClassVar[bool] = False
-    scores: ClassVar[tuple[str, ...]] = ("classes", "dense", "vector")
+    scores: ClassVar[tuple[str, ...]] = ("classes", "dense", "vector", "rows")
 
     value: Settled
 
@@ -112,6 +112,8 @@ class SettledTarget:
         size = seen.scores.shape[1:]
         if where.shape[2:] == size:
             return where
+        if seen.scores.kind == "rows":
+            raise TargetError(f"the row explained is one of {where.shape[2]}; this detector has {size[0]}")
         laid = where.astype(np.float64)
         for axis, wanted in enumerate(size, 2):
             laid = np.moveaxis(np.tensordot(laid, overlaps(where.shape[axis], wanted), (axis, 1)), -1, axis)

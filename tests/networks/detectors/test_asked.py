@@ -13,7 +13,7 @@ from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
-from xai_deploy.cli import check, evaluate, explain
+from xai_deploy.cli import check, explain
 from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError
 
 from .conftest import Made
@@ -90,7 +90,7 @@ def test_outputs_that_fit_two_layouts(made: Get, tmp_path: Path) -> None:
     refused("the outputs may be read in 2 ways: detr, detr-sigmoid; choose one with --decoder")
     refused(r"--decoder yolov5: the outputs are not of this form: .* \['N', 5, 4\]", decoder="yolov5")
     refused("--decoder: no 'yolo'; there are auto, boxes-scores, detr, ", decoder="yolo")
-    refused("--web: not for detectors yet; leave it out", decoder="detr", web=tmp_path / "page")
+    refused("--web: not for detectors yet; leave it out", decoder="detr", web=tmp_path / "page", fuse=("grad-cam",))
 
 
 @pytest.mark.parametrize("method", ["rise", "score-cam", "occlusion"])
@@ -142,6 +142,5 @@ def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"{photos[0]}: the network finds nothing in this image" in capsys.readouterr().err
     assert explain.main([*lost, "--skip-bad"]) == 2  # no image is left
     assert not (tmp_path / "none").exists()
-    for command, arguments in ((evaluate, [bundle, photos[0]]), (check, [bundle, bundle, *photos])):
-        assert command.main(arguments) == 2
-        assert "is a detector; xai-" in capsys.readouterr().err
+    assert check.main([bundle, bundle, *photos]) == 2
+    assert "is a detector; xai-" in capsys.readouterr().err

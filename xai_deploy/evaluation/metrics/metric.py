@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from ... import resample
 from ...baselines import as_input
+from ...detections import Detection
 from ...errors import NotApplicableError, UnknownMetricError
 from ...explainer import Explainer
 from ...foundation.options import build, unknown
 from ...foundation.registry import Registry
 from ...preprocess import Prepared
 from ...probabilities import has_probabilities, probabilities
-from ...settle import scores
+from ...settle import likeness, rows_of, scores
 from ...targets import Seed, Settled
 
 T = TypeVar("T")
@@ -64,8 +65,9 @@ class Case:
         regions: The object's pixels [H,W] from its boxes; None for an image without boxes.
         masks: The object's pixels [H,W] from its mask; None for an image without a mask.
         randomised: The same network several times, with more and more of its weights random, beginning at the output.
-        settled: What is explained, of a network that gives no classes: regions, numbers, similarities. p is then the region's mean
-            probability, if the network has probabilities, else the number explained.
+        settled: What is explained, of a network that gives no classes: regions, numbers, similarities, detections. p is then the
+            region's mean probability, if the network has probabilities, else the number explained; of a detection D-RISE's score.
+        found: The detection explained in each image, its box in pixels of the network's input; none for other networks.
         beside: What the network takes beside x, by name, [n, ...] each; whatever is done to x, it stays as it is.
     """
 
@@ -80,6 +82,7 @@ class Case:
     randomised: Sequence[Explainer] = ()
     settled: Settled | None = None
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    found: Sequence[Detection] = ()
     _kept: dict[tuple[str, Masking], Any] = field(default_factory=dict)
 
     def probability(self, logits: Array, image: Index) -> Numbers:
@@ -101,7 +104,8 @@ class Case:
         """Whether p is a probability: 0 to 1."""
         manifest = self.explainer.bundle.manifest
         return self.settled is None or (
-            manifest.scores.kind == "dense" and has_probabilities(manifest.activation, manifest.classes)
+            manifest.scores.kind == "rows"
+            or (manifest.scores.kind == "dense" and has_probabilities(manifest.activation, manifest.classes))
         )
 
     @property
@@ -133,6 +137,10 @@ class Case:
     def predict(self, x: NDArray[Any], image: Index) -> Numbers:
         """p of other inputs [b, ...]; row i takes the class of image `image[i]`."""
         inputs = Prepared(x, {name: rows[image] for name, rows in self.beside.items()})
+        if self.settled is not None and self.found:
+            explained = self._once("rows", "input", lambda: rows_of(self.explainer, Prepared(self.x, self.beside)))
+            best = likeness(self.explainer, inputs, self.settled.rows(image), explained, image)
+            return np.asarray(best, np.float64)
         if self.settled is not None:
             return np.asarray(scores(self.explainer, inputs, self.settled.rows(image), True), np.float64)
         return self.probability(self.explainer.predict(inputs), image)
@@ -183,8 +191,8 @@ class Metric(Protocol):
     """A metric with its options fixed."""
 
     needs: ClassVar[frozenset[str]]
-    """What it needs besides images: "boxes", "masks", "randomised", "region" (of dense scores). "images": it is not defined for
-    volumes."""
+    """What it needs besides images: "boxes", "masks", "randomised", "region" (of dense scores), "detection" (of a detector).
+    "images": it is not defined for volumes."""
 
     def columns(self, randomised: int) -> Sequence[Column]:
         """Its columns, given the number of randomised networks."""

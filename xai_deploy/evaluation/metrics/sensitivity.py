@@ -27,10 +27,12 @@ class ClassSensitivity:
         """See `Metric`.
 
         Raises:
-            NotApplicableError: The network has one class.
+            NotApplicableError: The network has one class, or detections.
         """
         if case.logits.shape[1] == 1:
             raise NotApplicableError("class-sensitivity: the network has a single class; leave this metric out")
+        if case.found:
+            raise NotApplicableError("class-sensitivity: a detection has one class; leave this metric out")
         if case.explainer.bundle.manifest.scores.kind == "vector":
             raise NotApplicableError("class-sensitivity: the network gives no classes; leave this metric out")
         most, least = (

@@ -3,14 +3,16 @@
 from .annotations import Box, Boxes, read_boxes
 from .labels import classes_of, of_class, unknown
 from .masks import Masks, read_masks
-from .region import mask_region, region
+from .region import MATCH, mask_region, matching_box, region
 
 __all__ = [
+    "MATCH",
     "Box",
     "Boxes",
     "Masks",
     "classes_of",
     "mask_region",
+    "matching_box",
     "of_class",
     "read_boxes",
     "read_masks",

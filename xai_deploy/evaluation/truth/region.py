@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from ...detections import overlaps
 from ...format.bundle import Input
 from ...preprocess import crop_box
 from .annotations import Box
@@ -42,6 +43,39 @@ def region(boxes: Iterable[Box], height: int, width: int, spec: Input) -> NDArra
         left, right = round(box.left * width, _DECIMALS), round(box.right * width, _DECIMALS)
         inside |= ((top <= y) & (y < bottom))[:, None] & ((left <= x) & (x < right))
     return inside
+
+
+MATCH = 0.5
+"""The intersection over union from which a detection is that of an object, as in COCO's AP50 (arXiv:1405.0312)."""
+
+
+def matching_box(
+    boxes: Iterable[Box], found: tuple[float, float, float, float], height: int, width: int, spec: Input
+) -> tuple[Box, ...]:
+    """Of some boxes the one that a detection overlaps most, if their intersection over union is `MATCH` at least; else none.
+
+    Args:
+        boxes: Fractions of the whole upright image.
+        found: (left, top, right, bottom) of the detection in pixels of the network's input.
+        height, width, spec: As for `region`.
+    """
+    top, left, seen_height, seen_width = crop_box(height, width, spec)
+    down, across = spec.height / seen_height, spec.width / seen_width
+    own = list(boxes)
+    if not own:
+        return ()
+    edges = [
+        (
+            (box.left * width - left) * across,
+            (box.top * height - top) * down,
+            (box.right * width - left) * across,
+            (box.bottom * height - top) * down,
+        )
+        for box in own
+    ]
+    shares = overlaps(np.array(found, np.float32), np.array(edges, np.float32))
+    best = int(shares.argmax())
+    return (own[best],) if shares[best] >= MATCH else ()
 
 
 def mask_region(mask: NDArray[np.bool_], spec: Input) -> NDArray[np.bool_]:
