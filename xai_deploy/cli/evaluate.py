@@ -176,6 +176,21 @@ def _seed(text: str) -> int:
     return value
 
 
+def _add_truth(parser: Parser) -> None:
+    """Add the options for what people annotated."""
+    add = parser.add_argument
+    add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
+    add(
+        "--boxes-of",
+        choices=("all", "class"),
+        default="all",
+        help="all boxes, or those of the class explained; of a detection the box it is of",
+    )
+    add("--masks", metavar="DIR", help="folder of PNG masks with the images' names; for volumes of .npy arrays")
+    masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
+    add("--masks-of", choices=("all", "class"), default="all", help=masks)
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="xai-evaluate",
@@ -193,16 +208,7 @@ def _parser() -> Parser:
     add("--images", help=argparse.SUPPRESS)  # the old spelling of DIR
     parser.add_recursive()
     parser.add_skip_bad(default=True)
-    add("--boxes", metavar="PATH", help="boxes: COCO json, csv, or a folder of YOLO txt or Pascal VOC xml files")
-    add(
-        "--boxes-of",
-        choices=("all", "class"),
-        default="all",
-        help="all boxes, or those of the class explained; of a detection the box it is of",
-    )
-    add("--masks", metavar="DIR", help="folder of PNG masks with the images' names; for volumes of .npy arrays")
-    masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
-    add("--masks-of", choices=("all", "class"), default="all", help=masks)
+    _add_truth(parser)
     parser.add_method("fast")
     parser.add_detections()
     parser.add_segments()
