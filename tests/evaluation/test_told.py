@@ -46,6 +46,14 @@ def test_an_undefined_figure_stays_in_the_table(desk: Path, capsys: pytest.Captu
     assert "which names 6 of 6 images; those of the class explained" in Path("out/report.html").read_text()
 
 
+def test_a_warning_of_every_batch_is_told_once(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["net.xai", "photos", "-m", "lime:samples=10", "--metrics", "complexity,max-sensitivity", "-o", "out"]
+    assert evaluate.main(asked) == 0
+    assert capsys.readouterr().err.count("lime: chance makes more than half of the values") == 1
+    assert evaluate.main([*asked, "--overwrite"]) == 0  # the next run says it again
+    assert capsys.readouterr().err.count("lime: chance makes more than half of the values") == 1
+
+
 def test_interrupted(desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What is kept, and what to do."""
     pictures(desk / "many", 20)

@@ -173,6 +173,7 @@ def command(parser: Parser, work: Callable[[argparse.Namespace], int | None], ar
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line(parser.prog))
+    handler.addFilter(_NewWarnings())
     logger, far = logging.getLogger("xai_deploy"), logging.getLogger(progress.__name__)
     levels = logger.level, far.level
     logger.addHandler(handler)
@@ -214,6 +215,20 @@ def silence_opencv() -> None:
     logging_of = getattr(opencv().utils, "logging", None)  # not in every version of OpenCV
     if logging_of is not None:
         logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
+
+
+class _NewWarnings(logging.Filter):
+    """Lets a warning pass once: many come from every batch of images, in the same words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = record.levelno != logging.WARNING or line not in self.said
+        self.said.add(line)
+        return new
 
 
 class _Line(logging.Formatter):
