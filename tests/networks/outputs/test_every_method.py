@@ -1,8 +1,7 @@
 """Every method for every kind of output: its map is that for a class of a classifier that computes the same number.
 
 A region's mean score, one number, a cosine with a reference: each is a class of another network, made in torch. Methods of
-relevance are left out: their rules divide a sum by its terms, so they see where a sum stands in the graph. They have tests of their
-own (test_regions, test_numbers).
+relevance are in test_every_relevance: their rules divide a sum by its terms, so they see where a sum stands in the graph.
 """
 
 from __future__ import annotations
