@@ -2,7 +2,8 @@
 
 With the epsilon rule everywhere, biases included and epsilon near 0, relevance is the input times a gradient (Ancona et al. 2018,
 proposition 1): R(x) = x * d(sum_j S_j y_j / y_j') / dx, S the start at the output y, y' the same number held fixed. A region, a
-number and a similarity differ in where they start, which is written out here. The norm of an embedding is held fixed.
+number and a similarity differ in where they start, which is written out here. The norm of an embedding is held fixed. A bilinear
+resize has another rule (it spreads relevance by its weights), so the segmenter has a transposed convolution.
 """
 
 from __future__ import annotations
@@ -77,7 +78,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
         network = randomise(UNet("transposed") if kind == "region" else Embedding(), 3)
         onnx.save(both_ways(network, False, (3, *SIZE)), folder / f"{kind}.onnx")
         more: dict[str, Any] = {**options, "split": options["split"].removeprefix("network.")}
-        graphs = {"composite": (str(folder / "rules.toml"),), "pixel_relevance": True, "preprocess": "none"}
+        graphs: dict[str, Any] = {
+            "composite": (str(folder / "rules.toml"),),
+            "pixel_relevance": True,
+            "preprocess": "none",
+        }
         done = export(Request(folder / f"{kind}.onnx", output_path=folder / f"{kind}.xai", **graphs, **more))
         made[kind] = network.double(), done.path
     return made.__getitem__
