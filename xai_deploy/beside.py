@@ -177,6 +177,10 @@ def of_commands(texts: Sequence[str], paths: Sequence[Path], manifest: Manifest)
                 f"({', '.join(ports) or 'it takes none'})"
             )
         name, value = found
+        if not value:
+            raise ShapeError(f"--input {text}: names no file")
+        if name in given:
+            raise ShapeError(f"--input {text}: {name!r} is given twice")
         if Path(value).is_dir():
             files = _of_each(Path(value), paths, name)
             given[name] = files if name in images else np.stack([read_numbers(file) for file in files])

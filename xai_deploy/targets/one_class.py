@@ -115,20 +115,28 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         return matches[0]
     if len(matches) > 1:
         raise UnknownLabelError(f"label {text!r} stands for classes {', '.join(map(str, matches))}; give the index")
+    region = "; a region needs scores at each position" if "@" in text and space.kind != "dense" else ""
     if space.kind == "vector":
-        region = "; a region needs scores at each position" if "@" in text else ""
         raise UnknownLabelError(
             f"{text!r} names none of the network's {space.classes} numbers; name one by its place ('#0' to "
             f"'#{space.classes - 1}'){region}"
         )
     if not space.labels:
         raise UnknownLabelError(
-            f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1})"
+            f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1}){region or _compared(text)}"
         )
     close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
     raise UnknownLabelError(
-        f"no label {text!r}" + (f"; the nearest are {', '.join(map(repr, close))}" if close else "")
+        f"no label {text!r}"
+        + (f"; the nearest are {', '.join(map(repr, close))}" if close else "")
+        + (region or _compared(text))
     )
+
+
+def _compared(text: str) -> str:
+    """What to say of a text that may mean a similarity."""
+    like = text.casefold().removeprefix("not ").startswith("like ")
+    return "; images are compared by networks that give an embedding" if like else ""
 
 
 def _with_words(text: str, labels: Sequence[str]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import TargetError
+from ..errors import InputError, TargetError
+from ..images.npy import read_numbers
 from .contrast import Contrast
 from .kinds import Plain, ScoreSpace, TargetValue, kinds
 from .likes import references
@@ -119,9 +120,9 @@ def _vector(like: Like, space: ScoreSpace) -> Array:
         space.refuse_file(reference)
     if isinstance(reference, (str, os.PathLike)) and Path(reference).suffix.lower() == ".npy":
         try:
-            reference = np.load(reference, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise TargetError(f"{like.reference}: can't be read as an array ({error})") from None
+            reference = read_numbers(Path(reference))
+        except InputError as error:
+            raise TargetError(str(error)) from None
     elif not (isinstance(reference, np.ndarray) and reference.ndim == 1):
         assert space.embed is not None
         return space.embed(reference)

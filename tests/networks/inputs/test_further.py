@@ -272,6 +272,11 @@ def test_commands(
             ["--input", "wrong=1"],
             "--input wrong=1: is not NAME=FILE for an input that the network takes beside the images (right)",
         ),
+        (["--input", "right="], "--input right=: names no file"),
+        (
+            ["--input", "right=left/0.png", "--input", "right=left/1.png"],
+            "--input right=left/1.png: 'right' is given twice",
+        ),
         (["--input", "right=facts.npy"], "'right': a preprocessed image for this network has shape (3, 15, 19)"),
     ):
         assert explain([bundle, "left/0.png", *options, "-q", "-o", "bad"]) == 2

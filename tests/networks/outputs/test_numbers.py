@@ -163,10 +163,13 @@ def test_texts_of_similarity(folder: Path, tmp_path: Path, capsys: pytest.Captur
     got = fused(bundle / "fused-grad-cam.onnx", {"image": x.x, "reference": difference[None]})
     want = explainer.explain(x, "grad-cam", both).raw
     np.testing.assert_allclose(got, stretched(want), atol=1e-4)
+    (tmp_path / "text.npy").write_text("no array")
     for text, said in (
         (f"not {both}", "a contrast is turned round by swapping its sides, not by 'not'"),
         (f"like {a} vs like {a}", "a reference is contrasted with itself"),
-        (f"like {a} vs like {tmp_path / 'no.npy'}", "no.npy: can't be read as an array"),
+        (f"like {a} vs {b}", "two references are compared as 'like A vs like B'"),
+        (f"like {tmp_path / 'text.npy'}", "text.npy: not a .npy file; write it with numpy.save"),
+        (f"like {a} vs like {tmp_path / 'no.npy'}", "no.npy: no such file"),
     ):
         assert explain([str(bundle), str(photos), "-t", text, "-q", "-o", str(tmp_path / "no")]) == 2
         assert said in capsys.readouterr().err
@@ -256,7 +259,7 @@ def test_fused_in_one_batch(folder: Path, backend: str, method: str, name: str) 
         (np.zeros(6, np.float32), "the reference is zero or not finite: it has no direction"),
         (np.ones(5, np.float32), r"the reference is float32 \[5\]; an embedding of this network is floats \[6\]"),
         (np.arange(6), r"the reference is int64 \[6\]; an embedding of this network is floats \[6\]"),
-        ("missing.npy", "missing.npy: can't be read as an array"),
+        ("missing.npy", "missing.npy: no such file"),
     ],
     ids=str,
 )
@@ -309,3 +312,9 @@ def test_a_target_of_another_network(folder: Path) -> None:
         TargetError, match="Like needs a network that gives an embedding; this one gives a score for each class"
     ):
         explainer.explain(images(1), "grad-cam", Like(REFERENCE))
+    for text, said in (
+        ("like a.png", "no label 'like a.png'.*; images are compared by networks that give an embedding$"),
+        ("bee@all", "no label 'bee@all'.*; a region needs scores at each position$"),
+    ):
+        with pytest.raises(TargetError, match=said):
+            explainer.explain(images(1), "grad-cam", text)

@@ -87,12 +87,20 @@ def test_files(resnet: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (film()[..., :2], r"an image has shape \[h,w,3\]"),
         (film().astype(np.float32), r"floats are taken as preprocessed, and such a volume"),
         (PIL.Image.new("RGB", (30, 34)), r"this network takes volumes"),
-        (np.full((3, *SIZE), np.nan, np.float32), r"NaN|shape"),
     ],
 )
 def test_no_volumes(resnet: Exported, volume: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Explainer(resnet.path).explain(volume, "grad-cam", 1)
+
+
+def test_numbers_that_are_not_finite(resnet: Exported, tmp_path: Path) -> None:
+    explainer = Explainer(resnet.path)
+    x = np.full(explainer.bundle.manifest.input.image_shape, np.nan, np.float32)
+    np.save(tmp_path / "film.npy", x)
+    for given, message in ((x, "^the input holds NaN"), (tmp_path / "film.npy", r"film\.npy: holds NaN or infinity")):
+        with pytest.raises(InputError, match=message):
+            explainer.explain(given, "grad-cam", 1)
 
 
 def test_pictures(resnet: Exported, tmp_path: Path) -> None:
