@@ -17,6 +17,8 @@ import psutil
 
 PAUSE = 0.1
 """Seconds between two looks at a process."""
+TABLE = re.compile(r"(?:^\|.*\n?)+", re.MULTILINE)
+"""A table of a page of Markdown."""
 Key = TypeVar("Key")
 Result = dict[str, Any]
 
@@ -106,7 +108,7 @@ def merged(page: str, number: int, head: str, rows: Mapping[str, str], order: Se
         rows: First cell -> the row that takes the place of the one that begins with it.
         order: First cells of the rows that come first; others follow as they stand.
     """
-    table = list(re.finditer(r"(?:^\|.*\n?)+", page, re.MULTILINE))[number]
+    table = list(TABLE.finditer(page))[number]
     kept = {cells(line)[0]: line for line in table[0].splitlines()[2:]}
     width = len(cells(head))
     all_rows = {name: padded(line, width) for name, line in (kept | dict(rows)).items()}

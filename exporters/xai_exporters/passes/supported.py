@@ -29,6 +29,7 @@ _ADVICE = {  # the beginning of a domain -> its owner, and what to do
 
 
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+CHANCE = "draws random numbers: each run gives other scores; export the network in evaluation mode"
 
 
 def _advice(domain: str, op: str) -> str:
@@ -60,10 +61,7 @@ def require_standard_ops(model: ir.Model) -> None:
         if node.domain not in ("", "ai.onnx"):
             raise GraphError(f"{place} is {node.domain}.{node.op_type}, {_advice(node.domain, node.op_type)}")
         if node.op_type in _RANDOM:
-            raise GraphError(
-                f"{place} is {node.op_type}, which draws random numbers: each run gives other scores; export the network in "
-                "evaluation mode"
-            )
+            raise GraphError(f"{place} is {node.op_type}, which {CHANCE}")
         if node.op_type.startswith(("Sequence", "Optional")) or node.op_type in (
             "ConcatFromSequence",
             "SplitToSequence",

@@ -25,6 +25,22 @@ def test_frozen_graph(tmp_path: Path) -> None:
     agree(network, images(3), NET.scores(images(3)))
 
 
+def test_inputs_that_nothing_reads(tmp_path: Path) -> None:
+    """A frozen graph keeps those of its training: names of files (type 7, text) and a switch (type 10)."""
+    unread = b""
+    for name, kind in (("files", 7), ("training", 10)):
+        dtype = wire.field(1, "dtype") + wire.field(2, wire.field(6, kind))
+        shape = wire.field(1, "shape") + wire.field(2, wire.field(7, b""))
+        unread += wire.field(
+            1, wire.field(1, name) + wire.field(2, "Placeholder") + wire.field(5, dtype) + wire.field(5, shape)
+        )
+    for place, graph in enumerate((unread + tensorflow.graph(NET), tensorflow.graph(NET) + unread)):
+        (tmp_path / f"{place}.pb").write_bytes(graph)
+        network = load_source(Request(tmp_path / f"{place}.pb"))
+        assert [value.name for value in network.proto.graph.input] == ["image:0"]
+        agree(network, images(3), NET.scores(images(3)))
+
+
 def test_saved_model(tmp_path: Path) -> None:
     """By its folder, or by the file in it."""
     folder = tensorflow.save(NET, tmp_path / "net")

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         _limits()
         known = _names(frontend, Path(file), Path(folder)) if task == "translate" else {}
         model = _read(frontend, file, weights)
+        _forget_unused(model)
         root = _rename(model, known) if frontend else ""
         if task == "run":
             _run(model, Path(folder))
@@ -107,6 +108,19 @@ def _read(frontend: str, file: str, weights: str) -> Any:
         return core.read_model(file, weights) if weights else core.read_model(file)
     except Exception as error:  # OpenVINO's types of errors are not documented
         raise SourceError(why_unread(error, frontend, file)) from None
+
+
+def _forget_unused(model: Any) -> None:
+    """Take out outputs that repeat an input, and inputs that nothing reads: a frozen graph keeps those of its training, such as
+    names of files, and OpenVINO's reader makes outputs of what is read by nothing."""
+    for result in model.get_results():
+        if result.input_value(0).get_node().get_type_name() == "Parameter" and len(model.outputs) > 1:
+            model.remove_result(result)
+    nodes = model.get_ops()
+    read = {node.input_value(i).get_node().get_name() for node in nodes for i in range(node.get_input_size())}
+    for parameter in model.get_parameters():
+        if parameter.get_name() not in read and len(model.inputs) > 1:
+            model.remove_parameter(parameter)
 
 
 def _reader(frontend: str, file: Path) -> Any:

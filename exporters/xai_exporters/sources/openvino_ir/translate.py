@@ -13,6 +13,7 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops, unique
 from ...graph.writing import IR_VERSION
 from ...passes.opset import OPSET
+from ...passes.supported import CHANCE
 from .bodies import whole
 from .constants import Constants, called, foldable, kind_of, known_sizes, readable
 from .layer import RULES, Layer, rules
@@ -21,6 +22,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps m
 
 _WHOLE = ("If", "Loop", "TensorIterator")
 _STATES = ("ReadValue", "Assign")
+_RANDOM = ("RandomUniform", "Multinomial")
 
 
 def translate(model: Any, limit: int, root: str = "") -> ir.Model:
@@ -104,6 +106,8 @@ class _Translation:
                 f"{called(node)}: has no equal in a bundle; a state between images can't be explained; "
                 "export the network without it"
             )
+        if kind in _RANDOM:
+            raise GraphError(f"{called(node)}: {CHANCE}")
         if kind in _WHOLE:
             self.values |= {(node.get_name(), i): value for i, value in enumerate(whole(self, node))}
             return

@@ -32,6 +32,11 @@ def four_bits(x: Any) -> Any:
     return o.convolution(x, o.multiply(o.convert(codes, "f32"), f32(0.1)), [1, 1], [0, 0], [0, 0], [1, 1])
 
 
+def multinomial(x: Any) -> Any:
+    drawn = o.multinomial(o.reduce_mean(x, ints(2, 3), False), ints(1).output(0), "i32", True, True)
+    return o.add(x, o.convert(drawn, "f32"))
+
+
 REFUSED: dict[str, tuple[Build, str, str]] = {
     "if": (if_, "If", "has no equal in a bundle; export the network with its branches resolved"),
     "four bits": (four_bits, "Constant", "elements of the type u4, .* convert the model with float or int8 weights"),
@@ -45,6 +50,11 @@ REFUSED: dict[str, tuple[Build, str, str]] = {
         lambda x: o.add(x, o.read_value(f32(0), "mine", ov.Type.f32, ov.PartialShape([]))),
         "ReadValue", "a state between images can't be explained",
     ),
+    "random": (
+        lambda x: o.add(x, o.random_uniform(ints(1, 3, 5, 7), f32(0), f32(1), "f32")),
+        "RandomUniform", "draws random numbers: each run gives other scores; export the network in evaluation mode",
+    ),
+    "multinomial": (multinomial, "Multinomial", "draws random numbers: each run gives other scores"),
 }  # fmt: skip
 
 
