@@ -12,7 +12,7 @@ from .backends.backend import Tensor, to_host
 from .baselines import as_input
 from .detections import Detection, detect
 from .errors import NonFiniteOutputError
-from .format.bundle import BY_SEED, DENSE, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
+from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
 from .matching import matched, row_shares
 from .methods.cam import spatial
@@ -47,6 +47,7 @@ class ForwardPass:
         self._network = network
         self.x = x
         self._beside_x = beside or {}
+        self._follows = False
         self.regions = regions or Regions.whole(network.manifest, len(x))
         self.batch_size = network.batch_size
         self.image_size = network.manifest.input.size
@@ -80,14 +81,28 @@ class ForwardPass:
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Every output of the tail on the host, by tensor name; `logits` among them."""
         network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
+        if self._follows:  # the tail would choose rows anew
+            graphs, count = network.manifest.graphs.items(), len(self.x)
+            role = min((g.start != "image", role) for role, g in graphs if g.propagated is not None)[1]
+            zeros = self.regions.shaped(np.zeros((count, self.regions.entries), np.float32))
+            self._run_back(role, np.full(count, BY_SEED, np.int64), zeros)
+            return self.__dict__["outputs"]  # type: ignore[no-any-return]
         results = network.run(network.manifest.scoring, feeds, network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @lazy
     def rows(self) -> Array:
-        """The rows of a detector, [n,entries,rows] float32."""
+        """The rows of a detector, [n,entries,rows] float32. The same run gives the places that its TopK chose."""
         network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
-        return network.scores(network.manifest.scoring, feeds, DENSE)
+        results = network.run(network.manifest.scoring, feeds, [DENSE, *network.choices])
+        self.__dict__.setdefault("_chosen", {name: to_host(results[name]) for name in network.choices})
+        return network.checked(to_host(results[DENSE]))
+
+    @lazy
+    def _chosen(self) -> dict[str, NDArray[Any]]:
+        """The places that a detector's TopK chose: what propagates back goes to these rows."""
+        _ = self.rows  # whose run gives them
+        return self.__dict__["_chosen"]  # type: ignore[no-any-return]
 
     @lazy
     def _detections(self) -> list[list[Detection]]:
@@ -292,13 +307,17 @@ class ForwardPass:
         """The forward pass of other inputs [b, ...], with the regions of the images that they are made of."""
         regions = self.regions.rows(image)
         inputs = x.astype(self._network.manifest.input.dtype, copy=False)
-        return ForwardPass(self._network, inputs, regions, self._rows_beside(image))
+        other = ForwardPass(self._network, inputs, regions, self._rows_beside(image))
+        if self._network.choices:  # a row stays what it is in the image
+            other._follows = True
+            other.__dict__["_chosen"] = {name: places[image] for name, places in self._chosen.items()}
+        return other
 
     def of_regions(self, regions: Regions) -> ForwardPass:
         """The same images with other regions; the head does not run again."""
         other = ForwardPass(self._network, self.x, regions, self._beside_x)
         other.sizes = self.sizes
-        for known in ("_head", "rows", "_detections"):
+        for known in ("_head", "rows", "_chosen", "_detections"):
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]
         return other
@@ -325,6 +344,8 @@ class ForwardPass:
         image: dict[str, Tensor] = {network.manifest.input.name: self.x, **self._beside_x}
         taken = {port.name for port in graph.takes}
         feeds = image if graph.start == "image" else {name: t for name, t in self._head.items() if name in taken}
+        if any(name.startswith(CHOICE) for name in taken):
+            feeds = {**feeds, **self._chosen}
         feeds |= {TARGET: target, SEED: seed, **self.regions.feeds()}
         assert graph.propagated is not None  # methods ask for graphs that propagate back
         gives = {port.name for port in graph.gives}
@@ -332,7 +353,7 @@ class ForwardPass:
         names = [name for name in named if name in gives]
         # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
         missing = () if "outputs" in self.__dict__ else network.tail_outputs
-        proving = role not in network.proven
+        proving = role not in network.proven and not self._follows
         # `missing` holds the logits. Without it, they are fetched only if this graph is still to be compared.
         results = network.run(role, feeds, [*names, *(missing or (LOGITS,) * proving)])
         if missing:

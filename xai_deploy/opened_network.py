@@ -84,6 +84,7 @@ class OpenedNetwork:
         if any(port.name == SHARES for port in manifest.graphs[manifest.scoring].gives):
             given.append(SHARES)
         self.tail_outputs = tuple(dict.fromkeys(given))
+        self.choices = self.manifest.choices
 
     @property
     def levels(self) -> tuple[OpenedNetwork, ...]:

@@ -27,6 +27,7 @@ from .further_inputs import FurtherInputs
 from .graphs import (
     ACTIVATION,
     BY_SEED,
+    CHOICE,
     DENSE,
     FULL_GRADIENT,
     GRADIENT,
@@ -69,6 +70,7 @@ from .signature import LIMIT, Signature, TrustedKey, signature_path
 __all__ = [
     "ACTIVATION",
     "BY_SEED",
+    "CHOICE",
     "DENSE",
     "FORMAT",
     "FULL_GRADIENT",

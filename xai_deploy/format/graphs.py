@@ -21,6 +21,7 @@ RELEVANCE = "relevance"
 FULL_GRADIENT = "full_gradient"
 SALIENCY = "saliency_map"
 OWN_MAP = "own_map"
+CHOICE = "choice/"  # prefix of the places that a detector's TopK chose
 RESERVED = (
     ACTIVATION,
     LOGITS,

@@ -34,7 +34,8 @@ weights of R regions for each image. `logits` and `seed` are then [N,R,classes]:
 at all positions, and `region_probabilities` [N,R,classes] is that of the probabilities.
 
 The rows of a detector are such positions, [N,entries,rows]; `where` is [N,R,rows] and mostly picks one row. A graph with a tail
-also gives `dense_scores` [N,entries,rows], of which detections are made.
+also gives `dense_scores` [N,entries,rows], of which detections are made. If it chooses rows by TopK, it gives the places that it
+chose, too, `choice/NAME` int64, and the graphs that propagate back take them: a row stays what it is.
 
 What each graph takes and gives is recorded as its ports. If `batch` is "one", N is 1 in every graph of the bundle.
 """
@@ -49,7 +50,7 @@ from typing import Literal
 
 from ..foundation import schema
 from .further_inputs import FurtherInputs
-from .graphs import ACTIVATION, LOGITS, NETWORK, WHERE, Graph, Port
+from .graphs import ACTIVATION, CHOICE, LOGITS, NETWORK, WHERE, Graph, Port
 from .image_input import Input
 from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_at
 from .randomised import Randomised
@@ -256,6 +257,11 @@ class Manifest:
     def scoring(self) -> str:
         """The role whose graph gives the logits and the network's outputs: the last of `parts`."""
         return self.parts[-1]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names of the places that a detector's TopK chose; see the module's docstring."""
+        return tuple(port.name for port in self.graphs[self.scoring].gives if port.name.startswith(CHOICE))
 
     @property
     def network(self) -> str:

@@ -339,6 +339,11 @@ def why_no_score(score: str, manifest: Manifest) -> str | None:
         return "score 'softmax' is for classes; give score='logit'" if score == "softmax" else None
     if manifest.scores.kind == "rows" and score == "softmax":
         return "score 'softmax' is for classes; a detection is matched (score='probability') or read by its logit (score='logit')"
+    if manifest.scores.kind == "rows" and score == "logit" and manifest.choices:
+        return (
+            "this network chooses its rows anew in each run (TopK), so that the logit of a row can't be followed; "
+            "score='probability' looks for the same detection"
+        )
     if score == "softmax" and manifest.classes == 1:
         return "score 'softmax' is always 1 for a network of one class; give score='logit'"
     if score == "probability" and not has_probabilities(manifest.activation, manifest.classes):

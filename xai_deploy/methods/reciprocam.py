@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ..format.bundle import Manifest
 from .cam import class_scores
-from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, score_explained
+from .method import Array, Forward, Index, Method, Seed, methods, require_varying_score, score_explained, why_no_score
 
 # along one axis, sum 1; its product over two axes is the authors' 3x3 `gaussian`, [[1,2,1],[2,4,2],[1,2,1]]/16
 _KERNEL = np.array([1, 2, 1], dtype=np.float32) / 4
@@ -47,6 +48,10 @@ class ReciproCam(Method):
     passes: ClassVar[str] = "1, or a tail per position"
     roles: ClassVar[Mapping[str, str]] = {}
     by_position: ClassVar[bool] = True
+
+    def why_not(self, manifest: Manifest) -> str | None:
+        """See `Method.why_not`."""
+        return why_no_score(self.score, manifest)
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,h,w]; see `Method.maps`."""

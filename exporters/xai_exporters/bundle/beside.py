@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.format.bundle import (
+    CHOICE,
     PREDICTED,
     REFERENCE,
     ROW,
@@ -39,12 +40,13 @@ def forward(
         level: Of several layers the one whose own tail is run.
 
     Returns:
-        What the last graph takes, the image among it; and what it gives.
+        What the last graph takes, the image among it, and the places that it chose; and what it gives.
     """
     between = {**network_inputs(manifest, x), **beside(manifest.graphs[manifest.scoring], len(x), manifest.scores.rows)}
     for role in manifest.parts[:-1]:
         between |= run(role, between)
-    return between, run(role_at(manifest.scoring, level), between)
+    results = run(role_at(manifest.scoring, level), between)
+    return {**{name: value for name, value in results.items() if name.startswith(CHOICE)}, **between}, results
 
 
 def results_back(graph: Graph, results: Arrays) -> list[NDArray[Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, instability, said
-from xai_deploy.format.bundle import LOGITS, SEED, TARGET, Manifest, fused_method, role_at
+from xai_deploy.format.bundle import CHOICE, LOGITS, SEED, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
 from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 
@@ -23,6 +23,7 @@ from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
+from .chosen import choosing_roles, pinned, worst_choice
 from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
@@ -33,6 +34,8 @@ _DECIDED = 0.1
 adds several times as much."""
 _LARGE = 0.05
 """The part of the largest logit from which on it is measured what rounding alone does to a network of integers."""
+_CHOICE = 1e-3
+"""How much lower, as a share of the largest value, the values are that another runtime's TopK takes at most."""
 _OTHER_MAP = 0.5
 """The part of a map's largest value from which on codes that fall to the other side do not explain a difference."""
 
@@ -70,21 +73,33 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     wrong: dict[str, str] = {}
     rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
+    chosen: Arrays = {}
     for runtime, opened in (("ONNX Runtime without optimisations", _exactly), *_runtimes()):
         try:
-            between, tail = _head_and_tail(opened, contents, manifest, image)
+            between, tail = _head_and_tail(opened, contents, manifest, image, chosen)
         except GraphError as error:
             log.warning("not verified on %s: %s", runtime, error)
             continue
         if first is None:
             first, reference = tail[LOGITS], runtime
+            # OpenVINO takes NumPy's int64, and not its longlong, which ONNX Runtime gives
+            chosen = {name: value.astype(np.int64) for name, value in tail.items() if name.startswith(CHOICE)}
+            if chosen:  # from here on all graphs take these
+                contents = {
+                    **contents,
+                    **{f"{role}.onnx": pinned(contents[f"{role}.onnx"]) for role in choosing_roles(manifest)},
+                }
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
         if opened is _exactly:
             continue
+        if (apart := worst_choice(tail)) > _CHOICE:
+            raise VerificationError(
+                f"{runtime} chooses other rows (TopK) than {reference}: their values are {apart:.1e} of the largest one lower"
+            )
         if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
             apart = float(np.abs(tail[LOGITS].astype(np.float64) - first).max())
-            moved = _moved_by_rounding(contents, manifest, image)
+            moved = _moved_by_rounding(contents, manifest, image, chosen)
             if moved <= _DECIDED * apart:
                 raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
             changed = "the image or a scale" if manifest.logits_step else "the image"
@@ -111,7 +126,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             if how is not None:
                 wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
             elif role not in wrong:
-                rounding.add(role, results, given, lambda role=role: _exactly(contents[f"{role}.onnx"], role))  # type: ignore[misc]
+                rounding.add(role, results, given, partial(_exactly, contents[graph.file], role))
     return Checked(wrong, rounding.shares())
 
 
@@ -177,7 +192,7 @@ def with_precision(
             plain = partial(_logits, partial(_plain_openvino, fixed=fixed), contents, manifest, images)
             _warn_of_defaults(runtime, plain, exact, own + step, fixed)
     manifest = replace(manifest, logits_step=step)
-    own = _moved_by_rounding(contents, manifest, images) if noise > _LARGE * largest else 0.0
+    own = _moved_by_rounding(contents, manifest, images, {}) if noise > _LARGE * largest else 0.0
     extensions[NOISE] = said(noise, largest, own)
     manifest = replace(manifest, extensions=extensions)
     if (unstable := instability(manifest)) is not None:
@@ -218,29 +233,41 @@ def _warn_of_defaults(
 
 
 def _logits(
-    opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]
+    opened: Open,
+    contents: Mapping[str, OnnxFile],
+    manifest: Manifest,
+    images: NDArray[Any],
+    chosen: Arrays | None = None,
 ) -> NDArray[np.float64]:
-    """The logits that head and tail give for some images, one at a time, [n,classes]."""
+    """The logits that head and tail give for some images, one at a time, [n,classes]; `chosen`: what a pinned tail takes."""
     graphs = {role: opened(contents[f"{role}.onnx"], f"the {role}") for role in manifest.parts}
-    rows = [
-        forward(manifest, lambda role, feeds: graphs[role](feeds), images[i : i + 1])[1][LOGITS]
-        for i in range(len(images))
-    ]
+    rows = []
+    for i in range(len(images)):
+        own = {name: places[i : i + 1] for name, places in (chosen or {}).items()}
+        run_role = lambda role, feeds, own=own: graphs[role]({**feeds, **own})  # noqa: E731
+        rows.append(forward(manifest, run_role, images[i : i + 1])[1][LOGITS])
     return np.concatenate(rows).astype(np.float64)
 
 
 def _head_and_tail(
-    opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]
-) -> tuple[Arrays, Arrays]:
-    """What the tail takes for an input, and what it gives."""
-    return forward(manifest, lambda role, feeds: opened(contents[f"{role}.onnx"], f"the {role}")(feeds), image)
+    opened: Open, contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any], chosen: Arrays
+) -> tuple[dict[str, NDArray[Any]], Arrays]:
+    """What the tail takes for an input, the places that TopK chose among it, and what it gives."""
+
+    def run_role(role: str, feeds: Arrays) -> Arrays:
+        return opened(contents[f"{role}.onnx"], f"the {role}")({**feeds, **chosen})
+
+    between, results = forward(manifest, run_role, image)
+    return {**between, **chosen}, results
 
 
-def _moved_by_rounding(contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any]) -> float:
+def _moved_by_rounding(
+    contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any], chosen: Arrays
+) -> float:
     """How far rounding moves the logits on ONNX Runtime, at most."""
 
     def logits(opened: Open) -> LogitsOf:
-        return lambda graphs, x: _logits(opened, graphs, manifest, x)
+        return lambda graphs, x: _logits(opened, graphs, manifest, x, chosen)
 
     parts = {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
     by_scales = moved_by_scales(logits(_exactly), parts, images) if manifest.logits_step else 0.0

@@ -16,6 +16,7 @@ from xai_deploy.constant_maps import CUT_OFF, NEGATIVE, why_constant
 from xai_deploy.faithful import HALF
 from xai_deploy.format.bundle import (
     ACTIVATION,
+    CHOICE,
     LOGITS,
     PIXEL_LOGITS,
     PREDICTED,
@@ -37,6 +38,7 @@ from ..graph.measure import OnnxFile, open_session, run, run_single
 from ..sources import TrainedNetwork
 from ..sources.further import further_of
 from .beside import asked, beside, forward, network_inputs, noise_images, results_back
+from .chosen import choosing_roles, chosen_names, pinned, with_choices, worst_choice
 from .framework import moved_by_rounding, of_sigmoids, relative_difference, verify_framework
 
 log = logging.getLogger(__name__)
@@ -77,24 +79,33 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     spec, tolerance = manifest.input, 2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]
     images = noise_images(spec, 3)
     tensors = {output.name: output.tensor for output in manifest.outputs}
-    original = open_session(source.SerializeToString(), "the source")
+    following = with_choices(source, chosen_names(manifest))
+    original = open_session((source if following is None else following).SerializeToString(), "the source")
     given = [network_inputs(manifest, images[i : i + 1]) for i in range(3)]
     expected = [run_single(original, feeds.pop(spec.name), feeds) for feeds in given]
     del original  # each session holds the weights
+    names = () if following is None else chosen_names(manifest)
+    chosen = {f"{CHOICE}{name}": np.concatenate([e[name] for e in expected]) for name in names}
+    follows = tuple(choosing_roles(manifest)) if chosen else ()
     levels = range(len(manifest.layers))
     roles = [*manifest.parts, *(role_at(manifest.scoring, level) for level in levels[1:])]
-    sessions = {role: open_session(bundle.graph(role), f"the {role}") for role in roles}
+    graphs = {role: pinned(bundle.graph(role)) if role in follows else bundle.graph(role) for role in roles}
+    sessions = {role: open_session(graph, f"the {role}") for role, graph in graphs.items()}
 
-    def parts(x: NDArray[Any], level: int = 0) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
-        return forward(manifest, lambda role, feeds: _run(sessions[role], feeds, f"the {role}"), x, level)
+    def parts(
+        x: NDArray[Any], level: int = 0, rows: slice = slice(None)
+    ) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+        own = {name: places[rows] for name, places in chosen.items()}
+        return forward(manifest, lambda role, feeds: _run(sessions[role], {**feeds, **own}, f"the {role}"), x, level)
 
     # one at a time first: a difference here comes from the cut, not from the batch
-    singles = [parts(images[i : i + 1], level)[1] for level in levels for i in range(3)]
+    singles = [parts(images[i : i + 1], level, slice(i, i + 1))[1] for level in levels for i in range(3)]
     worst = max(
         relative_difference(got[tensor], want[name], name)
         for got, want in zip(singles, expected * len(levels), strict=True)
         for name, tensor in tensors.items()
     )
+    worst = max(worst, *(worst_choice(got) for got in singles))
     allowed = max(tolerance, _rounding(source))
     if worst > allowed:
         raise VerificationError(

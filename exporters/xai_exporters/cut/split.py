@@ -6,7 +6,7 @@ together: it starts at the layers that lie after no other one, and computes the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -19,6 +19,7 @@ from ..graph.measure import batch_of
 from ..graph.reading import descendants
 from ..graph.writing import rename
 from ..passes.clean import CleanGraph
+from .chosen import choices, give
 from .plan import Cut, as_given, passed, side_tensors
 from .regions import REGIONS, add_regions
 from .scores.logits import Logits
@@ -34,6 +35,7 @@ class Parts:
         tensors: For each of the network's own outputs the tail's tensor that holds it.
         further: The tails of the further layers.
         joint: The tail for all layers together; it holds a tensor under the name of each activation.
+        chosen: The names of the places that the first tail gives, see `chosen.give`.
     """
 
     head: ir.Graph
@@ -41,6 +43,7 @@ class Parts:
     tensors: dict[str, str]
     further: tuple[ir.Graph, ...] = ()
     joint: ir.Graph | None = None
+    chosen: tuple[str, ...] = ()
 
 
 def split(clean: CleanGraph, cut: Cut, logits: Logits, further: Sequence[Cut] = ()) -> Parts:
@@ -59,7 +62,10 @@ def split(clean: CleanGraph, cut: Cut, logits: Logits, further: Sequence[Cut] = 
     tail, tensors = _tail(clean, logits, [cut], cut.sides)
     tails = tuple(_tail(clean, logits, [other], other.sides)[0] for other in further)
     joint = _joint(clean, logits, cuts) if further else None
-    return Parts(head, tail, tensors, tails, joint)
+    chosen = () if logits.scores.rows is None else tuple(choices(tail))
+    for graph in (tail, *tails, *(() if joint is None else (joint,))):
+        give(graph, clean.shapes.two, batch_of(clean.graph.inputs[0]), chosen)
+    return Parts(head, tail, tensors, tails, joint, chosen)
 
 
 def _head(clean: CleanGraph, cuts: Sequence[Cut]) -> ir.Graph:
@@ -196,7 +202,13 @@ def _take_activations(
     return outputs
 
 
-def whole(clean: CleanGraph, cut: Cut | None, logits: Logits, further: ir.Value | None = None) -> Parts:
+def whole(
+    clean: CleanGraph,
+    cut: Cut | None,
+    logits: Logits,
+    further: ir.Value | None = None,
+    chosen: Collection[str] | None = None,
+) -> Parts:
     """The network uncut: image -> `logits` and the network's outputs, with the names that they have in the tail.
 
     Args:
@@ -204,6 +216,7 @@ def whole(clean: CleanGraph, cut: Cut | None, logits: Logits, further: ir.Value 
         cut: Where it is cut; None if the bundle holds no cut.
         logits: What is explained.
         further: A tensor that becomes the last output, under its own name.
+        chosen: The places of a detector's TopK that it gives; None: all.
     """
     graph = clean.graph
     ends = list(dict.fromkeys([logits.value, *graph.outputs, *([] if further is None else [further])]))
@@ -213,7 +226,9 @@ def whole(clean: CleanGraph, cut: Cut | None, logits: Logits, further: ir.Value 
     tensors = _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
     if further is not None and copied[further] not in copy.outputs:
         copy.outputs.append(copied[further])
-    return Parts(copy, copy, tensors)
+    names = () if logits.scores.rows is None else tuple(choices(copy) if chosen is None else chosen)
+    give(copy, clean.shapes.two, batch_of(graph.inputs[0]), names)
+    return Parts(copy, copy, tensors, chosen=names)
 
 
 def _finish_outputs(

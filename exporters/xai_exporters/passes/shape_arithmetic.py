@@ -54,6 +54,7 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
                 replacement = emit.node(
                     "Add", [scaled, emit.constant(offset, f"{node.name}/offset")], f"{node.name}/affine"
                 )
+            shapes.alias(str(replacement.name), output)  # its own Shape may be asked for, too
             output.replace_all_uses_with(replacement, replace_graph_outputs=True)
             graph.remove(node, safe=True)
             changed = True

@@ -46,7 +46,7 @@ class Material:
     @cached_property
     def whole(self) -> ir.Graph:
         """Image -> `logits` and the network's outputs, uncut."""
-        return whole(self.clean, self.cut, self.logits).tail
+        return whole(self.clean, self.cut, self.logits, chosen=self.parts.chosen).tail
 
     @property
     def layer(self) -> Cut:

@@ -42,7 +42,7 @@ def _build(material: Material, name: str) -> ir.Graph:
     if not fits or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
         said = ", ".join("?" if d is None else str(d) for d in clean.shapes.dims(value)[1:])
         raise GraphError(f"--map {name}: the tensor has shape [N, {said}]; a map is floats [N, 1, h, w] or [N, h, w]")
-    graph = whole(clean, material.cut, material.logits, value).tail
+    graph = whole(clean, material.cut, material.logits, value, ()).tail
     [last] = [v for v in graph.outputs if v.name == value.name] or [graph.outputs[-1]]
     emit = Emitter(graph, OWN_MAP)
     flat = emit.node("Reshape", [last, emit.ints([-1, *sizes], "shape")], "reshaped")

@@ -32,6 +32,7 @@ from ..backward.precision import narrow_outputs, widen
 from ..backward.recurrent import unroll
 from ..backward.rules import FLOATS, RuleTable, Table, floats_of
 from ..backward.walker import propagate
+from ..cut.chosen import copied, taking
 from ..errors import GraphError
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import Measured, batch_of, measure
@@ -262,9 +263,9 @@ def backward_graph(
         raise GraphError(
             f"the input is called {forward.inputs[0].name!r}, as an input that the gradient needs; rename it"
         )
-    graph = ir.convenience.extract(forward, forward.inputs, forward.outputs)
-    for copy, value in zip((*graph.inputs, *graph.outputs), (*forward.inputs, *forward.outputs), strict=True):
-        copy.shape, copy.type = value.shape, value.type
+    if start is by_target_and_seed:  # other starts make graphs that choose for themselves
+        forward = taking(forward)
+    graph = copied(forward)
     prepare(graph)
     ends = ends or Layers(name, layers)
     _free(graph, (TARGET, SEED, *ends.names))

@@ -44,7 +44,23 @@ def constant_shape() -> ModelProto:
     return b.model(b("Div", mean, b("ReduceMean", size, b.weight([0]), keepdims=1), out="scores"))
 
 
-MODELS: list[Callable[[], ModelProto]] = [o.shape_flatten, expand_by_shape, folded_batch, constant_shape]
+def shape_of_a_shape() -> ModelProto:
+    """As many ones as the image has dimensions, by Shape(Shape(x)); transformers' Deformable DETR asks so for a mask."""
+    b = o.Build()
+    shape = b("Shape", b.features())
+    ones = b("Expand", b.weight([1]), b("Shape", shape))
+    mean = b("Flatten", b("ReduceMean", "image", b.weight([1, 2, 3])))
+    size = b("ReduceSum", b("Cast", b("Mul", shape, ones), to=o.FLOAT), b.weight([0]))
+    return b.model(b("Mul", mean, size, out="scores"))
+
+
+MODELS: list[Callable[[], ModelProto]] = [
+    o.shape_flatten,
+    expand_by_shape,
+    folded_batch,
+    constant_shape,
+    shape_of_a_shape,
+]
 
 
 @pytest.mark.parametrize("build", MODELS)

@@ -220,3 +220,40 @@ class Detr(nn.Module):
     def rows(self, x: Tensor) -> Tensor:
         """See `Heads`."""
         return torch.cat(self(x), 2).transpose(1, 2)
+
+
+class Queries(nn.Module):
+    """The six best of 24 positions attend to each other (RT-DETR, Deformable DETR in two stages): logits [N,6,C], boxes [N,6,4].
+
+    Many positions are equally good: which of them are taken, and in what order, is up to the runtime.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Pyramid()
+        self.rank, self.score, self.box = nn.Linear(16, 1), nn.Linear(16, CLASSES), nn.Linear(16, 4)
+        y, x = torch.meshgrid(torch.arange(4) / 4, torch.arange(6) / 6, indexing="ij")
+        self.register_buffer("centres", torch.stack([x.flatten(), y.flatten()], 1) + torch.tensor([1 / 12, 1 / 8]))
+
+    def of(self, tokens: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and boxes from all positions [N,24,16] and those that were chosen [N,6]."""
+        read = tokens.gather(1, chosen[..., None].expand(-1, -1, 16))
+        mixed = (read @ read.transpose(1, 2)).softmax(2) @ read + read
+        box = self.box(mixed)
+        centre = self.centres[chosen] + 0.02 * box[..., :2].tanh()  # type: ignore[index]
+        return self.score(mixed), torch.cat([centre, 0.3 * box[..., 2:].sigmoid()], 2)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """[N,24,16]."""
+        tokens: Tensor = self.body(x)[1].flatten(2).transpose(1, 2)
+        return tokens
+
+    def forward(self, x: Tensor) -> Any:
+        """The outputs."""
+        tokens = self.tokens(x)
+        return self.of(tokens, self.ranks(tokens).topk(6, 1).indices)
+
+    def ranks(self, tokens: Tensor) -> Tensor:
+        """How good a position is, [N,24]: a whole number."""
+        ranks: Tensor = (1e2 * self.rank(tokens)[..., 0]).floor()
+        return ranks
