@@ -43,6 +43,12 @@ def pinned(model: OnnxFile) -> bytes:
     return to_bytes(make_model(loaded.graph))
 
 
+def all_pinned(contents: Mapping[str, OnnxFile], manifest: Manifest) -> dict[str, OnnxFile]:
+    """A bundle's graphs, by the names of their files, with pinned ones in place of those that choose."""
+    roles = choosing_roles(manifest)
+    return {**contents, **{f"{role}.onnx": pinned(contents[f"{role}.onnx"]) for role in roles}}
+
+
 def worst_choice(results: Arrays) -> float:
     """How far the values at the given places are from a pinned tail's own largest values, as a share of the largest magnitude."""
     apart = 0.0

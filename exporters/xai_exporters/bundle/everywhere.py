@@ -23,7 +23,7 @@ from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
-from .chosen import choosing_roles, pinned, worst_choice
+from .chosen import all_pinned, worst_choice
 from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
@@ -84,30 +84,13 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             first, reference = tail[LOGITS], runtime
             # OpenVINO takes NumPy's int64, and not its longlong, which ONNX Runtime gives
             chosen = {name: value.astype(np.int64) for name, value in tail.items() if name.startswith(CHOICE)}
-            if chosen:  # from here on all graphs take these
-                contents = {
-                    **contents,
-                    **{f"{role}.onnx": pinned(contents[f"{role}.onnx"]) for role in choosing_roles(manifest)},
-                }
+            contents = all_pinned(contents, manifest)  # from here on all graphs take these
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
         if opened is _exactly:
             continue
-        if (apart := worst_choice(tail)) > _CHOICE:
-            raise VerificationError(
-                f"{runtime} chooses other rows (TopK) than {reference}: their values are {apart:.1e} of the largest one lower"
-            )
-        if (how := how_wrong(tail[LOGITS], first, manifest)) is not None:
-            apart = float(np.abs(tail[LOGITS].astype(np.float64) - first).max())
-            moved = _moved_by_rounding(contents, manifest, image, chosen)
-            if moved <= _DECIDED * apart:
-                raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
-            changed = "the image or a scale" if manifest.logits_step else "the image"
-            raise VerificationError(
-                f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if {changed} "
-                f"changes by 1e-7 of itself, and {runtime} differs from {reference} by {apart:.3g} (the largest is "
-                f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
-            )
+        moved = partial(_moved_by_rounding, contents, manifest, image, chosen)
+        _compare_scores(runtime, tail, reference, first, manifest, moved)
         # a seed of zeros adds nothing to the class asked about
         feeds = {**between, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
         feeds[TARGET] = asked(manifest, tail[LOGITS])
@@ -128,6 +111,31 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             elif role not in wrong:
                 rounding.add(role, results, given, partial(_exactly, contents[graph.file], role))
     return Checked(wrong, rounding.shares())
+
+
+def _compare_scores(
+    runtime: str, tail: Arrays, reference: str, first: NDArray[Any], manifest: Manifest, moved_by: Callable[[], float]
+) -> None:
+    """Compare a runtime's logits, and the rows that its TopK choose, with those of the reference.
+
+    Raises:
+        VerificationError: They differ; the message says how, and whether rounding explains it.
+    """
+    if (lower := worst_choice(tail)) > _CHOICE:
+        raise VerificationError(
+            f"{runtime} chooses other rows (TopK) than {reference}: values differ by {lower:.1e} of the largest one"
+        )
+    if (how := how_wrong(tail[LOGITS], first, manifest)) is None:
+        return
+    apart, moved = float(np.abs(tail[LOGITS].astype(np.float64) - first).max()), moved_by()
+    if moved <= _DECIDED * apart:
+        raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
+    changed = "the image or a scale" if manifest.logits_step else "the image"
+    raise VerificationError(
+        f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if {changed} "
+        f"changes by 1e-7 of itself, and {runtime} differs from {reference} by {apart:.3g} (the largest is "
+        f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
+    )
 
 
 def _examine(

@@ -79,18 +79,9 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     spec, tolerance = manifest.input, 2e-2 if HALF in manifest.extensions else TOLERANCES[manifest.target.dtype]
     images = noise_images(spec, 3)
     tensors = {output.name: output.tensor for output in manifest.outputs}
-    following = with_choices(source, chosen_names(manifest))
-    original = open_session((source if following is None else following).SerializeToString(), "the source")
-    given = [network_inputs(manifest, images[i : i + 1]) for i in range(3)]
-    expected = [run_single(original, feeds.pop(spec.name), feeds) for feeds in given]
-    del original  # each session holds the weights
-    names = () if following is None else chosen_names(manifest)
-    chosen = {f"{CHOICE}{name}": np.concatenate([e[name] for e in expected]) for name in names}
-    follows = tuple(choosing_roles(manifest)) if chosen else ()
+    expected, chosen = _expected(source, manifest, images)
     levels = range(len(manifest.layers))
-    roles = [*manifest.parts, *(role_at(manifest.scoring, level) for level in levels[1:])]
-    graphs = {role: pinned(bundle.graph(role)) if role in follows else bundle.graph(role) for role in roles}
-    sessions = {role: open_session(graph, f"the {role}") for role, graph in graphs.items()}
+    sessions = _sessions(bundle, bool(chosen))
 
     def parts(
         x: NDArray[Any], level: int = 0, rows: slice = slice(None)
@@ -131,6 +122,27 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     moved = partial(moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
     further = further_of(network.proto.graph, network_inputs(manifest, images), spec.name)
     return Verified(worst, verify_framework(network, images, further, named, tolerance, of_sigmoids(source), moved))
+
+
+def _sessions(bundle: Bundle, pins: bool) -> dict[str, Any]:
+    """The opened parts of the network; `pins`: those that choose take their choices."""
+    manifest = bundle.manifest
+    roles = [*manifest.parts, *(role_at(manifest.scoring, level) for level in range(1, len(manifest.layers)))]
+    follows = tuple(choosing_roles(manifest)) if pins else ()
+    graphs = {role: pinned(bundle.graph(role)) if role in follows else bundle.graph(role) for role in roles}
+    return {role: open_session(graph, f"the {role}") for role, graph in graphs.items()}
+
+
+def _expected(
+    source: onnx.ModelProto, manifest: Manifest, images: NDArray[Any]
+) -> tuple[list[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+    """What the source gives for each image, and the places that its TopK choose, [n, ...], if the bundle's do."""
+    following = with_choices(source, chosen_names(manifest))
+    original = open_session((source if following is None else following).SerializeToString(), "the source")
+    given = [network_inputs(manifest, images[i : i + 1]) for i in range(len(images))]
+    expected = [run_single(original, feeds.pop(manifest.input.name), feeds) for feeds in given]
+    names = () if following is None else chosen_names(manifest)
+    return expected, {f"{CHOICE}{name}": np.concatenate([e[name] for e in expected]) for name in names}
 
 
 def _rounding(source: onnx.ModelProto) -> float:
