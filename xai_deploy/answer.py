@@ -221,6 +221,11 @@ def prediction(explainer: Explainer, logits: Array, shares: Array | None = None)
     ]
 
 
+def detected(explainer: Explainer, found: Sequence[Detection]) -> list[dict[str, Any]]:
+    """Detections of one image as a prediction, for JSON."""
+    return [{**one.as_json(label(explainer, one.index)), "probability": one.score, "logit": None} for one in found]
+
+
 def predicted(
     explainer: Explainer, explanation: Explanation, image: int, answers: Sequence[Answer]
 ) -> list[dict[str, Any]]:
@@ -233,8 +238,7 @@ def predicted(
         answers: All answers about that image; they name the numbers.
     """
     if explainer.network.kind == "rows":
-        found = explanation.detections[image][:BEST]
-        return [{**one.as_json(label(explainer, one.index)), "probability": one.score, "logit": None} for one in found]
+        return detected(explainer, explanation.detections[image][:BEST])
     if explainer.network.kind != "vector":
         return prediction(explainer, explanation.logits[image], _shares(explanation, image))
     rows = {answer.caption: answer for answer in answers}

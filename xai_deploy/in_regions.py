@@ -178,5 +178,8 @@ def shares_of(scored: Sequence[Scored]) -> Array | None:
 
 
 def rows_of(scored: Sequence[Scored]) -> tuple[tuple[int, ...], ...]:
-    """The rows of a detector that are explained in each image of all chunks; none for other networks."""
-    return tuple(tuple(map(int, image)) for one in scored if one.rows is not None for image in one.rows)
+    """The rows of a detector that are explained in each image of all chunks, each once; none for other networks.
+
+    An image with one region beside images with two repeats it.
+    """
+    return tuple(tuple(dict.fromkeys(map(int, image))) for one in scored if one.rows is not None for image in one.rows)

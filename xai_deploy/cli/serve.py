@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from .. import backend_names
+from ..detections import DetectionLimits
 from ..errors import NotApplicableError, OptionError
 from ..explainer import Explainer
 from ..images import transparency
@@ -58,6 +59,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         cache=arguments.cache,
         trusted_key=arguments.trusted_key,
+        detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
     )
     models = Models(paths, opened, partial(served, requests=methods), limits)
     listening = Listening(arguments.host, arguments.port, arguments.grpc_port, arguments.drain, arguments.watch)
@@ -182,6 +184,7 @@ def _parser() -> Parser:
     add("--drain", type=_from_zero, default=0.0, metavar="S", help=drain)
     watch = "look for changed bundles every S seconds, and replace them while requests run (default: on SIGHUP)"
     add("--watch", type=_seconds, metavar="S", help=watch)
+    parser.add_detections()
     add_records(parser)
     parser.add_trusted_key()
     parser.add_common()

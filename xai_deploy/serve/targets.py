@@ -6,6 +6,8 @@
 | 281, "tabby cat", "cat vs dog", "not cat", "cat vs top3", "road@120,40,60,60", "#3" | as on the command line |
 | [0.5, 0, -0.5, ...] | the weight of each class |
 | {"class": "road", "where": [x, y, width, height] or [[x, y], ...] or "all" or "predicted" or {"b64": mask.png}} | a region |
+| "box 0", "car#1", "@120,40,60,60", "car@120,40,60,60", "car:left", "box 0 vs box 1" | of a detector: as on the command line |
+| {"class": "car", "number": 1, "near": [x, y, width, height], "part": "left"} | of a detector: the same, or some of these |
 | {"like": {"b64": other.jpg} or [numbers]} | how alike the image is to another, or to an embedding |
 | {"not": target}, {"target": target, "versus": target} | the other direction, a contrast |
 """
@@ -23,10 +25,11 @@ from .. import images
 from ..errors import TargetError
 from ..explainer import Explainer
 from ..images.read import InMemory
-from ..targets import Contrast, Like, Not, Region, read
+from ..targets import Box, Contrast, Like, Not, Region, read
 from .limits import Limits
 from .pictures import decoded, from_base64
 
+_BOX = {"class", "number", "near", "part"}
 _KEYS = ({"class"}, {"class", "where"}, {"where"}, {"like"}, {"not"}, {"target", "versus"})
 
 
@@ -66,8 +69,9 @@ class Targets:
         raise TargetError(f"a target is a class, a text, weights or an object, not {json.dumps(written)[:60]}")
 
     def _from_object(self, written: Mapping[str, Any], depth: int) -> Any:
-        if set(written) not in _KEYS:
-            forms = '{"class", "where"}, {"like"}, {"not"} or {"target", "versus"}'
+        box = set(written) <= _BOX and set(written) - {"class"}
+        if not box and set(written) not in _KEYS:
+            forms = '{"class", "where"}, {"class", "number", "near", "part"}, {"like"}, {"not"} or {"target", "versus"}'
             held = ", ".join(repr(key[:40]) for key in list(written)[:5])
             raise TargetError(f"a target as an object is {forms}, not one of {held or 'nothing'}")
         if "like" in written:
@@ -78,7 +82,12 @@ class Targets:
             return Contrast(self._value(written["target"], depth), self._value(written["versus"], depth))
         index = written.get("class")
         if not (index is None or (isinstance(index, int | str) and not isinstance(index, bool))):
-            raise TargetError(f"the class of a region is an index or a label, not {json.dumps(index)[:60]}")
+            of = "detection" if box else "region"
+            raise TargetError(f"the class of a {of} is an index or a label, not {json.dumps(index)[:60]}")
+        if box:
+            near = written.get("near")
+            corner = None if near is None else tuple(_floats(near).tolist() if isinstance(near, list) else ())
+            return Box(index, written.get("number", 0), corner, written.get("part", "score"))
         return Region(index, self._place(written["where"])) if "where" in written else index
 
     def _place(self, where: Any) -> Any:

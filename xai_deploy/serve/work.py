@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answer import Answer, answer, predicted, prediction
+from ..answer import Answer, answer, detected, predicted, prediction
 from ..explainer import Explainer
+from ..pictures.thumbnail import small
 from .asked import Asked
 from .versions import Version
 
@@ -57,9 +58,14 @@ def run(requests: Sequence[Asked], version: Version, alone: bool) -> list[Result
 
 
 def _predict(explainer: Explainer, images: Sequence[Any], inputs: Mapping[str, Any] | None) -> Result:
-    parts = [forward for _, forward in explainer.passes(explainer.prepare(images, inputs))]
-    manifest = explainer.bundle.manifest
+    manifest, parts = explainer.bundle.manifest, []
+    for rows, forward in explainer.passes(explainer.prepare(images, inputs)):
+        forward.sizes = [small(image, manifest.input)[0] for image in images[rows.start : rows.stop]]
+        parts.append(forward)
     outputs = {one.name: np.concatenate([part.outputs[one.tensor] for part in parts]) for one in manifest.outputs}
+    if manifest.scores.rows is not None:
+        found = [detected(explainer, one) for part in parts for one in part.detections()]
+        return Result(found, [()] * len(images), outputs)
     logits = np.concatenate([part.logits for part in parts])
     shares = [part.shares for part in parts if part.shares is not None]
     of_each: Array | None = np.concatenate(shares) if shares and manifest.scores.kind == "dense" else None

@@ -126,7 +126,7 @@ def vertex(name: str, version: Version, whole: Whole, result: Result) -> dict[st
             **({} if baseline is None else {"baselineOutputValue": baseline}),
             "instanceOutputValue": answer.score,
             "featureAttributions": {answer.network.input.name: numbers},
-            "outputIndex": [answer.target],
+            "outputIndex": [*answer.rows[:1], answer.target],
             "outputDisplayName": answer.caption,
             "outputName": version.manifest.scores.tensor,
             **({} if error is None else {"approximationError": error}),

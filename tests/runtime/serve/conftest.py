@@ -35,9 +35,11 @@ class Running:
         records: What `on_answer` was given.
     """
 
-    def __init__(self, path: Path, backend: str, limits: Limits, methods: dict[str, dict[str, str]]) -> None:
+    def __init__(
+        self, path: Path, backend: str, limits: Limits, methods: dict[str, dict[str, str]], **opened: Any
+    ) -> None:
         self.path, self.records = path, list[Served]()
-        models = Models({"net": path}, lambda folder: Explainer(folder, backend), lambda _: methods, limits)
+        models = Models({"net": path}, lambda folder: Explainer(folder, backend, **opened), lambda _: methods, limits)
         self.service = Service(models, limits, self.records.append)
         self.client = TestClient(make_app(self.service), raise_server_exceptions=False)
 

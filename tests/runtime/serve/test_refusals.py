@@ -62,6 +62,7 @@ V1: list[tuple[Any, int, str]] = [
     ({"instances": [ONE], "parameters": {"target": {"not": {"not": {"not": {"not": {"not": 1}}}}}}}, 400, "target"),
     ({"instances": [ONE], "parameters": {"target": [1, 2]}}, 400, "weights as a target have one value for each class"),
     ({"instances": [ONE], "parameters": {"target": [[1], []]}}, 400, "a target's list holds numbers"),
+    ({"instances": [ONE], "parameters": {"target": {"class": 1, "number": 1}}}, 400, "boxes, as a detector does"),
     ({"instances": [ONE, ONE], "parameters": {"target": "top2"}}, 200, ""),
     ({"instances": [{"image": ONE, "target": "top2"}, ONE]}, 400, "weights and topK are one target for all"),
     ({"instances": [None]}, 400, "instance 0: takes nested lists of numbers, not null"),
