@@ -128,7 +128,6 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
                 "prepare it for this network"
             )
         return image.x
-    said = f"{image}:" if isinstance(image, (str, os.PathLike)) else "the input"
     image = read_for(image, spec)
     if spec.depth is not None and not volumes.is_preprocessed(image, spec):
         return volumes.stacked([prepare(one, spec.slice) for one in image], spec)
@@ -150,7 +149,7 @@ def prepare(image: Image | Prepared, spec: Input) -> NDArray[Any]:
     with np.errstate(over="ignore"):  # a value that overflows a smaller type becomes infinite, and is refused below
         image = np.asarray(image, dtype=spec.dtype)
     if not (np.isfinite(image.min()) and np.isfinite(image.max())):  # NumPy's min and max pass NaN on
-        raise NonFiniteInputError(f"{said} holds NaN or infinity")
+        raise NonFiniteInputError("the input holds NaN or infinity")
     return image
 
 

@@ -98,8 +98,8 @@ def test_numbers_that_are_not_finite(resnet: Exported, tmp_path: Path) -> None:
     explainer = Explainer(resnet.path)
     x = np.full(explainer.bundle.manifest.input.image_shape, np.nan, np.float32)
     np.save(tmp_path / "film.npy", x)
-    for given, message in ((x, "^the input holds NaN"), (tmp_path / "film.npy", r"film\.npy: holds NaN or infinity")):
-        with pytest.raises(InputError, match=message):
+    for given in (x, tmp_path / "film.npy"):
+        with pytest.raises(InputError, match=r"^the input holds NaN or infinity$"):
             explainer.explain(given, "grad-cam", 1)
 
 
