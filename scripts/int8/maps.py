@@ -18,7 +18,6 @@ from xai_deploy.backends import Config, create
 from xai_deploy.errors import XaiError
 from xai_deploy.format.bundle import ACTIVATION, Bundle
 
-from .nets import CLASSES
 from .straight_through import Network, Unknown
 
 Array = NDArray[Any]
@@ -105,15 +104,20 @@ def _autograd(source: Path, path: Path, images: Array, targets: Array, here: dic
     graphs = create("onnxruntime", Config(threads=1)).open(bundle.graph("input-gradient"))
     head = create("onnxruntime", Config(threads=1)).open(bundle.graph("head"))
     spec, got, want = bundle.manifest.input, [], []
+    shift = 128 if network.takes_int8 else 0  # the bundle takes pixels
     layer: dict[str, list[Array]] = {}
     for image, target in zip(images, targets, strict=True):
-        x = torch.tensor(image[None], dtype=torch.float32, requires_grad=True)
+        x = torch.tensor(image[None] - np.float32(shift), dtype=torch.float32, requires_grad=True)
         values = network(x)
-        values[network.output][0, int(target)].backward()  # type: ignore[no-untyped-call]
+        values[network.scores][0, int(target)].backward()  # type: ignore[no-untyped-call]
         assert x.grad is not None
         want.append(x.grad.numpy())
-        feeds = {spec.name: image[None], "target": np.array([target]), "seed": np.zeros((1, CLASSES), np.float32)}
-        [name] = [g.name for g in bundle.manifest.graphs["input-gradient"].gives if g.name != "logits"]
+        feeds = {
+            spec.name: image[None],
+            "target": np.array([target]),
+            "seed": np.zeros((1, bundle.manifest.classes), np.float32),
+        }
+        name = str(bundle.manifest.graphs["input-gradient"].propagated)
         got.append(np.asarray(graphs.run(feeds, [name])[name]))
         a = np.asarray(head.run({spec.name: image[None]}, [ACTIVATION])[ACTIVATION])
         for method, value in _cams(values, a).items():

@@ -50,8 +50,12 @@ class Network:
         self.nodes = model.graph.node
         self.limits: dict[str, tuple[int, int]] = {}
         self.constants = {t.name: self._read(t.name, numpy_helper.to_array(t)) for t in model.graph.initializer}
-        self.image = next(i.name for i in model.graph.input if i.name not in self.constants)
+        image = next(i for i in model.graph.input if i.name not in self.constants)
+        self.image, self.takes_int8 = image.name, image.type.tensor_type.elem_type == onnx.TensorProto.INT8
         self.output = model.graph.output[0].name
+        ends = [node for node in self.nodes if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+        # what a Softmax at the end reads is explained, not its probabilities
+        self.scores = ends[-1].input[0] if ends[-1].op_type == "Softmax" else self.output
 
     def _read(self, name: str, array: Any) -> Tensor:
         if array.dtype in _LIMITS:
@@ -102,6 +106,10 @@ def _zero(z: Tensor | None) -> Tensor:
 
 def _conv(x: Tensor, w: Tensor, b: Tensor | None, a: dict[str, Any]) -> Tensor:
     pads = a.get("pads", [0] * 4)
+    if a.get("auto_pad") == b"SAME_UPPER":  # at stride 1
+        assert list(a.get("strides", [1, 1])) == [1, 1]
+        over = [(k - 1) * d for k, d in zip(w.shape[2:], a.get("dilations", [1, 1]), strict=True)]
+        pads = [o // 2 for o in over] + [o - o // 2 for o in over]
     x = F.pad(x, (pads[1], pads[3], pads[0], pads[2]))
     return F.conv2d(x, w, b, a.get("strides", 1), 0, a.get("dilations", 1), a.get("group", 1))
 

@@ -62,13 +62,18 @@ def moved_by_scales(logits: LogitsOf, contents: Contents, images: NDArray[Any]) 
     """
     exact, moved = logits(contents, images), 0.0
     for seed in range(_SCALES):
-        others = {name: _with_moved_scales(model, seed) for name, model in contents.items()}
+        others = {name: with_moved_scales(model, seed) for name, model in contents.items()}
         moved = max(moved, float(np.abs(logits(others, images) - exact).max(initial=0.0)))
     return moved
 
 
-def _with_moved_scales(model: OnnxFile, seed: int) -> bytes:
-    """A graph whose quantisers have scales times 1 + or - 2^-23, each one its own."""
+def with_moved_scales(model: OnnxFile, seed: int) -> bytes:
+    """A graph whose quantisers have scales times 1 + or - 2^-23, each one its own.
+
+    Args:
+        model: The graph.
+        seed: Which draw.
+    """
     proto = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model)
     weights, random = {weight.name: weight for weight in proto.graph.initializer}, np.random.default_rng(seed)
     for index, node in enumerate(proto.graph.node):

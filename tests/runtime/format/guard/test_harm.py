@@ -65,6 +65,11 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
         beside(n("ScatterND", "a i u", "r"), a=X, i=ints(2, 0).reshape(1, 2), u=floats(1)),
         r"positions outside of \[3, 4\]",
     ),
+    "ScatterND, too many": (
+        beside(n("ScatterND", "a i u", "r"), a=X, i=np.zeros((40_000, 2), np.int64), u=np.zeros(40_000, np.float32)),
+        beside(n("ScatterND", "a i u", "r"), a=X, i=np.zeros((30_000, 2), np.int64), u=np.zeros(30_000, np.float32)),
+        r"too many constant positions to check \(compute the file's constants first, as torch.onnx.export does with dynamo=True\)",
+    ),
     "ScatterElements": (
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(4).reshape(1, 1), u=floats(1).reshape(1, 1)),
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(3).reshape(1, 1), u=floats(1).reshape(1, 1)),

@@ -92,7 +92,8 @@ def check_positions(call: Call) -> None:
 def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
     if indices.values is None:
         if indices.constant:
-            raise Harmful(f"{call.node} has too many constant positions to check")
+            many = f"{call.node} has too many constant positions to check"
+            raise Harmful(f"{many} (compute the file's constants first, as torch.onnx.export does with dynamo=True)")
     elif indices.values.size and not ((indices.values < sizes) & (indices.values >= -sizes)).all():
         raise Harmful(f"{call.node} has positions outside of {sizes.tolist()}")
 
