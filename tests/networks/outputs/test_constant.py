@@ -1,10 +1,15 @@
-"""A map that is the same everywhere says why, for regions and similarities as for classes: each reason is built into a network."""
+"""A map that is the same everywhere says why, for regions, numbers and similarities as for classes: each is built in.
+
+The export says it of the graphs whose gradient or relevance is zero on noise. An export's reason of `NEGATIVE` is that of
+relevance: the rule z+ passes what counts for the number alone.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -19,46 +24,73 @@ from .nets import SIZE, images
 
 
 class Built(nn.Module):
-    """relu(conv), then scores at each position or an embedding; the reason for a map of zeros is built in."""
+    """relu(conv), then scores at each position, an embedding or numbers; the reason for a map of zeros is built in.
 
-    def __init__(self, reason: str, dense: bool) -> None:
+    `against`: how many of the scores the layer counts against, if that is the reason.
+    """
+
+    def __init__(self, reason: str, kind: str, against: int = 1) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.first, self.last = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 4, 1)
-        self.reason, self.dense = reason, dense
+        self.reason, self.kind = reason, kind
         with torch.no_grad():
             self.last.weight.copy_(self.last.weight.abs())
             nn.init.ones_(self.last.bias).mul_(torch.tensor([0.4, 0.3, 0.2, 0.1]))  # type: ignore[arg-type]
             self.first.bias.fill_(-1e6 if reason == INACTIVE else 0.1)  # type: ignore[union-attr]
             self.first.weight.copy_(self.first.weight.abs())
             if reason == NEGATIVE:
-                self.last.weight.mul_(torch.tensor([-1.0, 1, 1, 1])[:, None, None, None])
+                self.last.weight.mul_(torch.tensor([-1.0] * against + [1.0] * (4 - against))[:, None, None, None])
             if reason == INDEPENDENT:
                 self.last.weight.mul_(0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.last(torch.relu(self.first(x)))
-        if not self.dense:
+        if self.kind != "region":
             y = y.mean((2, 3))
         if self.reason == SATURATED:
             y = torch.clamp(y * 1e4, 0, 6)
-        return Tensor(y if self.dense else y / y.norm(dim=1, keepdim=True))
+        return Tensor(y / y.norm(dim=1, keepdim=True) if self.kind == "similarity" else y)
 
 
-@pytest.mark.parametrize("dense", [True, False], ids=["region", "similarity"])
+TARGETS: dict[str, Any] = {
+    "region": Region(0, (2, 3, 9, 8)),
+    "number": "#0",
+    "similarity": Like(np.array([1, 0, 0, 0], np.float32)),
+}
+GRAPHS = {INACTIVE: ("relevance",), INDEPENDENT: ("gradient", "relevance"), SATURATED: ("gradient",), NEGATIVE: ()}
+"""The graphs that give only zeros on noise: a gradient does not see that a layer is dead, relevance not that an end is flat."""
+
+
+def exported(folder: Path, network: nn.Module, kind: str) -> Any:
+    onnx.save(both_ways(network, False, (3, *SIZE)), folder / "net.onnx")
+    more: dict[str, Any] = {"task": "numbers"} if kind == "number" else {}
+    return export(Request(folder / "net.onnx", "/Relu_output_0", folder / "net.xai", preprocess="none", **more))
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
 @pytest.mark.parametrize(
     "reason", [INACTIVE, INDEPENDENT, SATURATED, NEGATIVE], ids=lambda reason: reason.split(":")[0]
 )
-def test_reasons(tmp_path: Path, reason: str, dense: bool) -> None:
-    onnx.save(both_ways(Built(reason, dense), False, (3, *SIZE)), tmp_path / "net.onnx")
-    done = export(Request(tmp_path / "net.onnx", "/Relu_output_0", tmp_path / "net.xai", preprocess="none"))
+def test_reasons(tmp_path: Path, reason: str, kind: str) -> None:
+    done, target = exported(tmp_path, Built(reason, kind), kind), TARGETS[kind]
     # an embedding at one end of a clip moves to zeros only, which have no direction: 0/0
-    if reason == INDEPENDENT or (reason == SATURATED and dense):
-        assert set(done.dead.values()) == {reason}
-    other = torch.tensor([1.0, 0, 0, 0]).numpy()
-    target: Any = Region(0, (2, 3, 9, 8)) if dense else Like(other)
+    if not (reason == SATURATED and kind == "similarity"):
+        assert done.dead == dict.fromkeys(GRAPHS[reason], reason)
     for backend in ("onnxruntime", "openvino"):
         explainer = Explainer(tmp_path / "net.xai", backend)
         got = explainer.explain(images(2), "grad-cam", target)
         assert not got.raw.any()
         assert got.constant == (reason, reason), backend
+
+
+@pytest.mark.parametrize("kind", ["region", "number"])
+def test_all_scores_are_counted_against(tmp_path: Path, kind: str) -> None:
+    """The export says it of relevance, and the engine of what keeps one sign; the gradient itself is not zero."""
+    done = exported(tmp_path, Built(NEGATIVE, kind, against=4), kind)
+    assert done.dead == {"relevance": NEGATIVE}
+    explainer = Explainer(tmp_path / "net.xai")
+    for method in ("grad-cam", "layer-cam"):
+        assert explainer.explain(images(1), method, TARGETS[kind]).constant == (NEGATIVE,)
+    if kind == "number":  # in the other direction it counts for the number
+        assert explainer.explain(images(1), "grad-cam", "not #0").constant == (None,)

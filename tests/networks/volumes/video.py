@@ -1,6 +1,6 @@
-"""torchvision's video networks with random weights, at 16 frames of 112 x 112: differences from autograd, and costs.
+"""torchvision's video networks with random weights, at 16 frames of 112 x 112 or another size: differences from autograd, and costs.
 
-    python -m tests.networks.volumes.video [NAME ...]
+    python -m tests.networks.volumes.video [--size 16,112,112] [NAME ...]
 
 Prints one row for each network and runtime: the largest difference of each map from autograd's in float64, as a share of the map's
 largest value; and the median time of an inference and of grad-cam. The row "torch" is autograd's own in float32. Weights are those
@@ -9,6 +9,7 @@ that torchvision draws, with a fixed seed; the normalisations' statistics are th
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -34,7 +35,7 @@ SIZE = (16, 112, 112)
 ROUNDS = 5
 
 
-def made(name: str) -> Any:
+def made(name: str, size: tuple[int, ...]) -> Any:
     """The network, in evaluation mode."""
     torch.manual_seed(0)
     network = getattr(torchvision.models.video, name)(weights=None)
@@ -42,7 +43,7 @@ def made(name: str) -> Any:
         if isinstance(module, torch.nn.BatchNorm3d):
             module.momentum = 1.0  # the statistics of the last batch
     with torch.no_grad():
-        network.train()(torch.from_numpy(noise(2, 3, *SIZE)))
+        network.train()(torch.from_numpy(noise(2, 3, *size)))
     return network.eval()
 
 
@@ -74,14 +75,14 @@ def seconds(run: Any) -> float:
     return float(np.median(times))
 
 
-def row(name: str, folder: Path) -> None:
+def row(name: str, folder: Path, size: tuple[int, ...]) -> None:
     """Export a network, and print its rows."""
-    network, source = made(name), folder / f"{name}.onnx"
-    onnx.save(both_ways(network, False, (3, *SIZE)), source)
+    network, source = made(name, size), folder / f"{name}.onnx"
+    onnx.save(both_ways(network, False, (3, *size)), source)
     started = time.perf_counter()
     done = export(Request(source, preprocess="unit", input_gradient=True, output_path=folder / f"{name}.xai"))
     took = time.perf_counter() - started
-    x = noise(1, 3, *SIZE)
+    x = noise(1, 3, *size)
     given = torch.from_numpy(x)
     target = int(network(given).argmax())
     single = by_autograd(network, given, target)
@@ -105,9 +106,13 @@ def say(name: str, where: str, differences: Mapping[str, float], cost: str) -> N
 
 def main() -> None:
     """The networks named on the command line, or all."""
-    for name in sys.argv[1:] or NAMES:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=NAMES)
+    parser.add_argument("--size", type=lambda text: tuple(map(int, text.split(","))), default=SIZE)
+    arguments = parser.parse_args()
+    for name in arguments.names:
         with tempfile.TemporaryDirectory() as folder:
-            row(name, Path(folder))
+            row(name, Path(folder), arguments.size)
 
 
 if __name__ == "__main__":
