@@ -1,4 +1,4 @@
-"""torchvision's video networks with random weights, at 16 frames of 112 x 112 or another size: differences from autograd, and costs.
+"""torchvision's video networks with random weights, at 16 frames of 112 x 112 or as asked: differences from autograd, costs.
 
     python -m tests.networks.volumes.video [--size 16,112,112] [NAME ...]
 
