@@ -21,7 +21,7 @@ def detector_layers(clean: CleanGraph, logits: Logits) -> list[ir.Value]:
     """The maps that enter a detector's head, in the graph's order; none if its rows come from no maps.
 
     The levels are the sizes of the last maps on the way to the rows. The branches of a level (scores, boxes) end in linear layers.
-    They begin at the last activation function's result of that size that reaches all of them.
+    They begin at the last map of that size that reaches all of them; see `_common`.
     """
     ends: dict[Size, set[ir.Value]] = {}
     for last in _last_maps(clean, logits.value):
@@ -66,15 +66,23 @@ def _taken(value: ir.Value) -> set[ir.Value]:
 
 
 def _common(clean: CleanGraph, size: Size, taken: set[ir.Value]) -> ir.Value | None:
-    """The last activation function's result of a size that reaches all of some tensors; None if there is none."""
+    """The last map of a size that reaches all of some tensors; None if there is none.
+
+    It is an activation function's result, unless a linear layer of that size follows: a pyramid's maps (FPN) often are plain
+    results of convolutions, and the last activation function before them belongs to the backbone.
+    """
     leading = set.intersection(*(ancestors([value]) for value in taken)) if taken else set()
-    last = None
+    activated = last = None
     for node in clean.graph:
-        if node.op_type not in ACTIVATIONS:
-            continue
         for value in node.outputs:
-            if value in leading and value.dtype in FLOATS:
-                grid = is_feature_map(clean, value)
-                if grid is not None and grid.shape[1:] == size and grid.order is None:
-                    last = value
-    return last
+            if value not in leading or value.dtype not in FLOATS:
+                continue
+            grid = is_feature_map(clean, value)
+            if grid is None or grid.shape[1:] != size or grid.order is not None:
+                continue
+            last = value
+            if node.op_type in ACTIVATIONS:
+                activated = value
+            elif node.op_type in _LINEAR:
+                activated = None
+    return last if activated is None else activated

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
-from .detector import Detector, Outputs, decoders, is_fraction
+from .detector import Detector, Floats, Outputs, decoders, is_fraction
 from .forms import form_of
 from .reading import before, entries_first
 
@@ -24,9 +24,10 @@ from .reading import before, entries_first
 @decoders.register("boxes-scores")
 def boxes_scores(given: Outputs) -> Detector | None:
     """See `Decoder`: one output of boxes, one of probabilities, of as many rows."""
-    for pair in pairs(given):
+    # with four classes both outputs may be read as either: probabilities are what a function gives
+    for pair in sorted(pairs(given), key=lambda pair: _is_probability(given, pair.boxes)):
         scores = given.seen(pair.scores)
-        if not len(scores) or scores.min() < 0 or scores.max() > 1 + 1e-4:
+        if not len(scores) or not are_shares(scores):
             continue
         for function in ("Softmax", "Sigmoid"):
             if (logits := before(given.clean, pair.scores, function)) is not None:
@@ -35,6 +36,15 @@ def boxes_scores(given: Outputs) -> Detector | None:
         shares = bool(np.abs(scores.sum(axis=pair.scores_axis) - 1).max() < 1e-3) and pair.classes > 1
         return pair.detector(given, "boxes-scores", pair.scores, "independent", 0 if shares else None)
     return None
+
+
+def _is_probability(given: Outputs, value: ir.Value) -> bool:
+    return any(before(given.clean, value, function) is not None for function in ("Softmax", "Sigmoid"))
+
+
+def are_shares(scores: Floats) -> bool:
+    """Whether scores lie in [0,1]; rounding may put a Softmax's a little above 1."""
+    return bool(scores.min() >= 0 and scores.max() <= 1 + 1e-4)
 
 
 @dataclass(frozen=True)

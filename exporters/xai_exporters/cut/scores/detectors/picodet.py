@@ -17,6 +17,7 @@ from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
 from ....graph.layouts import sides
+from .boxes_scores import are_shares
 from .detector import Detector, Outputs, decoders
 from .reading import before
 
@@ -78,7 +79,7 @@ def _levels(given: Outputs, height: int, width: int) -> list[_Level]:
 
 def _is_share(given: Outputs, value: ir.Value) -> bool:
     seen = given.seen(value)
-    return bool(len(seen) and seen.min() >= 0 and seen.max() <= 1)
+    return bool(len(seen) and are_shares(seen))
 
 
 def _boxes(op: Ops, level: _Level, bins: int, height: int, width: int) -> ir.Value:

@@ -1,0 +1,114 @@
+"""Which layout `auto` takes outputs for, and which of two outputs holds the boxes; where a detector is cut."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from xai_exporters.cut.detector_layers import detector_layers
+from xai_exporters.cut.scores.detectors.detector import Outputs, decoders
+from xai_exporters.cut.scores.logits import find_scores
+from xai_exporters.errors import RequestError
+from xai_exporters.passes.clean import CleanGraph, clean
+
+from ...exporters.running import both_ways
+from . import nets
+
+
+class FourClasses(nets.Ssd):
+    """As many classes as coordinates: by their shapes, boxes and scores could change places."""
+
+    scores = 4
+
+    def __init__(self, function: str, pixels: bool, boxes_first: bool) -> None:
+        super().__init__()
+        self.function, self.pixels, self.boxes_first = function, pixels, boxes_first
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        logits, boxes = (value.transpose(1, 2) for value in self.corners(x))
+        boxes = boxes * torch.tensor([nets.SIZE[1], nets.SIZE[0]] * 2) if self.pixels else boxes.clamp(0, 1)
+        shares = logits.softmax(2) if self.function == "softmax" else logits.sigmoid()
+        return (boxes, shares) if self.boxes_first else (shares, boxes)
+
+
+class Fpn(nets.Heads):
+    """A pyramid whose maps are plain results of convolutions, as RetinaNet's and FCOS's: logits and corners in pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(12, 10, 1), nn.Conv2d(16, 10, 1)
+        self.scored = nn.Sequential(nets.conv(10, 8), nn.Conv2d(8, nets.CLASSES, 1))
+        self.placed = nn.Sequential(nets.conv(10, 8), nn.Conv2d(8, 4, 1))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """See `Heads`."""
+        fine, coarse = self.body(x)
+        top = self.coarse(coarse)
+        wide = self.fine(fine) + nn.functional.interpolate(top, scale_factor=2.0)
+        scores, offsets = (
+            torch.cat([head(level).flatten(2) for level in (wide, top)], 2) for head in (self.scored, self.placed)
+        )
+        centre = nets.centred(offsets)
+        boxes = torch.cat([centre[:, :2] - centre[:, 2:] / 2, centre[:, :2] + centre[:, 2:] / 2], 1).transpose(1, 2)
+        return scores.transpose(1, 2).sigmoid(), boxes
+
+
+def graph_of(network: nn.Module) -> CleanGraph:
+    """The clean graph of a detector."""
+    torch.manual_seed(5)
+    return clean(both_ways(network.eval(), False, (3, *nets.SIZE)), None)
+
+
+@pytest.mark.parametrize(
+    ("function", "pixels", "boxes_first"), list(itertools.product(("softmax", "sigmoid"), (True, False), (True, False)))
+)
+def test_four_classes(function: str, pixels: bool, boxes_first: bool) -> None:
+    graph = graph_of(FourClasses(function, pixels, boxes_first))
+    given = Outputs(graph, tuple(graph.graph.outputs))
+    fitting = {name: found for name in decoders if (own := decoders.get(name)) and (found := own(given)) is not None}
+    assert list(fitting) == ["boxes-scores"]
+    [detector] = fitting.values()
+    assert (detector.rows.classes, detector.rows.form) == (4, "corners")
+    assert detector.rows.unit == ("pixels" if pixels else "fractions")
+    assert detector.rows.background == (0 if function == "softmax" else None)
+    assert detector.outputs == (graph.graph.outputs[boxes_first], graph.graph.outputs[not boxes_first])
+
+
+def test_a_pyramid_without_activation_functions() -> None:
+    """The cut is at the maps that enter the head, not at the backbone's last activation function before them."""
+    graph = graph_of(Fpn())
+    levels = detector_layers(graph, find_scores(graph, None))
+    assert [graph.shapes.per_image(value.name) for value in levels] == [(10, 4, 6), (10, 8, 12)]
+
+
+class Plain(nn.Module):
+    """Logits and boxes of queries that nothing tells apart: of a DETR, and of one with sigmoids."""
+
+    def __init__(self, classes: int, rows_last: bool = False) -> None:
+        super().__init__()
+        self.body, self.rows_last = nets.Detr(classes), rows_last
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """The outputs."""
+        logits, boxes = self.body(x)
+        return (logits.transpose(1, 2), boxes.transpose(1, 2)) if self.rows_last else (logits, boxes)
+
+
+@pytest.mark.parametrize(("classes", "rows_last", "names"), [(2, False, 0), (6, True, 0), (9, False, 0)])
+def test_two_layouts_fit(classes: int, rows_last: bool, names: int) -> None:
+    with pytest.raises(RequestError, match="may be read in 2 ways: detr, detr-sigmoid; choose one with --decoder"):
+        find_scores(graph_of(Plain(classes, rows_last)), None, names=names)
+
+
+@pytest.mark.parametrize(("names", "layout"), [(8, "detr"), (9, "detr-sigmoid")])
+def test_names_decide(names: int, layout: str) -> None:
+    """Nine logits are eight classes and "no object", or nine classes."""
+    rows = find_scores(graph_of(Plain(9)), None, names=names).scores.rows
+    assert rows is not None
+    assert rows.decoder == layout
+    assert np.isfinite(rows.entries)
