@@ -16,6 +16,7 @@ from xai_exporters import cli as xai_export
 from xai_exporters.bundle import places
 
 from xai_deploy import Bundle, Explainer, write_image
+from xai_deploy.benchmark import benchmark
 from xai_deploy.cli import bench, check, evaluate, explain, serve
 from xai_deploy.errors import KeyFileError, SignatureError, XaiError
 from xai_deploy.format.signature import PASSWORD, SigningKey, TrustedKey
@@ -158,6 +159,13 @@ def test_every_command_refuses(
     assert len(errors) == 1
     assert ATTACKS[attack] in errors[0]
     assert not out.exists()
+
+
+def test_nothing_is_read_before_the_signature(copied: Path) -> None:
+    """xai-bench checks its targets against the manifest, which nobody may believe yet."""
+    unsigned(copied)
+    with pytest.raises(SignatureError, match="is not signed"):
+        benchmark([copied / "net.xai"], targets=[10_000], trusted_key=str(copied / "own.pub"))
 
 
 def test_what_model_signing_signed() -> None:

@@ -18,6 +18,7 @@ from ..backends import backends as all_backends
 from ..errors import BackendNotInstalledError, InputError, TargetError, XaiError
 from ..explainer import MethodSpec
 from ..format.bundle import Bundle, Manifest
+from ..format.signature import TrustedKey
 from ..foundation.progress import progress
 from ..images import InputRange
 from ..methods import methods as all_methods
@@ -101,7 +102,7 @@ def benchmark(
         input_range,
         trusted_key,
     )
-    opened = _open(bundles, max(targets))
+    opened = _open(bundles, max(targets), trusted_key)
     chosen, left_out = _choose(opened, methods)
     created = _backends(backends, Config(device, threads=threads))
     no_memory = None if memory else "not requested"
@@ -138,9 +139,10 @@ def benchmark(
     )
 
 
-def _open(bundles: Sequence[str | os.PathLike[str]], targets: int) -> dict[str, Manifest]:
-    """Path -> manifest, each bundle once; refuses a network with fewer classes than `targets`."""
-    opened = {os.fspath(path): Bundle.open(path).manifest for path in bundles}
+def _open(bundles: Sequence[str | os.PathLike[str]], targets: int, trusted_key: str | None) -> dict[str, Manifest]:
+    """Path -> manifest, each bundle once; refuses what the key did not sign, and a network with fewer classes than `targets`."""
+    key = None if trusted_key is None else TrustedKey(trusted_key)
+    opened = {os.fspath(path): Bundle.open(path, key).manifest for path in bundles}
     if not opened:
         raise InputError("no bundle was given")
     for path, manifest in opened.items():
