@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ..backward.rules import FLOATS, Step
 from ..graph.emit import Ops
+from ..graph.reading import constant_of
 from ..graph.shapes import reshape
 from .axis import from_positions
 from .table import vjp
@@ -85,6 +86,9 @@ def split(op: Ops, step: Step, *dys: ir.Value | None) -> ir.Value:
 def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """A slice of step 1 gets zeros around it; with another step each value goes back to its position."""
     dims = step.dims(step.x)
+    if _takes_first_rows(step):
+        rest = op.Slice(step.x, step.input(2), [_TO_THE_END], [0])
+        return op.Concat(dy, op.Expand(0.0, op.Shape(rest)), axis=0)
     starts, ends, axes, steps = (step.constant(i) for i in range(1, 5))
     assert starts is not None
     assert ends is not None
@@ -106,6 +110,20 @@ def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         else:
             dy = from_positions(op, dy, axis, len(dims), np.array(positions), size)
     return op.Pad(dy, [*before, *after], 0.0) if any(before + after) else dy
+
+
+def _takes_first_rows(step: Step) -> bool:
+    """Whether a slice takes as many of the first rows as there are images (`x[:batch]` of frames or windows).
+
+    Rows of other images are among them. Whether that changes a result is seen when single images are compared with several.
+    """
+    start, axes, stride = (
+        None if i >= len(step.node.inputs) or step.node.inputs[i] is None else constant_of(step.input(i))
+        for i in (1, 3, 4)
+    )
+    computed = step.node.inputs[2] is not None and constant_of(step.input(2)) is None
+    first = start is not None and start.tolist() == [0] and (axes is None or axes.tolist() == [0])
+    return computed and first and (stride is None or stride.tolist() == [1])
 
 
 @vjp("Pad")

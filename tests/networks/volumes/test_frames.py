@@ -199,13 +199,14 @@ def test_the_size_is_given_in_either_order(tmp_path: Path) -> None:
         assert done.manifest.input.size == (5, 16, 24)
 
 
-@pytest.mark.parametrize("name", ["VideoMAE", "Vivit"])
+@pytest.mark.parametrize("name", ["VideoMAE", "Vivit", "Timesformer"])
 def test_transformers(tmp_path: Path, name: str) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     patches: dict[str, dict[str, Any]] = {
         "VideoMAE": {"patch_size": 8, "tubelet_size": 2},
         "Vivit": {"tubelet_size": [2, 8, 8]},
+        "Timesformer": {"patch_size": 8},
     }
     config = getattr(transformers, f"{name}Config")(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, num_labels=CLASSES, image_size=16,
@@ -220,7 +221,7 @@ def test_transformers(tmp_path: Path, name: str) -> None:
         )
     )  # fmt: skip
     assert (done.manifest.input.layout, done.manifest.input.size) == ("NDCHW", (4, 16, 16))
-    assert done.manifest.target.shape == (16, 2, 2, 2)
+    assert done.manifest.target.shape == (16, 4 if name == "Timesformer" else 2, 2, 2)
     x = noise(2, 4, 3, 16, 16)
     at = torch.from_numpy(x).requires_grad_()
     [own] = torch.autograd.grad(network(pixel_values=at).logits[:, 2].sum(), at)
