@@ -269,8 +269,6 @@ def _plan(
         say: Called with each step as it begins.
     """
     choice = choose(graph, request, network.taps, roles.uncut, len(network.labels))
-    if choice.logits.scores.rows is not None and request.web:
-        raise RequestError("--web: not for detectors yet; leave it out")
     roles = roles.whole() if choice.target is None and not roles.uncut else roles
     if network.activation is not None and choice.logits.activation == "none":
         choice = replace(choice, logits=replace(choice.logits, activation=network.activation))

@@ -123,7 +123,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Any], Any]:
 
     def run(script: str, data: Any) -> Any:
         lines = ['import { readFileSync } from "node:fs";']
-        for module in ("classes", "colors", "heatmap", "places", "preprocess", "resample", "save"):
+        for module in ("classes", "colors", "detections", "heatmap", "places", "preprocess", "resample", "save"):
             lines.append(f'import * as {module} from "./{module}.js";')
         lines += ['const input = JSON.parse(readFileSync(0, "utf8"));', f"console.log(JSON.stringify({script}));"]
         (folder / "run.js").write_text("\n".join(lines))

@@ -56,9 +56,10 @@ def image_input(request: Request, network: TrainedNetwork, clean: CleanGraph) ->
     ours, default = image_request(request, name, stated), network.preprocess if not stated else None
     layout = input_layout(image, clean.image_shape)
     described = describe_input(ours, name, image.dtype.numpy().name, clean.image_shape, layout, default)
-    if described.preprocess.resize == "letterbox" and (request.web is not None or request.embed_preprocess):
-        option = "--web" if request.web is not None else "--embed-preprocess"
-        raise RequestError(f"{option}: a letterbox is not made there yet; give --resize stretch, or leave {option} out")
+    if described.preprocess.resize == "letterbox" and request.embed_preprocess:
+        raise RequestError(
+            "--embed-preprocess: a letterbox is not made there yet; give --resize stretch, or leave --embed-preprocess out"
+        )
     if request.web is not None and described.preprocess.color == "CHANNELS":
         raise RequestError(
             f"--web: the page explains photos; the network takes images of {described.channels} channels"

@@ -90,7 +90,6 @@ def test_outputs_that_fit_two_layouts(made: Get, tmp_path: Path) -> None:
     refused("the outputs may be read in 2 ways: detr, detr-sigmoid; choose one with --decoder")
     refused(r"--decoder yolov5: the outputs are not of this form: .* \['N', 5, 4\]", decoder="yolov5")
     refused("--decoder: no 'yolo'; there are auto, boxes-scores, detr, ", decoder="yolo")
-    refused("--web: not for detectors yet; leave it out", decoder="detr", web=tmp_path / "page", fuse=("grad-cam",))
 
 
 @pytest.mark.parametrize("method", ["rise", "score-cam", "occlusion"])

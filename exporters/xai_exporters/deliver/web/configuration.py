@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from xai_deploy.format.bundle import REFERENCE, SALIENCY, TARGET, WHERE, Activation, Bundle, Manifest
+from xai_deploy.detections import DetectionLimits
+from xai_deploy.format.bundle import REFERENCE, ROW, SALIENCY, TARGET, WHERE, Bundle, Manifest
+from xai_deploy.format.image_input import BORDER
 from xai_deploy.pictures import find_colormap
 
 from ...cut.scores.logits import explained
@@ -44,6 +47,7 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
             "embedded": embedded,
             "preprocess": {
                 "resize": how.resize,
+                "border": BORDER,
                 "interpolation": how.interpolation,
                 "antialias": how.antialias,
                 "color": how.color,
@@ -54,9 +58,7 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
         },
         "names": _names(manifest),
         "explained": _explained(manifest),
-        "apply": _apply(scores.kind, manifest.activation, manifest.classes, kind == FLOAT)
-        if manifest.scores.kind == "classes"
-        else "raw",
+        "apply": _apply(scores.kind, manifest, kind == FLOAT),
         "classes": manifest.classes,
         "labels": bundle.labels or [f"{_one(manifest)} {i}" for i in range(manifest.classes)],
         "methods": [
@@ -79,11 +81,12 @@ def configuration(bundle: Bundle, networks: Sequence[PageNetwork], title: str) -
 
 def _names(manifest: Manifest) -> dict[str, str]:
     """The inputs and outputs of the page's networks; `own` is the network's own output, from which regions are predicted."""
-    own = explained(manifest.outputs).name
+    own = SCORES if manifest.scores.kind == "rows" else explained(manifest.outputs).name
     return {
         "input": manifest.input.name,
         "target": TARGET,
         "where": WHERE,
+        "row": ROW,
         "reference": REFERENCE,
         "own": own,
         "scores": SCORES if manifest.scores.kind == "dense" else own,
@@ -93,8 +96,11 @@ def _names(manifest: Manifest) -> dict[str, str]:
 
 
 def _explained(manifest: Manifest) -> dict[str, Any]:
-    """What can be explained: "classes"; "regions" of scores [height,width]; "numbers"; or the "similarity" of embeddings."""
+    """What can be explained: "classes"; "regions" of scores [height,width]; "numbers"; the "similarity" of embeddings; "boxes"."""
     scores = manifest.scores
+    if scores.rows is not None:
+        rows = {**asdict(scores.rows), "scores": scores.rows.classes, "activation": manifest.activation}
+        return {"kind": "boxes", **rows, "limits": asdict(DetectionLimits())}
     if scores.kind == "dense":
         height, width = scores.shape[1:]
         half = 0.5 if manifest.activation in ("sigmoid", "independent") else 0
@@ -109,10 +115,12 @@ def _one(manifest: Manifest) -> str:
     return "output" if manifest.scores.kind == "vector" else "class"
 
 
-def _apply(kind: str, activation: Activation, classes: int, floats: bool) -> str:
+def _apply(kind: str, manifest: Manifest, floats: bool) -> str:
     """What makes probabilities of the scores: "softmax", "none", "share" (of the sum), or "raw" if nothing does."""
+    if manifest.scores.kind != "classes":
+        return "none" if manifest.scores.kind == "rows" else "raw"
     if kind == "probabilities" and floats:
         return "none"
     if kind in ("probabilities", "derived"):
-        return "share" if activation in ("softmax", "normalised") else "raw"
-    return "softmax" if floats and classes > 1 else "raw"
+        return "share" if manifest.activation in ("softmax", "normalised") else "raw"
+    return "softmax" if floats and manifest.classes > 1 else "raw"

@@ -1,4 +1,4 @@
-"""The page's networks: a bundle's fused graphs, which also give their maps before min-max, and the scores of regions."""
+"""The page's networks: a bundle's fused graphs, which also give their maps before min-max, and scores of regions or rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from xai_deploy.format.bundle import REFERENCE, SALIENCY, TARGET, WHERE, Bundle, fused_method
+from xai_deploy.format.bundle import REFERENCE, ROW, SALIENCY, TARGET, WHERE, Bundle, fused_method
 
 from ...cut.scores.logits import explained
 from ...errors import RequestError
@@ -66,12 +66,12 @@ def _network(bundle: Bundle, method: str, data: bytes) -> PageNetwork:
         ("input", inputs[spec.name].elem_type, (FLOAT, UINT8)),
         ("scores", outputs[scores.name].elem_type, readable),
     ):
-        if of not in takes:
+        if of not in takes and not (what == "scores" and kind == "rows"):  # the page reads the rows, not the output
             raise RequestError(
                 f"--web: the network has {onnx.TensorProto.DataType.Name(of).lower()} {what}, and the page takes "
                 f"{'float32' if takes == (FLOAT,) else 'float32 and uint8'} only; export the network in float32"
             )
-    further = next((name for name in inputs if name not in (spec.name, TARGET, WHERE, REFERENCE)), None)
+    further = next((name for name in inputs if name not in (spec.name, TARGET, WHERE, ROW, REFERENCE)), None)
     if further is not None:
         raise RequestError(
             f"--web: the network takes {further!r} beside the picture, and the page gives the picture alone; build it in with "
@@ -81,8 +81,12 @@ def _network(bundle: Bundle, method: str, data: bytes) -> PageNetwork:
     raw = onnx.helper.make_tensor_value_info(RAW, FLOAT, [None, None, None])
     raw.type.tensor_type.shape.dim[0].CopyFrom(outputs[SALIENCY].shape.dim[0])
     model.graph.output.append(raw)
-    if kind == "dense":
-        shape = [outputs[SALIENCY].shape.dim[0].dim_param or 1, 1, bundle.manifest.classes]
+    of_regions: dict[str, tuple[int, ...]] = {
+        "dense": (1, bundle.manifest.classes),
+        "rows": bundle.manifest.scores.shape,
+    }
+    if kind in of_regions:
+        shape = [outputs[SALIENCY].shape.dim[0].dim_param or 1, *of_regions[kind]]
         model.graph.output.append(onnx.helper.make_tensor_value_info(SCORES, FLOAT, shape))
     return PageNetwork(
         method,

@@ -42,6 +42,12 @@ class DetectorNet(Net):
         self._others = 0.0
 
     @property
+    def dense(self) -> ir.Value:
+        """All rows, [N,entries,rows] float32."""
+        assert self._dense is not None  # a method calls `plain`, `gradient` or `relevance` first
+        return self._dense
+
+    @property
     def compared(self) -> int:
         """See `Net.compared`: coordinates are no classes."""
         return self.rows.classes
@@ -85,8 +91,7 @@ class DetectorNet(Net):
 
     @cached_property
     def _pieces(self) -> list[ir.Value]:
-        assert self._dense is not None  # a method calls `plain`, `gradient` or `relevance` first
-        return [self.floats(piece) for piece in row_pieces(self._dense)]
+        return [self.floats(piece) for piece in row_pieces(self.dense)]
 
     @cached_property
     def _best(self) -> tuple[ir.Value, ir.Value]:

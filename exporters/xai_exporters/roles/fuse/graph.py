@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -29,7 +29,9 @@ RAW = "saliency_raw"
 """The tensor of the map before min-max. No file gives it as an output; the page's copies do."""
 
 SCORES = "saliency_scores"
-"""The tensor of the region's score for each class, [N,1,classes], of dense scores; given as `RAW` is."""
+"""The tensor of the region's score for each class, [N,1,classes], of dense scores, or a detector's rows, [N,entries,rows].
+
+It is given as `RAW` is. Rows are kept in the files of a bundle with a page only."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,20 @@ class Form:
         input_size: The map is resized to the network's input; otherwise it has the size that the method gives.
         uint8: The map in 0-255, rounded; otherwise float32 in [0,1].
         embed_preprocess: The image as uint8 [N,height,width,C] of any size, preprocessed in the graph.
+        page: A page reads it: it keeps a detector's rows, whether or not its outputs need them.
     """
 
     fixed_target: bool = False
     input_size: bool = False
     uint8: bool = False
     embed_preprocess: bool = False
+    page: bool = False
 
 
 def form_of(request: Request) -> Form:
     """The form of the fused files that a request asks for."""
-    return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess)
+    page = request.web is not None
+    return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess, page)
 
 
 def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
@@ -71,7 +76,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
     kind = material.logits.scores.kind
     reserved = (SALIENCY, RAW, *(() if form.fixed_target else (TARGET, ROW) if kind == "rows" else (TARGET,)))
-    for ours in (*reserved, SCORES) if kind == "dense" else reserved:
+    for ours in (*reserved, SCORES) if kind == "dense" or (kind == "rows" and form.page) else reserved:
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
     if free_name(own := names[0].removeprefix("image/")) == names[0] != own:
@@ -81,8 +86,11 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     levels = levels_of(material, wanted)
     net = _begin(material, form)
     raw, size = map_of(net, wanted, levels)
-    graph = _end(net, {_finish(net, raw, size, form): SALIENCY})
-    rename(graph, {raw: RAW} | ({net.tensors[REGION]: SCORES} if kind == "dense" else {}))
+    scores = (
+        net.tensors[REGION] if kind == "dense" else net.dense if form.page and isinstance(net, DetectorNet) else None
+    )
+    graph = _end(net, {_finish(net, raw, size, form): SALIENCY}, [] if scores is None else [scores])
+    rename(graph, {raw: RAW} | ({} if scores is None else {scores: SCORES}))
     return graph
 
 
@@ -129,8 +137,8 @@ def _finish(net: Net, raw: ir.Value, own: Size, form: Form) -> ir.Value:
     return saliency
 
 
-def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
-    """The finished graph: the network's own outputs under their own names, and further ones."""
+def _end(net: Net, further: Mapping[ir.Value, str], kept: Sequence[ir.Value] = ()) -> ir.Graph:
+    """The finished graph: the network's own outputs under their own names, and further ones; `kept` stay inside it."""
     # tensor -> its name as an output
     names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
     net.graph.outputs.extend(names)
@@ -139,6 +147,8 @@ def _end(net: Net, further: Mapping[ir.Value, str]) -> ir.Graph:
     for value, name in names.items():
         if (producer := value.producer()) is not None and name not in taken:
             producer.name = name  # tract names outputs after their nodes
+    net.graph.outputs.extend(kept)
     common.RemoveUnusedNodesPass()(ir.Model(net.graph, ir_version=IR_VERSION))
+    del net.graph.outputs[len(net.graph.outputs) - len(kept) :]
     net.graph.sort()
     return net.graph

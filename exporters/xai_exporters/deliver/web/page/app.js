@@ -11,18 +11,21 @@
 import { setUpCamera } from "./camera.js";
 import { PREDICTED, best, classNames, likelihoods } from "./classes.js";
 import { tableOf } from "./colors.js";
+import { detect, detectionAt } from "./detections.js";
 import { drawn, heatmapOf } from "./heatmap.js";
 import { Panel } from "./panel.js";
 import { PictureError, openPicture } from "./picture.js";
-import { SHOWN, setUpPrediction, showPrediction } from "./prediction.js";
+import { boxCorners } from "./places.js";
+import { inPicture } from "./pointer.js";
+import { setUpPrediction, showPrediction, shownOf } from "./prediction.js";
 import { geometry, prepare, seenPart } from "./preprocess.js";
-import { ClassError, comparison, method, pick, setUpQuestion, targetClass } from "./question.js";
+import { ClassError, comparison, least, method, pick, rename, setUpQuestion, targetClass } from "./question.js";
 import { setUpReference } from "./reference.js";
 import { lieOn, otherRegion, setUpRegions, theRegion } from "./region.js";
 import { ask, giveUp } from "./runner.js";
 import { setUpSamples } from "./samples.js";
 import { setUpSaveMenu } from "./savemenu.js";
-import { subjectOf } from "./subject.js";
+import { labelOf, rowFed, subjectOf } from "./subject.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -44,7 +47,7 @@ async function start() {
     say("");
     return fail(`The page is incomplete (${error.message}). Copy the whole folder to the server.`);
   }
-  names = classNames(config.labels);
+  names = config.explained.kind === "boxes" ? [] : classNames(config.labels); // the detections of each picture have names of their own
   tables = { positive: tableOf(config.colors.positive), signed: tableOf(config.colors.signed) };
   document.title = `${config.title}: explain a picture`;
   $("title").textContent = config.title;
@@ -80,6 +83,12 @@ function listen() {
     else fail("That is no file. Drop a picture's file, or choose one.");
   });
   $("predicted").addEventListener("click", () => choose(null));
+  $("maps").classList.toggle("tappable", config.explained.kind === "boxes");
+  $("maps").addEventListener("click", (event) => {
+    if (!picture?.found || event.target.getAttribute("role") !== "img") return;
+    const number = detectionAt(inPicture(event, event.target, picture), picture.found);
+    if (number !== null) choose(number);
+  });
   $("opacity").addEventListener("input", draw);
   $("original").addEventListener("click", () => {
     $("original").setAttribute("aria-pressed", $("original").getAttribute("aria-pressed") === "false");
@@ -110,6 +119,7 @@ async function take(open) {
     return unusable(error);
   }
   lieOn(picture);
+  if (config.explained.kind === "boxes") pick(null);
   update();
 }
 
@@ -146,13 +156,14 @@ async function update() {
 }
 
 async function explain(source) {
-  const [wanted, compared] = [targetClass(), comparison()];
   const asked = performance.now();
+  if (config.explained.kind === "boxes") await find(source);
+  const [wanted, compared] = [targetClass(), comparison()];
   const subjectIn = (region, index) =>
     subjectOf(config, names, source, index, (of, number, more) => run(of, method(), number, compared, more), region);
   const subject = await subjectIn(theRegion(), wanted);
   if (!subject) return say(`“${source.name}” is read. Choose a reference, which it is compared with.`);
-  const runs = (how, index) => run(source, how, subject.sent(index), compared, subject.more);
+  const runs = (how, index) => run(source, how, subject.sent(index), compared, subject.more(index));
   const answer = await runs(method(), subject.index);
   if (source !== picture) return; // another one came meanwhile, and is next
   const loading = (performance.now() - asked) / 1000 - answer.seconds;
@@ -165,7 +176,7 @@ async function explain(source) {
   if (compared?.region) {
     const second = await subjectIn(otherRegion(), compared.class === PREDICTED ? target : compared.class);
     if (second.name(second.index) === main.said) throw new ClassError(`“${main.said}” can't be compared with itself. Choose another region or class.`);
-    other = seenAs(await run(source, method(), second.index, compared, second.more), second.index, second);
+    other = seenAs(await run(source, method(), second.index, compared, second.more(second.index)), second.index, second);
   } else if (compared?.class !== undefined) {
     const likeliest = listed(answer.scores, target, 2).find((number) => number !== target);
     const second = compared.class === PREDICTED ? likeliest : compared.class;
@@ -175,7 +186,7 @@ async function explain(source) {
   if (source !== picture) return;
   const difference = other && !compared.method ? differenceOf(main, other) : null;
   show(source, [main, other, difference].filter(Boolean));
-  const classes = listed(answer.scores, target, SHOWN);
+  const classes = listed(answer.scores, target, shownOf(config.explained));
   showPrediction({ classes, shares, names, apply: config.apply, target, choosable: method().target });
   const milliseconds = Math.max(1, Math.round(1000 * answer.seconds));
   const said = `${main.method} for “${main.said}” (${main.amount})`;
@@ -189,9 +200,24 @@ async function explain(source) {
   window.xai.last = { count, predicted, likelihoods: shares, seconds, loading, ...main, other, difference };
 }
 
+/** Find the detections of a picture, which are what can be chosen in it. */
+async function find(source) {
+  const lowest = least();
+  source.detector ??= (await run(source, method(), PREDICTED, null, rowFed(config.names, PREDICTED))).rows;
+  source.found = detect(source.detector, config.explained, { ...config.explained.limits, score: lowest }, source, config.input);
+  names = source.found.map(({ index }, number) => `box ${number} (${labelOf(config.labels, index)})`);
+  rename(names);
+  if (names.length) return;
+  throw new ClassError(`The network finds nothing in this picture with a probability of ${+(100 * lowest).toFixed(2)} % or more. Lower it.`);
+}
+
 /** The classes that are listed: the likeliest ones; of numbers some in their order, the one explained among them. */
 function listed(scores, target, count) {
   if (config.explained.kind === "similarity") return [];
+  if (config.explained.kind === "boxes") {
+    const first = best(scores, count);
+    return first.includes(target) ? first : [...first.slice(0, count - 1), target];
+  }
   if (config.explained.kind !== "numbers") return best(scores, count);
   const first = Math.max(0, Math.min(target - 1, scores.length - count));
   return Array.from({ length: Math.min(count, scores.length) }, (_, i) => first + i);
@@ -210,14 +236,15 @@ async function run(source, { name, file, target: takesTarget, signed, at_pixels:
     dtype: config.input.dtype,
     names: { ...config.names, target: takesTarget && config.explained.kind !== "similarity" ? config.names.target : null },
     target,
-    more,
+    more: takesTarget ? more : [],
   };
   const answer = await ask(question, (share) => {
     if ($("loading").hidden) say("Loading the network.");
     $("loading").hidden = false;
     $("loading").value = share;
   });
-  return { ...answer, method: name, signed, atPixels };
+  const found = { ...answer, method: name, signed, atPixels };
+  return config.explained.kind === "boxes" ? { ...found, rows: answer.scores, scores: (source.found ?? []).map(({ score }) => score) } : found;
 }
 
 /** An answer as it is shown: a signed map from -1 to 1 with 0 in the middle, any other from 0 to 1. */
@@ -242,13 +269,14 @@ function show(source, maps) {
   if (before !== source) before?.bitmap.close();
   const part = seenPart(source, config.input);
   const forIt = ["classes", "regions"].includes(config.explained.kind) ? "for the class" : "for it";
-  panels = maps.map(({ method, said: one, amount, against = null, signed, shown = null }, i) => {
+  panels = maps.map(({ method, target, versus, said: one, amount, against = null, signed, shown = null }, i) => {
     const panel = panels[i] ?? new Panel(i ? `canvas-${i + 1}` : "canvas");
     panel.show({
       source,
       geometry: geometry(source.height, source.width, config.input),
       part,
       values: shown,
+      targets: [target, versus],
       signed,
       table: signed ? tables.signed : tables.positive,
       title: against === null ? `${method}: ${one}, ${amount}` : `${method}: ${one} minus ${against}`,
@@ -273,9 +301,18 @@ function showAlone(source) {
 
 function draw() {
   $("opacity-value").textContent = `${$("opacity").value} %`;
-  const outlines = config.explained.kind === "regions" ? [theRegion(), otherRegion()].map(({ outline }) => outline).filter(Boolean) : [];
   const original = $("original").getAttribute("aria-pressed") === "true";
-  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100, outlines.map((corners) => ({ corners })));
+  for (const panel of panels) panel.draw(original ? null : $("opacity").value / 100, outlinesOn(panel.shown));
+}
+
+/** The regions as they are drawn now; or all detections, those that a panel explains last and thick. */
+function outlinesOn({ source, targets }) {
+  if (config.explained.kind === "regions") return [theRegion(), otherRegion()].map(({ outline }) => outline).filter(Boolean).map((corners) => ({ corners }));
+  const outlines = (source.found ?? []).map(({ box: [left, top, right, bottom] }, number) => ({
+    corners: boxCorners({ x: left, y: top, width: right - left, height: bottom - top }),
+    thick: targets.includes(number),
+  }));
+  return outlines.sort((one, other) => one.thick - other.thick);
 }
 
 function say(text) {

@@ -8,7 +8,7 @@ const DIMMED = "rgb(0 0 0 / 60%)"; // over the part that the network does not se
 
 /**
  * What a panel shows: {source: the picture, geometry and part: what the network sees of it, values: {data, height, width}, or
- * null: no map, signed, table: the colours, title, ends: [text at the lowest value, text at the highest], label: for screen readers}.
+ * null: no map, targets: what the map explains, signed, table: the colours, title, ends: [text at the lowest value, text at the highest], label: for screen readers}.
  */
 export class Panel {
   /** @param id of its canvas */

@@ -1,13 +1,14 @@
-/** The most likely classes, each a button that explains it. */
+/** The most likely classes, or the surest detections, each a button that explains it. */
 
-export const SHOWN = 5;
+/** How many are listed. */
+export const shownOf = ({ kind }) => (kind === "boxes" ? 8 : 5);
 
 /** A share as text, or a score where nothing makes probabilities of it. */
 export const likely = (share, apply) => (apply === "raw" ? `score ${share.toPrecision(4)}` : `${(100 * share).toFixed(1)} %`);
 
 /** @param onPick called with the number of a class whose button is pressed */
-export function setUpPrediction({ classes, apply }, onPick) {
-  for (let i = 0; i < Math.min(SHOWN, classes); i++) {
+export function setUpPrediction({ classes, apply, explained }, onPick) {
+  for (let i = 0; i < Math.min(shownOf(explained), classes); i++) {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     const bar = Object.assign(document.createElement("progress"), { max: 1, hidden: apply === "raw" });
     bar.setAttribute("aria-hidden", "true");
@@ -26,6 +27,7 @@ export function setUpPrediction({ classes, apply }, onPick) {
  */
 export function showPrediction({ classes, shares, names, apply, target, choosable }) {
   document.querySelectorAll("#prediction button").forEach((button, i) => {
+    button.parentElement.hidden = i >= classes.length;
     if (i >= classes.length) return;
     const [label, number, bar] = button.children;
     label.textContent = names[classes[i]];

@@ -15,16 +15,25 @@ function shorterTo(height, width, side) {
   return height <= width ? [side, Math.floor((side * width) / height)] : [Math.floor((side * height) / width), side];
 }
 
-/** [rows, columns] of the whole resized picture, and [top, left] of the part that is cut from it. */
+/** A letterbox: the whole picture in the middle of a border. The corner is that of the input in pixels of the resized picture. */
+function boxed(height, width, spec) {
+  const ratio = Math.min(spec.height / height, spec.width / width);
+  const size = [height, width].map((side) => Math.max(rint(side * ratio), 1));
+  return { size, corner: [spec.height, spec.width].map((side, i) => 0 - rint((side - size[i]) / 2 - 0.1)) };
+}
+
+/** [rows, columns] of the whole resized picture, and [top, left] of the part that is cut from it; in a letterbox they are negative. */
 export function geometry(height, width, spec) {
   const { resize } = spec.preprocess;
   if (resize === "stretch") return { size: [spec.height, spec.width], corner: [0, 0] };
+  if (resize === "letterbox") return boxed(height, width, spec);
   const size = shorterTo(height, width, resize);
   return { size, corner: [rint((size[0] - spec.height) / 2), rint((size[1] - spec.width) / 2)] };
 }
 
 /** The part of a picture that reaches the network, in whole pixels: at least 1 x 1, and inside it, as `preprocess.frame`. */
 export function seenPart({ height, width }, spec) {
+  if (spec.preprocess.resize === "letterbox") return { top: 0, left: 0, height, width };
   const { size, corner } = geometry(height, width, spec);
   const [down, across] = [height / size[0], width / size[1]];
   const top = Math.min(rint(corner[0] * down), height - 1);
@@ -61,15 +70,17 @@ export function prepare(picture, spec) {
   return { data: spec.dtype === "uint8" ? new Uint8Array(data.buffer) : data, dims };
 }
 
-/** Whole grey levels [3,height,width] of the part that reaches the network. */
+/** Whole grey levels [3,height,width] of the part that reaches the network, in a letterbox with its border. */
 function resampled(picture, spec) {
-  const { interpolation, antialias } = spec.preprocess;
+  const { interpolation, antialias, border } = spec.preprocess;
   const { size, corner } = geometry(picture.height, picture.width, spec);
-  const across = axis(picture.width, size[1], interpolation, antialias, corner[1], spec.width);
-  const down = axis(picture.height, size[0], interpolation, antialias, corner[0], spec.height);
+  const [high, wide] = [0, 1].map((i) => Math.min(size[i], [spec.height, spec.width][i]));
+  const [cut, before] = [corner.map((at) => Math.max(at, 0)), corner.map((at) => Math.max(-at, 0))];
+  const across = axis(picture.width, size[1], interpolation, antialias, cut[1], wide);
+  const down = axis(picture.height, size[0], interpolation, antialias, cut[0], high);
   const top = Math.min(...down.map(({ first }) => first));
   const rows = Math.max(...down.map(({ first, weights }) => first + weights.length)) - top;
-  const narrow = new Float32Array(3 * rows * spec.width);
+  const narrow = new Float32Array(3 * rows * wide);
   const step = Math.max(1, Math.floor(STRIP / picture.width));
   for (let start = 0; start < rows; start += step) {
     const count = Math.min(step, rows - start);
@@ -82,17 +93,17 @@ function resampled(picture, spec) {
           for (let c = 0; c < 3; c++) sum[c] += weight * rgba[at + c];
           at += 4;
         }
-        for (let c = 0; c < 3; c++) narrow[(c * rows + start + y) * spec.width + x] = sum[c];
+        for (let c = 0; c < 3; c++) narrow[(c * rows + start + y) * wide + x] = sum[c];
       });
     }
   }
-  const planes = new Float32Array(3 * spec.height * spec.width);
+  const planes = new Float32Array(3 * spec.height * spec.width).fill(border);
   for (let c = 0; c < 3; c++) {
     down.forEach(({ first, weights }, y) => {
-      for (let x = 0; x < spec.width; x++) {
+      for (let x = 0; x < wide; x++) {
         let sum = 0;
-        for (let k = 0; k < weights.length; k++) sum += weights[k] * narrow[(c * rows + first - top + k) * spec.width + x];
-        planes[(c * spec.height + y) * spec.width + x] = Math.min(Math.max(rint(sum), 0), 255);
+        for (let k = 0; k < weights.length; k++) sum += weights[k] * narrow[(c * rows + first - top + k) * wide + x];
+        planes[(c * spec.height + before[0] + y) * spec.width + before[1] + x] = Math.min(Math.max(rint(sum), 0), 255);
       }
     });
   }

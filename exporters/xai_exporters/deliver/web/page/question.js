@@ -14,6 +14,12 @@ const WORDS = {
   regions: ["Class", "See which parts of a picture speak for a class in a region."],
   numbers: ["Output", "See which parts of a picture make a number larger or smaller."],
   similarity: ["Class", "See which parts of a picture make it like another one."],
+  boxes: ["Detection", "See which parts of a picture speak for an object that the network finds in it."],
+};
+
+const HINTS = {
+  numbers: "Type a part of its name, or its number.",
+  boxes: "Press it on the picture, or type a part of its name, or its number; empty: the best one.",
 };
 
 /** What is wrong with a class that was typed. */
@@ -39,7 +45,12 @@ export function setUpQuestion(site, classNames, onChange) {
     [$("class").value, $("class").placeholder] = [names[0], ""];
     $("direction").addEventListener("change", onChange);
   }
-  $("classes").append(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  if (kind === "boxes") {
+    [$("class").placeholder, $("predicted").textContent, $("least").value] = ["the best one", "Best", 100 * config.explained.limits.score];
+    $("least").addEventListener("change", onChange);
+  }
+  $("least-field").hidden = kind !== "boxes";
+  rename(names);
   methodChanged();
   $("method").disabled = $("compare").disabled = false;
   $("method").addEventListener("change", () => {
@@ -55,6 +66,20 @@ export function setUpQuestion(site, classNames, onChange) {
     onChange();
   });
   $("other").addEventListener("change", onChange);
+}
+
+/** What can be chosen is called otherwise now: the detections of another picture. */
+export function rename(newNames) {
+  names = newNames;
+  $("classes").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  if (picked !== null && picked >= names.length) pick(null);
+}
+
+/** The lowest probability of a detection, 0 to 1. @throws {ClassError} */
+export function least() {
+  const share = Number($("least").value) / 100;
+  if ($("least").value !== "" && share >= 0 && share <= 1) return share;
+  throw new ClassError("The lowest probability is a number from 0 to 100.");
 }
 
 /** The method chosen: {name, file, target: whether it takes a class, signed}. */
@@ -96,18 +121,16 @@ function typed(field) {
   const number = findClass(field.value, names);
   field.setAttribute("aria-invalid", number === null);
   if (number !== null) return number;
-  throw new ClassError(`No class, or more than one, fits “${field.value}”. Pick one from the list, or leave the field empty.`);
+  throw new ClassError(`No ${WORDS[config.explained.kind][0].toLowerCase()}, or more than one, fits “${field.value}”. Pick one from the list, or leave the field empty.`);
 }
 
 function methodChanged() {
   const fixed = !method().target;
   $("class").disabled = $("predicted").disabled = $("compare-class").disabled = fixed;
   if (config.explained.kind === "similarity") $("compare-class").disabled = true;
-  $("class-hint").textContent = fixed
-    ? "This file always explains the predicted class."
-    : config.explained.kind === "numbers"
-      ? "Type a part of its name, or its number."
-      : "Type a part of its name, or its number; empty: the predicted class.";
+  const { kind } = config.explained;
+  if (fixed) $("class-hint").textContent = `This file always explains the ${kind === "boxes" ? "best detection" : "predicted class"}.`;
+  else $("class-hint").textContent = HINTS[kind] ?? "Type a part of its name, or its number; empty: the predicted class.";
   for (const option of $("compare-methods").children) option.disabled = option.value === `method ${method().name}`;
   if ($("compare").selectedOptions[0].disabled) $("compare").value = "";
   compareChanged();

@@ -2,7 +2,7 @@
  * Runs the networks beside the page, which stays responsive.
  *
  * In: {file, keep: how many networks stay loaded, bytes: size of each file, input, dims, dtype, names, target, more: further inputs
- * {name, data, dims} in float32}.
+ * {name, type, data, dims}}.
  * Out: {loading: share of what is fetched}, then {seconds, first: the network's first run, scores, own: {data, dims} of the network's
  * own output, map, raw}, or {error}.
  */
@@ -68,7 +68,7 @@ self.onmessage = async ({ data: { file, keep, bytes, input, dims, dtype, names, 
     const network = await open(file, keep, bytes);
     const feeds = { [names.input]: new ort.Tensor(dtype, input, dims) };
     if (names.target) feeds[names.target] = new ort.Tensor("int64", BigInt64Array.of(BigInt(target)), [1]);
-    for (const { name, data, dims: sizes } of more) feeds[name] = new ort.Tensor("float32", data, sizes);
+    for (const { name, type, data, dims: sizes } of more) feeds[name] = new ort.Tensor(type, data, sizes);
     const started = performance.now();
     const outputs = await network.session.run(feeds, [...new Set([names.own, names.scores, names.map, names.raw])]);
     const seconds = (performance.now() - started) / 1000;
