@@ -30,7 +30,7 @@ class AtLayer(ForwardPass):
             x, beside = rest.pop(self._other), rest
         super().__init__(opened, x, first.regions, beside)
         self._first, self._level = first, level
-        self.sizes, self.reported = () if self._other is not None else first.sizes, first.reported
+        self.sizes = () if self._other is not None else first.sizes
 
     @property
     def _head(self) -> dict[str, Tensor]:

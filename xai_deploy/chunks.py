@@ -61,18 +61,22 @@ class Ran:
 
 
 def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], levels: Sequence[int]) -> list[Ran]:
-    """A method's maps at each of some layers.
+    """A method's maps at each of some layers. If they are several, what it reports has the layer's name: "passes@layer3".
 
     Raises:
         NonFiniteOutputError: A map holds NaN or infinity.
     """
-    ran = []
+    ran, reported = [], {}
     for level in levels:
         own = at_layer(forward, level)
+        own.reported = {}
         raw = method.maps(own, seeds)
+        where = f"@{forward.opened.levels[level].manifest.target.name}" if len(levels) > 1 else ""
+        reported.update({name + where: values for name, values in own.reported.items()})
         if not np.isfinite(raw).all():
             raise NonFiniteOutputError("the map holds NaN or infinity")
         ran.append(Ran(own, method, raw))
+    forward.reported = reported
     return ran
 
 

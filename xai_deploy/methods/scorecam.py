@@ -12,6 +12,7 @@ from .. import resample
 from ..errors import OptionError
 from ..format.bundle import Manifest
 from ..heatmap import normalise
+from .interpolated_weights import STEP, Numbers, interpolate
 from .method import (
     Array,
     Forward,
@@ -37,6 +38,10 @@ class ScoreCam(Method):
     Each channel costs one inference, except a constant channel, which costs none. The K inferences are streamed in
     batches, for all targets at once.
 
+    With `budget` or `tolerance` only some channels cost an inference: the scores of the others are interpolated, see
+    `interpolated_weights`. The explanation's diagnostics then hold the `passes` and the `relative_error` that the map (as Euclidean
+    norm, at the activation's size) should not exceed; 0: all channels were asked for.
+
     Attributes:
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
@@ -44,14 +49,19 @@ class ScoreCam(Method):
         channel_softmax: pytorch-grad-cam's variant: the weights are the softmax over the channels of the raw logits.
             Constant channels take part with a mask of zeros, and the sum runs over the maps at the activation's own size.
             It needs score="logit" and no baseline.
+        budget: The most inferences for an image, at least 16; None: one per channel.
+        tolerance: Ask for channels, 16 at a time, until the relative error stated is at most this; None: only `budget` counts.
 
     Raises:
-        OptionError: `channel_softmax` with another score or a baseline.
+        OptionError: `channel_softmax` with another score, a baseline, a budget or a tolerance; a budget below 16; a tolerance
+            that is not above 0.
     """
 
     score: Score = "probability"
     baseline: Literal["zeros"] | None = None
     channel_softmax: bool = False
+    budget: int | None = None
+    tolerance: float | None = None
 
     shows: ClassVar[str] = "channels, weighted by the score of the image through each"
     passes: ClassVar[str] = "1 per channel"
@@ -61,6 +71,18 @@ class ScoreCam(Method):
     def __post_init__(self) -> None:
         if self.channel_softmax and (self.score != "logit" or self.baseline is not None):
             raise OptionError("score-cam: channel_softmax takes raw logits; give score='logit' and no baseline with it")
+        if self.channel_softmax and self._interpolates:
+            raise OptionError(
+                "score-cam: channel_softmax compares all channels; give no budget and no tolerance with it"
+            )
+        if self.budget is not None and self.budget < STEP:
+            raise OptionError(f"score-cam: budget is at least {STEP} inferences, not {self.budget}")
+        if self.tolerance is not None and not self.tolerance > 0:  # `not >` also refuses NaN
+            raise OptionError(f"score-cam: tolerance is above 0, not {self.tolerance}")
+
+    @property
+    def _interpolates(self) -> bool:
+        return self.budget is not None or self.tolerance is not None
 
     def why_not(self, manifest: Manifest) -> str | None:
         """See `Method.why_not`."""
@@ -69,26 +91,29 @@ class ScoreCam(Method):
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""
         require_varying_score("score-cam", self.score, forward)
-        return np.stack(
-            [self._image(forward, i, [seed.rows(np.array([i])) for seed in seeds]) for i in range(len(forward.x))],
-            axis=1,
-        )
+        every = range(len(forward.x))
+        rows = [[seed.rows(np.array([i])) for seed in seeds] for i in every]
+        if not self._interpolates:
+            return np.stack([self._image(forward, i, rows[i]) for i in every], axis=1)
+        asked = forward.progress(every, len(every), "images of score-cam")
+        maps, errors, passes = zip(*(self._interpolated(forward, i, rows[i]) for i in asked), strict=True)
+        forward.report("relative_error", np.stack(errors, axis=1))
+        forward.report("passes", np.tile(np.array(passes, np.float64), (len(seeds), 1)))
+        return np.stack(maps, axis=1)
 
     def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
         activation = forward.activation[image]  # [K,h,w]
-        # The channels that are not constant: only their minmax is defined.
-        varying = np.flatnonzero(np.ptp(activation, axis=tuple(range(1, activation.ndim))) > 0)
+        varying = _varying(activation)
         weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
         for channels, scores in self._masked_passes(forward, image, varying):
             weights[:, channels] = self._explained(scores, seeds)
         # Both variants need f(0): as the baseline, or as the score of a constant channel, whose mask is all zeros.
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
-            empty = np.zeros((1, *forward.image_size), dtype=np.float32)
-            at_zero = self._explained(self._scores(forward, image, empty), seeds)[:, 0]
+            at_zero = self._at_zero(forward, image, seeds)
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
-                weights[:, np.ptp(activation, axis=tuple(range(1, activation.ndim))) == 0] = at_zero[:, None]
+                weights[:, np.setdiff1d(np.arange(len(activation)), varying)] = at_zero[:, None]
         if self.channel_softmax:
             weights = softmax(weights)
         maps = np.tensordot(weights, activation, 1)  # [T,h,w]
@@ -97,6 +122,31 @@ class ScoreCam(Method):
             maps = resample.resize(maps, *forward.image_size)
         return np.maximum(maps, 0)
 
+    def _interpolated(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> tuple[Array, Numbers, int]:
+        """The maps [T,H,W], their errors [T], and how many inferences they cost."""
+        activation = forward.activation[image]
+        varying = _varying(activation)
+        less, passes = np.zeros(len(seeds)), 0
+        if self.baseline == "zeros":
+            less, passes = self._at_zero(forward, image, seeds).astype(np.float64), 1
+        if not varying.size:
+            return np.zeros((len(seeds), *forward.image_size), np.float32), np.zeros(len(seeds)), passes
+
+        def ask(masks: Index) -> Numbers:
+            channels = varying[masks]
+            starts = range(0, len(channels), forward.batch_size)
+            parts = (channels[start : start + forward.batch_size] for start in starts)
+            scores = [
+                self._explained(self._scores(forward, image, self._masks(forward, image, one)), seeds) for one in parts
+            ]
+            return np.concatenate(scores, axis=1).astype(np.float64)
+
+        flat = activation[varying].reshape(len(varying), -1).astype(np.float64)
+        found = interpolate(flat, ask, less, self.budget, self.tolerance)
+        weights = (found.weights - less[:, None]).astype(np.float32)
+        maps = resample.resize(np.tensordot(weights, activation[varying], 1), *forward.image_size)
+        return np.maximum(maps, 0), found.errors, found.passes + passes
+
     def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
         """Batches of channels, each with the scores [b,classes] of the image under the channels' masks."""
         starts = range(0, len(channels), forward.batch_size)
@@ -104,9 +154,17 @@ class ScoreCam(Method):
         which = f", image {image + 1} of {images}" if images > 1 else ""
         for start in forward.progress(starts, len(starts), f"batches of score-cam{which}"):
             batch = channels[start : start + forward.batch_size]
-            size = forward.image_size
-            masks = normalise(resample.resize(forward.activation[image, batch], *size), len(size))
-            yield batch, self._scores(forward, image, masks)
+            yield batch, self._scores(forward, image, self._masks(forward, image, batch))
+
+    def _masks(self, forward: Forward, image: int, channels: Index) -> Array:
+        """M_k of channels, [b,H,W]."""
+        size = forward.image_size
+        return normalise(resample.resize(forward.activation[image, channels], *size), len(size))
+
+    def _at_zero(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
+        """f(0) of an image, [T]."""
+        empty = np.zeros((1, *forward.image_size), dtype=np.float32)
+        return self._explained(self._scores(forward, image, empty), seeds)[:, 0]
 
     def _scores(self, forward: Forward, image: int, masks: Array) -> Array:
         """The scores [b,classes] of an image under masks [b,H,W]."""
@@ -115,3 +173,8 @@ class ScoreCam(Method):
     def _explained(self, scores: Array, seeds: Sequence[Seed]) -> Array:
         """The explained scores [T,b] of scores [b,classes]."""
         return np.stack([score_explained(self.score, seed, scores) for seed in seeds])
+
+
+def _varying(activation: Array) -> Index:
+    """The channels of an activation [K,h,w] that are not constant: only their minmax is defined."""
+    return np.flatnonzero(np.ptp(activation, axis=tuple(range(1, activation.ndim))) > 0)

@@ -17,7 +17,7 @@ from .refusals import BAD_REQUEST, Refusal
 from .versions import Version
 from .work import Result
 
-_ERRORS = ("gap", "standard_error")
+_ERRORS = ("gap", "standard_error", "relative_error")
 """Diagnostics that state how far a map is from what the method defines."""
 
 _SMALL = 4096  # numbers of an output that a prediction lists
@@ -30,7 +30,8 @@ def described(name: str, version: Version) -> dict[str, Any]:
 
 def approximation_error(answer: Answer) -> float | None:
     """How far the map is from what the method defines, if the method says so; None if it computes its definition."""
-    return next((float(answer.diagnostics[name]) for name in _ERRORS if name in answer.diagnostics), None)
+    said = answer.diagnostics.items()
+    return max((float(value) for name, value in said if name.partition("@")[0] in _ERRORS), default=None)
 
 
 def predicted_as_json(version: Version, result: Result, image: int) -> dict[str, Any]:

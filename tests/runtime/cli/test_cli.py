@@ -364,6 +364,8 @@ def test_list_methods(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
         "  score-cam:score=probability|logit|softmax  (default probability)",
         "  score-cam:baseline=zeros|none  (default none)",
         "  score-cam:channel_softmax=true|false  (default false)",
+        "  score-cam:budget=int|none  (default none)",
+        "  score-cam:tolerance=float|none  (default none)",
         "grad-cam++",
         "  grad-cam++:eps=float|none  (default none)",
         "  gradient:channels=max-abs|sum-abs|sum  (default max-abs)",
