@@ -20,6 +20,7 @@ BACKENDS = ("onnxruntime", "openvino")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("budget")
     torch.manual_seed(3)
+    last = torch.nn.Linear(CHANNELS, 5)
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 24, 5, 2, 2),
         torch.nn.ReLU(),
@@ -27,10 +28,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
-        torch.nn.Linear(CHANNELS, 5),
+        last,
     )
     with torch.no_grad():
-        net[-1].weight *= 40  # scores that differ from mask to mask
+        last.weight *= 40  # scores that differ from mask to mask
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
