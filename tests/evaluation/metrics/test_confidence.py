@@ -229,12 +229,13 @@ def test_metrics_by_name_and_their_columns() -> None:
         "road-most",
     }
     neither = {"adcc:coherency", "adcc:complexity", "adcc:drop", "energy-uniform", "sanity-1", "sanity-2"}
-    neither |= {"region-energy", "region-iou"}
+    neither |= {"region-energy", "region-iou", "detection-energy", "detection-uniform"}
     assert {name for name, column in columns.items() if not column.better} == neither
     assert {name for name, column in columns.items() if column.percent} == {"average-drop", "average-increase"}
     assert [name for name, column in columns.items() if column.of_means] == ["adcc-of-means"]
     needs = {name: set(create(name, {}).needs) for name in metrics}
     assert {name: need for name, need in needs.items() if need} == {
+        "detection": {"detection"},
         "emprt": {"randomised"},
         "mass-accuracy": {"masks"},
         "rank-accuracy": {"masks"},
