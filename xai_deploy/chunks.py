@@ -49,15 +49,32 @@ class Ran:
     method: Method
     raw: Array
 
-    def why_constant(self, seeds: Sequence[Seed]) -> list[Reasons]:
-        """Per target and image, why a map is the same everywhere; None if it is not."""
+    @property
+    def varies(self) -> NDArray[np.bool_]:
+        """Whether a map is not the same everywhere, [T,n]."""
+        return np.asarray(np.ptp(self.raw, axis=tuple(range(2, self.raw.ndim))) != 0)
+
+    def why_constant(self, seeds: Sequence[Seed], elsewhere: NDArray[np.bool_]) -> list[Reasons]:
+        """Per target and image, why a map is the same everywhere; None if it is not.
+
+        Args:
+            seeds: The targets'.
+            elsewhere: [T,n], whether the method's map of any layer varies.
+        """
+        by_position, roles = self.method.by_position, self.method.roles
         return [
             tuple(
-                why_constant_here(self.forward, one, i, seed, self.method.by_position, self.method.roles)
-                for i, one in enumerate(raw)
+                why_constant_here(self.forward, one, i, seed, by_position, roles, bool(elsewhere[t, i]))
+                for i, one in enumerate(self.raw[t])
             )
-            for raw, seed in zip(self.raw, seeds, strict=True)
+            for t, seed in enumerate(seeds)
         ]
+
+
+def why_constant(ran: Sequence[Ran], seeds: Sequence[Seed]) -> list[list[Reasons]]:
+    """Per layer, target and image, why a method's map is the same everywhere."""
+    elsewhere = np.any([one.varies for one in ran], axis=0)
+    return [one.why_constant(seeds, elsewhere) for one in ran]
 
 
 def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], levels: Sequence[int]) -> list[Ran]:

@@ -6,13 +6,19 @@ from collections.abc import Collection
 
 import numpy as np
 
-from .constant_maps import CUT_OFF, NEGATIVE, finite_or_nan, why_constant
+from .constant_maps import CUT_OFF, ELSEWHERE, NEGATIVE, finite_or_nan, why_constant
 from .forward import Array, ForwardPass
 from .targets.seeds import Index, Seed
 
 
 def why_constant_here(
-    forward: ForwardPass, raw: Array, image: int, seed: Seed, by_position: bool = False, roles: Collection[str] = ()
+    forward: ForwardPass,
+    raw: Array,
+    image: int,
+    seed: Seed,
+    by_position: bool = False,
+    roles: Collection[str] = (),
+    elsewhere: bool = False,
 ) -> str | None:
     """Why image `image`'s map for a seed is the same everywhere, see `constant_maps`; None if it is not.
 
@@ -23,6 +29,8 @@ def why_constant_here(
         seed: What is explained.
         by_position: Whether the map holds the score of one position at a time.
         roles: The graphs that its method runs.
+        elsewhere: The map of another layer varies. A detector's row is made at one of its layers, so the tails of the others, which
+            cost several inferences, are not asked.
     """
     if np.ptp(raw) != 0:
         return None
@@ -51,6 +59,8 @@ def why_constant_here(
         own: Array = (values if manifest.is_cut else forward.channels_first(values))[image]
         return own
 
+    if elsewhere and manifest.scores.rows is not None and (back := gradient()) is not None and not back.any():
+        return ELSEWHERE
     reason = why_constant(
         raw,
         planes[image],

@@ -39,6 +39,7 @@ SATURATED = (
 NEGATIVE = "negative evidence only: the layer counts against the target, and the method keeps what counts for it"
 CUT_OFF = "cut off: a small change of the image does not reach the layer (clipped, or a flat end of a sigmoid)"
 BELOW_STEP = "below the quantisation step: positions count differently, but the network rounds the difference away"
+ELSEWHERE = "elsewhere: nothing passes back to this layer; the detection is made at another one, whose map varies"
 UNIFORM = "uniform: every position counts the same"
 
 

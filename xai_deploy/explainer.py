@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import heatmap as _heatmap
 from .backends import Backend, Config, Session, create
 from .beside import Beside, Given, ImagesTogether, Rows, together
-from .chunks import Part, joined, joined_maps, naming, run_method
+from .chunks import Part, joined, joined_maps, naming, run_method, why_constant
 from .detections import DetectionLimits
 from .errors import NotApplicableError, OptionError, TargetError, XaiError
 from .explained_network import ExplainedNetwork
@@ -305,7 +305,7 @@ class Explainer:
             diagnostics.append(forward.reported)
             seconds.append(time.perf_counter() - started + shared)
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
-        constant = [[one.why_constant(seeds) for one in of] for of in maps]
+        constant = [why_constant(of, seeds) for of in maps]
         raws = [[one.raw for one in of] for of in maps]
         found = forward.detections() if self.bundle.manifest.scores.rows is not None else ()
         return Part(scored, forward.outputs, raws, seconds, constant, photos, diagnostics, found)

@@ -87,22 +87,31 @@ class ForwardPass:
             zeros = self.regions.shaped(np.zeros((count, self.regions.entries), np.float32))
             self._run_back(role, np.full(count, BY_SEED, np.int64), zeros)
             return self.__dict__["outputs"]  # type: ignore[no-any-return]
+        if network.manifest.scores.rows is not None:
+            assert self.regions.where is not None  # a detector's rows are regions
+            return {LOGITS: np.matmul(self.regions.where, self.rows.swapaxes(1, 2)), **self._decoded}
         results = network.run(network.manifest.scoring, feeds, network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
     @lazy
     def rows(self) -> Array:
-        """The rows of a detector, [n,entries,rows] float32. The same run gives the places that its TopK chose."""
-        network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
-        results = network.run(network.manifest.scoring, feeds, [DENSE, *network.choices])
-        self.__dict__.setdefault("_chosen", {name: to_host(results[name]) for name in network.choices})
-        return network.checked(to_host(results[DENSE]))
+        """The rows of a detector, [n,entries,rows] float32."""
+        return self._network.checked(self._decoded[DENSE])
+
+    @lazy
+    def _decoded(self) -> dict[str, NDArray[Any]]:
+        """A detector's rows and own outputs, and the places that its TopK chose. The tails of all layers give them; the last layer's
+        computes least."""
+        last = self._network.levels[-1]
+        taken = (last.activation, *last.sides) if len(self._network.levels) > 1 else tuple(self._head)
+        feeds = {**{name: self._head[name] for name in taken}, **self.regions.feeds()}
+        fetch = [DENSE, *self._network.choices, *(name for name in last.tail_outputs if name != LOGITS)]
+        return {name: to_host(tensor) for name, tensor in last.run(last.manifest.scoring, feeds, fetch).items()}
 
     @lazy
     def _chosen(self) -> dict[str, NDArray[Any]]:
         """The places that a detector's TopK chose: what propagates back goes to these rows."""
-        _ = self.rows  # whose run gives them
-        return self.__dict__["_chosen"]  # type: ignore[no-any-return]
+        return {name: self._decoded[name] for name in self._network.choices}
 
     @lazy
     def _detections(self) -> list[list[Detection]]:
@@ -317,7 +326,7 @@ class ForwardPass:
         """The same images with other regions; the head does not run again."""
         other = ForwardPass(self._network, self.x, regions, self._beside_x)
         other.sizes = self.sizes
-        for known in ("_head", "rows", "_chosen", "_detections"):
+        for known in ("_head", "_decoded", "rows", "_chosen", "_detections"):
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]
         return other

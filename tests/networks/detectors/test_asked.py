@@ -67,6 +67,24 @@ def test_the_background_is_no_object(made: Get) -> None:
         made("boxes-scores").explainers[0].explain(made("boxes-scores").images[:1], "layer-cam", 0)
 
 
+def test_a_level_that_the_row_is_not_made_of(made: Get) -> None:
+    """Its map is zeros, and the reason says where the detection is made."""
+    own = made("yolov8")
+    shape = own.explainers[0].bundle.manifest.scores.shape
+    found = own.explainers[0].explain(own.images, "layer-cam").detections
+    fine = [next(k for k, one in enumerate(image) if one.row < 96) for image in found]  # 8 x 12 cells come first
+    assert shape[1] == 96 + 24
+    for explainer in own.explainers:
+        for i, number in enumerate(fine):
+            e = explainer.explain(own.images[i : i + 1], "layer-cam", f"box {number}")
+            first, second = e.layers
+            assert first.constant == (None,)
+            assert not second.raw.any()
+            assert second.constant[0] is not None
+            assert second.constant[0].startswith("elsewhere: nothing passes back to this layer")
+            assert e.constant == (None,)
+
+
 def test_nothing_is_found(made: Get) -> None:
     explainer = Explainer(made("yolov8").bundle, detections=DetectionLimits(score=1.0))
     with pytest.raises(NotPredictedError, match="the network finds nothing in this image; lower the score"):
