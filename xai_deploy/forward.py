@@ -88,8 +88,7 @@ class ForwardPass:
             self._run_back(role, np.full(count, BY_SEED, np.int64), zeros)
             return self.__dict__["outputs"]  # type: ignore[no-any-return]
         if network.manifest.scores.rows is not None:
-            assert self.regions.where is not None  # a detector's rows are regions
-            return {LOGITS: np.matmul(self.regions.where, self.rows.swapaxes(1, 2)), **self._decoded}
+            return {LOGITS: self.regions.of_rows(self.rows), **self._decoded}
         results = network.run(network.manifest.scoring, feeds, network.tail_outputs)
         return {name: to_host(tensor) for name, tensor in results.items()}
 
@@ -100,13 +99,7 @@ class ForwardPass:
 
     @lazy
     def _decoded(self) -> dict[str, NDArray[Any]]:
-        """A detector's rows and own outputs, and the places that its TopK chose. The tails of all layers give them; the last layer's
-        computes least."""
-        last = self._network.levels[-1]
-        taken = (last.activation, *last.sides) if len(self._network.levels) > 1 else tuple(self._head)
-        feeds = {**{name: self._head[name] for name in taken}, **self.regions.feeds()}
-        fetch = [DENSE, *self._network.choices, *(name for name in last.tail_outputs if name != LOGITS)]
-        return {name: to_host(tensor) for name, tensor in last.run(last.manifest.scoring, feeds, fetch).items()}
+        return self._network.decode(self._head, self.regions.feeds())
 
     @lazy
     def _chosen(self) -> dict[str, NDArray[Any]]:
@@ -184,9 +177,8 @@ class ForwardPass:
 
     def tail(self, activation: Array, image: Index, score: Score = "logit") -> Array:
         """Scores [b,entries] of other activations; row i takes the side tensors and the regions of image `image[i]`."""
-        feeds: dict[str, Tensor] = {
-            self._network.activation: activation.astype(self._network.manifest.target.dtype, copy=False)
-        }
+        dtype = self._network.manifest.target.dtype
+        feeds: dict[str, Tensor] = {self._network.activation: activation.astype(dtype, copy=False)}
         feeds |= {name: side[image] for name, side in self._host_sides.items()}
         return self._scores(score, feeds, image)
 
@@ -199,9 +191,8 @@ class ForwardPass:
         own = np.arange(len(rows)) if image is None else image
         network, where = self._network, regions.where
         assert where is not None  # a detector's rows are regions
-        return np.asarray(
-            regions.flat(matched(self.rows, rows, own, where, network.manifest, network.limits)), np.float32
-        )
+        scores = matched(self.rows, rows, own, where, network.manifest, network.limits)
+        return np.asarray(regions.flat(scores), np.float32)
 
     def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype; see `methods.method.Forward`."""

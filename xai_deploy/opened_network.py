@@ -13,7 +13,7 @@ from .backends.backend import Session, Tensor, to_host
 from .detections import DetectionLimits
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
-from .format.bundle import ACTIVATION, LOGITS, PIXEL_LOGITS, SHARES, Manifest, at_level, between, role_at
+from .format.bundle import ACTIVATION, DENSE, LOGITS, PIXEL_LOGITS, SHARES, Manifest, at_level, between, role_at
 
 Array = NDArray[np.float32]
 V = TypeVar("V")
@@ -130,6 +130,17 @@ class OpenedNetwork:
     def scores(self, role: str, feeds: Mapping[str, Tensor], output: str) -> Array:
         """Run one graph and return its scores, [b, ..., classes] float32 on the host."""
         return self.checked(to_host(self.run(role, feeds, [output])[output]))
+
+    def decode(self, head: Mapping[str, Tensor], regions: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+        """A detector's rows, its own outputs, and the places that its TopK chose, on the host.
+
+        The tails of all layers give them; the last layer's computes least.
+        """
+        last = self.levels[-1]
+        taken = (last.activation, *last.sides) if len(self.levels) > 1 else tuple(head)
+        fetch = [DENSE, *self.choices, *(name for name in last.tail_outputs if name != LOGITS)]
+        results = last.run(self.manifest.scoring, {**{name: head[name] for name in taken}, **regions}, fetch)
+        return {name: to_host(tensor) for name, tensor in results.items()}
 
     def prove(self, role: str, got: NDArray[Any], want: NDArray[Any]) -> None:
         """Compare a graph's own logits with those of head and tail, once per opened graph.

@@ -71,6 +71,11 @@ class Regions:
         """What the graphs take beside the activation or the image."""
         return {} if self.where is None else {WHERE: self.where}
 
+    def of_rows(self, rows: Array) -> Array:
+        """The scores [n,R,C] of a detector's rows [n,C,rows] in the regions."""
+        assert self.where is not None  # a row of a detector is a region
+        return np.matmul(self.where, rows.swapaxes(1, 2))
+
     def flat(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scores of the graphs, [n,R,C] or [n,C], as entries [n,R*C]."""
         return scores.reshape(len(scores), -1) if self.where is not None else scores
