@@ -74,7 +74,7 @@ class Regions:
     def of_rows(self, rows: Array) -> Array:
         """The scores [n,R,C] of a detector's rows [n,C,rows] in the regions."""
         assert self.where is not None  # a row of a detector is a region
-        return np.matmul(self.where, rows.swapaxes(1, 2))
+        return np.asarray(np.matmul(self.where, rows.swapaxes(1, 2)), np.float32)
 
     def flat(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
         """Scores of the graphs, [n,R,C] or [n,C], as entries [n,R*C]."""
