@@ -69,7 +69,12 @@ def why_constant_here(
         seed.rows(np.array([image])).of,  # the seed of one image scores any number of rows
         by_position and (manifest.logits_step > 0 or manifest.format == 1),
     )
-    if not manifest.is_cut:
+    return _said(forward, image, seed, roles, reason)
+
+
+def _said(forward: ForwardPass, image: int, seed: Seed, roles: Collection[str], reason: str) -> str:
+    """The reason in the words of the network: of one that is not cut the image is the layer, and may be what is cut off."""
+    if not forward.opened.manifest.is_cut:
         return reason.replace("the layer's activation", "the image").replace("the layer", "the image")
     ends = {"input-gradient", "pixel-relevance"}.intersection(roles if reason == NEGATIVE else ())
     return reason if all(forward.backward(end, seed)[image].any() for end in ends) else CUT_OFF
