@@ -16,6 +16,7 @@ from xai_deploy.backends import Config, create
 from xai_deploy.backends.backend import DeviceTensor, backends
 from xai_deploy.backends.onnxruntime import BoundSession, HostSession
 from xai_deploy.errors import BackendNotInstalledError, DeviceError, RuntimeFailure, UnknownBackendError
+from xai_deploy.format.bundle import ACTIVATION
 from xai_deploy.forward import ForwardPass
 from xai_deploy.foundation.registry import Registry
 from xai_deploy.methods.reciprocam import ReciproCam
@@ -47,6 +48,16 @@ def test_names_itself_and_its_version(bundles: Bundles, backend: str) -> None:
     assert (created.name, created.version) == (backend, sys.modules[backend].__version__)
     explainer = Explainer(bundles("pooled").path, backend)
     assert (explainer.backend, explainer.backend_version) == (created.name, created.version)
+
+
+def test_nobody_keeps_the_bytes_of_a_graph(bundles: Bundles, backend: str) -> None:
+    """They are as large as the weights, which the opened graph has already."""
+    model = (bundles("residual").path / "head.onnx").read_bytes()
+    before = sys.getrefcount(model)
+    session = create(backend, Config()).open(model)
+    manifest = Bundle.open(bundles("residual").path).manifest
+    assert session.run({manifest.input.name: tiny.inputs("residual", 1)}, [ACTIVATION])
+    assert sys.getrefcount(model) == before
 
 
 def test_backend_not_installed(bundles: Bundles, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
