@@ -84,7 +84,8 @@ def rounding_warning(name: str, share: float) -> str:
         )
     decided = f"{100 * share:.2g} % of their largest value"
     return (
-        f"maps of the {name} graph are decided by rounding in float32 to {decided} (measured on noise images at export)"
+        f"maps of the {name} graph are decided by rounding in float32 to {decided} (measured at export; the worst of some images "
+        "of noise and of patterns)"
     )
 
 

@@ -21,8 +21,9 @@ from xai_deploy.format.signature import SigningKey
 
 from .bundle.beside import noise_beside, noise_images
 from .bundle.describe import describe, further_inputs, image_input, settle
-from .bundle.everywhere import check_everywhere, with_precision
+from .bundle.everywhere import check_everywhere, exactly, with_precision
 from .bundle.labels import class_names
+from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask
 from .bundle.rounding import why_unusable
 from .bundle.sanity import check_images
@@ -354,8 +355,11 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
         graphs={role: graph for role, graph in manifest.graphs.items() if role not in wrong},
         composites={role: name for role, name in manifest.composites.items() if role not in wrong},
         left_out=manifest.left_out | wrong,
-        extensions=manifest.extensions | ({ROUNDING: rounding_said(rounding)} if rounding else {}),
     )
+    for role, share in shares_on_patterns(contents, manifest, exactly).items():
+        rounding[role] = max(share, rounding.get(role, 0.0))
+    if rounding:
+        manifest = replace(manifest, extensions=manifest.extensions | {ROUNDING: rounding_said(rounding)})
     _further_files(plan, manifest, draft)
     return manifest, dead
 

@@ -25,7 +25,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx.reference import ReferenceEvaluator
-from xai_exporters.bundle.everywhere import _exactly, _runtimes
+from xai_exporters.bundle.everywhere import _runtimes, exactly
 from xai_exporters.bundle.rounding import Rounding
 from xai_exporters.cut.auto import auto_layer
 from xai_exporters.cut.plan import plan_cut
@@ -63,7 +63,7 @@ def rows(name: str) -> Iterator[str]:
     cut = plan_cut(graph, target, logits, graph.graph.outputs, str(target.name))
     parts = split(graph, cut, logits)
     images = {str(graph.graph.inputs[0].name): image.numpy()}
-    head = _exactly(to_bytes(make_model(parts.head)), "the head")
+    head = exactly(to_bytes(make_model(parts.head)), "the head")
     starts = (("image", whole, images), ("layer", parts.tail, head(images)))
     fixed = {"target": np.array([-1]), "seed": np.zeros((1, logits.classes), np.float32)}
     for start, forward, given in starts:
@@ -83,7 +83,7 @@ def compared(model: bytes, feeds: dict[str, Any], out: str) -> tuple[float, floa
     measures, results = Rounding(manifest), []
     for _, opened in _runtimes():
         results.append(opened(model, "the graph")(feeds))
-        measures.add("it", results[-1], feeds, lambda: _exactly(model, "the graph"))
+        measures.add("it", results[-1], feeds, lambda: exactly(model, "the graph"))
     double = to_float64(onnx.load_from_string(model))
     names = {value.name for value in double.graph.input}
     wide = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in feeds.items() if k in names}

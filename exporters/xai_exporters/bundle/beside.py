@@ -27,6 +27,8 @@ from xai_deploy.format.rows import Rows
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
+_SQUARES = 8  # along a side of an image of coarse squares
+
 
 def forward(
     manifest: Manifest, run: Callable[[str, Arrays], Arrays], x: NDArray[Any], level: int = 0
@@ -60,10 +62,28 @@ def results_back(graph: Graph, results: Arrays) -> list[NDArray[Any]]:
 def noise_images(spec: Input, count: int, seed: int = 0) -> NDArray[Any]:
     """Images of uniform noise as the network would get them, [count, ...]."""
     pixels = np.random.default_rng(seed).integers(0, 256, (count, *spec.size[:-2], spec.channels, *spec.size[-2:]))
+    return _as_input(spec, pixels)
+
+
+def _as_input(spec: Input, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels from 0 to 255, [n, ..., C, h, w], as the network takes them."""
     x = spec.preprocess.normalise(pixels.astype(np.float64))
     if spec.dtype == "uint8":
         x = np.clip(np.rint(x), 0, 255)
     return spec.arranged(x)
+
+
+def patterned_images(spec: Input, seed: int = 0) -> list[NDArray[Any]]:
+    """Images that are no noise, [1, ...] each: two of coarse squares, two of low contrast."""
+    rng, sides = np.random.default_rng(seed), spec.size[-2:]
+    images = []
+    for contrast in (1.0, 1.0, 0.1, 0.1):
+        squares = rng.random((1, *spec.size[:-2], spec.channels, _SQUARES, _SQUARES))
+        fine = rng.random((1, *spec.size[:-2], spec.channels, *sides))
+        rows, columns = (np.arange(side) * _SQUARES // side for side in sides)
+        drawn = squares[..., rows, :][..., columns] if contrast == 1 else 0.5 + contrast * (fine - 0.5)
+        images.append(_as_input(spec, np.rint(255 * drawn)))
+    return images
 
 
 def noise_beside(further: FurtherInputs, seed: int, images: int = 1) -> dict[str, NDArray[Any]]:

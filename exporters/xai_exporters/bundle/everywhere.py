@@ -74,7 +74,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
     rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
-    for runtime, opened in (("ONNX Runtime without optimisations", _exactly), *_runtimes()):
+    for runtime, opened in (("ONNX Runtime without optimisations", exactly), *_runtimes()):
         try:
             between, tail = _head_and_tail(opened, contents, manifest, image, chosen)
         except GraphError as error:
@@ -87,7 +87,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             contents = all_pinned(contents, manifest)  # from here on all graphs take these
             if not np.isfinite(first).all():
                 return Checked({}, {})  # `verify` reports it if the source gives such numbers itself
-        if opened is _exactly:
+        if opened is exactly:
             continue
         moved = partial(_moved_by_rounding, contents, manifest, image, chosen)
         _compare_scores(runtime, tail, reference, first, manifest, moved)
@@ -109,7 +109,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             if how is not None:
                 wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
             elif role not in wrong:
-                rounding.add(role, results, given, partial(_exactly, contents[graph.file], role))
+                rounding.add(role, results, given, partial(exactly, contents[graph.file], role))
     return Checked(wrong, rounding.shares())
 
 
@@ -184,7 +184,7 @@ def with_precision(
     step = quantisation_step(clean.graph, logits.value)
     if step == 0:  # no network of integers; None: the logits have no step of their own
         return replace(manifest, logits_step=step, extensions=extensions)
-    exact = _logits(_exactly, contents, manifest, images)
+    exact = _logits(exactly, contents, manifest, images)
     largest = float(np.abs(exact).max())
     if not np.isfinite(largest):
         return replace(manifest, logits_step=step or 0.0, extensions=extensions)  # `verify` reports it
@@ -278,7 +278,7 @@ def _moved_by_rounding(
         return lambda graphs, x: _logits(opened, graphs, manifest, x, chosen)
 
     parts = {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
-    by_scales = moved_by_scales(logits(_exactly), parts, images) if manifest.logits_step else 0.0
+    by_scales = moved_by_scales(logits(exactly), parts, images) if manifest.logits_step else 0.0
     return max(by_scales, moved_by_image(logits(_onnxruntime), parts, images))
 
 
@@ -324,7 +324,7 @@ def _runtimes() -> Iterator[tuple[str, Open]]:
     yield f"OpenVINO {openvino.__version__.partition('-')[0]}", _openvino
 
 
-def _exactly(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+def exactly(model: OnnxFile, what: str) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
     """ONNX Runtime, operator by operator: QuantizeLinear and DequantizeLinear as ONNX defines them, floats in between."""
     return _onnxruntime(model, what, optimise=False)
 

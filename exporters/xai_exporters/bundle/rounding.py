@@ -45,7 +45,7 @@ class Rounding:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         # half precision and integers round more, and by design; `faithful` has their tolerances
-        self._measures = not manifest.logits_step and HALF not in manifest.extensions
+        self.measures = not manifest.logits_step and HALF not in manifest.extensions
         self._exact: dict[str, list[NDArray[np.float64]]] = {}  # role -> what its graph gives at each layer
         self._shares: dict[str, float] = {}
 
@@ -59,7 +59,7 @@ class Rounding:
             exactly: Opens the graph on ONNX Runtime without optimisations. It is called once for each role.
         """
         name = self._manifest.graphs[role].propagated or SALIENCY
-        if not self._measures or name not in results:
+        if not self.measures or name not in results:
             return
         if role not in self._exact:  # at the inputs that the first runtime's head gives
             if (
@@ -67,15 +67,22 @@ class Rounding:
             ):  # some fused graphs run the network many times: that of the first runtime serves
                 self._exact[role] = _layers(results, name)
             else:
-                self._measure(role, name, feeds, exactly())
+                self.measure(role, name, feeds, exactly())
         self._add(role, results, name)
 
     def _add(self, role: str, results: Arrays, name: str) -> None:
         shares = map(_share, _layers(results, name), self._exact[role])
         self._shares[role] = max(self._shares.get(role, 0.0), *shares)
 
-    def _measure(self, role: str, name: str, feeds: Arrays, run: Callable[[Arrays], Arrays]) -> None:
-        """Run a graph without optimisations, for relevance also with inputs that are moved by a rounding."""
+    def measure(self, role: str, name: str, feeds: Arrays, run: Callable[[Arrays], Arrays]) -> None:
+        """Run a graph without optimisations, for relevance also with inputs that are moved by a rounding.
+
+        Args:
+            role: The graph's role.
+            name: What it gives back.
+            feeds: The inputs.
+            run: The graph.
+        """
         results = run(feeds)
         exact = self._exact[role] = _layers(results, name)
         activations = (feeds[at_level(ACTIVATION, level)] for level in range(len(exact)))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from xai_exporters import Request, export
 from xai_exporters.bundle import rounding as measured
+from xai_exporters.bundle.beside import patterned_images
 from xai_exporters.cli import main
 
 from xai_deploy import Explainer
@@ -110,6 +111,34 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(measured, "_share", lambda got, exact: share)
 
     return by
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_images_of_patterns_are_told_and_leave_nothing_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, share: float
+) -> None:
+    """Patterns come one at a time, noise three at once. A share of one half on noise leaves relevance out, see below."""
+    monkeypatch.setattr(measured, "_share", lambda got, exact: share if len(exact) == 1 else 0.001)
+    manifest = export_onnx(tmp_path, o.classifier()).manifest
+    assert rounding(manifest) == {"relevance": share}
+    assert "relevance" in manifest.graphs
+
+
+def test_patterns(tmp_path: Path) -> None:
+    """Two images of 8 x 8 squares over the whole range, two whose values lie within a tenth of it: pixels of 0 to 255 here."""
+    spec = export_onnx(tmp_path, o.classifier(), roles=("gradient",)).manifest.input
+    images = patterned_images(spec)
+    assert [image.shape for image in images] == [(1, *spec.image_shape)] * 4
+    height, width = spec.size
+    for image in images[:2]:
+        for row in range(8):
+            for column in range(8):
+                rows = [i for i in range(height) if i * 8 // height == row]
+                columns = [j for j in range(width) if j * 8 // width == column]
+                assert np.ptp(image[0][:, rows][:, :, columns], axis=(1, 2)).max(initial=0) == 0
+        assert np.ptp(image) > 200
+    assert all(0 < np.ptp(image) <= 27 and abs(image.mean() - 127.5) < 3 for image in images[2:])
+    assert not np.array_equal(images[0], images[1])
 
 
 def test_relevance_that_rounding_decides_is_said(
