@@ -136,7 +136,7 @@ def resize(
 
 def _across(maps: NDArray[np.generic], across: Array) -> Array:
     """maps @ across.T; of a large image some rows at a time, so that no float32 copy of the whole is made."""
-    rows = max(_PIXELS // (maps.size // maps.shape[-2]), 1)
+    rows = max(_PIXELS // max(maps.size // maps.shape[-2], 1), 1)  # no maps at all: none of Group-CAM's groups varies
     if rows >= maps.shape[-2]:
         return maps.astype(np.float32, copy=False) @ across.T
     result = np.empty((*maps.shape[:-1], len(across)), np.float32)

@@ -25,6 +25,7 @@ from .bundle.everywhere import check_everywhere, exactly, with_precision
 from .bundle.labels import class_names
 from .bundle.patterned import shares_on_patterns
 from .bundle.recipes import Ask
+from .bundle.refused import refused
 from .bundle.rounding import why_unusable
 from .bundle.sanity import check_images
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
@@ -343,7 +344,7 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
         for role, share in checked.rounding.items()
         if role in manifest.graphs and not roles.asks_for(role) and (why := why_unusable(role, share)) is not None
     }
-    wrong = unusable | dict(checked.wrong) | wrong
+    wrong = unusable | refused(contents, manifest) | dict(checked.wrong) | wrong
     rounding = {name: share for name, share in checked.rounding.items() if name not in wrong}
     # a graph that a runtime computes wrongly is left out, unless the request asks for it: then the export fails
     for role, reason in wrong.items():

@@ -23,7 +23,7 @@ examples:
   xai-evaluate resnet50.xai val/ --boxes instances.json               with pointing game and IoU
   xai-evaluate float32.xai int8.xai val/ -b onnxruntime,openvino      two bundles on two runtimes, compared
   xai-evaluate resnet50.xai val/ -m rise:masks=2000 --metrics insertion,deletion:steps=50 -o scores
-  xai-evaluate resnet50.xai val/ --threads 2 -o scores --shard 3/8    the third of eight parts; then: xai-evaluate merge scores
+  xai-evaluate resnet50.xai val/ --threads 2 -o scores --shard 3/8    a part; then: xai-evaluate merge scores
 
 written to OUT:
   report.html                   what was found, with figures, and the best and worst maps

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,6 @@ def _serve(arguments: argparse.Namespace) -> None:
     methods = parse_methods(arguments.method or ["fast"])
     give_back_large_blocks()
     silence_opencv()
-    logging.getLogger(transparency.__name__).setLevel(logging.ERROR)  # a line for each image of a stranger
     require()
     limits = Limits(
         requests=arguments.max_requests,
@@ -70,7 +70,8 @@ def _serve(arguments: argparse.Namespace) -> None:
             print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
 
     async def run(on_answer: Callable[[Served], None] | None) -> None:
-        await Server(Service(models, limits, on_answer), listening, ready).run()
+        with _no_line_for_each_image():
+            await Server(Service(models, limits, on_answer), listening, ready).run()
 
     if arguments.records is None:
         refuse_alone(arguments)
@@ -79,6 +80,18 @@ def _serve(arguments: argparse.Namespace) -> None:
     durable, images = arguments.records_durable, arguments.records_images
     with Recorder(arguments.records, durable=durable, keep_images=images) as recorder:
         asyncio.run(run(partial(_record, recorder)))
+
+
+@contextlib.contextmanager
+def _no_line_for_each_image() -> Iterator[None]:
+    """A stranger's images are not worth a line each; a program that calls `main` gets its level back."""
+    logger = logging.getLogger(transparency.__name__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _record(recorder: Recorder, one: Served) -> None:

@@ -266,15 +266,8 @@ class Bundle:
         """The ONNX file of a role, as `graph` gives it, and the checks that decide about each batch."""
         if not self.has(role):
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
-        graph, image = self.manifest.graphs[role], self.manifest.input
-        data, where = self.read(graph.file), str(self.path / graph.file)
-        # Bytes of one image in float32, with what is beside it. The engine never runs a fused graph, so its memory is not bounded.
-        numbers = math.prod(image.image_shape) + self.manifest.further.size
-        size = None if fused_method(role) is not None else 4 * numbers
-        guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
-        if size is not None:
-            guarded.check_ports(graph, self.manifest.batch)
-        return data, guarded
+        data = self.read(self.manifest.graphs[role].file)
+        return data, guard(data, str(self.path / self.manifest.graphs[role].file), self.manifest, role)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -286,6 +279,27 @@ class Bundle:
         if self.manifest.named not in (None, len(lines)):
             raise ManifestError(f"{self.path}: {len(lines)} labels for {self.manifest.named} classes")
         return tuple(lines)
+
+
+def guard(data: bytes, where: str, manifest: Manifest, role: str) -> Guarded:
+    """Refuse the graph of a role that could do harm, or does not match the manifest.
+
+    Args:
+        data: The bytes of its file.
+        where: Its path, for messages.
+        manifest: The bundle's.
+        role: Its role.
+
+    Raises:
+        IntegrityError, UnsafePathError, UnsafeGraphError: See `Bundle.graph`.
+    """
+    graph, image = manifest.graphs[role], manifest.input
+    # Bytes of one image in float32, with what is beside it. The engine never runs a fused graph, so its memory is not bounded.
+    size = None if fused_method(role) is not None else 4 * (math.prod(image.image_shape) + manifest.further.size)
+    guarded = check_graph(data, where, size, {port.name: port.shape for port in graph.takes})
+    if size is not None:
+        guarded.check_ports(graph, manifest.batch)
+    return guarded
 
 
 def _checked_signature(folder: Path, manifest: bytes, trusted_key: TrustedKey) -> Signature:
