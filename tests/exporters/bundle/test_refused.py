@@ -24,7 +24,8 @@ def harmful(path: Path) -> bytes:
     for name, value in (("one", 1), ("zero", 0)):
         model.graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
     model.graph.node.insert(0, helper.make_node("Div", ["one", "zero"], ["nothing"], name="halved"))
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def test_refused_by_role(tmp_path: Path) -> None:
