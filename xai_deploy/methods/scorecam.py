@@ -49,7 +49,8 @@ class ScoreCam(Method):
         channel_softmax: pytorch-grad-cam's variant: the weights are the softmax over the channels of the raw logits.
             Constant channels take part with a mask of zeros, and the sum runs over the maps at the activation's own size.
             It needs score="logit" and no baseline.
-        budget: The most inferences for an image, at least 16; None: one per channel.
+        budget: The most channels asked for in an image, at least 16, an inference each (the black image of `baseline` is one more);
+            None: all.
         tolerance: Ask for channels, 16 at a time, until the relative error stated is at most this; None: only `budget` counts.
 
     Raises:
