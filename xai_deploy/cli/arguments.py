@@ -18,7 +18,7 @@ from ..format.bundle import Input, Manifest
 from ..foundation.exits import printable
 from ..foundation.options import options_of, read_spec, title_of
 from ..foundation.schema import type_hints
-from ..images import InputRange, image_files
+from ..images import InputRange, image_files, is_archive
 from ..methods import create, methods
 from ..methods.across import EACH
 from ..methods.sets import expanded, with_combine
@@ -141,7 +141,7 @@ def describe_options(name: str, cls: Any) -> list[str]:
 
 
 def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive: bool = True) -> list[Path]:
-    """The files named, and the image files in the folders named, in order, each once.
+    """The files named, and the image files in the folders and archives named, in order, each once.
 
     Args:
         arguments: The files and folders.
@@ -159,6 +159,9 @@ def find_images(arguments: Iterable[str], apart: Sequence[Path] = (), recursive:
             raise InputError(
                 f"{argument}: is a method, not an image; several are given as --method A,B, without spaces"
             )
+        if is_archive(path):
+            files += image_files(path)
+            continue
         if not path.is_dir():
             files.append(path)
             continue

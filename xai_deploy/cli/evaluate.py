@@ -203,7 +203,8 @@ def _parser() -> Parser:
         "paths",
         metavar="BUNDLE ... DIR",
         nargs="+",
-        help="folder written by xai-export, or a model file; several are compared with the first; then the folder of images",
+        help="folder written by xai-export, or a model file; several are compared with the first; then the images: a folder, "
+        ".tar or .parquet",
     )
     add("--images", help=argparse.SUPPRESS)  # the old spelling of DIR
     parser.add_recursive()

@@ -74,7 +74,7 @@ def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description=description, epilog=examples.EXPLAIN)
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", help="folder written by xai-export, or a model file, which it exports first")
-    add("image", metavar="IMAGE", nargs="+", help="image file, or folder of image files")
+    add("image", metavar="IMAGE", nargs="+", help="image file, or folder or archive (.tar, .parquet) of image files")
     parser.add_recursive()
     parser.add_method("reciprocam; of a detector layer-cam")
     add(

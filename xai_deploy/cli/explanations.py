@@ -22,7 +22,7 @@ from ..errors import BackendNotInstalledError, InputError, NotPredictedError
 from ..foundation.exits import printable
 from ..foundation.json_report import as_json
 from ..foundation.progress import progress
-from ..images import Pixels
+from ..images import Pixels, state
 from ..images.transparency import is_transparent
 from ..methods import methods
 from ..methods.sets import default_method
@@ -165,11 +165,11 @@ class Explanations:
     def _plan(self) -> dict[str, Any]:
         """Everything that the files depend on."""
         options = {name: value for name, value in vars(self.arguments).items() if name not in _APART + _RECORDS}
-        files = [[str(path), *_state(path)] for path in self.paths]
+        files = [[str(path), *state(path)] for path in self.paths]
         manifest, beside = self.explainer.bundle.manifest, self.arguments.input or ()
         versions = answers.origin(self.explainer)["versions"]
         return {"versions": versions, "network": manifest.digest, "images": files, **options} | (
-            {"beside": [_state(Path(text.partition("=")[2])) for text in beside]} if beside else {}
+            {"beside": [state(Path(text.partition("=")[2])) for text in beside]} if beside else {}
         )
 
     def _chunks(self, done: int) -> Iterator[list[tuple[Path, NDArray[Any]] | Bad]]:
@@ -328,12 +328,3 @@ class Explanations:
             "contact_sheets": [page.name for page in self.drawing.sheet.pages],
             "report": PAGE if self.page else None,
         }
-
-
-def _state(path: Path) -> list[int]:
-    """Size and time of the last change; empty for a file that can't be read, which is reported later."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]

@@ -15,7 +15,7 @@ from ..beside import ByPath, named
 from ..caveats import Gives
 from ..errors import OptionError
 from ..foundation.options import Named, options_of, specs, title_of
-from ..images import MAX_PIXELS, InputRange
+from ..images import MAX_PIXELS, InputRange, state
 from ..methods import applicable
 from ..methods import create as create_method
 from ..methods.sets import expanded, rows
@@ -314,10 +314,5 @@ def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
     """A digest of the files' names, sizes and modification times: a digest of all contents would take too long."""
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            status = path.stat()
-            known = [status.st_size, status.st_mtime_ns]
-        except OSError:  # a broken link, which is reported and skipped later
-            known = []
-        digest.update(repr((relative(path, root), known)).encode("utf-8", "surrogateescape"))
+        digest.update(repr((relative(path, root), state(path))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

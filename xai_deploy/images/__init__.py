@@ -10,6 +10,7 @@ or JPEG. No decoder reports it. If it matters, keep a checksum beside the file.
 
 from __future__ import annotations
 
+from .archive import is_archive, state
 from .fit import fit
 from .folder import image_files
 from .module import opencv
@@ -25,8 +26,10 @@ __all__ = [
     "encode_image",
     "fit",
     "image_files",
+    "is_archive",
     "opencv",
     "parse_range",
     "read_image",
+    "state",
     "write_image",
 ]

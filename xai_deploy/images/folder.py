@@ -1,4 +1,4 @@
-"""The image files of a folder."""
+"""The image files of a folder, or of an archive."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ImageFileError
 from ..foundation.mistaken import ORDER, is_bundle
+from .archive import is_archive, is_named_so, opened
 from .npy import is_npy
 from .read import SUFFIXES
 
@@ -15,10 +16,11 @@ from .read import SUFFIXES
 def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), volumes: bool = False) -> list[Path]:
     """The image files in a folder, in the order of their paths. Hidden files and folders are left out.
 
-    Links to files are followed. Links to folders are not. If there is no image file, arrays (`.npy`) are the images.
+    Links to files are followed. Links to folders are not. If there is no image file, the images in archives are taken (see
+    `archive`), and if there is none, arrays (`.npy`) are the images.
 
     Args:
-        root: The folder.
+        root: The folder, or an archive.
         recursive: Take its sub folders, too.
         apart: Folders to leave out, because their pictures are no images of the data set: masks, results.
         volumes: Arrays alone are looked for.
@@ -26,6 +28,8 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), 
     Raises:
         ImageFileError: There is no such folder, it can't be read, or it holds no image file.
     """
+    if is_archive(root):
+        return _inside(root)
     if not root.is_dir():
         raise ImageFileError(
             f"{root}: " + ("a file; give the folder of the images" if root.exists() else "no such folder")
@@ -34,7 +38,7 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), 
     def fail(error: OSError) -> None:
         raise ImageFileError(f"{error.filename}: can't be read ({error.strerror})")
 
-    files, arrays = [], []
+    files, arrays, archives = [], [], []
     left_out = {os.path.abspath(folder) for folder in apart}
     for folder, inside, names in os.walk(root, onerror=fail):
         inside[:] = [  # in place, so that os.walk does not enter the other folders
@@ -44,6 +48,10 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), 
         ]
         files += [Path(folder, name) for name in names if _is_image(name)]
         arrays += [Path(folder, name) for name in names if not name.startswith(".") and is_npy(Path(name))]
+        archives += [path for name in names if not name.startswith(".") and is_named_so(path := Path(folder, name))]
+    archives = [path for path in archives if os.path.abspath(path) not in left_out]
+    if archives and not (files or volumes):
+        return [image for one in sorted(archives) for image in _inside(one)]
     files = arrays if volumes else files or arrays  # results of xai-explain lie beside pictures
     if not files and is_bundle(root):
         raise ImageFileError(f"{root}: is a bundle, not an image; {ORDER}")
@@ -52,6 +60,13 @@ def image_files(root: Path, recursive: bool = True, apart: Iterable[Path] = (), 
         what = "no volumes (.npy)" if volumes else f"no image files ({', '.join(sorted(SUFFIXES))})"
         raise ImageFileError(f"{root}: {what} {where}")
     return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _inside(archive: Path) -> list[Path]:
+    """The images of an archive, in its own order: that of reading."""
+    if not (names := opened(archive).images):
+        raise ImageFileError(f"{archive}: holds no images")
+    return [archive / name for name in names]
 
 
 def _is_image(name: str) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ImageFileError, ImageTooLargeError
 from ..foundation.mistaken import ORDER, is_bundle, is_network, is_url
+from . import archive
 from .avif import avif, is_avif, is_heic
 from .bmp import bmp
 from .gif import gif
@@ -23,6 +24,7 @@ from .jpeg import jpeg
 from .module import opencv
 from .png import png
 from .scale import InputRange, checked, to_8_bits
+from .tar import FILE_LIMIT
 from .tiff import tiff
 from .transparency import warn_of_transparency
 from .webp import webp
@@ -34,7 +36,6 @@ MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif"})
 """The usual endings of the names of readable files. `read_image` looks at the contents alone."""
 
-_FILE_LIMIT = 1 << 30  # bytes
 _SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
 
 _GIF = b"GIF87a", b"GIF89a"
@@ -117,7 +118,7 @@ def read_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> N
 def _values(path: str | os.PathLike[str], max_pixels: int, deep: bool) -> NDArray[Any]:
     """The pixels of a file as OpenCV gives them, upright; with `deep` also values that have no fixed black and white."""
     cv2 = opencv()
-    data = path.data if isinstance(path, InMemory) else _contents(Path(path))
+    data = path.data if isinstance(path, InMemory) else contents(Path(path))
     header = _header(data, max_pixels, path)
     if header.deep and not deep:
         raise ImageFileError(
@@ -176,16 +177,24 @@ def _decoded(cv2: Any, data: bytes, header: Header, path: object) -> NDArray[Any
     return image
 
 
-def _contents(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """The bytes of an image file, which may lie in an archive.
+
+    Raises:
+        ImageFileError: There is no such file, or it can't be read.
+        ImageTooLargeError: It is larger than `FILE_LIMIT`.
+    """
     try:
+        if (inside := archive.split(path)) is not None:
+            return archive.opened(inside[0]).read(inside[1])
         if (problem := is_url(path)) is not None:
             raise ImageFileError(problem)
         if is_bundle(path):
             raise ImageFileError(f"{path}: is a bundle, not an image; {ORDER}")
         if not path.is_file():
             raise ImageFileError(f"{path}: " + ("not a plain file" if path.exists() else "no such file"))
-        if path.stat().st_size > _FILE_LIMIT:
-            raise ImageTooLargeError(f"{path}: the file is larger than {_FILE_LIMIT >> 20} MiB")
+        if path.stat().st_size > FILE_LIMIT:
+            raise ImageTooLargeError(f"{path}: the file is larger than {FILE_LIMIT >> 20} MiB")
         data = path.read_bytes()
     except OSError as error:
         raise ImageFileError(f"{path}: can't be read ({error.strerror})") from None

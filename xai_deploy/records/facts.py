@@ -21,14 +21,16 @@ from .. import answer as answers
 from ..answer import Answer
 from ..beside import digest as beside_digest
 from ..captions import caption
-from ..errors import RecordsError
+from ..errors import InputError, RecordsError
 from ..explained_network import ExplainedNetwork
 from ..explainer import Explainer
 from ..format.bundle import Bundle, Input
 from ..foundation import schema
 from ..foundation.arrays import array_digest
 from ..foundation.options import options_of
+from ..images.archive import split
 from ..images.given import as_array
+from ..images.read import contents
 from ..methods import create, methods
 from ..preprocess import Prepared
 from ..probabilities import has_probabilities, probabilities
@@ -217,7 +219,9 @@ def of_image(image: Any, keep: bool, file: str | None = None, beside: Mapping[st
     if isinstance(image, (str, Path)):
         file = str(image) if file is None else file
         try:
-            image = Path(image).read_bytes()
+            image = contents(Path(image)) if split(Path(image)) else Path(image).read_bytes()
+        except InputError as error:
+            raise RecordsError(str(error)) from None
         except OSError as error:
             raise RecordsError(f"{image}: can't be read ({error.strerror})") from None
     if isinstance(image, (bytes, bytearray, memoryview)):

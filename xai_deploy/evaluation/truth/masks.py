@@ -10,7 +10,7 @@ Masks of volumes are `.npy` files [D,h,w]: what is not 0 is the object, and the 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import OptionError, TruthError
-from ...images import MAX_PIXELS, read_image
+from ...images import MAX_PIXELS, is_archive, read_image
+from ...images.archive import archives, opened, split
 from ...images.npy import SUFFIX, read_image_array
+from ...images.read import contents
 from .matching import Matcher
 from .reading import check_size, files_in
 
@@ -37,7 +39,7 @@ class Masks:
     def __init__(
         self,
         path: Path,
-        files: list[Path],
+        files: Sequence[tuple[str, Path]],
         root: Path,
         value: int | None,
         apart: Iterable[Path] = (),
@@ -45,7 +47,7 @@ class Masks:
     ) -> None:
         self.path = path
         self._value, self._volumes = value, volumes
-        self._files = {file.relative_to(path).with_suffix("").as_posix(): file for file in files}
+        self._files = dict(files)
         if len(self._files) < len(files):
             lower, upper = self.ending, self.ending.upper()
             raise TruthError(f"{path}: a mask exists twice, as {lower} and as {upper}; remove one")
@@ -133,7 +135,7 @@ def read_masks(
     """Find the masks in a folder; each is read when it is asked for.
 
     Args:
-        path: The folder of PNG files, of volumes of `.npy` files.
+        path: The folder of PNG files, of volumes of `.npy` files; or an archive with masks, which may be the images' own.
         root: The folder of the images, whose names the masks have.
         value: The grey value of the object, 0 to 255; None: everything that is not black is the object.
         apart: Folders inside the root, besides `path`, whose pictures are not images of the data set.
@@ -146,10 +148,14 @@ def read_masks(
     path = Path(path)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255):
         raise OptionError(f"a mask's value is a whole number from 0 to 255, not {value!r}")
-    if not path.is_dir():
+    if not (path.is_dir() or is_archive(path)):
         raise TruthError(f"{path}: not a folder; give the folder of the masks")
     ending = SUFFIX if volumes else _PNG
-    files = [file for file in files_in(path) if file.suffix.lower() == ending]
+    files = _found(path, ending)
+    if not files and archives(path):
+        raise TruthError(
+            f"{path}: holds no masks: KEY.mask.png beside KEY.jpg in a tar file, a column 'mask' in Parquet"
+        )
     if not files and volumes:
         raise TruthError(f"{path}: holds no .npy files; masks of volumes are arrays [D,h,w] with the volumes' names")
     if not files:
@@ -157,11 +163,27 @@ def read_masks(
     return Masks(path, files, Path(root), value, apart, volumes)
 
 
+def _found(path: Path, ending: str) -> list[tuple[str, Path]]:
+    """The masks of a folder or an archive, or of the archives in a folder without masks: names without endings, and files."""
+    there = () if is_archive(path) else (file for file in files_in(path) if file.suffix.lower() == ending)
+    files = [(file.relative_to(path).with_suffix("").as_posix(), file) for file in there]
+    return files or [
+        ((one / name).relative_to(path).as_posix(), one / mask)
+        for one in archives(path)
+        for name, mask in opened(one).masks.items()
+    ]
+
+
 def _header(file: Path) -> tuple[int, int]:
     """Bits per value and colour type of a PNG file."""
     try:
-        with file.open("rb") as stream:
-            head = stream.read(26)  # signature 8, IHDR length and name 8, width 4, height 4, bit depth 1, colour type 1
+        if split(file) is not None:
+            head = contents(file)[:26]
+        else:
+            with file.open("rb") as stream:
+                head = stream.read(
+                    26
+                )  # signature 8, IHDR length and name 8, width 4, height 4, bit depth 1, colour type 1
     except OSError as error:
         raise TruthError(f"{file}: can't be read ({error.strerror})") from None
     if len(head) < 26 or not head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ...errors import TruthError
+from ...images import is_archive
 from ..dataset import find
 
 _Parts = tuple[str, ...]
@@ -45,7 +46,7 @@ class Matcher:
         apart: Iterable[Path] = (),
         volumes: bool = False,
     ) -> None:
-        if not root.is_dir():
+        if not (root.is_dir() or is_archive(root)):
             raise TruthError(f"{root}: not a folder; give the folder of the images")
         self._root = Path(os.path.abspath(root))
         self._annotations = Path(os.path.abspath(annotations))
