@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OptionError
+from .errors import NotApplicableError, OptionError
 from .format.image_input import Input
 from .format.manifest import Manifest
 from .format.rows import Rows
@@ -107,6 +107,43 @@ def scores_of(rows: Array, manifest: Manifest) -> Array:
 def classes_of(rows: Array, spec: Rows) -> NDArray[np.int64] | None:
     """The class that each row states, [n,R]; None if its scores say it."""
     return np.rint(rows[:, -1]).astype(np.int64) if spec.labelled else None
+
+
+def why_no_cells(manifest: Manifest) -> str | None:
+    """Why a network has no scores of classes in cells, see `in_cells`; None if it has."""
+    rows = manifest.scores.rows
+    if rows is None:
+        return "it shows the scores of a detector's cells, and the network is no detector"
+    if not rows.grids:
+        return (
+            f"the rows of this detector ({rows.decoder}) are no cells of its levels: they are queries, or the graph chose them; a "
+            "detector with a score for each class at each place has cells, if a new enough xai-export wrote the bundle"
+        )
+    return None
+
+
+def require_cells(manifest: Manifest) -> Manifest:
+    """The manifest of a network that has cells.
+
+    Raises:
+        NotApplicableError: It has none; the message says why.
+    """
+    if (why := why_no_cells(manifest)) is not None:
+        raise NotApplicableError(f"class-map: {why}")
+    return manifest
+
+
+def in_cells(manifest: Manifest, rows: Array) -> list[Array]:
+    """The probability of each class in the cells of each level of a detector, [n,classes,anchors,h,w]; see `Rows.grids`."""
+    spec = manifest.scores.rows
+    assert spec is not None  # only detectors have rows
+    shares, levels, start = np.moveaxis(scores_of(rows, manifest), 1, 2), [], 0  # [n,classes,R]
+    for grid in spec.grids:
+        own = shares[..., start : start + grid.count].reshape(*shares.shape[:2], *grid.shape)
+        # [n,classes,outer,h,w,inner]
+        levels.append(np.moveaxis(own, 5, 3).reshape(*shares.shape[:2], -1, grid.height, grid.width))
+        start += grid.count
+    return levels
 
 
 def corners(rows: Array, spec: Rows, image: Input) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .backends.backend import Tensor, to_host
 from .baselines import as_input
-from .detections import Detection, detect
+from .detections import Detection, detect, in_cells, require_cells
 from .errors import NonFiniteOutputError
 from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
@@ -250,11 +250,7 @@ class ForwardPass:
         self._arrived[role, _key(target.seed(lambda: self.logits)), offset] = result
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
-        """The result of a graph that propagates a seed back, float32 on the host.
-
-        `gradient` gives d(s . logits)/d(activation) and `relevance` the relevance of the activation, [n,K,h,w]. A graph that starts
-        at the image gives the same there, [n, ...] in the input's own layout. `offset` is added to every class's weight.
-        """
+        """See `methods.method.Forward`."""
         return self.finite(role, self.propagated(role, seed, offset)[0])
 
     def propagated(self, role: str, seed: Seed, offset: float = 0.0) -> tuple[Array, ...]:
@@ -286,6 +282,10 @@ class ForwardPass:
     def weights(self, seed: Seed, offset: Array | float = 0.0) -> Array:
         """See `methods.method.Forward`."""
         return self.regions.weights(seed, offset)
+
+    def cell_scores(self) -> list[Array]:
+        """See `methods.method.Forward`."""
+        return in_cells(require_cells(self._network.manifest), self.rows)
 
     def own_map(self) -> Array:
         """See `methods.method.Forward`; the same run gives the network's outputs."""

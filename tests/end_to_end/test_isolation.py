@@ -35,7 +35,7 @@ methods = [
     (name, per_channel.get(name) or {key: few[key] for key in few if hasattr(xai_deploy.methods.create(name, {}), key)})
     for name in explainer.methods()
 ]
-assert set(xai_deploy.method_names()) - {"own-map"} == {name for name, _ in methods}
+assert set(xai_deploy.method_names()) - {"own-map", "class-map"} == {name for name, _ in methods}
 for e in explainer.explain_many(images, methods, [-1, 3]):
     assert e.heatmap.shape == (1, 64, 64) and 0 <= e.heatmap.min() <= e.heatmap.max() <= 1, e.method
     print(e.method, int(e.target[0]))

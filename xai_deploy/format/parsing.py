@@ -152,12 +152,12 @@ def _check_ports(manifest: Manifest, where: str) -> None:
     rank = {"dense": 1 + len(manifest.input.size), "rows": 2}.get(scores.kind, 1)
     if (scores.kind == "rows") != (scores.rows is not None):
         raise ManifestError(f"{where}: explained: {scores.kind} with{'' if scores.rows else 'out'} rows")
-    if scores.rows is not None and (fault := scores.rows.fault(scores.shape[0])) is not None:
-        raise ManifestError(f"{where}: explained: rows: {fault}")
     if scores.tensor != LOGITS or len(scores.shape) != rank or scores.shape[0] != manifest.classes:
         raise ManifestError(
             f"{where}: explained: {scores.kind} {scores.tensor!r} of shape {list(scores.shape)} for {manifest.classes} classes"
         )
+    if scores.rows is not None and (fault := scores.rows.fault(*scores.shape)) is not None:
+        raise ManifestError(f"{where}: explained: rows: {fault}")
     for level in range(len(manifest.layers)):
         seen = manifest.at(level)
         role = role_at(seen.scoring, level)

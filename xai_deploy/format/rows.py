@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ..foundation import schema
+
 SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of one level of a dense head, whose rows come one after the other as [outer,height,width,inner].
+
+    Attributes:
+        height, width: How many cells a column and a row of the level have.
+        outer, inner: How often the level's cells come, and each of them: the anchors of a cell, in one of the two orders.
+    """
+
+    height: int
+    width: int
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(outer, height, width, inner)."""
+        return self.outer, self.height, self.width, self.inner
+
+    @property
+    def count(self) -> int:
+        """How many rows the level has."""
+        return self.outer * self.height * self.width * self.inner
 
 
 @dataclass(frozen=True)
@@ -22,6 +49,8 @@ class Rows:
         background: The class that means "no object"; None if there is none.
         labelled: A row has one score, and its last entry is its class.
         suppress: Rows of one class may overlap, so that those beside a better one are left out (non-maximum suppression).
+        grids: The levels whose cells the rows are, in the rows' order. None if they are no cells (queries, rows that were chosen),
+            or if the bundle is older than this.
     """
 
     decoder: str
@@ -31,6 +60,7 @@ class Rows:
     background: int | None = None
     labelled: bool = False
     suppress: bool = True
+    grids: tuple[Grid, ...] = field(default=(), metadata=schema.LATER)
 
     @property
     def entries(self) -> int:
@@ -51,10 +81,14 @@ class Rows:
             return ((low if name in ("left", "top") else high,), (1.0,))
         return (low, high), (1.0, -0.5 if name in ("left", "top") else 0.5)
 
-    def fault(self, entries: int) -> str | None:
-        """What contradicts rows of this many entries; None if nothing does."""
+    def fault(self, entries: int, count: int) -> str | None:
+        """What contradicts so many entries and rows; None if nothing does."""
         if self.classes < 1 or (self.labelled and self.classes != 1) or self.entries != entries:
             return f"{self.classes} scores and a box do not make {entries} entries"
         if self.background is not None and not 0 <= self.background < self.classes:
             return f"the background is none of {self.classes} classes"
+        if any(min(grid.shape) < 1 for grid in self.grids):
+            return "a grid without a cell"
+        if self.grids and (self.labelled or sum(grid.count for grid in self.grids) != count):
+            return f"the cells of its grids are not its {count} rows"
         return None

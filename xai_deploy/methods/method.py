@@ -150,6 +150,13 @@ class Forward(Protocol):
     def backward_from_logits(self, role: str, seed: Seed) -> Array:
         """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
 
+    def cell_scores(self) -> list[Array]:
+        """Of a detector, the probability of each class in the cells of each level, [n,classes,anchors,h,w]; see `Rows.grids`.
+
+        Raises:
+            NotApplicableError: Its rows are no cells, or the network is no detector.
+        """
+
     def own_map(self) -> Array:
         """From `own-map`: the map that the network itself makes, [n,h,w]."""
 

@@ -46,7 +46,7 @@ def find_grid(clean: CleanGraph, value: ir.Value, name: str) -> Grid:
     if len(strands) == 1:
         grid = _tokens(strands[0], shape, name) if len(shape) == 2 else _map(strands[0], shape)
         if grid is not None:
-            _check_covers(strands[0], grid, name)
+            check_covers(strands[0], grid, name)
             return grid
     why = _why(strands, len(shape) + 1) if strands else traced.why if traced is not None else ""
     raise LayerError(
@@ -66,7 +66,7 @@ def is_feature_map(clean: CleanGraph, value: ir.Value) -> Grid | None:
         return None
 
 
-def _check_covers(strand: Strand, grid: Grid, name: str) -> None:
+def check_covers(strand: Strand, grid: Grid, name: str) -> None:
     """Refuse the map of a crop, or of the image with a wide border: it would be stretched over the image.
 
     The part left out at a side has to be less than one cell of the grid: strides that do not divide the size leave out that much,

@@ -92,7 +92,7 @@ def test_every_method_since(tmp_path: Path, backend: str) -> None:
     old, new = Explainer(BUNDLES / "every", backend), Explainer(today.path, backend)
     with np.load(BUNDLES / "every.npz") as before:
         x, known = Prepared(before["x"]), set(before)
-    since = [name for name in method_names() if name not in known]
+    since = [name for name in method_names() if name not in known and name != "class-map"]  # of detectors
     assert len(since) > 9
     for name in since:
         if name in WITHOUT_GRAPHS:

@@ -19,7 +19,8 @@ from ..conftest import Bundles
 VARIANTS = [
     (name, dict(zip(("channels", "relu", "squared"), values, strict=True)))
     for name in method_names()
-    if name not in ("own-map", "full-grad")  # the networks here make no map, and have no graph of their biases
+    # the networks here make no map, have no graph of their biases, and are no detectors
+    if name not in ("own-map", "full-grad", "class-map")
     for values in product(("max-abs", "sum"), (True, False), (True, False))
 ]
 CHOICES = [

@@ -164,9 +164,8 @@ def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphErr
 
 def _of_rows(clean: CleanGraph, detector: Detector) -> Logits:
     """The rows of a detector as what is explained; they are added to the graph."""
-    entries = detector.rows.entries
-    scores = Explained(LOGITS, "rows", (entries, detector.count), rows=detector.rows)
-    value, own = write_rows(clean, detector), detector.outputs[0]
+    (value, grids), own, entries = write_rows(clean, detector), detector.outputs[0], detector.rows.entries
+    scores = Explained(LOGITS, "rows", (entries, detector.count), rows=replace(detector.rows, grids=grids))
     return Logits(value, own, "derived", detector.activation, entries, scores, 1)
 
 

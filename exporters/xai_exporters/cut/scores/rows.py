@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from xai_deploy.format.rows import Grid
+
 from ...errors import GraphError, RequestError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import measure
 from ...passes.clean import CleanGraph
 from .detectors.detector import Detector, Outputs, decoders
+from .grids import find_grids
 
 AUTO = "auto"
 
@@ -47,8 +50,8 @@ def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector |
     return next(iter(fitting.values()), None)
 
 
-def write_rows(clean: CleanGraph, detector: Detector) -> ir.Value:
-    """Add the rows to the graph in their common form, [N,entries,rows] float32; their shape is measured."""
+def write_rows(clean: CleanGraph, detector: Detector) -> tuple[ir.Value, tuple[Grid, ...]]:
+    """Add the rows to the graph in their common form, [N,entries,rows] float32; their shape is measured. And where they lie."""
     op = Ops(Emitter(clean.graph, "rows"), "rows", np.dtype(np.float32))
     pieces = [
         piece if piece.dtype in (None, ir.DataType.FLOAT) else op.Cast(piece, to=int(ir.DataType.FLOAT))
@@ -60,4 +63,4 @@ def write_rows(clean: CleanGraph, detector: Detector) -> ir.Value:
     measured = measure(clean.model)
     clean.shapes.two.update(measured.two)
     clean.shapes.three.update(measured.three)
-    return value
+    return value, () if detector.rows.labelled else find_grids(clean, pieces[0])
