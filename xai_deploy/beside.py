@@ -207,10 +207,12 @@ class ByPath:
 
     def __init__(self, texts: Sequence[str], paths: Sequence[Path], manifest: Manifest) -> None:
         self._given, self._manifest = of_commands(texts, paths, manifest), manifest
-        self._places = {path: place for place, path in enumerate(paths)}
+        self._places = {path: place for place, path in enumerate(paths)} if self._given else {}
 
     def of(self, paths: Sequence[Path]) -> Given:
         """What belongs to some of the images, as `Explainer.explain` takes it."""
+        if not self._given:
+            return {}
         return of_some(self._given, [self._places[path] for path in paths], self._manifest)
 
     def digest(self, path: Path) -> str:

@@ -33,7 +33,7 @@ def pictures(folder: Path, count: int, size: tuple[int, int] = (nets.HEIGHT, net
 
 def interrupt(patch: pytest.MonkeyPatch) -> None:
     """Interrupt the next evaluation after its first chunk of images."""
-    chunk = running._chunk
+    chunk = running.measure_chunk
 
     def interrupted(*arguments: object) -> object:
         if calls:
@@ -42,7 +42,7 @@ def interrupt(patch: pytest.MonkeyPatch) -> None:
         return chunk(*arguments)  # type: ignore[arg-type]
 
     calls: list[int] = []
-    patch.setattr(running, "_chunk", interrupted)
+    patch.setattr(running, "measure_chunk", interrupted)
 
 
 @pytest.fixture

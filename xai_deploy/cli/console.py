@@ -117,6 +117,15 @@ class Parser(exits.OneLineParser):
         segments = "what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels"
         self.add_argument("--segments", metavar="FILE|grid:N|slic:N", help=segments)
 
+    def add_ray(self) -> None:
+        """Add the options for a Ray cluster."""
+        where = (
+            "work on a Ray cluster: 'local' starts one of this machine's cores; --threads is then 1 unless it is given"
+        )
+        self.add_argument("--ray", metavar="local|ADDRESS", help=where)
+        count = "worker processes on the cluster (default: as many as its cores allow)"
+        self.add_argument("--ray-workers", type=positive, metavar="N", help=count)
+
     def add_recursive(self) -> None:
         """Add the option for the sub folders of folders of images."""
         below = "take the images in sub folders, too (default: yes)"

@@ -77,6 +77,8 @@ def _evaluate(arguments: argparse.Namespace, parts: Sequence[str] = ()) -> None:
             command=arguments.command,
             shard=None if arguments.shard is None else str(arguments.shard),
             parts=parts,
+            ray=arguments.ray,
+            ray_workers=arguments.ray_workers,
         )
     except KeyboardInterrupt:
         going_on.interrupted()
@@ -240,6 +242,7 @@ def _parser() -> Parser:
         "measure the I-th of N parts of the images; when all are measured, 'xai-evaluate merge OUT' writes the results"
     )
     add("--shard", type=merging.shard, metavar="I/N", help=part)
+    parser.add_ray()
     parser.add_json()
     add("--list-metrics", action=_ListMetrics, nargs=0, help="list the metrics and their options, and exit")
     parser.add_resources()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ from .subjects import Subject
 from .truth import Box, mask_region, matching_box, of_class, region
 
 CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
+Measured = tuple[int, list[Line], list[Line]]
+"""A chunk: its number, its rows, the images skipped."""
+Measuring = Callable[[Sequence[Subject], Plan, Sequence[int]], Iterator[Measured]]
+"""(networks, plan, numbers of chunks) -> the chunks, in any order."""
 OnChunk = Callable[[Path, int, int], None]
 """(the journal's file, images that are done, all images) -> None"""
 
@@ -44,6 +48,7 @@ def measure(
     journal: Journal,
     on_chunk: OnChunk | None = None,
     shard: Shard | None = None,
+    measuring: Measuring | None = None,
 ) -> None:
     """Measure what the journal does not hold yet.
 
@@ -53,6 +58,7 @@ def measure(
         journal: Takes each chunk of images as soon as it is measured.
         on_chunk: Called at the beginning and after each chunk, with the number of images done and of all images.
         shard: Measure its chunks alone; None: all.
+        measuring: Measures chunks; None: in this process, one after the other.
 
     Raises:
         XaiError: A method or metric is not defined for a network, a ground truth fits none of the images, or a network fails.
@@ -61,15 +67,22 @@ def measure(
     """
     tell = on_chunk or (lambda kept, done, images: None)
     numbers = [number for number in range(chunk_count(plan)) if shard is None or shard.takes(number)]
-    every = sum(len(_images(plan, number)) for number in numbers)
+    every = sum(len(images_of(plan, number)) for number in numbers)
     tell(journal.path, done(plan, journal), every)
     check(subjects, plan)
     todo = [number for number in numbers if number not in journal.chunks]
     shown = plan.progress and len(numbers) > 1
-    for number in progress(todo, every, "images", shown, lambda n: len(_images(plan, n)), done(plan, journal)):
-        rows, skipped = _chunk(subjects, plan, _images(plan, number))
+    chunks = (measuring or _here)(subjects, plan, todo)
+    for number, rows, skipped in progress(
+        chunks, every, "images", shown, lambda chunk: len(images_of(plan, chunk[0])), done(plan, journal)
+    ):
         journal.append(number, rows, skipped)
         tell(journal.path, done(plan, journal), every)
+
+
+def _here(subjects: Sequence[Subject], plan: Plan, numbers: Sequence[int]) -> Iterator[Measured]:
+    for number in numbers:
+        yield number, *measure_chunk(subjects, plan, images_of(plan, number))
 
 
 def chunk_count(plan: Plan) -> int:
@@ -79,10 +92,11 @@ def chunk_count(plan: Plan) -> int:
 
 def done(plan: Plan, journal: Journal) -> int:
     """How many images of the plan the journal holds, including those that were skipped."""
-    return sum(len(_images(plan, number)) for number in journal.chunks)
+    return sum(len(images_of(plan, number)) for number in journal.chunks)
 
 
-def _images(plan: Plan, chunk: int) -> Sequence[Path]:
+def images_of(plan: Plan, chunk: int) -> Sequence[Path]:
+    """The images of a chunk."""
     return plan.images[chunk * CHUNK : (chunk + 1) * CHUNK]
 
 
@@ -146,7 +160,8 @@ class _Read:
     settled: list[Settled] = field(default_factory=list)  # likewise, for networks that give no classes
 
 
-def _chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
+def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
+    """The rows of some images that are measured together, and the images that are skipped, each with its reason."""
     images, skipped = [], []
     spec = subjects[0].explainer.bundle.manifest.input
     for path in paths:

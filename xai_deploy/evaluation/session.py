@@ -18,6 +18,7 @@ from ..detections import DetectionLimits
 from ..errors import OptionError, XaiError
 from ..explainer import Explainer
 from ..format.places import numbered, require_folder
+from ..foundation.cluster import Cluster, require_ray
 from ..foundation.exits import printable
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
@@ -29,9 +30,10 @@ from .metrics import Column
 from .metrics import metrics as known_metrics
 from .other_outputs import require_same, takes_volumes
 from .plan import NO_BOXES, Plan, choose_methods, choose_metrics, without_randomised
-from .run import OnChunk, chunk_count, done, measure
+from .ray import Recipe, measuring
+from .run import Measuring, OnChunk, chunk_count, done, measure
 from .shards import Shard, journals, take_over
-from .subjects import Subject, open_subjects, warn_of_classes
+from .subjects import Subject, warn_of_classes
 from .summary import Group
 from .truth import Boxes, read_boxes, read_masks, unknown
 
@@ -106,6 +108,8 @@ def evaluate(
     shard: str | None = None,
     parts: Sequence[Location] = (),
     detections: DetectionLimits | None = None,
+    ray: str | None = None,
+    ray_workers: int | None = None,
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -144,12 +148,18 @@ def evaluate(
         trusted_key: As for `Explainer`; it must have signed the randomised bundles, too.
         shard: "I/N": measure the I-th of N parts, and write its journal into `out`, which has to be given, instead of the results.
         parts: Folders of the journals of all shards: take over what they measured.
+        ray: Measure on a Ray cluster: "local" starts one of this machine's cores, else its address. `threads` is then 1, not the
+            runtime's choice, which differs from machine to machine.
+        ray_workers: How many worker processes; None: as many as the cluster's cores allow.
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
         OSError: The results can't be written.
     """
     require()
+    if ray is not None:
+        require_ray()
+        threads = threads or 1
     asked = choose_metrics(metrics, boxes is not None, masks is not None)
     opened = partial(
         Explainer,
@@ -162,7 +172,8 @@ def evaluate(
         detections=detections,
     )
     listed = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
-    subjects = open_subjects([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
+    recipe = Recipe([os.fspath(path) for path in listed], backends or [None], opened, _randomised(asked))
+    subjects = recipe.subjects()
     own = require_same([subject.explainer for subject in subjects], [subject.name for subject in subjects])
     asked = choose_metrics(metrics, boxes is not None, masks is not None, own)
     asked = without_randomised(metrics, asked, masks is not None, subjects)
@@ -193,7 +204,9 @@ def evaluate(
         inputs=inputs,
         volumes=volumes,
     )
-    return evaluate_into(out, subjects, plan, overwrite, on_chunk, command, shard, parts)
+    cluster = None if ray is None else Cluster(ray, ray_workers, threads or 1, gpus=int(device.startswith("cuda")))
+    chunks = None if cluster is None else measuring(cluster, recipe)
+    return evaluate_into(out, subjects, plan, overwrite, on_chunk, command, shard, parts, chunks)
 
 
 def require() -> None:
@@ -215,6 +228,7 @@ def evaluate_into(
     command: str = "",
     shard: str | None = None,
     parts: Sequence[Location] = (),
+    measuring: Measuring | None = None,
 ) -> Results:
     """Measure what the folder's journal does not hold yet, and write the results.
 
@@ -227,6 +241,7 @@ def evaluate_into(
         command: The command line, which the report then names.
         shard: See `evaluate`; the results are those of its own images, and none if there are none.
         parts: See `evaluate`.
+        measuring: See `run.measure`.
 
     Raises:
         XaiError: The folder holds another evaluation, or is a file; something in the plan does not apply; every image is skipped; a
@@ -243,7 +258,7 @@ def evaluate_into(
         folder = journal.path.parent
         take_over(journal, own, described, chunk_count(plan))
         try:
-            measure(subjects, plan, journal, on_chunk, part)
+            measure(subjects, plan, journal, on_chunk, part, measuring)
         finally:  # also after an error: the boxes that were cut so far
             for problem in plan.boxes.cut if plan.boxes else ():
                 log.warning("%s", printable(problem))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError, XaiError
-from ..foundation.journal import Journal
+from ..foundation.journal import Chunks, Journal
 
 _WRITTEN = re.compile(r"(\d{1,9})/(\d{1,9})")
 _FILES = "shard-*-of-*.jsonl"
@@ -105,16 +105,17 @@ def take_over(journal: Journal, parts: Sequence[Path], described: Mapping[str, A
     Raises:
         XaiError: A shard belongs to another evaluation, is damaged, is being written, or has not measured all its images.
     """
-    measured = {}
+    measured: dict[int, Chunks] = {}  # chunk -> the journal's chunks that hold it
     for path in parts:
         with Journal(path, described) as part:
-            measured.update(part.chunks)
+            measured.update(dict.fromkeys(part.chunks, part.chunks))
             if lacking := _lacking(path, part, chunks):
                 raise XaiError(
                     f"{path}: {lacking} of its chunks are not measured yet; give its command again, then merge"
                 )
     for number in sorted(measured.keys() - journal.chunks.keys()):
-        journal.append(number, measured[number]["rows"], measured[number]["skipped"])
+        chunk = measured[number][number]
+        journal.append(number, chunk["rows"], chunk["skipped"])
 
 
 def _lacking(path: Path, part: Journal, chunks: int) -> int:

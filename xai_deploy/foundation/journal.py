@@ -19,6 +19,37 @@ from .whole_files import lock
 Line = dict[str, Any]
 
 
+class Chunks(Mapping[int, Line]):
+    """The chunks of a journal's file, by number, each read when it is asked for: their contents take no memory.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places: dict[int, int] = {}  # number -> where its line begins in the file
+
+    def add(self, number: int, place: int) -> None:
+        """Say where a chunk's line begins; a later line of the same number takes its place."""
+        self._places[number] = place
+
+    def __getitem__(self, number: int) -> Line:
+        with self._path.open("rb") as file:
+            file.seek(self._places[number])
+            line: Line = json.loads(file.readline())
+        return line
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._places
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 class Journal:
     """A journal, opened or begun; a context manager.
 
@@ -37,7 +68,7 @@ class Journal:
 
     def __init__(self, path: Path, plan: Mapping[str, Any], restart: bool = False, kind: str = "an evaluation") -> None:
         self.path, self.kind = path, kind
-        self.chunks: dict[int, Line] = {}
+        self.chunks = Chunks(path)
         self._plan = json.loads(json.dumps(plan))  # as it will be read back: tuples become lists
         self._file: BinaryIO | None = None
         self._begun = False  # whether the file holds the plan
@@ -56,13 +87,14 @@ class Journal:
         line = _encode({"chunk": number, "rows": rows, "skipped": skipped})
         try:
             file = self._started()
+            place = file.tell()
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
         except OSError as error:
             error.filename = error.filename or str(self.path)  # the error of a full disk names no file
             raise
-        self.chunks[number] = json.loads(line)
+        self.chunks.add(number, place)
 
     def begin(self) -> None:
         """Create the file, if there is none yet, so that no other process can begin the same work."""
@@ -101,7 +133,7 @@ class Journal:
             if number == 0:
                 self._check(entry)
             else:
-                self.chunks[entry["chunk"]] = entry
+                self.chunks.add(entry["chunk"], end)
             end += len(line)
         file.truncate(end)  # removes the unfinished line of a killed process
         file.seek(end)

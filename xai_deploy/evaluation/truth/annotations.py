@@ -155,6 +155,7 @@ class Boxes:
         source: The format's name: "COCO json", "YOLO txt", "Pascal VOC xml", "csv".
         path: The file or folder that was read.
         problems: What was left out or looks wrong in the file, one line each; to be shown to the user.
+        cut_places: Where in the file the boxes are that `of` has cut, so that each counts once.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Boxes:
         names = [record.image for record in annotations.records]
         self._matcher = Matcher(names, root, annotations.by_stem, path, apart)
         self._records = {record.image: record for record in annotations.records}
-        self._cut: set[str] = set()  # places in the file of the boxes that were cut, so that each counts once
+        self.cut_places: frozenset[str] = frozenset()
         # Boxes that do not need the image's size are converted now: a mistake shows before hours of computing, not after.
         self._boxes = {
             record.image: self._convert(record, *(record.size or (1, 1)))
@@ -173,7 +174,7 @@ class Boxes:
             if record.fractions or record.size
         }
         self.problems = (*annotations.problems, *self.cut)
-        self._cut.clear()
+        self.cut_places = frozenset()
 
     def __len__(self) -> int:
         """Number of annotated images."""
@@ -186,7 +187,7 @@ class Boxes:
     @property
     def cut(self) -> tuple[str, ...]:
         """More problems to be shown: how many boxes `of` has cut. A pixel box of unknown image size is cut only there."""
-        return counted([(len(self._cut), "boxes reach beyond their image; cut at its border")], self.path)
+        return counted([(len(self.cut_places), "boxes reach beyond their image; cut at its border")], self.path)
 
     @property
     def labels(self) -> tuple[str | int, ...]:
@@ -239,7 +240,7 @@ class Boxes:
                 raise TruthError(f"{entry.where}: the box lies outside the image{size}; correct or remove it")
             # Less than a thousandth of the side is a rounding error, which is not worth a message.
             if max(abs(a - b) for a, b in zip(edges, (left, top, right, bottom), strict=True)) > 1e-3:
-                self._cut.add(entry.where)
+                self.cut_places |= {entry.where}
             boxes.append(Box(left, top, right, bottom, entry.label))
         return tuple(boxes)
 
