@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -369,7 +369,7 @@ class ForwardPass:
         """See `methods.method.Forward`."""
         self.reported[name] = values
 
-    def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
+    def progress(self, steps: Iterable[T], total: int, label: str) -> Generator[T, None, None]:
         """The steps, with a bar at a terminal if the engine was asked for one."""
         return progress(steps, total, label, self._network.show_progress)
 

@@ -21,6 +21,7 @@ from .conftest import Run, interrupt, pictures
 
 FILES = ("journal.jsonl", "images.csv", "images.parquet", "results.json", "report.html")
 METHODS: list[MethodSpec] = ["reciprocam", ("score-cam", {"channel_softmax": True, "score": "logit"})]
+SOME: tuple[str, dict[str, Any]] = ("score-cam", {"budget": 16})
 METRICS: list[MethodSpec] = [("deletion", {"steps": 5}), "iou"]
 
 
@@ -143,3 +144,20 @@ def test_refusals(desk: Path) -> None:
             evaluate("net.xai", "photos", **{"out": "out", **arguments})
         assert message in str(caught.value)
     assert not Path("out").exists()
+
+
+def test_the_methods_own_figures_are_in_the_results(desk: Path) -> None:
+    """Their means over the images, from what explanations of the same images say one by one; nothing for other methods."""
+    found = evaluate(
+        ["net.xai"], Path("photos"), out="own", methods=["reciprocam", SOME], metrics=["complexity"], limit=4
+    )
+    plain, own = found.document["results"]
+    assert plain["diagnostics"] == {}
+    explainer = Explainer(Path("net.xai"))
+    said = [explainer.explain(path, SOME[0], **SOME[1]).diagnostics for path in sorted(Path("photos").iterdir())[:4]]
+    for name in ("passes", "relative_error"):
+        values = [one[name][0] for one in said]
+        assert own["diagnostics"][name]["mean"] == pytest.approx(sum(values) / 4, rel=1e-3)
+        assert own["diagnostics"][name]["count"] == 4
+    summed = own["diagnostics"]["passes"]
+    assert summed["low"] <= summed["mean"] <= summed["high"]

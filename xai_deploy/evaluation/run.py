@@ -201,7 +201,7 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
                 for metric in plan.made:
                     if "randomised" not in metric.needs or subject.randomised:
                         values.update(metric.measure(case))
-                rows += _rows(plan, number, m, case, images, {**values, **beside})
+                rows += _rows(plan, number, m, case, images, {**values, **beside}, explanation.diagnostics)
     return rows, skipped
 
 
@@ -333,6 +333,7 @@ def _rows(
     case: Case,
     images: Sequence[_Read],
     values: Mapping[str, NDArray[np.float64]],
+    diagnostics: Mapping[str, Sequence[float]],
 ) -> list[Line]:
     rows = []
     for i, image in enumerate(images):
@@ -346,9 +347,14 @@ def _rows(
                 "method": method,
                 "target": int(case.target[i]),
                 "predicted": int(case.logits[i].argmax() if not case.found else case.target[i]),
-                # JSON has no NaN: a figure that is not defined is null
-                "values": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+                "values": _defined(figures),
+                **({"diagnostics": _defined({n: row[i] for n, row in diagnostics.items()})} if diagnostics else {}),
                 **({"curves": curves} if curves else {}),
             }
         )
     return rows
+
+
+def _defined(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for JSON, which has no NaN: one that is not defined is null."""
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,11 +42,13 @@ class Group:
         network: The network's index.
         method: The method's index.
         figures: Column -> figure.
+        diagnostics: What the method says of its own computation, such as passes and errors; see `Explanation.diagnostics`.
     """
 
     network: int
     method: int
     figures: Mapping[str, Figure]
+    diagnostics: Mapping[str, Figure] = field(default_factory=dict)
 
 
 def rows(journal: Journal) -> list[Line]:
@@ -74,8 +76,16 @@ def summarise(all_rows: Iterable[Line], columns: Sequence[Column], seed: int = 0
         # Left out: columns that were not measured on this network, such as `sanity` without randomised bundles.
         measured = {name for row in members for name in row["values"]}
         present = [column for column in columns if column.of_means or column.name in measured]
-        groups.append(Group(network, method, figures(table, present, seed)))
+        groups.append(Group(network, method, figures(table, present, seed), _said(members, seed)))
     return groups
+
+
+def _said(members: Sequence[Line], seed: int) -> dict[str, Figure]:
+    """The figures of a method's diagnostics; rows of an older journal have none."""
+    said = [row.get("diagnostics", {}) for row in members]
+    names = dict.fromkeys(name for row in said for name in row)
+    table = {name: np.array([_number(row.get(name)) for row in said]) for name in names}
+    return figures(table, [Column(name, "") for name in names], seed) if table else {}
 
 
 def figures(table: Mapping[str, Numbers], columns: Sequence[Column], seed: int = 0) -> dict[str, Figure]:

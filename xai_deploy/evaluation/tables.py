@@ -101,6 +101,7 @@ def document(
                 "network": networks[group.network],
                 "method": methods[group.method],
                 "figures": {name: asdict(figure) for name, figure in group.figures.items()},
+                "diagnostics": {name: asdict(figure) for name, figure in group.diagnostics.items()},
             }
             for group in groups
         ],

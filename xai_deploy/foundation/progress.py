@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ _clock = _Clock()
 
 def progress(
     steps: Iterable[T], total: int, label: str, shown: bool, size: Callable[[T], int] = lambda step: 1, done: int = 0
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield the steps. If `shown` is set, say how far the work is.
 
     At a terminal with tqdm installed this is a bar on standard error. Otherwise it is a line each minute, of the level INFO,

@@ -10,7 +10,7 @@ method, add one file that registers it; nothing else is edited.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
 
@@ -36,6 +36,7 @@ __all__ = [
     "Score",
     "Seed",
     "check_epsilon",
+    "check_tolerance",
     "create",
     "lacks",
     "left_out",
@@ -176,7 +177,7 @@ class Forward(Protocol):
     def report(self, name: str, values: NDArray[np.floating]) -> None:
         """Keep what a method knows of its own maps, a number for each, [T,n]; see `Explanation.diagnostics`."""
 
-    def progress(self, steps: Iterable[T], total: int, label: str) -> Iterator[T]:
+    def progress(self, steps: Iterable[T], total: int, label: str) -> Generator[T, None, None]:
         """The steps, shown as a progress bar if the user wants one."""
 
 
@@ -338,6 +339,16 @@ def check_epsilon(name: str, eps: float | None) -> None:
     """
     if eps is not None and not eps > 0:  # `not >` also refuses NaN
         raise OptionError(f"{name}: eps is a small positive number, or none; not {eps}")
+
+
+def check_tolerance(name: str, tolerance: float | None) -> None:
+    """Refuse a tolerance that nothing reaches.
+
+    Raises:
+        OptionError: It is not above 0.
+    """
+    if tolerance is not None and not tolerance > 0:  # `not >` also refuses NaN
+        raise OptionError(f"{name}: tolerance is above 0, not {tolerance}")
 
 
 def why_no_score(score: str, manifest: Manifest) -> str | None:

@@ -20,6 +20,7 @@ from .method import (
     Method,
     Score,
     Seed,
+    check_tolerance,
     methods,
     require_varying_score,
     score_explained,
@@ -78,8 +79,7 @@ class ScoreCam(Method):
             )
         if self.budget is not None and self.budget < STEP:
             raise OptionError(f"score-cam: budget is at least {STEP} inferences, not {self.budget}")
-        if self.tolerance is not None and not self.tolerance > 0:  # `not >` also refuses NaN
-            raise OptionError(f"score-cam: tolerance is above 0, not {self.tolerance}")
+        check_tolerance("score-cam", self.tolerance)
 
     @property
     def _interpolates(self) -> bool:
