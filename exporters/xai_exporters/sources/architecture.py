@@ -49,9 +49,10 @@ def network_from_weights(
     """
     weights = find_weights(content, file.path)
     _check_plain(weights, file.path)
+    notes += _chosen(content)
     net: KnownNet | None
     if request.arch is None:
-        net = find_net(file.path)
+        net = _named_by_file(content, file.path)
         build, name = net.build, net.name
     elif request.arch.startswith(transformers_nets.SCHEME):
         net = transformers_nets.timm_net(request.arch, file.path)
@@ -75,6 +76,21 @@ def network_from_weights(
     if isinstance(net, timm_nets.TimmNet) and net.labels:
         return replace(made, labels=net.labels, labels_from=f"{net.folder}, 'label_names'")
     return made
+
+
+def _named_by_file(content: Mapping[str, Any], path: Path) -> KnownNet:
+    """The torchvision network in a file's name.
+
+    Raises:
+        ArchitectureError: There is none; the message says what the checkpoint itself calls its network.
+    """
+    try:
+        return find_net(path)
+    except ArchitectureError as error:
+        own = content.get("arch")  # as torch's and timm's training scripts write it
+        if not isinstance(own, str) or not re.fullmatch(r"[\w.-]{1,80}", own):
+            raise
+        raise ArchitectureError(f"{error}; the file says 'arch': {own!r}") from None
 
 
 def _outline(build: Callable[..., Any], name: str, options: Mapping[str, Any], net: KnownNet | None) -> Any:
@@ -112,13 +128,30 @@ def holds_weights(content: Mapping[str, Any]) -> bool:
 
 def _state_dict(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """The first mapping of names to tensors alone; what modules keep beside tensors is left out."""
+    states = map(_tensors, (content, *(content[key] for key in _NESTED if key in content)))
+    return next((state for state in states if state is not None), None)
+
+
+def _tensors(candidate: Any) -> dict[str, Any] | None:
+    """A mapping of names to tensors alone, without what modules keep beside tensors; None for anything else."""
     torch = import_torch()
-    for candidate in (content, *(content[key] for key in _NESTED if key in content)):
-        if isinstance(candidate, Mapping):
-            state = {key: value for key, value in candidate.items() if not str(key).endswith(_EXTRA)}
-            if state and all(isinstance(key, str) and isinstance(v, torch.Tensor) for key, v in state.items()):
-                return state
-    return None
+    if not isinstance(candidate, Mapping):
+        return None
+    state = {key: value for key, value in candidate.items() if not str(key).endswith(_EXTRA)}
+    named = state and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    return state if named else None
+
+
+def _chosen(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line for people if a checkpoint holds further sets of weights with the same names: an average of them (EMA)."""
+    taken = next((key for key in _NESTED if key in content and _tensors(content[key]) is not None), None)
+    if taken is None or _tensors(content) is not None:
+        return ()
+    also = [key for key in content if key != taken and (_tensors(content[key]) or {}).keys() == content[taken].keys()]
+    if not also:
+        return ()
+    names = ", ".join(map(repr, also))
+    return (f"The weights are those under {taken!r}; the file holds others of the same names under {names}.",)
 
 
 def _check_plain(weights: Mapping[str, Any], path: Path) -> None:
@@ -219,8 +252,10 @@ def _load(
         module = _call(build, name, options)
     problems = _fill(module, weights)
     if problems:
+        own = ", and its options (in_chans, global_pool, ...) with --arch-options"
         raise ArchitectureError(
             f"{path}: the weights do not fit {name}: {'; '.join(problems)}. Give the right architecture with --arch"
+            f"{own if isinstance(net, timm_nets.TimmNet) else ''}"
         )
     return module, options
 

@@ -88,6 +88,8 @@ def find(name: str, path: Path, given: Mapping[str, Any] | None = None) -> TimmN
         raise ArchitectureError(f"{path}: --arch {SCHEME}{name} needs timm; pip install timm") from None
     # other names would be looked up on a hub or run as a folder
     if name.partition(".")[0] not in timm.list_models():
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
+        known = timm.list_models()
+        longer = sorted((other for other in known if other.startswith(f"{name}_")), key=len)
+        near = ", ".join((longer + difflib.get_close_matches(name, known, 3))[:3])
         raise ArchitectureError(f"timm has no network {name!r}{f'; the nearest are {near}' if near else ''}")
     return TimmNet(timm, name, given)

@@ -196,6 +196,7 @@ def _loaded(
     try:
         # from a dict, so that nothing but this file is read
         config = transformers.CONFIG_MAPPING[kind].from_dict({k: v for k, v in content.items() if k != "auto_map"})
+        config.architectures = config.architectures or []  # a configuration saved without its network has none
         with torch.device("meta"), _no_larger_than(weights):
             outline = builder.from_config(config, trust_remote_code=False, attn_implementation="eager")
         found, under = without_prefix(weights, outline.state_dict(), path)

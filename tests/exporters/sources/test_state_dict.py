@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -45,6 +46,28 @@ def test_find_weights_takes_wrappings_off(net: torch.nn.Module, how: str) -> Non
     found = architecture.find_weights(wrapped(net, how), Path("x"))
     assert found.keys() == net.state_dict().keys()
     assert all(torch.equal(found[key], value) for key, value in net.state_dict().items())
+
+
+def test_averaged_weights_beside_those_taken_are_said(tmp_path: Path, net: torch.nn.Module) -> None:
+    weights, path = net.state_dict(), tmp_path / "resnet8.pt"
+    averaged = {key: value + 1 for key, value in weights.items()}
+    other = {"w": torch.zeros(1)}
+    torch.save({"state_dict": weights, "state_dict_ema": averaged, "metrics": other}, path)
+    source = load_source(Request(path, arch="tests.exporters.nets:Plain", input_shape=nets.SHAPE))
+    assert source.notes[0] == (
+        "The weights are those under 'state_dict'; the file holds others of the same names under 'state_dict_ema'."
+    )
+    x = np.random.default_rng(0).standard_normal((2, *nets.SHAPE)).astype(np.float32)
+    assert source.reference is not None
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(next(iter(source.reference(x).values())), want, rtol=0, atol=1e-5)
+
+
+def test_a_checkpoint_that_names_its_network(tmp_path: Path, net: torch.nn.Module) -> None:
+    torch.save({"arch": "densenet121", "state_dict": net.state_dict()}, tmp_path / "best.pth.tar")
+    with pytest.raises(ArchitectureError, match=r"--arch NAME for one of torchvision; the file says 'arch': 'densenet121'$"):
+        load_source(Request(tmp_path / "best.pth.tar"))
 
 
 def test_find_weights_keeps_a_prefix_that_not_all_keys_have() -> None:

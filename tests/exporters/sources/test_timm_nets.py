@@ -87,6 +87,7 @@ def test_weights_classes_and_image_size(tmp_path: Path) -> None:
     ("name", "says"),
     [
         ("resnet81", "timm has no network 'resnet81'; the nearest are resnet"),
+        ("deit_tiny", "timm has no network 'deit_tiny'; the nearest are deit_tiny_patch16_224"),
         ("hf-hub:timm/resnet18", "timm has no network 'hf-hub:timm/resnet18'"),
         ("local-dir:x", "timm has no network 'local-dir:x'"),
     ],
@@ -95,6 +96,14 @@ def test_only_timms_own_networks(tmp_path: Path, name: str, says: str) -> None:
     torch.save({"w": torch.zeros(1)}, tmp_path / "net.pt")
     with pytest.raises(ArchitectureError, match=says):
         load_source(Request(tmp_path / "net.pt", arch=f"timm:{name}"))
+
+
+def test_other_options_than_the_weights(tmp_path: Path) -> None:
+    import timm
+
+    torch.save(timm.create_model("test_resnet", in_chans=1).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ArchitectureError, match=r"is \[.*, 1, 3, 3\] instead of .* --arch-options$"):
+        load_source(Request(tmp_path / "net.pt", arch="timm:test_resnet"))
 
 
 def folder_of(folder: Path, **changes: Any) -> str:

@@ -68,6 +68,26 @@ def test_network(tmp_path: Path, prefix: str) -> None:
     np.testing.assert_allclose(source.reference(x)["logits"], want, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("named", [None, "LevitForImageClassification"])
+def test_a_network_of_several_classes(tmp_path: Path, named: str | None) -> None:
+    """LeViT has a class with a teacher's head, too; a configuration that was saved alone names none."""
+    import transformers
+
+    sizes = {"hidden_sizes": [16, 16, 16], "num_attention_heads": [1, 1, 1], "depths": [1, 1, 1], "key_dim": [8, 8, 8],
+             "image_size": 64, "num_labels": 3}  # fmt: skip
+    config = transformers.LevitConfig(**sizes)
+    net = transformers.LevitForImageClassification(config).eval()
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    config.architectures = None if named is None else [named]
+    config.save_pretrained(tmp_path)
+    source = load_source(Request(tmp_path / "net.safetensors", arch=f"hf:{tmp_path}", input_shape=(3, 64, 64)))
+    x = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    assert source.reference is not None
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).logits.numpy()
+    np.testing.assert_allclose(source.reference(x)["logits"], want, rtol=0, atol=1e-6)
+
+
 PROCESSORS: dict[str, dict[str, Any]] = {
     "stretched": PIXELS,
     "size as a number": {"image_processor_type": "ViTImageProcessor", "size": 48, "resample": 3},
