@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from ..errors import GraphError
 from .apart import keep_factors_apart
+from .row_reductions import keep_reductions_apart
 
 IR_VERSION = 10  # read by every runtime that reads opset 18-21; onnxruntime 1.31 stops at 13
 
@@ -70,6 +71,7 @@ def to_bytes(model: ir.Model) -> bytes:
 def make_model(graph: ir.Graph, notes: Mapping[str, str] | None = None) -> ir.Model:
     """A model that holds a graph and the metadata `notes`, and nothing else; its weights are in the order of their names."""
     keep_factors_apart(graph)
+    keep_reductions_apart(graph)
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None

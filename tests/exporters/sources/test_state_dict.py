@@ -66,7 +66,9 @@ def test_averaged_weights_beside_those_taken_are_said(tmp_path: Path, net: torch
 
 def test_a_checkpoint_that_names_its_network(tmp_path: Path, net: torch.nn.Module) -> None:
     torch.save({"arch": "densenet121", "state_dict": net.state_dict()}, tmp_path / "best.pth.tar")
-    with pytest.raises(ArchitectureError, match=r"--arch NAME for one of torchvision; the file says 'arch': 'densenet121'$"):
+    with pytest.raises(
+        ArchitectureError, match=r"--arch NAME for one of torchvision; the file says 'arch': 'densenet121'$"
+    ):
         load_source(Request(tmp_path / "best.pth.tar"))
 
 
