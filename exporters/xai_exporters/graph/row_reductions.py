@@ -18,8 +18,8 @@ from .reading import attribute, constant_of
 _POOLS = ("GlobalAveragePool", "GlobalMaxPool")
 _BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu")
 _THROUGH = (
-    "Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish",
-    "Neg", "Reciprocal", "Relu", "Reshape", "Sigmoid", "Softplus", "Sqrt", "Squeeze", "Tanh", "Unsqueeze",
+    "Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log",
+    "Mish", "Neg", "Reciprocal", "Relu", "Reshape", "Sigmoid", "Softplus", "Sqrt", "Squeeze", "Tanh", "Unsqueeze",
 )  # fmt: skip
 
 
