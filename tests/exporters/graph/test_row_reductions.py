@@ -15,7 +15,7 @@ from ..checks import close, onnxruntime, open_vino
 
 ROWS, LENGTH = 6, 10
 IMAGES = np.random.default_rng(0).uniform(0.5, 1.5, (3, ROWS, LENGTH)).astype(np.float32)
-WANT = {
+WANT: dict[str, Any] = {
     "ReduceMean": np.mean,
     "ReduceSum": np.sum,
     "ReduceMax": np.max,
