@@ -33,9 +33,9 @@ OF_CONTRAST = 1e-3  # the difference of two classes is a hundredth of what float
 
 # stage -> forms; the rest runs with XAI_FULL_SIZE=1. Behind the last stage there is no BatchNorm: both forms are one.
 FORMS: dict[str, tuple[str, ...]] = {
-    "resnet18:layer1": ("merged", "kept"),
-    "resnet18:layer2": ("merged", "kept"),
-    "resnet18:layer3": ("merged", "kept"),
+    "resnet18:layer1": ("kept",),
+    "resnet18:layer2": ("merged",),
+    "resnet18:layer3": ("kept",),
     "resnet18:layer4": ("merged",),
     "resnet50:layer1": ("merged",),
     "resnet50:layer2": ("kept",),
