@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import by_position
 from .backends.backend import Tensor, to_host
 from .baselines import as_input
 from .detections import Detection, detect, in_cells, require_cells
 from .errors import NonFiniteOutputError
-from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, PIXEL_LOGITS, SEED, SHARES, TARGET, at_level
+from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
 from .matching import matched, row_shares
 from .methods.cam import spatial
@@ -207,34 +208,32 @@ class ForwardPass:
 
     def pixel_logits(self, image: int) -> Array:
         """[h*w,classes] of one image from `pixelwise-tail`."""
-        activation = self._head[self._network.activation]
+        activation, own = self._head[self._network.activation], self.logits[image : image + 1]
         if len(self.x) > 1:  # a tensor on a device can't be sliced, the host's copy can
             part = self.activation[image : image + 1]
             activation = part.astype(self._network.manifest.target.dtype, copy=False)
-        scores: Array = self._network.scores("pixelwise-tail", {self._network.activation: activation}, PIXEL_LOGITS)
-        if "pixelwise-tail" not in self._network.proven:
-            # logits = mean over the positions + bias
-            self._network.prove("pixelwise-tail", scores.mean(axis=1) + self._bias(), self.logits[image : image + 1])
-        first: Array = scores[0]
-        return first
+        return by_position.pixel_logits(self._network, activation, own, self._tail_beside(image))
 
-    def _bias(self) -> Array:
-        """The linear layer's bias [1,classes]: the tail's logits less the mean of `pixelwise-tail`, for an activation of zeros."""
-        zeros = np.zeros((1, *self._network.manifest.target.shape), np.float32)
-        between = zeros.astype(self._network.manifest.target.dtype)
-        scores = self._network.scores("pixelwise-tail", {self._network.activation: between}, PIXEL_LOGITS)
-        bias: Array = self.tail(zeros, np.zeros(1, np.int64)) - scores.mean(axis=1)
-        return bias
+    def _tail_beside(self, image: int) -> Callable[[Array], Array]:
+        return lambda activation: self.tail(activation, np.full(len(activation), image))
 
     def classifier(self) -> Array:
         """[classes,K], computed once per network."""
         weight = self._network.classifier
-        if "pixelwise-tail" not in self._network.proven:
-            got = (
-                self.activation.mean(axis=spatial(self.activation)) @ weight.T + self._bias()
-            )  # pooling, then the linear layer
-            self._network.prove("pixelwise-tail", got, self.logits)
+        if by_position.PIXELWISE not in self._network.proven:
+            bias = by_position.bias(self._network, self._tail_beside(0))
+            pooled = self.activation.mean(axis=spatial(self.activation))
+            self._network.prove(by_position.PIXELWISE, pooled @ weight.T + bias, self.logits)
         return weight
+
+    def window_parts(self) -> Sequence[tuple[Index, Index]]:
+        """See `methods.method.Forward`."""
+        return by_position.parts(self._network)
+
+    def window_logits(self, image: int, rows: Index, columns: Index) -> Array:
+        """See `methods.method.Forward`."""
+        own, tail = self.activation[image : image + 1], self._tail_beside(image)
+        return by_position.window_logits(self._network, own, rows, columns, tail)
 
     def prime(self, role: str, target: CheckedTarget, classes: Index, offset: float = 0.0) -> None:
         """Run a graph that propagates back before anything else asks for the logits, which are among its outputs.

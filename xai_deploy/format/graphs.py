@@ -9,6 +9,9 @@ NETWORK = "network"  # a role
 ACTIVATION = "activation"
 LOGITS = "logits"
 PIXEL_LOGITS = "pixel_logits"
+POSITION_ROWS = "position_rows"
+POSITION_COLUMNS = "position_columns"
+POSITION_LOGITS = "position_logits"
 TARGET = "target"
 SEED = "seed"
 WHERE = "where"
@@ -26,6 +29,9 @@ RESERVED = (
     ACTIVATION,
     LOGITS,
     PIXEL_LOGITS,
+    POSITION_ROWS,
+    POSITION_COLUMNS,
+    POSITION_LOGITS,
     TARGET,
     SEED,
     WHERE,

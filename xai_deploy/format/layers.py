@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..foundation import schema
 
-OWN_ROLES = ("tail", "pixelwise-tail")
+OWN_ROLES = ("tail", "pixelwise-tail", "windowed-tail")
 """The roles that each of several layers has for itself."""
 
 LEVELS = "levels"

@@ -23,11 +23,15 @@ field blank. The graphs:
 - `own-map` (on request): the network input -> the tail's outputs and `own_map` [N,h,w], a map that the network itself makes;
 - `pixelwise-tail` (only if global average pooling and one linear layer follow the cut):
   `activation` -> `pixel_logits` [N,h*w,classes] without bias; logits = mean over pixels + bias.
+- `windowed-tail` (if windows save arithmetic, and no side tensors pass beside the cut): `activation`, `position_rows` int64
+  [N,R] and `position_columns` int64 [N,S], of which the first image's count -> `position_logits` [N,R*S,classes], row by row:
+  the logits if only that position of the activation is not 0.
 
 A network may be cut at several layers. The first one in the graph's order is the `target`, the others are `levels` 1, 2, ...
-The head then gives `activation_1`, ..., too, with the side tensors of each layer's tail. Level i has a `tail-i` and, where it
-applies, a `pixelwise-tail-i` of its own, which start at `activation_i`. `gradient` and `relevance` are one graph for all layers: it
-also gives `gradient_i` (`relevance_i`). It takes the activations that lie after no other layer, and computes the others.
+The head then gives `activation_1`, ..., too, with the side tensors of each layer's tail. Level i has a `tail-i` and, where they
+apply, a `pixelwise-tail-i` and a `windowed-tail-i` of its own, which start at `activation_i`. `gradient` and `relevance` are one
+graph for all layers: it also gives `gradient_i` (`relevance_i`). It takes the activations that lie after no other layer, and
+computes the others.
 
 If the scores are dense, one for each class at each position, every graph with a tail also takes `where` float32 [N,R,H,W], the
 weights of R regions for each image. `logits` and `seed` are then [N,R,classes]: a region's score is the weighted sum of the scores

@@ -139,6 +139,12 @@ class Forward(Protocol):
     def pixel_logits(self, image: int) -> Array:
         """From `pixelwise-tail`: A_p . w_c at every position p of image `image`, [h*w,classes]; no bias."""
 
+    def window_parts(self) -> Sequence[tuple[Index, Index]]:
+        """The rows [R] and columns [S] of positions that `windowed-tail` takes at once, until all are taken; some twice."""
+
+    def window_logits(self, image: int, rows: Index, columns: Index) -> Array:
+        """From `windowed-tail`: the logits if only one position of the activation of image `image` is not 0, [R*S,classes]."""
+
     def classifier(self) -> Array:
         """From `pixelwise-tail`: the weight [classes,K] of the linear layer that follows global average pooling."""
 

@@ -30,7 +30,8 @@ class ReciproCam(Method):
     """raw_n = score_c(tail(M_n * A)), one mask M_n for each of the h*w positions n of the feature map; no ReLU.
 
     It needs one head run and h*w tail runs. If global average pooling and one linear layer follow the cut, the same map
-    is a signed CAM divided by h*w plus a constant (pixel mask, logit score) and costs one small matrix product.
+    is a signed CAM divided by h*w plus a constant (pixel mask, logit score) and costs one small matrix product. If there is a
+    `windowed-tail`, a run of the pixel mask computes only what its one position changes.
 
     Attributes:
         score: "logit" (the poster's text; OpenVINO XAI for CNNs), "softmax" of the logits (the authors' code), or the network's
@@ -57,6 +58,8 @@ class ReciproCam(Method):
         """Maps [T,n,h,w]; see `Method.maps`."""
         require_varying_score("reciprocam", self.score, forward)
         if not forward.has("pixelwise-tail"):
+            if self.mask == "pixel" and forward.has("windowed-tail"):
+                return self._by_windows(forward, seeds)
             return self._by_masking(forward, seeds)
         if self.score == "logit":
             return self._logit_after_pooling(forward, seeds)
@@ -85,6 +88,18 @@ class ReciproCam(Method):
             for t, seed in enumerate(seeds):
                 raw[t, rows] = score_explained(self.score, seed.rows(image), scores)
         return raw.reshape(len(seeds), n, *places)
+
+    def _by_windows(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
+        """The same, computing of every tensor only what the one position changes."""
+        n, _, *places = forward.activation.shape
+        raw = np.empty((len(seeds), n, *places), dtype=np.float32)
+        parts = [(image, *part) for image in range(n) for part in forward.window_parts()]
+        for image, rows, columns in forward.progress(parts, len(parts), "parts of reciprocam"):
+            scores = forward.scored(self.score, forward.window_logits(image, rows, columns))
+            for t, seed in enumerate(seeds):
+                own = score_explained(self.score, seed.rows(np.full(len(scores), image)), scores)
+                raw[t, image, rows[:, None], columns] = own.reshape(len(rows), len(columns))
+        return raw
 
     def _logit_after_pooling(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """If tail(A) = mean_p(A_p) . W + b, only column c of W matters: y_n = (M s)_n / hw + b, s_p = A_p . w_c."""

@@ -1,0 +1,1 @@
+"""The tail at one position of the layer at a time, computed only in the window that this position can change."""
