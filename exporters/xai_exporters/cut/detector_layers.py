@@ -50,7 +50,10 @@ def _last_maps(clean: CleanGraph, value: ir.Value) -> set[ir.Value]:
 
 
 def _taken(value: ir.Value) -> set[ir.Value]:
-    """What the linear layers take that end a head's branches: they are put together, and functions may follow them."""
+    """What the linear layers take that end a head's branches: they are put together, and functions may follow them. Regions are
+    cut out of the map itself."""
+    if any(use.node.op_type == "RoiAlign" for use in value.uses()):  # a second stage reads the map itself
+        return {value}
     pending, taken, seen = [value], set(), set()
     for one in pending:
         node = one.producer()

@@ -20,7 +20,10 @@ from ..passes.clean import CleanGraph
 from .featuremap import find_grid
 from .scores.logits import Logits
 
-_MOVING = ("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_MOVING = (
+    *("Concat", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
+    *("RoiAlign", "ScatterElements"),  # a row for each region, of several levels put together
+)
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,8 @@ def side_tensors(
 ) -> tuple[ir.Value, ...]:
     """The tensors that `ends` need beside `target`, or beside several; see the module's docstring.
 
-    If one does not start with the batch because its elements were moved (the logits of another branch, stacked to be averaged),
-    the tail takes the tensors before that, and moves the elements itself.
+    If one does not start with the batch because its elements were moved (the logits of another branch, stacked to be averaged;
+    regions of another level), the tail takes the tensors before that, and moves the elements itself.
     """
     targets = [target] if isinstance(target, ir.Value) else list(target)
     after = descendants(targets)

@@ -180,6 +180,8 @@ def _clean(
     try:
         require_bounded(model, sum(map(numbers_of, graph.inputs)))
         shapes = measure(model)
+        if one_because is None and was_fixed:
+            _require_results_per_image(graph, shapes)
     except GraphError as error:
         if one_because is not None:
             raise
@@ -192,6 +194,16 @@ def _clean(
     # shape arithmetic leaves this one Shape node at most
     batch_size = next((n.outputs[0] for n in graph if n.op_type == "Shape" and n.inputs[0] is image), None)
     return CleanGraph(model, image_shape, shapes, batch_size, was_fixed, one_because, images)
+
+
+def _require_results_per_image(graph: ir.Graph, shapes: Measured) -> None:
+    """Refuse a batch made symbolic that no output follows: regions of image 0 (RoiAlign) stay those of image 0.
+
+    Raises:
+        GraphError: No output has as many entries along its first axis as there are images.
+    """
+    if not any((shapes.two[str(v.name)][:1], shapes.three[str(v.name)][:1]) == ((2,), (3,)) for v in graph.outputs):
+        raise GraphError("with several images no output gives a result for each of them")
 
 
 def _take_one(graph: ir.Graph, batch: int | ir.SymbolicDim | None, because: str) -> None:
