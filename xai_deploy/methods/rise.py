@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from .. import resample
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, score_explained, why_no_score
+from .mask_regression import Coarse, Model, Numbers, fitted, relative_error
+from .method import (
+    Array,
+    Forward,
+    Method,
+    Score,
+    Seed,
+    check_tolerance,
+    methods,
+    require_varying_score,
+    score_explained,
+    why_no_score,
+)
+
+_STEP = 64  # masks between two looks at the tolerance; fixed, so that no map depends on the batch size
 
 
 @methods.register("rise")
@@ -22,18 +36,24 @@ class Rise(Method):
     A mask M_i starts as a grid of `cells` x `cells`, each 1 with probability p and else 0. The grid is enlarged bilinearly to
     (cells + 1) / cells of the image and cropped to it at a random offset, as in the authors' code. One thing differs: here
     the grid's edge is repeated outside its border, theirs is mirrored. x is the preprocessed input. All images get the same
-    masks, streamed in batches of any size, for all targets at once.
+    masks, streamed in batches of any size, for all targets at once; the first masks of a seed do not depend on their number.
+
+    The explanation's diagnostics hold the `passes` and the `relative_error`: the map's standard error over other draws of masks, as
+    root mean square over the pixels, as a share of the standard deviation of the map over its pixels (without its mean, which no
+    picture shows).
 
     Attributes:
-        masks: N; the paper uses 4000 to 8000.
+        masks: N; the paper uses 4000 to 8000. With `tolerance`, the most.
         cells: Cells along each side of the grid.
         p: Probability that a cell is left visible, between 0 and 1.
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
         seed: Seed of the masks, 0 or more.
+        estimate: "mean": equation 6. "regression" tends to the same map with fewer masks, see `mask_regression`.
+        tolerance: Draw masks, 64 at a time, until the relative error is at most this; each map gets as many as it needs.
 
     Raises:
-        OptionError: `masks` or `cells` below 1, `seed` below 0, or `p` not between 0 and 1.
+        OptionError: `masks` or `cells` below 1, `seed` below 0, `p` not between 0 and 1, or a tolerance that is not above 0.
     """
 
     masks: int = 4000
@@ -41,6 +61,8 @@ class Rise(Method):
     p: float = 0.5
     score: Score = "probability"
     seed: int = 0
+    estimate: Literal["mean", "regression"] = "mean"
+    tolerance: float | None = None
 
     shows: ClassVar[str] = "random masks, weighted by the score of the image under each"
     passes: ClassVar[str] = "4000, 1 per mask"
@@ -53,6 +75,7 @@ class Rise(Method):
             raise OptionError("rise: masks and cells are at least 1, seed at least 0")
         if not 0 < self.p < 1:
             raise OptionError(f"rise: p is between 0 and 1, not {self.p}")
+        check_tolerance("rise", self.tolerance)
 
     def why_not(self, manifest: Manifest) -> str | None:
         """See `Method.why_not`."""
@@ -61,20 +84,67 @@ class Rise(Method):
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("rise", self.score, forward)
-        count = len(forward.x)
-        total = np.zeros((len(seeds), count, *forward.image_size))  # float64: thousands of terms are added up
+        count, size = len(forward.x), forward.image_size
+        coarse = Coarse(size, self.cells, self.p)
+        told = [[_Told(np.zeros(size)) for _ in range(count)] for _ in seeds]
+        values, spread = np.zeros((0, len(coarse.own))), np.zeros(0)
         rng = np.random.default_rng(self.seed)
-        starts = range(0, self.masks, forward.batch_size)
-        for start in forward.progress(starts, len(starts), "batches of rise"):
-            batch = range(start, min(start + forward.batch_size, self.masks))
-            masks = np.stack([self._mask(rng, *forward.image_size) for _ in batch])
+        starts = self._starts(forward.batch_size)
+        for start, end in forward.progress(starts, len(starts), "batches of rise"):
+            masks = np.stack([self._mask(rng, *size) for _ in range(start, end)])
+            values = np.concatenate([values, coarse.values(masks)])
+            spread = np.concatenate([spread, masks.reshape(len(masks), -1).var(axis=1, dtype=np.float64)])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
-                scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
-                for t, seed in enumerate(seeds):
-                    f = score_explained(self.score, seed.rows(np.array([image])), scores)
-                    total[t, image] += np.tensordot(f, masks, 1)  # [b] . [b,H,W] -> [H,W], summed in float64
-        # the expectation of a mask is p, hence the division
-        return (total / (self.masks * self.p)).astype(np.float32)
+                waiting = [(seed, own[image]) for seed, own in zip(seeds, told, strict=True) if not own[image].done]
+                if waiting:
+                    scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
+                for seed, one in waiting:
+                    one.add(score_explained(self.score, seed.rows(np.array([image])), scores), masks)
+            if end == self.masks or (self.tolerance is not None and end % _STEP == 0):
+                for one in (one for own in told for one in own if not one.done):
+                    self._judge(one, coarse, values, spread, end == self.masks)
+            if all(one.done for own in told for one in own):
+                break
+        for name in ("passes", "relative_error"):
+            forward.report(name, np.array([[getattr(one, name) for one in own] for own in told], np.float64))
+        if self.estimate == "regression":
+            self._residuals(told, size)
+        maps = [[one.map(coarse, self.p) for one in own] for own in told]
+        return np.asarray(maps, np.float32)
+
+    def _starts(self, batch_size: int) -> list[tuple[int, int]]:
+        """The first and last masks of the batches; with a tolerance they end where it is looked at."""
+        blocks = range(0, self.masks, _STEP if self.tolerance is not None else self.masks)
+        ends = [min(block + blocks.step, self.masks) for block in blocks]
+        return [
+            (start, min(start + batch_size, end))
+            for block, end in zip(blocks, ends, strict=True)
+            for start in range(block, end, batch_size)
+        ]
+
+    def _judge(self, one: _Told, coarse: Coarse, values: Numbers, spread: Numbers, last: bool) -> None:
+        """State the error of a map, and end it if it is small enough."""
+        scores: Numbers = np.concatenate(one.scores).astype(np.float64)
+        if self.estimate == "regression":
+            one.model = fitted(values, scores)
+            part, drawn = one.model.weights @ coarse.own, one.model.residuals
+        else:
+            part, drawn = np.zeros(values.shape[1]), scores
+        one.relative_error = relative_error(part + drawn @ values / len(drawn), drawn, spread)
+        one.done = last or (self.tolerance is not None and one.relative_error <= self.tolerance)
+
+    def _residuals(self, told: Sequence[Sequence[_Told]], size: tuple[int, ...]) -> None:
+        """The sums of the masks weighted by what the models leave; the masks are drawn once more."""
+        rng = np.random.default_rng(self.seed)
+        every = [one for own in told for one in own]
+        for one in every:
+            one.total[:] = 0
+        for start in range(0, max(one.passes for one in every), _STEP):
+            masks = np.stack([self._mask(rng, *size) for _ in range(min(_STEP, self.masks - start))])
+            for one in every:
+                if one.model is not None and start < one.passes:
+                    rest = one.model.residuals[start : start + _STEP]
+                    one.total += np.tensordot(rest, masks[: len(rest)] - np.float32(self.p), 1)
 
     def _mask(self, rng: np.random.Generator, *size: int) -> Array:
         """The next mask, [H,W] in [0,1]; masks are drawn one by one, so they do not depend on the batch size."""
@@ -83,3 +153,39 @@ class Rise(Method):
         # Only the crop is computed. It fits at every offset: cells * side >= size, and the enlarged grid has `side` more pixels.
         corner = [int(rng.integers(side)) for side in sides]
         return resample.resize(grid, *((self.cells + 1) * side for side in sides), part=(*corner, *size))
+
+
+@dataclass(eq=False)
+class _Told:
+    """What the masks tell of one image and target.
+
+    Attributes:
+        total: The sum of the masks, weighted; float64, since thousands of terms are added up.
+        scores: Of the masks, in batches.
+        done: The map is settled.
+        relative_error: See `mask_regression.relative_error`.
+        model: Of the regression.
+    """
+
+    total: Numbers
+    scores: list[Array] = field(default_factory=list)
+    done: bool = False
+    relative_error: float = 0.0
+    model: Model | None = None
+
+    @property
+    def passes(self) -> int:
+        """The masks seen."""
+        return sum(map(len, self.scores))
+
+    def add(self, scores: Array, masks: Array) -> None:
+        """Take the scores [b] of masks [b,H,W]."""
+        self.scores.append(scores)
+        self.total += np.tensordot(scores, masks, 1)  # [b] . [b,H,W] -> [H,W], summed in float64
+
+    def map(self, coarse: Coarse, p: float) -> Numbers:
+        """[H,W]."""
+        total = self.total / (self.passes * p)  # the expectation of a mask is p, hence the division
+        if self.model is None:
+            return total
+        return np.asarray(total + self.model.mean + coarse.with_pixels(self.model.weights) / p, np.float64)

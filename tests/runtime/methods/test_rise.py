@@ -85,7 +85,7 @@ def test_authors_algorithm(bundles: Bundles, backend: str, kind: tiny.Kind, coun
         # rounding a masked pixel to 8 bits may fall on the other side of a half
         tolerance = np.abs(wanted).max() * (2e-4 if kind == "uint8" else 5e-6)
         for explanation, raw in zip(found, wanted, strict=True):
-            assert explanation.options == options
+            assert explanation.options == {**options, "estimate": "mean", "tolerance": None}
             assert explanation.raw.shape == (count, tiny.HEIGHT, tiny.WIDTH)
             np.testing.assert_allclose(explanation.raw, raw, rtol=0, atol=tolerance)
 
@@ -233,9 +233,11 @@ def test_one_class(tmp_path: Path, activation: Any) -> None:
         ({"p": 1.0}, r"rise: p is between 0 and 1, not 1\.0"),
         ({"p": -0.5}, r"rise: p is between 0 and 1, not -0\.5"),
         ({"p": math.nan}, "rise: p is between 0 and 1, not nan|rise.p: expected"),
+        ({"tolerance": 0.0}, r"rise: tolerance is above 0, not 0\.0"),
+        ({"estimate": "median"}, r"rise\.estimate: expected one of 'mean', 'regression'"),
         ({"score": "sigmoid"}, r"rise\.score: expected one of 'probability', 'logit', 'softmax'"),
         ({"masks": 2.5}, r"rise\.masks: expected int"),
-        ({"number": 3}, "rise: no option 'number'; it has masks, cells, p, score, seed"),
+        ({"number": 3}, "rise: no option 'number'; it has masks, cells, p, score, seed, estimate, tolerance"),
     ],
 )
 def test_refusals(options: dict[str, object], message: str) -> None:
@@ -246,3 +248,74 @@ def test_refusals(options: dict[str, object], message: str) -> None:
 def test_networks_that_give_nan(bundles: Bundles) -> None:
     with pytest.raises(NonFiniteOutputError, match="NaN or infinity"):
         Explainer(bundles("nan").path, "onnxruntime").explain(tiny.inputs("nan", 1), "rise", 0, **FEW)
+
+
+def expected(net: tiny.Tiny, x: NDArray[Any], cells: int, p: float) -> Floats:
+    """The expectation of RISE's map of one image over all its masks, by enumeration: [classes,H,W]. scikit-image's masks."""
+    step = [math.ceil(side / cells) for side in (tiny.HEIGHT, tiny.WIDTH)]
+    total = np.zeros((tiny.CLASSES, tiny.HEIGHT, tiny.WIDTH))
+    for number in range(2 ** (cells * cells)):
+        grid = ((number >> np.arange(cells * cells)) & 1).reshape(cells, cells).astype(np.float32)
+        share = p ** grid.sum() * (1 - p) ** (1 - grid).sum()
+        enlarged = resize(  # type: ignore[no-untyped-call]
+            grid, [(cells + 1) * one for one in step], order=1, mode="edge", anti_aliasing=False
+        )
+        offsets = [(a, b) for a in range(step[0]) for b in range(step[1])]
+        masks = np.stack([enlarged[a : a + tiny.HEIGHT, b : b + tiny.WIDTH] for a, b in offsets])
+        f = torch.softmax(net.logits((x[None] * masks[:, None]).astype(np.float32)), 1).numpy()
+        total += share * np.tensordot(f.T, masks, 1) / len(offsets) / p
+    return total
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3])
+def test_regression_tends_to_the_same_map(bundles: Bundles, backend: str, p: float) -> None:
+    """Beside the enumeration: nearer than the mean over three times as many masks, as near as its error says."""
+    net, x = bundles("residual"), tiny.inputs("residual", 2)
+    explainer = Explainer(net.path, backend)
+    truth = [expected(net, image, 2, p)[1] for image in x]
+
+    def error(found: Any, i: int) -> float:
+        one, other = found.raw[i] - found.raw[i].mean(), truth[i] - truth[i].mean()
+        return float(np.linalg.norm(one - other) / np.linalg.norm(other))
+
+    options: dict[str, Any] = {"cells": 2, "p": p, "score": "softmax"}
+    ours, theirs, said = [], [], []
+    for seed in range(4):
+        few = explainer.explain(x, "rise", 1, masks=200, estimate="regression", seed=seed, **options)
+        many = explainer.explain(x, "rise", 1, masks=600, seed=seed, **options)
+        assert (few.diagnostics["passes"], many.diagnostics["passes"]) == ((200.0, 200.0), (600.0, 600.0))
+        for i in range(2):
+            ours.append(error(few, i))
+            theirs.append(error(many, i))
+            said.append((few.diagnostics["relative_error"][i], many.diagnostics["relative_error"][i]))
+            np.testing.assert_allclose(few.raw[i].mean(), truth[i].mean(), rtol=0.1)
+    rms = [float(np.sqrt(np.mean(np.square(values)))) for values in (ours, theirs, *zip(*said, strict=True))]
+    assert rms[0] < rms[1]
+    assert 0.6 * rms[0] < rms[2] < 2.5 * rms[0]
+    assert 0.6 * rms[1] < rms[3] < 2.5 * rms[1]
+
+
+@pytest.mark.parametrize(("estimate", "tolerance"), [("mean", 0.3), ("regression", 0.06)])
+def test_a_tolerance_ends_it(bundles: Bundles, estimate: str, tolerance: float) -> None:
+    """Each map by itself, at a multiple of 64; it is the map of so many masks, in any batch."""
+    x = tiny.inputs("residual", 3)
+    options: dict[str, Any] = {"cells": 3, "estimate": estimate}
+    explainers = [Explainer(bundles("residual").path, "onnxruntime", batch_size=size) for size in (7, 50)]
+    found, other = (
+        one.explain_many(x, [("rise", {**options, "masks": 1000, "tolerance": tolerance})], [0, 3])
+        for one in explainers
+    )
+    seen = set()
+    for explanation, again in zip(found, other, strict=True):
+        for i in range(3):
+            passes, error = (explanation.diagnostics[name][i] for name in ("passes", "relative_error"))
+            seen.add(passes)
+            assert passes % 64 == 0 or passes == 1000
+            assert error <= tolerance or passes == 1000
+            target = int(explanation.target[i])
+            alone = explainers[0].explain(x[i], "rise", target, masks=int(passes), **options)
+            scale = np.abs(alone.raw).max()
+            np.testing.assert_allclose(explanation.raw[i], alone.raw[0], rtol=0, atol=1e-5 * scale)
+            np.testing.assert_allclose(again.raw[i], alone.raw[0], rtol=0, atol=1e-5 * scale)
+            assert alone.diagnostics["relative_error"][0] == pytest.approx(error, rel=1e-3)
+    assert len(seen) > 1
