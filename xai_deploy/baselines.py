@@ -49,6 +49,17 @@ def segment_means(x: NDArray[Any], spec: Input, labels: NDArray[np.int64]) -> ND
     return as_input(np.moveaxis(np.stack(means)[:, labels], 0, spec.channel_axis - 1), spec)
 
 
+def masked_input(x: NDArray[Any], masks: NDArray[Any], base: NDArray[Any] | None, spec: Input) -> NDArray[Any]:
+    """One input [...] times each mask [b,H,W], plus the base times what is left of 1, in its own layout and dtype."""
+    layered = np.expand_dims(masks, spec.channel_axis)
+    masked: NDArray[Any] = x * layered  # [...] * [b,1,H,W] or [b,H,W,1]
+    if base is not None:
+        masked = masked + base * (1 - layered)
+    if spec.dtype == "uint8":
+        masked = np.rint(masked, out=masked)
+    return masked.astype(spec.dtype, copy=False)
+
+
 def as_input(x: NDArray[Any], spec: Input) -> NDArray[Any]:
     """x in the input's own dtype; 8-bit pixels are rounded and clipped to 0..255, as `preprocess.prepare` does."""
     return (np.clip(np.rint(x), 0, 255) if spec.dtype == "uint8" else x).astype(spec.dtype, copy=False)

@@ -18,6 +18,7 @@ from .preprocess import resized
 from .probabilities import probabilities
 
 Array = NDArray[np.float32]
+Index = NDArray[np.int64]
 Box = tuple[float, float, float, float]
 
 
@@ -83,14 +84,52 @@ def detect(
         sizes: (height, width) of each photo; None: boxes stay in pixels of the network's input.
         limits: Which rows count.
     """
+    placed = (
+        (one, on_photo(one.boxes, manifest.input, size))
+        for one, size in zip(found(rows, manifest, limits), sizes, strict=True)
+    )
+    return [
+        [
+            Detection(int(row), int(index), float(score), tuple(map(float, box)))  # type: ignore[arg-type]
+            for row, index, score, box in zip(one.rows, one.index, one.score, boxes, strict=True)
+        ]
+        for one, boxes in placed
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The k rows of one image that are detections, the best one first.
+
+    Attributes:
+        rows: Which, [k].
+        index: The class of each, [k].
+        score: Its probability, [k].
+        boxes: Left, top, right, bottom in pixels of the network's input, [k,4].
+        shares: The probability of every class, [k,classes].
+    """
+
+    rows: Index
+    index: Index
+    score: Array
+    boxes: Array
+    shares: Array
+
+
+def found(rows: Array, manifest: Manifest, limits: DetectionLimits) -> list[Found]:
+    """The detections of n images; `rows` and `limits` as for `detect`."""
+    best = best_scores(rows, manifest)
+    return [_of_image(rows[i], np.flatnonzero(best[i] >= limits.score), manifest, limits) for i in range(len(rows))]
+
+
+def best_scores(rows: Array, manifest: Manifest) -> Array:
+    """The largest probability of each row, [n,R]."""
     spec = manifest.scores.rows
     assert spec is not None  # only detectors have rows
-    shares, labels = scores_of(rows, manifest), classes_of(rows, spec)
-    boxes = corners(rows, spec, manifest.input)
-    return [
-        _of_image(shares[i], None if labels is None else labels[i], boxes[i], spec, manifest.input, sizes[i], limits)
-        for i in range(len(rows))
-    ]
+    if spec.background is None and manifest.activation in ("sigmoid", "independent"):  # they grow with the score
+        best = rows[:, : spec.classes].max(axis=1)[..., None]
+        return np.asarray(probabilities(best, manifest.activation)[..., 0], np.float32)
+    return np.asarray(scores_of(rows, manifest).max(axis=2), np.float32)
 
 
 def scores_of(rows: Array, manifest: Manifest) -> Array:
@@ -104,7 +143,7 @@ def scores_of(rows: Array, manifest: Manifest) -> Array:
     return np.asarray(shares, np.float32)
 
 
-def classes_of(rows: Array, spec: Rows) -> NDArray[np.int64] | None:
+def classes_of(rows: Array, spec: Rows) -> Index | None:
     """The class that each row states, [n,R]; None if its scores say it."""
     return np.rint(rows[:, -1]).astype(np.int64) if spec.labelled else None
 
@@ -165,33 +204,19 @@ def overlaps(box: Array, boxes: Array) -> Array:
     return np.asarray(np.divide(inside, area, out=np.zeros_like(inside), where=area > 0), np.float32)
 
 
-def _of_image(
-    shares: Array,
-    labels: NDArray[np.int64] | None,
-    boxes: Array,
-    spec: Rows,
-    image: Input,
-    size: tuple[int, int] | None,
-    limits: DetectionLimits,
-) -> list[Detection]:
-    score, index = shares.max(axis=1), shares.argmax(axis=1) if labels is None else labels
-    kept = kept_rows(score, index, boxes, spec, limits)
-    placed = on_photo(boxes[kept], image, size)
-    return [
-        Detection(int(row), int(index[row]), float(score[row]), tuple(map(float, box)))  # type: ignore[arg-type]
-        for row, box in zip(kept, placed, strict=True)
-    ]
-
-
-def kept_rows(
-    score: Array, index: NDArray[np.int64], boxes: Array, spec: Rows, limits: DetectionLimits
-) -> NDArray[np.int64]:
-    """Which rows of one image are detections, the best one first: [k]."""
-    kept = np.flatnonzero((score >= limits.score) & np.isfinite(boxes).all(axis=1))
+def _of_image(rows: Array, some: Index, manifest: Manifest, limits: DetectionLimits) -> Found:
+    """The detections among some rows of one image [entries,R], all of them above the lowest probability."""
+    spec = manifest.scores.rows
+    assert spec is not None
+    own = rows[None, :, some]
+    shares, labels = scores_of(own, manifest)[0], classes_of(own, spec)
+    boxes = corners(own, spec, manifest.input)[0]
+    score, index = shares.max(axis=1), shares.argmax(axis=1) if labels is None else labels[0]
+    kept = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if spec.suppress and len(kept):
         kept = kept[suppressed(boxes[kept], score[kept], index[kept], limits.overlap)]
-    best: NDArray[np.int64] = kept[np.argsort(-score[kept], kind="stable")][: limits.most]
-    return best
+    kept = kept[np.argsort(-score[kept], kind="stable")][: limits.most]
+    return Found(some[kept], index[kept], score[kept], boxes[kept], shares[kept])
 
 
 def suppressed(boxes: Array, scores: Array, classes: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:

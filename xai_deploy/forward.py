@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from . import by_position
 from .backends.backend import Tensor, to_host
-from .baselines import as_input
+from .baselines import as_input, masked_input
 from .detections import Detection, detect, in_cells, require_cells
 from .errors import NonFiniteOutputError
-from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, SEED, SHARES, TARGET, at_level
+from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, SCORE_GRADIENT, SEED, SHARES, TARGET, at_level
 from .foundation.progress import progress
 from .matching import matched, row_shares
 from .methods.cam import spatial
@@ -25,7 +25,6 @@ from .targets.seeds import Index, Seed
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
-V = TypeVar("V")
 
 
 class ForwardPass:
@@ -84,7 +83,8 @@ class ForwardPass:
         network, feeds = self._network, {**self._into_tail(), **self.regions.feeds()}
         if self._follows:  # the tail would choose rows anew
             graphs, count = network.manifest.graphs.items(), len(self.x)
-            role = min((g.start != "image", role) for role, g in graphs if g.propagated is not None)[1]
+            whole = ((role, g) for role, g in graphs if g.propagated is not None and role != SCORE_GRADIENT)
+            role = min((g.start != "image", role) for role, g in whole)[1]
             zeros = self.regions.shaped(np.zeros((count, self.regions.entries), np.float32))
             self._run_back(role, np.full(count, BY_SEED, np.int64), zeros)
             return self.__dict__["outputs"]  # type: ignore[no-any-return]
@@ -197,14 +197,7 @@ class ForwardPass:
 
     def masked_input(self, image: int, masks: Array, base: Array | None = None) -> NDArray[Any]:
         """Image `image` times each mask [b,H,W], in the network's layout and dtype; see `methods.method.Forward`."""
-        spec = self._network.manifest.input
-        layered = np.expand_dims(masks, spec.channel_axis)
-        masked: NDArray[Any] = self.x[image] * layered  # [...] * [b,1,H,W] or [b,H,W,1]
-        if base is not None:
-            masked = masked + base * (1 - layered)
-        if spec.dtype == "uint8":
-            masked = np.rint(masked, out=masked)
-        return masked.astype(spec.dtype, copy=False)
+        return masked_input(self.x[image], masks, base, self._network.manifest.input)
 
     def pixel_logits(self, image: int) -> Array:
         """[h*w,classes] of one image from `pixelwise-tail`."""
@@ -245,8 +238,8 @@ class ForwardPass:
             offset: As for `backward`.
         """
         result = self._run_back(role, classes, self._beside(len(classes), offset))
-        # The seed of a predicted class depends on the logits. That run has given them.
-        self._arrived[role, _key(target.seed(lambda: self.logits)), offset] = result
+        # the seed of a predicted class depends on the logits, which that run has given
+        self._arrived[role, target.seed(lambda: self.logits).key, offset] = result
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
         """See `methods.method.Forward`."""
@@ -254,14 +247,15 @@ class ForwardPass:
 
     def propagated(self, role: str, seed: Seed, offset: float = 0.0) -> tuple[Array, ...]:
         """As `backward`, at each layer at which the network is cut; one result for a graph that starts at the image."""
-        key = role, _key(seed), offset
+        key = role, seed.key, offset
         if key not in self._arrived:
             if seed.is_class and not self._network.is_dense:
                 start = self._beside(len(seed.classes), offset)
                 self._arrived[key] = self._run_back(role, seed.classes[:, 0], start)
             else:
                 target = np.full(len(seed.classes), BY_SEED, np.int64)
-                self._arrived[key] = self._run_back(role, target, self.regions.shaped(self.weights(seed, offset)))
+                start = self.regions.shaped(self.weights(seed, offset))
+                self._arrived[key] = self._run_back(self._network.cheapest(role, start), target, start)
         return self._arrived[key]
 
     def finite(self, role: str, propagated: Array) -> Array:
@@ -345,13 +339,13 @@ class ForwardPass:
         feeds = image if graph.start == "image" else {name: t for name, t in self._head.items() if name in taken}
         if any(name.startswith(CHOICE) for name in taken):
             feeds = {**feeds, **self._chosen}
-        feeds |= {TARGET: target, SEED: seed, **self.regions.feeds()}
+        feeds |= {TARGET: target, SEED: graph.weighed(seed), **self.regions.feeds()}
         assert graph.propagated is not None  # methods ask for graphs that propagate back
         gives = {port.name for port in graph.gives}
         named = (at_level(graph.propagated, level) for level in range(len(network.levels)))
         names = [name for name in named if name in gives]
         # The graph computes the tail on its way, so it gives the tail's outputs too if they are not known yet.
-        missing = () if "outputs" in self.__dict__ else network.tail_outputs
+        missing = () if "outputs" in self.__dict__ or role == SCORE_GRADIENT else network.tail_outputs
         proving = role not in network.proven and not self._follows
         # `missing` holds the logits. Without it, they are fetched only if this graph is still to be compared.
         results = network.run(role, feeds, [*names, *(missing or (LOGITS,) * proving)])
@@ -361,7 +355,7 @@ class ForwardPass:
         # Logits that came from this run are compared with a run of the tail. Others came from the tail, or from a proven graph.
         if proving:
             plain = self._scores("logit", self._into_tail()) if missing else self.logits
-            network.prove(role, self.regions.flat(to_host(results[LOGITS])), plain)
+            network.prove(role, to_host(results[LOGITS]), graph.weighed(self.regions.shaped(plain)))
         return tuple(np.asarray(to_host(results[name]), np.float32) for name in names)
 
     def report(self, name: str, values: NDArray[np.floating]) -> None:
@@ -378,9 +372,7 @@ class ForwardPass:
 
     def _into_tail(self) -> dict[str, Tensor]:
         """Of what the head gives, what the layer's own tail takes."""
-        if len(self._network.levels) == 1:
-            return self._head
-        return {name: self._head[name] for name in self._taken}
+        return self._head if len(self._network.levels) == 1 else {name: self._head[name] for name in self._taken}
 
     @property
     def _taken(self) -> tuple[str, ...]:
@@ -390,10 +382,4 @@ class ForwardPass:
     def _run_head(self, x: NDArray[Any], beside: Mapping[str, NDArray[Any]], fetch: Sequence[str]) -> dict[str, Tensor]:
         """What the tail takes. A network that is not cut takes the image itself."""
         feeds: dict[str, Tensor] = {self._network.manifest.input.name: x, **beside}
-        if not self._network.manifest.is_cut:
-            return feeds
-        return self._network.run("head", feeds, fetch)
-
-
-def _key(seed: Seed) -> tuple[bytes, bytes]:
-    return seed.classes.tobytes(), seed.weights.tobytes()
+        return self._network.run("head", feeds, fetch) if self._network.manifest.is_cut else feeds

@@ -52,9 +52,10 @@ def put_together(maps: Sequence[LayerMaps], signed: Sequence[bool], combine: Com
     if combine != "max":
         total: Array = scaled.sum(axis=0)
         return total if combine == "sum" else total / np.float32(len(maps))
-    farthest = np.abs(scaled).argmax(axis=0)[None]
-    largest: Array = np.take_along_axis(scaled, farthest, axis=0)[0]
-    return largest
+    farthest: Array = scaled[0]
+    for other in scaled[1:]:
+        farthest = np.where(np.abs(other) > np.abs(farthest), other, farthest)
+    return farthest
 
 
 def of_one_image(

@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .detections import Array, DetectionLimits, classes_of, corners, kept_rows, overlaps, scores_of
+from .detections import Array, DetectionLimits, classes_of, corners, found, overlaps, scores_of
 from .format.manifest import Manifest
-from .format.rows import Rows
 
 
 def row_shares(entries: Array, manifest: Manifest) -> Array:
@@ -43,31 +42,13 @@ def matched(
     assert spec is not None
     picked = where.argmax(axis=2)  # [b,R]
     result = np.take_along_axis(masked, picked[:, None], axis=2).transpose(0, 2, 1).copy()
-    given, own = _Read.of(explained, spec, manifest), _Read.of(masked, spec, manifest)
-    for b in range(len(masked)):
-        kept = kept_rows(own.score[b], own.index[b], own.boxes[b], spec, limits)
-        for r, row in enumerate(picked[b]):
-            box, shares = given.boxes[image[b], row], given.shares[image[b], row]
-            alike = (
-                _cosines(shares, own.shares[b, kept])
-                if not spec.labelled
-                else (own.index[b, kept] == given.index[image[b], row])
-            )
-            best = (overlaps(box, own.boxes[b, kept]) * alike).max(initial=0.0)
-            result[b, r, : spec.classes] = best
+    given = explained[image[:, None], :, picked].swapaxes(1, 2)  # [b,entries,R]
+    shares, boxes, labels = scores_of(given, manifest), corners(given, spec, manifest.input), classes_of(given, spec)
+    for b, own in enumerate(found(masked, manifest, limits)):
+        for r in range(picked.shape[1]):
+            alike = _cosines(shares[b, r], own.shares) if labels is None else own.index == labels[b, r]
+            result[b, r, : spec.classes] = (overlaps(boxes[b, r], own.boxes) * alike).max(initial=0.0)
     return np.asarray(result, np.float32)
-
-
-class _Read:
-    """Rows, read: probabilities [n,R,C], boxes [n,R,4], the best class of each and its probability [n,R]."""
-
-    def __init__(self, shares: Array, boxes: Array, index: NDArray[np.int64]) -> None:
-        self.shares, self.boxes, self.index, self.score = shares, boxes, index, shares.max(axis=2)
-
-    @classmethod
-    def of(cls, rows: Array, spec: Rows, manifest: Manifest) -> _Read:
-        shares, labels = scores_of(rows, manifest), classes_of(rows, spec)
-        return cls(shares, corners(rows, spec, manifest.input), shares.argmax(axis=2) if labels is None else labels)
 
 
 def _cosines(one: Array, others: Array) -> Array:

@@ -13,7 +13,19 @@ from .backends.backend import Session, Tensor, to_host
 from .detections import DetectionLimits
 from .errors import NonFiniteOutputError, WrongResultError
 from .faithful import how_wrong
-from .format.bundle import ACTIVATION, DENSE, LOGITS, PIXEL_LOGITS, SHARES, Manifest, at_level, between, role_at
+from .format.bundle import (
+    ACTIVATION,
+    DENSE,
+    GRADIENT,
+    LOGITS,
+    PIXEL_LOGITS,
+    SCORE_GRADIENT,
+    SHARES,
+    Manifest,
+    at_level,
+    between,
+    role_at,
+)
 
 Array = NDArray[np.float32]
 V = TypeVar("V")
@@ -141,6 +153,17 @@ class OpenedNetwork:
         fetch = [DENSE, *self.choices, *(name for name in last.tail_outputs if name != LOGITS)]
         results = last.run(self.manifest.scoring, {**{name: head[name] for name in taken}, **regions}, fetch)
         return {name: to_host(tensor) for name, tensor in results.items()}
+
+    def cheapest(self, role: str, weights: Array) -> str:
+        """The cheapest graph that gives what a role's graph gives.
+
+        Args:
+            role: The role.
+            weights: What the walk back begins with, [n, ..., entries]. If it weighs no side of a box, the gradient of a detector's
+                scores alone is the same.
+        """
+        alone = self.manifest.graphs.get(SCORE_GRADIENT) if role == GRADIENT else None
+        return role if alone is None or weights[..., alone.weighs :].any() else SCORE_GRADIENT
 
     def prove(self, role: str, got: NDArray[Any], want: NDArray[Any]) -> None:
         """Compare a graph's own logits with those of head and tail, once per opened graph.

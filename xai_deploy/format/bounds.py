@@ -14,6 +14,7 @@ from .graphs import (
     LOGITS,
     PIXEL_LOGITS,
     RELEVANCE,
+    SCORE_GRADIENT,
     SEED,
     SHARES,
     TARGET,
@@ -133,6 +134,8 @@ def port_fault(manifest: Manifest, level: int = 0) -> str | None:
         start = image if graph.start == "image" else manifest.target.shape
         number = 0 if graph.start == "image" else level
         expected = known | {at_level(name, number): start for name in (GRADIENT, RELEVANCE)}
+        if role == SCORE_GRADIENT and manifest.scores.rows is not None:
+            expected |= dict.fromkeys((LOGITS, SEED), (None, manifest.scores.rows.classes))
         for port in (*graph.takes, *graph.gives):
             if port.name in expected and port.shape != expected[port.name]:
                 said, expected_shape = list(port.shape), list(expected[port.name])

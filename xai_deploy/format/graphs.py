@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 NETWORK = "network"  # a role
 ACTIVATION = "activation"
@@ -24,6 +26,7 @@ RELEVANCE = "relevance"
 FULL_GRADIENT = "full_gradient"
 SALIENCY = "saliency_map"
 OWN_MAP = "own_map"
+SCORE_GRADIENT = "score-gradient"  # a role
 CHOICE = "choice/"  # prefix of the places that a detector's TopK chose
 RESERVED = (
     ACTIVATION,
@@ -96,3 +99,12 @@ class Graph:
         if all(port.name != SEED for port in self.takes):
             return None
         return next((port.name for port in self.gives if port.name in _PROPAGATED), None)
+
+    @property
+    def weighs(self) -> int | None:
+        """How many entries of a row its seed weighs, the first ones; None: all, or the graph takes no seed."""
+        return next((port.shape[-1] for port in self.takes if port.name == SEED), None)
+
+    def weighed(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Of scores, or of their weights, [..., entries], those that the graph's seed weighs and its `logits` hold."""
+        return scores[..., : self.weighs]

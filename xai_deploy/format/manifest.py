@@ -12,6 +12,8 @@ field blank. The graphs:
 - `gradient` (if every operator of the tail has a rule): `activation`, side tensors, `target` int64 [N] and `seed`
   float32 [N,classes] -> the tail's outputs and `gradient` [N,K,h,w] = d(s . logits)/d(activation), where s is the unit
   vector of the target (of the predicted class for target -1, none for target -2) + the seed;
+- `score-gradient` (detectors): as `gradient`, of the scores of the classes alone: `logits` and `seed` are [N,R,C] without the
+  coordinates, and no output of the network is given. It leaves out the branch that computes boxes, forwards and backwards;
 - `input-gradient`, `guided-gradient` (on request): the network input, `target` and `seed` -> the same outputs and
   `gradient` in the shape and layout of the input;
 - `full-gradient` (on request): the same inputs -> the same outputs and `full_gradient` [N,H,W], FullGrad's map of the image;

@@ -14,8 +14,9 @@ from . import bounds, format1
 from .graphs import ACTIVATION, LOGITS, Port
 from .layers import LEVELS, OWN_ROLES, at_level, role_at
 from .manifest import FORMAT, MANIFEST, Manifest, activations, between, regions
+from .rows import CHOICES, ROWS
 
-FEATURES: frozenset[str] = frozenset({LEVELS})
+FEATURES: frozenset[str] = frozenset({LEVELS, ROWS, CHOICES})
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")

@@ -9,6 +9,12 @@ from ..foundation import schema
 
 SIDES = ("left", "top", "right", "bottom")
 
+ROWS = "rows"
+"""The feature that a detector's bundle requires of its reader."""
+
+CHOICES = "choices"
+"""The feature of a bundle whose graphs take the places that a detector's TopK chose."""
+
 
 @dataclass(frozen=True)
 class Grid:

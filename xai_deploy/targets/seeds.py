@@ -69,6 +69,11 @@ class Seed:
             seeds[0].total,
         )
 
+    @property
+    def key(self) -> tuple[bytes, bytes]:
+        """What equal seeds have in common."""
+        return self.classes.tobytes(), self.weights.tobytes()
+
     @cached_property
     def is_class(self) -> bool:
         """Whether it is one class of weight 1 per image, in a single term."""

@@ -1,5 +1,5 @@
 """A bundle's own forward pass when its graphs are checked, and what they take beside the image: the whole image as region, one
-reference."""
+reference, a seed that adds nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from xai_deploy.format.bundle import (
     PREDICTED,
     REFERENCE,
     ROW,
+    SEED,
     WHERE,
     FurtherInputs,
     Graph,
@@ -123,7 +124,7 @@ def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[Any]]:
-    """A graph's inputs `where`, `row` and `reference` for some images, as far as it has them.
+    """A graph's inputs `where`, `row`, `reference` and `seed` for some images, as far as it has them.
 
     Args:
         graph: The manifest's entry for the graph.
@@ -139,6 +140,8 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[An
             if rows is not None and rows.labelled:
                 feeds[port.name][:] = 0
                 feeds[port.name][..., 0] = 1
+        elif port.name == SEED:  # zeros add nothing to the class asked about
+            feeds[port.name] = np.zeros((images, *(1 if size is None else size for size in port.shape)), np.float32)
         elif port.name == ROW:
             feeds[port.name] = np.zeros(images, np.int64)  # on noise, rounding decides which row is the best
         elif port.name == REFERENCE:

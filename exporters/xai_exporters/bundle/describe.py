@@ -22,6 +22,7 @@ from xai_deploy.format.bundle import (
     Port,
     TargetLayer,
 )
+from xai_deploy.format.rows import CHOICES, ROWS
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
@@ -156,7 +157,11 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=() if cut is None else tuple(side_tensors_of(cut, clean)),
         labels=None,
-        requires=(LEVELS,) if material.further else (),
+        requires=tuple(
+            feature
+            for feature, there in ((LEVELS, material.further), (ROWS, logits.scores.rows), (CHOICES, parts.chosen))
+            if there
+        ),
         explained=(logits.scores,),
         levels=tuple(Level(_layer(other), tuple(side_tensors_of(other, clean))) for other in material.further),
         further=material.beside,

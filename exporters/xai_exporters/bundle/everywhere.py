@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.faithful import HALF, NOISE, how_wrong, instability, said
-from xai_deploy.format.bundle import CHOICE, LOGITS, SEED, TARGET, Manifest, fused_method, role_at
+from xai_deploy.format.bundle import CHOICE, LOGITS, TARGET, Manifest, fused_method, role_at
 from xai_deploy.foundation import runtimes
 from xai_deploy.foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
 
@@ -91,9 +91,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             continue
         moved = partial(_moved_by_rounding, contents, manifest, image, chosen)
         _compare_scores(runtime, tail, reference, first, manifest, moved)
-        # a seed of zeros adds nothing to the class asked about
-        feeds = {**between, SEED: np.zeros(tail[LOGITS].shape, np.float32)}
-        feeds[TARGET] = asked(manifest, tail[LOGITS])
+        feeds = {**between, TARGET: asked(manifest, tail[LOGITS])}
         _compare_tails(partial(_run_role, opened, contents), between, tail, manifest, runtime)
         for role, graph in manifest.graphs.items():
             if graph.propagated is None and fused_method(role) is None and role != "own-map":
@@ -143,6 +141,7 @@ def _examine(
 ) -> tuple[Arrays, str | None]:
     """What a graph gives, and what is wrong with it."""
     results = opened(model, f"the {role} graph")(given)
+    tail = {**tail, LOGITS: manifest.graphs[role].weighed(tail[LOGITS])}
     how = _how_wrong(results, tail, manifest)
     if how is None and opened is _openvino and manifest.logits_step and fused_method(role) is not None:
         plain = _plain_openvino(model, f"the {role} graph", manifest.batch == "one")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_deploy.format.bundle import LOGITS, RELEVANCE, SEED, TARGET, Manifest, fused_method
+from xai_deploy.format.bundle import LOGITS, RELEVANCE, TARGET, Manifest, fused_method
 
 from ..graph.measure import OnnxFile
 from .beside import Arrays, asked, beside, forward, patterned_images
@@ -44,8 +44,7 @@ def shares_on_patterns(
     for image in patterned_images(manifest.input):
         between, tail = forward(manifest, lambda role, feeds: parts[role](feeds), image)
         if np.isfinite(tail[LOGITS]).all():
-            seed = np.zeros(tail[LOGITS].shape, np.float32)
-            given.append({**between, SEED: seed, TARGET: asked(manifest, tail[LOGITS])})
+            given.append({**between, TARGET: asked(manifest, tail[LOGITS])})
     for role, graph in graphs.items():
         if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
             continue

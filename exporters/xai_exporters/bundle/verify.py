@@ -21,7 +21,6 @@ from xai_deploy.format.bundle import (
     PIXEL_LOGITS,
     PREDICTED,
     SALIENCY,
-    SEED,
     SHARES,
     TARGET,
     Bundle,
@@ -260,12 +259,10 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
     for role, graph in manifest.graphs.items():
         if graph.propagated is None:
             continue
-        feeds: dict[str, NDArray[Any]] = dict(between)
-        feeds[TARGET] = asked(manifest, logits)  # and a seed that adds nothing
-        feeds[SEED] = np.zeros(logits.shape, np.float32)
+        feeds = {**between, **beside(graph, len(logits), manifest.scores.rows), TARGET: asked(manifest, logits)}
         try:
             results = _run_once(contents[graph.file], feeds, f"the {role} graph")
-            difference = relative_difference(results[LOGITS], logits, LOGITS)
+            difference = relative_difference(results[LOGITS], graph.weighed(logits), LOGITS)
         except (GraphError, VerificationError) as error:
             wrong[role] = str(error)
             continue

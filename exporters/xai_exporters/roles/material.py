@@ -11,6 +11,7 @@ from xai_deploy.format.bundle import FurtherInputs, Input
 
 from ..cut.plan import Cut
 from ..cut.scores.logits import Logits
+from ..cut.scores_alone import scores_alone
 from ..cut.split import Parts, whole
 from ..passes.clean import CleanGraph
 from ..relevance.composite import Composite
@@ -74,6 +75,13 @@ class Material:
         """The tail, or the whole network, with its gradient; see `vjp.graph.gradient_graph`."""
         forward, layers = self._forward(from_image)
         return gradient_graph(forward, self.logits.classes, start=start, layers=layers)
+
+    def score_gradient(self) -> ir.Graph:
+        """The gradient of the scores of a detector's classes at the layers; see `cut.scores_alone`."""
+        rows = self.logits.scores.rows
+        assert rows is not None  # a detector has rows
+        forward, layers = self._forward(from_image=False)
+        return gradient_graph(scores_alone(forward, rows.classes), rows.classes, layers=layers)
 
     def relevance(self, composite: Composite, from_image: bool, start: Start = by_target_and_seed) -> ir.Graph:
         """The tail, or the whole network, with relevance by a composite's rules; see `relevance.graph.relevance_graph`."""

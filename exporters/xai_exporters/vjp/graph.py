@@ -33,6 +33,7 @@ from ..backward.recurrent import unroll
 from ..backward.rules import FLOATS, RuleTable, Table, floats_of
 from ..backward.walker import propagate
 from ..cut.chosen import copied, taking
+from ..cut.scores.rows import row_pieces
 from ..errors import GraphError
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import Measured, batch_of, measure
@@ -114,15 +115,6 @@ def by_row(graph: ir.Graph, logits: ir.Value, classes: int) -> Begin:
     return Begin(
         scores, spread if op.floats == np.float32 else op.Cast(spread, to=int(ir.DataType.from_numpy(op.floats)))
     )
-
-
-def row_pieces(dense: ir.Value) -> list[ir.Value]:
-    """What `cut.scores.rows.write_rows` put together: the scores, the coordinates and, if rows state it, the class."""
-    node = dense.producer()
-    while node is not None and node.op_type != "Concat":
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    assert node is not None  # `write_rows` wrote it
-    return [value for value in node.inputs if value is not None]
 
 
 def _seeded(graph: ir.Graph, logits: ir.Value, classes: int, start: Start) -> tuple[ir.Value, ir.Value]:

@@ -64,3 +64,12 @@ def write_rows(clean: CleanGraph, detector: Detector) -> tuple[ir.Value, tuple[G
     clean.shapes.two.update(measured.two)
     clean.shapes.three.update(measured.three)
     return value, () if detector.rows.labelled else find_grids(clean, pieces[0])
+
+
+def row_pieces(dense: ir.Value) -> list[ir.Value]:
+    """What `write_rows` put together: the scores, the coordinates and, if rows state it, the class."""
+    node = dense.producer()
+    while node is not None and node.op_type != "Concat":
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    assert node is not None  # `write_rows` wrote it
+    return [value for value in node.inputs if value is not None]

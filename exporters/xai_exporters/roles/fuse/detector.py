@@ -11,9 +11,10 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import DENSE, PREDICTED, ROW, SEED
 from xai_deploy.format.rows import Rows
 
+from ...cut.scores.rows import row_pieces
 from ...errors import GraphError
 from ...graph.measure import batch_of
-from ...vjp.graph import Begin, Start, by_row, row_pieces
+from ...vjp.graph import Begin, Start, by_row
 from ..material import Material
 from .net import Net
 
