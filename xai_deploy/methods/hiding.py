@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from ..baselines import Baseline, empty, segment_means
 from ..errors import OptionError
-from .method import Array, Forward, Index, Score, Seed, score_explained
+from .method import Array, Forward, Index, Score, Seed, check_tolerance, score_explained
 from .segments import check_segments, segments
+from .ticking import ticking
 
 log = logging.getLogger(__name__)
 
 Hidden = Baseline | Literal["segment"]
 """What replaces a hidden segment: see `baselines.Baseline`; "segment" is the segment's own mean colour."""
+STEP = 64  # samples between two looks at a tolerance; fixed, so that no map depends on the batch size
 Numbers = NDArray[np.float64]
 Shown = NDArray[np.bool_]
 
@@ -53,20 +55,25 @@ class Hiding:
         """The pixels of each segment, [M]."""
         return np.bincount(self.labels.ravel())
 
-    def scores(self, shown: Shown, label: str = "") -> Numbers:
+    @property
+    def which(self) -> str:
+        """For a progress bar, which image of several it is."""
+        images = len(self.forward.x)
+        return f", image {self.image + 1} of {images}" if images > 1 else ""
+
+    def scores(self, shown: Shown, tick: Callable[[int], None] = lambda count: None) -> Numbers:
         """The scores explained, [T,r], of the image with the segments of each row of [r,M] shown and the others hidden.
 
         Args:
             shown: Which segments are visible.
-            label: The name of a progress bar; none if it is empty.
+            tick: Is told how many rows are done.
         """
-        size = self.forward.batch_size
-        starts: Iterator[int] | range = range(0, len(shown), size)
-        if label:
-            images = len(self.forward.x)
-            which = f", image {self.image + 1} of {images}" if images > 1 else ""
-            starts = self.forward.progress(starts, len(range(0, len(shown), size)), f"batches of {label}{which}")
-        return np.concatenate([self._batch(shown[start : start + size]) for start in starts], axis=1)
+        found = []
+        for start in range(0, len(shown), self.forward.batch_size):
+            rows = shown[start : start + self.forward.batch_size]
+            found.append(self._batch(rows))
+            tick(len(rows))
+        return np.concatenate(found, axis=1)
 
     def _batch(self, shown: Shown) -> Numbers:
         masks: Array = shown.astype(np.float32)[:, self.labels]  # [b,H,W]
@@ -85,48 +92,103 @@ def hidings(
         yield Hiding(forward, i, labels, behind, score, [seed.rows(np.array([i])) for seed in seeds])
 
 
+@dataclass(frozen=True, eq=False)
+class Valued:
+    """The values of an image's segments.
+
+    Attributes:
+        values: [T,M].
+        said: What is reported of them, name -> [T].
+        passes: How many images were seen.
+    """
+
+    values: Numbers
+    said: Mapping[str, Numbers]
+    passes: Numbers
+
+
 def painted(
-    forward: Forward,
-    images: Iterator[Hiding],
-    values: Callable[[Hiding], tuple[Numbers, Numbers]],
-    diagnostic: str,
-    shared: bool = False,
+    forward: Forward, images: Iterator[Hiding], values: Callable[[Hiding], Valued], shared: bool = False
 ) -> Array:
     """Maps [T,n,H,W] of a value per segment; what is said of them is reported.
 
     Args:
         forward: The chunk.
         images: Its images.
-        values: Gives the values [T,M] of an image's segments, and a number [T] that is reported.
-        diagnostic: The name of that number.
+        values: Gives the values of an image's segments.
         shared: Divide each segment's value among its pixels.
     """
     maps, notes = [], []
     for one in images:
-        own, note = values(one)
-        own = own / one.sizes if shared else own
+        found = values(one)
+        own = found.values / one.sizes if shared else found.values
         maps.append(own[:, one.labels].astype(np.float32))
-        notes.append(note)
-    forward.report(diagnostic, np.stack(notes, axis=1))
+        notes.append({**found.said, "passes": found.passes})
+    for name in notes[0]:
+        forward.report(name, np.stack([note[name] for note in notes], axis=1))
     return np.stack(maps, axis=1)
 
 
-def check_hiding(name: str, written: str, samples: int, least: int, seed: int = 0) -> None:
+def drawn(
+    name: str,
+    image: Hiding,
+    rows: Shown,
+    least: int,
+    tolerance: float | None,
+    fit: Callable[[Shown, Numbers], tuple[Numbers, Numbers]],
+    beside: int = 0,
+) -> Valued:
+    """The values of an image's segments from sets that are drawn at random: of all, or of so many as a tolerance needs.
+
+    Args:
+        name: The method.
+        image: The image.
+        rows: Sets of segments [r,M], in the order in which they are seen.
+        least: The fewest of which values can be made.
+        tolerance: The standard error at which a target's values are settled, as a share of their root mean square; None: see all.
+        fit: Sets [r,M] and their scores [T,r] -> values and standard errors [T,M].
+        beside: How many images were seen beside these.
+    """
+    targets = len(image.seeds)
+    values, errors = np.zeros((targets, image.count)), np.zeros(targets)
+    passes, waiting = np.zeros(targets), np.ones(targets, bool)
+    scores = np.zeros((targets, 0))
+    ends = [len(rows)] if tolerance is None else [*range(-(-least // STEP) * STEP, len(rows), STEP), len(rows)]
+    with ticking(image.forward, len(rows), f"samples of {name}{image.which}") as tick:
+        for end in ends:
+            seen = scores.shape[1]
+            scores = np.concatenate([scores, image.scores(rows[seen:end], tick)], axis=1)
+            own, theirs = fit(rows[:end], scores)
+            error = root_mean_square(theirs)
+            values[waiting], errors[waiting], passes[waiting] = own[waiting], error[waiting], end + beside
+            if tolerance is not None:
+                waiting &= error > tolerance * root_mean_square(own)
+            if not waiting.any():
+                break
+    size = root_mean_square(values)
+    if (errors > size / 2).any():
+        log.warning("%s: chance makes more than half of the values; give more samples, or fewer segments", name)
+    relative = errors / np.maximum(size, 1e-30)
+    return Valued(values, {"standard_error": errors, "relative_error": relative}, passes)
+
+
+def check_hiding(
+    name: str, written: str, samples: int, least: int, seed: int = 0, tolerance: float | None = None
+) -> None:
     """Refuse options that describe nothing.
 
     Raises:
-        OptionError: The segments are described otherwise, there are fewer samples than `least`, or the seed is negative.
+        OptionError: The segments are described otherwise, there are fewer samples than `least`, the seed is negative, or the
+            tolerance is not above 0.
     """
     check_segments(name, written)
+    check_tolerance(name, tolerance)
     if samples < least:
         raise OptionError(f"{name}: samples are at least {least}, not {samples}")
     if seed < 0:
         raise OptionError(f"{name}: seed is 0 or more, not {seed}")
 
 
-def mean_error(name: str, values: Numbers, errors: Numbers) -> Numbers:
-    """The root mean square [T] of the standard errors of segments' values, [T,M] each; a warning if it is above half of theirs."""
-    error, size = (np.asarray(np.sqrt((one**2).mean(axis=-1))) for one in (errors, values))
-    if (error > size / 2).any():
-        log.warning("%s: chance makes more than half of the values; give more samples, or fewer segments", name)
-    return error
+def root_mean_square(values: Numbers) -> Numbers:
+    """Over the segments, [T,M] -> [T]."""
+    return np.asarray(np.sqrt((values**2).mean(axis=-1)), np.float64)

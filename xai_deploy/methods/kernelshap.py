@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .hiding import Hidden, Hiding, Numbers, Shown, check_hiding, hidings, mean_error, painted
+from .hiding import STEP, Hidden, Hiding, Numbers, Shown, Valued, check_hiding, drawn, hidings, painted
 from .lime import standard_errors
 from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, why_no_score
 
@@ -27,7 +27,8 @@ class KernelShap(Method):
     arXiv:2012.01536). All images get the same z.
 
     The map holds a segment's value divided among its pixels, so its sum is f(1) - f(0). Its standard error, reported with the map,
-    is that of the values over other draws (HC3, as in `lime`; 0 if exact), as root mean square over the segments.
+    is that of the values over other draws (HC3, as in `lime`; 0 if exact), as root mean square over the segments; beside it the
+    `passes` and the `relative_error`, as in `lime`. The first samples of a seed do not depend on their number.
 
     Attributes:
         segments: "grid:N" (N x N cells), "slic:N" (about N superpixels; extra `segments`), or a file of labels (.npy, .png).
@@ -36,9 +37,11 @@ class KernelShap(Method):
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
         seed: Seed of the samples, 0 or more.
+        tolerance: See images, 64 at a time and at most `samples`, until the standard error is at most this share of the values' own
+            root mean square, for each image and target. Without effect if the values are exact.
 
     Raises:
-        OptionError: Segments that are described otherwise, or fewer than 2 samples.
+        OptionError: Segments that are described otherwise, fewer than 2 samples, or a tolerance that is not above 0.
     """
 
     segments: str = "grid:7"
@@ -46,6 +49,7 @@ class KernelShap(Method):
     baseline: Hidden = "mean"
     score: Score = "probability"
     seed: int = 0
+    tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, each with its Shapley value"
     passes: ClassVar[str] = "2002, 1 per sample"
@@ -54,7 +58,7 @@ class KernelShap(Method):
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        check_hiding("kernel-shap", self.segments, self.samples, 2, self.seed)
+        check_hiding("kernel-shap", self.segments, self.samples, 2, self.seed, self.tolerance)
 
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`."""
@@ -68,24 +72,30 @@ class KernelShap(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("kernel-shap", self.score, forward)
         images = hidings("kernel-shap", forward, seeds, self.segments, self.baseline, self.score)
-        return painted(forward, images, self._values, "standard_error", shared=True)
+        return painted(forward, images, self._values, shared=True)
 
-    def _values(self, image: Hiding) -> tuple[Numbers, Numbers]:
-        """The Shapley values [T,M], and the root mean square of their standard errors [T]."""
+    def _values(self, image: Hiding) -> Valued:
+        """The Shapley values [T,M]."""
         count = image.count
         f0, f1 = image.scores(np.array([[False] * count, [True] * count])).T
         change = f1 - f0
+        nothing = np.zeros(len(change))
         if count == 1:
-            return change[:, None], np.zeros(len(change))
+            return Valued(change[:, None], {"standard_error": nothing, "relative_error": nothing}, nothing + 2)
         exact = count < 60 and 2**count - 2 <= self.samples
         shown, weights = every_half(count) if exact else self._drawn(count)
-        scores = image.scores(np.concatenate([shown, ~shown]), "kernel-shap")
-        with_z, with_rest = np.split(scores, 2, axis=1)
-        values, errors = shapley(shown, weights, with_z - with_rest, change)
-        return values, np.zeros(len(change)) if exact else mean_error("kernel-shap", values, errors)
+
+        def fit(rows: Shown, scores: Numbers) -> tuple[Numbers, Numbers]:
+            between = scores[:, ::2] - scores[:, 1::2]
+            values, errors = shapley(rows[::2], weights[: between.shape[1]], between, change)
+            return values, errors * 0 if exact else errors
+
+        pairs = np.stack([shown, ~shown], axis=1).reshape(-1, count)
+        tolerance = None if exact else self.tolerance
+        return drawn("kernel-shap", image, pairs, max(2 * count, STEP), tolerance, fit, beside=2)
 
     def _drawn(self, count: int) -> tuple[Shown, Numbers]:
-        """One of each pair of complements, [pairs,M], with equal weights."""
+        """One of each pair of complements, [pairs,M], with equal weights; drawn one by one."""
         pairs = self.samples // 2
         if pairs < count:
             raise OptionError(
@@ -95,9 +105,9 @@ class KernelShap(Method):
         rng = np.random.default_rng(self.seed)
         sizes = np.arange(1, count)
         share = 1 / (sizes * (count - sizes))
-        drawn = rng.choice(sizes, pairs, p=share / share.sum())
         shown = np.zeros((pairs, count), bool)
-        for row, size in zip(shown, drawn, strict=True):
+        for row in shown:
+            size = rng.choice(sizes, p=share / share.sum())
             row[rng.choice(count, size, replace=False)] = True
         return shown, np.ones(pairs)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .hiding import Hidden, Hiding, Numbers, check_hiding, hidings, mean_error, painted
+from .hiding import Hidden, Hiding, Numbers, Shown, Valued, check_hiding, drawn, hidings, painted
 from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, why_no_score
 
 
@@ -25,7 +25,8 @@ class Lime(Method):
     segment's weight at its pixels.
 
     Its standard error, reported with the map, is that of the weights over other draws of z: the square root of the sandwich's
-    diagonal (HC3; MacKinnon and White 1985), as root mean square over the segments.
+    diagonal (HC3; MacKinnon and White 1985), as root mean square over the segments. The `passes` and the `relative_error`, its
+    share of the weights' own root mean square, stand beside it. The first samples of a seed do not depend on their number.
 
     Attributes:
         segments: "grid:N" (N x N cells), "slic:N" (about N superpixels; extra `segments`), or a file of labels (.npy, .png).
@@ -36,9 +37,12 @@ class Lime(Method):
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
         seed: Seed of the samples, 0 or more.
+        tolerance: See images, 64 at a time and at most `samples`, until the standard error is at most this share of the weights'
+            own root mean square, for each image and target.
 
     Raises:
-        OptionError: Segments that are described otherwise, fewer than 2 samples, or a width or alpha that is not positive.
+        OptionError: Segments that are described otherwise, fewer than 2 samples, or a width, alpha or tolerance that
+            is not above 0.
     """
 
     segments: str = "grid:7"
@@ -48,6 +52,7 @@ class Lime(Method):
     alpha: float = 1.0
     score: Score = "probability"
     seed: int = 0
+    tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, weighted by a linear model of the score"
     passes: ClassVar[str] = "1000, 1 per sample"
@@ -56,7 +61,7 @@ class Lime(Method):
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        check_hiding("lime", self.segments, self.samples, 2, self.seed)
+        check_hiding("lime", self.segments, self.samples, 2, self.seed, self.tolerance)
         if not self.width > 0 or not self.alpha > 0:
             raise OptionError("lime: width and alpha are above 0")
 
@@ -72,17 +77,19 @@ class Lime(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("lime", self.score, forward)
         images = hidings("lime", forward, seeds, self.segments, self.baseline, self.score)
-        return painted(forward, images, self._weights, "standard_error")
+        return painted(forward, images, self._weights)
 
-    def _weights(self, image: Hiding) -> tuple[Numbers, Numbers]:
-        """The segments' weights [T,M], and the root mean square of their standard errors [T]."""
+    def _weights(self, image: Hiding) -> Valued:
+        """The segments' weights [T,M]."""
         shown = np.random.default_rng(self.seed).random((self.samples, image.count)) < 0.5
         shown[0] = True
-        share = shown.mean(axis=1)
-        # cos(z, 1) = |z|^2 / (|z| sqrt(M)) = sqrt(share)
-        importance = np.sqrt(np.exp(-((1 - np.sqrt(share)) ** 2) / self.width**2))
-        weights, errors = ridge(shown.astype(np.float64), image.scores(shown, "lime"), importance, self.alpha)
-        return weights, mean_error("lime", weights, errors)
+
+        def fit(rows: Shown, scores: Numbers) -> tuple[Numbers, Numbers]:
+            # cos(z, 1) = |z|^2 / (|z| sqrt(M)) = sqrt(share)
+            importance = np.sqrt(np.exp(-((1 - np.sqrt(rows.mean(axis=1))) ** 2) / self.width**2))
+            return ridge(rows.astype(np.float64), scores, importance, self.alpha)
+
+        return drawn("lime", image, shown, image.count + 2, self.tolerance, fit)
 
 
 def ridge(z: Numbers, y: Numbers, importance: Numbers, alpha: float) -> tuple[Numbers, Numbers]:

@@ -11,7 +11,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from ..format.bundle import Manifest
-from .hiding import Hidden, Hiding, Numbers, Shown, check_hiding, hidings, painted
+from .hiding import Hidden, Hiding, Numbers, Shown, Valued, check_hiding, hidings, painted
 from .method import Array, Forward, Index, Method, Score, Seed, methods, require_varying_score, why_no_score
 from .segments import centres
 
@@ -38,15 +38,17 @@ class PartitionShap(Method):
         baseline: What a hidden segment shows, see `hiding.Hidden`.
         score: f: the network's own "probability" (softmax, sigmoid, or another output), its "logit", or the "softmax" of
             the logits, for any network.
+        tolerance: Split groups until `unsplit` is at most this; `samples` are the most.
 
     Raises:
-        OptionError: Segments that are described otherwise, or fewer than 2 samples.
+        OptionError: Segments that are described otherwise, fewer than 2 samples, or a tolerance that is not above 0.
     """
 
     segments: str = "grid:14"
     samples: int = 500
     baseline: Hidden = "mean"
     score: Score = "probability"
+    tolerance: float | None = None
 
     shows: ClassVar[str] = "segments, each with its Owen value"
     passes: ClassVar[str] = "502, 1 per sample"
@@ -55,7 +57,7 @@ class PartitionShap(Method):
     roles: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
-        check_hiding("partition-shap", self.segments, self.samples, 2)
+        check_hiding("partition-shap", self.segments, self.samples, 2, tolerance=self.tolerance)
 
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`."""
@@ -69,21 +71,21 @@ class PartitionShap(Method):
         """Maps [T,n,H,W]; see `Method.maps`."""
         require_varying_score("partition-shap", self.score, forward)
         images = hidings("partition-shap", forward, seeds, self.segments, self.baseline, self.score)
-        return painted(forward, images, self._values, "unsplit", shared=True)
+        return painted(forward, images, self._values, shared=True)
 
-    def _values(self, image: Hiding) -> tuple[Numbers, Numbers]:
-        """The Owen values [T,M], and the part that was not split [T]."""
+    def _values(self, image: Hiding) -> Valued:
+        """The Owen values [T,M]; what is said of them is the part that was not split."""
         place, known, whole = centres(image.labels), _Scores(image), np.arange(image.count)
         shared = [self._shared(_Group(whole, place), known, t) for t in range(len(image.seeds))]
-        values, unsplit = zip(*shared, strict=True)
-        return np.stack(values), np.array(unsplit)
+        values, unsplit, passes = zip(*shared, strict=True)
+        return Valued(np.stack(values), {"unsplit": np.array(unsplit)}, np.array(passes, np.float64))
 
-    def _shared(self, whole: _Group, known: _Scores, target: int) -> tuple[Numbers, float]:
-        """Its value [M] of each segment, and the part that was not split, of one target."""
+    def _shared(self, whole: _Group, known: _Scores, target: int) -> tuple[Numbers, float, int]:
+        """Its value [M] of each segment, the part that was not split, and the images seen, of one target."""
         count = len(whole.members)
         none, every = np.zeros(count, bool), np.ones(count, bool)
         f0, f1 = known.of(np.stack([none, every]))[:, target]
-        values, left, used, order = np.zeros(count), 0.0, 0, itertools.count()
+        values, used, order = np.zeros(count), 0, itertools.count()
         waiting: list[_Entry] = [(-abs(f1 - f0), next(order), whole, none, f0, f1, 1.0)]
         label = f"waves of partition-shap, image {known.image.image + 1}, target {target + 1}"
         waves = range(self.samples // 2 + 1)  # at most; most of them split `_WAVE` groups
@@ -95,7 +97,8 @@ class PartitionShap(Method):
                     values[entry[2].members] += (entry[5] - entry[4]) * entry[6]
                 else:
                     wave.append(entry)
-            if not wave:
+            if not wave or (self.tolerance is not None and _unsplit(values, waiting + wave) <= self.tolerance):
+                waiting += wave
                 break
             used += 2 * len(wave)
             sets = [entry[3] | half.shows(count) for entry in wave for half in entry[2].halves]
@@ -110,13 +113,10 @@ class PartitionShap(Method):
                 ):
                     magnitude = abs(with_it - without) * half
                     heapq.heappush(waiting, (-magnitude, next(order), part, beside, without, with_it, half))
-        magnitudes = float(np.abs(values).sum())
+        unsplit = _unsplit(values, waiting)
         for _, _, group, _, low, high, weight in waiting:
-            share = (high - low) * weight
-            values[group.members] += share / len(group.members)
-            magnitudes += abs(share)
-            left += abs(share) if len(group.members) > 1 else 0.0
-        return values, left / magnitudes if magnitudes else 0.0
+            values[group.members] += (high - low) * weight / len(group.members)
+        return values, unsplit, used + 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +157,13 @@ class _Group:
 
 _Entry: TypeAlias = tuple[float, int, _Group, Shown, float, float, float]
 """(-magnitude of the share, order of entry, group, context, score without the group, score with it, weight)"""
+
+
+def _unsplit(values: Numbers, waiting: Sequence[_Entry]) -> float:
+    """The part of the shares' magnitude that groups of several segments hold."""
+    shares = [(abs(entry[0]), len(entry[2].members) > 1) for entry in waiting]
+    every = float(np.abs(values).sum()) + sum(share for share, _ in shares)
+    return sum(share for share, several in shares if several) / every if every else 0.0
 
 
 class _Scores:

@@ -61,7 +61,8 @@ def test_the_definition(bundles: Bundles, backend: str, kind: tiny.Kind, count: 
             change = [one[-1, c] - one[0, c] for one in f]
             np.testing.assert_allclose(got.raw.sum((1, 2), dtype=np.float64), change, rtol=0, atol=1e-5)
             assert got.signed == (True,) * count
-            assert got.diagnostics == {"standard_error": (0.0,) * count}
+            nothing = (0.0,) * count
+            assert got.diagnostics == {"standard_error": nothing, "relative_error": nothing, "passes": (16.0,) * count}
 
 
 @pytest.mark.parametrize("baseline", ["zeros", "black", "mean", "blur", "segment"])
