@@ -88,3 +88,26 @@ def test_each_layer_says_its_own(bundle: Path) -> None:
     assert {found.diagnostics[f"passes@{name}"] for name in names} == {(16.0,)}
     alone = explainer.explain(images(1), "score-cam", 2, budget=16, layer=2)
     assert alone.diagnostics["relative_error"] == found.diagnostics[f"relative_error@{names[1]}"]
+
+
+def test_a_bar_for_a_single_image(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts the channels asked for, and ends with them; no other bar is there."""
+    bars: list[Bar] = []
+
+    class Bar:
+        def __init__(self, total: int, label: str, done: int) -> None:
+            self.total, self.label, self.done, self.closed = total, label, done, False
+            bars.append(self)
+
+        def update(self, count: int) -> None:
+            self.done += count
+
+        def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr("xai_deploy.foundation.progress._bar", Bar)
+    found = Explainer(bundle, "onnxruntime", batch_size=7, progress=True).explain(images(1), "score-cam", 2, budget=40)
+    [bar] = bars
+    assert (bar.total, bar.done, bar.closed) == (40, 40, True)
+    assert bar.label == "channels of score-cam, at most"
+    assert found.diagnostics["passes"] == (40.0,)

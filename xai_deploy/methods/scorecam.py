@@ -27,6 +27,7 @@ from .method import (
     softmax,
     why_no_score,
 )
+from .ticking import ticking
 
 
 @methods.register("score-cam")
@@ -96,8 +97,7 @@ class ScoreCam(Method):
         rows = [[seed.rows(np.array([i])) for seed in seeds] for i in every]
         if not self._interpolates:
             return np.stack([self._image(forward, i, rows[i]) for i in every], axis=1)
-        asked = forward.progress(every, len(every), "images of score-cam")
-        maps, errors, passes = zip(*(self._interpolated(forward, i, rows[i]) for i in asked), strict=True)
+        maps, errors, passes = zip(*(self._interpolated(forward, i, rows[i]) for i in every), strict=True)
         forward.report("relative_error", np.stack(errors, axis=1))
         forward.report("passes", np.tile(np.array(passes, np.float64), (len(seeds), 1)))
         return np.stack(maps, axis=1)
@@ -133,17 +133,20 @@ class ScoreCam(Method):
         if not varying.size:
             return np.zeros((len(seeds), *forward.image_size), np.float32), np.zeros(len(seeds)), passes
 
-        def ask(masks: Index) -> Numbers:
-            channels = varying[masks]
-            starts = range(0, len(channels), forward.batch_size)
-            parts = (channels[start : start + forward.batch_size] for start in starts)
-            scores = [
-                self._explained(self._scores(forward, image, self._masks(forward, image, one)), seeds) for one in parts
-            ]
-            return np.concatenate(scores, axis=1).astype(np.float64)
-
         flat = activation[varying].reshape(len(varying), -1).astype(np.float64)
-        found = interpolate(flat, ask, less, self.budget, self.tolerance)
+        most = len(varying) if self.budget is None else min(self.budget, len(varying))
+        with ticking(forward, most, f"channels of score-cam, at most{_which(forward, image)}") as tick:
+
+            def ask(masks: Index) -> Numbers:
+                scores = []
+                for start in range(0, len(masks), forward.batch_size):
+                    channels = varying[masks[start : start + forward.batch_size]]
+                    given = self._scores(forward, image, self._masks(forward, image, channels))
+                    scores.append(self._explained(given, seeds).astype(np.float64))
+                    tick(len(channels))
+                return np.concatenate(scores, axis=1)
+
+            found = interpolate(flat, ask, less, self.budget, self.tolerance)
         weights = (found.weights - less[:, None]).astype(np.float32)
         maps = resample.resize(np.tensordot(weights, activation[varying], 1), *forward.image_size)
         return np.maximum(maps, 0), found.errors, found.passes + passes
@@ -151,9 +154,7 @@ class ScoreCam(Method):
     def _masked_passes(self, forward: Forward, image: int, channels: Index) -> Iterator[tuple[Index, Array]]:
         """Batches of channels, each with the scores [b,classes] of the image under the channels' masks."""
         starts = range(0, len(channels), forward.batch_size)
-        images = len(forward.x)
-        which = f", image {image + 1} of {images}" if images > 1 else ""
-        for start in forward.progress(starts, len(starts), f"batches of score-cam{which}"):
+        for start in forward.progress(starts, len(starts), f"batches of score-cam{_which(forward, image)}"):
             batch = channels[start : start + forward.batch_size]
             yield batch, self._scores(forward, image, self._masks(forward, image, batch))
 
@@ -174,6 +175,12 @@ class ScoreCam(Method):
     def _explained(self, scores: Array, seeds: Sequence[Seed]) -> Array:
         """The explained scores [T,b] of scores [b,classes]."""
         return np.stack([score_explained(self.score, seed, scores) for seed in seeds])
+
+
+def _which(forward: Forward, image: int) -> str:
+    """For a progress bar, which image of several it is."""
+    images = len(forward.x)
+    return f", image {image + 1} of {images}" if images > 1 else ""
 
 
 def _varying(activation: Array) -> Index:

@@ -17,8 +17,8 @@ from .refusals import BAD_REQUEST, Refusal
 from .versions import Version
 from .work import Result
 
-_ERRORS = ("gap", "standard_error", "relative_error")
-"""Diagnostics that state how far a map is from what the method defines."""
+_ERRORS = ("gap", "relative_error")
+"""Diagnostics that state how far a map is from what the method defines, as a share."""
 
 _SMALL = 4096  # numbers of an output that a prediction lists
 

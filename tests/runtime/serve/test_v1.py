@@ -156,7 +156,7 @@ def test_vertex(start: Start) -> None:
         np.testing.assert_allclose(attribution["featureAttributions"]["image"], own.raw[i], atol=1e-5)
         assert own.score is not None
         assert attribution["instanceOutputValue"] == pytest.approx(float(own.score[i]), abs=1e-5)
-        assert attribution["approximationError"] == pytest.approx(own.diagnostics["standard_error"][i], rel=1e-3)
+        assert attribution["approximationError"] == pytest.approx(own.diagnostics["relative_error"][i], rel=1e-3)
 
 
 def test_vertex_of_integrated_gradients(start: Start) -> None:
