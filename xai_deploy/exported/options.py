@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,6 +72,8 @@ def depends_on_place(options: Mapping[str, object]) -> bool:
 def _refuse_elsewhere(config: Path) -> None:
     """Refuse a configuration that writes more than the bundle: it would do so only if the cache does not hold the bundle."""
     try:
+        import tomllib  # late: only a configuration needs it
+
         keys = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # xai-export says what is wrong
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -51,7 +50,9 @@ def version_of(program: Path) -> str:
     """The version of the exporters that a program belongs to, from the metadata of its installation if they are there."""
     prefix = program.resolve().parent.parent
     folders = [str(folder) for folder in (*prefix.glob("lib/python3*/site-packages"), prefix / "Lib" / "site-packages")]
-    versions = {other.version for other in importlib.metadata.distributions(name=_DISTRIBUTION, path=folders)}
+    from importlib import metadata  # late: only a model file needs it
+
+    versions = {other.version for other in metadata.distributions(name=_DISTRIBUTION, path=folders)}
     if len(versions) == 1:
         return versions.pop()
     with _started([str(program), "--version"], subprocess.PIPE) as child:

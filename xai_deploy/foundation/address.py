@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 _BEST = ("documentation", "homepage", "source")
 
 
@@ -15,6 +13,8 @@ def address(distribution: str = "xai-deploy") -> str | None:
     Returns:
         None if the project has no address, or nothing is installed.
     """
+    from importlib import metadata  # late: it takes a tenth of what importing the package takes
+
     try:
         stated = metadata.metadata(distribution).get_all("Project-URL") or []
     except metadata.PackageNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ _GAP = 8  # pixels between pictures that stand side by side
 
 def as_html(pictures: Sequence[Pixels], captions: Sequence[str], title: str, note: str) -> str:
     """Pictures with captions, in lines that wrap. All texts are escaped, and nothing is loaded from elsewhere."""
+    import html  # late: its table of entities takes time, and only notebooks need it
+
     parts = [f"<div><div>{html.escape(title)}</div>", '<div style="display:flex;flex-wrap:wrap;gap:12px;margin:8px 0">']
     for picture, caption in zip(pictures, captions, strict=True):
         source, said = base64.b64encode(png(picture)).decode(), html.escape(caption)

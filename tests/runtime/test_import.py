@@ -1,0 +1,15 @@
+"""What `import xai_deploy` brings along: a process that explains one image should not wait for what it does not use."""
+
+import subprocess
+import sys
+
+_LATE = ("email", "html", "importlib.metadata", "onnxruntime", "openvino", "cv2", "tomllib", "urllib.request")
+
+
+def test_heavy_modules_come_late() -> None:
+    """`-S`: a `.pth` file of the environment may import some of them itself."""
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; import xai_deploy; print([m for m in {_LATE} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
