@@ -19,6 +19,9 @@ from xai_deploy.format.bundle import (
     CHOICE,
     LOGITS,
     PIXEL_LOGITS,
+    POSITION_COLUMNS,
+    POSITION_LOGITS,
+    POSITION_ROWS,
     PREDICTED,
     SALIENCY,
     SHARES,
@@ -114,6 +117,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     _verify_probabilities(manifest, together)
     for level in levels:
         _verify_pixelwise(bundle, between, together[LOGITS], tolerance, level)
+        _verify_windowed(bundle, between, sessions, tolerance, level)
     for role in manifest.graphs:
         if fused_method(role) is not None:
             _verify_fused(bundle, role, images, expected, tolerance)
@@ -210,6 +214,31 @@ def _verify_pixelwise(
     scale = max(np.abs(logits).max(), np.abs(scores).max())
     if np.abs(bias - bias[:1]).max() > tolerance * scale:
         raise VerificationError("the pixelwise tail does not reproduce the logits; please report it")
+
+
+def _verify_windowed(
+    bundle: Bundle, between: Mapping[str, NDArray[Any]], sessions: Mapping[str, Any], tolerance: float, level: int
+) -> None:
+    """Compare the windows of the map's last positions with the tail: at the corners of the part that runs at once."""
+    role, name = role_at("windowed-tail", level), at_level(ACTIVATION, level)
+    if not bundle.has(role):
+        return
+    activation = between[name][:1]
+    counts = {port.name: port.shape[0] or 1 for port in bundle.manifest.graphs[role].takes if len(port.shape) == 1}
+    rows, columns = (
+        np.arange(size - counts[port], size)
+        for size, port in zip(activation.shape[2:], (POSITION_ROWS, POSITION_COLUMNS), strict=True)
+    )
+    feeds = {name: activation, POSITION_ROWS: rows[None], POSITION_COLUMNS: columns[None]}
+    scores = run(open_session(bundle.graph(role), "the windowed tail"), feeds, "the windowed tail")[POSITION_LOGITS][0]
+    corners = [(i, j) for i in (0, len(rows) - 1) for j in (0, len(columns) - 1)]
+    alone = np.zeros((len(corners), *activation.shape[1:]), activation.dtype)
+    for one, (i, j) in zip(alone, corners, strict=True):
+        one[:, rows[i], columns[j]] = activation[0, :, rows[i], columns[j]]
+    wanted = run(sessions[role_at("tail", level)], {name: alone}, "the tail")[LOGITS]
+    got = scores[[i * len(columns) + j for i, j in corners]]
+    if np.abs(got - wanted).max() > tolerance * np.abs(wanted).max():
+        raise VerificationError("the windowed tail does not give the tail's logits; please report it")
 
 
 def _verify_fused(

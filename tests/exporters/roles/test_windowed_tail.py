@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from xai_exporters.errors import RuleError
+from xai_exporters.errors import RuleError, VerificationError
 from xai_exporters.graph.writing import make_model, to_bytes
 from xai_exporters.roles.windowed_tail import windowed
 from xai_exporters.roles.windows import plan
+from xai_exporters.roles.windows.span import Span
 
 from xai_deploy import Explainer
 from xai_deploy.by_position import parts
@@ -208,3 +209,11 @@ def test_refused_by_name(tmp_path: Path, net: Net, message: str) -> None:
     assert "windowed-tail" not in export_onnx(tmp_path, model, split="layer").manifest.graphs
     with pytest.raises(RuleError, match=f"no 'windowed-tail': {message}.*leave it out"):
         export_onnx(tmp_path, model, split="layer", roles=("head", "tail", "windowed-tail"), overwrite=True)
+
+
+def test_wrong_windows_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the graph is wrong at one position, the export ends."""
+    shifted = Span.within
+    monkeypatch.setattr(Span, "within", lambda span, start, count: shifted(span, start + (start == H - 1), count))
+    with pytest.raises(VerificationError, match="the windowed tail does not give the tail's logits"):
+        export_onnx(tmp_path, network(residual), split="layer")
