@@ -145,7 +145,7 @@ def test_two_write_the_same_folder(desk: Path, run: Run, refused: Refused, monke
 def test_missing_package(desk: Path, refused: Refused, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before anything is computed."""
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(session, "open_subjects", None)
+    monkeypatch.setattr(session, "Recipe", None)
     line = refused("net.xai")
     assert package in line
     assert line.endswith('is not installed; pip install "xai-deploy[evaluate]"\n')

@@ -135,7 +135,7 @@ def test_errors_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
         def work(item: int) -> int:
             if item == 5:
                 raise XaiError("five is refused")
-            return 1 // (item - 9)
+            return 1 // (item - 90)
 
         return work
 
@@ -143,7 +143,7 @@ def test_errors_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(XaiError, match=r"^five is refused$"):
         list(spread(failing, range(20), Cluster()))
     with pytest.raises(ZeroDivisionError):
-        list(spread(failing, [9], Cluster()))
+        list(spread(failing, [90], Cluster()))
     with pytest.raises(XaiError, match="a worker takes 4 cores and 0 GPUs, and the cluster has 2 and 0"):
         list(spread(squares, range(3), Cluster(cpus=4)))
     with pytest.raises(XaiError, match="a worker takes 1 cores and 1 GPUs, and the cluster has 2 and 0"):
@@ -180,6 +180,7 @@ def test_same_results_without_ray_itself(
 
 def test_ray_is_missing(desk: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
+    assert "shard 1/2: not with --ray" in refused("net.xai", "--ray", "local", "--shard", "1/2", "-o", "out")
     line = refused("net.xai", "--ray", "local")
     assert line == 'xai-evaluate: error: --ray needs Ray, which is not installed; pip install "xai-deploy[ray]"\n'
 

@@ -117,11 +117,9 @@ class Parser(exits.OneLineParser):
         segments = "what methods of segments hide: labels per pixel (.npy, .png), N x N cells, or about N superpixels"
         self.add_argument("--segments", metavar="FILE|grid:N|slic:N", help=segments)
 
-    def add_ray(self) -> None:
-        """Add the options for a Ray cluster."""
-        where = (
-            "work on a Ray cluster: 'local' starts one of this machine's cores; --threads is then 1 unless it is given"
-        )
+    def add_ray(self, also: str = "") -> None:
+        """Add the options for a Ray cluster; `also` says what else they mean."""
+        where = f"{also}work on a Ray cluster: 'local' starts one of this machine's cores; --threads is then 1 unless it is given"
         self.add_argument("--ray", metavar="local|ADDRESS", help=where)
         count = "worker processes on the cluster (default: as many as its cores allow)"
         self.add_argument("--ray-workers", type=positive, metavar="N", help=count)

@@ -33,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(arguments: argparse.Namespace) -> None:
     require_place(arguments.json)
+    if arguments.rows or arguments.ray is not None:
+        from .explain_rows import explain_rows  # imports the evaluation, too, which pictures do not need
+
+        explain_rows(arguments)
+        return
     with Explanations(arguments) as explanations:
         report = explanations.report()
     _show(report, explanations.results.out, arguments)
@@ -67,6 +72,13 @@ class _ListMethods(argparse.Action):
         else:
             print("\n".join([*method_table(), "options: xai-explain --list-methods -v"]))
         parser.exit()
+
+
+def _add_rows(parser: Parser) -> None:
+    """Add the options for data sets that are too large for pictures."""
+    rows = "for large data sets: write the maps as rows of Parquet files in OUT/explanations.parquet, and no pictures"
+    parser.add_argument("--rows", action="store_true", help=rows)
+    parser.add_ray("implies --rows; ")
 
 
 def _parser() -> Parser:
@@ -114,6 +126,7 @@ def _parser() -> Parser:
     add("--overwrite", action="store_true", help="replace the results of an earlier call in OUT")
     parser.add_skip_bad()
     add_records(parser)
+    _add_rows(parser)
     add(
         "--report",
         metavar="CARD.html",

@@ -12,8 +12,6 @@ A program that opens its networks and makes its plan itself gives `measuring(...
 
 from __future__ import annotations
 
-import logging
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from ..foundation.cluster import Cluster, spread
 from . import run
 from .plan import Plan
 from .run import Measured
-from .subjects import Subject, open_subjects
+from .subjects import Subject, open_subjects, require_same_network
 
 __all__ = ["Cluster", "Recipe", "measuring"]
 
@@ -71,15 +69,9 @@ class _Work:
     identities: Sequence[dict[str, Any]]
 
     def __call__(self) -> Callable[[_Task], tuple[list[Any], list[Any], frozenset[str]]]:
-        logging.getLogger("xai_deploy.caveats").setLevel(logging.ERROR)  # the driver has said them
         subjects = self.recipe.subjects()
         for subject, wanted in zip(subjects, self.identities, strict=True):
-            own = subject.identity()
-            if different := [key for key in wanted if own.get(key) != wanted[key]]:
-                raise XaiError(
-                    f"{subject.name}: on {socket.gethostname()} it differs in {', '.join(different)} from the driver's; install "
-                    "the same versions, and share one folder of bundles"
-                )
+            require_same_network(subject, wanted)
 
         def work(task: _Task) -> tuple[list[Any], list[Any], frozenset[str]]:
             rows, skipped = run.measure_chunk(subjects, self.plan, task.images)

@@ -158,6 +158,8 @@ def evaluate(
     """
     require()
     if ray is not None:
+        if shard is not None:
+            raise OptionError(f"shard {shard}: not with --ray, which spreads the whole over its workers")
         require_ray()
         threads = threads or 1
     asked = choose_metrics(metrics, boxes is not None, masks is not None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,24 @@ class Subject:
             **({} if explainer.network.kind != "rows" else {"detections": dataclasses.asdict(explainer.limits)}),
             "randomised": [other.bundle.manifest.digest for other in self.randomised],
         }
+
+
+def require_same_network(subject: Subject, wanted: Mapping[str, Any]) -> None:
+    """Refuse a network in a worker that is not the driver's.
+
+    Args:
+        subject: The worker's.
+        wanted: The driver's `identity`.
+
+    Raises:
+        XaiError: They differ.
+    """
+    own = subject.identity()
+    if different := [key for key in wanted if own.get(key) != wanted[key]]:
+        raise XaiError(
+            f"{subject.name}: on {socket.gethostname()} it differs in {', '.join(different)} from the driver's; install the same "
+            "versions, and share one folder of bundles"
+        )
 
 
 def open_subjects(

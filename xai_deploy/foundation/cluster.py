@@ -84,6 +84,7 @@ class _Worker(Generic[T, R]):
                 if self._work is None:
                     _enter(self._folder)
                     self._work = self._make()
+                    said.clear()  # the driver has opened the same, and said it
                 return self._work(item), said
             except XaiError as error:
                 return error, said
@@ -106,7 +107,6 @@ def _listening() -> Iterator[list[Said]]:
     handler.emit = lambda record: said.append((record.name, record.levelno, record.getMessage()))  # type: ignore[method-assign]
     logger = logging.getLogger("xai_deploy")
     logger.addHandler(handler)
-    logger.propagate = False
     try:
         yield said
     finally:

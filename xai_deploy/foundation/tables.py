@@ -40,7 +40,9 @@ def require_pyarrow(extra: str) -> Any:
     return pyarrow
 
 
-def write_parquet(file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Row], extra: str) -> None:
+def write_parquet(
+    file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Row], extra: str, group: int = _GROUP
+) -> None:
     """Parquet; None is null.
 
     Args:
@@ -49,6 +51,7 @@ def write_parquet(file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Ro
             "null" for a column in which nothing is defined.
         rows: Each with all columns.
         extra: See `require_pyarrow`.
+        group: Rows of a row group; so many are in memory.
 
     Raises:
         BackendNotInstalledError: pyarrow is missing.
@@ -58,8 +61,8 @@ def write_parquet(file: IO[bytes], columns: Mapping[str, str], rows: Iterable[Ro
     texts = [name for name, kind in columns.items() if kind == "string"]
     rest = iter(rows)
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-        while group := list(itertools.islice(rest, _GROUP)):
-            clean = [{**row, **{name: _utf8(row[name]) for name in texts}} for row in group]
+        while some := list(itertools.islice(rest, group)):
+            clean = [{**row, **{name: _utf8(row[name]) for name in texts}} for row in some]
             writer.write_table(pyarrow.Table.from_pylist(clean, schema))
 
 
