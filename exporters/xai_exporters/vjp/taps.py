@@ -142,7 +142,9 @@ def joined(op: Ops, axes: Sequence[Sequence[Tap]], sizes: Sequence[int]) -> Samp
     def along(values: list[ir.Value]) -> ir.Value:
         return values[0] if len(values) == 1 else op.Concat(*values, axis=2)
 
-    return Samples(len(weights), along(indices), along(weights), tuple(map(along, slopes)) if smooth else None)
+    # where no number comes in, none beyond the grid goes out: runtimes and the engine's guard rely on it
+    index = op.Clip(along(indices), 0, int(np.prod(sizes)) - 1)
+    return Samples(len(weights), index, along(weights), tuple(map(along, slopes)) if smooth else None)
 
 
 def scattered(op: Ops, samples: Samples, dy: ir.Value, channels: int, cells_of_grid: int, like: ir.Value) -> ir.Value:

@@ -29,6 +29,23 @@ def lstm(hidden: int) -> dict[str, Any]:
     return {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
 
 
+def clipped(low: int, high: int, floats: bool = False) -> bytes:
+    """70 000 positions that the guard does not compute, moved after a Clip. A Clip of floats lets NaN pass."""
+    ends = [np.array(end, np.float32 if floats else np.int64) for end in (low, high)]
+    nodes = [
+        n("Clip", "f l h", "c") if floats else n("Clip", "i l h", "c"),
+        n("Cast", "c", "d", to=TensorProto.INT64) if floats else n("Identity", "c", "d"),
+        n("Transpose", "d", "t", perm=[1, 0]),
+        n("ScatterElements", "a t u", "r", axis=1),
+        n("ReduceSum", "r", "s"),
+        n("Add", "x s"),
+    ]
+    many = np.zeros((70_000, 1))
+    constants: dict[str, Any] = {"f": many.astype(np.float32)} if floats else {"i": many.astype(np.int64)}
+    constants |= {"l": ends[0], "h": ends[1], "a": np.ones((1, 12), np.float32), "u": np.zeros((1, 70_000), np.float32)}
+    return bytes(model(nodes, constants, opset=21).SerializeToString())
+
+
 HARM: dict[str, tuple[bytes, bytes, str]] = {
     "overflow": (
         beside(n("Div", "a b", "r"), a=ints(LOW), b=ints(-1)),
@@ -74,6 +91,16 @@ HARM: dict[str, tuple[bytes, bytes, str]] = {
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(4).reshape(1, 1), u=floats(1).reshape(1, 1)),
         beside(n("ScatterElements", "a i u", "r", axis=1), a=X, i=ints(3).reshape(1, 1), u=floats(1).reshape(1, 1)),
         "positions outside of 4",
+    ),
+    "ScatterElements, too many but clipped": (
+        clipped(0, 12),
+        clipped(-12, 11),
+        "too many constant positions to check",
+    ),
+    "ScatterElements, clipped as floats": (
+        clipped(0, 11, floats=True),
+        clipped(0, 11),
+        "too many constant positions to check",
     ),
     "TopK": (
         beside(n("TopK", "a k", "r q"), a=X, k=ints(5)),

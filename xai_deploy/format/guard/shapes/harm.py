@@ -91,6 +91,9 @@ def check_positions(call: Call) -> None:
 
 def _within(call: Call, indices: Known, sizes: NDArray[Any]) -> None:
     if indices.values is None:
+        low, high = indices.bounds or (None, None)
+        if low is not None and high is not None and ((high < sizes) & (low >= -sizes)).all():
+            return
         if indices.constant:
             many = f"{call.node} has too many constant positions to check"
             raise Harmful(f"{many} (compute the file's constants first, as torch.onnx.export does with dynamo=True)")

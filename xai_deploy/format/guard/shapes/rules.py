@@ -33,6 +33,7 @@ class Known:
         exact: Whether the sizes are exact.
         constant: Whether it depends on no input, or only on the shapes of inputs: a runtime computes it as it loads the graph.
         work: Multiplications for each of its elements.
+        bounds: The least and the largest number that it can hold, if a Clip of whole numbers says so; else None.
     """
 
     shape: Shape
@@ -41,6 +42,7 @@ class Known:
     exact: bool = True
     constant: bool = False
     work: int = 0
+    bounds: tuple[int, int] | None = None
 
     @property
     def count(self) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..messages import Node, ParsedGraph, Tensor
 from ..tensors import FEW_INTEGERS, MAX_RANK, size_of, values_of
+from .bounds import bounds_of
 from .folding import fold
 from .harm import check_harm, integers
 from .rules import Call, Known, Unknowable, rules
@@ -56,9 +57,10 @@ class Run:
                 raise Unknowable(f"{node} has attributes or inputs that do not go together") from None
             if any(len(one.shape) > MAX_RANK for one in outputs):
                 raise Unknowable(f"{node} gives a tensor of more than {MAX_RANK} axes")
+            bounds = bounds_of(call, self._whole)
             constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
             for one, values in zip(outputs, self._values_of(call, outputs), strict=True):
-                one.constant, one.values = constant, values
+                one.constant, one.values, one.bounds = constant, values, bounds
             outputs = outputs[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
             known.update(zip(node.outputs, outputs, strict=False))
             yield node, outputs
