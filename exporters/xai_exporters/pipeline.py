@@ -36,7 +36,7 @@ from .cut.plan import plan_cuts
 from .cut.scores.logits import drop_foreign_outputs, find_scores
 from .cut.split import split, whole
 from .deliver.delivery import check_delivery, deliver
-from .deliver.openvino_ir import require_openvino, to_ir
+from .deliver.openvino_ir import kind_of, require_openvino, to_ir
 from .errors import BatchError, ExportError, OtherInputError, RequestError, VerificationError
 from .export_result import Export
 from .gate import gate
@@ -49,6 +49,7 @@ from .randomise import check_layers, randomise_step
 from .relevance.node_names import note_names
 from .request import Request, check
 from .roles.material import Material
+from .roles.model_api import for_model_api
 from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
@@ -373,8 +374,10 @@ def _further_files(plan: Plan, manifest: Manifest, draft: Draft) -> None:
     if request.format == "openvino":
         for role in manifest.graphs:
             if plan.roles.roles[role].method is not None:
-                model = draft.file(f"{role}.onnx").read_bytes()
-                xml, weights = to_ir(model, image, manifest.class_activation, plan.labels, request.embed_preprocess)
+                boxes = for_model_api(request, plan.material, role)
+                model = boxes or draft.file(f"{role}.onnx").read_bytes()
+                kind = kind_of(manifest, boxes is not None)
+                xml, weights = to_ir(model, image, kind, plan.labels, request.embed_preprocess)
                 draft.write(f"{role}.xml", xml)
                 draft.write(f"{role}.bin", weights)
 

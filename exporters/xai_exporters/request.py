@@ -96,6 +96,7 @@ class Request:
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
         fuse: Methods to write as self-contained graphs, "METHOD" or "METHOD:OPTION=VALUE".
         fixed_target: Fused graphs have no input `target`: always the predicted class.
+        all_classes: Fused graphs have no input `target`: `saliency_map` holds the map of every class, [N,K,h,w].
         map_size: "input" resizes the maps of fused graphs to the network's input; None leaves the size that the method gives.
         uint8: The maps of fused graphs are 0-255.
         embed_preprocess: Fused graphs take uint8 [N,height,width,3] of any size.
@@ -250,6 +251,7 @@ class Request:
         ),
     ] = ()
     fixed_target: Annotated[bool, Option(_FUSED, "no input `target`: always the predicted class")] = False
+    all_classes: Annotated[bool, Option(_FUSED, "no input `target`: a map of each class, [N,K,h,w]")] = False
     map_size: Annotated[
         Literal["activation", "input"] | None, Option(_FUSED, "the map as the method gives it (default), or resized")
     ] = None
@@ -359,7 +361,8 @@ def check(request: Request) -> None:
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
     if request.format not in ("onnx", "openvino"):
         raise RequestError(f"--format is onnx or openvino, not {request.format!r}")
-    for option in ("fixed_target", "map_size", "uint8", "embed_preprocess", "format", "serve_repo", "web"):
+    one_map = ("fixed_target", "all_classes", "map_size", "uint8", "embed_preprocess")
+    for option in (*one_map, "format", "serve_repo", "web"):
         if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
     if request.serve_repo is not None:
@@ -375,10 +378,14 @@ def check(request: Request) -> None:
         raise RequestError(f"--randomise takes a number of bundles, 1 to 1000; got {request.randomise!r}")
     if request.randomise is None and request.require_sanity is None and request.randomise_seed:
         raise RequestError("--randomise-seed is for --randomise, which is not given")
-    _check_sanity(request)
+    _check_maps(request)
 
 
-def _check_sanity(request: Request) -> None:
+def _check_maps(request: Request) -> None:
+    for option in ("fixed_target", "web", "require_sanity") if request.all_classes else ():
+        if getattr(request, option):
+            other = option.replace("_", "-")
+            raise RequestError(f"--all-classes gives a map of each class, and --{other} takes one map")
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:
         raise RequestError(f"--randomise-seed takes a number, 0 or more; got {request.randomise_seed!r}")
     if request.require_sanity is not None and (not request.fuse or request.embed_preprocess):

@@ -16,7 +16,7 @@ from ..graph.writing import make_model, to_bytes
 from ..request import Request
 from ..roles.fuse.graph import form_of, plain_graph
 from ..roles.material import Material
-from .openvino_ir import to_ir
+from .openvino_ir import kind_of, to_ir
 from .repositories.repository import check_repository, write_repository
 from .repositories.served import Served, safe_name
 from .web.ortweb import runtime_files
@@ -90,7 +90,7 @@ def served_models(request: Request, bundle: Bundle, material: Material) -> list[
     for method, model in models.items():
         ir = None
         if request.format == "openvino":
-            ir = to_ir(model, manifest.input, manifest.class_activation, bundle.labels, request.embed_preprocess)
+            ir = to_ir(model, manifest.input, kind_of(manifest, False), bundle.labels, request.embed_preprocess)
         served.append(Served(safe_name(f"{name}-{method}"), model, bundle.labels, ir, scores.name))
     if len({one.name for one in served}) < len(served):
         raise RequestError("--serve-repo: two methods would have the same name on the server; fuse one at a time")

@@ -1,7 +1,8 @@
 """Fused graphs as OpenVINO IR, annotated so that OpenVINO Model API reads their map.
 
-Model API's `ClassificationModel` takes models with one input: those exported with a fixed target. It returns the output
-`saliency_map` as `result.saliency_map`.
+Model API takes models with one input: those exported with a fixed target, or with the maps of all classes. Its wrapper
+`ClassificationModel` returns the output `saliency_map` as `result.saliency_map`; of its detectors `SSD` alone does so (those of
+YOLO take one output). The graph gives that one boxes as it reads them, see `roles.fuse.boxes`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,31 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from xai_deploy.format.bundle import Activation, Input
+from xai_deploy.detections import DetectionLimits
+from xai_deploy.format.bundle import Input, Manifest
+from xai_deploy.format.image_input import BORDER
 from xai_deploy.foundation import runtimes
 
 from ..errors import GraphError, RequestError
+
+Kind = Literal["Classification", "SSD"]
+"""Model API's wrapper for a network."""
+
+
+def kind_of(manifest: Manifest, boxes: bool) -> Kind | None:
+    """The wrapper of Model API that reads a network's fused file; None if none does.
+
+    It would take the sigmoid of sigmoid outputs again; such a model is not marked as a classification.
+
+    Args:
+        manifest: The bundle's.
+        boxes: The file has a detector's boxes as outputs.
+    """
+    if manifest.scores.rows is not None:
+        return "SSD" if boxes else None
+    return None if manifest.class_activation in ("sigmoid", "independent", "scores") else "Classification"
 
 
 def require_openvino() -> None:
@@ -30,15 +50,13 @@ def require_openvino() -> None:
         raise RequestError("--format openvino needs OpenVINO: pip install openvino") from None
 
 
-def to_ir(
-    model: bytes, image: Input, activation: Activation, labels: Sequence[str], embedded: bool
-) -> tuple[bytes, bytes]:
+def to_ir(model: bytes, image: Input, kind: Kind | None, labels: Sequence[str], embedded: bool) -> tuple[bytes, bytes]:
     """A fused graph as IR.
 
     Args:
         model: The ONNX file.
         image: The network's input.
-        activation: What makes probabilities of the network's logits.
+        kind: Model API's wrapper for it.
         labels: One per class, or none.
         embedded: The graph holds the preprocessing.
 
@@ -62,7 +80,7 @@ def to_ir(
             node.set_friendly_name(f"{node.get_type_name()}_{number}")
     if any(constant_of_codes(node) for node in network.get_ordered_ops()):
         network.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
-    for key, value in model_info(image, activation, labels, embedded).items():
+    for key, value in model_info(image, kind, labels, embedded).items():
         network.set_rt_info(value, ["model_info", key])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -80,22 +98,27 @@ def constant_of_codes(node: Any) -> bool:
     )
 
 
-def model_info(image: Input, activation: Activation, labels: Sequence[str], embedded: bool) -> dict[str, str]:
+def model_info(image: Input, kind: Kind | None, labels: Sequence[str], embedded: bool) -> dict[str, str]:
     """What Model API reads: how to preprocess an image as OpenCV reads it (BGR, 0-255), and what the scores are.
 
     Model API can't express a resize to more than the crop (256 to 224). It then crops the image to the shape of the input and
     resizes that, which shows the network more of the image. An input of any size (embedded preprocessing) gets images as they
-    are: they have to be RGB, and nothing is written about channels (Model API 0.4.7 would not reverse them). Model API would
-    take the sigmoid of sigmoid outputs again; such a model is not marked as a classification.
+    are: they have to be RGB, and nothing is written about channels (Model API 0.4.7 would not reverse them).
     """
     how = image.preprocess
     info: dict[str, str] = {}
-    if activation not in ("sigmoid", "independent", "scores"):
-        info["model_type"] = "Classification"
+    if kind is not None:
+        info["model_type"] = kind
+    if kind == "SSD":
+        limits = DetectionLimits()
+        info["confidence_threshold"], info["iou_threshold"] = str(limits.score), str(limits.overlap)
+        info["nms_execute"], info["nms_max_predictions"] = "True", str(limits.most)
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
     if not embedded:
         info["resize_type"] = _RESIZES.get(str(how.resize), "crop")
+        if how.resize == "letterbox":
+            info["pad_value"] = str(BORDER)
         info["reverse_input_channels"] = str(how.color == "RGB")
         # (scale x - mean) / std = (x - mean / scale) / (std / scale)
         info["mean_values"] = " ".join(repr(m / how.scale) for m in how.mean)

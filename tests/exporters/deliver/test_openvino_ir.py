@@ -94,7 +94,7 @@ def test_weights_in_8_bits_do_not_quantise_activations() -> None:
     """A file with such weights says that the layers' inputs stay floats; other files say nothing."""
     model, weight = compressed()
     image = Input("x", "NCHW", 64, 1, 1, "float32", Preprocess())
-    xml, weights = to_ir(model, image, "softmax", (), embedded=False)
+    xml, weights = to_ir(model, image, "Classification", (), embedded=False)
     core = openvino.Core()
     network = core.read_model(xml, weights)
     x = np.random.default_rng(1).standard_normal((2, 64, 1, 1)).astype(np.float32)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from ...errors import GraphError
+from ..material import Material
 from ..pixelwise import find_linear
 from .fused_method import fused
 from .net import Net
@@ -35,14 +36,45 @@ class Cam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        if find_linear(net.tail, net.shape) is None:
-            raise GraphError(
-                "CAM is defined only if global average pooling and one linear layer follow the target layer; split there "
-                "(--split auto) or fuse reciprocam"
-            )
+        require_linear(net)
         net.plain()
         maps = class_scores(net)
         return net.op.Relu(maps) if self.relu else maps
+
+    def gives_all(self, material: Material) -> bool:
+        """See `AllAtOnce`."""
+        return material.logits.scores.kind == "classes"
+
+    def every(self, net: Net) -> ir.Value:
+        """See `AllAtOnce.every`."""
+        require_linear(net)
+        net.plain()
+        maps = all_class_scores(net)
+        return net.op.Relu(maps) if self.relu else maps
+
+
+def require_linear(net: Net) -> None:
+    """Refuse a network whose tail is not pooling and one linear layer.
+
+    Raises:
+        GraphError: It is not.
+    """
+    if find_linear(net.tail, net.shape) is None:
+        raise GraphError(
+            "CAM is defined only if global average pooling and one linear layer follow the target layer; split there "
+            "(--split auto) or fuse reciprocam"
+        )
+
+
+def all_class_scores(net: Net) -> ir.Value:
+    """sum_k w_k^c A_k of every class, [N*K,h,w], for a tail of pooling and at most one linear layer."""
+    tail, (channels, h, w), op = net.tail, net.shape, net.op
+    layer = find_linear(tail, net.shape)
+    linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
+    flat = op.Reshape(net.activation, [-1, channels, h * w])
+    # [K,C] x [N,C,h*w]; if the pooled channels are the logits themselves, they are the maps
+    maps: ir.Value = op.Reshape(flat if linear is None else op.MatMul(matrix(net, linear), flat), [-1, h, w])
+    return maps
 
 
 def class_scores(net: Net) -> ir.Value:

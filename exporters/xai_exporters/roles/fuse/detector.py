@@ -95,23 +95,33 @@ class DetectorNet(Net):
         return [self.floats(piece) for piece in row_pieces(self.dense)]
 
     @cached_property
-    def _best(self) -> tuple[ir.Value, ir.Value]:
-        """The probability of the best class of each row [N,rows] and that class, as `xai_deploy.detections` finds them."""
-        op, scores, spec = self.op, self._pieces[0], self.rows  # [N,C,rows]
-        if spec.labelled:
-            labels = op.Cast(op.Round(self._pieces[-1]), to=int(ir.DataType.INT64))
-            return op.Squeeze(scores, [1]), op.Squeeze(labels, [1])
-        activation = self.material.logits.activation
-        shares = op.Sigmoid(scores) if activation == "sigmoid" else scores
+    def shares(self) -> ir.Value:
+        """The probability of each class in each row, [N,C,rows] float32; that of the background is 0."""
+        op, scores, spec, activation = self.op, self._pieces[0], self.rows, self.material.logits.activation
+        shares: ir.Value = op.Sigmoid(scores) if activation == "sigmoid" else scores
         shares = op.Softmax(scores, axis=1) if activation in ("softmax", "none") else shares
         if spec.background is not None:
             shares = op.Mul(shares, (np.arange(spec.classes) != spec.background).astype(np.float32)[None, :, None])
-        return op.ReduceMax(shares, [1], keepdims=0), op.ArgMax(shares, axis=1, keepdims=0)
+        return shares
+
+    @property
+    def places(self) -> ir.Value:
+        """The four coordinates of each row, [N,4,rows] float32."""
+        return self._pieces[1]
+
+    @cached_property
+    def best(self) -> tuple[ir.Value, ir.Value]:
+        """The probability of the best class of each row [N,rows] and that class, as `xai_deploy.detections` finds them."""
+        op = self.op
+        if self.rows.labelled:
+            labels = op.Cast(op.Round(self._pieces[-1]), to=int(ir.DataType.INT64))
+            return op.Squeeze(self._pieces[0], [1]), op.Squeeze(labels, [1])
+        return op.ReduceMax(self.shares, [1], keepdims=0), op.ArgMax(self.shares, axis=1, keepdims=0)
 
     @cached_property
     def _row(self) -> ir.Value:
         """The row explained, int64 [N,1]; a number that is no row if no row is of the class."""
-        op, (best, classes) = self.op, self._best
+        op, (best, classes) = self.op, self.best
         column = op.Unsqueeze(self.target, [1])
         fits = op.Or(op.Equal(classes, column), op.Equal(column, PREDICTED))
         of_class = op.Where(fits, best, -1.0)
@@ -134,7 +144,7 @@ class DetectorNet(Net):
         op = self.op
         column = op.Unsqueeze(self.target, [1])
         last = self.material.logits.scores.shape[1] - 1
-        own = op.GatherElements(self._best[1], op.Max(op.Min(self._row, last), 0), axis=1)
+        own = op.GatherElements(self.best[1], op.Max(op.Min(self._row, last), 0), axis=1)
         chosen: ir.Value = op.Where(op.Equal(column, PREDICTED), own, column)
         if not self.rows.labelled:
             return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import onnx_ir as ir
 
@@ -13,6 +13,7 @@ from xai_deploy.foundation.options import build, read_spec, unknown
 from xai_deploy.foundation.registry import Registry
 
 from ...errors import RequestError
+from ..material import Material
 from .net import Net
 
 
@@ -38,12 +39,32 @@ class Fused(Protocol):
             net: The graph under construction.
 
         Returns:
-            The map [N,h,w] before min-max, float32.
+            The map [N,h,w] before min-max, float32. A map of another size than the activation's and the input's states its shape.
 
         Raises:
             GraphError: The network is not one that the method is defined on, or too large for one graph.
         """
         ...
+
+
+@runtime_checkable
+class AllAtOnce(Protocol):
+    """A method that computes the maps of all classes as it computes one. Any other takes a run of its tail for each class."""
+
+    def gives_all(self, material: Material) -> bool:
+        """Whether it does so for this network."""
+
+    def every(self, net: Net) -> ir.Value:
+        """Write the method's nodes.
+
+        Returns:
+            The maps of all classes before min-max, [N*K,h,w] float32, those of one image one after the other.
+        """
+        ...
+
+
+class AtNoLayer:
+    """A method that reads the network's scores alone: it has no options about layers."""
 
 
 fused: Registry[type[Any]] = Registry(__package__)
@@ -92,7 +113,11 @@ def parse(texts: Sequence[str]) -> list[Wanted]:
             raise RequestError(f"--fuse: {name} is given twice; each method has one file in the bundle")
         try:
             _, options = read_spec(text)
-            across = {} if cls.at_pixels else {key: options.pop(key) for key in ACROSS if key in options}
+            across = (
+                {}
+                if cls.at_pixels or issubclass(cls, AtNoLayer)
+                else {key: options.pop(key) for key in ACROSS if key in options}
+            )
             if across.get("combine") not in (None, "max", "mean", "sum"):
                 raise OptionError(f"{name}: combine is max, mean, sum, not {across['combine']!r}")
             if len(across) == 2:

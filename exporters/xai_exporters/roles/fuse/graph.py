@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -19,11 +20,15 @@ from ...passes.clean import free_name
 from ...relevance.composite import composite_name
 from ...request import Request
 from ..material import Material
+from .all_classes import Classes
+from .boxes import confusing, model_api_boxes
 from .detector import DetectorNet
 from .embed import embed_preprocess
 from .fused_method import Wanted
 from .net import REGION, Net
 from .together import Size, levels_of, map_of, stretched
+
+log = logging.getLogger(__name__)
 
 RAW = "saliency_raw"
 """The tensor of the map before min-max. No file gives it as an output; the page's copies do."""
@@ -44,6 +49,8 @@ class Form:
         uint8: The map in 0-255, rounded; otherwise float32 in [0,1].
         embed_preprocess: The image as uint8 [N,height,width,C] of any size, preprocessed in the graph.
         page: A page reads it: it keeps a detector's rows, whether or not its outputs need them.
+        all_classes: A map of each class; no input `target`.
+        boxes: A detector also gives its boxes as OpenVINO Model API reads them, see `boxes`.
     """
 
     fixed_target: bool = False
@@ -51,12 +58,14 @@ class Form:
     uint8: bool = False
     embed_preprocess: bool = False
     page: bool = False
+    all_classes: bool = False
+    boxes: bool = False
 
 
 def form_of(request: Request) -> Form:
     """The form of the fused files that a request asks for."""
-    page = request.web is not None
-    return Form(request.fixed_target, request.map_size == "input", request.uint8, request.embed_preprocess, page)
+    fixed, page, every = request.fixed_target, request.web is not None, request.all_classes
+    return Form(fixed, request.map_size == "input", request.uint8, request.embed_preprocess, page, every)
 
 
 def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
@@ -67,7 +76,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     the highest mean score in it. With a detector also `row` int64 [N]; -1 is then the best row of the class `target`, and
     of all rows if that is -1, too. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
     the number k, and -2 - k the same in its other direction. Outputs: the network's own under their own names, and
-    `saliency_map` [N,h,w].
+    `saliency_map` [N,h,w]; of all classes [N,K,h,w], without the inputs `target` and `row`.
 
     Raises:
         GraphError: The method is not defined for the network, the network is too large for one graph, or it has a name that the
@@ -75,7 +84,11 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     """
     names = [str(v.name) for v in (*material.parts.head.inputs, *material.clean.graph.outputs)]
     kind = material.logits.scores.kind
-    reserved = (SALIENCY, RAW, *(() if form.fixed_target else (TARGET, ROW) if kind == "rows" else (TARGET,)))
+    reserved = (
+        SALIENCY,
+        RAW,
+        *(() if form.fixed_target or form.all_classes else (TARGET, ROW) if kind == "rows" else (TARGET,)),
+    )
     for ours in (*reserved, SCORES) if kind == "dense" or (kind == "rows" and form.page) else reserved:
         if ours in names:
             raise GraphError(f"the network has an input or output called {ours!r}, as the fused graph has; rename it")
@@ -84,12 +97,22 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     if len(set(names)) < len(names):
         raise GraphError("an output of the network has the name of its input; rename it")
     levels = levels_of(material, wanted)
-    net = _begin(material, form)
+    classes = Classes.of(material, wanted) if form.all_classes else None
+    net = _begin(material, replace(form, fixed_target=form.fixed_target or form.all_classes))
+    if classes is not None:
+        classes.begin(net)
     raw, size = map_of(net, wanted, levels)
+    if classes is not None:
+        classes.end(net)
     scores = (
         net.tensors[REGION] if kind == "dense" else net.dense if form.page and isinstance(net, DetectorNet) else None
     )
-    graph = _end(net, {_finish(net, raw, size, form): SALIENCY}, [] if scores is None else [scores])
+    further, hidden = {_finish(net, raw, size, form, classes): SALIENCY}, {}
+    if form.boxes and isinstance(net, DetectorNet):
+        further, hidden = further | model_api_boxes(net), confusing(net)
+    for name, why in hidden.items():
+        log.warning("the IR has no output %r: OpenVINO Model API would take it for a box or a class %s", name, why)
+    graph = _end(net, further, [] if scores is None else [scores], hidden)
     rename(graph, {raw: RAW} | ({} if scores is None else {scores: SCORES}))
     return graph
 
@@ -118,14 +141,14 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
         "xai_method": wanted.name,
         "xai_options": json.dumps(options),
         "xai_layer": layer,
-        "xai_target": "predicted" if form.fixed_target else "input",
+        "xai_target": "all" if form.all_classes else "predicted" if form.fixed_target else "input",
         "xai_signed": "yes" if wanted.method.signed else "no",
         "xai_at_pixels": "yes" if wanted.method.at_pixels else "no",
         "xai_preprocess": "embedded" if form.embed_preprocess else "outside",
     }
 
 
-def _finish(net: Net, raw: ir.Value, own: Size, form: Form) -> ir.Value:
+def _finish(net: Net, raw: ir.Value, own: Size, form: Form, classes: Classes | None) -> ir.Value:
     """Resize if the form asks for it, then min-max per image; see `stretched`."""
     height, width = net.size if form.input_size else own
     saliency = stretched(net, raw, own, (height, width))
@@ -133,14 +156,23 @@ def _finish(net: Net, raw: ir.Value, own: Size, form: Form) -> ir.Value:
     if form.uint8:
         dtype = ir.DataType.UINT8
         saliency = net.op.Cast(net.op.Round(net.op.Mul(saliency, 255.0)), to=int(dtype))
-    saliency.shape, saliency.type = ir.Shape([batch_of(net.image), height, width]), ir.TensorType(dtype)
+    shape: list[int | str] = [batch_of(net.image), height, width]
+    if classes is not None:
+        saliency, shape = classes.apart(net, saliency, (height, width)), [shape[0], classes.count, height, width]
+    saliency.shape, saliency.type = ir.Shape(shape), ir.TensorType(dtype)
     return saliency
 
 
-def _end(net: Net, further: Mapping[ir.Value, str], kept: Sequence[ir.Value] = ()) -> ir.Graph:
-    """The finished graph: the network's own outputs under their own names, and further ones; `kept` stay inside it."""
+def _end(
+    net: Net, further: Mapping[ir.Value, str], kept: Sequence[ir.Value] = (), hidden: Collection[str] = ()
+) -> ir.Graph:
+    """The finished graph: the network's own outputs under their own names, but hidden ones, and further ones.
+
+    `kept` stay inside it.
+    """
+    own = {name: tensor for name, tensor in net.material.parts.tensors.items() if name not in hidden}
     # tensor -> its name as an output
-    names = {net.tensors[tensor]: name for name, tensor in net.material.parts.tensors.items()} | dict(further)
+    names = {net.tensors[tensor]: name for name, tensor in own.items()} | dict(further)
     net.graph.outputs.extend(names)
     rename(net.graph, names)
     taken = {node.name for node in net.graph}

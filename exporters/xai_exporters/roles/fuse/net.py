@@ -45,6 +45,7 @@ class Net:
     Copies share their weights, so that a network that occurs twice in a graph is stored once. `tensors` are the outputs of the
     copy that `plain`, `gradient` or `relevance` adds. The predicted class is found in them, so a method calls one of these first.
     `level` is the number of the layer at which a method runs; for the next layer, these three give what is there already.
+    `all_at_once` asks a method for the maps of all classes, see `fused_method.AllAtOnce`.
 
     Args:
         material: The network.
@@ -54,7 +55,7 @@ class Net:
 
     def __init__(self, material: Material, fixed_target: bool = False, bare: bool = False) -> None:
         source = material.parts.head.inputs[0]
-        self.material = material
+        self.material, self.all_at_once = material, False
         self.image = ir.Value(name=source.name, shape=source.shape, type=source.type)
         self.x = self.image
         opsets = dict(material.parts.head.opset_imports)

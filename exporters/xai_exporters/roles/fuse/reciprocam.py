@@ -15,8 +15,9 @@ from xai_deploy.format.bundle import LOGITS, WHERE
 from ...errors import GraphError
 from ...graph.measure import Measured, measure
 from ...graph.writing import IR_VERSION
+from ..material import Material
 from ..pixelwise import find_linear, find_pooled
-from .cam import class_scores
+from .cam import all_class_scores, class_scores
 from .fused_method import fused
 from .net import MOST_BYTES, Net
 from .rows import LastLinear, last_linear, matrix
@@ -54,7 +55,8 @@ class ReciproCam:
         _, h, w = net.shape
         if self.score == "logit" and find_linear(tail, net.shape) is not None:
             net.plain()
-            scores = net.op.Reshape(class_scores(net), [-1, 1, h, w])
+            maps = all_class_scores(net) if net.all_at_once else class_scores(net)
+            scores = net.op.Reshape(maps, [-1, 1, h, w])
             return net.op.Reshape(self._masked(net, scores), [-1, h, w])
         net.require_batch("what follows the layer, at every position,", tail, h * w)
         pooled = find_pooled(tail, net.shape)
@@ -63,6 +65,7 @@ class ReciproCam:
             names = [str(v.name) for v in tail.outputs]
             if (
                 not net.tensors
+                and not net.all_at_once
                 and linear is not None
                 and linear.hidden.name not in names
                 and _reads_only(tail, linear.hidden, names)
@@ -72,6 +75,14 @@ class ReciproCam:
             return self._score(net, pooled, {str(pooled.name): self._pooled_rows(net, pooled)})
         net.plain()
         return self._score(net, tail.inputs[0], self._masked_copies(net))
+
+    def gives_all(self, material: Material) -> bool:
+        """See `AllAtOnce`."""
+        return material.logits.scores.kind == "classes"
+
+    def every(self, net: Net) -> ir.Value:
+        """See `AllAtOnce.every`: the scores of each position hold those of all classes."""
+        return self.raw(net)
 
     def _masked(self, net: Net, maps: ir.Value) -> ir.Value:
         """The sum of M_n * maps for each position n, [.,1,h,w]; the mean is this sum / (h*w), the same map up to a factor."""
@@ -157,12 +168,18 @@ class ReciproCam:
         linear = last_linear(tail, net.classes) if self.score == "logit" else None
         if linear is not None and linear.hidden not in inputs:
             hidden = _run(net, tail, inputs, linear.hidden, feeds)
-            rows, weights = op.Reshape(hidden, [-1, h * w, linear.width]), net.row(matrix(net, linear))
+            rows = op.Reshape(hidden, [-1, h * w, linear.width])
+            weights = matrix(net, linear) if net.all_at_once else net.row(matrix(net, linear))
         else:
             explained = net.explained(self.score)
             [end] = [v for v in tail.outputs if v.name == explained]
             scores = op.Reshape(_run(net, tail, inputs, end, feeds), [-1, h * w, net.classes])
-            rows, weights = net.scored(self.score, scores) if explained == LOGITS else scores, net.unit
+            rows, weights = net.scored(self.score, scores) if explained == LOGITS else scores, None
+        if net.all_at_once:  # [N,h*w,K'] x [K',K]
+            all_scores = rows if weights is None else op.MatMul(rows, op.Transpose(weights, perm=[1, 0]))
+            maps: ir.Value = op.Reshape(op.Transpose(all_scores, perm=[0, 2, 1]), [-1, h, w])
+            return maps
+        weights = net.unit if weights is None else weights
         raw: ir.Value = op.Reshape(op.MatMul(rows, op.Unsqueeze(weights, [2])), [-1, h, w])
         return raw
 

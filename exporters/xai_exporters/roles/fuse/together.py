@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ...errors import GraphError
 from ..material import Material
-from .fused_method import Wanted
+from .fused_method import AllAtOnce, AtNoLayer, Wanted
 from .interpolation import resized
 from .net import Net
 
@@ -22,7 +22,7 @@ def levels_of(material: Material, wanted: Wanted) -> tuple[int, ...]:
     Raises:
         GraphError: There is no such layer, or only one, whose map can't be combined; or layers show different images.
     """
-    if wanted.method.at_pixels:
+    if wanted.method.at_pixels or isinstance(wanted.method, AtNoLayer):
         return (0,)
     names = [cut.asked for cut in material.cuts]
     every: tuple[int, ...] = tuple(range(len(names)))
@@ -44,8 +44,10 @@ def map_of(net: Net, wanted: Wanted, levels: Sequence[int]) -> tuple[ir.Value, S
     """Write a method's nodes at its layers: the map before min-max [N,h,w], and (h,w)."""
     maps = []
     for net.level in levels:
-        raw = wanted.method.raw(net)
-        maps.append((raw, net.size if wanted.method.input_sized else net.shape[1:]))
+        every = net.all_at_once and isinstance(wanted.method, AllAtOnce)
+        raw = wanted.method.every(net) if every else wanted.method.raw(net)  # type: ignore[attr-defined]
+        stated = None if raw.shape is None else (int(str(raw.shape[1])), int(str(raw.shape[2])))
+        maps.append((raw, stated or (net.size if wanted.method.input_sized else net.shape[1:])))
     if len(maps) == 1:
         return maps[0]
     scaled = [_signed(net, *one) if wanted.method.signed else stretched(net, *one, net.size) for one in maps]
