@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..baselines import Baseline, empty, segment_means
 from ..errors import OptionError
-from .method import Array, Forward, Index, Score, Seed, check_tolerance, score_explained
+from .method import Array, Forward, Index, Score, Seed, score_explained
 from .segments import check_segments, segments
 from .ticking import ticking
+from .tolerance import check_tolerance, warn_of_tolerance
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,7 @@ def drawn(
     if (errors > size / 2).any():
         log.warning("%s: chance makes more than half of the values; give more samples, or fewer segments", name)
     relative = errors / np.maximum(size, 1e-30)
+    warn_of_tolerance(name, tolerance, relative, "samples")
     return Valued(values, {"standard_error": errors, "relative_error": relative}, passes)
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..errors import OptionError
 from ..format.bundle import Manifest
 from .elsewhere import add_rows, floats, gradients_at, why_no_floats
-from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, check_tolerance, methods
+from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
 from .path_integral import FIRST, At, Numbers, integrate, span
 from .saliency import Channels, over_channels
 from .ticking import ticking
+from .tolerance import check_tolerance
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,6 @@ __all__ = [
     "Score",
     "Seed",
     "check_epsilon",
-    "check_tolerance",
     "create",
     "lacks",
     "left_out",
@@ -345,16 +344,6 @@ def check_epsilon(name: str, eps: float | None) -> None:
     """
     if eps is not None and not eps > 0:  # `not >` also refuses NaN
         raise OptionError(f"{name}: eps is a small positive number, or none; not {eps}")
-
-
-def check_tolerance(name: str, tolerance: float | None) -> None:
-    """Refuse a tolerance that nothing reaches.
-
-    Raises:
-        OptionError: It is not above 0.
-    """
-    if tolerance is not None and not tolerance > 0:  # `not >` also refuses NaN
-        raise OptionError(f"{name}: tolerance is above 0, not {tolerance}")
 
 
 def why_no_score(score: str, manifest: Manifest) -> str | None:

@@ -12,8 +12,19 @@ import numpy as np
 
 from ..format.bundle import Manifest
 from .hiding import Hidden, Hiding, Numbers, Shown, Valued, check_hiding, hidings, painted
-from .method import Array, Forward, Index, Method, Score, Seed, methods, require_varying_score, why_no_score
+from .method import (
+    Array,
+    Forward,
+    Index,
+    Method,
+    Score,
+    Seed,
+    methods,
+    require_varying_score,
+    why_no_score,
+)
 from .segments import centres
+from .tolerance import warn_of_tolerance
 
 _WAVE = 8  # groups split at a time; fixed, so that no map depends on the batch size
 
@@ -78,6 +89,7 @@ class PartitionShap(Method):
         place, known, whole = centres(image.labels), _Scores(image), np.arange(image.count)
         shared = [self._shared(_Group(whole, place), known, t) for t in range(len(image.seeds))]
         values, unsplit, passes = zip(*shared, strict=True)
+        warn_of_tolerance("partition-shap", self.tolerance, np.array(unsplit), "samples")
         return Valued(np.stack(values), {"unsplit": np.array(unsplit)}, np.array(passes, np.float64))
 
     def _shared(self, whole: _Group, known: _Scores, target: int) -> tuple[Numbers, float, int]:

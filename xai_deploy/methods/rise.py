@@ -18,12 +18,12 @@ from .method import (
     Method,
     Score,
     Seed,
-    check_tolerance,
     methods,
     require_varying_score,
     score_explained,
     why_no_score,
 )
+from .tolerance import check_tolerance, warn_of_tolerance
 
 _STEP = 64  # masks between two looks at the tolerance; fixed, so that no map depends on the batch size
 
@@ -107,6 +107,8 @@ class Rise(Method):
                 break
         for name in ("passes", "relative_error"):
             forward.report(name, np.array([[getattr(one, name) for one in own] for own in told], np.float64))
+        errors = np.array([[one.relative_error for one in own] for own in told])
+        warn_of_tolerance("rise", self.tolerance, errors, "masks")
         if self.estimate == "regression":
             self._residuals(told, size)
         maps = [[one.map(coarse, self.p) for one in own] for own in told]

@@ -20,7 +20,6 @@ from .method import (
     Method,
     Score,
     Seed,
-    check_tolerance,
     methods,
     require_varying_score,
     score_explained,
@@ -28,6 +27,7 @@ from .method import (
     why_no_score,
 )
 from .ticking import ticking
+from .tolerance import check_tolerance, warn_of_tolerance
 
 
 @methods.register("score-cam")
@@ -98,6 +98,7 @@ class ScoreCam(Method):
         if not self._interpolates:
             return np.stack([self._image(forward, i, rows[i]) for i in every], axis=1)
         maps, errors, passes = zip(*(self._interpolated(forward, i, rows[i]) for i in every), strict=True)
+        warn_of_tolerance("score-cam", self.tolerance, np.stack(errors), "budget")
         forward.report("relative_error", np.stack(errors, axis=1))
         forward.report("passes", np.tile(np.array(passes, np.float64), (len(seeds), 1)))
         return np.stack(maps, axis=1)

@@ -72,3 +72,18 @@ def test_groups_are_split_up_to_a_tolerance(bundles: Bundles) -> None:
 def test_refusals(method: str, tolerance: float) -> None:
     with pytest.raises(OptionError, match=f"{method}: tolerance is above 0, not|{method}.tolerance: expected"):
         create(method, {"tolerance": tolerance})
+
+
+@pytest.mark.parametrize("method", ["rise", *MORE, "partition-shap", "score-cam"])
+def test_a_tolerance_that_is_not_reached_is_said(
+    bundles: Bundles, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    most = {"rise": {"masks": 70}, "score-cam": {"budget": 16}}.get(method, {"samples": 40, "segments": "grid:4"})
+    found = Explainer(bundles("residual").path, "onnxruntime").explain(
+        tiny.inputs("residual", 2), method, 1, score="logit", tolerance=1e-4, **most
+    )
+    [name] = found.diagnostics.keys() & {"relative_error", "unsplit"}
+    said = f"{method}: the stated error is {max(found.diagnostics[name]):.3g}, above the tolerance 0.0001; give more "
+    exact = max(found.diagnostics[name]) == 0  # the tiny network has few channels
+    assert (said in caplog.text) == (not exact)
+    assert exact == (method == "score-cam")
