@@ -10,7 +10,8 @@ A rule is a function `rule(op, step, *dys)` registered for one or several operat
 It gets one dy per output of the node: None for an output through which nothing comes back. It returns one value per input:
 None for an input that gets nothing. The list may be shorter than the inputs; the remaining inputs then get nothing. The rule
 writes its nodes through `op` and reads the forward node through `step`. With `broadcasts=True` the values returned have the
-output's shape, and the walker sums them over the axes along which an input was broadcast.
+output's shape, and the walker sums them over the axes along which an input was broadcast. With `finite=True` the rule gives finite
+values for finite ones, whatever the image: then rules further back may multiply by a mask (`Step.finite`).
 """
 
 from __future__ import annotations
@@ -46,11 +47,13 @@ class Step:
         node: The node.
         shapes: The shapes of all tensors of the graph.
         leads: The positions of its inputs that lie on a path to the target.
+        finite: Whether what comes back is known to be finite. 0 times infinity is NaN, so only then is a product with 0 sure to be 0.
     """
 
     node: ir.Node
     shapes: Measured
     leads: frozenset[int]
+    finite: bool = False
 
     @property
     def x(self) -> ir.Value:
@@ -116,6 +119,7 @@ class Rule:
 
     function: RuleFunction
     broadcasts: bool
+    finite: bool = False
 
 
 class Table(Protocol):
@@ -143,7 +147,7 @@ class RuleTable:
         self._flat: set[str] = set()
         self._complete = False
 
-    def __call__(self, *ops: str, broadcasts: bool = False) -> Callable[[F], F]:
+    def __call__(self, *ops: str, broadcasts: bool = False, finite: bool = False) -> Callable[[F], F]:
         """Decorator: the rule of these operators.
 
         Raises:
@@ -153,7 +157,7 @@ class RuleTable:
         def enter(function: F) -> F:
             for name in ops:
                 self._refuse_twice(name)
-                self._rules[name] = Rule(function, broadcasts)
+                self._rules[name] = Rule(function, broadcasts, finite)
             return function
 
         return enter
@@ -176,7 +180,7 @@ class RuleTable:
         """
         self._import_all()
         if STRAIGHT in node.metadata_props:
-            return Rule(_straight, broadcasts=False)
+            return Rule(_straight, broadcasts=False, finite=True)
         if node.op_type in self._rules:
             return self._rules[node.op_type]
         if self._over is not None:

@@ -79,6 +79,7 @@ def _walk(
     leading = _leading(nodes, targets, table)
     reached: dict[ir.Value, ir.Value] = {}
     parts: dict[ir.Value, list[ir.Value]] = {start: [seed]}
+    unsure: set[ir.Value] = set()  # tensors to which something that may not be finite comes back
     last = None
     # in reverse order all readers of a tensor come before its producer: its parts are complete when the producer is visited
     for node in reversed(nodes):
@@ -89,7 +90,8 @@ def _walk(
         for y in node.outputs:
             if y in targets and (total := _total(op, parts.get(y, []))) is not None:  # the walk goes on from it
                 reached[y], parts[y] = total, [total]
-        rule, step = table.find(node), Step(node, shapes, leads)
+        rule, finite = table.find(node), unsure.isdisjoint(node.outputs)
+        step = Step(node, shapes, leads, finite)
         dys = [_total(op, parts.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
         for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):
@@ -97,6 +99,8 @@ def _walk(
                 continue
             x = step.input(position)
             last = node  # for the error, if nothing reaches the target
+            if not (finite and rule.finite):
+                unsure.add(x)
             # a broadcasting rule returns values in the shape of the first output
             part = unbroadcast(op, dx, step.dims(step.y), step.dims(x), x) if rule.broadcasts else dx
             parts.setdefault(x, []).append(part)

@@ -12,34 +12,35 @@ import onnx_ir as ir
 
 from ..backward.rules import Step
 from ..graph.emit import Ops
+from .mask import masked
 from .table import vjp
 
 
-@vjp("Relu")
+@vjp("Relu", finite=True)
 def relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy where y > 0."""
-    return op.Where(op.Greater(step.y, 0.0), dy, 0.0)
+    return masked(op, step, op.Greater(step.y, 0.0), dy)
 
 
-@vjp("LeakyRelu")
+@vjp("LeakyRelu", finite=True)
 def leaky_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy where x > 0, alpha dy elsewhere."""
     return op.Where(op.Greater(step.x, 0.0), dy, op.Mul(dy, float(step.attr("alpha", 0.01))))
 
 
-@vjp("ThresholdedRelu")
+@vjp("ThresholdedRelu", finite=True)
 def thresholded_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy where x > alpha."""
-    return op.Where(op.Greater(step.x, float(step.attr("alpha", 1.0))), dy, 0.0)
+    return masked(op, step, op.Greater(step.x, float(step.attr("alpha", 1.0))), dy)
 
 
-@vjp("Shrink")
+@vjp("Shrink", finite=True)
 def shrink(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x + bias below -lambd, x - bias above lambd, else 0: dx = dy where |x| > lambd."""
-    return op.Where(op.Greater(op.Abs(step.x), float(step.attr("lambd", 0.5))), dy, 0.0)
+    return masked(op, step, op.Greater(op.Abs(step.x), float(step.attr("lambd", 0.5))), dy)
 
 
-@vjp("PRelu", broadcasts=True)
+@vjp("PRelu", broadcasts=True, finite=True)
 def prelu(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     """y = x where x > 0, slope x elsewhere."""
     x, slope = step.x, step.input(1)
@@ -48,7 +49,7 @@ def prelu(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     return [op.Where(positive, dy, op.Mul(dy, slope)), op.Where(positive, 0.0, op.Mul(dy, x))]
 
 
-@vjp("Elu")
+@vjp("Elu", finite=True)
 def elu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = alpha (e^x - 1) for x <= 0, so y' = y + alpha."""
     alpha = float(step.attr("alpha", 1.0))
@@ -70,41 +71,41 @@ def selu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Mul(dy, op.Where(op.Greater(step.x, 0.0), gamma, op.Add(step.y, gamma * alpha)))
 
 
-@vjp("Sigmoid")
+@vjp("Sigmoid", finite=True)
 def sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = y (1 - y)."""
     return op.Mul(dy, op.Mul(step.y, op.Sub(1.0, step.y)))
 
 
-@vjp("HardSigmoid")
+@vjp("HardSigmoid", finite=True)
 def hard_sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = clip(alpha x + beta, 0, 1): y' = alpha where 0 < y < 1."""
     # y is strictly between the bounds exactly where x was not clipped
     inside = op.And(op.Greater(step.y, 0.0), op.Less(step.y, 1.0))
-    return op.Where(inside, op.Mul(dy, float(step.attr("alpha", 0.2))), 0.0)
+    return masked(op, step, inside, op.Mul(dy, float(step.attr("alpha", 0.2))))
 
 
-@vjp("HardSwish")
+@vjp("HardSwish", finite=True)
 def hard_swish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x clip(x/6 + 1/2, 0, 1): y' = x/3 + 1/2 where -3 < x < 3, 0 below, 1 above."""
     x = step.x
     slope = op.Where(op.Less(x, 3.0), op.Add(op.Div(x, 3.0), 0.5), 1.0)
-    return op.Where(op.Greater(x, -3.0), op.Mul(dy, slope), 0.0)
+    return masked(op, step, op.Greater(x, -3.0), op.Mul(dy, slope))
 
 
-@vjp("Tanh")
+@vjp("Tanh", finite=True)
 def tanh(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = 1 - y^2."""
     return op.Mul(dy, op.Sub(1.0, op.Mul(step.y, step.y)))
 
 
-@vjp("Softplus")
+@vjp("Softplus", finite=True)
 def softplus(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = log(1 + e^x): y' = sigmoid(x)."""
     return op.Mul(dy, op.Sigmoid(step.x))
 
 
-@vjp("Softsign")
+@vjp("Softsign", finite=True)
 def softsign(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x / (1 + |x|): y' = (1 - |y|)^2."""
     root = op.Sub(1.0, op.Abs(step.y))  # 1 - |y| = 1 / (1 + |x|)
@@ -119,7 +120,7 @@ def mish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Mul(dy, op.Add(t, op.Mul(op.Mul(x, op.Sigmoid(x)), op.Sub(1.0, op.Mul(t, t)))))
 
 
-@vjp("Swish")
+@vjp("Swish", finite=True)
 def swish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x s, s = sigmoid(alpha x): y' = s + alpha y (1 - s)."""
     alpha = float(step.attr("alpha", 1.0))
@@ -127,14 +128,14 @@ def swish(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Mul(dy, op.Add(s, op.Mul(op.Mul(step.y, alpha), op.Sub(1.0, s))))
 
 
-@vjp("Erf")
+@vjp("Erf", finite=True)
 def erf(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = 2/sqrt(pi) e^(-x^2)."""
     slope = op.Mul(op.Exp(op.Neg(op.Mul(step.x, step.x))), 2 / math.sqrt(math.pi))
     return op.Mul(dy, slope)
 
 
-@vjp("Gelu")
+@vjp("Gelu", finite=True)
 def gelu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x Phi(x): y' = Phi(x) + x phi(x), with the normal distribution's Phi(x) = (1 + erf(x/sqrt(2)))/2.
 

@@ -9,22 +9,23 @@ import onnx_ir as ir
 from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.reading import STRAIGHT, constant_of
+from .mask import masked
 from .table import vjp
 
 
-@vjp("Add", "Sum", broadcasts=True)
+@vjp("Add", "Sum", broadcasts=True, finite=True)
 def add(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     """y = sum of the inputs."""
     return [dy] * len(step.node.inputs)
 
 
-@vjp("Sub", broadcasts=True)
+@vjp("Sub", broadcasts=True, finite=True)
 def sub(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = a - b."""
     return [dy, op.Neg(dy) if 1 in step.leads else None]
 
 
-@vjp("Mul", broadcasts=True)
+@vjp("Mul", broadcasts=True, finite=True)
 def mul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = a b."""
     a, b = step.x, step.input(1)
@@ -89,19 +90,19 @@ def log(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Div(dy, step.x)
 
 
-@vjp("Abs")
+@vjp("Abs", finite=True)
 def absolute(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = sign(x), 0 at 0."""
     return op.Mul(dy, op.Sign(step.x))
 
 
-@vjp("Neg")
+@vjp("Neg", finite=True)
 def neg(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y' = -1."""
     return op.Neg(dy)
 
 
-@vjp("Mean", broadcasts=True)
+@vjp("Mean", broadcasts=True, finite=True)
 def mean(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value]:
     """y = the inputs' mean, elementwise."""
     share = op.Mul(dy, 1 / len(step.node.inputs))
@@ -117,7 +118,7 @@ def extremum(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     return [op.Mul(share, equal) if i in step.leads else None for i, equal in enumerate(one)]
 
 
-@vjp("Clip")
+@vjp("Clip", finite=True)
 def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy where min < y < max. At a bound it is 0, as in torch's Relu6; codes reach their bounds: dx = dy there."""
     step.only_first()
@@ -125,11 +126,9 @@ def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     if _are_codes(step.x):
         dy = dy if low is None else op.Where(op.GreaterOrEqual(step.x, low), dy, 0.0)
         return dy if high is None else op.Where(op.LessOrEqual(step.x, high), dy, 0.0)
-    if low is not None:
-        dy = op.Where(op.Greater(step.y, low), dy, 0.0)
-    if high is not None:
-        dy = op.Where(op.Less(step.y, high), dy, 0.0)
-    return dy
+    bounds = [] if low is None else [op.Greater(step.y, low)]
+    bounds += [] if high is None else [op.Less(step.y, high)]
+    return masked(op, step, functools.reduce(op.And, bounds), dy) if bounds else dy
 
 
 def _are_codes(value: ir.Value) -> bool:

@@ -12,7 +12,7 @@ from .weights import duplicate
 from .window import Window, find_transposed_window, find_window, fit, transpose
 
 
-@vjp("Conv")
+@vjp("Conv", finite=True)
 def conv(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = transposed convolution of dy; for stride 1 a convolution with the rotated weight."""
     step.only_first()
@@ -21,7 +21,7 @@ def conv(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return transposed_conv(op, dy, weight, dims, find_window(step, _kernel(dims)), int(step.attr("group", 1)))
 
 
-@vjp("ConvTranspose")
+@vjp("ConvTranspose", finite=True)
 def conv_transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = convolution of dy with the same weight; the node is the transpose of that convolution."""
     step.only_first()

@@ -18,13 +18,13 @@ from .table import vjp
 guided = RuleTable(__name__, over=vjp)
 
 
-@guided("Relu")
+@guided("Relu", finite=True)
 def guided_relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = max(dy, 0) where y > 0."""
     return relu(op, step, op.Relu(dy))
 
 
-@guided("Clip")
+@guided("Clip", finite=True)
 def guided_clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """As Relu if the lower bound is 0 (Relu6). Any other Clip is no rectifier."""
     return clip(op, step, op.Relu(dy) if _rectifies(step.node) else dy)

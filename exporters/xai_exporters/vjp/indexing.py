@@ -19,7 +19,7 @@ from .axis import from_positions
 from .table import vjp
 
 
-@vjp("Gather")
+@vjp("Gather", finite=True)
 def gather(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x[..., indices, ...] along an axis."""
     x, dims = step.x, step.dims(step.x)

@@ -17,19 +17,19 @@ from .table import vjp
 _TO_THE_END = 1 << 24  # an end from here on means all of the batch: tf2onnx writes 1e9 or the largest int32
 
 
-@vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+@vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze", finite=True)
 def view(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """Back to the input's shape."""
     return reshape(op, dy, step.dims(step.x), step.x)
 
 
-@vjp("Identity")
+@vjp("Identity", finite=True)
 def identity(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = x."""
     return dy
 
 
-@vjp("Dropout")
+@vjp("Dropout", finite=True)
 def dropout(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
     """y = x in inference."""
     training = step.constant(2)
@@ -47,20 +47,20 @@ def cast(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Cast(dy, to=int(dtype)) if dtype in FLOATS else dy
 
 
-@vjp("Transpose")
+@vjp("Transpose", finite=True)
 def transpose(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """The inverse permutation; without one the axes are reversed."""
     rank = len(step.dims(step.x))
     return op.Transpose(dy, perm=[int(i) for i in np.argsort(step.attr("perm", list(range(rank))[::-1]))])
 
 
-@vjp("Expand", broadcasts=True)
+@vjp("Expand", broadcasts=True, finite=True)
 def expand(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """Broadcasting; the walker sums it up."""
     return dy
 
 
-@vjp("Concat")
+@vjp("Concat", finite=True)
 def concat(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """Each input gets its slice."""
     axis = step.axis(step.attr("axis"))
@@ -75,14 +75,14 @@ def concat(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     return results
 
 
-@vjp("Split")
+@vjp("Split", finite=True)
 def split(op: Ops, step: Step, *dys: ir.Value | None) -> ir.Value:
     """The pieces joined again; a piece through which nothing comes back counts as zeros."""
     pieces = [op.Expand(0.0, op.Shape(y)) if dy is None else dy for y, dy in zip(step.node.outputs, dys, strict=True)]
     return op.Concat(*pieces, axis=step.axis(step.attr("axis", 0)))
 
 
-@vjp("Slice")
+@vjp("Slice", finite=True)
 def slice_(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """A slice of step 1 gets zeros around it; with another step each value goes back to its position."""
     dims = step.dims(step.x)
@@ -126,7 +126,7 @@ def _takes_first_rows(step: Step) -> bool:
     return computed and first and (stride is None or stride.tolist() == [1])
 
 
-@vjp("Pad")
+@vjp("Pad", finite=True)
 def pad(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """Constant padding is cut off again; reflected, edge and wrapped values are added to the values that they copy."""
     step.only_first()
@@ -182,7 +182,7 @@ def tile(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.ReduceSum(op.Reshape(dy, split_shape), copies, keepdims=0)
 
 
-@vjp("DepthToSpace")
+@vjp("DepthToSpace", finite=True)
 def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """The inverse of [N,C*b*b,h,w] -> [N,C,h*b,w*b]; the channels are ordered b,b,C (DCR) or C,b,b (CRD)."""
     _, channels, h, w = step.dims(step.x)
@@ -195,7 +195,7 @@ def depth_to_space(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     return op.Reshape(op.Transpose(blocks, perm=perm), [-1, channels, h, w])
 
 
-@vjp("SpaceToDepth")
+@vjp("SpaceToDepth", finite=True)
 def space_to_depth(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """DepthToSpace in its default order b,b,C (DCR) is the inverse."""
     return op.DepthToSpace(dy, blocksize=int(step.attr("blocksize")))

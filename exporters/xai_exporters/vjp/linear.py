@@ -14,7 +14,7 @@ from .table import vjp
 from .weights import apart, duplicate, has_scales
 
 
-@vjp("Gemm")
+@vjp("Gemm", finite=True)
 def gemm(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = alpha A' B' + beta C, where A' is A or its transpose: dA' = alpha dy B'^T, dB' = alpha A'^T dy, dC = beta dy."""
     a, b, c = _operand(op, step, 0), _operand(op, step, 1), step.optional(2)
@@ -42,7 +42,7 @@ def _operand(op: Ops, step: Step, position: int) -> ir.Value:
     return value if position in step.leads else apart(op, value, step.dims(value))
 
 
-@vjp("MatMul")
+@vjp("MatMul", finite=True)
 def matmul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     """y = A B, batches broadcast: dA = dy B^T, dB = A^T dy. A vector is a matrix of one row (A) or one column (B)."""
     a, b = _operand(op, step, 0), _operand(op, step, 1)

@@ -13,7 +13,7 @@ from ..graph.shapes import reshape
 from .table import vjp
 
 
-@vjp("BatchNormalization")
+@vjp("BatchNormalization", finite=True)
 def batch_normalization(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
     """Inference: mean and variance are constants, dx = dy scale / sqrt(var + eps)."""
     step.only_first()

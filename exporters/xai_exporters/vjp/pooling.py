@@ -16,7 +16,7 @@ from .table import vjp
 from .window import Sizes, Window, find_window, fit, spatial, spatial_shape, spread
 
 
-@vjp("MaxPool")
+@vjp("MaxPool", finite=True)
 def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value:
     """dy goes to the first maximum of its window, in row-major order (as in torch).
 
@@ -85,7 +85,7 @@ def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> 
     return fit(op, whole, tuple(-b for b in window.begin), after)
 
 
-@vjp("AveragePool")
+@vjp("AveragePool", finite=True)
 def average_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = sum over the window / its number of inputs: dy / number, summed over the windows that hold an input."""
     window = find_window(step, tuple(step.attr("kernel_shape")))
@@ -120,13 +120,13 @@ def _chosen(step: Step) -> bool:
     return str(step.attr("auto_pad", "NOTSET")).startswith("SAME")
 
 
-@vjp("GlobalAveragePool")
+@vjp("GlobalAveragePool", finite=True)
 def global_average_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = mean over the positions."""
     return expand(op, op.Div(dy, float(math.prod(spatial(step, step.x)))), step.dims(step.x))
 
 
-@vjp("GlobalMaxPool")
+@vjp("GlobalMaxPool", finite=True)
 def global_max_pool(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dy goes to the first maximum."""
     dims = step.dims(step.x)

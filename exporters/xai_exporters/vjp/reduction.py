@@ -36,13 +36,13 @@ def reduced(step: Step) -> list[int]:
     return axes
 
 
-@vjp("ReduceSum")
+@vjp("ReduceSum", finite=True)
 def reduce_sum(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy everywhere."""
     return expand(op, kept(op, step, dy), step.dims(step.x))
 
 
-@vjp("ReduceMean")
+@vjp("ReduceMean", finite=True)
 def reduce_mean(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy / n everywhere."""
     dims = step.dims(step.x)

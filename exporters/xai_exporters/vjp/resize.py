@@ -10,7 +10,7 @@ from ..graph.interpolation import along, resize_matrix
 from .table import vjp
 
 
-@vjp("Resize")
+@vjp("Resize", finite=True)
 def resize(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = R^T dy along each axis; exact for every mode and coordinate transformation, because R is measured."""
     step.only_first()

@@ -9,7 +9,7 @@ from ..graph.emit import Ops
 from .table import vjp
 
 
-@vjp("Softmax")
+@vjp("Softmax", finite=True)
 def softmax(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = y (dy - sum(dy y))."""
     axis = [step.axis(step.attr("axis", -1))]

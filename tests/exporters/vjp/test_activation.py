@@ -6,8 +6,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import helper
 
-from .harness import Case, Free, check, check_at, double, f32, forward_model, gradient_model, onnxruntime_function
+from .harness import (
+    Case,
+    Free,
+    Gradient,
+    check,
+    check_at,
+    double,
+    f32,
+    forward_model,
+    gradient_model,
+    graph_model,
+    onnxruntime_function,
+    torch_gradient,
+)
 
 X = Free(("N", 3, 4, 5), "away")
 D = Free(("N", 3, 4, 6), "distinct", 4.0)
@@ -92,3 +106,34 @@ def test_large_inputs_have_a_finite_gradient(case: Case) -> None:
     shape = [3 if d == "N" else int(d) for d in case.inputs[0].shape]  # type: ignore[union-attr]
     x = np.resize(f32(-1e30, -1000, -100, 0, 100, 1000, 1e30), shape)
     assert np.isfinite(onnxruntime_function(model, "dx")({"x0": x, "dy": np.ones_like(x)})).all()
+
+
+BEFORE = {  # function -> its other inputs, its attributes, and the same in torch
+    "Relu": ((), {}, F.relu),
+    "ThresholdedRelu": ((), {}, lambda x: F.threshold(x, 1, 0)),
+    "Clip": (("low", "high"), {}, lambda x: x.clamp(0, 1)),
+    "HardSigmoid": ((), {"alpha": 0.5, "beta": 0.0}, lambda x: (x / 2).clamp(0, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_an_infinite_gradient_stops_where_the_function_is_constant(name: str) -> None:
+    """The square root has an infinite derivative at 0; infinity times 0 would be NaN."""
+    bounds, attributes, same = BEFORE[name]
+    nodes = [helper.make_node(name, ["x", *bounds], ["h"], **attributes), helper.make_node("Sqrt", ["h"], ["y"])]
+    model = graph_model(nodes, {"x": ("N", 6)}, {"low": f32(0).reshape(()), "high": f32(1).reshape(())})
+    gradient = Gradient(model, "x", f"{name} before Sqrt")
+    x = np.array([[-2, -1, 0.5, 0.25, 1.5, 3], [0.75, -3, 0.125, -0.5, 2.5, 0.5]], np.float64)
+    _, want = torch_gradient(lambda v: same(v).sqrt(), [x], None)
+    feeds = {"x": x, "dy": np.ones_like(x)}
+    assert np.isfinite(want).all()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.testing.assert_allclose(gradient.exact(feeds), want, rtol=1e-7)
+        gradient.on_runtimes({"x": x}, np.ones_like(x))
+
+
+def test_a_finite_gradient_is_multiplied_by_the_mask() -> None:
+    """As long as all operators further on keep it finite, no Where is written."""
+    chain = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Sigmoid", ["a"], ["y"])]
+    kinds = [n.op_type for n in Gradient(graph_model(chain, {"x": ("N", 6)}), "x", "chain").model.graph.node]
+    assert "Where" not in kinds and "Cast" in kinds
