@@ -47,12 +47,14 @@ class Step:
         node: The node.
         shapes: The shapes of all tensors of the graph.
         leads: The positions of its inputs that lie on a path to the target.
-        finite: Whether what comes back is known to be finite. 0 times infinity is NaN, so only then is a product with 0 sure to be 0.
+        targets: Where the walk goes to.
+        finite: Whether what comes back is known to be finite: only then is a product with 0 sure to be 0.
     """
 
     node: ir.Node
     shapes: Measured
     leads: frozenset[int]
+    targets: Container[ir.Value] = ()
     finite: bool = False
 
     @property

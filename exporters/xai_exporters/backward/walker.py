@@ -91,7 +91,7 @@ def _walk(
             if y in targets and (total := _total(op, parts.get(y, []))) is not None:  # the walk goes on from it
                 reached[y], parts[y] = total, [total]
         rule, finite = table.find(node), unsure.isdisjoint(node.outputs)
-        step = Step(node, shapes, leads, finite)
+        step = Step(node, shapes, leads, targets, finite)
         dys = [_total(op, parts.pop(y, [])) for y in node.outputs]
         results = rule.function(op, step, *dys)
         for position, dx in enumerate([results] if isinstance(results, ir.Value) else results or []):
@@ -169,5 +169,17 @@ def _leading(nodes: Sequence[ir.Node], targets: Sequence[ir.Value], table: Table
 
 
 def _total(op: Ops, parts: Sequence[ir.Value]) -> ir.Value | None:
-    """The sum of what came back along the uses of one tensor."""
+    """The sum of what came back along the uses of one tensor.
+
+    A part that is the same at all positions (behind a global pooling) is added as it was before it was expanded.
+    """
+    narrow = {part: before for part in parts if (before := _before_expand(part)) is not None}
+    full = [part for part in parts if part not in narrow]
+    if full:
+        parts = [*full, *(narrow[part] for part in parts if part in narrow)]
     return functools.reduce(op.Add, parts) if parts else None
+
+
+def _before_expand(value: ir.Value) -> ir.Value | None:
+    node = value.producer()
+    return node.inputs[0] if node is not None and node.op_type == "Expand" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -12,12 +13,18 @@ Dims: TypeAlias = tuple[int | None, ...]
 """A shape; None stands for a dimension that grows with the batch."""
 
 
-def reshape(op: Ops, value: ir.Value, dims: Dims, like: ir.Value) -> ir.Value:
-    """`value` in the shape of `like`, which is `dims`; the shape is a constant, as runtimes prefer, if one entry is open."""
+def reshape(op: Ops, value: ir.Value, dims: Dims, like: ir.Value, have: Dims = ()) -> ir.Value:
+    """`value` in the shape of `like`, which is `dims`; the shape is a constant, as runtimes prefer, if one entry is open.
+
+    If `have`, the shape of `value`, shows that the first axis stays the batch, it is copied: then runtimes know that two tensors
+    are of equal shape, and ONNX Runtime adds them inside a convolution.
+    """
     # Reshape takes -1 only once, and reads 0 as "the input's dimension"
     if dims.count(None) > 1 or 0 in dims:
         return op.Reshape(value, op.Shape(like))
-    return op.Reshape(value, [-1 if d is None else d for d in dims])
+    sizes = [math.prod(d for d in given[1:] if d is not None) for given in (have, dims)]
+    batch = 0 if have[:1] == dims[:1] == (None,) and None not in have[1:] and sizes[0] == sizes[1] else -1
+    return op.Reshape(value, [batch if d is None else d for d in dims])
 
 
 def expand(op: Ops, value: ir.Value, dims: Dims) -> ir.Value:

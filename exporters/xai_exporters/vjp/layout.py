@@ -20,7 +20,7 @@ _TO_THE_END = 1 << 24  # an end from here on means all of the batch: tf2onnx wri
 @vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze", finite=True)
 def view(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """Back to the input's shape."""
-    return reshape(op, dy, step.dims(step.x), step.x)
+    return reshape(op, dy, step.dims(step.x), step.x, step.dims(step.y))
 
 
 @vjp("Identity", finite=True)
