@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import onnx_ir as ir
 
 from ..backward.rules import Step
@@ -31,9 +32,20 @@ def mul(op: Ops, step: Step, dy: ir.Value) -> list[ir.Value | None]:
     a, b = step.x, step.input(1)
     for x, s in ((0, b), (1, a)):
         if step.leads == {0, 1} and s not in step.targets and _is_sigmoid(s, step.input(x)):
-            slope = op.Mul(dy, op.Add(s, op.Mul(step.y, op.Sub(1.0, s))))
+            slope = op.Mul(dy, op.Add(s, op.Mul(step.y, _complement(op, step, s))))
             return [slope, None] if x == 0 else [None, slope]
     return [op.Mul(dy, b) if 0 in step.leads else None, op.Mul(dy, a) if 1 in step.leads else None]
+
+
+def _complement(op: Ops, step: Step, s: ir.Value) -> ir.Value:
+    """1 - s. For images as a BatchNormalization, 1 - s = (s - 0) (-1) / sqrt(1) + 1, rounded alike: ONNX Runtime keeps its blocks
+    of channels through that, and leaves them for a subtraction from a constant; OpenVINO fuses either."""
+    dims = step.dims(s)
+    if len(dims) != 4 or dims[1] is None:
+        return op.Sub(1.0, s)
+    zeros, ones = np.zeros(dims[1]), np.ones(dims[1])
+    small = 2.0**-10  # variance + epsilon is exactly 1; OpenVINO takes the default for an attribute that is 0
+    return op.BatchNormalization(s, -ones, ones, zeros, ones * (1 - small), epsilon=small)
 
 
 def _is_sigmoid(s: ir.Value, x: ir.Value) -> bool:

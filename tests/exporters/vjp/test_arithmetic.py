@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+from xai_exporters.backward.walker import propagate
+from xai_exporters.graph.measure import measure
+from xai_exporters.vjp.table import vjp
 
-from .harness import Case, Free, Given, check, check_at, double, f32, ints
+from .harness import (
+    Case,
+    Free,
+    Given,
+    Gradient,
+    check,
+    check_at,
+    check_graph,
+    double,
+    f32,
+    graph_model,
+    ints,
+    torch_gradient,
+)
 
 X, P = Free(("N", 3, 4, 5), "away"), Free(("N", 3, 4, 5), "positive")
 D = Free(("N", 3, 4), "distinct")
@@ -111,3 +133,44 @@ def test_powers_of_zero(power: float) -> None:
 
 def test_abs_at_zero() -> None:
     check_at(Case("Abs", (K,), torch=torch.abs), TIES - 1)
+
+
+@pytest.mark.parametrize("order", [("x", "s"), ("s", "x")], ids="".join)
+@pytest.mark.parametrize("shape", [("N", 7), ("N", 3, 5, 4), ("N", 16, 3, 3)], ids=str)
+def test_a_swish_of_two_operators_has_one_way_back(order: Sequence[str], shape: tuple[int | str, ...]) -> None:
+    model = graph_model(
+        [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", order, ["y"])], {"x": shape}
+    )
+    check_graph(model)
+    gradient, size = Gradient(model, "x", "swish"), [3, *shape[1:]]
+    x = np.random.default_rng(0).standard_normal(size) * 4  # type: ignore[arg-type]
+    _, want = torch_gradient(F.silu, [x], None)
+    np.testing.assert_allclose(gradient.same({"x": x, "dy": np.ones_like(x)}), want, rtol=1e-12, atol=1e-12)
+    assert [n.op_type for n in gradient.model.graph.node].count("Mul") == 3  # y itself, and two of its gradient
+
+
+def test_a_gate_that_is_read_elsewhere_too() -> None:
+    """The sigmoid's other reader sends its own part back."""
+    nodes = [
+        helper.make_node(*of)
+        for of in (("Sigmoid", ["x"], ["s"]), ("Mul", ["x", "s"], ["m"]), ("Add", ["m", "s"], ["y"]))
+    ]
+    model, x = graph_model(nodes, {"x": ("N", 6)}), np.random.default_rng(0).standard_normal((3, 6))
+    _, want = torch_gradient(lambda v: F.silu(v) + torch.sigmoid(v), [x], None)
+    np.testing.assert_allclose(Gradient(model, "x", "gate").same({"x": x, "dy": np.ones_like(x)}), want, rtol=1e-12)
+
+
+def test_a_target_at_the_gate_gets_its_own_part() -> None:
+    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Mul", ["x", "s"], ["y"])]
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(graph_model(nodes, {"x": (2, 6)})))
+    graph, shapes = model.graph, measure(model)
+    dy = ir.Value(name="dy", shape=ir.Shape([2, 6]), type=ir.TensorType(ir.DataType.FLOAT))
+    graph.inputs.append(dy)
+    gate = next(value for node in graph for value in node.outputs if value.name == "s")
+    graph.outputs.extend(propagate(graph, graph.outputs[0], dy, [gate, graph.inputs[0]], vjp, shapes))
+    x = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
+    results: Any = ReferenceEvaluator(ir.to_proto(model)).run(None, {"x": x, "dy": np.ones_like(x)})
+    at_gate, at_x = (np.asarray(result) for result in results[1:])
+    np.testing.assert_allclose(at_gate, x)
+    _, want = torch_gradient(F.silu, [x.astype(np.float64)], None)
+    np.testing.assert_allclose(at_x, want, rtol=1e-5, atol=1e-6)
