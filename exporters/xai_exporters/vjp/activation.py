@@ -12,14 +12,14 @@ import onnx_ir as ir
 
 from ..backward.rules import Step
 from ..graph.emit import Ops
-from .mask import masked
+from .mask import masked, positive
 from .table import vjp
 
 
 @vjp("Relu", finite=True)
 def relu(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """dx = dy where y > 0."""
-    return masked(op, step, op.Greater(step.y, 0.0), dy)
+    return masked(op, step, positive(op, step.y), dy)
 
 
 @vjp("LeakyRelu", finite=True)
@@ -81,7 +81,7 @@ def sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 def hard_sigmoid(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     """y = clip(alpha x + beta, 0, 1): y' = alpha where 0 < y < 1."""
     # y is strictly between the bounds exactly where x was not clipped
-    inside = op.And(op.Greater(step.y, 0.0), op.Less(step.y, 1.0))
+    inside = op.And(positive(op, step.y), op.Less(step.y, 1.0))
     return masked(op, step, inside, op.Mul(dy, float(step.attr("alpha", 0.2))))
 
 

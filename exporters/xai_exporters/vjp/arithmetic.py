@@ -10,7 +10,7 @@ import onnx_ir as ir
 from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.reading import STRAIGHT, constant_of
-from .mask import masked
+from .mask import masked, positive
 from .table import vjp
 
 
@@ -147,7 +147,8 @@ def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
     if _are_codes(step.x):
         dy = dy if low is None else op.Where(op.GreaterOrEqual(step.x, low), dy, 0.0)
         return dy if high is None else op.Where(op.LessOrEqual(step.x, high), dy, 0.0)
-    bounds = [] if low is None else [op.Greater(step.y, low)]
+    at_zero = (least := constant_of(low)) is not None and least.size == 1 and not least.any()
+    bounds = [] if low is None else [positive(op, step.y) if at_zero else op.Greater(step.y, low)]
     bounds += [] if high is None else [op.Less(step.y, high)]
     return masked(op, step, functools.reduce(op.And, bounds), dy) if bounds else dy
 

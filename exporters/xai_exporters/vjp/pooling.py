@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..backward.rules import Step
 from ..graph.emit import Ops
 from ..graph.shapes import expand, reshape
+from .mask import masked
 from .table import vjp
 from .window import Sizes, Window, find_window, fit, spatial, spatial_shape, spread
 
@@ -30,16 +31,37 @@ def max_pool(op: Ops, step: Step, dy: ir.Value, *_: ir.Value | None) -> ir.Value
     # padding must not win against an input
     lowest = float(np.finfo(op.floats).min)
     padded = fit(op, step.x, window.begin, tuple(max(e, 0) for e in window.end), lowest)
+    offsets = itertools.product(*map(range, window.kernel))
+    starts = [tuple(m * d for m, d in zip(offset, window.dilations, strict=True)) for offset in offsets]
     parts = {}
-    for offset in itertools.product(*map(range, window.kernel)):
-        starts = [m * d for m, d in zip(offset, window.dilations, strict=True)]
-        # one after the last value that a window reads at this offset
-        ends = [i + (o - 1) * s + 1 for i, o, s in zip(starts, window.result, window.strides, strict=True)]
-        here = op.Slice(padded, starts, ends, window.axes, list(window.strides))
+    for start, here in _shifted(op, padded, starts, window).items():
         hit = op.Equal(here, step.y)
-        parts[tuple(starts)] = op.Where(hit, dy, 0.0)
-        dy = op.Where(hit, 0.0, dy)  # later offsets with the same value get nothing
+        parts[start] = masked(op, step, hit, dy)
+        # later offsets with the same value get nothing
+        dy = op.Sub(dy, parts[start]) if step.finite else op.Where(hit, 0.0, dy)
     return _fold(op, step, parts, window)
+
+
+def _shifted(op: Ops, padded: ir.Value, starts: list[Sizes], window: Window) -> dict[Sizes, ir.Value]:
+    """Start -> the values that the windows read there, [N,C,*result]: every stride-th one from the start on.
+
+    They are taken from one grid per phase (start mod stride), because a strided Slice takes several times as long as a plain one.
+    """
+    phases: dict[Sizes, list[Sizes]] = {}
+    for start in starts:
+        phases.setdefault(tuple(p % s for p, s in zip(start, window.strides, strict=True)), []).append(start)
+    values = {}
+    for phase, members in phases.items():
+        cells = [
+            max(p) // s + o for p, s, o in zip(zip(*members, strict=True), window.strides, window.result, strict=True)
+        ]
+        ends = [p + (c - 1) * s + 1 for p, c, s in zip(phase, cells, window.strides, strict=True)]
+        grid = op.Slice(padded, list(phase), ends, window.axes, list(window.strides))
+        for start in members:
+            shift = [p // s for p, s in zip(start, window.strides, strict=True)]
+            until = [q + o for q, o in zip(shift, window.result, strict=True)]
+            values[start] = grid if until == cells and not any(shift) else op.Slice(grid, shift, until, window.axes)
+    return {start: values[start] for start in starts}
 
 
 def _fold(op: Ops, step: Step, parts: dict[Sizes, ir.Value], window: Window) -> ir.Value:

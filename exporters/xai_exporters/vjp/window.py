@@ -171,6 +171,8 @@ def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group:
     """ConvTranspose from the window's result to exactly its source; inputs that no window reads get 0."""
     end = tuple(max(e, 0) for e in window.end)
     rest = tuple(max(-e, 0) for e in window.end)
+    # the operator itself may add less than a stride; a Pad is one more pass over memory
+    own = rest if all(r < s for r, s in zip(rest, window.strides, strict=True)) else (0,) * len(rest)
     value = op.ConvTranspose(
         value,
         weight,
@@ -178,9 +180,10 @@ def transpose(op: Ops, value: ir.Value, weight: ir.Value, window: Window, group:
         strides=window.strides,
         dilations=window.dilations,
         pads=[*window.begin, *end],
+        output_padding=own,
         group=group,
     )
-    return fit(op, value, (0,) * len(rest), rest)
+    return value if own == rest else fit(op, value, (0,) * len(rest), rest)
 
 
 def spatial_shape(dims: Dims, sizes: Sizes | list[int]) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from onnx import helper
 
-from .harness import Case, Free, check, check_graph, double, graph_model, weights
+from .harness import Case, Free, Gradient, check, check_graph, double, forward_model, graph_model, weights
 
 W = weights()
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -88,6 +88,13 @@ CASES = [
     conv((3, 11), (3, 3, 5), pads=[2, 2]),
     conv((2, 5, 4, 6), (3, 2, 2, 3, 2), strides=[1, 2, 1], pads=[1, 0, 1] * 2, dilations=[1, 1, 2]),
     conv((2, 5, 4, 6), (3, 2, 2, 3, 2), pads=[1, 0, 1] * 2, dilations=[1, 1, 2]),
+    conv((3, 15, 14), (4, 3, 7, 7), strides=[2, 2], pads=[3] * 4),  # by phases, as what follows, up to 4 channels
+    conv((3, 16, 17), (4, 3, 7, 7), strides=[2, 2], pads=[2, 3, 3, 2]),
+    conv((2, 13, 14), (5, 2, 4, 4), strides=[4, 4]),  # patches; the last row and columns are read by none
+    conv((3, 19, 18), (4, 3, 11, 11), strides=[4, 4], pads=[2] * 4),
+    conv((1, 13, 9), (2, 1, 5, 6), strides=[2, 2], pads=[4, 0, 0, 5]),
+    conv((4, 9, 10), (3, 4, 6, 6), strides=[3, 3], pads=[7] * 4),  # pads larger than the kernel
+    conv((3, 14, 15), (4, 3, 7, 7), strides=[2, 2], auto_pad="SAME_UPPER"),
     transposed((3, 4, 5), (3, 2, 3, 3), bias=True),
     transposed((3, 4, 5), (3, 3, 2, 2), strides=[2, 2]),
     transposed((3, 4, 5), (3, 3, 3, 3), strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]),
@@ -120,3 +127,17 @@ def test_a_square_kernel_is_read_both_ways(options: dict[str, Any]) -> None:
     check_graph(graph_model(nodes, {"x": ["N", 4, 7, 7]}, {"w": weight}))
     nodes[0] = helper.make_node("ConvTranspose", ["x", "w"], ["h"], **options)
     check_graph(graph_model(nodes, {"x": ["N", 4, 7, 7]}, {"w": weight}))
+
+
+def test_a_first_layer_goes_back_by_phases() -> None:
+    """ResNet's, to three channels; with more channels, or taps that the phases add, a ConvTranspose is as fast."""
+    kinds = [
+        [n.op_type for n in Gradient(forward_model(case), "x0", str(case)).model.graph.node]
+        for case in (
+            conv((3, 15, 14), (4, 3, 7, 7), strides=[2, 2], pads=[3] * 4),
+            conv((8, 15, 14), (4, 8, 7, 7), strides=[2, 2], pads=[3] * 4),
+            conv((3, 15, 14), (4, 3, 3, 3), strides=[2, 2], pads=[1] * 4),
+        )
+    ]
+    assert ["DepthToSpace" in one for one in kinds] == [True, False, False]
+    assert ["ConvTranspose" in one for one in kinds] == [False, True, True]
