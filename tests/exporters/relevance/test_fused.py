@@ -16,7 +16,9 @@ LINEAR = composite_of({"MatMul": EPSILON}, base="none")
 W = weights(7)
 
 
-def compare(relevance: Relevance, feeds: dict[str, Array], want: Array, exactly: float = TOLERANCE["reference"]) -> None:
+def compare(
+    relevance: Relevance, feeds: dict[str, Array], want: Array, exactly: float = TOLERANCE["reference"]
+) -> None:
     for where in ("exact", *relevance.runtimes):
         got = (relevance.exact(feeds) if where == "exact" else relevance.on(where, feeds))["0/x"]
         assert distance(got, want) <= (exactly if where == "exact" else TOLERANCE["float32"]), where
