@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -45,9 +46,9 @@ def test_words_added_to_signals_take_nothing() -> None:
     compare(Relevance(model), {"x": x, "r": r}, r)
 
 
-def plain_attention(heads: int, shared: int, size: int, given: dict[str, Array]) -> list[object]:
+def plain_attention(heads: int, shared: int, size: int, given: dict[str, Array]) -> list[onnx.NodeProto]:
     """The same attention in standard operators, written here by hand."""
-    nodes: list[object] = []
+    nodes: list[onnx.NodeProto] = []
     for name, count in (("q", heads), ("k", shared), ("v", shared)):
         nodes += [
             helper.make_node("MatMul", ["x", f"w{name}"], [f"{name}0"]),
