@@ -1,9 +1,9 @@
-"""Deformable DETR as transformers builds it: random weights, maps of a query against autograd in float64."""
+"""DETR and Deformable DETR as transformers builds them: random weights, maps of a query against autograd in float64."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ SIZES: dict[str, Any] = {
 BARE: dict[str, Any] = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "dropout": 0.0}
 
 
+def detr() -> nn.Module:
+    """One level of the backbone; a softmax with "no object"."""
+    backbone = hf.ResNetConfig(**{**BACKBONE, "out_features": ["stage4"]})
+    network: nn.Module = hf.DetrForObjectDetection(
+        hf.DetrConfig(backbone_config=backbone, num_queries=6, **SIZES, **BARE)
+    )
+    return network
+
+
 def deformable() -> nn.Module:
     """Two levels read by GridSample; the first layer of the decoder reads at constant places."""
     config = hf.DeformableDetrConfig(
@@ -57,8 +66,11 @@ def deformable() -> nn.Module:
     return network
 
 
-STAGES = tuple(f"model.backbone.model.encoder.stages.{stage}" for stage in (2, 3))
-"""The modules that give the maps that `auto` cuts at."""
+NETS: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
+    "detr": (detr, "detr", ("model.encoder.layers.0.final_layer_norm",)),
+    "deformable": (deformable, "detr-sigmoid", tuple(f"model.backbone.model.encoder.stages.{k}" for k in (2, 3))),
+}
+"""How it is built, its layout, and the modules that give the maps that `auto` cuts at."""
 
 
 class Wrapped(nn.Module):
@@ -106,9 +118,9 @@ def _without_norms(module: nn.Module, random: torch.Generator) -> None:
             _without_norms(child, random)
 
 
-def _random() -> Wrapped:
+def _random(name: str) -> Wrapped:
     torch.manual_seed(4)
-    network = Wrapped(deformable()).eval()
+    network = Wrapped(NETS[name][0]()).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -116,8 +128,9 @@ def _random() -> Wrapped:
     return network
 
 
-def test_maps_of_a_query(tmp_path: Path) -> None:
-    network = _random()
+@pytest.mark.parametrize("name", NETS)
+def test_maps_of_a_query(name: str, tmp_path: Path) -> None:
+    network, (_, decoder, modules) = _random(name), NETS[name]
     x = torch.rand(3, 3, *nets.SIZE, generator=torch.Generator().manual_seed(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -127,7 +140,7 @@ def test_maps_of_a_query(tmp_path: Path) -> None:
         output_path=tmp_path / "net.xai",
         preprocess="none",
         roles=("gradient",),
-        decoder="detr-sigmoid",
+        decoder=decoder,
     )
     done = export(request)
     assert done.manifest.batch == "any"
@@ -137,8 +150,8 @@ def test_maps_of_a_query(tmp_path: Path) -> None:
         for images in (1, 3):
             got = [explainer.explain(x[:images].numpy(), "hires-cam", target) for target in ("box 0", "not box 0")]
             layers = zip(
-                *(one.layers for one in got),
-                _terms(network, x[:images].double(), got[0]),
+                *(one.layers or [one] for one in got),
+                _terms(network, modules, x[:images].double(), got[0]),
                 strict=True,
             )
             for positive, negative, terms in layers:
@@ -148,12 +161,12 @@ def test_maps_of_a_query(tmp_path: Path) -> None:
                 assert terms.any()
 
 
-def _terms(network: Wrapped, x: torch.Tensor, got: Any) -> Iterator[Any]:
+def _terms(network: Wrapped, modules: tuple[str, ...], x: torch.Tensor, got: Any) -> Iterator[Any]:
     """g * A at each layer, [n,K,h,w], for the logit of the best query of each image, found by its box: rounding orders queries."""
     kept: list[torch.Tensor] = []
     hooks = [
         network.network.get_submodule(name).register_forward_hook(lambda _m, _i, out: kept.append(out))
-        for name in STAGES
+        for name in modules
     ]
     with pytest.MonkeyPatch.context() as patched:
         # transformers cuts gradients off between its layers in use, too; what is deployed is one function
@@ -174,4 +187,4 @@ def _terms(network: Wrapped, x: torch.Tensor, got: Any) -> Iterator[Any]:
     np.testing.assert_allclose(got.score, torch.stack(scores).detach(), rtol=1e-4, atol=1e-5)
     for a, g in zip(kept, torch.autograd.grad(torch.stack(scores).sum(), kept), strict=True):
         terms = (a * g).detach().numpy()
-        yield terms
+        yield terms if terms.ndim == 4 else terms.transpose(0, 2, 1).reshape(len(x), -1, 2, 3)
