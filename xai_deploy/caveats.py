@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from .errors import NotApplicableError
 from .explainer import Explainer
 from .faithful import instability
 from .format.bundle import Manifest
@@ -33,23 +32,6 @@ def gives(manifest: Manifest) -> Gives:
     if scores.kind == "vector":
         return "embedding" if scores.normalised else "numbers"
     return scores.kind
-
-
-def refuse_detector(explainer: Explainer, bundle: str, what: str) -> None:
-    """Refuse a detector, where maps are measured or compared.
-
-    Args:
-        explainer: The explainer of the bundle.
-        bundle: The bundle's name in messages.
-        what: What measures them.
-
-    Raises:
-        NotApplicableError: It is one.
-    """
-    if explainer.network.kind == "rows":
-        raise NotApplicableError(
-            f"{printable(bundle)}: the network is a detector; {what} does not measure those yet, xai-explain explains it"
-        )
 
 
 def warn_of(explainer: Explainer, bundle: str) -> None:

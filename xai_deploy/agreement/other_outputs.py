@@ -97,8 +97,8 @@ def cosines(reference: Array, deployed: Array) -> NDArray[np.float64]:
     return cosine
 
 
-def require_same(reference: Gives, deployed: Gives, classes: tuple[int, int]) -> None:
-    """Refuse two networks that give different things, or different numbers of classes (of the reference and the deployed one).
+def require_same(reference: Gives, deployed: Gives, classes: tuple[int | None, int | None]) -> None:
+    """Refuse two networks that give different things, or different numbers of classes (reference and deployed; None: not known).
 
     Raises:
         NotApplicableError, ShapeError: They do.
@@ -107,7 +107,7 @@ def require_same(reference: Gives, deployed: Gives, classes: tuple[int, int]) ->
         raise NotApplicableError(
             f"the reference gives {GIVES[reference]}, the deployed network {GIVES[deployed]}; they can't be compared"
         )
-    if classes[0] != classes[1]:
+    if None not in classes and classes[0] != classes[1]:
         raise ShapeError(
             f"the reference has {classes[0]} classes, the deployed network {classes[1]}; they can't be compared"
         )

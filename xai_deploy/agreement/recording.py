@@ -2,14 +2,14 @@
 
 It is one NumPy `.npz` file: `header` (JSON), `logits`, `probabilities`, and a float32 array of heatmaps per method. For a network
 that gives no classes it also holds what was explained (`seed-classes`, `seed-weights`, `seed-sign`, and for dense scores `where`),
-and for dense scores the class `predicted` at each position.
+and for dense scores the class `predicted` at each position. For a detector it holds its `boxes`, and which is `chosen`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..foundation import schema
 from ..foundation.arrays import TooLargeError, array_digest, read_npz
 from ..foundation.whole_files import whole_file
 from ..targets import Seed, Settled
+from .boxes import Chosen
 from .compare import Explained
 
 FORMAT = 1
@@ -56,6 +57,7 @@ class RecordingHeader:
         layer: The layer at which the network was cut; empty if that is not known.
         gives: What the network gives.
         shared: Whether `probabilities` are probabilities.
+        detections: Of a detector the lowest score of a detection, and the largest overlap of two of a class.
     """
 
     format: int
@@ -68,6 +70,7 @@ class RecordingHeader:
     layer: str = ""
     gives: Gives = "classes"
     shared: bool = True
+    detections: tuple[float, ...] | None = field(default=None, metadata=schema.LATER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Recording:
             np.savez_compressed(
                 file,
                 # text as an array of bytes: an .npz file holds arrays only
-                header=np.frombuffer(json.dumps(asdict(self.header)).encode(), np.uint8),
+                header=np.frombuffer(json.dumps(schema.dump(self.header)).encode(), np.uint8),
                 logits=self.explained.logits,
                 probabilities=self.explained.probabilities,
                 **arrays,
@@ -118,6 +121,7 @@ class Recording:
             heatmaps=heatmaps,
             target=None if whole.target is None else whole.target.rows(at),
             predicted=None if whole.predicted is None else whole.predicted[rows],
+            boxes=None if whole.boxes is None else whole.boxes.rows(rows),
         )
 
 
@@ -132,6 +136,8 @@ def _other_arrays(explained: Explained) -> dict[str, Any]:
         }
         if target.where is not None:
             arrays["where"] = target.where
+    if explained.boxes is not None:
+        arrays |= explained.boxes.arrays()
     if explained.predicted is not None:
         arrays["predicted"] = explained.predicted.astype(np.int32)
     return arrays
@@ -168,6 +174,7 @@ def read(path: Path) -> Recording:
             header.shared,
             _target(arrays),
             predicted,
+            Chosen.of_arrays(arrays["boxes"], arrays["chosen"]) if header.gives == "rows" else None,
         )
         if not _fit(header, explained):
             raise RecordingError(f"{path}: its parts do not fit together; record again")
@@ -211,6 +218,10 @@ def _fit(header: RecordingHeader, explained: Explained) -> bool:
 def _target_fits(header: RecordingHeader, explained: Explained) -> bool:
     """Whether what was explained fits the images and the scores."""
     target, predicted, count = explained.target, explained.predicted, len(header.images)
+    if header.gives == "rows":
+        boxes = explained.boxes
+        numbers = explained.logits.shape[1] == 1 and header.detections is not None
+        return target is None and boxes is not None and len(boxes.number) == count and numbers
     if target is None or header.gives == "classes":
         return target is None and predicted is None and header.gives == "classes"
     seed, where = target.seed, target.where
@@ -251,6 +262,7 @@ def joined(parts: Sequence[Explained]) -> Explained:
     }
     targets = [part.target for part in parts if part.target is not None]
     predicted = [part.predicted for part in parts if part.predicted is not None]
+    boxes = [part.boxes for part in parts if part.boxes is not None]
     return replace(
         parts[0],
         logits=np.concatenate([part.logits for part in parts]),
@@ -258,4 +270,5 @@ def joined(parts: Sequence[Explained]) -> Explained:
         heatmaps=heatmaps,
         target=Settled.join(targets) if targets else None,
         predicted=np.concatenate(predicted) if predicted else None,
+        boxes=Chosen.join(boxes) if boxes else None,
     )

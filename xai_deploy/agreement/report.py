@@ -16,10 +16,12 @@ from ..caveats import Gives, gives
 from ..explainer import Explainer
 from ..format.bundle import Input
 from ..pictures import overlay
+from ..pictures.detected import framed
 from ..preprocess import Pixels
 from ..reports import Origin, charts, render
 from ..reports.thumbnails import Shown, color_bar, show, shrink
-from .compare import AT_MOST, TOP1, Explained, ImageAgreement, JudgedFigure, figures_by_image
+from .boxes import Boxes, Found
+from .compare import AT_MOST, Explained, ImageAgreement, JudgedFigure, figures_by_image, precisions
 from .networks import described
 from .other_outputs import ious
 
@@ -29,10 +31,22 @@ EXPLAINED: Mapping[Gives, str] = {
     "classes": "Both networks explain the class that the reference predicts.",
     "dense": "Both networks explain the same class in the same region; unless another target was given, it is the class that the "
     "reference predicts most often, where it predicts it.",
+    "rows": "Both networks explain the same box: that of the reference and its counterpart, of the same class and overlapping it "
+    "by one half at least. Maps are compared in the images in which the reference finds a box; if the deployed network does not "
+    "find it, their agreement counts as 0.",
     "numbers": "Both networks explain the same number.",
     "embedding": "Both networks explain the cosine to the same reference vector.",
 }
 """What the network gives -> what a check explains."""
+
+COUNTED = (
+    ("IoU", "IoU of the positions at which the two networks predict a class, over all images."),
+    (
+        "AP50-95",
+        "COCO's average precision of the deployed network's boxes, with the reference's boxes as the truth, over all images.",
+    ),
+)
+"""The figure of each class, and what it is: of dense scores, of detectors."""
 
 Array = NDArray[np.float32]
 
@@ -47,6 +61,7 @@ class Moved:
         probabilities: Of the reference and of the deployed network, [classes] each; their scores or numbers, if they have none.
         maps: Method -> the maps of the reference and of the deployed network, [H,W] in [0,1], of the reference's size.
         shared: Whether `probabilities` are probabilities.
+        size: (height, width) of the photo before it was shrunk.
     """
 
     agreement: ImageAgreement
@@ -54,6 +69,7 @@ class Moved:
     probabilities: tuple[Array, Array]
     maps: Mapping[str, tuple[Array, Array]]
     shared: bool = True
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -68,6 +84,8 @@ class MostMoved:
     ) -> None:
         """Look at a chunk of images."""
         for i, agreement in enumerate(agreements):
+            if not agreement.top_overlap:  # a detector that finds nothing there
+                continue
             overlap, correlation = min(agreement.top_overlap.values()), min(agreement.rank_correlation.values())
             key = -overlap, -correlation, -self._seen  # the smallest leaves the heap first; of equals the later image
             self._seen += 1
@@ -79,7 +97,7 @@ class MostMoved:
                 maps[title] = heat[i], other if other.shape == heat[i].shape else resample.resize(other, *heat[i].shape)
             shared = reference.shared and deployed.shared
             p = reference.probabilities[i], deployed.probabilities[i]
-            heapq.heappush(self._kept, (key, Moved(agreement, shrink(photos[i]), p, maps, shared)))
+            heapq.heappush(self._kept, (key, Moved(agreement, shrink(photos[i]), p, maps, shared, photos[i].shape[:2])))
             if len(self._kept) > SHOWN:
                 heapq.heappop(self._kept)
 
@@ -110,9 +128,12 @@ def html(
     Raises:
         BackendNotInstalledError: jinja2 or OpenCV is missing.
     """
-    labels = [label(deployed, index) for index in range(deployed.bundle.manifest.classes)]
+    found = {one.index for image in images if image.boxes for side in (0, 1) for one in _side(image.boxes, side)}
+    classes = deployed.bundle.manifest.named or max(found, default=0) + 1
+    labels = [label(deployed, index) for index in range(classes)]
     spec = deployed.bundle.manifest.input
     values, own = figures_by_image(images), gives(deployed.bundle.manifest)
+    each = precisions(images) or ious([image.positions for image in images])
     return render(
         "check",
         Origin("xai-check", command, origin(deployed)["versions"]),
@@ -124,12 +145,14 @@ def html(
         spread=[
             (figure, charts.histogram(values[figure.name], [("mean", figure.value), ("limit", figure.limit)]))
             for figure in figures
-            if figure.name != TOP1  # an image has no share
+            if figure.name in values and figure.worst is not None  # an image has no share
         ],
         count=len(images),
         at_most=AT_MOST,
         explained=EXPLAINED[own],
-        by_class=[(labels[index], iou) for index, iou in ious([image.positions for image in images]).items()],
+        by_class=[(label(deployed, index), share) for index, share in each.items()],
+        counted=COUNTED[own == "rows"],
+        detector=own == "rows",
         shown=[_shown(one, labels, spec, own) for one in moved],
         positive=color_bar("low", "high"),
         signed=color_bar("deployed lower", "deployed higher", "0", signed=True),
@@ -153,21 +176,29 @@ def verdict(figures: Sequence[JudgedFigure], images: int) -> str:
 def _shown(moved: Moved, labels: Sequence[str], spec: Input, own: Gives) -> dict[str, Any]:
     name = moved.agreement.image
 
-    def over(values: Array, what: str, signed: bool = False) -> Shown:
+    boxes = moved.agreement.boxes
+
+    def over(values: Array, what: str, signed: bool = False, side: int | None = None) -> Shown:
         at_input = resample.resize(values, *spec.size)
-        return show(overlay(moved.photo, at_input, spec, signed), f"{name}, {what}")
+        drawn = overlay(moved.photo, at_input, spec, signed)
+        return show(
+            drawn if boxes is None or side is None else _framed(drawn, boxes, side, moved.size), f"{name}, {what}"
+        )
 
     methods = []
     for title, (one, other) in moved.maps.items():
         pictures = [
-            (f"{side}{' (the same everywhere)' if np.ptp(heat) == 0 else ''}", over(heat, f"{title}, {side}"))
-            for side, heat in (("reference", one), ("deployed", other))
+            (
+                f"{side}{' (the same everywhere)' if np.ptp(heat) == 0 else ''}",
+                over(heat, f"{title}, {side}", side=number),
+            )
+            for number, (side, heat) in enumerate((("reference", one), ("deployed", other)))
         ]
         pictures.append(("difference", over(other - one, f"{title}, deployed minus reference", signed=True)))
         methods.append((title, pictures))
     best = [
-        (side, _best(p, labels, moved.shared))
-        for side, p in zip(("reference", "deployed"), moved.probabilities, strict=True)
+        (side, _best(p, labels, moved.shared) if boxes is None else _found(boxes, number, labels))
+        for number, (side, p) in enumerate(zip(("reference", "deployed"), moved.probabilities, strict=True))
         if own != "embedding"  # its numbers mean nothing one by one
     ]
     return {
@@ -185,3 +216,20 @@ def _best(p: Array, labels: Sequence[str], shared: bool) -> list[tuple[str, floa
     if not shared:
         return [(labels[i], None, f"{p[i]:.4g}") for i in best]
     return [(labels[i], float(p[i]), f"{100 * p[i]:.1f} %") for i in best]
+
+
+def _side(boxes: Boxes, side: int) -> Found:
+    """What the reference (0) or the deployed network (1) finds."""
+    return boxes.deployed if side else boxes.reference
+
+
+def _found(boxes: Boxes, side: int, labels: Sequence[str]) -> list[tuple[str, float | None, str]]:
+    """The best detections of one network."""
+    best = _side(boxes, side)[:LISTED]
+    return [(labels[one.index], one.score, f"{100 * one.score:.1f} %") for one in best]
+
+
+def _framed(picture: Pixels, boxes: Boxes, side: int, size: tuple[int, int]) -> Pixels:
+    """A map with the frames of what its network finds; the one that is explained is thick."""
+    found, number = _side(boxes, side), boxes.chosen[side]
+    return framed(picture, found, {found[number].row} if number >= 0 else (), size)

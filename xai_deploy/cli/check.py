@@ -10,17 +10,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import Explainer, backend_names
+from .. import DetectionLimits, Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
 from ..agreement import report as check_report
-from ..agreement.compare import Explained, ImageAgreement
+from ..agreement.compare import Explained, ImageAgreement, precisions
 from ..agreement.networks import described, warn_of_differences, warn_of_reference
 from ..agreement.other_outputs import ious, require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
 from ..beside import ByPath
-from ..caveats import GIVES, Gives, gives, refuse_detector, warn_of
+from ..caveats import Gives, gives, warn_of
 from ..errors import InputError, NotApplicableError, OptionError
 from ..foundation.arrays import array_digest
 from ..foundation.exits import printable
@@ -28,14 +28,15 @@ from ..foundation.json_report import PRINTED, require_place, write_json
 from ..foundation.whole_files import write_whole
 from ..methods import applicable, create
 from ..methods.method import lacks
+from ..methods.sets import default_method
 from ..preprocess import as_photo
 from ..reports import require as require_reports
-from ..targets import Like, Target
-from ..targets.kinds import parse_target
+from ..targets import Target
 from . import examples
 from .arguments import Bad, expand_sets, parse_methods, with_segments
 from .check_figures import add_limits, limits_of, show
 from .check_images import chunks, find
+from .check_target import target_of
 from .console import Parser, command, silence_opencv
 from .model_file import RECORDING, add_export, export_of, is_model
 
@@ -52,6 +53,7 @@ _COMPARING = (
     "min_overlap",
     "min_iou",
     "min_cosine",
+    "min_ap",
     "json",
     "report",
 )
@@ -83,8 +85,9 @@ def _check(arguments: argparse.Namespace) -> int:
     if reference.explainer is not None:
         warn_of_differences(reference.explainer, deployed)
     manifest = deployed.bundle.manifest
-    require_same(reference.gives, gives(manifest), (reference.classes, manifest.classes))
-    target = _target(arguments, reference.gives, reference.explainer)
+    require_same(reference.gives, gives(manifest), (reference.classes, manifest.named))
+    reference.require_limits(deployed)
+    target = target_of(arguments, reference.gives, reference.explainer)
     methods = _methods(arguments, reference, deployed)
     agreements: list[ImageAgreement] = []
     skipped: list[Bad] = []
@@ -103,7 +106,8 @@ def _check(arguments: argparse.Namespace) -> int:
         if arguments.report:
             moved.add(chunk, [as_photo(picture, spec) for picture in pictures], wanted, got)
     figures = agreement.judge(agreements, limits_of(arguments))
-    by_class = {label(deployed, index): iou for index, iou in ious([image.positions for image in agreements]).items()}
+    each = precisions(agreements) or ious([image.positions for image in agreements])
+    by_class = {label(deployed, index): share for index, share in each.items()}
     passed = all(figure.passed for figure in figures)
     report = {
         "passed": passed,
@@ -146,7 +150,7 @@ def _record(arguments: argparse.Namespace) -> int:
     explainer = _open(arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments)
     methods = _methods(arguments, None, explainer)
     own = gives(explainer.bundle.manifest)
-    target = _target(arguments, own, explainer)
+    target = target_of(arguments, own, explainer)
     beside = ByPath(arguments.input or (), files, explainer.bundle.manifest)
     parts: list[Explained] = []
     pixels: list[str] = []
@@ -171,6 +175,7 @@ def _record(arguments: argparse.Namespace) -> int:
         facts["layer"],
         own,
         parts[0].shared,
+        (explainer.limits.score, explainer.limits.overlap) if own == "rows" else None,
     )
     Recording(header, recording.joined(parts)).save(out)
     if not arguments.quiet:
@@ -190,7 +195,7 @@ class _Reference:
                 arguments.reference, arguments.reference_backend, arguments.reference_device, "f32", arguments
             )
             self.described = described(self.explainer)
-            self.classes = self.explainer.bundle.manifest.classes
+            self.classes: int | None = self.explainer.bundle.manifest.named
             self.gives: Gives = gives(self.explainer.bundle.manifest)
         else:
             _refuse(
@@ -199,10 +204,22 @@ class _Reference:
                 "the reference is a recording and does not run",
             )
             header, self.gives = self.recording.header, self.recording.explained.gives
-            self.classes = self.recording.explained.logits.shape[1]
+            self.classes = None if self.gives == "rows" else self.recording.explained.logits.shape[1]
             self.described = {
                 "name": header.network, "digest": header.digest, "layer": header.layer, "runtime": header.runtime
             }  # fmt: skip
+
+    def require_limits(self, deployed: Explainer) -> None:
+        """Refuse other limits of detections than those of a recording.
+
+        Raises:
+            InputError: They differ.
+        """
+        own = None if self.recording is None else self.recording.header.detections
+        if own is not None and own != (deployed.limits.score, deployed.limits.overlap):
+            raise InputError(
+                f"the recording was made with --detect-score {own[0]:g} --detect-overlap {own[1]:g}; give the same here"
+            )
 
     def beside(self, texts: Sequence[str], files: Sequence[Path], deployed: ByPath) -> ByPath:
         """What the reference takes beside the images; a recording knows what the deployed network takes."""
@@ -222,30 +239,6 @@ class _Reference:
             return replace(every, heatmaps={title: every.heatmaps[title] for title in methods})
         assert self.explainer is not None
         return agreement.explain(self.explainer, pictures, methods, target, beside.of(paths))
-
-
-def _target(arguments: argparse.Namespace, own: Gives, explainer: Explainer | None) -> Target:
-    """What both networks explain; None: the predicted class, of dense scores in its region, or what is recorded.
-
-    Raises:
-        InputError: The network needs a target, or takes none.
-        TargetError: The target does not fit the network.
-    """
-    if explainer is None:
-        return None
-    given: list[Target] = [parse_target(text) for text in arguments.target or []]
-    given += [Like(reference) for reference in arguments.like or []]
-    if own == "classes" and given:
-        raise InputError("-t and --like: both networks explain the class that the reference predicts; leave them out")
-    if len(given) > 1:
-        raise InputError("give one -t or one --like: a check explains one target")
-    if not given and own in ("numbers", "embedding") and explainer.bundle.manifest.classes > 1:
-        what = "--like FILE" if own == "embedding" else "-t '#3'"
-        raise InputError(f"the network gives {GIVES[own]}: say what both explain, {what}")
-    target = given[0] if given else None
-    if own != "classes":
-        explainer.check_target(target)
-    return target
 
 
 def _open(
@@ -269,8 +262,8 @@ def _open(
             arguments, path, parse_methods(arguments.method or []), [arguments.reference, *arguments.paths[:1]]
         ),
         trusted_key=arguments.trusted_key,
+        detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
     )
-    refuse_detector(explainer, path, "xai-check")
     if path not in warned:  # a network may be compared with itself on another runtime: warn once
         warn_of(explainer, path)
     return explainer
@@ -302,7 +295,8 @@ def _methods(
     if asked:
         return dict(asked)
     there = applicable(manifests)
-    chosen = [name for name in DEFAULT if name in there] or there
+    default = DEFAULT if deployed.network.kind != "rows" else (default_method(deployed.bundle.manifest),)
+    chosen = [name for name in default if name in there] or there
     if not chosen:
         raise NotApplicableError("both networks allow no quick method; name a slow one with -m, for example rise")
     return {name: (name, {}) for name in chosen}
@@ -343,14 +337,15 @@ def _parser() -> Parser:
         help="write a recording of REFERENCE's answers for the IMAGEs; nothing is compared",
     )
     add("--overwrite", action="store_true", help="replace an existing recording")
-    parser.add_method(f"those of {', '.join(DEFAULT)} that both allow")
+    parser.add_method(f"those of {', '.join(DEFAULT)} that both allow; of detectors layer-cam")
     parser.add_segments()
+    parser.add_detections()
     add(
         "-t",
         "--target",
         action="append",
         metavar="TARGET",
-        help="for regions and numbers: what both networks explain, such as road@all or #3",
+        help="for regions, numbers and detectors: what both networks explain, such as road@all, #3 or 'box 0'",
     )
     add("--like", action="append", metavar="FILE", help="for embeddings: an image, or a vector (.npy), to be alike to")
     parser.add_recursive()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from ..agreement.compare import ImageAgreement, JudgedFigure, Limits
+from ..agreement.compare import PRECISION, ImageAgreement, JudgedFigure, Limits
 from ..foundation.exits import printable
 from .console import Parser, share
 
@@ -21,7 +21,7 @@ def show(
         figures: The figures over all images.
         images: The agreement on each image.
         passed: Whether the networks agree.
-        by_class: Of dense scores, label -> the IoU of the two predictions.
+        by_class: Label -> of dense scores the IoU of the two predictions, of detectors the average precision.
     """
     width = max(len(figure.name) for figure in figures)
     print(f"{'':{width}}   value  worst tenth  limit")
@@ -32,8 +32,9 @@ def show(
     if by_class:
         lowest = sorted(by_class.items(), key=lambda item: item[1])[:_LOWEST]
         which = "" if len(lowest) == len(by_class) else "lowest "
-        print(printable(f"{which}IoU by class: " + ", ".join(f"{label} {iou:.3f}" for label, iou in lowest)))
-    worst_image = min(images, key=lambda image: min(image.top_overlap.values()))
+        what = "IoU" if images[0].boxes is None else PRECISION
+        print(printable(f"{which}{what} by class: " + ", ".join(f"{label} {iou:.3f}" for label, iou in lowest)))
+    worst_image = min((one for one in images if one.top_overlap), key=lambda image: min(image.top_overlap.values()))
     differ = (
         f"differ most on {worst_image.image}"
         if min(worst_image.top_overlap.values()) < 1
@@ -80,7 +81,7 @@ def add_limits(parser: Parser) -> None:
         type=share,
         default=limits.prediction_iou,
         metavar="F",
-        help="least mean IoU of the predictions of dense scores (default: %(default)s)",
+        help="least mean IoU of the predictions of dense scores, and of boxes (default: %(default)s)",
     )
     add(
         "--min-cosine",
@@ -88,6 +89,13 @@ def add_limits(parser: Parser) -> None:
         default=limits.cosine,
         metavar="F",
         help="least mean cosine of the embeddings (default: %(default)s)",
+    )
+    add(
+        "--min-ap",
+        type=share,
+        default=limits.average_precision,
+        metavar="F",
+        help="least mean average precision of a detector, the reference's boxes being the truth (default: %(default)s)",
     )
 
 
@@ -100,4 +108,5 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
         arguments.min_overlap,
         arguments.min_iou,
         arguments.min_cosine,
+        arguments.min_ap,
     )

@@ -13,7 +13,7 @@ from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
-from xai_deploy.cli import check, explain
+from xai_deploy.cli import explain
 from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError
 
 from .conftest import Made
@@ -159,5 +159,3 @@ def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"{photos[0]}: the network finds nothing in this image" in capsys.readouterr().err
     assert explain.main([*lost, "--skip-bad"]) == 2  # no image is left
     assert not (tmp_path / "none").exists()
-    assert check.main([bundle, bundle, *photos]) == 2
-    assert "is a detector; xai-" in capsys.readouterr().err
