@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 from ..backends import Config, Session, create
 from ..backends.backend import to_host
 from ..beside import noise as beside_noise
+from ..detections import DetectionLimits, best_scores
 from ..errors import InputError, RuntimeFailure
 from ..explainer import Explainer
 from ..format.bundle import Manifest
 from ..format.guard import check_self_contained
 from ..images import InputRange
 from ..preprocess import Prepared, read_pixels
+from ..settle import rows_of
 from ..targets import Like, Target
 
 PLAIN = "plain"
 SEED = 0  # seed of the noise
+_BOXES = 20  # rows of a detector above the lowest score
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +123,24 @@ class Bench:
 
     def _explainer(self, bundle: str) -> Explainer:
         if bundle not in self._explainers:
-            s = self.settings
-            self._explainers[bundle] = Explainer(
-                bundle, self.backend, s.device, threads=s.threads, batch_size=s.batch_size, trusted_key=s.trusted_key
-            )
+            explainer = self._explainers[bundle] = self._open(bundle, DetectionLimits())
+            if explainer.network.kind == "rows":
+                limits = _limits(explainer, self._batch(bundle, 1), self.settings.image is None)
+                explainer.close()
+                self._explainers[bundle] = self._open(bundle, limits)
         return self._explainers[bundle]
+
+    def _open(self, bundle: str, limits: DetectionLimits) -> Explainer:
+        s = self.settings
+        return Explainer(
+            bundle,
+            self.backend,
+            s.device,
+            threads=s.threads,
+            batch_size=s.batch_size,
+            trusted_key=s.trusted_key,
+            detections=limits,
+        )
 
     def _batch(self, bundle: str, count: int) -> Prepared:
         """Preprocessed inputs of the network, [count, ...]: preprocessing is not part of the measurement."""
@@ -145,6 +161,8 @@ class Bench:
             else:
                 noise = rng.standard_normal((count, *spec.image_shape), dtype=np.float32)
                 self._images[key] = Prepared(noise.astype(spec.dtype), beside)
+            if explainer.network.kind == "rows":  # one image, so that a lowest score fits all
+                self._images[key] = self._images[key].rows(np.zeros(count, np.int64))
         return self._images[key]
 
     def _run_model(self, bundle: str, images: Prepared) -> dict[str, NDArray[Any]]:
@@ -173,8 +191,15 @@ class Bench:
             ) from None
 
 
+def _limits(explainer: Explainer, image: Prepared, noise: bool) -> DetectionLimits:
+    """The limits with which noise has as many boxes as a photo: a trained detector finds none there. An image has at least one."""
+    best = np.sort(best_scores(rows_of(explainer, image), explainer.bundle.manifest)[0])
+    reached, usual = float(best[-min(len(best), _BOXES)]), DetectionLimits()
+    return replace(usual, score=reached if noise else min(usual.score, float(best[-1])))
+
+
 def _targets(manifest: Manifest, count: int, predicted: bool) -> list[Target]:
-    """So many targets of the kind that the network has: classes, those in the whole image, numbers, or random vectors.
+    """So many targets of the kind that the network has: classes, those in the whole image, numbers, random vectors, or boxes.
 
     Args:
         manifest: The bundle's manifest.
@@ -182,6 +207,8 @@ def _targets(manifest: Manifest, count: int, predicted: bool) -> list[Target]:
         predicted: The best classes of each image; for dense scores each where it is predicted, else in the whole image.
     """
     scores = manifest.scores
+    if scores.kind == "rows":
+        return [f"box {i}" for i in range(count)]
     if scores.kind == "dense":
         return [-1] if predicted else [f"{i}@all" for i in range(count)]
     if scores.normalised:

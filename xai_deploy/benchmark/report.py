@@ -126,7 +126,7 @@ def benchmark(
         bundles=[Tested(path, m.name, m.layers_title, m.digest) for path, m in opened.items()],
         plain="head and tail of the bundle" if settings.model is None else settings.model,
         input="noise" if settings.image is None else settings.image,
-        target="predicted" if predicted else "given",
+        target="predicted" if predicted or any(m.scores.kind == "rows" for m in opened.values()) else "given",
         device=device,
         threads=threads,
         batch_size=settings.batch_size,
@@ -146,7 +146,7 @@ def _open(bundles: Sequence[str | os.PathLike[str]], targets: int, trusted_key: 
     if not opened:
         raise InputError("no bundle was given")
     for path, manifest in opened.items():
-        if targets > manifest.classes:
+        if targets > manifest.classes and manifest.scores.kind != "rows":
             raise TargetError(f"{path}: {targets} distinct targets; the network has {manifest.classes} classes")
     return opened
 
