@@ -235,7 +235,7 @@ def _named(space: ScoreSpace) -> ScoreSpace:
     """The classes of a detector, without the coordinates; as many as there are labels, if rows state their class."""
     assert space.rows is not None
     count = (len(space.labels) or 1 << 20) if space.rows.labelled else space.rows.classes
-    return ScoreSpace(count, space.labels)
+    return ScoreSpace(count, space.labels, "rows")
 
 
 def _from_text(text: str, space: ScoreSpace) -> object:

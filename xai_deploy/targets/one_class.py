@@ -18,6 +18,8 @@ from .seeds import Array, Index, Seed
 _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 _NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
+_MARKED = re.compile(r"[@#:]|^box", re.IGNORECASE)  # what looks like a detection
+_DETECTIONS = ("box 0", "CLASS#1", "@x,y,width,height", "box 0:left")
 
 
 @kinds.register("class")
@@ -87,9 +89,12 @@ def class_index(written: object, space: ScoreSpace) -> int:
             )
         return int(written)
     if isinstance(written, TargetValue) and written.needs:
-        gives = {"classes": "a score for each class", "vector": "numbers", "dense": "scores at each position"}[
-            space.kind
-        ]
+        gives = {
+            "classes": "a score for each class",
+            "vector": "numbers",
+            "dense": "scores at each position",
+            "rows": "detections",
+        }[space.kind]
         raise TargetError(
             f"{type(written).__name__} needs a network that gives {written.needs}; this one gives {gives}"
         )
@@ -115,7 +120,9 @@ def _labelled(text: str, space: ScoreSpace) -> int:
         return matches[0]
     if len(matches) > 1:
         raise UnknownLabelError(f"label {text!r} stands for classes {', '.join(map(str, matches))}; give the index")
-    region = "; a region needs scores at each position" if "@" in text and space.kind != "dense" else ""
+    region = "; a region needs scores at each position" if "@" in text and space.kind not in ("dense", "rows") else ""
+    if space.kind == "rows" and _MARKED.search(text):
+        region = f"; a detection is written {', '.join(map(repr, _DETECTIONS))}"
     if space.kind == "vector":
         raise UnknownLabelError(
             f"{text!r} names none of the network's {space.classes} numbers; name one by its place ('#0' to "

@@ -54,6 +54,12 @@ def test_ways_to_name_a_detection(made: Get) -> None:
         (Box(number=-1), r"a detection's number is 0 or more, not -1"),
         ("box 0 vs box 0", r"box 0 is contrasted with itself"),
         ("car", r"label 'car': this bundle has no labels; give a class index \(0 to 2\)"),
+        (
+            "@1,2,3",
+            r"give a class index \(0 to 2\); a detection is written 'box 0', 'CLASS#1', '@x,y,width,height', 'box 0:left'",
+        ),
+        ("box 0:middle", r"label 'box 0:middle': .* \(0 to 2\); a detection is written 'box 0'"),
+        ("box", r"label 'box': .* \(0 to 2\); a detection is written 'box 0'"),
         (7, r"class 7 does not exist; the network has classes 0 to 2"),
     ],
 )
