@@ -14,9 +14,9 @@ from .. import DetectionLimits, Explainer, backend_names
 from ..agreement import compare as agreement
 from ..agreement import recording
 from ..agreement import report as check_report
-from ..agreement.compare import Explained, ImageAgreement, precisions
+from ..agreement.compare import Explained, ImageAgreement
 from ..agreement.networks import described, warn_of_differences, warn_of_reference
-from ..agreement.other_outputs import ious, require_same
+from ..agreement.other_outputs import require_same
 from ..agreement.recording import RecordedMethod, Recording, RecordingHeader
 from ..answer import label
 from ..beside import ByPath
@@ -34,7 +34,7 @@ from ..reports import require as require_reports
 from ..targets import Target
 from . import examples
 from .arguments import Bad, expand_sets, parse_methods, with_segments
-from .check_figures import add_limits, limits_of, show
+from .check_figures import add_limits, by_class_of, limits_of, show
 from .check_images import chunks, find
 from .check_target import target_of
 from .console import Parser, command, silence_opencv
@@ -106,8 +106,7 @@ def _check(arguments: argparse.Namespace) -> int:
         if arguments.report:
             moved.add(chunk, [as_photo(picture, spec) for picture in pictures], wanted, got)
     figures = agreement.judge(agreements, limits_of(arguments))
-    each = precisions(agreements) or ious([image.positions for image in agreements])
-    by_class = {label(deployed, index): share for index, share in each.items()}
+    by_class = {label(deployed, index): share for index, share in by_class_of(agreements).items()}
     passed = all(figure.passed for figure in figures)
     report = {
         "passed": passed,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from ..agreement.compare import PRECISION, ImageAgreement, JudgedFigure, Limits
+from ..agreement.compare import PRECISION, ImageAgreement, JudgedFigure, Limits, precisions
+from ..agreement.other_outputs import ious
 from ..foundation.exits import printable
 from .console import Parser, share
 
@@ -42,6 +43,11 @@ def show(
     )
     print(printable(f"{len(images)} image{'s' * (len(images) > 1)}; the maps {differ}"))
     print("the networks agree" if passed else "the networks DISAGREE")
+
+
+def by_class_of(images: Sequence[ImageAgreement]) -> dict[int, float]:
+    """Class -> of dense scores the IoU of the two predictions, of detectors the average precision; none for other networks."""
+    return precisions(images) or ious([image.positions for image in images])
 
 
 def add_limits(parser: Parser) -> None:
