@@ -207,7 +207,7 @@ BAD = {
     "--resize 8": "--resize 8 is smaller than the input, 16 x 20",
     "--color CMYK": "argument --color: invalid choice: 'CMYK'",
     "--preprocess keras": "argument --preprocess: invalid choice: 'keras'",
-    "--roles tail,gradients": "no role 'gradients'; there are head, tail, network, pixelwise-tail, gradient, input-gradient",
+    "--roles tail,gradients": "no role 'gradients'; there are head, tail, network, pixelwise-tail, windowed-tail, gradient",
     "--output nothing": "the network has no output 'nothing'; it has scores",
     "--split nothing": "no layer 'nothing' in this network",
     "--split=": "--split takes a name",

@@ -249,7 +249,7 @@ def test_the_graph_depends_on_the_image(tmp_path: Path) -> None:
 
 def test_unknown_role(tmp_path: Path) -> None:
     with pytest.raises(
-        RequestError, match="no role 'gradiant'; there are head, tail, network, pixelwise-tail, gradient"
+        RequestError, match="no role 'gradiant'; there are head, tail, network, pixelwise-tail, windowed-tail, gradient"
     ):
         export_onnx(tmp_path, o.classifier(), roles=("gradiant",))
 
