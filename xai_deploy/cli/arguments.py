@@ -63,9 +63,20 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
     return requests
 
 
-def expand_sets(requests: Sequence[MethodRequest], manifests: Sequence[Manifest]) -> list[MethodRequest]:
-    """What `parse_methods` gave, with "all" and "fast" replaced by their methods; see `methods.sets.expanded`."""
+def expand_sets(
+    requests: Sequence[MethodRequest], manifests: Sequence[Manifest], of_parts: bool = False
+) -> list[MethodRequest]:
+    """What `parse_methods` gave, with "all" and "fast" replaced by their methods; see `methods.sets.expanded`.
+
+    If parts of detections' boxes are explained, a set leaves out the methods that explain classes alone.
+    """
     pairs = expanded([(request.name, request.options) for request in requests], manifests)
+    if of_parts:
+        named = {request.name for request in requests}
+        left = [name for name, options in pairs if name not in named and not create(name, options).of_sides]
+        if left:
+            log.warning("left out are %s (a side of a box has no such map)", ", ".join(left))
+        pairs = [pair for pair in pairs if pair[0] not in left]
     return [MethodRequest(name, {key: str(value) for key, value in options.items()}) for name, options in pairs]
 
 

@@ -37,6 +37,7 @@ from ..images import InputRange, state
 from ..methods import methods as known_methods
 from ..methods.sets import default_method
 from ..targets import Like, Target
+from ..targets.box import any_part
 from ..targets.kinds import parse_target
 from .arguments import Bad, at_layers, expand_sets, find_images, parse_methods, read_chunks, with_segments
 from .console import silence_opencv
@@ -243,7 +244,8 @@ def _work(arguments: argparse.Namespace, threads: int | None) -> tuple[Work, Exp
     warn_of(explainer, arguments.bundle)
     manifests = [explainer.bundle.manifest]
     asked = asked or parse_methods([default_method(manifests[0])])
-    methods = with_segments(at_layers(expand_sets(asked, manifests), arguments.combine, manifests), arguments.segments)
+    asked = expand_sets(asked, manifests, any_part(targets, explainer.space))
+    methods = with_segments(at_layers(asked, arguments.combine, manifests), arguments.segments)
     named: list[Named] = [(method.name, method.options) for method in methods]
     bundle = str(explainer.bundle.path)  # of a model file: where it was exported to
     limits = arguments.max_pixels, arguments.input_range, arguments.skip_bad

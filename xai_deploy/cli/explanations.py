@@ -28,6 +28,7 @@ from ..methods import methods
 from ..methods.sets import default_method
 from ..preprocess import as_photo, frame_of, read_for, read_pixels
 from ..targets import Target
+from ..targets.box import any_part
 from ..targets.kinds import parse_target
 from .arguments import (
     Bad,
@@ -99,7 +100,8 @@ class Explanations:
         asked = asked or parse_methods([default_method(self.explainer.bundle.manifest)])
         self.input = self.explainer.bundle.manifest.input
         manifests = [self.explainer.bundle.manifest]
-        methods = at_layers(expand_sets(asked, manifests), arguments.combine, manifests)
+        asked = expand_sets(asked, manifests, any_part(self.targets, self.explainer.space))
+        methods = at_layers(asked, arguments.combine, manifests)
         self.methods = with_segments(methods, arguments.segments)
         self.paths = find_images(arguments.image, (Path(arguments.out or OUT), OUT), arguments.recursive)
         self.names = unique_names(self.paths)

@@ -30,6 +30,7 @@ class ClassMap(Method):
     shows: ClassVar[str] = "of a detector: the class's probability at each place"
     passes: ClassVar[str] = "1"
     needs_layer: ClassVar[bool] = False
+    of_sides: ClassVar[bool] = False
     roles: ClassVar[Mapping[str, str]] = {}
 
     def why_not(self, manifest: Manifest) -> str | None:

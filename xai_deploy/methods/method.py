@@ -198,6 +198,7 @@ class Method(Protocol):
             within one step of a quantised network; see `constant_maps`.
         at_pixels: It goes back to the pixels of the input. A few of them may outshine all others, so pictures clip them.
         needs_layer: It reads the activation at the layer, so it needs a network that is cut.
+        of_sides: It explains a side of a detection's box, too, not the class alone.
         sums_products: Its map is the sum over the channels of gradient times activation; see `faithful.PRODUCTS`.
     """
 
@@ -208,6 +209,7 @@ class Method(Protocol):
     by_position: ClassVar[bool] = False
     at_pixels: ClassVar[bool] = False
     needs_layer: ClassVar[bool] = True
+    of_sides: ClassVar[bool] = True
     sums_products: ClassVar[bool] = False
 
     @property

@@ -196,6 +196,18 @@ class BoxTarget:
         return tuple(one(image) for image in range(self.images))
 
 
+def any_part(targets: Sequence[object], space: ScoreSpace) -> bool:
+    """Whether the network is a detector, and one of the targets a side, the width or the height of a box.
+
+    Raises:
+        TargetError: One is no target of the network.
+    """
+    if space.rows is None:
+        return False
+    read = (one for target in targets if target is not None for one in BoxTarget.read(target, 1, space) or ())
+    return any(side.box.part != "score" for target in read for side in target.sides)
+
+
 def _side(written: object, space: ScoreSpace) -> _Side:
     """A `Box`, or a class in its place, checked.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from xai_exporters import Request, export
 
 from tests.exporters.running import both_ways
-from xai_deploy import Explainer
+from xai_deploy import Explainer, write_image
+from xai_deploy.cli import explain
 from xai_deploy.errors import ManifestError, NotApplicableError
 from xai_deploy.format.bundle import parse_manifest
 
@@ -125,6 +127,17 @@ def test_a_side_has_no_map(made: Get) -> None:
         NotApplicableError, match="class-map: it shows where a class is seen; a side of a box has no such map"
     ):
         made("yolov8").explainers[0].explain(made("yolov8").images, "class-map", "box 0:left")
+
+
+def test_a_set_leaves_it_out_for_a_side(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (50, 70, 3)).astype(np.uint8))
+    files = [str(made("yolov8").bundle), str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--no-report"]
+    assert explain.main([*files, "--detect-score", "0", "-m", "fast", "-t", "box 0:left"]) == 0
+    assert "left out are class-map (a side of a box has no such map)" in capsys.readouterr().err
+    [image] = json.loads((tmp_path / "out" / "results.json").read_text())["images"]
+    drawn = {one["method"] for one in image["explanations"]}
+    assert "layer-cam" in drawn
+    assert "class-map" not in drawn
 
 
 @pytest.mark.parametrize(
