@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 
 from ..errors import GraphError
@@ -17,6 +19,9 @@ OPSET = 18
 _RESIZE = 11
 """The opset from which Resize says where a result's pixel lies in the source. Before, and in Upsample, it is pixel / scale."""
 
+_OF_ONE_AXIS = 13
+"""The opset from which Softmax and its kin are of one axis. Before, they are of all axes from `axis` on, together."""
+
 
 def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model at opset 18 if its operators allow.
@@ -26,7 +31,8 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     3. Newer: converted down; if an operator has no older form (Gelu of opset 20), the model keeps its opset.
 
     The converter drops node metadata (module paths), so it is carried over by output name. It gives Upsample and the Resize of
-    opset 10 the places of a later Resize; `_keep_old_places` mends that.
+    opset 10 the places of a later Resize; `_keep_old_places` mends that. It makes three nodes of a Softmax; `_join_softmaxes` makes
+    one of them again, which is found as a network's last function.
 
     Raises:
         GraphError: An older model can't be converted up.
@@ -50,12 +56,61 @@ def to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     if version < _RESIZE:  # then every Resize is such a one
         _keep_old_places(converted)
+    if version < _OF_ONE_AXIS:
+        _join_softmaxes(converted)
+        _check_hardmaxes(converted)
     metadata = {output: node.metadata_props for node in model.graph.node for output in node.output}
     for node in converted.graph.node:
         for output in node.output:
             if output in metadata and not node.metadata_props:
                 node.metadata_props.extend(metadata[output])
     return put_back(converted)
+
+
+def _join_softmaxes(new: onnx.ModelProto) -> None:
+    """Flatten, Softmax, Reshape as one Softmax, where only the last axis was flattened; `new` is changed."""
+    makers = {output: node for node in new.graph.node for output in node.output}
+    readers = collections.Counter(name for node in new.graph.node for name in node.input)
+    readers.update(output.name for output in new.graph.output)
+    joined: list[onnx.NodeProto] = []
+    ranks: dict[str, int] = {}
+    for last in new.graph.node:
+        softmax = makers.get(last.input[0]) if last.op_type == "Reshape" else None
+        if softmax is None or softmax.op_type not in ("Softmax", "LogSoftmax"):
+            continue
+        flat, shape = makers.get(softmax.input[0]), makers.get(last.input[1])
+        if flat is None or shape is None or (flat.op_type, shape.op_type) != ("Flatten", "Shape"):
+            continue
+        ranks = ranks or _ranks(new)
+        axis = next((a.i for a in flat.attribute if a.name == "axis"), 1)
+        alone = readers[flat.output[0]] == readers[softmax.output[0]] == 1
+        if not alone or shape.input[0] != flat.input[0] or axis not in (-1, ranks.get(flat.input[0], 0) - 1):
+            continue
+        softmax.input[0], softmax.output[0] = flat.input[0], last.output[0]  # its axis is the last one already
+        joined += [flat, last]
+    for node in joined:
+        new.graph.node.remove(node)
+
+
+def _check_hardmaxes(new: onnx.ModelProto) -> None:
+    """Refuse what ONNX's converter leaves as it was, and now means another thing.
+
+    Raises:
+        GraphError: A Hardmax is of several axes together.
+    """
+    for node in (one for one in new.graph.node if one.op_type == "Hardmax"):
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if axis not in (-1, _ranks(new).get(node.input[0], 0) - 1):
+            raise GraphError(
+                f"{called(node.name, node.output)} is Hardmax of several axes together, in the form of an opset before "
+                f"{_OF_ONE_AXIS}; export it again with a newer opset"
+            )
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(put_aside(model)).graph
+    shaped = (v for v in (*graph.value_info, *graph.input) if v.type.tensor_type.HasField("shape"))
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in shaped}
 
 
 def _keep_old_places(new: onnx.ModelProto) -> None:

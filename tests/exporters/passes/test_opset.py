@@ -118,3 +118,35 @@ def test_a_shrunk_and_a_stretched_axis_are_refused() -> None:
         GraphError, match=r"^node .* shrinks one axis and stretches another, in the form of an opset before 11; exp"
     ):
         to_common_opset(resized(10, "Resize", "nearest", (0.5, 2)))
+
+
+@pytest.mark.parametrize(
+    ("op", "axis", "nodes"),
+    [(op, *case) for op in ("Softmax", "LogSoftmax") for case in ((3, 1), (-1, 1), (1, 3), (2, 3))]
+    + [("Hardmax", 3, 1)],
+)
+def test_a_softmax_of_one_axis_stays_one_node(op: str, axis: int, nodes: int) -> None:
+    """Before opset 13 it is of all axes from `axis` on, together; ONNX's converter flattens them, the last one alone, too."""
+    b = o.Build(9)
+    b(op, b("Relu", "image"), axis=axis, out="out")
+    model = b.model("out", ranks={"out": (o.FLOAT, ("n", *nets.SHAPE))})
+    got = to_common_opset(model)
+    found = [node.op_type for node in got.graph.node if node.op_type in (op, "Flatten", "Reshape")]
+    assert len(found) == nodes
+    together = IMAGES.shape[axis:] if axis > 0 else IMAGES.shape[-1:]
+    x = np.maximum(IMAGES.astype(np.float64), 0).reshape(-1, int(np.prod(together)))
+    shares = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    one = np.eye(x.shape[1])[x.argmax(1)]
+    want = {"Softmax": shares, "LogSoftmax": np.log(shares), "Hardmax": one}[op].reshape(IMAGES.shape)
+    close(reference(got, {"image": IMAGES})["out"], want, 1e-5)
+    close(onnxruntime(got.SerializeToString(), {"image": IMAGES})["out"], want, 1e-5)
+
+
+def test_a_hardmax_of_several_axes_is_refused() -> None:
+    """ONNX's converter leaves its axis as it is, and it would be of that axis alone."""
+    b = o.Build(9)
+    model = b.model(b("Hardmax", "image", axis=1, out="out", name="hard"))
+    with pytest.raises(
+        GraphError, match="node 'hard' is Hardmax of several axes together, in the form of an opset before 13"
+    ):
+        to_common_opset(model)
