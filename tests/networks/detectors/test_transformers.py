@@ -1,4 +1,4 @@
-"""DETR and Deformable DETR as transformers builds them: random weights, maps of a query against autograd in float64."""
+"""DETR, Deformable DETR and RT-DETR as transformers builds them: random weights, maps of a query against autograd in float64."""
 
 from __future__ import annotations
 
@@ -66,9 +66,33 @@ def deformable() -> nn.Module:
     return network
 
 
+def rt_detr() -> nn.Module:
+    """Three levels; TopK chooses the queries among their cells."""
+    own = {name: value for name, value in SIZES.items() if name != "encoder_layers"}
+    config = hf.RTDetrConfig(
+        backbone_config=hf.RTDetrResNetConfig(**BACKBONE | {"out_features": ["stage2", "stage3", "stage4"]}),
+        encoder_hidden_dim=32,
+        encoder_in_channels=[12, 16, 20],
+        decoder_in_channels=[32, 32, 32],
+        feat_strides=[8, 16, 32],
+        num_queries=8,
+        decoder_n_points=2,
+        num_denoising=0,
+        hidden_expansion=0.5,
+        **own,
+    )
+    network: nn.Module = hf.RTDetrForObjectDetection(config)
+    return network
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], str, tuple[str, ...]]] = {
     "detr": (detr, "detr", ("model.encoder.layers.0.final_layer_norm",)),
     "deformable": (deformable, "detr-sigmoid", tuple(f"model.backbone.model.encoder.stages.{k}" for k in (2, 3))),
+    "rt-detr": (
+        rt_detr,
+        "detr-sigmoid",
+        tuple(f"model.encoder.{name}" for name in ("fpn_blocks.1", "pan_blocks.0", "pan_blocks.1")),
+    ),
 }
 """How it is built, its layout, and the modules that give the maps that `auto` cuts at."""
 
@@ -122,8 +146,9 @@ def _random(name: str) -> Wrapped:
     torch.manual_seed(4)
     network = Wrapped(NETS[name][0]()).eval()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+        for part, parameter in network.named_parameters():
+            # Scores of candidates lie apart, or float32 and float64 choose other ones.
+            parameter.add_((3 if "enc_score_head" in part else 0.1) * torch.randn_like(parameter))
         _without_norms(network, torch.Generator().manual_seed(1))
     return network
 
