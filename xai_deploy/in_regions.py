@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,8 @@ from .forward import ForwardPass
 from .regions import Regions
 from .targets import CheckedTarget, Seed, Seen
 from .targets.seeds import Array, Index
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,8 @@ class Scored:
     def of(cls, forward: ForwardPass, target: CheckedTarget, seed: Seed, network: ExplainedNetwork) -> Scored:
         """See the attributes."""
         titles, score = target.titles(seed, network.label, forward.classes), seed.of(forward.logits)
+        if forward.opened.manifest.scores.normalised:
+            _warn_of_own_references(seed, score)
         if not forward.opened.is_dense:
             return cls(seed, forward.logits, None, score, titles)
         first = int(seed.classes[0, 0]) // forward.classes * forward.classes  # the target's first region
@@ -168,6 +173,18 @@ class Scored:
         shares = None if forward.shares is None else forward.shares[:, own]
         return cls(
             replace(seed, classes=seed.classes % forward.classes), forward.logits[:, own], shares, score, titles, rows
+        )
+
+
+def _warn_of_own_references(seed: Seed, score: Array) -> None:
+    """At a cosine of 1 the slope is 0: what a gradient holds there is rounding. A contrast is not of length 1."""
+    alone = np.abs(np.linalg.norm(seed.weights, axis=1) - 1) < 1e-3
+    if same := int((alone & (np.abs(score) > 1 - 1e-6)).sum()):
+        log.warning(
+            "%d of %d images are the same as what they are compared with: a cosine of 1 has no slope, so maps of gradients and "
+            "relevance show rounding alone; give another reference",
+            same,
+            len(score),
         )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from xai_exporters import Request, export
 
-from xai_deploy import Explainer, Like, Region
+from xai_deploy import Contrast, Explainer, Like, Region
 from xai_deploy.constant_maps import INACTIVE, INDEPENDENT, NEGATIVE, SATURATED
 
 from ...exporters.running import both_ways
@@ -94,3 +94,22 @@ def test_all_scores_are_counted_against(tmp_path: Path, kind: str) -> None:
         assert explainer.explain(images(1), method, TARGETS[kind]).constant == (NEGATIVE,)
     if kind == "number":  # in the other direction it counts for the number
         assert explainer.explain(images(1), "grad-cam", "not #0").constant == (None,)
+
+
+def test_an_image_compared_with_itself_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its map is not constant, it is rounding."""
+    x = images(2)
+    x[1] *= np.array([9, 0, 0], np.float32)[:, None, None]
+    onnx.save(both_ways(Built("", "similarity"), False, (3, *SIZE)), tmp_path / "net.onnx")
+    request = Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", preprocess="none", task="embedding")
+    explainer = Explainer(export(request).path)
+    with torch.no_grad():
+        own = Built("", "similarity")(torch.from_numpy(x)).numpy()
+    said = "1 of 2 images are the same as what they are compared with: a cosine of 1 has no slope"
+    explainer.explain(x, "grad-cam", Like(own[0]))
+    assert said in caplog.text
+    caplog.clear()
+    other = np.array([1, -1, 0.5, 0], np.float32)
+    explainer.explain(x, "grad-cam", Like(other))
+    explainer.explain(x, "grad-cam", Contrast(Like(own[0]), Like(other)))
+    assert "a cosine of 1" not in caplog.text
