@@ -52,7 +52,7 @@ def refused(capsys: pytest.CaptureFixture[str], here: Path, source: str, *argume
     return err.removeprefix("xai-export: error: ").removesuffix("\n")
 
 
-METHOD_LIST = ", ".join(METHODS)
+METHOD_LIST = ", ".join(sorted([*METHODS, "class-map"]))
 ASKED = {
     "grad-cem": f"--fuse grad-cem: no method that can be fused 'grad-cem' (did you mean 'grad-cam'?); there are {METHOD_LIST}",
     "rise": f"--fuse rise: no method that can be fused 'rise'; there are {METHOD_LIST}",
