@@ -75,6 +75,43 @@ class Emitter:
             self._shared[key] = self.constant(array, f"constant/{len(self._shared)}")
         return self._shared[key]
 
+    def insert(
+        self,
+        part: ir.Graph,
+        starts: Sequence[ir.Value],
+        ends: Sequence[ir.Value],
+        begun: Sequence[ir.Value],
+        weight: Callable[[ir.Value], ir.Value],
+    ) -> list[ir.Value]:
+        """Append a copy of what lies between tensors of another graph; its nodes get free names.
+
+        Args:
+            part: The other graph; not changed.
+            starts: Tensors of it, which the copy begins with.
+            ends: Tensors of it, which the copy ends with.
+            begun: The tensors of this graph that take the place of `starts`.
+            weight: An initializer of the copy -> that of this graph.
+
+        Returns:
+            The tensors of this graph that `ends` became.
+        """
+        copy = ir.convenience.extract(part, starts, ends)
+        results = list(copy.outputs)
+        copy.outputs.clear()
+        for value, start in zip(list(copy.inputs), begun, strict=True):
+            value.replace_all_uses_with(start)
+        for own in list(copy.initializers.values()):
+            own.replace_all_uses_with(weight(own))
+        nodes = list(copy)
+        copy.remove(nodes)
+        for node in nodes:
+            node.name = self.unique(str(node.name))
+            for value in node.outputs:
+                if value.name:
+                    value.name = self.unique(value.name)
+        self.graph.extend(nodes)
+        return results
+
     def unique(self, name: str) -> str:
         """The name, or the name with a number if it is taken; the result is taken from now on."""
         return unique(name, self._taken, self._last)

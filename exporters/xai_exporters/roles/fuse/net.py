@@ -191,21 +191,9 @@ class Net:
         feeds = {**self.further, **feeds}
         if WHERE not in feeds and any(own.name == WHERE for own in part.inputs):
             feeds = {**feeds, WHERE: self.region}
-        copy = ir.convenience.extract(part, part.inputs, part.outputs)
-        results = {str(own.name): value for own, value in zip(part.outputs, copy.outputs, strict=True)}
-        copy.outputs.clear()
-        for value, own in zip(copy.inputs, part.inputs, strict=True):
-            value.replace_all_uses_with(feeds[str(own.name)])
-        for weight in copy.initializers.values():
-            weight.replace_all_uses_with(self.weight(weight))
-        nodes = list(copy)
-        copy.remove(nodes)
-        for node in nodes:
-            node.name = self._emit.unique(str(node.name))
-            for value in node.outputs:
-                if value.name:
-                    value.name = self._emit.unique(value.name)
-        self.graph.extend(nodes)
+        begun = [feeds[str(own.name)] for own in part.inputs]
+        ends = self._emit.insert(part, part.inputs, part.outputs, begun, self.weight)
+        results = {str(own.name): end for own, end in zip(part.outputs, ends, strict=True)}
         if self.where is not None and LOGITS in results:
             results[REGION] = results[LOGITS]
             results[LOGITS] = self.op.Squeeze(results[LOGITS], [1])  # of the one region, [N,classes]

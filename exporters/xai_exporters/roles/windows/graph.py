@@ -225,24 +225,12 @@ class Windows:
 
     def _rest(self, starts: list[ir.Value], begun: Mapping[ir.Value, ir.Value]) -> ir.Value:
         """The tail from these tensors on, on one row for each position."""
-        part = ir.convenience.extract(self._tail, starts, [self._end])
-        result = part.outputs[0]
-        part.outputs.clear()
-        for value, start in zip(list(part.inputs), starts, strict=True):
-            value.replace_all_uses_with(begun[start])
-        for weight in list(part.initializers.values()):
-            constant = weight.const_value
-            assert constant is not None
-            own = self._emit.constant(constant.numpy(), str(weight.name))
-            weight.replace_all_uses_with(own)
-        nodes = list(part)
-        part.remove(nodes)
-        for node in nodes:
-            node.name = self._emit.unique(str(node.name))
-            for value in node.outputs:
-                if value.name:
-                    value.name = self._emit.unique(value.name)
-        self.graph.extend(nodes)
+
+        def weight(own: ir.Value) -> ir.Value:
+            assert own.const_value is not None
+            return self._emit.constant(own.const_value.numpy(), str(own.name))
+
+        [result] = self._emit.insert(self._tail, starts, [self._end], [begun[start] for start in starts], weight)
         return result
 
 
