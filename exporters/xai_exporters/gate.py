@@ -14,13 +14,12 @@ from .cut.choose import Choice
 from .graph.writing import make_model, to_bytes
 from .request import Request
 from .roles.material import Material
-from .roles.plan import RolePlan
+from .roles.plan import plan_roles
 
 
 def gate(
     request: Request,
     choice: Choice,
-    roles: RolePlan,
     manifest: Manifest,
     draft: Draft,
     again: Callable[[Request, Randomised], Material],
@@ -30,7 +29,6 @@ def gate(
     Args:
         request: The export; it names a folder of images.
         choice: Where the trained network is cut.
-        roles: The roles.
         manifest: The trained network's.
         draft: Its graphs.
         again: Plans the network once more, with random weights.
@@ -45,7 +43,9 @@ def gate(
     else:
         there = request
     material = again(there, Randomised(1, 1, request.randomise_seed, (), ""))
-    fused = ((name, role.build(material)) for name, role in roles.roles.items() if role.method is not None)
+    # random weights predict something else: their graphs are asked for what the trained network predicts
+    asked = plan_roles(replace(request, fixed_target=False)).roles
+    fused = ((name, role.build(material)) for name, role in asked.items() if role.method is not None)
     random = {name: to_bytes(make_model(graph, {})) for name, graph in fused if graph is not None}
     files = check_images(request.require_sanity)
     return require_sanity(

@@ -234,7 +234,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: Clean
         def again(request: Request, random: Randomised) -> Material:
             return _plan(request, plan.roles, network, untouched.copy(), random, say).material
 
-        said = gate(plan.request, plan.choice, plan.roles, manifest, draft, again)
+        said = gate(plan.request, plan.choice, manifest, draft, again)
         manifest = replace(manifest, extensions=manifest.extensions | {SANITY: said})
     say("writing and verifying")
     bundle = stage.finish(draft, manifest)

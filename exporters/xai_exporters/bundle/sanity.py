@@ -2,31 +2,32 @@
 
 Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.1: a method whose maps of a network with random weights
 are those of the trained one shows the image, not what the network learnt. Each fused graph is compared with the same graph of the
-network with all weights random, for the class that the trained network predicts: the mean of Spearman's rank correlations. Images
-whose map is the same everywhere are left out; one that is so with random weights alone counts as 0.
+network with all weights random, asked the same of each image (see `sanity_question`): the mean of Spearman's rank correlations.
+Images whose map is the same everywhere are left out; one that is so with random weights alone counts as 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xai_deploy.format.bundle import SALIENCY, TARGET, Manifest, fused_method
+from xai_deploy.format.bundle import SALIENCY, Manifest, fused_method
 from xai_deploy.images.folder import image_files
 from xai_deploy.preprocess import prepare
 from xai_deploy.similarity import flat, spearman
 
 from ..errors import RequestError, VerificationError
-from ..graph.measure import open_session, run
+from ..graph.measure import open_session, run_taken
+from .sanity_question import Question, questions
 
 FEWEST = 10
 """The least number of images."""
 
-Images = list[NDArray[Any]]
+Maps = NDArray[np.float32]
 
 
 def check_images(folder: Path) -> list[Path]:
@@ -62,49 +63,60 @@ def require_sanity(
         What was measured, for the manifest: "grad-cam 0.12, reciprocam 0.05; 12 images".
 
     Raises:
-        RequestError: The network is no classifier that takes one image, or its graphs prepare images themselves.
+        RequestError: The network takes something beside the image.
         VerificationError: The maps of a method hardly change, or too few of them can be compared.
         InputError: An image can't be read.
     """
-    if manifest.scores.kind != "classes" or manifest.further.ports:
-        raise RequestError("--require-sanity: compares maps of classifiers that take one image; leave it out")
+    if manifest.further.ports:
+        names = ", ".join(port.name for port in manifest.further.ports)
+        raise RequestError(
+            f"--require-sanity: the network takes {names} beside the image, which a folder of images does not hold; leave it out"
+        )
     images = [prepare(file, manifest.input)[None] for file in files]
-    own = next(output.name for output in manifest.outputs if output.kind != "other")
-    measured = []
-    for role, other in random.items():
-        method = fused_method(role)
-        maps, classes = _maps(trained(role), images, own, None)
-        with_random, _ = _maps(other, images, own, classes)
-        alike = spearman(flat(maps), flat(with_random))
-        # a map that random weights make the same everywhere has nothing in common with the trained one
-        known = np.nan_to_num(alike[np.ptp(flat(maps), axis=(1, 2)) > 0])
-        if len(known) < FEWEST:
-            raise VerificationError(
-                f"--require-sanity: {method}: {len(alike) - len(known)} of {len(alike)} maps are the same everywhere: too "
-                "few can be compared"
-            )
-        mean = float(known.mean())
-        if mean >= limit:
-            raise VerificationError(
-                f"--require-sanity: maps of {method} hardly change when all weights are random: their mean rank correlation over "
-                f"{len(known)} images is {mean:.2f}, {limit:g} or more; take another method (--sanity-limit sets the limit)"
-            )
-        measured.append(f"{method} {mean:.2f}")
+    asked = questions(manifest, trained, images)
+    roles = {role: method for role in manifest.graphs if (method := fused_method(role)) is not None}
+    measured = [
+        _measured(method, _maps(trained(role), images, asked), _maps(random[role], images, asked), limit)
+        for role, method in roles.items()
+    ]
     return f"{', '.join(measured)}; {len(files)} images"
 
 
-def _maps(
-    model: bytes, images: Images, output: str, classes: list[int] | None
-) -> tuple[NDArray[np.float32], list[int]]:
-    """The maps [n,...] of a fused graph, and the classes; None: those that it predicts."""
+def _measured(method: str, maps: Maps, with_random: Maps, limit: float) -> str:
+    """The method and its mean rank correlation.
+
+    Raises:
+        VerificationError: It is the limit or more.
+    """
+    mean, count = _alike(method, maps, with_random)
+    if mean >= limit:
+        raise VerificationError(
+            f"--require-sanity: maps of {method} hardly change when all weights are random: their mean rank correlation over "
+            f"{count} images is {mean:.2f}, {limit:g} or more; take another method (--sanity-limit sets the limit)"
+        )
+    return f"{method} {mean:.2f}"
+
+
+def _alike(method: str, maps: Maps, with_random: Maps) -> tuple[float, int]:
+    """The mean rank correlation of some maps with those of random weights, and of how many.
+
+    Raises:
+        VerificationError: Too few can be compared.
+    """
+    # a map that random weights make the same everywhere has nothing in common with the trained one
+    alike = np.nan_to_num(spearman(maps, with_random))
+    known = (np.ptp(maps, axis=(1, 2)) > 0) & np.isfinite(with_random).all(axis=(1, 2))
+    if (count := int(known.sum())) < FEWEST:
+        raise VerificationError(
+            f"--require-sanity: {method}: {len(known) - count} of {len(known)} maps are the same everywhere, or NaN with random "
+            "weights: too few can be compared"
+        )
+    return float(alike[known].mean()), count
+
+
+def _maps(model: bytes, images: list[NDArray[Any]], asked: Sequence[Question]) -> Maps:
+    """The maps of a fused graph, [n,1,positions]."""
     session = open_session(model, "a fused graph", optimise=True)
-    names = [given.name for given in session.get_inputs()]
-    maps, chosen = [], []
-    for i, image in enumerate(images):
-        feeds = {names[0]: image}
-        if TARGET in names:
-            feeds[TARGET] = np.array([-1 if classes is None else classes[i]], np.int64)
-        results = run(session, feeds, "a fused graph")
-        maps.append(np.asarray(results[SALIENCY][0], np.float32))
-        chosen.append(int(results[output].reshape(-1).argmax()))
-    return np.stack(maps), chosen
+    given = session.get_inputs()[0].name
+    feeds = ({given: image, **question} for image, question in zip(images, asked, strict=True))
+    return flat(np.stack([run_taken(session, one, "a fused graph")[SALIENCY][0] for one in feeds]).astype(np.float32))

@@ -36,10 +36,10 @@ from xai_deploy.format.bundle import (
 from xai_deploy.probabilities import probabilities
 
 from ..errors import BatchError, GraphError, VerificationError
-from ..graph.measure import OnnxFile, open_session, run, run_single
+from ..graph.measure import OnnxFile, open_session, run, run_single, run_taken
 from ..sources import TrainedNetwork
 from ..sources.further import further_of
-from .beside import asked, beside, forward, network_inputs, noise_images, results_back
+from .beside import Arrays, asked, beside, forward, network_inputs, noise_images, results_back
 from .chosen import choosing_roles, chosen_names, pinned, with_choices, worst_choice
 from .framework import moved_by_rounding, of_sigmoids, relative_difference, verify_framework
 
@@ -85,11 +85,11 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
     levels = range(len(manifest.layers))
     sessions = _sessions(bundle, bool(chosen))
 
-    def parts(
-        x: NDArray[Any], level: int = 0, rows: slice = slice(None)
-    ) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+    def parts(x: NDArray[Any], level: int = 0, rows: slice = slice(None)) -> tuple[Arrays, Arrays]:
         own = {name: places[rows] for name, places in chosen.items()}
-        return forward(manifest, lambda role, feeds: _run(sessions[role], {**feeds, **own}, f"the {role}"), x, level)
+        return forward(
+            manifest, lambda role, feeds: run_taken(sessions[role], {**feeds, **own}, f"the {role}"), x, level
+        )
 
     # one at a time first: a difference here comes from the cut, not from the batch
     singles = [parts(images[i : i + 1], level, slice(i, i + 1))[1] for level in levels for i in range(3)]
@@ -254,7 +254,7 @@ def _verify_fused(
         images = np.random.default_rng(0).integers(0, 256, pixels).astype(np.uint8)
     feeds = {**network_inputs(bundle.manifest, images), TARGET: np.full(len(images), PREDICTED, np.int64)}
     feeds |= beside(bundle.manifest.graphs[role], len(images), bundle.manifest.scores.rows)
-    results = run(session, _used(session, feeds), what)
+    results = run_taken(session, feeds, what)
     saliency = results.pop(SALIENCY)
     top = 255 if saliency.dtype == np.uint8 else 1
     if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
@@ -316,11 +316,7 @@ def check_backward(contents: Mapping[str, OnnxFile], manifest: Manifest) -> tupl
 
 def _run_once(model: OnnxFile, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
     """Run a graph in a session that ends here: two sessions of a network with large weights take twice its memory."""
-    return _run(open_session(model, what), feeds, what)
-
-
-def _run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
-    return run(session, _used(session, feeds), what)
+    return run_taken(open_session(model, what), feeds, what)
 
 
 def _why_zero(
@@ -331,7 +327,7 @@ def _why_zero(
 
     def logits(others: NDArray[np.float32]) -> NDArray[Any]:
         feeds = {name: value[:1] for name, value in between.items()}
-        rows = [run(tail, _used(tail, feeds | {start: o[None].astype(kind)}), "the tail")[LOGITS] for o in others]
+        rows = [run_taken(tail, feeds | {start: o[None].astype(kind)}, "the tail")[LOGITS] for o in others]
         return np.concatenate(rows)
 
     activation = between[start][0].astype(np.float32)
@@ -343,9 +339,3 @@ def _why_zero(
         # neither keeps one sign only
         reasons[role] = CUT_OFF if reason == NEGATIVE and role in ("input-gradient", "pixel-relevance") else reason
     return reasons
-
-
-def _used(session: Any, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Those of `feeds` that a session has inputs for."""
-    names = {i.name for i in session.get_inputs()}
-    return {name: value for name, value in feeds.items() if name in names}

@@ -148,6 +148,12 @@ def run(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str,
         raise GraphError(f"ONNX Runtime can't run {what}: {error}") from error
 
 
+def run_taken(session: Any, feeds: Mapping[str, NDArray[Any]], what: str) -> dict[str, NDArray[Any]]:
+    """As `run`, with those of `feeds` that the graph has inputs for."""
+    names = {given.name for given in session.get_inputs()}
+    return run(session, {name: value for name, value in feeds.items() if name in names}, what)
+
+
 def run_single(
     session: Any, image: NDArray[Any], further: Mapping[str, NDArray[Any]] | None = None
 ) -> Mapping[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +56,20 @@ def brightness(path: Path) -> Path:
     return path
 
 
-def test_what_passes_is_recorded(photos: Path, tmp_path: Path) -> None:
-    """The figure is the mean of scipy's rank correlations of the methods' maps, of the bundle and of a randomised one."""
-    made = export(
-        Request(NETWORK, output_path=tmp_path / "n.xai", preprocess="unit", fuse=("reciprocam",), require_sanity=photos)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_what_passes_is_recorded(fixed: bool, photos: Path, tmp_path: Path) -> None:
+    """The figure is the mean of scipy's rank correlations of the methods' maps, of the bundle and of a randomised one.
+
+    Without an input `target` the class is still that of the trained network.
+    """
+    wanted = Request(
+        NETWORK, output_path=tmp_path / "n.xai", preprocess="unit", fuse=("reciprocam",), fixed_target=fixed
     )
+    made = export(replace(wanted, require_sanity=photos, roles=("head",)))
     said = made.manifest.extensions[SANITY]
     found = re.fullmatch(r"reciprocam (-?\d\.\d\d); 12 images", said)
     assert found is not None
-    export(Request(NETWORK, output_path=tmp_path / "r.xai", preprocess="unit", randomise=1))
+    export(Request(NETWORK, output_path=tmp_path / "r.xai", preprocess="unit", randomise=1, roles=("head",)))
     [random] = [path for path in tmp_path.iterdir() if "random" in path.name]
     trained, other = Explainer(tmp_path / "n.xai"), Explainer(random)
     correlations = []
@@ -80,7 +86,12 @@ def test_what_hardly_changes_is_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(XaiError, match=r"maps of reciprocam hardly change .* over 1\d images is \d\.\d\d, 0.5 or more"):
         export(
             Request(
-                source, output_path=tmp_path / "n.xai", preprocess="unit", fuse=("reciprocam",), require_sanity=photos
+                source,
+                output_path=tmp_path / "n.xai",
+                preprocess="unit",
+                fuse=("reciprocam",),
+                require_sanity=photos,
+                roles=("head",),
             )
         )
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
@@ -108,7 +119,7 @@ def test_images_that_are_missing_or_broken(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_without_the_gate_nothing_is_recorded(tmp_path: Path) -> None:
-    export(Request(NETWORK, output_path=tmp_path / "n.xai", preprocess="unit", fuse=("grad-cam",)))
+    export(Request(NETWORK, output_path=tmp_path / "n.xai", preprocess="unit", fuse=("grad-cam",), roles=("head",)))
     assert SANITY not in Bundle.open(tmp_path / "n.xai").manifest.extensions
     with pytest.raises(RequestError, match="--sanity-limit is above 0"):
         export(Request(NETWORK, output_path=tmp_path / "m.xai", preprocess="unit", sanity_limit=0))
