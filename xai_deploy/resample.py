@@ -17,7 +17,7 @@ Array = NDArray[np.float32]
 _ONE_THREAD = 1 << 18  # multiply-adds; above it OpenBLAS calls its other threads
 _KEPT = 1 << 20  # numbers of a matrix that is kept for the next image; a strip of 65,535 pixels would keep 58 MB
 _BLOCK = 1 << 20  # numbers of a matrix that are computed at a time, in float64
-_PIXELS = 1 << 23  # numbers of an image that are held as float32 at a time
+_PIXELS = 1 << 21  # numbers of an image that are held as float32 at a time
 
 
 def weights(

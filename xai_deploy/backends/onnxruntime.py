@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
+from ..foundation.heap import give_back_after_opening
 from .backend import Config, DeviceTensor, HostTensor, Session, Tensor, backends, one_line, to_host
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class OnnxRuntime:
         # bytes, which are as large as the weights: ResNet-18's head takes 54 MB without them, 99 MB with them.
         session.disable_fallback()
         session._model_bytes = None
+        give_back_after_opening(len(model))
         if self._cuda:
             return BoundSession(session, "cuda", self._index)
         return HostSession(session)

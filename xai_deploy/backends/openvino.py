@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
-from ..foundation.exact_openvino import compiled, compute_exactly, has_one_thread, needs_fixed_sizes
+from ..foundation.exact_openvino import compiled, compute_exactly, has_cpu, has_one_thread, needs_fixed_sizes
+from ..foundation.heap import give_back_after_opening
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -49,7 +50,7 @@ class OpenVino:
         self._device = config.device.upper()
         if config.precision not in _PRECISIONS:
             raise DeviceError(f"openvino computes in {', '.join(_PRECISIONS)}, not {config.precision!r}")
-        available = self._core.available_devices
+        available = ["CPU"] if self._device == "CPU" and has_cpu(self._core) else self._core.available_devices
         kind, _, members = self._device.partition(":")
         # "MULTI:GPU(2),CPU" names members with a number of requests, "AUTO:-CPU" excludes a member: keep the names.
         wanted = [m.partition("(")[0].lstrip("-") for m in members.split(",")] if members else [kind]
@@ -78,17 +79,19 @@ class OpenVino:
             network = self._core.read_model(io.BytesIO(model))
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO can't read the graph: {one_line(error)}") from error
-        return OpenVinoSession(self._ov, self._core, network, self._device, self._properties, self._one_thread)
+        return OpenVinoSession(
+            self._ov, self._core, network, self._device, self._properties, self._one_thread, len(model)
+        )
 
 
 class OpenVinoSession:
     """One graph, compiled when it is first run; each thread has its own infer requests."""
 
     def __init__(
-        self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any], one_thread: bool
+        self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any], one_thread: bool, size: int
     ) -> None:
         self._ov, self._core, self._network, self._one_thread = ov, core, network, one_thread
-        self._device, self._properties = device, dict(properties)
+        self._device, self._properties, self._size = device, dict(properties), size
         self._one_by_one = needs_fixed_sizes(network)
         self._inputs = {name for port in network.inputs for name in port.get_names()}
         self._compiled: dict[bool, Any] = {}
@@ -149,6 +152,7 @@ class OpenVinoSession:
                 f"OpenVINO on {self._device} computes in {' and '.join(sorted(precisions))} instead of {wanted!r}; "
                 "give a precision that the device has"
             )
+        give_back_after_opening(self._size)
         return opened
 
 

@@ -33,7 +33,8 @@ def chunks(
     Raises:
         InputError: An image can't be read, and --skip-bad is not given; or none can be read.
     """
-    parts = read_chunks(files, _CHUNK, arguments.max_pixels, spec, arguments.input_range)
+    size = min(arguments.batch_size, _CHUNK)  # no more images are held than a graph is given
+    parts = read_chunks(files, size, arguments.max_pixels, spec, arguments.input_range)
     for chunk in progress(parts, len(files), "images", not arguments.quiet and len(files) > 1, len):
         bad = [item for item in chunk if isinstance(item, Bad)]
         for item in bad:

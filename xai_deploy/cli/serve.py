@@ -16,12 +16,12 @@ from .. import backend_names
 from ..detections import DetectionLimits
 from ..errors import NotApplicableError, OptionError
 from ..explainer import Explainer
+from ..foundation.heap import give_back_large_blocks
 from ..images import transparency
 from ..methods import create
 from ..methods.method import require_roles
 from ..records import Recorder
 from ..serve import Limits, Listening, Models, Served, Server, Service, require
-from ..serve.heap import give_back_large_blocks
 from . import examples
 from .arguments import MethodRequest, expand_sets, parse_methods
 from .console import Parser, command, positive, silence_opencv

@@ -36,6 +36,7 @@ MAX_PIXELS = 100_000_000
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif"})
 """The usual endings of the names of readable files. `read_image` looks at the contents alone."""
 
+_BLOCK = 1 << 17  # bytes whose colours are turned round at a time; for more than 65,536 pixels OpenCV takes its threads
 _SIDE_LIMIT = 65_535  # pixels, as in JPEG; a strip of 100,000,000 x 1 would ask for a resampling matrix of gigabytes
 
 _GIF = b"GIF87a", b"GIF89a"
@@ -274,5 +275,11 @@ def _rgb(image: NDArray[Any], span: InputRange | None, path: object) -> Pixels:
         image = np.repeat(image[..., None], 3, axis=2)
     if image.dtype != np.uint8:
         image = to_8_bits(image, span, str(path))
-    rgb: Pixels = np.ascontiguousarray(image[:, :, 2::-1])  # BGR or BGRA -> RGB
-    return rgb
+    if not (image.flags.c_contiguous and image.flags.writeable and image.shape[2] == 3):
+        rgb: Pixels = np.ascontiguousarray(image[:, :, 2::-1])  # BGR or BGRA -> RGB
+        return rgb
+    cv2, rows = opencv(), max(_BLOCK // image[:1].size, 1)
+    for first in range(0, len(image), rows):  # in place: no second picture is held
+        part = image[first : first + rows]
+        part[...] = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
+    return image

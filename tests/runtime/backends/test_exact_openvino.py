@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,21 @@ def test_openvino_rounds_as_onnx_defines_it(device: str, batch: int, apply: Any)
     assert sorted(opened._compiled) == [True]  # type: ignore[attr-defined]
     with pytest.raises(RuntimeFailure, match="failed while running a graph"):
         opened.run({"x": np.zeros((), np.float32)}, ["y"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_cpu_loads_no_plugin_of_another_device() -> None:
+    """The other plugins that OpenVINO ships are 6 MB of code in memory; asking for another device loads them."""
+    code = (
+        "import sys; from xai_deploy.backends import Config, create; create('openvino', Config(device=sys.argv[1])); "
+        "print({part for part in open('/proc/self/maps').read().split() if part.endswith('_plugin.so')})"
+    )
+    loaded = [
+        subprocess.run([sys.executable, "-c", code, device], check=True, stdout=subprocess.PIPE, text=True).stdout
+        for device in ("cpu", "auto")
+    ]
+    assert loaded[0].count("_plugin.so") == 1
+    assert loaded[1].count("_plugin.so") > 1
 
 
 def test_openvino_takes_what_holds_no_images_for_an_error() -> None:

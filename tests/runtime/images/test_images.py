@@ -17,6 +17,7 @@ from PIL import Image
 
 from xai_deploy import images, read_image, write_image
 from xai_deploy.errors import BackendNotInstalledError, ImageFileError, ImageTooLargeError
+from xai_deploy.images import read
 
 FORMATS = {
     "png": ("PNG", {}),
@@ -70,6 +71,20 @@ def test_other_png_modes(tmp_path: Path, mode: str) -> None:
         wanted = np.asarray(image.convert("RGB")).astype(int)
     image.save(tmp_path / "a.png")
     assert np.abs(read_image(tmp_path / "a.png") - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("block", [1, 500, 53 * 3 * 7, 1 << 17])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_are_turned_round_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, alpha: bool
+) -> None:
+    """37 rows, in blocks of one, three, seven and all; a picture with alpha is not turned round in place."""
+    image = Image.fromarray(picture())
+    if alpha:
+        image.putalpha(255)
+    image.save(tmp_path / "a.png")
+    monkeypatch.setattr(read, "_BLOCK", block)
+    assert (read_image(tmp_path / "a.png") == picture()).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

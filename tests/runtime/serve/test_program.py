@@ -239,32 +239,6 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         serve.require()
 
 
-def test_large_blocks_go_back_to_the_system() -> None:
-    """glibc counts blocks that are pages of their own; without the call, the second block of a size is none of them."""
-    code = """
-import ctypes, sys
-import numpy as np
-from xai_deploy.serve.heap import give_back_large_blocks
-
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
-
-libc = ctypes.CDLL(None)
-libc.mallinfo2.restype = Info
-if sys.argv[1] == "fixed":
-    give_back_large_blocks()
-np.empty(8 << 20, np.uint8)
-before = libc.mallinfo2().hblks
-kept = np.empty(8 << 20, np.uint8)
-print(libc.mallinfo2().hblks - before)
-"""
-    run = [
-        subprocess.run([sys.executable, "-c", code, how], check=True, stdout=subprocess.PIPE, text=True).stdout
-        for how in ("own", "fixed")
-    ]
-    assert run == ["0\n", "1\n"]
-
-
 def test_small_packets_are_not_delayed() -> None:
     """A listening socket without a protocol would let asyncio leave Nagle's algorithm on: 40 ms for each answer."""
 

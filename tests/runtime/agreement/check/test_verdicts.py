@@ -8,12 +8,13 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from xai_deploy import Explainer, read_image
-from xai_deploy.cli import check_images
+from xai_deploy.cli import check, check_images
 from xai_deploy.cli.check import main
 from xai_deploy.format.bundle import Bundle, Preprocess
 
@@ -185,6 +186,23 @@ def test_batches_change_nothing(here: Path, size: str) -> None:
     parts = figures("net.xai", "far.xai", "photos", "--batch-size", size, status=1)
     for name, figure in whole.items():
         assert parts[name]["value"] == pytest.approx(figure["value"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("asked", "held"), [((), 4), (("--batch-size", "1"), 1), (("--batch-size", "3"), 3)])
+def test_no_more_images_are_held_than_a_batch(
+    here: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], held: int
+) -> None:
+    sizes: list[int] = []
+    chunks = check_images.chunks
+
+    def counted(*args: Any) -> Any:
+        for paths, pictures in chunks(*args):
+            sizes.append(len(pictures))
+            yield paths, pictures
+
+    monkeypatch.setattr(check, "chunks", counted)
+    figures("net.xai", "far.xai", "photos", *asked, status=1)
+    assert (max(sizes), sum(sizes)) == (held, 4)
 
 
 def test_chunks_change_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
