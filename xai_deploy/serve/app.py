@@ -18,13 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..version import __version__
 from . import openapi, page, v1, v2, v2_json
 from .json_text import dumps
+from .limits import SLOW
 from .refusals import BAD_REQUEST, BROKEN, NOT_FOUND, NOT_READY, SLOW_BODY, TOO_LARGE, Refusal, refusal
 from .service import Service, Track
 
 log = logging.getLogger(__name__)
 
 _JSON = "application/json"
-_SLOW = 30.0  # seconds in which a body has to arrive
 
 
 def make_app(service: Service) -> Starlette:
@@ -201,14 +201,14 @@ async def _body(request: Request, limit: int) -> bytes:
         raise too_large
     parts, size = [], 0
     try:
-        async with asyncio.timeout(_SLOW):
+        async with asyncio.timeout(SLOW):
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
                     raise too_large
                 parts.append(part)
     except TimeoutError:
-        raise Refusal(SLOW_BODY, f"the body did not arrive within {_SLOW:g} s") from None
+        raise Refusal(SLOW_BODY, f"the body did not arrive within {SLOW:g} s") from None
     except ClientDisconnect:
         raise Refusal(BAD_REQUEST, "the connection broke off") from None
     return b"".join(parts)

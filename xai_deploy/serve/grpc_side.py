@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,9 +15,9 @@ from numpy.typing import NDArray
 from ..version import __version__
 from . import grpc_messages, v2, v2_json
 from .asked import Whole
-from .limits import MIB
+from .limits import MIB, SLOW
 from .pictures import KINDS
-from .refusals import BAD_REQUEST, Refusal
+from .refusals import BAD_REQUEST, BROKEN, SLOW_BODY, TOO_LARGE, Refusal
 from .service import Service, Track
 from .versions import Version
 from .work import Result
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -82,56 +85,107 @@ class GrpcSide:
         await self._server.stop(grace)
 
     def _handler(self, name: str) -> Any:
-        async def call(request: Any, context: Any) -> Any:
+        """A method of the service.
+
+        To a client it takes one message and gives one. Here it takes a stream, so that it is called before the message is read: a
+        full server refuses without reading, and a message is read within the time that a body has.
+        """
+        own = getattr(self, name)
+
+        async def call(messages: AsyncIterator[bytes], context: Any) -> bytes:
             try:
-                return await getattr(self, name)(request, context)
+                return bytes(await own(messages, context))
             except Refusal as error:
-                if error.retry_after is not None:
-                    context.set_trailing_metadata((("retry-after", str(error.retry_after)),))
-                await context.abort(_CODES.get(error.status, grpc.StatusCode.INTERNAL), error.line)
+                refused = error
+            except Exception as error:  # a bug
+                log.error("%s: unexpected %s: %s", name, type(error).__name__, error, exc_info=error)
+                refused = Refusal(BROKEN, f"unexpected {type(error).__name__}; the server's log says more")
+            if refused.retry_after is not None:
+                context.set_trailing_metadata((("retry-after", str(refused.retry_after)),))
+            await context.abort(_CODES.get(refused.status, grpc.StatusCode.INTERNAL), refused.line)
+            raise AssertionError  # abort raises
 
-        return grpc.unary_unary_rpc_method_handler(
-            call,
-            request_deserializer=self._messages[f"{name}Request"].FromString,
-            response_serializer=lambda message: message.SerializeToString(),
-        )
+        return grpc.stream_unary_rpc_method_handler(call)
 
-    async def ServerLive(self, request: Any, context: Any) -> Any:
-        return self._messages["ServerLiveResponse"](live=True)
+    async def _message(self, messages: AsyncIterator[bytes]) -> bytes:
+        """The one message of a request.
 
-    async def ServerReady(self, request: Any, context: Any) -> Any:
-        return self._messages["ServerReadyResponse"](ready=self._service.ready)
+        Raises:
+            Refusal: It is missing, too slow or too large.
+        """
+        limit = self._service.limits.body
+        try:
+            async with asyncio.timeout(SLOW):
+                message = await anext(messages, None)
+        except TimeoutError:
+            raise Refusal(SLOW_BODY, f"the request did not arrive within {SLOW:g} s") from None
+        if message is None:
+            raise Refusal(BAD_REQUEST, "the request holds no message")
+        if len(message) > limit:
+            raise Refusal(TOO_LARGE, f"the request is larger than {limit} bytes; send fewer or smaller images")
+        return message
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:
+    def _parsed(self, name: str, message: bytes) -> Any:
+        """A message as the protocol describes it.
+
+        Raises:
+            Refusal: It is something else.
+        """
+        try:
+            return self._messages[name].FromString(message)
+        except grpc_messages.DecodeError:
+            raise Refusal(BAD_REQUEST, f"the request is no {name} of the protocol V2") from None
+
+    def _written(self, name: str, /, **fields: Any) -> bytes:
+        written: bytes = self._messages[name](**fields).SerializeToString()
+        return written
+
+    async def ServerLive(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        return self._written("ServerLiveResponse", live=True)
+
+    async def ServerReady(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        return self._written("ServerReadyResponse", ready=self._service.ready)
+
+    async def ModelReady(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        request = self._parsed("ModelReadyRequest", await self._message(messages))
         ready = self._service.models.current(request.name) is not None
-        return self._messages["ModelReadyResponse"](ready=ready)
+        return self._written("ModelReadyResponse", ready=ready)
 
-    async def ServerMetadata(self, request: Any, context: Any) -> Any:
-        return self._messages["ServerMetadataResponse"](name="xai-serve", version=__version__, extensions=["explain"])
+    async def ServerMetadata(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        return self._written("ServerMetadataResponse", name="xai-serve", version=__version__, extensions=["explain"])
 
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+    async def ModelMetadata(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        request = self._parsed("ModelMetadataRequest", await self._message(messages))
         version = self._service.models.enter(request.name, request.version or None)
         try:
-            return self._messages["ModelMetadataResponse"](**v2.metadata(request.name, version))
+            return self._written("ModelMetadataResponse", **v2.metadata(request.name, version))
         finally:
             version.leave()
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:
+    async def ModelInfer(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        if (full := self._service.engine.full) is not None:
+            self._service.metrics.turned_away(full.status)
+            raise full
         headers = {str(key): str(value) for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        left: float | None = context.time_remaining()
         with Track(self._service, "grpc", headers) as track:
             try:
                 with self._service.engine.admitted():
-                    return await self._service.answer(
-                        request.model_name,
-                        request.model_version or None,
-                        lambda version: self._read(request, version, left),
-                        lambda version, whole, result: self._write(request, version, whole, result),
-                        track,
-                    )
+                    return await self._infer(await self._message(messages), context, track)
             except Refusal as error:
                 track.refused(error)
                 raise
+
+    async def _infer(self, message: bytes, context: Any, track: Track) -> bytes:
+        loop = asyncio.get_running_loop()
+        request = await loop.run_in_executor(self._service.readers, self._parsed, "ModelInferRequest", message)
+        left: float | None = context.time_remaining()
+        return await self._service.answer(
+            request.model_name,
+            request.model_version or None,
+            lambda version: self._read(request, version, left),
+            lambda version, whole, result: self._write(request, version, whole, result),
+            track,
+        )
 
     def _read(self, request: Any, version: Version, left: float | None) -> Whole:
         raw: Sequence[bytes] = request.raw_input_contents
@@ -141,13 +195,12 @@ class GrpcSide:
             raise Refusal(BAD_REQUEST, "the request holds no input")
         tensors = [_tensor(one, raw[i] if raw else None) for i, one in enumerate(request.inputs)]
         parameters = _parameters(request.parameters)
-        if left is not None and "timeout" not in parameters:
-            parameters["timeout"] = max(left, 1e-3) * 1e6
-        return v2.read(
-            tensors, parameters, [one.name for one in request.outputs] or None, version, self._service.limits
-        )
+        limits = self._service.limits
+        if left is not None:  # nobody waits longer, whatever the parameter allows
+            limits = replace(limits, timeout=max(min(limits.timeout, left), 1e-3))
+        return v2.read(tensors, parameters, [one.name for one in request.outputs] or None, version, limits)
 
-    def _write(self, request: Any, version: Version, whole: Whole, result: Result) -> Any:
+    def _write(self, request: Any, version: Version, whole: Whole, result: Result) -> bytes:
         tensors = v2.write(whole, version, result)
         response = self._messages["ModelInferResponse"](
             model_name=request.model_name, model_version=version.number, id=request.id
@@ -155,7 +208,8 @@ class GrpcSide:
         for tensor in tensors:
             response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
             response.raw_output_contents.append(v2_json.to_bytes(tensor))
-        return response
+        written: bytes = response.SerializeToString()
+        return written
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:

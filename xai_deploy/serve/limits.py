@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1 << 20
+SLOW = 30.0
+"""Seconds in which a request has to arrive."""
 
 
 @dataclass(frozen=True)

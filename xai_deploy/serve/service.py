@@ -72,7 +72,7 @@ class Service:
         self.spans = Spans()
         self.draining = False
         self._on_answer = on_answer
-        self._pool = ThreadPoolExecutor(2, "xai-serve-reader")
+        self.readers = ThreadPoolExecutor(2, "xai-serve-reader")
 
     @property
     def ready(self) -> bool:
@@ -104,12 +104,14 @@ class Service:
         track.model = name
         try:
             with self.engine.reading():
-                whole = await loop.run_in_executor(self._pool, read, version)
+                whole = await loop.run_in_executor(self.readers, read, version)
                 track.method = whole.asked.method or PREDICTION
                 alone = not shares_a_batch(whole.asked, whole.extra["counts"])
                 job = self.engine.submit(whole.asked, version, alone, track.started)
             result = await self._in_time(job)
-            told = await loop.run_in_executor(self._pool, self._written, name, version, whole, result, write, track.id)
+            told = await loop.run_in_executor(
+                self.readers, self._written, name, version, whole, result, write, track.id
+            )
             self.engine.sent(job)
             return told
         except BaseException as error:
@@ -161,7 +163,7 @@ class Service:
     def close(self) -> None:
         """Answer what waits, and close the bundles."""
         self.engine.close()
-        self._pool.shutdown()
+        self.readers.shutdown()
         self.models.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +114,19 @@ async def grpc_answer(running: Running, sent: dict[str, str], asked: dict[str, A
         def time_remaining(self) -> None:
             return None
 
-    request = grpc_messages.build()["ModelInferRequest"](model_name="net")
+    messages = grpc_messages.build()
+    request = messages["ModelInferRequest"](model_name="net")
     request.inputs.add(name="image", datatype="BYTES", shape=[1])
     data = base64.b64decode(sent["b64"])
     request.raw_input_contents.append(len(data).to_bytes(4, "little") + data)
     for name, value in asked.items():
         setattr(request.parameters[name], "bool_param" if isinstance(value, bool) else "string_param", value)
-    reply = await GrpcSide(running.service).ModelInfer(request, Context())
+
+    async def sent_once() -> AsyncIterator[bytes]:
+        yield request.SerializeToString()
+
+    written = await GrpcSide(running.service).ModelInfer(sent_once(), Context())
+    reply = messages["ModelInferResponse"].FromString(written)
     at = [one.name for one in reply.outputs].index("answer")
     return json.loads(reply.raw_output_contents[at][4:])
 
