@@ -85,6 +85,32 @@ def test_inputs_are_moved_by_a_rounding() -> None:
         assert bool(measures.shares()) == decided
 
 
+def test_the_largest_of_several_draws_counts_unless_the_first_is_small() -> None:
+    """relevance = 1 + c (activation - 1): a draw moves it by c times its own rounding, so the shares are known."""
+    x = np.full((1, 4, 4, 4), 3.0, np.float32)
+    feeds: dict[str, Any] = {"activation": x, "target": np.zeros(1, np.int64)}
+    draws = [np.random.default_rng(seed).standard_normal(x.shape) for seed in range(4)]
+    for slope, used in ((1.0, 1), (1e5, 4)):
+        ran: list[Any] = []
+
+        def run(given: Any, slope: float = slope, ran: list[Any] = ran) -> Any:
+            ran.append(given)
+            moved = given["activation"].astype(np.float64) - 3
+            return {"relevance": 1 + slope * moved, "logits": np.zeros((1, 2), np.float32)}
+
+        manifest: Any = SimpleNamespace(
+            logits_step=0.0, extensions={}, graphs={"relevance": SimpleNamespace(propagated="relevance")}
+        )
+        measures = measured.Rounding(manifest)
+        measures.measure("relevance", "relevance", feeds, run)
+        assert len(ran) == 1 + used
+        want = max(
+            slope * float(np.abs((x * (1 + 2.0**-23 * draw)).astype(np.float32) - x.astype(float)).max())
+            for draw in draws[:used]
+        )
+        assert measures.all_shares()["relevance"] == pytest.approx(want, rel=1e-6)
+
+
 def test_advice() -> None:
     """A composite that does not help, and a gradient method in place of a gradient, are not advised."""
     advice = "rounding in float32 decides 30 % of its largest value; take a layer nearer the scores"
