@@ -64,6 +64,7 @@ class Parquet:
         self.masks: Mapping[str, str] = (
             {} if mask is None else {_stem(name): f"mask/{row}" for row, name in enumerate(names)}
         )
+        self._row |= {name: row for row, name in enumerate(self.masks.values())}
         self._labels = None if label is None else self._column(label)
 
     def _leaf(self, field: Any) -> str | None:
@@ -123,12 +124,10 @@ class Parquet:
 
     def read(self, name: str) -> bytes:
         """See `Archive.read`."""
-        column, _, row = name.rpartition("/") if name.startswith("mask/") and "mask" in self._columns else ("", "", "")
-        number = int(row) if column else self._row.get(name)
-        if number is None:
+        if name not in self._row:
             raise ImageFileError(f"{self.path / name}: no such row")
         with self._lock, self._one_line(name):
-            value = self._value(column, number)
+            value = self._value("mask" if self.masks and name.startswith("mask/") else "", self._row[name])
         if value is None:
             raise ImageFileError(f"{self.path / name}: the row holds no bytes")
         if len(value) > FILE_LIMIT:

@@ -169,6 +169,12 @@ def test_parquet(tmp_path: Path) -> None:
         assert opened(file).label(f"p/{row}.png") == row
     with pytest.raises(ImageFileError, match=r"x\.parquet/p/10\.png: no such row"):
         opened(file).read("p/10.png")
+    data = [picture(i) for i in range(3)]
+    file = write_parquet(tmp_path / "masks.parquet", image=data, mask=data[::-1])
+    assert [opened(file).read(f"mask/{row}") for row in (1, 0, 2)] == [data[1], data[2], data[0]]
+    for row in ("-1", "3", "1_0", "one", ""):
+        with pytest.raises(ImageFileError, match=rf"masks\.parquet/mask(/{row})?: no such row$"):
+            opened(file).read(f"mask/{row}")
 
 
 def test_parquet_columns(tmp_path: Path) -> None:
