@@ -172,9 +172,9 @@ def test_parquet(tmp_path: Path) -> None:
     data = [picture(i) for i in range(3)]
     file = write_parquet(tmp_path / "masks.parquet", image=data, mask=data[::-1])
     assert [opened(file).read(f"mask/{row}") for row in (1, 0, 2)] == [data[1], data[2], data[0]]
-    for row in ("-1", "3", "1_0", "one", ""):
-        with pytest.raises(ImageFileError, match=rf"masks\.parquet/mask(/{row})?: no such row$"):
-            opened(file).read(f"mask/{row}")
+    for wrong in ("-1", "3", "1_0", "one", ""):
+        with pytest.raises(ImageFileError, match=rf"masks\.parquet/mask(/{wrong})?: no such row$"):
+            opened(file).read(f"mask/{wrong}")
 
 
 def test_parquet_columns(tmp_path: Path) -> None:
