@@ -28,6 +28,7 @@ from .bundle.recipes import Ask
 from .bundle.refused import refused
 from .bundle.rounding import why_unusable
 from .bundle.sanity import check_images
+from .bundle.shared import share_weights
 from .bundle.stage import Draft, Stage, check_destination, randomised_path, staged
 from .bundle.verify import check_backward, verify
 from .cut.choose import Choice, choose, follow_choice
@@ -237,6 +238,8 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: Clean
         said = gate(plan.request, plan.choice, manifest, draft, again)
         manifest = replace(manifest, extensions=manifest.extensions | {SANITY: said})
     say("writing and verifying")
+    if not plan.request.whole_graphs:
+        manifest = share_weights(manifest, draft)
     bundle = stage.finish(draft, manifest)
     verified = verify(bundle, network.untapped, network)
     beside = _deliver(plan, bundle, stage, say) if plan.random is None else ()

@@ -87,6 +87,7 @@ class Request:
         labels: Text file with one label a line.
         roles: Graphs to write; if empty, all that apply and that are written by default.
         all_graphs: Write every graph that the network allows, but fused ones and those of further composites.
+        whole_graphs: Write every graph as an ONNX file of its own; else weights that several graphs hold lie in a bundle once.
         map: A tensor that holds a map of the network's own, for the method own-map.
         input_gradient: Write the graph of the gradient at the image, too.
         guided: Write the graph of guided backpropagation, too.
@@ -218,6 +219,9 @@ class Request:
     ] = ()
     all_graphs: Annotated[
         bool, Option(_GRAPHS, "write every graph that the network allows, and say why others are left out")
+    ] = False
+    whole_graphs: Annotated[
+        bool, Option(_GRAPHS, "write every graph as an ONNX file of its own; else weights lie in a bundle once")
     ] = False
     map: Annotated[
         str | None,

@@ -48,7 +48,9 @@ def examine(
         say: Called with each step as it begins.
     """
     bundle = path.with_suffix(".xai")
-    request = Request(path, output_path=bundle, overwrite=True, preprocess="unit", input_gradient=True)
+    request = Request(
+        path, output_path=bundle, overwrite=True, preprocess="unit", input_gradient=True, whole_graphs=True
+    )
     try:
         try:
             done = export(request, lambda step: say(f"export: {step}"))

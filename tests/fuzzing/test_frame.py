@@ -73,7 +73,7 @@ def test_mutations_repeat_and_differ() -> None:
 
 
 @pytest.mark.usefixtures("workers")
-@pytest.mark.parametrize("target", ["manifests", "graphs_onnxruntime", "graphs_openvino"])
+@pytest.mark.parametrize("target", ["manifests", "parts", "graphs_onnxruntime", "graphs_openvino"])
 def test_few_inputs(target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The seeds are accepted, mutations of them harm nothing."""
     done = campaign.run(target, 60, 120, 0, 1, tmp_path)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import (
@@ -20,7 +20,6 @@ from ..errors import (
     MissingRoleError,
     NotABundleError,
     SignatureError,
-    UnsafePathError,
 )
 from ..foundation.mistaken import ORDER, is_image, is_network, is_url
 from .further_inputs import FurtherInputs
@@ -49,6 +48,7 @@ from .graphs import (
     SHARES,
     TARGET,
     WHERE,
+    FileRecord,
     Graph,
     Port,
     fused_method,
@@ -62,13 +62,14 @@ from .manifest import (
     MANIFEST,
     Activation,
     Explained,
-    FileRecord,
     Manifest,
     Output,
     between,
     file_records,
 )
 from .parsing import parse_manifest
+from .parts import joined, read_parts
+from .plain_files import Ranges, missing, read_plain
 from .signature import LIMIT, Signature, TrustedKey, signature_path
 
 __all__ = [
@@ -183,7 +184,7 @@ class Bundle:
             what = "is a file" if folder.exists() else "no such folder"
             raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
         try:
-            data = _read_plain(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+            data = read_plain(folder / MANIFEST, limit=_MANIFEST_LIMIT)
         except FileNotFoundError:
             if is_image(folder):
                 raise NotABundleError(f"{folder}: is a folder of images; {ORDER}") from None
@@ -223,9 +224,12 @@ class Bundle:
             IntegrityError: The file is missing, or its size or sha256 differs.
             UnsafePathError: The file is a link or not a plain file.
         """
+        return self._again(lambda: self._read(file))
+
+    def _again(self, read: Callable[[], bytes]) -> bytes:
         for more in (True, True, False):
             try:
-                return self._read(file)
+                return read()
             except IntegrityError:
                 self._check_replaced()
                 if not more:
@@ -235,11 +239,24 @@ class Bundle:
     def _read(self, file: str) -> bytes:
         record, path = self.manifest.files[file], self.path / file
         try:
-            data = _read_plain(path, limit=record.size)
+            data = read_plain(path, limit=record.size)
         except FileNotFoundError:
-            raise IntegrityError(f"{path}: the manifest lists it, but it is missing; copy the bundle again") from None
+            raise missing(path) from None
         if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
             raise IntegrityError(f"{path}: changed since the bundle was written; copy or export the bundle again")
+        return data
+
+    def _join(self, graph: Graph, whole: FileRecord) -> bytes:
+        """The ONNX file that the parts of a graph make up."""
+        where = str(self.path / graph.file)
+        data = self._read(graph.file)
+        parts, begin = read_parts(data, where, self.manifest.files, whole.size)
+        with Ranges(self.path) as ranges:
+            data = joined(data, begin, parts, ranges)
+        if hashlib.sha256(data).hexdigest() != whole.sha256:
+            for file in {part.file for part in parts}:
+                self._read(file)  # refuses the one that has changed
+            raise IntegrityError(f"{where}: its parts are not the graph that the manifest records; export it again")
         return data
 
     def _check_replaced(self) -> None:
@@ -249,7 +266,7 @@ class Bundle:
             IntegrityError: The folder now holds another bundle.
         """
         try:
-            there = parse_manifest(_read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
+            there = parse_manifest(read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
         except (OSError, BundleError):
             return
         if there != self.manifest.digest:
@@ -274,8 +291,9 @@ class Bundle:
         """The ONNX file of a role, as `graph` gives it, and the checks that decide about each batch."""
         if not self.has(role):
             raise MissingRoleError(f"{self.path}: holds no {role!r} graph (it holds {', '.join(self.manifest.graphs)})")
-        data = self.read(self.manifest.graphs[role].file)
-        return data, guard(data, str(self.path / self.manifest.graphs[role].file), self.manifest, role)
+        graph, whole = self.manifest.graphs[role], self.manifest.graphs[role].whole
+        data = self.read(graph.file) if whole is None else self._again(lambda: self._join(graph, whole))
+        return data, guard(data, str(self.path / graph.file), self.manifest, role)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -319,7 +337,7 @@ def _checked_signature(folder: Path, manifest: bytes, trusted_key: TrustedKey) -
     """
     place = signature_path(folder)
     try:
-        data = _read_plain(place, LIMIT)
+        data = read_plain(place, LIMIT)
     except FileNotFoundError:
         raise SignatureError(
             f"{folder}: is not signed, and a trusted key was given; its signature would be {place.name} beside it"
@@ -330,26 +348,3 @@ def _checked_signature(folder: Path, manifest: bytes, trusted_key: TrustedKey) -
             f"{folder / MANIFEST}: is not the one that was signed; get the signed bundle again, or have it signed again"
         )
     return signature
-
-
-def _read_plain(path: Path, limit: int) -> bytes:
-    """Read a plain file of at most `limit` bytes without following links or blocking on a pipe."""
-    if path.is_symlink():  # checked here too, because O_NOFOLLOW does not exist on Windows
-        raise UnsafePathError(f"{path}: is a link; a bundle holds plain files only")
-    # O_NONBLOCK: opening a pipe does not wait for a writer. O_BINARY: Windows must not translate line ends.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UnsafePathError(f"{path}: can't be read as a plain file ({error.strerror})") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise UnsafePathError(f"{path}: is not a plain file")
-    with open(descriptor, "rb") as file:
-        if status.st_size > limit:
-            raise IntegrityError(f"{path}: larger than the {limit} bytes it may have; copy the bundle again")
-        # Read the present size, not `limit`, which an attacker may have chosen. The extra byte shows whether the file has grown.
-        return file.read(status.st_size + 1)

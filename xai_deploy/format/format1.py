@@ -29,7 +29,7 @@ def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
         raise SchemaError(f"manifest: unknown key {unknown[0]!r}")
     outputs, graphs = document.get("outputs"), document.get("graphs")
     for role, graph in graphs.items() if isinstance(graphs, dict) else ():
-        if isinstance(graph, dict) and (unknown := [key for key in ("takes", "gives") if key in graph]):
+        if isinstance(graph, dict) and (unknown := [key for key in ("takes", "gives", "whole") if key in graph]):
             raise SchemaError(f"manifest.graphs[{role!r}]: unknown key {unknown[0]!r}")
     activation, kept = None, outputs
     if isinstance(outputs, list) and all(isinstance(output, dict) for output in outputs):

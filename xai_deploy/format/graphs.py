@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
+
+from ..foundation import schema
 
 NETWORK = "network"  # a role
 ACTIVATION = "activation"
@@ -77,14 +79,23 @@ def fused_method(role: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """What the manifest records of a file: sha256 in hexadecimal, size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Graph:
     """One ONNX file of the bundle.
 
     Attributes:
-        file: Its name.
+        file: Its name; or that of the list of its parts, see `parts`.
         opset: Version of the standard operators.
         start: Where the graph starts: at the network's input, or at the activation and its side tensors.
         takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
+        whole: What its parts make up; None: the file holds the whole graph.
     """
 
     file: str
@@ -92,6 +103,7 @@ class Graph:
     start: Literal["image", "activation"] = "activation"
     takes: tuple[Port, ...] = ()
     gives: tuple[Port, ...] = ()
+    whole: FileRecord | None = field(default=None, metadata=schema.LATER)
 
     @property
     def propagated(self) -> str | None:

@@ -43,6 +43,8 @@ The rows of a detector are such positions, [N,entries,rows]; `where` is [N,R,row
 also gives `dense_scores` [N,entries,rows], of which detections are made. If it chooses rows by TopK, it gives the places that it
 chose, too, `choice/NAME` int64, and the graphs that propagate back take them: a row stays what it is.
 
+A graph whose weights other graphs hold may be a list of parts in place of an ONNX file; see `parts`.
+
 What each graph takes and gives is recorded as its ports. If `batch` is "one", N is 1 in every graph of the bundle.
 """
 
@@ -56,7 +58,7 @@ from typing import Literal
 
 from ..foundation import schema
 from .further_inputs import FurtherInputs
-from .graphs import ACTIVATION, CHOICE, LOGITS, NETWORK, WHERE, Graph, Port
+from .graphs import ACTIVATION, CHOICE, LOGITS, NETWORK, WHERE, FileRecord, Graph, Port
 from .image_input import Input
 from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_at
 from .randomised import Randomised
@@ -118,14 +120,6 @@ class Explained:
     def by_region(self) -> bool:
         """Whether there are scores at many places, which regions weigh. A row of a detector is a place."""
         return self.kind in ("dense", "rows")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What the manifest records of a file: sha256 in hexadecimal, size in bytes."""
-
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -272,7 +266,8 @@ class Manifest:
     @property
     def network(self) -> str:
         """A digest of head and tail, hence of the network's weights. The bundle's other files do not change it."""
-        files = [self.files[self.graphs[role].file] for role in self.parts]
+        graphs = [self.graphs[role] for role in self.parts]
+        files = [graph.whole or self.files[graph.file] for graph in graphs]
         return hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:

@@ -14,9 +14,10 @@ from . import bounds, format1
 from .graphs import ACTIVATION, LOGITS, Port
 from .layers import LEVELS, OWN_ROLES, at_level, role_at
 from .manifest import FORMAT, MANIFEST, Manifest, activations, between, regions
+from .parts import PARTS
 from .rows import CHOICES, ROWS
 
-FEATURES: frozenset[str] = frozenset({LEVELS, ROWS, CHOICES})
+FEATURES: frozenset[str] = frozenset({LEVELS, ROWS, CHOICES, PARTS})
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")
@@ -96,6 +97,14 @@ def _check(manifest: Manifest, where: str) -> None:
             if not _PLAIN_NAME.fullmatch(file):
                 raise UnsafePathError(f"{where}: {file!r} is not a plain file name inside the bundle")
             raise ManifestError(f"{where}: {what} names {file!r}, but no hash of it is recorded")
+    stored = sum(record.size for record in manifest.files.values())
+    for role, graph in manifest.graphs.items():
+        if graph.whole is not None and PARTS not in manifest.requires:
+            raise ManifestError(f"{where}: the graph {role!r} is in parts, but the bundle does not require {PARTS!r}")
+        if graph.whole is not None and not 0 < graph.whole.size <= stored:
+            raise ManifestError(
+                f"{where}: the graph {role!r} has {graph.whole.size} bytes, which are not in the {stored} bytes of all files"
+            )
     levels = range(len(manifest.layers))
     for role in (*manifest.parts, *(role_at("tail", level) for level in levels[1:])):
         if role not in manifest.graphs:
