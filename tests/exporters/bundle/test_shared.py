@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 from xai_exporters import Export, cli
 from xai_exporters.bundle import shared
+from xai_exporters.bundle.stage import Draft
 
 from xai_deploy import Bundle, Explainer
 
@@ -122,7 +123,7 @@ def test_own_weights_serve_later_graphs(
     shutil.copytree(made[1].path, tmp_path / "net.xai")
     manifest = Bundle.open(tmp_path / "net.xai").manifest
     mine = np.random.default_rng(1).random(4000).astype(np.float32)
-    draft = shared.Draft(tmp_path / "net.xai", tmp_path / "net.xai")
+    draft = Draft(tmp_path / "net.xai", tmp_path / "net.xai")
     draft.files = dict(manifest.files)
     wanted = {}
     for role in ("gradient", "relevance"):
