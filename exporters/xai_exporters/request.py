@@ -335,10 +335,11 @@ def check(request: Request) -> None:
             "--input-shape takes channels,height,width, for example 3,224,224 (of volumes channels,depth,height,width); "
             f"got {shape}"
         )
-    for option in ("input", "input_image"):
+    lists = {"input": "texts", "input_image": "texts", "roles": "names of graphs", "composite": "names and files"}
+    for option, what in (lists | {"fuse": "names of methods"}).items():
         given = getattr(request, option)
         if isinstance(given, str) or not all(isinstance(text, str) for text in given):
-            raise RequestError(f"--{option.replace('_', '-')} takes texts; got {given!r}")
+            raise RequestError(f"--{option.replace('_', '-')} takes {what}; got {given!r}")
     for option in ("split", "name", "arch", "output", "map", "web_title", "explain_input"):
         value, flag = getattr(request, option), f"--{option.replace('_', '-')}"
         if value is not None and (not isinstance(value, str) or not value):
@@ -355,12 +356,6 @@ def check(request: Request) -> None:
         raise RequestError(
             f"--arch-options takes names and values, for example aux_logits=false; got {request.arch_options!r}"
         )
-    if not all(isinstance(role, str) for role in request.roles):
-        raise RequestError(f"--roles takes names of graphs; got {request.roles!r}")
-    if not all(isinstance(given, str) for given in request.composite):
-        raise RequestError(f"--composite takes names and files; got {request.composite!r}")
-    if isinstance(request.fuse, str) or not all(isinstance(given, str) for given in request.fuse):
-        raise RequestError(f"--fuse takes names of methods; got {request.fuse!r}")
     if request.map_size not in (None, "activation", "input"):
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
     if request.format not in ("onnx", "openvino"):
