@@ -42,12 +42,12 @@ def of_csv(data: bytes) -> list[dict[str, Any]]:
 
 
 def typed(record: dict[str, Any]) -> dict[str, Any]:
-    kinds = {"image": str, "network": str, "method": str, "target": int, "predicted": int}
+    kinds = {"image": str, "network": str, "method": str, "target": int, "predicted": int, "error": str}
     return {k: None if v is None else kinds.get(k, float)(v) for k, v in record.items()}
 
 
 def test_all_agree(desk: Path, run: Run) -> None:
-    """Strange names, sub folders, equal stems, links, a broken file; a row per image, network and method."""
+    """Strange names, sub folders, equal stems, links; a row per image, network and method, and one for a broken file."""
     for name in STRANGE:
         shutil.copy("photos/0000.png", Path("photos", name))
     for name in ("sub/0000.png", "sub/deep/0000.png"):
@@ -63,12 +63,15 @@ def test_all_agree(desk: Path, run: Run) -> None:
         for row in chunk["rows"]:
             figures = {name: row["values"].get(name) for name in COLUMNS}
             keys = ("image", "network", "method", "target", "predicted")
-            wanted.append({key: row[key] for key in keys} | figures)
+            wanted.append({key: row[key] for key in keys} | figures | {"error": None})
     count = 6 + len(STRANGE) + 4
     assert len(wanted) == count * 4
     assert len({(row["image"], row["network"], row["method"]) for row in wanted}) == count * 4
     names, methods = ["net.xai", "net.xai/"], ["reciprocam", "score-cam"]
     wanted = [row | {"network": names[row["network"]], "method": methods[row["method"]]} for row in wanted]
+    # a row for the image that can't be read, behind all others
+    broken = "photos/broken.png: the image is truncated or damaged; copy or save it again"
+    wanted.append(dict.fromkeys(wanted[0]) | {"image": "broken.png", "error": broken})
     data = Path("out/images.csv").read_bytes()
     assert [typed(record) for record in of_csv(data)] == wanted
     assert pyarrow.parquet.read_table("out/images.parquet").to_pylist() == wanted
@@ -116,9 +119,9 @@ def test_names_that_are_not_utf8(desk: Path, run: Run) -> None:
 def test_columns_of_means_are_no_cells() -> None:
     columns = [Column("a", "higher"), Column("b", "", of_means=lambda means: means["a"])]
     row = {"image": "x", "network": 0, "method": 0, "target": 1, "predicted": 2, "values": {"a": 0.5}}
-    (record,) = tables.long([row], ["n"], ["m"], columns)
-    assert record == {"image": "x", "network": "n", "method": "m", "target": 1, "predicted": 2, "a": 0.5}
-    assert tables.as_csv([record]) == b"image,network,method,target,predicted,a\nx,n,m,1,2,0.5\n"
+    (record,) = tables.long([row], [], ["n"], ["m"], columns)
+    assert record == {"image": "x", "network": "n", "method": "m", "target": 1, "predicted": 2, "a": 0.5, "error": None}
+    assert tables.as_csv([record]) == b"image,network,method,target,predicted,a,error\nx,n,m,1,2,0.5,\n"
 
 
 def test_undefined_everywhere() -> None:

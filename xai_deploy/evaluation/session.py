@@ -55,7 +55,8 @@ class Results:
             curves.
         document: The content of `results.json`: the plan, the images skipped, and for each network and method the figures of
             the data set with their 95 % intervals.
-        records: One row per image, network and method, as in `images.csv`; None if a figure is not defined.
+        records: One row per image, network and method, as in `images.csv`; None if a figure is not defined. Behind them one row
+            per image that was skipped, with its reason as `error`.
         images: How many images were measured.
         skipped: The images that can't be measured, each with its reason.
         plan: What was measured.
@@ -288,7 +289,7 @@ def _write(
 ) -> Results:
     """The results of a complete journal, written as files and returned as data."""
     results = _results(out, subjects, plan, described, journal)
-    if not results.records:
+    if not results.images:
         raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
     rows, groups = summary.rows(journal), results.groups
     curves = tables.of_curves(summary.curves(rows, groups), groups, results.networks, plan.titles)
@@ -314,7 +315,7 @@ def _results(
     columns = plan.columns(subjects)
     groups = summary.summarise(rows, columns)
     networks = [subject.name for subject in subjects]
-    records = tables.long(rows, networks, plan.titles, columns)
+    records = tables.long(rows, skipped, networks, plan.titles, columns)
     images = done(plan, journal) - len(skipped)
     document = tables.document(described, groups, networks, plan.titles, skipped, images)
     return Results(out, document, records, images, skipped, plan, networks, columns, groups)

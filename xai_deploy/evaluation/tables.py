@@ -15,13 +15,22 @@ from .summary import Curve, Group
 
 EXTRA = "evaluate"
 KEYS = ("image", "network", "method", "target", "predicted")
+ERROR = "error"
 
 
 def long(
-    rows: Sequence[Line], networks: Sequence[str], methods: Sequence[str], columns: Sequence[Column]
+    rows: Sequence[Line],
+    skipped: Sequence[Line],
+    networks: Sequence[str],
+    methods: Sequence[str],
+    columns: Sequence[Column],
 ) -> list[Line]:
-    """The rows as records: names instead of indices, a key for each column, None if a figure is not defined."""
+    """The rows as records: names instead of indices, a key for each column, None if a figure is not defined.
+
+    Behind them comes a record for each image that was skipped: its name, and the reason as `error`.
+    """
     measured = [column.name for column in columns if column.of_means is None]
+    nothing = dict.fromkeys((*KEYS, *measured))
     return [
         {
             "image": row["image"],
@@ -30,9 +39,10 @@ def long(
             "target": row["target"],
             "predicted": row["predicted"],
             **{name: row["values"].get(name) for name in measured},
+            ERROR: None,
         }
         for row in rows
-    ]
+    ] + [{**nothing, "image": entry["image"], ERROR: entry["reason"]} for entry in skipped]
 
 
 def of_curves(
@@ -77,7 +87,9 @@ def as_parquet(records: Sequence[Line]) -> bytes:
     Raises:
         BackendNotInstalledError: pyarrow is missing.
     """
-    kinds = dict.fromkeys(("image", "network", "method"), "string") | dict.fromkeys(("target", "predicted"), "int64")
+    kinds = dict.fromkeys(("image", "network", "method", ERROR), "string") | dict.fromkeys(
+        ("target", "predicted"), "int64"
+    )
     file = io.BytesIO()
     write_parquet(file, {name: kinds.get(name, "float64") for name in records[0]}, records, EXTRA)
     return file.getvalue()
