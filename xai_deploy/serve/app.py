@@ -25,6 +25,7 @@ from .service import Service, Track
 log = logging.getLogger(__name__)
 
 _JSON = "application/json"
+_DRAINED = 4  # times the largest body that is read of a body that is larger
 
 
 def make_app(service: Service) -> Starlette:
@@ -190,27 +191,32 @@ def _query(request: Request) -> dict[str, str]:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """The body, which is refused as soon as it is known to be too large.
+    """The body. One that is too large is read up to four times the limit: a client that is still sending sees no answer.
 
     Raises:
         Refusal: It is too large, too slow, or breaks off.
     """
     announced = request.headers.get("content-length", "0")
     too_large = Refusal(TOO_LARGE, f"the body is larger than {limit} bytes; send fewer or smaller images")
-    if not announced.isdecimal() or int(announced) > limit:
+    size = int(announced) if announced.isdecimal() else _DRAINED * limit + 1
+    if size > _DRAINED * limit or (size > limit and "expect" in request.headers):  # it waits before it sends
         raise too_large
-    parts, size = [], 0
+    parts, refused, size = [], size > limit, 0
     try:
         async with asyncio.timeout(SLOW):
             async for part in request.stream():
                 size += len(part)
-                if size > limit:
+                refused = refused or size > limit
+                if size > _DRAINED * limit:
                     raise too_large
-                parts.append(part)
+                if not refused:
+                    parts.append(part)
     except TimeoutError:
-        raise Refusal(SLOW_BODY, f"the body did not arrive within {SLOW:g} s") from None
+        raise too_large if refused else Refusal(SLOW_BODY, f"the body did not arrive within {SLOW:g} s") from None
     except ClientDisconnect:
         raise Refusal(BAD_REQUEST, "the connection broke off") from None
+    if refused:
+        raise too_large
     return b"".join(parts)
 
 

@@ -198,7 +198,8 @@ class GrpcSide:
         limits = self._service.limits
         if left is not None:  # nobody waits longer, whatever the parameter allows
             limits = replace(limits, timeout=max(min(limits.timeout, left), 1e-3))
-        return v2.read(tensors, parameters, [one.name for one in request.outputs] or None, version, limits)
+        outputs = [v2.asked_for(one.name, one.parameters) for one in request.outputs]
+        return v2.read(tensors, parameters, outputs or None, version, limits)
 
     def _write(self, request: Any, version: Version, whole: Whole, result: Result) -> bytes:
         tensors = v2.write(whole, version, result)

@@ -33,7 +33,9 @@ class Refusal(Exception):
 
     def __init__(self, status: int, line: str, retry_after: float | None = None) -> None:
         text = printable(" ".join(line.split()))
-        super().__init__(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
+        # what a client sent stands first, and what to do last
+        half = _LONGEST // 2
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:half]} ... {text[5 - half :]}")
         self.status = status
         self.line = str(self)
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))

@@ -89,6 +89,7 @@ class Server:
         sock = _bound(listening.host, listening.port)
         config = uvicorn.Config(
             make_app(service),
+            http=_answers_half_closed(),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -165,6 +166,21 @@ class Server:
         finally:
             for number in added:
                 loop.remove_signal_handler(number)
+
+
+def _answers_half_closed() -> type[asyncio.Protocol]:
+    """HTTP for clients that close their half of the connection behind the request too: they get their answer."""
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    class Protocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
+        def eof_received(self) -> bool:
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete or cycle.more_body:
+                return False
+            cycle.keep_alive = False
+            return True
+
+    return Protocol
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -26,6 +26,7 @@ from ..errors import TargetError
 from ..explainer import Explainer
 from ..images.read import InMemory
 from ..targets import Box, Contrast, Like, Not, Region, read
+from ..targets.one_class import written_class
 from .limits import Limits
 from .pictures import decoded, from_base64
 
@@ -64,7 +65,9 @@ class Targets:
             return self._from_object(written, depth + 1)
         if isinstance(written, list):
             return _floats(written)
-        if written is None or (isinstance(written, int | str) and not isinstance(written, bool)):
+        if isinstance(written, str):
+            return written_class(written, self._space)
+        if written is None or (isinstance(written, int) and not isinstance(written, bool)):
             return written
         raise TargetError(f"a target is a class, a text, weights or an object, not {json.dumps(written)[:60]}")
 

@@ -165,11 +165,26 @@ def _milliseconds(microseconds: Any) -> float | None:
     if microseconds is None:
         return None
     try:
-        return float(microseconds) / 1000
-    except (TypeError, ValueError):
+        number = float(microseconds)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    if not number > 0:
         raise Refusal(
-            BAD_REQUEST, f"the parameter timeout is a number of microseconds, not {str(microseconds)[:40]!r}"
-        ) from None
+            BAD_REQUEST, f"the parameter timeout is a number of microseconds above 0, not {str(microseconds)[:40]!r}"
+        )
+    return number / 1000
+
+
+def asked_for(name: str, parameters: Mapping[str, Any]) -> str:
+    """The name of an output that is asked for.
+
+    Raises:
+        Refusal: It is asked for in a form that only other servers give.
+    """
+    for key in parameters:
+        if key == "classification" or key.startswith("shared_memory"):
+            raise Refusal(BAD_REQUEST, f"{name[:60]}: this server gives no {key[:60]}; ask for the output as it is")
+    return name
 
 
 def _check_outputs(outputs: Sequence[str] | None, explain: bool, version: Version) -> None:

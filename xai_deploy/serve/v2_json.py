@@ -12,7 +12,7 @@ import numpy as np
 from .json_text import dumps, loads
 from .pictures import KINDS, from_base64
 from .refusals import BAD_REQUEST, Refusal
-from .v2 import ANSWER, Tensor, from_bytes, shaped
+from .v2 import ANSWER, Tensor, asked_for, from_bytes, shaped
 
 LENGTH = "inference-header-content-length"
 """The header that says how many bytes of the body are JSON."""
@@ -54,8 +54,9 @@ class Request:
         names = [one.get("name") for one in asked or ()]
         if any(not isinstance(name, str) for name in names) or len(set(names)) != len(names):
             raise Refusal(BAD_REQUEST, 'outputs is a list of {"name": ...}, each once')
-        self.outputs = names or None
-        self._binary = {one["name"]: _object(one, "parameters").get("binary_data") for one in asked or ()}
+        own = {one["name"]: _object(one, "parameters") for one in asked or ()}
+        self.outputs = [asked_for(name, parameters) for name, parameters in own.items()] or None
+        self._binary = {name: parameters.get("binary_data") for name, parameters in own.items()}
 
     def _tensor(self, written: Any) -> Tensor:
         if not isinstance(written, dict) or not isinstance(written.get("name"), str):

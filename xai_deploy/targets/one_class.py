@@ -19,6 +19,12 @@ _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 _NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
 _MARKED = re.compile(r"[@#:]|^box", re.IGNORECASE)  # what looks like a detection
+_GIVES = {
+    "classes": "a score for each class",
+    "vector": "numbers",
+    "dense": "scores at each position",
+    "rows": "detections",
+}
 _DETECTIONS = ("box 0", "CLASS#1", "@x,y,width,height", "box 0:left")
 
 
@@ -89,14 +95,12 @@ def class_index(written: object, space: ScoreSpace) -> int:
             )
         return int(written)
     if isinstance(written, TargetValue) and written.needs:
-        gives = {
-            "classes": "a score for each class",
-            "vector": "numbers",
-            "dense": "scores at each position",
-            "rows": "detections",
-        }[space.kind]
         raise TargetError(
-            f"{type(written).__name__} needs a network that gives {written.needs}; this one gives {gives}"
+            f"{type(written).__name__} needs a network that gives {written.needs}; this one gives {_GIVES[space.kind]}"
+        )
+    if isinstance(written, np.ndarray):
+        raise TargetError(
+            f"weights need a network that gives a score for each class; this one gives {_GIVES[space.kind]}"
         )
     if not isinstance(written, str):
         raise TargetError(f"a target is a class index or a label, not {written!r}")

@@ -180,7 +180,7 @@ def test_records(serve: Serve, tmp_path: Path) -> None:
         ({"part": ["left"]}, "a detection's part is one of"),
         ({"class": [1], "number": 0}, "the class of a detection is an index or a label"),
         ({"class": 1, "where": [1, 2, 3, 4]}, "a target of a detector is a detection"),
-        ([1.0, 2.0, 3.0], "class"),
+        ([1.0, 2.0, 3.0], "weights need a network that gives a score for each class; this one gives detections"),
         ("car", "this bundle has no labels"),
     ],
     ids=str,

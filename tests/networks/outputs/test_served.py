@@ -135,6 +135,11 @@ def test_no_file_is_read(serve: Serve, name: str, target: Any) -> None:
         ("dense", {"class": 1, "where": []}, "a region is"),
         ("dense", {"class": 1, "where": [1, 2]}, "a region is"),
         ("dense", {"class": 1, "where": [900, 900, 5, 5]}, "lies outside the image"),
+        (
+            "dense",
+            [0, 1, 0, 0, 0],
+            "weights need a network that gives a score for each class; this one gives scores at each",
+        ),
         ("dense", {"class": [1], "where": "all"}, "the class of a region is an index or a label"),
         ("embedding", {"like": 3}, "a reference is"),
         ("embedding", {"like": [1, 2]}, "an embedding of this network is floats"),

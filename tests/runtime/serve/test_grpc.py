@@ -234,6 +234,14 @@ def test_what_is_no_message(name: str, speak: Callable[..., Speaking], caplog: p
     assert not caplog.records
 
 
+def test_an_output_in_a_form_that_is_not_given(speak: Callable[..., Speaking]) -> None:
+    one = speak()
+    client = triton.InferenceServerClient(one.where)
+    with pytest.raises(triton.InferenceServerException, match="scores: this server gives no classification"):
+        client.infer("net", [tensor()], outputs=[triton.InferRequestedOutput("scores", class_count=3)])
+    client.close()
+
+
 def test_a_bug_is_one_line(speak: Callable[..., Speaking], monkeypatch: pytest.MonkeyPatch) -> None:
     one = speak()
     monkeypatch.setattr(one.running.service.models, "enter", lambda *_: 1 / 0)

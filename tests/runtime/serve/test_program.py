@@ -135,6 +135,35 @@ def test_a_bundle_is_replaced_while_requests_run(program: Program, tmp_path: Pat
     assert labels & set(tiny.LABELS), "the old one did before"
 
 
+def test_a_client_that_closes_its_half_is_answered(program: Program) -> None:
+    """After its request, alone or behind another one; in the middle of one there is nothing to answer."""
+    request = f"POST /v1/models/net:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
+    for sent, answers in ((request, 1), (2 * request, 2), (request[:-1], 0), (request + request[:30], 1)):
+        with socket.create_connection(("127.0.0.1", program.port), timeout=60) as client:
+            client.sendall(sent)
+            if sent == request + request[:30]:  # the answer is there before the half is closed
+                assert client.recv(100)
+            client.shutdown(socket.SHUT_WR)
+            began, told = time.monotonic(), b""
+            while part := client.recv(65536):
+                told += part
+        assert time.monotonic() - began < 20, "the server closes the connection when it has answered"
+        if sent != request + request[:30]:
+            assert told.count(b"HTTP/1.1 200 OK") == answers
+
+
+def test_who_sends_too_much_is_told(program: Program) -> None:
+    """A client that has sent all of its body before it listens gets the answer; one that asks first sends nothing."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)) as connection:
+        connection.request("POST", "/v1/models/net:predict", b" " * (40 << 20))
+        reply = connection.getresponse()
+        assert (reply.status, b"larger than 16777216 bytes" in reply.read()) == (413, True)
+    head = "POST /v1/models/net:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 40000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", program.port), timeout=60) as client:
+        client.sendall(head.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
+
+
 def test_grpc(program: Program) -> None:
     """Raw contents and contents one by one; the map that REST gives; refusals. The messages are tritonclient's own."""
     grpc = pytest.importorskip("grpc")

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xai_deploy.serve.refusals import Refusal
+
 from .. import tiny
 from .conftest import Start
 from .test_v1 import X, b64, png
@@ -140,6 +142,16 @@ V2: list[tuple[Any, int, str]] = [
         "ask V1 (:explain) for 2 at a time",
     ),
     ({"inputs": [tensor(X)], "parameters": {"explain": True, "timeout": "x"}}, 400, "a number of microseconds"),
+    (
+        {"inputs": [tensor(X)], "parameters": {"timeout": -1}},
+        400,
+        "timeout is a number of microseconds above 0, not '-1'",
+    ),
+    (
+        {"inputs": [tensor(X)], "outputs": [{"name": "scores", "parameters": {"classification": 3}}]},
+        400,
+        "scores: this server gives no classification; ask for the output as it is",
+    ),
     ({"inputs": [tensor(X)], "parameters": {"explain": True, "target": "{"}}, 400, "is no JSON, and no label"),
 ]
 
@@ -220,6 +232,13 @@ def test_bodies_are_bounded(start: Start, tmp_path: Path) -> None:
     assert reply.status_code == 413
     file, _ = png(tmp_path)
     assert running.client.post("/v1/models/net:predict", content=file).status_code == 200
+
+
+def test_long_lines_keep_their_ends() -> None:
+    line = Refusal(400, "label '" + "a" * 5000 + "': give a class").line
+    assert len(line) == 1000
+    assert line.startswith("label 'aaa")
+    assert line.endswith("aaa': give a class")
 
 
 def test_places(start: Start) -> None:

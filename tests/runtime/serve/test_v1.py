@@ -108,6 +108,7 @@ def test_encodings(start: Start, tmp_path: Any) -> None:
     [
         (None, 1),
         (2, 1),
+        ("2", 1),
         ("beagle", 1),
         ("tabby cat vs beagle", 1),
         ("not beagle", 1),
@@ -124,7 +125,7 @@ def test_targets_of_a_classifier(start: Start, target: Any, titles: int) -> None
 
     running = start()
     told = running.explain([X[0].tolist()], method="grad-cam", target=target)
-    python: Any = target
+    python: Any = 2 if target == "2" else target
     if isinstance(target, list):
         python = np.array(target)
     if isinstance(target, dict):
