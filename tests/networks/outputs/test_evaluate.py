@@ -40,6 +40,7 @@ def evaluated(out: Path, *arguments: str) -> list[dict[str, float]]:
         return [
             {k: float(v) for k, v in row.items() if k not in ("image", "network", "method") and v}
             for row in csv.DictReader(file)
+            if not row["error"]
         ]
 
 

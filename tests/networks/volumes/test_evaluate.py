@@ -166,10 +166,9 @@ def test_a_mask_of_another_shape(resnet: Exported, folder: Path, tmp_path: Path)
     for i, mask in enumerate((np.ones(SIZE, np.uint8), np.full((5, 34, 46), 0.5))):
         np.save(tmp_path / "masks" / f"{i}.npy", mask)
     out, masks = tmp_path / "out", ["--masks", str(tmp_path / "masks")]
-    assert (
-        len(evaluated(out, str(resnet.path), str(folder / "set"), *masks, "-m", "cam", "--metrics", "complexity")) == 1
-    )
+    rows = evaluated(out, str(resnet.path), str(folder / "set"), *masks, "-m", "cam", "--metrics", "complexity")
     reasons = [one["reason"] for one in json.loads((out / "results.json").read_text())["skipped"]]
+    assert [row["error"] for row in rows] == ["", *reasons]
     assert "a mask of shape [5, 17, 23], but" in reasons[0]
     assert "has [5, 34, 46]; give one number for each voxel" in reasons[0]
     assert "holds float64; a mask is whole numbers or booleans" in reasons[1]
