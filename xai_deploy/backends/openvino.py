@@ -19,6 +19,7 @@ from ..errors import BackendNotInstalledError, DeviceError, RuntimeFailure
 from ..foundation import runtimes
 from ..foundation.exact_openvino import compiled, compute_exactly, has_cpu, has_one_thread, needs_fixed_sizes
 from ..foundation.heap import give_back_after_opening
+from ..foundation.shared_constants import SharedConstants
 from .backend import Config, HostTensor, Session, Tensor, backends, one_line, to_host
 
 _PRECISIONS = {"f32": "f32", "f16": "f16", "bf16": "bf16"}
@@ -72,20 +73,32 @@ class OpenVino:
             self._properties["CACHE_DIR"] = str(Path(cache) / "exact")
         self._properties |= config.properties  # last: the user's properties replace those above
         self._one_thread = has_one_thread(self._core, self._properties)
+        # With a cache a graph stays as it was read, because its bytes are the cache's key. Devices have a memory of their own.
+        alone = self._device != "CPU" or "CACHE_DIR" in self._properties
+        self._constants = None if alone else SharedConstants(openvino)
 
     def open(self, model: bytes) -> Session:
         """Open a graph; see `Backend.open`."""
         try:
             network = self._core.read_model(io.BytesIO(model))
+            weights = [] if self._constants is None else self._constants.share(network)
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO can't read the graph: {one_line(error)}") from error
-        return OpenVinoSession(
+        session = OpenVinoSession(
             self._ov, self._core, network, self._device, self._properties, self._one_thread, len(model)
         )
+        session.weights = weights
+        return session
 
 
 class OpenVinoSession:
-    """One graph, compiled when it is first run; each thread has its own infer requests."""
+    """One graph, compiled when it is first run; each thread has its own infer requests.
+
+    Attributes:
+        weights: Tensors that other graphs may share.
+    """
+
+    weights: Sequence[Any] = ()
 
     def __init__(
         self, ov: Any, core: Any, network: Any, device: str, properties: Mapping[str, Any], one_thread: bool, size: int
