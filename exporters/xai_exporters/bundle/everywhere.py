@@ -23,7 +23,7 @@ from ..errors import GraphError, VerificationError
 from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
-from .chosen import all_pinned, worst_choice
+from .chosen import all_pinned, other_choice
 from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
@@ -34,8 +34,6 @@ _DECIDED = 0.1
 adds several times as much."""
 _LARGE = 0.05
 """The part of the largest logit from which on it is measured what rounding alone does to a network of integers."""
-_CHOICE = 1e-3
-"""How much lower, as a share of the largest value, the values are that another runtime's TopK takes at most."""
 _OTHER_MAP = 0.5
 """The part of a map's largest value from which on codes that fall to the other side do not explain a difference."""
 
@@ -119,10 +117,8 @@ def _compare_scores(
     Raises:
         VerificationError: They differ; the message says how, and whether rounding explains it.
     """
-    if (lower := worst_choice(tail)) > _CHOICE:
-        raise VerificationError(
-            f"{runtime} chooses other rows (TopK) than {reference}: values differ by {lower:.1e} of the largest one"
-        )
+    if (other := other_choice(tail)) is not None:
+        raise VerificationError(f"{runtime} chooses other rows (TopK) than {reference}: {other}")
     if (how := how_wrong(tail[LOGITS], first, manifest)) is None:
         return
     apart, moved = float(np.abs(tail[LOGITS].astype(np.float64) - first).max()), moved_by()
@@ -285,6 +281,8 @@ def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
     """As `how_wrong`, for the logits, or for the network's own outputs if a graph gives those (fused graphs do)."""
     if LOGITS in results:
         return how_wrong(results[LOGITS], tail[LOGITS], manifest)
+    if (other := other_choice(results)) is not None:
+        return f"it chooses other rows (TopK) than head and tail: {other}"
     # the noise was measured on the logits; for other outputs it says nothing
     flat = replace(manifest, extensions={n: text for n, text in manifest.extensions.items() if n != NOISE})
     for output in manifest.outputs:

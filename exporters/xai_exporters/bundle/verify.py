@@ -40,7 +40,7 @@ from ..graph.measure import OnnxFile, open_session, run, run_single, run_taken
 from ..sources import TrainedNetwork
 from ..sources.further import further_of
 from .beside import Arrays, asked, beside, forward, network_inputs, noise_images, results_back
-from .chosen import choosing_roles, chosen_names, pinned, with_choices, worst_choice
+from .chosen import choosing_roles, chosen_names, other_choice, pinned, pinned_fused, with_choices, worst_choice
 from .framework import moved_by_rounding, of_sigmoids, relative_difference, verify_framework
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def verify(bundle: Bundle, source: onnx.ModelProto, network: TrainedNetwork) -> 
         _verify_windowed(bundle, between, sessions, tolerance, level)
     for role in manifest.graphs:
         if fused_method(role) is not None:
-            _verify_fused(bundle, role, images, expected, tolerance)
+            _verify_fused(bundle, role, images, expected, chosen, tolerance)
     named = {name: together[tensor] for name, tensor in tensors.items()}
     moved = partial(moved_by_rounding, lambda x, name: parts(x)[1][tensors[name]], images)
     further = further_of(network.proto.graph, network_inputs(manifest, images), spec.name)
@@ -242,9 +242,14 @@ def _verify_windowed(
 
 
 def _verify_fused(
-    bundle: Bundle, role: str, images: NDArray[Any], expected: list[Mapping[str, NDArray[Any]]], tolerance: float
+    bundle: Bundle,
+    role: str,
+    images: NDArray[Any],
+    expected: list[Mapping[str, NDArray[Any]]],
+    chosen: Mapping[str, NDArray[Any]],
+    tolerance: float,
 ) -> None:
-    """Check that a fused graph runs, gives the source's outputs, and gives a map in its range."""
+    """Check that a fused graph runs, gives the source's outputs (with the source's choices), and gives a map in its range."""
     spec, what = bundle.manifest.input, f"the {role} graph"
     session = open_session(bundle.graph(role), what)
     embedded = session.get_modelmeta().custom_metadata_map["xai_preprocess"] == "embedded"
@@ -259,6 +264,11 @@ def _verify_fused(
     top = 255 if saliency.dtype == np.uint8 else 1
     if not (np.isfinite(saliency).all() and 0 <= saliency.min() <= saliency.max() <= top):
         raise VerificationError(f"{what} gives no map between 0 and {top} on noise images; please report it")
+    if chosen and not embedded and (model := pinned_fused(bundle.graph(role), bundle.manifest)) is not None:
+        follows = run_taken(open_session(model, what), {**feeds, **chosen}, what)
+        if (other := other_choice(follows)) is not None:
+            raise VerificationError(f"{what} chooses other rows (TopK) than the source: {other}; please report it")
+        results = {name: follows[name] for name in results}
     for name, got in results.items() if not embedded else ():
         difference = relative_difference(got, np.concatenate([e[name] for e in expected]), name)
         if difference > tolerance:

@@ -68,11 +68,18 @@ def _taken(value: ir.Value) -> set[ir.Value]:
     return taken
 
 
+def _joins(clean: CleanGraph, node: ir.Node, size: Size) -> bool:
+    """Whether an operator puts several maps of a size together."""
+    grids = {value: is_feature_map(clean, value) for value in data_inputs(node)}
+    return sum(grid is not None and grid.shape[1:] == size for grid in grids.values()) > 1
+
+
 def _common(clean: CleanGraph, size: Size, taken: set[ir.Value]) -> ir.Value | None:
     """The last map of a size that reaches all of some tensors; None if there is none.
 
     It is an activation function's result, unless a linear layer of that size follows: a pyramid's maps (FPN) often are plain
-    results of convolutions, and the last activation function before them belongs to the backbone.
+    results of convolutions, and the last activation function before them belongs to the backbone. Nor is it one of several maps
+    that are put together afterwards: the levels of RT-DETR end in an Add of two branches, and the head reads both.
     """
     leading = set.intersection(*(ancestors([value]) for value in taken)) if taken else set()
     activated = last = None
@@ -86,6 +93,6 @@ def _common(clean: CleanGraph, size: Size, taken: set[ir.Value]) -> ir.Value | N
             last = value
             if node.op_type in ACTIVATIONS:
                 activated = value
-            elif node.op_type in _LINEAR:
+            elif node.op_type in _LINEAR or _joins(clean, node, size):
                 activated = None
     return last if activated is None else activated

@@ -12,12 +12,15 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from xai_exporters import Request, export
-from xai_exporters.bundle.chosen import pinned, worst_choice
+from xai_exporters.bundle.beside import noise_images
+from xai_exporters.bundle.chosen import other_choice, pinned, pinned_fused, worst_choice
+from xai_exporters.bundle.everywhere import check_everywhere
 from xai_exporters.cut.chosen import give
 from xai_exporters.graph.writing import make_model, to_bytes
 
-from xai_deploy import Explainer
+from xai_deploy import Bundle, Explainer
 from xai_deploy.errors import NotApplicableError
 
 from ...exporters.running import both_ways
@@ -139,6 +142,73 @@ def test_choices_are_as_good_as_ones_own(places: list[int], apart: float) -> Non
     results = dict(zip(names, session.run(None, given), strict=True))
     np.testing.assert_array_equal(results["values"], x[:, places])
     assert worst_choice(results) == apart
+
+
+@pytest.fixture(scope="module")
+def fused(own: Made, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The detector with a fused graph, which chooses by itself."""
+    path = tmp_path_factory.mktemp("fused") / "net.xai"
+    options = {"preprocess": "none", "decoder": "detr-sigmoid", "roles": ("gradient",), "fuse": ("layer-cam",)}
+    return Bundle.open(export(Request(own.source, output_path=path, **options)).path)  # type: ignore[arg-type]
+
+
+def test_a_fused_graph_is_compared_with_the_same_choice(fused: Bundle) -> None:
+    """With the tail's places it gives the tail's outputs, and it says when its own choice is better than the one it was given."""
+    manifest, x = fused.manifest, noise_images(fused.manifest.input, 3)
+    run = {role: onnxruntime.InferenceSession(fused.graph(role)).run for role in ("head", "tail")}
+    between = dict(zip([p.name for p in manifest.graphs["head"].gives], run["head"](None, {"image": x}), strict=True))
+    taken = {p.name: between.get(p.name, x) for p in manifest.graphs["tail"].takes if p.name != "where"}
+    names = [p.name for p in manifest.graphs["tail"].gives]
+    tail = dict(zip(names, run["tail"](None, {**taken, "where": np.full((3, 1, 6), 1 / 6, np.float32)}), strict=True))
+    pins = pinned_fused(fused.graph("fused-layer-cam"), manifest)
+    assert pins is not None
+    session = onnxruntime.InferenceSession(pins)
+    asked = {"image": x, "target": np.full(3, -1), "row": np.zeros(3, np.int64)}
+    [name] = [name for name in tail if name.startswith("choice/")]
+    places = tail[name]
+    for order, good in ((places, True), (places[:, ::-1], False), ((places + 1) % 24, False)):
+        given = {**asked, name: np.ascontiguousarray(order)}
+        results = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
+        assert (other_choice(results) is None) is good
+        if good:
+            for output in manifest.outputs:
+                np.testing.assert_allclose(results[output.name], tail[output.tensor], rtol=1e-4, atol=1e-5)
+
+
+def changed(model: onnx.ModelProto, operator: str, name: str, weight: NDArray[np.float32]) -> None:
+    """Put an operator with a weight behind a tensor: all that read it read the result; an output keeps its name."""
+    for node in model.graph.node:
+        node.input[:] = [f"{name}/changed" if one == name and node.op_type == "TopK" else one for one in node.input]
+    given, result = name, f"{name}/changed"
+    if name in [output.name for output in model.graph.output]:
+        given, result = f"{name}/right", name
+        [node] = [node for node in model.graph.node if name in node.output]
+        node.output[list(node.output).index(name)] = given
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, f"{name}/weight"))
+    made = onnx.helper.make_node(operator, [given, f"{name}/weight"], [result])
+    nodes = list(model.graph.node)
+    at = next(i for i, node in enumerate(nodes) if given in node.output)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes[: at + 1], made, *nodes[at + 1 :]])
+
+
+def test_the_order_of_equals_is_no_fault_and_other_rows_are(own: Made, fused: Bundle) -> None:
+    """Ranks that rounding moves put equal positions in another order: not refused. Boxes that are off by a tenth: refused."""
+    manifest, x = fused.manifest, own.images
+    contents: dict[str, bytes] = {graph.file: fused.graph(role) for role, graph in manifest.graphs.items()}
+    file = manifest.graphs["fused-layer-cam"].file
+    model = onnx.load_from_string(contents[file])
+    [topk] = [node for node in model.graph.node if node.op_type == "TopK"]
+    changed(model, "Add", topk.input[0], np.arange(24, dtype=np.float32) * np.float32(1e-5))
+    session = [onnxruntime.InferenceSession(one) for one in (contents[file], model.SerializeToString())]
+    asked = {"image": x, "target": np.full(3, -1), "row": np.zeros(3, np.int64)}
+    before, after = (one.run(None, asked) for one in session)
+    assert np.abs(before[0] - after[0]).max() > 0.01  # rows of other positions
+    assert not check_everywhere({**contents, file: model.SerializeToString()}, manifest, x).wrong
+    boxes = model.graph.output[1].name
+    changed(model, "Mul", boxes, np.full(1, 1.1, np.float32))
+    said = check_everywhere({**contents, file: model.SerializeToString()}, manifest, x).wrong["fused-layer-cam"]
+    assert f"{boxes!r}: its" in said
 
 
 def test_what_was_chosen_is_an_output(own: Made, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,44 @@ def test_a_pyramid_without_activation_functions() -> None:
     graph = graph_of(Fpn())
     levels = detector_layers(graph, find_scores(graph, None))
     assert [graph.shapes.per_image(value.name) for value in levels] == [(10, 4, 6), (10, 8, 12)]
+
+
+TOGETHER: dict[str, Callable[..., torch.Tensor]] = {
+    "Add": torch.add,
+    "Mul": torch.mul,
+    "Concat": lambda a, b: torch.cat([a, b], 1),
+}
+
+
+class Branches(nets.YoloV8):
+    """Each level is put together from two activated branches, as RT-DETR's are (`RepC3`)."""
+
+    def __init__(self, together: str) -> None:
+        super().__init__()
+        self.together = together
+        self.left = nn.ModuleList(nets.conv(k, k) for k in (12, 16))
+        self.right = nn.ModuleList(nets.conv(k, k) for k in (12, 16))
+        if together == "Concat":
+            self.score = nn.ModuleList(nn.Conv2d(2 * k, self.scores, 1) for k in (12, 16))
+            self.box = nn.ModuleList(nn.Conv2d(2 * k, self.boxes, 1) for k in (12, 16))
+
+    def raw(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Heads`."""
+        maps = []
+        for level, left, right in zip(self.body(x), self.left, self.right, strict=True):
+            one, other = left(level), right(level)
+            maps.append(TOGETHER[self.together](one, other))
+        scores = torch.cat([net(m).flatten(2) for net, m in zip(self.score, maps, strict=True)], 2)
+        return scores, torch.cat([net(m).flatten(2) for net, m in zip(self.box, maps, strict=True)], 2)
+
+
+@pytest.mark.parametrize("together", TOGETHER)
+def test_a_level_put_together_from_branches(together: str) -> None:
+    """The head reads both branches, so the cut is behind both: the last activation function belongs to one of them."""
+    graph = graph_of(Branches(together))
+    levels = detector_layers(graph, find_scores(graph, None))
+    assert [node.op_type for value in levels if (node := value.producer()) is not None] == [together] * 2
+    assert [graph.shapes.dims(value)[2:] for value in levels] == [(8, 12), (4, 6)]
 
 
 class Plain(nn.Module):
