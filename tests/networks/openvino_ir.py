@@ -269,7 +269,7 @@ def measured(name: str, path: Path, x: NDArray[Any]) -> Quantised:
     with tempfile.TemporaryDirectory() as name_:
         folder = Path(name_)
         child.save_inputs([(False, x[:3])], folder)
-        child._unround(core.read_model(path), folder, 1 << 32, None)
+        child._unround(core.read_model(path), folder, 1 << 32, {})
         session = open_session((folder / child.MODEL).read_bytes(), "without rounding")
         plain = np.concatenate([next(iter(run_single(session, image[None]).values())) for image in x[:3]])
         unrounded = distance(plain, np.load(folder / child.OUTPUTS)["0"])

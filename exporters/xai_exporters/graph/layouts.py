@@ -21,7 +21,7 @@ InputLayout = Literal["NCHW", "NHWC", "NCDHW", "NDHWC", "NDCHW"]
 
 _CHANNELS_FIRST = {
     "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool", "AveragePool",
-    "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "LRN", "DepthToSpace", "SpaceToDepth", "Resize",
+    "GlobalAveragePool", "GlobalMaxPool", "LpPool", "GlobalLpPool", "LRN", "DepthToSpace", "SpaceToDepth",
 }  # fmt: skip
 _ELEMENTWISE = {
     "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Mish",
@@ -117,12 +117,14 @@ def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
             layout = _read_as(node, position, rank)
             if layout is not None:
                 return layout
-            if node.op_type in _ELEMENTWISE:
+            if node.op_type in _ELEMENTWISE or node.op_type == "Resize":
                 pending.extend(node.outputs)
     current = value  # no consumer shows it: go back along the first data inputs
     while (producer := current.producer()) is not None:
         if producer.op_type in _CHANNELS_FIRST:
             return first
+        if producer.op_type == "Resize" and (resized := _resized(producer, rank)) is not None:
+            return resized
         if producer.op_type == "LayerNormalization":
             return last
         if producer.op_type == "MatMul":  # of two computed tensors it is attention, which has no channels
@@ -132,7 +134,7 @@ def find_layout(value: ir.Value, rank: int = 4) -> _Ordered | None:
             perm = tuple(attribute(producer, "perm", []))  # the layout of the Transpose's result
             return {_TO_FIRST[rank]: first, _TO_LAST[rank]: last}.get(perm)
         inputs = data_inputs(producer)
-        if producer.op_type not in _ELEMENTWISE or not inputs:
+        if (producer.op_type not in _ELEMENTWISE and producer.op_type != "Resize") or not inputs:
             return None
         current = inputs[0]
     return None
@@ -143,6 +145,8 @@ def _read_as(node: ir.Node, position: int, rank: int) -> _Ordered | None:
     first, last = channel_layouts(rank)
     if node.op_type in _CHANNELS_FIRST and position == 0:
         return first
+    if node.op_type == "Resize" and position == 0:
+        return _resized(node, rank)
     if node.op_type == "LayerNormalization":
         return last if attribute(node, "axis", -1) in (-1, rank - 1) else None
     if node.op_type == "MatMul" and position == 0 and constant_of(node.inputs[1]) is not None:
@@ -153,6 +157,23 @@ def _read_as(node: ir.Node, position: int, rank: int) -> _Ordered | None:
         axes = reduced_axes(node, rank)
         return first if axes == tuple(range(2, rank)) else last if axes == tuple(range(1, rank - 1)) else None
     return None
+
+
+def _resized(node: ir.Node, rank: int) -> _Ordered | None:
+    """The layout that a Resize shows: it leaves the channels as they are. None if they could be first or last."""
+    first, last = channel_layouts(rank)
+    scales, sizes = (constant_of(node.inputs[i]) if i < len(node.inputs) else None for i in (2, 3))
+    axes = [axis % rank for axis in attribute(node, "axes", range(rank))]
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    if scales is not None and scales.size:
+        factors = dict(zip(axes, scales.tolist(), strict=False))
+        kept = {axis for axis in range(1, rank) if factors.get(axis, 1) == 1}
+    elif sizes is not None and before is not None:
+        wanted = dict(zip(axes, sizes.tolist(), strict=False))
+        kept = {axis for axis in range(1, rank) if wanted.get(axis, before[axis]) == before[axis]}
+    else:
+        return first
+    return {(True, False): first, (False, True): last}.get((1 in kept, rank - 1 in kept))
 
 
 def reduced_axes(node: ir.Node, rank: int = 4) -> tuple[int, ...] | None:

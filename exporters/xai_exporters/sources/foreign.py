@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 import zipfile
 from pathlib import Path
 
 from .source_file import SourceFile
 
-_KERAS = "load it in Keras, save it with model.export('folder'), and name that folder"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LAYERS = b"model_config"
+"""The attribute of an HDF5 file in which Keras keeps a network's layers; a file of weights has none."""
+_SEARCHED = 1 << 24  # bytes of a file: Keras writes its attributes first
 _PIR = "a PaddlePaddle program in PIR's form (JSON); save it as .pdmodel (FLAGS_enable_pir_api=0), or convert it with paddle2onnx"
 _TRAINING = "export the network to ONNX from the framework it was trained in"
 
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _KERAS),
     (b"GGUF", "a GGUF file (llama.cpp)", f"such files hold only weights; {_TRAINING}"),
     (b"7767517", "ncnn's .param file", _TRAINING),
     (b"ptrt", "a TensorRT engine", f"it is built for one GPU and can't be read back; {_TRAINING}"),
@@ -49,6 +52,8 @@ def describe(file: SourceFile) -> str | None:
     for start, what, advice in _STARTS:
         if head.startswith(start):
             return f"{what}; {advice}"
+    if head.startswith(_HDF5):
+        return _hdf5(file.path)
     if head[8:12] in (b"WEBP", b"avif", b"heic", b"mif1"):
         return "an image; name the network; images are for xai-explain"
     if head[4:8] == b"ORTM":  # a FlatBuffers file has its identifier after the root's offset
@@ -80,11 +85,27 @@ def _archive(path: Path) -> str | None:
     except Exception:  # zipfile lets every error that the damage causes through
         return None
     if {"config.json", "model.weights.h5"} <= names or any(name.endswith("model.weights.h5") for name in names):
-        return f"a Keras model; {_KERAS}"
+        return f"a Keras model; {_keras(path)}"
     models = sorted(n for n in names if n.endswith((".onnx", ".pt", ".pth", ".safetensors", ".tflite", ".pb")))
     if models:
         return f"a zip archive with {models[0]!r} in it; unpack it, and name the network"
     return None
+
+
+def _hdf5(path: Path) -> str:
+    with open(path, "rb") as stream:
+        if _LAYERS in stream.read(_SEARCHED):
+            return f"a Keras model (HDF5); {_keras(path)}"
+    return (
+        "an HDF5 file without a network, such as Keras' weights; build the network in Keras, load them, save it with "
+        "model.save('net.keras'), and convert that: python -m tf2onnx.convert --keras net.keras --output net.onnx"
+    )
+
+
+def _keras(path: Path) -> str:
+    """What a user types where Keras is installed."""
+    line = f"python -m tf2onnx.convert --keras {shlex.quote(path.name)} --output {shlex.quote(path.stem)}.onnx"
+    return f"convert it with tf2onnx: {line}, and name that file"
 
 
 def _text(head: bytes) -> str | None:

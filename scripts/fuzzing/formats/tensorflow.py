@@ -13,9 +13,9 @@ from .wire import field, fields
 _FLOAT, _INT32 = 1, 3
 
 
-def graph(net: Net, last: str = "Softmax") -> bytes:
-    """A GraphDef; the last operator's type may be another one."""
-    return fields(1, [_image(net), *_nodes(net, last)]) + field(4, field(1, 1395))
+def graph(net: Net, last: str = "Softmax", image: bool = True) -> bytes:
+    """A GraphDef; the last operator's type may be another one, and the image may be missing."""
+    return fields(1, [*([_image(net)] if image else []), *_nodes(net, last)]) + field(4, field(1, 1395))
 
 
 def calling(net: Net) -> bytes:

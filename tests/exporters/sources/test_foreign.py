@@ -43,13 +43,18 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "ORT": ("net.ort", b"\x1c\0\0\0ORTM" + bytes(60), "ORT format"),
     "HDF5": (
         "net.h5",
+        b"\x89HDF\r\n\x1a\n" + bytes(60) + b"model_config",
+        "a Keras model .HDF5.; convert it with tf2onnx: python -m tf2onnx.convert --keras net.h5 --output net.onnx, and name",
+    ),
+    "weights of Keras": (
+        "net.weights.h5",
         b"\x89HDF\r\n\x1a\n" + bytes(60),
-        "an HDF5 file .Keras.; load it in Keras, save it with model.export",
+        "an HDF5 file without a network, such as Keras' weights; build the network in Keras, load them, save it",
     ),
     "Keras": (
-        "net.keras",
+        "my net.keras",
         zipped("config.json", "metadata.json", "model.weights.h5"),
-        "a Keras model; load it in Keras, save it with model.export",
+        "a Keras model; convert it with tf2onnx: python -m tf2onnx.convert --keras 'my net.keras' --output 'my net'.onnx, and",
     ),
     "zip": ("net.zip", zipped("folder/readme.txt", "net.onnx"), "a zip archive with 'net.onnx' in it; unpack it"),
     "gzip": ("net.onnx.gz", b"\x1f\x8b\x08" + bytes(60), "a gzip archive; unpack it"),

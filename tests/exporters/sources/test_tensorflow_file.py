@@ -124,6 +124,24 @@ def test_an_operator_that_openvino_does_not_know(tmp_path: Path) -> None:
     assert "the node 'scores' (Mine): OpenVINO's reader knows no operator of this type" in refusal(tmp_path / "net.pb")
 
 
+def test_draws(tmp_path: Path) -> None:
+    """Keras 3 leaves its augmentation (RandomFlip) in what model.export saves: it flips at random."""
+    (tmp_path / "net.pb").write_bytes(tensorflow.graph(NET, last="StatelessRandomGetKeyCounter"))
+    message = "the node 'scores' (StatelessRandomGetKeyCounter): draws random numbers: each run gives other scores"
+    assert message in refusal(tmp_path / "net.pb")
+
+
+def test_an_image_of_unknown_dimensions(tmp_path: Path) -> None:
+    """A placeholder without a shape; TensorFlow's images are NHWC."""
+    kind = wire.field(5, wire.field(1, "dtype") + wire.field(2, wire.field(6, 1)))
+    shape = wire.field(5, wire.field(1, "shape") + wire.field(2, wire.field(7, wire.field(3, True))))
+    image = wire.field(1, wire.field(1, "image") + wire.field(2, "Placeholder") + kind + shape)
+    (tmp_path / "net.pb").write_bytes(image + tensorflow.graph(NET, image=False))
+    assert "sizes are not known; give the image's size with --input-shape C,H,W" in refusal(tmp_path / "net.pb")
+    network = load_source(Request(tmp_path / "net.pb", input_shape=(3, NET.height, NET.width)))
+    agree(network, images(3), NET.scores(images(3)))
+
+
 def test_a_graph_that_is_not_frozen(tmp_path: Path) -> None:
     variable = wire.field(1, wire.field(1, "w") + wire.field(2, "VarHandleOp"))
     read = wire.field(1, wire.field(1, "r") + wire.field(2, "ReadVariableOp") + wire.field(3, "w"))

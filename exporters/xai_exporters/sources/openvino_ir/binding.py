@@ -1,11 +1,16 @@
-"""The size of the image, where a file leaves it open."""
+"""What the user says of a file's inputs: the size of the image, if the file leaves it open, and numbers."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...errors import GraphError
+from .constants import kind_of, port_name
 
 _MODES = {
     "nearest": ("nearest", False), "linear": ("bilinear", False), "linear_onnx": ("bilinear", False), "cubic": ("bicubic", False),
@@ -15,7 +20,9 @@ _MODES = {
 _STEPS = ("Convert", "Add", "Subtract", "Multiply", "Divide", "Gather", "Transpose")
 
 
-def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]) -> tuple[str, bool] | None:
+def bind(
+    model: Any, shape: list[int] | None, reason: Callable[[Exception], str], last: bool = False
+) -> tuple[str, bool] | None:
     """Give the image its size: OpenVINO then knows the sizes of everything. What does not fit is reported later, as for ONNX.
 
     A graph whose first steps resize images of any size gets the size after the resize, which then changes nothing.
@@ -24,6 +31,7 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
         model: An `openvino.Model`; it is changed.
         shape: (C,H,W) of an image, or (C,D,H,W) of a volume, if the user gives it.
         reason: What an error says, in one line.
+        last: The channels are last in an image whose number of dimensions the file leaves open, too.
 
     Returns:
         Interpolation and antialias of a resize that the size replaces; None if there is none.
@@ -31,6 +39,10 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
     Raises:
         GraphError: The graph does not take images of that size.
     """
+    unknown = [port for port in model.inputs if _rank(port) < 0]
+    if len(unknown) == 1 and shape is not None and all(_rank(port) < 2 for port in model.inputs):
+        _reshape(model, {unknown[0]: [-1, *shape[1:], shape[0]] if last else [-1, *shape]}, shape, reason)
+        return None
     ports = [port for port in model.inputs if _rank(port) in (4, 5)]
     if len(model.inputs) > 1 and shape is not None:
         _bind_all([port for port in ports if not port.get_partial_shape()[1:].is_static], model, shape, reason)
@@ -50,6 +62,34 @@ def bind(model: Any, shape: list[int] | None, reason: Callable[[Exception], str]
     if wanted is not None:
         _reshape(model, [known[0], *wanted], shape, reason)
     return None
+
+
+def numbers(model: Any, given: Sequence[str], reason: Callable[[Exception], str]) -> dict[str, NDArray[Any]]:
+    """The inputs without dimensions that the user gives as numbers, by the names of their nodes: they may decide between branches.
+
+    Args:
+        model: An `openvino.Model`; an input whose number of dimensions is not known gets none.
+        given: NAME=VALUE of inputs.
+        reason: What an error says, in one line.
+
+    Raises:
+        GraphError: An input has to have dimensions.
+    """
+    found = {}
+    for port in model.inputs:
+        name = port_name(port)
+        text = next((text[len(name) + 1 :] for text in given if text.startswith(f"{name}=")), "")
+        with contextlib.suppress(ValueError):  # a file, or none
+            number = float(text)
+            if _rank(port) < 0:
+                try:
+                    model.reshape({port: []})
+                except Exception as error:
+                    raise GraphError(f"its input {name!r} is no single number ({reason(error)})") from None
+            if _rank(port) == 0:
+                kind = kind_of(port.get_element_type(), port.get_node())
+                found[port.get_node().get_name()] = np.array(number).astype(kind)
+    return found
 
 
 def _bind_all(ports: Sequence[Any], model: Any, shape: list[int], reason: Callable[[Exception], str]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
-from .constants import called
+from .constants import called, port_name
 
 _MERGED, _SLICED, _CONCATENATED = "MergedInputDescription", "SliceInputDescription", "ConcatOutputDescription"
 
@@ -54,10 +54,7 @@ def whole(walk: Walk, node: Any) -> list[ir.Value]:
 def _if(walk: Walk, node: Any) -> list[ir.Value]:
     condition = walk.content(node.input_value(0))
     if condition is None:
-        raise GraphError(
-            f"{called(node)}: its condition depends on the image, which has no equal in a bundle; export the network "
-            "with its branches resolved"
-        )
+        raise GraphError(f"{called(node)}: {_undecided(node.input_value(0))}")
     branch = 0 if bool(condition.reshape(-1)[0]) else 1
     body = node.get_function(branch)
     for given in node.get_input_descriptions(branch):
@@ -65,6 +62,23 @@ def _if(walk: Walk, node: Any) -> list[ir.Value]:
     walk.walk(body)
     results = {d.output_index: _result(body, d.body_value_index) for d in node.get_output_descriptions(branch)}
     return [walk.value(results[i]) for i in range(len(results))]
+
+
+def _undecided(condition: Any) -> str:
+    """Why a condition is not known, and what to do: it may depend on inputs that are single numbers, such as a training phase."""
+    pending, seen, inputs = [condition.get_node()], set(), []
+    while pending:
+        node = pending.pop()
+        if node.get_name() not in seen:
+            seen.add(node.get_name())
+            pending += [value.get_node() for value in node.input_values()]
+            inputs += [node.output(0)] if node.get_type_name() == "Parameter" else []
+    ranks = [port.get_partial_shape().rank for port in inputs]
+    if inputs and all(rank.is_dynamic or rank.get_length() == 0 for rank in ranks):
+        names = [port_name(port) for port in inputs]
+        say = " ".join(f"--input {name}=NUMBER" for name in names)
+        return f"its condition depends on {', '.join(map(repr, names))}; give {say}, for a training phase 0"
+    return "its condition depends on the image, which has no equal in a bundle; export the network with its branches resolved"
 
 
 def _loop(walk: Walk, node: Any) -> list[ir.Value]:

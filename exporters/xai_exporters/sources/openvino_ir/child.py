@@ -1,16 +1,16 @@
 """The process that reads a file with OpenVINO: its readers are native parsers, and the file may come from a stranger.
 
-python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
+python -m xai_exporters.sources.openvino_ir.child translate FRONTEND FILE WEIGHTS FOLDER LIMIT C,H,W [INPUT=NUMBER...]
     writes FOLDER/net.onnx and FOLDER/said.json, what the file says of itself; FOLDER/naming is there while
     it looks for the names of nodes, and if it was there before, it does not look
 python -m xai_exporters.sources.openvino_ir.child run FRONTEND FILE WEIGHTS FOLDER
     reads FOLDER/inputs.npz (see `save_inputs`), writes FOLDER/outputs.npz, the outputs by their number, one image at a time; of
     a quantised network of open sizes, these are of its fixed size, and FOLDER/as_read.npz holds those of the open sizes
-python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT [C,H,W]
+python -m xai_exporters.sources.openvino_ir.child unround FRONTEND FILE WEIGHTS FOLDER LIMIT C,H,W [INPUT=NUMBER...]
     of a quantised network: `run` of the graph without its rounding, with its translation, FOLDER/net.onnx; and of each rounding
     alone, FOLDER/roundings.onnx, with roundings_in.npz, roundings_out.npz and roundings_step.npz
 
-A refusal is one line on standard error, and exit status 2.
+C,H,W is empty if the user does not give it. A refusal is one line on standard error, and exit status 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,11 +45,14 @@ BOUND = "XAI_CHILD_BYTES"
 """The environment variable with the bytes of addresses that the process may use."""
 Inputs: TypeAlias = Sequence[tuple[bool, np.ndarray[Any, Any]]]
 """The value of each input, and whether it is the same for all images, without rows."""
+Numbers: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+"""What some inputs are, by the names of their nodes."""
 MODEL, SAID, NAMING = "net.onnx", "said.json", "naming"
 INPUTS, OUTPUTS, AS_READ = "inputs.npz", "outputs.npz", "as_read.npz"
 ROUNDINGS = "roundings.onnx"
 ROUNDINGS_IN, ROUNDINGS_OUT, ROUNDINGS_STEP = "roundings_in.npz", "roundings_out.npz", "roundings_step.npz"
 _LONGEST = 1 << 20  # characters of a text in rt_info
+_CHANNELS_LAST = ("tf", "tflite")  # readers of frameworks whose images are NHWC
 _LOST = re.compile(r"([A-Z][A-Za-z]*_)?\d+")
 
 
@@ -65,11 +68,13 @@ def main(arguments: list[str]) -> int:
         if task == "run":
             _run(model, Path(folder))
         else:
-            shape = [int(n) for n in rest[1].split(",")] if len(rest) > 1 else None
+            shape = [int(n) for n in rest[1].split(",")] if rest[1] else None
+            numbers = binding.numbers(model, rest[2:], reason)
+            resized = binding.bind(model, shape, reason, last=frontend in _CHANNELS_LAST)
             if task == "unround":
-                _unround(model, Path(folder), int(rest[0]), shape)
+                _unround(model, Path(folder), int(rest[0]), numbers)
             else:
-                _translate(model, Path(folder), int(rest[0]), shape, root)
+                _translate(model, Path(folder), int(rest[0]), root, numbers, resized)
     except MemoryError:
         return _refused("needs more memory than a file of its size may")
     except ExportError as error:
@@ -170,18 +175,18 @@ def _rename(model: Any, known: dict[str, str]) -> str:
     return f"{first.pop()}/" if len(first) == 1 else ""
 
 
-def _translate(model: Any, folder: Path, limit: int, shape: list[int] | None, root: str) -> None:
-    resized = binding.bind(model, shape, reason)
+def _translate(
+    model: Any, folder: Path, limit: int, root: str, numbers: Numbers, resized: tuple[str, bool] | None
+) -> None:
     said = _said(model) | {"resized": resized, "layout": binding.layout(model)}
     said["outputs"] = None
-    network = translate(model, limit, root)
+    network = translate(model, limit, root, numbers)
     said["outputs"] = [value.name for value in network.graph.outputs]
     ir.save(network, folder / MODEL)
     (folder / SAID).write_text(json.dumps(said), encoding="utf-8")
 
 
-def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> None:
-    binding.bind(model, shape, reason)
+def _unround(model: Any, folder: Path, limit: int, numbers: Numbers) -> None:
     alone, values, steps = rounding.roundings(model)
     if values:
         ir.save(translate(alone, limit), folder / ROUNDINGS)
@@ -192,7 +197,7 @@ def _unround(model: Any, folder: Path, limit: int, shape: list[int] | None) -> N
         rounding.remove(model)
     except Exception as error:  # OpenVINO's types of errors are not documented
         raise SourceError(f"its rounding can't be taken out ({reason(error)})") from None
-    ir.save(translate(model, limit), folder / MODEL)
+    ir.save(translate(model, limit, numbers=numbers), folder / MODEL)
     _run(model, folder)
 
 
@@ -219,6 +224,9 @@ def _run(model: Any, folder: Path) -> None:
     """
     values = _inputs(folder)
     try:
+        for port, (whole, array) in zip(model.inputs, values, strict=True):
+            if port.get_partial_shape().rank.is_dynamic:  # no runtime takes that
+                model.reshape({port: list(array.shape) if whole else [-1, *array.shape[1:]]})
         if _quantised(model) and model.is_dynamic() and len(model.inputs) == 1:
             _save(_outputs(model, values), folder / AS_READ)
             model.reshape([1, *values[0][1].shape[1:]])

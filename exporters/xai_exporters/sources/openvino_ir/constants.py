@@ -37,6 +37,17 @@ def called(node: Any) -> str:
     return f"the node {node.get_friendly_name()[:_LONGEST]!r} ({node.get_type_name()})"
 
 
+def port_name(port: Any) -> str:
+    """The tensor's name, or else that of the node: for an output, of the one that computes it."""
+    names = sorted(port.get_names())
+    if names:
+        return readable(names[0])
+    node = port.get_node()
+    return readable(
+        (node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name()
+    )
+
+
 def kind_of(element: Any, node: Any = None) -> np.dtype[Any]:
     """The element type in ONNX; the node, if there is one, is for the message.
 

@@ -38,16 +38,14 @@ def load(given: Given, request: Request) -> TrainedNetwork:
 
     Args:
         given: The file.
-        request: The export; its `input_shape` sets sizes that the file leaves open.
+        request: The export; its `input_shape` sets sizes that the file leaves open, its `input` may decide between branches.
 
     Raises:
         SourceError: OpenVINO is not installed or can't read the file, or an operator has no rule.
     """
     if importlib.util.find_spec("openvino") is None:
         raise SourceError(f"{given.shown}: {given.format} is read with OpenVINO; pip install openvino")
-    more = [str(constants_limit(given.size))]
-    if request.input_shape is not None:
-        more.append(",".join(map(str, request.input_shape)))
+    more = [str(constants_limit(given.size)), ",".join(map(str, request.input_shape or ())), *request.input]
     with tempfile.TemporaryDirectory(prefix="xai-ir-") as name:
         folder = Path(name)
         _translate(given, folder, more)

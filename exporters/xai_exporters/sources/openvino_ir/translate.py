@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from ...graph.emit import Emitter, Ops, unique
 from ...graph.writing import IR_VERSION
 from ...passes.opset import OPSET
 from ...passes.supported import CHANCE
+from . import chance, dilated
 from .bodies import whole
-from .constants import Constants, called, foldable, kind_of, known_sizes, readable
+from .constants import Constants, called, foldable, kind_of, known_sizes, port_name, readable
 from .layer import RULES, Layer, rules
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter to ONNX keeps module paths
@@ -25,18 +28,21 @@ _STATES = ("ReadValue", "Assign")
 _RANDOM = ("RandomUniform", "Multinomial")
 
 
-def translate(model: Any, limit: int, root: str = "") -> ir.Model:
+def translate(
+    model: Any, limit: int, root: str = "", numbers: Mapping[str, NDArray[Any]] = MappingProxyType({})
+) -> ir.Model:
     """An OpenVINO model as ONNX.
 
     Args:
         model: An `openvino.Model`.
         limit: The largest number of bytes that its constants may take.
         root: The beginning of all of TensorFlow's names, which no layer's path holds.
+        numbers: What some inputs are, by the names of their nodes; they stay inputs, which nothing reads.
 
     Raises:
         GraphError: An operator has no rule, or none for this case; names the node.
     """
-    return _Translation(limit, root).run(model)
+    return _Translation(limit, root).run(model, numbers)
 
 
 class _Translation:
@@ -57,10 +63,13 @@ class _Translation:
         walk.graph, walk.emit, walk.values = graph, Emitter(graph, f"inner/{graph.name}"), dict(self.values)
         return walk
 
-    def run(self, model: Any) -> ir.Model:
+    def run(self, model: Any, numbers: Mapping[str, NDArray[Any]]) -> ir.Model:
         for port in model.inputs:
             self._parameter(port)
-        outputs = [(port, unique(_port_name(port), self.names)) for port in model.outputs]
+            if port.get_node().get_name() in numbers:
+                del self.values[port.get_node().get_name(), 0]
+                self.put(port, numbers[port.get_node().get_name()])
+        outputs = [(port, unique(port_name(port), self.names)) for port in model.outputs]
         self.walk(model)
         for port, name in outputs:
             self._output(self.value(port.get_node().input_value(0)), name, port)
@@ -68,6 +77,8 @@ class _Translation:
 
     def walk(self, model: Any) -> None:
         """Translate a graph's nodes."""
+        dilated.merge(model, self.content)
+        chance.settle(model, self.content)
         for node in model.get_ordered_ops():
             if self._is_fixed(node):
                 self.fixed.add(node.get_name())
@@ -87,7 +98,7 @@ class _Translation:
         return self.constants.array(output)
 
     def _parameter(self, port: Any) -> None:
-        value = ir.Value(name=unique(_port_name(port), self.names))
+        value = ir.Value(name=unique(port_name(port), self.names))
         _describe(value, port, "input")
         self.graph.inputs.append(value)
         self.values[port.get_node().get_name(), 0] = value
@@ -168,22 +179,12 @@ def _describe(value: ir.Value, port: Any, what: str) -> None:
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:
         raise GraphError(
-            f"the number of dimensions of the {what} {value.name!r} is not known; give the model a fixed shape: "
+            f"the number of dimensions of the {what} {value.name!r} is not known; give the image's size with "
+            "--input-shape C,H,W, or the model a fixed shape: "
             "model.reshape([1, 3, 224, 224])"
         )
     value.type = ir.TensorType(ir.DataType.from_numpy(kind_of(port.get_element_type(), port.get_node())))
     value.shape = ir.Shape([d.get_length() if d.is_static else f"{value.name}_{i}" for i, d in enumerate(shape)])
-
-
-def _port_name(port: Any) -> str:
-    """The tensor's name, or else that of the node: for an output, of the one that computes it."""
-    names = sorted(port.get_names())
-    if names:
-        return readable(names[0])
-    node = port.get_node()
-    return readable(
-        (node if node.get_type_name() == "Parameter" else node.input_value(0).get_node()).get_friendly_name()
-    )
 
 
 def _scopes(name: str, root: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ...passes.supported import CHANCE
 from ..tflite.model import TFLite
 
 _UNKNOWN = re.compile(
@@ -35,8 +36,11 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
     if unknown is not None:
         kind = next(group for group in unknown.groups() if group)
         node = _node(kind, frontend, Path(file))
+        shown = f"the node {node!r} ({kind})" if node else f"a node ({kind})"
+        if "Random" in kind:
+            return f"{shown}: {CHANCE}"
         return (
-            f"{f'the node {node!r} ({kind})' if node else f'a node ({kind})'}: OpenVINO's reader knows no operator of this type; "
+            f"{shown}: OpenVINO's reader knows no operator of this type; "
             "export the network without it, or to ONNX from the framework it was trained in"
         )
     if frontend == "paddle" and _BRANCH in str(error):

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from xai_exporters.errors import GraphError
+from xai_exporters import Request
+from xai_exporters.errors import GraphError, SourceError
 from xai_exporters.passes.control_flow import resolve_control_flow
+from xai_exporters.passes.network_inputs import build_in, constants_of
+from xai_exporters.sources import load_source
 from xai_exporters.sources.openvino_ir.translate import translate
 
 from xai_deploy.foundation import runtimes
@@ -112,3 +115,35 @@ def test_steps_that_overlap(tmp_path: Path) -> None:
 
     with pytest.raises(GraphError, match=r"^the node '.*' \(TensorIterator\): takes 2 positions with a stride of -2"):
         translate(ov.Core().read_model(saved(tmp_path, overlapping, 1)), 1 << 30)
+
+
+def phase(folder: Path, kind: Any) -> Path:
+    """A network with a training phase as a further input, without dimensions or with none that the file states."""
+    x = o.parameter([-1, *SHAPE], np.float32, name="x")
+    training = o.parameter([] if kind == np.bool_ else ov.PartialShape.dynamic(), kind, name="training")
+    condition = o.convert(training, "boolean") if kind != np.bool_ else training
+    node = o.if_op(condition.output(0))
+    for set_body, function in ((node.set_then_body, o.exp), (node.set_else_body, o.relu)):
+        inner = o.parameter([-1, *SHAPE], np.float32)
+        set_body(ov.Model([o.result(function(inner))], [inner], "body"))
+    bodies = [node.get_function(i) for i in (0, 1)]
+    node.set_input(x.output(0), *(body.get_parameters()[0] for body in bodies))
+    y = node.set_output(*(body.get_results()[0] for body in bodies))
+    ov.save_model(ov.Model([y], [x, training], "net"), folder / "net.xml")
+    return folder / "net.xml"
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.float32])
+def test_a_phase_that_the_user_gives(kind: Any, tmp_path: Path) -> None:
+    path, x = phase(tmp_path, kind), np.random.default_rng(0).normal(size=(3, *SHAPE)).astype(np.float32)
+    if kind == np.bool_:
+        message = r"\(If\): its condition depends on 'training'; give --input training=NUMBER, for a training phase 0$"
+        with pytest.raises(SourceError, match=message):
+            load_source(Request(path))
+    for number, function in ((0, lambda a: np.maximum(a, 0)), (1, np.exp)):
+        network = load_source(Request(path, input=(f"training={number}",)))
+        assert network.reference is not None
+        assert "If" not in {node.op_type for node in network.proto.graph.node}
+        built = build_in(network.proto, constants_of(network.proto, Request(path, input=(f"training={number}",))))
+        session = runtimes.onnxruntime().InferenceSession(built.SerializeToString())
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], function(x), rtol=0, atol=1e-5)

@@ -41,7 +41,7 @@ def network() -> Any:
 def folder(tmp_path: Path) -> Path:
     """What the child process leaves."""
     child.save_inputs([(False, IMAGES)], tmp_path)
-    child._unround(network(), tmp_path, 1 << 30, None)
+    child._unround(network(), tmp_path, 1 << 30, {})
     return tmp_path
 
 

@@ -42,7 +42,6 @@ CASES: dict[str, Any] = {
     "output padding": lambda x: o.convolution_backprop_data(
         x, floats(3, 4, 3, 3), [2, 2], None, [1, 1], [1, 1], [1, 1], "explicit", [1, 1]
     ),
-    "output shape": lambda x: o.convolution_backprop_data(x, floats(3, 4, 3, 3), [2, 2], ints(12, 15), auto_pad="same_upper"),
     "max pool with dilation": lambda x: o.max_pool(x, [2, 2], [1, 2], [0, 0], [1, 1], [3, 2]).output(0),
     "first max pool": lambda x: o1.max_pool(x, [2, 2], [0, 0], [1, 1], [3, 2]),
     "adaptive average": lambda x: o.adaptive_avg_pool(x, ints(5, 1)),
@@ -228,7 +227,65 @@ for _mode in ("nearest", "linear_onnx"):
     )
 
 
+for _pad, _step, _size in itertools.product(
+    ("explicit", "valid", "same_upper", "same_lower"), (2, 3), ((9, 13), (10, 15), (12, 16), (15, 21))
+):
+    CASES[f"output shape {_pad} {_step} {_size}"] = lambda x, p=_pad, s=_step, n=_size: o.convolution_backprop_data(
+        x, floats(3, 4, 3, 3), [s, s], ints(*n), [1, 0], [0, 0], [1, 1], p
+    )
+
+
+def atrous(x: Any, last: bool, groups: bool) -> Any:
+    """A convolution of dilation 2 and 3 as TensorFlow writes it: padded by (2, 3), to multiples of the block, which are cropped."""
+    place = [0, 2, 3, 1] if last else [0, 1, 2, 3]
+    block, begin, end, crop = (
+        ints(*(axes[i] for i in place)) for axes in ([1, 1, 2, 3], [0, 0, 2, 3], [0, 0, 3, 5], [0, 0, 1, 2])
+    )
+    nothing = ints(0, 0, 0, 0)
+    x = o.space_to_batch(o.transpose(x, ints(*place)), block, begin, end)
+    x = o.transpose(x, ints(0, 3, 1, 2)) if last else x
+    if groups:
+        x = o.group_convolution(x, floats(3, 2, 1, 3, 3), [1, 1], [0, 0], [0, 0], [1, 1])
+    else:
+        x = o.convolution(x, floats(6, 3, 3, 3), [1, 1], [0, 0], [0, 0], [1, 1], "valid")
+    x = o.relu(o.add(o.transpose(x, ints(0, 2, 3, 1)), floats(6))) if last else o.relu(o.add(x, floats(1, 6, 1, 1)))
+    return o.batch_to_space(x, block, nothing, crop)
+
+
+for _last, _groups in itertools.product((False, True), repeat=2):
+    CASES[f"atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g)
+
+
+def dropout(x: Any, keep: float, old: bool = False) -> Any:
+    """TensorFlow's dropout: floor(keep + u) or u >= 1 - keep, for u of [0, 1)."""
+    u = o.random_uniform(o.shape_of(x), f32(0), f32(1), "f32")
+    if old:
+        return o.multiply(o.divide(x, f32(keep)), o.floor(o.add(f32(keep), o.multiply(u, f32(1)))))
+    return o.select(o.greater_equal(u, f32(1 - keep)), o.divide(x, f32(keep)), f32(0))
+
+
+for _old in (False, True):
+    CASES[f"dropout of nothing {_old}"] = lambda x, p=_old: dropout(x, 1, p)
+for _axis in (1, 3):
+    CASES[f"reverse {_axis}"] = lambda x, a=_axis: o.squeeze(
+        o.reverse_sequence(o.unsqueeze(x, ints(0)), ints({1: 3, 3: 7}[a]), 0, a + 1), ints(0)
+    )
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
+    "dropout": (lambda x: dropout(x, 0.75), "draws random numbers"),
+    "dropout of old": (lambda x: dropout(x, 0.75, True), "draws random numbers"),
+    "blocks that stay": (
+        lambda x: o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2), "no rule for operators of this type"
+    ),
+    "blocks that are computed with": (
+        lambda x: o.batch_to_space(
+            o.multiply(o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2), f32(2)),
+            ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2,
+        ),
+        "no rule for operators of this type",
+    ),
+    "reverse": (lambda x: o.reverse_sequence(x, ints(2), 0, 1), "reverses a part of each row"),
     "window in the padding": (
         lambda x: o14.max_pool(x, [3, 2], [1, 1], [1, 1], [1, 0], [2, 3], "ceil").output(0), "windows that lie in the padding"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ....graph.emit import Ops
@@ -67,32 +68,36 @@ def _conv(op: Ops, layer: Layer, weights: ir.Value, kernel: list[int], groups: i
 
 
 def _transposed(op: Ops, layer: Layer, weights: ir.Value, kernel: list[int], groups: int) -> ir.Value:
-    """output = stride (input - 1) + dilation (k - 1) + 1 + output_padding - pads; `same` or a given size decide on the pads."""
+    """output = stride (input - 1) + dilation (k - 1) + 1 + output_padding - pads. If the output's size is given, it decides on the
+    pads: `same_upper` has the odd one at the beginning, `same_lower` at the end, and all others end where the output does."""
     strides, dilations = _ints(layer.attr("strides")), _ints(layer.attr("dilations"))
     extra = _ints(layer.attr("output_padding") or [0] * len(kernel))
     auto = str(layer.attr("auto_pad", "explicit")).lower()
+    begin, end = (
+        [0] * len(kernel) if auto == "valid" else _ints(layer.attr(pads)) for pads in ("pads_begin", "pads_end")
+    )
     if auto.startswith("same") or len(layer) > 2:
-        begin, end = [], []
         sizes = zip(layer.sizes(0, 2), layer.out_sizes(2), kernel, strides, dilations, extra, strict=True)
         for i, (size, out, k, stride, dilation, more) in enumerate(sizes):
             total = stride * (size - 1) + dilation * (k - 1) + 1 + more - out
-            if total < 0:
-                extra[i], total = more - total, 0
-            begin.append(total // 2 if auto != "same_lower" else total - total // 2)
-            end.append(total - begin[-1])
-        pads = begin + end
-    else:
-        pads = [0] * 2 * len(kernel) if auto == "valid" else _ints([*layer.attr("pads_begin"), *layer.attr("pads_end")])
-    return op.ConvTranspose(
+            if auto.startswith("same"):
+                begin[i] = max(total, 0) // 2 if auto == "same_lower" else (max(total, 0) + 1) // 2
+            end[i], extra[i] = max(total - begin[i], 0), more + max(begin[i] - total, 0)
+    most = [
+        max(pair) - 1 for pair in zip(strides, dilations, strict=True)
+    ]  # ConvTranspose takes no larger output_padding
+    rest = [max(e - m, 0) for e, m in zip(extra, most, strict=True)]
+    result = op.ConvTranspose(
         layer.x(),
         weights,
         kernel_shape=kernel,
         strides=strides,
         dilations=dilations,
-        pads=pads,
-        output_padding=extra,
+        pads=begin + end,
+        output_padding=[e - r for e, r in zip(extra, rest, strict=True)],
         group=groups,
     )
+    return op.Pad(result, np.array([0] * (len(kernel) + 4) + rest)) if any(rest) else result
 
 
 def _ints(values: Any) -> list[int]:

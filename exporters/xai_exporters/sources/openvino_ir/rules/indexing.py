@@ -54,6 +54,15 @@ def strided_slice(op: Ops, layer: Layer) -> ir.Value:
     return op.Unsqueeze(x, np.array(new)) if new else x if parts or shrunk else op.Identity(x)
 
 
+@rule("ReverseSequence")
+def reverse_sequence(op: Ops, layer: Layer) -> ir.Value:
+    """The whole of an axis in reverse, as TensorFlow's reader writes ReverseV2."""
+    axis = layer.axis(int(layer.attr("seq_axis")))
+    if set(layer.ints(1, "lengths")) != {layer.dims()[axis]}:
+        raise layer.refuse("reverses a part of each row; only whole rows are known here")
+    return op.Slice(layer.x(), np.array([_END]), np.array([-_END]), np.array([axis]), np.array([-1]))
+
+
 @rule("Slice")
 def sliced(op: Ops, layer: Layer) -> ir.Value:
     """start to stop by step."""
