@@ -105,7 +105,7 @@ def _hdf5(path: Path) -> str:
 def _keras(path: Path) -> str:
     """What a user types where Keras is installed."""
     line = f"python -m tf2onnx.convert --keras {shlex.quote(path.name)} --output {shlex.quote(path.stem)}.onnx"
-    return f"convert it with tf2onnx: {line}, and name that file"
+    return f"convert it with tf2onnx: {line}, and name that file; or name the folder that Keras' model.export('folder') writes"
 
 
 def _text(head: bytes) -> str | None:

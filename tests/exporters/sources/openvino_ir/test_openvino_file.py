@@ -91,10 +91,10 @@ def saved_model(folder: Path, result: Any, x: Any) -> Path:
 
 def test_an_operator_without_a_rule(tmp_path: Path) -> None:
     x = o.parameter([1, 3, 5, 7], np.float32, name="x")
-    node = o.reverse_sequence(x, ints(2), 0, 1)
+    node = o.space_to_batch(x, ints(1, 1, 1, 7), *[ints(0, 0, 0, 0)] * 2)
     node.set_friendly_name("mine")
     text = refusal(saved_model(tmp_path, node, x))
-    assert "the node 'mine' (ReverseSequence): xai-export has no rule" in text
+    assert "the node 'mine' (SpaceToBatch): xai-export has no rule" in text
     assert "exporters/xai_exporters/sources/openvino_ir/rules" in text
 
 

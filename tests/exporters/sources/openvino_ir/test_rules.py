@@ -227,11 +227,11 @@ for _mode in ("nearest", "linear_onnx"):
     )
 
 
-for _pad, _step, _size in itertools.product(
+for _pad, _stride, _wanted in itertools.product(
     ("explicit", "valid", "same_upper", "same_lower"), (2, 3), ((9, 13), (10, 15), (12, 16), (15, 21))
 ):
-    CASES[f"output shape {_pad} {_step} {_size}"] = lambda x, p=_pad, s=_step, n=_size: o.convolution_backprop_data(
-        x, floats(3, 4, 3, 3), [s, s], ints(*n), [1, 0], [0, 0], [1, 1], p
+    CASES[f"output shape {_pad} {_stride} {_wanted}"] = lambda x, p=_pad, s=_stride, n=_wanted: (
+        o.convolution_backprop_data(x, floats(3, 4, 3, 3), [s, s], ints(*n), [1, 0], [0, 0], [1, 1], p)
     )
 
 
