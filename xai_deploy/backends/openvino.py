@@ -73,7 +73,7 @@ class OpenVino:
             self._properties["CACHE_DIR"] = str(Path(cache) / "exact")
         self._properties |= config.properties  # last: the user's properties replace those above
         self._one_thread = has_one_thread(self._core, self._properties)
-        # With a cache a graph stays as it was read, because its bytes are the cache's key. Devices have a memory of their own.
+        # With a cache OpenVINO reads what it compiled, constants among it. Other devices have a memory of their own.
         alone = self._device != "CPU" or "CACHE_DIR" in self._properties
         self._constants = None if alone else SharedConstants(openvino)
 

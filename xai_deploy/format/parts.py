@@ -58,9 +58,10 @@ def read_parts(data: bytes, where: str, files: Mapping[str, FileRecord], size: i
         UnsafePathError: It names a file that is not one of the bundle's.
     """
     end = 0 if data[:1] == b"\n" else data.find(b"\n\n") + 1
-    lines = data[:end].split(b"\n", _MOST)[:-1]
+    if (count := data.count(b"\n", 0, end)) > _MOST:
+        raise IntegrityError(f"{where}: lists {count} parts; {_MOST} are allowed")
     parts = []
-    for line in lines:
+    for line in data[:end].split(b"\n")[:-1]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise IntegrityError(f"{where}: is not the list of a graph's parts; export the network again")

@@ -140,6 +140,7 @@ NOT_UP = r"gradient\.parts: its parts do not make up the graph's 1000 bytes; exp
         (line("0 a\\b 0 1000"), NO_LIST),
         (line("0 . 0 1000"), NO_LIST),
         (line("0 tail.onnx 0 " + "9" * 16), NO_LIST),
+        (b"0 tail.onnx 0 1\n" * 200_001 + b"\n", r"gradient\.parts: lists 200001 parts; 200000 are allowed"),
         (line("9" * 30 + " tail.onnx 0 1000"), NO_LIST),
     ],
 )
