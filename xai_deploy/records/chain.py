@@ -8,6 +8,7 @@ process had not written yet are known to be missing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -57,7 +58,7 @@ class Chain:
         self._counting = os.open(folder / (self.name + COUNT), _FLAGS, _MODE)
         with contextlib.suppress(BlockingIOError):
             lock(self._counting)  # held while this process lives: `verify` sees that more may come
-        self._files, self._size, self._file = 0, 0, -1
+        self._files, self._size, self._file, self._path = 0, 0, -1, folder
         self.count(0, 0)
 
     def count(self, accepted: int, lost: int, closed: bool = False) -> None:
@@ -77,10 +78,11 @@ class Chain:
             durable: Return when they are on the disk.
 
         Raises:
-            OSError: They can't be written. Nothing of them stays in the file.
+            OSError: They can't be written, nothing of them stays in the file; or another program has touched the file.
         """
         if self._file < 0 or self._size >= self._file_bytes:
             self._next()
+        self._require_untouched()
         number, head, lines = self.number, self.head, []
         for content, lost in contents:
             line = link(content, self.name, number, head, lost)
@@ -100,14 +102,30 @@ class Chain:
         self._size += len(data)
         self.number, self.head = number, head
 
+    def _require_untouched(self) -> None:
+        """Refuse to go on if the file has another name, or another size: what is appended to a removed file is lost in silence.
+
+        Raises:
+            OSError: It has.
+        """
+        own = os.fstat(self._file)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino):
+            raise OSError(errno.ESTALE, f"another program removed or replaced {self._path.name}")
+        if own.st_size != self._size:
+            raise OSError(errno.ESTALE, f"another program wrote to {self._path.name}")
+
     def _next(self) -> None:
         """Begin the next file."""
         if self._file >= 0:
             os.fsync(self._file)
             os.close(self._file)
             self._file = -1
-        path = self._folder / f"{self.name}-{self._files:05d}.jsonl"
-        self._file = os.open(path, _FLAGS | os.O_APPEND, _MODE)
+        self._path = self._folder / f"{self.name}-{self._files:05d}.jsonl"
+        self._file = os.open(self._path, _FLAGS | os.O_APPEND, _MODE)
         self._files, self._size = self._files + 1, 0
         with contextlib.suppress(OSError):  # not on Windows
             handle = os.open(self._folder, os.O_RDONLY)

@@ -126,6 +126,9 @@ class Explained:
     score: float | None
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True)
 class RecordedMap:
     """A map as float16.
@@ -158,9 +161,9 @@ class RecordedMap:
         if values.ndim not in (2, 3) or values.size == 0 or values.dtype.kind not in "fiub":
             raise RecordsError(f"a map to record is [h,w] or [d,h,w], not {values.dtype} {list(values.shape)}")
         values = values.astype(np.float64)
-        if not np.isfinite(values).all():
-            raise RecordsError("a map to record holds NaN or infinity")
         scale = float(np.abs(values).max())
+        if not scale <= _LARGEST:
+            raise RecordsError("a map to record holds NaN, infinity or a number beyond float32")
         numbers = (values / scale if scale else values).astype("<f2").tobytes()
         data = base64.b64encode(numbers).decode("ascii")
         return cls(values.shape, scale, data, hashlib.sha256(numbers).hexdigest(), signed, constant)
@@ -175,6 +178,8 @@ class RecordedMap:
             return "its map has another size than it says"
         if hashlib.sha256(numbers).hexdigest() != self.sha256:
             return "its map does not have the sha256 that it says"
+        if not (0 <= self.scale <= _LARGEST and np.isfinite(self.numbers).all()):
+            return "its map holds NaN, infinity or a number beyond float32"
         return None
 
     @property

@@ -199,7 +199,8 @@ def test_arrays_of_another_program(bundles: Bundles, tmp_path: Path) -> None:
         ({"raw": np.zeros(5)}, r"a map to record is \[h,w\] or \[d,h,w\], not float64 \[5\]"),
         ({"raw": np.zeros((0, 4))}, r"a map to record is .* not float64 \[0, 4\]"),
         ({"raw": np.array([["a"]])}, r"a map to record is .* not <U1 \[1, 1\]"),
-        ({"raw": np.full((4, 6), np.nan)}, "a map to record holds NaN or infinity"),
+        ({"raw": np.full((4, 6), np.nan)}, "a map to record holds NaN, infinity or a number beyond float32"),
+        ({"raw": np.full((4, 6), 1e300)}, "a map to record holds NaN, infinity or a number beyond float32"),
         ({"raw": np.zeros((2, 4, 6))}, r"a map of \[2, 4, 6\] is none of the input \[32, 48\]"),
         ({"scores": np.zeros((1, 3))}, r"scores to record are numbers \[classes\], not float64 \[1, 3\]"),
         ({"scores": np.array([1, np.inf, 0])}, "scores to record hold NaN or infinity"),
@@ -263,6 +264,8 @@ def test_lines_that_are_no_records(line: bytes, message: str) -> None:
         ("shape", [16], "its map has another size than it says"),
         ("data", "?", "its map is no base64"),
         ("data", base64.b64encode(b"\1" * 32).decode(), "its map does not have the sha256 that it says"),
+        ("scale", 1e300, "its map holds NaN, infinity or a number beyond float32"),
+        ("scale", -1.0, "its map holds NaN, infinity or a number beyond float32"),
         ("scale", "1", "record.map.scale: expected float, got str"),
     ],
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -221,6 +223,77 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: b
         False,
     )
     assert chain.missing >= 1
+
+
+def test_a_limit_of_the_system(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE, as `ulimit -f` and service managers set it: one line, and whole records."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); from xai_deploy.errors import RecordsError\n"
+        "recorder = Recorder(folder, durable=True)\n"
+        "try:\n    for n in range(100): one(recorder, n=n)\nexcept RecordsError as error: print(error)"
+    )
+    process = run(code, tmp_path / "r")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    line = (
+        "records can't be written (File too large); 1 that were accepted are lost; mend that, and open another Recorder"
+    )
+    assert said == f"{tmp_path / 'r'}: {line}\n"
+    found = verify(tmp_path / "r")
+    [chain] = found.chains
+    assert (found.faults, chain.missing) == ([], 1)
+    assert chain.count > 1
+
+
+def replaced(file: Path) -> None:
+    data = file.read_bytes()
+    file.rename(file.with_suffix(".1"))
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("touch", "said"),
+    [
+        (Path.unlink, "removed or replaced"),
+        (replaced, "removed or replaced"),
+        (lambda file: shutil.rmtree(file.parent), "removed or replaced"),
+        (lambda file: os.truncate(file, 0), "wrote to"),
+        (lambda file: file.write_bytes(file.read_bytes() + b"x"), "wrote to"),
+    ],
+    ids=["removed", "replaced", "no folder", "cut off", "longer"],
+)
+def test_a_file_that_another_program_touches(touch: Any, said: str, tmp_path: Path) -> None:
+    """As a log rotation may: what is appended to a file without a name is lost, and nobody would learn of it."""
+    recorder = Recorder(tmp_path / "r", durable=True)
+    one(recorder)
+    [file] = damage.files(tmp_path / "r")
+    touch(file)
+    with pytest.raises(
+        RecordsError, match=rf"records can't be written \(another program {said} \S+jsonl\); 1 that were"
+    ):
+        one(recorder)
+    with pytest.raises(RecordsError):
+        recorder.close()
+
+
+def test_a_clock_that_goes_backwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is that of the numbers and hashes, not of the times."""
+
+    class Clock(datetime):
+        left: ClassVar[list[int]] = [100, 50, 70, 10, 10, 10]
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.fromtimestamp(1.7e9 + cls.left.pop(0), tz)
+
+    monkeypatch.setattr("xai_deploy.records.facts.datetime", Clock)
+    with Recorder(tmp_path / "r") as recorder:
+        ids = [one(recorder) for _ in range(3)]
+    found = verify(tmp_path / "r")
+    assert (found.faults, found.chains[0].count) == ([], 3)
+    told = [record for _, record in records(tmp_path / "r")]
+    assert [record.id for record in told] == ids
+    assert told[1].time < told[2].time < told[0].time
 
 
 def test_closed(tmp_path: Path) -> None:
