@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -9,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import numpy_helper
 from xai_exporters import Export, cli
 from xai_exporters.bundle import shared
 from xai_exporters.bundle.stage import Draft
 
 from xai_deploy import Bundle, Explainer
+from xai_deploy.errors import IntegrityError
+from xai_deploy.format.signature import TrustedKey
 
 from .. import onnx_nets as o
 from ..running import export_onnx
@@ -143,11 +149,28 @@ def test_own_weights_serve_later_graphs(
         assert bundle._join(bundle.manifest.graphs[role], whole) == data
 
 
-def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(tmp_path: Path) -> None:
+    """Also signed: the signature covers the lists, and what they take weights from."""
     onnx.save(network(), tmp_path / "net.onnx")
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(private)
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pub").write_bytes(public)
     common = [str(tmp_path / "net.onnx"), "--preprocess", "none", "-q"]
-    assert cli.main([*common, "-o", str(tmp_path / "once.xai")]) == 0
-    assert cli.main([*common, "-o", str(tmp_path / "whole.xai"), "--whole-graphs"]) == 0
-    assert (tmp_path / "once.xai" / "gradient.parts").exists()
-    assert (tmp_path / "whole.xai" / "gradient.onnx").exists()
-    assert not list((tmp_path / "whole.xai").glob("*.parts"))
+    once, whole = tmp_path / "once.xai", tmp_path / "whole.xai"
+    assert cli.main([*common, "-o", str(once), "--sign", str(tmp_path / "key.pem")]) == 0
+    assert cli.main([*common, "-o", str(whole), "--whole-graphs"]) == 0
+    assert not list(whole.glob("*.parts"))
+    trusted = TrustedKey(tmp_path / "key.pub")
+    assert Bundle.open(once, trusted).graph("gradient") == (whole / "gradient.onnx").read_bytes()
+    signed = json.loads(
+        base64.b64decode(json.loads((tmp_path / "once.xai.sig").read_bytes())["dsseEnvelope"]["payload"])
+    )
+    assert {"gradient.parts", "tail.onnx"} <= {entry["name"] for entry in signed["predicate"]["resources"]}
+    data = bytearray((once / "gradient.parts").read_bytes())
+    data[0] ^= 1
+    (once / "gradient.parts").write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"gradient\.parts: changed since the bundle was written"):
+        Bundle.open(once, trusted)

@@ -234,3 +234,14 @@ def test_manifest_of_parts_in_json(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
     assert document["graphs"]["gradient"]["whole"].keys() == {"sha256", "size"}
     assert all("whole" not in graph for role, graph in document["graphs"].items() if role != "gradient")
+
+
+def test_replaced_by_another_bundle(folder: Path, whole: tiny.Tiny) -> None:
+    """As after a hot swap: a graph that was not opened before is refused as such, not as damaged."""
+    opened = Bundle.open(folder)
+    shutil.rmtree(folder)
+    shutil.copytree(whole.path, folder)
+    rewrite(folder, lambda d: d.update(name="another"))
+    with pytest.raises(IntegrityError, match="another bundle was put in its place since it was opened; open it again"):
+        opened.graph("gradient")
+    assert Bundle.open(folder).graph("gradient") == (whole.path / "gradient.onnx").read_bytes()
