@@ -92,6 +92,36 @@ def a_removed_file(folder: Path) -> None:
     (folder / "net.xai" / "tail.onnx").unlink()
 
 
+def a_linked_file(folder: Path) -> None:
+    """To the very bytes that were signed, today."""
+    file = folder / "net.xai" / "head.onnx"
+    file.rename(folder / "elsewhere")
+    file.symlink_to(folder / "elsewhere")
+
+
+def an_added_folder(folder: Path) -> None:
+    (folder / "net.xai" / "more").mkdir()
+
+
+def an_added_link(folder: Path) -> None:
+    (folder / "net.xai" / "more").symlink_to(folder / "photo.png")
+
+
+def a_name_in_capitals(folder: Path) -> None:
+    (folder / "net.xai" / "head.onnx").rename(folder / "net.xai" / "HEAD.onnx")
+
+
+def a_linked_signature(folder: Path) -> None:
+    (folder / "net.xai.sig").rename(folder / "elsewhere")
+    (folder / "net.xai.sig").symlink_to(folder / "elsewhere")
+
+
+def a_key_that_is_no_line(folder: Path) -> None:
+    document = json.loads((folder / "net.xai.sig").read_text())
+    document["verificationMaterial"] = {"publicKey": {"hint": "\n\x1b[31m\ud800"}}
+    (folder / "net.xai.sig").write_text(json.dumps(document))
+
+
 def a_changed_signature(folder: Path) -> None:
     document = json.loads((folder / "net.xai.sig").read_text())
     [entry] = document["dsseEnvelope"]["signatures"]
@@ -110,6 +140,12 @@ ATTACKS: dict[Callable[[Path], None], str] = {
     a_changed_byte: "changed since the bundle was written",
     a_changed_manifest: "is not the one that was signed",
     an_added_file: "is no part of the bundle that was signed; remove it",
+    a_linked_file: "head.onnx: is a link; a bundle holds plain files only",
+    an_added_folder: "more: is no part of the bundle that was signed; remove it",
+    an_added_link: "more: is no part of the bundle that was signed; remove it",
+    a_name_in_capitals: "HEAD.onnx: is no part of the bundle that was signed; remove it",
+    a_linked_signature: r"net\.xai\.sig: is a link",
+    a_key_that_is_no_line: r"another key made it \(\?\?\[31m\?\.\.\.\), not \S+ \(\w+\.\.\.\)$",
     a_removed_file: "the manifest lists it, but it is missing",
     a_changed_signature: "did not sign this; it was changed, or another key made it|is no signature of OpenSSF",
     a_signature_of_another_bundle: "is not the one that was signed",

@@ -38,7 +38,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
         UnsafePathError: A file name is not a plain name inside the folder.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(document, dict) or type(document.get("format")) is not int:  # isinstance would let True pass
@@ -70,6 +70,16 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
     return manifest
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each name in it once: a reader that takes the first of two would read another bundle."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{twice[:60]!r} stands twice in one object")
+    return read
+
+
 def _check_features(document: dict[str, Any], where: str) -> None:
     """Refuse unknown features before anything else is read, because a feature may bring keys of its own."""
     required = document.get("requires")
@@ -82,13 +92,23 @@ def _check_features(document: dict[str, Any], where: str) -> None:
         )
 
 
+def _check_names(manifest: Manifest, where: str) -> None:
+    """Check the names of the files."""
+    by_letters = {MANIFEST: MANIFEST}
+    for name in manifest.files:
+        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+            raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
+        if (other := by_letters.setdefault(name.casefold(), name)) != name:
+            raise UnsafePathError(
+                f"{where}: {other!r} and {name!r} differ in case alone; some systems take them for one file"
+            )
+
+
 def _check(manifest: Manifest, where: str) -> None:
     """Check the rules that types can't express."""
     if (fault := bounds.list_fault(manifest)) is not None:
         raise ManifestError(f"{where}: {fault}")
-    for name in manifest.files:
-        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
-            raise UnsafePathError(f"{where}: {name!r} is not a plain file name inside the bundle")
+    _check_names(manifest, where)
     named = {f"graph {role!r}": graph.file for role, graph in manifest.graphs.items()}
     if manifest.labels is not None:
         named["labels"] = manifest.labels

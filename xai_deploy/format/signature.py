@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendNotInstalledError, KeyFileError, SignatureError
+from ..foundation.exits import printable
 
 SUFFIX = ".sig"
 LIMIT = 4 << 20  # bytes of a signature; that of a bundle with 1024 files has 300 kB
@@ -104,7 +105,7 @@ class TrustedKey:
             raise SignatureError(f"{where}: is no signature of OpenSSF Model Signing 1.0; have the bundle signed again")
         if hint != self.name:
             raise SignatureError(
-                f"{where}: another key made it ({str(hint)[:16]}...), not {self.path} ({self.name[:16]}...)"
+                f"{where}: another key made it ({printable(str(hint)[:16])}...), not {self.path} ({self.name[:16]}...)"
             )
         try:
             self._key.verify(made, _encoded(payload), crypto.ec.ECDSA(self._hash))

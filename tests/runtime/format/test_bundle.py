@@ -221,6 +221,28 @@ def test_bad_json(folder: Path, text: bytes) -> None:
         Bundle.open(folder)
 
 
+@pytest.mark.parametrize("key", ["head.onnx", "tail", "name"])
+def test_a_name_that_stands_twice(folder: Path, key: str) -> None:
+    """A file, a role, a field: readers that take the first of two would read another bundle."""
+    text = (folder / "manifest.json").read_text(encoding="utf-8")
+    assert text.count(f'"{key}": ') >= 1
+    text = text.replace(f'"{key}": ', f'"{key}": 0, "{key}": ', 1)
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ManifestError, match=rf"not valid JSON \('{key}' stands twice in one object\)"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", ["HEAD.onnx", "MANIFEST.JSON"])
+def test_names_that_differ_in_case_alone(folder: Path, name: str) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["files"][name] = document["files"]["head.onnx"]
+
+    (folder / name).write_bytes((folder / "head.onnx").read_bytes())
+    rewrite(folder, change)
+    with pytest.raises(UnsafePathError, match=rf"'{name}' differ in case alone; some systems take them for one file"):
+        Bundle.open(folder)
+
+
 @pytest.mark.parametrize("text", [b"{}", b"[]", b"1", b"null", b'{"format": "1"}', b'{"format": true}'])
 def test_json_of_something_else(folder: Path, text: bytes) -> None:
     (folder / "manifest.json").write_bytes(text)
