@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 from . import torch_network
 from .counterpart import PLAIN, TORCH, Array, Case, Counterpart, Job, Jobs
 
 TITLE = "Zennit"
-REQUIREMENTS = (*TORCH, "zennit==0.5.1")
+REQUIREMENTS = (*TORCH, "zennit==1.0.0" if sys.version_info >= (3, 11, 11) else "zennit==0.5.1")  # what Python it takes
 COUNTERPARTS = {
     "EpsilonPlus": Counterpart(
         "lrp:composite=epsilon-plus",
