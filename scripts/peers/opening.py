@@ -97,9 +97,9 @@ def ours(file: Path, folder: Path) -> Facts:
 
     bundle = folder / "ours.xai"
     try:
-        export(Request(file, output_path=bundle, input_gradient=True))
+        export(Request(file, output_path=bundle, input_gradient=True, whole_graphs=True))
     except PreprocessingError:  # it asks how pixels become this input; any answer will do, since floats are given
-        export(Request(file, output_path=bundle, input_gradient=True, preprocess="imagenet"))
+        export(Request(file, output_path=bundle, input_gradient=True, whole_graphs=True, preprocess="imagenet"))
     graph = bundle / "input-gradient.onnx"
     facts: Facts = {"opened": True, "explained": False, "said": ""}
     if graph.exists():
