@@ -248,4 +248,5 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.name == progress.__name__ else f"{record.levelname.lower()}: "
         line = f"{self.program}: {level}{record.getMessage()}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        # logging keeps `exc_info=False` as it is given
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

@@ -164,6 +164,26 @@ def test_who_sends_too_much_is_told(program: Program) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_records_that_can_not_be_written(bundles: Bundles, tmp_path: Path) -> None:
+    """500 in one line to the client, and one line a request in the log; the server goes on and predicts."""
+    path, folder = bundles("residual", gradients=True).path, tmp_path / "records"
+    program = Program(f"net={path}", "-m", "grad-cam", "--records", str(folder), "--records-durable")
+    assert ask(program.port)[0] == 200
+    for file in folder.glob("*.jsonl"):
+        file.unlink()
+    for _ in range(2):
+        status, told = ask(program.port)
+        assert (status, list(told)) == (500, ["error"])
+        assert "records can't be written (another program removed or replaced" in told["error"]
+    assert ask(program.port, "/v1/models/net:predict")[0] == 200
+    lines = program.stop().splitlines()
+    assert [line[: line.index(" records can't")] for line in lines] == [
+        *[f"xai-serve: error: net: RecordsError: {folder}:"] * 2,
+        f"xai-serve: error: {folder}:",  # as it ends
+    ]
+    assert program.process.returncode == 2
+
+
 def test_grpc(program: Program) -> None:
     """Raw contents and contents one by one; the map that REST gives; refusals. The messages are tritonclient's own."""
     grpc = pytest.importorskip("grpc")
