@@ -41,8 +41,8 @@ def onnx2torch(file: Path, folder: Path) -> Facts:
     again = network(image)
     once = again[0] if isinstance(again, (tuple, list)) else again
     if image.requires_grad and once.requires_grad:
-        once.reshape(-1)[int(once.argmax())].backward()
-        np.save(folder / "torch.npy", image.grad.numpy())
+        [gradient] = torch.autograd.grad(once.reshape(-1)[int(once.argmax())], image)
+        np.save(folder / "torch.npy", gradient.numpy())
     layers: list[Any] = []
 
     def seen(module: Any, _: Any, result: Any) -> None:
