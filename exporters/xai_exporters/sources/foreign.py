@@ -105,7 +105,8 @@ def _hdf5(path: Path) -> str:
 def _keras(path: Path) -> str:
     """What a user types where Keras is installed."""
     line = f"python -m tf2onnx.convert --keras {shlex.quote(path.name)} --output {shlex.quote(path.stem)}.onnx"
-    return f"convert it with tf2onnx: {line}, and name that file; or name the folder that Keras' model.export('folder') writes"
+    folder = f"keras.saving.load_model({path.name!r}, compile=False).export({path.stem!r})"
+    return f"convert it with tf2onnx: {line}, and name that file; or in Keras, {folder}, and name that folder"
 
 
 def _text(head: bytes) -> str | None:

@@ -44,7 +44,8 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "HDF5": (
         "net.h5",
         b"\x89HDF\r\n\x1a\n" + bytes(60) + b"model_config",
-        "a Keras model .HDF5.; convert it with tf2onnx: python -m tf2onnx.convert --keras net.h5 --output net.onnx, and name",
+        "a Keras model .HDF5.; convert it with tf2onnx: python -m tf2onnx.convert --keras net.h5 --output net.onnx, and name .* in "
+        r"Keras, keras.saving.load_model\('net.h5', compile=False\).export\('net'\), and name that folder",
     ),
     "weights of Keras": (
         "net.weights.h5",

@@ -10,6 +10,7 @@ from ..tflite.model import TFLite
 
 _UNKNOWN = re.compile(
     r"No translator found for (\S+?) node|No conversion rule found for operations: ([^\s,]+)|No creator found for (\S+?) node"
+    r"|due to operation \d+ of type (\S+)"
 )
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
