@@ -78,7 +78,7 @@ def test_other_png_modes(tmp_path: Path, mode: str) -> None:
 def test_colours_are_turned_round_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, alpha: bool
 ) -> None:
-    """37 rows, in blocks of one, three, seven and all; a picture with alpha is not turned round in place."""
+    """37 rows, in blocks of one, three, seven and all."""
     image = Image.fromarray(picture())
     if alpha:
         image.putalpha(255)
