@@ -74,21 +74,22 @@ def require_sanity(
         )
     images = [prepare(file, manifest.input)[None] for file in files]
     asked = questions(manifest, trained, images)
+    local = manifest.scores.kind == "rows"
     roles = {role: method for role in manifest.graphs if (method := fused_method(role)) is not None}
     measured = [
-        _measured(method, _maps(trained(role), images, asked), _maps(random[role], images, asked), limit)
+        _measured(method, _maps(trained(role), images, asked), _maps(random[role], images, asked), limit, local)
         for role, method in roles.items()
     ]
     return f"{', '.join(measured)}; {len(files)} images"
 
 
-def _measured(method: str, maps: Maps, with_random: Maps, limit: float) -> str:
+def _measured(method: str, maps: Maps, with_random: Maps, limit: float, local: bool) -> str:
     """The method and its mean rank correlation.
 
     Raises:
         VerificationError: It is the limit or more.
     """
-    mean, count = _alike(method, maps, with_random)
+    mean, count = _alike(method, maps, with_random, local)
     if mean >= limit:
         raise VerificationError(
             f"--require-sanity: maps of {method} hardly change when all weights are random: their mean rank correlation over "
@@ -97,14 +98,21 @@ def _measured(method: str, maps: Maps, with_random: Maps, limit: float) -> str:
     return f"{method} {mean:.2f}"
 
 
-def _alike(method: str, maps: Maps, with_random: Maps) -> tuple[float, int]:
+def _alike(method: str, maps: Maps, with_random: Maps, local: bool) -> tuple[float, int]:
     """The mean rank correlation of some maps with those of random weights, and of how many.
+
+    `local`: a cell of a detector sees a part of the image. Where it lies does not depend on weights, so positions outside, where
+    both maps are what they are at most positions, are left out.
 
     Raises:
         VerificationError: Too few can be compared.
     """
     # a map that random weights make the same everywhere has nothing in common with the trained one
-    alike = np.nan_to_num(spearman(maps, with_random))
+    alike = np.nan_to_num(
+        np.array([_where_seen(*pair) for pair in zip(maps, with_random, strict=True)])
+        if local
+        else spearman(maps, with_random)
+    )
     known = (np.ptp(maps, axis=(1, 2)) > 0) & np.isfinite(with_random).all(axis=(1, 2))
     if (count := int(known.sum())) < FEWEST:
         raise VerificationError(
@@ -112,6 +120,18 @@ def _alike(method: str, maps: Maps, with_random: Maps) -> tuple[float, int]:
             "weights: too few can be compared"
         )
     return float(alike[known].mean()), count
+
+
+def _where_seen(one: Maps, other: Maps) -> float:
+    """The rank correlation of two maps [1,positions] at the positions at which they are not both at their most frequent value."""
+    seen = (one != _most_frequent(one)) | (other != _most_frequent(other))
+    return float(spearman(one[seen][None], other[seen][None])) if seen.any() else 0.0
+
+
+def _most_frequent(values: Maps) -> np.float32:
+    found, counts = np.unique(values, return_counts=True)
+    most: np.float32 = found[counts.argmax()]
+    return most
 
 
 def _maps(model: bytes, images: list[NDArray[Any]], asked: Sequence[Question]) -> Maps:
