@@ -1,0 +1,96 @@
+"""D-RISE of a small detector, against what Microsoft's vision-explanation-methods and XAITK-saliency compute, written down here.
+
+`scripts/check_drise` runs the packages themselves. Both get the masks of the method `rise` and the detections of the live network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from xai_deploy.methods.rise import Rise
+
+from . import nets
+from .conftest import ALL, Made
+
+MASKS = 24
+Floats = NDArray[Any]
+
+
+def overlap(a: Floats, b: Floats, more: float) -> float:
+    """Intersection over union of two boxes; XAITK counts the last pixel in (`more` = 1)."""
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + more, 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + more, 0)
+    areas = [(one[2] - one[0] + more) * (one[3] - one[1] + more) for one in (a, b)]
+    return float(width * height / (sum(areas) - width * height))
+
+
+def detections(own: Made, x: Floats) -> list[tuple[Floats, Floats]]:
+    """Box and probabilities of each detection of an input [3,H,W], the best one first: the live network, greedy suppression."""
+    with torch.no_grad():
+        rows = own.network.rows(torch.from_numpy(x[None]).double())[0].numpy().T
+    shares, centre, half = 1 / (1 + np.exp(-rows[:, : nets.CLASSES])), rows[:, -4:-2], rows[:, -2:] / 2
+    boxes = np.concatenate([centre - half, centre + half], 1)
+    kept: list[int] = []
+    for r in np.argsort(-shares.max(1)):
+        alike = (k for k in kept if shares[k].argmax() == shares[r].argmax())
+        if all(overlap(boxes[k], boxes[r], 0) <= ALL.overlap for k in alike):
+            kept.append(int(r))
+    return [(boxes[r], shares[r]) for r in kept[: ALL.most]]
+
+
+def cosine(a: Floats, b: Floats) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("image", [0, 1])
+def test_the_peers_maps(image: int, made: Callable[[str], Made]) -> None:
+    own = made("yolov8")
+    x = 20 * own.images[image]  # so that boxes depend on the masks
+    rng = np.random.default_rng(Rise().seed)
+    masks = np.stack([Rise()._mask(rng, *nets.SIZE) for _ in range(MASKS)]).astype(np.float64)
+    box, shares = detections(own, x)[0]
+    seen = [detections(own, x * np.float32(mask)) for mask in masks]
+
+    def scores(more: float) -> Floats:
+        return np.array([max(overlap(box, b, more) * cosine(shares, p) for b, p in one) for one in seen])
+
+    edge, pixel = scores(0), scores(1)
+    assert edge.std() > 0.01  # the masks do matter
+    weighted = np.tensordot(edge, masks, 1)
+    microsoft = weighted - edge.mean() * masks.sum(0)  # compute_affinity_matrix, saliency_fusion
+    xaitk = np.tensordot(pixel, masks, 1) / masks.sum(0)  # DRISEScoring.generate, weight_regions_by_scalar
+    for explainer in own.explainers:
+        raw = np.float64(explainer.explain(x[None], "rise", "box 0", masks=MASKS).raw[0])
+        np.testing.assert_allclose(raw, weighted / MASKS / 0.5, rtol=1e-5)
+        without = raw * MASKS * 0.5 - edge.mean() * masks.sum(0)
+        np.testing.assert_allclose(ranged(without), ranged(microsoft), atol=1e-3)
+        ratio = raw * MASKS * 0.5 / masks.sum(0)
+        np.testing.assert_allclose(ratio / ratio.max(), xaitk / xaitk.max(), atol=1e-2)  # boxes of 10 to 60 pixels
+        np.testing.assert_allclose(ratio, weighted / masks.sum(0), rtol=1e-3)
+
+
+def ranged(one: Floats) -> Floats:
+    return np.asarray((one - one.min()) / (one.max() - one.min()))
+
+
+def test_the_tolerance(made: Callable[[str], Made]) -> None:
+    """Masks are drawn until the stated error is small enough: fewer than asked for, and the map is that of so many masks."""
+    own = made("yolov8")
+    x = 20 * own.images[:1]
+    options: dict[str, Any] = {"masks": 512, "estimate": "regression"}
+    for explainer in own.explainers:
+        e = explainer.explain(x, "rise", "box 0", tolerance=0.5, **options)
+        [passes], [error] = e.diagnostics["passes"], e.diagnostics["relative_error"]
+        assert passes % 64 == 0
+        assert passes < 512
+        assert error <= 0.5
+        same = explainer.explain(x, "rise", "box 0", **{**options, "masks": int(passes)})
+        np.testing.assert_allclose(e.raw, same.raw, rtol=1e-4)
+        before = explainer.explain(x, "rise", "box 0", **{**options, "masks": max(int(passes) - 64, 64)})
+        assert passes == 64 or before.diagnostics["relative_error"][0] > 0.5
