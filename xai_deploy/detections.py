@@ -149,10 +149,10 @@ def classes_of(rows: Array, spec: Rows) -> Index | None:
 
 
 def why_no_cells(manifest: Manifest) -> str | None:
-    """Why a network has no scores of classes in cells, see `in_cells`; None if it has."""
+    """Why a detector has no scores of classes in cells, see `in_cells`; None if it has."""
     rows = manifest.scores.rows
     if rows is None:
-        return "it shows the scores of a detector's cells, and the network is no detector"
+        return "it shows where a detector or a segmenter sees a class, and the network is neither"
     if not rows.grids:
         return (
             f"the rows of this detector ({rows.decoder}) are no cells of its levels: they are queries, or the graph chose them; a "

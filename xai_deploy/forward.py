@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import by_position
 from .backends.backend import Tensor, to_host
 from .baselines import as_input, masked_input
+from .dense_scores import at_places, own_output
 from .detections import Detection, detect, in_cells, require_cells
 from .errors import NonFiniteOutputError
 from .format.bundle import BY_SEED, CHOICE, DENSE, LOGITS, OWN_MAP, SCORE_GRADIENT, SEED, SHARES, TARGET, at_level
@@ -278,7 +279,10 @@ class ForwardPass:
 
     def cell_scores(self) -> list[Array]:
         """See `methods.method.Forward`."""
-        return in_cells(require_cells(self._network.manifest), self.rows)
+        manifest = self._network.manifest
+        if manifest.scores.kind == "dense":
+            return [at_places(self.outputs[own_output(manifest).tensor], manifest)[:, :, None]]
+        return in_cells(require_cells(manifest), self.rows)
 
     def own_map(self) -> Array:
         """See `methods.method.Forward`; the same run gives the network's outputs."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import resample
-from .errors import TargetError
+from .dense_scores import own_output, predicted_by
 from .explained_network import ExplainedNetwork
-from .format.bundle import Manifest, Output
+from .format.bundle import Manifest
 from .forward import ForwardPass
 from .regions import Regions
 from .targets import CheckedTarget, Seed, Seen
@@ -99,49 +96,6 @@ def seen_by(forward: ForwardPass, manifest: Manifest, sizes: Sequence[tuple[int,
 def predicted(forward: ForwardPass, manifest: Manifest) -> Index:
     """The class that the network itself predicts at each position, see `predicted_by`."""
     return predicted_by(forward.outputs[own_output(manifest).tensor], manifest)
-
-
-def own_output(manifest: Manifest) -> Output:
-    """The output of a network of dense scores from which its prediction is read."""
-    return next(output for output in manifest.outputs if output.kind != "other")
-
-
-def predicted_by(values: NDArray[Any], manifest: Manifest) -> Index:
-    """The class that the network itself predicts at each position of its dense scores, [n,H,W]; -1 for none.
-
-    It is taken from the network's own output, resized to the scores if it has another size. A single class is predicted above a
-    probability of one half, or a score of 0.
-
-    Args:
-        values: The output `own_output`, of n images.
-        manifest: The bundle's manifest.
-
-    Raises:
-        TargetError: There is a single class, and the output holds codes of a quantised network: what half is, is not known.
-    """
-    classes, *places = manifest.scores.shape
-    own = own_output(manifest)
-    per_image = values.shape[1:]
-    rank = len(manifest.scores.shape)
-    fitting = [axis for axis in (1, rank) if len(per_image) == rank and per_image[axis - 1] == classes]
-    # with as many classes as rows or columns, both axes fit: the exporter then takes that of the input's channels
-    axis = manifest.input.channel_axis if len(fitting) == 2 else next(iter(fitting), 0)
-    if axis and classes > 1:
-        chosen = values.argmax(axis=axis)
-    elif classes > 1:
-        chosen = values.reshape(len(values), *[d for d in per_image if d != 1])
-    elif values.dtype.kind != "f":
-        raise TargetError(
-            f"the network's output {own.name!r} holds {values.dtype} codes, which do not tell where its only class is predicted; "
-            "name a region (0@x,y,width,height, 0@mask.png or 0@all)"
-        )
-    else:
-        scores = values.reshape(len(values), *[d for d in per_image if d != 1])
-        chosen = np.where(scores > (0.5 if manifest.activation in ("sigmoid", "independent") else 0), 0, -1)
-    maps = chosen.astype(np.float32)
-    if list(maps.shape[1:]) != places:
-        maps = resample.resize(maps, *places, interpolation="nearest")
-    return np.asarray(maps, np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -182,12 +182,16 @@ def test_nothing_but_broken_images(desk: Path, refused: Refused, capsys: pytest.
     Path("bad").mkdir()
     for number in range(20):
         Path(f"bad/{number}.png").touch()
-    for _ in range(2):  # also when it goes on
+    for _ in range(2):  # also again
         assert evaluate.main(["net.xai", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 21
         assert lines[-1] == "xai-evaluate: error: all 20 images are skipped, for the reasons above"
-    assert not Path("out/results.json").exists()
+        assert not Path("out").exists()  # nothing half-written, and images that are mended now are measured
+    Path("out").mkdir()
+    Path("out/notes.txt").touch()
+    assert evaluate.main(["net.xai", "bad", "-m", "reciprocam", "-q", "-o", "out"]) == 2
+    assert [file.name for file in Path("out").iterdir()] == ["notes.txt"]
 
 
 def test_limit_and_seed(desk: Path, run: Run) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from xai_deploy.detections import in_input, on_photo
 from xai_deploy.format.bundle import Input
 from xai_deploy.format.image_input import Preprocess
+from xai_deploy.methods.segments import segments
 from xai_deploy.pictures.photo import on_photo as map_on_photo
 from xai_deploy.preprocess import frame, prepare
 
@@ -64,6 +69,19 @@ def test_boxes_and_maps_come_back(size: tuple[int, int]) -> None:
     (top, left), (height, width) = _border(size)
     lit[:top], lit[top + height :], lit[:, :left], lit[:, left + width :] = 1, 1, 1, 1
     assert not map_on_photo(lit, *size, own)[2:-2, 2:-2].any()
+
+
+def test_labels_of_a_photo_leave_the_border_out(tmp_path: Path) -> None:
+    """Segments of a file: each pixel of the resized photo has its label, and the border is a segment of its own."""
+    labels = np.arange(4).repeat(20)[:, None].repeat(40, axis=1)  # 80 x 40, four bands
+    np.save(tmp_path / "labels.npy", labels)
+    forward: Any = SimpleNamespace(
+        spec=spec(64, 96), sizes=[labels.shape], image_size=(64, 96), x=np.zeros((1, 3, 64, 96))
+    )
+    [got] = segments("lime", str(tmp_path / "labels.npy"), forward)
+    wanted = np.full((64, 96), 4)
+    wanted[:, 32:64] = np.arange(4).repeat(16)[:, None]
+    np.testing.assert_array_equal(got, wanted)
 
 
 def _border(size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:

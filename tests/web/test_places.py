@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xai_deploy.dense_scores import predicted_by
 from xai_deploy.errors import TargetError
 from xai_deploy.format.bundle import Explained, Input, Output, Preprocess
-from xai_deploy.in_regions import predicted_by
 from xai_deploy.targets.places import Place, Seen
 
 Node = Callable[[str, Any], Any]
 
 
 def test_a_region_covers_what_it_covers_in_the_engine(node: Node) -> None:
-    """Boxes and polygons between pixels, smaller than one, over the edge, outside what a crop leaves; and masks."""
+    """Boxes and polygons between pixels, smaller than one, over the edge, outside what a crop leaves; in a letterbox; and masks."""
     boxes = [(3, 2, 10, 7), (0, 0, 61, 50), (12.3, 4.6, 0.2, 0.3), (40, 30, 90, 90), (0, 0, 1, 1), (7.5, 3.5, 20.25, 1)]
     polygons = [
         "10,5 40.5,8 30,44 4,30",
@@ -29,7 +29,7 @@ def test_a_region_covers_what_it_covers_in_the_engine(node: Node) -> None:
     ]
     mask = np.random.default_rng(4).random((50, 61)) < 0.3
     cases, wanted = [], []
-    for resize in ("stretch", 40):
+    for resize in ("stretch", 40, "letterbox"):
         spec = Input("x", "NCHW", 3, 24, 32, "float32", Preprocess(resize=resize))
         seen = Seen(spec, Explained("logits", "dense", (5, 12, 17)), [(50, 61)], lambda: np.zeros((1, 1, 1), np.int64))
         for written in (*boxes, *polygons, mask):

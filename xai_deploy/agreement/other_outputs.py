@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .. import resample
 from ..beside import Given
 from ..caveats import GIVES, Gives
+from ..dense_scores import own_output, predicted_by
 from ..errors import NotApplicableError, NotPredictedError, ShapeError, TargetError
 from ..explainer import Explainer
-from ..in_regions import own_output, predicted_by
 from ..settle import settle_each
 from ..targets import Region, Settled, Target
 

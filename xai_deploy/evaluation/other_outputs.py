@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from .. import resample
 from ..caveats import GIVES, Gives, gives
+from ..dense_scores import own_output, predicted_by
 from ..detections import Detection
 from ..errors import NotApplicableError, TargetError
 from ..explainer import Explainer
 from ..explanation import Explanation
-from ..in_regions import own_output, predicted_by
 from ..preprocess import Prepared
 from ..settle import Size, settle_each
 from ..targets import Settled, Target, read

@@ -290,6 +290,7 @@ def _write(
     """The results of a complete journal, written as files and returned as data."""
     results = _results(out, subjects, plan, described, journal)
     if not results.images:
+        journal.discard()  # images that are mended later are measured then
         raise XaiError(f"all {len(plan.images)} images are skipped, for the reasons above")
     rows, groups = summary.rows(journal), results.groups
     curves = tables.of_curves(summary.curves(rows, groups), groups, results.networks, plan.titles)

@@ -100,6 +100,13 @@ class Journal:
         """Create the file, if there is none yet, so that no other process can begin the same work."""
         self._started().flush()
 
+    def discard(self) -> None:
+        """Close and remove the file, and its folder if nothing else lies in it: no other work goes on from here."""
+        self.__exit__(None, None, None)
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files lie there
+            self.path.parent.rmdir()
+
     def _started(self) -> BinaryIO:
         """The file, which holds the plan at least."""
         if self._file is None:

@@ -1,4 +1,4 @@
-"""Class maps of a detector: where its head itself sees a class."""
+"""Class maps of detectors and segmenters: where the network itself sees a class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import resample
+from ..dense_scores import why_no_places
 from ..detections import why_no_cells
 from ..errors import NotApplicableError
 from ..format.bundle import Manifest
@@ -21,13 +22,14 @@ class ClassMap(Method):
     """M(y,x) = max_l up(max_a p_c[l,a])(y,x): the probability of class c at level l, anchor a, in the cell of (y,x).
 
     Coarse levels are resized to the finest one (bilinear, half-pixel centres). The map belongs to the class: all boxes of one class
-    have the same one. A contrast is the difference of two classes' maps.
+    have the same one. A contrast is the difference of two classes' maps. Of a segmenter M(y,x) = p_c(y,x), its own output: all
+    regions of one class have the same map.
 
     OpenVINO XAI's DetClassProbabilityMap takes the mean over the levels, at the size of the middle one, where this takes the
     maximum: a class is mostly seen at one level, whose size fits the object.
     """
 
-    shows: ClassVar[str] = "of a detector: the class's probability at each place"
+    shows: ClassVar[str] = "of a detector or segmenter: the class's probability at each place"
     passes: ClassVar[str] = "1"
     needs_layer: ClassVar[bool] = False
     of_sides: ClassVar[bool] = False
@@ -35,19 +37,21 @@ class ClassMap(Method):
 
     def why_not(self, manifest: Manifest) -> str | None:
         """See `Method.why_not`."""
-        return why_no_cells(manifest)
+        return why_no_places(manifest) if manifest.scores.kind == "dense" else why_no_cells(manifest)
 
     def signed(self, contrast: bool) -> bool:
         """See `Method.signed`."""
         return contrast
 
     def maps(self, forward: Forward, seeds: Sequence[Seed]) -> Array:
-        """Maps [T,n,h,w] at the finest level's cells; see `Method.maps`.
+        """Maps [T,n,h,w] at the finest level's cells, or at the size of the segmenter's output; see `Method.maps`.
 
         Raises:
-            NotApplicableError: The rows are no cells, or a side of a box is explained.
+            NotApplicableError: A detector's rows are no cells, a side of a box is explained, or a segmenter's output holds codes.
         """
-        levels = [scores.max(axis=2) for scores in forward.cell_scores()]  # [n,classes,h,w] each
+        levels = [
+            scores.max(axis=2) for scores in forward.cell_scores()
+        ]  # [n,classes,h,w] each; of volumes [n,classes,d,h,w]
         return np.stack([_weighted(levels, seed, forward.classes) for seed in seeds])
 
 

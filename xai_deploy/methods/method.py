@@ -157,10 +157,11 @@ class Forward(Protocol):
         """As `backward`, but each logit starts with its weight in the seed times the logit itself."""
 
     def cell_scores(self) -> list[Array]:
-        """Of a detector, the probability of each class in the cells of each level, [n,classes,anchors,h,w]; see `Rows.grids`.
+        """Of a detector, the probability of each class in the cells of each level, [n,classes,anchors,h,w]; see `Rows.grids`. Of
+        dense scores one level of one anchor: the network's own output.
 
         Raises:
-            NotApplicableError: Its rows are no cells, or the network is no detector.
+            NotApplicableError: The detector's rows are no cells, the output holds codes, or the network is another one.
         """
 
     def own_map(self) -> Array:

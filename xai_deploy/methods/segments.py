@@ -14,6 +14,7 @@ from ..images import MAX_PIXELS
 from ..images.npy import is_npy, read_image_array
 from ..images.read import read_values
 from ..preprocess import frame
+from ..targets.places import shown_in
 from .method import Array, Forward, Index
 from .superpixels import slic
 
@@ -110,7 +111,10 @@ def _laid(written: str, labels: NDArray[np.generic], forward: Forward, image: in
         seen = np.unique(labels[frame(*photo, forward.spec).slices], return_inverse=True)[1]
         shape = frame(*photo, forward.spec)
         numbers: Array = seen.reshape(shape.height, shape.width).astype(np.float32)
-        return resample.resize(numbers, *size, interpolation="nearest").astype(np.int64)
+        shown = shown_in(*photo, forward.spec)
+        whole = np.full(size, seen.max() + 1)  # a letterbox's border is a segment of its own
+        whole[shown.slices] = resample.resize(numbers, shown.height, shown.width, interpolation="nearest")
+        return whole
     if labels.shape != size:
         sizes = " or ".join(dict.fromkeys(" x ".join(map(str, one)) for one in (photo, size) if one is not None))
         raise ImageFileError(

@@ -1,8 +1,8 @@
 """Where a region lies: a box, a polygon, a mask, all of the image, or where the network itself predicts the class.
 
 Each gives the share of every position of the dense scores that the region covers, [H,W] in [0,1]. Boxes, polygons and masks are
-given in pixels of the whole photo; the resize and the crop of the preprocessing are followed. A position that the region covers in
-part counts in part, so that a small box is not lost between two positions.
+given in pixels of the whole photo; resize, crop and letterbox of the preprocessing are followed. A position that the region
+covers in part counts in part, so that a small box is not lost between two positions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..format.image_input import Input
 from ..format.manifest import Explained
 from ..images import MAX_PIXELS, read_image
 from ..images.npy import is_npy, read_image_array
-from ..preprocess import frame
+from ..preprocess import Frame, frame, resized
 from .seeds import Array, Index
 
 _ARRAY = "mask"
@@ -154,9 +154,12 @@ class Place:
                 if outside
                 else f"the region {self.said} is empty"
             )
+        shown = Frame(0, 0, seen.spec.height, seen.spec.width)
         if size is not None:
             mask = mask[(..., *frame(height, width, seen.spec).slices)]
-        down, across = overlaps(mask.shape[-2], h), overlaps(mask.shape[-1], w)
+            shown = shown_in(height, width, seen.spec)
+        first, last = np.array(shown[:2]) / seen.spec.size[-2:], np.add(shown[:2], shown[2:]) / seen.spec.size[-2:]
+        down, across = overlaps(mask.shape[-2], h, first[0], last[0]), overlaps(mask.shape[-1], w, first[1], last[1])
         share: Array = (down @ mask.astype(np.float32) @ across.T).astype(np.float32)
         if mask.ndim == 3:
             share = np.tensordot(overlaps(len(mask), *deep), share, 1).astype(np.float32)
@@ -171,9 +174,20 @@ PREDICTED = Place("predicted")
 ALL = Place("all")
 
 
-def overlaps(source: int, size: int) -> Array:
-    """The share of each of `size` equal cells that each of `source` equal cells covers, [size,source]; rows sum to 1."""
-    ends, own = np.arange(source + 1) / source, np.arange(size + 1) / size
+def shown_in(height: int, width: int, spec: Input) -> Frame:
+    """Where the network's input shows a photo of height x width, in pixels of the input: everywhere but in a letterbox's border."""
+    if spec.preprocess.resize != "letterbox":
+        return Frame(0, 0, spec.height, spec.width)
+    size, (top, left) = resized(height, width, spec)
+    return Frame(-top, -left, *size)
+
+
+def overlaps(source: int, size: int, first: float = 0.0, last: float = 1.0) -> Array:
+    """The share of each of `size` equal cells of an axis that each of `source` equal cells covers, [size,source].
+
+    The `source` cells lie between `first` and `last`, shares of the axis; if they are all of it, rows sum to 1.
+    """
+    ends, own = first + (last - first) * np.arange(source + 1) / source, np.arange(size + 1) / size
     low = np.maximum(own[:-1, None], ends[None, :-1])
     high = np.minimum(own[1:, None], ends[None, 1:])
     matrix: Array = (np.maximum(high - low, 0) * size).astype(np.float32)

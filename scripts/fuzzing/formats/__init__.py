@@ -47,7 +47,7 @@ class Net:
         """The scores before softmax, [N,classes]."""
         return np.asarray(self.maps(x).mean((1, 2)) @ self.matrix)
 
-    def scores(self, x: Array) -> Array:
-        """The network's output, [N,classes]."""
-        e = np.exp(self.logits(x))
+    def scores(self, x: Array, other: Array | None = None) -> Array:
+        """The network's output, [N,classes]; of a pair the linear layer sees the difference of both means."""
+        e = np.exp(self.logits(x) - (0 if other is None else self.logits(other)))
         return np.asarray(e / e.sum(1, keepdims=True))

@@ -14,16 +14,39 @@ from .wire import field, fields
 _FP32, _TENSOR, _FEED, _FETCH = 5, 7, 9, 10
 
 
-def program(net: Net, activation: str = "relu") -> bytes:
-    """A ProgramDesc; the activation's type may be another one."""
-    names = ("conv", "active", "mean", "linear", "scores")
+def program(net: Net, activation: str = "relu", pair: bool = False) -> bytes:
+    """A ProgramDesc; the activation's type may be another one. Of a pair the means of both images, `other` too, are subtracted."""
+    names = ("conv", "active", "mean", "linear", "scores", *(("conv2", "active2", "mean2", "apart") if pair else ()))
+    images = ("image", "other") if pair else ("image",)
+    before = "apart" if pair else "mean"
+    size = (-1, net.filters.shape[2], net.height, net.width)
     variables = [
         _variable("feed", _FEED),
         _variable("fetch", _FETCH),
-        _variable("image", _TENSOR, (-1, net.filters.shape[2], net.height, net.width)),
+        *(_variable(image, _TENSOR, size) for image in images),
         *(_variable(name, _TENSOR, array.shape, True) for name, array in _weights(net).items()),
         *(_variable(name, _TENSOR, (-1,)) for name in names),
     ]
+    apart = [_op("elementwise_sub", {"X": "mean", "Y": "mean2"}, {"Out": "apart"}, {"axis": -1})] if pair else []
+    ops = [
+        *(_op("feed", {"X": "feed"}, {"Out": image}, {"col": col}) for col, image in enumerate(images)),
+        *(op for image, end in zip(images, ("", "2"), strict=False) for op in _branch(image, activation, end)),
+        *apart,
+        _op(
+            "matmul_v2",
+            {"X": before, "Y": "matrix"},
+            {"Out": "linear"},
+            {"trans_x": False, "trans_y": False},
+        ),
+        _op("softmax", {"X": "linear"}, {"Out": "scores"}, {"axis": -1}),
+        _op("fetch", {"X": "scores"}, {"Out": "fetch"}, {"col": 0}),
+    ]
+    block = field(1, 0) + field(2, -1) + fields(3, variables) + fields(4, ops)
+    return field(1, block) + field(4, field(1, 2_000_000))
+
+
+def _branch(image: str, activation: str, end: str) -> list[bytes]:
+    """The mean over positions of the activation of the convolution of an image."""
     conv: Mapping[str, int | str | list[int]] = {
         "strides": [1, 1],
         "paddings": [1, 1],
@@ -32,17 +55,12 @@ def program(net: Net, activation: str = "relu") -> bytes:
         "padding_algorithm": "EXPLICIT",
         "data_format": "NCHW",
     }
-    ops = [
-        _op("feed", {"X": "feed"}, {"Out": "image"}, {"col": 0}),
-        _op("conv2d", {"Input": "image", "Filter": "filters"}, {"Output": "conv"}, conv),
-        _op(activation, {"X": "conv"}, {"Out": "active"}, {}),
-        _op("reduce_mean", {"X": "active"}, {"Out": "mean"}, {"dim": [2, 3], "keep_dim": False, "reduce_all": False}),
-        _op("matmul_v2", {"X": "mean", "Y": "matrix"}, {"Out": "linear"}, {"trans_x": False, "trans_y": False}),
-        _op("softmax", {"X": "linear"}, {"Out": "scores"}, {"axis": -1}),
-        _op("fetch", {"X": "scores"}, {"Out": "fetch"}, {"col": 0}),
+    mean: Mapping[str, int | str | list[int]] = {"dim": [2, 3], "keep_dim": False, "reduce_all": False}
+    return [
+        _op("conv2d", {"Input": image, "Filter": "filters"}, {"Output": f"conv{end}"}, conv),
+        _op(activation, {"X": f"conv{end}"}, {"Out": f"active{end}"}, {}),
+        _op("reduce_mean", {"X": f"active{end}"}, {"Out": f"mean{end}"}, mean),
     ]
-    block = field(1, 0) + field(2, -1) + fields(3, variables) + fields(4, ops)
-    return field(1, block) + field(4, field(1, 2_000_000))
 
 
 def weights(net: Net) -> bytes:
@@ -54,9 +72,9 @@ def weights(net: Net) -> bytes:
     return b"".join(parts)
 
 
-def save(net: Net, path: Path) -> Path:
+def save(net: Net, path: Path, pair: bool = False) -> Path:
     """Write PATH.pdmodel and its weights."""
-    path.with_suffix(".pdmodel").write_bytes(program(net))
+    path.with_suffix(".pdmodel").write_bytes(program(net, pair=pair))
     path.with_suffix(".pdiparams").write_bytes(weights(net))
     return path.with_suffix(".pdmodel")
 

@@ -13,9 +13,12 @@ from .wire import field, fields
 _FLOAT, _INT32 = 1, 3
 
 
-def graph(net: Net, last: str = "Softmax", image: bool = True) -> bytes:
-    """A GraphDef; the last operator's type may be another one, and the image may be missing."""
-    return fields(1, [*([_image(net)] if image else []), *_nodes(net, last)]) + field(4, field(1, 1395))
+def graph(net: Net, last: str = "Softmax", image: bool = True, pair: bool = False) -> bytes:
+    """A GraphDef; the last operator's type may be another one. The image may be missing, and there may be a second one, `other`."""
+    images = [*(["image"] if image else []), *(["other"] if pair else [])]
+    return fields(1, [*(_image(net, name) for name in images), *_nodes(net, last, pair=pair)]) + field(
+        4, field(1, 1395)
+    )
 
 
 def calling(net: Net) -> bytes:
@@ -39,54 +42,70 @@ def calling(net: Net) -> bytes:
     return fields(1, outside) + library + field(4, field(1, 1395))
 
 
-def _image(net: Net) -> bytes:
+def _image(net: Net, name: str = "image") -> bytes:
     size = (-1, net.height, net.width, net.filters.shape[2])
-    return _node("image", "Placeholder", [], {"dtype": field(6, _FLOAT), "shape": field(7, _shape(size))})
+    return _node(name, "Placeholder", [], {"dtype": field(6, _FLOAT), "shape": field(7, _shape(size))})
 
 
 def _nodes(
-    net: Net, last: str, names: Mapping[str, str] | None = None, inputs: Mapping[str, str] | None = None
+    net: Net,
+    last: str,
+    names: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    pair: bool = False,
 ) -> list[bytes]:
-    """The nodes; in a function, they and what they give are called otherwise."""
+    """The nodes; in a function, they and what they give are called otherwise. Of a pair the means of both images are subtracted."""
     kind = {"T": field(6, _FLOAT)}
     strides = field(1, fields(3, [1, 1, 1, 1]))
 
     def node(name: str, op: str, before: Sequence[str], attributes: Mapping[str, bytes]) -> bytes:
         return _node((names or {}).get(name, name), op, [(inputs or {}).get(x, x) for x in before], attributes)
 
+    def branch(image: str, end: str = "") -> list[bytes]:
+        mean = {**kind, "Tidx": field(6, _INT32), "keep_dims": field(5, False)}
+        return [
+            node(f"conv{end}", "Conv2D", [image, "filters"], {**kind, "strides": strides, "padding": field(2, "SAME")}),
+            node(f"relu{end}", "Relu", [f"conv{end}"], kind),
+            node(f"mean{end}", "Mean", [f"relu{end}", "axes"], mean),
+        ]
+
+    second = [*branch("other", "2"), node("apart", "Sub", ["mean", "mean2"], kind)] if pair else []
     return [
         _constant((names or {}).get("filters", "filters"), net.filters),
         _constant((names or {}).get("axes", "axes"), np.array([1, 2], np.int32)),
         _constant((names or {}).get("matrix", "matrix"), net.matrix),
-        node("conv", "Conv2D", ["image", "filters"], {**kind, "strides": strides, "padding": field(2, "SAME")}),
-        node("relu", "Relu", ["conv"], kind),
-        node("mean", "Mean", ["relu", "axes"], {**kind, "Tidx": field(6, _INT32), "keep_dims": field(5, False)}),
-        node("linear", "MatMul", ["mean", "matrix"], kind),
+        *branch("image"),
+        *second,
+        node("linear", "MatMul", ["apart" if pair else "mean", "matrix"], kind),
         node("scores", last, ["linear"], kind),
     ]
 
 
-def saved_model(net: Net, function: bool = False) -> bytes:
-    """A saved_model.pb whose weights are constants; the nodes lie in a function, or outside."""
+def saved_model(net: Net, function: bool = False, pair: bool = False) -> bytes:
+    """A saved_model.pb whose weights are constants; the nodes lie in a function, or outside. `pair`: see `graph`."""
     image, scores = (-1, net.height, net.width, net.filters.shape[2]), (-1, net.matrix.shape[1])
     ends = [
         field(n, field(1, name) + field(2, field(1, f"{node}:0") + field(2, _FLOAT) + field(3, _shape(shape))))
-        for n, name, node, shape in ((1, "image", "image", image), (2, "scores", "scores", scores))
+        for n, name, node, shape in (
+            (1, "image", "image", image),
+            *([(1, "other", "other", image)] if pair else []),
+            (2, "scores", "scores", scores),
+        )
     ]
     signature = b"".join(ends) + field(3, "tensorflow/serving/predict")
     meta = field(1, field(4, "serve") + field(5, "2.21.0"))
     return field(1, 1) + field(
         2,
         meta
-        + field(2, calling(net) if function else graph(net))
+        + field(2, calling(net) if function else graph(net, pair=pair))
         + field(5, field(1, "serving_default") + field(2, signature)),
     )
 
 
-def save(net: Net, folder: Path, function: bool = False) -> Path:
+def save(net: Net, folder: Path, function: bool = False, pair: bool = False) -> Path:
     """Write a SavedModel's folder."""
     (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(saved_model(net, function))
+    (folder / "saved_model.pb").write_bytes(saved_model(net, function, pair))
     return folder
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import Array, Net
 
 _FLOAT32, _INT32, _INT8 = 0, 2, 9
-_CONV, _LINEAR, _SOFTMAX, _CUSTOM, _MEAN = 3, 9, 25, 32, 40
+_CONV, _LINEAR, _SOFTMAX, _CUSTOM, _MEAN, _SUB = 3, 9, 25, 32, 40, 41
 
 
 class Scalar:
@@ -67,7 +67,9 @@ def _placed(builder: Any, value: Any) -> int:
     return int(builder.EndVector())
 
 
-def network(net: Net, quantised: bool = False, metadata: bytes = b"", custom: str = "", batch: int = 1) -> bytes:
+def network(
+    net: Net, quantised: bool = False, metadata: bytes = b"", custom: str = "", batch: int = 1, pair: bool = False
+) -> bytes:
     """The file. Quantised, its input is (pixel - 128) / 127.5, and its output has a scale of 1 / 256.
 
     Args:
@@ -76,19 +78,22 @@ def network(net: Net, quantised: bool = False, metadata: bytes = b"", custom: st
         metadata: The buffer of TFLITE_METADATA.
         custom: The name of an operator in place of softmax.
         batch: The number of images; -1 is open.
+        pair: It takes a second image, `other`, and subtracts the means of both; in float32.
     """
-    arrays = _arrays(net)
+    arrays = _arrays(net, pair)
     tensors, buffers = _tensors(net, quantised, batch, arrays)
     place = {name: i for i, name in enumerate(arrays)}
-    codes = [_CONV, _MEAN, _LINEAR, _CUSTOM if custom else _SOFTMAX]
+    codes = [_CONV, _MEAN, _LINEAR, _CUSTOM if custom else _SOFTMAX, *([_SUB] if pair else [])]
     conv = {0: i8(0), 1: i32(1), 2: i32(1), 3: i8(1), 4: i32(1), 5: i32(1)}
     operators = [
         _operator(place, 0, "image filters conv_bias", "maps", 1, conv),
         _operator(place, 1, "maps axes", "mean", 27, {0: i8(0)}),
-        _operator(place, 2, "mean matrix linear_bias", "linear", 8, {0: i8(0)}),
+        *(_second(place, conv) if pair else []),
+        _operator(place, 2, f"{'apart' if pair else 'mean'} matrix linear_bias", "linear", 8, {0: i8(0)}),
         _operator(place, 3, "linear", "scores", 0 if custom else 9, {0: Scalar("Float32", 1.0)}),
     ]
-    ends = [np.array([place[name]], np.int32) for name in ("image", "scores")]
+    inputs = ("image", "other") if pair else ("image",)
+    ends = [np.array([place[name] for name in names], np.int32) for names in (inputs, ("scores",))]
     model: dict[int, Any] = {
         0: Scalar("Uint32", 3),
         1: [{0: i8(c), **({1: custom} if c == _CUSTOM else {}), 2: i32(1), 3: i32(c)} for c in codes],
@@ -100,6 +105,15 @@ def network(net: Net, quantised: bool = False, metadata: bytes = b"", custom: st
         model[6] = [{0: "TFLITE_METADATA", 1: Scalar("Uint32", len(buffers))}]
         buffers.append({0: metadata})
     return flat(model, b"TFL3")
+
+
+def _second(place: dict[str, int], conv: dict[int, Any]) -> list[dict[int, Any]]:
+    """The operators of a second image: its means are subtracted from those of the first one."""
+    return [
+        _operator(place, 0, "other filters conv_bias", "maps2", 1, conv),
+        _operator(place, 1, "maps2 axes", "mean2", 27, {0: i8(0)}),
+        _operator(place, 4, "mean mean2", "apart", 28, {0: i8(0)}),
+    ]
 
 
 def one_custom(name: str, options: bytes, image: Array, weights: Sequence[Array], shape: Sequence[int]) -> bytes:
@@ -116,12 +130,14 @@ def one_custom(name: str, options: bytes, image: Array, weights: Sequence[Array]
     return flat({0: Scalar("Uint32", 3), 1: [code], 2: [graph], 3: "written by hand", 4: buffers}, b"TFL3")
 
 
-def _arrays(net: Net) -> dict[str, Array | tuple[int, ...]]:
+def _arrays(net: Net, pair: bool) -> dict[str, Array | tuple[int, ...]]:
     """The tensors: their content, or their size without the batch."""
     filters, matrix = np.ascontiguousarray(net.filters.transpose(3, 0, 1, 2)), np.ascontiguousarray(net.matrix.T)
     maps, classes = len(filters), len(matrix)
+    image = (net.height, net.width, filters.shape[3])
+    second = {"other": image, "maps2": (*image[:2], maps), "mean2": (maps,), "apart": (maps,)} if pair else {}
     return {
-        "image": (net.height, net.width, filters.shape[3]),
+        "image": image,
         "filters": filters,
         "conv_bias": np.zeros(maps, np.float32),
         "axes": np.array([1, 2], np.int32),
@@ -131,6 +147,7 @@ def _arrays(net: Net) -> dict[str, Array | tuple[int, ...]]:
         "linear_bias": np.zeros(classes, np.float32),
         "linear": (classes,),
         "scores": (classes,),
+        **second,
     }
 
 

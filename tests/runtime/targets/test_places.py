@@ -138,3 +138,14 @@ def test_what_a_place_looks_like(text: str, is_one: bool) -> None:
 def test_refusals(written: object, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Place.read(written)
+
+
+@pytest.mark.parametrize("tall", [True, False])
+def test_the_letterbox_is_followed(tall: bool) -> None:
+    """A photo twice as long as wide, in the middle of a square: against the mean of the mask with the border around it."""
+    rng = np.random.default_rng(3)
+    mask = rng.random((80, 40) if tall else (40, 80)) > 0.5
+    padded = np.pad(mask, ((0, 0), (20, 20)) if tall else ((20, 20), (0, 0))).astype(np.float64)
+    wanted = padded.reshape(10, 8, 10, 8).mean((1, 3))
+    got = covered(mask, seen(mask.shape, (10, 10), "letterbox"))
+    np.testing.assert_allclose(got, wanted, atol=1e-6)

@@ -51,10 +51,13 @@ class ClassMap(AtNoLayer):
             GraphError: The network is no detector, or its rows are no cells.
         """
         if not isinstance(net, DetectorNet) or not net.rows.grids:
+            why = "is no detector"
+            if isinstance(net, DetectorNet):
+                why = "has rows that are no cells"
+            elif net.where is not None:
+                why = "is none: a segmenter's scores are already the maps of all classes"
             raise GraphError(
-                "it shows the scores of the cells of a detector's levels, and this network "
-                + ("has rows that are no cells" if isinstance(net, DetectorNet) else "is no detector")
-                + "; fuse another method"
+                f"it shows the scores of the cells of a detector's levels, and this network {why}; fuse another method"
             )
         net.plain()
         op, size, start = net.op, max((grid.height, grid.width) for grid in net.rows.grids), 0

@@ -1,6 +1,6 @@
 /** Regions of dense scores: as `xai_deploy/targets/places.py` and `xai_deploy/in_regions.py`. */
 
-import { seenPart } from "./preprocess.js";
+import { seenPart, shownIn } from "./preprocess.js";
 import { axis } from "./resample.js";
 
 const BACKGROUND = /^_*(background|bg|unlabell?ed|void)_*$/i;
@@ -71,7 +71,9 @@ export function maskOf({ width, height, rows }) {
  */
 export function share(row, picture, spec, scores) {
   const part = seenPart(picture, spec);
-  const [down, across] = [cells(part.height, scores.height), cells(part.width, scores.width)];
+  const shown = shownIn(picture, spec);
+  const down = cells(part.height, scores.height, shown.top / spec.height, (shown.top + shown.height) / spec.height);
+  const across = cells(part.width, scores.width, shown.left / spec.width, (shown.left + shown.width) / spec.width);
   const result = new Float64Array(scores.height * scores.width);
   down.forEach(({ first: top, weights: rows }, y) => {
     const pixels = row(part.top + y);
@@ -84,13 +86,17 @@ export function share(row, picture, spec, scores) {
   return result.some((value) => value > 0) ? Float32Array.from(result) : null;
 }
 
-/** For each of `own` equal cells of an axis: the first of `size` equal cells that it meets, and its share of each from there on. */
-function cells(own, size) {
+/**
+ * For each of `own` equal cells between `start` and `stop`, shares of an axis: the first of `size` equal cells of the axis that it
+ * meets, and its share of each from there on.
+ */
+function cells(own, size, start, stop) {
+  const end = (j) => start + ((stop - start) * j) / own;
   return Array.from({ length: own }, (_, j) => {
-    const first = Math.min(Math.floor((j * size) / own), size - 1);
-    const end = Math.min(Math.ceil(((j + 1) * size) / own), size);
+    const first = Math.min(Math.floor(end(j) * size), size - 1);
+    const last = Math.min(Math.ceil(end(j + 1) * size), size);
     const weights = [];
-    for (let i = first; i < end; i++) weights.push((Math.min((i + 1) / size, (j + 1) / own) - Math.max(i / size, j / own)) * size);
+    for (let i = first; i < last; i++) weights.push((Math.min((i + 1) / size, end(j + 1)) - Math.max(i / size, end(j))) * size);
     return { first, weights: weights.map((weight) => Math.max(weight, 0)) };
   });
 }

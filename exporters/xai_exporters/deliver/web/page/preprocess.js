@@ -46,6 +46,13 @@ export function seenPart({ height, width }, spec) {
   };
 }
 
+/** Where the network's input shows a picture, in pixels of the input: all of it, but for a letterbox's border. */
+export function shownIn({ height, width }, spec) {
+  if (spec.preprocess.resize !== "letterbox") return { top: 0, left: 0, height: spec.height, width: spec.width };
+  const { size, corner } = geometry(height, width, spec);
+  return { top: 0 - corner[0], left: 0 - corner[1], height: size[0], width: size[1] };
+}
+
 /** @returns {{data: Float32Array|Uint8Array, dims: number[]}} a batch of one, in the layout and type of the file's input. */
 export function prepare(picture, spec) {
   if (spec.embedded) return wholePicture(picture);
