@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .table import vjp
 
-vjp.flat("Shape", "Size", "ConstantOfShape", "Range", "NonZero", "OneHot", "EyeLike")
+vjp.flat("Shape", "Size", "ConstantOfShape", "NonZero", "EyeLike")
 vjp.flat("ArgMax", "ArgMin", "Hardmax", "NonMaxSuppression", "IsNaN", "IsInf")
 vjp.flat("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 vjp.flat("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor")

@@ -58,8 +58,6 @@ GRAPHS: dict[str, list[onnx.NodeProto]] = {
     **{op: scalar(node(op, "x", out="i")) for op in ("Shape", "Size", "NonZero")},
     "EyeLike": [node("EyeLike", "x", out="f")],
     "ConstantOfShape": [node("Shape", "x", out="s"), node("ConstantOfShape", "s", out="f")],
-    "Range": scalar(node("Size", "x", out="s"), node("Range", "zero", "s", "one", out="i")),
-    "OneHot": [node("ArgMax", "x", out="i", axis=1, keepdims=0), node("OneHot", "i", "depth", "values", out="f")],
 }
 
 
