@@ -138,8 +138,9 @@ def _examine(
     """What a graph gives, and what is wrong with it."""
     results = opened(model, f"the {role} graph")(given)
     tail = {**tail, LOGITS: manifest.graphs[role].weighed(tail[LOGITS])}
-    how = _how_wrong(results, tail, manifest)
-    if how is None and opened is _openvino and manifest.logits_step and fused_method(role) is not None:
+    fused = fused_method(role) is not None
+    how = _how_wrong(results, tail, manifest, fused)
+    if how is None and opened is _openvino and manifest.logits_step and fused:
         plain = _plain_openvino(model, f"the {role} graph", manifest.batch == "one")
         how = _how_wrong_by_default(plain(given), results, tail, manifest)
     return results, how
@@ -277,9 +278,9 @@ def _moved_by_rounding(
     return max(by_scales, moved_by_image(logits(_onnxruntime), parts, images))
 
 
-def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest) -> str | None:
-    """As `how_wrong`, for the logits, or for the network's own outputs if a graph gives those (fused graphs do)."""
-    if LOGITS in results:
+def _how_wrong(results: Arrays, tail: Arrays, manifest: Manifest, fused: bool) -> str | None:
+    """As `how_wrong`, for the logits, or for the network's own outputs, which a fused graph gives; one may be called `logits`."""
+    if LOGITS in results and not fused:
         return how_wrong(results[LOGITS], tail[LOGITS], manifest)
     if (other := other_choice(results)) is not None:
         return f"it chooses other rows (TopK) than head and tail: {other}"
@@ -301,7 +302,7 @@ def _how_wrong_by_default(plain: Arrays, results: Arrays, tail: Arrays, manifest
             there, here = plain[name].astype(np.float64), results[name]
             apart = max(apart, float(np.abs(there - here).max() / np.abs(here).max()))
     moved = f"its map differs by {apart:.0%} from ONNX's" if not apart < _OTHER_MAP else None
-    how = _how_wrong(plain, tail, manifest) or moved
+    how = _how_wrong(plain, tail, manifest, fused=True) or moved
     return (
         None
         if how is None

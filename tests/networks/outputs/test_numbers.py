@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -213,6 +214,20 @@ def test_fused(folder: Path, network: Embedding) -> None:
     for method in ("reciprocam", "lrp"):
         own = explainer.explain(images(3), method, Like(REFERENCE)).raw
         np.testing.assert_allclose(fused(bundle / f"fused-{method}.onnx", feeds), stretched(own), atol=1e-3)
+
+
+def test_an_embedding_that_is_called_logits(folder: Path, network: Embedding, tmp_path: Path) -> None:
+    """The name means something else inside a bundle; the export compared the vector with the cosines."""
+    model = onnx.load(folder / "plain.onnx")
+    [end] = [node for node in model.graph.node if node.output[0] == model.graph.output[0].name]
+    end.output[0] = model.graph.output[0].name = "logits"
+    onnx.save(model, tmp_path / "net.onnx")
+    given: dict[str, Any] = {"preprocess": "none", "task": "embedding", "fuse": ("grad-cam",)}
+    export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", **given))
+    feeds = {"image": images(3), "reference": np.tile(REFERENCE, (3, 1))}
+    activation, reference = network.features(torch.from_numpy(images(3))), unit(torch.from_numpy(REFERENCE))
+    want, _ = grad_cam(activation, lambda a: unit(network.numbers(a)) @ reference)
+    np.testing.assert_allclose(fused(tmp_path / "net.xai" / "fused-grad-cam.onnx", feeds), stretched(want), atol=1e-4)
 
 
 def test_fused_numbers(folder: Path, network: Embedding) -> None:

@@ -203,6 +203,11 @@ def test_fused(bundles: Folder) -> None:
     np.testing.assert_allclose(fused(folder / "fused-grad-cam.onnx", feeds), stretched(want), atol=1e-4)
     own = Explainer(folder).explain(images(3), "lrp", [Region(2, MASK), Region(1, MASK), Region(2, MASK)]).raw
     np.testing.assert_allclose(fused(folder / "fused-lrp.onnx", feeds), stretched(own), atol=1e-4)
+    for below in (-1.0, np.nan):  # counts as 0
+        odd = feeds | {"where": np.where(feeds["where"] > 0, feeds["where"], below).astype(np.float32)}
+        np.testing.assert_allclose(fused(folder / "fused-grad-cam.onnx", odd), stretched(want), atol=1e-4)
+        odd["where"] = np.full((3, *SIZE), below, np.float32)
+        assert not fused(folder / "fused-grad-cam.onnx", odd).any()
     empty = fused(folder / "fused-grad-cam.onnx", feeds | {"where": np.zeros((3, *SIZE), np.float32)})
     assert not empty.any()
 

@@ -203,10 +203,11 @@ class Net:
 
     @cached_property
     def region(self) -> ir.Value:
-        """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros."""
+        """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros. What is not above 0 counts as 0."""
         op = self.op
-        total = op.Max(op.ReduceSum(self.where, [1, 2], keepdims=1), float(np.finfo(np.float32).tiny))
-        region: ir.Value = op.Unsqueeze(op.Div(self.where, total), [1])
+        where = op.Where(op.Greater(self.where, 0.0), self.where, 0.0)  # NaN is not above 0
+        total = op.Max(op.ReduceSum(where, [1, 2], keepdims=1), float(np.finfo(np.float32).tiny))
+        region: ir.Value = op.Unsqueeze(op.Div(where, total), [1])
         return region
 
     @property
