@@ -40,7 +40,7 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
     try:
         document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not valid JSON ({error})") from None
+        raise ManifestError(f"{where}: not valid JSON ({error}); copy the bundle again, or export it anew") from None
     if not isinstance(document, dict) or type(document.get("format")) is not int:  # isinstance would let True pass
         raise ManifestError(f"{where}: no format version; is this an xai-deploy bundle?")
     number = document["format"]
