@@ -85,6 +85,7 @@ class Peer:
                 },
                 roles=tuple(f"{at}-{name}" for name in COMPOSITES for at in ("relevance", "pixel-relevance")),
                 composite=COMPOSITES,
+                whole_graphs=True,  # they run without the engine
             )
         ).path
 

@@ -29,7 +29,7 @@ class ClassMap(Method):
     maximum: a class is mostly seen at one level, whose size fits the object.
     """
 
-    shows: ClassVar[str] = "of a detector or segmenter: the class's probability at each place"
+    shows: ClassVar[str] = "a detector's or segmenter's probability at each place"
     passes: ClassVar[str] = "1"
     needs_layer: ClassVar[bool] = False
     of_sides: ClassVar[bool] = False

@@ -98,7 +98,7 @@ def class_index(written: object, space: ScoreSpace) -> int:
         raise TargetError(
             f"{type(written).__name__} needs a network that gives {written.needs}; this one gives {_GIVES[space.kind]}"
         )
-    if isinstance(written, np.ndarray):
+    if isinstance(written, np.ndarray) and written.ndim and space.kind != "classes":
         raise TargetError(
             f"weights need a network that gives a score for each class; this one gives {_GIVES[space.kind]}"
         )
