@@ -50,11 +50,17 @@ def bundle() -> Path:
     return made
 
 
-def changed_bundle(files: Mapping[str, bytes]) -> Path:
-    """A copy of the bundle, in a folder that is used again, with other contents of some files, whose hashes fit."""
-    place = folder() / f"changed-{os.getpid()}.xai"
+def copied_bundle(name: str) -> Path:
+    """A copy of the bundle in a folder of this process, which is used again under the same name."""
+    place = folder() / f"{name}-{os.getpid()}.xai"
     if not place.exists():
         shutil.copytree(bundle(), place)
+    return place
+
+
+def changed_bundle(files: Mapping[str, bytes]) -> Path:
+    """A copy of the bundle, in a folder that is used again, with other contents of some files, whose hashes fit."""
+    place = copied_bundle("changed")
     manifest = parse_manifest((bundle() / MANIFEST).read_bytes())
     for file in manifest.files:
         (place / file).write_bytes(files.get(file) or (bundle() / file).read_bytes())

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
-import shutil
 from collections.abc import Sequence
 
 from xai_deploy.format.bundle import MANIFEST
 
 from ..explaining import explain
 from ..json_values import dumps, mutate_json
-from ..material import bundle, folder
+from ..material import bundle, copied_bundle
 from ..mutations import mutate_bytes
 
 _DIGEST = re.compile(rb'"digest": "[0-9a-f]*"')
@@ -41,9 +39,7 @@ def one(data: bytes) -> None:
     Raises:
         XaiError: It is refused.
     """
-    place = folder() / f"manifests-{os.getpid()}.xai"
-    if not place.exists():
-        shutil.copytree(bundle(), place)
+    place = copied_bundle("manifests")
     (place / MANIFEST).write_bytes(data)
     explain(place, "onnxruntime", ["head", "gradient"])
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
 from xai_deploy.format.bundle import MANIFEST, FileRecord, file_records, parse_manifest
 
 from ..explaining import explain
-from ..material import bundle, folder
+from ..material import bundle, copied_bundle
 from ..mutations import mutate_bytes
 
 _NUMBERS = (b"0", b"1", b"4096", b"2147483648", b"999999999999999", b"9999999999999999", b"-1", b"00", b"")
@@ -51,9 +49,7 @@ def one(data: bytes) -> None:
     Raises:
         XaiError: It is refused.
     """
-    place = folder() / f"parts-{os.getpid()}.xai"
-    if not place.exists():
-        shutil.copytree(bundle(), place)
+    place = copied_bundle("parts")
     manifest = parse_manifest((bundle() / MANIFEST).read_bytes())
     gradient = manifest.graphs["gradient"]
     graph = (bundle() / gradient.file).read_bytes()
