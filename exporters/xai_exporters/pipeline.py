@@ -55,7 +55,7 @@ from .roles.plan import RolePlan, plan_roles
 from .sources import TrainedNetwork, load_source, refuse_folder
 from .sources.files_read import files_read
 from .sources.further import with_constants
-from .sources.look import look
+from .sources.look import beside_map, look
 from .sources.stacked import said_if_stacked
 from .sources.stated import note
 
@@ -174,6 +174,7 @@ def _read(request: Request) -> tuple[TrainedNetwork, Request]:
     """The network, with the head that the request adds to it, whose output the returned request explains."""
     network = load_source(request)
     network = with_constants(network, request)
+    request = beside_map(network, request)
     look(network, request)
     if request.classes is None and request.task != "embedding":
         return network, request

@@ -30,10 +30,17 @@ class Contrast(TargetValue):
     versus: One
 
     def belongs_elsewhere(self, space: ScoreSpace) -> bool:
-        """Whether its sides are targets of another kind, which reads contrasts of its own."""
-        return space.kind == "vector" and any(
-            isinstance(s, TargetValue) and s.needs for s in (self.target, self.versus)
-        )
+        """Whether its sides are targets of another kind, which reads contrasts of its own.
+
+        Raises:
+            TargetError: One side is, and the other is not.
+        """
+        other = [isinstance(side, TargetValue) and bool(side.needs) for side in (self.target, self.versus)]
+        if space.normalised and any(other) and not all(other):
+            raise TargetError(
+                "both sides of a contrast are of one kind: two references (Like), or two outputs ('#3'), not one of each"
+            )
+        return space.kind == "vector" and any(other)
 
 
 @kinds.register("contrast")

@@ -79,7 +79,8 @@ class ScoreSpace:
 
     def title(self, index: int) -> str:
         """A class as messages name it."""
-        return "the predicted class" if index < 0 else f"class {index}"
+        label = f" ({self.labels[index]})" if 0 <= index < len(self.labels) else ""
+        return "the predicted class" if index < 0 else f"class {index}{label}"
 
     def is_label(self, text: str) -> bool:
         """Whether a text is a label; upper and lower case count as equal."""

@@ -96,7 +96,9 @@ class Place:
         if isinstance(written, str):
             return _from_text(written.strip(), refuse_file)
         if isinstance(written, (tuple, list)):
-            numbers = np.asarray(written, np.float64) if len(written) else np.zeros(0)
+            numbers = _numbers(written)
+            if not np.isfinite(numbers).all():
+                raise TargetError(f"region {written!r}: the numbers of a box, and of corners, are finite")
             if numbers.shape == (4,):
                 return _box(*numbers.tolist())
             if numbers.ndim == 2 and numbers.shape[0] >= 3 and numbers.shape[1] == 2:
@@ -110,12 +112,13 @@ class Place:
         masks = [place.mask for place in (self, other) if place.mask is not None]
         return self.said == other.said and (not masks or (len(masks) == 2 and np.array_equal(masks[0], masks[1])))
 
-    def covers(self, seen: Seen, classes: Index) -> Array:
+    def covers(self, seen: Seen, classes: Index, name: Callable[[int], str] = "class {}".format) -> Array:
         """The share of each position that the region covers, [n,H,W].
 
         Args:
             seen: The images.
             classes: The class asked about in each, [n].
+            name: Names a class in messages.
 
         Raises:
             NotPredictedError: It is "predicted", and the network predicts the class nowhere in an image.
@@ -130,7 +133,7 @@ class Place:
             there = covered.any(axis=tuple(range(1, covered.ndim)))
             if not there.all():
                 raise NotPredictedError(
-                    f"the network predicts class {classes[~there][0]} at no position; name a region "
+                    f"the network predicts {name(int(classes[~there][0]))} at no position; name a region "
                     "(CLASS@x,y,width,height, CLASS@mask.png or CLASS@all)"
                 )
             return covered
@@ -221,6 +224,14 @@ def _from_text(text: str, refuse_file: Callable[[object], None]) -> Place:
     return Place(Path(text).name, _as_mask(read_image(text), text))
 
 
+def _numbers(written: Sequence[object]) -> NDArray[np.float64]:
+    """What is written as an array; one without numbers if it holds anything else."""
+    try:
+        return np.asarray(written, np.float64)
+    except (TypeError, ValueError):
+        return np.zeros(0)
+
+
 def _box(x: float, y: float, width: float, height: float) -> Place:
     if width <= 0 or height <= 0:
         raise TargetError(f"the box {x:g},{y:g},{width:g},{height:g} is empty: width and height are above 0")
@@ -229,7 +240,10 @@ def _box(x: float, y: float, width: float, height: float) -> Place:
 
 
 def _polygon(points: list[tuple[float, float]]) -> Place:
-    return Place(" ".join(f"{x:g},{y:g}" for x, y in points), None, tuple(points))
+    said = " ".join(f"{x:g},{y:g}" for x, y in points)
+    if np.linalg.matrix_rank(np.subtract(points, points[0])) < 2:
+        raise TargetError(f"the polygon {said} is empty: its corners lie on one line")
+    return Place(said, None, tuple(points))
 
 
 def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDArray[np.bool_]:
@@ -251,6 +265,8 @@ def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDA
         values = values[..., 0]
     if values.ndim not in (2, 3) or values.dtype.kind not in "biuf":
         raise TargetError(f"{name}: a mask is a picture [h,w] of two values, not {values.dtype} {list(values.shape)}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise TargetError(f"{name}: the mask holds NaN or infinity; a mask has two values, 0 outside and another inside")
     levels = np.unique(values)
     if len(levels) > 2 or (len(levels) == 2 and levels[0] != 0):
         raise TargetError(

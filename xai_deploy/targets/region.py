@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +67,7 @@ class RegionTarget:
         count: Number of classes.
         versus: What it is contrasted with, or None.
         sign: -1 for "not", else 1.
+        name: Names a class in messages.
     """
 
     per_image: ClassVar[bool] = True
@@ -75,6 +77,7 @@ class RegionTarget:
     count: int
     versus: _Side | None = None
     sign: int = 1
+    name: Callable[[int], str] = "class {}".format
 
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[RegionTarget]:
@@ -82,14 +85,14 @@ class RegionTarget:
         if isinstance(written, str):
             written = _from_text(written, space)
         if isinstance(written, Not):
-            return [cls(_side(written.target, space, PREDICTED), images, space.classes, sign=-1)]
+            return [cls(_side(written.target, space, PREDICTED), images, space.classes, sign=-1, name=space.title)]
         if isinstance(written, Contrast):
             side = _side(written.target, space, PREDICTED)
             versus = _side(written.versus, space, side.place)
             if side.index == versus.index and side.place.same(versus.place):
                 raise TargetError(f"{space.title(side.index)} is contrasted with itself")
-            return [cls(side, images, space.classes, versus)]
-        return [cls(_side(written, space, PREDICTED), images, space.classes)]
+            return [cls(side, images, space.classes, versus, name=space.title)]
+        return [cls(_side(written, space, PREDICTED), images, space.classes, name=space.title)]
 
     @property
     def classes(self) -> None:
@@ -104,12 +107,12 @@ class RegionTarget:
 
     def part(self, start: int, stop: int) -> RegionTarget:
         """See `CheckedTarget.part`."""
-        return RegionTarget(self.side, min(stop, self.images) - start, self.count, self.versus, self.sign)
+        return replace(self, images=min(stop, self.images) - start)
 
     def regions(self, seen: Seen) -> Array:
         """See `CheckedTarget.regions`."""
         sides = [self.side] if self.versus is None else [self.side, self.versus]
-        shares = [side.place.covers(seen, _frequent(side, seen)) for side in sides]
+        shares = [side.place.covers(seen, _frequent(side, seen), self.name) for side in sides]
         where = np.stack(shares, axis=1)
         where /= where.sum(axis=tuple(range(2, where.ndim)), keepdims=True)
         return where
@@ -161,9 +164,15 @@ def _from_text(text: str, space: ScoreSpace) -> object:
         return text
     for cut in _VERSUS.finditer(text):
         sides = text[: cut.start()], text[cut.end() :]
-        if all(_is_side(side, space) for side in sides):
+        known = [_is_side(side, space) for side in sides]
+        if all(known):
             first, second = sides
             return Contrast(_one(first, space), _one(second, space))
+        if any(known) and not Path(text.rpartition("@")[2]).exists():
+            raise TargetError(
+                f"target {text!r}: {sides[known.index(False)]!r} is no class of this network, and no class in a region; both sides "
+                "of a contrast are CLASS or CLASS@WHERE"
+            )
     negated = _NOT.fullmatch(text)
     if negated is not None and _is_side(negated[1], space):
         return Not(_one(negated[1], space))
@@ -177,11 +186,18 @@ def _one(text: str, space: ScoreSpace) -> Any:
         return written_class(text, space)
     if not is_place(where) and names_class(text, space):
         return written_class(text, space)
+    name = _class_part(name, space)
     return Region(written_class(name, space) if name else None, where)
+
+
+def _class_part(name: str, space: ScoreSpace) -> str:
+    """What stands before the @: captions have spaces around it ("road @ all"), which are no part of a label."""
+    return name if space.is_label(name) else name.strip()
 
 
 def _is_side(text: str, space: ScoreSpace) -> bool:
     name, at, where = text.rpartition("@")
+    name = _class_part(name, space)
     return names_class(text, space) or (bool(at) and is_place(where) and (not name or names_class(name, space)))
 
 

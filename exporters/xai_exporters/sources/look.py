@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx
 
@@ -44,6 +45,14 @@ def look(network: TrainedNetwork, request: Request) -> None:
     require_known_opset(network.proto)
     require_known_operators(network.proto)
     _check_weights(network.proto)
+
+
+def beside_map(network: TrainedNetwork, request: Request) -> Request:
+    """The request with the output that is explained, if the only other one is the network's own map."""
+    outputs = [value.name for value in network.proto.graph.output if value.name not in network.taps.values()]
+    if request.output is not None or len(outputs) != 2 or request.map not in outputs:
+        return request
+    return replace(request, output=next(name for name in outputs if name != request.map))
 
 
 def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:

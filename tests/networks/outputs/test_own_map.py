@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 from xai_exporters import Request, export
-from xai_exporters.errors import GraphError, LayerError
+from xai_exporters.errors import GraphError, LayerError, RequestError
 
 from xai_deploy import Explainer
 from xai_deploy.errors import NotApplicableError
@@ -50,6 +51,24 @@ def test_the_map_is_the_tensor(tmp_path: Path, backend: str) -> None:
             np.testing.assert_allclose(got.logits, logits.detach().numpy(), atol=1e-5)  # of the same run
     assert "own-map" in explainer.methods()
     assert "tail" not in explainer._sessions.opened or backend == "openvino"  # the map's graph gives the logits, too
+
+
+class Both(Attention):
+    """The map is an output beside the logits."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The logits and the map."""
+        return self.both(x)
+
+
+def test_beside_its_own_map_the_other_output_is_explained(tmp_path: Path) -> None:
+    source = saved(Both(), tmp_path / "net.onnx")
+    with pytest.raises(RequestError, match="several outputs; choose one with --output"):
+        export(Request(source, output_path=tmp_path / "net.xai", preprocess="none"))
+    [one_map] = [v.name for v in onnx.load(source).graph.output if len(v.type.tensor_type.shape.dim) == 4]
+    done = export(Request(source, output_path=tmp_path / "net.xai", preprocess="none", map=one_map))
+    assert done.manifest.classes == 4
+    assert "own-map" in done.manifest.graphs
 
 
 @pytest.mark.parametrize(

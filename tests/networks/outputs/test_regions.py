@@ -134,6 +134,18 @@ def test_where_the_network_predicts_it(bundles: Folder, end: str) -> None:
             Explainer(folder).explain(images(1), "grad-cam", nowhere[0])
 
 
+def test_captions_are_targets(bundles: Folder) -> None:
+    """What a caption says can be written again, spaces around the @ included; a side of another kind is named."""
+    explainer = Explainer(bundles("bilinear", "")[1])
+    for target in ("1@all", "1@1,1,9,9 vs 2@all", "not 1@all"):
+        caption = explainer.explain(images(1), "hires-cam", target).caption()
+        again = explainer.explain(images(1), "hires-cam", caption.replace("class ", ""))
+        assert again.caption() == caption
+    for text in ("1@all vs like vector.npy", "like vector.npy vs 1@all"):
+        with pytest.raises(TargetError, match="'like vector.npy' is no class of this network, and no class in a region"):
+            explainer.check_target(text)
+
+
 def test_one_class(bundles: Folder) -> None:
     """A single class, as in text detection: the score is the logit, its probability the sigmoid."""
     network, folder = bundles("transposed", "sigmoid")

@@ -132,6 +132,12 @@ def test_what_a_place_looks_like(text: str, is_one: bool) -> None:
         (np.array([[3, 5], [5, 5]]), "a mask has two values, 0 outside and another inside; this one has 3, 5"),
         (np.zeros((3, 3), bool), "the mask: the mask is empty, all of its 3 x 3 values are 0"),
         (np.ones(3, bool), r"a mask is a picture \[h,w\] of two values, not bool \[3\]"),
+        (np.full((3, 3), np.nan), "the mask: the mask holds NaN or infinity"),
+        ((1, float("nan"), 3, 4), "the numbers of a box, and of corners, are finite"),
+        ([(1, 1), (5, 1), (2, float("inf"))], "the numbers of a box, and of corners, are finite"),
+        (("a", 1, 2, 3), "a region is 'predicted', 'all'"),
+        ("1,1 2,2 5,5", "the polygon 1,1 2,2 5,5 is empty: its corners lie on one line"),
+        ("1,1 1,1 1,1", "the polygon 1,1 1,1 1,1 is empty"),
     ],
     ids=str,
 )
