@@ -266,7 +266,9 @@ def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDA
     if values.ndim not in (2, 3) or values.dtype.kind not in "biuf":
         raise TargetError(f"{name}: a mask is a picture [h,w] of two values, not {values.dtype} {list(values.shape)}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise TargetError(f"{name}: the mask holds NaN or infinity; a mask has two values, 0 outside and another inside")
+        raise TargetError(
+            f"{name}: the mask holds NaN or infinity; a mask has two values, 0 outside and another inside"
+        )
     levels = np.unique(values)
     if len(levels) > 2 or (len(levels) == 2 and levels[0] != 0):
         raise TargetError(

@@ -142,7 +142,9 @@ def test_captions_are_targets(bundles: Folder) -> None:
         again = explainer.explain(images(1), "hires-cam", caption.replace("class ", ""))
         assert again.caption() == caption
     for text in ("1@all vs like vector.npy", "like vector.npy vs 1@all"):
-        with pytest.raises(TargetError, match="'like vector.npy' is no class of this network, and no class in a region"):
+        with pytest.raises(
+            TargetError, match=r"'like vector\.npy' is no class of this network, and no class in a region"
+        ):
             explainer.check_target(text)
 
 
