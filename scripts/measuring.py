@@ -38,6 +38,7 @@ def read(journal: Path, key: Callable[[Result], Key]) -> dict[Key, Result]:
 def keep(journal: Path, result: Mapping[str, Any]) -> Result:
     """Append a result to a journal, with the day on which it was measured (UTC)."""
     dated = {**result, "measured": f"{datetime.now(UTC):%Y-%m-%d}"}
+    journal.parent.mkdir(parents=True, exist_ok=True)
     with open(journal, "a", encoding="utf-8") as file:
         file.write(json.dumps(dated) + "\n")
     return dated

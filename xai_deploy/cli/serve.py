@@ -7,10 +7,13 @@ import asyncio
 import contextlib
 import logging
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .. import backend_names
 from ..detections import DetectionLimits
@@ -32,7 +35,23 @@ PROGRAM = "xai-serve"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    return command(_parser(), _serve, argv)
+    with _early_signals():
+        return command(_parser(), _serve, argv)
+
+
+@contextlib.contextmanager
+def _early_signals() -> Iterator[None]:
+    """Until the server handles them, SIGTERM ends it as SIGINT does, and SIGHUP nothing: both would end it without a line."""
+    wanted: dict[str, Any] = {"SIGTERM": signal.default_int_handler, "SIGHUP": signal.SIG_IGN}
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in wanted.keys() & {one.name for one in signal.Signals}:  # Windows has no SIGHUP
+            before[name] = signal.signal(signal.Signals[name], wanted[name])
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(signal.Signals[name], handler)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
@@ -67,7 +86,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     def ready(http: int, grpc: int | None) -> None:
         if not arguments.quiet:
             both = f" and, for gRPC, at {arguments.host}:{grpc}" if grpc is not None else ""
-            print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
+            with contextlib.suppress(BrokenPipeError):  # nobody reads where it listens, and it serves all the same
+                print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
 
     async def run(on_answer: Callable[[Served], None] | None) -> None:
         with _no_line_for_each_image():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 from ..errors import (
-    BackendError,
-    BundleError,
     ClosedError,
     ImageTooLargeError,
     InputError,
     MethodError,
     NonFiniteOutputError,
-    XaiError,
+    RecordsError,
 )
 from ..foundation.exits import printable
 
@@ -44,8 +42,8 @@ class Refusal(Exception):
 def refusal(error: BaseException) -> Refusal:
     """The refusal that an error of the library means to a client.
 
-    What the client sent is at fault in all but errors of the runtime, of the bundle and of ours. A result that is not finite comes
-    from an input that makes the network overflow.
+    What the client sent is at fault in all but errors of the runtime, of the bundle and of ours, whose lines may name paths of the
+    server: they are for its log. A result that is not finite comes from an input that makes the network overflow.
     """
     match error:
         case Refusal():
@@ -60,7 +58,7 @@ def refusal(error: BaseException) -> Refusal:
             return Refusal(NOT_READY, "the server is stopping; ask another one", 1)
         case MemoryError():
             return Refusal(TOO_LARGE, "not enough memory for this request; send fewer or smaller images")
-        case BundleError() | BackendError() | XaiError():
-            return Refusal(BROKEN, str(error))
+        case RecordsError():
+            return Refusal(BROKEN, "the answer can't be recorded, so it is not sent; the server's log says why")
         case _:
             return Refusal(BROKEN, f"unexpected {type(error).__name__}; the server's log says more")

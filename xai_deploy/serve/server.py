@@ -109,6 +109,8 @@ class Server:
                 await asyncio.wait([serving, keeping, stopping], return_when=asyncio.FIRST_COMPLETED)
                 service.draining = True
                 if self._stop.is_set():
+                    if not service.models.ready:
+                        log.warning("stopped before all bundles were open")
                     await asyncio.sleep(listening.drain)
             finally:
                 http.should_exit = True
@@ -190,6 +192,7 @@ def _bound(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(_BACKLOG)  # of two servers that bind one port, the second fails here
     except (OSError, OverflowError) as error:
         sock.close()
         why = getattr(error, "strerror", None) or error

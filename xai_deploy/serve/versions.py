@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 
 _KEPT = 500  # costs of options that requests chose
 _NEW = 0.2  # share of a new measurement in a cost
+_FAST, _SLOW = (
+    1.0,
+    5.0,
+)  # seconds: up to which a method is run for a full batch, too, and from which it is run once alone
 MARGIN = 1.5
 """A run may take so much longer than it usually does."""
 
@@ -51,6 +55,12 @@ class Costs:
             self._seconds.move_to_end(title)
             while len(self._seconds) > _KEPT:
                 self._seconds.popitem(last=False)
+
+    def at_most(self, other: Costs) -> None:
+        """Take the other costs where they are shorter: what was measured beside requests that ran took longer than a run will."""
+        with self._lock:
+            for title, seconds in self._seconds.items():
+                self._seconds[title] = min(seconds, other.known(title) or seconds)
 
     def known(self, title: str) -> float | None:
         """Seconds per image, or None."""
@@ -133,15 +143,15 @@ class Version:
         return self.costs.known(title_of(name, self.served[name])) or 0.0
 
     def _measure(self, name: str, options: Mapping[str, str], one: Prepared, every: Prepared) -> None:
-        fast, seconds = 1.0, 0.0  # a slow method is run once: opening its graphs is a small part of it
+        seconds = 0.0
         for _ in range(2):
             started = time.perf_counter()
             self.explainer.explain_many(one, [(name, options)], [self._any_target(1)])
             seconds = time.perf_counter() - started
-            if seconds > fast:
+            if seconds > _SLOW:  # opening its graphs is a small part of it
                 break
         self.costs.measured(title_of(name, options), seconds)
-        if seconds <= fast:  # so that a full batch meets memory that is there already
+        if seconds <= _FAST:  # so that a full batch meets memory that is there already
             self.explainer.explain_many(every, [(name, options)], [self._any_target(len(every.x))])
 
     def _any_target(self, images: int) -> Any:
@@ -258,6 +268,8 @@ class Models:
                 raise
             with self._lock:
                 old = self._current.get(name)
+                if old is not None:
+                    version.costs.at_most(old.costs)
                 self._current[name] = version
                 self._seen[name] = seen
             if old is not None:

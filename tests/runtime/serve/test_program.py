@@ -27,7 +27,7 @@ import pytest
 import xai_deploy
 from xai_deploy import serve
 from xai_deploy.cli import serve as command
-from xai_deploy.errors import BackendNotInstalledError
+from xai_deploy.errors import BackendNotInstalledError, XaiError
 from xai_deploy.serve import server
 
 from .. import tiny
@@ -173,8 +173,8 @@ def test_records_that_can_not_be_written(bundles: Bundles, tmp_path: Path) -> No
         file.unlink()
     for _ in range(2):
         status, told = ask(program.port)
-        assert (status, list(told)) == (500, ["error"])
-        assert "records can't be written (another program removed or replaced" in told["error"]
+        line = "the answer can't be recorded, so it is not sent; the server's log says why"
+        assert (status, told) == (500, {"error": line}), "no path of the server's"
     assert ask(program.port, "/v1/models/net:predict")[0] == 200
     lines = program.stop().splitlines()
     assert [line[: line.index(" records can't")] for line in lines] == [
@@ -272,6 +272,56 @@ def test_a_port_that_is_taken(work: Path, capsys: pytest.CaptureFixture[str]) ->
         port = str(taken.getsockname()[1])
         assert command.main(["net.xai", "--port", port]) == 2
     assert f"127.0.0.1:{port}: can't listen there (Address already in use)" in capsys.readouterr().err
+
+
+STARTED = """
+import os, signal, sys
+from xai_deploy.cli import serve
+real = serve.require
+def require():
+    os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+    real()
+serve.require = require
+sys.exit(serve.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_before_it_listens(name: str, bundles: Bundles) -> None:
+    """While modules are imported nobody handles signals: SIGTERM has its line, SIGHUP does nothing."""
+    path = bundles("residual", gradients=True).path
+    command = [sys.executable, "-c", STARTED, name, f"net={path}", "-m", "grad-cam", "--port", "0", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("xai-serve: net at http://127.0.0.1:") == (name == "SIGHUP"), line
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == ((0, "") if name == "SIGHUP" else (130, "xai-serve: interrupted\n"))
+
+
+def test_sigterm_while_it_opens_bundles(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = xai_deploy.Explainer
+
+    def slow(*given: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        return opened(*given, **options)
+
+    monkeypatch.setattr(command, "Explainer", slow)
+    path = bundles("residual", gradients=True).path
+    assert command.main([f"net={path}", "-m", "grad-cam", "--port", "0"]) == 0
+    assert capsys.readouterr().err == "xai-serve: warning: stopped before all bundles were open\n"
+
+
+def test_two_servers_that_bind_one_port() -> None:
+    """Linux lets both bind while none listens: the second is told, by us and at once."""
+    with contextlib.closing(server._bound("127.0.0.1", 0)) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(XaiError, match=f"^127.0.0.1:{port}: can't listen there .*choose another --host or --port$"):
+            server._bound("127.0.0.1", port)
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from xai_deploy import Explainer, write_image
 from xai_deploy.answer import answer, origin, prediction
-from xai_deploy.errors import RecordsError
+from xai_deploy.errors import BackendError, RecordsError
 from xai_deploy.records import Recorder, records
 
 from .. import tiny
@@ -200,12 +200,26 @@ def test_records(start: Start, tmp_path: Path) -> None:
     assert (kept[2].input.of, kept[2].target.sign) == ("array", -1)
 
 
-def test_an_answer_that_can_not_be_recorded_is_not_sent(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RecordsError("/srv/records: no space left"), "the answer can't be recorded, so it is not sent"),
+        (BackendError("/srv/net.xai/head.onnx: failed"), "unexpected BackendError"),
+        (OSError(28, "No space left", "/srv/records"), "unexpected OSError"),
+    ],
+)
+def test_an_answer_that_can_not_be_recorded_is_not_sent(
+    error: Exception, line: str, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says where and why; the client learns no path of the server."""
     running = start()
 
     def full(served: object) -> None:
-        raise RecordsError("records: no space left on the device")
+        raise error
 
     running.service._on_answer = full
-    assert "no space left" in running.refused(500, {"instances": [X[0].tolist()]})
+    told = running.refused(500, {"instances": [X[0].tolist()]})
+    assert line in told
+    assert "/srv" not in told
+    assert "/srv" in caplog.text
     assert running.ask("net:predict", {"instances": [X[0].tolist()]})

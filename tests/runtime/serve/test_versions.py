@@ -12,6 +12,7 @@ import pytest
 from xai_deploy import Explainer
 from xai_deploy.errors import BundleError, ClosedError
 from xai_deploy.serve.refusals import Refusal
+from xai_deploy.serve.versions import Version
 
 from .. import tiny
 from ..conftest import Bundles
@@ -108,6 +109,25 @@ def test_a_bug_replaces_nothing(
     running.service.models.reload(changed_only=False)
     assert "net: not replaced: unexpected ZeroDivisionError: bug" in caplog.text
     assert running.explain([X[0].tolist()])["explanations"]
+
+
+def test_what_a_warm_up_takes_beside_requests_refuses_none(
+    replaced: tuple[Running, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new version's first runs compete with those that answer. What they took (here: an hour) was taken for its cost."""
+    running, other = replaced
+    swap(running.path, other)
+    warm_up = Version.warm_up
+
+    def slowly(self: Version) -> None:
+        warm_up(self)
+        for title in ("prediction", "grad-cam"):
+            self.costs.measured(title, 3600.0)
+
+    monkeypatch.setattr(Version, "warm_up", slowly)
+    running.service.models.reload(changed_only=True)
+    assert running.explain([X[0].tolist()], target="a")["explanations"]
+    assert running.ask("net:predict", {"instances": [X[0].tolist()]})
 
 
 def test_what_has_not_changed_stays(replaced: tuple[Running, Path]) -> None:
