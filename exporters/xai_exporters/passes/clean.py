@@ -34,6 +34,7 @@ from .listed_parts import write_parts
 from .network_inputs import Asked, bind_further, numbers_of, order_inputs
 from .opset import OPSET
 from .shape_arithmetic import reduce_shape_arithmetic
+from .single_cell_weights import write_single_cell_weights
 from .stated_padding import state_padding
 from .stored_codes import store_codes
 from .supported import require_standard_ops
@@ -243,6 +244,7 @@ def _reduced(model: ir.Model, shapes: Measured) -> Measured:
         _forget_shapes(model.graph)
     clip_poolings(model, shapes)
     state_padding(model, shapes)
+    write_single_cell_weights(model, shapes)
     return shapes
 
 

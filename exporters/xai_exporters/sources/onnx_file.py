@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -64,6 +65,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
     in_order(model.graph)
     repair(model)
+    _name_apart(model)
     _drop_marks(model)
     require_known_opset(model)
     try:
@@ -112,6 +114,19 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         yield node
         for attribute in node.attribute:
             yield from _nodes([inner for graph in (attribute.g, *attribute.graphs) for inner in graph.node])
+
+
+def _name_apart(model: onnx.ModelProto) -> None:
+    """Nodes of a name that an earlier one has get another. ONNX allows equal names; ONNX Runtime opens no such file."""
+    nodes = [*_nodes(model.graph.node)]
+    taken = {node.name for node in nodes}
+    seen: set[str] = set()
+    for node in nodes:
+        if node.name and node.name in seen:
+            first = node.name
+            node.name = next(name for i in itertools.count(1) if (name := f"{first}_{i}") not in taken)
+            taken.add(node.name)
+        seen.add(node.name)
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:

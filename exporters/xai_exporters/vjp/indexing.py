@@ -38,8 +38,8 @@ def gather(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
         return from_positions(op, dy, axis, rank, indices.reshape(-1) % size, size)
     if axis != 0 or len(shape) != 1:
         raise step.refuse("its indices are computed, and not a list along the first axis")
-    # ScatterND takes coordinates along the last axis: here one, the row
-    rows = op.Unsqueeze(step.input(1), [1])
+    # ScatterND takes coordinates along the last axis: here one, the row; and int64 alone, while Gather takes int32, too
+    rows = op.Unsqueeze(op.Cast(step.input(1), to=int(ir.DataType.INT64)), [1])
     return op.ScatterND(_zeros(op, x), rows, dy, reduction="add")
 
 

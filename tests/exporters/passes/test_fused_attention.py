@@ -10,7 +10,6 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from xai_exporters.errors import GraphError
 from xai_exporters.passes.clean import clean
 
 from ..checks import close, onnxruntime, open_vino, reference
@@ -61,6 +60,14 @@ COMPUTED = [
     helper.make_node("Add", ["mean", "attn"], ["computed"]),
 ]
 LARGE = [*COMPUTED, helper.make_node("Greater", ["computed", "limit"], ["large"])]
+
+COUNTED = [  # 3 plus the sign of the image's sum: 2 or 4 keys of 5
+    helper.make_node("Flatten", ["image"], ["flat_image"]),
+    helper.make_node("ReduceMean", ["flat_image", "axis1"], ["means"], keepdims=0),
+    helper.make_node("Sign", ["means"], ["sign"]),
+    helper.make_node("Add", ["sign", "three"], ["count"]),
+    helper.make_node("Cast", ["count"], ["n"], to=onnx.TensorProto.INT64),
+]
 
 ATTENTION: dict[str, tuple[list[str], dict[str, Array], list[Any], dict[str, Any]]] = {
     "heads first": (["image", "k", "v"], {}, [], {}),
@@ -132,10 +139,38 @@ def test_window() -> None:
     check(network("Attention", ["image", "k", "v"], {}, [], 25, **attributes), False)
 
 
-def test_a_cache_is_refused() -> None:
-    past = {"past": np.zeros((1, HEADS, 3, SIZE), np.float32)}
-    model = network("Attention", ["image", "k", "v", "", "past", "past"], past, [], outputs=["y", "a", "b"])
-    with pytest.raises(
-        GraphError, match=r"^node 'fused' is Attention, .*: it has the input past_key; export the network without"
-    ):
-        clean(model, None)
+PAST = {"past": RNG.standard_normal((1, HEADS, 3, SIZE)).astype(np.float32)}
+BOTH = {**PAST, "past2": -PAST["past"]}
+EARLIER: dict[str, tuple[list[str], dict[str, Array], list[Any], dict[str, Any]]] = {
+    "a cache": (["image", "k", "v", "", "past", "past2"], BOTH, [], {"outputs": ["y", "pk", "pv"]}),
+    "causal": (["image", "k", "v", "", "past", "past2"], BOTH, [], {"is_causal": 1, "outputs": ["y", "pk", "pv"]}),
+    "tokens, a mask of all keys": (
+        ["tokens", "tokens", "tokens", "attn", "past", "past2"], {**BOTH, "attn": np.pad(SEEN, ((0, 0), (3, 0)))}, [],
+        {"q_num_heads": 4, "kv_num_heads": 4, "is_causal": 1, "outputs": ["y", "pk", "pv"]},
+    ),
+    "a shorter mask": (["image", "k", "v", "attn", "past", "past2"], {**BOTH, "attn": FLOATS}, [], {"outputs": ["y", "pk", "pv"]}),
+    "computed": (
+        ["image", "k", "v", "", "k", "v"], {}, [], {"is_causal": 1, "outputs": ["y", "pk", "pv"]},
+    ),
+    "counts": (["image", "k", "v", "", "", "", "n"], {}, COUNTED, {}),
+    "counts, causal": (["image", "k", "v", "", "", "", "n"], {}, COUNTED, {"is_causal": 1}),
+    "counts, a mask": (["image", "k", "v", "attn", "", "", "n"], {"attn": FLOATS}, COUNTED, {"is_causal": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_earlier_keys(name: str) -> None:
+    """Opset 24: with a cache, or with a count of keys for each image, which here depends on the image."""
+    inputs, weights, before, attributes = EARLIER[name]
+    weights = {**weights, **({"three": np.array([3.0], np.float32), "axis1": np.array([1])} if before else {})}
+    model = network("Attention", inputs, weights, before, 24, **attributes)
+    fixed = name not in ("computed", "counts", "counts, causal", "counts, a mask")
+    again = ir.to_proto(clean(model, None).model)
+    assert "Attention" not in {node.op_type for node in again.graph.node}
+    for images in (IMAGES[:1], IMAGES):
+        # the package concatenates a cache of one row to one image alone
+        singles = [images[i : i + 1] for i in range(len(images))] if fixed else [images]
+        want = np.concatenate([reference(model, {"image": single})["scores"] for single in singles])
+        close(onnxruntime(again.SerializeToString(), {"image": images})["scores"], want)
+        if name in ("causal", "counts, causal"):
+            close(open_vino(again.SerializeToString(), {"image": images})["scores"], want)

@@ -33,6 +33,7 @@ CASES = [
     Case("Gather", (X, ints([0, 1], [5, 1])), {"axis": 2}, torch=lambda x: x[:, :, [[0, 1], [5, 1]]]),
     Case("Gather", (Free((5, 3)), ints(4, 4, 0)), torch=lambda x: x[[4, 4, 0]]),
     Case("Gather", (Free((5, 3)), Given(ints(4, -1, 0, 2))), torch=lambda x: x[[4, 4, 0, 2]]),  # computed
+    Case("Gather", (Free((5, 3)), Given(np.array([4, -1, 0, 2], np.int32))), torch=lambda x: x[[4, 4, 0, 2]]),
     Case("GatherElements", (Free((3, 4)), PICKS), torch=lambda x: x.gather(0, torch.from_numpy(PICKS))),
     Case("GatherElements", (Free((3, 4)), ints([0, 1, 2, 0], [2, -2, 0, -1]))),
     Case("GatherElements", (Free((3, 4)), ROWS), {"axis": 1}, torch=lambda x: x.gather(1, torch.from_numpy(ROWS))),

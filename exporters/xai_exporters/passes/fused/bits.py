@@ -1,4 +1,5 @@
-"""Weights in 4-bit numbers of bitsandbytes (Dettmers et al. 2023, arXiv:2305.14314): each block has a largest magnitude."""
+"""Numbers as bits: weights in 4-bit numbers of bitsandbytes (Dettmers et al. 2023, arXiv:2305.14314), each block of which has a
+largest magnitude; and bits that are read as another type."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...graph.emit import Ops
-from ..fused_node import FusedNode, rule
+from ..fused_node import FusedNode, UnknownShape, rule
 
 _FP4 = np.array([0.0, 5.208333333e-03, 0.66666667, 1.0, 0.33333333, 0.5, 0.16666667, 0.25])
 _NF4 = np.array([
@@ -32,3 +33,25 @@ def product_of_4_bits(op: Ops, node: FusedNode) -> ir.Value:
         raise node.refuse(f"it has {largest.size} scales for {n * k} weights in blocks of {block}")
     weight = (_NUMBERS[kind][codes] * scales).reshape(n, k)
     return op.MatMul(node.x(), np.ascontiguousarray(weight.T))
+
+
+@rule("BitCast")
+def same_bits(op: Ops, node: FusedNode) -> ir.Value:
+    """There and back gives x: a type, and the first one again. Bits of the image that are read as another type have no gradient."""
+    x, array, to = node.x(), node.constant(0), ir.DataType(int(node.attr("to", 0)))
+    if array is not None:
+        return op.Identity(array.view(to.numpy()))
+    if x.dtype is None:
+        raise UnknownShape
+    before, (result,) = x.producer(), node.node.outputs
+    if before is not None and before.op_type == "Identity" and before.inputs[0] is not None:
+        first = before.inputs[0]  # what the first of two has become
+        if first.dtype == to:
+            return op.Identity(first)
+    readers = [use.node for use in result.uses()]
+    back = all(r.op_type == "BitCast" and r.attributes["to"].value == int(x.dtype) for r in readers)
+    if to == x.dtype or (back and not result.is_graph_output()):
+        return op.Identity(x)
+    raise node.refuse(
+        f"it reads the bits of {x.dtype.name} as {to.name}, which has no gradient; export the network without it"
+    )

@@ -230,9 +230,21 @@ def _run(model: Any, folder: Path) -> None:
         if _quantised(model) and model.is_dynamic() and len(model.inputs) == 1:
             _save(_outputs(model, values), folder / AS_READ)
             model.reshape([1, *values[0][1].shape[1:]])
-        _save(_outputs(model, values), folder / OUTPUTS)
+        _save(_in_any_size(model, values), folder / OUTPUTS)
     except Exception as error:
         raise SourceError(f"OpenVINO can't run it ({reason(error)})") from None
+
+
+def _in_any_size(model: Any, values: Inputs) -> list[np.ndarray[Any, Any]]:
+    """The outputs; with a fixed batch if OpenVINO can't run the open one: it fails so on 8-bit weights of some TFLite files."""
+    try:
+        return _outputs(model, values)
+    except Exception as error:  # OpenVINO's types of errors are not documented
+        if not model.is_dynamic() or len(model.inputs) > 1:
+            raise
+        log.debug("OpenVINO can't run the open batch: %s", error)
+        model.reshape([1, *values[0][1].shape[1:]])
+        return _outputs(model, values)
 
 
 def save_inputs(values: Inputs, folder: Path) -> None:

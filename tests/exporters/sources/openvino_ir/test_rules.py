@@ -13,6 +13,12 @@ from xai_exporters.sources.openvino_ir.translate import translate
 
 from .running import agree, c, f32, floats, ints, o, o1, o2, o14, of_version, ov, positive, saved
 
+
+def images(x: Any) -> Any:
+    """How many images there are, [1]."""
+    return o.gather(o.shape_of(x, "i64"), ints(0), c(0))
+
+
 CASES: dict[str, Any] = {
     "power": lambda x: o.power(o.abs(x), f32(1.7)),
     "squared difference": lambda x: o.squared_difference(x, floats(1, 3, 1, 1)),
@@ -54,6 +60,21 @@ CASES: dict[str, Any] = {
     ),
     "reshape": lambda x: o.reshape(x, ints(0, 0, 35), True),
     "transpose": lambda x: o.transpose(x, ints(0, 2, 3, 1)),
+    "slices put in by index": lambda x: o.scatter_update(x, ints(3, 0), o.negative(o.gather(x, ints(1, 2), c(2))), c(2)),
+    "slices put in along the first axis": lambda x: o.scatter_update(
+        o.transpose(x, ints(1, 0, 2, 3)), ints(2), o.transpose(o.reduce_max(x, ints(1), True), ints(1, 0, 2, 3)), c(0)
+    ),
+    "split before an open size": lambda x: o.add(*o.split(o.transpose(o.concat([x, x], 1), ints(1, 0, 2, 3)), c(0), 2).outputs()),
+    "repeated for every image": lambda x: o.add(x, o.tile(floats(1, 3, 5, 7), o.concat([images(x), ints(1, 1, 1)], 0))),
+    "repeated for every image, with dimensions before": lambda x: o.add(
+        x, o.squeeze(o.tile(floats(1, 3, 5, 7), o.concat([ints(1), images(x), ints(1, 1, 1)], 0)), ints(0))
+    ),
+    "bits of booleans": lambda x: o.convert(
+        o.bitwise_not(o.bitwise_and(o.greater(x, f32(0.1)), o.bitwise_or(o.less(x, f32(0.9)), o.less(x, f32(2))))), "f32"
+    ),
+    "bits of integers": lambda x: o.convert(
+        o.bitwise_xor(o.convert(o.multiply(x, f32(9)), "i32"), o.bitwise_not(c(np.int32(5)))), "f32"
+    ),
     "transpose reversed": lambda x: o.transpose(x, c(np.zeros(0, np.int64))),
     "squeeze": lambda x: o.squeeze(o.reduce_mean(x, ints(2, 3), True), ints(2, 3)),
     "unsqueeze": lambda x: o.unsqueeze(x, ints(1, -1)),

@@ -36,6 +36,16 @@ def unary(op: Ops, layer: Layer) -> ir.Value:
     return getattr(op, _UNARY[layer.type])(layer.x())  # type: ignore[no-any-return]
 
 
+def bitwise(op: Ops, layer: Layer) -> ir.Value:
+    """Of booleans the logical operator, which torch writes so; of integers that of their bits."""
+    name = layer.type.removeprefix("Bitwise") if layer.kind().kind == "b" else layer.type
+    if len(layer) > 1:
+        check_broadcast(layer)
+    return getattr(op, name)(*(layer.x(i) for i in range(len(layer))))  # type: ignore[no-any-return]
+
+
+for _type in ("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"):
+    rule(_type)(bitwise)
 for _type in sorted(set(_BINARY) - {"Multiply"}):
     rule(_type)(binary)
 for _type in _UNARY:

@@ -131,6 +131,20 @@ def arange(op: Ops, layer: Layer) -> ir.Value:
     return op.Range(*(cast(op, layer.x(i), layer.kind(i), layer.out_kind()) for i in range(3)))
 
 
+@rule("ScatterUpdate")
+def scatter_slices(op: Ops, layer: Layer) -> ir.Value:
+    """x with other slices at indices along an axis: TensorFlow writes the steps of an LSTM so. The axis comes first meanwhile."""
+    axis, rank, more = layer.axis(layer.ints(3, "axis")[0]), len(layer.dims()), len(layer.dims(1))
+    rows = op.Unsqueeze(cast(op, layer.x(1), layer.kind(1), np.dtype(np.int64)), np.array([more]))
+    if axis == 0:
+        return op.ScatterND(layer.x(), rows, layer.x(2))
+    first = [axis, *(i for i in range(rank) if i != axis)]
+    own = range(axis, axis + more)
+    updates = op.Transpose(layer.x(2), perm=[*own, *(i for i in range(rank - 1 + more) if i not in own)])
+    y = op.ScatterND(op.Transpose(layer.x(), perm=first), rows, updates)
+    return op.Transpose(y, perm=[int(i) for i in np.argsort(first)])
+
+
 @rule("ScatterNDUpdate")
 def scatter_nd(op: Ops, layer: Layer) -> ir.Value:
     """x with other values at vectors of indices."""

@@ -60,7 +60,7 @@ def split(op: Ops, layer: Layer) -> Sequence[ir.Value]:
     """Equal parts along an axis."""
     axis = layer.axis(layer.ints(1, "axis")[0])
     count = int(layer.attr("num_splits"))
-    return _split(op, layer, axis, [layer.sizes(0, axis)[0] // count] * count)
+    return _split(op, layer, axis, [_whole(layer, axis) // count] * count)
 
 
 @rule("VariadicSplit")
@@ -69,11 +69,16 @@ def variadic_split(op: Ops, layer: Layer) -> Sequence[ir.Value]:
     axis = layer.axis(layer.ints(1, "axis")[0])
     lengths = layer.ints(2, "lengths")
     if -1 in lengths:
-        whole = layer.sizes(0, axis)[0] if axis == len(layer.dims()) - 1 else layer.dims()[axis]
-        if whole is None:
-            raise layer.refuse("the size that it splits is not known; give the image's size with --input-shape C,H,W")
-        lengths[lengths.index(-1)] = whole - sum(length for length in lengths if length != -1)
+        lengths[lengths.index(-1)] = _whole(layer, axis) - sum(length for length in lengths if length != -1)
     return _split(op, layer, axis, lengths)
+
+
+def _whole(layer: Layer, axis: int) -> int:
+    """The size of the axis that is split. Others, as the batch behind the three of Q, K and V, may be open."""
+    size = layer.dims()[axis]
+    if size is None:
+        raise layer.refuse("the size that it splits is not known; give the image's size with --input-shape C,H,W")
+    return size
 
 
 def _split(op: Ops, layer: Layer, axis: int, lengths: Sequence[int]) -> Sequence[ir.Value]:
@@ -107,12 +112,14 @@ def broadcast(op: Ops, layer: Layer) -> ir.Value:
 
 @rule("Tile")
 def tile(op: Ops, layer: Layer) -> ir.Value:
-    """Repeated along each dimension; the shorter of shape and repeats gets leading 1s."""
-    repeats, rank = layer.ints(1, "repeats"), len(layer.dims())
-    x = layer.x()
-    if len(repeats) > rank:
-        x = op.Unsqueeze(x, np.arange(len(repeats) - rank))
-    return op.Tile(x, np.array([1] * (rank - len(repeats)) + repeats))
+    """Repeated along each dimension; the shorter of shape and repeats gets leading 1s. An open batch is counted."""
+    given, count, rank = layer.constant(1), layer.sizes(1)[0], len(layer.dims())
+    x, ones = layer.x(), np.ones(max(rank - count, 0), np.int64)
+    if count > rank:
+        x = op.Unsqueeze(x, np.arange(count - rank))
+    if given is not None:
+        return op.Tile(x, np.concatenate([ones, given.astype(np.int64)]))
+    return op.Tile(x, op.Concat(ones, layer.int64(op, 1), axis=0) if ones.size else layer.int64(op, 1))
 
 
 @rule("Pad")
