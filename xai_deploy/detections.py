@@ -107,6 +107,7 @@ class Found:
         score: Its probability, [k].
         boxes: Left, top, right, bottom in pixels of the network's input, [k,4].
         shares: The probability of every class, [k,classes].
+        objectness: How likely each is any object, [k]; 1 for detectors without one.
     """
 
     rows: Index
@@ -114,6 +115,7 @@ class Found:
     score: Array
     boxes: Array
     shares: Array
+    objectness: Array
 
 
 def found(rows: Array, manifest: Manifest, limits: DetectionLimits) -> list[Found]:
@@ -146,6 +148,11 @@ def scores_of(rows: Array, manifest: Manifest) -> Array:
 def classes_of(rows: Array, spec: Rows) -> Index | None:
     """The class that each row states, [n,R]; None if its scores say it."""
     return np.rint(rows[:, -1]).astype(np.int64) if spec.labelled else None
+
+
+def objectness_of(rows: Array, spec: Rows) -> Array:
+    """How likely each row is any object, [n,R]; 1 for detectors without objectness."""
+    return np.asarray(rows[:, -1] if spec.objectness else np.ones(rows[:, -1].shape), np.float32)
 
 
 def why_no_cells(manifest: Manifest) -> str | None:
@@ -216,7 +223,8 @@ def _of_image(rows: Array, some: Index, manifest: Manifest, limits: DetectionLim
     if spec.suppress and len(kept):
         kept = kept[suppressed(boxes[kept], score[kept], index[kept], limits.overlap)]
     kept = kept[np.argsort(-score[kept], kind="stable")][: limits.most]
-    return Found(some[kept], index[kept], score[kept], boxes[kept], shares[kept])
+    objectness = objectness_of(own, spec)[0]
+    return Found(some[kept], index[kept], score[kept], boxes[kept], shares[kept], objectness[kept])
 
 
 def suppressed(boxes: Array, scores: Array, classes: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:

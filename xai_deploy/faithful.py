@@ -160,11 +160,14 @@ def how_wrong(
 
 
 def _parts(got: Floats, want: Floats, manifest: Manifest) -> Iterator[tuple[str, Floats, Floats]]:
-    """The logits; of the rows of a detector the scores and the coordinates, whose sizes differ. A row's class is neither."""
+    """The logits; of the rows of a detector the scores, the coordinates and the objectness, whose sizes differ; not a class."""
     rows = manifest.scores.rows
     if rows is None or got.shape[-1] % rows.entries:
         yield "logits", got, want
         return
     got, want = got.reshape(-1, rows.entries), want.reshape(-1, rows.entries)
-    for part, own in (("scores", slice(rows.classes)), ("coordinates", slice(rows.classes, rows.classes + 4))):
+    places = {"scores": slice(rows.classes), "coordinates": slice(rows.classes, rows.classes + 4)}
+    if rows.objectness:
+        places["objectness values"] = slice(-1, None)
+    for part, own in places.items():
         yield part, got[:, own], want[:, own]

@@ -1,8 +1,8 @@
 """How well detections of a masked image match those that are explained: D-RISE's score.
 
-Petsiuk et al., CVPR 2021, arXiv:2006.03204, equation 3: s(d, M) = max over the detections j of the masked image of
-IoU(box_d, box_j) * cos(P_d, P_j), where P holds the probabilities of a detection's classes. The objectness of a row is a factor of
-its probabilities where there is one. (The cosine does not see it; such rows are left out below the lowest score instead.)
+Petsiuk et al., CVPR 2021, arXiv:2006.03204, section 3.2: s(d, M) = max over the detections j of the masked image of
+IoU(box_d, box_j) * cos(P_d, P_j) * O_j. P holds the probabilities of a detection's classes. O_j is its objectness, and left out for
+detectors that compute none. (Our P holds it as a factor, too, which no cosine sees.)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def matched(
     for b, own in enumerate(found(masked, manifest, limits)):
         for r in range(picked.shape[1]):
             alike = _cosines(shares[b, r], own.shares) if labels is None else own.index == labels[b, r]
-            result[b, r, : spec.classes] = (overlaps(boxes[b, r], own.boxes) * alike).max(initial=0.0)
+            result[b, r, : spec.classes] = (overlaps(boxes[b, r], own.boxes) * alike * own.objectness).max(initial=0.0)
     return np.asarray(result, np.float32)
 
 

@@ -21,9 +21,9 @@ CLASSES, ROWS = 3, 40
 SPEC = Input("x", "NCHW", 3, 60, 80, "float32", Preprocess())
 
 
-def manifest(background: int | None = None) -> Any:
-    rows = Rows("yolov8", CLASSES, "centre", "pixels", background)
-    scores = Explained("logits", "rows", (CLASSES + 4, ROWS), rows=rows)
+def manifest(background: int | None = None, objectness: bool = False) -> Any:
+    rows = Rows("yolov8", CLASSES, "centre", "pixels", background, objectness=objectness)
+    scores = Explained("logits", "rows", (rows.entries, ROWS), rows=rows)
     return SimpleNamespace(scores=scores, activation="sigmoid", input=SPEC)
 
 
@@ -39,8 +39,13 @@ def sigmoid(x: float) -> float:
 
 
 def corners(row: Any) -> tuple[float, float, float, float]:
-    cx, cy, w, h = map(float, row[CLASSES:])
+    cx, cy, w, h = map(float, row[CLASSES : CLASSES + 4])
     return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def with_objectness(rows: Any, seed: int) -> Any:
+    """Rows [n,CLASSES+5,ROWS] that end with an objectness."""
+    return np.concatenate([rows, np.random.default_rng(seed).random((len(rows), 1, ROWS))], 1, dtype=np.float32)
 
 
 def iou(a: Any, b: Any) -> float:
@@ -83,17 +88,20 @@ def test_detections(limits: DetectionLimits) -> None:
         )
 
 
-def test_the_score_of_a_masked_input() -> None:
-    """Equation 3: the largest IoU times cosine of the probabilities over the detections of the masked input."""
+@pytest.mark.parametrize("objectness", [False, True])
+def test_the_score_of_a_masked_input(objectness: bool) -> None:
+    """Section 3.2: the largest IoU times cosine of the probabilities times objectness over the detections of the masked input."""
     limits = DetectionLimits(0.7, 0.5)
     explained, masked, image = draw(2, 1), draw(5, 2), np.array([0, 1, 1, 0, 1])
+    if objectness:
+        explained, masked = with_objectness(explained, 3), with_objectness(masked, 4)
     picked = np.array([[3, 8], [5, 11]])
     where = np.zeros((5, 2, ROWS), np.float32)
     for b in range(5):
         for r in range(2):
             where[b, r, picked[image[b], r]] = 1
-    got = matched(explained, masked, image, where, manifest(), limits)
-    assert got.shape == (5, 2, CLASSES + 4)
+    got = matched(explained, masked, image, where, manifest(objectness=objectness), limits)
+    assert got.shape == (5, 2, CLASSES + 4 + objectness)
     for b in range(5):
         for r in range(2):
             own = explained[image[b], :, picked[image[b], r]]
@@ -102,7 +110,8 @@ def test_the_score_of_a_masked_input() -> None:
             for row, _, _ in found(masked[b], limits):
                 q = np.array([sigmoid(v) for v in masked[b, :CLASSES, row]])
                 cosine = float(p @ q / np.linalg.norm(p) / np.linalg.norm(q))
-                best = max(best, iou(corners(own), corners(masked[b, :, row])) * cosine)
+                o = float(masked[b, -1, row]) if objectness else 1.0
+                best = max(best, iou(corners(own), corners(masked[b, :, row])) * cosine * o)
             np.testing.assert_allclose(got[b, r, :CLASSES], best, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(got[b, r, CLASSES:], masked[b, CLASSES:, picked[image[b], r]])
 
@@ -129,3 +138,21 @@ def test_scores_are_not_held_to_the_size_of_coordinates() -> None:
     moved = want.copy()
     moved[0, 0, CLASSES] += 9
     assert "its coordinates differ" in str(how_wrong(moved, want, own))
+
+
+def test_objectness_is_held_to_its_own_size() -> None:
+    own = manifest(objectness=True)
+    own.logits_step, own.format, own.extensions = 0.0, 2, {}
+    own.target = SimpleNamespace(dtype="float32")
+    want = with_objectness(draw(1, 4), 5).transpose(0, 2, 1)[0]
+    assert how_wrong(want, want, own) is None
+    off = want.copy()
+    off[3, -1] += 0.05
+    assert "its objectness values differ from those of head and tail by 0.05 " in str(how_wrong(off, want, own))
+
+
+def test_a_row_ends_with_one_thing() -> None:
+    both = Rows("yolov5", 1, "centre", "pixels", labelled=True, objectness=True)
+    assert both.fault(7, ROWS) == "a row ends with its class or with its objectness, not with both"
+    assert Rows("yolov5", CLASSES, "centre", "pixels", objectness=True).fault(CLASSES + 5, ROWS) is None
+    assert "do not make" in str(Rows("yolov5", CLASSES, "centre", "pixels", objectness=True).fault(CLASSES + 4, ROWS))

@@ -39,7 +39,7 @@ _LAYOUTS = {
         "independent",
         "letterbox",
     ),
-    "yolov5": (Rows("yolov5", 3, "centre", "pixels"), "independent", 30),
+    "yolov5": (Rows("yolov5", 3, "centre", "pixels", objectness=True), "independent", 30),
 }
 
 
@@ -57,8 +57,8 @@ def test_detections_are_the_engine_s(node: Node, name: str) -> None:
     boxes[:, 30:45] = boxes[:, 15:30] + 0.05 * side[:, None]  # near doubles
     scores[:, 33] = scores[:, 18]
     boxes[2, 7] = np.nan
-    labels = rng.integers(0, 3, (1, 60)) if spec.labelled else np.zeros((0, 60))
-    rows = np.concatenate([scores, boxes, labels]).astype(np.float32)
+    last = rng.integers(0, 3, (1, 60)) if spec.labelled else rng.random((int(spec.objectness), 60))
+    rows = np.concatenate([scores, boxes, last]).astype(np.float32)
     manifest: Any = SimpleNamespace(
         scores=Explained("logits", "rows", rows.shape, rows=spec), activation=activation, input=image
     )

@@ -294,7 +294,8 @@ P = {
     "dense": "p is the class's mean probability in the region, or its mean score if the network has no probabilities",
     "numbers": "p is the number itself",
     "embedding": "p is the cosine",
-    "rows": "p is D-RISE's score: the best detection's intersection over union times the cosine of the probabilities",
+    "rows": "p is D-RISE's score: the best detection's intersection over union times the cosine of the probabilities, and "
+    "times its objectness if it has one",
 }
 """What the network gives -> what the metrics call p, for people."""
 

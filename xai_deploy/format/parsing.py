@@ -15,9 +15,9 @@ from .graphs import ACTIVATION, LOGITS, Port
 from .layers import LEVELS, OWN_ROLES, at_level, role_at
 from .manifest import FORMAT, MANIFEST, Manifest, activations, between, regions
 from .parts import PARTS
-from .rows import CHOICES, ROWS
+from .rows import CHOICES, OBJECTNESS, ROWS
 
-FEATURES: frozenset[str] = frozenset({LEVELS, ROWS, CHOICES, PARTS})
+FEATURES: frozenset[str] = frozenset({LEVELS, ROWS, CHOICES, OBJECTNESS, PARTS})
 """The names that `requires` may hold. A new feature that older readers must not overlook gets a name here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]*")

@@ -15,6 +15,9 @@ ROWS = "rows"
 CHOICES = "choices"
 """The feature of a bundle whose graphs take the places that a detector's TopK chose."""
 
+OBJECTNESS = "objectness"
+"""The feature of a bundle whose rows end with their objectness."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -45,7 +48,8 @@ class Grid:
 class Rows:
     """How a row of a detector becomes a detection.
 
-    The entries of a row are a score for each class, then four coordinates of its box, then, if `labelled`, the number of its class.
+    The entries of a row are a score for each class, then four coordinates of its box, then, if `labelled`, the number of its class, or
+    its objectness.
 
     Attributes:
         decoder: The layout that the exporter took the network's outputs for.
@@ -57,6 +61,7 @@ class Rows:
         suppress: Rows of one class may overlap, so that those beside a better one are left out (non-maximum suppression).
         grids: The levels whose cells the rows are, in the rows' order. None if they are no cells (queries, rows that were chosen),
             or if the bundle is older than this.
+        objectness: A row's last entry is its objectness, a probability that its scores hold as a factor, too. D-RISE reads it.
     """
 
     decoder: str
@@ -67,11 +72,12 @@ class Rows:
     labelled: bool = False
     suppress: bool = True
     grids: tuple[Grid, ...] = field(default=(), metadata=schema.LATER)
+    objectness: bool = field(default=False, metadata=schema.LATER)
 
     @property
     def entries(self) -> int:
         """How many numbers a row has."""
-        return self.classes + 4 + self.labelled
+        return self.classes + 4 + self.labelled + self.objectness
 
     def side(self, name: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """A side of the box as a weighted sum of entries: which entries, and their weights.
@@ -91,6 +97,8 @@ class Rows:
         """What contradicts so many entries and rows; None if nothing does."""
         if self.classes < 1 or (self.labelled and self.classes != 1) or self.entries != entries:
             return f"{self.classes} scores and a box do not make {entries} entries"
+        if self.labelled and self.objectness:
+            return "a row ends with its class or with its objectness, not with both"
         if self.background is not None and not 0 <= self.background < self.classes:
             return f"the background is none of {self.classes} classes"
         if any(min(grid.shape) < 1 for grid in self.grids):

@@ -22,7 +22,7 @@ from xai_deploy.format.bundle import (
     Port,
     TargetLayer,
 )
-from xai_deploy.format.rows import CHOICES, ROWS
+from xai_deploy.format.rows import CHOICES, OBJECTNESS, ROWS
 from xai_deploy.foundation.exits import printable
 from xai_deploy.version import __version__
 
@@ -131,7 +131,8 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         graphs: Role -> graph.
     """
     clean, cut, logits, parts = material.clean, material.cut, material.logits, material.parts
-    roles = plan.roles
+    roles, rows = plan.roles, logits.scores.rows
+    features = {LEVELS: material.further, ROWS: rows, CHOICES: parts.chosen, OBJECTNESS: rows is not None and rows.objectness}
     outputs = tuple(
         Output(
             name=str(value.name),
@@ -157,11 +158,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=() if cut is None else tuple(side_tensors_of(cut, clean)),
         labels=None,
-        requires=tuple(
-            feature
-            for feature, there in ((LEVELS, material.further), (ROWS, logits.scores.rows), (CHOICES, parts.chosen))
-            if there
-        ),
+        requires=tuple(feature for feature, there in features.items() if there),
         explained=(logits.scores,),
         levels=tuple(Level(_layer(other), tuple(side_tensors_of(other, clean))) for other in material.further),
         further=material.beside,

@@ -101,10 +101,18 @@ class YoloSegments(YoloV8):
         return torch.cat([centred(boxes), scores.sigmoid(), boxes.tanh()], 1), self.body(x)[0]
 
 
-class YoloV5(Heads):
-    """[N,rows,5+C]."""
+class WithObjectness(Heads):
+    """Probabilities of which the first one is the objectness."""
 
     scores = CLASSES + 1
+
+    def objectness(self, x: Tensor) -> Tensor:
+        """How likely each row is any object, [N,rows]."""
+        return self.raw(x)[0][:, 0].sigmoid()
+
+
+class YoloV5(WithObjectness):
+    """[N,rows,5+C]."""
 
     def rows(self, x: Tensor) -> Tensor:
         """See `Heads`: objectness times probability."""
@@ -118,10 +126,8 @@ class YoloV5(Heads):
         return torch.cat([centred(boxes), scores.sigmoid()], 1).transpose(1, 2)
 
 
-class YoloX(Heads):
+class YoloX(WithObjectness):
     """[N,rows,5+C], boxes not decoded."""
-
-    scores = CLASSES + 1
 
     def rows(self, x: Tensor) -> Tensor:
         """See `Heads`: `YOLOXHead.decode_outputs`."""

@@ -118,6 +118,7 @@ def test_older_engines_refuse_by_name(made: Get, monkeypatch: pytest.MonkeyPatch
     assert Bundle.open(made("yolov8").bundle).manifest.requires == ("levels", "rows")
     assert Bundle.open(made("end-to-end").bundle).manifest.requires == ("levels", "rows", "choices")
     assert Bundle.open(made("detr").bundle).manifest.requires == ("rows",)
+    assert Bundle.open(made("yolov5").bundle).manifest.requires == ("levels", "rows", "objectness")
     monkeypatch.setattr(parsing, "FEATURES", frozenset({"levels", "rows"}))
     with pytest.raises(
         FormatVersionError, match=r"the bundle requires 'choices', which this version .* update xai-deploy"

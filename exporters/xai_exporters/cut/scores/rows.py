@@ -67,7 +67,7 @@ def write_rows(clean: CleanGraph, detector: Detector) -> tuple[ir.Value, tuple[G
 
 
 def row_pieces(dense: ir.Value) -> list[ir.Value]:
-    """What `write_rows` put together: the scores, the coordinates and, if rows state it, the class."""
+    """What `write_rows` put together: the scores, the coordinates and, if rows state it, the class or objectness."""
     node = dense.producer()
     while node is not None and node.op_type != "Concat":
         node = node.inputs[0].producer() if node.inputs[0] is not None else None

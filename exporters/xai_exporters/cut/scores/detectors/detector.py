@@ -33,7 +33,8 @@ class Detector:
         count: How many rows an image has.
         activation: The function that turns the scores of a row into probabilities.
         outputs: The network's outputs that hold its rows; the first one counts as the one explained.
-        pieces: Writes the parts of the common form, each [N,entries,rows], in their order: scores, coordinates, class.
+        pieces: Writes the parts of the common form, each [N,entries,rows], in their order: scores, coordinates, class or
+            objectness.
     """
 
     rows: Rows

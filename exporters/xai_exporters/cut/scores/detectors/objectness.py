@@ -27,6 +27,7 @@ def of_objectness(given: Outputs, output: ir.Value, name: str, box: Callable[[Op
     count, size = given.shape(output)
 
     def pieces(op: Ops) -> Sequence[ir.Value]:
-        return op.Mul(entries(op, output, 2, 5, size), entries(op, output, 2, 4, 5)), box(op)
+        objectness = entries(op, output, 2, 4, 5)
+        return op.Mul(entries(op, output, 2, 5, size), objectness), box(op), objectness
 
-    return Detector(Rows(name, size - 5, "centre", "pixels"), count, "independent", (output,), pieces)
+    return Detector(Rows(name, size - 5, "centre", "pixels", objectness=True), count, "independent", (output,), pieces)

@@ -7,12 +7,12 @@ import { rint } from "./resample.js";
  * The detections of a picture, the best one first: [{row, index: the class, score: its probability, box: [left, top, right, bottom] in
  * pixels of the picture}].
  * @param rows [entries,R] of the network's rows, one entry of all rows after the other
- * @param explained {scores: how many a row begins with, activation, form, unit, background, labelled, suppress}
+ * @param explained {scores: how many a row begins with, activation, form, unit, background, labelled, objectness, suppress}
  * @param limits {score, overlap, most}
  * @param spec the network's input
  */
 export function detect(rows, explained, limits, picture, spec) {
-  const count = rows.length / (explained.scores + 4 + explained.labelled);
+  const count = rows.length / (explained.scores + 4 + explained.labelled + explained.objectness);
   const entry = (number, row) => rows[number * count + row];
   const found = [];
   for (let row = 0; row < count; row++) {
