@@ -48,8 +48,8 @@ class Grid:
 class Rows:
     """How a row of a detector becomes a detection.
 
-    The entries of a row are a score for each class, then four coordinates of its box, then, if `labelled`, the number of its class, or
-    its objectness.
+    The entries of a row are a score for each class, then four coordinates of its box, then, if `labelled`, the number of its class
+    or its objectness.
 
     Attributes:
         decoder: The layout that the exporter took the network's outputs for.

@@ -132,7 +132,12 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
     """
     clean, cut, logits, parts = material.clean, material.cut, material.logits, material.parts
     roles, rows = plan.roles, logits.scores.rows
-    features = {LEVELS: material.further, ROWS: rows, CHOICES: parts.chosen, OBJECTNESS: rows is not None and rows.objectness}
+    features = {
+        LEVELS: material.further,
+        ROWS: rows,
+        CHOICES: parts.chosen,
+        OBJECTNESS: rows is not None and rows.objectness,
+    }
     outputs = tuple(
         Output(
             name=str(value.name),
