@@ -233,8 +233,8 @@ def _target_fits(header: RecordingHeader, explained: Explained) -> bool:
         and seed.classes.ndim == 2
         and seed.classes.shape == seed.weights.shape
         and seed.sign.shape == (count,) == seed.classes.shape[:1]
-        and seed.classes.min() >= 0
-        and seed.classes.max() < regions * explained.logits.shape[1]
+        and bool(seed.classes.min() >= 0)
+        and bool(seed.classes.max() < regions * explained.logits.shape[1])
         and bool(np.isfinite(seed.weights).all())
         and (where is None) == (header.gives != "dense")
         and (

@@ -110,8 +110,8 @@ def united(spans: Sequence[Span]) -> Span:
         return spans[0]
     none = [span.last < span.first for span in spans]
     far = np.int64(spans[0].size)
-    first = np.min([np.where(no, far, span.first) for no, span in zip(none, spans, strict=True)], axis=0)
-    last = np.max([np.where(no, -1, span.last) for no, span in zip(none, spans, strict=True)], axis=0)
+    first = np.stack([np.where(no, far, span.first) for no, span in zip(none, spans, strict=True)]).min(axis=0)
+    last = np.stack([np.where(no, -1, span.last) for no, span in zip(none, spans, strict=True)]).max(axis=0)
     first = np.minimum(first, spans[0].size - 1)
     return Span(first, first, last, np.maximum(last - first + 1, 1), spans[0].size)
 
