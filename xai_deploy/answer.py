@@ -17,7 +17,7 @@ from .explainer import Explainer
 from .explanation import Array, Explanation
 from .heatmap import heatmap
 from .methods import create
-from .methods.across import levels_of
+from .methods.across import image_of, levels_of
 from .pictures import Style, draw
 from .pictures.detected import framed
 from .preprocess import Pixels
@@ -184,13 +184,13 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
         entry: What `Answer.as_json` gave.
         raw: [h,w] float32, the method's own values.
     """
-    layer = entry["options"].get("layer")
-    levels = levels_of(create(entry["method"], {} if layer is None else {"layer": layer}), explainer.bundle.manifest)
-    spec = explainer.bundle.manifest.input_at(levels[0])
+    said = {key: value for key in ("layer", "image") if (value := entry["options"].get(key)) is not None}
+    method, manifest = create(entry["method"], said), explainer.bundle.manifest
+    spec = manifest.image(image_of(method, manifest) or manifest.layers[levels_of(method, manifest)[0]].input)
     rest = {
         "heatmap": heatmap(raw[None], *spec.size)[0],
         "raw": raw,
-        "at_pixels": create(entry["method"], {}).at_pixels,
+        "at_pixels": method.at_pixels,
         "size": tuple(entry["size"]) if entry.get("size") else None,
         "detections": tuple(Detection.of_json(one) for one in entry.get("detections", ())),
         "rows": tuple(entry.get("rows", ())),

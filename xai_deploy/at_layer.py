@@ -52,7 +52,10 @@ class AtLayer(ForwardPass):
         return self._first.shares
 
     def propagated(self, role: str, seed: Seed, offset: float = 0.0) -> tuple[Array, ...]:
-        """See `ForwardPass`."""
+        """See `ForwardPass`; a graph that goes back to the image goes back to the layer's own one."""
+        graph = self._network.manifest.graphs[role]
+        if self._other is not None and graph.start == "image":
+            return of_image(self._first, self._other).propagated(role, seed, offset)
         return self._first.propagated(role, seed, offset)
 
     def backward(self, role: str, seed: Seed, offset: float = 0.0) -> Array:
@@ -71,6 +74,17 @@ class AtLayer(ForwardPass):
         first = self._first.at(self._first.x[image], image)
         beside = {**first.beside, self._other: x.astype(self.spec.dtype, copy=False)}
         return AtLayer(ForwardPass(first.opened, first.x, first.regions, beside), self._level)
+
+
+def of_image(forward: ForwardPass, name: str) -> ForwardPass:
+    """A forward pass as if the further image of this name were explained, and the other one beside it."""
+    if name not in forward.of_images:
+        beside = {**forward.beside, forward.spec.name: forward.x}
+        other = ForwardPass(forward.opened.of_image(name), beside.pop(name), forward.regions, beside)
+        known = ("_head", "outputs", "logits", "shares", "rows", "_decoded", "_chosen", "_detections")
+        other.__dict__.update({key: forward.__dict__[key] for key in known if key in forward.__dict__})
+        forward.of_images[name] = other
+    return forward.of_images[name]
 
 
 def at_layer(forward: ForwardPass, level: int) -> ForwardPass:

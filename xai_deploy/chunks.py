@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .at_layer import at_layer
+from .at_layer import at_layer, of_image
 from .constant_here import why_constant_here
 from .detections import Detection
 from .errors import NonFiniteOutputError
-from .format.bundle import Input, TargetLayer
+from .format.bundle import Input, Manifest, TargetLayer
 from .forward import ForwardPass
 from .in_regions import Scored
 from .layer_maps import LayerMaps, of_one_image
 from .methods import Method
-from .methods.across import Combine
+from .methods.across import Combine, image_of, levels_of
 from .preprocess import Pixels
 from .targets import Seed
 
@@ -77,15 +77,16 @@ def why_constant(ran: Sequence[Ran], seeds: Sequence[Seed]) -> list[list[Reasons
     return [one.why_constant(seeds, elsewhere) for one in ran]
 
 
-def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], levels: Sequence[int]) -> list[Ran]:
-    """A method's maps at each of some layers. If they are several, what it reports has the layer's name: "passes@layer3".
+def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], manifest: Manifest) -> list[Ran]:
+    """A method's maps at each of its layers. If they are several, what it reports has the layer's name: "passes@layer3".
 
     Raises:
         NonFiniteOutputError: A map holds NaN or infinity.
     """
     ran, reported = [], {}
+    levels, image = levels_of(method, manifest), None if method.needs_layer else image_of(method, manifest)
     for level in levels:
-        own = at_layer(forward, level)
+        own = at_layer(forward, level) if image is None else of_image(forward, image)
         own.reported = {}
         raw = method.maps(own, seeds)
         where = f"@{forward.opened.levels[level].manifest.target.name}" if len(levels) > 1 else ""
@@ -99,32 +100,30 @@ def run_method(forward: ForwardPass, method: Method, seeds: Sequence[Seed], leve
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """One method's maps for one target on all images: those of `Explanation`."""
+    """One method's maps for one target on all images, as in `Explanation`; which image they show, and the first layer."""
 
     raw: Array
     constant: tuple[str | None, ...]
     layers: tuple[LayerMaps, ...]
+    input: Input
+    layer: TargetLayer
 
 
 def joined_maps(
-    parts: Sequence[Part],
-    m: int,
-    t: int,
-    layers: Sequence[TargetLayer],
-    signed: Sequence[bool],
-    combine: Combine,
-    spec: Input,
+    parts: Sequence[Part], m: int, t: int, method: Method, signed: Sequence[bool], manifest: Manifest
 ) -> Maps:
     """The maps of method `m` for target `t` from all chunks, put together if there are several layers of the explained image.
 
     Args:
         parts: The chunks.
         m, t: The numbers of method and target.
-        layers: The layers at which the method ran.
+        method: The method.
         signed: Per image, whether 0 is neutral in its maps.
-        combine: How several layers are put together.
-        spec: The network's input.
+        manifest: The bundle's manifest.
     """
+    layers = [manifest.layers[level] for level in levels_of(method, manifest)]
+    name = image_of(method, manifest)
+    spec = manifest.image(layers[0].input if name is None else name)
     maps = tuple(
         LayerMaps(
             layer,
@@ -134,8 +133,12 @@ def joined_maps(
         for k, layer in enumerate(layers)
     )
     if len(maps) == 1:
-        return Maps(maps[0].raw, maps[0].constant, ())
-    return Maps(*of_one_image(maps, signed, combine, *spec.size), maps)
+        return Maps(maps[0].raw, maps[0].constant, (), spec, layers[0])
+    combine: Combine = getattr(method, "combine", "max")
+    raw, constant = of_one_image(maps, signed, combine, *spec.size, name=name)
+    if name is not None:  # the image that this explanation explains
+        maps = tuple(replace(one, layer=replace(one.layer, input=None)) for one in maps)
+    return Maps(raw, constant, maps, spec, layers[0])
 
 
 @contextlib.contextmanager

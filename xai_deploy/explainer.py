@@ -33,7 +33,7 @@ from .images.given import Image
 from .in_regions import Scored, in_regions, rows_of, shares_of
 from .methods import Method, MethodSet, applicable
 from .methods import create as create_method
-from .methods.across import levels_of
+from .methods.across import image_of
 from .methods.method import require_roles
 from .methods.sets import default_method
 from .opened_network import OpenedNetwork
@@ -225,8 +225,11 @@ class Explainer:
 
     def _warn_of_rounding(self, name: str, method: Method) -> None:
         """Log, once for each method, which of its graphs gave values at export that rounding decides."""
-        for what, share in rounding(self.bundle.manifest).items():
-            concerned = method.sums_products if what == PRODUCTS else what in method.roles
+        manifest, image = self.bundle.manifest, image_of(method, self.bundle.manifest)
+        named = {} if image is None else manifest.roles_of(image)
+        for what, share in rounding(manifest).items():
+            runs = {named.get(role, role) for role in method.roles}
+            concerned = method.sums_products if what == PRODUCTS else what in runs
             if concerned and name not in self._warned:
                 self._warned.add(name)
                 log.warning("%s: %s", name, rounding_warning(what, share))
@@ -301,7 +304,7 @@ class Explainer:
         for name, method in named:
             started, forward.reported = time.perf_counter(), {}
             with naming(name):
-                maps.append(run_method(forward, method, seeds, levels_of(method, self.bundle.manifest)))
+                maps.append(run_method(forward, method, seeds, self.bundle.manifest))
             diagnostics.append(forward.reported)
             seconds.append(time.perf_counter() - started + shared)
         scored = [Scored.of(forward, target, seed, self.network) for target, seed in zip(chosen, seeds, strict=True)]
@@ -320,12 +323,12 @@ class Explainer:
         if any("own-map" in method.roles for _, method in named):
             forward.own_map()
             return
-        classes = forward.compared
+        classes, manifest = forward.compared, self.bundle.manifest
         runs = (
             (name, role, offset)
             for name, method in named
             for role in method.roles
-            if (graph := self.bundle.manifest.graphs.get(role))
+            if (graph := manifest.graphs.get(role) if image_of(method, manifest) is None else None)
             and graph.propagated
             and (offset := method.offset(classes)) is not None
         )
@@ -356,13 +359,12 @@ class Explainer:
             seconds = sum(part.seconds[m] for part in parts)
             for t in range(count):
                 signed = tuple(method.signed(bool(own)) for part in parts for own in part.scored[t].seed.contrasts)
-                levels = levels_of(method, manifest)
-                own, spec = [manifest.layers[level] for level in levels], manifest.input_at(levels[0])
-                known = spec is manifest.input  # no photos are kept of other images
-                maps = joined_maps(parts, m, t, own, signed, getattr(method, "combine", "max"), spec)
+                maps = joined_maps(parts, m, t, method, signed, manifest)
+                known = maps.input is manifest.input  # no photos are kept of other images
+                seen = replace(self.network, layer=maps.layer, input=maps.input)
                 explanations.append(
                     Explanation(
-                        heatmap=_heatmap.heatmap(maps.raw, *spec.size),
+                        heatmap=_heatmap.heatmap(maps.raw, *maps.input.size),
                         raw=maps.raw,
                         logits=logits[t],
                         outputs=outputs,
@@ -377,7 +379,7 @@ class Explainer:
                         at_pixels=method.at_pixels,
                         sizes=tuple(size if known else None for part in parts for size, _ in part.photos),
                         thumbnails=tuple(small if known else None for part in parts for _, small in part.photos),
-                        network=replace(self.network, layer=own[0], input=spec) if manifest.levels else self.network,
+                        network=seen if manifest.levels or not known else self.network,
                         layers=maps.layers,
                         score=joined([part.scored[t].score for part in parts]),
                         titles=tuple(title for part in parts for title in part.scored[t].titles),

@@ -55,6 +55,7 @@ class ForwardPass:
         self.spec = network.manifest.input
         self.sizes: Sequence[tuple[int, int] | None] = ()
         self.reported: dict[str, NDArray[np.floating]] = {}
+        self.of_images: dict[str, ForwardPass] = {}  # the same as if another image were explained
         # (role, seed, offset) -> the results, one for each layer
         self._arrived: dict[tuple[str, tuple[bytes, bytes], float], tuple[Array, ...]] = {}
 

@@ -87,6 +87,7 @@ class OpenedNetwork:
         self.activation, self.limits = at_level(ACTIVATION, level), limits or DetectionLimits()
         self.manifest = manifest.at(level) if manifest.levels else manifest
         self.session: Callable[[str], Session] = lambda role: session(role_at(role, level))
+        self._of_images: dict[str, OpenedNetwork] = {}
         self.batch_size = batch_size
         self.show_progress = show_progress
         self.runtime, self.precision = runtime, precision
@@ -102,6 +103,22 @@ class OpenedNetwork:
     def levels(self) -> tuple[OpenedNetwork, ...]:
         """The network at each layer."""
         return self, *self._further
+
+    def of_image(self, name: str) -> OpenedNetwork:
+        """The network as if the further image of this name were explained; see `Manifest.explaining`."""
+        if name not in self._of_images:
+            roles = self.manifest.roles_of(name)
+            other = OpenedNetwork(
+                self.manifest.explaining(name),
+                lambda role: self.session(roles.get(role, role)),
+                self.batch_size,
+                self.show_progress,
+                self.runtime,
+                self.precision,
+                limits=self.limits,
+            )
+            self._of_images.setdefault(name, other)
+        return self._of_images[name]
 
     @lazy
     def no_seed(self) -> Array:

@@ -184,7 +184,8 @@ class Request:
         ),
     ] = ()
     explain_input: Annotated[
-        str | None, Option(_NETWORK, "the image input to explain, if there are several (default: the first)", "NAME")
+        str | None,
+        Option(_NETWORK, "the image to explain, of several (default: the first); A,B: the pixels of B, too", "NAME"),
     ] = None
     output: Annotated[str | None, Option(_NETWORK, "the output to explain, if the network has several", "NAME")] = None
     preprocess: Annotated[

@@ -83,14 +83,11 @@ def expand_sets(
 def at_layers(
     requests: Sequence[MethodRequest], combine: str | None, manifests: Sequence[Manifest]
 ) -> list[MethodRequest]:
-    """The methods, those that need a layer with what --combine says unless they say it themselves; see `sets.with_combine`."""
-    shown = sorted({layer.input or manifests[0].input.name for layer in manifests[0].layers})
-    if len(shown) > 1 and combine not in (None, EACH):
-        raise OptionError(
-            f"--combine {combine}: the layers show several images ({', '.join(shown)}); --combine each, the default, draws each "
-            "layer on its own"
-        )
-    if combine is None and len(shown) > 1:
+    """The methods, those that need a layer with what --combine says unless they say it themselves; see `sets.with_combine`.
+
+    If the layers show several images, each is drawn on its own; what is put together are those of each image.
+    """
+    if combine is None and len({layer.input for layer in manifests[0].layers}) > 1:
         combine = EACH
     if combine is None:
         return list(requests)

@@ -109,7 +109,7 @@ def port_fault(manifest: Manifest, level: int = 0) -> str | None:
     Returns:
         The graph, the port and both sizes; None if nothing contradicts.
     """
-    classes, image, scores = manifest.classes, manifest.input.image_shape, manifest.seed_shape
+    classes, scores = manifest.classes, manifest.seed_shape
     known: dict[str, tuple[int | None, ...]] = {
         at_level(ACTIVATION, level): manifest.target.shape,
         LOGITS: scores,
@@ -131,9 +131,11 @@ def port_fault(manifest: Manifest, level: int = 0) -> str | None:
         if (GRADIENT in role or RELEVANCE in role) and graph.propagated is None:
             return f"the graph {role!r} takes no {SEED!r}, or gives neither {GRADIENT!r} nor {RELEVANCE!r}"
         # What is propagated back ends at the graph's own start, so it has the shape of that start.
-        start = image if graph.start == "image" else manifest.target.shape
+        start = manifest.image(graph.input).image_shape if graph.start == "image" else manifest.target.shape
         number = 0 if graph.start == "image" else level
         expected = known | {at_level(name, number): start for name in (GRADIENT, RELEVANCE)}
+        if graph.input is not None:
+            expected[FULL_GRADIENT] = manifest.image(graph.input).size
         if role == SCORE_GRADIENT and manifest.scores.rows is not None:
             expected |= dict.fromkeys((LOGITS, SEED), (None, manifest.scores.rows.classes))
         for port in (*graph.takes, *graph.gives):

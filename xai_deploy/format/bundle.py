@@ -56,7 +56,7 @@ from .graphs import (
 )
 from .guard import Guarded, check_graph
 from .image_input import Input, Preprocess
-from .layers import LEVELS, Level, Side, TargetLayer, at_level, role_at
+from .layers import LEVELS, Level, Side, TargetLayer, at_level, role_anywhere, role_at, role_of
 from .manifest import (
     FORMAT,
     MANIFEST,
@@ -120,7 +120,9 @@ __all__ = [
     "fused_method",
     "fused_role",
     "parse_manifest",
+    "role_anywhere",
     "role_at",
+    "role_of",
 ]
 
 _MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB

@@ -96,6 +96,7 @@ class Graph:
         start: Where the graph starts: at the network's input, or at the activation and its side tensors.
         takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
         whole: What its parts make up; None: the file holds the whole graph.
+        input: The further image to which it goes back; None: the image that is explained.
     """
 
     file: str
@@ -104,6 +105,7 @@ class Graph:
     takes: tuple[Port, ...] = ()
     gives: tuple[Port, ...] = ()
     whole: FileRecord | None = field(default=None, metadata=schema.LATER)
+    input: str | None = field(default=None, metadata=schema.LATER)
 
     @property
     def propagated(self) -> str | None:

@@ -79,3 +79,16 @@ def at_level(name: str, level: int) -> str:
 def role_at(role: str, level: int) -> str:
     """The role of a graph at a layer: "tail-1" is the tail that starts at level 1; graphs that all layers share keep their role."""
     return f"{role}-{level}" if level and role in OWN_ROLES else role
+
+
+def role_of(role: str, number: int) -> str:
+    """The role of the graph that does for a further image, counted from 1, what `role` does for the image that is explained."""
+    return f"{role}{_OF}{number}" if number else role
+
+
+def role_anywhere(role: str) -> str:
+    """The role that `role_of` was given."""
+    return role.rpartition(_OF)[0] or role
+
+
+_OF = "-of-"

@@ -60,7 +60,7 @@ from ..foundation import schema
 from .further_inputs import FurtherInputs
 from .graphs import ACTIVATION, CHOICE, LOGITS, NETWORK, WHERE, FileRecord, Graph, Port
 from .image_input import Input
-from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_at
+from .layers import OWN_ROLES, Level, Side, TargetLayer, at_level, role_anywhere, role_at
 from .randomised import Randomised
 from .rows import Rows
 
@@ -199,25 +199,36 @@ class Manifest:
         if level:
             chosen = self.levels[level - 1]
             seen = replace(self, target=chosen.layer, side=chosen.side, graphs=graphs, left_out=left_out, levels=())
-            return seen if chosen.layer.input is None else seen._explaining(chosen.layer.input)
+            return seen if chosen.layer.input is None else seen.explaining(chosen.layer.input)
         return replace(self, graphs=graphs, left_out=left_out, levels=())
 
-    def _explaining(self, name: str) -> Manifest:
+    def explaining(self, name: str) -> Manifest:
+        """The manifest as if the further image of this name were explained: with the graphs that go back to it."""
         own, further = self.further.without(name, self.input)
+        there = self.roles_of(name)
         away = {role for role, graph in self.graphs.items() if graph.start == "image" and graph.propagated}
-        away |= {"own-map"} & self.graphs.keys()
-        why = f"it goes back to the image {self.input.name!r}, and the layer shows {name!r}"
+        own_map = {"own-map"} & self.graphs.keys()
+        why = (
+            f"it goes back to the image {self.input.name!r}, not to {name!r}; export the network again with "
+            f"--explain-input {self.input.name},{name}"
+        )
+        left_out = self.left_out | dict.fromkeys(sorted(away - there.keys()), why)
+        left_out |= dict.fromkeys(own_map, f"the network's own map is drawn on {self.input.name!r}")
+        graphs = {role: graph for role, graph in self.graphs.items() if role not in away | own_map}
         return replace(
             self,
             input=own,
             further=further,
-            graphs={role: graph for role, graph in self.graphs.items() if role not in away},
-            left_out=self.left_out | dict.fromkeys(sorted(away), why),
+            graphs=graphs | {role: replace(self.graphs[named], input=None) for role, named in there.items()},
+            left_out=left_out,
         )
 
-    def input_at(self, level: int) -> Input:
-        """The image whose places a layer's maps show."""
-        name = self.layers[level].input
+    def roles_of(self, name: str) -> dict[str, str]:
+        """The graphs that go back to the further image of this name: what they do -> their role here."""
+        return {role_anywhere(role): role for role, graph in self.graphs.items() if graph.input == name}
+
+    def image(self, name: str | None) -> Input:
+        """The image input of this name; None: the image that is explained."""
         return self.input if name is None else self.further.without(name, self.input)[0]
 
     @property

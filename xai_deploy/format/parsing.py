@@ -138,6 +138,9 @@ def _check(manifest: Manifest, where: str) -> None:
         raise ManifestError(
             f"{where}: a layer's input is no further image; the first layer is that of {manifest.input.name!r}"
         )
+    for role, graph in manifest.graphs.items():
+        if graph.input is not None and (graph.input not in others or graph.start != "image" or not graph.propagated):
+            raise ManifestError(f"{where}: the graph {role!r} goes back to {graph.input!r}, which is no further image")
     image, preprocess = manifest.input, manifest.input.preprocess
     for layer in manifest.layers:
         if len(image.layout) != len(image.size) + 2 or len(layer.shape) != len(image.size) + 1:

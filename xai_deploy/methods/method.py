@@ -23,7 +23,7 @@ from ..foundation.options import build, unknown
 from ..foundation.registry import Registry
 from ..probabilities import Score, has_probabilities, softmax, why_none
 from ..targets.seeds import Array, Index, Seed
-from .across import class_for, levels_of, seen_at
+from .across import class_for, seen_by
 
 __all__ = [
     "GRADIENT_ADVICE",
@@ -298,7 +298,7 @@ def lacks(method: Method, manifest: Manifest) -> tuple[str, str] | None:
     """What a method needs and a bundle lacks ("no 'gradient' graph"), and why or what to do; None if nothing."""
     if method.needs_layer and not manifest.is_cut:
         return "no layer", "its network is not cut: export it again with --split LAYER"
-    for where, seen in seen_at(manifest, levels_of(method, manifest)):
+    for where, seen in seen_by(method, manifest):
         for role, advice in method.roles.items():
             if role not in seen.graphs:
                 return f"no {role!r} graph{where}", seen.left_out.get(role, advice)

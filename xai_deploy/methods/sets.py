@@ -64,6 +64,8 @@ def each_layer(name: str, options: Mapping[str, object], manifest: Manifest) -> 
 def with_combine(pairs: Sequence[Named], combine: str, manifest: Manifest) -> list[Named]:
     """Methods, those that need a layer with this option unless they have it, or name a layer.
 
+    If the layers show several images, each image has a map of its own layers, unless one is named.
+
     Raises:
         OptionError: The bundle has one layer, and nothing to put together.
     """
@@ -71,12 +73,16 @@ def with_combine(pairs: Sequence[Named], combine: str, manifest: Manifest) -> li
         raise OptionError(
             f"combine puts the maps of several layers together, and this bundle has one, {manifest.target.name}"
         )
-    return [
-        (name, {**options, "combine": combine})
-        if create(name, without_layers(options)).needs_layer and not options.keys() & {"combine", "layer"}
-        else (name, options)
-        for name, options in pairs
-    ]
+    images = list(dict.fromkeys(layer.input or manifest.input.name for layer in manifest.layers))
+    combined: list[Named] = []
+    for name, options in pairs:
+        if not create(name, without_layers(options)).needs_layer or options.keys() & {"combine", "layer"}:
+            combined.append((name, options))
+        elif len(images) == 1 or "image" in options or combine == EACH:
+            combined.append((name, {**options, "combine": combine}))
+        else:
+            combined += [(name, {**options, "combine": combine, "image": image}) for image in images]
+    return combined
 
 
 def default_method(manifest: Manifest) -> str:

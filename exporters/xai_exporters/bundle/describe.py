@@ -35,6 +35,7 @@ from ..passes.network_inputs import asked_of
 from ..request import Request
 from ..roles.material import Material
 from ..roles.plan import RolePlan
+from ..roles.role import Role
 from ..sources import TrainedNetwork
 from .preprocess import describe_input, image_request, unstated
 from .recipes import Ask
@@ -159,7 +160,7 @@ def describe(request: Request, plan: RolePlan, material: Material, graphs: Mappi
         activation=logits.activation,
         batch="any" if clean.reason is None else "one",
         outputs=outputs,
-        graphs={role: _graph(role, graph, roles[role].start) for role, graph in graphs.items()},
+        graphs={role: _graph(roles[role], graph) for role, graph in graphs.items()},
         composites={role: composite for role in graphs if (composite := roles[role].composite) is not None},
         side=() if cut is None else tuple(side_tensors_of(cut, clean)),
         labels=None,
@@ -192,10 +193,11 @@ def _image_whole(image: Input) -> TargetLayer:
     return TargetLayer("", image.name, (channels, image.depth, height, width), dtype)
 
 
-def _graph(role: str, graph: ir.Graph, start: Literal["image", "activation"]) -> Graph:
+def _graph(role: Role, graph: ir.Graph) -> Graph:
     """The manifest's entry for a graph."""
     takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
-    return Graph(f"{role}.onnx", graph.opset_imports[""], start, takes, gives)
+    other = None if role.input is None else takes[0].name  # the walk goes to the first input
+    return Graph(f"{role.name}.onnx", graph.opset_imports[""], role.start, takes, gives, input=other)
 
 
 def _port(value: ir.Value) -> Port:

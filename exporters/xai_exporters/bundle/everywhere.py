@@ -94,7 +94,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         for role, graph in manifest.graphs.items():
             if graph.propagated is None and fused_method(role) is None and role != "own-map":
                 continue
-            if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
+            if graph.start == "image" and manifest.inputs[0] not in graph.takes:
                 continue  # the preprocessing is embedded: the graph does not take the head's input
             given = {**feeds, **beside(graph, len(image), manifest.scores.rows)}
             try:

@@ -46,7 +46,7 @@ def shares_on_patterns(
         if np.isfinite(tail[LOGITS]).all():
             given.append({**between, TARGET: asked(manifest, tail[LOGITS])})
     for role, graph in graphs.items():
-        if graph.start == "image" and graph.takes[0].shape != manifest.input.image_shape:
+        if graph.start == "image" and manifest.inputs[0] not in graph.takes:
             continue
         run = exactly(contents[graph.file], f"the {role} graph")
         for feeds in given:

@@ -21,7 +21,7 @@ from xai_deploy.foundation.arrays import read_npy
 from ..errors import GraphError, RequestError
 from ..graph.layouts import input_layout
 from ..graph.reading import ancestors, opset_of
-from ..request import Request
+from ..request import Request, layer_names
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,11 @@ class Asked:
     order: tuple[str, ...] = ()
 
 
+def explained_images(request: Request) -> tuple[str, ...]:
+    """The image inputs that `explain_input` names: the one that is explained first; none if it names none."""
+    return () if request.explain_input is None else layer_names(request.explain_input)
+
+
 def asked_of(request: Request) -> Asked:
     """What the request says of the inputs that stay.
 
@@ -69,7 +74,7 @@ def asked_of(request: Request) -> Asked:
         images[found[1]] = {key: value for key, _, value in pairs}
     found_arrays = [found for text in request.input if (found := _ARRAY.fullmatch(text)) is not None]
     arrays = {found[1]: found[2] or "" for found in found_arrays}
-    return Asked(request.explain_input, images, arrays)
+    return Asked(next(iter(explained_images(request)), None), images, arrays)
 
 
 def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

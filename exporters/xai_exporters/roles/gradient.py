@@ -13,7 +13,7 @@ from ..request import Request
 from ..vjp.full_gradient import full_gradient_graph
 from ..vjp.guided import guided_gradient_graph
 from .material import Material
-from .role import Kind, Role, kinds
+from .role import Kind, Role, kinds, of_each_image
 
 
 def _roles(request: Request) -> Iterator[Role]:
@@ -55,4 +55,4 @@ def _score_gradient(material: Material) -> ir.Graph | None:
         return None
 
 
-kinds.register("gradient")(Kind(place=30, roles=_roles))
+kinds.register("gradient")(Kind(place=30, roles=lambda request: of_each_image(request, _roles(request))))

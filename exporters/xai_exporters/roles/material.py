@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import onnx_ir as ir
@@ -13,6 +13,8 @@ from ..cut.plan import Cut
 from ..cut.scores.logits import Logits
 from ..cut.scores_alone import scores_alone
 from ..cut.split import Parts, whole
+from ..errors import RequestError
+from ..graph.measure import IMAGE
 from ..passes.clean import CleanGraph
 from ..relevance.composite import Composite
 from ..relevance.facts import find_facts, is_nonnegative
@@ -47,7 +49,24 @@ class Material:
     @cached_property
     def whole(self) -> ir.Graph:
         """Image -> `logits` and the network's outputs, uncut."""
-        return whole(self.clean, self.cut, self.logits, chosen=self.parts.chosen).tail
+        graph = whole(self.clean, self.cut, self.logits, chosen=self.parts.chosen).tail
+        [own] = [value for value in graph.inputs if value.name == self.image.name]
+        graph.inputs.remove(own)
+        graph.inputs.insert(0, own)
+        return graph
+
+    def explaining(self, name: str) -> Material:
+        """The same as if the further image of this name were explained: what goes back to the image goes to that one.
+
+        Raises:
+            RequestError: The network takes no such image.
+        """
+        own = {image.name.removeprefix(IMAGE): image for image in self.beside.images}
+        if name not in own:
+            names = ", ".join((self.image.name.removeprefix(IMAGE), *own))
+            raise RequestError(f"--explain-input: the network takes no further image {name!r}; its images are {names}")
+        image, beside = self.beside.without(own[name].name, self.image)
+        return replace(self, image=image, beside=beside)
 
     @property
     def layer(self) -> Cut:

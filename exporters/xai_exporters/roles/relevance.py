@@ -12,7 +12,7 @@ from ..errors import RequestError, RuleError
 from ..relevance.composite import DEFAULT, composite_name, load_composite
 from ..request import Request
 from .material import Material
-from .role import Kind, Role, kinds
+from .role import Kind, Role, kinds, of_each_image
 
 
 def _roles(request: Request) -> Iterator[Role]:
@@ -47,4 +47,4 @@ def _role(name: str, request: Request, given: str, from_image: bool) -> Role:
     )
 
 
-kinds.register("relevance")(Kind(place=40, roles=_roles))
+kinds.register("relevance")(Kind(place=40, roles=lambda request: of_each_image(request, _roles(request))))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import onnx_ir as ir
 
-from xai_deploy.format.bundle import role_at
+from xai_deploy.format.bundle import role_at, role_of
 from xai_deploy.foundation.registry import Registry
 
+from ..passes.network_inputs import explained_images
 from ..request import Request, layer_names
 from .material import Material
 
@@ -31,7 +32,8 @@ class Role:
         composite: The composite of a relevance role.
         method: The method of a fused role, as the runtime calls it.
         notes: Metadata that the graph's file holds about itself.
-        as_wanted: The role with which it is wanted, and asked for: that of the first layer.
+        as_wanted: The role with which it is wanted, and asked for: that of the first layer, or of the image that is explained.
+        input: The further image to which it goes back.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Role:
     method: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     as_wanted: str | None = None
+    input: str | None = None
 
 
 def at_each_layer(
@@ -67,6 +70,20 @@ def at_each_layer(
             return build(material, level) if level < len(material.cuts) else None
 
         yield Role(role_at(name, level), at, when=when, as_wanted=name if level else None)
+
+
+def of_each_image(request: Request, roles: Iterable[Role]) -> Iterator[Role]:
+    """Roles, and those that do for each further image of `explain_input` what those that start at the image do."""
+    further = explained_images(request)[1:]
+    for role in roles:
+        yield role
+        for number, name in enumerate(further, 1) if role.start == "image" else ():
+
+            def build(material: Material, role: Role = role, name: str = name) -> ir.Graph | None:
+                return role.build(material.explaining(name))
+
+            other = replace(role, build=build, asked=False, at_layer=None, as_wanted=role.name, input=name)
+            yield replace(other, name=role_of(role.name, number))
 
 
 _AUTO_LAYERS = 8

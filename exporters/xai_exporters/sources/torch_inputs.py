@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xai_deploy.foundation.arrays import read_npy
 
 from ..errors import RequestError
-from ..passes.network_inputs import ARRAY, FILE_LIMIT, asked_of, stated_shape
+from ..passes.network_inputs import ARRAY, FILE_LIMIT, asked_of, explained_images, stated_shape
 from ..request import Request
 
 EXAMPLES = 2
@@ -24,7 +24,7 @@ EXAMPLES = 2
 def parameters(module: Any, request: Request) -> list[str]:
     """The names of what `forward` takes: those without a default, and those of which the request says something."""
     named = {text.partition("=")[0] for text in request.input} | set(asked_of(request).images)
-    named |= {request.explain_input} if request.explain_input else set()
+    named |= set(explained_images(request))
     try:
         found = inspect.signature(module.forward).parameters
     except (TypeError, ValueError):  # written in C, or none of Python's

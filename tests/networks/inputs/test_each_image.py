@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from xai_exporters import Request, export
-from xai_exporters.errors import GraphError, LayerError
+from xai_exporters.errors import GraphError, LayerError, RequestError
 
 from xai_deploy import Explainer, Explanation, read_image, write_image
 from xai_deploy.answer import restored
 from xai_deploy.cli.explain import main as explain
-from xai_deploy.errors import ManifestError, NotApplicableError
+from xai_deploy.errors import ManifestError, NotApplicableError, OptionError
 from xai_deploy.format.parsing import parse_manifest
 from xai_deploy.heatmap import heatmap
+from xai_deploy.methods.sets import each_layer
 
 from ..outputs.nets import grad_cam, stretched
 from .nets import SIZE, Branch, Siamese, saved
@@ -95,6 +96,10 @@ def test_siamese(folder: Path, backend: str, count: int) -> None:
     np.testing.assert_array_equal(other.raw, both)
     assert (other.network.input.name, len(other.layers)) == ("right", 2)
     assert [one.shape for one in other.overlay(list(OTHER[:count]))] == [(*SIZE, 3)] * count
+    together = explainer.explain(pairs, "grad-cam", 2, image="right", combine="max")
+    np.testing.assert_array_equal(together.raw, both)
+    each = [options["layer"] for _, options in each_layer("grad-cam", {"image": "right"}, manifest)]
+    assert each == [2, 3]
     for number, own in ((1, want[0]), (3, want[2])):
         near(explainer.explain(pairs, "grad-cam", 2, layer=number).raw, own)
     with pytest.raises(NotApplicableError, match="no layer here shows a further image 'left'; layers show 'right'"):
@@ -143,10 +148,95 @@ def score_cam(network: Any, x: Tensor, z: Tensor, activation: Tensor, target: in
 
 def test_graphs_of_the_other_image(folder: Path) -> None:
     explainer = Explainer(folder / "late.xai")
-    with pytest.raises(NotApplicableError, match="goes back to the image 'rgb', and the layer shows 'depth'"):
+    with pytest.raises(
+        NotApplicableError, match=r"goes back to the image 'rgb', not to 'depth'; export .* --explain-input rgb,depth"
+    ):
         explainer.explain(RGB, "guided-grad-cam", 1, inputs={"depth": SHALLOW}, layer=2)
     got = explainer.explain(RGB, "guided-grad-cam", 1, inputs={"depth": SHALLOW}, layer=1)
     assert got.heatmap.shape == (3, *SIZE)
+
+
+@pytest.fixture(scope="module")
+def pixels(folder: Path) -> Path:
+    """RGB and depth, with graphs that go back to the pixels of both."""
+    asked: dict[str, Any] = {"preprocess": "unit", "input_image": ("depth:preprocess=unit:color=GRAY",)}
+    graphs: dict[str, Any] = {"input_gradient": True, "guided": True, "pixel_relevance": True, "full_gradient": True}
+    path = folder / "pixels.xai"
+    export(
+        Request(folder / "late.onnx", output_path=path, explain_input="rgb,depth", split="rgb,depth", **asked, **graphs)
+    )
+    return path
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_pixels_of_both(pixels: Path, backend: str, count: int) -> None:
+    """Gradients at each image by autograd; relevance and the rest have each image's size, and each image's are its own."""
+    explainer, network = Explainer(pixels, backend), seeded(Late)
+    x, z = (prepared(one[:count]).requires_grad_() for one in (RGB, SHALLOW))
+    network(x, z.permute(0, 2, 3, 1))[:, 1].sum().backward()
+    given: dict[str, Any] = {"target": 1, "inputs": {"depth": SHALLOW[:count]}}
+    for name, own in (("rgb", x), ("depth", z)):
+        assert own.grad is not None
+        want = (own.grad * own.detach()).sum(1).numpy()
+        got = explainer.explain(RGB[:count], "input-x-gradient", image=name, **given)
+        np.testing.assert_allclose(got.raw, want, atol=1e-4 * np.abs(want).max())
+        assert (got.network.input.name, got.heatmap.shape[1:]) == (name, tuple(own.shape[2:]))
+    by_number = explainer.explain(RGB[:count], "input-x-gradient", image=2, **given)
+    np.testing.assert_array_equal(by_number.raw, got.raw)
+    for method in explainer.methods("all"):
+        if method in ("rise", "extremal-perturbation", "meaningful-perturbation"):
+            continue
+        theirs = explainer.explain(RGB[:1], method, 1, inputs={"depth": SHALLOW[:1]}, image="depth")
+        assert theirs.heatmap.shape == (1, *SMALL), method
+    together = explainer.explain(RGB[:count], "hires-cam", image="depth", **given)
+    np.testing.assert_array_equal(together.raw, explainer.explain(RGB[:count], "hires-cam", layer="depth", **given).raw)
+    guided = explainer.explain(RGB[:count], "guided-grad-cam", layer="depth", **given)
+    assert guided.heatmap.shape == (count, *SMALL)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_occlusion_of_the_other_image(folder: Path, backend: str) -> None:
+    """A method without graphs of its own: windows of the depth are covered, the photo stays as it is."""
+    network, x, z = seeded(Late), prepared(RGB[:1]), prepared(SHALLOW[:1])
+    e = Explainer(folder / "late.xai", backend).explain(
+        RGB[:1], "occlusion", 1, inputs={"depth": SHALLOW[:1]}, image="depth", size=4, stride=4, score="logit"
+    )
+    covered = z.repeat(1, 1, 1, 1)
+    covered[..., :4, :4] = 0  # black, the default
+    with torch.no_grad():
+        plain, less = (network(x, one.permute(0, 2, 3, 1))[0, 1] for one in (z, covered))
+    assert e.raw.shape[1:] == SMALL
+    assert e.raw[0, 0, 0] == pytest.approx(float(plain - less), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "error", "message"),
+    [
+        ("rise", {"image": "thermal"}, OptionError, "no image 'thermal': the network takes rgb, depth"),
+        ("rise", {"image": 3}, OptionError, "no image 3: the network takes rgb, depth"),
+        ("grad-cam", {"image": "depth", "layer": 1}, OptionError, "layer=1 says which image the map shows"),
+    ],
+)
+def test_refused_images(
+    folder: Path, method: str, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Explainer(folder / "late.xai").explain(RGB[:1], method, 1, inputs={"depth": SHALLOW[:1]}, **options)
+
+
+def test_no_such_image_to_go_back_to(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no further image 'thermal'; its images are left, right"):
+        export(
+            Request(
+                folder / "siamese.onnx",
+                output_path=tmp_path / "n.xai",
+                preprocess="unit",
+                explain_input="left,thermal",
+                input_gradient=True,
+            )
+        )
+    assert not (tmp_path / "n.xai").exists()
 
 
 def test_layers_of_another_image_alone(folder: Path, tmp_path: Path) -> None:
@@ -198,8 +288,14 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(again.heatmap, e.layers[1].heatmaps(*SMALL)[0])
     [want] = e.of_image("depth").overlay([np.repeat(SHALLOW[0], 3, axis=2)])
     np.testing.assert_array_equal(read_image(tmp_path / "out" / second["overlay"]), want)
-    assert explain([*given, "-o", str(tmp_path / "no"), "--combine", "max"]) == 2
-    assert "--combine max: the layers show several images (depth, rgb); --combine each" in capsys.readouterr().err
+    assert (
+        explain([*given, "-o", str(tmp_path / "max"), "--combine", "max"]) == 0
+    )  # each image's layers: here one of each
+    [image] = json.loads((tmp_path / "max" / "results.json").read_text())["images"]
+    assert [one["options"]["image"] for one in image["explanations"]] == ["rgb", "depth"]
+    for one, other in zip(image["explanations"], (first, second), strict=True):
+        drawn_before = read_image(tmp_path / "out" / other["overlay"])
+        np.testing.assert_array_equal(read_image(tmp_path / "max" / one["overlay"]), drawn_before)
     np.save(tmp_path / "depth.npy", (SHALLOW[0] / 255).astype(np.float32))
     given[3] = f"depth={tmp_path / 'depth.npy'}"
     assert explain([*given, "-o", str(tmp_path / "no")]) == 2
