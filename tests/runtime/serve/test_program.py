@@ -152,6 +152,68 @@ def test_a_client_that_closes_its_half_is_answered(program: Program) -> None:
             assert told.count(b"HTTP/1.1 200 OK") == answers
 
 
+def test_a_head_that_does_not_come(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a whole head is closed, and one whose request runs longer than that is answered first.
+
+    A head is refused from 64 KiB on, in one field or in many, first or behind another request: uvicorn kept all that came.
+    """
+    monkeypatch.setattr(server, "SLOW", 0.3)
+    path = bundles("residual", gradients=True).path
+    models = serve.Models({"net": path}, xai_deploy.Explainer, lambda _: {"grad-cam": {}}, serve.Limits())
+
+    def slow(one: serve.Served) -> None:
+        time.sleep(1)
+
+    async def told(port: int, sent: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            said = await reader.read()
+        writer.close()
+        return said
+
+    async def flood(port: int, before: bytes, field: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(before + b"GET / HTTP/1.1\r\nHost: x\r\nx: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):  # reset while it is sent
+            while sent < 20_000_000:
+                writer.write(field)
+                await writer.drain()
+                sent += len(field)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            said = await reader.read()
+        writer.close()
+        assert sent < 20_000_000
+        return said
+
+    async def main() -> list[bytes]:
+        ready = asyncio.get_running_loop().create_future()
+        one = server.Server(
+            serve.Service(models, serve.Limits(), slow), serve.Listening(port=0), lambda http, _: ready.set_result(http)
+        )
+        running = asyncio.create_task(one.run())
+        request = (
+            f"POST /v1/models/net:explain HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
+        )
+        sent = (b"", b"GET / HTTP/1.1\r\nhost", request + b"GET / HTTP/1.1\r\nhost")
+        found = [await told(await ready, part) for part in sent]
+        for before in (b"", request):
+            for field in (b"y" * 10_000, b"x: y\r\n" * 1000):
+                said = await flood(await ready, before, field)
+                assert said.count(b"HTTP/1.1") <= 1 + bool(before)
+                assert b"larger than 65536 bytes" in said or not said.endswith(b"}"), "a reset may take the line away"
+        one.stop()
+        await running
+        return found
+
+    nothing, half, answered = asyncio.run(main())
+    assert (nothing, half) == (b"", b"")
+    assert answered.startswith(b"HTTP/1.1 200")
+    assert answered.count(b"HTTP/1.1") == 1
+
+
 def test_who_sends_too_much_is_told(program: Program) -> None:
     """A client that has sent all of its body before it listens gets the answer; one that asks first sends nothing."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)) as connection:
