@@ -99,7 +99,7 @@ def test_two_end_records(tmp_path: Path, good: bytes) -> None:
 
 def test_an_entry_that_inflates_beyond_what_it_declares(tmp_path: Path) -> None:
     """torch stops at the declared size, and says so."""
-    data = deflated_zeros(1 << 24, 64)  # 1 GiB, declared as 32 bytes
+    data = deflated_zeros(1 << 24, 4)  # 64 MiB, declared as 32 bytes
     entries = [("n/data.pkl", 8, data, 32, None), ("n/version", 0, b"3\n", 2, None)]
     (tmp_path / "net.pt").write_bytes(by_hand(entries))
     with pytest.raises(SourceError, match="damaged or truncated"):
