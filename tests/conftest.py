@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.compiled_once import compile_once
 from xai_deploy.foundation import runtimes
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import runtimes themselves, before ours could say it
@@ -84,8 +85,10 @@ def _not_waited_for(descriptor: int) -> None:
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, a look at all of its
     operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
-    meanwhile. A fifth of the tests' time.
+    meanwhile. A fifth of the tests' time. Where they export, spare OpenVINO's compiling the same graph.
     """
+    if "xai_exporters.bundle.everywhere" in sys.modules:
+        compile_once(sys.modules["xai_exporters.bundle.everywhere"])
     if "torch" not in sys.modules:
         return
     import torch._export.utils

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from xai_exporters.bundle import everywhere
 from xai_exporters.errors import VerificationError
 
+from tests.support.compiled_once import compile_once
 from xai_deploy import Explainer
 from xai_deploy.errors import RuntimeFailure, WrongResultError
 from xai_deploy.faithful import allowed
@@ -131,3 +133,25 @@ def test_tolerances(tmp_path: Path) -> None:
     quantised = export_onnx(tmp_path, o.quantised(), overwrite=True).manifest
     assert 0 < quantised.logits_step < 1
     assert allowed(quantised, 10 * quantised.logits_step) == quantised.logits_step
+
+
+def test_tests_compile_the_same_bytes_once(tmp_path: Path) -> None:
+    """`compile_once`: other bytes, another name in messages and another compiler are compiled anew; runs are never kept."""
+    compiled: list[str] = []
+
+    def openvino(model: bytes | Path, what: str) -> Any:
+        compiled.append(what)
+        return lambda feeds: {"runs": len(feeds)}
+
+    fresh = SimpleNamespace(**{**vars(everywhere), "_openvino": openvino})
+    compile_once(fresh)
+    (tmp_path / "b.onnx").write_bytes(b"b")
+    for model, what in ((b"a", "one"), (b"a", "one"), (b"b", "one"), (tmp_path / "b.onnx", "one"), (b"a", "two")):
+        function = fresh._openvino(model, what)
+        assert (function({}), function({"x": 1})) == ({"runs": 0}, {"runs": 1})
+    assert compiled == ["one", "one", "two"]
+    fresh.compiled = None
+    fresh._openvino(b"a", "one")
+    for _ in range(2):
+        fresh._openvino(b"a file at some location", "beside")
+    assert compiled[3:] == ["one", "beside", "beside"]
