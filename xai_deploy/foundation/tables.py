@@ -5,23 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from ..errors import BackendNotInstalledError
 
 Row = Mapping[str, Any]
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _GROUP = 10_000  # rows of a Parquet row group
 
 
 def write_csv(file: IO[bytes], columns: Iterable[str], rows: Iterable[Row]) -> None:
-    """UTF-8, one header line; None is an empty cell."""
+    """UTF-8, one header line; None is an empty cell.
+
+    Bytes of a file name that are not UTF-8 stay what they are. A lone surrogate that stands for no byte becomes JSON's escape.
+    """
     names = list(columns)
     for cells in itertools.chain([names], ([row[name] for name in names] for row in rows)):
         text = io.StringIO()
         # Python before 3.13 quotes a \r in a name only if the line terminator contains one.
         csv.writer(text, lineterminator="\r\n").writerow(cells)
-        file.write((text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogateescape"))
+        line = _NO_BYTE.sub(lambda lone: f"\\u{ord(lone[0]):04x}", text.getvalue().removesuffix("\r\n"))
+        file.write(f"{line}\n".encode("utf-8", "surrogateescape"))
 
 
 def require_pyarrow(extra: str) -> Any:

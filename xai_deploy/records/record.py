@@ -282,7 +282,10 @@ def decode(line: bytes) -> Record:
         raise ValueError("is no record")
     if document["schema"] != SCHEMA:
         raise ValueError(f"has schema {document['schema']}, and this version reads {SCHEMA}; update xai-deploy")
-    record = schema.load(Record, document, "record")
+    try:
+        record = schema.load(Record, document, "record")
+    except schema.SchemaError as error:
+        raise ValueError(f"is no record: {str(error).removeprefix('record: ')}") from None
     if (fault := record.map.fault()) is not None:
         raise ValueError(fault)
     return record

@@ -17,7 +17,7 @@ import pytest
 from xai_deploy import read_image
 from xai_deploy.cli import explain
 from xai_deploy.cli.records import main
-from xai_deploy.records import Record, records
+from xai_deploy.records import Record, Recorder, records
 
 from .. import tiny
 from . import damage
@@ -228,3 +228,13 @@ def test_refusals(work: Path, capsys: pytest.CaptureFixture[str], arguments: str
     assert error.startswith(f"xai-records: error: {message.replace('FIRST', first)}")
     assert error.count("\n") == 1
     assert sorted(Path().rglob("*")) == before
+
+
+def test_texts_that_no_file_holds(tmp_path: Path) -> None:
+    """A byte of a file name stays that byte; a lone surrogate that stands for none becomes its escape."""
+    with Recorder(tmp_path / "odd") as recorder:
+        recorder.record(damage.deployed(), np.eye(4), np.zeros(3), "odd\ud800 \udfff", file="a\udcff.png")
+    assert main(["export", str(tmp_path / "odd"), str(tmp_path / "odd.csv"), "-q"]) == 0
+    written = (tmp_path / "odd.csv").read_bytes()
+    assert rb"odd\ud800 \udfff" in written
+    assert b"a\xff.png" in written

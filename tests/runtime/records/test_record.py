@@ -248,7 +248,7 @@ def test_names_that_break_lines(tmp_path: Path) -> None:
         (b"[1]", "is no record"),
         (b'{"schema": true}', "is no record"),
         (b'{"schema": 2}', "has schema 2, and this version reads 1; update xai-deploy"),
-        (b'{"schema": 1}', "record: the key 'chain' is missing"),
+        (b'{"schema": 1}', "is no record: the key 'chain' is missing"),
     ],
 )
 def test_lines_that_are_no_records(line: bytes, message: str) -> None:
