@@ -17,7 +17,7 @@ from .explainer import Explainer
 from .explanation import Array, Explanation
 from .heatmap import heatmap
 from .methods import create
-from .methods.across import image_of, levels_of
+from .methods.across import shown
 from .pictures import Style, draw
 from .pictures.detected import framed
 from .preprocess import Pixels
@@ -186,7 +186,7 @@ def restored(explainer: Explainer, entry: Mapping[str, Any], raw: Array) -> Answ
     """
     said = {key: value for key in ("layer", "image") if (value := entry["options"].get(key)) is not None}
     method, manifest = create(entry["method"], said), explainer.bundle.manifest
-    spec = manifest.image(image_of(method, manifest) or manifest.layers[levels_of(method, manifest)[0]].input)
+    spec = manifest.image(shown(method, manifest))
     rest = {
         "heatmap": heatmap(raw[None], *spec.size)[0],
         "raw": raw,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from .constant_maps import CUT_OFF, ELSEWHERE, NEGATIVE, finite_or_nan, why_constant
+from .constant_maps import CUT_OFF, ELSEWHERE, NEGATIVE, ZERO_IMAGE, finite_or_nan, why_constant
 from .forward import Array, ForwardPass
 from .targets.seeds import Index, Seed
 
@@ -77,4 +77,8 @@ def _said(forward: ForwardPass, image: int, seed: Seed, roles: Collection[str], 
     if not forward.opened.manifest.is_cut:
         return reason.replace("the layer's activation", "the image").replace("the layer", "the image")
     ends = {"input-gradient", "pixel-relevance"}.intersection(roles if reason == NEGATIVE else ())
-    return reason if all(forward.backward(end, seed)[image].any() for end in ends) else CUT_OFF
+    back = [forward.backward(end, seed)[image] for end in ends]
+    own = forward.x[image]
+    if back and not any((one * own).any() for one in back) and (any(one.any() for one in back) or not own.any()):
+        return ZERO_IMAGE
+    return reason if all(one.any() for one in back) else CUT_OFF

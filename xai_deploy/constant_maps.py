@@ -9,6 +9,7 @@ The reasons (`why_constant` checks them in its own order):
 4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the target, and the method
    keeps only what counts for it.
 5. `CUT_OFF`: as 4, but the map is of the image's pixels, and the gradient (or relevance) is exactly zero there.
+   `ZERO_IMAGE`: as 4, but the map is of the image's pixels, and these are zero wherever the gradient is not.
 6. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
    or of larger activations differ, or the gradient differs from position to position.
 7. `UNIFORM`: anything else.
@@ -38,6 +39,7 @@ SATURATED = (
 )
 NEGATIVE = "negative evidence only: the layer counts against the target, and the method keeps what counts for it"
 CUT_OFF = "cut off: a small change of the image does not reach the layer (clipped, or a flat end of a sigmoid)"
+ZERO_IMAGE = "zero image: the image is zero, as the network gets it, wherever the score depends on it"
 BELOW_STEP = "below the quantisation step: positions count differently, but the network rounds the difference away"
 ELSEWHERE = "elsewhere: nothing passes back to this layer; the detection is made at another one, whose map varies"
 UNIFORM = "uniform: every position counts the same"

@@ -286,7 +286,7 @@ class Explanations:
             InputError: One of these is no picture.
         """
         photos, drawn = {self.input.name: photo}, {answer.network.input.name for answer in shown}
-        for spec in self.explainer.network.others:
+        for spec in self.explainer.bundle.manifest.further.images:
             if spec.name in drawn:
                 value = self.beside[spec.name]
                 file = value[self.places[path]] if isinstance(value, list) else value

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from .. import resample
 from ..beside import named
-from ..errors import InputError, OptionError, TargetError, TruthError, XaiError
+from ..errors import InputError, NotApplicableError, OptionError, TargetError, TruthError, XaiError
 from ..explainer import Explainer
 from ..explanation import Explanation
 from ..foundation.journal import Journal, Line
 from ..foundation.options import Named
 from ..foundation.progress import progress
 from ..methods import create as create_method
+from ..methods.across import shown
 from ..methods.method import require_roles
 from ..preprocess import Prepared, read_pixels
 from ..settle import Size
@@ -145,7 +146,13 @@ def _check_network(explainer: Explainer, plan: Plan) -> None:
         if isinstance(wanted, TopTarget) or wanted.classes is None:
             raise TargetError(f"target {plan.target!r}: a metric takes one class; give its index or its label")
     for name, options in plan.methods:
-        require_roles(name, create_method(name, options), manifest)
+        method = create_method(name, options)
+        require_roles(name, method, manifest)
+        if (image := shown(method, manifest)) is not None:
+            raise NotApplicableError(
+                f"{name}: its map shows the image {image!r}, and metrics change {manifest.input.name!r}; leave that image or its "
+                "layer out, or evaluate a bundle that explains it (--explain-input)"
+            )
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,11 @@ def levels_of(method: Any, manifest: Manifest) -> tuple[int, ...]:
     raise OptionError(f"no layer {wanted!r}: the bundle has {', '.join(names)} (or their numbers, from 1)")
 
 
+def shown(method: Any, manifest: Manifest) -> str | None:
+    """The further image whose places a method's map shows; None: the image that is explained."""
+    return image_of(method, manifest) or manifest.layers[levels_of(method, manifest)[0]].input
+
+
 def _showing(image: str | None, layer: str | int | None, manifest: Manifest) -> tuple[int, ...]:
     """The numbers of the layers that show an image.
 

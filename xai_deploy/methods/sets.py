@@ -9,7 +9,7 @@ from typing import get_args
 from ..errors import OptionError
 from ..format.bundle import Manifest
 from ..foundation.options import Named, options_of
-from .across import EACH, at_each, without_layers
+from .across import EACH, at_each, shown, without_layers
 from .method import MethodSet, applicable, create, lacks, left_out
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,10 @@ def rows(pairs: Sequence[Named], manifest: Manifest) -> list[Named]:
         if not method.needs_layer or options.keys() & {"combine", "layer"}:
             told.append((name, options))
             continue
-        told += each_layer(name, options, manifest)
+        layers = each_layer(name, options, manifest)
+        told += [
+            pair for pair in layers if shown(create(*pair), manifest) is None
+        ]  # metrics change the image that is explained
         if lacks(method, manifest) is None:
             told.append((name, {**options, "combine": "max"}))
     return told

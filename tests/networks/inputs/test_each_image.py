@@ -20,11 +20,12 @@ from xai_exporters.errors import GraphError, LayerError, RequestError
 
 from xai_deploy import Explainer, Explanation, read_image, write_image
 from xai_deploy.answer import restored
+from xai_deploy.cli.evaluate import main as evaluate
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import ManifestError, NotApplicableError, OptionError
 from xai_deploy.format.parsing import parse_manifest
 from xai_deploy.heatmap import heatmap
-from xai_deploy.methods.sets import each_layer
+from xai_deploy.methods.sets import each_layer, rows
 
 from ..outputs.nets import grad_cam, stretched
 from .nets import SIZE, Branch, Siamese, saved
@@ -210,6 +211,18 @@ def test_occlusion_of_the_other_image(folder: Path, backend: str) -> None:
     assert e.raw[0, 0, 0] == pytest.approx(float(plain - less), abs=1e-5)
 
 
+def test_command_at_the_pixels(pixels: Path, tmp_path: Path) -> None:
+    """A bundle none of whose layers shows the other image: its map lies on its own picture."""
+    write_image(tmp_path / "rgb.png", RGB[0])
+    write_image(tmp_path / "depth.png", np.repeat(SHALLOW[0], 3, axis=2))
+    given = [str(pixels), str(tmp_path / "rgb.png"), "--input", f"depth={tmp_path / 'depth.png'}", "-q", "-t", "1"]
+    given += ["-m", "input-x-gradient,input-x-gradient:image=depth", "-o", str(tmp_path / "out")]
+    assert explain(given) == 0
+    [image] = json.loads((tmp_path / "out" / "results.json").read_text())["images"]
+    drawn = [read_image(tmp_path / "out" / one["overlay"]).shape for one in image["explanations"]]
+    assert drawn == [(*SIZE, 3), (*SMALL, 3)]
+
+
 @pytest.mark.parametrize(
     ("method", "options", "error", "message"),
     [
@@ -223,6 +236,21 @@ def test_refused_images(
 ) -> None:
     with pytest.raises(error, match=message):
         Explainer(folder / "late.xai").explain(RGB[:1], method, 1, inputs={"depth": SHALLOW[:1]}, **options)
+
+
+def test_evaluation_is_of_the_explained_image(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metrics change that image: its layers are rows of the table, and maps of the other one are refused."""
+    manifest = Explainer(folder / "late.xai").bundle.manifest
+    assert [options.get("layer", "max") for _, options in rows([("grad-cam", {})], manifest)] == ["rgb", "max"]
+    (tmp_path / "val").mkdir()
+    write_image(tmp_path / "val" / "a.png", RGB[0])
+    write_image(tmp_path / "depth.png", np.repeat(SHALLOW[0], 3, axis=2))
+    given = [str(folder / "late.xai"), str(tmp_path / "val"), "--input", f"depth={tmp_path / 'depth.png'}", "-t", "1"]
+    for method in ("rise:image=depth", "grad-cam:layer=depth"):
+        assert evaluate([*given, "-m", method, "--metric", "deletion", "-o", str(tmp_path / "out")]) == 2
+        assert "its map shows the image 'depth', and metrics change 'rgb'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert evaluate([*given, "-m", "grad-cam", "--metric", "deletion", "-o", str(tmp_path / "out")]) == 0
 
 
 def test_no_such_image_to_go_back_to(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from xai_exporters import Request, export
 
 from xai_deploy import Contrast, Explainer, Like, Region
-from xai_deploy.constant_maps import INACTIVE, INDEPENDENT, NEGATIVE, SATURATED
+from xai_deploy.constant_maps import INACTIVE, INDEPENDENT, NEGATIVE, SATURATED, ZERO_IMAGE
 
 from ...exporters.running import both_ways
 from .nets import SIZE, images
@@ -94,6 +94,28 @@ def test_all_scores_are_counted_against(tmp_path: Path, kind: str) -> None:
         assert explainer.explain(images(1), method, TARGETS[kind]).constant == (NEGATIVE,)
     if kind == "number":  # in the other direction it counts for the number
         assert explainer.explain(images(1), "grad-cam", "not #0").constant == (None,)
+
+
+def test_a_zero_image_is_told(tmp_path: Path) -> None:
+    """Input times gradient is zero where the input is, though the gradient is not: nothing counts against the number."""
+    torch.manual_seed(0)
+    padded = [
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+    ]  # its border is no constant
+    net = nn.Sequential(*padded, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    for one in net.parameters():
+        nn.init.uniform_(one, 0.1, 0.5)
+    onnx.save(both_ways(net, False, (3, *SIZE)), tmp_path / "net.onnx")
+    asked: dict[str, Any] = {"preprocess": "none", "task": "numbers", "input_gradient": True}
+    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai", **asked))
+    for backend in ("onnxruntime", "openvino"):
+        explainer = Explainer(done.path, backend)
+        x = np.concatenate([np.zeros_like(images(1)), images(1)])
+        assert explainer.explain(x, "gradient", "#0").constant == (None, None)
+        assert explainer.explain(x, "input-x-gradient", "#0").constant == (ZERO_IMAGE, None)
 
 
 def test_an_image_compared_with_itself_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
