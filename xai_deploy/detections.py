@@ -20,6 +20,7 @@ from .probabilities import probabilities
 Array = NDArray[np.float32]
 Index = NDArray[np.int64]
 Box = tuple[float, float, float, float]
+_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,10 @@ def corners(rows: Array, spec: Rows, image: Input) -> Array:
 
 def overlaps(box: Array, boxes: Array) -> Array:
     """Intersection over union of a box [4] with each of some boxes [R,4]; all as left, top, right, bottom."""
-    shared = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    one, others = box.astype(np.float64), boxes.astype(np.float64)  # areas may pass the range of float32
+    shared = np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2])
     inside = np.maximum(shared, 0).prod(axis=1)
-    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1) + np.maximum(box[2:] - box[:2], 0).prod() - inside
+    area = np.maximum(others[:, 2:] - others[:, :2], 0).prod(axis=1) + np.maximum(one[2:] - one[:2], 0).prod() - inside
     return np.asarray(np.divide(inside, area, out=np.zeros_like(inside), where=area > 0), np.float32)
 
 
@@ -221,21 +223,32 @@ def _of_image(rows: Array, some: Index, manifest: Manifest, limits: DetectionLim
     score, index = shares.max(axis=1), shares.argmax(axis=1) if labels is None else labels[0]
     kept = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     if spec.suppress and len(kept):
-        kept = kept[suppressed(boxes[kept], score[kept], index[kept], limits.overlap)]
+        kept = kept[suppressed(boxes[kept], score[kept], index[kept], limits)]
     kept = kept[np.argsort(-score[kept], kind="stable")][: limits.most]
     objectness = objectness_of(own, spec)[0]
     return Found(some[kept], index[kept], score[kept], boxes[kept], shares[kept], objectness[kept])
 
 
-def suppressed(boxes: Array, scores: Array, classes: NDArray[np.int64], overlap: float) -> NDArray[np.int64]:
-    """Which of some boxes stay after non-maximum suppression within each class, by OpenCV.
+def suppressed(boxes: Array, scores: Array, classes: NDArray[np.int64], limits: DetectionLimits) -> NDArray[np.int64]:
+    """Which of some boxes stay after non-maximum suppression within each class, by OpenCV: `limits.most` or more.
+
+    OpenCV compares each box with all that it keeps: 100,000 boxes that lie apart would take minutes. So the best ones go first, a
+    block at a time, each with those kept before it, until there are enough. What a box is compared with stays the same.
 
     Raises:
         BackendNotInstalledError: OpenCV is not installed.
     """
     extents = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = opencv().dnn.NMSBoxesBatched(extents.tolist(), scores.tolist(), classes.tolist(), 0.0, overlap)
-    return np.asarray(kept, np.int64).reshape(-1)
+    order = np.argsort(-scores, kind="stable")
+    kept = order[:0]
+    for start in range(0, len(order), _BLOCK):
+        if len(kept) >= limits.most:
+            break
+        some = np.concatenate([kept, order[start : start + _BLOCK]])
+        given = (values[some].tolist() for values in (extents, scores, classes))
+        chosen = opencv().dnn.NMSBoxesBatched(*given, 0.0, limits.overlap)
+        kept = some[np.sort(np.asarray(chosen, np.int64).reshape(-1))]
+    return np.asarray(kept, np.int64)
 
 
 def on_photo(boxes: Array, image: Input, size: tuple[int, int] | None) -> Array:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xai_deploy.detections import DetectionLimits, detect
+from xai_deploy.detections import DetectionLimits, detect, overlaps
 from xai_deploy.faithful import how_wrong
 from xai_deploy.format.bundle import Input
 from xai_deploy.format.image_input import Preprocess
@@ -156,3 +158,37 @@ def test_a_row_ends_with_one_thing() -> None:
     assert both.fault(7, ROWS) == "a row ends with its class or with its objectness, not with both"
     assert Rows("yolov5", CLASSES, "centre", "pixels", objectness=True).fault(CLASSES + 5, ROWS) is None
     assert "do not make" in str(Rows("yolov5", CLASSES, "centre", "pixels", objectness=True).fault(CLASSES + 4, ROWS))
+
+
+def test_many_boxes_that_lie_apart() -> None:
+    """60,000 boxes of one class took OpenCV over a minute, since it compares each with all that it keeps: now a block at a time."""
+    rng, count = np.random.default_rng(0), 60_000
+    place = 10.0 * np.stack(np.unravel_index(np.arange(count), (250, 240)))
+    scores = rng.permutation(np.linspace(-2, 2, count))[None]
+    rows = np.concatenate([scores, place, np.full((2, count), 8.0)])[None].astype(np.float32)
+    own = manifest()
+    own.scores = Explained("logits", "rows", (5, count), rows=Rows("yolov8", 1, "centre", "pixels"))
+    start = time.process_time()
+    for most in (300, 2500):  # within the first block, and within the third
+        got = detect(rows, own, [None], DetectionLimits(0.0, 0.5, most))[0]
+        assert [one.row for one in got] == np.argsort(-rows[0, 0], kind="stable")[:most].tolist()
+    assert time.process_time() - start < 5
+
+
+def test_blocks_see_what_earlier_ones_kept() -> None:
+    """3000 boxes on 40 places, several blocks: of each place the best one stays."""
+    rng, count = np.random.default_rng(1), 3000
+    at = rng.integers(0, 40, count)
+    rows = np.concatenate([rng.normal(0, 2, (1, count)), [20.0 * at, 0 * at], np.full((2, count), 8.0)])[None]
+    own = manifest()
+    own.scores = Explained("logits", "rows", (5, count), rows=Rows("yolov8", 1, "centre", "pixels"))
+    got = detect(rows.astype(np.float32), own, [None], DetectionLimits(0.0, 0.5))[0]
+    best = [max(np.flatnonzero(at == place), key=lambda row: rows[0, 0, row]) for place in range(40)]
+    assert sorted(one.row for one in got) == sorted(best)
+
+
+def test_boxes_beyond_float32_s_areas() -> None:
+    huge = np.array([[0, 0, 1e30, 1e30], [0, 0, 5e29, 1e30], [0, 0, 9, 9]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(overlaps(huge[0], huge), [1, 0.5, 0], rtol=1e-6, atol=1e-30)

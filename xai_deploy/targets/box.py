@@ -28,11 +28,12 @@ from .settled import Settled
 Part = Literal["score", "left", "top", "right", "bottom", "width", "height"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
 _PART = re.compile(rf"(.+):({'|'.join(PARTS)})", re.DOTALL)
-_NUMBERED = re.compile(r"box (\d{1,6})", re.IGNORECASE)
+_NUMBERED = re.compile(r"box ([0-9]{1,6})", re.IGNORECASE)
 _NEAR = re.compile(rf"(.*)@\s*({_NUMBER}(?:\s*,\s*{_NUMBER}){{3}})", re.DOTALL)
-_NTH = re.compile(r"(.+)#(\d{1,6})", re.DOTALL)
+_NTH = re.compile(r"(.+)#([0-9]{1,6})", re.DOTALL)
+_FAR = 1_000_000_000
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
 _NOT = re.compile(r"not (.+)", re.IGNORECASE | re.DOTALL)
 
@@ -224,12 +225,23 @@ def _side(written: object, space: ScoreSpace) -> _Side:
         raise TargetError(f"a detection's part is one of {', '.join(PARTS)}, not {box.part!r}")
     if type(box.number) is not int or box.number < 0:
         raise TargetError(f"a detection's number is 0 or more, not {box.number!r}")
-    if box.near is not None and (len(box.near) != 4 or not np.isfinite(box.near).all() or min(box.near[2:]) <= 0):
-        raise TargetError(f"a box is x, y, width, height, the last two above 0, not {box.near!r}")
+    if box.near is not None and not _is_place(box.near):
+        raise TargetError(
+            f"a box is x, y, width, height in pixels, up to {_FAR}, the last two above 0, not {box.near!r}"
+        )
     index = PREDICTED if box.target is None else class_index(box.target, _named(space))
     if space.rows is not None and index == space.rows.background:
         raise TargetError(f"class {index} means that there is no object")
     return _Side(index, box, _said(box, index, space))
+
+
+def _is_place(near: object) -> bool:
+    """Whether something is x, y, width, height."""
+    try:
+        numbers = np.array(near, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return numbers.shape == (4,) and bool((np.abs(numbers) <= _FAR).all() and (numbers[2:] > 0).all())
 
 
 def _said(box: Box, index: int, space: ScoreSpace) -> str:
@@ -273,14 +285,12 @@ def _one(text: str, space: ScoreSpace) -> Box:
         return Box(None, int(numbered[1]), part=part)
     if (near := _NEAR.fullmatch(text)) is not None:
         x, y, width, height = (float(number) for number in near[2].split(","))
-        return Box(_class(near[1].strip(), space), near=(x, y, width, height), part=part)
+        return Box(_class(near[1].strip(), space) if near[1].strip() else None, near=(x, y, width, height), part=part)
     if (nth := _NTH.fullmatch(text)) is not None:
         return Box(_class(nth[1], space), int(nth[2]), part=part)
     return Box(_class(text, space), part=part)
 
 
-def _class(text: str, space: ScoreSpace) -> int | str | None:
-    """A label, or an index as an integer; None for nothing."""
-    if not text:
-        return None
-    return int(text) if re.fullmatch(r"\d{1,18}", text) and not space.is_label(text) else text
+def _class(text: str, space: ScoreSpace) -> int | str:
+    """A label, or an index as an integer."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and not space.is_label(text) else text

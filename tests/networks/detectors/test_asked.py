@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
+from tests.project.desk import detector
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
 from xai_deploy.cli import explain
-from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError
+from xai_deploy.detections import Detection
+from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError, TargetError
+from xai_deploy.format.rows import Rows
+from xai_deploy.targets import ScoreSpace, read
 
 from .conftest import Made
 
@@ -49,7 +57,20 @@ def test_ways_to_name_a_detection(made: Get) -> None:
     [
         ("box 99", r"box 99: this image has \d+ of them, 0 to \d+"),
         ("@5000,5000,3,3", r"@ 5000,5000,3,3: no detection overlaps this box"),
-        (Box(near=(1, 2, 0, 4)), r"a box is x, y, width, height, the last two above 0, not \(1, 2, 0, 4\)"),
+        (
+            Box(near=(1, 2, 0, 4)),
+            r"a box is x, y, width, height in pixels, .*, the last two above 0, not \(1, 2, 0, 4\)",
+        ),
+        (Box(near="here"), r"a box is x, y, width, height in pixels, .* not 'here'"),  # type: ignore[arg-type]
+        (Box(near=(1, 2, float("nan"), 4)), r"a box is x, y, .* not \(1, 2, nan, 4\)"),
+        ("@0,0,1," + "9" * 45, r"a box is x, y, width, height in pixels, up to 1000000000, the last two above 0, not "),
+        ("", r"label '': this bundle has no labels; give a class index \(0 to 2\)"),
+        (":left", r"label ':left': .* a detection is written 'box 0'"),
+        ("box 0:left:top", r"label 'box 0:left': .* a detection is written 'box 0'"),
+        ("box -1", r"label 'box -1': .* a detection is written 'box 0'"),
+        ("box \u0663", r"label 'box \u0663': .* a detection is written 'box 0'"),
+        ("@\u0660,0,9,9", r"label '@\u0660,0,9,9': .* a detection is written 'box 0'"),
+        ("\u0661", r"label '\u0661': this bundle has no labels"),
         (Box(part="middle"), r"a detection's part is one of score, left, .*, not 'middle'"),  # type: ignore[arg-type]
         (Box(number=-1), r"a detection's number is 0 or more, not -1"),
         ("box 0 vs box 0", r"box 0 is contrasted with itself"),
@@ -165,3 +186,62 @@ def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"{photos[0]}: the network finds nothing in this image" in capsys.readouterr().err
     assert explain.main([*lost, "--skip-bad"]) == 2  # no image is left
     assert not (tmp_path / "none").exists()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=30),
+        st.lists(
+            st.sampled_from(
+                [
+                    "box ",
+                    "car",
+                    "@",
+                    "#",
+                    ":",
+                    "left",
+                    "score",
+                    ",",
+                    "-",
+                    "1",
+                    "0",
+                    "9" * 30,
+                    ".5",
+                    " vs ",
+                    "not ",
+                    "nan",
+                    "\u0663",
+                    "\x00",
+                ]
+            )
+        ).map("".join),
+    )
+)
+def test_any_text_is_a_target_or_refused(text: str) -> None:
+    """A reader of targets raises TargetError and nothing else; what it takes is finite, and says again what it means."""
+    space = ScoreSpace(2, ("car", "person"), "rows", rows=Rows("yolov8", 2, "centre", "pixels"))
+    found = [Detection(3, 1, 0.9, (0.0, 0.0, 9.0, 9.0)), Detection(5, 0, 0.8, (1.0, 2.0, 30.0, 40.0))]
+    seen: Any = SimpleNamespace(scores=np.zeros((1, 64, 1)), detections=lambda: [found])
+    try:
+        [target] = read([text], 1, space)
+        rows = {*np.flatnonzero(target.regions(seen).sum(axis=(0, 1)))}
+        assert rows
+        assert rows <= {3, 5}
+    except TargetError as error:  # NotPredictedError is one
+        said = str(error)
+    else:
+        said = "fine"
+    assert len(said.splitlines()) == 1
+
+
+def test_outputs_without_numbers(tmp_path: Path) -> None:
+    """A file whose boxes are NaN was taken for a classifier of a wrong shape."""
+    model = detector()
+    [centres] = [tensor for tensor in model.graph.initializer if tensor.name == "centres"]
+    centres.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(centres) * np.float32(np.nan), "centres"))
+    onnx.save(model, tmp_path / "net.onnx")
+    for decoder in ("auto", "yolov8"):
+        with pytest.raises(ExportError, match="'output0' holds NaN or infinity for nearly every image that was tried"):
+            export(Request(tmp_path / "net.onnx", output_path=tmp_path / "x.xai", decoder=decoder))
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["net.onnx"]

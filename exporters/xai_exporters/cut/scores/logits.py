@@ -33,7 +33,7 @@ from .dense import find_dense
 from .detectors.detector import Detector, decoders
 from .intervals import Intervals
 from .probing import Probes
-from .rows import AUTO, find_detector, write_rows
+from .rows import AUTO, find_detector, not_finite, write_rows
 from .shares import divided, share_of
 from .vector import find_vector
 
@@ -147,6 +147,8 @@ def find_scores(
 
 def _no_scores(clean: CleanGraph, output: ir.Value, value: ir.Value) -> GraphError:
     """Why the tensor `value` behind an output is not one score per class, and what to do."""
+    if len(clean.shapes.per_image(value.name) or ()) == 2 and not Probes(clean, [value]).enough:
+        return not_finite(output)
     others = [str(v.name) for v in clean.graph.outputs if v is not output and _classes(clean, v) is not None]
     advice = f"name another with --output ({', '.join(others)}), or export" if others else "export"
     dims = clean.shapes.dims(value)

@@ -37,6 +37,8 @@ def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector |
             raise RequestError(f"--decoder: no {decoder!r}; there are {AUTO}, {', '.join(decoders)}")
         found = recognise(given) if candidates else None
         if found is None:
+            if (damaged := next((value for value in candidates if not len(given.seen(value))), None)) is not None:
+                raise not_finite(damaged)
             shapes = ", ".join(f"{v.name} {['N', *clean.shapes.two[str(v.name)][1:]]}" for v in clean.graph.outputs)
             raise GraphError(f"--decoder {decoder}: the outputs are not of this form: {shapes}")
         return found
@@ -48,6 +50,14 @@ def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector |
             f"the outputs may be read in {len(fitting)} ways: {', '.join(fitting)}; choose one with --decoder"
         )
     return next(iter(fitting.values()), None)
+
+
+def not_finite(output: ir.Value) -> GraphError:
+    """Why nothing can be read from an output."""
+    return GraphError(
+        f"the output {output.name!r} holds NaN or infinity for nearly every image that was tried (noise, one colour, patterns): "
+        "what it means can't be seen. Are the file's weights whole? Copy it again, or export it anew"
+    )
 
 
 def write_rows(clean: CleanGraph, detector: Detector) -> tuple[ir.Value, tuple[Grid, ...]]:
