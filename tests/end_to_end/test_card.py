@@ -78,3 +78,10 @@ def test_what_it_refuses(made: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert hashlib.sha256((tmp_path / "card.html").read_bytes()).hexdigest() == digest
     assert run(made, tmp_path, photos[0], "--overwrite") == 0
     assert (tmp_path / "card.html").read_text() != "mine"
+
+
+def test_where_it_lies_is_said(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = str(tmp_path / "card.html")
+    given = [str(made / "net.xai"), str(made / "other.png"), "-m", "grad-cam", "-o", str(tmp_path / "out")]
+    assert explain.main([*given, "--report", card]) == 0
+    assert f" s; the card is {card}; see " in capsys.readouterr().out

@@ -53,7 +53,8 @@ def _show(report: dict[str, Any], out: Path, arguments: argparse.Namespace) -> N
             print(printable(f"{image['file']}: {best['label']}, {likelihood(best)}"))
         count = len(report["images"])
         skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
-        see = f"see {out / report['report']}; " if report["report"] else ""
+        card = f"the card is {arguments.report}; " if arguments.report else ""
+        see = card + (f"see {out / report['report']}; " if report["report"] else "")
         print(
             printable(
                 f"{count} image{'s' * (count != 1)}{skipped} in {report['seconds']:.1f} s; {see}"
