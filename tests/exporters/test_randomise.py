@@ -27,6 +27,7 @@ from xai_exporters.bundle.verify import verify
 from xai_exporters.cli import main
 from xai_exporters.errors import OutputError, RequestError, VerificationError
 
+from tests.support.smaller import thin
 from xai_deploy import Explainer
 from xai_deploy.format.bundle import Bundle
 from xai_deploy.format.randomised import Randomised
@@ -213,7 +214,7 @@ def test_layers_of_a_dense_network(tmp_path: Path) -> None:
 
 def test_resnet18_stays_alive(tmp_path: Path) -> None:
     """Twenty layers without a BatchNorm that would mend their scale: finite, of a sound size, different for each image."""
-    module = nets.randomise(torchvision.models.resnet18(num_classes=10))
+    module = nets.randomise(thin(torchvision.models.resnet18(num_classes=10), 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(  # torch's older exporter, which is four times as fast; it merges BatchNorms, too

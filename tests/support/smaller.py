@@ -44,3 +44,19 @@ def narrow(name: str, classes: int) -> nn.Module:
     else:
         network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=classes)
     return network
+
+
+def thin(network: nn.Module, by: int) -> nn.Module:
+    """A network of convolutions, BatchNorms and linear layers with a part of its channels; images and classes stay as they are."""
+    for module in list(network.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.Conv2d):
+                inputs, outputs = max(3, layer.in_channels // by), layer.out_channels // by
+                kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
+                bias = layer.bias is not None
+                setattr(module, name, nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias))  # type: ignore[arg-type]
+            elif isinstance(layer, nn.BatchNorm2d):
+                setattr(module, name, nn.BatchNorm2d(layer.num_features // by))
+            elif isinstance(layer, nn.Linear):
+                setattr(module, name, nn.Linear(layer.in_features // by, layer.out_features))
+    return network
