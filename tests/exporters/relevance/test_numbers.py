@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, numpy_helper
+from xai_exporters.graph.measure import measure
 from xai_exporters.relevance.composite import Composite
 
 from ..vjp.harness import weights
@@ -102,8 +104,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_half_precision(attention: bool) -> None:
     """Where 1e-6 and the smallest denominators are next to nothing, and R / 1e-4 is beyond the largest number."""
     composites, names = composites_and_names()
-    forward = network(attention)
-    model = several([relevance_model(to_float16(forward), c, name=f"{k}/x") for k, c in enumerate(composites)])
+    forward = to_float16(network(attention))
+    shapes = measure(ir.from_proto(forward))
+    model = several([relevance_model(forward, c, shapes=shapes, name=f"{k}/x") for k, c in enumerate(composites)])
     wrong = []
     for runtime, make in SESSIONS.items():
         run = make(model)
