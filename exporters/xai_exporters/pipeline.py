@@ -20,6 +20,7 @@ from xai_deploy.format.randomised import SANITY, Randomised
 from xai_deploy.format.signature import SigningKey
 
 from .bundle.beside import noise_beside, noise_images
+from .bundle.best_boxes import with_best_boxes
 from .bundle.describe import describe, further_inputs, image_input, settle
 from .bundle.everywhere import check_everywhere, exactly, with_precision
 from .bundle.labels import class_names
@@ -139,6 +140,7 @@ def _settled_and_exported(
     """Clean the graph, settle the preprocessing, and export; once more for one image at a time, or another image, if need be."""
     say("cleaning the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
+    network, request, graph = with_best_boxes(network, request, graph)
     request = settle(request, network, graph, ask)
     done = None
     while done is None:
@@ -164,6 +166,7 @@ def list_layers(request: Request, say: Say = lambda step: None) -> list[Candidat
     network, request = _read(replace(request, split="auto"))
     say("measuring the graph")
     graph = clean(network.proto, request.input_shape, None, asked_of(request))
+    network, request, graph = with_best_boxes(network, request, graph)
     logits = find_scores(graph, request.output, request.task, request.decoder, len(network.labels))
     drop_foreign_outputs(graph, logits)
     say("measuring where the maps' cells look")

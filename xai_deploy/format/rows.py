@@ -7,6 +7,9 @@ from typing import Literal
 
 from ..foundation import schema
 
+NMS_INSIDE = "nms-inside"
+"""The decoder of detectors that suppress boxes themselves."""
+
 SIDES = ("left", "top", "right", "bottom")
 
 ROWS = "rows"
@@ -73,6 +76,11 @@ class Rows:
     suppress: bool = True
     grids: tuple[Grid, ...] = field(default=(), metadata=schema.LATER)
     objectness: bool = field(default=False, metadata=schema.LATER)
+
+    @property
+    def chosen_inside(self) -> bool:
+        """Whether the network itself suppresses boxes: no gradient passes that, and a row is another box in each run."""
+        return self.decoder == NMS_INSIDE
 
     @property
     def entries(self) -> int:

@@ -355,9 +355,11 @@ def why_no_score(score: str, manifest: Manifest) -> str | None:
         return "score 'softmax' is for classes; give score='logit'" if score == "softmax" else None
     if manifest.scores.kind == "rows" and score == "softmax":
         return "score 'softmax' is for classes; a detection is matched (score='probability') or read by its logit (score='logit')"
-    if manifest.scores.kind == "rows" and score == "logit" and manifest.choices:
+    rows = manifest.scores.rows
+    if score == "logit" and rows is not None and (manifest.choices or rows.chosen_inside):
+        by = "suppression" if rows.chosen_inside else "TopK"
         return (
-            "this network chooses its rows anew in each run (TopK), so that the logit of a row can't be followed; "
+            f"this network chooses its rows anew in each run ({by}), so that the logit of a row can't be followed; "
             "score='probability' looks for the same detection"
         )
     if score == "softmax" and manifest.classes == 1:

@@ -232,7 +232,12 @@ def _side(written: object, space: ScoreSpace) -> _Side:
     index = PREDICTED if box.target is None else class_index(box.target, _named(space))
     if space.rows is not None and index == space.rows.background:
         raise TargetError(f"class {index} means that there is no object")
-    return _Side(index, box, _said(box, index, space))
+    said = _said(box, index, space)
+    if box.part != "score" and space.rows is not None and space.rows.chosen_inside:
+        raise TargetError(
+            f"{said}: the network's own suppression gives other rows in each run, so no side can be followed; explain the score"
+        )
+    return _Side(index, box, said)
 
 
 def _is_place(near: object) -> bool:

@@ -62,7 +62,8 @@ def split(clean: CleanGraph, cut: Cut, logits: Logits, further: Sequence[Cut] = 
     tail, tensors = _tail(clean, logits, [cut], cut.sides)
     tails = tuple(_tail(clean, logits, [other], other.sides)[0] for other in further)
     joint = _joint(clean, logits, cuts) if further else None
-    chosen = () if logits.scores.rows is None else tuple(choices(tail))
+    rows = logits.scores.rows
+    chosen = () if rows is None or rows.chosen_inside else tuple(choices(tail))
     for graph in (tail, *tails, *(() if joint is None else (joint,))):
         give(graph, clean.shapes.two, batch_of(clean.graph.inputs[0]), chosen)
     return Parts(head, tail, tensors, tails, joint, chosen)
@@ -226,7 +227,8 @@ def whole(
     tensors = _finish_outputs(copy, cut, clean, logits, [(str(v.name), v, copied[v]) for v in graph.outputs])
     if further is not None and copied[further] not in copy.outputs:
         copy.outputs.append(copied[further])
-    names = () if logits.scores.rows is None else tuple(choices(copy) if chosen is None else chosen)
+    rows = logits.scores.rows
+    names = () if rows is None or rows.chosen_inside else tuple(choices(copy) if chosen is None else chosen)
     give(copy, clean.shapes.two, batch_of(graph.inputs[0]), names)
     return Parts(copy, copy, tensors, chosen=names)
 

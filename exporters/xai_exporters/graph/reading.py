@@ -30,6 +30,10 @@ def constant_of(value: ir.Value | None) -> NDArray[Any] | None:
     return None if array is None else array.astype(value.dtype.numpy())
 
 
+BY_CONTENT = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
+"""Operators that give as many results as they find in what they read."""
+
+
 def called(name: str | None, outputs: Iterable[str | None]) -> str:
     """A node's name in a message: its own name, or the tensors that it gives if it has none, as ONNX allows."""
     return f"node {name!r}" if name else f"the node that gives {', '.join(repr(o) for o in outputs if o)}"
@@ -60,6 +64,12 @@ def content_of(image: ir.Value) -> set[ir.Value]:
     """Every value computed from the pixels of an image, not from its shape alone."""
     readers = (node for node, _ in image.uses() if node.op_type not in ("Shape", "Size"))
     return descendants(v for node in readers for v in node.outputs)
+
+
+def sized_by_content(graph: ir.Graph) -> set[ir.Value]:
+    """Every value whose size may differ from image to image, and what is computed from such values."""
+    found = (v for node in graph if node.op_type in BY_CONTENT and data_inputs(node) for v in node.outputs)
+    return descendants(found)
 
 
 def ancestors(values: Iterable[ir.Value]) -> set[ir.Value]:

@@ -23,6 +23,7 @@ from ..graph.reading import content_of
 from ..graph.writing import name_outputs
 from .antialiased import write_antialiased
 from .bounded import require_bounded
+from .bounded_choices import bound_choices
 from .clipped_pooling import clip_poolings
 from .control_flow import resolve_control_flow
 from .counted_gather import reduce_counted_gathers
@@ -173,6 +174,7 @@ def _clean(
     _fold(model)
     if any([write_parts(model), store_codes(graph)]):
         _fold(model)
+    bound_choices(graph)
     mark_quantisers(graph)
     require_standard_ops(model)
     common.NameFixPass()(model)

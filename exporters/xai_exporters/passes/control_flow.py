@@ -1,7 +1,8 @@
 """Resolve If, Loop and Scan whose way does not depend on the image.
 
 1. If whose condition is the same for one, two and three images: its branch takes its place.
-2. Loop whose trip count and condition are, Scan over an axis of fixed length: the body is written once for each iteration.
+2. If that asks whether there are boxes before it suppresses some: the branch that does gives none of none.
+3. Loop whose trip count and condition are, Scan over an axis of fixed length: the body is written once for each iteration.
 
 A condition or a count is computed from the nodes that it depends on, and from no others: a stranger's loop is never run. What
 control flow depends on the image's content stays, and is refused later. The graph may grow to 20,000 nodes, and its tensors as
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ..errors import GraphError
 from ..graph.emit import Emitter
 from ..graph.measure import evaluate
-from ..graph.reading import attribute, called, constant_of
+from ..graph.reading import BY_CONTENT, attribute, called, constant_of
 from ..graph.writing import IR_VERSION
 from .expansion import expansion
 
@@ -33,12 +34,6 @@ COMPUTED = 100
 """The largest number of iterations of a loop whose condition has to be computed in each."""
 
 _KINDS = ("If", "Loop", "Scan")
-_BY_CONTENT = (
-    "Compress",
-    "NonMaxSuppression",
-    "NonZero",
-    "Unique",
-)  # the shape of what they give depends on the content
 
 
 def resolve_control_flow(model: ir.Model) -> bool:
@@ -87,12 +82,26 @@ def _resolve(model: ir.Model, node: ir.Node) -> bool:
 
 def _if(model: ir.Model, node: ir.Node) -> bool:
     condition = _known(model, node.inputs[0])
-    if condition is None:
+    branches = [node.attributes[name].as_graph() for name in ("else_branch", "then_branch")]
+    branch = _suppressing(branches) if condition is None else branches[bool(condition.reshape(-1)[0])]
+    if branch is None:
         return False
     emit = Emitter(model.graph, node.name or "if")
-    branch = node.attributes["then_branch" if condition.reshape(-1)[0] else "else_branch"].as_graph()
     _replace(node, _written(emit, node, branch, []))
     return True
+
+
+def _suppressing(branches: Sequence[ir.Graph]) -> ir.Graph | None:
+    """Of two branches the one with a suppression, if the other gives constants without an element; else None.
+
+    torchvision's `batched_nms` asks for the number of boxes first, for torch has no maximum of none; ONNX has.
+    """
+    for own, other in (branches, branches[::-1]):
+        held = [constant_of(value) for value in other.outputs]
+        empty = bool(held) and all(array is not None and not array.size for array in held)
+        if empty and any(made.op_type == "NonMaxSuppression" for made in own):
+            return own
+    return None
 
 
 def _loop(model: ir.Model, node: ir.Node) -> bool:
@@ -181,7 +190,7 @@ def _known(model: ir.Model, value: ir.Value | None) -> NDArray[np.generic] | Non
             continue
         makers.add(made)
         pending += [x for x in made.inputs if x is not None]
-    if any(made.op_type in (*_KINDS, *_BY_CONTENT) for made in makers) or _reads_content(value):
+    if any(made.op_type in (*_KINDS, *BY_CONTENT) for made in makers) or _reads_content(value):
         return None
     # the part alone, because the whole graph with its weights would be written three times for each condition
     part = ir.Model(ir.convenience.extract(model.graph, model.graph.inputs, [value]), ir_version=IR_VERSION)

@@ -5,6 +5,8 @@ With the image size bound, only the batch varies, so every shape is an affine fu
 1. A Reshape to a computed shape, of which at most one entry grows with the batch, gets a constant with -1 there.
 2. Every other Shape(x) becomes factor * Shape(image)[0] + offset.
 
+Sizes that depend on what an image shows (how many boxes are found in it) stay as they are.
+
 After this, a graph that is cut in two passes no shape beside the cut: the tail takes the batch from its activation.
 """
 
@@ -15,11 +17,11 @@ import onnx_ir as ir
 
 from ..graph.emit import Emitter
 from ..graph.measure import Measured
-from ..graph.reading import attribute, constant_of
+from ..graph.reading import attribute, constant_of, sized_by_content
 
 
 def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
-    """Rewrite the graph in place. At most one Shape node is left, Shape(image)[0:1].
+    """Rewrite the graph in place. At most one Shape node is left that reads no such size, Shape(image)[0:1].
 
     Returns:
         Whether anything was rewritten.
@@ -29,8 +31,11 @@ def reduce_shape_arithmetic(model: ir.Model, shapes: Measured) -> bool:
     emit = Emitter(graph, "shape")
     batch: ir.Value | None = None
     changed = False
+    by_content = sized_by_content(graph)
     for node in list(graph):
         output = node.outputs[0]
+        if output in by_content:
+            continue
         if node.op_type == "Reshape" and constant_of(node.inputs[1]) is None:
             two, three = (np.array(s[str(output.name)], dtype=np.int64) for s in (shapes.two, shapes.three))
             # Reshape reads 0 as "the input's dimension"

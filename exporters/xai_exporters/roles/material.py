@@ -10,10 +10,11 @@ import onnx_ir as ir
 from xai_deploy.format.bundle import FurtherInputs, Input
 
 from ..cut.plan import Cut
+from ..cut.scores.listed import ADVICE, NMS
 from ..cut.scores.logits import Logits
 from ..cut.scores_alone import scores_alone
 from ..cut.split import Parts, whole
-from ..errors import RequestError
+from ..errors import RequestError, RuleError
 from ..graph.measure import IMAGE
 from ..passes.clean import CleanGraph
 from ..relevance.composite import Composite
@@ -85,7 +86,14 @@ class Material:
         return self.parts.tail, *self.parts.further
 
     def _forward(self, from_image: bool) -> tuple[ir.Graph, int]:
-        """The graph through which the walk goes back, and to how many layers."""
+        """The graph through which the walk goes back, and to how many layers.
+
+        Raises:
+            RuleError: The network suppresses boxes itself.
+        """
+        rows = self.logits.scores.rows
+        if rows is not None and rows.chosen_inside:
+            raise RuleError(f"no gradient passes the suppression inside the graph ({NMS}); {ADVICE}")
         if from_image:
             return self.whole, 1
         return self.parts.joint or self.parts.tail, 1 + len(self.further)

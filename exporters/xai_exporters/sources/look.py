@@ -36,7 +36,7 @@ def look(network: TrainedNetwork, request: Request) -> None:
     outputs = [value.name for value in graph.output if value.name not in network.taps.values()]
     if not outputs:
         raise GraphError("the network has no output; export it with its scores as one")
-    if request.output is None and len(outputs) > 1:
+    if request.output is None and len(outputs) > 1 and not _suppresses(graph):
         _refuse_several([value for value in graph.output if value.name in outputs])
     if request.output is not None and request.output not in outputs:
         raise RequestError(f"the network has no output {request.output!r}; it has {', '.join(outputs)}")
@@ -53,6 +53,12 @@ def beside_map(network: TrainedNetwork, request: Request) -> Request:
     if request.output is not None or len(outputs) != 2 or request.map not in outputs:
         return request
     return replace(request, output=next(name for name in outputs if name != request.map))
+
+
+def _suppresses(graph: onnx.GraphProto) -> bool:
+    """Whether a graph suppresses boxes, also in a branch: its list of boxes is recognised once the graph is clean."""
+    bodies = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
+    return any(node.op_type == "NonMaxSuppression" for node in graph.node) or any(map(_suppresses, bodies))
 
 
 def _refuse_several(outputs: Sequence[onnx.ValueInfoProto]) -> None:

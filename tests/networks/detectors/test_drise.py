@@ -30,7 +30,7 @@ def overlap(a: Floats, b: Floats, more: float) -> float:
     return float(width * height / (sum(areas) - width * height))
 
 
-def detections(own: Made, x: Floats) -> list[tuple[Floats, float, Floats]]:
+def detections(own: Made, x: Floats, most: int = ALL.most) -> list[tuple[Floats, float, Floats]]:
     """Box, objectness and probabilities of each detection of an input [3,H,W], the best one first: the live network, greedy
     suppression."""
     with torch.no_grad():
@@ -45,7 +45,7 @@ def detections(own: Made, x: Floats) -> list[tuple[Floats, float, Floats]]:
         alike = (k for k in kept if shares[k].argmax() == shares[r].argmax())
         if all(overlap(boxes[k], boxes[r], 0) <= ALL.overlap for k in alike):
             kept.append(int(r))
-    return [(boxes[r], float(objectness[r]), shares[r]) for r in kept[: ALL.most]]
+    return [(boxes[r], float(objectness[r]), shares[r]) for r in kept[:most]]
 
 
 def cosine(a: Floats, b: Floats) -> float:

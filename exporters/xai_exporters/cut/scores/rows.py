@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from xai_deploy.format.rows import Grid
+from xai_deploy.format.rows import NMS_INSIDE, Grid
 
 from ...errors import GraphError, RequestError
 from ...graph.emit import Emitter, Ops
@@ -13,8 +13,10 @@ from ...graph.measure import measure
 from ...passes.clean import CleanGraph
 from .detectors.detector import Detector, Outputs, decoders
 from .grids import find_grids
+from .listed import NMS, suppressed
 
 AUTO = "auto"
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector | None:
@@ -30,6 +32,9 @@ def find_detector(clean: CleanGraph, decoder: str, names: int = 0) -> Detector |
         GraphError: The decoder that was asked for does not recognise it.
     """
     candidates = tuple(value for value in clean.graph.outputs if len(clean.shapes.per_image(value.name) or ()) == 2)
+    if decoder == AUTO:
+        after = suppressed(clean.graph)
+        candidates = tuple(value for value in candidates if value not in after)
     given = Outputs(clean, candidates, names)
     if decoder != AUTO:
         recognise = decoders.get(decoder)
@@ -58,6 +63,21 @@ def not_finite(output: ir.Value) -> GraphError:
         f"the output {output.name!r} holds NaN or infinity for nearly every image that was tried (noise, one colour, patterns): "
         "what it means can't be seen. Are the file's weights whole? Copy it again, or export it anew"
     )
+
+
+def gives_list(clean: CleanGraph, decoder: str, names: int = 0) -> bool:
+    """Whether a network is to be read by the list of boxes that its own suppression chose; the arguments as for `find_detector`.
+
+    Boxes and scores that it gives beside the list are read instead: gradients reach these.
+
+    Raises:
+        RequestError: It is asked for, and there is no such list.
+    """
+    after = suppressed(clean.graph)
+    inside = any(value in after and value.dtype in _FLOATS for value in clean.graph.outputs)
+    if decoder == NMS_INSIDE and not inside:
+        raise RequestError(f"--decoder {NMS_INSIDE}: no output is computed from what a {NMS} of the graph chose")
+    return inside and (decoder == NMS_INSIDE or (decoder == AUTO and find_detector(clean, AUTO, names) is None))
 
 
 def write_rows(clean: CleanGraph, detector: Detector) -> tuple[ir.Value, tuple[Grid, ...]]:

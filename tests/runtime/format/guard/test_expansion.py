@@ -107,7 +107,8 @@ BOMBS: dict[str, Callable[[], onnx.ModelProto]] = {
         n("ConstantOfShape", "c", "big"), o=ints(1),
     ),
     "found places": lambda: summed(
-        n("NonZero", "x", "z"), n("Shape", "z", "c"), n("ConstantOfShape", "c", "big")
+        n("NonZero", "x", "z"), n("Shape", "z", "c"), n("Concat", "c c c c", "all", axis=0),
+        n("ConstantOfShape", "all", "big")
     ),
     "endless products": lambda: model(
         [

@@ -39,7 +39,8 @@ def constant(call: Call) -> list[Known]:
 @rule("ConstantOfShape")
 def constant_of_shape(call: Call) -> list[Known]:
     value = call.node.attributes.get("value")
-    return sized(call, whole(call.values(0), call), size_of(value.dtype) if isinstance(value, Tensor) else 4)
+    low, high = call.sizes(0)
+    return sized(call, whole(high, call), size_of(value.dtype) if isinstance(value, Tensor) else 4, low == high)
 
 
 @rule("Shape")
@@ -57,7 +58,13 @@ def size(call: Call) -> list[Known]:
 
 @rule("Range")
 def range_(call: Call) -> list[Known]:
-    start, limit, delta = ((call.values(i) or [0])[0] for i in range(3))
+    [delta] = call.values(2) or [0]
+    if call[0].range is not None or call[1].range is not None:  # from the least start to the largest limit
+        start, limit = call.sizes(0)[0][0], call.sizes(1)[1][0]
+        if type(delta) is not int or delta < 1:
+            raise Unknowable(f"{call.node} counts by {delta}")
+        return sized(call, [len(range(start, limit, delta))], call[0].size, False)
+    start, limit = ((call.values(i) or [0])[0] for i in range(2))
     if not delta or not all(math.isfinite(value) for value in (start, limit, delta)):
         raise Unknowable(f"{call.node} counts by {delta}")
     count = max(0, math.ceil((limit - start) / delta)) if isinstance(delta, float) else len(range(start, limit, delta))
@@ -66,9 +73,9 @@ def range_(call: Call) -> list[Known]:
 
 @rule("Expand")
 def expand(call: Call) -> list[Known]:
-    x = call[0]
-    wanted = sized(call, whole(call.values(1), call), x.size)[0]
-    return [x.like(broadcast(x, wanted))]
+    x, (low, high) = call[0], call.sizes(1)
+    wanted = sized(call, whole(high, call), x.size)[0]
+    return [Known(broadcast(x, wanted), x.size, exact=x.exact and low == high)]
 
 
 @rule("Tile")
@@ -83,14 +90,19 @@ def tile(call: Call) -> list[Known]:
 def pad(call: Call) -> list[Known]:
     x = call[0]
     rank = len(x.shape)
-    pads = call.ints("pads") or call.ints("paddings") if call.opset < 11 else whole(call.values(1), call)
+    low: object = None
+    if call.opset < 11:
+        pads = call.ints("pads") or call.ints("paddings")
+    else:
+        low, pads = call.sizes(1)
+        whole(pads, call)
     axes = range(rank) if call.get(3) is None else [call.axis(axis, rank) for axis in call.values(3) or []]
     if pads is None or len(pads) != 2 * len(axes):
         raise Unknowable(f"{call.node} has {len(pads or [])} pads for {len(axes)} axes")
     sizes = list(x.shape)
     for i, axis in enumerate(axes):  # pads: the starts of all axes, then the ends
         sizes[axis] += pads[i] + pads[i + len(axes)]
-    return sized(call, sizes, x.size, x.exact)
+    return sized(call, sizes, x.size, x.exact and low in (None, pads))
 
 
 @rule("OneHot")

@@ -21,7 +21,10 @@ def whole(values: Sequence[object] | None, call: Call) -> list[int]:
 
 @rule("Reshape")
 def reshape(call: Call) -> list[Known]:
-    x, wanted = call[0], whole(call.values(1), call)
+    x, (least, most) = call[0], call.sizes(1)
+    if least != most:
+        return [Known(_reshaped(call, x, least, whole(most, call)), x.size, exact=False)]
+    wanted = whole(most, call)
     # 0 copies the size of the input, unless `allowzero` is set; -1 takes what is left.
     sizes = [
         x.shape[i] if size == 0 and not call.number("allowzero", 0) and i < len(x.shape) else size
@@ -35,6 +38,22 @@ def reshape(call: Call) -> list[Known]:
     if math.prod(sizes) != x.count and x.exact:
         raise Unknowable(f"{call.node} reshapes {list(x.shape)} to {wanted}")
     return [x.like(tuple(sizes))]
+
+
+def _reshaped(call: Call, x: Known, least: list[int], most: list[int]) -> tuple[int, ...]:
+    """Upper bounds of the sizes after a Reshape some of whose sizes are bounded only.
+
+    Raises:
+        Unknowable: Such a size may be -1, or there is more than one -1.
+    """
+    known = [low == high for low, high in zip(least, most, strict=True)]
+    if most.count(-1) > 1 or any(low < 0 for low, sure in zip(least, known, strict=True) if not sure):
+        raise Unknowable(f"{call.node} reshapes to {least} to {most}")
+    sizes, rest = [], math.prod(size for size, sure in zip(most, known, strict=True) if sure and size > 0)
+    for i, (size, low) in enumerate(zip(most, least, strict=True)):
+        own = x.shape[i] if i < len(x.shape) and low == 0 and not call.number("allowzero", 0) else 0  # 0 copies
+        sizes.append(x.count // rest if size == -1 else max(size, own))
+    return tuple(sizes)
 
 
 @rule("Transpose")

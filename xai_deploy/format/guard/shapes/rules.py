@@ -34,6 +34,7 @@ class Known:
         constant: Whether it depends on no input, or only on the shapes of inputs: a runtime computes it as it loads the graph.
         work: Multiplications for each of its elements.
         bounds: The least and the largest number that it can hold, if a Clip of whole numbers says so; else None.
+        range: The least and the largest value of each entry, if it is small and holds sizes that are bounded; see `ranges`.
     """
 
     shape: Shape
@@ -43,6 +44,7 @@ class Known:
     constant: bool = False
     work: int = 0
     bounds: tuple[int, int] | None = None
+    range: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     @property
     def count(self) -> int:
@@ -120,6 +122,19 @@ class Call:
         if known.values is None:
             raise Unknowable(f"the result of {self.node} depends on values that are not known before it runs")
         return list(known.values.reshape(-1).tolist())
+
+    def sizes(self, index: int) -> tuple[list[Any], list[Any]]:
+        """The least and the largest values of an input that holds sizes, as flat lists: twice its values if these are known.
+
+        Raises:
+            Unknowable: The input is left out, or has no bounds.
+        """
+        known = self[index]
+        if known.values is not None or known.range is None:
+            values = self.values(index) or []
+            return values, values
+        low, high = (end.reshape(-1).tolist() for end in known.range)
+        return low, high
 
     def axes(self, index: int, rank: int) -> list[int] | None:
         """The axes by the attribute `axes` or, in newer opsets, by an input, counted from the front; None if neither is given."""

@@ -13,6 +13,7 @@ from ..tensors import FEW_INTEGERS, MAX_RANK, size_of, values_of
 from .bounds import bounds_of
 from .folding import fold
 from .harm import check_harm, integers
+from .ranges import Ends, range_of
 from .rules import Call, Known, Unknowable, rules
 
 _FROM_SIZES = ("Shape", "Size")  # read sizes alone, so their results count as constants
@@ -61,6 +62,8 @@ class Run:
             constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
             for one, values in zip(outputs, self._values_of(call, outputs), strict=True):
                 one.constant, one.values, one.bounds = constant, values, bounds
+            for one, ends in zip(outputs, self._ranges_of(call, outputs), strict=True):
+                one.range = ends
             outputs = outputs[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
             known.update(zip(node.outputs, outputs, strict=False))
             yield node, outputs
@@ -83,6 +86,16 @@ class Run:
             part = slice(call.number("start", 0), node.attributes.get("end"))
             return [np.array(x.shape[part], np.int64)]
         return fold(call, [one.shape for one in outputs])
+
+    def _ranges_of(self, call: Call, outputs: list[Known]) -> list[Ends | None]:
+        """As `_values_of`, the bounds of values that are not known."""
+        if call.node.op in _FROM_SIZES and not call[0].exact:
+            part = slice(call.number("start", 0), call.node.attributes.get("end"))
+            most = np.array(call[0].shape[part] if call.node.op == "Shape" else call[0].count, np.int64)
+            return [(np.zeros_like(most), most)]
+        if any(one.values is not None or not one.exact for one in outputs):
+            return [None] * len(outputs)
+        return range_of(call, [one.shape for one in outputs])
 
 
 def _attribute_value(node: Node, data: bytes) -> NDArray[Any] | None:

@@ -1,0 +1,44 @@
+"""A network that suppresses boxes itself, with its list of boxes as one output of a fixed size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from xai_deploy.format.rows import NMS_INSIDE
+
+from ..cut.scores.listed import NMS, find_listed
+from ..cut.scores.rows import gives_list
+from ..passes.boxes_head import MOST
+from ..passes.clean import CleanGraph, clean
+from ..passes.network_inputs import asked_of
+from ..passes.opset import to_common_opset
+from ..request import Request
+from ..sources import TrainedNetwork
+
+
+def with_best_boxes(
+    network: TrainedNetwork, request: Request, graph: CleanGraph
+) -> tuple[TrainedNetwork, Request, CleanGraph]:
+    """The same with the head that `passes.boxes_head` describes, if the network gives a list of boxes; else as given.
+
+    Args:
+        network: The source.
+        request: The export; its `output`, `task` and `decoder` are read.
+        graph: The source's clean graph.
+
+    Raises:
+        RequestError, GraphError: See `gives_list` and `find_listed`.
+    """
+    asked = request.decoder == NMS_INSIDE or (request.output is None and request.task is None)
+    if not asked or not gives_list(graph, request.decoder, len(network.labels)):
+        return network, request, graph
+    listed = find_listed(graph)
+    proto = onnx.ModelProto.FromString(to_common_opset(network.untapped).SerializeToString())
+    name = listed.add_head(proto)
+    note = f"the boxes that the network's own {NMS} chose ({', '.join(listed.outputs)}) are read as rows, the best {MOST} of them"
+    network = replace(network, proto=proto, taps={}, reference=None, notes=(*network.notes, note))
+    request = replace(request, output=name, decoder=NMS_INSIDE)
+    why = f"how many boxes {NMS} chooses depends on the image"
+    return network, request, clean(proto, request.input_shape, why, asked_of(request))
