@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
+import onnx
 import pytest
+import skimage.data
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from xai_exporters import Request, export
 from xai_exporters.errors import GraphError
 
@@ -21,6 +24,8 @@ from xai_deploy.errors import NotApplicableError, TargetError
 from xai_deploy.format.bundle import Explained, Output
 from xai_deploy.in_regions import predicted
 
+from ...exporters.nets import randomise
+from ...exporters.running import both_ways
 from .nets import CLASSES, SIZE, UNet, fused, grad_cam, images, saved, stretched
 
 BACKENDS = ["onnxruntime", "openvino"]
@@ -383,3 +388,43 @@ def test_a_class_against_the_most_similar_in_a_region(bundles: Folder) -> None:
     for target in ("not 3@all vs top2", "3@all vs 2@all vs top2"):
         with pytest.raises(TargetError, match="vs top2: takes a class in a region, not"):
             explainer.explain(x, "reciprocam", target)
+
+
+@pytest.mark.parametrize("tall", [True, False])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_photo_in_a_letterbox(tmp_path: Path, tall: bool, backend: str) -> None:
+    """Grey borders left and right, or above and below: the score is the mean of those scores that lie on the object."""
+    photo = skimage.data.astronaut()[:, 120:376] if tall else skimage.data.chelsea()
+    height, width = photo.shape[:2]
+    mask = np.zeros((height, width), bool)
+    mask[height // 8 : height // 2, width // 4 : width // 2] = True
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    network = randomise(network, 3)
+    source = tmp_path / "net.onnx"
+    onnx.save(both_ways(network, False, (3, 64, 64)), source)
+    fields = {"resize": "letterbox", "antialias": False}
+    export(Request(source, output_path=tmp_path / "n.xai", preprocess="unit", preprocess_fields=fields))
+    scale = 64 / max(height, width)
+    small = cv2.resize(photo, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR)
+    top, left = ((64 - side) // 2 for side in small.shape[:2])
+    explainer = Explainer(tmp_path / "n.xai", backend)
+    boxed = np.full((64, 64, 3), 114, np.uint8)
+    boxed[top : top + small.shape[0], left : left + small.shape[1]] = small
+    np.testing.assert_allclose(explainer.prepare(photo).x[0], boxed.transpose(2, 0, 1) / 255, atol=3 / 255)
+    with torch.no_grad():
+        dense = network(torch.from_numpy(explainer.prepare(photo).x))[0, 1].numpy()
+    # the mask in the letterbox, each pixel the share of it that the object covers
+    fine = np.zeros((64 * 64, 64 * 64), np.float32)
+    rows, columns = ((np.arange(64 * 64) + 0.5) / 64 for _ in range(2))
+    y = np.floor((rows - top) / small.shape[0] * height).astype(int)
+    x = np.floor((columns - left) / small.shape[1] * width).astype(int)
+    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
+    fine[:] = mask[np.clip(y, 0, height - 1)][:, np.clip(x, 0, width - 1)] & inside
+    share = fine.reshape(64, 64, 64, 64).mean((1, 3))
+    got = explainer.explain(photo, "rise", Region(1, mask), masks=2, score="logit")
+    assert got.score is not None
+    assert got.score[0] == pytest.approx(float((dense * share).sum() / share.sum()), rel=2e-3)
+    box = (width // 4, height // 8, width // 2 - width // 4, height // 2 - height // 8)
+    again = explainer.explain(photo, "rise", Region(1, box), masks=2, score="logit")
+    assert again.score is not None
+    assert again.score[0] == pytest.approx(float(got.score[0]), rel=1e-6)
