@@ -394,12 +394,12 @@ def test_a_class_against_the_most_similar_in_a_region(bundles: Folder) -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_photo_in_a_letterbox(tmp_path: Path, tall: bool, backend: str) -> None:
     """Grey borders left and right, or above and below: the score is the mean of those scores that lie on the object."""
-    photo = skimage.data.astronaut()[:, 120:376] if tall else skimage.data.chelsea()
+    data: Any = skimage.data
+    photo = data.astronaut()[:, 120:376] if tall else data.chelsea()
     height, width = photo.shape[:2]
     mask = np.zeros((height, width), bool)
     mask[height // 8 : height // 2, width // 4 : width // 2] = True
-    network = nn.Conv2d(3, 3, 3, padding=1)
-    network = randomise(network, 3)
+    network = randomise(nn.Conv2d(3, 3, 3, padding=1), 3)
     source = tmp_path / "net.onnx"
     onnx.save(both_ways(network, False, (3, 64, 64)), source)
     fields = {"resize": "letterbox", "antialias": False}
