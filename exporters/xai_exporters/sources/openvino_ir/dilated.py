@@ -91,8 +91,13 @@ def _merged(start: Any, before: list[Any], convolution: Any, after: list[Any], e
     op = runtimes.openvino().opset13
     function = op.convolution if convolution.get_type_name() == "Convolution" else op.group_convolution
     inputs = convolution.input_value(0), convolution.input_value(1)
-    dilations = (block[2:] * np.array(attributes["dilations"])).tolist()
-    return function(*inputs, [1] * len(dilations), pads[0].tolist(), pads[1].tolist(), dilations, "explicit")
+    count = block.size - 2
+    # its input is still cut into blocks, which the dilated kernel may exceed: sizes are checked when the graph is whole again
+    merged = function(*inputs, [1] * count, [0] * count, [0] * count, [1] * count, "explicit")
+    dilations = block[2:] * np.array(attributes["dilations"])
+    for name, values in (("dilations", dilations), ("pads_begin", pads[0]), ("pads_end", pads[1])):
+        merged.set_attribute(name, values.tolist())
+    return merged
 
 
 def _varies(other: NDArray[Any] | None, block: NDArray[np.int64]) -> bool:

@@ -256,11 +256,18 @@ for _pad, _stride, _wanted in itertools.product(
     )
 
 
-def atrous(x: Any, last: bool, groups: bool) -> Any:
-    """A convolution of dilation 2 and 3 as TensorFlow writes it: padded by (2, 3), to multiples of the block, which are cropped."""
+def atrous(x: Any, last: bool, groups: bool, tight: bool = False) -> Any:
+    """A convolution of dilation 2 and 3 as TensorFlow writes it: padded by (2, 3), to multiples of the block, which are cropped; or
+    not padded (`tight`): then the dilated kernel, 5 x 7, is larger than the 3 x 3 of a block."""
     place = [0, 2, 3, 1] if last else [0, 1, 2, 3]
     block, begin, end, crop = (
-        ints(*(axes[i] for i in place)) for axes in ([1, 1, 2, 3], [0, 0, 2, 3], [0, 0, 3, 5], [0, 0, 1, 2])
+        ints(*(axes[i] for i in place))
+        for axes in (
+            [1, 1, 2, 3],
+            [0, 0, 0, 0] if tight else [0, 0, 2, 3],
+            [0, 0, 1, 2] if tight else [0, 0, 3, 5],
+            [0, 0, 1, 2],
+        )
     )
     nothing = ints(0, 0, 0, 0)
     x = o.space_to_batch(o.transpose(x, ints(*place)), block, begin, end)
@@ -275,6 +282,7 @@ def atrous(x: Any, last: bool, groups: bool) -> Any:
 
 for _last, _groups in itertools.product((False, True), repeat=2):
     CASES[f"atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g)
+    CASES[f"tight atrous {_last} {_groups}"] = lambda x, a=_last, g=_groups: atrous(x, a, g, True)
 
 
 def dropout(x: Any, keep: float, old: bool = False) -> Any:
