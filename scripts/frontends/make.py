@@ -3,7 +3,8 @@
     PYTHON scripts/frontends/make.py FOLDER NAME...
 
 Run it with a Python that has tensorflow. For each network: NAME (a SavedModel), NAME.pb (frozen), NAME.tflite and its conversions
-to float16, with dynamic ranges and in integers (int8, uint8), and NAME.npz with images x and TensorFlow's scores y.
+to float16, with dynamic ranges and in integers (int8, uint8), and NAME.npz with images x, TensorFlow's scores y, and the gradient
+g of the first class at the images (GradientTape). NAME is one of keras.applications, or of small.py.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import small
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -24,15 +26,24 @@ CONVERSIONS = ("", "_float16", "_dynamic", "_int8", "_uint8")
 def main(folder: Path, names: list[str]) -> None:
     for name in names:
         keras.utils.set_random_seed(0)
-        options = {"weights": None, "input_shape": (SIZE, SIZE, 3), "classifier_activation": None, "classes": 10}
-        network = getattr(keras.applications, name)(**options)
+        network = made(name)
         normalise(network)
         network.export(folder / name, verbose=False)
         freeze(network, folder / f"{name}.pb")
         for conversion in CONVERSIONS:
             (folder / f"{name}{conversion}.tflite").write_bytes(convert(network, name, conversion))
-        x = images(name, 7)
-        np.savez(folder / f"{name}.npz", x=x, y=network(x, training=False).numpy())
+        x = tf.Variable(images(name, 7))
+        with tf.GradientTape() as tape:
+            y = network(x, training=False)
+            first = tf.reduce_sum(y[:, 0])
+        np.savez(folder / f"{name}.npz", x=x.numpy(), y=y.numpy(), g=tape.gradient(first, x).numpy())
+
+
+def made(name: str) -> keras.Model:
+    if name in small.NETWORKS:
+        return small.NETWORKS[name](SIZE)
+    options = {"weights": None, "input_shape": (SIZE, SIZE, 3), "classifier_activation": None, "classes": 10}
+    return getattr(keras.applications, name)(**options)
 
 
 def normalise(network: keras.Model) -> None:

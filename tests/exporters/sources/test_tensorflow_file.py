@@ -11,6 +11,7 @@ from xai_exporters.errors import RequestError, SourceError
 from xai_exporters.sources import load_source
 from xai_exporters.sources.openvino_ir import child, parent
 from xai_exporters.sources.openvino_ir.given import Given
+from xai_exporters.sources.openvino_ir.unread import why_unread
 from xai_exporters.sources.tensorflow import exposed
 from xai_exporters.sources.tensorflow.messages import CLASSES
 
@@ -122,6 +123,16 @@ def test_a_reader_that_ends_while_names_are_looked_for(tmp_path: Path, monkeypat
 def test_an_operator_that_openvino_does_not_know(tmp_path: Path) -> None:
     (tmp_path / "net.pb").write_bytes(tensorflow.graph(NET, last="Mine"))
     assert "the node 'scores' (Mine): OpenVINO's reader knows no operator of this type" in refusal(tmp_path / "net.pb")
+
+
+def test_a_variable_that_is_not_found() -> None:
+    """What OpenVINO 2026.4 says of a subclass of keras.Model that tf.saved_model.save has written; TensorFlow itself runs it."""
+    error = RuntimeError(
+        "Check 'is_conversion_successful' failed at src/frontends/tensorflow/src/frontend.cpp:474:\n"
+        "FrontEnd API failed with OpConversionFailure:\nModel wasn't fully converted. Failed operations detailed log:\n"
+        "-- VarHandleOp with a message:\n[TensorFlow Frontend] Internal error: Cannot find requested variable."
+    )
+    assert why_unread(error, "tf", "net").endswith("; write it with model.export(FOLDER), or freeze it")
 
 
 def test_draws(tmp_path: Path) -> None:

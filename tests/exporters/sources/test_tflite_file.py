@@ -14,6 +14,7 @@ from xai_exporters import Export, Request, export
 from xai_exporters.errors import RequestError, SourceError
 from xai_exporters.sources import TrainedNetwork, load_source
 from xai_exporters.sources.openvino_ir import child
+from xai_exporters.sources.openvino_ir.unread import why_unread
 from xai_exporters.sources.stated import Stated
 from xai_exporters.sources.tflite import metadata
 from xai_exporters.sources.tflite.model import TFLite
@@ -146,6 +147,17 @@ def test_a_custom_operator(tmp_path: Path) -> None:
         "the node 'scores' (Mine): OpenVINO's reader knows no operator of this type; export the network without it"
         in text
     )
+
+
+@pytest.mark.parametrize(("place", "shown"), [(1, "the node 'mean' (RFFT2D): "), (99, "a node (RFFT2D): ")])
+def test_a_standard_operator_that_openvino_does_not_know(place: int, shown: str, tmp_path: Path) -> None:
+    """It has no name in the file, but OpenVINO 2026.4 says its place among the operators."""
+    path = saved(tmp_path, tflite.network(NET))
+    error = RuntimeError(
+        "Check 'false' failed at src/frontends/tensorflow_lite/src/frontend.cpp:109:\n"
+        f"The translation is incomplete due to operation {place} of type RFFT2D\n"
+    )
+    assert why_unread(error, "tflite", str(path)).startswith(f"{shown}OpenVINO's reader knows no operator of this type")
 
 
 def test_another_schema(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from ..tflite.model import TFLite
 
 _UNKNOWN = re.compile(
     r"No translator found for (\S+?) node|No conversion rule found for operations: ([^\s,]+)|No creator found for (\S+?) node"
-    r"|due to operation \d+ of type (\S+)"
+    r"|due to operation (?P<place>\d+) of type (?P<kind>\S+)"
 )
 _NOISE = ("Exception from src", "Check '", "FrontEnd API failed", "While validating", "Summary:")
 _VARIABLES = (b"\x12\x0eReadVariableOp", b"\x12\x0bVarHandleOp", b"\x12\x0aVariableV2")  # NodeDef.op
+_UNTRACKED = "Cannot find requested variable"
 _BRANCH = "internal::ConditionalBlock"  # OpenVINO 2026.4 fails if branches read tensors of the outer block
 _VERSION = re.compile(rb'<net\b[^>]*\bversion="([0-9]{1,3})"')
 _NEWEST_OLD = 9  # version of an IR; OpenVINO reads 10 and 11
@@ -35,8 +36,9 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         raise MemoryError
     unknown = _UNKNOWN.search(str(error))
     if unknown is not None:
-        kind = next(group for group in unknown.groups() if group)
-        node = _node(kind, frontend, Path(file))
+        place = unknown["place"]
+        kind = unknown["kind"] or next(group for group in unknown.groups() if group)
+        node = _node(kind, frontend, Path(file), None if place is None else int(place))
         shown = f"the node {node!r} ({kind})" if node else f"a node ({kind})"
         if "Random" in kind:
             return f"{shown}: {CHANCE}"
@@ -48,6 +50,11 @@ def why_unread(error: Exception, frontend: str, file: str) -> str:
         return (
             "OpenVINO can't read its condition (conditional_block): export the network with its branches resolved, a Python "
             "condition in place of a tensor, or to ONNX with paddle2onnx"
+        )
+    if _UNTRACKED in str(error):
+        return (
+            "OpenVINO's reader does not find a variable of it, as of networks of Keras 3 that tf.saved_model.save has written; "
+            "write it with model.export(FOLDER), or freeze it"
         )
     if "supports frozen formats" in str(error):
         return "damaged or truncated: OpenVINO's reader for TensorFlow can't parse it"
@@ -66,11 +73,13 @@ def reason(error: Exception) -> str:
     return " ".join((kept or lines or ["no reason given"])[:3])[:300].rstrip(" .:")
 
 
-def _node(kind: str, frontend: str, path: Path) -> str:
-    """The name of the first node of a type: of TensorFlow its own, of TFLite and Paddle that of a tensor that it gives."""
+def _node(kind: str, frontend: str, path: Path, place: int | None = None) -> str:
+    """The name of the first node of a type: of TensorFlow its own, of TFLite and Paddle that of a tensor that it gives. `place` is
+    its place among a TFLite file's operators, if OpenVINO says that: it does for operators of the standard, which have no name."""
     if frontend == "tflite":
         try:
-            return TFLite(_bytes(path)).output_of(kind)
+            content = TFLite(_bytes(path))
+            return content.output_of(kind) if place is None else content.output_at(place)
         except ValueError:
             return ""
     name = kind.encode()

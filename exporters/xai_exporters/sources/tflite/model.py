@@ -70,6 +70,18 @@ class TFLite:
                 return tensor.text(_NAME)
         return ""
 
+    def output_at(self, place: int) -> str:
+        """The name of the first tensor that the operator at a place gives; "" if there is none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        for at, operator in enumerate(self._graph.tables(_OPERATORS)):
+            if at == place:
+                given = operator.numbers(_GIVEN, "<i")[:1]
+                return next((self._tensors[i].text(_NAME) for i in given if 0 <= i < len(self._tensors)), "")
+        return ""
+
     def custom_options(self, custom: str) -> dict[str, bytes]:
         """The options of the custom operators of this name, by the name of their second input.
 
