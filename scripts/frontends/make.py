@@ -14,7 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import small
+import small  # type: ignore[import-not-found]  # beside this script
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -30,7 +30,7 @@ def main(folder: Path, names: list[str]) -> None:
         normalise(network)
         network.export(folder / name, verbose=False)
         freeze(network, folder / f"{name}.pb")
-        for conversion in CONVERSIONS:
+        for conversion in () if name in small.WITHOUT_TFLITE else CONVERSIONS:
             (folder / f"{name}{conversion}.tflite").write_bytes(convert(network, name, conversion))
         x = tf.Variable(images(name, 7))
         with tf.GradientTape() as tape:

@@ -44,4 +44,7 @@ def dilated(size: int) -> keras.Model:
     return keras.Model(image, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x)))
 
 
+WITHOUT_TFLITE = ("Rows",)
+"""Its loop needs operators of TensorFlow's, which TFLite's own do not replace."""
+
 NETWORKS: dict[str, Callable[[int], keras.Model]] = {"Tokens": tokens, "Rows": rows, "Dilated": dilated}
