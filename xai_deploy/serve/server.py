@@ -1,6 +1,6 @@
 """A server's life: it listens, opens its bundles, answers, replaces bundles, and stops without losing a request.
 
-The only module that imports uvicorn.
+Only this module and `protocol` import uvicorn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import XaiError
-from .limits import SLOW
 from .priority import give_way
 from .service import Service
 
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 _GRACE = 5.0  # seconds beyond the longest request
 _BACKLOG = 2048
-_LARGEST_HEAD = 65536  # bytes
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,13 @@ class Server:
         import uvicorn
 
         from .app import make_app
+        from .protocol import Protocol
 
         listening, service = self._listening, self._service
         sock = _bound(listening.host, listening.port)
         config = uvicorn.Config(
             make_app(service),
-            http=_protocol(),
+            http=Protocol,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -170,65 +169,6 @@ class Server:
         finally:
             for number in added:
                 loop.remove_signal_handler(number)
-
-
-def _protocol() -> type[asyncio.Protocol]:
-    """HTTP for strangers. uvicorn waits for a request's head for ever, and keeps as much of it as comes.
-
-    Clients that close their half of the connection behind the request get their answer, too.
-    """
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-    class Protocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
-        _head, _head_due = 0, True
-        _late: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            self._await_head()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._head_over()
-            super().connection_lost(error)
-
-        def data_received(self, data: bytes) -> None:
-            self._head += len(data)
-            super().data_received(data)
-            if self._head_due and self._head > _LARGEST_HEAD and not self.transport.is_closing():
-                self.send_400_response(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
-
-        def on_message_begin(self) -> None:
-            self._await_head()
-            super().on_message_begin()
-
-        def on_headers_complete(self) -> None:
-            self._head_over()
-            super().on_headers_complete()
-
-        def _await_head(self) -> None:
-            self._head_over()
-            self._head_due, self._head = True, 0
-            self._late = asyncio.get_running_loop().call_later(SLOW, self._close_late)
-
-        def _head_over(self) -> None:
-            self._head_due = False
-            if self._late is not None:
-                self._late.cancel()
-
-        def _close_late(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._await_head()  # the request before it is being answered
-            else:
-                self.transport.close()
-
-        def eof_received(self) -> bool:
-            cycle = self.cycle
-            if cycle is None or cycle.response_complete or cycle.more_body:
-                return False
-            cycle.keep_alive = False
-            return True
-
-    return Protocol
 
 
 def _bound(host: str, port: int) -> socket.socket:

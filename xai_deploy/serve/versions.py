@@ -29,10 +29,8 @@ log = logging.getLogger(__name__)
 
 _KEPT = 500  # costs of options that requests chose
 _NEW = 0.2  # share of a new measurement in a cost
-_FAST, _SLOW = (
-    1.0,
-    5.0,
-)  # seconds: up to which a method is run for a full batch, too, and from which it is run once alone
+_FAST = 1.0  # seconds up to which a method is run for a full batch, too
+_SLOW = 5.0  # seconds from which it is run once alone
 MARGIN = 1.5
 """A run may take so much longer than it usually does."""
 

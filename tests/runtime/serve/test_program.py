@@ -28,7 +28,7 @@ import xai_deploy
 from xai_deploy import serve
 from xai_deploy.cli import serve as command
 from xai_deploy.errors import BackendNotInstalledError, XaiError
-from xai_deploy.serve import server
+from xai_deploy.serve import protocol, server
 
 from .. import tiny
 from ..conftest import Bundles
@@ -157,7 +157,7 @@ def test_a_head_that_does_not_come(bundles: Bundles, monkeypatch: pytest.MonkeyP
 
     A head is refused from 64 KiB on, in one field or in many, first or behind another request: uvicorn kept all that came.
     """
-    monkeypatch.setattr(server, "SLOW", 0.3)
+    monkeypatch.setattr(protocol, "SLOW", 0.3)
     path = bundles("residual", gradients=True).path
     models = serve.Models({"net": path}, xai_deploy.Explainer, lambda _: {"grad-cam": {}}, serve.Limits())
 

@@ -1,0 +1,66 @@
+"""HTTP for strangers: what a connection may send, and how long it may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .limits import SLOW
+
+_LARGEST_HEAD = 65536  # bytes
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a head that is bounded: uvicorn waits for one for ever, and keeps as much of it as comes.
+
+    Clients that close their half of the connection behind the request get their answer, too.
+    """
+
+    _head, _head_due = 0, True
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._head_over()
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        self._head += len(data)
+        super().data_received(data)
+        if self._head_due and self._head > _LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
+
+    def on_message_begin(self) -> None:
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_over()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head_over()
+        self._head_due, self._head = True, 0
+        self._late = asyncio.get_running_loop().call_later(SLOW, self._close_late)
+
+    def _head_over(self) -> None:
+        self._head_due = False
+        if self._late is not None:
+            self._late.cancel()
+
+    def _close_late(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # the request before it is being answered
+        else:
+            self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio knows both
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
