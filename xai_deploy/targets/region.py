@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -168,7 +167,7 @@ def _from_text(text: str, space: ScoreSpace) -> object:
         if all(known):
             first, second = sides
             return Contrast(_one(first, space), _one(second, space))
-        if any(known) and not Path(text.rpartition("@")[2]).exists():
+        if any(known) and not space.is_label(_class_part(text.rpartition("@")[0], space)):
             raise TargetError(
                 f"target {text!r}: {sides[known.index(False)]!r} is no class of this network, and no class in a region; both sides "
                 "of a contrast are CLASS or CLASS@WHERE"

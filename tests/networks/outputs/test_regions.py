@@ -20,7 +20,7 @@ from xai_exporters.errors import GraphError
 
 from xai_deploy import Contrast, Explainer, Finer, Not, Region, write_image
 from xai_deploy.cli import explain
-from xai_deploy.errors import NotApplicableError, TargetError
+from xai_deploy.errors import ImageFileError, NotApplicableError, TargetError
 from xai_deploy.format.bundle import Explained, Output
 from xai_deploy.in_regions import predicted
 
@@ -320,12 +320,21 @@ def test_a_batch_that_is_too_large(tmp_path: Path) -> None:
         (Region(9, "all"), "class 9 does not exist; the network has classes 0 to 4"),
         ("2@somewhere", "region 'somewhere': give 'predicted', 'all', a box"),
         ("2@all vs 2@all", "class 2 is contrasted with itself"),
+        (f"2@all vs {'x' * 5000}", "both sides of a contrast are CLASS or CLASS@WHERE"),
     ],
     ids=str,
 )
 def test_refusals(bundles: Folder, target: object, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Explainer(bundles("bilinear", "")[1]).explain(images(1), "grad-cam", target)  # type: ignore[arg-type]
+
+
+def test_names_of_masks(bundles: Folder) -> None:
+    """A mask's name may hold a " vs ", and may be too long for any file."""
+    with pytest.raises(ImageFileError, match=r"^here vs there\.png: no such file"):
+        Explainer(bundles("bilinear", "")[1]).explain(images(1), "grad-cam", "2@here vs there.png")
+    with pytest.raises(ImageFileError, match=r"x\.png: .*too long"):
+        Explainer(bundles("bilinear", "")[1]).explain(images(1), "grad-cam", f"2@{'x' * 5000}.png")
 
 
 def test_from_the_command_line(bundles: Folder, tmp_path: Path) -> None:
