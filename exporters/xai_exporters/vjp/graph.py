@@ -99,6 +99,21 @@ def by_reference(graph: ir.Graph, logits: ir.Value, classes: int, times_logits: 
     return op.Mul(direction, logits) if times_logits else direction
 
 
+def known_reference(op: Ops, reference: ir.Value) -> ir.Value:
+    """A reference [N,D] divided by its largest magnitude; zeros if a value of it is NaN or infinite, or all are 0.
+
+    So its squares neither overflow nor vanish, and a map of zeros says that there is nothing to compare with.
+    """
+    floats = np.finfo(np.float32)
+    finite = op.LessOrEqual(op.Abs(reference), float(floats.max))  # NaN is not
+    values = op.Where(finite, reference, 0.0)
+    largest = op.Max(op.ReduceMax(op.Abs(values), [1], keepdims=1), float(floats.tiny))
+    all_finite = op.ReduceMin(op.Cast(finite, to=int(ir.DataType.FLOAT)), [1], keepdims=1)
+    known: ir.Value = op.Mul(op.Div(values, largest), all_finite)
+    known.shape = reference.shape
+    return known
+
+
 def by_row(graph: ir.Graph, logits: ir.Value, classes: int) -> Begin:
     """`seed` [N,C] as the only further input: the weights of the scores of the row of a detector that `where` [N,1,rows] picks.
 

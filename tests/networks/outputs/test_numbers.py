@@ -216,6 +216,25 @@ def test_fused(folder: Path, network: Embedding) -> None:
         np.testing.assert_allclose(fused(bundle / f"fused-{method}.onnx", feeds), stretched(own), atol=1e-3)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("method", ["grad-cam", "reciprocam", "lrp", "integrated-gradients", "score-cam"])
+def test_fused_references(folder: Path, method: str, backend: str) -> None:
+    """A reference without a direction gives zeros, in a batch beside others; a direction is one at any size that float32 holds."""
+    graph = folder / "embedding.xai" / f"fused-{method}.onnx"
+    own = fused(graph, {"image": images(1), "reference": REFERENCE[None]}, backend)
+    assert own.any()
+    x = np.repeat(images(1), 6, axis=0)
+    references = np.tile(REFERENCE, (6, 1))
+    references[1] = 0
+    references[2, 3], references[3, 3], references[4, :] = np.nan, -np.inf, np.inf
+    scaled = references.copy()
+    scaled[0], scaled[5] = 1e30 * REFERENCE, 1e-30 * REFERENCE
+    for given in (references, scaled):
+        got = fused(graph, {"image": x, "reference": given}, backend)
+        np.testing.assert_allclose(got[[0, 5]], np.repeat(own, 2, axis=0), atol=1e-3)
+        assert not got[1:5].any()
+
+
 def test_an_embedding_that_is_called_logits(folder: Path, network: Embedding, tmp_path: Path) -> None:
     """The name means something else inside a bundle; the export compared the vector with the cosines."""
     model = onnx.load(folder / "plain.onnx")

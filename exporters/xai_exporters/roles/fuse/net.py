@@ -27,7 +27,7 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import batch_of
 from ...relevance.composite import Composite
-from ...vjp.graph import Start, by_number, by_reference, by_target, turned_unit
+from ...vjp.graph import Start, by_number, by_reference, by_target, known_reference, turned_unit
 from ..material import Material
 
 MOST_BYTES = 1 << 30
@@ -86,7 +86,7 @@ class Net:
         elif scores.kind == "dense":
             self.where = self._input(WHERE, (batch, *scores.shape[1:]), ir.DataType.FLOAT)
         if scores.normalised and not bare:
-            self.reference = self._input(REFERENCE, (batch, *scores.shape), ir.DataType.FLOAT)
+            self.reference = known_reference(self.op, self._input(REFERENCE, (batch, *scores.shape), ir.DataType.FLOAT))
         elif fixed_target or bare:
             self.target = self._emit.ints([PREDICTED], "predicted")  # [1] broadcasts over the batch
         else:
