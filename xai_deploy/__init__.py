@@ -4,6 +4,9 @@ from xai_deploy import Explainer
 explanation = Explainer("resnet50.xai").explain(image, method="reciprocam")
 """
 
+from .foundation import starting as _starting  # before what takes long  # noqa: F401
+
+# isort: split
 from .detections import Detection, DetectionLimits
 from .errors import XaiError
 from .explainer import Explainer

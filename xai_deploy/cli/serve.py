@@ -90,7 +90,7 @@ def _serve(arguments: argparse.Namespace) -> None:
                 print(f"{PROGRAM}: {', '.join(paths)} at http://{arguments.host}:{http}{both}", flush=True)
 
     async def run(on_answer: Callable[[Served], None] | None) -> None:
-        with _no_line_for_each_image():
+        with _no_line_for_each_image(), _lines_of_libraries():
             await Server(Service(models, limits, on_answer), listening, ready).run()
 
     if arguments.records is None:
@@ -112,6 +112,26 @@ def _no_line_for_each_image() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _lines_of_libraries() -> Iterator[None]:
+    """Print what the libraries below the server say as our own lines: without a handler it comes without a prefix."""
+    ours = logging.getLogger(__package__.partition(".")[0])
+    theirs = [logging.getLogger(name) for name in ("asyncio", "grpc", "uvicorn")]
+    levels = [logger.level for logger in theirs]
+    handlers = [handler for handler in ours.handlers if handler not in logging.getLogger().handlers]
+    for logger in theirs:
+        logger.setLevel(max(ours.level, logging.WARNING))
+        for handler in handlers:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, level in zip(theirs, levels, strict=True):
+            logger.setLevel(level)
+            for handler in handlers:
+                logger.removeHandler(handler)
 
 
 def _record(recorder: Recorder, one: Served) -> None:

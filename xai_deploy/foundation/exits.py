@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from ..errors import XaiError
+from . import starting
 from .address import address
 
 BAD_INPUT = 2
@@ -78,6 +79,7 @@ def run(program: str, work: Callable[[], int | None], interrupted: str = "interr
     Raises:
         SystemExit: From a parser, for a bad command line (2) and for `--help` and the like (0).
     """
+    starting.over()
     _open_streams()
     try:
         try:

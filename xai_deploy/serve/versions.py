@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..beside import noise
-from ..errors import NotApplicableError, XaiError
+from ..errors import ClosedError, NotApplicableError, XaiError
 from ..explainer import Explainer
 from ..format.bundle import MANIFEST
 from ..foundation.options import title_of
@@ -211,6 +211,8 @@ class Models:
         self._seen: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._opening: Explainer | None = None
+        self._closed = False
 
     @property
     def ready(self) -> bool:
@@ -251,11 +253,16 @@ class Models:
 
         Raises:
             XaiError: It can't be served; what was served is still served.
+            ClosedError: `close` was called meanwhile.
         """
         with self._loading:
             seen = _manifest_of(self.paths[name])
             explainer = self._open(self.paths[name])
             try:
+                with self._lock:
+                    if self._closed:
+                        raise ClosedError(f"{name}: the server stops")
+                    self._opening = explainer
                 served = self._methods(explainer)
                 if not served:
                     raise NotApplicableError(f"{name}: its graphs allow none of the methods to be served")
@@ -264,6 +271,8 @@ class Models:
             except BaseException:
                 explainer.close()
                 raise
+            finally:
+                self._opening = None
             with self._lock:
                 old = self._current.get(name)
                 if old is not None:
@@ -286,6 +295,8 @@ class Models:
             before = self._current.get(name)
             try:
                 after = self.load(name)
+            except ClosedError:
+                return
             except Exception as error:  # whatever it is, the present version goes on answering
                 said = (
                     str(error)
@@ -298,7 +309,11 @@ class Models:
             log.warning("%s: version %s replaces %s", name, after.number, before.number if before else "none")
 
     def close(self) -> None:
-        """Close all bundles."""
+        """Close all bundles; one that is being opened stops at its next run."""
+        with self._lock:
+            self._closed, opening = True, self._opening
+        if opening is not None:
+            opening.close()
         for version in self._current.values():
             version.retire()
 

@@ -378,6 +378,39 @@ def test_sigterm_while_it_opens_bundles(
     assert capsys.readouterr().err == "xai-serve: warning: stopped before all bundles were open\n"
 
 
+def test_sigterm_while_it_warms_up(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The warm-up ends with the run that is under way, and says nothing more; it went on for minutes."""
+    runs, several = 0, xai_deploy.Explainer.explain_many
+
+    def slow(self: xai_deploy.Explainer, *given: Any, **options: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        return several(self, *given, **options)
+
+    monkeypatch.setattr(xai_deploy.Explainer, "explain_many", slow)
+    path = bundles("residual", gradients=True).path
+    assert command.main([f"net={path}", f"two={path}", "-m", "grad-cam,layer-cam", "-v", "--port", "0"]) == 0
+    for thread in threading.enumerate():  # a process ends when its loader has
+        if thread.name.startswith("xai-serve-loader"):
+            thread.join(60)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "debug" not in line]
+    assert (line, runs) == ("xai-serve: warning: stopped before all bundles were open", 1)
+
+
+def test_garbage_has_our_prefix(program: Program) -> None:
+    """uvicorn's own loggers have no handler: its line came bare."""
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", program.port), timeout=10) as strange:
+            strange.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert strange.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert program.stop() == "xai-serve: warning: Invalid HTTP request received.\n"
+
+
 def test_two_servers_that_bind_one_port() -> None:
     """Linux lets both bind while none listens: the second is told, by us and at once."""
     with contextlib.closing(server._bound("127.0.0.1", 0)) as first:
