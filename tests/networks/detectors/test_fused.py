@@ -40,7 +40,7 @@ def fused(made: Get, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
     def get(name: str) -> Path:
         more = {"fuse": (*METHODS, ENGINE[-1]), "roles": ("gradient", "relevance")} if name == "yolov8" else {}
         repository = "triton" if name == "yolov8" else "ovms" if name == "detr" else None
-        decoder = "detr" if name == "detr" else "auto"
+        decoder = name if name.startswith("detr") else "auto"
         options: dict[str, Any] = {"fuse": ("layer-cam",), "roles": ("gradient",), "decoder": decoder, **more}
         folder = tmp_path_factory.mktemp("fused") / "net.xai"
         if repository is not None:
@@ -74,7 +74,7 @@ def layer_cam(own: Made, score: Callable[[torch.Tensor], torch.Tensor]) -> NDArr
     return np.asarray(stretched(torch.stack(levels).amax(0)).detach())
 
 
-@pytest.mark.parametrize("name", ["yolov8", "boxes-scores", "yolov5", "detr"])
+@pytest.mark.parametrize("name", ["yolov8", "boxes-scores", "yolov5", "detr", "yolox", "picodet", "detr-sigmoid"])
 def test_the_best_row_of_a_class(name: str, made: Get, fused: Callable[[str], Path]) -> None:
     """LayerCAM of the row in which the class is the best one and most probable."""
     own, path = made(name), fused(name)

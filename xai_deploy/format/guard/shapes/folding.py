@@ -19,7 +19,7 @@ Fold = Callable[[Call, list[Any]], Any]
 
 def _divide(call: Call, given: list[Any]) -> Any:
     a, b = given
-    if a.dtype.kind not in "iu":
+    if a.dtype.kind not in "iuO":  # O: whole numbers of any size, see `ranges`
         return a / b
     if not b.all():
         raise Unknowable
@@ -33,9 +33,19 @@ def _axes(call: Call, x: Array) -> tuple[int, ...] | None:
     return () if call.number("noop_with_empty_axes", 0) else None  # () reduces nothing, None all axes
 
 
+def _in_any_order(function: Callable[..., Any], x: Array) -> bool:
+    """Whether a sum or a product is the same in whatever order a runtime takes the numbers: all on the way is exact."""
+    if x.dtype.kind != "f":
+        return True
+    largest = float(function(np.maximum(np.abs(x.astype(np.float64)), float(function is np.prod))))
+    return bool((x == np.rint(x)).all()) and largest <= 2.0 ** (np.finfo(x.dtype).nmant + 1)
+
+
 def _reduce(function: Callable[..., Any]) -> Fold:
     def fold(call: Call, given: list[Any]) -> Any:
         x = given[0]
+        if function in (np.sum, np.prod) and not _in_any_order(function, x):
+            raise Unknowable
         return np.asarray(function(x, axis=_axes(call, x), keepdims=bool(call.number("keepdims", 1)))).astype(x.dtype)
 
     return fold
@@ -48,7 +58,9 @@ def _slice(call: Call, given: list[Any]) -> Any:
     else:
         starts, ends, axes, steps = (call.values(i) for i in (1, 2, 3, 4))  # type: ignore[assignment]
     cut = [slice(None)] * x.ndim
-    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    for i, (first, end) in enumerate(zip(starts, ends, strict=True)):
+        # With a negative step, a start before the first element means the first one: none in Python.
+        start = first if steps is None or steps[i] > 0 else max(first, -x.shape[axes[i] if axes else i])
         # With a negative step, an end before the first element means "through the first one": None in Python.
         stop = end if not (steps is not None and steps[i] < 0 and end < -x.shape[axes[i] if axes else i]) else None
         cut[axes[i] if axes is not None else i] = slice(start, stop, steps[i] if steps is not None else 1)
@@ -70,9 +82,20 @@ def _constant(call: Call, given: list[Any]) -> Any:
 
 def _cast(call: Call, given: list[Any]) -> Any:
     to, x = DTYPES.get(call.number("to", 1)), given[0]
-    if to is None or (np.dtype(to).kind in "iu" and x.dtype.kind == "f" and not (np.abs(x) < 2.0**31).all()):
-        raise Unknowable  # runtimes differ in what they make of numbers that do not fit
+    if to is None:
+        raise Unknowable
+    if np.dtype(to).kind in "iu" and x.size:
+        info, most = np.iinfo(to), 2.0**31 if x.dtype.kind == "f" else math.inf
+        if not all(info.min <= value <= info.max and abs(value) < most for value in (x.min().item(), x.max().item())):
+            raise Unknowable  # runtimes differ in what they make of numbers that do not fit
     return x.astype(to)
+
+
+def _power(call: Call, given: list[Any]) -> Any:
+    result = np.power(*given).astype(given[0].dtype)
+    if result.dtype.kind != "f" and not (np.abs(np.power(*(x.astype(np.float64) for x in given))) < 2.0**53).all():
+        raise Unknowable  # ONNX Runtime computes powers of whole numbers in float64
+    return result
 
 
 def _filled(call: Call, given: list[Any]) -> Any:
@@ -148,7 +171,7 @@ folds: dict[str, Fold] = {
     "Neg": _plain(np.negative),
     "Not": _plain(np.logical_not),
     "Or": _plain(np.logical_or),
-    "Pow": _to_first(np.power),
+    "Pow": _power,
     "Range": _range,
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..messages import Tensor
 from ..tensors import size_of
 from .layout import whole
@@ -128,13 +130,23 @@ def resize(call: Call) -> list[Known]:
     made = list(x.shape)
     for axis, value in zip(axes, numbers, strict=True):
         made[axis] = int(value) if sizes is not None else math.floor(x.shape[axis] * value)
+    is_sure = True
+    if sizes is None:  # runtimes take the product in float32 or float64: 17 times 1.4705882 is 25 or 24.9999994
+        single = [
+            math.floor(np.float32(x.shape[axis]) * np.float32(value)) for axis, value in zip(axes, numbers, strict=True)
+        ]
+        is_sure = single == [made[axis] for axis in axes]
+        for axis, value in zip(axes, single, strict=True):
+            made[axis] = max(made[axis], value)
     policy = call.text("keep_aspect_ratio_policy", b"stretch")
     if sizes is not None and policy != b"stretch":
+        if not x.exact:  # the smaller an axis is, the more the others grow
+            raise Unknowable(f"{call.node} keeps the ratio of sizes that depend on the image")
         ratios = [made[axis] / max(1, x.shape[axis]) for axis in axes]
         factor = max(ratios, default=1.0)
         for axis in axes:  # an upper bound for either policy
             made[axis] = math.ceil(x.shape[axis] * factor)
-    return sized(call, made, x.size, x.exact and policy == b"stretch")
+    return sized(call, made, x.size, x.exact and is_sure and policy == b"stretch")
 
 
 @rule("CenterCropPad")
@@ -167,7 +179,7 @@ def dft(call: Call) -> list[Known]:
 
 @rule("NonZero")
 def non_zero(call: Call) -> list[Known]:
-    return [Known((len(call[0].shape), call[0].count), 8, exact=False)]
+    return [Known((max(len(call[0].shape), 1), call[0].count), 8, exact=False)]  # a scalar counts as a list of one
 
 
 @rule("Unique")

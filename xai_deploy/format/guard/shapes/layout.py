@@ -79,6 +79,8 @@ def squeeze(call: Call) -> list[Known]:
     x = call[0]
     axes = call.axes(1, len(x.shape))
     if axes is None:
+        if not x.exact:
+            raise Unknowable(f"{call.node} takes away the axes of size 1, and which these are depends on the image")
         axes = [i for i, size in enumerate(x.shape) if size == 1]
     return [x.like(tuple(size for i, size in enumerate(x.shape) if i not in axes))]
 
@@ -116,6 +118,8 @@ def split(call: Call) -> list[Known]:
         return [Known(x.shape, x.size, exact=False) for _ in range(parts)]
     if given is None:
         step = -(-x.shape[axis] // parts)
+        if not x.exact:  # fewer rows than the bound may be split evenly
+            return [x.like((*x.shape[:axis], step, *x.shape[axis + 1 :])) for _ in range(parts)]
         given = [max(0, min(step, x.shape[axis] - i * step)) for i in range(parts)]
     sizes = whole(given, call)
     if len(sizes) != parts or min(sizes) < 0 or sum(sizes) > x.shape[axis]:
@@ -140,7 +144,8 @@ def slice_(call: Call) -> list[Known]:
         raise Unknowable(f"{call.node} has starts, ends and steps that do not go together")
     sizes = list(x.shape)
     for axis, start, end, step in zip(where, first, last, stride, strict=True):
-        sizes[axis] = len(range(*slice(start, end, step).indices(sizes[axis])))
+        begin = max(start, -sizes[axis]) if step < 0 else start  # before the first element: the first, unlike in Python
+        sizes[axis] = len(range(*slice(begin, end, step).indices(sizes[axis])))
     # Negative positions count from the end, which is not known if the size is only an upper bound.
     if not x.exact and any(
         step < 0 or start < 0 or end < 0 for start, end, step in zip(first, last, stride, strict=True)

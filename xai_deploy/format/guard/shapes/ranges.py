@@ -1,7 +1,9 @@
 """Between which numbers each entry of a small tensor of integers lies, if it depends on how much an operator found in the image.
 
 Suppression and NonZero give as many rows as an image has, up to a number that is known. Sizes that are computed from such sizes are
-then bounded, too: all the arithmetic of sizes here grows with each of its inputs, but for the second one of Sub.
+then bounded, too: all the arithmetic of sizes here grows with each of its inputs, but for the second one of Sub. It does so only
+while no number leaves its type: 16 times 2^60 is 0 in int64, and 1 times 2^60 is not. So bounds are computed exactly, and dropped
+if they do not fit.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tensors import DTYPES
 from .folding import fold
 from .rules import Call, Known
 
@@ -53,9 +56,13 @@ def range_of(call: Call, shapes: list[tuple[int, ...]]) -> list[Ends | None]:
         return nothing
     if any(one is not None and one.values is None for one in given[_EXACT.get(op, len(given)) :]):
         return nothing
-    turned = {1} if op == "Sub" else set()
-    low, high = (_folded(call, ends, shapes, end, turned) for end in (0, 1))
-    return [_checked(a, b) for a, b in zip(low, high, strict=True)]
+    dtype = (
+        DTYPES.get(call.number("to", 1)) if op == "Cast" else next(pair for pair in ends if pair is not None)[0].dtype
+    )
+    if dtype is None or np.dtype(dtype).kind not in "iu":
+        return nothing
+    low, high = (_folded(call, ends, shapes, end) for end in (0, 1))
+    return [_checked(a, b, np.dtype(dtype)) for a, b in zip(low, high, strict=True)]
 
 
 def ends_of(known: Known) -> Ends | None:
@@ -65,13 +72,16 @@ def ends_of(known: Known) -> Ends | None:
     return known.range
 
 
-def _folded(
-    call: Call, ends: list[Ends | None], shapes: list[tuple[int, ...]], end: int, turned: set[int]
-) -> list[NDArray[Any] | None]:
-    inputs = [
-        None if one is None or pair is None else replace(one, values=pair[1 - end if i in turned else end])
-        for i, (one, pair) in enumerate(zip(call.inputs, ends, strict=True))
-    ]
+def _folded(call: Call, ends: list[Ends | None], shapes: list[tuple[int, ...]], end: int) -> list[NDArray[Any] | None]:
+    """The outputs' least (`end` 0) or largest values (1), as numbers of any size."""
+    op, inputs = call.node.op, list(call.inputs)
+    for i, (one, pair) in enumerate(zip(call.inputs, ends, strict=True)):
+        if one is not None and pair is not None:
+            value = pair[1 - end if (op, i) == ("Sub", 1) else end]
+            is_number = i < _EXACT.get(op, len(inputs)) or op == "Div"
+            inputs[i] = replace(one, values=value.astype(object) if is_number else value)
+    if op == "Cast":
+        return [inputs[0].values if inputs[0] is not None else None]
     return fold(Call(call.node, inputs, call.opset), shapes)
 
 
@@ -86,13 +96,15 @@ def _either(call: Call, shapes: list[tuple[int, ...]]) -> Ends | None:
         )
     except ValueError:
         return None
-    return _checked(low, high)
+    return _checked(low, high, low.dtype)
 
 
-def _checked(low: NDArray[Any] | None, high: NDArray[Any] | None) -> Ends | None:
-    """The ends, unless they are so large that whole numbers overflow."""
-    if low is None or high is None or low.dtype.kind not in "iu":
+def _checked(low: NDArray[Any] | None, high: NDArray[Any] | None, dtype: np.dtype[Any]) -> Ends | None:
+    """The ends in the type that a runtime computes in, unless they do not fit it or are very large."""
+    if low is None or high is None:
         return None
-    if low.size and (np.abs(low).max() >= _LARGEST or np.abs(high).max() >= _LARGEST):
+    info = np.iinfo(dtype)
+    least, most = max(int(info.min), 1 - _LARGEST), min(int(info.max), _LARGEST - 1)
+    if not all(least <= value <= most for end in (low, high) for value in end.reshape(-1).tolist()):
         return None
-    return low, high
+    return low.astype(dtype), high.astype(dtype)

@@ -54,19 +54,23 @@ class Run:
             try:
                 check_harm(call, self._whole, self._windows)
                 outputs = rules[node.op](call)
+                self._follow(call, outputs)
             except (IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
                 raise Unknowable(f"{node} has attributes or inputs that do not go together") from None
             if any(len(one.shape) > MAX_RANK for one in outputs):
                 raise Unknowable(f"{node} gives a tensor of more than {MAX_RANK} axes")
-            bounds = bounds_of(call, self._whole)
-            constant = node.op in _FROM_SIZES or all(one.constant for one in call.given())
-            for one, values in zip(outputs, self._values_of(call, outputs), strict=True):
-                one.constant, one.values, one.bounds = constant, values, bounds
-            for one, ends in zip(outputs, self._ranges_of(call, outputs), strict=True):
-                one.range = ends
             outputs = outputs[: len(node.outputs)]  # a rule may describe optional outputs that the node leaves out
             known.update(zip(node.outputs, outputs, strict=False))
             yield node, outputs
+
+    def _follow(self, call: Call, outputs: list[Known]) -> None:
+        """Add to a node's outputs what is known of their values."""
+        bounds = bounds_of(call, self._whole)
+        constant = call.node.op in _FROM_SIZES or all(one.constant for one in call.given())
+        for one, values in zip(outputs, self._values_of(call, outputs), strict=True):
+            one.constant, one.values, one.bounds = constant, values, bounds
+        for one, ends in zip(outputs, self._ranges_of(call, outputs), strict=True):
+            one.range = ends
 
     def _values_of(self, call: Call, outputs: list[Known]) -> list[NDArray[Any] | None]:
         node = call.node
@@ -74,7 +78,7 @@ class Run:
             return [self._values.get(id(node))]
         if "value" in node.attributes and node.op == "ConstantOfShape":
             value = self._values.get(id(node))
-            if value is None or value.size != 1 or outputs[0].count > FEW_INTEGERS:
+            if value is None or value.size != 1 or outputs[0].count > FEW_INTEGERS or not outputs[0].exact:
                 return [None]
             return [np.full(outputs[0].shape, value.reshape(()))]
         if node.op in _FROM_SIZES:
