@@ -15,7 +15,7 @@ from .in_regions import seen_by
 from .matching import matched
 from .preprocess import Prepared
 from .regions import Regions
-from .targets import Settled, Target, read
+from .targets import Settled, Target, read_one
 from .targets.seeds import Index
 
 Array = NDArray[np.float32]
@@ -34,12 +34,10 @@ def settle(explainer: Explainer, images: Prepared, target: Target, sizes: Sequen
     Raises:
         TargetError: It is no target, or several; a region does not fit its image.
     """
-    wanted = read([target], len(images.x), explainer.space)
-    if len(wanted) != 1:
-        raise TargetError(f"target {target!r}: give one target, not {len(wanted)}")
+    wanted = read_one(target, len(images.x), explainer.space)
     manifest, parts = explainer.bundle.manifest, []
     for rows, forward in explainer.passes(images):
-        own = wanted[0].part(rows.start, rows.stop)
+        own = wanted.part(rows.start, rows.stop)
         where = None
         forward.sizes = sizes[rows.start : rows.stop]
         if manifest.scores.by_region:

@@ -17,8 +17,9 @@ from ..beside import Given
 from ..detections import Detection, overlaps
 from ..errors import NotPredictedError, TargetError
 from ..explainer import Explainer
+from ..foundation.options import quoted
 from ..preprocess import Prepared
-from ..targets import Seed, Settled, Target, read
+from ..targets import Seed, Settled, Target, read_one
 from ..targets.box import BoxTarget
 
 ALIKE = 0.5
@@ -96,14 +97,14 @@ def check_target(explainer: Explainer, target: Target) -> BoxTarget:
     Raises:
         TargetError: It is a side of a box, a contrast, or no target of this detector.
     """
-    [wanted] = read([target], 1, explainer.space)
+    wanted = read_one(target, 1, explainer.space)
     if (
         not isinstance(wanted, BoxTarget)
         or len(wanted.sides) != 1
         or wanted.sign < 0
         or wanted.sides[0].box.part != "score"
     ):
-        raise TargetError(f"target {target!r}: a check takes one detection and the score of its class")
+        raise TargetError(f"target {quoted(target)}: a check takes one detection and the score of its class")
     return wanted
 
 

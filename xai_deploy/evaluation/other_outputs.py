@@ -15,9 +15,10 @@ from ..detections import Detection
 from ..errors import NotApplicableError, TargetError
 from ..explainer import Explainer
 from ..explanation import Explanation
+from ..foundation.options import quoted
 from ..preprocess import Prepared
 from ..settle import Size, settle_each
-from ..targets import Settled, Target, read
+from ..targets import Settled, Target, read_one
 
 
 def check_target(explainer: Explainer, target: Target, own: Gives) -> None:
@@ -31,13 +32,13 @@ def check_target(explainer: Explainer, target: Target, own: Gives) -> None:
         raise TargetError("the network gives an embedding: say what is explained, --like FILE")
     if own == "numbers" and target is None and explainer.bundle.manifest.classes > 1:
         raise TargetError(f"the network gives {GIVES[own]}: say which one is explained, -t '#3'")
-    [wanted] = read([target], 1, explainer.space)
+    wanted = read_one(target, 1, explainer.space)
     if own == "rows":
         sides: Sequence[Any] = getattr(wanted, "sides", ())
         if len(sides) != 1 or getattr(wanted, "sign", 1) < 0 or sides[0].box.part != "score":
-            raise TargetError(f"target {target!r}: a metric takes one detection and the score of its class")
+            raise TargetError(f"target {quoted(target)}: a metric takes one detection and the score of its class")
     if own == "dense" and (getattr(wanted, "versus", None) is not None or getattr(wanted, "sign", 1) < 0):
-        raise TargetError(f"target {target!r}: a metric takes one class in one region")
+        raise TargetError(f"target {quoted(target)}: a metric takes one class in one region")
 
 
 def settled(

@@ -100,6 +100,12 @@ def _folded(name: str) -> str:
     return re.sub("(?<=cam)(plusplus|pp)$", "++", re.sub(r"[-_ ]", "", name.casefold()))
 
 
+def quoted(value: object, most: int = 100) -> str:
+    """What a stranger wrote, for a message: on one line, in quotes if it is a text, and no longer than `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message about a name that is not among the known ones."""
     names = list(known)

@@ -3,7 +3,7 @@
 from .box import Box
 from .contrast import Contrast
 from .finer import Finer
-from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read
+from .kinds import CheckedTarget, One, ScoreSpace, Target, TargetValue, kinds, read, read_one
 from .negated import Not
 from .places import Place, Seen
 from .region import Region
@@ -29,4 +29,5 @@ __all__ = [
     "TargetValue",
     "kinds",
     "read",
+    "read_one",
 ]

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from ..detections import Detection, overlaps
+from ..detections import Detection, DetectionLimits, overlaps
 from ..errors import NotPredictedError, TargetError
 from ..format.bundle import PREDICTED
 from ..format.rows import Rows
+from ..foundation.options import quoted
 from .contrast import Contrast
 from .kinds import ScoreSpace, TargetValue, kinds
 from .negated import Not
@@ -24,6 +25,7 @@ from .one_class import class_index
 from .places import Seen
 from .seeds import Array, Index, Seed
 from .settled import Settled
+from .top import top_count
 
 Part = Literal["score", "left", "top", "right", "bottom", "width", "height"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -34,6 +36,7 @@ _NUMBERED = re.compile(r"box ([0-9]{1,6})", re.IGNORECASE)
 _NEAR = re.compile(rf"(.*)@\s*({_NUMBER}(?:\s*,\s*{_NUMBER}){{3}})", re.DOTALL)
 _NTH = re.compile(r"(.+)#([0-9]{1,6})", re.DOTALL)
 _FAR = 1_000_000_000
+_MOST = DetectionLimits().most  # of "topK"
 _VERSUS = re.compile(r" vs ", re.IGNORECASE)
 _NOT = re.compile(r"not (.+)", re.IGNORECASE | re.DOTALL)
 
@@ -97,7 +100,7 @@ class _Side:
 @dataclass(frozen=True, eq=False)
 class BoxTarget:
     """A `Box`, a class, or a text: "box 0", "car", "car#2", "@120,40,60,60", "car@120,40,60,60", each with ":left" and the like,
-    "not A", "A vs B".
+    "not A", "A vs B"; "topK" gives K targets, the detections from "box 0" on.
 
     Attributes:
         sides: What is explained, and what it is contrasted with.
@@ -119,6 +122,10 @@ class BoxTarget:
         assert space.rows is not None
         if isinstance(written, Settled):
             return None
+        if (count := top_count(written, space)) is not None:
+            if count > _MOST:
+                raise TargetError(f"target {quoted(written)}: at most {_MOST} detections of an image are explained")
+            return [cls((_side(Box(number=number), space),), images, space.rows) for number in range(count)]
         value = _from_text(written, space) if isinstance(written, str) else written
         if isinstance(value, Not):
             return [cls((_side(value.target, space),), images, space.rows, -1)]
@@ -222,12 +229,12 @@ def _side(written: object, space: ScoreSpace) -> _Side:
         index = class_index(written, _named(space))
         box = Box(None if index == PREDICTED else index)
     if box.part not in PARTS:
-        raise TargetError(f"a detection's part is one of {', '.join(PARTS)}, not {box.part!r}")
+        raise TargetError(f"a detection's part is one of {', '.join(PARTS)}, not {quoted(box.part)}")
     if type(box.number) is not int or box.number < 0:
-        raise TargetError(f"a detection's number is 0 or more, not {box.number!r}")
+        raise TargetError(f"a detection's number is 0 or more, not {quoted(box.number)}")
     if box.near is not None and not _is_place(box.near):
         raise TargetError(
-            f"a box is x, y, width, height in pixels, up to {_FAR}, the last two above 0, not {box.near!r}"
+            f"a box is x, y, width, height in pixels, up to {_FAR}, the last two above 0, not {quoted(box.near)}"
         )
     index = PREDICTED if box.target is None else class_index(box.target, _named(space))
     if space.rows is not None and index == space.rows.background:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..format.bundle import PREDICTED
+from ..foundation.options import quoted
 from .finer import from_text as compared_with_similar
 from .kinds import One, Plain, ScoreSpace, TargetValue, kinds
 from .likes import references
@@ -67,7 +68,7 @@ class ContrastTarget(Plain):
         index, versus = (class_index(one, space) for one in (contrast.target, contrast.versus))
         if index == versus:
             one = "output" if space.kind == "vector" else "class"
-            what = "the predicted class" if index == PREDICTED else f"{one} {contrast.target!r}"
+            what = "the predicted class" if index == PREDICTED else f"{one} {quoted(contrast.target)}"
             raise TargetError(f"{what} is contrasted with itself")
         return [cls(np.full(images, index, np.int64), np.full(images, versus, np.int64))]
 
@@ -112,10 +113,10 @@ def _from_text(text: str, space: ScoreSpace) -> Contrast | None:
     # A text may have several " vs ": take the cut whose two sides are both a label or an index.
     known = [cut for cut in cuts if all(names_class(side, space) for side in cut)]
     if len(known) > 1:
-        raise TargetError(f"target {text!r} can be read in {len(known)} ways; give indices")
+        raise TargetError(f"target {quoted(text)} can be read in {len(known)} ways; give indices")
     if not cuts:
         return None
     if not known and _NOT.match(text):
-        raise TargetError(f"target {text!r}: a contrast is turned round by swapping its sides, not by 'not'")
+        raise TargetError(f"target {quoted(text)}: a contrast is turned round by swapping its sides, not by 'not'")
     # With no such cut, the first one: `class_index` then says which side is unknown.
     return Contrast(*(written_class(side, space) for side in (known or cuts)[0]))

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ..errors import TargetError
+from ..foundation.options import quoted
 from .kinds import LAST, CheckedTarget, One, ScoreSpace, TargetValue, kinds
 from .one_class import written_class
 from .places import Seen
@@ -71,9 +72,9 @@ class FinerTarget:
         if not 0 <= value.gamma < np.inf:
             raise TargetError(f"a target vs top{value.similar}: gamma is 0 or more, not {value.gamma}")
         if value.weights not in ("equal", "probability"):
-            raise TargetError(f"Finer: weights are 'equal' or 'probability', not {value.weights!r}")
+            raise TargetError(f"Finer: weights are 'equal' or 'probability', not {quoted(value.weights)}")
         if isinstance(value.target, TargetValue) and not (space.kind == "dense" and value.target.needs):
-            raise TargetError(f"vs top{value.similar}: takes a class index or a label, not {value.target!r}")
+            raise TargetError(f"vs top{value.similar}: takes a class index or a label, not {quoted(value.target)}")
         reader = kinds.get(LAST[space.kind])
         assert reader is not None
         return [cls(one, value) for one in reader.read(value.target, images, space) or ()]
@@ -100,7 +101,7 @@ class FinerTarget:
         """
         one = self.of.seed(logits)
         if not one.is_class:
-            raise TargetError(f"vs top{self.said.similar}: takes a class in a region, not {self.said.target!r}")
+            raise TargetError(f"vs top{self.said.similar}: takes a class in a region, not {quoted(self.said.target)}")
         own, scores = one.target[:, None], logits()  # [n,1], [n,classes]
         distance = np.abs(scores - np.take_along_axis(scores, own, axis=1))
         np.put_along_axis(distance, own, -1, axis=1)  # itself first, also beside a class of the same score
@@ -143,7 +144,7 @@ def from_text(text: str, space: ScoreSpace) -> Finer | None:
     try:
         gamma = 1.0 if match[2] is None else float(match[2])
     except ValueError:
-        raise TargetError(f"target {text!r}: {match[2]!r} is no number") from None
+        raise TargetError(f"target {quoted(text)}: {quoted(match[2])} is no number") from None
     return Finer(_side(match[1], space), int(match[3]), gamma)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import TargetError
 from ..format.rows import Rows
+from ..foundation.options import quoted
 from ..foundation.registry import Registry
 from .places import Seen
 from .seeds import Array, Index, Seed
@@ -238,10 +239,25 @@ def read(targets: Sequence[Target], images: int, space: ScoreSpace) -> list[Chec
             another number of targets than of images, or weights that can't be used.
     """
     if is_single(targets):
-        raise TargetError(f"targets are a list of classes and labels, not {targets!r}")
+        raise TargetError(f"targets are a list of classes and labels, not {quoted(targets)}")
     if len(targets) == 0:
         raise TargetError("no target was given")
     return [checked for written in targets for checked in _read(written, images, space)]
+
+
+def read_one(target: Target, images: int, space: ScoreSpace) -> CheckedTarget:
+    """`read` of what has to be one target.
+
+    Raises:
+        TargetError: It is no target, or several ("top3").
+    """
+    return _only(read([target], images, space), target)
+
+
+def _only(checked: Sequence[CheckedTarget], written: object) -> CheckedTarget:
+    if len(checked) != 1:
+        raise TargetError(f"target {quoted(written)}: give one target, not {len(checked)}")
+    return checked[0]
 
 
 def is_single(target: object) -> bool:
@@ -263,7 +279,7 @@ def _read(written: Any, images: int, space: ScoreSpace) -> Sequence[CheckedTarge
     if len(several) != images:
         raise TargetError(f"{len(several)} targets for {images} images; give one for all, or one per image")
     listed = [*(kind for kind in by_name.values() if kind.per_image), by_class]
-    return [PerImage(tuple(part for one in several for part in _first(listed, one, 1, space) or ()))]
+    return [PerImage(tuple(_only(_first(listed, one, 1, space) or (), one) for one in several))]
 
 
 def _first(

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..errors import TargetError
+from ..foundation.options import quoted
 from .kinds import ScoreSpace
 
 _TEXT = re.compile(r"(not )?like (.+)", re.IGNORECASE | re.DOTALL)
@@ -24,7 +25,9 @@ def references(text: str, space: ScoreSpace) -> tuple[bool, tuple[str, ...]] | N
         return None
     sides = tuple(_VERSUS.split(match[2], maxsplit=1))
     if space.files and (odd := next((s for s in sides if _CUT.search(s) and not Path(s).exists()), None)) is not None:
-        raise TargetError(f"target {text!r}: {odd!r} is no file; two references are compared as 'like A vs like B'")
+        raise TargetError(
+            f"target {quoted(text)}: {quoted(odd)} is no file; two references are compared as 'like A vs like B'"
+        )
     if match[1] and len(sides) > 1:
-        raise TargetError(f"target {text!r}: a contrast is turned round by swapping its sides, not by 'not'")
+        raise TargetError(f"target {quoted(text)}: a contrast is turned round by swapping its sides, not by 'not'")
     return bool(match[1]), sides

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from ..errors import TargetError
+from ..foundation.options import quoted
 from .kinds import CheckedTarget, One, Plain, ScoreSpace, TargetValue, kinds
 from .likes import references
 from .one_class import ClassTarget, class_index, written_class
@@ -60,7 +61,7 @@ class NotTarget(Plain):
             class_index(value.target, space)  # refuses it
         if isinstance(value.target, TargetValue):
             raise TargetError(
-                f"not: takes a class index or a label, not {value.target!r}; a contrast is turned round by swapping its sides"
+                f"not: takes a class index or a label, not {quoted(value.target)}; a contrast is turned round by swapping its sides"
             )
         best = TopTarget.read(value.target, images, space)
         total = 0.0 if space.kind == "vector" else 1.0

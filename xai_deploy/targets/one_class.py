@@ -12,20 +12,21 @@ import numpy as np
 
 from ..errors import TargetError, UnknownClassError, UnknownLabelError
 from ..format.bundle import PREDICTED
+from ..foundation.options import quoted
 from .kinds import Plain, ScoreSpace, TargetValue, kinds
 from .seeds import Array, Index, Seed
 
 _INDEX = re.compile(r"-?[0-9]{1,18}")  # 18 digits always fit into int64
 _NUMBERED = re.compile(r"#([0-9]{1,18})")
 _WORD = re.compile(r"\w+")
-_MARKED = re.compile(r"[@#:]|^box", re.IGNORECASE)  # what looks like a detection
+_MARKED = re.compile(r"[@#:]|^box|^top", re.IGNORECASE)  # what looks like a detection
 _GIVES = {
     "classes": "a score for each class",
     "vector": "numbers",
     "dense": "scores at each position",
     "rows": "detections",
 }
-_DETECTIONS = ("box 0", "CLASS#1", "@x,y,width,height", "box 0:left")
+_DETECTIONS = ("box 0", "CLASS#1", "@x,y,width,height", "box 0:left", "top3")
 
 
 @kinds.register("class")
@@ -103,7 +104,7 @@ def class_index(written: object, space: ScoreSpace) -> int:
             f"weights need a network that gives a score for each class; this one gives {_GIVES[space.kind]}"
         )
     if not isinstance(written, str):
-        raise TargetError(f"a target is a class index or a label, not {written!r}")
+        raise TargetError(f"a target is a class index or a label, not {quoted(written)}")
     return _labelled(written, space)
 
 
@@ -123,23 +124,26 @@ def _labelled(text: str, space: ScoreSpace) -> int:
     if len(matches) == 1:
         return matches[0]
     if len(matches) > 1:
-        raise UnknownLabelError(f"label {text!r} stands for classes {', '.join(map(str, matches))}; give the index")
+        raise UnknownLabelError(
+            f"label {quoted(text)} stands for classes {', '.join(map(str, matches))}; give the index"
+        )
     region = "; a region needs scores at each position" if "@" in text and space.kind not in ("dense", "rows") else ""
     if space.kind == "rows" and _MARKED.search(text):
         region = f"; a detection is written {', '.join(map(repr, _DETECTIONS))}"
     if space.kind == "vector":
         raise UnknownLabelError(
-            f"{text!r} names none of the network's {space.classes} numbers; name one by its place ('#0' to "
+            f"{quoted(text)} names none of the network's {space.classes} numbers; name one by its place ('#0' to "
             f"'#{space.classes - 1}'){region}"
         )
     if not space.labels:
         raise UnknownLabelError(
-            f"label {text!r}: this bundle has no labels; give a class index (0 to {space.classes - 1}){region or _compared(text)}"
+            f"label {quoted(text)}: this bundle has no labels; give a class index (0 to {space.classes - 1})"
+            + (region or _compared(text))
         )
     close = _with_words(text, space.labels)[:3] or difflib.get_close_matches(text, space.labels, 3, cutoff=0.5)
     raise UnknownLabelError(
-        f"no label {text!r}"
-        + (f"; the nearest are {', '.join(map(repr, close))}" if close else "")
+        f"no label {quoted(text)}"
+        + (f"; the nearest are {', '.join(map(quoted, close))}" if close else "")
         + (region or _compared(text))
     )
 

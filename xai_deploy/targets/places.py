@@ -20,6 +20,7 @@ from ..detections import Detection
 from ..errors import NotPredictedError, TargetError
 from ..format.image_input import Input
 from ..format.manifest import Explained
+from ..foundation.options import quoted
 from ..images import MAX_PIXELS, read_image
 from ..images.npy import is_npy, read_image_array
 from ..preprocess import Frame, frame, resized
@@ -98,13 +99,14 @@ class Place:
         if isinstance(written, (tuple, list)):
             numbers = _numbers(written)
             if not np.isfinite(numbers).all():
-                raise TargetError(f"region {written!r}: the numbers of a box, and of corners, are finite")
+                raise TargetError(f"region {quoted(written)}: the numbers of a box, and of corners, are finite")
             if numbers.shape == (4,):
                 return _box(*numbers.tolist())
             if numbers.ndim == 2 and numbers.shape[0] >= 3 and numbers.shape[1] == 2:
                 return _polygon([(float(x), float(y)) for x, y in numbers])
         raise TargetError(
-            f"a region is 'predicted', 'all', a box x,y,width,height, corners, a PNG file or an array of booleans, not {written!r}"
+            f"a region is 'predicted', 'all', a box x,y,width,height, corners, a PNG file or an array of booleans, "
+            f"not {quoted(written)}"
         )
 
     def same(self, other: Place) -> bool:
@@ -216,7 +218,7 @@ def _from_text(text: str, refuse_file: Callable[[object], None]) -> Place:
         )
     if not is_place(text):
         raise TargetError(
-            f"region {text!r}: give 'predicted', 'all', a box x,y,width,height, corners 'x,y x,y x,y', or a mask's file"
+            f"region {quoted(text)}: give 'predicted', 'all', a box x,y,width,height, corners 'x,y x,y x,y', or a mask's file"
         )
     refuse_file(text)
     if is_npy(Path(text)):

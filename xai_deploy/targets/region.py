@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..format.bundle import PREDICTED as PREDICTED_CLASS
+from ..foundation.options import quoted
 from .contrast import Contrast
 from .kinds import ScoreSpace, TargetValue, kinds
 from .negated import Not
@@ -169,7 +170,8 @@ def _from_text(text: str, space: ScoreSpace) -> object:
             return Contrast(_one(first, space), _one(second, space))
         if any(known) and not space.is_label(_class_part(text.rpartition("@")[0], space)):
             raise TargetError(
-                f"target {text!r}: {sides[known.index(False)]!r} is no class of this network, and no class in a region; both sides "
+                f"target {quoted(text)}: {quoted(sides[known.index(False)])} is no class of this network, "
+                "and no class in a region; both sides "
                 "of a contrast are CLASS or CLASS@WHERE"
             )
     negated = _NOT.fullmatch(text)

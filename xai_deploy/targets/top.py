@@ -11,10 +11,17 @@ import numpy as np
 
 from ..errors import UnknownClassError
 from ..format.bundle import PREDICTED
+from ..foundation.options import quoted
 from .kinds import Plain, ScoreSpace, kinds
 from .seeds import Array, Index, Seed
 
-_TOP = re.compile(r"top([1-9]\d*)")
+_TOP = re.compile(r"top([1-9][0-9]{0,17})")
+
+
+def top_count(written: object, space: ScoreSpace) -> int | None:
+    """K of "topK"; None for anything else, as a label of that name."""
+    top = _TOP.fullmatch(written) if isinstance(written, str) and not space.is_label(written) else None
+    return None if top is None else int(top[1])
 
 
 @kinds.register("top")
@@ -36,13 +43,11 @@ class TopTarget(Plain):
     @classmethod
     def read(cls, written: object, images: int, space: ScoreSpace) -> list[TopTarget] | None:
         """See `TargetKind.read`."""
-        # A label such as "top3" means the label.
-        top = _TOP.fullmatch(written) if isinstance(written, str) and written not in space.labels else None
-        if top is None:
+        count = top_count(written, space)
+        if count is None:
             return None
-        count = int(top.group(1))
         if count > space.classes:
-            raise UnknownClassError(f"target {written!r}: the network has {space.classes} classes")
+            raise UnknownClassError(f"target {quoted(written)}: the network has {space.classes} classes")
         return [cls(rank, images) for rank in range(count)]
 
     @property

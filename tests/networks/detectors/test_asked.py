@@ -52,9 +52,35 @@ def test_ways_to_name_a_detection(made: Get) -> None:
     np.testing.assert_allclose(against.score, -explainer.explain(x, "hires-cam").score, rtol=1e-5)  # type: ignore[operator]
 
 
+def test_the_best_detections(made: Get) -> None:
+    """ "topK" stands for "box 0" to "box K-1": the same maps, one line of the sheet's for each."""
+    for explainer in made("yolov8").explainers:
+        x = made("yolov8").images
+        top = explainer.explain_many(x, ["layer-cam"], ["top3"])
+        each = explainer.explain_many(x, ["layer-cam"], ["box 0", "box 1", "box 2"])
+        assert [e.titles for e in top] == [e.titles for e in each]
+        assert [e.rows for e in top] == [e.rows for e in each]
+        for one, other in zip(top, each, strict=True):
+            np.testing.assert_array_equal(one.heatmap, other.heatmap)
+        with pytest.raises(TargetError, match="target 'top2': give one target, not 2"):
+            explainer.explain(x, "layer-cam", ["box 0", "top2", "box 1"])
+        with pytest.raises(NotPredictedError, match=r"box \d+: this image has \d+ of them"):
+            explainer.explain_many(x, ["layer-cam"], ["top300"])
+
+
+def test_top_with_a_label_of_that_name() -> None:
+    space = ScoreSpace(2, ("car", "Top3"), "rows", rows=Rows("yolov8", 2, "centre", "pixels"))
+    assert len(read(["top3"], 1, space)) == 1
+    assert len(read(["top4"], 1, space)) == 4
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
+        ("top301", r"target 'top301': at most 300 detections of an image are explained"),
+        pytest.param("top" + "9" * 5000, r"label 'top9{93}\.\.\.: this bundle .* is written 'box 0'", id="long number"),
+        pytest.param("\u202e<b>" + "x" * 5000, r"label '\\u202e<b>x{87}\.\.\.: this bundle has no", id="long text"),
+        ("top0", r"label 'top0': .* a detection is written 'box 0', .*'top3'"),
         ("box 99", r"box 99: this image has \d+ of them, 0 to \d+"),
         ("@5000,5000,3,3", r"@ 5000,5000,3,3: no detection overlaps this box"),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...errors import TruthError
+from ...foundation import options
 
 _FILE_LIMIT = 1 << 30  # bytes; COCO's largest file has 0.5 GB
 _SLACK = 0.01  # share of a side, for rounding and for objects annotated slightly outside the border
@@ -104,8 +105,7 @@ def whole(text: str) -> int | None:
 
 def quoted(value: object) -> str:
     """A value from a file, shortened and on one line, for a message."""
-    text = repr(value) if isinstance(value, (str, int, float, type(None))) else type(value).__name__
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return options.quoted(value, _SHOWN) if isinstance(value, (str, int, float, type(None))) else type(value).__name__
 
 
 def counted(problems: Iterable[tuple[int, str]], path: Path) -> tuple[str, ...]:
