@@ -64,7 +64,8 @@ class Explanation:
             in explanations that an earlier version saved.
         titles: Per image, what is explained, for people ("road @ 120,40,60,60", "like other.jpg"); None if the class says it.
         diagnostics: What the method says of its own computation: name -> a number per image. "standard_error": of a segment's
-            value, as root mean square over the segments.
+            value, as root mean square over the segments. "score_range": the highest score less the lowest of what a
+            method of masks saw; 0: its map shows the masks, not the network.
         shares: [N,classes] float32, of a region the mean probability of each class in it; None for anything but a region.
         layers: The maps of each layer, in the network's order, if the bundle has several and `heatmap` and `raw` are put together
             from them (see `layer_maps`); else none. Those of further images (`layer.input`) are not in `heatmap`; see `of_image`.

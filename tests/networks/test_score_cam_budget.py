@@ -54,7 +54,7 @@ def images(count: int) -> np.ndarray:
 def test_a_budget_and_a_tolerance(bundle: Path, backend: str, count: int) -> None:
     explainer, x = Explainer(bundle, backend, batch_size=7), images(count)
     exact = explainer.explain(x, "score-cam", 2, score="softmax", baseline="zeros")
-    assert exact.diagnostics == {}
+    assert exact.diagnostics.keys() == {"score_range"}
     found = explainer.explain(x, "score-cam", 2, score="softmax", baseline="zeros", budget=40)
     assert found.diagnostics["passes"] == (41.0,) * count  # the black image is one
     for i in range(count):
@@ -83,7 +83,7 @@ def test_each_layer_says_its_own(bundle: Path) -> None:
     explainer = Explainer(bundle.with_name("layers.xai"), "onnxruntime")
     names = [layer.name for layer in explainer.bundle.manifest.layers]
     found = explainer.explain(images(1), "score-cam", 2, budget=16)
-    wanted = {f"{what}@{name}" for what in ("passes", "relative_error") for name in names}
+    wanted = {f"{what}@{name}" for what in ("passes", "relative_error", "score_range") for name in names}
     assert found.diagnostics.keys() == wanted
     assert {found.diagnostics[f"passes@{name}"] for name in names} == {(16.0,)}
     alone = explainer.explain(images(1), "score-cam", 2, budget=16, layer=2)

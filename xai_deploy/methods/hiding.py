@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..baselines import Baseline, empty, segment_means
 from ..errors import OptionError
-from .method import Array, Forward, Index, Score, Seed, score_explained
+from .method import Array, Forward, Index, Score, Seed
+from .scores_seen import ScoresSeen
 from .segments import check_segments, segments
 from .ticking import ticking
 from .tolerance import check_tolerance, warn_of_tolerance
@@ -35,16 +36,14 @@ class Hiding:
         image: The image's index in it.
         labels: The segment of each pixel, 0, 1, 2, ..., [H,W].
         behind: What hidden segments show, an input [...].
-        score: Which score of the network counts.
-        seeds: What is explained in this image, T seeds of one row.
+        seen: Which score of the network counts, of which targets.
     """
 
     forward: Forward
     image: int
     labels: Index
     behind: NDArray[Any]
-    score: Score
-    seeds: Sequence[Seed]
+    seen: ScoresSeen
 
     @property
     def count(self) -> int:
@@ -79,18 +78,19 @@ class Hiding:
     def _batch(self, shown: Shown) -> Numbers:
         masks: Array = shown.astype(np.float32)[:, self.labels]  # [b,H,W]
         x = self.forward.masked_input(self.image, masks, self.behind[None])
-        scores = self.forward.network(x, np.full(len(masks), self.image), self.score)
-        return np.stack([score_explained(self.score, seed, scores) for seed in self.seeds]).astype(np.float64)
+        scores = self.forward.network(x, np.full(len(masks), self.image), self.seen.score)
+        return self.seen.of_all(self.image, scores).astype(np.float64)
 
 
 def hidings(
     name: str, forward: Forward, seeds: Sequence[Seed], written: str, baseline: Hidden, score: Score
 ) -> Iterator[Hiding]:
     """Each image of a chunk, cut into the segments that `written` describes."""
+    seen = ScoresSeen(name, score, seeds, len(forward.x))
     for i, labels in enumerate(segments(name, written, forward)):
         x = forward.x[i]
         behind = segment_means(x, forward.spec, labels) if baseline == "segment" else empty(x, forward.spec, baseline)
-        yield Hiding(forward, i, labels, behind, score, [seed.rows(np.array([i])) for seed in seeds])
+        yield Hiding(forward, i, labels, behind, seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +125,7 @@ def painted(
         own = found.values / one.sizes if shared else found.values
         maps.append(own[:, one.labels].astype(np.float32))
         notes.append({**found.said, "passes": found.passes})
+    one.seen.tell(forward)
     for name in notes[0]:
         forward.report(name, np.stack([note[name] for note in notes], axis=1))
     return np.stack(maps, axis=1)
@@ -150,7 +151,7 @@ def drawn(
         fit: Sets [r,M] and their scores [T,r] -> values and standard errors [T,M].
         beside: How many images were seen beside these.
     """
-    targets = len(image.seeds)
+    targets = image.seen.targets
     values, errors = np.zeros((targets, image.count)), np.zeros(targets)
     passes, waiting = np.zeros(targets), np.ones(targets, bool)
     scores = np.zeros((targets, 0))

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import OptionError
 from ..format.bundle import Manifest
-from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, score_explained, why_no_score
+from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, why_no_score
+from .scores_seen import ScoresSeen
 
 
 @methods.register("occlusion")
@@ -67,7 +68,8 @@ class Occlusion(Method):
         require_varying_score("occlusion", self.score, forward)
         count, base = len(forward.x), forward.black if self.baseline == "black" else None
         scores = forward.logits if self.score == "logit" else forward.network(forward.x, np.arange(count), self.score)
-        whole = np.stack([score_explained(self.score, seed, scores) for seed in seeds])  # [T,n]
+        seen = ScoresSeen("occlusion", self.score, seeds, count)
+        whole = np.concatenate([seen.of_all(i, scores[i : i + 1]) for i in range(count)], axis=1)  # [T,n]
         total, covered = np.zeros((*whole.shape, *forward.image_size)), np.zeros(forward.image_size)
         patches = self._patches(forward.image_size)
         starts = range(0, len(patches), forward.batch_size)
@@ -80,10 +82,11 @@ class Occlusion(Method):
             for image in range(count):
                 inputs = forward.masked_input(image, masks, base)
                 scores = forward.network(inputs, np.full(len(batch), image), self.score)
-                for t, seed in enumerate(seeds):
-                    drops = whole[t, image] - score_explained(self.score, seed.rows(np.array([image])), scores)
+                for t, explained in enumerate(seen.of_all(image, scores)):
+                    drops = whole[t, image] - explained
                     for drop, patch in zip(drops.tolist(), batch, strict=True):
                         total[t, image][patch] += drop
+        seen.tell(forward)
         return (total / covered).astype(np.float32)
 
     def _patches(self, image_size: Sequence[int]) -> list[tuple[slice, ...]]:

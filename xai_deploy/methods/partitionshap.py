@@ -87,7 +87,7 @@ class PartitionShap(Method):
     def _values(self, image: Hiding) -> Valued:
         """The Owen values [T,M]; what is said of them is the part that was not split."""
         place, known, whole = centres(image.labels), _Scores(image), np.arange(image.count)
-        shared = [self._shared(_Group(whole, place), known, t) for t in range(len(image.seeds))]
+        shared = [self._shared(_Group(whole, place), known, t) for t in range(image.seen.targets)]
         values, unsplit, passes = zip(*shared, strict=True)
         warn_of_tolerance("partition-shap", self.tolerance, np.array(unsplit), "samples")
         return Valued(np.stack(values), {"unsplit": np.array(unsplit)}, np.array(passes, np.float64))

@@ -20,9 +20,9 @@ from .method import (
     Seed,
     methods,
     require_varying_score,
-    score_explained,
     why_no_score,
 )
+from .scores_seen import ScoresSeen
 from .tolerance import check_tolerance, warn_of_tolerance
 
 _STEP = 64  # masks between two looks at the tolerance; fixed, so that no map depends on the batch size
@@ -87,6 +87,7 @@ class Rise(Method):
         count, size = len(forward.x), forward.image_size
         coarse = Coarse(size, self.cells, self.p)
         told = [[_Told(np.zeros(size)) for _ in range(count)] for _ in seeds]
+        seen = ScoresSeen("rise", self.score, seeds, count)
         values, spread = np.zeros((0, len(coarse.own))), np.zeros(0)
         rng = np.random.default_rng(self.seed)
         starts = self._starts(forward.batch_size)
@@ -95,11 +96,11 @@ class Rise(Method):
             values = np.concatenate([values, coarse.values(masks)])
             spread = np.concatenate([spread, masks.reshape(len(masks), -1).var(axis=1, dtype=np.float64)])
             for image in range(count):  # all images get the same masks, so these are drawn once per batch
-                waiting = [(seed, own[image]) for seed, own in zip(seeds, told, strict=True) if not own[image].done]
+                waiting = [(target, own[image]) for target, own in enumerate(told) if not own[image].done]
                 if waiting:
                     scores = forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
-                for seed, one in waiting:
-                    one.add(score_explained(self.score, seed.rows(np.array([image])), scores), masks)
+                for target, one in waiting:
+                    one.add(seen.of_target(target, image, scores), masks)
             if end == self.masks or (self.tolerance is not None and end % _STEP == 0):
                 for one in (one for own in told for one in own if not one.done):
                     self._judge(one, coarse, values, spread, end == self.masks)
@@ -107,6 +108,7 @@ class Rise(Method):
                 break
         for name in ("passes", "relative_error"):
             forward.report(name, np.array([[getattr(one, name) for one in own] for own in told], np.float64))
+        seen.tell(forward)
         errors = np.array([[one.relative_error for one in own] for own in told])
         warn_of_tolerance("rise", self.tolerance, errors, "masks")
         if self.estimate == "regression":

@@ -22,10 +22,10 @@ from .method import (
     Seed,
     methods,
     require_varying_score,
-    score_explained,
     softmax,
     why_no_score,
 )
+from .scores_seen import ScoresSeen
 from .ticking import ticking
 from .tolerance import check_tolerance, warn_of_tolerance
 
@@ -94,24 +94,27 @@ class ScoreCam(Method):
         """Maps [T,n,H,W], or [T,n,h,w] with `channel_softmax`; see `Method.maps`."""
         require_varying_score("score-cam", self.score, forward)
         every = range(len(forward.x))
-        rows = [[seed.rows(np.array([i])) for seed in seeds] for i in every]
+        seen = ScoresSeen("score-cam", self.score, seeds, len(every))
         if not self._interpolates:
-            return np.stack([self._image(forward, i, rows[i]) for i in every], axis=1)
-        maps, errors, passes = zip(*(self._interpolated(forward, i, rows[i]) for i in every), strict=True)
+            exact = np.stack([self._image(forward, i, seen) for i in every], axis=1)
+            seen.tell(forward)
+            return exact
+        maps, errors, passes = zip(*(self._interpolated(forward, i, seen) for i in every), strict=True)
+        seen.tell(forward)
         warn_of_tolerance("score-cam", self.tolerance, np.stack(errors), "budget")
         forward.report("relative_error", np.stack(errors, axis=1))
         forward.report("passes", np.tile(np.array(passes, np.float64), (len(seeds), 1)))
         return np.stack(maps, axis=1)
 
-    def _image(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
+    def _image(self, forward: Forward, image: int, seen: ScoresSeen) -> Array:
         activation = forward.activation[image]  # [K,h,w]
         varying = _varying(activation)
-        weights = np.zeros((len(seeds), len(activation)), dtype=np.float32)
+        weights = np.zeros((seen.targets, len(activation)), dtype=np.float32)
         for channels, scores in self._masked_passes(forward, image, varying):
-            weights[:, channels] = self._explained(scores, seeds)
+            weights[:, channels] = seen.of_all(image, scores)
         # Both variants need f(0): as the baseline, or as the score of a constant channel, whose mask is all zeros.
         if self.baseline == "zeros" or (self.channel_softmax and len(varying) < len(activation)):
-            at_zero = self._at_zero(forward, image, seeds)
+            at_zero = self._at_zero(forward, image, seen)
             if self.baseline == "zeros":
                 weights[:, varying] -= at_zero[:, None]
             else:
@@ -124,15 +127,15 @@ class ScoreCam(Method):
             maps = resample.resize(maps, *forward.image_size)
         return np.maximum(maps, 0)
 
-    def _interpolated(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> tuple[Array, Numbers, int]:
+    def _interpolated(self, forward: Forward, image: int, seen: ScoresSeen) -> tuple[Array, Numbers, int]:
         """The maps [T,H,W], their errors [T], and how many inferences they cost."""
         activation = forward.activation[image]
         varying = _varying(activation)
-        less, passes = np.zeros(len(seeds)), 0
+        less, passes = np.zeros(seen.targets), 0
         if self.baseline == "zeros":
-            less, passes = self._at_zero(forward, image, seeds).astype(np.float64), 1
+            less, passes = self._at_zero(forward, image, seen).astype(np.float64), 1
         if not varying.size:
-            return np.zeros((len(seeds), *forward.image_size), np.float32), np.zeros(len(seeds)), passes
+            return np.zeros((seen.targets, *forward.image_size), np.float32), np.zeros(seen.targets), passes
 
         flat = activation[varying].reshape(len(varying), -1).astype(np.float64)
         most = len(varying) if self.budget is None else min(self.budget, len(varying))
@@ -143,7 +146,7 @@ class ScoreCam(Method):
                 for start in range(0, len(masks), forward.batch_size):
                     channels = varying[masks[start : start + forward.batch_size]]
                     given = self._scores(forward, image, self._masks(forward, image, channels))
-                    scores.append(self._explained(given, seeds).astype(np.float64))
+                    scores.append(seen.of_all(image, given).astype(np.float64))
                     tick(len(channels))
                 return np.concatenate(scores, axis=1)
 
@@ -164,18 +167,14 @@ class ScoreCam(Method):
         size = forward.image_size
         return normalise(resample.resize(forward.activation[image, channels], *size), len(size))
 
-    def _at_zero(self, forward: Forward, image: int, seeds: Sequence[Seed]) -> Array:
+    def _at_zero(self, forward: Forward, image: int, seen: ScoresSeen) -> Array:
         """f(0) of an image, [T]."""
         empty = np.zeros((1, *forward.image_size), dtype=np.float32)
-        return self._explained(self._scores(forward, image, empty), seeds)[:, 0]
+        return seen.of_all(image, self._scores(forward, image, empty))[:, 0]
 
     def _scores(self, forward: Forward, image: int, masks: Array) -> Array:
         """The scores [b,classes] of an image under masks [b,H,W]."""
         return forward.network(forward.masked_input(image, masks), np.full(len(masks), image), self.score)
-
-    def _explained(self, scores: Array, seeds: Sequence[Seed]) -> Array:
-        """The explained scores [T,b] of scores [b,classes]."""
-        return np.stack([score_explained(self.score, seed, scores) for seed in seeds])
 
 
 def _which(forward: Forward, image: int) -> str:

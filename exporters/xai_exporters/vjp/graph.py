@@ -110,7 +110,7 @@ def known_reference(op: Ops, reference: ir.Value) -> ir.Value:
     largest = op.Max(op.ReduceMax(op.Abs(values), [1], keepdims=1), float(floats.tiny))
     all_finite = op.ReduceMin(op.Cast(finite, to=int(ir.DataType.FLOAT)), [1], keepdims=1)
     known: ir.Value = op.Mul(op.Div(values, largest), all_finite)
-    known.shape = reference.shape
+    known.shape, known.type = reference.shape, reference.type
     return known
 
 

@@ -62,7 +62,11 @@ def test_the_definition(bundles: Bundles, backend: str, kind: tiny.Kind, count: 
             np.testing.assert_allclose(got.raw.sum((1, 2), dtype=np.float64), change, rtol=0, atol=1e-5)
             assert got.signed == (True,) * count
             nothing = (0.0,) * count
-            assert got.diagnostics == {"standard_error": nothing, "relative_error": nothing, "passes": (16.0,) * count}
+            told = {"standard_error": nothing, "relative_error": nothing, "passes": (16.0,) * count}
+            seen = [one[:, c] for one in f]  # each of the sets, once
+            ranges = tuple(np.ptp(one) for one in seen)
+            assert {**got.diagnostics, "score_range": nothing} == {**told, "score_range": nothing}
+            np.testing.assert_allclose(got.diagnostics["score_range"], ranges, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("baseline", ["zeros", "black", "mean", "blur", "segment"])

@@ -95,7 +95,12 @@ def test_its_standard_error(bundles: Bundles, backend: str, caplog: pytest.LogCa
     values = np.stack([one.raw[0] for one in found])
     corners = [np.argwhere(cells(3) == label)[0] for label in range(9)]
     spread = np.sqrt(np.mean([values[:, row, column].var(ddof=1) for row, column in corners]))
-    assert {key for one in found for key in one.diagnostics} == {"standard_error", "relative_error", "passes"}
+    assert {key for one in found for key in one.diagnostics} == {
+        "standard_error",
+        "relative_error",
+        "passes",
+        "score_range",
+    }
     said = "standard_error"
     mean = np.sqrt(np.mean([one.diagnostics[said][0] ** 2 for one in found]))
     assert 0.75 < mean / spread < 1.25
