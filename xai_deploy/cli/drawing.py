@@ -10,6 +10,7 @@ from typing import Any
 
 from ..answer import Answer
 from ..explainer import Explainer
+from ..foundation.options import shortened
 from ..images import Pixels, encode_image, fit
 from ..pictures import DIVERGING, OPACITY, SEQUENTIAL, Style, find_colormap
 from ..pictures.colormaps import colormaps
@@ -21,6 +22,7 @@ from .sheet_text import NO_BREAK
 log = logging.getLogger(__name__)
 
 SMALLEST, LARGEST = 32, 2048  # pixels of --size
+_CAPTION = 200  # characters below a map; two names that are contrasted take 100 each
 _QUALITY = 90  # of JPEG and WebP
 
 
@@ -88,7 +90,7 @@ class Drawing:
         maps = [
             Tile(
                 answer.overlay(tiles[answer.network.input.name], self.style),
-                answer.caption,
+                shortened(answer.caption, _CAPTION),
                 tuple(f"{key}={value}" for key, value in method.options.items()),
                 method.name,
                 answer.signed,
@@ -96,8 +98,8 @@ class Drawing:
             )
             for method, answer in answers
         ]
-        notes = tuple(f"{label} {value.replace(' ', NO_BREAK)}" for label, value in shown.items())
-        self.sheet.add(Tile(tile, path.name, notes), maps, best["label"])
+        notes = tuple(f"{shortened(label, _CAPTION)} {value.replace(' ', NO_BREAK)}" for label, value in shown.items())
+        self.sheet.add(Tile(tile, path.name, notes), maps, shortened(best["label"], _CAPTION))
         return [tile, *(shown_map.picture for shown_map in maps)]
 
     def finish(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from .. import backend_names, method_names
 from ..foundation.exits import printable
 from ..foundation.json_report import PRINTED, require_place, write_json
+from ..foundation.options import shortened
 from ..methods import methods
 from ..methods.across import EACH
 from . import examples
@@ -50,7 +51,7 @@ def _show(report: dict[str, Any], out: Path, arguments: argparse.Namespace) -> N
     if arguments.json != PRINTED and not arguments.quiet:
         for image in report["images"]:
             best = image["prediction"][0]
-            print(printable(f"{image['file']}: {best['label']}, {likelihood(best)}"))
+            print(printable(f"{image['file']}: {shortened(best['label'])}, {likelihood(best)}"))
         count = len(report["images"])
         skipped = f", {len(report['skipped'])} skipped" if report["skipped"] else ""
         card = f"the card is {arguments.report}; " if arguments.report else ""

@@ -102,7 +102,11 @@ def _folded(name: str) -> str:
 
 def quoted(value: object, most: int = 100) -> str:
     """What a stranger wrote, for a message: on one line, in quotes if it is a text, and no longer than `most` characters."""
-    text = repr(value)
+    return shortened(repr(value), most)
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """A text of at most `most` characters: class names may have thousands."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -17,7 +17,7 @@ from ..detections import Detection, DetectionLimits, overlaps
 from ..errors import NotPredictedError, TargetError
 from ..format.bundle import PREDICTED
 from ..format.rows import Rows
-from ..foundation.options import quoted
+from ..foundation.options import quoted, shortened
 from .contrast import Contrast
 from .kinds import ScoreSpace, TargetValue, kinds
 from .negated import Not
@@ -198,7 +198,7 @@ class BoxTarget:
         def one(image: int) -> str:
             said = " vs ".join(side.said for side in self.sides)
             if named and self.sides[0].index == PREDICTED:
-                said += f" ({label(int(seed.classes[image, 0] % classes))})"
+                said += f" ({shortened(label(int(seed.classes[image, 0] % classes)))})"
             return said if self.sign > 0 else f"not {said}"
 
         return tuple(one(image) for image in range(self.images))
@@ -257,7 +257,9 @@ def _is_place(near: object) -> bool:
 
 
 def _said(box: Box, index: int, space: ScoreSpace) -> str:
-    name = "" if index == PREDICTED else space.labels[index] if index < len(space.labels) else f"class {index}"
+    name = (
+        "" if index == PREDICTED else shortened(space.labels[index]) if index < len(space.labels) else f"class {index}"
+    )
     if box.near is not None:
         name = f"{name} @ {','.join(f'{v:g}' for v in box.near)}".strip()
     elif not name:

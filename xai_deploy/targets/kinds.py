@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import TargetError
 from ..format.rows import Rows
-from ..foundation.options import quoted
+from ..foundation.options import quoted, shortened
 from ..foundation.registry import Registry
 from .places import Seen
 from .seeds import Array, Index, Seed
@@ -80,7 +80,7 @@ class ScoreSpace:
 
     def title(self, index: int) -> str:
         """A class as messages name it."""
-        label = f" ({self.labels[index]})" if 0 <= index < len(self.labels) else ""
+        label = f" ({shortened(self.labels[index])})" if 0 <= index < len(self.labels) else ""
         return "the predicted class" if index < 0 else f"class {index}{label}"
 
     def is_label(self, text: str) -> bool:

@@ -22,7 +22,7 @@ from xai_deploy.cli import explain
 from xai_deploy.detections import Detection
 from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError, TargetError
 from xai_deploy.format.rows import Rows
-from xai_deploy.targets import ScoreSpace, read
+from xai_deploy.targets import ScoreSpace, Seed, read
 
 from .conftest import Made
 
@@ -212,6 +212,18 @@ def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"{photos[0]}: the network finds nothing in this image" in capsys.readouterr().err
     assert explain.main([*lost, "--skip-bad"]) == 2  # no image is left
     assert not (tmp_path / "none").exists()
+
+
+def test_long_names_in_messages_and_titles() -> None:
+    """A name of thousands of characters is cut where a person reads it; the text that a target is asked by is not."""
+    names = ("<b>" + "x" * 5000, "car")
+    space = ScoreSpace(2, names, "rows", rows=Rows("yolov8", 2, "centre", "pixels"))
+    [asked] = read([names[0]], 1, space)
+    with pytest.raises(NotPredictedError) as refused:
+        asked.sides[0].choose([Detection(0, 1, 0.9, (0, 0, 9, 9))])  # type: ignore[attr-defined]
+    assert str(refused.value) == f"<b>{'x' * 94}...: none is among the 1 detections of this image"
+    [best] = read(["box 0"], 1, space)
+    assert best.titles(Seed.of_class(np.zeros(1, np.int64)), names.__getitem__, 6) == (f"box 0 (<b>{'x' * 94}...)",)
 
 
 @settings(max_examples=300, deadline=None)
