@@ -253,6 +253,8 @@ def likelihood(explainer: Explainer, logits: Array, index: int, shares: Array | 
     manifest, logit = explainer.bundle.manifest, float(logits[index])
     if manifest.scores.kind == "classes" and has_probabilities(manifest.activation, len(logits)):
         shares = probabilities(logits, manifest.activation)
+    if _is_side(explainer, index):
+        shares = None
     return {"probability": None if shares is None else float(shares[index]), "logit": logit}
 
 
@@ -262,8 +264,13 @@ def _shares(explanation: Explanation, image: int) -> Array | None:
 
 
 def label(explainer: Explainer, index: int) -> str:
-    """The label of a class; "class 3" if it has none."""
-    return explainer.network.label(index)
+    """The label of a class; "class 3" if it has none, "box" if it is a coordinate of a detector's row."""
+    return "box" if _is_side(explainer, index) else explainer.network.label(index)
+
+
+def _is_side(explainer: Explainer, index: int) -> bool:
+    rows = explainer.bundle.manifest.scores.rows  # a coordinate is no class, and has no probability
+    return rows is not None and index >= rows.classes
 
 
 def origin(explainer: Explainer) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def _monitor(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"--window {length.records} is less than the {limits.least} records of --least; give a longer one"
         )
-    pairs, notes = of_files(Path(arguments.records), Path(arguments.reference))
+    pairs, notes = of_files(Path(arguments.records), Path(arguments.reference), arguments.model)
     windows, left_out = judge(pairs, length, limits, arguments.last)
     if left_out:
         notes = [*notes, f"{left_out} records in windows of less than {limits.least} (--least)"]
@@ -108,6 +108,7 @@ def _parser() -> Parser:
     )
     add, limits = parser.add_argument, Limits()
     add("records", metavar="RECORDS", help="folder or file of records (xai-explain --records, Recorder)")
+    add("--model", metavar="NAME", help="of records that xai-serve wrote for several models: those of this one")
     add("--reference", required=True, metavar="REFERENCE", help="records, or a recording (xai-check --record FILE.npz)")
     add(
         "--window",

@@ -130,7 +130,7 @@ def judge(
     for usual, observed in pairs.values():
         if len(usual) < limits.least:
             raise InputError(
-                f"the reference has {len(usual)} maps by {usual.title}, and needs {limits.least} (--least)"
+                f"the reference has {len(usual)} map{'s' * (len(usual) != 1)} by {usual.title}, and needs {limits.least} (--least)"
             )
         expected = _Expected(usual)
         own = list(_windows(observed, length))

@@ -23,6 +23,7 @@ Numbers = NDArray[np.float64]
 
 SIDE = 16  # of the maps that are kept
 UNKNOWN = -1  # the class of a network that has none
+_MODEL = "model"  # the field in which xai-serve says which of its models answered
 _LARGEST = 1 << 26  # pixels of a network's input: a record from a stranger may claim any size
 
 
@@ -105,22 +106,30 @@ class _Columns:
         )
 
 
-def read_records(path: Path, predicted_only: bool = False) -> tuple[dict[str, Observed], int]:
+def read_records(path: Path, predicted_only: bool = False, model: str | None = None) -> tuple[dict[str, Observed], int]:
     """The records of a folder or a file, by method.
 
     Args:
         path: The folder or file.
         predicted_only: Leave out what explains another class than the predicted one, or what speaks against it.
+        model: Leave out what xai-serve recorded for other models (the field `model`). Records that name none are taken.
 
     Returns:
         Key -> what was observed, and how many records were left out. The key is the method with all its options.
 
     Raises:
         RecordsError: There are none, or a line is no record.
+        InputError: They are of several models and none is named, or none of them is of the model.
     """
     columns: dict[str, _Columns] = {}
+    served: set[str] = set()
     left_out = 0
     for place, record in records(path):
+        own = record.fields.get(_MODEL)
+        if isinstance(own, str):
+            served.add(own)
+            if model not in (None, own):
+                continue
         if predicted_only and not _explains_the_predicted(record):
             left_out += 1
             continue
@@ -128,6 +137,10 @@ def read_records(path: Path, predicted_only: bool = False) -> tuple[dict[str, Ob
             _add(columns.setdefault(_key(record.method, record.options), _Columns()), record)
         except ValueError as error:
             raise InputError(f"{place}: {error}") from None
+    if model is None and len(served) > 1:
+        raise InputError(f"{path}: holds records of {', '.join(sorted(served))}; name one of these models (--model)")
+    if served and model is not None and model not in served:
+        raise InputError(f"{path}: holds no record of the model {model!r}, but of {', '.join(sorted(served))}")
     return {key: rows.observed(_title(key)) for key, rows in columns.items()}, left_out
 
 
@@ -189,12 +202,15 @@ def read_recording(path: Path) -> dict[str, Observed]:
     return observed
 
 
-def of_files(path: Path, reference: Path) -> tuple[dict[str, tuple[Observed, Observed]], list[str]]:
+def of_files(
+    path: Path, reference: Path, model: str | None = None
+) -> tuple[dict[str, tuple[Observed, Observed]], list[str]]:
     """Records and their reference, by method.
 
     Args:
         path: A folder or a file of records.
         reference: The same, or a recording of xai-check.
+        model: See `read_records`.
 
     Returns:
         Key -> (reference, records); and a line for each thing that was left out.
@@ -206,8 +222,8 @@ def of_files(path: Path, reference: Path) -> tuple[dict[str, tuple[Observed, Obs
     if is_recording:
         usual = read_recording(reference)
     else:
-        usual, _ = read_records(reference)
-    observed, left_out = read_records(path, predicted_only=is_recording)
+        usual, _ = read_records(reference, model=model)
+    observed, left_out = read_records(path, predicted_only=is_recording, model=model)
     notes = [f"{left_out} records that explain another class than the predicted one: the recording has none"] * (
         left_out > 0
     )

@@ -222,6 +222,8 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 def _tensor(written: Any, raw: bytes | None) -> v2.Tensor:
     name, shape = written.name[:200], list(written.shape)
     if raw is not None:
+        if written.contents.ByteSize():
+            raise Refusal(BAD_REQUEST, f"{name}: holds contents beside raw_input_contents; send one of them")
         return v2.from_bytes(name, written.datatype, shape, raw)
     kind, sizes, count = v2.shaped(name, written.datatype, shape)
     field = _CONTENTS.get(kind)

@@ -84,9 +84,10 @@ class _Side:
             raise NotPredictedError(f"{self.said}: none is among the {len(found)} detections of this image")
         if self.box.near is None:
             if self.box.number >= len(of_class):
-                raise NotPredictedError(
-                    f"{self.said}: this image has {len(of_class)} of them, 0 to {len(of_class) - 1}"
+                numbers = (
+                    "one, number 0" if len(of_class) == 1 else f"{len(of_class)}, numbers 0 to {len(of_class) - 1}"
                 )
+                raise NotPredictedError(f"{self.said}: this image has {numbers}")
             return of_class[self.box.number]
         x, y, width, height = self.box.near
         given = np.array([x, y, x + width, y + height], np.float32)

@@ -18,6 +18,7 @@ from xai_exporters.errors import ExportError
 
 from tests.project.desk import detector
 from xai_deploy import Box, Contrast, DetectionLimits, Explainer, Not, write_image
+from xai_deploy.answer import answer
 from xai_deploy.cli import explain
 from xai_deploy.detections import Detection
 from xai_deploy.errors import InputError, NotApplicableError, NotPredictedError, OptionError, TargetError
@@ -64,7 +65,7 @@ def test_the_best_detections(made: Get) -> None:
             np.testing.assert_array_equal(one.heatmap, other.heatmap)
         with pytest.raises(TargetError, match="target 'top2': give one target, not 2"):
             explainer.explain(x, "layer-cam", ["box 0", "top2", "box 1"])
-        with pytest.raises(NotPredictedError, match=r"box \d+: this image has \d+ of them"):
+        with pytest.raises(NotPredictedError, match=r"box \d+: this image has \d+, numbers 0"):
             explainer.explain_many(x, ["layer-cam"], ["top300"])
 
 
@@ -74,6 +75,28 @@ def test_top_with_a_label_of_that_name() -> None:
     assert len(read(["top4"], 1, space)) == 4
 
 
+@pytest.mark.parametrize("target", ["box 0:left", "box 0:width", "box 0:left vs box 1:left"])
+def test_a_side_is_no_class(made: Get, target: str) -> None:
+    """It was said to be class 18 of 18, with a probability of 139."""
+    own = made("yolov8")
+    said = answer(own.explainers[0], own.explainers[0].explain(own.images[:1], "layer-cam", target)).as_json()
+    assert (said["label"], said["probability"]) == ("box", None)
+    score = answer(own.explainers[0], own.explainers[0].explain(own.images[:1], "layer-cam", "box 0")).as_json()
+    assert score["label"] != "box"
+    assert score["probability"] == pytest.approx(score["detections"][0]["score"], abs=1e-5)
+
+
+def test_the_only_detection(made: Get) -> None:
+    own = made("yolov8")
+    only = DetectionLimits(own.explainers[0].explain(own.images[:1], "layer-cam").detections[0][0].score - 1e-4)
+    with (
+        Explainer(own.bundle, detections=only) as explainer,
+        pytest.raises(NotPredictedError, match=r"^box 1: this image has one, number 0$"),
+    ):
+        explainer.explain(own.images[:1], "layer-cam", "box 1")
+>>>>>>> 8268227 (Tell models apart in xai-monitor, and say of a side of a box that it is no class)
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -81,7 +104,7 @@ def test_top_with_a_label_of_that_name() -> None:
         pytest.param("top" + "9" * 5000, r"label 'top9{93}\.\.\.: this bundle .* is written 'box 0'", id="long number"),
         pytest.param("\u202e<b>" + "x" * 5000, r"label '\\u202e<b>x{87}\.\.\.: this bundle has no", id="long text"),
         ("top0", r"label 'top0': .* a detection is written 'box 0', .*'top3'"),
-        ("box 99", r"box 99: this image has \d+ of them, 0 to \d+"),
+        ("box 99", r"box 99: this image has \d+, numbers 0 to \d+"),
         ("@5000,5000,3,3", r"@ 5000,5000,3,3: no detection overlaps this box"),
         (
             Box(near=(1, 2, 0, 4)),

@@ -39,6 +39,7 @@ def write(
     corner: float = 0.0,
     constant: float = 0.0,
     turned: bool = False,
+    fields: dict[str, str] | None = None,
 ) -> Path:
     """Write records of undisturbed explanations, or of disturbed ones.
 
@@ -53,6 +54,7 @@ def write(
         corner: How hot the last corner is in every map.
         constant: The share of maps that are the same everywhere.
         turned: Maps upside down.
+        fields: Further fields of each record.
     """
     rng = np.random.default_rng(seed)
     with Recorder(folder) as recorder:
@@ -63,7 +65,7 @@ def write(
             own = bump(rng, index, width)
             own[6:, 9:] += corner
             own = np.ones((8, 12)) if rng.random() < constant else own[::-1] if turned else own
-            recorder.record(net, own, logits, "grad-cam")
+            recorder.record(net, own, logits, "grad-cam", fields=fields)
     return folder
 
 

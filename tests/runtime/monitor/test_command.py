@@ -55,6 +55,25 @@ def test_silent(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert page.count('<span class="chip good">silent</span>') == 3
 
 
+def test_records_of_several_models(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """xai-serve keeps the records of all its models together: they were judged as one, with alarms about the mixture."""
+    both, one = str(tmp_path / "both"), str(tmp_path / "one")
+    made.write(Path(both), 60, seed=4, fields={"model": "cats"})
+    made.write(Path(both), 60, seed=5, fields={"model": "dogs"}, corner=3.0)
+    made.write(Path(one), 60, seed=6, fields={"model": "cats"})
+    assert run(both) == 2
+    several = "holds records of cats, dogs; name one of these models (--model)"
+    assert capsys.readouterr().err == f"xai-monitor: error: {both}: {several}\n"
+    assert run(both, "--model", "cow") == 2
+    none = "holds no record of the model 'cow', but of cats, dogs"
+    assert capsys.readouterr().err == f"xai-monitor: error: {both}: {none}\n"
+    assert run(both, "--model", "cats") == 0, "the reference names no model"
+    assert capsys.readouterr().out.count(": silent\n") == 2
+    assert run(both, "--model", "dogs") == 1
+    assert main([both, "--model", "cats", "--reference", both, "--window", "30"]) == 0
+    assert run(one) == 0, "one model needs no name"
+
+
 def test_alarm(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("corner", "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "out.html")) == 1
     out = capsys.readouterr().out.splitlines()

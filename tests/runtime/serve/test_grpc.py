@@ -162,6 +162,17 @@ def tensor() -> Any:
     return made
 
 
+def test_two_contents(speak: Callable[..., Speaking]) -> None:
+    """Raw contents and others, of which one was taken without a word."""
+    request = pb.ModelInferRequest.FromString(message())
+    request.inputs[0].contents.fp32_contents.append(0.5)
+    with pytest.raises(grpc.RpcError) as error:
+        speak(requests=4).send(request.SerializeToString())
+    assert (error.value.code().name, error.value.details()) == (
+        "INVALID_ARGUMENT", "image: holds contents beside raw_input_contents; send one of them",
+    )  # fmt: skip
+
+
 def test_deadlines(speak: Callable[..., Speaking], monkeypatch: pytest.MonkeyPatch) -> None:
     """The shorter of the client's deadline and the parameter; nothing is sent late."""
     one = speak(requests=4)
