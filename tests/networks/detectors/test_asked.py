@@ -94,7 +94,6 @@ def test_the_only_detection(made: Get) -> None:
         pytest.raises(NotPredictedError, match=r"^box 1: this image has one, number 0$"),
     ):
         explainer.explain(own.images[:1], "layer-cam", "box 1")
->>>>>>> 8268227 (Tell models apart in xai-monitor, and say of a side of a box that it is no class)
 
 
 @pytest.mark.parametrize(
