@@ -88,9 +88,13 @@ def with_combine(pairs: Sequence[Named], combine: str, manifest: Manifest) -> li
 def default_method(manifest: Manifest) -> str:
     """The method that is taken if none is named.
 
-    ReciproCAM asks the tail once for each position of each layer, which a detector's fine layers have thousands of.
+    ReciproCAM asks the tail once for each position of each layer, which a detector's fine layers have thousands of. It follows
+    the logit of a row, which a detector that chooses its rows in each run does not have.
     """
-    return "layer-cam" if manifest.scores.rows is not None and "gradient" in manifest.graphs else "reciprocam"
+    rows = manifest.scores.rows
+    if rows is not None and "gradient" in manifest.graphs:
+        return "layer-cam"
+    return "rise" if rows is not None and (rows.chosen_inside or manifest.choices) else "reciprocam"
 
 
 def rows(pairs: Sequence[Named], manifest: Manifest) -> list[Named]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
+import torch.nn.functional as F
 from onnx import TensorProto
 from xai_exporters import Request, export
 from xai_exporters.errors import ExportError
 
 from xai_deploy import DetectionLimits, Explainer
+from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import NotApplicableError, TargetError
+from xai_deploy.images import encode_image
 from xai_deploy.methods.rise import Rise
+from xai_deploy.methods.sets import default_method
+from xai_deploy.records import records
 
 from . import nets
 from .conftest import ALL, Made
@@ -25,6 +32,8 @@ from .test_drise import detections, overlap
 LOWEST = 0.575
 """The threshold in the graph; noise does not reach 0.999, which `test_thresholds_hide_nothing` takes."""
 LIMITS = DetectionLimits(score=0.0)
+RESIZED = {"lists": "stretch", "table": "letterbox"}
+"""How photos are brought to the network's size in the bundle of each form."""
 
 
 def with_suppression(source: Path, form: str, lowest: float = LOWEST) -> onnx.ModelProto:
@@ -90,7 +99,9 @@ def inside(
     """Explainers of a form, one for each runtime."""
     folder = tmp_path_factory.mktemp(request.param)
     onnx.save(with_suppression(made("yolov8").source, request.param), folder / "net.onnx")
-    path = export(Request(folder / "net.onnx", output_path=folder / "net.xai", preprocess="none")).path
+    fields = {"resize": RESIZED[request.param]}
+    request_ = Request(folder / "net.onnx", output_path=folder / "net.xai", preprocess="unit", preprocess_fields=fields)
+    path = export(request_).path
     return tuple(Explainer(path, backend, detections=LIMITS) for backend in ("onnxruntime", "openvino"))
 
 
@@ -114,9 +125,55 @@ def test_what_is_found(inside: Any, made: Callable[[str], Made]) -> None:
             np.testing.assert_allclose([one.score for one in image], [share for _, share, _ in wanted], rtol=1e-4)
 
 
+def brought(pixels: Any, resize: str) -> tuple[Any, Any, Any]:
+    """The network's input [3,64,96] from pixels [h,w,3]; what corners lose, and are then divided by, to be the photo's."""
+    h, w = pixels.shape[:2]
+    there = np.array([nets.SIZE[0] / h, nets.SIZE[1] / w])
+    gain = there if resize == "stretch" else np.full(2, there.min())
+    size = [round(gain[0] * h), round(gain[1] * w)]
+    grown = F.interpolate(torch.from_numpy(pixels).double().permute(2, 0, 1)[None], size, mode="bilinear")[0] / 255
+    top, left = (round((whole - part) / 2 - 0.1) for whole, part in zip(nets.SIZE, size, strict=True))
+    x = torch.full((3, *nets.SIZE), 114 / 255, dtype=torch.float64)
+    x[:, top : top + size[0], left : left + size[1]] = grown
+    return x.numpy(), np.array([left, top] * 2), np.array([gain[1], gain[0]] * 2)
+
+
+def test_photos_of_other_shapes(inside: Any, made: Callable[[str], Made], tmp_path: Path) -> None:
+    """On the command line boxes are in the pixels of the photo, whatever its sides, in results and in records."""
+    bundle = inside[0].bundle
+    photos = []
+    for name, size in (("wide", (48, 90)), ("tall", (60, 40))):
+        photos.append(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+        (tmp_path / f"{name}.png").write_bytes(encode_image(photos[-1]))
+    options = [
+        "-m",
+        "rise:masks=2",
+        "--detect-score",
+        "0",
+        "-o",
+        str(tmp_path / "out"),
+        "--records",
+        str(tmp_path / "r"),
+    ]
+    assert explain([str(bundle.path), str(tmp_path / "wide.png"), str(tmp_path / "tall.png"), *options]) == 0
+    seen = json.loads((tmp_path / "out" / "results.json").read_text())["images"]
+    kept = [record for _, record in records(tmp_path / "r")]
+    for pixels, image, record in zip(photos, seen, kept, strict=True):
+        x, offset, scale = brought(pixels, str(bundle.manifest.input.preprocess.resize))
+        box, score, index = live(made("yolov8"), x)[0]
+        first = image["prediction"][0]
+        assert first["class"] == index
+        np.testing.assert_allclose(first["score"], score, atol=2e-3)
+        np.testing.assert_allclose(first["box"], (np.asarray(box) - offset) / scale, atol=0.5)
+        assert record.prediction[0].box == pytest.approx(first["box"], abs=1e-3)
+    assert (
+        default_method(bundle.manifest) == "rise"
+    )  # Recipro-CAM, which other bundles without gradients take, is refused
+
+
 def test_rise(inside: Any, made: Callable[[str], Made]) -> None:
     """D-RISE: a row states one class, so the best overlap with a detection of this class."""
-    own, masks = made("yolov8"), 24
+    own, masks = made("yolov8"), 12
     x = 20 * own.images[1]  # so that boxes depend on the masks
     rng = np.random.default_rng(Rise().seed)
     drawn = np.stack([Rise()._mask(rng, *nets.SIZE) for _ in range(masks)])
