@@ -27,6 +27,7 @@ from ..explainer import Explainer
 from ..images.read import InMemory
 from ..targets import Box, Contrast, Like, Not, Region, read
 from ..targets.one_class import written_class
+from ..targets.places import as_mask
 from .limits import Limits
 from .pictures import decoded, from_base64
 
@@ -64,7 +65,7 @@ class Targets:
         if isinstance(written, Mapping) and depth < 4:
             return self._from_object(written, depth + 1)
         if isinstance(written, list):
-            return _floats(written)
+            return _floats(written, "a target's list holds numbers, one for each class")
         if isinstance(written, str):
             return written_class(written, self._space)
         if written is None or (isinstance(written, int) and not isinstance(written, bool)):
@@ -89,15 +90,18 @@ class Targets:
             raise TargetError(f"the class of a {of} is an index or a label, not {json.dumps(index)[:60]}")
         if box:
             near = written.get("near")
-            corner = None if near is None else tuple(_floats(near).tolist() if isinstance(near, list) else ())
+            needed = "near is a list of numbers: x, y, width, height"
+            given = _floats(near, needed).tolist() if isinstance(near, list) else ()
+            corner = None if near is None else tuple(given)
             return Box(index, written.get("number", 0), corner, written.get("part", "score"))
         return Region(index, self._place(written["where"])) if "where" in written else index
 
     def _place(self, where: Any) -> Any:
         if isinstance(where, Mapping):
-            return images.read_image(InMemory(_bytes(where, "the mask"), "the mask"), self._limits.pixels)[:, :, 0] > 0
+            file = InMemory(_bytes(where, "the mask"), "the mask")
+            return as_mask(images.read_image(file, self._limits.pixels), "the mask")
         if isinstance(where, list) and where:
-            numbers = _floats(where, rank=None)
+            numbers = _floats(where, "a region's list holds numbers: x, y, width, height, or corners", rank=None)
             return numbers.tolist()
         if isinstance(where, str):
             return where
@@ -106,7 +110,7 @@ class Targets:
     def _vector(self, like: Any) -> np.ndarray[Any, Any]:
         """The embedding of a reference, computed once."""
         if isinstance(like, list):
-            return _floats(like)
+            return _floats(like, "a reference's list holds numbers, those of an embedding")
         if not isinstance(like, Mapping):
             raise TargetError('a reference is {"b64": an image file} or a list of numbers')
         embed = self._space.embed
@@ -123,11 +127,11 @@ def _bytes(written: Mapping[str, Any], name: str) -> bytes:
     return from_base64(written["b64"], name)
 
 
-def _floats(written: list[Any], rank: int | None = 1) -> np.ndarray[Any, Any]:
+def _floats(written: list[Any], needed: str, rank: int | None = 1) -> np.ndarray[Any, Any]:
     try:
         numbers = np.array(written)
     except (ValueError, OverflowError):
         numbers = np.array("?")
     if numbers.dtype.kind not in "uif" or numbers.size == 0 or (rank is not None and numbers.ndim != rank):
-        raise TargetError("a target's list holds numbers, one for each class")
+        raise TargetError(needed)
     return numbers.astype(np.float64)

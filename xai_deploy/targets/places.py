@@ -91,7 +91,7 @@ class Place:
         if isinstance(written, Place):
             return written
         if isinstance(written, np.ndarray):
-            return cls(_ARRAY, _as_mask(written, "the mask"))
+            return cls(_ARRAY, as_mask(written, "the mask"))
         if isinstance(written, os.PathLike):
             written = os.fspath(written)
         if isinstance(written, str):
@@ -222,8 +222,8 @@ def _from_text(text: str, refuse_file: Callable[[object], None]) -> Place:
         )
     refuse_file(text)
     if is_npy(Path(text)):
-        return Place(Path(text).name, _as_mask(read_image_array(Path(text), MAX_PIXELS), text, colors=False))
-    return Place(Path(text).name, _as_mask(read_image(text), text))
+        return Place(Path(text).name, as_mask(read_image_array(Path(text), MAX_PIXELS), text, colors=False))
+    return Place(Path(text).name, as_mask(read_image(text), text))
 
 
 def _numbers(written: Sequence[object]) -> NDArray[np.float64]:
@@ -248,7 +248,7 @@ def _polygon(points: list[tuple[float, float]]) -> Place:
     return Place(said, None, tuple(points))
 
 
-def _as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDArray[np.bool_]:
+def as_mask(values: NDArray[np.generic], name: str, colors: bool = True) -> NDArray[np.bool_]:
     """The region of a picture with two values, the lower of which is outside.
 
     Args:

@@ -132,6 +132,7 @@ def test_no_file_is_read(serve: Serve, name: str, target: Any) -> None:
         ("dense", {"class": 1, "where": {"b64": "?"}}, "the mask: is no base64"),
         ("dense", {"class": 1, "where": {"b64": ""}}, "the mask"),
         ("dense", {"class": 1, "where": {"a": 1}}, "the mask is"),
+        ("dense", {"class": 1, "where": ["a", 1, 2, 3]}, "a region's list holds numbers"),
         ("dense", {"class": 1, "where": []}, "a region is"),
         ("dense", {"class": 1, "where": [1, 2]}, "a region is"),
         ("dense", {"class": 1, "where": [900, 900, 5, 5]}, "lies outside the image"),
@@ -142,6 +143,7 @@ def test_no_file_is_read(serve: Serve, name: str, target: Any) -> None:
         ),
         ("dense", {"class": [1], "where": "all"}, "the class of a region is an index or a label"),
         ("embedding", {"like": 3}, "a reference is"),
+        ("embedding", {"like": ["a"] * 6}, "a reference's list holds numbers"),
         ("embedding", {"like": [1, 2]}, "an embedding of this network is floats"),
         ("embedding", {"like": {"b64": "aGVsbG8="}}, "the reference: not a PNG"),
         ("numbers", {"like": {"b64": "aGVsbG8="}}, "no embedding of length 1"),
@@ -151,3 +153,21 @@ def test_no_file_is_read(serve: Serve, name: str, target: Any) -> None:
 def test_refused(serve: Serve, name: str, target: Any, line: str) -> None:
     running = serve(name)
     assert line in running.refused(400, {"instances": [b64("photos/0.png")], "parameters": {"target": target}})
+
+
+@pytest.mark.parametrize(
+    ("pixels", "line"),
+    [
+        ((0, 7, 255), "the mask: a mask has two values, 0 outside and another inside; this one has 0, 7, 255"),
+        ((0, 0, 0), "the mask: the mask is empty"),
+        (None, "the mask: a mask is black and white, and this picture has colours"),
+    ],
+)
+def test_a_picture_that_is_no_mask(serve: Serve, tmp_path: Path, pixels: tuple[int, ...] | None, line: str) -> None:
+    """The lines of the command line: whatever was not black counted as inside."""
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    picture[:3] = np.eye(3)[:, None] * 255 if pixels is None else np.array(pixels)[:, None, None]
+    write_image(tmp_path / "mask.png", picture)
+    target = {"class": 1, "where": b64(tmp_path / "mask.png")}
+    body = {"instances": [b64("photos/0.png")], "parameters": {"target": target}}
+    assert line in serve("dense").refused(400, body)
