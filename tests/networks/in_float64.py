@@ -30,12 +30,12 @@ class Float64:
         pass
 
     def open(self, model: bytes) -> Exact:
-        return Exact(ReferenceEvaluator(to_float64(onnx.load_model_from_string(model)), new_ops=REFERENCES))
+        return Exact(ReferenceEvaluator(to_float64(_with_quantisers(model)), new_ops=REFERENCES))
 
 
 @backends.register(DEFINED)
 class Defined:
-    """Every operator in its own types, as ONNX defines it. Quantisers are those of opset 19, its first; they mean the same."""
+    """Every operator in its own types, as ONNX defines it."""
 
     name = DEFINED
     version = onnx.__version__
@@ -44,10 +44,7 @@ class Defined:
         pass
 
     def open(self, model: bytes) -> Exact:
-        proto = onnx.load_model_from_string(model)
-        for imported in proto.opset_import:
-            imported.version = max(imported.version, 19) if not imported.domain else imported.version
-        return Exact(ReferenceEvaluator(proto, new_ops=REFERENCES), wide=False)
+        return Exact(ReferenceEvaluator(_with_quantisers(model), new_ops=REFERENCES), wide=False)
 
 
 @backends.register(MOVED)
@@ -58,6 +55,14 @@ class Moved(Defined):
 
     def open(self, model: bytes) -> Exact:
         return super().open(with_moved_scales(model, 0))
+
+
+def _with_quantisers(model: bytes) -> onnx.ModelProto:
+    """The graph at opset 19 at least, from which on the evaluator has quantisers; they mean the same."""
+    proto = onnx.load_model_from_string(model)
+    for imported in proto.opset_import:
+        imported.version = max(imported.version, 19) if not imported.domain else imported.version
+    return proto
 
 
 class Exact:
