@@ -28,7 +28,7 @@ class Export:
         dropped_outputs: Outputs that are left out because they are not one result per image.
         size: The size of the bundle's files, in bytes.
         seconds: How long it took.
-        notes: Lines that say what the network was taken for, and where its preprocessing comes from.
+        notes: Lines that say what the network was taken for, where its preprocessing comes from, and which runtime can't run what.
         beside: The page and the server's repository.
         randomised: The exports of the bundles with random weights, whose source is the randomised network.
     """

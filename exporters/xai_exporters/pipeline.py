@@ -232,7 +232,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: Clean
     started = time.perf_counter()
     network, clean_graph = plan.network, plan.material.clean
     draft = stage.draft(path)
-    manifest, dead = _build(plan, draft, say)
+    manifest, dead, unverified = _build(plan, draft, say)
     if plan.request.require_sanity is not None and untouched is not None:
         say("comparing maps with those of random weights")
 
@@ -257,7 +257,7 @@ def _export_one(plan: Plan, path: Path, stage: Stage, say: Say, untouched: Clean
         plan.choice.dropped,
         size=sum(record.size for record in bundle.manifest.files.values()),
         seconds=time.perf_counter() - started,
-        notes=plan.notes,
+        notes=(*plan.notes, *unverified),
         beside=beside,
         one_because=clean_graph.reason,
         framework=network.framework,
@@ -313,11 +313,11 @@ def _plan(
     return Plan(request, roles, network, choice, material, random, labels, notes)
 
 
-def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, str]]:
+def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, str], tuple[str, ...]]:
     """Derive the graphs, write and describe them, and leave out those that a runtime computes wrongly.
 
     Returns:
-        The manifest without its files, and why graphs gave only zeros, by role.
+        The manifest without its files; why graphs gave only zeros, by role; and what a runtime does not run, in sentences.
 
     Raises:
         RuleError, VerificationError: A graph that was asked for can't be made, or can't be used.
@@ -370,7 +370,7 @@ def _build(plan: Plan, draft: Draft, say: Say) -> tuple[Manifest, Mapping[str, s
     if rounding:
         manifest = replace(manifest, extensions=manifest.extensions | {ROUNDING: rounding_said(rounding)})
     _further_files(plan, manifest, draft)
-    return manifest, dead
+    return manifest, dead, checked.unverified
 
 
 def _further_files(plan: Plan, manifest: Manifest, draft: Draft) -> None:

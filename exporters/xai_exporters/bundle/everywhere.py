@@ -48,10 +48,12 @@ class Checked:
     Attributes:
         wrong: Role -> which runtime computes it wrongly, and by how much.
         rounding: Role or `PRODUCTS` -> the share of its largest value that rounding decides, if it is `TOLD` or more.
+        unverified: Sentences: which runtime can't open or run which graphs.
     """
 
     wrong: Mapping[str, str]
     rounding: Mapping[str, float]
+    unverified: tuple[str, ...] = ()
 
 
 def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image: NDArray[Any]) -> Checked:
@@ -63,12 +65,13 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         image: The input, [n, ...].
 
     Returns:
-        Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is logged, not wrong.
+        Which graphs are wrong, and what rounding decides. A graph that a runtime can't open or run is told, not wrong.
 
     Raises:
         VerificationError: A runtime computes head and tail differently from ONNX Runtime without optimisations.
     """
     wrong: dict[str, str] = {}
+    unverified: list[str] = []
     rounding = Rounding(manifest)
     first: NDArray[Any] | None = None
     chosen: Arrays = {}
@@ -76,7 +79,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         try:
             between, tail = _head_and_tail(opened, contents, manifest, image, chosen)
         except GraphError as error:
-            log.warning("not verified on %s: %s", runtime, error)
+            unverified.append(f"Nothing is verified on {runtime}, which may not run this bundle: {error}")
             continue
         if first is None:
             first, reference = tail[LOGITS], runtime
@@ -100,13 +103,13 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             try:
                 results, how = _examine(opened, contents[graph.file], role, given, tail, manifest)
             except GraphError as error:
-                log.warning("%s is not verified on %s: %s", role, runtime, error)
+                unverified.append(f"The {role} graph is not verified on {runtime}, which may not run it: {error}")
                 continue
             if how is not None:
                 wrong.setdefault(role, f"{runtime} computes it wrongly: {how}")
             elif role not in wrong:
                 rounding.add(role, results, given, partial(exactly, contents[graph.file], role))
-    return Checked(wrong, rounding.shares())
+    return Checked(wrong, rounding.shares(), tuple(unverified))
 
 
 def _compare_scores(

@@ -14,6 +14,8 @@ from ..request import Request
 from . import TrainedNetwork
 
 _OTHER_FLOATS = (onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+_OF_ANOTHER_TYPE = ("CastLike", "DequantizeLinear", "QuantizeLinear", "Shape", "Size")
+"""Operators whose result may have another type than their first input, beside Cast and those that give truth values or places."""
 
 
 def look(network: TrainedNetwork, request: Request) -> None:
@@ -103,10 +105,23 @@ def _check_types(graph: onnx.GraphProto, image: str, scores: str) -> None:
 
 def _check_weights(model: onnx.ModelProto) -> None:
     """Refuse convolutions in double or bfloat16, which no runtime here computes. Small constants of these types do no harm."""
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) > 2 and tensor.data_type in _OTHER_FLOATS:
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-            raise GraphError(
-                f"the network computes in {kind} (the weight {tensor.name!r}), in which runtimes have no convolutions; export it "
-                "in float32 or float16"
-            )
+    kinds = {t.name: t.data_type for t in model.graph.initializer if len(t.dims) > 2}
+    for name, kind in kinds.items():
+        _refuse_other(kind, f"the weight {name!r}")
+    # PyTorch's exporter merges BatchNorm into a convolution of bfloat16 with weights of float32: its input alone tells
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    for node in model.graph.node:
+        kind = kinds.get(node.input[0], 0) if node.input else 0
+        if node.op_type == "Conv":
+            _refuse_other(kind, f"the convolution {node.name!r}")
+        cast = next((a.i for a in node.attribute if node.op_type == "Cast" and a.name == "to"), kind)
+        if node.op_type not in _OF_ANOTHER_TYPE:
+            kinds.update(dict.fromkeys(node.output, cast))
+
+
+def _refuse_other(kind: int, where: str) -> None:
+    if kind in _OTHER_FLOATS:
+        raise GraphError(
+            f"the network computes in {onnx.TensorProto.DataType.Name(kind)} ({where}), in which runtimes have no "
+            "convolutions; export it in float32 or float16"
+        )

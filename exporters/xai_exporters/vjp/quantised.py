@@ -19,7 +19,7 @@ import onnx_ir as ir
 from ..backward.rules import Step, floats_of
 from ..graph.emit import Emitter, Ops
 from ..graph.measure import Measured
-from ..graph.reading import constant_of
+from ..graph.reading import attribute, constant_of
 from .quantization import codes_of, codes_type, limits_of, scale_of, zero_of
 
 _FLOAT = int(ir.DataType.FLOAT)
@@ -29,7 +29,8 @@ _CODES = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.I
 def to_floats(graph: ir.Graph, shapes: Measured) -> None:
     """Replace the QuantizeLinear and DequantizeLinear of activations; those of weights and of integer inputs stay.
 
-    Operators between the two (Transpose, MaxPool, Concat ... of codes) stay as well, and compute with floats.
+    Operators between the two (Transpose, MaxPool, Concat ... of codes) stay as well, and compute with floats; Resize between codes
+    gives codes, as on integers.
 
     Args:
         graph: Its first nodes are the forward graph, in order. It is changed in place, and must be sorted afterwards.
@@ -84,8 +85,24 @@ def _pass_on(op: Ops, node: ir.Node, codes: dict[ir.Value, ir.DataType]) -> None
             node.replace_input_with(i, op.Cast(x, to=_FLOAT))
     for y in node.outputs:
         if y.dtype in _CODES:
-            codes[y] = y.dtype
+            codes[y] = kind = y.dtype
             y.type = ir.TensorType(ir.DataType.FLOAT)
+            if node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest":
+                codes[_truncated(op, y)] = kind
+
+
+def _truncated(op: Ops, y: ir.Value) -> ir.Value:
+    """A mean of codes as ONNX gives it: a code, the next one towards 0. It takes over the name and the readers."""
+    whole = op.Cast(y, to=int(ir.DataType.INT32))
+    new = op.Cast(whole, to=_FLOAT)
+    new.shape, new.type = y.shape, ir.TensorType(ir.DataType.FLOAT)
+    name, y.name = y.name, f"{y.name}/means"
+    new.name = name
+    own = whole.producer()
+    y.replace_all_uses_with(new, replace_graph_outputs=True)
+    assert own is not None
+    own.replace_input_with(0, y)
+    return new
 
 
 def end_in_codes(emit: Emitter, position: int, kind: ir.DataType) -> None:

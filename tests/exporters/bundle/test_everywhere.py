@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from xai_exporters.bundle import everywhere
-from xai_exporters.errors import VerificationError
+from xai_exporters.errors import GraphError, VerificationError
 
 from tests.support.compiled_once import compile_once
 from xai_deploy import Explainer
@@ -70,6 +71,26 @@ def test_head_and_tail_wrong_on_one_runtime(tmp_path: Path, monkeypatch: pytest.
     lying(monkeypatch, "the tail", "logits")
     with pytest.raises(VerificationError, match=r"OpenVINO 20.* computes head and tail differently from ONNX Runtime"):
         export_onnx(tmp_path, o.classifier())
+
+
+@pytest.mark.parametrize(
+    ("what", "told"), [("the tail", "Nothing is"), ("the gradient graph", "The gradient graph is not")]
+)
+def test_what_a_runtime_does_not_open_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, told: str
+) -> None:
+    honest = everywhere._openvino
+
+    def opened(model: bytes, about: str) -> Any:
+        if about == what:
+            raise GraphError(f"OpenVINO can't open {what}: END")
+        return honest(model, about)
+
+    monkeypatch.setattr(everywhere, "_openvino", opened)
+    [note] = [note for note in export_onnx(tmp_path, o.classifier()).notes if "verified" in note]
+    assert re.fullmatch(
+        rf"{told} verified on OpenVINO 20\S+, which may not run .*: OpenVINO can't open {what}: END", note
+    )
 
 
 def test_rounding_that_decides_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

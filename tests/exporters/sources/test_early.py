@@ -51,6 +51,13 @@ def other_floats(kind: int) -> Callable[[], onnx.ModelProto]:
     return make
 
 
+def merged() -> onnx.ModelProto:
+    """As PyTorch's exporter merges BatchNorm into a convolution of bfloat16: an image of bfloat16, weights of float32."""
+    model = o.classifier()
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    return model
+
+
 def experimental() -> onnx.ModelProto:
     b = o.Build(6)
     scaled = b("GivenTensorFill", "image", name="scale")
@@ -70,6 +77,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         r"computes in DOUBLE \(the weight 'w0'\).* export it in float32",
     ),
     "bfloat16": (other_floats(onnx.TensorProto.BFLOAT16), r"computes in BFLOAT16 \(the weight 'w0'\)"),
+    "bfloat16-merged": (merged, r"computes in BFLOAT16 \(the convolution '.+'\).* export it in float32 or float16"),
     "outputs": (two_outputs, "several outputs; choose one with --output: scores, others"),
     "sequence": (sequence, "the output 'scores' is no tensor but a sequence; export scores as one tensor"),
     "texts": (texts, "the input 'image' holds texts"),

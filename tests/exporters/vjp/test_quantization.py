@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import helper
+from xai_exporters.graph.writing import make_model, to_bytes
+from xai_exporters.vjp.graph import gradient_graph
 
 from .harness import RUNTIMES, Array, f32, gradient_model, graph_model, torch_gradient
 
@@ -93,3 +96,31 @@ def test_the_last_code_does_not_saturate(code: int, inside: bool) -> None:
     for name, make in RUNTIMES.items():
         got = make(model, "dx")({"x": f32([code / 2]), "dy": f32([1])})
         assert got.item() == (code if inside else 0), name
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_resize_between_codes_gives_codes(kind: Any) -> None:
+    """On integers ONNX casts the mean of codes, towards 0; a graph of floats has to, too. Nearest copies codes."""
+    scale, zero = f32(0.5)[0], np.array(7, kind)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["activation", "s", "z"], ["q"]),
+        helper.make_node("Resize", ["q", "", "", "sizes"], ["r"], mode="linear"),
+        helper.make_node("DequantizeLinear", ["r", "s", "z"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+    ]
+    constants = {"s": scale, "z": zero, "sizes": np.array([3, 1, 3, 9]), "w": np.eye(27, dtype=np.float32)}
+    forward = graph_model(nodes, {"activation": [3, 1, 3, 5]}, constants, output="logits")
+    forward.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [3, 27]))
+    graph = to_bytes(make_model(gradient_graph(ir.from_proto(forward).graph, 27)))
+    x = np.random.default_rng(0).integers(-60, 60, (3, 1, 3, 5)).astype(np.float32) / 2
+    codes = torch.from_numpy(x.astype(np.float64) * 2 + 7)
+    codes = codes.clamp(int(LIMITS[kind].min), int(LIMITS[kind].max))
+    means = torch.nn.functional.interpolate(codes, (3, 9), mode="bilinear", align_corners=False)
+    clear = ((means - means.round()).abs() > 1e-3).numpy().reshape(3, 27)  # float32 may put a whole mean below itself
+    assert clear.mean() > 0.3
+    wanted = ((means.trunc().numpy() - 7) * 0.5).reshape(3, 27)
+    feeds = {"activation": x, "target": np.zeros(3, np.int64), "seed": np.zeros((3, 27), np.float32)}
+    for name, make in RUNTIMES.items():
+        got = make(onnx.load_model_from_string(graph), "logits")(feeds)
+        np.testing.assert_allclose(got[clear], wanted[clear], atol=1e-5, err_msg=name)
