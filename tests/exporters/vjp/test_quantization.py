@@ -101,7 +101,7 @@ def test_the_last_code_does_not_saturate(code: int, inside: bool) -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_resize_between_codes_gives_codes(kind: Any) -> None:
     """On integers ONNX casts the mean of codes, towards 0; a graph of floats has to, too. Nearest copies codes."""
-    scale, zero = f32(0.5)[0], np.array(7, kind)
+    scale, zero = np.asarray(f32(0.5)[0]), np.array(7, kind)
     nodes = [
         helper.make_node("QuantizeLinear", ["activation", "s", "z"], ["q"]),
         helper.make_node("Resize", ["q", "", "", "sizes"], ["r"], mode="linear"),
@@ -109,7 +109,12 @@ def test_resize_between_codes_gives_codes(kind: Any) -> None:
         helper.make_node("Flatten", ["d"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w"], ["logits"]),
     ]
-    constants = {"s": scale, "z": zero, "sizes": np.array([3, 1, 3, 9]), "w": np.eye(27, dtype=np.float32)}
+    constants: dict[str, Array] = {
+        "s": scale,
+        "z": zero,
+        "sizes": np.array([3, 1, 3, 9]),
+        "w": np.eye(27, dtype=np.float32),
+    }
     forward = graph_model(nodes, {"activation": [3, 1, 3, 5]}, constants, output="logits")
     forward.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [3, 27]))
     graph = to_bytes(make_model(gradient_graph(ir.from_proto(forward).graph, 27)))
