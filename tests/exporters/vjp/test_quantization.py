@@ -125,7 +125,7 @@ def test_resize_between_codes_gives_codes(kind: Any) -> None:
     clear = ((means - means.round()).abs() > 1e-3).numpy().reshape(3, 27)  # float32 may put a whole mean below itself
     assert clear.mean() > 0.3
     wanted = ((means.trunc().numpy() - 7) * 0.5).reshape(3, 27)
-    feeds = {"activation": x, "target": np.zeros(3, np.int64), "seed": np.zeros((3, 27), np.float32)}
+    feeds: dict[str, Array] = {"activation": x, "target": np.zeros(3, np.int64), "seed": np.zeros((3, 27), np.float32)}
     for name, make in RUNTIMES.items():
         got = make(onnx.load_model_from_string(graph), "logits")(feeds)
         np.testing.assert_allclose(got[clear], wanted[clear], atol=1e-5, err_msg=name)
