@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -53,7 +54,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         if external.uses_external_data(tensor):
             data = _require_beside(tensor, folder, file.path)
             files[data] = data.stat().st_size
-            taken += _length(tensor, files[data])
+            taken += _length(tensor, files[data], file.path)
     size += sum(files.values())
     if taken > constants_limit(size):
         raise SourceError(
@@ -140,6 +141,8 @@ def _is_text(graph: onnx.GraphProto) -> bool:
 def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path:
     """The file of external data: a plain file in the model's own folder or below; anything else is refused."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    if "\0" in location:
+        raise SourceError(f"{model}: damaged; the name of the data file of tensor {tensor.name!r} holds a zero byte")
     path = folder / location
     # `resolve` also follows links among the folders on the way
     outside = os.path.isabs(location) or folder not in path.resolve().parents
@@ -152,7 +155,18 @@ def _require_beside(tensor: onnx.TensorProto, folder: Path, model: Path) -> Path
     return path
 
 
-def _length(tensor: onnx.TensorProto, size: int) -> int:
-    """The number of bytes that a tensor reads from a data file of `size` bytes; all if the tensor does not say."""
-    given = next((entry.value for entry in tensor.external_data if entry.key == "length"), "")
-    return min(int(given), size) if given.isdecimal() else size
+def _length(tensor: onnx.TensorProto, size: int, model: Path) -> int:
+    """The number of bytes that a tensor reads from a data file of `size` bytes; no more than its shape needs."""
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    given, offset = told.get("length", ""), told.get("offset", "")
+    rest = max(size - (int(offset) if offset.isdecimal() else 0), 0)
+    taken = min(int(given), size) if given.isdecimal() else rest
+    try:
+        entry = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        return taken  # no type of ONNX's: `check_model` says so
+    if taken > (needed := math.prod(tensor.dims) * entry):
+        raise SourceError(
+            f"{model}: tensor {tensor.name!r} would read {taken} bytes of its data file, and its shape needs {needed}; refused"
+        )
+    return taken

@@ -180,6 +180,28 @@ def test_external_data_outside_is_refused(tmp_path: Path, where: str) -> None:
     assert not (tmp_path / "net.xai").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("length", str(1 << 40), r"would read \d+ bytes of its data file, and its shape needs \d+; refused"),
+        ("location", "a\0b", "the name of the data file of tensor .* holds a zero byte"),
+    ],
+)
+def test_external_data_larger_than_its_tensor_or_badly_named(tmp_path: Path, key: str, value: str, told: str) -> None:
+    with_data(tmp_path)
+    model = onnx.load(tmp_path / "net.onnx", load_external_data=False)
+    tensor = next(t for t in model.graph.initializer if t.external_data)
+    entries = {entry.key: entry.value for entry in tensor.external_data} | {key: value}
+    del tensor.external_data[:]
+    for name, text in entries.items():
+        tensor.external_data.add(key=name, value=text)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    os.truncate(tmp_path / "weights.bin", 1 << 36)  # sparse: it takes no room on the disk
+    with pytest.raises(SourceError, match=told):
+        export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
+    assert not (tmp_path / "net.xai").exists()
+
+
 def test_external_data_missing_or_short(tmp_path: Path) -> None:
     with_data(tmp_path)
     os.truncate(tmp_path / "weights.bin", 10)
