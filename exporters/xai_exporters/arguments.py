@@ -110,7 +110,12 @@ def _add_preprocessing(group: argparse._ArgumentGroup) -> None:
     """An option for each field of the preprocessing that users state."""
     hints = typing.get_type_hints(Preprocess)
     add = group.add_argument
-    add("--resize", type=resize, metavar="PIXELS|stretch", help="shorter side before the centre crop, or stretch")
+    add(
+        "--resize",
+        type=resize,
+        metavar="PIXELS|stretch|letterbox",
+        help="shorter side before the centre crop, or the whole image: stretched, or with borders",
+    )
     add("--interpolation", choices=typing.get_args(hints["interpolation"]))
     add(
         "--antialias",

@@ -307,8 +307,10 @@ def _plan(
         cut, *further = plan_cuts(graph, layers, choice.logits, graph.graph.outputs)
         parts = split(graph, cut, choice.logits, further)
     material = Material(graph, cut, choice.logits, parts, image, request.keep_batchnorm, tuple(further), beside)
-    labels, line = class_names(request, network, choice.logits.classes, choice.logits.scores.rows)
-    how = note(network.preprocess, request.preprocess, request.preprocess_fields, (image.height, image.width))
+    rows = choice.logits.scores.rows
+    labels, line = class_names(request, network, choice.logits.classes, rows)
+    size = image.height, image.width
+    how = note(network.preprocess, request.preprocess, request.preprocess_fields, size, rows is not None)
     notes = (*network.notes, *(said for said in (line, how) if said is not None))
     return Plan(request, roles, network, choice, material, random, labels, notes)
 

@@ -39,7 +39,11 @@ class Stated:
 
 
 def note(
-    stated: Stated | str | None, preset: str | None, fields: Mapping[str, Any], shape: tuple[int, int]
+    stated: Stated | str | None,
+    preset: str | None,
+    fields: Mapping[str, Any],
+    shape: tuple[int, int],
+    boxes: bool = False,
 ) -> str | None:
     """The line that tells people where the preprocessing comes from; None if the source states none or the user gives a preset.
 
@@ -48,6 +52,7 @@ def note(
         preset: The user's preset.
         fields: The user's own fields; they replace those stated.
         shape: (height, width) of the input.
+        boxes: Whether the network is a detector.
     """
     if not isinstance(stated, Stated) or preset not in (None, "assume"):
         return None
@@ -56,4 +61,6 @@ def note(
     if stated.size not in (None, shape):
         assert stated.size is not None
         line += f", which takes {stated.size[0]} x {stated.size[1]}, scaled to this input"
+    if boxes and isinstance(stated.fields["resize"], int) and "resize" not in fields:
+        line += ", which crops photos: this detector finds nothing outside the crop; --resize letterbox takes in the whole photo"
     return f"{line}{'; ' + stated.ask if stated.ask and not fields else ''}."

@@ -236,6 +236,23 @@ def test_commands(made: Get, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "none").exists()
 
 
+def test_a_detector_whose_file_says_that_it_classifies(tmp_path: Path) -> None:
+    """Its photos are cropped, as the file says; the export says what that means, unless the resize is given."""
+    model = detector()
+    next(one for one in model.metadata_props if one.key == "task").value = "classify"
+    onnx.save(model, tmp_path / "net.onnx")
+
+    def said(name: str, **fields: object) -> str:
+        done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / name, preprocess_fields=fields))
+        return next(note for note in done.notes if note.startswith("Preprocessing is that of"))
+
+    assert said("a.xai").endswith(
+        "(Ultralytics, classify), which crops photos: this detector finds nothing outside the crop; "
+        "--resize letterbox takes in the whole photo."
+    )
+    assert said("b.xai", resize="letterbox").endswith("(Ultralytics, classify) but for resize.")
+
+
 def test_long_names_in_messages_and_titles() -> None:
     """A name of thousands of characters is cut where a person reads it; the text that a target is asked by is not."""
     names = ("<b>" + "x" * 5000, "car")
