@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .limits import SLOW
 
 _LARGEST_HEAD = 65536  # bytes
+_TOO_LARGE = f"The head of the request is larger than {_LARGEST_HEAD} bytes."
 
 
 class Protocol(HttpToolsProtocol):
@@ -17,7 +18,7 @@ class Protocol(HttpToolsProtocol):
     Clients that close their half of the connection behind the request get their answer, too.
     """
 
-    _head, _head_due = 0, True
+    _head, _fields, _head_due = 0, 0, True
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
@@ -32,9 +33,26 @@ class Protocol(HttpToolsProtocol):
         self._head += len(data)
         super().data_received(data)
         if self._head_due and self._head > _LARGEST_HEAD and not self.transport.is_closing():
-            self.send_400_response(f"The head of the request is larger than {_LARGEST_HEAD} bytes.")
+            self.send_400_response(_TOO_LARGE)
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        super().on_header(name, value)
+
+    def _count(self, more: int) -> None:
+        self._fields += more
+        if self._fields > _LARGEST_HEAD:  # it came in one read, or behind a body in parts
+            raise ValueError("too large")  # an error of the parser's, which uvicorn answers
+
+    def send_400_response(self, message: str) -> None:
+        super().send_400_response(_TOO_LARGE if self._fields > _LARGEST_HEAD else message)
 
     def on_message_begin(self) -> None:
+        self._fields = 0
         self._await_head()
         super().on_message_begin()
 

@@ -402,12 +402,25 @@ def test_sigterm_while_it_warms_up(
     assert (line, runs) == ("xai-serve: warning: stopped before all bundles were open", 1)
 
 
-def test_garbage_has_our_prefix(program: Program) -> None:
-    """uvicorn's own loggers have no handler: its line came bare."""
+def test_garbage(program: Program) -> None:
+    """uvicorn's own loggers have no handler: its line came bare. A head that comes in one read was not bounded."""
     for _ in range(2):
         with socket.create_connection(("127.0.0.1", program.port), timeout=10) as strange:
             strange.sendall(b"\x16\x03\x01\r\n\r\n")
             assert strange.recv(100).startswith(b"HTTP/1.1 400 ")
+    start, end = b"POST /v1/models/net:predict HTTP/1.1\r\nhost: x\r\n", b"\r\n\r\n"
+    parts = b"transfer-encoding: chunked\r\n\r\n" + f"{len(BODY):x}\r\n{BODY}\r\n0\r\n".encode()
+    for whole, status in (
+        (start + b"x: " + b"y" * 60_000 + end, 400),  # read, and its body is missing
+        (start + b"x: " + b"y" * 70_000 + end, 0),
+        (start + b"x: y\r\n" * 14_000 + end, 0),
+        (b"GET /?" + b"y" * 70_000 + b" HTTP/1.1\r\nhost: x" + end, 0),
+        (start + parts + b"x: " + b"y" * 70_000 + end, 0),  # behind the body
+    ):
+        with socket.create_connection(("127.0.0.1", program.port), timeout=10) as strange:
+            strange.sendall(whole)
+            said = strange.recv(2000)
+            assert (b"larger than 65536 bytes" in said) == (status == 0), said
     assert program.stop() == "xai-serve: warning: Invalid HTTP request received.\n"
 
 
