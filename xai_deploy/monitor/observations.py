@@ -63,6 +63,11 @@ class Observed:
         return len(self.time)
 
     @property
+    def names_classes(self) -> bool:
+        """Whether a class is predicted in any."""
+        return bool((self.predicted != UNKNOWN).any())
+
+    @property
     def constant(self) -> NDArray[np.bool_]:
         """[n] the map is the same everywhere."""
         own: NDArray[np.bool_] = np.isnan(self.entropy)
@@ -216,7 +221,7 @@ def of_files(
         Key -> (reference, records); and a line for each thing that was left out.
 
     Raises:
-        XaiError: One of them can't be read, or they have no method in common.
+        XaiError: One of them can't be read, or they have no method in common, or are of networks of two kinds.
     """
     is_recording = reference.is_file() and reference.suffix == ".npz"
     if is_recording:
@@ -238,6 +243,12 @@ def of_files(
             f"{reference}: holds {there}, and {path} holds {here}; explain both by the same method and options"
         )
     for key in common:
+        if usual[key].names_classes != observed[key].names_classes:
+            with_classes, without = (reference, path) if usual[key].names_classes else (path, reference)
+            raise InputError(
+                f"{with_classes}: predicts classes, and {without} predicts none ({observed[key].title}); give records of one kind of "
+                "network"
+            )
         if is_recording and observed[key].signed:
             raise InputError(
                 f"{reference}: a recording does not say where 0 is in the signed maps of {observed[key].title}; give records as "

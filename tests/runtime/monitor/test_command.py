@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import Explainer, write_image
+from xai_deploy.answer import answer, predicted
 from xai_deploy.cli import check, explain
 from xai_deploy.cli.monitor import main
 from xai_deploy.monitor import read_recording, read_records
@@ -172,6 +173,21 @@ def test_several_methods(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
     *lines, note, _ = capsys.readouterr().out.splitlines()
     assert [line.split()[-2] for line in lines] == ["reciprocam:", "cam:"]
     assert note == "left out: 40 records of reciprocam+score=softmax: the reference has none"
+
+
+def test_networks_of_two_kinds(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records without predicted classes, as of an embedding, against those of a classifier, and the other way."""
+    explainer = Explainer("net.xai")
+    explanation = explainer.explain([f"many/{i:02}.png" for i in range(40)], "cam")
+    made = [answer(explainer, explanation, i) for i in range(40)]
+    with Recorder("classes") as classes, Recorder("none") as none:
+        for i, one in enumerate(made):
+            classes.answered(explainer, one, predicted(explainer, explanation, i, [one]))
+            none.answered(explainer, one, [])
+    said = "classes: predicts classes, and none predicts none (cam); give records of one kind of network"
+    for pair in (["classes", "--reference", "none"], ["none", "--reference", "classes"]):
+        assert main(pair) == 2
+        assert capsys.readouterr().err == f"xai-monitor: error: {said}\n"
 
 
 def test_signed_maps_and_a_recording(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
