@@ -246,8 +246,8 @@ def of_files(
         if usual[key].names_classes != observed[key].names_classes:
             with_classes, without = (reference, path) if usual[key].names_classes else (path, reference)
             raise InputError(
-                f"{with_classes}: predicts classes, and {without} predicts none ({observed[key].title}); give records of one kind of "
-                "network"
+                f"{with_classes}: predicts classes, and {without} predicts none ({observed[key].title}); give records of one kind "
+                "of network"
             )
         if is_recording and observed[key].signed:
             raise InputError(
