@@ -25,6 +25,7 @@ from .probabilities import has_probabilities, probabilities
 from .version import __version__
 
 BEST = 5  # how many classes a prediction lists
+_ERRORS = ("gap", "relative_error", "standard_error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,11 @@ class Answer:
             return re.sub(r"[^A-Za-z0-9.,=-]+", "-", self.title).strip("-.")[:80]
         against = "" if self.versus is None else f"-vs-{self.versus}"
         return f"{'not-' if self.sign < 0 else ''}{self.target}{against}"
+
+    @property
+    def stated_errors(self) -> dict[str, float]:
+        """Of the diagnostics, those that say how far the map may be from what the method defines; of several layers each."""
+        return {name: float(v) for name, v in self.diagnostics.items() if name.partition("@")[0] in _ERRORS}
 
     def as_json(self, files: Mapping[str, str] | None = None) -> dict[str, Any]:
         """All but the arrays, for JSON.

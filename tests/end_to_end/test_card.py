@@ -13,6 +13,7 @@ from xai_exporters import Request, export
 
 from xai_deploy import Explainer, write_image
 from xai_deploy.cli import explain
+from xai_deploy.records import records
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = ROOT / "models" / "clutter_digits" / "clutter_digits.onnx"
@@ -38,7 +39,8 @@ def run(made: Path, out: Path, *more: str) -> int:
 def test_what_it_says(made: Path, tmp_path: Path) -> None:
     """Prediction, what was asked, what the method shows and does not, its error, digests and versions; all of it escaped."""
     photo = str(made / "photo <script>.png")
-    assert run(made, tmp_path, photo, "-m", "grad-cam,lime:samples=50:segments=grid:4", "-t", "3") == 0
+    call = [photo, "-m", "grad-cam,lime:samples=50:segments=grid:4", "-t", "3", "--records", str(tmp_path / "records")]
+    assert run(made, tmp_path, *call) == 0
     page = (tmp_path / "card.html").read_text()
     text = html.unescape(
         re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S)))
@@ -55,7 +57,12 @@ def test_what_it_says(made: Path, tmp_path: Path) -> None:
     )
     assert "It shows where a small change would move the score" in text
     assert "It shows where hiding or keeping a part moves the score" in text
-    assert re.search(r"Stated error standard_error \d", text)
+    assert re.search(r"Stated error standard_error \S+ ", text)
+    assert "score_range" not in text  # what else a method says of itself is no error, in records neither
+    assert [set(record.stated_error) for _, record in records(tmp_path / "records")] == [
+        set(),
+        {"standard_error", "relative_error"},
+    ]
     assert "The method states none" in text
     assert explainer.bundle.manifest.digest in text
     assert "not checked: no trusted key was given" in text

@@ -77,7 +77,7 @@ class Card:
                     "picture": show(picture, f"{image['file']}, {title}, {answer.caption}", side=SIDE),
                     **_said(create(answer.method, {}), self._explainer),
                     "options": ", ".join(f"{key}={value}" for key, value in answer.options.items()) or "none",
-                    "errors": [f"{name} {value:.3g}" for name, value in answer.diagnostics.items()],
+                    "errors": [f"{name} {value:.3g}" for name, value in answer.stated_errors.items()],
                     "constant": answer.constant,
                 }
                 for title, answer, picture in shown

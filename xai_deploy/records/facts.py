@@ -136,7 +136,7 @@ def of_answer(
         "seed": _seed(answer.options),
         "seconds": answer.seconds,
         **_map(answer.raw, answer.signed, answer.constant, source),
-        "stated_error": {name: float(value) for name, value in answer.diagnostics.items()},
+        "stated_error": answer.stated_errors,
     }
 
 
