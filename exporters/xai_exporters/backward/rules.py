@@ -178,7 +178,7 @@ class RuleTable:
         """The rule of a node.
 
         Raises:
-            RuleError: There is no rule. The message names the operator, the node and where to add a rule.
+            RuleError: There is no rule. The message names the operator, the node, what to do without a rule, and where one belongs.
         """
         self._import_all()
         if STRAIGHT in node.metadata_props:
@@ -189,7 +189,8 @@ class RuleTable:
             return self._over.find(node)
         folder = self._package.replace(".", "/")
         raise RuleError(
-            f"no rule for the operator {node.op_type} (node {node.name!r}); to add one, write "
+            f"no rule for the operator {node.op_type} (node {node.name!r}): name a layer behind it with --split, or use methods "
+            "that only run the network (reciprocam, score-cam, rise). A rule would be "
             f'@{self._package.rpartition(".")[2]}("{node.op_type}") in a file of exporters/{folder}/'
         )
 

@@ -116,7 +116,10 @@ def test_a_missing_rule_names_operator_node_and_file() -> None:
     best = node("ArgMax", ["activation"], "best", axis=1, keepdims=0)
     forward = tail([best, loss, node("MatMul", ["a", "w"], "logits")], {"w": W}, (3, 4))
     name = "NegativeLogLikelihoodLoss"
-    message = rf"no rule for the operator {name} \(node '{name}_a'\); to add one, write @vjp\(\"{name}\"\) in a file of exporters/"
+    message = (
+        rf"no rule for the operator {name} \(node '{name}_a'\): name a layer behind it with --split, or use methods that only run "
+        rf"the network \(reciprocam, score-cam, rise\)\. A rule would be @vjp\(\"{name}\"\) in a file of exporters/"
+    )
     with pytest.raises(RuleError, match=message):
         gradient_graph(forward, CLASSES)
 
