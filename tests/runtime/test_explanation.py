@@ -273,7 +273,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a sign": (arrays(sign=np.zeros(5, np.int8)), r"\(sign\)"),
     "a length": (arrays(raw=np.zeros((4, 2, 2), np.float32)), r"\(raw\)"),
     "a thumbnail": (arrays(**{"thumbnail-0": np.zeros((2000, 1, 3), np.uint8)}), r"\(thumbnail-0\)"),
-    "a pickle": (arrays(raw=np.array([print] * 5)), DAMAGED),
+    "a pickle": (arrays(raw=np.array([len] * 5)), DAMAGED),
     "compressed": (compressed, DAMAGED),
     "a lie": (lying, DAMAGED),
     "cut off": (lambda f: (f / "arrays.npz").write_bytes((f / "arrays.npz").read_bytes()[:2000]), DAMAGED),
