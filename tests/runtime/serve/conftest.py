@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from xai_deploy.serve import Limits, Models, Served, Service
 from xai_deploy.serve.app import make_app
 
 from ..conftest import Bundles
+from .program import Program
 
 Start: TypeAlias = Callable[..., "Running"]
 
@@ -86,3 +88,15 @@ def start(bundles: Bundles, tmp_path: Path) -> Iterator[Start]:
     yield make
     for one in running:
         one.service.close()
+
+
+@pytest.fixture
+def program(bundles: Bundles, tmp_path: Path) -> Iterator[Program]:
+    shutil.copytree(bundles("residual", gradients=True).path, tmp_path / "net.xai")
+    one = Program(f"net={tmp_path / 'net.xai'}", "-m", "grad-cam,rise:masks=3000", "--watch", "0.2")
+    yield one
+    if one.process.poll() is None:
+        one.stop()
+    for stream in (one.process.stdout, one.process.stderr):
+        assert stream is not None
+        stream.close()

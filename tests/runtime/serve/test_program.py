@@ -1,14 +1,11 @@
-"""xai-serve as a process: its line, its clients over sockets, its end; and what it refuses before it starts."""
+"""xai-serve as a process: its line, its answers, its end; and what it refuses before it starts."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +14,6 @@ import threading
 import time
 import tomllib
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,68 +24,13 @@ import xai_deploy
 from xai_deploy import serve
 from xai_deploy.cli import serve as command
 from xai_deploy.errors import BackendNotInstalledError, XaiError
-from xai_deploy.serve import protocol, server
+from xai_deploy.serve import server
 
 from .. import tiny
 from ..conftest import Bundles
+from .program import BODY, Program, X, ask
 
 ROOT = Path(__file__).resolve().parents[3]
-X = tiny.inputs("residual", 2)
-BODY = json.dumps({"instances": [X[0].tolist()]})
-
-
-class Program:
-    """xai-serve in a process of its own, ready."""
-
-    def __init__(self, *arguments: str) -> None:
-        path = os.pathsep.join([str(Path(xai_deploy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "xai_deploy",
-                "serve",
-                *arguments,
-                "--port",
-                "0",
-                "--grpc-port",
-                "0",
-                "--threads",
-                "1",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        assert self.process.stdout is not None
-        self.line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+) and, for gRPC, at 127\.0\.0\.1:(\d+)$", self.line.strip())
-        assert found is not None, (self.line, self.stop())
-        self.port, self.grpc = int(found[1]), int(found[2])
-
-    def stop(self) -> str:
-        self.process.terminate()
-        return self.process.communicate(timeout=60)[1]
-
-
-@pytest.fixture
-def program(bundles: Bundles, tmp_path: Path) -> Iterator[Program]:
-    shutil.copytree(bundles("residual", gradients=True).path, tmp_path / "net.xai")
-    one = Program(f"net={tmp_path / 'net.xai'}", "-m", "grad-cam,rise:masks=3000", "--watch", "0.2")
-    yield one
-    if one.process.poll() is None:
-        one.stop()
-    for stream in (one.process.stdout, one.process.stderr):
-        assert stream is not None
-        stream.close()
-
-
-def ask(port: int, place: str = "/v1/models/net:explain", body: str = BODY) -> tuple[int, Any]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("POST", place, body)
-        reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())
 
 
 def test_sigterm_loses_no_request(program: Program) -> None:
@@ -133,97 +74,6 @@ def test_a_bundle_is_replaced_while_requests_run(program: Program, tmp_path: Pat
     connection.close()
     assert labels & set("abcde"), "the new bundle answers"
     assert labels & set(tiny.LABELS), "the old one did before"
-
-
-def test_a_client_that_closes_its_half_is_answered(program: Program) -> None:
-    """After its request, alone or behind another one; in the middle of one there is nothing to answer."""
-    request = f"POST /v1/models/net:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
-    for sent, answers in ((request, 1), (2 * request, 2), (request[:-1], 0), (request + request[:30], 1)):
-        with socket.create_connection(("127.0.0.1", program.port), timeout=60) as client:
-            client.sendall(sent)
-            if sent == request + request[:30]:  # the answer is there before the half is closed
-                assert client.recv(100)
-            client.shutdown(socket.SHUT_WR)
-            began, told = time.monotonic(), b""
-            while part := client.recv(65536):
-                told += part
-        assert time.monotonic() - began < 20, "the server closes the connection when it has answered"
-        if sent != request + request[:30]:
-            assert told.count(b"HTTP/1.1 200 OK") == answers
-
-
-def test_a_head_that_does_not_come(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection without a whole head is closed, and one whose request runs longer than that is answered first.
-
-    A head is refused from 64 KiB on, in one field or in many, first or behind another request: uvicorn kept all that came.
-    """
-    monkeypatch.setattr(protocol, "SLOW", 0.3)
-    path = bundles("residual", gradients=True).path
-    models = serve.Models({"net": path}, xai_deploy.Explainer, lambda _: {"grad-cam": {}}, serve.Limits())
-
-    def slow(one: serve.Served) -> None:
-        time.sleep(1)
-
-    async def told(port: int, sent: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(sent)
-        async with asyncio.timeout(20):
-            said = await reader.read()
-        writer.close()
-        return said
-
-    async def flood(port: int, before: bytes, field: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(before + b"GET / HTTP/1.1\r\nHost: x\r\nx: ")
-        sent = 0
-        with contextlib.suppress(ConnectionError):  # reset while it is sent
-            while sent < 20_000_000:
-                writer.write(field)
-                await writer.drain()
-                sent += len(field)
-        said = b""
-        with contextlib.suppress(ConnectionError):
-            said = await reader.read()
-        writer.close()
-        assert sent < 20_000_000
-        return said
-
-    async def main() -> list[bytes]:
-        ready = asyncio.get_running_loop().create_future()
-        one = server.Server(
-            serve.Service(models, serve.Limits(), slow), serve.Listening(port=0), lambda http, _: ready.set_result(http)
-        )
-        running = asyncio.create_task(one.run())
-        request = (
-            f"POST /v1/models/net:explain HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
-        )
-        sent = (b"", b"GET / HTTP/1.1\r\nhost", request + b"GET / HTTP/1.1\r\nhost")
-        found = [await told(await ready, part) for part in sent]
-        for before in (b"", request):
-            for field in (b"y" * 10_000, b"x: y\r\n" * 1000):
-                said = await flood(await ready, before, field)
-                assert said.count(b"HTTP/1.1") <= 1 + bool(before)
-                assert b"larger than 65536 bytes" in said or not said.endswith(b"}"), "a reset may take the line away"
-        one.stop()
-        await running
-        return found
-
-    nothing, half, answered = asyncio.run(main())
-    assert (nothing, half) == (b"", b"")
-    assert answered.startswith(b"HTTP/1.1 200")
-    assert answered.count(b"HTTP/1.1") == 1
-
-
-def test_who_sends_too_much_is_told(program: Program) -> None:
-    """A client that has sent all of its body before it listens gets the answer; one that asks first sends nothing."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)) as connection:
-        connection.request("POST", "/v1/models/net:predict", b" " * (40 << 20))
-        reply = connection.getresponse()
-        assert (reply.status, b"larger than 16777216 bytes" in reply.read()) == (413, True)
-    head = "POST /v1/models/net:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 40000000\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", program.port), timeout=60) as client:
-        client.sendall(head.encode())
-        assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_records_that_can_not_be_written(bundles: Bundles, tmp_path: Path) -> None:
@@ -402,28 +252,6 @@ def test_sigterm_while_it_warms_up(
     assert (line, runs) == ("xai-serve: warning: stopped before all bundles were open", 1)
 
 
-def test_garbage(program: Program) -> None:
-    """uvicorn's own loggers have no handler: its line came bare. A head that comes in one read was not bounded."""
-    for _ in range(2):
-        with socket.create_connection(("127.0.0.1", program.port), timeout=10) as strange:
-            strange.sendall(b"\x16\x03\x01\r\n\r\n")
-            assert strange.recv(100).startswith(b"HTTP/1.1 400 ")
-    start, end = b"POST /v1/models/net:predict HTTP/1.1\r\nhost: x\r\n", b"\r\n\r\n"
-    parts = b"transfer-encoding: chunked\r\n\r\n" + f"{len(BODY):x}\r\n{BODY}\r\n0\r\n".encode()
-    for whole, status in (
-        (start + b"x: " + b"y" * 60_000 + end, 400),  # read, and its body is missing
-        (start + b"x: " + b"y" * 70_000 + end, 0),
-        (start + b"x: y\r\n" * 14_000 + end, 0),
-        (b"GET /?" + b"y" * 70_000 + b" HTTP/1.1\r\nhost: x" + end, 0),
-        (start + parts + b"x: " + b"y" * 70_000 + end, 0),  # behind the body
-    ):
-        with socket.create_connection(("127.0.0.1", program.port), timeout=10) as strange:
-            strange.sendall(whole)
-            said = strange.recv(2000)
-            assert (b"larger than 65536 bytes" in said) == (status == 0), said
-    assert program.stop() == "xai-serve: warning: Invalid HTTP request received.\n"
-
-
 def test_two_servers_that_bind_one_port() -> None:
     """Linux lets both bind while none listens: the second is told, by us and at once."""
     with contextlib.closing(server._bound("127.0.0.1", 0)) as first:
@@ -444,22 +272,3 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(BackendNotInstalledError, match=r"xai-serve needs uvicorn; pip install 'xai-deploy\[serve\]'"):
         serve.require()
-
-
-def test_small_packets_are_not_delayed() -> None:
-    """A listening socket without a protocol would let asyncio leave Nagle's algorithm on: 40 ms for each answer."""
-
-    async def accepted() -> int:
-        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            own = writer.get_extra_info("socket")
-            told.set_result(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-            writer.close()
-
-        sock = server._bound("127.0.0.1", 0)
-        async with await asyncio.start_server(connected, sock=sock):
-            with socket.create_connection(sock.getsockname()):
-                return await told
-
-    assert asyncio.run(accepted()) != 0
