@@ -162,18 +162,22 @@ def _from_text(text: str, space: ScoreSpace) -> object:
     """The object that a text stands for."""
     if space.is_label(text):
         return text
+    name, _, where = text.rpartition("@")
+    if space.is_label(_class_part(name, space)) and is_place(where):
+        return _one(text, space)  # a label may hold " vs "
+    odd = None
     for cut in _VERSUS.finditer(text):
         sides = text[: cut.start()], text[cut.end() :]
-        known = [_is_side(side, space) for side in sides]
-        if all(known):
+        unknown = [side for side in sides if not _is_side(side, space)]
+        if not unknown:
             first, second = sides
             return Contrast(_one(first, space), _one(second, space))
-        if any(known) and not space.is_label(_class_part(text.rpartition("@")[0], space)):
-            raise TargetError(
-                f"target {quoted(text)}: {quoted(sides[known.index(False)])} is no class of this network, "
-                "and no class in a region; both sides "
-                "of a contrast are CLASS or CLASS@WHERE"
-            )
+        odd = odd or (unknown[0] if len(unknown) == 1 else None)
+    if odd is not None:
+        raise TargetError(
+            f"target {quoted(text)}: {quoted(odd)} is no class of this network, and no class in a region; both sides of a contrast "
+            "are CLASS or CLASS@WHERE"
+        )
     negated = _NOT.fullmatch(text)
     if negated is not None and _is_side(negated[1], space):
         return Not(_one(negated[1], space))
