@@ -225,6 +225,11 @@ class ForwardPass:
         """See `methods.method.Forward`."""
         return by_position.parts(self._network)
 
+    @property
+    def window_share(self) -> float | None:
+        """See `methods.method.Forward`."""
+        return self._network.manifest.graphs[by_position.WINDOWED].share
+
     def window_logits(self, image: int, rows: Index, columns: Index) -> Array:
         """See `methods.method.Forward`."""
         own, tail = self.activation[image : image + 1], self._tail_beside(image)

@@ -97,6 +97,7 @@ class Graph:
         takes, gives: Its inputs and outputs; both are empty for fused graphs of format 1, which did not record them.
         whole: What its parts make up; None: the file holds the whole graph.
         input: The further image to which it goes back; None: the image that is explained.
+        share: Of a `windowed-tail`, its multiply-adds for all positions, as a share of those of one tail for each position.
     """
 
     file: str
@@ -106,6 +107,7 @@ class Graph:
     gives: tuple[Port, ...] = ()
     whole: FileRecord | None = field(default=None, metadata=schema.LATER)
     input: str | None = field(default=None, metadata=schema.LATER)
+    share: float | None = field(default=None, metadata=schema.LATER)
 
     @property
     def propagated(self) -> str | None:

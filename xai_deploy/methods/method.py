@@ -141,6 +141,10 @@ class Forward(Protocol):
     def window_parts(self) -> Sequence[tuple[Index, Index]]:
         """The rows [R] and columns [S] of positions that `windowed-tail` takes at once, until all are taken; some twice."""
 
+    @property
+    def window_share(self) -> float | None:
+        """The multiply-adds of `windowed-tail` for all positions, as a share of those of one tail for each; None: not known."""
+
     def window_logits(self, image: int, rows: Index, columns: Index) -> Array:
         """From `windowed-tail`: the logits if only one position of the activation of image `image` is not 0, [R*S,classes]."""
 

@@ -33,6 +33,10 @@ class ReciproCam(Method):
     is a signed CAM divided by h*w plus a constant (pixel mask, logit score) and costs one small matrix product. If there is a
     `windowed-tail`, a run of the pixel mask computes only what its one position changes.
 
+    The explanation's diagnostics say which way was taken: `windows`, how often the `windowed-tail` ran (0: whole maps); `share`,
+    the multiply-adds behind the layer as a share of those of one tail for each position; and `passes`, the same as a number of
+    tails: h*w by the definition, 1 after pooling. A bundle of an earlier version does not know the share of its `windowed-tail`.
+
     Attributes:
         score: "logit" (the poster's text; OpenVINO XAI for CNNs), "softmax" of the logits (the authors' code), or the network's
             own "probability", which is the sigmoid for a multi-label network.
@@ -61,6 +65,7 @@ class ReciproCam(Method):
             if self.mask == "pixel" and forward.has("windowed-tail"):
                 return self._by_windows(forward, seeds)
             return self._by_masking(forward, seeds)
+        _tell(forward, seeds, share=1 / math.prod(forward.activation.shape[2:]))
         if self.score == "logit":
             return self._logit_after_pooling(forward, seeds)
         return self._shares_after_pooling(forward, seeds)
@@ -74,6 +79,7 @@ class ReciproCam(Method):
             log.warning(
                 "reciprocam: runs what follows the layer %d times for each image; a coarser layer takes fewer", count
             )
+        _tell(forward, seeds, share=1.0)
         raw = np.empty((len(seeds), n * count), dtype=np.float32)
         starts = range(0, n * count, forward.batch_size)
         for start in forward.progress(starts, len(starts), "batches of reciprocam"):
@@ -93,7 +99,9 @@ class ReciproCam(Method):
         """The same, computing of every tensor only what the one position changes."""
         n, _, *places = forward.activation.shape
         raw = np.empty((len(seeds), n, *places), dtype=np.float32)
-        parts = [(image, *part) for image in range(n) for part in forward.window_parts()]
+        every = forward.window_parts()
+        _tell(forward, seeds, forward.window_share, len(every))
+        parts = [(image, *part) for image in range(n) for part in every]
         for image, rows, columns in forward.progress(parts, len(parts), "parts of reciprocam"):
             scores = forward.scored(self.score, forward.window_logits(image, rows, columns))
             for t, seed in enumerate(seeds):
@@ -124,6 +132,14 @@ class ReciproCam(Method):
             for t, seed in enumerate(seeds):
                 raw[t, image] = seed.rows(np.array([image])).of_probabilities(shares)
         return raw.reshape(len(seeds), n, *places)
+
+
+def _tell(forward: Forward, seeds: Sequence[Seed], share: float | None, windows: int = 0) -> None:
+    """Report which way was taken, and what it costs; see `ReciproCam`."""
+    n, _, *places = forward.activation.shape
+    said = {"windows": windows, **({} if share is None else {"share": share, "passes": share * math.prod(places)})}
+    for name, number in said.items():
+        forward.report(name, np.full((len(seeds), n), number, np.float64))
 
 
 def position_masks(position: Index, places: Sequence[int], mask: str) -> Array:

@@ -35,7 +35,7 @@ from ..passes.network_inputs import asked_of
 from ..request import Request
 from ..roles.material import Material
 from ..roles.plan import RolePlan
-from ..roles.role import Role
+from ..roles.role import SHARE, Role
 from ..sources import TrainedNetwork
 from .preprocess import describe_input, image_request, unstated
 from .recipes import Ask
@@ -197,7 +197,8 @@ def _graph(role: Role, graph: ir.Graph) -> Graph:
     """The manifest's entry for a graph."""
     takes, gives = (tuple(_port(value) for value in values) for values in (graph.inputs, graph.outputs))
     other = None if role.input is None else takes[0].name  # the walk goes to the first input
-    return Graph(f"{role.name}.onnx", graph.opset_imports[""], role.start, takes, gives, input=other)
+    share = graph.meta.get(SHARE)
+    return Graph(f"{role.name}.onnx", graph.opset_imports[""], role.start, takes, gives, input=other, share=share)
 
 
 def _port(value: ir.Value) -> Port:

@@ -15,6 +15,9 @@ from ..passes.network_inputs import explained_images
 from ..request import Request, layer_names
 from .material import Material
 
+SHARE = "share"
+"""Where a graph's `meta` holds what the manifest states as `Graph.share`."""
+
 
 @dataclass(frozen=True)
 class Role:

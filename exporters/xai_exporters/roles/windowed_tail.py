@@ -16,7 +16,7 @@ from ..graph.writing import IR_VERSION
 from ..request import Request
 from .material import Material
 from .pixelwise import find_pooled
-from .role import Kind, Role, at_each_layer, kinds
+from .role import SHARE, Kind, Role, at_each_layer, kinds
 from .windows.graph import Windows
 from .windows.plan import plan_windows
 
@@ -75,7 +75,10 @@ def windowed(tail: ir.Graph, end: ir.Value, classes: int) -> ir.Graph | str:
     source = tail.inputs[0]
     still = evaluate(model, [str(v.name) for v in (*plan.windows, *plan.pooled) if v is not source], 1)
     still[str(source.name)] = np.zeros((1, *map(int, shapes.two[str(source.name)][1:])), np.float32)
-    return Windows(tail, plan, shapes, still, end, classes).finish()
+    graph = Windows(tail, plan, shapes, still, end, classes).finish()
+    if plan.naive:
+        graph.meta[SHARE] = round(plan.cost / plan.naive, 4)
+    return graph
 
 
 kinds.register("windowed tail")(Kind(place=25, roles=_roles))

@@ -154,6 +154,22 @@ def network(net: Net) -> onnx.ModelProto:
     return b.model(net(b, x), shape=("N", 3, 2 * H, 2 * W))
 
 
+def multiply_adds(data: bytes, feeds: dict[str, Array]) -> float:
+    """Of a graph's convolutions and linear layers."""
+    model = onnx.load_from_string(data)
+    weights = {w.name: w.dims for w in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=n.output[0]) for n in nodes if n.output[0] not in known)
+    results, total = reference(model, feeds), 0.0
+    for node in nodes:
+        shape, weight = results[node.output[0]].shape, weights[node.input[1]]
+        total += float(
+            np.prod(shape) * (np.prod(weight[1:]) if node.op_type == "Conv" else np.prod(weight) / shape[-1])
+        )
+    return total
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_reciprocam(tmp_path: Path, backend: str) -> None:
     """Two images, whose parts of rows and columns overlap, through the engine."""
@@ -165,9 +181,24 @@ def test_reciprocam(tmp_path: Path, backend: str) -> None:
     activation = run(bundle.graph("head"), {bundle.manifest.input.name: x})[ACTIVATION]
     scores = by_definition(onnx.load_from_string(bundle.graph("tail")), activation)
     engine = Explainer(done.path, backend)
-    raw = engine.explain(x, "reciprocam", [4, 1]).raw
+    found = engine.explain(x, "reciprocam", [4, 1])
+    raw = found.raw
     want = np.stack([scores[0, :, 4], scores[1, :, 1]]).reshape(2, H, W)
     assert np.abs(raw - want).max() <= 1e-5 * np.abs(want).max()
+    r, s = (port.shape[0] or 1 for port in bundle.manifest.graphs["windowed-tail"].takes[1:])
+    runs = -(-H // r) * -(-W // s)
+    feeds: dict[str, Array] = {
+        ACTIVATION: activation[:1],
+        POSITION_ROWS: np.arange(r)[None],
+        POSITION_COLUMNS: np.arange(s)[None],
+    }
+    own = multiply_adds(bundle.graph("windowed-tail"), feeds)
+    share = runs * own / (H * W * multiply_adds(bundle.graph("tail"), {ACTIVATION: activation[:1]}))
+    said = {"windows": runs, "share": share, "passes": share * H * W}
+    for name, number in said.items():
+        np.testing.assert_allclose(found.diagnostics[name], [number] * 2, rtol=1e-3)
+    whole = engine.explain(x, "reciprocam", [4, 1], mask="gaussian").diagnostics
+    assert whole == {"windows": (0.0, 0.0), "share": (1.0, 1.0), "passes": (H * W, H * W)}
     shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     raw = engine.explain(x, "reciprocam", [4, 1], score="softmax").raw
     assert np.abs(raw - np.stack([shares[0, :, 4], shares[1, :, 1]]).reshape(2, H, W)).max() <= 1e-5
