@@ -41,7 +41,7 @@ from xai_deploy.format.bundle import Bundle
 from xai_deploy.foundation import runtimes
 
 from . import in_float64
-from .gradients import _calibrate, _images, build, size_of
+from .drawn import build, calibrate, images, size_of
 
 ov = runtimes.openvino()
 
@@ -97,7 +97,7 @@ def network(name: str) -> tuple[torch.nn.Module, int]:
     """A calibrated network and the side of its images."""
     built, size = build(name), size_of(name)
     damped = {"efficientnet_v2_s": 0.3, "efficientnet_b0": 0.5, "mobilenet_v3_small": 0.5}  # the others hold without
-    _calibrate(built, _images(8, size, 3), damping=damped.get(name, 1.0))
+    calibrate(built, images(8, size, 3), damping=damped.get(name, 1.0))
     return built, size
 
 
@@ -105,7 +105,7 @@ def converted(built: torch.nn.Module, size: int) -> Any:
     """The network as OpenVINO converts it, of any batch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ov.convert_model(built, example_input=_images(2, size, 2), input=[-1, 3, size, size])
+        return ov.convert_model(built, example_input=images(2, size, 2), input=[-1, 3, size, size])
 
 
 def bundle(source: Path) -> Path:
@@ -142,7 +142,7 @@ def check(name: str, folder: Path) -> Result:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             built,
-            (_images(2, size, 2),),
+            (images(2, size, 2),),
             dynamo=True,
             opset_version=18,
             dynamic_shapes=({0: torch.export.Dim("N")},),
@@ -155,7 +155,7 @@ def check(name: str, folder: Path) -> Result:
     layers = {kind: Bundle.open(path).manifest.target for kind, path in paths.items()}
     shapes = {layer.shape for layer in layers.values() if layer is not None}
     result.layer = " x ".join(map(str, layers["f32.xml"].shape))
-    x = _images(2, size, 9).numpy()
+    x = images(2, size, 9).numpy()
     for kind in ("f32.xml", "f16.xml"):
         compiled = ov.Core().compile_model(str(folder / kind), "CPU", EXACT)
         want = compiled([x])[0]
@@ -166,7 +166,7 @@ def check(name: str, folder: Path) -> Result:
         return result
     _compare_maps(result, paths, size)
     if result.doubtful and size < LARGE:
-        x = _images(2, size, 10).numpy()[:1]
+        x = images(2, size, 10).numpy()[:1]
         for kind in ("f32.xml", "f16.xml"):
             want = Explainer(paths[kind], in_float64.NAME).explain(x, result.doubtful, 3).raw
             for backend in BACKENDS:
@@ -210,8 +210,8 @@ def _maps(path: Path, backend: str, methods: list[str], size: int, draws: range)
     if not methods:
         return {}
     with Explainer(path, backend) as explainer:
-        images = [_images(2, size, 10 + draw).numpy() for draw in draws]
-        return {method: [explainer.explain(x, method, [3, 7]).raw for x in images] for method in methods}
+        drawn = [images(2, size, 10 + draw).numpy() for draw in draws]
+        return {method: [explainer.explain(x, method, [3, 7]).raw for x in drawn] for method in methods}
 
 
 @dataclass
@@ -247,11 +247,11 @@ def check_int8(name: str, folder: Path) -> Quantised:
     import nncf  # not installed for the tests
 
     built, size = network(name)
-    data = nncf.Dataset([_images(1, size, 100 + i).numpy() for i in range(8)])
+    data = nncf.Dataset([images(1, size, 100 + i).numpy() for i in range(8)])
     ov.save_model(
         nncf.quantize(converted(built, size), data, subset_size=8), folder / "int8.xml", compress_to_fp16=False
     )
-    return measured(name, folder / "int8.xml", _images(IMAGES, size, 200).numpy())
+    return measured(name, folder / "int8.xml", images(IMAGES, size, 200).numpy())
 
 
 def measured(name: str, path: Path, x: NDArray[Any]) -> Quantised:

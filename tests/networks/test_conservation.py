@@ -24,7 +24,7 @@ from xai_exporters.relevance.graph import relevance_graph
 
 from xai_deploy.format.bundle import RELEVANCE, SEED, TARGET
 
-from . import gradients
+from . import drawn, gradients
 
 # network -> image size, whether relevance is conserved at the last and the early stage
 CASES = {
@@ -76,7 +76,7 @@ def test_relevance_passes(case: str) -> None:
     for (parts, classes), keeps in zip(opened(case, size), conserved, strict=True):
         head = open_session(to_bytes(make_model(parts.head)), "the head")
         outputs = [o.name for o in head.get_outputs()]
-        feeds = dict(zip(outputs, head.run(outputs, {"image": gradients._images(2, size, 10).numpy()}), strict=True))
+        feeds = dict(zip(outputs, head.run(outputs, {"image": drawn.images(2, size, 10).numpy()}), strict=True))
         feeds[TARGET], feeds[SEED] = np.array([1, -1]), np.zeros((2, classes), np.float32)
         for composite in composites() if case in ALSO else [DEFAULT]:
             model = to_bytes(make_model(relevance_graph(parts.tail, classes, load_composite(composite))))

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from xai_deploy import Explainer, write_image
+from xai_deploy import Explainer, Explanation, write_image
+from xai_deploy.format.bundle import Preprocess
 
 from . import tiny
+from .photos import photos
 
 torch.set_num_threads(1)  # the oracles are tiny, and its threads would fight with the runtimes'
 
@@ -59,3 +61,16 @@ def work(bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "photos" / "notes.txt").write_text("no image")
     (tmp_path / "photos" / ".hidden.png").write_text("no image")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def cropping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that sees the centre of the photo."""
+    how = Preprocess(resize=26, scale=tiny.SCALE)
+    return tiny.write(tmp_path_factory.mktemp("cropping") / "net.xai", preprocess=how).path
+
+
+@pytest.fixture
+def made(cropping: Path) -> Explanation:
+    """One class, the other direction, a contrast and the predicted class of five odd photos, by CAM."""
+    return Explainer(cropping, "onnxruntime", batch_size=2).explain(photos(), "cam", [0, 1, "not 2", "0 vs 3", None])

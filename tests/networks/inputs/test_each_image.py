@@ -28,8 +28,9 @@ from xai_deploy.heatmap import heatmap
 from xai_deploy.methods.sets import each_layer, rows
 
 from ..outputs.nets import grad_cam, stretched
+from .exported import seeded
 from .nets import SIZE, Branch, Siamese, saved
-from .test_further import BACKENDS, DEPTH, OTHER, RGB, prepared, seeded
+from .test_further import BACKENDS, DEPTH, OTHER, RGB, prepared
 
 SMALL = 12, 9
 SHALLOW = DEPTH[:, : SMALL[0], : SMALL[1]]

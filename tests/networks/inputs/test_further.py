@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from xai_exporters import Request, export
 from xai_exporters.cli import main as xai_export
 from xai_exporters.errors import GraphError, LayerError, RequestError
@@ -28,17 +27,10 @@ from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import DtypeError, NonFiniteInputError, ShapeError
 
 from ..outputs.nets import grad_cam, stretched
-from .nets import SIZE, Fusion, Siamese, WithFacts, saved
+from .exported import FACTS, export_all, seeded
+from .nets import SIZE, Fusion, Siamese, WithFacts
 
 BACKENDS = ["onnxruntime", "openvino"]
-FACTS = np.random.default_rng(4).random((3, 4)).astype(np.float32)
-GRADIENT: dict[str, Any] = {"input_gradient": True}
-EVERY: dict[str, Any] = {**GRADIENT, "guided": True, "pixel_relevance": True}
-
-
-def seeded(network: Callable[[], nn.Module]) -> Any:
-    torch.manual_seed(7)
-    return network().eval()
 
 
 def pixels(count: int, channels: int, seed: int) -> NDArray[np.uint8]:
@@ -54,37 +46,9 @@ RGB, OTHER, DEPTH = pixels(3, 3, 1), pixels(3, 3, 2), pixels(3, 1, 3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles of several inputs, each exported once."""
     folder = tmp_path_factory.mktemp("further")
-    image, depth = torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SIZE)
-    saved(seeded(Fusion), folder / "fusion.onnx", (image, depth), ("rgb", "depth"))
-    for head in ("cosine", "difference"):
-        saved(seeded(partial(Siamese, head)), folder / f"{head}.onnx", (image, image), ("left", "right"))
-    facts = torch.rand(2, 4), torch.tensor(2.0)
-    saved(
-        seeded(WithFacts), folder / "facts.onnx", (image, *facts), ("image", "facts", "temperature"), ("temperature",)
-    )
-    fuse = ("grad-cam", "score-cam", "reciprocam", "integrated-gradients:steps=5", "lrp")
-    depth_image = ("depth:preprocess=unit:color=GRAY",)
-    for name, source, more in (
-        ("fusion", "fusion", {"input_image": depth_image, "fuse": fuse, **EVERY}),
-        ("depth", "fusion", {"input_image": depth_image, "split": "/depth/Relu_1_output_0", **GRADIENT}),
-        ("cosine", "cosine", {"task": "numbers", **GRADIENT}),
-        ("right", "cosine", {"task": "numbers", "explain_input": "right", **GRADIENT}),
-        ("difference", "difference", GRADIENT),
-        ("facts", "facts", {"input": ("temperature=0.5",), "fuse": fuse[1:3], **GRADIENT}),
-    ):
-        done = export(Request(folder / f"{source}.onnx", output_path=folder / f"{name}.xai", preprocess="unit", **more))
-        shared = "depends on the images depth and rgb: its maps show places of all of them, drawn on rgb"
-        assert (shared in (done.layer_note or "")) == (name == "fusion")
-    np.save(folder / "one.npy", FACTS[:1])
-    export(
-        Request(
-            folder / "facts.onnx",
-            output_path=folder / "constant.xai",
-            preprocess="unit",
-            input=("temperature=0.5", f"facts={folder / 'one.npy'}"),
-        )
-    )
+    export_all(folder)
     return folder
 
 

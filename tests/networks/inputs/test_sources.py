@@ -20,8 +20,9 @@ from xai_exporters.sources.source_file import Further
 from xai_deploy import Explainer
 
 from ..outputs.nets import grad_cam
+from .exported import FACTS, seeded
 from .nets import SIZE, Branch, Fusion, WithFacts, saved
-from .test_further import BACKENDS, DEPTH, FACTS, RGB, prepared, seeded
+from .test_further import BACKENDS, DEPTH, RGB, prepared
 
 EXAMPLES = torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SIZE)
 FURTHER = torch.rand(2, 4), torch.tensor(2.0)

@@ -13,7 +13,8 @@ from xai_deploy.cli import explain
 from xai_deploy.cli.drawing import likelihood as likelihood_in_words
 
 from .. import tiny
-from .test_cli import bad, report
+from .test_cli import report
+from .test_cli_refusals import bad
 
 
 def test_sigmoid_network(work: Path) -> None:

@@ -12,7 +12,8 @@ from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import explain
 from xai_deploy.cli.contact_sheet import TILE
 
-from .test_cli import bad, report
+from .test_cli import report
+from .test_cli_refusals import bad
 
 
 @pytest.mark.parametrize(("suffix", "off"), [("png", 0), ("jpg", 4), ("webp", 4)])
