@@ -114,12 +114,12 @@ class _Quantisers(Rewriting):
         limits = np.iinfo(kind)
         if plain and not bipolar and limits.min <= low and high <= limits.max:
             assert s is not None
-            if (low, high) != (limits.min, limits.max):
-                x = self.add(
-                    "Clip", [x, *(self.constant(np.float32(b) * s.reshape(()), like) for b in (low, high))], like
-                )
             pair = [self.constant(s.reshape(()), f"{like}/scale"), self.constant(kind(0), f"{like}/zero")]
-            self.add("DequantizeLinear", [self.add("QuantizeLinear", [x, *pair], like), *pair], like, like)
+            coded = self.add("QuantizeLinear", [x, *pair], like)
+            if (low, high) != (limits.min, limits.max):
+                # as QCDQ; with a Clip before QuantizeLinear, ONNX Runtime rounds a bias to multiples of s_x s_w
+                coded = self.add("Clip", [coded, *(self.constant(kind(b), like) for b in (low, high))], like)
+            self.add("DequantizeLinear", [coded, *pair], like, like)
             return
         v = x if s is not None and (s == 1).all() else self.add("Div", [x, scale], like)
         v = v if z is not None and not z.any() else self.add("Add", [v, zero], like)

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import onnx_ir as ir
 
-from ..backward.rules import Step
+from ..backward.rules import FLOATS, Step
 from ..graph.emit import Ops
 from ..graph.reading import STRAIGHT, constant_of
 from .mask import masked, positive
@@ -154,7 +154,9 @@ def clip(op: Ops, step: Step, dy: ir.Value) -> ir.Value:
 
 
 def _are_codes(value: ir.Value) -> bool:
-    """Whether a quantiser's rounding gives these numbers, or its zero point moved them."""
+    """Whether these are integers (QuantizeLinear's), or a quantiser's rounding gives them, or its zero point moved them."""
+    if value.dtype is not None and value.dtype not in FLOATS:
+        return True
     node = value.producer()
     while node is not None and node.op_type in ("Add", "Sub") and STRAIGHT not in node.metadata_props:
         node = next((x.producer() for x in node.inputs if x is not None and x.producer() is not None), None)

@@ -98,6 +98,33 @@ def test_the_last_code_does_not_saturate(code: int, inside: bool) -> None:
         assert got.item() == (code if inside else 0), name
 
 
+@pytest.mark.parametrize(("kind", "low", "high"), [(np.uint8, 0, 15), (np.int8, -8, 7), (np.int8, -2, 1)])
+def test_fewer_bits_are_a_clip_of_codes(kind: Any, low: int, high: int) -> None:
+    """QCDQ, as brevitas writes 4 and 2 bits: the least and the greatest code are inside, as torch's fake quantisation has it."""
+    scale, zero = np.asarray(f32(0.5)[0]), np.array(0, kind)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("Clip", ["q", "low", "high"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["d"]),
+        helper.make_node("Add", ["d", "one"], ["e"]),
+        helper.make_node("Mul", ["e", "e"], ["y"]),
+    ]
+    limits = {"low": np.array(low, kind), "high": np.array(high, kind)}
+    model = gradient_model(
+        graph_model(nodes, {"x": ["N", 60]}, {"s": scale, "z": zero, "one": f32(0.3), **limits}), "x"
+    )
+    x = np.arange(-30, 30, dtype=np.float32)[None] * 0.4 + np.float32(0.03)
+    dy = np.random.default_rng(2).standard_normal(x.shape).astype(np.float32)
+
+    def narrow(v: torch.Tensor) -> torch.Tensor:
+        return (torch.fake_quantize_per_tensor_affine(v.float(), 0.5, 0, low, high).double() + 0.3) ** 2
+
+    _, wanted = torch_gradient(narrow, [x], dy.astype(np.float64))
+    for name, make in RUNTIMES.items():
+        got = make(model, "dx")({"x": x, "dy": dy})
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_resize_between_codes_gives_codes(kind: Any) -> None:
     """On integers ONNX casts the mean of codes, towards 0; a graph of floats has to, too. Nearest copies codes."""
