@@ -116,9 +116,11 @@ class ContactSheet:
         drawn = self._grid(rows, width) if grid else self._beside(rows, width)
         number = len(self.pages) + 1
         path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
-        self._write(path, np.concatenate([*self._head(rows, width), *drawn, blank(_MARGIN - _GAP, width)]))
-        self.pages.append(path)
+        page = np.concatenate([*self._head(rows, width), *drawn, blank(_MARGIN - _GAP, width)])
+        del rows, drawn  # on a small device a page is worth 10 MB, and it is encoded now
         self._rows = []
+        self._write(path, page)
+        self.pages.append(path)
 
     def _head(self, rows: Sequence[Row], width: int) -> list[Pixels]:
         """Title and colour bars."""

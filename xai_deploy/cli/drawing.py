@@ -55,7 +55,7 @@ class Drawing:
         self.sheet = ContactSheet(
             Path(f"contact-sheet{self.suffix}"),
             f"{manifest.name}, layer {manifest.layers_title}, {explainer.backend} on {arguments.device}",
-            lambda path, page: write(path.name, encode_image(page, self.suffix, _QUALITY)),
+            lambda path, page: write(path.name, encode_image(page, self.suffix, _QUALITY, spent=True)),
             self.style,
             self._tile,
             manifest.input.preprocess.crops,
@@ -64,7 +64,7 @@ class Drawing:
     def overlay(self, answer: Answer, photo: Pixels) -> bytes:
         """The picture of one map, as a file: as large as the photo, or as `--size` says."""
         small = photo if self._size is None else fit(photo, self._size, enlarge=False)
-        return encode_image(answer.overlay(small, self.style), self.suffix, _QUALITY)
+        return encode_image(answer.overlay(small, self.style), self.suffix, _QUALITY, spent=True)
 
     def show(
         self,

@@ -27,13 +27,14 @@ def write_image(path: str | os.PathLike[str], image: Pixels) -> None:
         raise ImageFileError(f"{path}: can't be written ({error.strerror})") from None
 
 
-def encode_image(image: Pixels, suffix: str = ".png", quality: int | None = None) -> bytes:
+def encode_image(image: Pixels, suffix: str = ".png", quality: int | None = None, spent: bool = False) -> bytes:
     """RGB [h,w,3] uint8 as the bytes of an image file.
 
     Args:
         image: RGB [h,w,3] uint8.
         suffix: The ending of the file's name; it gives the format.
         quality: Of JPEG and WebP, 1 to 100; None is OpenCV's own choice: 95, and WebP without loss.
+        spent: Nobody needs the array any more: its colours are exchanged in place, which saves a copy.
 
     Raises:
         ImageFileError: The format does not exist, or the image is too large for it.
@@ -43,10 +44,20 @@ def encode_image(image: Pixels, suffix: str = ".png", quality: int | None = None
     try:
         keys = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
         how = [keys[suffix], quality] if quality is not None and suffix in keys else []
-        encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image[:, :, ::-1]), how)  # OpenCV takes BGR
+        encoded, data = cv2.imencode(suffix, _as_bgr(image, spent), how)
     except cv2.error:
         encoded = False
     if not encoded:
         raise ImageFileError(f"an image of {image.shape[1]} x {image.shape[0]} pixels can't be encoded as {suffix!r}")
     contents: bytes = data.tobytes()
     return contents
+
+
+def _as_bgr(image: Pixels, spent: bool) -> Pixels:
+    """The order of colours that OpenCV takes."""
+    if not (spent and image.flags.writeable and image.flags.c_contiguous):
+        return np.ascontiguousarray(image[:, :, ::-1])
+    red = image[:, :, 0].copy()
+    image[:, :, 0] = image[:, :, 2]
+    image[:, :, 2] = red
+    return image

@@ -239,6 +239,16 @@ def test_write_and_read_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / name), picture())
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_a_spent_picture_gives_the_same_file(writeable: bool) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    spent, want = picture.copy(), images.encode_image(picture)
+    spent.flags.writeable = writeable
+    assert images.encode_image(spent, spent=True) == want
+    with Image.open(io.BytesIO(want)) as read_again:
+        assert np.array_equal(np.asarray(read_again), picture)
+
+
 def test_write_refusals(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match=r"can't be encoded as '\.xyz'"):
         write_image(tmp_path / "a.xyz", picture())

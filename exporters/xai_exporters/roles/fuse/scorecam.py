@@ -1,4 +1,4 @@
-"""Score-CAM as a graph (Wang et al., CVPR-W 2020): every channel's masked image in one batch."""
+"""Score-CAM as a graph (Wang et al., CVPR-W 2020): the channels' masked images in one batch, all of them or some."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
+from xai_deploy.errors import OptionError
 from xai_deploy.format.bundle import LOGITS
 
 from ...errors import GraphError
+from .few_channels import Few
 from .fused_method import fused
 from .interpolation import resized
 from .net import Net
 
 MOST_CHANNELS = 64
 """Each channel is one more image in the network's batch. With more channels the graph would need gigabytes."""
+FEWEST = 16
+"""From fewer channels the scores of the others can't be told: the engine's least budget, too."""
 
 
 @fused.register("score-cam")
@@ -25,44 +29,67 @@ class ScoreCam:
 
     Attributes:
         score: f: the network's own "probability", its "logit", or the "softmax" of the logits.
+        budget: How many channels are scored, 16 to 64; the scores of the others are interpolated, see `few_channels`. None: all.
     """
 
     score: Literal["probability", "logit", "softmax"] = "probability"
+    budget: int | None = None
 
     input_sized: ClassVar[bool] = True
     at_pixels: ClassVar[bool] = False
     signed: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.budget is not None and not FEWEST <= self.budget <= MOST_CHANNELS:
+            raise OptionError(
+                f"score-cam: the budget of a graph is {FEWEST} to {MOST_CHANNELS} channels, not {self.budget}"
+            )
+
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
         channels, h, w = net.shape
-        net.require_batch("all channels' masked images", net.material.whole, channels)
-        if channels > MOST_CHANNELS:
+        scored = min(channels, self.budget or channels)
+        net.require_batch("the masked images of its channels", net.material.whole, scored)
+        if scored > MOST_CHANNELS:
             raise GraphError(
                 f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
-                f"this layer has {channels}; run score-cam with the runtime engine, or fuse another method"
+                f"this layer has {channels}; give score-cam:budget={MOST_CHANNELS}, which interpolates the others' scores, run "
+                "score-cam with the runtime engine, or fuse another method"
             )
-        op, (height, width), spec = net.op, net.size, net.material.image
+        op = net.op
         net.plain()
-        activation = net.activation
-        up = resized(net.op, activation, (h, w), (height, width))  # [N,K,H,W]
+        flat = op.Reshape(net.activation, [-1, channels, h * w])
+        varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))  # [N,K,1]
+        if scored == channels:
+            of_class = self._scores(net, net.activation, channels)
+        else:
+            few = Few(op, flat, varies, (channels, scored))
+            chosen = op.Reshape(op.MatMul(few.chosen, flat), [-1, scored, h, w])
+            of_class = few.all_scores(self._scores(net, chosen, scored), roots=self._never_negative(net))
+        weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
+        maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
+        # resizing is linear: the resized sum is the sum of the resized channels
+        raw: ir.Value = op.Relu(resized(op, maps, (h, w), net.size))
+        return raw
+
+    def _scores(self, net: Net, maps: ir.Value, count: int) -> ir.Value:
+        """The score explained of the image under the masks of maps [N,count,h,w], [N,count,1]."""
+        op, spec = net.op, net.material.image
+        up = resized(op, maps, net.shape[1:], net.size)  # [N,count,H,W]
         low = op.ReduceMin(up, [2, 3], keepdims=1)
         spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
         # constant channels give masks of zeros, not 0/0
         masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
-        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,K,1,H,W], or [N,K,H,W,1] for NHWC
+        layered = op.Unsqueeze(masks, [1 + spec.channel_axis])  # [N,count,1,H,W], or [N,count,H,W,1] for NHWC
         inputs = net.as_input(op.Reshape(op.Mul(x, layered), [-1, *spec.image_shape]))
-        beside = net.repeated(channels)
+        beside = net.repeated(count)
         between = net.add(net.material.parts.head, {str(net.image.name): inputs, **beside})
         start = net.explained(self.score)
         values = net.floats(net.add(net.tail, {**beside, **between})[start])
         scores = net.scored(self.score, values) if start == LOGITS else values
-        of_class = op.MatMul(op.Reshape(scores, [-1, channels, net.classes]), op.Unsqueeze(net.unit, [2]))  # [N,K,1]
-        flat = op.Reshape(activation, [-1, channels, h * w])
-        varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))
-        weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
-        maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
-        # resizing is linear: the resized sum is the sum of the resized channels
-        raw: ir.Value = op.Relu(resized(net.op, maps, (h, w), (height, width)))
-        return raw
+        explained: ir.Value = op.MatMul(op.Reshape(scores, [-1, count, net.classes]), op.Unsqueeze(net.unit, [2]))
+        return explained
+
+    def _never_negative(self, net: Net) -> bool:
+        return self.score == "softmax" or (self.score == "probability" and net.material.logits.scores.kind != "vector")

@@ -57,7 +57,9 @@ ASKED = {
     "grad-cem": f"--fuse grad-cem: no method that can be fused 'grad-cem' (did you mean 'grad-cam'?); there are {METHOD_LIST}",
     "rise": f"--fuse rise: no method that can be fused 'rise'; there are {METHOD_LIST}",
     "grad-cam:score=logit": "--fuse grad-cam:score=logit: grad-cam: no option 'score'; it has none",
-    "score-cam:baseline=zeros": "--fuse score-cam:baseline=zeros: score-cam: no option 'baseline'; it has score",
+    "score-cam:baseline=zeros": "--fuse score-cam:baseline=zeros: score-cam: no option 'baseline'; it has score, budget",
+    "score-cam:budget=8": "--fuse score-cam:budget=8: score-cam: the budget of a graph is 16 to 64 channels, not 8",
+    "score-cam:budget=65": "--fuse score-cam:budget=65: score-cam: the budget of a graph is 16 to 64 channels, not 65",
     "cam,reciprocam,cam": "--fuse: cam is given twice; each method has one file in the bundle",
     "reciprocam:score": "--fuse reciprocam:score: an option is written METHOD:NAME=VALUE, not 'score'",
     "reciprocam:=logit": "--fuse reciprocam:=logit: an option is written METHOD:NAME=VALUE, not '=logit'",
@@ -122,7 +124,7 @@ NETWORKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "too many channels": (
         ("wide.onnx", "--fuse", "score-cam"),
-        ("--fuse score-cam: ", "at most 64 channels", "has 65", "fuse another method"),
+        ("--fuse score-cam: ", "at most 64 channels", "has 65", "score-cam:budget=64", "fuse another method"),
     ),
     "too many positions": (
         ("big.onnx", "--fuse", "reciprocam"),
