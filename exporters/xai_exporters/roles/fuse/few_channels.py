@@ -10,6 +10,7 @@ process' mean at all channels is y^T T^T R. Scores that are never negative are m
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -40,15 +41,18 @@ class Few:
         kernel = self._kernel(flat)
         numbers = np.arange(self._count, dtype=np.int64).reshape(1, 1, -1)
         steps = np.eye(self._scored, dtype=np.float32)
-        variance = np.ones((1, 1, self._count), np.float32)
-        free: ir.Value | None = None
+        variance: Any = np.ones((1, 1, self._count), np.float32)
+        free: Any = np.ones((1, 1, self._count), np.float32)
+        self._rows: ir.Value  # R, [N,scored,K]
+        self._inverse: ir.Value  # T, [N,scored,scored]
+        self.chosen: ir.Value
         for step in range(self._scored):
             gain = op.Mul(variance, worth)
             if step:
                 gain = op.Where(op.Greater(free, 0.0), gain, -1.0)
             unit = op.Cast(op.Equal(numbers, op.ArgMax(gain, axis=2, keepdims=1)), to=int(ir.DataType.FLOAT))  # [N,1,K]
             column = op.MatMul(unit, kernel)
-            own = steps[step].reshape(1, 1, -1)
+            own: Any = steps[step].reshape(1, 1, -1)
             if step:
                 known = op.MatMul(unit, op.Transpose(self._rows, perm=[0, 2, 1]))  # a row of L, [N,1,step]
                 column = op.Sub(column, op.MatMul(known, self._rows))
@@ -56,7 +60,7 @@ class Few:
             root = op.Sqrt(op.Add(op.Max(op.ReduceSum(op.Mul(column, unit), [2], keepdims=1), 0.0), _NOISE))
             row, own = op.Div(column, root), op.Div(own, root)
             variance = op.Max(op.Sub(variance, op.Mul(row, row)), 0.0)
-            free = op.Sub(free, unit) if step else op.Sub(1.0, unit)
+            free = op.Sub(free, unit)
             self._rows = op.Concat(self._rows, row, axis=1) if step else row
             self._inverse = op.Concat(self._inverse, own, axis=1) if step else own
             self.chosen = op.Concat(self.chosen, unit, axis=1) if step else unit
