@@ -97,6 +97,7 @@ class Request:
         keep_batchnorm: Leave BatchNormalizations in the relevance graphs, and ask torch's exporter to leave them.
         fuse: Methods to write as self-contained graphs, "METHOD" or "METHOD:OPTION=VALUE".
         fixed_target: Fused graphs have no input `target`: always the predicted class.
+        versus: Fused graphs have a further input `versus`, the class whose score is subtracted.
         all_classes: Fused graphs have no input `target`: `saliency_map` holds the map of every class, [N,K,h,w].
         map_size: "input" resizes the maps of fused graphs to the network's input; None leaves the size that the method gives.
         uint8: The maps of fused graphs are 0-255.
@@ -256,6 +257,7 @@ class Request:
         ),
     ] = ()
     fixed_target: Annotated[bool, Option(_FUSED, "no input `target`: always the predicted class")] = False
+    versus: Annotated[bool, Option(_FUSED, "a further input `versus`: the class whose score is subtracted")] = False
     all_classes: Annotated[bool, Option(_FUSED, "no input `target`: a map of each class, [N,K,h,w]")] = False
     map_size: Annotated[
         Literal["activation", "input"] | None, Option(_FUSED, "the map as the method gives it (default), or resized")
@@ -313,17 +315,6 @@ def layer_names(split: str) -> tuple[str, ...]:
     return tuple(name.strip().replace("\\,", ",") for name in re.split(r"(?<!\\),", split))
 
 
-def normalises(request: Request) -> bool:
-    """Whether the request says that pixels become other numbers than 0 to 255."""
-    if request.preprocess not in (None, "none", "assume"):
-        return True
-    for key, plain in (("scale", 1), ("mean", 0), ("std", 1)):
-        given = request.preprocess_fields.get(key, plain)
-        if any(number != plain for number in (given if isinstance(given, list | tuple) else [given])):
-            return True
-    return False
-
-
 def check(request: Request) -> None:
     """Check what the types alone do not say.
 
@@ -361,7 +352,7 @@ def check(request: Request) -> None:
         raise RequestError(f"--map-size is activation or input, not {request.map_size!r}")
     if request.format not in ("onnx", "openvino"):
         raise RequestError(f"--format is onnx or openvino, not {request.format!r}")
-    one_map = ("fixed_target", "all_classes", "map_size", "uint8", "embed_preprocess")
+    one_map = ("fixed_target", "versus", "all_classes", "map_size", "uint8", "embed_preprocess")
     for option in (*one_map, "format", "serve_repo", "web"):
         if getattr(request, option) not in (None, False, "onnx") and not request.fuse:
             raise RequestError(f"--{option.replace('_', '-')} is for --fuse, which is not given")
@@ -382,10 +373,16 @@ def check(request: Request) -> None:
 
 
 def _check_maps(request: Request) -> None:
-    for option in ("fixed_target", "web", "require_sanity") if request.all_classes else ():
-        if getattr(request, option):
-            other = option.replace("_", "-")
-            raise RequestError(f"--all-classes gives a map of each class, and --{other} takes one map")
+    every = (
+        "--all-classes gives a map of each class",
+        "takes one map",
+        ("fixed_target", "web", "require_sanity", "versus"),
+    )
+    beside = ("--versus is an input beside `target`", "has no such input", ("fixed_target", "web"))
+    for what, why, options in (every,) * request.all_classes + (beside,) * request.versus:
+        for option in options:
+            if getattr(request, option):
+                raise RequestError(f"{what}, and --{option.replace('_', '-')} {why}")
     if type(request.randomise_seed) is not int or request.randomise_seed < 0:
         raise RequestError(f"--randomise-seed takes a number, 0 or more; got {request.randomise_seed!r}")
     if request.require_sanity is not None and (not request.fuse or request.embed_preprocess):

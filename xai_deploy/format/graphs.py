@@ -20,6 +20,7 @@ TARGET = "target"
 SEED = "seed"
 WHERE = "where"
 ROW = "row"
+VERSUS = "versus"  # of fused graphs: the class that a contrast subtracts
 REFERENCE = "reference"
 DENSE = "dense_scores"  # a tensor within the graphs, not among their outputs
 SHARES = "region_probabilities"

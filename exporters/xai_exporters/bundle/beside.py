@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.format.bundle import (
+    BY_SEED,
     CHOICE,
     PREDICTED,
     REFERENCE,
     ROW,
     SEED,
+    VERSUS,
     WHERE,
     FurtherInputs,
     Graph,
@@ -124,7 +126,7 @@ def asked(manifest: Manifest, logits: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[Any]]:
-    """A graph's inputs `where`, `row`, `reference` and `seed` for some images, as far as it has them.
+    """A graph's inputs `where`, `row`, `reference`, `versus` and `seed` for some images, as far as it has them.
 
     Args:
         graph: The manifest's entry for the graph.
@@ -144,6 +146,8 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[An
             feeds[port.name] = np.zeros((images, *(1 if size is None else size for size in port.shape)), np.float32)
         elif port.name == ROW:
             feeds[port.name] = np.zeros(images, np.int64)  # on noise, rounding decides which row is the best
+        elif port.name == VERSUS:
+            feeds[port.name] = np.full(images, BY_SEED, np.int64)  # subtracts nothing
         elif port.name == REFERENCE:
             length = port.shape[0] or 1
             feeds[port.name] = np.tile(np.linspace(-1, 1, length, dtype=np.float32), (images, 1))

@@ -44,10 +44,10 @@ def describe_input(
         RequestError: A field or a value that preprocessing does not have, or that does not fit the input.
     """
     channels, *deep, height, width = _sides(image_shape, layout)
-    if deep and request.fuse:
-        raise RequestError(
-            "--fuse: graphs that hold a method are for images; explain volumes with the runtime (xai-explain)"
-        )
+    for option in ("embed_preprocess", "web") if deep else ():
+        if getattr(request, option):
+            flag = option.replace("_", "-")
+            raise RequestError(f"--{flag} takes pictures, and the network takes volumes: leave --{flag} out")
     stated, usual = (default, "imagenet") if isinstance(default, Stated) else (None, default)
     asked, guess = (None, "imagenet") if request.preprocess == "assume" else (request.preprocess, "none")
     # a network of 8-bit pixels takes them as they are, unless the request says otherwise

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_deploy.detections import best_scores, scores_of
-from xai_deploy.format.bundle import DENSE, LOGITS, PREDICTED, REFERENCE, ROW, TARGET, WHERE, Manifest
+from xai_deploy.format.bundle import BY_SEED, DENSE, LOGITS, PREDICTED, REFERENCE, ROW, TARGET, VERSUS, WHERE, Manifest
 
 from ..errors import VerificationError
 from ..graph.measure import open_session, run_taken
@@ -60,7 +60,7 @@ def _question(manifest: Manifest, outputs: Arrays) -> Question:
         best = PREDICTED if rows.labelled else int(scores_of(outputs[DENSE], manifest)[0, row].argmax())
         return {TARGET: np.array([best]), ROW: np.array([row])}
     target = np.array([0 if scores.kind == "vector" else outputs[LOGITS].reshape(-1).argmax()], np.int64)
-    return {TARGET: target, WHERE: np.ones((1, *scores.shape[1:]), np.float32)}
+    return {TARGET: target, VERSUS: np.array([BY_SEED]), WHERE: np.ones((1, *scores.shape[1:]), np.float32)}
 
 
 def _next_other(embeddings: NDArray[np.float32], image: int) -> int:

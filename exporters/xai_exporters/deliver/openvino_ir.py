@@ -115,7 +115,7 @@ def model_info(image: Input, kind: Kind | None, labels: Sequence[str], embedded:
         info["nms_execute"], info["nms_max_predictions"] = "True", str(limits.most)
     if labels:
         info["labels"] = " ".join(re.sub(r"\s+", "_", label) for label in labels)
-    if not embedded:
+    if not embedded and image.depth is None:  # Model API prepares pictures alone
         info["resize_type"] = _RESIZES.get(str(how.resize), "crop")
         if how.resize == "letterbox":
             info["pad_value"] = str(BORDER)

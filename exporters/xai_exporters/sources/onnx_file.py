@@ -21,7 +21,7 @@ from ..passes.expansion import expansion
 from ..passes.old_opset import require_known
 from ..passes.runtime_domain import put_aside
 from ..passes.supported import require_known_operators, require_known_opset
-from ..request import Request, normalises
+from ..request import Request
 from .onnx_metadata import read_metadata
 from .order import in_order, require_given
 from .repaired import repair
@@ -82,7 +82,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         raise SourceError(f"{file.path}: {problem}, far more than its file; refused")
     producer = f" from {model.producer_name}" if model.producer_name else ""
     try:
-        network = in_standard_form(model, f"ONNX{producer}", normalises(request))
+        network = in_standard_form(model, f"ONNX{producer}", _normalises(request))
         return replace(read_metadata(model, network), files=tuple(files))
     except (
         ValueError,
@@ -170,3 +170,14 @@ def _length(tensor: onnx.TensorProto, size: int, model: Path) -> int:
             f"{model}: tensor {tensor.name!r} would read {taken} bytes of its data file, and its shape needs {needed}; refused"
         )
     return taken
+
+
+def _normalises(request: Request) -> bool:
+    """Whether the request says that pixels become other numbers than 0 to 255."""
+    if request.preprocess not in (None, "none", "assume"):
+        return True
+    for key, plain in (("scale", 1), ("mean", 0), ("std", 1)):
+        given = request.preprocess_fields.get(key, plain)
+        if any(number != plain for number in (given if isinstance(given, list | tuple) else [given])):
+            return True
+    return False

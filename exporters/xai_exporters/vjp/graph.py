@@ -24,6 +24,7 @@ from xai_deploy.format.bundle import (
     REFERENCE,
     SEED,
     TARGET,
+    VERSUS,
     WHERE,
     at_level,
 )
@@ -87,6 +88,27 @@ def turned_unit(op: Ops, column: ir.Value, classes: int) -> ir.Value:
     """1 at the number k if the target [N,1] is -2 - k, which asks for the other direction of k; all zeros for other targets."""
     unit: ir.Value = op.Where(op.Equal(np.arange(classes)[None], op.Sub(BY_SEED, column)), 1.0, 0.0)
     return unit
+
+
+def by_contrast(
+    graph: ir.Graph, logits: ir.Value, classes: int, of_target: Start, times_logits: bool = False
+) -> ir.Value:
+    """`target` and `versus` [N] as further inputs: 1 at the one, -1 at the other; or the product of both with their logits.
+
+    Args:
+        graph, logits, classes: As every `Start` takes them.
+        of_target: What the walk begins with if `versus` is no class, and which adds `target`. All zeros of it stay zeros.
+        times_logits: Start with each logit's share of the difference.
+    """
+    alone = of_target(graph, logits, classes)
+    assert not isinstance(alone, Begin)  # rows are no classes
+    op = Ops(Emitter(graph, SEED), "contrast", floats_of(logits))
+    subtracted = op.Where(_is_target(graph, op, logits, classes, VERSUS), 1.0, 0.0)
+    # the target's own weight without the others of Relevance-CAM, which a contrast does not compare
+    own = op.Where(op.GreaterOrEqual(op.Abs(alone), 1.0), alone, 0.0)
+    both = op.Mul(op.ReduceSum(subtracted, [-1], keepdims=1), op.ReduceSum(op.Abs(own), [-1], keepdims=1))
+    start: ir.Value = op.Where(op.Greater(both, 0.0), op.Sub(own, subtracted), alone)
+    return op.Mul(start, logits) if times_logits else start
 
 
 def by_reference(graph: ir.Graph, logits: ir.Value, classes: int, times_logits: bool = False) -> ir.Value:
@@ -154,9 +176,9 @@ def _named(graph: ir.Graph, name: str) -> ir.Value | None:
     return next((value for node in graph for value in node.outputs if value.name == name), None)
 
 
-def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int) -> ir.Value:
+def _is_target(graph: ir.Graph, op: Ops, logits: ir.Value, classes: int, name: str = TARGET) -> ir.Value:
     """Whether a class is the target, [N,classes]; of regions [N,1,classes], for all of them. The target becomes an input."""
-    target = ir.Value(name=TARGET, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
+    target = ir.Value(name=name, shape=ir.Shape([batch_of(graph.inputs[0])]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(target)
     column = op.Unsqueeze(target, [1])  # [N,1]
     dense = _named(graph, DENSE) is not None

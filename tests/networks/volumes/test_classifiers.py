@@ -225,10 +225,6 @@ def test_programs_of_torch(tmp_path: Path) -> None:
 
 
 def test_what_is_for_images_only(tmp_path: Path, resnet: Exported, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(
-        RequestError, match="graphs that hold a method are for images; explain volumes with the runtime"
-    ):
-        export(Request(resnet.source, preprocess="unit", fuse=("grad-cam",), output_path=tmp_path / "n.xai"))
     assert (
         main([str(resnet.source), "--preprocess", "unit", "-o", str(tmp_path / "n.xai"), "--input-shape", "3,17,23"])
         == 2

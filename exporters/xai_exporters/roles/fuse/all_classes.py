@@ -13,8 +13,9 @@ from ...cut.costs import multiply_adds
 from ...errors import GraphError
 from ...graph.measure import batch_of
 from ..material import Material
+from .batch import MOST_BYTES
 from .fused_method import AllAtOnce, Wanted
-from .net import MOST_BYTES, Net
+from .net import Net
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +117,13 @@ class Classes:
             once.shape, once.type = value.shape, value.type
             net.tensors = {**net.tensors, name: once}
 
-    def apart(self, net: Net, maps: ir.Value, size: tuple[int, int]) -> ir.Value:
+    def apart(self, net: Net, maps: ir.Value, size: tuple[int, ...]) -> ir.Value:
         """The maps [N*K,h,w] or [K*N,h,w] as [N,K,h,w]."""
         op = net.op
         if self.at_once:
             split: ir.Value = op.Reshape(maps, [-1, self.count, *size])
             return split
-        turned: ir.Value = op.Transpose(op.Reshape(maps, [self.count, -1, *size]), perm=[1, 0, 2, 3])
+        turned: ir.Value = op.Transpose(
+            op.Reshape(maps, [self.count, -1, *size]), perm=[1, 0, *range(2, 2 + len(size))]
+        )
         return turned

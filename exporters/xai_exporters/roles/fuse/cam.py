@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,12 +69,12 @@ def require_linear(net: Net) -> None:
 
 def all_class_scores(net: Net) -> ir.Value:
     """sum_k w_k^c A_k of every class, [N*K,h,w], for a tail of pooling and at most one linear layer."""
-    tail, (channels, h, w), op = net.tail, net.shape, net.op
+    tail, (channels, *places), op = net.tail, net.shape, net.op
     layer = find_linear(tail, net.shape)
     linear = last_linear(tail, net.classes) if layer is not None and layer.weight is not None else None
-    flat = op.Reshape(net.activation, [-1, channels, h * w])
+    flat = op.Reshape(net.activation, [-1, channels, math.prod(places)])
     # [K,C] x [N,C,h*w]; if the pooled channels are the logits themselves, they are the maps
-    maps: ir.Value = op.Reshape(flat if linear is None else op.MatMul(matrix(net, linear), flat), [-1, h, w])
+    maps: ir.Value = op.Reshape(flat if linear is None else op.MatMul(matrix(net, linear), flat), [-1, *places])
     return maps
 
 
@@ -88,10 +89,10 @@ def class_scores(net: Net) -> ir.Value:
 
 
 def weighted_sum(net: Net, weights: ir.Value, activation: ir.Value) -> ir.Value:
-    """sum_k w_k A_k: weights [N,K], activation [N,K,h,w] -> [N,h,w]."""
-    channels, h, w = net.shape
+    """sum_k w_k A_k: weights [N,K], activation [N,K,h,w] -> [N,h,w]; of volumes [N,d,h,w]."""
+    channels, *places = net.shape
     op = net.op
-    flat = op.Reshape(activation, [-1, channels, h * w])
+    flat = op.Reshape(activation, [-1, channels, math.prod(places)])
     # [N,1,K] x [N,K,h*w]
-    maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, h, w])
+    maps: ir.Value = op.Reshape(op.MatMul(op.Unsqueeze(weights, [1]), flat), [-1, *places])
     return maps

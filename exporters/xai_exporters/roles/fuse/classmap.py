@@ -67,7 +67,7 @@ class ClassMap(AtNoLayer):
             # [N,C,outer,h,w,inner]
             best = op.ReduceMax(op.Reshape(own, [0, 0, *grid.shape]), [2, 5], keepdims=0)
             here = grid.height, grid.width
-            levels.append(best if here == size else resized(op, best, here, size))
+            levels.append(best if here == size else resized(op, best, here, size, before=2))
             start += grid.count
         return levels[0] if len(levels) == 1 else op.Max(*levels), size
 

@@ -24,6 +24,6 @@ class GradCam:
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
         op = net.op
-        weights = op.ReduceMean(net.gradient(), [2, 3], keepdims=0)  # [N,K]
+        weights = op.ReduceMean(net.gradient(), net.spatial, keepdims=0)  # [N,K]
         raw: ir.Value = op.Relu(weighted_sum(net, weights, net.activation))
         return raw

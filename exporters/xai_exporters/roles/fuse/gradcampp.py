@@ -29,9 +29,9 @@ class GradCamPlusPlus:
         op = net.op
         g, activation = net.gradient(), net.activation
         # the denominator of alpha
-        below = op.Add(op.Mul(g, op.ReduceSum(activation, [2, 3], keepdims=1)), 2.0)
+        below = op.Add(op.Mul(g, op.ReduceSum(activation, net.spatial, keepdims=1)), 2.0)
         zero = op.Equal(below, 0.0)  # the inner Where avoids a division by 0
         shares = op.Where(zero, 0.0, op.Div(op.Relu(g), op.Where(zero, 1.0, below)))
-        weights = op.ReduceSum(shares, [2, 3], keepdims=0)
+        weights = op.ReduceSum(shares, net.spatial, keepdims=0)
         raw: ir.Value = op.Relu(weighted_sum(net, weights, activation))
         return raw

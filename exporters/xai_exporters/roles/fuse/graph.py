@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from xai_deploy.format.bundle import ROW, SALIENCY, TARGET
+from xai_deploy.format.bundle import ROW, SALIENCY, TARGET, VERSUS
 from xai_deploy.foundation.options import options_of
 
 from ...errors import GraphError
@@ -51,6 +51,7 @@ class Form:
         page: A page reads it: it keeps a detector's rows, whether or not its outputs need them.
         all_classes: A map of each class; no input `target`.
         boxes: A detector also gives its boxes as OpenVINO Model API reads them, see `boxes`.
+        versus: A further input `versus`, the class that is subtracted.
     """
 
     fixed_target: bool = False
@@ -60,12 +61,14 @@ class Form:
     page: bool = False
     all_classes: bool = False
     boxes: bool = False
+    versus: bool = False
 
 
 def form_of(request: Request) -> Form:
     """The form of the fused files that a request asks for."""
     fixed, page, every = request.fixed_target, request.web is not None, request.all_classes
-    return Form(fixed, request.map_size == "input", request.uint8, request.embed_preprocess, page, every)
+    size, embed = request.map_size == "input", request.embed_preprocess
+    return Form(fixed, size, request.uint8, embed, page, every, versus=request.versus)
 
 
 def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
@@ -75,8 +78,11 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
     that is no class gives a map of zeros). With dense scores also `where` float32 [N,H,W], the region; -1 is then the class with
     the highest mean score in it. With a detector also `row` int64 [N]; -1 is then the best row of the class `target`, and
     of all rows if that is -1, too. An embedding has `reference` float32 [N,D] in place of `target`. Of other numbers, `target` k is
-    the number k, and -2 - k the same in its other direction. Outputs: the network's own under their own names, and
-    `saliency_map` [N,h,w]; of all classes [N,K,h,w], without the inputs `target` and `row`.
+    the number k, and -2 - k the same in its other direction. If the form has it, `versus` int64 [N] is the class, or the number,
+    whose score is subtracted; -1 is then the predicted one, and what is no class subtracts nothing.
+
+    Outputs: the network's own under their own names, and `saliency_map` [N,h,w]; of all classes [N,K,h,w], without the inputs
+    `target` and `row`.
 
     Raises:
         GraphError: The method is not defined for the network, the network is too large for one graph, or it has a name that the
@@ -88,6 +94,7 @@ def fused_graph(material: Material, wanted: Wanted, form: Form) -> ir.Graph:
         SALIENCY,
         RAW,
         *(() if form.fixed_target or form.all_classes else (TARGET, ROW) if kind == "rows" else (TARGET,)),
+        *((VERSUS,) if form.versus else ()),
     )
     for ours in (*reserved, SCORES) if kind == "dense" or (kind == "rows" and form.page) else reserved:
         if ours in names:
@@ -125,8 +132,14 @@ def plain_graph(material: Material, form: Form) -> ir.Graph:
 
 
 def _begin(material: Material, form: Form, bare: bool = False) -> Net:
-    detector = material.logits.scores.kind == "rows" and not bare
-    net = DetectorNet(material, form.fixed_target) if detector else Net(material, form.fixed_target, bare)
+    scores = material.logits.scores
+    if form.versus and (scores.kind == "rows" or scores.normalised):
+        why = "references: one may be the difference of two" if scores.normalised else "rows of a detector"
+        raise GraphError(f"--versus subtracts a class's score, and the network is explained by {why}; leave it out")
+    if scores.kind == "rows" and not bare:
+        net: Net = DetectorNet(material, form.fixed_target)
+    else:
+        net = Net(material, form.fixed_target, bare, versus=form.versus and not bare)
     if form.embed_preprocess:
         embed_preprocess(net)
     return net
@@ -150,15 +163,15 @@ def notes(wanted: Wanted, form: Form, layer: str) -> dict[str, str]:
 
 def _finish(net: Net, raw: ir.Value, own: Size, form: Form, classes: Classes | None) -> ir.Value:
     """Resize if the form asks for it, then min-max per image; see `stretched`."""
-    height, width = net.size if form.input_size else own
-    saliency = stretched(net, raw, own, (height, width))
+    size = net.size if form.input_size else own
+    saliency = stretched(net, raw, own, size)
     dtype = ir.DataType.FLOAT
     if form.uint8:
         dtype = ir.DataType.UINT8
         saliency = net.op.Cast(net.op.Round(net.op.Mul(saliency, 255.0)), to=int(dtype))
-    shape: list[int | str] = [batch_of(net.image), height, width]
+    shape: list[int | str] = [batch_of(net.image), *size]
     if classes is not None:
-        saliency, shape = classes.apart(net, saliency, (height, width)), [shape[0], classes.count, height, width]
+        saliency, shape = classes.apart(net, saliency, size), [shape[0], classes.count, *size]
     saliency.shape, saliency.type = ir.Shape(shape), ir.TensorType(dtype)
     return saliency
 

@@ -12,6 +12,7 @@ from xai_deploy.errors import OptionError
 from xai_deploy.format.bundle import GRADIENT
 
 from ...errors import GraphError
+from .batch import require_batch
 from .fused_method import fused
 from .gradient import Channels, over_channels
 from .net import Net
@@ -53,14 +54,14 @@ class IntegratedGradients:
             raise GraphError(
                 "the network takes uint8 images, and this method needs values between integers; export it with a float input"
             )
-        net.require_batch("all steps", net.material.whole, steps)
+        require_batch(net, "all steps", net.material.whole, steps)
         net.plain()  # gives the network's outputs and the predicted class
         nodes, shares = np.polynomial.legendre.leggauss(steps)
         points, shares = ((nodes + 1) / 2).astype(np.float32), (shares / 2).astype(np.float32)  # from [-1,1] to [0,1]
         black = spec.preprocess.ends()[0].astype(np.float32)
         color = black if self.baseline == "black" else np.zeros_like(black)
         start = spec.per_channel(color)
-        along = (steps, 1, 1, 1, 1)
+        along = (steps, *[1] * (1 + len(spec.image_shape)))
         change = op.Sub(net.floats(net.x), start)  # [N, ...]
         # [steps,N, ...]: the points x0 + a (x - x0)
         way = op.Add(op.Mul(op.Unsqueeze(change, [0]), points.reshape(along)), start[None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 
@@ -18,6 +17,7 @@ from xai_deploy.format.bundle import (
     RELEVANCE,
     SHARES,
     TARGET,
+    VERSUS,
     WHERE,
     at_level,
 )
@@ -27,11 +27,8 @@ from ...errors import GraphError
 from ...graph.emit import Emitter, Ops
 from ...graph.measure import batch_of
 from ...relevance.composite import Composite
-from ...vjp.graph import Start, by_number, by_reference, by_target, known_reference, turned_unit
+from ...vjp.graph import Start, by_contrast, by_number, by_reference, by_target, known_reference, turned_unit
 from ..material import Material
-
-MOST_BYTES = 1 << 30
-"""Largest size of a tensor of one image's copies in one batch."""
 
 _FLOAT = int(ir.DataType.FLOAT)
 
@@ -51,9 +48,12 @@ class Net:
         material: The network.
         fixed_target: Always explain the predicted class; the graph has no input `target`.
         bare: The network alone, without a method: no input beside the image.
+        versus: A further input, the class that is subtracted.
     """
 
-    def __init__(self, material: Material, fixed_target: bool = False, bare: bool = False) -> None:
+    def __init__(
+        self, material: Material, fixed_target: bool = False, bare: bool = False, versus: bool = False
+    ) -> None:
         source = material.parts.head.inputs[0]
         self.material, self.all_at_once = material, False
         self.image = ir.Value(name=source.name, shape=source.shape, type=source.type)
@@ -91,37 +91,13 @@ class Net:
             self.target = self._emit.ints([PREDICTED], "predicted")  # [1] broadcasts over the batch
         else:
             self.target = self._input(TARGET, (batch,), ir.DataType.INT64)
+        self.versus = self._input(VERSUS, (batch,), ir.DataType.INT64) if versus else None
 
     def _input(self, name: str, shape: Sequence[int | str], dtype: ir.DataType) -> ir.Value:
         value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
         self.graph.inputs.append(value)
         self._emit.unique(name)  # no other tensor gets this name
         return value
-
-    def require_batch(self, of: str, part: ir.Graph, copies: int) -> None:
-        """Refuse a network that takes one image at a time, or one of dense scores whose tensors are too large so many times.
-
-        Args:
-            of: What the method puts in one batch.
-            part: The part of the network that runs on it.
-            copies: How many rows of the batch each image has.
-
-        Raises:
-            GraphError: The network is one of these.
-        """
-        values = (value for node in part for value in node.outputs)
-        sizes = [self.material.clean.shapes.per_image(value.name) or () for value in values]
-        size = 4 * copies * max((math.prod(shape) for shape in sizes), default=0)
-        if self.where is not None and size > MOST_BYTES:
-            raise GraphError(
-                f"it runs {of} in one batch, {copies} copies of each image, whose largest tensor takes {size >> 20} MiB, above "
-                f"{MOST_BYTES >> 20}; use the runtime engine, which runs them in parts, or fuse another method"
-            )
-        if batch_of(self.image) == 1:
-            raise GraphError(
-                f"the network takes one image at a time, and this method runs {of} in one batch; use the runtime engine, which "
-                "runs them one by one, or fuse another method"
-            )
 
     @property
     def classes(self) -> int:
@@ -167,15 +143,19 @@ class Net:
         return SHARES
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(K,h,w) of the activation."""
-        channels, h, w = self.material.cuts[self.level].shape
-        return channels, h, w
+    def shape(self) -> tuple[int, ...]:
+        """(K,h,w) of the activation; (K,d,h,w) of volumes."""
+        return self.material.cuts[self.level].shape
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(H,W) of the network's input."""
-        return self.material.image.height, self.material.image.width
+    def size(self) -> tuple[int, ...]:
+        """(H,W) of the network's input; (D,H,W) of volumes."""
+        return self.material.image.size
+
+    @property
+    def spatial(self) -> list[int]:
+        """The axes of the activation [N,K,h,w] that are places."""
+        return list(range(2, 2 + len(self.size)))
 
     def add(self, part: ir.Graph, feeds: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         """Put a copy of a graph into this one.
@@ -206,7 +186,8 @@ class Net:
         """The region's weights [N,1,H,W], which sum to 1; an empty region keeps its zeros. What is not above 0 counts as 0."""
         op = self.op
         where = op.Where(op.Greater(self.where, 0.0), self.where, 0.0)  # NaN is not above 0
-        total = op.Max(op.ReduceSum(where, [1, 2], keepdims=1), float(np.finfo(np.float32).tiny))
+        axes = [axis - 1 for axis in self.spatial]
+        total = op.Max(op.ReduceSum(where, axes, keepdims=1), float(np.finfo(np.float32).tiny))
         region: ir.Value = op.Unsqueeze(op.Div(where, total), [1])
         return region
 
@@ -217,20 +198,22 @@ class Net:
 
     def start(self, others: float = 0.0, times_logits: bool = False) -> Start:
         """What a walk back begins with: the target, or the reference; see `relevance`."""
-        if self.numbers:
-            return by_number
         if self.reference is not None:
             return partial(by_reference, times_logits=times_logits)
-        return partial(by_target, others=others)
+        of_target: Start = by_number if self.numbers else partial(by_target, others=others)
+        if self.versus is None:
+            return of_target
+        return partial(by_contrast, of_target=of_target, times_logits=times_logits)
 
     def start_feeds(self, copies: int = 1) -> dict[str, ir.Value]:
         """The inputs that `start` adds to a graph; for `copies` rows of each image, all images in each copy."""
-        name, value = (REFERENCE, self.reference) if self.reference is not None else (TARGET, self.target)
+        if self.reference is not None:
+            return {REFERENCE: self.reference if copies == 1 else self.op.Tile(self.reference, [copies, 1])}
+        asked = {TARGET: self.target} | ({} if self.versus is None else {VERSUS: self.versus})
         if copies == 1:
-            return {name: value}
-        if self.reference is None:
-            value = self.op.Squeeze(self.chosen, [1])  # the class that the image itself has
-        return {name: self.op.Tile(value, [copies] if self.reference is None else [copies, 1])}
+            return asked
+        # the class that the image itself has, in all its copies
+        return {n: self.op.Tile(self.op.Squeeze(self._class_of(value), [1]), [copies]) for n, value in asked.items()}
 
     def weight(self, value: ir.Value) -> ir.Value:
         """This graph's initializer with the name and content of another graph's."""
@@ -313,15 +296,18 @@ class Net:
         feeds = {str(part.inputs[0].name): self.x} if from_image else self.between
         self.tensors = self.add(part, {**feeds, **self.start_feeds()})
         relevance = self.floats(self.tensors[RELEVANCE if from_image else at_level(RELEVANCE, self.level)])
-        if not times_logits or self.reference is not None:
+        if not times_logits or self.reference is not None or self.versus is not None:
             return relevance
-        times: ir.Value = self.op.Mul(relevance, self.op.Reshape(self.logit, [-1, 1, 1, 1]))
+        times: ir.Value = self.op.Mul(relevance, self.op.Reshape(self.logit, [-1, *[1] * (1 + len(self.size))]))
         return times
 
     @cached_property
     def chosen(self) -> ir.Value:
         """The class explained, int64 [N,1]: the target, or the predicted one."""
-        column = self.op.Unsqueeze(self.target, [1])
+        return self._class_of(self.target)
+
+    def _class_of(self, asked: ir.Value) -> ir.Value:
+        column = self.op.Unsqueeze(asked, [1])
         predicted = self.op.ArgMax(self.tensors[LOGITS], axis=1, keepdims=1)
         chosen: ir.Value = self.op.Where(self.op.Equal(column, PREDICTED), predicted, column)
         return chosen
@@ -330,13 +316,21 @@ class Net:
     def unit(self) -> ir.Value:
         """The unit vector of the class explained, [N,classes] float32; zeros for a number that is no class. Or the reference's.
 
-        That of a number in its other direction is negative.
+        That of a number in its other direction is negative. If a class is subtracted, its unit vector is.
         """
         if self.reference is not None:
             direction: ir.Value = self.op.LpNormalization(self.reference, axis=1, p=2)
             return direction
-        unit: ir.Value = self.op.Where(self.op.Equal(np.arange(self.classes)[None], self.chosen), 1.0, 0.0)
-        return self.op.Sub(unit, turned_unit(self.op, self.chosen, self.classes)) if self.numbers else unit
+        op, classes = self.op, np.arange(self.classes)[None]
+        unit: ir.Value = op.Where(op.Equal(classes, self.chosen), 1.0, 0.0)
+        if self.numbers:
+            unit = op.Sub(unit, turned_unit(op, self.chosen, self.classes))
+        if self.versus is None:
+            return unit
+        subtracted = op.Where(op.Equal(classes, self._class_of(self.versus)), 1.0, 0.0)
+        # a target that is no class has no contrast either
+        contrast: ir.Value = op.Sub(unit, op.Mul(subtracted, op.ReduceSum(op.Abs(unit), [1], keepdims=1)))
+        return contrast
 
     @cached_property
     def logit(self) -> ir.Value:
@@ -348,7 +342,7 @@ class Net:
     def row(self, matrix: ir.Value) -> ir.Value:
         """The row of a matrix [classes,K] for the class explained, [N,K]; zeros for a number that is no class."""
         op = self.op
-        if self.reference is not None or self.numbers:
+        if self.reference is not None or self.numbers or self.versus is not None:
             weighted: ir.Value = op.MatMul(self.unit, matrix)
             return weighted
         # Gather needs a valid row: the class is clipped, and the row is multiplied by 0 if that changed the class
@@ -376,9 +370,11 @@ class Net:
 
     def channels_first(self, value: ir.Value) -> ir.Value:
         """A tensor of the input's shape as [N,C,H,W]."""
-        if self.material.image.layout == "NCHW":
+        axis = self.material.image.channel_axis
+        if axis == 1:
             return value
-        turned: ir.Value = self.op.Transpose(value, perm=[0, 3, 1, 2])
+        others = [other for other in range(1, 2 + len(self.size)) if other != axis]
+        turned: ir.Value = self.op.Transpose(value, perm=[0, axis, *others])
         return turned
 
 

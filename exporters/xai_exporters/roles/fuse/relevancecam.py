@@ -39,4 +39,4 @@ class RelevanceCam:
         """See `Fused.raw`."""
         others = -1 / net.compared if self.contrast and net.compared else 0.0
         relevance = net.relevance(load_composite(self.composite), from_image=False, others=others)
-        return weighted_sum(net, net.op.ReduceMean(relevance, [2, 3], keepdims=0), net.activation)
+        return weighted_sum(net, net.op.ReduceMean(relevance, net.spatial, keepdims=0), net.activation)

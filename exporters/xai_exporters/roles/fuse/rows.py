@@ -46,13 +46,13 @@ def last_linear(tail: ir.Graph, classes: int) -> LastLinear | None:
     weight = node.inputs[1].const_value
     if weight is None or any(x is not None and constant_of(x) is None for x in node.inputs[2:]):  # the bias
         return None
-    # MatMul and Gemm: [K',classes]; Gemm with transB: [classes,K']; Conv: [classes,K',1,1]
+    # MatMul and Gemm: [K',classes]; Gemm with transB: [classes,K']; Conv: [classes,K',1,1], of volumes one axis more
     shape = tuple(int(d) for d in weight.shape.numpy())
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):
         width, rows = shape if not attribute(node, "transB", 0) else shape[::-1]
     elif node.op_type == "MatMul" and len(shape) == 2:
         width, rows = shape
-    elif node.op_type == "Conv" and shape[2:] == (1, 1) and attribute(node, "group", 1) == 1 and _plain(node):
+    elif node.op_type == "Conv" and set(shape[2:]) == {1} and attribute(node, "group", 1) == 1 and _plain(node):
         rows, width = shape[:2]
     else:
         return None

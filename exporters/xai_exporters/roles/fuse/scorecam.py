@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,6 +12,7 @@ from xai_deploy.errors import OptionError
 from xai_deploy.format.bundle import LOGITS
 
 from ...errors import GraphError
+from .batch import require_batch
 from .few_channels import Few
 from .fused_method import fused
 from .interpolation import resized
@@ -47,9 +49,9 @@ class ScoreCam:
 
     def raw(self, net: Net) -> ir.Value:
         """See `Fused.raw`."""
-        channels, h, w = net.shape
+        channels, *places = net.shape
         scored = min(channels, self.budget or channels)
-        net.require_batch("the masked images of its channels", net.material.whole, scored)
+        require_batch(net, "the masked images of its channels", net.material.whole, scored)
         if scored > MOST_CHANNELS:
             raise GraphError(
                 f"it is one inference per channel, all in one batch: at most {MOST_CHANNELS} channels fit one graph, and "
@@ -58,26 +60,26 @@ class ScoreCam:
             )
         op = net.op
         net.plain()
-        flat = op.Reshape(net.activation, [-1, channels, h * w])
+        flat = op.Reshape(net.activation, [-1, channels, math.prod(places)])
         varies = op.Greater(op.ReduceMax(flat, [2], keepdims=1), op.ReduceMin(flat, [2], keepdims=1))  # [N,K,1]
         if scored == channels:
             of_class = self._scores(net, net.activation, channels)
         else:
             few = Few(op, flat, varies, (channels, scored))
-            chosen = op.Reshape(op.MatMul(few.chosen, flat), [-1, scored, h, w])
+            chosen = op.Reshape(op.MatMul(few.chosen, flat), [-1, scored, *places])
             of_class = few.all_scores(self._scores(net, chosen, scored), roots=self._never_negative(net))
         weights = op.Transpose(op.Where(varies, of_class, 0.0), perm=[0, 2, 1])  # [N,1,K]
-        maps = op.Reshape(op.MatMul(weights, flat), [-1, h, w])
+        maps = op.Reshape(op.MatMul(weights, flat), [-1, *places])
         # resizing is linear: the resized sum is the sum of the resized channels
-        raw: ir.Value = op.Relu(resized(op, maps, (h, w), net.size))
+        raw: ir.Value = op.Relu(resized(op, maps, tuple(places), net.size))
         return raw
 
     def _scores(self, net: Net, maps: ir.Value, count: int) -> ir.Value:
         """The score explained of the image under the masks of maps [N,count,h,w], [N,count,1]."""
         op, spec = net.op, net.material.image
-        up = resized(op, maps, net.shape[1:], net.size)  # [N,count,H,W]
-        low = op.ReduceMin(up, [2, 3], keepdims=1)
-        spread = op.Sub(op.ReduceMax(up, [2, 3], keepdims=1), low)
+        up = resized(op, maps, net.shape[1:], net.size, before=2)  # [N,count,H,W]
+        low = op.ReduceMin(up, net.spatial, keepdims=1)
+        spread = op.Sub(op.ReduceMax(up, net.spatial, keepdims=1), low)
         # constant channels give masks of zeros, not 0/0
         masks = op.Div(op.Sub(up, low), op.Where(op.Greater(spread, 0.0), spread, 1.0))
         x = op.Unsqueeze(net.floats(net.x), [1])  # [N,1, ...]
@@ -92,4 +94,6 @@ class ScoreCam:
         return explained
 
     def _never_negative(self, net: Net) -> bool:
+        if net.versus is not None:  # a difference of probabilities
+            return False
         return self.score == "softmax" or (self.score == "probability" and net.material.logits.scores.kind != "vector")

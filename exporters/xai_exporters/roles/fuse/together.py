@@ -13,7 +13,8 @@ from .fused_method import AllAtOnce, AtNoLayer, Wanted
 from .interpolation import resized
 from .net import Net
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
+"""(h,w), or (d,h,w) of volumes."""
 
 
 def levels_of(material: Material, wanted: Wanted) -> tuple[int, ...]:
@@ -46,7 +47,7 @@ def map_of(net: Net, wanted: Wanted, levels: Sequence[int]) -> tuple[ir.Value, S
     for net.level in levels:
         every = net.all_at_once and isinstance(wanted.method, AllAtOnce)
         raw = wanted.method.every(net) if every else wanted.method.raw(net)  # type: ignore[attr-defined]
-        stated = None if raw.shape is None else (int(str(raw.shape[1])), int(str(raw.shape[2])))
+        stated = None if raw.shape is None else tuple(int(str(side)) for side in raw.shape.dims[1:])
         maps.append((raw, stated or (net.size if wanted.method.input_sized else net.shape[1:])))
     if len(maps) == 1:
         return maps[0]
@@ -55,17 +56,17 @@ def map_of(net: Net, wanted: Wanted, levels: Sequence[int]) -> tuple[ir.Value, S
 
 
 def stretched(net: Net, raw: ir.Value, own: Size, size: Size) -> ir.Value:
-    """A map [N,h,w] in another size (bilinear, half-pixel centres), from 0 to 1; a constant one gives zeros.
+    """A map [N,h,w] in another size (linear along each axis, half-pixel centres), from 0 to 1; a constant one gives zeros.
 
-    The resize is two products with constant matrices. They give the same numbers on every runtime; Resize does not. The minimum
+    The resize is products with constant matrices. They give the same numbers on every runtime; Resize does not. The minimum
     is subtracted before the resize, too, because the resize would round a constant map unevenly.
     """
-    op = net.op
-    shifted = op.Sub(raw, op.ReduceMin(raw, [1, 2], keepdims=1))
+    op, axes = net.op, _axes(size)
+    shifted = op.Sub(raw, op.ReduceMin(raw, axes, keepdims=1))
     if own != size:
         shifted = resized(net.op, shifted, own, size)
-        shifted = op.Sub(shifted, op.ReduceMin(shifted, [1, 2], keepdims=1))
-    spread = op.ReduceMax(shifted, [1, 2], keepdims=1)
+        shifted = op.Sub(shifted, op.ReduceMin(shifted, axes, keepdims=1))
+    spread = op.ReduceMax(shifted, axes, keepdims=1)
     # a constant map has spread 0: its zeros are divided by the smallest normal number
     scaled: ir.Value = op.Div(shifted, op.Max(spread, float(np.finfo(np.float32).tiny)))
     return scaled
@@ -73,12 +74,17 @@ def stretched(net: Net, raw: ir.Value, own: Size, size: Size) -> ir.Value:
 
 def _signed(net: Net, raw: ir.Value, own: Size) -> ir.Value:
     """A signed map in the input's size, divided by its largest magnitude; a constant one gives zeros."""
-    op = net.op
+    op, axes = net.op, _axes(own)
     values = raw if own == net.size else resized(net.op, raw, own, net.size)
-    largest = op.ReduceMax(op.Abs(values), [1, 2], keepdims=1)
-    varies = op.Greater(op.ReduceMax(raw, [1, 2], keepdims=1), op.ReduceMin(raw, [1, 2], keepdims=1))
+    largest = op.ReduceMax(op.Abs(values), axes, keepdims=1)
+    varies = op.Greater(op.ReduceMax(raw, axes, keepdims=1), op.ReduceMin(raw, axes, keepdims=1))
     scaled: ir.Value = op.Where(varies, op.Div(values, op.Max(largest, float(np.finfo(np.float32).tiny))), 0.0)
     return scaled
+
+
+def _axes(size: Size) -> list[int]:
+    """The axes of maps [N,h,w] that are places."""
+    return list(range(1, 1 + len(size)))
 
 
 def _together(net: Net, scaled: Sequence[ir.Value], wanted: Wanted) -> ir.Value:

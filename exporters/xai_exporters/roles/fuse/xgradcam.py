@@ -25,8 +25,8 @@ class XGradCam:
         """See `Fused.raw`."""
         op = net.op
         g, activation = net.gradient(), net.activation
-        above = op.ReduceSum(op.Mul(g, activation), [2, 3], keepdims=0)
-        total = op.ReduceSum(activation, [2, 3], keepdims=0)
+        above = op.ReduceSum(op.Mul(g, activation), net.spatial, keepdims=0)
+        total = op.ReduceSum(activation, net.spatial, keepdims=0)
         zero = op.Equal(total, 0.0)  # the inner Where avoids a division by 0
         weights = op.Where(zero, 0.0, op.Div(above, op.Where(zero, 1.0, total)))
         raw: ir.Value = op.Relu(weighted_sum(net, weights, activation))
