@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from xai_deploy.cli import explain
 
 from .conftest import Refused, Run, pictures
 
+LABELS = ("cat", "dog", "owl", "elk", "emu")
 ASKED = ("--metrics", "complexity,segmentation", "--threads", "1", "-q")
 
 
@@ -44,6 +46,82 @@ def test_same_figures(desk: Path, run: Run) -> None:
     Path("set.tar").rename("shards/1.tar")
     own = run(*ASKED, "--masks", "shards", images="shards", out="shards-out")
     assert own["results"] == whole["results"]
+
+
+def labelled(files: list[Path]) -> None:
+    """The images of a folder with a class each, as an index, a text and an object of JSON, in a tar file and in a Parquet file."""
+    with tarfile.open("labelled.tar", "w") as tar:
+        for number, file in enumerate(files):
+            tar.add(file, file.name)
+            ending, text = (
+                (".cls", f"{number % 5}\n"),
+                (".cls", LABELS[number % 5]),
+                (".json", f'{{"label": {number % 5}}}'),
+            )[number % 3]
+            Path("own").write_text(text)
+            tar.add("own", file.stem + ending)
+    images = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    pq.write_table(
+        pa.table({"image": images, "label": [number % 5 for number in range(len(files))]}), "labelled.parquet"
+    )
+
+
+def table(folder: str) -> dict[str, dict[str, str]]:
+    """The rows of images.csv by the image's name."""
+    with Path(folder, "images.csv").open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def test_the_class_that_an_archive_gives(desk: Path, run: Run) -> None:
+    """Its map is that of this class, asked for by its index."""
+    files = sorted(pictures(desk / "set", 10).iterdir())
+    labelled(files)
+    ask = ("--metrics", "complexity,average-drop", "--threads", "1", "-q")
+    of_class = {}
+    for index in range(5):
+        run(*ask, "-t", str(index), images="set", out=f"class-{index}")
+        of_class[index] = table(f"class-{index}")
+    for archive in ("labelled.tar", "labelled.parquet"):
+        results = run(*ask, "--labelled", images=archive, out=f"{archive}-out")
+        rows, right = table(f"{archive}-out"), []
+        for number, file in enumerate(files):
+            row, want = rows[file.name], of_class[number % 5][file.name]
+            right.append(row["predicted"] == row["target"])
+            assert row.pop("correct") == ("100.0" if right[-1] else "0.0")
+            assert row == want
+        (group,) = results["results"]
+        assert group["figures"]["correct"]["mean"] == pytest.approx(100 * sum(right) / len(right))
+        assert 0 < sum(right) < len(right)
+
+
+def test_no_class(desk: Path, run: Run, refused: Refused) -> None:
+    """Images without a class of the network are skipped, each with its reason."""
+    files = sorted(pictures(desk / "set", 6).iterdir())
+    given = {
+        0: (".cls", b"2"),
+        1: (".cls", b"fox"),
+        2: (".cls", b"7"),
+        3: (".json", b"[1"),
+        4: (".json", b'{"label": [1]}'),
+    }
+    with tarfile.open("some.tar", "w") as tar:
+        for number, file in enumerate(files):
+            tar.add(file, file.name)
+            if number in given:
+                ending, text = given[number]
+                Path("own").write_bytes(text)
+                tar.add("own", file.stem + ending)
+    results = run("-q", "--labelled", images="some.tar", out="some-out")
+    assert results["images"] == 1
+    reasons = [one["reason"].partition(": ")[2] for one in results["skipped"]]
+    assert reasons[:2] == [f"its label {own!r} is no class of the network, which has 5" for own in ("fox", "7")]
+    assert reasons[2] == "is no text; a label is an index or a class's label"
+    assert reasons[3] == "its label is list; it is an index or a class's label"
+    assert reasons[4].startswith("has no class; --labelled takes KEY.cls or KEY.json of a tar file")
+    assert "--labelled: the archives give what is explained; leave -t and --like out" in refused(
+        "net.xai", "--labelled", "-t", "1"
+    )
+    assert "has no class" in refused("net.xai", "--labelled", "--no-skip-bad")
 
 
 def test_a_truncated_shard(desk: Path, run: Run, refused: Refused) -> None:

@@ -52,6 +52,7 @@ def _evaluate(arguments: argparse.Namespace, parts: Sequence[str] = ()) -> None:
             methods=_named(methods),
             metrics=_named(parse_methods(arguments.metrics or [])),
             target=_target(arguments),
+            labelled=arguments.labelled,
             boxes=arguments.boxes or None,
             boxes_of=arguments.boxes_of,
             masks=arguments.masks or None,
@@ -227,6 +228,11 @@ def _parser() -> Parser:
         "predicted class, or best detection)"
     )
     add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N|box K", help=what)
+    add(
+        "--labelled",
+        action="store_true",
+        help="explain the class that each image's archive gives: KEY.cls or KEY.json of a tar file, the column 'label' of Parquet",
+    )
     add("--like", metavar="IMAGE|VECTOR.npy", help="for embeddings: explain how alike each image is to this one")
     add(
         "-b", "--backend", action="append", metavar="B[,B...]", help=f"inference runtimes: {', '.join(backend_names())}"

@@ -46,6 +46,9 @@ _NEEDS = {
 }
 NO_BOXES = "boxes lie in images, and the network takes volumes; give --masks, a folder of .npy arrays [D,h,w]"
 
+CORRECT = Column("correct", "higher", percent=True)
+"""The images whose labelled class is the predicted one."""
+
 COMPARED = (
     Column("same-prediction", "higher", percent=True),
     Column("rank-correlation", "higher"),
@@ -78,6 +81,7 @@ class Plan:
         gives: What the networks give.
         inputs: What they take beside the images, as `NAME=FILE`; see `ByPath`.
         volumes: The images are volumes, `.npy` files.
+        labelled: Explain the class that an image's archive gives, in place of the predicted one; see `truth.labels.class_given`.
         made: The metrics with their options.
     """
 
@@ -97,6 +101,7 @@ class Plan:
     gives: Gives = "classes"
     inputs: Sequence[str] = ()
     volumes: bool = False
+    labelled: bool = False
     made: tuple[Metric, ...] = field(init=False)
     _beside: dict[str, ByPath] = field(init=False, default_factory=dict, repr=False, compare=False)
 
@@ -113,6 +118,12 @@ class Plan:
             "detection": self.gives == "rows",
             "images": not self.volumes,
         }
+        if self.labelled and self.target is not None:
+            raise OptionError("--labelled: the archives give what is explained; leave -t and --like out")
+        if self.labelled and self.gives != "classes":
+            raise OptionError(
+                "--labelled: an archive gives a class of the whole image, and the network is no classifier; leave it out"
+            )
         if self.gives in ("numbers", "embedding") and "class" in (self.boxes_of, self.masks_of):
             raise OptionError("--boxes-of class, --masks-of class: the network gives no classes; leave them out")
         for (name, _), metric in zip(self.metrics, self.made, strict=True):
@@ -163,6 +174,7 @@ class Plan:
             "masks": _fingerprint(self.masks.path, self.masks.files) if self.masks else None,
             **({"segments": [_digest(one) for one in files]} if files else {}),
             **({"inputs": self._inputs(subjects)} if self.inputs else {}),
+            **({"labelled": True} if self.labelled else {}),
             "max-pixels": self.max_pixels,
             "input-range": list(self.input_range) if self.input_range else None,
         }
@@ -184,6 +196,8 @@ class Plan:
         for metric in self.made:
             for column in metric.columns(max(len(subject.randomised) for subject in subjects)):
                 columns.setdefault(column.name, column)
+        if self.labelled:
+            columns[CORRECT.name] = CORRECT
         if len(subjects) > 1:
             compared = COMPARED[self.gives in ("numbers", "embedding") :]  # which predict no class
             columns.update((column.name, column) for column in compared)

@@ -100,6 +100,8 @@ def choices(plan: Plan) -> list[str]:
         for name, options in described["metrics"]
     ]
     target = "the predicted class of each image" if plan.target in (None, PREDICTED) else f"class {plan.target!r}"
+    if plan.labelled:
+        target = "the class that each image's archive gives"
     if plan.gives == "classes":
         lines.append(f"class explained: {target}; {P['classes']}")
     else:

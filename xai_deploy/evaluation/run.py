@@ -29,10 +29,10 @@ from ..targets.top import TopTarget
 from ..volumes import photo_size
 from .metrics import Case
 from .other_outputs import check_target, explained_detections, same_positions, settled
-from .plan import Plan, relative
+from .plan import CORRECT, Plan, relative
 from .shards import Shard
 from .subjects import Subject
-from .truth import Box, mask_region, matching_box, of_class, region
+from .truth import Box, class_given, mask_region, matching_box, of_class, region
 
 CHUNK = 16  # images; fixed, because the last bit of a runtime's result may depend on the other images of the batch
 Measured = tuple[int, list[Line], list[Line]]
@@ -165,6 +165,9 @@ class _Read:
     mask: NDArray[Any] | None  # booleans; the classes, if the plan asks for those of a class
     inputs: list[Prepared]  # one per network, a single row each
     settled: list[Settled] = field(default_factory=list)  # likewise, for networks that give no classes
+    labelled: list[int] = field(
+        default_factory=list
+    )  # likewise, the class that the archive gives, if the plan asks for it
 
 
 def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]) -> tuple[list[Line], list[Line]]:
@@ -178,12 +181,13 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
             boxes = plan.boxes.of(path, *size) if plan.boxes and size else None
             mask = _mask(plan, path, pixels.shape[: len(spec.size)] if size else spec.size)
             inputs = [subject.explainer.prepare(pixels, plan.beside(subject).of([path])) for subject in subjects]
+            known = [_given(subject.explainer, path) for subject in subjects] if plan.labelled else []
         except InputError as error:  # includes TruthError: the annotation may not fit this image
             if not plan.skip_bad:
                 raise
             skipped.append({"image": relative(path, plan.root), "reason": str(error)})
             continue
-        images.append(_Read(path, size, boxes, mask, inputs))
+        images.append(_Read(path, size, boxes, mask, inputs, labelled=known))
     if plan.gives != "classes" and images:
         images = _settle(subjects, plan, images, skipped)
     rows: list[Line] = []
@@ -192,7 +196,9 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
         for number, subject in enumerate(subjects):
             x = Prepared.join([image.inputs[number] for image in images])
             wanted = Settled.join([image.settled[number] for image in images]) if images[0].settled else None
-            target = plan.target if wanted is None else wanted
+            target: Any = plan.target if wanted is None else wanted
+            if plan.labelled:
+                target = [image.labelled[number] for image in images]
             explained = subject.explainer.explain_many(x, plan.methods, [target])
             if first is None:
                 compared: list[dict[str, NDArray[np.float64]]] = [{} for _ in explained]
@@ -205,11 +211,17 @@ def measure_chunk(subjects: Sequence[Subject], plan: Plan, paths: Sequence[Path]
                 case = _case(subject, plan, plan.methods[m], x, explanation, images)
                 case.settled = wanted
                 values: dict[str, NDArray[np.float64]] = {}
+                if plan.labelled:
+                    values[CORRECT.name] = np.where(explanation.logits.argmax(1) == explanation.target, 100.0, 0.0)
                 for metric in plan.made:
                     if "randomised" not in metric.needs or subject.randomised:
                         values.update(metric.measure(case))
                 rows += _rows(plan, number, m, case, images, {**values, **beside}, explanation.diagnostics)
     return rows, skipped
+
+
+def _given(explainer: Explainer, path: Path) -> int:
+    return class_given(path, explainer.labels, explainer.bundle.manifest.classes)
 
 
 def _mask(plan: Plan, path: Path, size: tuple[int, ...]) -> NDArray[Any] | None:

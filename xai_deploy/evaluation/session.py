@@ -111,6 +111,7 @@ def evaluate(
     detections: DetectionLimits | None = None,
     ray: str | None = None,
     ray_workers: int | None = None,
+    labelled: bool = False,
 ) -> Results:
     """Measure explanations of deployed networks on a folder of images, and write the results: all that `xai-evaluate` does.
 
@@ -152,6 +153,7 @@ def evaluate(
         ray: Measure on a Ray cluster: "local" starts one of this machine's cores, else its address. `threads` is then 1, not the
             runtime's choice, which differs from machine to machine.
         ray_workers: How many worker processes; None: as many as the cluster's cores allow.
+        labelled: Explain the class that each image's archive gives (WebDataset's `.cls` or `.json`, Parquet's column of labels).
 
     Raises:
         XaiError: Something that an argument names does not exist or does not apply, or `out` holds another evaluation.
@@ -206,6 +208,7 @@ def evaluate(
         gives=own,
         inputs=inputs,
         volumes=volumes,
+        labelled=labelled,
     )
     cluster = None if ray is None else Cluster(ray, ray_workers, threads or 1, gpus=int(device.startswith("cuda")))
     chunks = None if cluster is None else measuring(cluster, recipe)

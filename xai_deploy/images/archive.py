@@ -94,6 +94,16 @@ def split(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def label_of(path: Path) -> Label | None:
+    """The class that an image's archive gives for it; None if it gives none, or if the image is a file of its own.
+
+    Raises:
+        ImageFileError: It can't be read.
+    """
+    inside = split(path)
+    return None if inside is None else opened(inside[0]).label(inside[1])
+
+
 def opened(path: Path) -> Archive:
     """An archive; a few stay open.
 

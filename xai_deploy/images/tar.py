@@ -6,6 +6,7 @@ of a declared terabyte must not be read into memory. Links, devices and names th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from ..errors import ImageFileError, ImageTooLargeError
 FILE_LIMIT = 1 << 30  # bytes of one image
 _BLOCK = 512
 _NAME_LIMIT = 1 << 16  # bytes of a long name or an extended header
-_LABEL_LIMIT = 4096  # bytes of a .cls file
+_LABEL_LIMIT = 1 << 16  # bytes of a .cls or .json file
+_LABELS = (".cls", ".json")
+_NAMED = ("cls", "label", "class")  # where an object of JSON holds the class
 _PLAIN = (b"0", b"\0", b"7")
 _PICTURE = re.compile(r"\.(png|jpe?g|bmp|webp|gif|tiff?|avif)", re.IGNORECASE)
 _MASK = re.compile(r"(.+)\.(mask|seg)\.png", re.IGNORECASE)
@@ -39,7 +42,8 @@ class _Entry:
 class Tar:
     """A tar file. See `Archive`.
 
-    WebDataset's names are KEY.ENDING: of one KEY `.jpg` or the like is the image, `.cls` its label, `.mask.png` or `.seg.png` its
+    WebDataset's names are KEY.ENDING: of one KEY `.jpg` or the like is the image, `.cls` its label (else
+    "cls", "label" or "class" of a `.json`), `.mask.png` or `.seg.png` its
     mask. A file that ends early is an archive of what comes before; its last entry is one that can't be read.
 
     Raises:
@@ -74,8 +78,8 @@ class Tar:
             own = _free(f"entry-{len(self._entries) + 1}", self._entries)
         elif any(part.startswith(".") for part in parts):  # hidden, as in folders; macOS adds ._NAME to each file
             return
-        elif own.lower().endswith(".cls"):
-            self._labels[own[:-4]] = entry
+        elif (ending := Path(own).suffix.lower()) in _LABELS:
+            self._labels[own[: -len(ending)] + ending] = entry
             return
         elif _PICTURE.fullmatch(Path(own).suffix) is None:
             return
@@ -92,15 +96,22 @@ class Tar:
 
     def label(self, name: str) -> int | str | None:
         """See `Archive.label`. A number is an index."""
-        entry = self._labels.get(_stem(name)) or self._labels.get(_key(name))
-        if entry is None:
+        places = [own + ending for ending in _LABELS for own in dict.fromkeys((_stem(name), _key(name)))]
+        where = next((place for place in places if place in self._labels), None)
+        if where is None:
             return None
-        where = f"{_stem(name)}.cls"
         try:
-            text = self._bytes(entry, where, _LABEL_LIMIT).decode().strip()
-        except UnicodeDecodeError:
+            text = self._bytes(self._labels[where], where, _LABEL_LIMIT).decode().strip()
+            if where.endswith(".json"):
+                given = json.loads(text)
+                text = next((given[key] for key in _NAMED if key in given), None) if isinstance(given, dict) else given
+        except (ValueError, RecursionError):  # UnicodeDecodeError and JSON's are both of them
             raise ImageFileError(f"{self.path / where}: is no text; a label is an index or a class's label") from None
-        return int(text) if re.fullmatch(r"\d{1,9}", text) else text
+        if text is not None and (not isinstance(text, (str, int)) or isinstance(text, bool)):
+            raise ImageFileError(
+                f"{self.path / where}: its label is {type(text).__name__}; it is an index or a class's label"
+            )
+        return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,9}", text) else text
 
     def _bytes(self, entry: _Entry, name: str, limit: int) -> bytes:
         if entry.problem:

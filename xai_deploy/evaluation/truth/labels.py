@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from ...errors import TruthError
+from ...images.archive import label_of
 from .annotations import Box, Boxes, Label
 from .reading import quoted, whole
 
@@ -31,6 +34,29 @@ def classes_of(label: Label, labels: Sequence[str], classes: int) -> tuple[int, 
     if not indices and (index := whole(label)) is not None and index < classes:
         indices = [index]
     return tuple(indices)
+
+
+def class_given(path: Path, labels: Sequence[str], classes: int) -> int:
+    """The class that an image's archive gives for it (WebDataset's `.cls` or `.json`, Parquet's column of labels).
+
+    Args:
+        path: The image, ARCHIVE/NAME.
+        labels: The network's labels.
+        classes: How many classes it has.
+
+    Raises:
+        TruthError: It gives none, or none of this network.
+    """
+    label = label_of(path)
+    if label is None:
+        raise TruthError(
+            f"{path}: has no class; --labelled takes KEY.cls or KEY.json of a tar file, or the column 'label' of a Parquet file"
+        )
+    indices = classes_of(label, labels, classes)
+    if len(indices) != 1:
+        count = "no class" if not indices else f"{len(indices)} classes"
+        raise TruthError(f"{path}: its label {quoted(str(label))} is {count} of the network, which has {classes}")
+    return indices[0]
 
 
 def of_class(boxes: Iterable[Box], target: int, labels: Sequence[str], classes: int) -> tuple[Box, ...]:
