@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import ImageFileError, ImageTooLargeError
 
@@ -101,17 +101,19 @@ class Tar:
         if where is None:
             return None
         try:
-            text = self._bytes(self._labels[where], where, _LABEL_LIMIT).decode().strip()
+            given: Any = self._bytes(self._labels[where], where, _LABEL_LIMIT).decode().strip()
             if where.endswith(".json"):
-                given = json.loads(text)
-                text = next((given[key] for key in _NAMED if key in given), None) if isinstance(given, dict) else given
+                given = json.loads(given)
+                given = next((given[key] for key in _NAMED if key in given), None) if isinstance(given, dict) else given
         except (ValueError, RecursionError):  # UnicodeDecodeError and JSON's are both of them
             raise ImageFileError(f"{self.path / where}: is no text; a label is an index or a class's label") from None
-        if text is not None and (not isinstance(text, (str, int)) or isinstance(text, bool)):
-            raise ImageFileError(
-                f"{self.path / where}: its label is {type(text).__name__}; it is an index or a class's label"
-            )
-        return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,9}", text) else text
+        if isinstance(given, str):
+            return int(given) if re.fullmatch(r"\d{1,9}", given) else given
+        if given is None or (isinstance(given, int) and not isinstance(given, bool)):
+            return given
+        raise ImageFileError(
+            f"{self.path / where}: its label is {type(given).__name__}; it is an index or a class's label"
+        )
 
     def _bytes(self, entry: _Entry, name: str, limit: int) -> bytes:
         if entry.problem:
