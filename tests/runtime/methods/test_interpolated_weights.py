@@ -65,7 +65,7 @@ def test_until_the_tolerance_is_reached() -> None:
     maps = blobs(320, 5)
     truth = np.stack([score(maps, 5), score(maps, 6)])
     passes = []
-    for tolerance in (0.8, 0.3, 0.05):
+    for tolerance in (0.8, 0.3, 0.02):
         found = interpolate(maps, lambda masks: truth[:, masks], np.zeros(2), None, tolerance)
         assert (found.errors <= tolerance).all()
         passes.append(found.passes)
