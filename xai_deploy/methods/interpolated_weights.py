@@ -31,9 +31,9 @@ _LEAST = 3 * STEP  # before an error is believed: 12 drawn at random
 _LENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 _NOISES = (1e-4, 1e-3, 1e-2, 1e-1)
 _REFIT = 1.25  # length and noise are chosen again when there are so many times as many scores
-# The process' own error is too small, since its model is not quite right. That of a small sample is too large: the norm of a mean of
-# n residuals that know nothing of each other is 1 / sqrt(n) of them. Their geometric mean was 0.7 to 5 times the true error, 2.3 times
-# in the median, on 8 photographs of MobileNetV2 and SqueezeNet after 48 to 224 passes. CAUTION times that is stated.
+# The process' own error is too small, since its model is not quite right. That of a small sample is too large: the norm of a mean
+# of n residuals that know nothing of each other is 1 / sqrt(n) of them. Their geometric mean was 0.7 to 5 times the true error, 2.3
+# times in the median, on 8 photographs of MobileNetV2 and SqueezeNet after 48 to 224 passes. CAUTION times that is stated.
 _CAUTION = 1.6
 
 
