@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -77,8 +77,20 @@ def _said(forward: ForwardPass, image: int, seed: Seed, roles: Collection[str], 
     if not forward.opened.manifest.is_cut:
         return reason.replace("the layer's activation", "the image").replace("the layer", "the image")
     ends = {"input-gradient", "pixel-relevance"}.intersection(roles if reason == NEGATIVE else ())
-    back = [forward.backward(end, seed)[image] for end in ends]
+    back = {end: forward.backward(end, seed)[image] for end in ends}
     own = forward.x[image]
-    if back and not any((one * own).any() for one in back) and (any(one.any() for one in back) or not own.any()):
+    reached = any(one.any() for one in back.values())
+    if back and not any((one * own).any() for one in back.values()) and (reached or not own.any()):
         return ZERO_IMAGE
-    return reason if all(one.any() for one in back) else CUT_OFF
+    if all(one.any() for one in back.values()) or _rules_pass_nothing(forward, image, seed, back):
+        return reason
+    return CUT_OFF
+
+
+def _rules_pass_nothing(forward: ForwardPass, image: int, seed: Seed, back: Mapping[str, Array]) -> bool:
+    """Whether relevance at the pixels is zero because its rules keep what counts for the target, although the layer is reached."""
+    if back.keys() != {"pixel-relevance"}:
+        return False
+    if forward.has("input-gradient"):
+        return bool(forward.backward("input-gradient", seed)[image].any())
+    return forward.has("relevance") and not forward.backward("relevance", seed)[image].any()

@@ -8,7 +8,9 @@ The reasons (`why_constant` checks them in its own order):
 3. `SATURATED`: the score changes, but the gradient (if there is no graph of it: the relevance) is exactly zero at the layer.
 4. `NEGATIVE`: the gradient or relevance is not zero there, but the map is: everything counts against the target, and the method
    keeps only what counts for it.
-5. `CUT_OFF`: as 4, but the map is of the image's pixels, and the gradient (or relevance) is exactly zero there.
+5. `CUT_OFF`: as 4, but the map is of the image's pixels, and the gradient (or relevance) is exactly zero there. Relevance alone
+   does not show it if the gradient is not zero at the pixels, or the relevance is zero at the layer already: its rules then keep
+   nothing, which is 4.
    `ZERO_IMAGE`: as 4, but the map is of the image's pixels, and these are zero wherever the gradient is not.
 6. `BELOW_STEP`: the scores of single positions are the same only because the network rounds them. The scores of halves of the map
    or of larger activations differ, or the gradient differs from position to position.

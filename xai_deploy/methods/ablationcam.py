@@ -11,6 +11,7 @@ import numpy as np
 from ..format.bundle import Manifest
 from .cam import spatial, weighted_sum
 from .method import Array, Forward, Method, Score, Seed, methods, require_varying_score, score_explained, why_no_score
+from .scores_seen import ScoresSeen
 
 
 @methods.register("ablation-cam")
@@ -46,9 +47,17 @@ class AblationCam(Method):
         scores = forward.logits if self.score == "logit" else forward.tail(activation, every, self.score)
         whole = np.stack([score_explained(self.score, seed, scores) for seed in seeds])  # [T,n]
         without = (self._after_pooling if forward.has("pixelwise-tail") else self._by_runs)(forward, seeds, whole)
+        self._look(forward, seeds, whole, without)
         below = np.abs(whole) if self.divisor == "magnitude" else whole
         weights = np.asarray((whole[..., None] - without) / np.where(below == 0, 1, below)[..., None], np.float32)
         return np.maximum(weighted_sum(weights, activation), 0)
+
+    def _look(self, forward: Forward, seeds: Sequence[Seed], whole: Array, without: Array) -> None:
+        """Report the range of the scores, and say if no channel changes one."""
+        seen = ScoresSeen("ablation-cam", self.score, seeds, whole.shape[1])
+        for t, i in np.ndindex(*whole.shape):
+            seen.note(t, i, np.append(without[t, i], whole[t, i]))
+        seen.tell(forward)
 
     def _by_runs(self, forward: Forward, seeds: Sequence[Seed], whole: Array) -> Array:
         """The scores without each channel, [T,n,K]: the definition, one run of the tail for each channel that is not all zeros."""

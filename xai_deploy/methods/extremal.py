@@ -13,6 +13,7 @@ from ..errors import OptionError
 from ..format.bundle import Manifest
 from .elsewhere import floats, why_no_floats
 from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods
+from .scores_seen import ScoresSeen
 from .smooth_masks import Fading, SmoothMasks
 
 _RATE, _MOMENTUM = 0.01, 0.9
@@ -78,13 +79,14 @@ class ExtremalPerturbation(Method):
         smooth = SmoothMasks(forward.image_size, self.step, self.sigma)
         every = Seed.join([seed.rows(np.arange(len(x))) for seed in seeds])  # row r is target r // n of image r % n
         image = np.tile(np.arange(len(x)), len(seeds))
+        seen = ScoresSeen("extremal-perturbation", "logit", seeds, len(x))
         parameters = np.ones((len(image), *smooth.grid), np.float32)
         count = int(np.prod(smooth.full))
         wanted = (np.arange(count) >= int(count * (1 - self.area))).astype(np.float32)
         speed, weight = np.zeros_like(parameters), _AREA_WEIGHT
         for t in forward.progress(range(self.iterations), self.iterations, "steps of extremal-perturbation"):
             masks, full = smooth.masks(parameters)
-            of_masks = self._rise(forward, every, image, fading, masks, mirrored=t % 2 == 0)
+            of_masks = self._rise(forward, every, image, fading, masks, seen, mirrored=t % 2 == 0)
             of_full = -2 * weight / count * (full - _in_order(full, wanted))
             rise = smooth.gradient(parameters, of_masks, of_full.astype(np.float32))
             # the first step is taken as it is, the others are damped, as torch's SGD does
@@ -93,6 +95,7 @@ class ExtremalPerturbation(Method):
             weight *= _AREA_GROWTH
         masks, _ = smooth.masks(parameters)
         self._report(forward, every, image, fading, masks)
+        seen.tell(forward)
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])
 
     def _faded(self, fading: Fading, masks: Array) -> tuple[Array, Array]:
@@ -102,7 +105,14 @@ class ExtremalPerturbation(Method):
         return images, rise  # the score is to fall as the rest of the image rises: both signs cancel
 
     def _rise(
-        self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: Array, mirrored: bool
+        self,
+        forward: Forward,
+        seed: Seed,
+        image: Index,
+        fading: Sequence[Fading],
+        masks: Array,
+        seen: ScoresSeen,
+        mirrored: bool,
     ) -> Array:
         """The gradient of the score at the masks, [b,H,W]; of minus the score for "delete"."""
         along = slice(None, None, -1) if mirrored else slice(None)
@@ -114,6 +124,8 @@ class ExtremalPerturbation(Method):
             there = forward.at(forward.arranged(faded[..., along]), image[rows])
             at_pixels = forward.channels_first(there.backward("input-gradient", seed.rows(rows)))[..., along]
             gradients[rows] = (at_pixels * rise).sum(axis=1)
+            for row, score in zip(rows, seed.rows(rows).of(there.logits), strict=True):  # the same run gives the logits
+                seen.note(row // len(fading), image[row], score[None])
         return gradients
 
     def _report(self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: Array) -> None:

@@ -25,9 +25,9 @@ from .method import (
     Seed,
     methods,
     require_varying_score,
-    score_explained,
     why_no_score,
 )
+from .scores_seen import ScoresSeen
 
 
 @methods.register("group-cam")
@@ -76,16 +76,20 @@ class GroupCam(Method):
         planes = forward.channels_first(forward.x).astype(np.float32)
         # not `arranged`, which rounds 8-bit pixels: `masked_input` rounds the mixture, once
         blurred = np.moveaxis(_blurred(planes, self.width, self.sigma), 1, forward.spec.channel_axis)
+        seen = ScoresSeen("group-cam", self.score, seeds, len(planes))
         raw = np.zeros((len(seeds), len(planes), *forward.image_size), np.float32)
         for t, seed in enumerate(seeds):
             gradient = forward.backward("gradient", seed)
             products = gradient.mean(axis=spatial(gradient), keepdims=True) * forward.activation
             for i in forward.progress(range(len(planes)), len(planes), "images of group-cam"):
-                raw[t, i] = self._image(forward, i, seed.rows(np.array([i])), products[i], blurred[i : i + 1])
+                raw[t, i] = self._image(forward, t, i, seen, products[i], blurred[i : i + 1])
+        seen.tell(forward)
         return raw
 
-    def _image(self, forward: Forward, image: int, seed: Seed, products: Array, blurred: Array) -> Array:
-        """The map [H,W] of one image, from its w_k A_k [K,h,w]."""
+    def _image(
+        self, forward: Forward, target: int, image: int, seen: ScoresSeen, products: Array, blurred: Array
+    ) -> Array:
+        """The map [H,W] of one image for one target, from its w_k A_k [K,h,w]."""
         size = forward.image_size
         firsts = np.arange(0, len(products), -(-len(products) // self.groups))
         coarse = np.maximum(np.add.reduceat(products, firsts, axis=0), 0)
@@ -98,9 +102,8 @@ class GroupCam(Method):
         for start in range(0, len(masks), forward.batch_size):
             part = masks[start : start + forward.batch_size]
             inputs = forward.masked_input(image, part, blurred)
-            scores.append(
-                score_explained(self.score, seed, forward.network(inputs, np.full(len(part), image), self.score))
-            )
+            given = forward.network(inputs, np.full(len(part), image), self.score)
+            scores.append(seen.of_target(target, image, given))
         found = np.concatenate(scores)
         weights = np.maximum(found[1:] - found[0], 0)
         total: Array = np.tensordot(weights, maps, 1)

@@ -15,6 +15,7 @@ from ..errors import OptionError
 from ..format.bundle import Manifest
 from .elsewhere import floats, why_no_floats
 from .method import INPUT_ADVICE, Array, Forward, Index, Method, Seed, methods, softmax, why_no_score
+from .scores_seen import ScoresSeen
 from .smooth_masks import Fading
 
 _RATE, _FIRST, _SECOND, _EPSILON = 0.1, 0.9, 0.999, 1e-8  # Adam's
@@ -78,8 +79,9 @@ class MeaningfulPerturbation(Method):
         down, across = (_enlarging(self.cells, size) for size in forward.image_size)
         m = np.ones((len(image), self.cells, self.cells))
         first, second = np.zeros_like(m), np.zeros_like(m)
+        seen = ScoresSeen("meaningful-perturbation", self.score, seeds, len(x))
         for t in forward.progress(range(1, self.iterations + 1), self.iterations, "steps of meaningful-perturbation"):
-            slope = self._slope(forward, every, image, fading, down @ m @ across.T)
+            slope = self._slope(forward, every, image, fading, down @ m @ across.T, seen)
             g = down.T @ slope @ across + self._price_slope(m)
             first, second = _FIRST * first + (1 - _FIRST) * g, _SECOND * second + (1 - _SECOND) * g * g
             step = first / (1 - _FIRST**t) / (np.sqrt(second / (1 - _SECOND**t)) + _EPSILON)
@@ -92,10 +94,17 @@ class MeaningfulPerturbation(Method):
             ("area", masks.mean(axis=(1, 2))),
         ):
             forward.report(name, numbers.reshape(len(seeds), len(x)))
+        seen.tell(forward)
         return masks.reshape(len(seeds), len(x), *masks.shape[1:])
 
     def _slope(
-        self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: NDArray[np.float64]
+        self,
+        forward: Forward,
+        seed: Seed,
+        image: Index,
+        fading: Sequence[Fading],
+        masks: NDArray[np.float64],
+        seen: ScoresSeen,
     ) -> NDArray[np.float64]:
         """The gradient of the score at the masks, [b,H,W]."""
         slopes = np.empty_like(masks)
@@ -108,7 +117,15 @@ class MeaningfulPerturbation(Method):
             if self.score == "softmax":
                 own = Seed.of_weights(_of_softmax(there, own))
             slopes[rows] = (forward.channels_first(there.backward("input-gradient", own)) * rise).sum(axis=1)
+            for row, score in zip(rows, self._explained(there, seed.rows(rows)), strict=True):
+                seen.note(row // len(fading), image[row], score[None])
         return slopes
+
+    def _explained(self, there: Forward, seed: Seed) -> NDArray[np.float64]:
+        """s of each image, [b]."""
+        shares, weights = _shares(there, seed)
+        scores = shares if self.score == "softmax" else there.logits.reshape(shares.shape)
+        return np.asarray((weights * scores).sum(axis=(1, 2)), np.float64)
 
     def _scores(
         self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: NDArray[np.float64]
@@ -119,8 +136,7 @@ class MeaningfulPerturbation(Method):
             mixed, _ = fading[image[row]].images(mask[None].astype(np.float32))
             one = np.array([row])
             there = forward.at(forward.arranged(mixed), image[one])
-            shares, weights = _shares(there, seed.rows(one))
-            scores[row] = (weights * (shares if self.score == "softmax" else there.logits.reshape(shares.shape))).sum()
+            scores[row] = self._explained(there, seed.rows(one))[0]
         return scores
 
     def _prices(self, m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .method import Array, Forward, Score, Seed, score_explained
 
@@ -38,10 +40,14 @@ class ScoresSeen:
     def of_target(self, target: int, image: int, scores: Array) -> Array:
         """The score explained, [b], of scores of that kind of image `image` under other masks, [b,classes]."""
         found = score_explained(self.score, self._rows[target][image], scores)
-        self._count[target, image] += len(found)
-        self._low[target, image] = min(self._low[target, image], found.min())
-        self._high[target, image] = max(self._high[target, image], found.max())
+        self.note(target, image, found)
         return found
+
+    def note(self, target: int, image: int, explained: NDArray[np.floating[Any]]) -> None:
+        """Take in scores explained, [b], of image `image` under other masks."""
+        self._count[target, image] += len(explained)
+        self._low[target, image] = min(self._low[target, image], explained.min())
+        self._high[target, image] = max(self._high[target, image], explained.max())
 
     def of_all(self, image: int, scores: Array) -> Array:
         """The scores explained of all targets, [T,b]."""

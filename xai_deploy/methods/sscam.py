@@ -22,10 +22,10 @@ from .method import (
     Seed,
     methods,
     require_varying_score,
-    score_explained,
     softmax,
     why_no_score,
 )
+from .scores_seen import ScoresSeen
 
 
 @methods.register("ss-cam")
@@ -101,6 +101,7 @@ def averaged(
     activation, size = forward.activation, forward.image_size
     varying = np.ptp(activation.reshape(*activation.shape[:2], -1), axis=2) > 0  # [n,K]
     images, channels = (np.repeat(where, samples) for where in np.nonzero(varying))
+    seen = ScoresSeen(name, score, seeds, len(activation))
     sums = np.zeros((len(seeds), *varying.shape))  # float64: many terms are added up
     starts = range(0, len(images), forward.batch_size)
     for start in forward.progress(starts, len(starts), f"batches of {name}"):
@@ -110,9 +111,9 @@ def averaged(
             masks = normalise(resample.resize(activation[image, channels[own]], *size), len(size))
             inputs = forward.masked_input(image, change(masks, channels[own], own % samples))
             scores = forward.network(inputs, np.full(len(own), image), score)
-            for t, seed in enumerate(seeds):
-                values = score_explained(score, seed.rows(np.array([image])), scores)
-                np.add.at(sums[t, image], channels[own], values)
+            for t in range(len(seeds)):
+                np.add.at(sums[t, image], channels[own], seen.of_target(t, image, scores))
+    seen.tell(forward)
     means = sums / samples
     if channel_softmax:
         some = varying.any(axis=1)  # of an image without such a channel no softmax is defined; its map stays zero

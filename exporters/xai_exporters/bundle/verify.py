@@ -346,6 +346,13 @@ def _why_zero(
         there = back.get("gradient", np.zeros_like(between[start]))[0]
         raw = np.zeros(activation.shape[1:], np.float32)
         reason = why_constant(raw, activation, logits, partial(np.asarray, there))
-        # neither keeps one sign only
-        reasons[role] = CUT_OFF if reason == NEGATIVE and role in ("input-gradient", "pixel-relevance") else reason
+        cut_off = role == "input-gradient" or (role == "pixel-relevance" and not _rules_pass_nothing(back))
+        reasons[role] = CUT_OFF if reason == NEGATIVE and cut_off else reason
     return reasons
+
+
+def _rules_pass_nothing(back: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether relevance is zero at the pixels because its rules keep what counts for the target, as `constant_here` judges it."""
+    if "input-gradient" in back:
+        return bool(back["input-gradient"].any())
+    return "relevance" in back and not back["relevance"].any()

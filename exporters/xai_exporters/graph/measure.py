@@ -210,7 +210,7 @@ def evaluate(model: ir.Model, names: Sequence[str], batch: int) -> dict[str, NDA
     Raises:
         GraphError: The network does not run at this batch.
     """
-    [run] = _probe(model, [], names, (batch,), only_for=names)
+    [run] = _probe(model, [], names, (batch,), only_for=names) if names else [[]]
     return dict(zip(names, run, strict=True))
 
 

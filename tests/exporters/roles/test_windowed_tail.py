@@ -95,8 +95,14 @@ def wide(b: o.Build, x: str) -> str:
     return gap(b, b("Relu", b.conv(y, 4, 4, 9)), 4)
 
 
+def everything(b: o.Build, x: str) -> str:
+    """A mean over positions and channels at once: no tensor beside the activation is read."""
+    mean = b("ReduceMean", x, b.weight(np.array([1, 2, 3])), keepdims=0)
+    return b("Mul", b("Unsqueeze", mean, b.weight(np.array([1]))), b.draw(1, CLASSES), out=LOGITS)
+
+
 NETS: dict[str, Net] = {
-    net.__name__: net for net in (residual, pooling, inception, activations, strides, gate, flat, wide)
+    net.__name__: net for net in (residual, pooling, inception, activations, strides, gate, flat, wide, everything)
 }
 
 

@@ -96,6 +96,64 @@ def test_all_scores_are_counted_against(tmp_path: Path, kind: str) -> None:
         assert explainer.explain(images(1), "grad-cam", "not #0").constant == (None,)
 
 
+@pytest.mark.parametrize("input_gradient", [True, False])
+def test_rules_that_keep_nothing(tmp_path: Path, input_gradient: bool) -> None:
+    """Relevance at the pixels is zero since everything counts against the number; nothing is clipped on the way."""
+    onnx.save(both_ways(Built(NEGATIVE, "number", against=4), False, (3, *SIZE)), tmp_path / "net.onnx")
+    asked: dict[str, Any] = {"preprocess": "none", "task": "numbers", "pixel_relevance": True}
+    request = Request(
+        tmp_path / "net.onnx", "/Relu_output_0", tmp_path / "net.xai", input_gradient=input_gradient, **asked
+    )
+    done = export(request)
+    assert done.dead == {"relevance": NEGATIVE, "pixel-relevance": NEGATIVE}
+    for backend in ("onnxruntime", "openvino"):
+        assert Explainer(done.path, backend).explain(images(1), "lrp", "#0").constant == (NEGATIVE,)
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "group-cam": {"score": "logit"},
+    "extremal-perturbation": {"iterations": 3},
+    "meaningful-perturbation": {"score": "logit", "iterations": 3},
+}
+SAID = "the score stays the same whatever is hidden, but for rounding, in {} of 1 maps"
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_a_score_that_no_mask_changes(tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Number 1 is clipped unless all is hidden, so no mask changes it; number 0 changes."""
+    network = Ends()
+    onnx.save(both_ways(network, False, (3, *SIZE)), tmp_path / "net.onnx")
+    asked: dict[str, Any] = {"preprocess": "none", "task": "numbers", "input_gradient": True}
+    done = export(Request(tmp_path / "net.onnx", "/Relu_output_0", tmp_path / "net.xai", **asked))
+    for backend in ("onnxruntime", "openvino"):
+        explainer = Explainer(done.path, backend)
+        caplog.clear()
+        found = explainer.explain(images(1), method, "#0", **SEARCHES[method])
+        assert found.diagnostics["score_range"][0] > 1e-4
+        assert "whatever is hidden" not in caplog.text
+        found = explainer.explain(images(1), method, "#1", **SEARCHES[method])
+        assert found.diagnostics["score_range"] == (0.0,)
+        # Group-CAM's groups begin with the gradient, which is 0: there is one score, of the blurred image
+        assert (SAID.format(1) in caplog.text) is (method != "group-cam")
+        if method == "group-cam":
+            assert found.constant == (SATURATED,)  # the others' masks may vary from their prices or from rounding
+
+
+class Ends(nn.Module):
+    """relu(conv) and its mean as number 0; number 1 is that on the flat end of a clip, which only zeros leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first = nn.Conv2d(3, 6, 3, 2, 1)
+        with torch.no_grad():
+            self.first.weight.copy_(self.first.weight.abs())
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = torch.relu(self.first(x)).mean((1, 2, 3))
+        return torch.stack([mean, torch.clamp(mean * 1e6, 0, 6)], 1)
+
+
 def test_a_zero_image_is_told(tmp_path: Path) -> None:
     """Input times gradient is zero where the input is, though the gradient is not: nothing counts against the number."""
     torch.manual_seed(0)

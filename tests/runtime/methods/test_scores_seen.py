@@ -19,6 +19,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "partition-shap": {"segments": "grid:3"},
     "score-cam": {},
     "score-cam:budget": {"budget": 16},
+    "ablation-cam": {},
+    "ss-cam": {"samples": 3},
+    "is-cam": {"samples": 3},
 }
 SAID = "the score stays the same whatever is hidden, but for rounding, in {} of {} maps"
 
