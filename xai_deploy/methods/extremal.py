@@ -125,7 +125,7 @@ class ExtremalPerturbation(Method):
             at_pixels = forward.channels_first(there.backward("input-gradient", seed.rows(rows)))[..., along]
             gradients[rows] = (at_pixels * rise).sum(axis=1)
             for row, score in zip(rows, seed.rows(rows).of(there.logits), strict=True):  # the same run gives the logits
-                seen.note(row // len(fading), int(image[row]), score[None])
+                seen.note(int(row) // len(fading), int(image[row]), score[None])
         return gradients
 
     def _report(self, forward: Forward, seed: Seed, image: Index, fading: Sequence[Fading], masks: Array) -> None:

@@ -118,7 +118,7 @@ class MeaningfulPerturbation(Method):
                 own = Seed.of_weights(_of_softmax(there, own))
             slopes[rows] = (forward.channels_first(there.backward("input-gradient", own)) * rise).sum(axis=1)
             for row, score in zip(rows, self._explained(there, seed.rows(rows)), strict=True):
-                seen.note(row // len(fading), int(image[row]), score[None])
+                seen.note(int(row) // len(fading), int(image[row]), score[None])
         return slopes
 
     def _explained(self, there: Forward, seed: Seed) -> NDArray[np.float64]:
