@@ -58,10 +58,11 @@ class _Original:
     def __call__(self, images: NDArray[Any], further: Further = NOTHING) -> Mapping[str, NDArray[Any]]:
         """Images [N,...] -> outputs by name, one image at a time."""
         parts = np.split(images, len(images))
-        if self.qdq is not None:
-            _compare(self.qdq, parts, further)
         session = open_session(self.model.SerializeToString(), "the source")
         singles = [run_single(session, self.given(x), further.at(i).all) for i, x in enumerate(parts)]
+        del session  # two at once would hold the weights twice
+        if self.qdq is not None:
+            _compare(self.qdq, parts, further)
         return {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from xai_exporters.errors import VerificationError
+from xai_exporters.errors import GraphError, VerificationError
 from xai_exporters.passes.int8_input import to_codes, to_pixels
 from xai_exporters.passes.qoperator import to_qdq
 from xai_exporters.sources.standard_form import in_standard_form
@@ -241,6 +241,18 @@ def test_an_operator_that_computes_something_else(monkeypatch: pytest.MonkeyPatc
     network = in_standard_form(model_of("QLinearSigmoid"), "ONNX")
     assert network.reference is not None
     with pytest.raises(VerificationError, match="computes something else than its standard form"):
+        network.reference(IMAGES)
+
+
+def test_a_file_that_onnxruntime_cannot_open() -> None:
+    """quantize_static writes such files for some vision transformers: one tensor as codes of two types. The source is at fault."""
+    model = model_of("QLinearSigmoid")
+    [node] = [node for node in model.graph.node if node.op_type == "QLinearSigmoid"]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(3, np.int32), "other"))
+    node.input[4] = "other"
+    network = in_standard_form(model, "ONNX")
+    assert network.reference is not None
+    with pytest.raises(GraphError, match=r"ONNX Runtime can't open the source: .*Type 'tensor\(int32\)'"):
         network.reference(IMAGES)
 
 

@@ -209,7 +209,7 @@ def _said(model: Any) -> dict[str, Any]:
             text = str(model.get_rt_info(["model_info", key]).astype(str))
             if len(text) <= _LONGEST:
                 info[key] = text
-    return {"model_info": info, "quantised": _quantised(model)}
+    return {"model_info": info, "quantised": _quantised(model), "drops": rounding.drops(model)}
 
 
 def _quantised(model: Any) -> bool:
@@ -279,6 +279,7 @@ def _save(arrays: list[np.ndarray[Any, Any]], path: Path) -> None:
 
 
 def _compiled(model: Any) -> Any:
+    rounding.write_out(model)
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
     return runtimes.openvino().Core().compile_model(model, "CPU", options)
 

@@ -59,8 +59,12 @@ def _compare_roundings(folder: Path) -> None:
     values, wanted, steps = (dict(np.load(folder / file)) for file in files)
     results = session.run(outputs, {name: values[str(i)] for i, name in enumerate(inputs)})
     for i, (name, got) in enumerate(zip(outputs, results, strict=True)):
-        apart = np.abs(got.astype(np.float64) - wanted[str(i)]) / np.maximum(steps[str(i)], 1e-30)
-        if not apart.max() <= 1.01 or (apart > 0.01).mean() > _NEAR:
+        step = np.maximum(steps[str(i)], 1e-30)
+        apart = np.abs(got.astype(np.float64) - wanted[str(i)]) / step
+        fine = np.finfo(np.float32).eps * float(
+            (np.abs(wanted[str(i)]) / step).max()
+        )  # of a step: what float32 does to codes
+        if not apart.max() <= 1.01 + fine or (apart > 0.01 + fine).mean() > _NEAR + 2 * fine:
             raise VerificationError(f"the rounding {name!r} differs from OpenVINO's; please report it")
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from xai_deploy.foundation import runtimes
 
+_DROPPED = 2**16
+"""OpenVINO 2026.4 drops FakeQuantize of so many levels when it compiles, with its range: nothing saturates."""
 _POINTS = np.linspace(-0.1003, 1.1007, 1021)
 """Where a rounding is tried, as parts of its range: beyond both ends, and hardly ever in the middle between two codes."""
 
@@ -77,3 +79,30 @@ def remove(model: Any) -> None:
         if codes and node.input_value(0).get_node().get_name() in lines:
             node.output(0).replace(node.input_value(0))
     model.validate_nodes_and_infer_types()
+
+
+def drops(model: Any) -> bool:
+    """Whether OpenVINO leaves roundings of a model out."""
+    return any(_dropped(node) for node in model.get_ops())
+
+
+def write_out(model: Any) -> None:
+    """Write the FakeQuantize that OpenVINO drops as they are defined: y = round((clip(x, il, ih) - il) / s) s' + ol."""
+    op = runtimes.openvino().opset13
+    for node in model.get_ordered_ops():
+        if not _dropped(node):
+            continue
+        x, low, high, out_low, out_high = (node.input_value(i) for i in range(5))
+        most = op.constant(np.float32(_DROPPED - 1))
+        codes = op.divide(
+            op.subtract(op.minimum(op.maximum(x, low), high), low), op.divide(op.subtract(high, low), most)
+        )
+        step = op.divide(op.subtract(out_high, out_low), most)
+        y = op.add(op.multiply(op.round(codes, "half_to_even"), step), out_low)
+        y.set_friendly_name(node.get_friendly_name())
+        node.output(0).replace(y.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _dropped(node: Any) -> bool:
+    return bool(node.get_type_name() == "FakeQuantize" and node.get_attributes()["levels"] == _DROPPED)

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from xai_exporters.errors import GraphError
+from xai_exporters.graph.reading import STRAIGHT
 from xai_exporters.sources.openvino_ir.translate import translate
 
+from ...vjp.harness import RUNTIMES, gradient_model
 from .running import Build, agree, c, f32, o, ov, saved
 
 X = np.random.default_rng(2).normal(size=(3, 3, 5, 7)).astype(np.float32)
@@ -40,10 +43,45 @@ def test_fake_quantize(name: str, tmp_path: Path) -> None:
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
 
 
+SIXTEEN: dict[str, Any] = {  # low, high, y = (y - low) slope + out_low, levels
+    "int16, as TFLite's int16x8": (-32768e-4, 32767e-4, 1.0, -32768e-4, 65536),
+    "narrow": (-32767e-4, 32767e-4, 1.0, -32767e-4, 65535),
+    "uint16, 0 is not on the grid": (0.13, 2.5, 1.0, 0.13, 65536),
+    "another range": (-1.28, 1.27, 10.0, -12.8, 65536),
+    "per channel": (*(np.reshape(end, (1, 3, 1, 1)) for end in STEPS), 1.0, np.reshape(STEPS[0], (1, 3, 1, 1)), 4096),
+}
+
+
+@pytest.mark.parametrize("name", SIXTEEN)
+def test_more_than_256_levels(name: str, tmp_path: Path) -> None:
+    """Against the definition, because OpenVINO drops 65536 levels. Gradients pass the rounding, and stop where the range ends."""
+    low, high, slope, out_low, levels = SIXTEEN[name]
+    ends = [np.asarray(v, np.float32) for v in (low, high, out_low, out_low + (np.asarray(high) - low) * slope)]
+    x = X * np.float32(2)
+    path = saved(tmp_path, lambda x: o.fake_quantize(x, *map(c, ends), levels), 3)
+    model = ir.to_proto(translate(ov.Core().read_model(path), 1 << 30))
+    [marked] = [node for node in model.graph.node if node.op_type == "Round"]
+    assert STRAIGHT in {entry.key for entry in marked.metadata_props}
+    step = (np.asarray(high, np.float64) - low) / (levels - 1)
+    want = np.round((np.clip(x.astype(np.float64), low, high) - low) / step) * step * slope + out_low
+    [image], [y] = model.graph.input, model.graph.output
+    for run in RUNTIMES.values():
+        got = run(model, y.name)({image.name: x})
+        assert (
+            apart := np.abs(got - want) / (step * slope)
+        ).max() < 1.01  # a middle between two codes may go to either
+        assert (apart > 0.01).mean() < 0.02
+    dy = np.random.default_rng(5).standard_normal(x.shape).astype(np.float32)
+    got = RUNTIMES["onnxruntime"](gradient_model(model, image.name), "dx")({image.name: x, "dy": dy})
+    inside = (low < x) & (high > x)
+    assert 0.2 < inside.mean() < 1
+    np.testing.assert_allclose(got, dy * inside * slope, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (fake(-1, 1, -1, 1, 65536), "has 65536 levels; QuantizeLinear has up to 256"),
+        (fake(-1, 1, -1, 1, 65537), "has 65537 levels; codes of up to 16 bits have 65536"),
         (fake(np.zeros((1, 3, 1, 7)), np.ones((1, 3, 1, 7)), np.zeros((1, 3, 1, 7)), np.ones((1, 3, 1, 7)), 256, (1, 3, 1, 7)),
          "has ranges of shape .1, 3, 1, 7.; QuantizeLinear's differ along one dimension only"),
     ],

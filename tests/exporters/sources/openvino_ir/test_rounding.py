@@ -65,6 +65,28 @@ def test_without_rounding(folder: Path) -> None:
     assert [values[str(i)].size for i in range(3)] == [1021, 4 * 1021, 1021]
 
 
+def test_what_openvino_drops_is_written_out() -> None:
+    """FakeQuantize of 65536 levels: OpenVINO computes neither its rounding nor its range."""
+    x = o.parameter([1, 3, 5, 7], np.float32)
+    y = o.multiply(fake(o.multiply(x, f32(2.0)), -0.5, 0.75, -1.0, 1.5, levels=65536), f32(3.0))
+    model = ov.Model([y], [x], "net")
+    run = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(run(IMAGES[:1])[0], np.clip(IMAGES[:1] * 2, -0.5, 0.75) * 6, atol=1e-3)
+    same = o.multiply(fake(o.multiply(x, f32(2.0)), -0.5, 0.75, levels=65536), f32(3.0))
+    model = ov.Model([same], [x], "net")
+    run = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(
+        run(IMAGES[:1])[0], IMAGES[:1] * 6, rtol=1e-6
+    )  # once it no longer does, drop `write_out`
+    assert rounding.drops(model)
+    [got] = child._listed(child._compiled(model)([IMAGES[:1]]))
+    assert not rounding.drops(model)
+    step = 1.25 / 65535
+    want = (np.round((np.clip(IMAGES[:1] * 2, -0.5, 0.75) + 0.5) / step) * step - 0.5) * 3
+    np.testing.assert_allclose(got, want, atol=1.01 * step * 3)
+    assert np.median(np.abs(got - want)) < 1e-6
+
+
 def test_a_wrong_operator_is_noticed(folder: Path) -> None:
     change(folder / child.OUTPUTS, "0", lambda y: y * 1.001)
     with pytest.raises(VerificationError, match=r"without rounding, the output '.*' differs"):

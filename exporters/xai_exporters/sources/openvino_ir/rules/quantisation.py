@@ -7,10 +7,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ....graph.emit import Ops
+from ....graph.reading import STRAIGHT
 from ..constants import kind_of
 from ..layer import Layer, rule
 
 _LEVELS = 256
+_MOST = 2**16
+"""Levels of a tensor of 16 bits (TFLite's int16x8): floats that hold integers, because OpenVINO computes their codes wrongly."""
 
 
 @rule("FakeQuantize")
@@ -20,11 +23,14 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     1. ol = il, oh = ih, and 0 is on the grid: codes of uint8 with zero point -il / s.
     2. Otherwise x is moved by il before and by ol after, and the zero point is 0.
 
-    x is clipped first if the codes reach further than the levels. Rounding is to even in both.
+    x is clipped first if the codes reach further than the levels. Rounding is to even in both. More than 256 levels are written
+    as they are defined, in floats.
     """
     levels = int(layer.attr("levels"))
-    if not 2 <= levels <= _LEVELS:
-        raise layer.refuse(f"has {levels} levels; QuantizeLinear has up to {_LEVELS}. Quantise the network to 8 bits")
+    if not 2 <= levels <= _MOST:
+        raise layer.refuse(
+            f"has {levels} levels; codes of up to 16 bits have {_MOST}. Quantise the network to 8 or 16 bits"
+        )
     low, high, out_low, out_high = (layer.require(i, "ranges").astype(np.float64) for i in range(1, 5))
     if not (high > low).all():
         raise layer.refuse("has a range whose end is not above its beginning")
@@ -35,6 +41,8 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     on_grid = (np.abs(-low / scale - zero) < 1e-3).all() and (zero >= 0).all() and (zero < levels).all()
     same = np.allclose(low, out_low, rtol=1e-6, atol=0) and np.allclose(high, out_high, rtol=1e-6, atol=0)
     x = layer.x()
+    if levels > _LEVELS:
+        return _in_floats(op, x, (low, high), scale, out_scale, None if on_grid and same else out_low)
     if levels < _LEVELS:
         x = op.Min(op.Max(x, low.astype(np.float32)), high.astype(np.float32))
     if on_grid and same:
@@ -55,6 +63,26 @@ def fake_quantize(op: Ops, layer: Layer) -> ir.Value:
     quantised = op.QuantizeLinear(x, op.emit.shared(np.array(vector(scale, np.float32))), zeros, **numbers)
     y = op.DequantizeLinear(quantised, op.emit.shared(np.array(vector(steps, np.float32))), zeros, **numbers)
     return y if (on_grid and same) or not out_low.any() else op.Add(y, out_low.astype(np.float32))
+
+
+def _in_floats(
+    op: Ops,
+    x: ir.Value,
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
+    scale: NDArray[np.float64],
+    out_scale: NDArray[np.float64],
+    out_low: NDArray[np.float64] | None,
+) -> ir.Value:
+    """clip(x), rounded to a grid: round(x / s) s if `out_low` is None (0 is on it), else round((x - il) / s) s' + ol."""
+    low, high = (end.astype(np.float32) for end in ends)
+    x = op.Min(op.Max(x, low), high)
+    x = x if out_low is None else op.Sub(x, low)
+    codes = op.Round(op.Div(x, scale.astype(np.float32)))
+    rounding = codes.producer()
+    assert rounding is not None
+    rounding.metadata_props[STRAIGHT] = "yes"  # gradients pass it
+    y: ir.Value = op.Mul(codes, (scale if out_low is None else out_scale).astype(np.float32))
+    return y if out_low is None else op.Add(y, out_low.astype(np.float32))
 
 
 def _axis(layer: Layer, shape: tuple[int, ...]) -> int | None:
