@@ -132,14 +132,16 @@ def beside(graph: Graph, images: int, rows: Rows | None) -> dict[str, NDArray[An
         graph: The manifest's entry for the graph.
         images: How many.
         rows: What a detector's rows hold. If the graph chooses them by their scores, the best one is looked at: rounding decides
-            which rows of low scores are among the others.
+            which rows of low scores are among the others. Of a list that the network suppressed itself every row is.
     """
     feeds: dict[str, NDArray[Any]] = {}
     for port in graph.takes:
         if port.name == WHERE:
             shape = (images, *(1 if size is None else size for size in port.shape))  # one region, its weights sum to 1
             feeds[port.name] = np.full(shape, 1 / math.prod(shape[1:]), np.float32)
-            if rows is not None and rows.labelled:
+            if rows is not None and rows.chosen_inside:  # each row of the list by itself: its order is up to rounding
+                feeds[port.name] = np.tile(np.eye(shape[-1], dtype=np.float32), (images, 1, 1))
+            elif rows is not None and rows.labelled:
                 feeds[port.name][:] = 0
                 feeds[port.name][..., 0] = 1
         elif port.name == SEED:  # zeros add nothing to the class asked about

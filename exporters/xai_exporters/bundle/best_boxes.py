@@ -37,7 +37,9 @@ def with_best_boxes(
     listed = find_listed(graph)
     proto = onnx.ModelProto.FromString(to_common_opset(network.untapped).SerializeToString())
     name = listed.add_head(proto)
-    note = f"the boxes that the network's own {NMS} chose ({', '.join(listed.outputs)}) are read as rows, the best {MOST} of them"
+    order = "top, left, bottom, right" if listed.top_first else "left, top, right, bottom"
+    given = f"{', '.join(listed.outputs)}; {order}"
+    note = f"the boxes that the network's own {NMS} chose ({given}) are read as rows, the best {MOST} of them"
     network = replace(network, proto=proto, taps={}, reference=None, notes=(*network.notes, note))
     request = replace(request, output=name, decoder=NMS_INSIDE)
     why = f"how many boxes {NMS} chooses depends on the image"

@@ -24,14 +24,12 @@ from ..graph.measure import OnnxFile, open_session, openable, run, without_path
 from ..passes.clean import CleanGraph
 from .beside import asked, beside, forward
 from .chosen import all_pinned, other_choice
+from .compared_scores import compare_scores, lists_apart
 from .moved import LogitsOf, moved_by_image, moved_by_scales
 from .rounding import Rounding
 
 log = logging.getLogger(__name__)
 
-_DECIDED = 0.1
-"""The part of a difference between two runtimes from which on rounding of the image alone explains it: layer by layer, rounding
-adds several times as much."""
 _LARGE = 0.05
 """The part of the largest logit from which on it is measured what rounding alone does to a network of integers."""
 _OTHER_MAP = 0.5
@@ -91,7 +89,7 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
         if opened is exactly:
             continue
         moved = partial(_moved_by_rounding, contents, manifest, image, chosen)
-        _compare_scores(runtime, tail, reference, first, manifest, moved)
+        compare_scores(runtime, tail, reference, first, manifest, moved)
         feeds = {**between, TARGET: asked(manifest, tail[LOGITS])}
         _compare_tails(partial(_run_role, opened, contents), between, tail, manifest, runtime)
         for role, graph in manifest.graphs.items():
@@ -110,29 +108,6 @@ def check_everywhere(contents: Mapping[str, OnnxFile], manifest: Manifest, image
             elif role not in wrong:
                 rounding.add(role, results, given, partial(exactly, contents[graph.file], role))
     return Checked(wrong, rounding.shares(), tuple(unverified))
-
-
-def _compare_scores(
-    runtime: str, tail: Arrays, reference: str, first: NDArray[Any], manifest: Manifest, moved_by: Callable[[], float]
-) -> None:
-    """Compare a runtime's logits, and the rows that its TopK choose, with those of the reference.
-
-    Raises:
-        VerificationError: They differ; the message says how, and whether rounding explains it.
-    """
-    if (other := other_choice(tail)) is not None:
-        raise VerificationError(f"{runtime} chooses other rows (TopK) than {reference}: {other}")
-    if (how := how_wrong(tail[LOGITS], first, manifest)) is None:
-        return
-    apart, moved = float(np.abs(tail[LOGITS].astype(np.float64) - first).max()), moved_by()
-    if moved <= _DECIDED * apart:
-        raise VerificationError(f"{runtime} computes head and tail differently from {reference}: {how}")
-    changed = "the image or a scale" if manifest.logits_step else "the image"
-    raise VerificationError(
-        f"float32's rounding decides this network's logits on images of noise: they move by {moved:.3g} if {changed} "
-        f"changes by 1e-7 of itself, and {runtime} differs from {reference} by {apart:.3g} (the largest is "
-        f"{np.abs(first).max():.3g}); give the preprocessing it was trained with (--preprocess)"
-    )
 
 
 def _examine(
@@ -271,12 +246,14 @@ def _head_and_tail(
 def _moved_by_rounding(
     contents: Mapping[str, OnnxFile], manifest: Manifest, images: NDArray[Any], chosen: Arrays
 ) -> float:
-    """How far rounding moves the logits on ONNX Runtime, at most."""
+    """How far rounding moves the logits on ONNX Runtime, at most; as a share of the boxes if they are a list."""
 
     def logits(opened: Open) -> LogitsOf:
         return lambda graphs, x: _logits(opened, graphs, manifest, x, chosen)
 
     parts = {name: contents[name] for name in (f"{role}.onnx" for role in manifest.parts)}
+    if manifest.scores.rows is not None and manifest.scores.rows.chosen_inside:
+        return moved_by_image(logits(exactly), parts, images, partial(lists_apart, manifest=manifest))
     by_scales = moved_by_scales(logits(exactly), parts, images) if manifest.logits_step else 0.0
     return max(by_scales, moved_by_image(logits(_onnxruntime), parts, images))
 

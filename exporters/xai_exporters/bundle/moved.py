@@ -36,20 +36,22 @@ def moved_images(images: NDArray[Any], random: np.random.Generator) -> NDArray[A
     return moved
 
 
-def moved_by_image(logits: LogitsOf, contents: Contents, images: NDArray[Any]) -> float:
+def moved_by_image(
+    logits: LogitsOf, contents: Contents, images: NDArray[Any], apart: Callable[[Any, Any], float] | None = None
+) -> float:
     """How far the logits move, at most, if float images change by 2^-23 of themselves; 0 for images of integers.
 
     Args:
         logits: (graphs, images) -> logits [n,classes].
         contents: Head and tail, by the names of their files.
         images: The input, [n, ...].
+        apart: How far two results are from each other; None: by their largest difference.
     """
     if images.dtype.kind != "f":
         return 0.0
     random, exact = np.random.default_rng(0), logits(contents, images)
-    return max(
-        float(np.abs(logits(contents, moved_images(images, random)) - exact).max(initial=0.0)) for _ in range(DRAWS)
-    )
+    apart = apart or (lambda one, other: float(np.abs(one - other).max(initial=0.0)))
+    return max(apart(logits(contents, moved_images(images, random)), exact) for _ in range(DRAWS))
 
 
 def moved_by_scales(logits: LogitsOf, contents: Contents, images: NDArray[Any]) -> float:

@@ -16,6 +16,10 @@ from xai_deploy.format.guard.shapes import rules
 from ..errors import GraphError
 from ..graph.reading import called
 
+_SUPPRESSED = (
+    "how many boxes a suppression leaves is bounded from above, and the tensors behind it may well be smaller: export the detector "
+    "up to its boxes and scores, which are suppressed when it is explained, or a two-stage one with fewer proposals"
+)
 _BATCHES = (1, 3)  # the largest at which shapes are measured; a size may be a power of the batch
 
 
@@ -49,4 +53,6 @@ def require_bounded(model: ir.Model, numbers: int) -> None:
             expansion.check(batch)
     except UnsafeGraphError as error:
         why = "" if str(error).endswith(HARMFUL) else ", since it could take any memory or time"
-        raise GraphError(f"the network is not run{why}: {error}") from None
+        suppresses = any(node.op_type == "NonMaxSuppression" for node in model.graph)
+        advice = f"; {_SUPPRESSED}" if suppresses else ""
+        raise GraphError(f"the network is not run{why}: {error}{advice}") from None

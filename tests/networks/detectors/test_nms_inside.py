@@ -2,94 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto
 from xai_exporters import Request, export
-from xai_exporters.errors import ExportError
+from xai_exporters.bundle.compared_scores import compare_scores, lists_apart
+from xai_exporters.cut.scores.listed import find_listed
+from xai_exporters.errors import ExportError, VerificationError
+from xai_exporters.passes.clean import clean
 
 from xai_deploy import DetectionLimits, Explainer
 from xai_deploy.cli.explain import main as explain
 from xai_deploy.errors import NotApplicableError, TargetError
+from xai_deploy.format.bundle import LOGITS
+from xai_deploy.format.rows import Rows
 from xai_deploy.images import encode_image
 from xai_deploy.methods.rise import Rise
 from xai_deploy.methods.sets import default_method
 from xai_deploy.records import records
 
 from . import nets
-from .conftest import ALL, Made
+from .conftest import Made
+from .suppressing import LOWEST, TABLES, Writer, with_suppression
 from .test_drise import detections, overlap
 
-LOWEST = 0.575
-"""The threshold in the graph; noise does not reach 0.999, which `test_thresholds_hide_nothing` takes."""
 LIMITS = DetectionLimits(score=0.0)
 RESIZED = {"lists": "stretch", "table": "letterbox"}
 """How photos are brought to the network's size in the bundle of each form."""
-
-
-def with_suppression(source: Path, form: str, lowest: float = LOWEST) -> onnx.ModelProto:
-    """YOLOv8's file with what torchvision ("lists", after a question whether there are boxes) or Ultralytics ("table") adds."""
-    model = onnx.load(source)
-    graph = model.graph
-    rows, counter = graph.output[0].name, itertools.count()
-
-    def number(array: Any) -> str:
-        name = f"number_{len(graph.initializer)}"
-        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
-        return name
-
-    def node(op: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        made = name or f"made_{next(counter)}"
-        graph.node.append(onnx.helper.make_node(op, inputs, [made], **attributes))
-        return made
-
-    first, last = number([0]), number([1])
-    one = node("Squeeze", node("Transpose", rows, perm=[0, 2, 1]), first)
-    centre, size, shares = (node("Slice", one, number([a]), number([b]), last) for a, b in ((0, 2), (2, 4), (4, 7)))
-    half = node("Mul", size, number(np.float32(0.5)))
-    boxes = node("Concat", node("Sub", centre, half), node("Add", centre, half), axis=1)
-    best, index = (node("ReduceMax", shares, last, keepdims=0), node("ArgMax", shares, axis=1, keepdims=0))
-    sure = node("Squeeze", node("NonZero", node("Greater", best, number(np.float32(lowest)))), first)
-    boxes, best, index = (node("Gather", value, sure) for value in (boxes, best, index))
-    outer, kept = list(graph.node), "kept"
-    apart = node(
-        "Unsqueeze", node("Mul", node("Cast", index, to=TensorProto.FLOAT), node("ReduceMax", boxes, keepdims=0)), last
-    )
-    given = node("Unsqueeze", node("Add", boxes, apart), first), node("Unsqueeze", best, number([0, 1]))
-    most, share = number([100]), number(np.array([ALL.overlap], np.float32))
-    chosen = node("NonMaxSuppression", *given, most, share)
-    node("Squeeze", node("Gather", chosen, number([2]), axis=1), last, name=kept)
-    if form == "lists":
-        value = onnx.helper.make_tensor_value_info(kept, TensorProto.INT64, ["n"])
-        inside = onnx.helper.make_graph(list(graph.node)[len(outer) :], "some", [], [value])
-        none = onnx.helper.make_node("Constant", [], [kept], value=onnx.numpy_helper.from_array(np.zeros(0, np.int64)))
-        nothing = onnx.helper.make_graph([none], "none", [], [value])
-        del graph.node[len(outer) :]
-        found = node("Equal", node("Size", boxes), number(0))
-        graph.node.append(onnx.helper.make_node("If", [found], [kept], then_branch=nothing, else_branch=inside))
-    del graph.output[:]
-    if form == "lists":
-        for name, held, kind in (("boxes", boxes, 1), ("labels", index, 7), ("scores", best, 1)):
-            node("Gather", held, kept, name=name)
-            shape: list[str | int | None] = ["n", 4] if name == "boxes" else ["n"]
-            graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-        return model
-    columns = [node("Gather", held, kept) for held in (boxes, best, node("Cast", index, to=TensorProto.FLOAT))]
-    table = node("Concat", columns[0], *(node("Unsqueeze", column, last) for column in columns[1:]), axis=1)
-    left = node("Sub", number([120]), node("Shape", table, start=0, end=1))
-    padded = node("Pad", table, node("Concat", number([0, 0]), left, first, axis=0))
-    node("Unsqueeze", padded, first, name="output0")
-    graph.output.append(onnx.helper.make_tensor_value_info("output0", 1, [1, 120, 6]))
-    return model
 
 
 @pytest.fixture(scope="module", params=["lists", "table"])
@@ -223,3 +171,53 @@ def test_not_such_a_list(made: Callable[[str], Made], tmp_path: Path) -> None:
     )
     onnx.save(with_suppression(made("yolov8").source, "table"), tmp_path / "net.onnx")
     refused("no gradient passes the suppression", tmp_path / "net.onnx", roles=("gradient",))
+    large = with_suppression(made("yolov8").source, "mmdetection")
+    writer = Writer(large)
+    tiled = writer.node("Tile", "dets", writer.number([1, 10**5, 10**3]))
+    large.graph.output[0].name = writer.node("Slice", tiled, *(writer.number(n) for n in ([0], [5], [2])))
+    onnx.save(large, tmp_path / "net.onnx")
+    refused(
+        "any memory or time: .*export the detector up to its boxes and scores, .*fewer proposals", tmp_path / "net.onnx"
+    )
+
+
+@pytest.mark.parametrize("form", [*TABLES, "tensorflow", "batch"])
+def test_forms(form: str, made: Callable[[str], Made]) -> None:
+    """The rows that the head gives are the live network's boxes, whatever the columns' order and the names of outputs."""
+    own = made("yolov8")
+    model = with_suppression(own.source, form)
+    listed = find_listed(clean(model, None, "one"))
+    assert (listed.unit, listed.top_first) == (
+        "fractions" if form in ("detection-output", "tensorflow") else "pixels",
+        form == "tensorflow",
+    )
+    output = listed.add_head(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    scale = np.array([*nets.SIZE[::-1]] * 2) if listed.unit == "fractions" else 1
+    for x in own.images:
+        rows = session.run([output], {session.get_inputs()[0].name: x[None]})[0][0]
+        wanted = live(own, x)
+        found = rows[rows[:, 4] > 0]
+        assert [int(row[5]) for row in found] == [index + (form == "tensorflow") for _, _, index in wanted]
+        np.testing.assert_allclose(found[:, :4] * scale, [box for box, _, _ in wanted], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(found[:, 4], [share for _, share, _ in wanted], rtol=1e-4)
+
+
+def test_the_order_of_a_list_is_no_difference() -> None:
+    """Of two lists [1,n,6] (score, corners, class)."""
+    rows = Rows("nms-inside", 1, "corners", "pixels", labelled=True, suppress=False)
+    manifest: Any = SimpleNamespace(scores=SimpleNamespace(rows=rows), logits_step=0.0, format=2, extensions={})
+    manifest.input = manifest.target = SimpleNamespace(dtype="float32")
+    rng = np.random.default_rng(0)
+    want = np.concatenate([rng.random((1, 40, 1)), 90 * rng.random((1, 40, 4)), rng.integers(0, 3, (1, 40, 1))], axis=2)
+    got = want[:, rng.permutation(40)]
+    assert lists_apart(got, want, manifest) == 0
+    for column, by in ((0, 0.01), (2, 1.0), (5, 1.0)):
+        moved = got.copy()
+        moved[0, :10, column] += by
+        assert lists_apart(moved, want, manifest) == pytest.approx(0.25)
+        with pytest.raises(VerificationError, match="A finds other boxes than B: 25 % of the boxes that either finds"):
+            compare_scores("A", {LOGITS: moved}, "B", want, manifest, lambda: 0.01)
+        compare_scores("A", {LOGITS: moved}, "B", want, manifest, lambda: 0.1)  # rounding alone does as much
+    got[0, 0] = np.nan
+    assert lists_apart(got, want, manifest) == 1

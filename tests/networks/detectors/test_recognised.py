@@ -7,17 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 from xai_exporters.cut.detector_layers import detector_layers
 from xai_exporters.cut.scores.detectors.detector import Outputs, decoders
 from xai_exporters.cut.scores.logits import find_scores
+from xai_exporters.cut.scores.rows import find_detector, write_rows
 from xai_exporters.errors import RequestError
+from xai_exporters.graph.measure import evaluate
 from xai_exporters.passes.clean import CleanGraph, clean
 
 from ...exporters.running import both_ways
 from . import nets
+from .conftest import Made
 
 
 class FourClasses(nets.Ssd):
@@ -151,3 +155,28 @@ def test_names_decide(names: int, layout: str) -> None:
     assert rows is not None
     assert rows.decoder == layout
     assert np.isfinite(rows.entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "producer", "swapped"),
+    [("raw_detection_boxes", "", True), ("StatefulPartitionedCall:1", "tf2onnx", True), ("boxes", "pytorch", False)],
+)
+def test_tensorflow_gives_the_top_first(made: Callable[[str], Made], name: str, producer: str, swapped: bool) -> None:
+    """The same file with its boxes as top, left, bottom, right has the same rows, if its name or its writer tells."""
+    rows = []
+    for other in (False, True):
+        model = onnx.load(made("boxes-scores").source)
+        boxes = model.graph.output[1].name
+        order = onnx.numpy_helper.from_array(np.array([1, 0, 3, 2]), "order")
+        model.graph.initializer.append(order)
+        model.graph.node.append(onnx.helper.make_node("Gather", [boxes, "order"], [name], axis=2))
+        if other:
+            model.graph.output[1].name, model.producer_name = name, producer
+        cleaned = clean(model, None)
+        detector = find_detector(cleaned, "boxes-scores")
+        assert detector is not None
+        value, _ = write_rows(cleaned, detector)
+        [own] = evaluate(cleaned.model, [str(value.name)], 1).values()
+        rows.append(own)
+    corners = rows[0][:, nets.CLASSES :]
+    np.testing.assert_array_equal(rows[1][:, nets.CLASSES :], corners if swapped else corners[:, [1, 0, 3, 2]])

@@ -7,7 +7,7 @@ before the suppression is 0: a trained network finds nothing sure in noise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from ...passes.boxes_head import Columns, add_boxes_head
 from ...passes.clean import CleanGraph
 from ...passes.network_inputs import probes
 from .detectors.detector import is_fraction
+from .detectors.forms import top_first
 from .probing import probe_images
 
 NMS = "NonMaxSuppression"
@@ -32,11 +33,10 @@ _TABLES = {
     "class, score, left, top, right, bottom": ((2, 3, 4, 5), 1, 0),  # PaddleDetection
     "image, class, score, left, top, right, bottom": ((3, 4, 5, 6), 2, 1),  # OpenVINO's and Caffe's DetectionOutput
     "image, left, top, right, bottom, class, score": ((1, 2, 3, 4), 6, 5),  # YOLOv7
+    "image, left, top, right, bottom, score, class": ((1, 2, 3, 4), 5, 6),  # YOLO-NAS, flat; EfficientDet
     "left, top, right, bottom, score": ((0, 1, 2, 3), 4, None),  # MMDetection, with classes in another output
 }
 """The columns of corners, score and class in a row of a table."""
-_TOP_FIRST = ("detection_boxes", "TFLite_Detection_PostProcess")
-"""The beginnings of names of TensorFlow's outputs, whose corners are top, left, bottom, right."""
 _THRESHOLDS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 
@@ -57,6 +57,11 @@ class Listed:
     label: Columns | None
     count: str | None
     unit: Literal["pixels", "fractions"] = "pixels"
+
+    @property
+    def top_first(self) -> bool:
+        """Whether the outputs hold a box as top, left, bottom, right."""
+        return self.corners.at[0] > self.corners.at[1]
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -97,7 +102,11 @@ def find_listed(clean: CleanGraph) -> Listed:
         )
     [(found, boxes)] = fitting
     fractions = is_fraction(boxes[:, 2:])
-    return Listed(found.corners, found.score, found.label, found.count, "fractions" if fractions else "pixels")
+    corners = found.corners
+    if top_first(corners.output, clean.model, fractions):
+        top, left, bottom, right = corners.at
+        corners = replace(corners, at=(left, top, right, bottom))
+    return Listed(corners, found.score, found.label, found.count, "fractions" if fractions else "pixels")
 
 
 def _seen(clean: CleanGraph, names: list[str]) -> Seen:
@@ -158,7 +167,7 @@ def _candidates(seen: Seen, names: list[str]) -> Iterator[Listed]:
     for boxes in floats:
         if seen[boxes][0].ndim < 2 or seen[boxes][0].shape[-1] != 4:
             continue
-        corners = Columns(boxes, 4, (1, 0, 3, 2) if boxes.startswith(_TOP_FIRST) else (0, 1, 2, 3))
+        corners = Columns(boxes, 4, (0, 1, 2, 3))
         for scores in (name for name in lists if name in floats and name != boxes):
             for named in (name for name in _labels(seen, lists) if name not in (scores, boxes)):
                 count = next((name for name in counts if name not in (scores, named)), None)

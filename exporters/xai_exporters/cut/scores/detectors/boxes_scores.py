@@ -17,7 +17,7 @@ from xai_deploy.format.rows import Rows
 
 from ....graph.emit import Ops
 from .detector import Detector, Floats, Outputs, decoders, is_fraction
-from .forms import form_of
+from .forms import form_of, top_first
 from .reading import before, entries_first
 
 
@@ -74,8 +74,13 @@ class Pair:
             return None
         unit: Literal["pixels", "fractions"] = "fractions" if is_fraction(boxes[..., :2]) else "pixels"
 
+        swapped = form == "corners" and top_first(str(self.boxes.name), given.clean.model, unit == "fractions")
+
         def pieces(op: Ops) -> Sequence[ir.Value]:
-            return entries_first(op, logits, self.scores_axis), entries_first(op, self.boxes, self.boxes_axis)
+            corners = entries_first(op, self.boxes, self.boxes_axis)
+            return entries_first(op, logits, self.scores_axis), op.Gather(
+                corners, [1, 0, 3, 2], axis=1
+            ) if swapped else corners
 
         rows = Rows(name, self.classes, form, unit, background, suppress=suppress)
         return Detector(rows, self.count, activation, (self.scores, self.boxes), pieces)

@@ -1,12 +1,16 @@
-"""Whether four coordinates are two corners, or a centre and an extent: seen on probe images."""
+"""Whether four coordinates are two corners, or a centre and an extent: seen on probe images. And which corner comes first."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
+import onnx_ir as ir
 
 from .detector import Floats
+
+_TOP_FIRST = ("detection_boxes", "raw_detection_boxes", "TFLite_Detection_PostProcess")
+"""The beginnings of the names that TensorFlow's Object Detection API gives to its corners: top, left, bottom, right."""
 
 
 def form_of(boxes: Floats) -> Literal["corners", "centre"] | None:
@@ -21,3 +25,12 @@ def form_of(boxes: Floats) -> Literal["corners", "centre"] | None:
     if (second >= first - slack).all():
         return "corners"
     return "centre" if (second >= -slack).all() else None
+
+
+def top_first(name: str, model: ir.Model, fractions: bool) -> bool:
+    """Whether corners are top, left, bottom, right, as TensorFlow's detectors give them, and not left, top, right, bottom.
+
+    Nothing in the numbers tells. The name does, if TensorFlow's Object Detection API gave it; and that tf2onnx wrote the file, if
+    they are fractions, which that API gives and Keras' networks do not.
+    """
+    return name.startswith(_TOP_FIRST) or (fractions and model.producer_name == "tf2onnx")
