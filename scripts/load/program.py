@@ -66,11 +66,13 @@ class Reply:
         status: Its status; 0: the connection was refused; -1: the request was sent, and the connection ended without an answer.
         seconds: From sending to the whole answer.
         last: The server closes the connection.
+        said: The line of a refusal; "" of an answer.
     """
 
     status: int
     seconds: float
     last: bool = False
+    said: str = ""
 
 
 class Client:
@@ -95,14 +97,15 @@ class Client:
             head = await reader.readuntil(b"\r\n\r\n")
             status = int(head[9:12])
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
+            text = await reader.readexactly(int(length[1]) if length else 0)
         except (OSError, asyncio.IncompleteReadError):
             self.close()
             return Reply(-1, time.perf_counter() - started, True)
         last = b"connection: close" in head.lower()
         if last:
             self.close()
-        return Reply(status, time.perf_counter() - started, last)
+        said = "" if status == 200 else text.decode("utf-8", "replace")[:300]
+        return Reply(status, time.perf_counter() - started, last, said)
 
     def close(self) -> None:
         """Close the connection."""

@@ -64,13 +64,13 @@ def parse_methods(texts: Sequence[str]) -> list[MethodRequest]:
 
 
 def expand_sets(
-    requests: Sequence[MethodRequest], manifests: Sequence[Manifest], of_parts: bool = False
+    requests: Sequence[MethodRequest], manifests: Sequence[Manifest], of_parts: bool = False, said: bool = True
 ) -> list[MethodRequest]:
     """What `parse_methods` gave, with "all" and "fast" replaced by their methods; see `methods.sets.expanded`.
 
     If parts of detections' boxes are explained, a set leaves out the methods that explain classes alone.
     """
-    pairs = expanded([(request.name, request.options) for request in requests], manifests)
+    pairs = expanded([(request.name, request.options) for request in requests], manifests, said)
     if of_parts:
         named = {request.name for request in requests}
         left = [name for name, options in pairs if name not in named and not create(name, options).of_sides]

@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..images import MAX_PIXELS, InputRange, opencv, parse_range
 from ..images.transparency import said_once
 from ..methods import MethodSet
 from ..pictures.colormaps import colormaps
+
+_WARNINGS_KEPT = 1000  # different ones that are said once
 
 
 def _methods() -> list[str]:
@@ -225,16 +228,21 @@ def silence_opencv() -> None:
 
 
 class _NewWarnings(logging.Filter):
-    """Lets a warning pass once: many come from every batch of images, in the same words."""
+    """Lets a warning pass once: many come from every batch of images, in the same words. A server runs for months: few are kept."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: set[str] = set()
+        self.said: OrderedDict[str, None] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
         line = record.getMessage()
-        new = record.levelno != logging.WARNING or line not in self.said
-        self.said.add(line)
+        new = line not in self.said
+        self.said[line] = None
+        self.said.move_to_end(line)
+        if len(self.said) > _WARNINGS_KEPT:
+            self.said.popitem(last=False)
         return new
 
 

@@ -80,7 +80,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         trusted_key=arguments.trusted_key,
         detections=DetectionLimits(arguments.detect_score, arguments.detect_overlap),
     )
-    models = Models(paths, opened, partial(served, requests=methods), limits)
+    named = arguments.method is not None
+    models = Models(paths, opened, partial(served, requests=methods, said=named), limits)
     listening = Listening(arguments.host, arguments.port, arguments.grpc_port, arguments.drain, arguments.watch)
 
     def ready(http: int, grpc: int | None) -> None:
@@ -146,8 +147,15 @@ def _record(recorder: Recorder, one: Served) -> None:
     )
 
 
-def served(explainer: Explainer, requests: Sequence[MethodRequest]) -> Mapping[str, Mapping[str, str]]:
+def served(
+    explainer: Explainer, requests: Sequence[MethodRequest], said: bool = True
+) -> Mapping[str, Mapping[str, str]]:
     """The methods that a bundle serves, with the options that the command line fixes.
+
+    Args:
+        explainer: The opened bundle.
+        requests: Methods, "all" or "fast".
+        said: The command line names them; see `methods.sets.expanded`.
 
     Raises:
         NotApplicableError: A method is named that the graphs don't allow; "all" and "fast" leave such methods out.
@@ -155,7 +163,7 @@ def served(explainer: Explainer, requests: Sequence[MethodRequest]) -> Mapping[s
     """
     manifest = explainer.bundle.manifest
     methods: dict[str, Mapping[str, str]] = {}
-    for request in expand_sets(requests, [manifest]):
+    for request in expand_sets(requests, [manifest], said=said):
         method = create(request.name, request.options)
         require_roles(request.name, method, manifest)
         if (why := method.why_not(manifest)) is not None:

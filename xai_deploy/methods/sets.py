@@ -15,14 +15,15 @@ from .method import MethodSet, applicable, create, lacks, left_out
 log = logging.getLogger(__name__)
 
 
-def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Named]:
-    """Replace "all" and "fast" by their methods, and say in one line which ones a set leaves out, and why.
+def expanded(given: Sequence[Named], manifests: Sequence[Manifest], said: bool = True) -> list[Named]:
+    """Replace "all" and "fast" by their methods, and log how many a set leaves out; which ones and why at the level INFO.
 
     A method with combine=each becomes several, one for each layer at which the first bundle is cut.
 
     Args:
         given: Names and options.
         manifests: The bundles' manifests; a set holds the methods whose graphs all of them have.
+        said: Someone named the set, and may miss what it leaves out: the number is logged as a warning.
 
     Returns:
         Each method with its options once, in the order given.
@@ -45,10 +46,14 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest]) -> list[Name
         by_reason: dict[str, list[str]] = {}
         for left, reason in left_out(manifests, which).items():
             by_reason.setdefault(reason, []).append(left)
+        taken = applicable(manifests, which)
         if by_reason:
             parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-            log.warning("%s methods: left out are %s", which, "; ".join(parts))
-        pairs += [(one, options if one in holds else {}) for one in applicable(manifests, which)]
+            left = sum(map(len, by_reason.values()))
+            counted = f"{len(taken)} of {left + len(taken)}; -v says which are left out, and why"
+            log.log(logging.WARNING if said else logging.INFO, "%s methods: %s", which, counted)
+            log.info("%s methods: left out are %s", which, "; ".join(parts))
+        pairs += [(one, options if one in holds else {}) for one in taken]
     return [pair for number, pair in enumerate(pairs) if pair not in pairs[:number]]
 
 

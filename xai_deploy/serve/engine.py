@@ -64,10 +64,11 @@ class Job:
         """The method with its options; "prediction" without one."""
         return PREDICTION if self.asked.method is None else title_of(self.asked.method, self.asked.options)
 
-    def expected(self) -> float:
-        """Seconds that a run of it alone takes at most, as far as is known now."""
-        method = None if self.asked.method is None else self.version.method(self.asked.method, self.asked.options)[1]
-        return self.version.cost(self.asked.method, method, self.asked.options) * len(self.asked.images)
+    def expected(self, least: bool = False) -> float:
+        """Seconds that a run of it alone takes at most, as far as is known now; `least`: with nothing beside it."""
+        asked = self.asked
+        method = None if asked.method is None else self.version.method(asked.method, asked.options)[1]
+        return self.version.cost(asked.method, method, asked.options, least) * len(asked.images)
 
     def joins(self, other: Job) -> bool:
         """Whether both can run in one batch."""
@@ -188,23 +189,22 @@ class Engine:
         """
         job = Job(asked, version, started + asked.timeout - self.kept(asked.timeout), 0.0, alone)
         job.seconds = seconds = job.expected()
-        if seconds > asked.timeout:
+        if (least := job.expected(least=True)) > asked.timeout:
             raise Refusal(
                 BAD_REQUEST,
-                f"{asked.method or PREDICTION}: takes about {seconds:.2g} s for {len(asked.images)} images here, and the request "
+                f"{asked.method or PREDICTION}: takes about {least:.2g} s for {len(asked.images)} images here, and the request "
                 f"has {asked.timeout:.2g} s; allow more time (at most {self.limits.timeout:g} s), or ask for fewer steps or images",
             )
         with self._changed:
-            self._lately.append(seconds)
+            self._lately.append(min(seconds, asked.timeout))
             if self._stopping:
                 raise Refusal(NOT_READY, "the server is stopping; ask another one", 1)
             backlog = self._backlog()
             if time.monotonic() + backlog + seconds > job.deadline:
-                raise Refusal(
-                    TOO_MANY,
-                    f"can't be answered in {asked.timeout:.2g} s: {backlog:.2g} s of work wait; try again",
-                    backlog,
-                )
+                why = f"{backlog:.2g} s of work wait"
+                if seconds > backlog:
+                    why = f"{asked.method or PREDICTION} takes about {seconds:.2g} s at this moment, and {why}"
+                raise Refusal(TOO_MANY, f"can't be answered in {asked.timeout:.2g} s: {why}; try again", backlog)
             if self._held + asked.held > self.limits.held:
                 raise Refusal(TOO_MANY, "the images that wait fill the memory allowed for them; try again", backlog)
             self._held += asked.held

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..beside import noise
 from ..errors import ClosedError, NotApplicableError, XaiError
 from ..explainer import Explainer
 from ..format.bundle import MANIFEST
+from ..foundation import progress
 from ..foundation.options import title_of
 from ..methods.method import Method
 from ..preprocess import Prepared
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _KEPT = 500  # costs of options that requests chose
 _NEW = 0.2  # share of a new measurement in a cost
+_HALF = 5.0  # seconds without a run after which half of what was above the least cost is left
 _FAST = 1.0  # seconds up to which a method is run for a full batch, too
 _SLOW = 5.0  # seconds from which it is run once alone
 MARGIN = 1.5
@@ -37,33 +40,66 @@ MARGIN = 1.5
 PREDICTION = "prediction"
 
 
+@dataclass
+class _Cost:
+    """Seconds per image of one thing: as expected now, the least ever measured, and when it was measured last."""
+
+    seconds: float
+    least: float
+    at: float
+
+
 class Costs:
-    """Seconds per image of everything that was run, as measured: at start-up first, then with every run."""
+    """Seconds per image of everything that was run, as measured: at start-up first, then with every run.
+
+    What is refused because it takes too long is not run, so it is not measured again either. A run that something held up would
+    refuse all that follow, for ever. So what is above the least that was ever measured fades with time.
+    """
 
     def __init__(self) -> None:
-        self._seconds: OrderedDict[str, float] = OrderedDict()
+        self._costs: OrderedDict[str, _Cost] = OrderedDict()
         self._lock = threading.Lock()
 
     def measured(self, title: str, seconds: float) -> None:
         """Take a measurement into account: at once if it is longer, a part of it if it is shorter."""
+        now = time.monotonic()
         with self._lock:
-            old = self._seconds.get(title)
-            later = old is not None and seconds < old
-            self._seconds[title] = old + _NEW * (seconds - old) if later and old is not None else seconds
-            self._seconds.move_to_end(title)
-            while len(self._seconds) > _KEPT:
-                self._seconds.popitem(last=False)
+            old = self._costs.get(title)
+            if old is None:
+                self._costs[title] = _Cost(seconds, seconds, now)
+            else:
+                before = _faded(old, now)
+                expected = before + _NEW * (seconds - before) if seconds < before else seconds
+                self._costs[title] = _Cost(expected, min(seconds, old.least), now)
+            self._costs.move_to_end(title)
+            while len(self._costs) > _KEPT:
+                self._costs.popitem(last=False)
 
     def at_most(self, other: Costs) -> None:
         """Take the other costs where they are shorter: what was measured beside requests that ran took longer than a run will."""
+        now = time.monotonic()
         with self._lock:
-            for title, seconds in self._seconds.items():
-                self._seconds[title] = min(seconds, other.known(title) or seconds)
+            for title, own in self._costs.items():
+                seconds, least = other.known(title), other.least(title)
+                if seconds is not None and least is not None:
+                    self._costs[title] = _Cost(min(_faded(own, now), seconds), min(own.least, least), now)
 
     def known(self, title: str) -> float | None:
-        """Seconds per image, or None."""
+        """Seconds per image that are to be expected now, or None."""
         with self._lock:
-            return self._seconds.get(title)
+            cost = self._costs.get(title)
+            return None if cost is None else _faded(cost, time.monotonic())
+
+    def least(self, title: str) -> float | None:
+        """The least seconds per image that were ever measured, or None."""
+        with self._lock:
+            cost = self._costs.get(title)
+            return None if cost is None else cost.least
+
+
+def _faded(cost: _Cost, now: float) -> float:
+    """What is expected after a time without a measurement: half of what is above the least is left after `_HALF` seconds."""
+    return cost.least + (cost.seconds - cost.least) * 0.5 ** ((now - cost.at) / _HALF)
 
 
 class Version:
@@ -105,13 +141,23 @@ class Version:
         own = {**self.served.get(str(chosen), {}), **options}
         return str(chosen), checked_method(chosen, options, self.served, self._limits), own
 
-    def cost(self, name: str | None, method: Method | None, options: Mapping[str, Any]) -> float:
-        """Seconds per image that a run takes: as measured with these options, or estimated from the method's own."""
+    def cost(
+        self, name: str | None, method: Method | None, options: Mapping[str, Any], least: bool = False
+    ) -> float:
+        """Seconds per image that a run takes: as measured with these options, or estimated from the method's own.
+
+        Args:
+            name: The method; None: a prediction.
+            method: The same, created.
+            options: Its options.
+            least: The least that it ever took, not what is to be expected now.
+        """
+        of = self.costs.least if least else self.costs.known
         if name is None or method is None:
-            known = self.costs.known(PREDICTION)
+            known = of(PREDICTION)
         else:
-            known = self.costs.known(title_of(name, options))
-            if known is None and (own := self.costs.known(title_of(name, self.served[name]))) is not None:
+            known = of(title_of(name, options))
+            if known is None and (own := of(title_of(name, self.served[name]))) is not None:
                 known = own * times(method, self.method(name, {})[1])
         return MARGIN * (known or 0.0)
 
@@ -306,7 +352,7 @@ class Models:
                 log.error("%s: not replaced: %s", name, said)
                 self._seen[name] = _manifest_of(self.paths[name])  # one line for each change, not one for each look
                 continue
-            log.warning("%s: version %s replaces %s", name, after.number, before.number if before else "none")
+            progress.log.info("%s: version %s replaces %s", name, after.number, before.number if before else "none")
 
     def close(self) -> None:
         """Close all bundles; one that is being opened stops at its next run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from xai_deploy import Bundle, Explainer, method_names
-from xai_deploy.cli import bench, check, evaluate, explain
+from xai_deploy.cli import bench, check, console, evaluate, explain, serve
 from xai_deploy.cli.arguments import MethodRequest, expand_sets, parse_methods, with_segments
 from xai_deploy.errors import OptionError, UnknownMethodError
 from xai_deploy.methods import applicable, create, left_out
@@ -36,23 +37,25 @@ def names(requests: Sequence[MethodRequest]) -> list[str]:
 
 
 def test_sets(bundles: Bundles, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "xai_deploy.methods.sets")
     manifest = Bundle.open(bundles("pooled", gradients=True).path).manifest
     assert {"cam", "grad-cam", "reciprocam"} < set(FAST)
     assert {"integrated-gradients", "rise", "score-cam"} < set(SLOW)
     assert names(expand_sets(parse_methods(["fast"]), [manifest])) == FAST
-    [fast] = [record.getMessage() for record in caplog.records]
+    short, fast = [record.getMessage() for record in caplog.records]
+    assert caplog.records[0].levelno == logging.WARNING
+    assert short == f"fast methods: {len(FAST)} of {len(method_names())}; -v says which are left out, and why"
     assert fast.startswith(f"fast methods: left out are {', '.join(SLOW)} (slow: tens of inferences or more)")
     assert "; clrp, lrp, sglrp (no 'pixel-relevance' graph: export the network again with" in fast
     assert "relevance-cam (no 'relevance' graph" in fast
     caplog.clear()
     assert names(expand_sets(parse_methods(["all"]), [manifest])) == sorted([*FAST, *SLOW])
-    [every] = [record.getMessage() for record in caplog.records]
-    assert "slow" not in every
+    assert "slow" not in caplog.text
     caplog.clear()
     mixed = expand_sets(parse_methods(["rise:masks=9,fast", "cam", "cam:relu=false"]), [manifest])
     assert [request.title for request in mixed] == ["rise+masks=9", *FAST, "cam+relu=false"]
     assert names(expand_sets(parse_methods(["cam"]), [manifest])) == ["cam"]
-    assert len(caplog.records) == 1  # of "fast"; a method that is named is nobody's business
+    assert len(caplog.records) == 2  # of "fast"; a method that is named is nobody's business
     with pytest.raises(OptionError, match="all: is a set of methods and takes no options; name the method"):
         expand_sets(parse_methods(["all:score=softmax"]), [manifest])
     with pytest.raises(OptionError, match="fast: is a set of methods and takes no options; name the method"):
@@ -102,8 +105,32 @@ def test_the_command(work: Path, bundles: Bundles, capsys: pytest.CaptureFixture
     assert explain.main(["whole.xai", "photos/cat.png", "-m", "fast"]) == 0
     assert [entry["method"] for entry in report()["images"][0]["explanations"]] == FAST
     errors = capsys.readouterr().err.splitlines()
-    assert [line for line in errors if "left out are" in line] == [line for line in errors if "fast methods" in line]
-    assert errors[0].startswith("xai-explain: warning: fast methods: left out are ")
+    line = f"fast methods: {len(FAST)} of {len(method_names())}; -v says which are left out, and why"
+    assert [error for error in errors if "methods" in error] == [f"xai-explain: warning: {line}"]
+
+
+def test_a_server_that_is_given_no_methods_says_nothing_of_them(
+    bundles: Bundles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The set is not the caller's: the first start prints where the server listens, and nothing else."""
+    explainer = Explainer(bundles("pooled", gradients=True).path, "onnxruntime")
+    assert list(serve.served(explainer, parse_methods(["fast"]), said=False)) == FAST
+    assert not caplog.records
+    assert list(serve.served(explainer, parse_methods(["fast"]))) == FAST
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_warning_is_printed_once_and_not_kept_for_ever() -> None:
+    """A server runs for months; what it remembers of its lines is bounded, and errors come each time."""
+    new = console._NewWarnings()
+
+    def passes(line: str, level: int = logging.WARNING) -> bool:
+        return new.filter(logging.LogRecord("xai_deploy", level, "", 0, line, None, None))
+
+    assert [passes("a"), passes("a")] == [True, False]
+    assert [passes("e", logging.ERROR), passes("e", logging.ERROR)] == [True, True]
+    assert all(passes(str(number)) for number in range(5000))
+    assert len(new.said) == 1000
 
 
 def test_the_other_commands(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

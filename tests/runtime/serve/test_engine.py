@@ -18,6 +18,7 @@ from xai_deploy.serve.asked import Asked
 from xai_deploy.serve.engine import Engine, Job, Ran
 from xai_deploy.serve.limits import Limits
 from xai_deploy.serve.refusals import Refusal
+from xai_deploy.serve.versions import Costs
 from xai_deploy.serve.work import Result
 
 from .. import tiny
@@ -175,6 +176,7 @@ def test_a_full_server_turns_away(start: Start, monkeypatch: pytest.MonkeyPatch)
 def test_deadlines(start: Start, gate: Gate) -> None:
     """By known costs: refused for good if no waiting helps, for now if others are first, and late ones before they start."""
     engine, version, first, _ = started(start, gate, batch_wait=0)
+    version.costs = Costs()
     version.costs.measured("grad-cam", 5 / 3)  # seconds per image; half is added
     with pytest.raises(
         Refusal, match=r"grad-cam: takes about 2\.5 s for 1 images here, and the request has 2 s"
@@ -194,6 +196,32 @@ def test_deadlines(start: Start, gate: Gate) -> None:
     assert isinstance(late, Refusal)
     assert "earlier ones took longer than expected" in late.line
     assert [len(batch) for batch in gate.batches] == [1, 1], "what is late does not run"
+    engine.close()
+
+
+def test_a_run_that_was_held_up_refuses_nobody_for_long(
+    start: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stall (a new version's warm-up, a machine that slept): refused for now, not for good, and let in again by itself.
+
+    What is refused is not measured, so without that the server refused all requests for ever.
+    """
+    engine, version, first, _ = started(start, gate, batch_wait=0)
+    gate.open.set()
+    first.result.result(20)
+    usual = version.costs.known("grad-cam")
+    assert usual is not None
+    version.costs.measured("grad-cam", 40.0)
+    with pytest.raises(Refusal, match=r"grad-cam takes about 60 s at this moment, and 0 s of work wait") as error:
+        submit(engine, version, asked("grad-cam"))
+    assert error.value.status == 429
+    now = time.monotonic()
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "monotonic", lambda: now + 5)
+        assert version.costs.known("grad-cam") == pytest.approx(usual + (40 - usual) / 2, rel=0.05), "half of it after 5 s"
+        clock.setattr(time, "monotonic", lambda: now + 15)
+        job = submit(engine, version, asked("grad-cam"))
+        job.result.result(20)
     engine.close()
 
 
@@ -297,6 +325,7 @@ def test_options_cost(start: Start) -> None:
     """More steps take longer, by the ratio, until they have been measured."""
     version = start().service.models.current("net")
     assert version is not None
+    version.costs = Costs()
     version.costs.measured("integrated-gradients+steps=4", 100.0)
 
     def cost(**options: Any) -> float:
