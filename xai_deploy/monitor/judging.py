@@ -169,22 +169,35 @@ class _Expected:
             for kind, count in zip(kinds, counts, strict=True)
             if count >= OF_A_CLASS and kind != UNKNOWN
         }
+        self._rows: dict[str, list[int]] = {}
+        for row, image in enumerate(usual.inputs.tolist()):
+            self._rows.setdefault(image, []).append(row)
         rows = np.arange(len(usual))
-        self.numbers = numbers(usual, rows, self.alike(usual, rows, own=True))
+        self.numbers = numbers(usual, rows, self.alike(usual, rows))
 
-    def alike(self, observed: Observed, rows: NDArray[np.intp], own: bool = False) -> Numbers:
+    def alike(self, observed: Observed, rows: NDArray[np.intp]) -> Numbers:
         """The rank correlation of each map with the mean map of its class, NaN for a map that is the same everywhere.
+
+        The mean is that of the reference's other images. A map is part of its own mean, and would be alike to itself: in the
+        reference, and in a window that holds an image of the reference again.
 
         Args:
             observed: The reference, or records.
             rows: Which of them.
-            own: They are the reference's own: each is compared with the mean of the others, or it would be alike to itself.
         """
         if len(rows) == 0:
             return np.empty(0)
         maps = observed.maps[rows].astype(np.float64)
-        sums = np.stack([self._of.get(c, self._all) for c in observed.explained[rows].tolist()])
-        return spearman(maps, sums - maps if own else sums)  # a sum has the same ranks as a mean
+        others = [self._others(observed.inputs[row], int(observed.explained[row])) for row in rows]
+        return spearman(maps, np.stack(others))  # a sum has the same ranks as a mean
+
+    def _others(self, image: str, kind: int) -> Numbers:
+        """The sum of the reference's maps of a class, or of all, without those of an image."""
+        own, of_class = self._rows.get(image, []), self._of.get(kind)
+        if of_class is None:
+            return self._all - self.usual.maps[own].sum(axis=0, dtype=np.float64)
+        own = [row for row in own if self.usual.explained[row] == kind and not self.usual.constant[row]]
+        return of_class - self.usual.maps[own].sum(axis=0, dtype=np.float64)
 
 
 def numbers(observed: Observed, rows: NDArray[np.intp], alike: Numbers) -> dict[str, Numbers]:

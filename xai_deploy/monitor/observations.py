@@ -40,6 +40,7 @@ class Observed:
         energy: [n,16] the share of each region; NaN for a map that is the same everywhere, here and below.
         border, entropy, top: [n], see `Statistics`.
         maps: [n,SIDE,SIDE] float32, the share of each cell.
+        inputs: What image each is of: equal texts are the same image.
         bundles: The name and the digest of each network.
         labels: Class -> label.
         signed: Some of the maps are.
@@ -55,6 +56,7 @@ class Observed:
     entropy: Numbers
     top: Numbers
     maps: NDArray[np.float32]
+    inputs: NDArray[np.str_]
     bundles: NDArray[np.str_]
     labels: Mapping[int, str]
     signed: bool
@@ -84,6 +86,7 @@ class _Columns:
     confidence: list[float] = field(default_factory=list)
     statistics: list[Statistics | None] = field(default_factory=list)
     maps: list[NDArray[np.float32]] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     bundles: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     signed: bool = False
@@ -105,18 +108,22 @@ class _Columns:
             rows[:, -2],
             rows[:, -1],
             np.stack(self.maps)[order],
+            np.array(self.inputs)[order],
             np.array(self.bundles)[order],
             self.labels,
             self.signed,
         )
 
 
-def read_records(path: Path, predicted_only: bool = False, model: str | None = None) -> tuple[dict[str, Observed], int]:
+def read_records(
+    path: Path, beside_recording: bool = False, model: str | None = None
+) -> tuple[dict[str, Observed], int]:
     """The records of a folder or a file, by method.
 
     Args:
         path: The folder or file.
-        predicted_only: Leave out what explains another class than the predicted one, or what speaks against it.
+        beside_recording: They are compared with a recording of xai-check: leave out what explains another class than the predicted
+            one, or what speaks against it; and tell images by their files' names, since a recording has no sha256 of the files.
         model: Leave out what xai-serve recorded for other models (the field `model`). Records that name none are taken.
 
     Returns:
@@ -135,11 +142,11 @@ def read_records(path: Path, predicted_only: bool = False, model: str | None = N
             served.add(own)
             if model not in (None, own):
                 continue
-        if predicted_only and not _explains_the_predicted(record):
+        if beside_recording and not _explains_the_predicted(record):
             left_out += 1
             continue
         try:
-            _add(columns.setdefault(_key(record.method, record.options), _Columns()), record)
+            _add(columns.setdefault(_key(record.method, record.options), _Columns()), record, beside_recording)
         except ValueError as error:
             raise InputError(f"{place}: {error}") from None
     if model is None and len(served) > 1:
@@ -155,7 +162,7 @@ def _explains_the_predicted(record: Record) -> bool:
     return target.index == best and target.versus is None and target.sign == 1
 
 
-def _add(columns: _Columns, record: Record) -> None:
+def _add(columns: _Columns, record: Record, by_name: bool) -> None:
     size, best = record.source.size, record.prediction[0] if record.prediction else None
     if len(size) != len(record.map.shape) or min(size) < 1 or np.prod(np.array(size, np.float64)) > _LARGEST:
         raise ValueError(f"the network's input has no such size: {list(size)[:4]}")
@@ -167,6 +174,8 @@ def _add(columns: _Columns, record: Record) -> None:
     columns.confidence.append(np.nan if confidence is None else confidence)
     columns.statistics.append(record.statistics)
     columns.maps.append(_small(weights))
+    image = record.input.file if by_name else record.input.sha256 if record.input.of is not None else None
+    columns.inputs.append(record.map.sha256 if image is None else image)  # an image that was not given: by its map
     columns.bundles.append(f"{record.source.bundle} {record.source.digest[:16]}")
     columns.signed |= record.map.signed
     if best is not None and best.index is not None:
@@ -196,6 +205,7 @@ def read_recording(path: Path) -> dict[str, Observed]:
             best.tolist(),
             best.tolist(),
             scores[np.arange(len(best)), best].astype(np.float64).tolist(),
+            inputs=list(header.images),
             bundles=[f"{header.network} {header.digest[:16]}"] * len(best),
         )
         for one in heat:
@@ -228,7 +238,7 @@ def of_files(
         usual = read_recording(reference)
     else:
         usual, _ = read_records(reference, model=model)
-    observed, left_out = read_records(path, predicted_only=is_recording, model=model)
+    observed, left_out = read_records(path, beside_recording=is_recording, model=model)
     notes = [f"{left_out} records that explain another class than the predicted one: the recording has none"] * (
         left_out > 0
     )
