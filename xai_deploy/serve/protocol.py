@@ -15,19 +15,39 @@ _TOO_LARGE = f"The head of the request is larger than {_LARGEST_HEAD} bytes."
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with a head that is bounded: uvicorn waits for one for ever, and keeps as much of it as comes.
 
+    It also keeps an answer that is not read for ever: so clients have as long to take one as they have to send a request.
+
     Clients that close their half of the connection behind the request get their answer, too.
     """
 
     _head, _fields, _head_due = 0, 0, True
     _late: asyncio.TimerHandle | None = None
+    _untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # paused while anything waits to be taken
         self._await_head()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._head_over()
+        self._taken()
         super().connection_lost(error)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._untaken is None:
+            # abort, since close would wait until all is taken
+            self._untaken = asyncio.get_running_loop().call_later(SLOW, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def data_received(self, data: bytes) -> None:
         self._head += len(data)

@@ -7,8 +7,10 @@ import contextlib
 import http.client
 import socket
 import time
+from typing import Any
 
 import pytest
+import uvicorn
 
 import xai_deploy
 from xai_deploy import serve
@@ -95,6 +97,47 @@ def test_a_head_that_does_not_come(bundles: Bundles, monkeypatch: pytest.MonkeyP
     assert (nothing, half) == (b"", b"")
     assert answered.startswith(b"HTTP/1.1 200")
     assert answered.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("asked", [1, 3], ids=["one", "behind each other"])
+def test_an_answer_that_is_not_taken(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection ends after the time that a request has, too: a client that never reads held its answer for ever.
+
+    One that has read the answer in parts, with rests between them, gets all of it.
+    """
+    monkeypatch.setattr(protocol, "SLOW", 1.0)
+    answer = b"x" * (16 << 20)  # more than the system keeps for a socket
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def main() -> tuple[int, int]:
+        sock = server._bound("127.0.0.1", 0)
+        one = uvicorn.Server(uvicorn.Config(app, http=protocol.Protocol, log_config=None, lifespan="off"))
+        one.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+        running = asyncio.create_task(one.serve(sockets=[sock]))
+        where = sock.getsockname()
+        reader, writer = await asyncio.open_connection(*where)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * asked)
+        await reader.readuntil(b"\r\n\r\n")
+        taken = 0
+        for _ in range(4):
+            taken += len(await reader.readexactly(len(answer) // 4))
+            await asyncio.sleep(0.1)
+        writer.close()
+        with socket.create_connection(where) as deaf:
+            deaf.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * asked)
+            await asyncio.sleep(0.5)
+            held = len(one.server_state.connections)
+            async with asyncio.timeout(20):
+                while one.server_state.connections:
+                    await asyncio.sleep(0.05)
+        one.should_exit = True
+        await running
+        return taken, held
+
+    assert asyncio.run(main()) == (len(answer), 1)
 
 
 def test_who_sends_too_much_is_told(program: Program) -> None:
