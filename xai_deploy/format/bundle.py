@@ -127,7 +127,7 @@ __all__ = [
     "role_of",
 ]
 
-_MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB
+MANIFEST_LIMIT = 16 << 20  # bytes; the manifest of a bundle with 30 graphs has 100 kB
 _TRIES = 5  # attempts to open a bundle that is replaced while it is read
 _PAUSE = 0.05  # seconds between two of them, if the signature is that of another bundle: folder and signature move one by one
 
@@ -188,7 +188,7 @@ class Bundle:
             what = "is a file" if folder.exists() else "no such folder"
             raise NotABundleError(f"{folder}: {what}; a bundle is a folder written by xai-export")
         try:
-            data = read_plain(folder / MANIFEST, limit=_MANIFEST_LIMIT)
+            data = read_plain(folder / MANIFEST, limit=MANIFEST_LIMIT)
         except FileNotFoundError:
             if is_image(folder):
                 raise NotABundleError(f"{folder}: is a folder of images; {ORDER}") from None
@@ -270,7 +270,7 @@ class Bundle:
             IntegrityError: The folder now holds another bundle.
         """
         try:
-            there = parse_manifest(read_plain(self.path / MANIFEST, limit=_MANIFEST_LIMIT)).digest
+            there = parse_manifest(read_plain(self.path / MANIFEST, limit=MANIFEST_LIMIT)).digest
         except (OSError, BundleError):
             return
         if there != self.manifest.digest:

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,8 +261,12 @@ def _files(payload: bytes, where: str) -> dict[str, str]:
 
 
 def _key_bytes(path: Path) -> bytes:
+    # O_NONBLOCK: opening a named pipe does not wait for a writer. Reading waits for one that is there, as for `<(command)`.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, flags), "rb") as file:
+            if sys.platform != "win32":
+                os.set_blocking(file.fileno(), True)
             return file.read(_KEY_LIMIT)
     except OSError as error:
         raise KeyFileError(f"{path}: the key can't be read ({error.strerror})") from None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 
 EXACT = 2000  # records of both samples: above it the limit distribution is used
+_AT_ONCE = 1 << 20  # random numbers that are drawn together
 _EXPECTED = 5  # records in a bin, at least, for the chi-squared distribution to hold
 
 
@@ -161,16 +162,42 @@ def pooled(a: NDArray[Any], b: NDArray[Any]) -> tuple[Numbers, Numbers]:
     return own.astype(np.float64), other.astype(np.float64)
 
 
-def ndcg(reference: Numbers, window: Numbers) -> float:
+def ndcg(reference: Numbers, window: Numbers) -> Numbers:
     """How well a window ranks the regions as the reference does, 0 to 1: normalised discounted cumulative gain.
 
     DCG = sum_i a(i) / log2(i + 1) over the regions in the order of the window's mean shares, where a(i) is the reference's mean
     share; divided by that of the reference's own order (Järvelin & Kekäläinen 2002; SageMaker Clarify's drift of attributions).
 
     Args:
-        reference: The mean share of each region.
+        reference: [...,regions] the mean share of each region, or any multiple of it.
         window: The same of the window.
     """
-    discount = 1 / np.log2(np.arange(len(reference)) + 2)
-    order, best = (np.argsort(-shares, kind="stable") for shares in (window, reference))
-    return float((reference[order] * discount).sum() / (reference[best] * discount).sum())
+    discount = 1 / np.log2(np.arange(reference.shape[-1]) + 2)
+    order, best = (np.argsort(-shares, axis=-1, kind="stable") for shares in (window, reference))
+    gains = [np.take_along_axis(reference, places, axis=-1) @ discount for places in (order, best)]
+    return np.asarray(gains[0] / gains[1])
+
+
+def ndcg_by_chance(shares: Numbers, size: int, draws: int) -> Numbers:
+    """nDCG of parts of one sample beside the rest of it: how low it falls if nothing has changed.
+
+    A part has the window's size, half of the sample at most: a little more chance than between a window and the whole sample.
+
+    Args:
+        shares: [n,regions] of each record.
+        size: Records of a window.
+        draws: How many parts are drawn.
+
+    Returns:
+        [draws], sorted; the draws are the same in every call.
+    """
+    chance, whole = np.random.default_rng(0), shares.sum(axis=0)
+    size = min(size, len(shares) // 2)
+    found: list[Numbers] = []
+    while draws > 0 and size:
+        count = min(draws, max(1, _AT_ONCE // len(shares)))
+        rows = np.argpartition(chance.random((count, len(shares))), size - 1, axis=1)[:, :size]
+        own = np.stack([shares[chosen].sum(axis=0) for chosen in rows])
+        found.append(ndcg(whole - own, own))
+        draws -= count
+    return np.sort(np.concatenate(found)) if found else np.zeros(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..records.statistics import GRID
 from ..similarity import spearman
-from .drift import holm, homogeneity, ks_distance, ks_probability, ndcg, pooled, psi
+from .drift import holm, homogeneity, ks_distance, ks_probability, ndcg, ndcg_by_chance, pooled, psi
 from .observations import UNKNOWN, Numbers, Observed, mean_map
 
 Kind = Literal["ks", "psi", "ndcg"]
 OF_A_CLASS = 5  # maps of a class in the reference that a class's mean needs; of a rarer class the mean of all is taken
 MOVED = 5  # classes that are named
+_DRAWS = 50_000  # parts of the reference, at most, that say how far the regions' order changes by chance
 REGIONS, CLASSES, CONSTANT = "regions", "class shares", "maps that are the same everywhere"
 
 
@@ -26,10 +28,10 @@ class Limits:
     """When a figure raises an alarm.
 
     Attributes:
-        alpha: How probable any alarm of a call may be if nothing has changed.
+        alpha: How probable any alarm of a call may be if nothing has changed: of the tests, and of the regions' nDCG.
         distance: The least Kolmogorov-Smirnov distance; a smaller one does not matter, however certain it is.
         psi: The least population stability index, likewise.
-        ndcg: The regions' nDCG, below which there is an alarm.
+        ndcg: The regions' nDCG, below which there is an alarm if chance does not explain it.
         least: How many records a window has at least.
     """
 
@@ -49,7 +51,8 @@ class Figure:
         kind: "ks": a number of each record, by the Kolmogorov-Smirnov distance. "psi": a category of each record, by the population
             stability index. "ndcg": the order of the regions.
         value: The distance, the index, or nDCG.
-        probability: How probable such a value is by chance, corrected for all tests of the call; None for nDCG.
+        probability: How probable such a value is by chance, corrected for all tests of the call, or for all windows (nDCG); None
+            for nDCG above its limit.
         limit: Above it (below it for nDCG), and improbable enough, there is an alarm.
         alarm: There is.
         usual: The mean of the reference; None for class shares and regions.
@@ -125,7 +128,7 @@ def judge(
     Raises:
         InputError: The reference or every window is too small.
     """
-    judged: list[tuple[Window, list[float]]] = []
+    chosen: list[tuple[_Expected, Observed, NDArray[np.intp]]] = []
     left_out = 0
     for usual, observed in pairs.values():
         if len(usual) < limits.least:
@@ -136,11 +139,12 @@ def judge(
         own = list(_windows(observed, length))
         large = [rows for rows in own if len(rows) >= limits.least]
         left_out += sum(len(rows) for rows in own if len(rows) < limits.least)
-        judged += [_compare(expected, observed, rows, limits) for rows in large[-last if last else None :]]
-    if not judged:
+        chosen += [(expected, observed, rows) for rows in large[-last if last else None :]]
+    if not chosen:
         raise InputError(
             f"no window has the {limits.least} records that it needs (--least); give a longer one (--window)"
         )
+    judged = [_compare(*one, limits, len(chosen)) for one in chosen]
     corrected = iter(holm([p for _, probabilities in judged for p in probabilities]))
     return [replace(window, figures=_alarms(window.figures, corrected, limits)) for window, _ in judged], left_out
 
@@ -150,7 +154,7 @@ def _alarms(figures: Sequence[Figure], corrected: Iterator[float], limits: Limit
     done = []
     for figure in figures:
         if figure.kind == "ndcg":
-            done.append(replace(figure, alarm=figure.value < figure.limit))
+            done.append(figure)
         else:
             p = next(corrected)
             done.append(replace(figure, probability=p, alarm=p < limits.alpha and figure.value >= figure.limit))
@@ -169,6 +173,7 @@ class _Expected:
             for kind, count in zip(kinds, counts, strict=True)
             if count >= OF_A_CLASS and kind != UNKNOWN
         }
+        self._by_chance: dict[int, Numbers] = {}
         self._rows: dict[str, list[int]] = {}
         for row, image in enumerate(usual.inputs.tolist()):
             self._rows.setdefault(image, []).append(row)
@@ -190,6 +195,26 @@ class _Expected:
         maps = observed.maps[rows].astype(np.float64)
         others = [self._others(observed.inputs[row], int(observed.explained[row])) for row in rows]
         return spearman(maps, np.stack(others))  # a sum has the same ranks as a mean
+
+    def order(self, energy: Numbers, limits: Limits, windows: int) -> Figure:
+        """The regions' nDCG of a window. If it is low, parts of the reference say how probable that is by chance.
+
+        Args:
+            energy: [n,regions] of the window's maps.
+            limits: See `Limits`.
+            windows: How many the call has; each may be low by chance.
+        """
+        known = self.usual.energy[~np.isnan(self.usual.energy).any(axis=1)]
+        value, probability, alarm = float(ndcg(known.mean(axis=0), energy.mean(axis=0))), None, False
+        if value < limits.ndcg:
+            level = max(limits.alpha, windows / _DRAWS)  # so many draws can't show less
+            draws = math.ceil(windows / level)
+            if len(energy) not in self._by_chance:
+                self._by_chance[len(energy)] = ndcg_by_chance(known, len(energy), draws)
+            low = int(np.searchsorted(self._by_chance[len(energy)], value, side="right"))
+            probability = min(windows * (low + 1) / (draws + 1), 1.0)
+            alarm = len(known) > 1 and probability < level
+        return Figure(REGIONS, "ndcg", value, probability, limits.ndcg, alarm, None, None)
 
     def _others(self, image: str, kind: int) -> Numbers:
         """The sum of the reference's maps of a class, or of all, without those of an image."""
@@ -225,7 +250,7 @@ def _windows(observed: Observed, length: Length) -> Iterator[NDArray[np.intp]]:
 
 
 def _compare(
-    expected: _Expected, observed: Observed, rows: NDArray[np.intp], limits: Limits
+    expected: _Expected, observed: Observed, rows: NDArray[np.intp], limits: Limits, windows: int
 ) -> tuple[Window, list[float]]:
     """A window without its alarms, and the probabilities of its tests as they are."""
     usual = expected.usual
@@ -256,8 +281,7 @@ def _compare(
             add(Figure(name, "psi", psi(own, other), None, limits.psi, False, *shares), homogeneity(own, other))
     here, there = (energy[~np.isnan(energy).any(axis=1)] for energy in (observed.energy[rows], usual.energy))
     if len(here) and len(there):
-        value = ndcg(there.mean(axis=0), here.mean(axis=0))
-        figures.append(Figure(REGIONS, "ndcg", value, None, limits.ndcg, False, None, None))
+        figures.append(expected.order(here, limits, windows))
     time = observed.time[rows]
     names = sorted(set(observed.bundles[rows].tolist()))
     mean, moved = mean_map(observed.maps[rows]), _moved(usual, observed, rows)

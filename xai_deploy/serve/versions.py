@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..beside import noise
-from ..errors import ClosedError, NotApplicableError, XaiError
+from ..errors import BundleError, ClosedError, NotApplicableError, XaiError
 from ..explainer import Explainer
-from ..format.bundle import MANIFEST
+from ..format.bundle import MANIFEST, MANIFEST_LIMIT
+from ..format.plain_files import read_plain
 from ..foundation import progress
 from ..foundation.options import title_of
 from ..methods.method import Method
@@ -370,8 +371,8 @@ def _run(explainer: Explainer, images: Prepared) -> None:
 
 
 def _manifest_of(path: Path) -> bytes:
-    """The bytes of a bundle's manifest; none of a model file, or if there is no bundle at this moment."""
+    """The bytes of a bundle's manifest; none of a model file, or if there is no bundle at this moment that can be opened."""
     try:
-        return (path / MANIFEST).read_bytes()
-    except OSError:
+        return read_plain(path / MANIFEST, MANIFEST_LIMIT)
+    except (OSError, BundleError):
         return b""

@@ -182,7 +182,7 @@ def test_newer_format_is_told_before_its_unknown_keys(folder: Path) -> None:
 
 def test_huge_manifest(folder: Path) -> None:
     with (folder / "manifest.json").open("r+b") as stream:
-        stream.truncate(bundle._MANIFEST_LIMIT + 1)  # a hole, no disk
+        stream.truncate(bundle.MANIFEST_LIMIT + 1)  # a hole, no disk
     with pytest.raises(IntegrityError, match=r"manifest\.json: larger than"):
         Bundle.open(folder)
 

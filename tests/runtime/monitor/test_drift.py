@@ -82,6 +82,26 @@ def test_ndcg() -> None:
     assert drift.ndcg(usual, np.array([0.1, 0.4, 0.5])[[0, 1, 2]]) == pytest.approx(turned)
 
 
+def test_how_low_ndcg_falls_by_chance() -> None:
+    """Parts of one sample: their nDCG is that of `ndcg`, lower for smaller parts, and a window of the sample is among them."""
+    rng = np.random.default_rng(3)
+    shares = rng.dirichlet(np.full(16, 0.05), 200)  # each map in one or two regions, as of a detector
+    small, large, most = (drift.ndcg_by_chance(shares, size, 400) for size in (10, 40, 5000))
+    for found in (small, large, most):
+        assert found.shape == (400,)
+        assert (np.diff(found) >= 0).all()
+        assert 0 < found[0] < found[-1] <= 1
+    assert small.mean() < large.mean() < most.mean()
+    drawn = []
+    for _ in range(400):
+        order = rng.permutation(200)
+        own, rest = shares[order[:40]].mean(axis=0), shares[order[40:]].mean(axis=0)
+        discount = 1 / np.log2(np.arange(2, 18))
+        drawn.append((rest[np.argsort(-own)] * discount).sum() / (np.sort(rest)[::-1] * discount).sum())
+    np.testing.assert_allclose(np.quantile(large, [0.05, 0.5]), np.quantile(drawn, [0.05, 0.5]), atol=0.01)
+    assert len(drift.ndcg_by_chance(shares[:1], 10, 5)) == 0
+
+
 def test_pooled() -> None:
     """Bins by both samples together, none too small for the smaller one; nothing is lost."""
     rng = np.random.default_rng(0)

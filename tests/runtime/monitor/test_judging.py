@@ -109,7 +109,7 @@ def test_figures_by_their_definitions(tmp_path: Path) -> None:
     weights = 1 / np.log2(np.arange(2, 18))
     wanted = (before[np.argsort(-now)] * weights).sum() / (np.sort(before)[::-1] * weights).sum()
     assert found[REGIONS].value == pytest.approx(wanted, rel=1e-4)
-    assert found[REGIONS].probability is None
+    assert found[REGIONS].probability == pytest.approx(1 / 101), "no part of the reference is as low: 100 were drawn"
     np.testing.assert_allclose(window.mean.reshape(4, 4, 4, 4).sum(axis=(1, 3)).ravel(), now, atol=1e-3)
 
 
@@ -164,6 +164,25 @@ def test_too_few(usual: Observed, same: Observed) -> None:
         judge({"": (usual, same)}, Length(400), replace(LIMITS, least=300))
     with pytest.raises(InputError, match=r"no window has the 30 records that it needs \(--least\); give a longer one"):
         judge({"": (usual, same)}, Length(None, 1e-6), LIMITS)
+
+
+def test_maps_that_lie_in_few_regions(usual: Observed) -> None:
+    """As of a detector, whose objects are anywhere: the order of the regions' mean shares changes by chance, and is no alarm.
+
+    The same order turned round is one.
+    """
+    rng = np.random.default_rng(4)
+    energy = rng.dirichlet(np.full(16, 0.015) * (1 + np.arange(16) / 8), 800)
+    scattered = replace(usual, energy=energy[:200])
+    own = replace(scattered, energy=energy[200:400])
+    windows = judged(scattered, own)
+    order = [figures(window)[REGIONS] for window in windows]
+    assert min(figure.value for figure in order) < 0.9
+    assert [figure.alarm for figure in order] == [False] * 5
+    assert all(figure.probability > 0.01 for figure in order if figure.value < 0.9)
+    [turned] = judged(scattered, replace(own, energy=energy[200:400, ::-1]), records=200)
+    assert figures(turned)[REGIONS].alarm
+    assert figures(turned)[REGIONS].probability < 0.01
 
 
 def test_what_is_read(tmp_path: Path) -> None:

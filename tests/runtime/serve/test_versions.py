@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -93,6 +94,31 @@ def test_a_damaged_bundle_replaces_nothing(replaced: tuple[Running, Path], caplo
     assert line.startswith("net: not replaced: ")
     running.service.models.reload(changed_only=True)
     assert sum("not replaced" in record.getMessage() for record in caplog.records) == 1, "said once, not at every look"
+    assert running.service.models.current("net") is before
+    assert running.explain([X[0].tolist()])["explanations"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a thing of POSIX")
+@pytest.mark.parametrize("harm", ["pipe", "link to a device"])
+def test_a_manifest_that_is_no_plain_file(
+    harm: str, replaced: tuple[Running, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody writes into the pipe, and the device has no end: the server waited for ever, deaf to SIGTERM."""
+    running, other = replaced
+    manifest = other / "manifest.json"
+    manifest.unlink()
+    if harm == "pipe":
+        os.mkfifo(manifest)
+    else:
+        manifest.symlink_to("/dev/zero")
+    running.path.rename(running.path.with_suffix(".old"))
+    other.rename(running.path)
+    before = running.service.models.current("net")
+    running.service.models.reload(changed_only=True)
+    running.service.models.reload(changed_only=False)
+    lines = [record.getMessage() for record in caplog.records if "not replaced" in record.getMessage()]
+    assert len(lines) == 1
+    assert "manifest.json: is " in lines[0]
     assert running.service.models.current("net") is before
     assert running.explain([X[0].tolist()])["explanations"]
 
