@@ -229,6 +229,7 @@ def numbers(observed: Observed, rows: NDArray[np.intp], alike: Numbers) -> dict[
     """Name -> a number of each record; those that are not defined are left out."""
     named = {
         "confidence": observed.confidence[rows],
+        "score": observed.score[rows],
         "border": observed.border[rows],
         "entropy": observed.entropy[rows],
         "highest tenth": observed.top[rows],

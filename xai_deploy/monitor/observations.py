@@ -37,6 +37,7 @@ class Observed:
         predicted: [n] the class that is predicted, -1 if there is none.
         explained: [n] the class that is explained, -1 if there is none.
         confidence: [n] the probability of the class that is predicted, or its score if the network has none; NaN if neither.
+        score: [n] the number that is explained; NaN if it is not known.
         energy: [n,16] the share of each region; NaN for a map that is the same everywhere, here and below.
         border, entropy, top: [n], see `Statistics`.
         maps: [n,SIDE,SIDE] float32, the share of each cell.
@@ -51,6 +52,7 @@ class Observed:
     predicted: NDArray[np.int64]
     explained: NDArray[np.int64]
     confidence: Numbers
+    score: Numbers
     energy: Numbers
     border: Numbers
     entropy: Numbers
@@ -84,6 +86,7 @@ class _Columns:
     predicted: list[int] = field(default_factory=list)
     explained: list[int] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
     statistics: list[Statistics | None] = field(default_factory=list)
     maps: list[NDArray[np.float32]] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
@@ -103,6 +106,7 @@ class _Columns:
             np.array(self.predicted, np.int64)[order],
             np.array(self.explained, np.int64)[order],
             np.array(self.confidence)[order],
+            np.array(self.score)[order],
             rows[:, :-3],
             rows[:, -3],
             rows[:, -2],
@@ -172,6 +176,7 @@ def _add(columns: _Columns, record: Record, by_name: bool) -> None:
     columns.predicted.append(UNKNOWN if best is None or best.index is None else best.index)
     columns.explained.append(UNKNOWN if best is None or best.index is None else record.target.index)
     columns.confidence.append(np.nan if confidence is None else confidence)
+    columns.score.append(np.nan if record.target.score is None else record.target.score)
     columns.statistics.append(record.statistics)
     columns.maps.append(_small(weights))
     image = record.input.file if by_name else record.input.sha256 if record.input.of is not None else None
@@ -205,6 +210,7 @@ def read_recording(path: Path) -> dict[str, Observed]:
             best.tolist(),
             best.tolist(),
             scores[np.arange(len(best)), best].astype(np.float64).tolist(),
+            score=[np.nan] * len(best),
             inputs=list(header.images),
             bundles=[f"{header.network} {header.digest[:16]}"] * len(best),
         )

@@ -166,6 +166,16 @@ def test_too_few(usual: Observed, same: Observed) -> None:
         judge({"": (usual, same)}, Length(None, 1e-6), LIMITS)
 
 
+def test_the_number_that_is_explained(usual: Observed, same: Observed) -> None:
+    """Of a segmenter or an embedding it moves where no probability does. Where it is not known there is no figure."""
+    assert not np.isnan(usual.score).all()
+    moved = replace(usual, score=np.linspace(0, 1, len(usual))), replace(same, score=np.linspace(0.3, 1.3, len(same)))
+    for window in judged(*moved, records=400):
+        assert {figure.name for figure in window.alarms} == {"score"}
+    [unknown] = judged(usual, replace(same, score=np.full(len(same), np.nan)), records=800)
+    assert "score" not in figures(unknown)
+
+
 def test_maps_that_lie_in_few_regions(usual: Observed) -> None:
     """As of a detector, whose objects are anywhere: the order of the regions' mean shares changes by chance, and is no alarm.
 
