@@ -142,9 +142,7 @@ class Version:
         own = {**self.served.get(str(chosen), {}), **options}
         return str(chosen), checked_method(chosen, options, self.served, self._limits), own
 
-    def cost(
-        self, name: str | None, method: Method | None, options: Mapping[str, Any], least: bool = False
-    ) -> float:
+    def cost(self, name: str | None, method: Method | None, options: Mapping[str, Any], least: bool = False) -> float:
         """Seconds per image that a run takes: as measured with these options, or estimated from the method's own.
 
         Args:

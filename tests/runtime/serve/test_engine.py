@@ -218,7 +218,9 @@ def test_a_run_that_was_held_up_refuses_nobody_for_long(
     now = time.monotonic()
     with monkeypatch.context() as clock:
         clock.setattr(time, "monotonic", lambda: now + 5)
-        assert version.costs.known("grad-cam") == pytest.approx(usual + (40 - usual) / 2, rel=0.05), "half of it after 5 s"
+        assert version.costs.known("grad-cam") == pytest.approx(usual + (40 - usual) / 2, rel=0.05), (
+            "half of it after 5 s"
+        )
         clock.setattr(time, "monotonic", lambda: now + 15)
         job = submit(engine, version, asked("grad-cam"))
         job.result.result(20)

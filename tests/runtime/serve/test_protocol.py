@@ -109,7 +109,9 @@ def test_an_answer_that_is_not_taken(asked: int, monkeypatch: pytest.MonkeyPatch
     answer = b"x" * (16 << 20)  # more than the system keeps for a socket
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}
+        )
         await send({"type": "http.response.body", "body": answer})
 
     async def main() -> tuple[int, int]:
