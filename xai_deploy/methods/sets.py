@@ -49,8 +49,8 @@ def expanded(given: Sequence[Named], manifests: Sequence[Manifest], said: bool =
         taken = applicable(manifests, which)
         if by_reason:
             parts = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-            left = sum(map(len, by_reason.values()))
-            counted = f"{len(taken)} of {left + len(taken)}; -v says which are left out, and why"
+            every = len(taken) + sum(map(len, by_reason.values()))
+            counted = f"{len(taken)} of {every}; -v says which are left out, and why"
             log.log(logging.WARNING if said else logging.INFO, "%s methods: %s", which, counted)
             log.info("%s methods: left out are %s", which, "; ".join(parts))
         pairs += [(one, options if one in holds else {}) for one in taken]

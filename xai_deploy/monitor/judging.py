@@ -219,10 +219,10 @@ class _Expected:
     def _others(self, image: str, kind: int) -> Numbers:
         """The sum of the reference's maps of a class, or of all, without those of an image."""
         own, of_class = self._rows.get(image, []), self._of.get(kind)
-        if of_class is None:
-            return self._all - self.usual.maps[own].sum(axis=0, dtype=np.float64)
-        own = [row for row in own if self.usual.explained[row] == kind and not self.usual.constant[row]]
-        return of_class - self.usual.maps[own].sum(axis=0, dtype=np.float64)
+        if of_class is not None:
+            own = [row for row in own if self.usual.explained[row] == kind and not self.usual.constant[row]]
+        whole = self._all if of_class is None else of_class
+        return np.asarray(whole - self.usual.maps[own].sum(axis=0, dtype=np.float64))
 
 
 def numbers(observed: Observed, rows: NDArray[np.intp], alike: Numbers) -> dict[str, Numbers]:

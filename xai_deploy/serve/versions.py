@@ -100,7 +100,7 @@ class Costs:
 
 def _faded(cost: _Cost, now: float) -> float:
     """What is expected after a time without a measurement: half of what is above the least is left after `_HALF` seconds."""
-    return cost.least + (cost.seconds - cost.least) * 0.5 ** ((now - cost.at) / _HALF)
+    return cost.least + (cost.seconds - cost.least) * float(0.5 ** ((now - cost.at) / _HALF))
 
 
 class Version:
