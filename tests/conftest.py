@@ -14,40 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.support import readers
 from tests.support.compiled_once import compile_once
+from tests.support.one_thread import one_thread
 from xai_deploy.foundation import runtimes
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import runtimes themselves, before ours could say it
 with contextlib.suppress(ImportError):
     runtimes.openvino()  # likewise; a warning of its telemetry would land in the first test that opens a bundle
-
-
-def one_thread() -> None:
-    """Let a runtime compute with one thread unless a test asks for more.
-
-    Each worker has one core. A second thread takes the other worker's: an idle one of ONNX Runtime's spins, and opening a small
-    graph with three runs took twice the processor time. Neither runtime reads OMP_NUM_THREADS.
-    """
-    with contextlib.suppress(ImportError):
-        onnxruntime = runtimes.onnxruntime()
-        options: Any = onnxruntime.SessionOptions
-
-        class Options(options):  # type: ignore[misc]
-            def __init__(self) -> None:
-                super().__init__()
-                self.intra_op_num_threads = 1
-
-        onnxruntime.SessionOptions = Options
-    with contextlib.suppress(ImportError):
-        openvino = runtimes.openvino()
-        core: Any = openvino.Core
-
-        class Core(core):  # type: ignore[misc]
-            def __init__(self, *arguments: Any) -> None:
-                super().__init__(*arguments)
-                self.set_property("CPU", {"INFERENCE_NUM_THREADS": 1})
-
-        openvino.Core = Core
 
 
 one_thread()
@@ -89,6 +63,8 @@ def pytest_collection_finish() -> None:
     """
     if "xai_exporters.bundle.everywhere" in sys.modules:
         compile_once(sys.modules["xai_exporters.bundle.everywhere"])
+    if "xai_exporters.sources.openvino_ir.parent" in sys.modules:
+        readers.fork(sys.modules["xai_exporters.sources.openvino_ir.parent"])
     if "torch" not in sys.modules:
         return
     import torch._export.utils

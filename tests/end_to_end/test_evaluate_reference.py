@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import server
 from xai_deploy import Explainer, read_image
 
 STEPS = 4
@@ -18,9 +17,8 @@ METHODS = ("cam", "grad-cam", "reciprocam", "relevance-cam", "gradient")
 
 
 def command(name: str, *arguments: object, cwd: Path) -> str:
-    """Run an installed console command; its standard output."""
-    program = Path(sys.executable).parent / name
-    result = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
+    """Run a command; its standard output."""
+    result = server.command(name, *arguments, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.server import command
 from xai_deploy import Explainer, read_image
 from xai_deploy.format.bundle import fused_role
 
@@ -31,12 +32,6 @@ for file in sorted(bundle.glob("fused-*.onnx")):
 assert not {"xai_deploy", "xai_exporters", "onnx", "torch"} & set(sys.modules)
 np.savez(result, **found)
 """
-
-
-def command(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run an installed console command."""
-    program = Path(sys.executable).parent / name
-    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Model files in place of bundles, with the installed xai-export: against bundles that are exported by hand."""
+"""Model files in place of bundles: against bundles that are exported by hand. One test uses the installed xai-export."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ import torch
 from xai_exporters import Request, export
 from xai_exporters.config import load_config
 
+from tests.support import server
 from xai_deploy import Explainer, read_image, write_image
 from xai_deploy.cli import bench, check, evaluate, explain
+from xai_deploy.exported import program
 from xai_deploy.exported.private_folder import FOLDER
 
 from ..runtime.conftest import backend
 
 __all__ = ["backend"]
 
+INSTALLED = program.find
 SAMPLES = 3
 ARCH = """
 import torch
@@ -37,7 +40,8 @@ def build():
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with digits.onnx, digits.toml and photos/; and a cache of the test's own."""
+    """The working folder, with digits.onnx, digits.toml and photos/; a cache of the test's own; an xai-export that is forked."""
+    monkeypatch.setattr(program, "find", lambda source: server.programs() / program.NAME)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
     network = root / "models" / "clutter_digits"
@@ -95,7 +99,8 @@ def test_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_sets_of_methods(caplog: pytest.LogCaptureFixture) -> None:
+def test_sets_of_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "find", INSTALLED)
     assert explain.main(["digits.onnx", "photos", "--config", "digits.toml", "-m", "fast", "-q", "-o", "out"]) == 0
     report = json.loads(Path("out/results.json").read_bytes())
     methods = {entry["method"] for image in report["images"] for entry in image["explanations"]}

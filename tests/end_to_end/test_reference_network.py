@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,8 @@ import pytest
 from xai_exporters import cli
 
 from tests.support.localisation import box_mask, energy_gain
+from tests.support.server import command
 from xai_deploy import Explainer, read_image
-
-
-def command(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run an installed console command."""
-    program = Path(sys.executable).parent / name
-    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import re
 import shutil
 import stat
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -226,11 +225,8 @@ def named_as_resnet(text: str) -> str:
 
 
 def programs(folder: Path) -> None:
-    """Write our commands as programs, `python`, and a `pip` that installs nothing but checks what it is given."""
+    """Write what PATH holds beside our commands: `python`, and a `pip` that installs nothing but checks what it is given."""
     folder.mkdir()
-    for file in (ROOT / "pyproject.toml", ROOT / "exporters" / "pyproject.toml"):
-        for name, entry in tomllib.loads(file.read_text(encoding="utf-8"))["project"]["scripts"].items():
-            program(folder / name, f'exec "{sys.executable}" -m {entry.partition(":")[0]} "$@"')
     program(folder / "python", f'exec "{sys.executable}" "$@"')
     program(folder / "pip", f'exec "{sys.executable}" "{Path(__file__).resolve().parent / "checked_pip.py"}" "$@"')
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import server
 from xai_deploy import method_names
 
 from . import desk as desks
@@ -56,7 +57,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 @pytest.fixture(scope="module")
 def laid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that documents start with, and our commands as programs."""
+    """The folder that documents start with, and programs."""
     folder = tmp_path_factory.mktemp("laid")
     (folder / "desk").mkdir()
     desks.lay(folder / "desk")
@@ -71,7 +72,7 @@ def test_blocks_run(case: Path, laid: Path, tmp_path: Path, monkeypatch: pytest.
         return
     shutil.copytree(laid / "desk", tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
-    monkeypatch.setenv("PATH", f"{laid / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(laid / "bin"), str(server.programs()), os.environ["PATH"]]))
     monkeypatch.setenv("XAI_EXPORT_CACHE", str(tmp_path / "cache"))
     names: dict[str, Any] = {"__name__": case.stem}
     for block in todo:
@@ -104,7 +105,7 @@ def test_few_blocks_are_left_out_and_each_says_why() -> None:
 
 def test_a_block_that_fails_is_seen(laid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{laid / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(laid / "bin"), str(server.programs()), os.environ["PATH"]]))
     with pytest.raises(AssertionError, match=r"here:7: xai-explain: error: none\.xai"):
         run(Block("sh", "xai-explain none.xai none.jpg\ntrue\n", 7, None), "here:7")
     for wrong in ("pip install '.[images]'", "pip install './exporter'", "pip install 'xai-deploy[onxruntime]'"):
