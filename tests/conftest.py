@@ -48,8 +48,12 @@ def pytest_handlecrashitem(crashitem: str) -> None:
 
 
 def pytest_configure() -> None:
-    """Nothing that a test writes has to survive a crash of the system, and waiting for the disk takes minutes of the tests."""
+    """Nothing that a test writes has to survive a crash of the system, and waiting for the disk takes minutes of the tests.
+
+    While the tests are collected nothing becomes garbage, and to look for it among ever more objects takes time.
+    """
     os.fsync = _not_waited_for  # type: ignore[assignment]
+    gc.disable()
 
 
 def _not_waited_for(descriptor: int) -> None:
@@ -59,12 +63,13 @@ def _not_waited_for(descriptor: int) -> None:
 def pytest_collection_finish() -> None:
     """Where tests export with torch, spare what it repeats: a table that it parses anew for every export, a look at all of its
     operators for each of their fifty libraries, and the search for garbage among the millions of objects that it makes
-    meanwhile. A fifth of the tests' time. Where they export, spare OpenVINO's compiling the same graph.
+    meanwhile. A fifth of the tests' time. Where they export, spare OpenVINO's compiling the same graph, and each reader's imports.
     """
     if "xai_exporters.bundle.everywhere" in sys.modules:
         compile_once(sys.modules["xai_exporters.bundle.everywhere"])
     if "xai_exporters.sources.openvino_ir.parent" in sys.modules:
         readers.fork(sys.modules["xai_exporters.sources.openvino_ir.parent"])
+    gc.enable()
     if "torch" not in sys.modules:
         return
     import torch._export.utils

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support import server
 from xai_deploy import write_image
 from xai_deploy.foundation import exits
 
@@ -36,12 +37,17 @@ def place(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
 
 
 def shell(place: Path, command: str, line: str, before: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command line with what the shell does to its output; `before` is Python that runs first."""
+    """A command line with what the shell does to its output; `before` is Python that runs first.
+
+    Python itself starts where it has something to do with it, as for streams that are closed; else the command is forked.
+    """
     code = f"{before}\nimport sys; from {COMMANDS[command]} import main; sys.exit(main())"
     (place / "run.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **variables}
+    forked = not (before or variables or "&-" in line)
+    program = f"{server.programs() / command}" if forked else f"{sys.executable} -P run.py"
     return subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {sys.executable} -P run.py {line}"],
+        ["bash", "-c", f"set -o pipefail; {program} {line}"],
         cwd=place,
         env=environment,
         capture_output=True,
@@ -87,21 +93,22 @@ def test_a_reader_that_leaves(place: Path, command: str, line: str) -> None:
     assert done.stderr == ""
 
 
+LINES = (
+    ("xai-export", "net.onnx --list-layers"),
+    ("xai-export", "net.onnx --list-layers --json -"),
+    ("xai-check", "net.xai net.xai image.png --json -"),
+    ("xai-explain", "--help"),
+    ("xai-export", "--help"),
+    ("xai-bench", "--version"),
+    ("xai-serve", "--help"),
+)
+FULL, CLOSED = (">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")
+
+
 @linux
 @pytest.mark.parametrize(
-    ("command", "line"),
-    [
-        ("xai-export", "net.onnx --list-layers"),
-        ("xai-export", "net.onnx --list-layers --json -"),
-        ("xai-export", "--help"),
-        ("xai-explain", "--help"),
-        ("xai-check", "net.xai net.xai image.png --json -"),
-        ("xai-bench", "--version"),
-        ("xai-serve", "--help"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("where", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+    ("command", "line", "where", "reason"),
+    [(*line, *FULL) for line in LINES] + [(*line, *CLOSED) for line in LINES[:4]],
 )
 def test_output_that_cannot_be_written(place: Path, command: str, line: str, where: str, reason: str) -> None:
     done = shell(place, command, f"{line} {where}")

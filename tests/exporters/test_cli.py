@@ -15,6 +15,7 @@ import pytest
 from xai_exporters import cli
 from xai_exporters.cli import main
 
+from tests.support import server
 from xai_deploy.format.bundle import Bundle
 
 from . import nets
@@ -288,18 +289,23 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("verbose", [[], ["-v"], ["-vv"]])
-def test_one_real_process(here: Path, verbose: list[str]) -> None:
+def test_processes(here: Path, verbose: list[str]) -> None:
+    """The first is Python itself, the others are forked."""
     source = ["net.onnx"]
     if not verbose:
         nets.save(nets.randomise(nets.Plain()), here / "weights.pt")
         source = ["weights.pt", "--arch", nets.arch(nets.Plain), "--input-shape", "3,16,20"]
-    command = [sys.executable, "-m", "xai_exporters.cli", *source, "--preprocess", "imagenet", *verbose]
+    arguments = [*source, "--preprocess", "imagenet", *verbose]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if verbose:
+        done = server.run("xai_exporters.cli", *arguments)
+    else:
+        command = [sys.executable, "-m", "xai_exporters.cli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "Wrote" in done.stdout
     assert verbose or done.stderr == ""
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    again = server.run("xai_exporters.cli", *arguments, env=environment)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.startswith("xai-export: error: ")
     assert "exists already; give --overwrite" in again.stderr

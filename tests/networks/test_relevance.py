@@ -38,13 +38,13 @@ FORMS: dict[str, tuple[str, ...]] = {
     "resnet18:layer3": ("kept",),
     "resnet18:layer4": ("merged",),
     "resnet50:layer1": ("merged",),
-    "resnet50:layer2": ("kept",),
-    "resnet50:layer3": ("merged",),
+    "resnet50:layer2": (),
+    "resnet50:layer3": (),
     "resnet50:layer4": ("kept",),
     "vgg16_bn:features.6": ("kept",),
-    "vgg16_bn:features.13": ("merged",),
+    "vgg16_bn:features.13": (),
     "vgg16_bn:features.23": ("kept",),
-    "vgg16_bn:features.33": ("merged",),
+    "vgg16_bn:features.33": (),
     "vgg16_bn:features.43": ("merged",),
 }
 CASES = [(*case.split(":"), form) for case in FORMS for form in (("merged", "kept") if FULL else FORMS[case])]

@@ -1,14 +1,13 @@
 """Law 2: a stranger adds one file, and its test; no list is edited.
 
 Each folder of `strangers/` holds a file and `check.py`. The file is laid into a folder outside the project, which is put on the
-path of the package that it extends. Then the check runs in that process.
+path of the package that it extends. Then the check runs in a process of its own.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 from xai_exporters import Request, export
 
 from tests.exporters import onnx_nets
+from tests.support import server
 from xai_deploy import write_image
 
 STRANGERS = Path(__file__).with_name("strangers")
@@ -31,12 +31,6 @@ PACKAGES = {
     "role": "xai_exporters.roles",
     "colormap": "xai_deploy.pictures.colormaps",
 }
-RUN = """
-import importlib, runpy, sys
-package, folder, check = sys.argv[1:]
-importlib.import_module(package).__path__.append(folder)
-runpy.run_path(check)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +48,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(kind: str, desk: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the check of a kind, the folder on its package's path."""
-    command = [sys.executable, "-c", RUN, PACKAGES[kind], str(folder), str(STRANGERS / kind / "check.py")]
-    return subprocess.run(command, cwd=desk, capture_output=True, text=True, check=False)
+    return server.run("tests.project.on_path", PACKAGES[kind], folder, STRANGERS / kind / "check.py", cwd=desk)
 
 
 @pytest.mark.parametrize("kind", PACKAGES)

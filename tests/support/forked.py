@@ -38,16 +38,18 @@ def request(
     entry: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
+    folder: str,
     descriptors: Sequence[int] = (0, 1, 2),
     timeout: float | None = None,
 ) -> int:
-    """Run a function of ours in a forked process, in the current folder.
+    """Run a module's `main` in a forked process.
 
     Args:
         address: The server's socket.
         entry: The module, whose `main` takes the arguments and returns the exit status.
         arguments: What follows the program.
         environment: All environment variables.
+        folder: Its current one.
         descriptors: What the process has as its standard input, output and error.
         timeout: Seconds after which it is killed.
 
@@ -59,7 +61,7 @@ def request(
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(address)
-        text = json.dumps([entry, list(arguments), dict(environment), os.getcwd()]).encode()
+        text = json.dumps([entry, list(arguments), dict(environment), folder]).encode()
         socket.send_fds(connection, [len(text).to_bytes(8, "big")], list(descriptors))
         connection.sendall(text)
         with connection.makefile("r", encoding="ascii") as answers:
@@ -167,4 +169,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 2:
         serve(sys.argv[1])
     else:
-        sys.exit(request(sys.argv[1], sys.argv[2], sys.argv[3:], os.environ))
+        sys.exit(request(sys.argv[1], sys.argv[2], sys.argv[3:], os.environ, os.getcwd()))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from . import forked, server
+from . import server
 
 
 def fork(parent: Any) -> None:
@@ -22,14 +21,5 @@ def fork(parent: Any) -> None:
     )
 
 
-def _run(
-    command: list[str], env: Mapping[str, str], timeout: float, encoding: str, errors: str, **_: Any
-) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryFile() as printed, open("/dev/null", "r+b") as nothing:
-        descriptors = (nothing.fileno(), nothing.fileno(), printed.fileno())
-        try:
-            status = forked.request(server.address(), command[3], command[4:], env, descriptors, timeout)
-        except TimeoutError:
-            raise subprocess.TimeoutExpired(command, timeout) from None
-        printed.seek(0)
-        return subprocess.CompletedProcess(command, status, None, printed.read().decode(encoding, errors))
+def _run(command: list[str], env: Mapping[str, str], timeout: float, **_: Any) -> subprocess.CompletedProcess[str]:
+    return server.run(*command[3:], env=env, timeout=timeout)

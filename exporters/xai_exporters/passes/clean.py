@@ -10,7 +10,6 @@ import onnx
 import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as common
-import onnxscript.optimizer
 
 from xai_deploy.errors import XaiError
 from xai_deploy.format.bundle import RESERVED
@@ -257,8 +256,10 @@ def free_name(name: str) -> str:
 
 def _fold(model: ir.Model) -> None:
     """Fold constants and drop unused nodes. QuantizeLinear and DequantizeLinear stay: they are part of the network's meaning."""
+    from onnxscript import optimizer  # late: it takes half a second, which the readers of files do not need
+
     outputs = [str(v.name) for v in model.graph.outputs]
-    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=may_fold)
+    optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=may_fold)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.IdentityEliminationPass()(model)
     name_outputs(model.graph, outputs)
