@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.support import readers
-from tests.support.compiled_once import compile_once
+from tests.support.compiled_once import compile_once, share_compiled
 from tests.support.one_thread import one_thread
+from xai_deploy.backends import openvino
 from xai_deploy.foundation import runtimes
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import runtimes themselves, before ours could say it
@@ -25,6 +26,7 @@ with contextlib.suppress(ImportError):
 
 
 one_thread()
+share_compiled(openvino)
 
 ROOT = Path(__file__).resolve().parent.parent
 

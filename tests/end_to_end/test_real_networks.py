@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,22 @@ def bundles(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return made
 
 
+@pytest.fixture(scope="module")
+def stretched(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The bundle of a network to whose input images are stretched."""
+
+    @cache
+    def get(network: str) -> Path:
+        file, options, _, _ = NETWORKS[network]
+        out, fields = tmp_path_factory.mktemp("stretched") / "net.xai", {"resize": "stretch"}
+        return export(
+            Request(shared_data / "weights" / file, output_path=out, preprocess_fields=fields, **options)
+        ).path
+
+    return get
+
+
+@cache
 def samples(shared_data: Path) -> tuple[list[Any], list[int]]:
     index = json.loads((shared_data / "images" / "imagenet_class_index.json").read_text())
     rank = {word_net: int(i) for i, (word_net, _) in index.items()}
@@ -154,22 +172,16 @@ def test_squeezenet_weights_agree_with_their_own_onnx(
         ),  # 1280 or 256 passes an image
     ],
 )
-def test_points_at_annotated_objects(shared_data: Path, tmp_path: Path, method: str, network: str, count: int) -> None:
+def test_points_at_annotated_objects(
+    stretched: Callable[[str], Path], shared_data: Path, method: str, network: str, count: int
+) -> None:
     """COCO images stretched to the input: the map's energy in the boxes is at least 1.3 times a uniform map's."""
-    file, options, offset, _ = NETWORKS[network]
-    done = export(
-        Request(
-            shared_data / "weights" / file,
-            output_path=tmp_path / "net.xai",
-            preprocess_fields={"resize": "stretch"},
-            **options,
-        )
-    )
+    offset = NETWORKS[network][2]
     coco = shared_data / "images" / "coco"
     entries = json.loads((coco / "boxes.json").read_text())[:count]
     images = [read_image(coco / entry["image"]) for entry in entries]
     targets = [entry["imagenet_idx"] + offset for entry in entries]
-    heatmaps = Explainer(done.path).explain(images, method, target=targets).heatmap
+    heatmaps = Explainer(stretched(network)).explain(images, method, target=targets).heatmap
     shares = []
     for heatmap, entry in zip(heatmaps, entries, strict=True):
         height, width = heatmap.shape

@@ -1,4 +1,4 @@
-"""A graph that OpenVINO has compiled for the check on every runtime, compiled once for all exports that write the same bytes.
+"""A graph that OpenVINO has compiled, compiled once for all exports that write the same bytes, and for all engines that open them.
 
 Compiling takes 20 to 60 ms of processor time however small a graph is, a third of an export's; running it takes 1 ms, and is
 done anew each time.
@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from xai_deploy.foundation import exact_openvino
 
 _LARGEST = 4 << 20
 """Bytes of a graph that is kept, at most."""
@@ -26,7 +28,7 @@ def compile_once(everywhere: Any) -> None:
     Args:
         everywhere: The module `xai_exporters.bundle.everywhere`.
     """
-    kept: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+    kept: OrderedDict[Any, Any] = OrderedDict()
     compiled = everywhere._openvino
 
     def opened(model: bytes | Path, what: str) -> Callable[..., Any]:
@@ -35,11 +37,45 @@ def compile_once(everywhere: Any) -> None:
             return compiled(model, what)  # type: ignore[no-any-return]
         by = (everywhere.compiled, everywhere.compute_exactly, everywhere.has_one_thread, everywhere.needs_fixed_sizes)
         key = (hashlib.sha256(content).digest(), what, *by, everywhere.runtimes.openvino().Core)
-        if key not in kept:
-            kept[key] = compiled(model, what)
-        kept.move_to_end(key)
-        if len(kept) > _KEPT:
-            kept.popitem(last=False)
-        return kept[key]
+        return _once(kept, key, lambda: compiled(model, what))
 
     everywhere._openvino = opened
+
+
+def share_compiled(backend: Any) -> None:
+    """Let sessions of the backend take what another session has compiled, each with requests of its own.
+
+    The key is all that the result depends on, as above. With a cache of OpenVINO's own each compiles for itself.
+
+    Args:
+        backend: The module `xai_deploy.backends.openvino`.
+    """
+    kept: OrderedDict[Any, Any] = OrderedDict()
+    open_graph, compile_graph = backend.OpenVino.open, backend.OpenVinoSession._compile
+
+    def opened(self: Any, model: bytes) -> Any:
+        session = open_graph(self, model)
+        if len(model) <= _LARGEST // 4 and "CACHE_DIR" not in self._properties:
+            session.content = hashlib.sha256(model).digest()
+        return session
+
+    def compiled(self: Any, single: bool) -> Any:
+        if not hasattr(self, "content"):
+            return compile_graph(self, single)
+        by = (backend.compiled, backend.compute_exactly, backend.needs_fixed_sizes, repr(exact_openvino._OFF))
+        properties = tuple(sorted((name, str(value)) for name, value in self._properties.items()))
+        key = (self.content, single, self._device, properties, self._one_thread, *by, type(self._core))
+        # the constants of a compiled graph lie in the weights of the session that compiled it
+        return _once(kept, key, lambda: (compile_graph(self, single), self.weights))[0]
+
+    backend.OpenVino.open, backend.OpenVinoSession._compile = opened, compiled
+
+
+def _once(kept: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """What is kept under the key, or else is made now; those that were not used for longest go."""
+    found = kept[key] if key in kept else make()
+    kept[key] = found
+    kept.move_to_end(key)
+    if len(kept) > _KEPT:
+        kept.popitem(last=False)
+    return found

@@ -264,14 +264,15 @@ def test_no_class(tmp_path: Path, tail: Any) -> None:
 RESERVED = ("activation", "logits", "pixel_logits", "gradient", "relevance", "seed", "side_0", "saliency/map/Relu")
 
 
-def renamed(old: str, new: str) -> onnx.ModelProto:
-    """The classifier with a tensor called otherwise."""
+def renamed(**names: str) -> onnx.ModelProto:
+    """The classifier with tensors called otherwise."""
     model = o.classifier()
+    assert all(old in str(model) for old in names)
     for node in model.graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        value.name = new if value.name == old else value.name
+        value.name = names.get(value.name, value.name)
     return model
 
 
@@ -280,23 +281,24 @@ WALKERS = ("reciprocam", "grad-cam", "integrated-gradients", "lrp")
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_output_with_a_name_of_ours(tmp_path: Path, name: str) -> None:
-    case = fuse_onnx(tmp_path, renamed("scores", name), *WALKERS[:3])
+    case = fuse_onnx(tmp_path, renamed(scores=name), *WALKERS[:3])
     for asked in WALKERS[:3]:
         check(case, asked, TARGETS[:1])
 
 
-@pytest.mark.parametrize("name", ["activation", "logits", "gradient", "seed", "target"])
-def test_inner_tensors_and_weights_with_names_of_ours(tmp_path: Path, name: str) -> None:
-    for old in ("relu_1_out", "w0"):
-        assert old in str(o.classifier())
-        case = fuse_onnx(tmp_path, renamed(old, name), "lrp", "integrated-gradients")
-        for asked in case.files:
-            check(case, asked, TARGETS[:1])
+INNER = ("activation", "logits", "gradient", "seed", "target")
+
+
+@pytest.mark.parametrize(("tensor", "weight"), zip(INNER, (*INNER[1:], INNER[0]), strict=True))
+def test_inner_tensors_and_weights_with_names_of_ours(tmp_path: Path, tensor: str, weight: str) -> None:
+    case = fuse_onnx(tmp_path, renamed(relu_1_out=tensor, w0=weight), "lrp", "integrated-gradients")
+    for asked in case.files:
+        check(case, asked, TARGETS[:1])
 
 
 @pytest.mark.parametrize("name", ["saliency_map", "target"])
 def test_inner_tensors_called_as_the_graphs_ends(tmp_path: Path, name: str) -> None:
-    case = fuse_onnx(tmp_path, renamed("relu_1_out", name), *WALKERS)
+    case = fuse_onnx(tmp_path, renamed(relu_1_out=name), *WALKERS)
     for asked in case.files:
         check(case, asked, TARGETS[:1])
 
@@ -304,7 +306,7 @@ def test_inner_tensors_called_as_the_graphs_ends(tmp_path: Path, name: str) -> N
 @pytest.mark.parametrize("name", ["saliency_map", "target"])
 def test_output_called_as_the_graphs_ends_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match=f"--fuse grad-cam: .*{name!r}"):
-        fuse_onnx(tmp_path, renamed("scores", name), "grad-cam")
+        fuse_onnx(tmp_path, renamed(scores=name), "grad-cam")
     assert not (tmp_path / "net.xai").exists()
 
 
