@@ -290,14 +290,14 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verbose", [[], ["-v"], ["-vv"]])
 def test_processes(here: Path, verbose: list[str]) -> None:
-    """The first is Python itself, the others are forked."""
+    """One is Python itself, the others are forked."""
     source = ["net.onnx"]
     if not verbose:
         nets.save(nets.randomise(nets.Plain()), here / "weights.pt")
         source = ["weights.pt", "--arch", nets.arch(nets.Plain), "--input-shape", "3,16,20"]
     arguments = [*source, "--preprocess", "imagenet", *verbose]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
-    if verbose:
+    if verbose != ["-v"]:
         done = server.run("xai_exporters.cli", *arguments)
     else:
         command = [sys.executable, "-m", "xai_exporters.cli", *arguments]

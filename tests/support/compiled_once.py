@@ -37,7 +37,8 @@ def compile_once(everywhere: Any) -> None:
             return compiled(model, what)  # type: ignore[no-any-return]
         by = (everywhere.compiled, everywhere.compute_exactly, everywhere.has_one_thread, everywhere.needs_fixed_sizes)
         key = (hashlib.sha256(content).digest(), what, *by, everywhere.runtimes.openvino().Core)
-        return _once(kept, key, lambda: compiled(model, what))
+        found: Callable[..., Any] = _once(kept, key, lambda: compiled(model, what))
+        return found
 
     everywhere._openvino = opened
 

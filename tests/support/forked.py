@@ -79,6 +79,7 @@ def serve(address: str) -> None:
     import importlib
     import selectors
     from pathlib import Path
+    from typing import Any
 
     for name in IMPORTED:
         with contextlib.suppress(ImportError):
@@ -86,8 +87,10 @@ def serve(address: str) -> None:
     from tests.support.one_thread import one_thread
 
     one_thread()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]  # an export notes what an architecture has imported
     # `xai-explain net.onnx` starts xai-export: our client, and not the one that is installed beside Python
-    program = importlib.import_module("xai_deploy.exported.program")
+    program: Any = importlib.import_module("xai_deploy.exported.program")
     found = os.path.join(os.path.dirname(address), PROGRAMS)
     program.find = lambda source: Path(found, program.NAME)
     gc = importlib.import_module("gc")

@@ -289,7 +289,7 @@ def test_output_with_a_name_of_ours(tmp_path: Path, name: str) -> None:
 INNER = ("activation", "logits", "gradient", "seed", "target")
 
 
-@pytest.mark.parametrize(("tensor", "weight"), zip(INNER, (*INNER[1:], INNER[0]), strict=True))
+@pytest.mark.parametrize(("tensor", "weight"), [*zip(INNER, (*INNER[1:], INNER[0]), strict=True)])
 def test_inner_tensors_and_weights_with_names_of_ours(tmp_path: Path, tensor: str, weight: str) -> None:
     case = fuse_onnx(tmp_path, renamed(relu_1_out=tensor, w0=weight), "lrp", "integrated-gradients")
     for asked in case.files:
