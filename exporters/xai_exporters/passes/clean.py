@@ -256,7 +256,7 @@ def free_name(name: str) -> str:
 
 def _fold(model: ir.Model) -> None:
     """Fold constants and drop unused nodes. QuantizeLinear and DequantizeLinear stay: they are part of the network's meaning."""
-    from onnxscript import optimizer  # late: it takes half a second, which the readers of files do not need
+    from onnxscript import optimizer  # late: the processes that read files do not need it
 
     outputs = [str(v.name) for v in model.graph.outputs]
     optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=may_fold)
