@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import onnx
-import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
@@ -31,8 +30,10 @@ from .dynamic_batch import make_batch_dynamic
 from .fixed_values import fold_fixed_values
 from .foldable import may_fold
 from .listed_parts import write_parts
+from .local_functions import inline_functions
 from .network_inputs import Asked, bind_further, numbers_of, order_inputs
 from .opset import OPSET
+from .sequences import write_sequences
 from .shape_arithmetic import reduce_shape_arithmetic
 from .single_cell_weights import write_single_cell_weights
 from .stated_padding import state_padding
@@ -141,7 +142,7 @@ def _clean(
     proto: onnx.ModelProto, input_shape: tuple[int, ...] | None, one_because: str | None, asked: Asked
 ) -> CleanGraph:
     if proto.functions:  # before the opset's conversion, which drops them
-        proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        proto = inline_functions(proto)
     try:
         model = read_at_common_opset(proto)
     except (ir.serde.SerdeError, ValueError, TypeError) as error:
@@ -157,6 +158,7 @@ def _clean(
     also = {*bind_further(graph, image_shape, asked, order), str(graph.inputs[0].name)}
     images = tuple(free_name(name) for name in order if name in also) if len(also) > 1 else ()
     write_parts(model)  # first, because onnxscript squeezes parts of given sizes if keepdims is 0
+    write_sequences(model)
     if resolve_control_flow(model):
         _fold(model)
     if decompose(model) and graph.opset_imports[""] != OPSET:
@@ -171,7 +173,7 @@ def _clean(
         _take_one(graph, batch, one_because)
     _forget_shapes(graph)
     _fold(model)
-    if any([write_parts(model), store_codes(graph)]):
+    if any([write_parts(model), write_sequences(model), store_codes(graph)]):
         _fold(model)
     bound_choices(graph)
     mark_quantisers(graph)

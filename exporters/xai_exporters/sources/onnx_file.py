@@ -26,6 +26,7 @@ from .onnx_metadata import read_metadata
 from .order import in_order, require_given
 from .repaired import repair
 from .source_file import SourceFile, TrainedNetwork, refuse_arch
+from .sparse_weights import write_dense
 from .standard_form import in_standard_form
 
 
@@ -64,6 +65,7 @@ def load(file: SourceFile, request: Request) -> TrainedNetwork:
         external.load_external_data_for_model(model, str(folder))
     except Exception as error:  # onnx raises several types for short or malformed data
         raise SourceError(f"{file.path}: its external data can't be read ({error})") from error
+    write_dense(model, constants_limit(size), file.path)
     in_order(model.graph)
     repair(model)
     _name_apart(model)
