@@ -24,6 +24,7 @@ from typing import Any
 import onnx
 
 from ..errors import RequestError
+from ..request import Request
 from .source_file import TrainedNetwork
 from .stated import Stated
 
@@ -33,10 +34,15 @@ _LABELS = (
 _LONGEST = 1 << 20  # characters of a text
 _MOST = 100_000  # labels
 _LONGEST_LABEL = 1000  # characters
+_LARGEST = 4096  # pixels of a side that a file's text may ask for
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _ITEM = re.compile(rf"\s*(?:(\d{{1,9}}|{_QUOTED})\s*:\s*)?(\d{{1,9}}|{_QUOTED})\s*(,|\Z)", re.DOTALL)
 _RANGES = {"NominalRange_0_255": (1.0, 0.0), "Normalized_0_1": (1 / 255, 0.0), "Normalized_1_1": (1 / 127.5, 1.0)}
 """ONNX's names of pixel ranges -> scale and mean."""
+_TURNED = (
+    "The file's metadata states turned boxes (obb): they are read and drawn without their angle, which concerns overlaps, the "
+    "suppression and D-RISE; scores and the other methods' maps are not concerned."
+)
 _FORMATS = {"Gray8": "GRAY", "Rgb8": "RGB", "Bgr8": "BGR"}
 
 
@@ -58,6 +64,8 @@ def read_metadata(model: onnx.ModelProto, network: TrainedNetwork) -> TrainedNet
         except RequestError as error:
             notes.append(f"The file's metadata {key!r} is not used for class names: {error}.")
     stated = _ultralytics(texts) or _image_category(texts)
+    if stated is not None and texts.get("task") == "obb":
+        notes.append(_TURNED)
     del network.proto.metadata_props[:]
     return replace(network, labels=labels, labels_from=from_key, preprocess=stated, notes=tuple(notes))
 
@@ -130,10 +138,10 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
     """Ultralytics' classifiers scale to 0 to 1 and crop; its other networks put the whole image into a letterbox."""
     if not {"task", "imgsz", "stride", "names"} <= set(texts):
         return None
-    size = re.fullmatch(r"\s*[\[(]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[\])]\s*", texts["imgsz"])
+    size = re.fullmatch(r"\s*[\[(]?\s*(\d{1,5})\s*(?:,\s*(\d{1,5})\s*)?[\])]?\s*", texts["imgsz"])
     if size is None:
         return None
-    height, width = int(size[1]), int(size[2])
+    height, width = int(size[1]), int(size[2] or size[1])
     classify = texts["task"] == "classify"
     fields = {
         "resize": (height if height == width else "stretch") if classify else "letterbox",
@@ -145,6 +153,24 @@ def _ultralytics(texts: Mapping[str, str]) -> Stated | None:
         "std": (1.0, 1.0, 1.0),
     }
     return Stated((height, width), fields, f"the file's metadata (Ultralytics, {_plain(texts['task'])[:40]})", True, "")
+
+
+def at_stated_size(network: TrainedNetwork, request: Request) -> tuple[TrainedNetwork, Request]:
+    """The request with the image's size that the file states, if its input leaves the size open and the request gives none."""
+    stated = network.preprocess
+    if request.input_shape is not None or not isinstance(stated, Stated) or stated.size is None:
+        return network, request
+    weights = {tensor.name for tensor in network.proto.graph.initializer}
+    image = next((value for value in network.proto.graph.input if value.name not in weights), None)
+    dims = [] if image is None else [dim.dim_value for dim in image.type.tensor_type.shape.dim]
+    known = all(own in (0, said) for own, said in zip(dims[2:], stated.size, strict=False))
+    if len(dims) != 4 or dims[1] != len(stated.fields["mean"]) or 0 not in dims[2:] or not known:
+        return network, request
+    if not 1 <= min(stated.size) <= max(stated.size) <= _LARGEST:
+        return network, request
+    height, width = stated.size
+    note = f"The image's size is {height} x {width}, as {stated.where} states; --input-shape gives another."
+    return replace(network, notes=(*network.notes, note)), replace(request, input_shape=(dims[1], height, width))
 
 
 def _image_category(texts: Mapping[str, str]) -> Stated | None:

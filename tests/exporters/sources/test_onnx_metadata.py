@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from xai_exporters import Export, Request, export
+from xai_exporters.errors import RequestError
 from xai_exporters.sources import load_source
+from xai_exporters.sources.onnx_metadata import at_stated_size
 from xai_exporters.sources.stated import Stated
 
 from xai_deploy import Explainer
@@ -133,6 +135,35 @@ def test_ultralytics_geometry(tmp_path: Path) -> None:
     stated = load_source(Request(tmp_path / "net.onnx")).preprocess
     assert isinstance(stated, Stated)
     assert (stated.fields["resize"], stated.fields["antialias"], stated.sure) == ("letterbox", False, True)
+
+
+@pytest.mark.parametrize(("imgsz", "size"), [("[16, 20]", (16, 20)), ("16", (16, 16))])
+def test_the_size_that_a_file_leaves_open(tmp_path: Path, imgsz: str, size: tuple[int, int]) -> None:
+    """Ultralytics with dynamic=True: the size is in the metadata alone."""
+    model = o.classifier()
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "side"
+    onnx.save(with_metadata({**ULTRALYTICS, "imgsz": imgsz}, model), tmp_path / "net.onnx")
+    done = export(Request(tmp_path / "net.onnx", output_path=tmp_path / "net.xai"))
+    assert done.manifest.input.size == size
+    said = f"The image's size is {size[0]} x {size[1]}, as the file's metadata (Ultralytics, classify) states"
+    assert any(note.startswith(said) for note in done.notes)
+    asked = Request(tmp_path / "net.onnx", input_shape=(3, 24, 24))
+    assert at_stated_size(load_source(asked), asked)[1] == asked
+
+
+@pytest.mark.parametrize("imgsz", ["[0, 20]", "[99999, 99999]", "[a", "[-16, 20]", "[16.5, 20]", "[[16, 20]]"])
+def test_a_size_that_is_none(tmp_path: Path, imgsz: str) -> None:
+    model = o.classifier()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
+    onnx.save(with_metadata({**ULTRALYTICS, "imgsz": imgsz}, model), tmp_path / "net.onnx")
+    with pytest.raises(RequestError, match="give the image's size with --input-shape C,H,W"):
+        export(Request(tmp_path / "net.onnx", output_path=tmp_path / "x.xai", preprocess="none"))
+
+
+def test_turned_boxes_are_told(tmp_path: Path) -> None:
+    onnx.save(with_metadata({**ULTRALYTICS, "task": "obb"}), tmp_path / "net.onnx")
+    assert any("drawn without their angle" in note for note in load_source(Request(tmp_path / "net.onnx")).notes)
 
 
 @pytest.mark.parametrize(
