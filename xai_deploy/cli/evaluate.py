@@ -192,6 +192,11 @@ def _add_truth(parser: Parser) -> None:
     add("--masks", metavar="DIR", help="folder of PNG masks with the images' names; for volumes of .npy arrays")
     masks = "all that is not black in a mask, or the pixels whose grey value is the class explained"
     add("--masks-of", choices=("all", "class"), default="all", help=masks)
+    add(
+        "--labelled",
+        action="store_true",
+        help="explain the class that each image's archive gives: KEY.cls or KEY.json of a tar file, the column 'label' of Parquet",
+    )
 
 
 def _parser() -> Parser:
@@ -228,11 +233,6 @@ def _parser() -> Parser:
         "predicted class, or best detection)"
     )
     add("-t", "--target", metavar="ID|LABEL|A@WHERE|#N|box K", help=what)
-    add(
-        "--labelled",
-        action="store_true",
-        help="explain the class that each image's archive gives: KEY.cls or KEY.json of a tar file, the column 'label' of Parquet",
-    )
     add("--like", metavar="IMAGE|VECTOR.npy", help="for embeddings: explain how alike each image is to this one")
     add(
         "-b", "--backend", action="append", metavar="B[,B...]", help=f"inference runtimes: {', '.join(backend_names())}"
