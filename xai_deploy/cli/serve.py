@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -115,6 +116,22 @@ def _no_line_for_each_image() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _OnceAMinute(logging.Filter):
+    """Lets what a library says pass once a minute, in one line: asyncio says thousands of times a second that no file is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line, now = record.getMessage().partition("\n")[0], time.monotonic()
+        self._said = {key: at for key, at in self._said.items() if now - at < 60}
+        new = line not in self._said
+        self._said.setdefault(line, now)
+        record.msg, record.args, record.exc_info = line, None, None
+        return new
+
+
 @contextlib.contextmanager
 def _lines_of_libraries() -> Iterator[None]:
     """Print what the libraries below the server say as our own lines: without a handler it comes without a prefix."""
@@ -122,6 +139,8 @@ def _lines_of_libraries() -> Iterator[None]:
     theirs = [logging.getLogger(name) for name in ("asyncio", "grpc", "uvicorn")]
     levels = [logger.level for logger in theirs]
     handlers = [handler for handler in ours.handlers if handler not in logging.getLogger().handlers]
+    seldom = _OnceAMinute()
+    theirs[0].addFilter(seldom)
     for logger in theirs:
         logger.setLevel(max(ours.level, logging.WARNING))
         for handler in handlers:
@@ -129,6 +148,7 @@ def _lines_of_libraries() -> Iterator[None]:
     try:
         yield
     finally:
+        theirs[0].removeFilter(seldom)
         for logger, level in zip(theirs, levels, strict=True):
             logger.setLevel(level)
             for handler in handlers:

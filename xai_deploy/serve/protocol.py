@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -10,6 +11,16 @@ from .limits import SLOW
 
 _LARGEST_HEAD = 65536  # bytes
 _TOO_LARGE = f"The head of the request is larger than {_LARGEST_HEAD} bytes."
+
+
+def most_connections() -> int:
+    """How many connections may be open: half of the files that this process may have open, so that bundles can be opened, too."""
+    if sys.platform == "win32":
+        return 1 << 16
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else max(1, min(soft // 2, 1 << 16))
 
 
 class Protocol(HttpToolsProtocol):
@@ -26,6 +37,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.abort()  # else strangers take all files, and asyncio tries thousands of times a second to take one more
         transport.set_write_buffer_limits(high=0)  # paused while anything waits to be taken
         self._await_head()
 

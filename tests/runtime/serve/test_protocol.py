@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import logging
 import socket
 import time
 from typing import Any
@@ -14,10 +15,11 @@ import uvicorn
 
 import xai_deploy
 from xai_deploy import serve
+from xai_deploy.cli.serve import _OnceAMinute
 from xai_deploy.serve import protocol, server
 
 from ..conftest import Bundles
-from .program import BODY, Program
+from .program import BODY, Program, ask
 
 
 def test_a_client_that_closes_its_half_is_answered(program: Program) -> None:
@@ -140,6 +142,49 @@ def test_an_answer_that_is_not_taken(asked: int, monkeypatch: pytest.MonkeyPatch
         return taken, held
 
     assert asyncio.run(main()) == (len(answer), 1)
+
+
+def test_more_connections_than_files(bundles: Bundles) -> None:
+    """Half of the files that the process may open are for connections; the others are closed.
+
+    asyncio takes all that wait before it tells, so files may run out for a moment: that is said in a line, once a minute.
+    The log grew by a quarter of a megabyte a second while more connections came than there were files.
+    """
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    one = Program(f"net={bundles('residual', gradients=True).path}", "-m", "grad-cam")
+    resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, (160, limits[1]))
+    open_ones = []
+    for _ in range(200):
+        client = socket.create_connection(("127.0.0.1", one.port), timeout=20)
+        open_ones.append(client)
+    closed = 0
+    for client in open_ones[80:]:
+        client.settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            assert client.recv(1) == b""
+        closed += 1
+    assert closed == 120
+    for client in open_ones:
+        client.close()
+    assert ask(one.port)[0] == 200
+    said = one.stop().splitlines()
+    assert len(said) <= 2
+    assert all(line.startswith("xai-serve: error: ") for line in said)
+
+
+def test_what_a_library_says_again_and_again() -> None:
+    """Once a minute, in a line: the first of the text, without a traceback."""
+    seldom = _OnceAMinute()
+
+    def passes(text: str) -> bool:
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 0, text, None, (OSError, OSError(24), None))
+        new = seldom.filter(record)
+        assert (record.getMessage(), record.exc_info) == (text.partition("\n")[0], None)
+        return new
+
+    assert [passes(f"no file is left\nsocket: {number}") for number in range(3)] == [True, False, False]
+    assert passes("something else")
 
 
 def test_who_sends_too_much_is_told(program: Program) -> None:
